@@ -1,0 +1,1 @@
+"""The gRPC server: thin adapters from messages to engines, and the runtime around them."""

@@ -1,0 +1,86 @@
+"""Poisson solvers on Cartesian grids: learned directions beside compiled classical references.
+
+Importing this package loads NumPy only; SciPy, Numba and torch come with the first thing that needs them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from relaxon.solvers.dcdm import DeepConjugateDirection, DeepConjugateDirectionCNN
+    from relaxon.solvers.external import PyAMG, SciPyCG, SciPyDirect
+    from relaxon.solvers.incomplete_cholesky import IncompleteCholeskyCG
+    from relaxon.solvers.krylov import ConjugateGradient, JacobiCG
+    from relaxon.solvers.multigrid import MultigridCG
+
+    from relaxon.solvers.driver import PreparedSolver, SingularSystemError, prepare, solve, solve_many
+    from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
+    from relaxon.solvers.operator import PoissonOperator
+    from relaxon.solvers.registry import list_solvers
+    from relaxon.solvers.solution import Callback, Progress, Result, Solution
+
+_HOME = {
+    "Boundary": "grid",
+    "Callback": "solution",
+    "CellType": "grid",
+    "ConjugateGradient": "krylov",
+    "DeepConjugateDirection": "dcdm",
+    "DeepConjugateDirectionCNN": "dcdm",
+    "IncompleteCholeskyCG": "incomplete_cholesky",
+    "JacobiCG": "krylov",
+    "MultigridCG": "multigrid",
+    "PoissonGrid": "grid",
+    "PoissonOperator": "operator",
+    "PreparedSolver": "driver",
+    "Progress": "solution",
+    "PyAMG": "external",
+    "Result": "solution",
+    "SciPyCG": "external",
+    "SciPyDirect": "external",
+    "SingularSystemError": "driver",
+    "Solution": "solution",
+    "list_solvers": "registry",
+    "prepare": "driver",
+    "solve": "driver",
+    "solve_many": "driver",
+}
+
+__all__ = [
+    "Boundary",
+    "Callback",
+    "CellType",
+    "ConjugateGradient",
+    "DeepConjugateDirection",
+    "DeepConjugateDirectionCNN",
+    "IncompleteCholeskyCG",
+    "JacobiCG",
+    "MultigridCG",
+    "PoissonGrid",
+    "PoissonOperator",
+    "PreparedSolver",
+    "Progress",
+    "PyAMG",
+    "Result",
+    "SciPyCG",
+    "SciPyDirect",
+    "SingularSystemError",
+    "Solution",
+    "list_solvers",
+    "prepare",
+    "solve",
+    "solve_many",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,303 @@
+"""The front of every solver: checks, null space, tolerance, and the float64 verdict on what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from relaxon.solvers import registry, validation
+from relaxon.solvers.engine import Monitor, Prepared, Solver
+from relaxon.solvers.grid import PoissonGrid
+from relaxon.solvers.nullspace import CONSISTENCY
+from relaxon.solvers.operator import PoissonOperator
+from relaxon.solvers.solution import Callback, Result, Solution
+
+Inconsistent = Literal["error", "report", "project"]
+MAX_RESTARTS = 3
+"""How often a run whose own residual claims the tolerance is started again from where it stands."""
+
+
+class SingularSystemError(ValueError):
+    """`b` is not in the range of a singular operator: a closed pocket of fluid is given a net source."""
+
+
+def solve(
+    operator: PoissonOperator | PoissonGrid,
+    b: ArrayLike,
+    *,
+    solver: str | Solver = "dcdm",
+    rtol: float = 1e-6,
+    atol: float = 0.0,
+    max_iterations: int | None = None,
+    x0: ArrayLike | None = None,
+    callback: Callback | None = None,
+    inconsistent: Inconsistent = "error",
+) -> Solution:
+    """Solve `A x = b` to `‖b − A x‖₂ ≤ rtol·‖b‖₂ + atol`.
+
+    Parameters
+    ----------
+    operator : the grid's operator, or the grid.
+    b : right-hand side, float32, float64 or integers; a full array of the grid's shape (values outside the fluid
+        are ignored) or a packed vector `(unknowns,)`. Not modified; nor is `x0`.
+    solver : a name from `list_solvers()` or a solver object with its options.
+    rtol, atol : tolerances; rtol > 0, atol ≥ 0.
+    max_iterations : limit, None for the solver's own.
+    x0 : start, in either form; zero where None.
+    callback : called with a `Progress` after each iteration; returning True stops the solve.
+    inconsistent : what to do where a fluid component without any Dirichlet face has a net source, so that no
+        solution exists: "error" raises, "report" returns `SINGULAR_INCONSISTENT`, "project" removes the
+        component's mean from `b` and solves that system. Solutions have zero mean in such components.
+
+    Returns
+    -------
+    Solution : `x` float64 in the form of `b`. Not converging is a result, not an exception.
+
+    Raises
+    ------
+    TypeError, ValueError : naming the argument, before any work. SingularSystemError (a ValueError): see above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from relaxon.solvers import PoissonGrid, solve
+    >>> grid = PoissonGrid(np.zeros((32, 32), np.uint8), spacing=1 / 32, boundary="dirichlet")
+    >>> solution = solve(grid, np.ones(grid.shape), solver="cg")
+    >>> solution.result.name, bool(solution.relative_residual <= 1e-6)
+    ('CONVERGED', True)
+    """
+    prepared = prepare(operator, solver=solver)
+    return prepared.solve(
+        b,
+        rtol=rtol,
+        atol=atol,
+        max_iterations=max_iterations,
+        x0=x0,
+        callback=callback,
+        inconsistent=inconsistent,
+    )
+
+
+def solve_many(
+    operator: PoissonOperator | PoissonGrid,
+    b: ArrayLike | Sequence[ArrayLike],
+    *,
+    solver: str | Solver = "dcdm",
+    rtol: float = 1e-6,
+    atol: float = 0.0,
+    max_iterations: int | None = None,
+    x0: ArrayLike | Sequence[ArrayLike] | None = None,
+    callback: Callback | None = None,
+    inconsistent: Inconsistent = "error",
+) -> tuple[Solution, ...]:
+    """Solve for several right-hand sides with one set-up.
+
+    `b` is `(k, *grid.shape)`, `(k, unknowns)` or a sequence of right-hand sides. Takes the arguments of `solve`; every right-hand side is checked before the first is solved. The set-up's
+    seconds are those of the shared set-up, in each solution. A callback that stops one solve stops only that one.
+    """
+    prepared = prepare(operator, solver=solver)
+    sides = list(b)  # type: ignore[arg-type]
+    if not sides:
+        raise ValueError("b must hold at least one right-hand side, got none")
+    starts: list[Any] = [None] * len(sides) if x0 is None else list(x0)  # type: ignore[arg-type]
+    if len(starts) != len(sides):
+        raise ValueError(
+            f"x0 must hold one start for each of the {len(sides)} right-hand sides, got {len(starts)}"
+        )
+    requests = [
+        prepared.request(side, rtol, atol, max_iterations, start, inconsistent, name=f"b[{index}]")
+        for index, (side, start) in enumerate(zip(sides, starts, strict=True))
+    ]
+    return tuple(prepared.answer(request, callback) for request in requests)
+
+
+def prepare(operator: PoissonOperator | PoissonGrid, *, solver: str | Solver = "dcdm") -> PreparedSolver:
+    """Set a solver up once for many right-hand sides on one geometry (time steps, say)."""
+    if isinstance(operator, PoissonGrid):
+        operator = operator.operator()
+    if not isinstance(operator, PoissonOperator):
+        raise TypeError(f"operator must be a PoissonOperator or a PoissonGrid, got {type(operator).__name__}")
+    if operator.dtype != np.float64:
+        operator = operator.grid.operator(np.float64)
+    chosen = registry.get(solver) if isinstance(solver, str) else solver
+    if not isinstance(chosen, Solver):
+        raise TypeError(f"solver must be a name or a Solver, got {type(solver).__name__}")
+    start = time.perf_counter()
+    operator.grid.nullspace  # noqa: B018  computed here so that it counts as set-up
+    engine = chosen.prepare(operator)
+    return PreparedSolver(operator, chosen, engine, time.perf_counter() - start)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A checked right-hand side: arrays on `shape3`, zero outside the fluid, `b` in the range of `A`."""
+
+    b: NDArray[np.float64]
+    x: NDArray[np.float64]
+    packed: bool
+    tolerance: float
+    b_norm: float
+    max_iterations: int | None
+    inconsistent: str
+    """Empty, or why no solution exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSolver:
+    """A solver with its set-up done, from `prepare`."""
+
+    operator: PoissonOperator
+    solver: Solver
+    engine: Prepared
+    setup_seconds: float
+
+    def solve(
+        self,
+        b: ArrayLike,
+        *,
+        rtol: float = 1e-6,
+        atol: float = 0.0,
+        max_iterations: int | None = None,
+        x0: ArrayLike | None = None,
+        callback: Callback | None = None,
+        inconsistent: Inconsistent = "error",
+    ) -> Solution:
+        """As the function `solve`, without the set-up."""
+        return self.answer(self.request(b, rtol, atol, max_iterations, x0, inconsistent), callback)
+
+    def request(
+        self,
+        b: ArrayLike,
+        rtol: float,
+        atol: float,
+        max_iterations: int | None,
+        x0: ArrayLike | None,
+        inconsistent: str,
+        name: str = "b",
+    ) -> Request:
+        """Check the arguments of a solve and bring its arrays into the solvers' form."""
+        rtol = validation.positive_float("rtol", rtol)
+        atol = validation.non_negative_float("atol", atol)
+        if max_iterations is not None:
+            max_iterations = validation.positive_int("max_iterations", max_iterations)
+        if inconsistent not in ("error", "report", "project"):
+            raise ValueError(f"inconsistent must be 'error', 'report' or 'project', got {inconsistent!r}")
+        side = validation.real_array(name, b)
+        full = self._full(name, side)
+        start = np.zeros_like(full) if x0 is None else self._full("x0", validation.real_array("x0", x0))
+        null = self.operator.grid.nullspace
+        defect, component = null.defect(full)
+        refusal = ""
+        if defect > CONSISTENCY[side.dtype] and inconsistent != "project":
+            refusal = (
+                f"{name} is not in the range of the singular operator: fluid component {component} "
+                f"({null.sizes[component]} cells, no Dirichlet face) has a net source of {defect:.2e} of its "
+                "total; remove it or pass inconsistent='project'"
+            )
+            if inconsistent == "error":
+                raise SingularSystemError(refusal)
+        else:
+            null.project(full)
+        null.project(start)
+        norm = _norm(full)
+        if not np.isfinite(norm):
+            raise ValueError(f"{name} must have a finite norm in float64, got {norm}")
+        return Request(
+            full,
+            start,
+            side.shape != self.operator.grid.shape,
+            rtol * norm + atol,
+            norm,
+            max_iterations,
+            refusal,
+        )
+
+    def answer(self, request: Request, callback: Callback | None = None) -> Solution:
+        """Run the solver on a checked request and judge the outcome by the true residual."""
+        start = time.perf_counter()
+        monitor = Monitor(request.tolerance, callback)
+        limit = request.max_iterations or self.engine.default_max_iterations
+        x, b = request.x, request.b
+        if request.inconsistent:
+            result, message = Result.SINGULAR_INCONSISTENT, request.inconsistent
+        elif request.b_norm == 0.0:
+            x[...] = 0.0
+            result, message = Result.CONVERGED, "b is zero"
+        else:
+            result, message = self._run(b, x, monitor, limit)
+        true = self._true_residual(b, x)
+        result, message = _verdict(result, message, true, request.tolerance)
+        grid = self.operator.grid
+        shaped = x.reshape(grid.shape)
+        return Solution(
+            x=grid.pack(shaped) if request.packed else shaped,
+            result=result,
+            residuals=np.array(monitor.history or [true]),
+            iterations=monitor.iterations,
+            setup_seconds=self.setup_seconds,
+            solve_seconds=time.perf_counter() - start,
+            true_residual=true,
+            relative_residual=true / request.b_norm if request.b_norm > 0 else 0.0,
+            tolerance=request.tolerance,
+            solver=self.solver.name,
+            message=message,
+            fallbacks=monitor.fallbacks,
+            info=dict(self.engine.info),
+        )
+
+    def _run(
+        self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, limit: int
+    ) -> tuple[Result, str]:
+        """Run; where a recurrence claims the tolerance and the true residual does not, go on from there."""
+        for _ in range(1 + MAX_RESTARTS):
+            before = monitor.iterations
+            result = self.engine.run(b, x, monitor, limit - before)
+            self.operator.grid.nullspace.project(x)
+            if result is not Result.CONVERGED or self._true_residual(b, x) <= monitor.tolerance:
+                return result, ""
+            if monitor.iterations >= limit:
+                return Result.MAX_ITERATIONS, ""
+            monitor.history.pop()  # the next run records the true residual in the place of the claimed one
+        return Result.STAGNATED, "the recurrence met the tolerance, the true residual did not"
+
+    def _true_residual(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
+        r = self.operator.apply(x, np.empty_like(x))
+        return _norm(np.subtract(b, r, out=r))
+
+    def _full(self, name: str, array: NDArray[Any]) -> NDArray[np.float64]:
+        """A new float64 array on `shape3`, zero outside the fluid, from a full or a packed one."""
+        grid = self.operator.grid
+        if array.shape == grid.shape:
+            # Outside the fluid whatever the caller's array holds is dropped, the fluid's own values are copied.
+            full = np.zeros(grid.shape)
+            np.copyto(full, array, where=grid.fluid)
+        elif array.shape == (grid.unknowns,):
+            full = grid.unpack(array.astype(np.float64, copy=False))
+        else:
+            raise ValueError(
+                f"{name} must have the grid's shape {grid.shape} or be packed with shape ({grid.unknowns},), "
+                f"got {array.shape}"
+            )
+        return full.reshape(grid.shape3)
+
+
+def _norm(v: NDArray[np.float64]) -> float:
+    return float(np.linalg.norm(v.reshape(-1)))
+
+
+def _verdict(result: Result, message: str, true: float, tolerance: float) -> tuple[Result, str]:
+    """`CONVERGED` exactly where the true residual says so, whatever the solver believed."""
+    if result is Result.SINGULAR_INCONSISTENT:
+        return result, message
+    if not np.isfinite(true):
+        return Result.NON_FINITE, message or "the residual is not finite"
+    if true <= tolerance and result is not Result.CANCELLED:
+        return Result.CONVERGED, message
+    if result is Result.CONVERGED:
+        return Result.STAGNATED, message or "the true residual does not meet the tolerance"
+    return result, message

@@ -1,0 +1,72 @@
+"""What a solver has to offer to stand behind `solve`: a set-up, and a run that improves `x` under a monitor."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.operator import PoissonOperator
+from relaxon.solvers.solution import Callback, Progress, Result
+
+DIVERGENCE_FACTOR = 1e6
+"""A residual that has grown by this factor over the first one will not come back."""
+
+
+class Monitor:
+    """Keeps the residual history, asks the caller's callback, and says when a run has to stop."""
+
+    def __init__(self, tolerance: float, callback: Callback | None = None) -> None:
+        self.tolerance = tolerance
+        self.history: list[float] = []
+        self.fallbacks = 0
+        self._callback = callback
+
+    def record(self, residual: float) -> Result | None:
+        """Take ‖r‖₂ (the first call is the initial one); None to go on, else the reason to stop."""
+        residual = float(residual)
+        self.history.append(residual)
+        stopped = False
+        if self._callback is not None:
+            progress = Progress(len(self.history) - 1, residual, self.tolerance)
+            stopped = self._callback(progress) is True
+        if not math.isfinite(residual):
+            return Result.NON_FINITE
+        if residual <= self.tolerance:
+            return Result.CONVERGED
+        if residual > DIVERGENCE_FACTOR * self.history[0]:
+            return Result.DIVERGED
+        return Result.CANCELLED if stopped else None
+
+    @property
+    def iterations(self) -> int:
+        return max(len(self.history) - 1, 0)
+
+
+class Prepared(ABC):
+    """A solver set up for one operator; runs as many right-hand sides as wanted, one at a time."""
+
+    default_max_iterations: int = 10_000
+    info: dict[str, float]
+
+    @abstractmethod
+    def run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int) -> Result:
+        """Improve `x` in place until `monitor.record` gives a reason or `max_iterations` are done.
+
+        `b` and `x` are C-contiguous float64 arrays of `operator.grid.shape3`, zero outside the fluid; `b` lies in
+        the operator's range and is not written to. The initial residual is recorded first, then one a step.
+        """
+
+
+class Solver(ABC):
+    """A method with its options (a frozen dataclass); `prepare` does whatever depends on the operator alone."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    """One line for `list_solvers`."""
+
+    @abstractmethod
+    def prepare(self, operator: PoissonOperator) -> Prepared: ...

@@ -1,0 +1,250 @@
+"""A Cartesian grid with cell types, sides and coefficients: the geometry of a Poisson problem."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum, StrEnum
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from relaxon.solvers import validation
+
+if TYPE_CHECKING:
+    from relaxon.solvers.nullspace import NullSpace
+    from relaxon.solvers.operator import PoissonOperator
+
+MAX_CELLS = 2**31 - 1
+"""Unknowns are numbered with 32 bits, as SciPy's and PyAMG's sparse matrices number them."""
+
+
+class CellType(IntEnum):
+    """What a cell holds: an unknown, a wall (no flux), or a known value."""
+
+    FLUID = 0
+    SOLID = 1
+    AIR = 2
+
+
+class Boundary(StrEnum):
+    """What a side of the domain does to the fluid cells beside it."""
+
+    NEUMANN = "neumann"
+    """No flux through the side."""
+    DIRICHLET = "dirichlet"
+    """The value 0 on the side's face, half a cell from the cell's centre."""
+    PERIODIC = "periodic"
+    """The neighbour is the cell at the opposite side; both sides of an axis or neither."""
+
+
+BoundaryLike = str | Sequence[str | Sequence[str]]
+Sides = tuple[tuple[Boundary, Boundary], ...]
+
+
+class PoissonGrid:
+    """Cells of a Cartesian grid in two or three dimensions, for `−∇·(κ∇x) = b` by cell-centred finite volumes.
+
+    Each FLUID cell is an unknown. A SOLID neighbour lets nothing through (Neumann), an AIR neighbour holds the
+    value 0 at its centre (Dirichlet). The matrix row of a fluid cell is
+    `Σ_faces κ_f / h_a² · (x_i − x_j)` over the open faces, `x_j = 0` in AIR, and `2 κ_f / h_a² · x_i` at a
+    Dirichlet side.
+
+    Parameters
+    ----------
+    cells : `(nx, ny)` or `(nx, ny, nz)` integers, values of `CellType`. It is copied.
+    spacing : cell width, one number or one an axis; > 0.
+    boundary : "neumann" (default), "dirichlet" or "periodic" for all sides; or a sequence with, for each axis,
+        one of these or a (low side, high side) pair.
+    coefficient : κ; None for 1, an array of the grid's shape (harmonic mean at faces), or one array an axis with
+        the values on faces (one longer along its own axis; face `i` lies below cell `i`). Finite and > 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        naming the argument; a grid without any fluid cell is refused.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.zeros((4, 4), np.uint8)      # all fluid
+    >>> cells[:, -1] = CellType.AIR             # an open surface
+    >>> grid = PoissonGrid(cells, spacing=0.25)
+    >>> grid.unknowns
+    12
+    """
+
+    def __init__(
+        self,
+        cells: ArrayLike,
+        spacing: float | Sequence[float] = 1.0,
+        boundary: BoundaryLike = Boundary.NEUMANN,
+        coefficient: ArrayLike | Sequence[ArrayLike] | None = None,
+    ) -> None:
+        self.cells = _checked_cells(cells)
+        self.spacing = _checked_spacing(spacing, self.cells.ndim)
+        self.boundary = _checked_boundary(boundary, self.cells.ndim)
+        self.coefficient = _checked_coefficient(coefficient, self.cells.shape, self.boundary)
+        self.unknowns = int(np.count_nonzero(self.cells == CellType.FLUID))
+        if self.unknowns == 0:
+            raise ValueError("cells must hold at least one FLUID cell, got none")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.cells.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.cells.ndim
+
+    @property
+    def shape3(self) -> tuple[int, int, int]:
+        """The shape kernels see: a 2-D grid has a first axis of length 1 without flux along it."""
+        shape = (1,) * (3 - self.ndim) + self.shape
+        return (shape[0], shape[1], shape[2])
+
+    @property
+    def periodic(self) -> tuple[bool, ...]:
+        return tuple(low is Boundary.PERIODIC for low, _ in self.boundary)
+
+    @cached_property
+    def fluid(self) -> NDArray[np.bool_]:
+        """Where the unknowns are: `grid.shape bool`, read-only."""
+        mask: NDArray[np.bool_] = self.cells == CellType.FLUID
+        mask.flags.writeable = False
+        return mask
+
+    @cached_property
+    def _fluid_index(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.fluid)
+
+    def pack(self, full: ArrayLike) -> NDArray[Any]:
+        """The unknowns of a full array, in C order: `grid.shape → (unknowns,)`, same dtype."""
+        array = np.asarray(full)
+        if array.shape != self.shape:
+            raise ValueError(f"full must have the grid's shape {self.shape}, got {array.shape}")
+        return array.reshape(-1)[self._fluid_index]
+
+    def unpack(self, packed: ArrayLike, fill: float = 0.0) -> NDArray[Any]:
+        """A full array from unknowns: `(unknowns,) → grid.shape`, same dtype, `fill` outside the fluid."""
+        vector = np.asarray(packed)
+        if vector.shape != (self.unknowns,):
+            raise ValueError(f"packed must have shape ({self.unknowns},), got {vector.shape}")
+        full = np.full(self.cells.size, fill, vector.dtype)
+        full[self._fluid_index] = vector
+        return full.reshape(self.shape)
+
+    def operator(self, dtype: DTypeLike = np.float64) -> PoissonOperator:
+        """The matrix-free operator `A` in float64 or float32; made once for each dtype."""
+        from relaxon.solvers.operator import PoissonOperator
+
+        key = np.dtype(dtype)
+        if key not in self._operators:
+            self._operators[key] = PoissonOperator(self, key)
+        return self._operators[key]
+
+    @cached_property
+    def _operators(self) -> dict[np.dtype[Any], PoissonOperator]:
+        return {}
+
+    @cached_property
+    def nullspace(self) -> NullSpace:
+        """The connected fluid components that touch no Dirichlet face; each has a constant null vector."""
+        from relaxon.solvers.nullspace import NullSpace
+
+        return NullSpace.of(self)
+
+    def __repr__(self) -> str:
+        sides = ", ".join("/".join(dict.fromkeys(pair)) for pair in self.boundary)
+        kappa = "" if self.coefficient is None else ", variable coefficient"
+        return f"PoissonGrid({'×'.join(map(str, self.shape))}, {self.unknowns} unknowns, sides {sides}{kappa})"
+
+
+def _checked_cells(cells: ArrayLike) -> NDArray[np.uint8]:
+    array = np.asarray(cells)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"cells must be integers (CellType values), got dtype {array.dtype}")
+    if array.ndim not in (2, 3):
+        raise ValueError(f"cells must have 2 or 3 axes, got shape {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"cells must not be empty, got shape {array.shape}")
+    if array.size > MAX_CELLS:
+        raise ValueError(f"cells must number at most {MAX_CELLS}, got {array.size}")
+    low, high = int(array.min()), int(array.max())
+    if low < CellType.FLUID or high > CellType.AIR:
+        unknown = low if low < CellType.FLUID else high
+        raise ValueError(f"cells must be FLUID (0), SOLID (1) or AIR (2), got the value {unknown}")
+    own = np.array(array, dtype=np.uint8, order="C", copy=True)
+    own.flags.writeable = False
+    return own
+
+
+def _checked_spacing(spacing: float | Sequence[float], ndim: int) -> tuple[float, ...]:
+    if np.ndim(spacing) == 0:
+        return (validation.positive_float("spacing", spacing),) * ndim
+    values = list(spacing)  # type: ignore[arg-type]
+    if len(values) != ndim:
+        raise ValueError(f"spacing must be one number or {ndim} (one an axis), got {len(values)}")
+    return tuple(validation.positive_float(f"spacing[{axis}]", value) for axis, value in enumerate(values))
+
+
+def _checked_boundary(boundary: BoundaryLike, ndim: int) -> Sides:
+    axes = [boundary] * ndim if isinstance(boundary, str) else list(boundary)
+    if len(axes) != ndim:
+        raise ValueError(f"boundary must be one name or {ndim} entries (one an axis), got {len(axes)}")
+    sides = []
+    for axis, entry in enumerate(axes):
+        pair = [entry, entry] if isinstance(entry, str) else list(entry)
+        if len(pair) != 2:
+            raise ValueError(f"boundary[{axis}] must be a name or a (low, high) pair, got {entry!r}")
+        low, high = (_checked_side(f"boundary[{axis}]", name) for name in pair)
+        if (low is Boundary.PERIODIC) != (high is Boundary.PERIODIC):
+            raise ValueError(f"boundary[{axis}] must be periodic on both sides or on neither, got {entry!r}")
+        sides.append((low, high))
+    return tuple(sides)
+
+
+def _checked_side(name: str, value: object) -> Boundary:
+    try:
+        return Boundary(value)
+    except ValueError:
+        names = ", ".join(repr(side.value) for side in Boundary)
+        raise ValueError(f"{name} must be one of {names}, got {value!r}") from None
+
+
+def _checked_coefficient(
+    coefficient: ArrayLike | Sequence[ArrayLike] | None, shape: tuple[int, ...], boundary: Sides
+) -> NDArray[np.float64] | tuple[NDArray[np.float64], ...] | None:
+    if coefficient is None:
+        return None
+    if isinstance(coefficient, tuple | list):
+        if len(coefficient) != len(shape):
+            raise ValueError(
+                f"coefficient must be an array of the grid's shape or {len(shape)} arrays of face values, "
+                f"got {len(coefficient)} arrays"
+            )
+        faces = []
+        for axis, values in enumerate(coefficient):
+            expected = tuple(n + (a == axis) for a, n in enumerate(shape))
+            face = _checked_kappa(f"coefficient[{axis}]", values, expected)
+            if boundary[axis][0] is Boundary.PERIODIC and not np.array_equal(
+                face.take(0, axis), face.take(-1, axis)
+            ):
+                raise ValueError(
+                    f"coefficient[{axis}] must be equal on the first and last faces of a periodic axis"
+                )
+            faces.append(face)
+        return tuple(faces)
+    return _checked_kappa("coefficient", coefficient, shape)
+
+
+def _checked_kappa(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    array = validation.real_array(name, values)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    if array.min() <= 0:
+        raise ValueError(f"{name} must be greater than 0 everywhere, got {array.min()}")
+    own = np.array(array, np.float64, order="C", copy=True)
+    own.flags.writeable = False
+    return own

@@ -1,0 +1,231 @@
+"""The matrix-free Poisson operator of a grid, and its forms for other people's solvers."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from relaxon.solvers import validation
+from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+    from scipy.sparse.linalg import LinearOperator
+
+MAX_TABLE = 255
+"""Distinct diagonal values that a one-byte code can name beside the zero row."""
+
+
+class PoissonOperator:
+    """`A` of `−∇·(κ∇x) = b` on a grid: symmetric, positive semi-definite, never assembled.
+
+    It acts on full arrays of the grid's shape (values outside the fluid must be zero and stay zero) and on packed
+    vectors of the unknowns alike. Made by `grid.operator(dtype)`.
+    """
+
+    def __init__(self, grid: PoissonGrid, dtype: DTypeLike = np.float64) -> None:
+        self.grid = grid
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+            raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
+        lead = 3 - grid.ndim
+        self.wrap = np.array((False,) * lead + grid.periodic)
+        self.weights = np.array((0.0,) * lead + tuple(h**-2 for h in grid.spacing), self.dtype)
+        """`1/h_a²` an axis `(3,)`; 0 on the axis that a 2-D grid lacks."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """`(unknowns, unknowns)`."""
+        return (self.grid.unknowns, self.grid.unknowns)
+
+    @property
+    def constant(self) -> bool:
+        """Whether κ is 1 everywhere and the diagonal fits a one-byte table."""
+        return self.grid.coefficient is None and len(self._coded[1]) <= MAX_TABLE + 1
+
+    @cached_property
+    def couplings(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Per axis, the coupling of each cell to the one below: `shape3`, zero unless both are fluid."""
+        lower = tuple(np.ascontiguousarray(c, self.dtype) for c in _couplings_and_diagonal(self.grid)[0])
+        return (lower[0], lower[1], lower[2])
+
+    @cached_property
+    def diagonal(self) -> NDArray[Any]:
+        """The diagonal of `A`: `shape3`, zero outside the fluid."""
+        return np.ascontiguousarray(_couplings_and_diagonal(self.grid)[1], self.dtype)
+
+    @cached_property
+    def _coded(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+        values, code = np.unique(_counted_faces(self.grid), return_inverse=True)
+        if values[0] != 0:
+            values, code = np.concatenate([[0], values]), code + 1
+        # Half faces in base 5 an axis, so that equal codes have equal diagonals.
+        table = sum((values // 5**a % 5) * h**-2 for a, h in enumerate(self.grid.spacing))
+        return code.astype(np.uint8).reshape(self.grid.shape3), np.asarray(table, self.dtype)
+
+    @property
+    def code(self) -> NDArray[np.uint8]:
+        """Each cell's index into `table`: `shape3 uint8`, 0 where the row is zero. For constant coefficients."""
+        return self._coded[0]
+
+    @property
+    def table(self) -> NDArray[Any]:
+        """The distinct values of the diagonal, `table[0] = 0`."""
+        return self._coded[1]
+
+    def apply(self, x: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
+        """`out ← A x` on `shape3` arrays of this operator's dtype; nothing is checked. For solvers."""
+        from relaxon.solvers import stencil_kernels
+
+        if self.constant:
+            stencil_kernels.apply_constant(x, self.code, self.table, self.weights, self.wrap, out)
+        else:
+            stencil_kernels.apply_variable(x, self.diagonal, *self.couplings, self.wrap, out)
+        return out
+
+    def matvec(self, x: ArrayLike) -> NDArray[Any]:
+        """`A x` for a full array (its values outside the fluid are taken as zero) or a packed vector.
+
+        The result has the form of `x` and this operator's dtype.
+        """
+        array = np.asarray(x)
+        if array.dtype.kind not in "fiu":
+            raise TypeError(f"x must be real, got dtype {array.dtype}")
+        full = np.zeros(self.grid.shape, self.dtype)
+        if array.shape == self.grid.shape:
+            np.copyto(full, array, where=self.grid.fluid, casting="same_kind")
+            return self.apply(full.reshape(self.grid.shape3), np.empty(self.grid.shape3, self.dtype)).reshape(
+                self.grid.shape
+            )
+        if array.shape != (self.grid.unknowns,):
+            raise ValueError(
+                f"x must have the grid's shape {self.grid.shape} or be packed with shape "
+                f"({self.grid.unknowns},), got {array.shape}"
+            )
+        packed = self.grid.unpack(array.astype(self.dtype, copy=False)).reshape(self.grid.shape3)
+        return self.grid.pack(self.apply(packed, np.empty_like(packed)).reshape(self.grid.shape))
+
+    def residual(self, b: ArrayLike, x: ArrayLike) -> NDArray[Any]:
+        """`b − A x`; `b` and `x` in the same form, full or packed (zero outside the fluid where full)."""
+        difference = np.asarray(validation.real_array("b", b) - self.matvec(x))
+        if difference.shape == self.grid.shape:
+            difference[~self.grid.fluid] = 0
+        return difference
+
+    def to_csr(self) -> csr_array:
+        """The matrix on the unknowns, in `pack` order: `(unknowns, unknowns)` CSR with sorted int32 indices."""
+        from scipy.sparse import coo_array
+
+        number = np.full(self.grid.cells.size, -1, np.int32)
+        index = np.flatnonzero(self.grid.fluid)
+        number[index] = np.arange(len(index), dtype=np.int32)
+        number = number.reshape(self.grid.shape3)
+        rows, columns, values = [], [], []
+        for axis, lower in enumerate(self.couplings):
+            here = lower != 0
+            i, j = number[here], np.roll(number, 1, axis)[here]
+            c = -lower[here]
+            rows += [i, j]
+            columns += [j, i]
+            values += [c, c]
+        diagonal = self.diagonal.reshape(-1)[index]
+        own = np.arange(len(index), dtype=np.int32)
+        matrix = coo_array(
+            (
+                np.concatenate([*values, diagonal]),
+                (np.concatenate([*rows, own]), np.concatenate([*columns, own])),
+            ),
+            shape=self.shape,
+        ).tocsr()
+        matrix.sum_duplicates()
+        return matrix
+
+    def to_scipy(self) -> LinearOperator:
+        """A SciPy `LinearOperator` on packed vectors, for other people's Krylov methods."""
+        from scipy.sparse.linalg import LinearOperator
+
+        def matvec(x: NDArray[Any]) -> NDArray[Any]:
+            return self.matvec(x.reshape(-1))
+
+        return LinearOperator(self.shape, matvec=matvec, rmatvec=matvec, dtype=self.dtype)
+
+    def __repr__(self) -> str:
+        return f"PoissonOperator({self.grid!r}, {self.dtype})"
+
+
+def _counted_faces(grid: PoissonGrid) -> NDArray[np.int64]:
+    """Σ_axis 5^axis · (open faces of the axis, a Dirichlet side counting twice); 0 outside the fluid."""
+    open_cell = (grid.cells != CellType.SOLID).astype(np.int16)
+    total = np.zeros(grid.shape, np.int16)
+    for axis, (low, high) in enumerate(grid.boundary):
+        n = grid.shape[axis]
+        first, last = _slab(axis, 0, 1), _slab(axis, n - 1, n)
+        below, above = _slab(axis, 0, n - 1), _slab(axis, 1, n)
+        unit = 5**axis
+        total[above] += unit * open_cell[below]
+        total[below] += unit * open_cell[above]
+        if low is Boundary.PERIODIC:
+            total[first] += unit * open_cell[last]
+            total[last] += unit * open_cell[first]
+        total[first] += 2 * unit * (low is Boundary.DIRICHLET)
+        total[last] += 2 * unit * (high is Boundary.DIRICHLET)
+    return np.where(grid.fluid, total, 0)
+
+
+def _couplings_and_diagonal(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
+    """Fluid–fluid couplings to the neighbour below, per axis, and the diagonal, in float64 on `shape3`."""
+    fluid, open_cell = grid.fluid, grid.cells != CellType.SOLID
+    diagonal = np.zeros(grid.shape)
+    couplings = []
+    for axis, (low, high) in enumerate(grid.boundary):
+        n = grid.shape[axis]
+        first, last = _slab(axis, 0, 1), _slab(axis, n - 1, n)
+        below, above = _slab(axis, 0, n - 1), _slab(axis, 1, n)
+        kappa_low, kappa_inside, kappa_high = _face_coefficients(grid, axis)
+        scale = grid.spacing[axis] ** -2
+        lower = np.zeros(grid.shape)
+        inside = scale * kappa_inside
+        lower[above] = inside * (fluid[below] & fluid[above])
+        diagonal[above] += inside * open_cell[below]
+        diagonal[below] += inside * open_cell[above]
+        if low is Boundary.PERIODIC:
+            around = scale * kappa_low
+            lower[first] = around * (fluid[first] & fluid[last])
+            diagonal[first] += around * open_cell[last]
+            diagonal[last] += around * open_cell[first]
+        if low is Boundary.DIRICHLET:
+            diagonal[first] += 2 * scale * kappa_low
+        if high is Boundary.DIRICHLET:
+            diagonal[last] += 2 * scale * kappa_high
+        couplings.append(lower.reshape(grid.shape3))
+    diagonal[~fluid] = 0
+    missing = [np.zeros(grid.shape3)] * (3 - grid.ndim)
+    return missing + couplings, diagonal.reshape(grid.shape3)
+
+
+def _face_coefficients(grid: PoissonGrid, axis: int) -> tuple[Any, Any, Any]:
+    """κ on the low side, the inner faces and the high side of an axis (scalars 1 where κ is constant)."""
+    kappa = grid.coefficient
+    if kappa is None:
+        return 1.0, 1.0, 1.0
+    n = grid.shape[axis]
+    if isinstance(kappa, tuple):
+        faces = kappa[axis]
+        return faces[_slab(axis, 0, 1)], faces[_slab(axis, 1, n)], faces[_slab(axis, n, n + 1)]
+    first, last = kappa[_slab(axis, 0, 1)], kappa[_slab(axis, n - 1, n)]
+    below, above = kappa[_slab(axis, 0, n - 1)], kappa[_slab(axis, 1, n)]
+    low = _harmonic(first, last) if grid.periodic[axis] else first
+    return low, _harmonic(below, above), last
+
+
+def _harmonic(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`2ab/(a+b)`, without overflow or underflow of the product."""
+    mean: NDArray[np.float64] = 2.0 / (1.0 / a + 1.0 / b)
+    return mean
+
+
+def _slab(axis: int, start: int, stop: int) -> tuple[slice, ...]:
+    return (slice(None),) * axis + (slice(start, stop),)

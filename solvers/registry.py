@@ -1,0 +1,100 @@
+"""The solvers by name, each imported only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+
+from relaxon.solvers.engine import Solver
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a named solver lives; `needs` are the modules that must be installed for it."""
+
+    name: str
+    summary: str
+    module: str
+    factory: str
+    arguments: tuple[tuple[str, str], ...] = ()
+    needs: tuple[str, ...] = ("numba", "scipy")
+
+    def make(self) -> Solver:
+        factory: Callable[..., Solver] = getattr(import_module(self.module), self.factory)
+        return factory(**dict(self.arguments))
+
+
+_NETWORK = ("numba", "scipy", "torch", "safetensors")
+_HERE = "relaxon.solvers."
+ENTRIES = (
+    Entry(
+        "dcdm",
+        "deep conjugate directions, the published network",
+        _HERE + "dcdm",
+        "DeepConjugateDirectionCNN",
+        needs=_NETWORK,
+    ),
+    Entry(
+        "dcdm-cnn",
+        "deep conjugate directions, the published network (Kaneda et al. 2023)",
+        _HERE + "dcdm",
+        "DeepConjugateDirectionCNN",
+        needs=_NETWORK,
+    ),
+    Entry(
+        "mg-cg",
+        "geometric multigrid, damped Jacobi, as preconditioner of CG",
+        _HERE + "multigrid",
+        "MultigridCG",
+    ),
+    Entry(
+        "mg-rbgs-cg",
+        "geometric multigrid, red-black Gauss-Seidel, as preconditioner of CG",
+        _HERE + "multigrid",
+        "MultigridCG",
+        (("smoother", "red-black"),),
+    ),
+    Entry(
+        "ic-cg",
+        "CG with a modified incomplete Cholesky preconditioner",
+        _HERE + "incomplete_cholesky",
+        "IncompleteCholeskyCG",
+    ),
+    Entry("jacobi-cg", "CG with a diagonal preconditioner", _HERE + "krylov", "JacobiCG"),
+    Entry("cg", "conjugate gradients", _HERE + "krylov", "ConjugateGradient"),
+    Entry(
+        "pyamg-sa",
+        "PyAMG smoothed aggregation, CG-accelerated",
+        _HERE + "external",
+        "PyAMG",
+        (("method", "sa"),),
+        ("scipy", "numba", "pyamg"),
+    ),
+    Entry(
+        "pyamg-rs",
+        "PyAMG Ruge-Stüben, CG-accelerated",
+        _HERE + "external",
+        "PyAMG",
+        (("method", "rs"),),
+        ("scipy", "numba", "pyamg"),
+    ),
+    Entry("scipy-cg", "SciPy's conjugate gradients on the CSR matrix", _HERE + "external", "SciPyCG"),
+    Entry("scipy-direct", "SciPy's sparse LU; for small grids", _HERE + "external", "SciPyDirect"),
+)
+_BY_NAME = {entry.name: entry for entry in ENTRIES}
+
+
+def list_solvers() -> tuple[Entry, ...]:
+    """Every named solver with a line on what it is."""
+    return ENTRIES
+
+
+def get(name: str) -> Solver:
+    """The solver of that name with its default options; ValueError for an unknown one."""
+    if name not in _BY_NAME:
+        near = get_close_matches(name, _BY_NAME, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"solver must be one of {', '.join(sorted(_BY_NAME))}, got {name!r}{hint}")
+    return _BY_NAME[name].make()

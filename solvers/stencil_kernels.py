@@ -1,0 +1,159 @@
+"""Compiled passes over a grid: `A x` for constant and for variable coefficients.
+
+All arrays are C-contiguous with three axes `(n0, n1, n2)`; a 2-D grid has `n0 = 1`. A row is a run along the last
+axis; rows are shared among threads. `x` is zero outside the fluid, which is what makes an AIR neighbour a
+Dirichlet value 0 and lets a SOLID one be left out.
+
+Constant coefficient: `y = D x − Σ_a w_a (x_{−a} + x_{+a})` in fluid cells, `w_a = 1/h_a²`. The diagonal `D` takes
+few distinct values, so a cell holds a one-byte `code` into `table`; code 0 means that the row is zero (a cell that
+is not fluid, or one walled in on all faces).
+
+Variable coefficient: `diagonal` and, per axis, `lower` (the coupling to the neighbour below, zero unless both are
+fluid) are arrays of the grid's shape; at index 0 of a periodic axis `lower` holds the coupling around the edge.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit, prange
+
+# Sums may be reordered (so that they vectorise) and products fused; NaN and infinity keep their meaning.
+FAST = {"reassoc", "contract", "nsz"}
+
+
+def compiled(parallel: bool = True) -> Any:
+    """The decorator every kernel of the project uses: cached on disk, without the GIL."""
+    return njit(parallel=parallel, nogil=True, cache=True, fastmath=FAST)
+
+
+@compiled()
+def apply_constant(x, code, table, w, wrap, y):  # type: ignore[no-untyped-def]
+    """`y ← A x`. `table`, `w` (3,) have the dtype of `x`; `wrap` (3,) bool says which axes are periodic."""
+    n0, n1, n2 = x.shape
+    w0, w1, w2 = w[0], w[1], w[2]
+    none = w0 - w0
+    for row in prange(n0 * n1):
+        i = row // n1
+        j = row - i * n1
+        # A missing neighbour row is read from the row itself with weight 0.
+        a0, i0 = (w0, i - 1) if i > 0 else ((w0, n0 - 1) if wrap[0] else (none, i))
+        b0, i1 = (w0, i + 1) if i < n0 - 1 else ((w0, 0) if wrap[0] else (none, i))
+        a1, j0 = (w1, j - 1) if j > 0 else ((w1, n1 - 1) if wrap[1] else (none, j))
+        b1, j1 = (w1, j + 1) if j < n1 - 1 else ((w1, 0) if wrap[1] else (none, j))
+        xc, xa, xb, xd, xe = x[i, j], x[i0, j], x[i1, j], x[i, j0], x[i, j1]
+        cr, yr = code[i, j], y[i, j]
+        for k in range(n2):
+            value = table[cr[k]] * xc[k] - a0 * xa[k] - b0 * xb[k] - a1 * xd[k] - b1 * xe[k]
+            yr[k] = value
+        for k in range(1, n2):
+            yr[k] -= w2 * xc[k - 1]
+        for k in range(n2 - 1):
+            yr[k] -= w2 * xc[k + 1]
+        if wrap[2]:
+            yr[0] -= w2 * xc[n2 - 1]
+            yr[n2 - 1] -= w2 * xc[0]
+        for k in range(n2):
+            if cr[k] == 0:
+                yr[k] = none
+
+
+@compiled()
+def apply_variable(x, diagonal, lower0, lower1, lower2, wrap, y):  # type: ignore[no-untyped-def]
+    """`y ← A x` with a coefficient on each face."""
+    n0, n1, n2 = x.shape
+    none = x.dtype.type(0)
+    for row in prange(n0 * n1):
+        i = row // n1
+        j = row - i * n1
+        i0 = i - 1 if i > 0 else n0 - 1
+        i1 = i + 1 if i < n0 - 1 else 0
+        j0 = j - 1 if j > 0 else n1 - 1
+        j1 = j + 1 if j < n1 - 1 else 0
+        yr, xc = y[i, j], x[i, j]
+        dr = diagonal[i, j]
+        for k in range(n2):
+            yr[k] = dr[k] * xc[k]
+        if i > 0 or wrap[0]:
+            xr, cr = x[i0, j], lower0[i, j]
+            for k in range(n2):
+                yr[k] -= cr[k] * xr[k]
+        if i < n0 - 1 or wrap[0]:
+            xr, cr = x[i1, j], lower0[i1, j]
+            for k in range(n2):
+                yr[k] -= cr[k] * xr[k]
+        if j > 0 or wrap[1]:
+            xr, cr = x[i, j0], lower1[i, j]
+            for k in range(n2):
+                yr[k] -= cr[k] * xr[k]
+        if j < n1 - 1 or wrap[1]:
+            xr, cr = x[i, j1], lower1[i, j1]
+            for k in range(n2):
+                yr[k] -= cr[k] * xr[k]
+        cr = lower2[i, j]
+        for k in range(1, n2):
+            yr[k] -= cr[k] * xc[k - 1]
+        for k in range(n2 - 1):
+            yr[k] -= cr[k + 1] * xc[k + 1]
+        if wrap[2]:
+            yr[0] -= cr[0] * xc[n2 - 1]
+            yr[n2 - 1] -= cr[0] * xc[0]
+        for k in range(n2):
+            if dr[k] == none:
+                yr[k] = none
+
+
+@compiled()
+def dot(x, y):  # type: ignore[no-untyped-def]
+    """`⟨x, y⟩` over arrays of three axes, accumulated in float64."""
+    n0, n1, n2 = x.shape
+    total = 0.0
+    for row in prange(n0 * n1):
+        xr, yr = x[row // n1, row % n1], y[row // n1, row % n1]
+        part = 0.0
+        for k in range(n2):
+            part += float(xr[k]) * float(yr[k])
+        total += part
+    return total
+
+
+@compiled()
+def residual_norm(b, ax, r):  # type: ignore[no-untyped-def]
+    """`r ← b − ax`; returns `‖r‖₂²` accumulated in float64. `r` may be `ax`."""
+    n0, n1, n2 = b.shape
+    total = 0.0
+    for row in prange(n0 * n1):
+        br, ar, rr = b[row // n1, row % n1], ax[row // n1, row % n1], r[row // n1, row % n1]
+        part = 0.0
+        for k in range(n2):
+            value = br[k] - ar[k]
+            rr[k] = value
+            part += float(value) * float(value)
+        total += part
+    return total
+
+
+@compiled()
+def subtract_component_means(v, labels, means):  # type: ignore[no-untyped-def]
+    """`v ← v − means[labels]` with `means[0] = 0`: the projection once the means are known."""
+    n0, n1, n2 = v.shape
+    for row in prange(n0 * n1):
+        vr, lr = v[row // n1, row % n1], labels[row // n1, row % n1]
+        for k in range(n2):
+            vr[k] -= means[lr[k]]
+
+
+@compiled(parallel=False)
+def component_sums(v, labels, sums, magnitudes):  # type: ignore[no-untyped-def]
+    """`sums[c] ← Σ v`, `magnitudes[c] ← Σ |v|` over the cells with label `c`, in float64."""
+    n0, n1, n2 = v.shape
+    sums[:] = 0.0
+    magnitudes[:] = 0.0
+    for i in range(n0):
+        for j in range(n1):
+            for k in range(n2):
+                c = labels[i, j, k]
+                if c:
+                    value = float(v[i, j, k])
+                    sums[c] += value
+                    magnitudes[c] += abs(value)

@@ -1,0 +1,65 @@
+"""Refusals of a caller's mistakes: each names the argument, what came and what was expected."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def positive_float(name: str, value: object) -> float:
+    """`value` as a finite float > 0."""
+    number = finite_float(name, value)
+    if number <= 0:
+        raise ValueError(f"{name} must be greater than 0, got {value!r}")
+    return number
+
+
+def non_negative_float(name: str, value: object) -> float:
+    """`value` as a finite float ≥ 0."""
+    number = finite_float(name, value)
+    if number < 0:
+        raise ValueError(f"{name} must be at least 0, got {value!r}")
+    return number
+
+
+def finite_float(name: str, value: object) -> float:
+    """`value` as a finite float; a bool or a string is not a number."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return number
+
+
+def positive_int(name: str, value: object) -> int:
+    """`value` as an int ≥ 1."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value!r}")
+    return int(value)
+
+
+def real_array(name: str, value: Any) -> NDArray[Any]:
+    """`value` as a float32 or float64 array with finite entries; integers become float64, floats are not copied."""
+    if value is None:
+        raise TypeError(f"{name} must be an array, got None")
+    array = np.asarray(value)
+    if array.dtype.kind in "iu":
+        array = array.astype(np.float64)
+    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
+        raise TypeError(f"{name} must be an array of float32, float64 or integers, got dtype {array.dtype}")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.ndim == 0:
+        raise ValueError(f"{name} must be an array with at least one axis, got a scalar")
+    # One pass without a temporary: the sum is finite unless an entry is not, or it overflows.
+    if not np.isfinite(array.sum(dtype=np.float64)) and not np.isfinite(array).all():
+        bad = int(np.count_nonzero(~np.isfinite(array)))
+        raise ValueError(f"{name} must be finite, got {bad} NaN or infinite of {array.size} entries")
+    return array
