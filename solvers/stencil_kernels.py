@@ -16,10 +16,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit, prange
 
 # Sums may be reordered (so that they vectorise) and products fused; NaN and infinity keep their meaning.
 FAST = {"reassoc", "contract", "nsz"}
+
+
+ONE = np.uint64(1)
 
 
 def compiled(parallel: bool = True) -> Any:
@@ -43,19 +47,23 @@ def apply_constant(x, code, table, w, wrap, y):  # type: ignore[no-untyped-def]
         b1, j1 = (w1, j + 1) if j < n1 - 1 else ((w1, 0) if wrap[1] else (none, j))
         xc, xa, xb, xd, xe = x[i, j], x[i0, j], x[i1, j], x[i, j0], x[i, j1]
         cr, yr = code[i, j], y[i, j]
-        for k in range(n2):
-            value = table[cr[k]] * xc[k] - a0 * xa[k] - b0 * xb[k] - a1 * xd[k] - b1 * xe[k]
-            yr[k] = value
-        for k in range(1, n2):
-            yr[k] -= w2 * xc[k - 1]
-        for k in range(n2 - 1):
-            yr[k] -= w2 * xc[k + 1]
+        # Two loops, as a row stays in the first-level cache and one loop over all seven arrays is not vectorised
+        # (too many of them to prove apart); unsigned indices, as a signed one might count from the end.
+        last = n2 - 1
+        yr[0] = table[cr[0]] * xc[0]
+        yr[last] = table[cr[last]] * xc[last]
+        for inner in range(n2 - 2):
+            k = np.uint64(inner) + ONE
+            yr[k] = table[cr[k]] * xc[k] - w2 * (xc[k - ONE] + xc[k + ONE])
+        if n2 > 1:
+            yr[0] -= w2 * xc[1]
+            yr[last] -= w2 * xc[last - 1]
         if wrap[2]:
-            yr[0] -= w2 * xc[n2 - 1]
-            yr[n2 - 1] -= w2 * xc[0]
+            yr[0] -= w2 * xc[last]
+            yr[last] -= w2 * xc[0]
         for k in range(n2):
-            if cr[k] == 0:
-                yr[k] = none
+            value = yr[k] - a0 * xa[k] - b0 * xb[k] - a1 * xd[k] - b1 * xe[k]
+            yr[k] = value if cr[k] != 0 else none
 
 
 @compiled()
