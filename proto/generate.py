@@ -1,0 +1,77 @@
+"""Generates the Python stubs from the `.proto` files, or checks that the committed ones are up to date.
+
+    python proto/generate.py            write the stubs beside the .proto files
+    python proto/generate.py --check    generate into a temporary folder; exit 1 and name each file that differs
+
+Needs `grpcio-tools` and `mypy-protobuf` (the release named in `pyproject.toml`). The stubs carry the version of
+the grpcio-tools that made them and refuse to run under an older grpcio or protobuf: make them with the oldest
+release that the project supports, 1.68.1. The check leaves that version and its spelling of Python out, so that it
+passes under newer tools.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# Through the link src/relaxon/proto, so that the stubs import each other as relaxon.proto.….
+SOURCE = ROOT / "src"
+HERE = Path("relaxon", "proto")
+GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
+# What depends on the tools' release and not on the .proto files: versions, `class A(object)`, needless f-strings.
+RELEASE = re.compile(r"ValidateProtobufRuntimeVersion\([^)]*\)|\d+\.\d+\.\d+|\(object\)|\bf(?=')")
+
+
+def generate(target: Path) -> None:
+    """Write the stubs of every `.proto` file below `target`, as `relaxon/proto/…`."""
+    protos = sorted(path.name for path in (ROOT / "proto").glob("*.proto"))
+    outputs = ("python_out", "grpc_python_out", "mypy_out", "mypy_grpc_out")
+    command = [
+        sys.executable,
+        "-m",
+        "grpc_tools.protoc",
+        f"-I{SOURCE}",
+        *(f"--{output}={target}" for output in outputs),
+        *(str(HERE / name) for name in protos),
+    ]
+    # The mypy plug-ins are scripts of this interpreter's environment, which need not be the active one.
+    scripts = sysconfig.get_path("scripts")
+    path = os.pathsep.join([scripts, os.environ.get("PATH", "")])
+    subprocess.run(command, check=True, cwd=SOURCE, env={**os.environ, "PATH": path})
+
+
+def differing(fresh: Path, kept: Path) -> list[str]:
+    """Names of stubs that differ, are missing or have lost their `.proto` file."""
+    names = {path.name for pattern in GENERATED for folder in (fresh, kept) for path in folder.glob(pattern)}
+    return sorted(name for name in names if _content(fresh / name) != _content(kept / name))
+
+
+def _content(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    return RELEASE.sub("", path.read_text(encoding="utf-8"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="compare instead of writing; exit 1 on a difference")
+    if not parser.parse_args().check:
+        generate(SOURCE)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        generate(Path(folder))
+        stale = differing(Path(folder) / HERE, ROOT / "proto")
+    for name in stale:
+        print(f"proto/{name} is not what its .proto file generates; run python proto/generate.py", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
