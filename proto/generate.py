@@ -3,10 +3,10 @@
     python proto/generate.py            write the stubs beside the .proto files
     python proto/generate.py --check    generate into a temporary folder; exit 1 and name each file that differs
 
-Needs `grpcio-tools` and, here or on the PATH, `mypy-protobuf` (the release named in `pyproject.toml`). The stubs carry
-the version of the grpcio-tools that made them and refuse to run under an older grpcio or protobuf: make them with
-the oldest release that the project supports, 1.68.1, in an environment of its own (the newer mypy-protobuf does not
-fit into it). The check leaves that version and its spelling of Python out, so that it passes under newer tools.
+Needs `grpcio-tools` and, here or on the PATH, `mypy-protobuf` (the release named in `pyproject.toml`). The stubs
+carry the version of the grpcio-tools that made them and refuse to run under an older grpcio or protobuf: make them
+with the oldest release that the project supports, 1.68.1, in an environment of its own (today's mypy-protobuf does
+not fit into it). The check leaves that version and its spelling of Python out: it passes under newer tools.
 """
 
 from __future__ import annotations

@@ -1,0 +1,133 @@
+"""NumPy arrays as the messages of `tensor.proto`: cut into chunks, put together again, and checked on the way."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.proto import tensor_pb2 as pb
+
+CHUNK_BYTES = 1 << 20
+"""The fastest of 1, 4 and 16 MiB, and well below gRPC's default limit of 4 MiB a message."""
+
+DTYPES = {
+    pb.DATA_TYPE_FLOAT32: np.dtype("<f4"),
+    pb.DATA_TYPE_FLOAT64: np.dtype("<f8"),
+    pb.DATA_TYPE_UINT8: np.dtype("u1"),
+}
+_CODES = {dtype: code for code, dtype in DTYPES.items()}
+
+
+class TensorError(ValueError):
+    """An array that did not arrive as announced; `field` is its argument, which the message starts with."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}")
+        self.field = field
+
+
+def header_of(array: NDArray[np.generic]) -> pb.TensorHeader:
+    """The header of an array of float32, float64 or uint8."""
+    return pb.TensorHeader(dtype=_CODES[array.dtype.newbyteorder("<")], shape=array.shape)
+
+
+def parts_of(array: NDArray[np.generic], chunk_bytes: int = CHUNK_BYTES) -> Iterator[pb.TensorPart]:
+    """The parts of an array: its bytes in chunks, then its checksum. No second copy of the whole is made
+    where the array is C-contiguous and little-endian."""
+    wire = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    octets = memoryview(wire.reshape(-1).view(np.uint8))
+    checksum = 0
+    for start in range(0, len(octets), chunk_bytes):
+        chunk = octets[start : start + chunk_bytes]
+        checksum = zlib.crc32(chunk, checksum)
+        yield pb.TensorPart(chunk=bytes(chunk))
+    yield pb.TensorPart(end=pb.TensorEnd(crc32=checksum))
+
+
+def checked_header(
+    field: str, header: pb.TensorHeader, dtypes: Sequence[str] = ("float32", "float64")
+) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
+    """What a header announces, as NumPy's dtype and shape. Nothing is allocated; sizes are Python integers.
+
+    Raises
+    ------
+    TensorError : where the type is none of `dtypes`, or the shape has not one to three axes, each at least 1.
+    """
+    dtype = DTYPES.get(header.dtype)
+    if dtype is None or dtype.name not in dtypes:
+        came = "none" if header.dtype == pb.DATA_TYPE_UNSPECIFIED else dtype or f"the unknown type {header.dtype}"
+        raise TensorError(field, f"must be an array of {' or '.join(dtypes)}, got dtype {came}")
+    shape = tuple(header.shape)
+    if not 1 <= len(shape) <= 3:
+        raise TensorError(field, f"must have 1 to 3 axes, got {len(shape)}")
+    if min(shape) < 1:
+        raise TensorError(field, f"must have at least one entry on every axis, got shape {shape}")
+    return dtype, shape
+
+
+class Assembler:
+    """Takes the parts of one array in order and copies each into its place.
+
+    `dtype` and `shape` come from `checked_header`, after the caller has found them small enough to allocate.
+    """
+
+    def __init__(self, field: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> None:
+        self._field = field
+        self._array = np.empty(shape, dtype)
+        self._octets = self._array.reshape(-1).view(np.uint8)
+        self._filled = 0
+        self._checksum = 0
+        self.complete = False
+
+    def take(self, part: pb.TensorPart) -> None:
+        """Place one part; `complete` becomes true with the last. TensorError where it does not fit."""
+        kind = part.WhichOneof("part")
+        if kind is None:
+            raise TensorError(self._field, "has a part that holds neither a chunk nor an end")
+        if self.complete:
+            raise TensorError(self._field, "goes on after its end")
+        if kind == "chunk":
+            self._place(part.chunk)
+        else:
+            self._finish(part.end.crc32)
+
+    def array(self) -> NDArray[np.generic]:
+        """The complete array, in this machine's byte order."""
+        if not self.complete:
+            raise self.truncated()
+        return self._array.astype(self._array.dtype.newbyteorder("="), copy=False)
+
+    def truncated(self) -> TensorError:
+        """The error for a stream that ended here."""
+        return TensorError(
+            self._field, f"is incomplete: the stream ended after {self._filled} of {self._octets.size} bytes"
+        )
+
+    def _place(self, chunk: bytes) -> None:
+        if not chunk:
+            raise TensorError(self._field, "has an empty chunk")
+        end = self._filled + len(chunk)
+        if end > self._octets.size:
+            raise TensorError(
+                self._field, f"has too many bytes: {end} or more, where its header announces {self._octets.size}"
+            )
+        self._octets[self._filled : end] = np.frombuffer(chunk, np.uint8)
+        self._checksum = zlib.crc32(chunk, self._checksum)
+        self._filled = end
+
+    def _finish(self, checksum: int) -> None:
+        if self._filled != self._octets.size:
+            raise TensorError(
+                self._field,
+                f"has too few bytes: {self._filled}, where its header announces {math.prod(self._array.shape)} "
+                f"entries in {self._octets.size}",
+            )
+        if checksum != self._checksum:
+            raise TensorError(
+                self._field, f"has the checksum {self._checksum:08x}, where its end says {checksum:08x}"
+            )
+        self.complete = True

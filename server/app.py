@@ -1,0 +1,159 @@
+"""The server as a process (`serve`) or as a thread of this one (`EmbeddedServer`)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from types import TracebackType
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from relaxon.proto import poisson_pb2, poisson_pb2_grpc
+from relaxon.server.grids import GridStore
+from relaxon.server.poisson_service import PoissonServicer
+from relaxon.server.settings import ServerSettings
+
+logger = logging.getLogger("relaxon.server")
+SERVICE = poisson_pb2.DESCRIPTOR.services_by_name["PoissonService"].full_name
+SERVED = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+OPTIONS = (
+    # Two servers on one port would share its connections without anybody noticing.
+    ("grpc.so_reuseport", 0),
+)
+SWEEP_SECONDS = 30.0
+CHECK_THREADS = 2
+
+
+def serve(settings: ServerSettings, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain: refuse new calls, let running ones finish for the grace time.
+
+    Call it in the main thread. `on_ready` is given the address once calls are taken. OSError where the port
+    cannot be had.
+    """
+    asyncio.run(_serve_until_signal(settings, on_ready))
+
+
+class EmbeddedServer:
+    """A server in a thread of this process, for tests, notebooks and the command line.
+
+    Examples
+    --------
+    >>> import relaxon
+    >>> with EmbeddedServer() as server, relaxon.connect(server.target) as client:
+    ...     client.health()
+    'SERVING'
+    """
+
+    def __init__(self, settings: ServerSettings | None = None) -> None:
+        """`settings` as for `serve`; where None, the defaults on a free port."""
+        self._settings = settings or replace(ServerSettings(), port=0)
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="relaxon-server", daemon=True)
+        self.target = ""
+        """The address to connect to."""
+        self.grids = GridStore(self._settings)
+
+    def __enter__(self) -> EmbeddedServer:
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drains as `serve` does."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._main())
+        except BaseException as error:  # handed to the thread that waits in __enter__
+            self._failure = error
+        finally:
+            self._ready.set()
+
+    async def _main(self) -> None:
+        async with _running(self._settings, self.grids) as target:
+            self.target = target
+            self._ready.set()
+            await self._stop.wait()
+
+
+async def _serve_until_signal(settings: ServerSettings, on_ready: Callable[[str], None] | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with _running(settings, GridStore(settings)) as target:
+        logger.info("serving on %s", target)
+        if on_ready is not None:
+            on_ready(target)
+        await stop.wait()
+        logger.info("draining for at most %g s", settings.grace_seconds)
+
+
+@asynccontextmanager
+async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[str]:
+    """A started server's address; drains at the end of the block."""
+    engines = ThreadPoolExecutor(settings.workers, "relaxon-solve")
+    checks = ThreadPoolExecutor(CHECK_THREADS, "relaxon-check")
+    if settings.workers > 1:
+        _demand_threadsafe_kernels()
+    server = grpc.aio.server(options=OPTIONS)
+    poisson_pb2_grpc.add_PoissonServiceServicer_to_server(
+        PoissonServicer(settings, grids, engines, checks), server
+    )
+    condition = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(condition, server)
+    reflection.enable_server_reflection(SERVED, server)
+    host = f"[{settings.host}]" if ":" in settings.host.strip("[]") else settings.host
+    try:
+        port = server.add_insecure_port(f"{host}:{settings.port}")
+    except RuntimeError as error:
+        raise OSError(f"port {settings.port} on {settings.host} cannot be listened on: {error}") from error
+    await server.start()
+    for name in ("", SERVICE):
+        await condition.set(name, health_pb2.HealthCheckResponse.SERVING)
+    sweep = asyncio.create_task(_sweep(grids))
+    try:
+        yield f"{host}:{port}"
+    finally:
+        sweep.cancel()
+        await condition.enter_graceful_shutdown()
+        await server.stop(settings.grace_seconds)
+        # Cut-off solves end at their next iteration; their threads must be gone before the loop is.
+        await asyncio.get_running_loop().run_in_executor(None, _shut_down, engines, checks)
+
+
+def _shut_down(*executors: ThreadPoolExecutor) -> None:
+    for executor in executors:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+async def _sweep(grids: GridStore) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        grids.drop_expired()
+
+
+def _demand_threadsafe_kernels() -> None:
+    """Numba's own thread pool may be entered by one thread at a time; with OpenMP or TBB several may."""
+    import numba
+
+    numba.config.THREADING_LAYER = "threadsafe"  # type: ignore[attr-defined]

@@ -1,0 +1,97 @@
+"""What went wrong, as gRPC tells it: a status code with `google.rpc` details."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Awaitable
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+logger = logging.getLogger("relaxon.server")
+Answer = TypeVar("Answer")
+DETAILS_KEY = "grpc-status-details-bin"
+ARGUMENT = re.compile(r"[a-z_][a-z0-9_]*(\[\d+\])?(?= )")
+"""The engines' refusals start with the argument that they refuse."""
+
+
+class ServiceError(Exception):
+    """An error that the caller is told as it is."""
+
+    def __init__(self, code: grpc.StatusCode, message: str, *details: Message) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details
+
+
+def invalid(field: str, message: str) -> ServiceError:
+    """INVALID_ARGUMENT with a violation for `field`."""
+    violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=message)
+    return ServiceError(
+        grpc.StatusCode.INVALID_ARGUMENT, message, error_details_pb2.BadRequest(field_violations=[violation])
+    )
+
+
+def refused(error: ValueError | TypeError) -> ServiceError:
+    """An engine's refusal of an argument as INVALID_ARGUMENT; its message starts with the argument's name."""
+    message = str(error)
+    named = ARGUMENT.match(message)
+    return invalid(named.group() if named else "", message)
+
+
+def grid_not_found(grid_id: str) -> ServiceError:
+    """NOT_FOUND for a grid that is not kept (any more)."""
+    message = f"grid_id {grid_id!r} is not known: it was never made, was deleted, or has expired"
+    resource = error_details_pb2.ResourceInfo(
+        resource_type="relaxon.v1.Grid", resource_name=grid_id, description=message
+    )
+    return ServiceError(grpc.StatusCode.NOT_FOUND, message, resource)
+
+
+def exhausted(subject: str, message: str, retry_seconds: float | None = None) -> ServiceError:
+    """RESOURCE_EXHAUSTED for a limit of this server; with a `RetryInfo` where waiting helps."""
+    violation = error_details_pb2.QuotaFailure.Violation(subject=subject, description=message)
+    details: list[Message] = [error_details_pb2.QuotaFailure(violations=[violation])]
+    if retry_seconds is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(1000 * retry_seconds))
+        details.append(retry)
+    return ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, message, *details)
+
+
+def unavailable_solver(name: str, error: ImportError) -> ServiceError:
+    """FAILED_PRECONDITION for a solver whose modules this server lacks."""
+    return ServiceError(
+        grpc.StatusCode.FAILED_PRECONDITION, f"solver {name!r} cannot be used on this server: {error}"
+    )
+
+
+async def reported(context: grpc.aio.ServicerContext[Any, Any], work: Awaitable[Answer]) -> Answer:
+    """What `work` gives; where it raises, the call ends with the error's status.
+
+    What nobody foresaw is logged with its traceback under an id, and the caller is told the id only.
+    """
+    try:
+        return await work
+    except ServiceError as error:
+        await _abort(context, error)
+    except MemoryError:
+        logger.exception("out of memory")
+        await _abort(context, exhausted("memory", "the server has not enough memory for this request"))
+    except Exception:
+        incident = secrets.token_hex(4)
+        logger.exception("unexpected error %s", incident)
+        message = f"internal error; the server's log has it under {incident}"
+        await _abort(context, ServiceError(grpc.StatusCode.INTERNAL, message))
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: ServiceError) -> NoReturn:
+    status = status_pb2.Status(code=error.code.value[0], message=error.message)
+    for detail in error.details:
+        status.details.add().Pack(detail)
+    await context.abort(error.code, error.message, ((DETAILS_KEY, status.SerializeToString()),))

@@ -1,0 +1,87 @@
+"""Reads a call's request messages: the header, then arrays part by part, each in its turn."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+from numpy.typing import NDArray
+
+from relaxon.proto import tensors
+from relaxon.server import errors
+from relaxon.server.announced import AnnouncedArray
+
+
+class Upload:
+    """The request stream of one call, whose messages hold one of several things in a oneof `message`.
+
+    Every reading raises INVALID_ARGUMENT, naming the argument, where something else comes than has to come now,
+    and DEADLINE_EXCEEDED where nothing comes for `idle_seconds`.
+    """
+
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any], idle_seconds: float) -> None:
+        self._context = context
+        self._idle_seconds = idle_seconds
+
+    async def header(self) -> Any:
+        """The `header` that a stream starts with."""
+        message = await self._read("header")
+        kind = _kind(message)
+        if message is None or kind != "header":
+            raise errors.invalid("header", f"header must come first, got {kind}")
+        return message.header
+
+    async def array(self, kind: str, expected: AnnouncedArray) -> NDArray[Any]:
+        """The announced array, whose parts come next in messages that hold `kind`."""
+        name = expected.name
+        incoming = tensors.Assembler(name, expected.dtype, expected.shape)
+        try:
+            while not incoming.complete:
+                message = await self._read(name)
+                if message is None:
+                    raise incoming.truncated()
+                if _kind(message) != kind:
+                    raise tensors.TensorError(name, f"must be complete before {_kind(message)} comes")
+                incoming.take(getattr(message, kind))
+        except tensors.TensorError as error:
+            raise errors.invalid(error.field, str(error)) from None
+        return incoming.array()
+
+    async def end(self) -> None:
+        """The end of the stream."""
+        message = await self._read("the end of the stream")
+        if message is not None:
+            raise _surplus(message)
+
+    async def cancelled(self) -> bool:
+        """Waits, as long as it takes, for a `cancel` (true) or the end of the stream (false)."""
+        message = await self._context.read()
+        if message is grpc.aio.EOF:
+            return False
+        if _kind(message) != "cancel":
+            raise _surplus(message)
+        return True
+
+    async def _read(self, awaited: str) -> Any:
+        """The next message; None at the end of the stream."""
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                message = await self._context.read()
+        except TimeoutError:
+            raise errors.ServiceError(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"{awaited}: nothing was received for {self._idle_seconds:g} seconds",
+            ) from None
+        return None if message is grpc.aio.EOF else message
+
+
+def _kind(message: Any) -> str:
+    if message is None:
+        return "the end of the stream"
+    return message.WhichOneof("message") or "an empty message"
+
+
+def _surplus(message: Any) -> errors.ServiceError:
+    kind = _kind(message)
+    return errors.invalid(kind, f"{kind} came after all announced arrays were complete")

@@ -1,0 +1,109 @@
+"""The way to a server: `connect` and the client that it gives."""
+
+from __future__ import annotations
+
+import ipaddress
+from types import TracebackType
+
+import grpc
+
+from relaxon.client import errors
+from relaxon.client.poisson import PoissonClient
+from relaxon.solvers import validation
+
+DEFAULT_TARGET = "localhost:50551"
+HEALTH_METHOD = "/grpc.health.v1.Health/Check"
+HEALTH_NAMES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
+
+
+def connect(target: str = DEFAULT_TARGET, *, timeout: float = 30.0, transfer_timeout: float = 3600.0) -> Client:
+    """Connect to a relaxon server.
+
+    Parameters
+    ----------
+    target : "host:port".
+    timeout : seconds for connecting, and for each call that moves no arrays.
+    transfer_timeout : seconds for each call that moves arrays (making a grid, solving) without a timeout of its own.
+
+    Returns
+    -------
+    Client : connected; close it, or use it in a `with` statement. It may be used by several threads.
+
+    Raises
+    ------
+    Unavailable : where no server answers in time. InvalidArgument : for a bad argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import relaxon
+    >>> from relaxon.server.app import EmbeddedServer
+    >>> cells = np.zeros((16, 16, 16), np.uint8)
+    >>> with EmbeddedServer() as server, relaxon.connect(server.target) as client:
+    ...     with client.poisson.grid(cells, boundary="dirichlet") as grid:
+    ...         grid.solve(np.ones(grid.shape), solver="cg").result
+    <Result.CONVERGED: 'converged'>
+    """
+    with errors.refusals():
+        if not isinstance(target, str) or not target:
+            raise TypeError(f"target must be a string like {DEFAULT_TARGET!r}, got {target!r}")
+        timeout = validation.positive_float("timeout", timeout)
+        transfer_timeout = validation.positive_float("transfer_timeout", transfer_timeout)
+    client = Client(target, timeout, transfer_timeout)
+    try:
+        client.wait_until_ready()
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+class Client:
+    """A connection, from `connect`; `poisson` holds the solver calls."""
+
+    def __init__(self, target: str, timeout: float, transfer_timeout: float) -> None:
+        self.target = target
+        self._timeout = timeout
+        # A proxy for the outside world is of no use on the way to this machine itself, but gRPC would take it.
+        options = [("grpc.enable_http_proxy", 0)] if _is_loopback(target) else []
+        self._channel = grpc.insecure_channel(target, options)
+        self.poisson = PoissonClient(self._channel, timeout, transfer_timeout)
+
+    def wait_until_ready(self) -> None:
+        """Return once the server answers; Unavailable after the timeout."""
+        try:
+            grpc.channel_ready_future(self._channel).result(self._timeout)
+        except grpc.FutureTimeoutError:
+            raise errors.Unavailable(f"no server answered at {self.target} within {self._timeout:g} s") from None
+
+    def health(self) -> str:
+        """What the server says of itself: "SERVING" or "NOT_SERVING" (it is about to stop)."""
+        # The two messages of grpc.health.v1 are one field each; the package that has them belongs to the server.
+        check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(HEALTH_METHOD)
+        with errors.translated():
+            reply = check(b"", timeout=self._timeout)
+        status = reply[1] if len(reply) == 2 else 0
+        return HEALTH_NAMES[status] if status < len(HEALTH_NAMES) else "UNKNOWN"
+
+    def close(self) -> None:
+        """Close the connection; calls that run in other threads end with `Cancelled`."""
+        self._channel.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self.target!r})"
+
+
+def _is_loopback(target: str) -> bool:
+    host = target.rpartition(":")[0].rpartition("/")[2].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
