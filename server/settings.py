@@ -44,7 +44,7 @@ class ServerSettings:
     """How long running calls may take to finish when the server is told to stop."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.port, int) or not 0 <= self.port <= 65535:
+        if type(self.port) is not int or not 0 <= self.port <= 65535:
             raise ValueError(f"port must be an integer from 0 to 65535, got {self.port!r}")
         for name in (
             "workers",

@@ -23,7 +23,7 @@ def connect(target: str = DEFAULT_TARGET, *, timeout: float = 30.0, transfer_tim
     ----------
     target : "host:port".
     timeout : seconds for connecting, and for each call that moves no arrays.
-    transfer_timeout : seconds for each call that moves arrays (making a grid, solving) without a timeout of its own.
+    transfer_timeout : seconds for each call that moves arrays (making a grid, solving) and is given no timeout.
 
     Returns
     -------
