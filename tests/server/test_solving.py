@@ -235,9 +235,9 @@ def test_too_many_pending_solves_are_refused_and_told_when_to_come_back(serving,
 
 def test_a_bug_is_internal_and_keeps_its_traceback_on_the_server(client, broken, caplog):
     broken(ValueError("secret path /srv/x"))
-    with client.poisson.grid(np.zeros((4, 4), np.uint8), boundary="dirichlet") as grid:
-        with pytest.raises(errors.InternalError) as caught:
-            grid.solve(np.ones((4, 4)), solver="broken")
+    grid = client.poisson.grid(np.zeros((4, 4), np.uint8), boundary="dirichlet")
+    with pytest.raises(errors.InternalError) as caught:
+        grid.solve(np.ones((4, 4)), solver="broken")
     assert "secret" not in str(caught.value)
     incident = str(caught.value).split()[-1]
     record = next(record for record in caplog.records if incident in record.getMessage())
@@ -274,3 +274,14 @@ def _when_free(work):
         except errors.ResourceExhausted:
             time.sleep(0.02)
     raise AssertionError("the server did not get free")
+
+
+@pytest.mark.slow
+def test_a_right_hand_side_of_134_megabytes_goes_both_ways(client, damped):
+    cells = np.zeros((256, 256, 256), np.uint8)
+    b = np.random.default_rng(4).standard_normal(cells.shape)
+    ours = solve(PoissonGrid(cells, boundary="dirichlet"), b, solver="damped", max_iterations=1)
+    with client.poisson.grid(cells, boundary="dirichlet") as grid:
+        theirs = grid.solve(b, solver="damped", max_iterations=1)
+    assert theirs.x.nbytes == 2**27
+    np.testing.assert_array_equal(theirs.x, ours.x)

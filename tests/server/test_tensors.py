@@ -48,7 +48,7 @@ def test_a_changed_lost_or_doubled_part_is_noticed(array, chunk_bytes, data):
         del parts[which]
     else:
         parts.insert(which, parts[which])
-    with pytest.raises(tensors.TensorError, match="^b has (the checksum|too)"):
+    with pytest.raises(tensors.TensorError, match=r"^b has (the checksum|too)"):
         received(array, parts)
 
 

@@ -182,7 +182,15 @@ class RemoteGrid:
             self._request(f"b[{i}]", side, solver, rtol, atol, max_iterations, start, inconsistent, progress)
             for i, (side, start) in enumerate(zip(sides, starts, strict=True))
         ]
-        solutions = [SolveCall(*request, callback).run(self._stub, seconds) for request in requests]
+        solutions = []
+        for i, request in enumerate(requests):
+            try:
+                solutions.append(SolveCall(*request, callback).run(self._stub, seconds))
+            except errors.InvalidArgument as error:
+                if error.field != "b":
+                    raise
+                # The server has one right-hand side a call and cannot know which of ours it was.
+                raise errors.InvalidArgument(f"b[{i}]{str(error).removeprefix('b')}", f"b[{i}]") from error
         return tuple(replace(one, setup_seconds=solutions[0].setup_seconds) for one in solutions)
 
     def delete(self) -> None:

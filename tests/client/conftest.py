@@ -1,0 +1,24 @@
+"""One server for the client's tests, and a connection to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import relaxon
+from relaxon.client import Client
+from relaxon.server.app import EmbeddedServer
+from relaxon.server.settings import ServerSettings
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(ServerSettings(port=0, grace_seconds=0.0)) as server:
+        yield server
+
+
+@pytest.fixture
+def client(embedded) -> Iterator[Client]:
+    with relaxon.connect(embedded.target, timeout=20, transfer_timeout=60) as connected:
+        yield connected
