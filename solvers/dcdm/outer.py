@@ -1,0 +1,129 @@
+"""The deep conjugate direction method: any direction, made A-orthogonal to the last two, with an exact line search.
+
+Source: Kaneda, Akar, Chen, Kala, Hyde, Teran, "A Deep Conjugate Direction Method for Iteratively Solving Linear
+Systems", ICML 2023, algorithm 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.engine import Monitor, Prepared
+from relaxon.solvers.operator import PoissonOperator
+from relaxon.solvers.solution import Result
+
+WINDOW = 2
+"""Directions the next one is made A-orthogonal to; the paper found that more do not pay."""
+STAGNATION_STEPS = 60
+"""Without a new least residual for so many steps, rounding or the direction forbids progress."""
+NEGLIGIBLE = 1e-10
+"""A step whose gain, relative to `‖r‖ √(dᵀAd)`, is below this is lost in rounding."""
+
+
+class Direction(Protocol):
+    """What the method accelerates: a map from a residual to a search direction, neither linear nor symmetric."""
+
+    def __call__(self, r: NDArray[np.float64]) -> NDArray[Any]:
+        """A direction for the residual `r` (`shape3`, Euclidean norm 1): `shape3`, float32 or float64.
+
+        Values outside the fluid are ignored. `r` must not be written to; the array returned may be.
+        """
+
+
+class ConjugateDirections(Prepared):
+    """The outer iteration on one operator.
+
+    `d = f(r/‖r‖)`; for the last `window` directions `p`: `d ← d − p (pᵀAd)/(pᵀAp)`; `α = dᵀr / dᵀAd`;
+    `x ← x + αd`; `r ← b − Ax`, recomputed. The error's A-norm cannot grow, whatever `f` returns. Where `f`
+    returns something not finite, or without curvature, or orthogonal to the residual, the step is taken along
+    `D⁻¹r` instead and counted in `Monitor.fallbacks`.
+    """
+
+    def __init__(
+        self, operator: PoissonOperator, direction: Direction, window: int = WINDOW, max_iterations: int = 1000
+    ) -> None:
+        self.operator = operator
+        self.direction = direction
+        self.default_max_iterations = max_iterations
+        self.info = {"window": float(window)}
+        shape = operator.grid.shape3
+        self._window = window
+        self._fluid = operator.grid.fluid.reshape(shape)
+        self._inverse_diagonal = _inverse(operator.diagonal)
+        self._r = np.empty(shape)
+        self._unit = np.empty(shape)
+        # One slot more than the window: the new direction is built beside the ones it is compared with.
+        self._directions = np.empty((window + 1, *shape))
+        self._images = np.empty((window + 1, *shape))
+
+    def run(
+        self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int
+    ) -> Result:
+        past: list[tuple[int, float]] = []  # slot and curvature pᵀAp, the oldest first
+        norm = self._residual(b, x)
+        least, since = norm, 0
+        reason = monitor.record(norm)
+        for step in range(max_iterations):
+            if reason is not None:
+                return reason
+            slot = step % (self._window + 1)
+            curvature, projection = self._searched(slot, past, norm, monitor)
+            if not curvature > 0:
+                return Result.NON_FINITE if not math.isfinite(curvature) else Result.STAGNATED
+            x += (projection / curvature) * self._directions[slot]
+            past = [*past, (slot, curvature)][-self._window :] if self._window else []
+            norm = self._residual(b, x)
+            reason = monitor.record(norm)
+            least, since = (norm, 0) if norm < least else (least, since + 1)
+            if reason is None and since >= STAGNATION_STEPS:
+                return Result.STAGNATED
+        return reason or Result.MAX_ITERATIONS
+
+    def _residual(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
+        from relaxon.solvers import stencil_kernels
+
+        self.operator.apply(x, self._r)
+        return math.sqrt(stencil_kernels.residual_norm(b, self._r, self._r))
+
+    def _searched(
+        self, slot: int, past: list[tuple[int, float]], norm: float, monitor: Monitor
+    ) -> tuple[float, float]:
+        """Put the next direction and its image into `slot`; its curvature `dᵀAd` and projection `dᵀr`."""
+        np.multiply(self._r, 1.0 / norm, out=self._unit)
+        curvature, projection = self._made_conjugate(slot, past, np.asarray(self.direction(self._unit)))
+        if curvature > 0 and abs(projection) > NEGLIGIBLE * norm * math.sqrt(curvature):
+            return curvature, projection
+        monitor.fallbacks += 1
+        curvature, projection = self._made_conjugate(slot, past, self._inverse_diagonal * self._r)
+        if curvature > 0:
+            return curvature, projection
+        # D⁻¹r lies in the span of the window, to rounding: without it the step is plain descent.
+        return self._made_conjugate(slot, [], self._inverse_diagonal * self._r)
+
+    def _made_conjugate(
+        self, slot: int, past: list[tuple[int, float]], proposal: NDArray[Any]
+    ) -> tuple[float, float]:
+        from relaxon.solvers import stencil_kernels
+        from relaxon.solvers.dcdm import kernels
+
+        d, image = self._directions[slot], self._images[slot]
+        length = math.sqrt(kernels.masked(proposal, self._fluid, d)) if proposal.shape == d.shape else math.nan
+        if not 0 < length < math.inf:
+            return math.nan, 0.0
+        d /= length
+        self.operator.grid.nullspace.project(d)
+        for other, curvature in past:
+            factor = stencil_kernels.dot(d, self._images[other]) / curvature
+            kernels.subtract_multiple(d, self._directions[other], factor)
+        self.operator.apply(d, image)
+        products: tuple[float, float] = kernels.two_products(d, image, self._r)
+        return products
+
+
+def _inverse(diagonal: NDArray[np.float64]) -> NDArray[np.float64]:
+    inverse: NDArray[np.float64] = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
+    return inverse

@@ -1,0 +1,277 @@
+"""Training of the direction network: unsupervised, on the residual that a step along its direction leaves."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from relaxon.solvers import validation
+from relaxon.solvers.dcdm.network import ARCHITECTURES, DirectionNetwork
+from relaxon.solvers.dcdm.problems import random_problem
+from relaxon.solvers.dcdm.ritz import RitzBasis, lanczos_basis
+from relaxon.solvers.grid import PoissonGrid
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """What a training run is; the same settings on the same machine give the same weights.
+
+    `data` is "ritz" for the paper's right-hand sides alone (one empty Neumann box), or "mixed" for those and random
+    geometries. Each problem stays in the batch for `rounds` steps, its right-hand side replaced by the residual that
+    the network's own step left: what the method asks the network for later on. The learning rate falls from `rate`
+    to a hundredth of it along a cosine. The paper: rate 1e-4, batch 10, rounds 1, data "ritz", size 64.
+    """
+
+    out: Path
+    network: int = 64
+    size: int = 32
+    steps: int = 2000
+    batch: int = 10
+    rate: float = 1e-3
+    rounds: int = 6
+    data: Literal["ritz", "mixed"] = "mixed"
+    ritz_vectors: int = 600
+    seed: int = 0
+    start: Path | None = None
+    """Weights to start from (an earlier stage's); random ones where None."""
+    checkpoint_every: int = 100
+    bfloat16: bool = False
+    """Convolutions in bfloat16: about twice as fast where the processor computes in it, less exactly repeatable
+    across machines."""
+
+    def __post_init__(self) -> None:
+        if self.network not in ARCHITECTURES:
+            raise ValueError(f"network must be one of {sorted(ARCHITECTURES)}, got {self.network!r}")
+        for name in ("size", "steps", "batch", "rounds", "ritz_vectors", "checkpoint_every"):
+            validation.positive_int(name, getattr(self, name))
+        validation.positive_float("rate", self.rate)
+        if self.size < 4:
+            raise ValueError(f"size must be at least 4, got {self.size}")
+        if self.data not in ("ritz", "mixed"):
+            raise ValueError(f"data must be 'ritz' or 'mixed', got {self.data!r}")
+
+    def described(self) -> dict[str, Any]:
+        """The settings that decide the outcome, for the JSON beside the weights."""
+        values = asdict(self)
+        values["start"] = self.start.name if self.start else None
+        del values["out"], values["checkpoint_every"]
+        return values
+
+
+@dataclass(slots=True)
+class TrainingReport:
+    """How a run went; `loss` holds the mean over every 10 steps of `‖b − αAf(b)‖²/‖b‖²`."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    loss: list[float] = field(default_factory=list)
+    threads: int = 0
+    stopped: bool = False
+
+
+LOSS_EVERY = 10
+FINAL_RATE = 0.01
+WARM_UP_STEPS = 100
+"""Steps over which the rate rises linearly: without it the first large steps kill the rectified units for good."""
+Watcher = Callable[[int, float], object]
+"""Called with the step and its loss; returning True stops the run after a checkpoint."""
+
+
+def stencil_image(x: Tensor, diagonal: Tensor, fluid: Tensor) -> Tensor:
+    """`A x` for a batch of grids with spacing 1: all `(batch, n0, n1, n2)`, `x` zero outside the fluid."""
+    y = diagonal * x
+    for axis in (1, 2, 3):
+        n = x.shape[axis]
+        low, high = x.narrow(axis, 0, n - 1), x.narrow(axis, 1, n - 1)
+        edge = torch.zeros_like(x.narrow(axis, 0, 1))
+        y = y - torch.cat([high, edge], axis) - torch.cat([edge, low], axis)
+    return y * fluid
+
+
+def step_loss(network: DirectionNetwork, b: Tensor, diagonal: Tensor, fluid: Tensor) -> tuple[Tensor, Tensor]:
+    """`‖b − αAf(b)‖²/‖b‖²` of each problem with `α = f·b/f·Af`, and the residuals `b − αAf(b)`.
+
+    Source: Kaneda et al. 2023, the loss of section 4; with the root mean square of `b` scaled to 1.
+    """
+
+    def total(v: Tensor) -> Tensor:
+        return v.sum((1, 2, 3), keepdim=True)
+
+    scaled = b / total(b * b).sqrt().clamp(min=1e-30) * math.sqrt(b[0].numel())
+    f = network(scaled[:, None].contiguous(memory_format=torch.channels_last_3d))[:, 0].float() * fluid
+    image = stencil_image(f, diagonal, fluid)
+    alpha = total(f * scaled) / total(f * image).clamp(min=1e-20)
+    residual = scaled - alpha * image
+    return (residual * residual).mean((1, 2, 3)), residual
+
+
+class Batch:
+    """Problems in training at one time, each replaced after `rounds` steps, staggered."""
+
+    def __init__(self, settings: TrainingSettings) -> None:
+        self.settings = settings
+        self.ritz = _ritz(settings)
+        n = settings.size
+        self.b = torch.zeros(settings.batch, n, n, n)
+        self.diagonal, self.fluid = torch.zeros_like(self.b), torch.zeros_like(self.b)
+        self.age = torch.arange(settings.batch) % settings.rounds
+        self.drawn = torch.zeros(1, dtype=torch.int64)
+        for slot in range(settings.batch):
+            self._draw(slot)
+
+    def advance(self, residual: Tensor) -> None:
+        """Go on with the residuals of a step; problems that are due, solved or not finite are replaced."""
+        self.b = residual
+        self.age += 1
+        size = residual.square().mean((1, 2, 3))
+        for slot in range(self.settings.batch):
+            if self.age[slot] >= self.settings.rounds or not 1e-12 < float(size[slot]) < math.inf:
+                self._draw(slot)
+                self.age[slot] = 0
+
+    def _draw(self, slot: int) -> None:
+        shape = (self.settings.size,) * 3
+        index = int(self.drawn)
+        self.drawn += 1
+        if self.settings.data == "mixed":
+            problem = random_problem(shape, self.settings.seed, index, self.ritz)
+            grid, b = problem.grid, problem.b
+        else:
+            grid, b = PoissonGrid(np.zeros(shape, np.uint8)), self.ritz.combinations(self.settings.seed, [index])[0]
+        operator = grid.operator(np.float32)
+        self.b[slot] = torch.from_numpy(b)
+        self.diagonal[slot] = torch.from_numpy(operator.diagonal)
+        self.fluid[slot] = torch.from_numpy(grid.fluid.astype(np.float32))
+
+    def state(self) -> dict[str, Tensor]:
+        names = ("b", "diagonal", "fluid", "age", "drawn")
+        return {f"batch.{name}": getattr(self, name).clone() for name in names}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        for name in ("b", "diagonal", "fluid", "age", "drawn"):
+            setattr(self, name, state[f"batch.{name}"].clone())
+
+
+def train(settings: TrainingSettings, watcher: Watcher | None = None) -> TrainingReport:
+    """Train and write `weights.safetensors`, `training.json` and `checkpoint.safetensors` into `settings.out`.
+
+    Where a checkpoint of the same settings lies there, the run goes on from it and ends as if never interrupted.
+    ValueError where it is of other settings.
+    """
+    torch.manual_seed(settings.seed)
+    network = DirectionNetwork(ARCHITECTURES[settings.network])
+    if settings.start is not None:
+        network.load_state_dict(load_file(settings.start))
+    network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    optimiser = torch.optim.Adam(network.parameters(), lr=settings.rate)
+    batch, report = Batch(settings), TrainingReport(threads=torch.get_num_threads())
+    settings.out.mkdir(parents=True, exist_ok=True)
+    _resume(settings, network, optimiser, batch, report)
+    recent: list[float] = []
+    began = time.perf_counter() - report.seconds
+    while report.steps < settings.steps and not report.stopped:
+        for group in optimiser.param_groups:
+            group["lr"] = _rate(settings, report.steps)
+        loss = _step(settings, network, optimiser, batch)
+        report.steps += 1
+        recent.append(loss)
+        if report.steps % LOSS_EVERY == 0:
+            report.loss.append(float(np.mean(recent)))
+            recent = []
+        report.seconds = time.perf_counter() - began
+        report.stopped = watcher is not None and watcher(report.steps, loss) is True
+        # A checkpoint falls on a multiple of LOSS_EVERY steps, so that no part of a mean is lost.
+        due = report.steps % settings.checkpoint_every == 0 and report.steps % LOSS_EVERY == 0
+        if due or report.steps == settings.steps:
+            _save(settings, network, optimiser, batch, report)
+    return report
+
+
+def _rate(settings: TrainingSettings, step: int) -> float:
+    cosine = 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+    return settings.rate * min(1.0, (step + 1) / WARM_UP_STEPS) * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
+
+
+def _step(
+    settings: TrainingSettings, network: DirectionNetwork, optimiser: torch.optim.Adam, batch: Batch
+) -> float:
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+        losses, residual = step_loss(network, batch.b, batch.diagonal, batch.fluid)
+    loss = losses.mean()
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimiser.step()
+    batch.advance(residual.detach())
+    return float(loss.detach())
+
+
+def _ritz(settings: TrainingSettings) -> RitzBasis:
+    shape = (settings.size,) * 3
+    return lanczos_basis(shape, min(settings.ritz_vectors, settings.size**3 - 1), settings.seed)
+
+
+def _save(
+    settings: TrainingSettings,
+    network: DirectionNetwork,
+    optimiser: torch.optim.Adam,
+    batch: Batch,
+    report: TrainingReport,
+) -> None:
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    state = {f"network.{name}": tensor for name, tensor in weights.items()} | batch.state()
+    for index, values in optimiser.state_dict()["state"].items():
+        state |= {f"adam.{index}.{name}": tensor.contiguous() for name, tensor in values.items()}
+    record = {"settings": settings.described(), "report": asdict(report)}
+    # The checkpoint carries its record, so that one rename replaces both or neither.
+    _replace(settings.out / "checkpoint.safetensors", state, {"record": json.dumps(record)})
+    _replace(settings.out / "weights.safetensors", weights, {})
+    (settings.out / "training.json").write_text(json.dumps(record, indent=1))
+
+
+def _replace(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata)
+    partial.replace(path)
+
+
+def _resume(
+    settings: TrainingSettings,
+    network: DirectionNetwork,
+    optimiser: torch.optim.Adam,
+    batch: Batch,
+    report: TrainingReport,
+) -> None:
+    from safetensors import safe_open
+
+    path = settings.out / "checkpoint.safetensors"
+    if not path.exists():
+        return
+    with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+        record = json.loads(file.metadata()["record"])
+    if record["settings"] != json.loads(json.dumps(settings.described())):
+        raise ValueError(f"out must be empty or hold a run of the same settings, got {path} of {record['settings']}")
+    state = load_file(path)
+    prefix = "network."
+    network.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        if key.startswith("adam."):
+            _, index, name = key.split(".")
+            moments.setdefault(int(index), {})[name] = tensor
+    full = optimiser.state_dict()
+    full["state"] = moments
+    optimiser.load_state_dict(full)
+    batch.restore(state)
+    report.steps, report.seconds = record["report"]["steps"], record["report"]["seconds"]
+    report.loss = record["report"]["loss"]

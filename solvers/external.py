@@ -1,0 +1,185 @@
+"""Other people's solvers behind the same call: PyAMG's hierarchies and SciPy's CG and sparse LU, on the CSR matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.engine import Monitor, Prepared, Solver
+from relaxon.solvers.operator import PoissonOperator
+from relaxon.solvers.solution import Result
+
+Array = NDArray[np.float64]
+DIRECT_LIMIT = {2: 2_000_000, 3: 150_000}
+"""Unknowns up to which a sparse factor of the matrix fits ordinary memory, by the number of dimensions."""
+
+
+class _Stop(Exception):
+    """Leaves a foreign iteration from inside its callback."""
+
+
+class _Assembled(Prepared):
+    """Packs, calls a foreign iteration on the CSR matrix, and watches the true residual after each of its steps."""
+
+    def __init__(self, operator: PoissonOperator) -> None:
+        self.operator = operator
+        self.grid = operator.grid
+        self.matrix = operator.to_csr()
+        self.info = {"nonzeros": float(self.matrix.nnz)}
+
+    def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
+        shape, grid = self.grid.shape, self.grid
+        right, start = grid.pack(b.reshape(shape)), grid.pack(x.reshape(shape))
+        latest: list[Array] = [start]
+        reason = monitor.record(float(np.linalg.norm(right - self.matrix @ start)))
+        if reason is not None:
+            return reason
+
+        def watch(iterate: Array) -> None:
+            nonlocal reason
+            latest[0] = np.array(iterate, copy=True)
+            reason = monitor.record(float(np.linalg.norm(right - self.matrix @ iterate)))
+            if reason is not None:
+                raise _Stop
+
+        steps = monitor.iterations
+        try:
+            self.iterate(right, start, monitor.tolerance, max_iterations, watch)
+        except _Stop:
+            pass
+        x[...] = grid.unpack(latest[0]).reshape(x.shape)
+        if reason is not None:
+            return reason
+        return Result.MAX_ITERATIONS if monitor.iterations - steps >= max_iterations else Result.STAGNATED
+
+    def iterate(self, b: Array, x0: Array, tolerance: float, limit: int, watch: Any) -> None:
+        """Run the foreign iteration for at most `limit` steps, calling `watch(x)` after each."""
+        raise AssertionError("a subclass iterates")
+
+
+@dataclass(frozen=True, slots=True)
+class PyAMG(Solver):
+    """PyAMG's algebraic multigrid, accelerated by conjugate gradients.
+
+    Parameters
+    ----------
+    method : "sa" for smoothed aggregation, "rs" for Ruge–Stüben.
+
+    PyAMG's own checks of the residual are made a hundred times stricter than the tolerance, as it measures in
+    another norm; the monitor stops it at the true one.
+    """
+
+    method: Literal["sa", "rs"] = "sa"
+    name: ClassVar[str] = "pyamg"
+    summary: ClassVar[str] = "PyAMG, CG-accelerated"
+
+    def __post_init__(self) -> None:
+        if self.method not in ("sa", "rs"):
+            raise ValueError(f"method must be 'sa' or 'rs', got {self.method!r}")
+
+    def prepare(self, operator: PoissonOperator) -> Prepared:
+        return _PyAMG(operator, self.method)
+
+
+class _PyAMG(_Assembled):
+    default_max_iterations = 300
+
+    def __init__(self, operator: PoissonOperator, method: str) -> None:
+        super().__init__(operator)
+        import pyamg
+        from scipy.sparse import csr_matrix
+
+        matrix = csr_matrix(self.matrix)  # PyAMG knows the matrix classes, not the arrays
+        singular = self.grid.nullspace.dimension > 0
+        isolated = matrix.diagonal() == 0
+        if isolated.any():  # a cell walled in on all faces: its row is zero and its solution is 0
+            matrix = matrix + _diagonal(isolated.astype(float))
+        coarse = "pinv" if singular else "splu"
+        if method == "rs":
+            self.hierarchy = pyamg.ruge_stuben_solver(matrix, coarse_solver="pinv" if singular else "pinv")
+        else:
+            self.hierarchy = pyamg.smoothed_aggregation_solver(matrix, coarse_solver="pinv" if singular else coarse)
+        self.info |= {
+            "levels": float(len(self.hierarchy.levels)),
+            "operator_complexity": float(self.hierarchy.operator_complexity()),
+        }
+
+    def iterate(self, b: Array, x0: Array, tolerance: float, limit: int, watch: Any) -> None:
+        scale = float(np.linalg.norm(b))
+        self.hierarchy.solve(
+            b, x0=x0, tol=max(0.01 * tolerance / scale, 1e-15), maxiter=limit, accel="cg", callback=watch
+        )
+
+
+def _diagonal(values: Array) -> Any:
+    from scipy.sparse import diags
+
+    return diags(values).tocsr()
+
+
+@dataclass(frozen=True, slots=True)
+class SciPyCG(Solver):
+    """`scipy.sparse.linalg.cg` on the CSR matrix, without a preconditioner."""
+
+    name: ClassVar[str] = "scipy-cg"
+    summary: ClassVar[str] = "SciPy's conjugate gradients on the CSR matrix"
+
+    def prepare(self, operator: PoissonOperator) -> Prepared:
+        return _SciPyCG(operator)
+
+
+class _SciPyCG(_Assembled):
+    default_max_iterations = 20_000
+
+    def iterate(self, b: Array, x0: Array, tolerance: float, limit: int, watch: Any) -> None:
+        from scipy.sparse.linalg import cg
+
+        cg(self.matrix, b, x0=x0, rtol=0.0, atol=0.1 * tolerance, maxiter=limit, callback=watch)
+
+
+@dataclass(frozen=True, slots=True)
+class SciPyDirect(Solver):
+    """SciPy's sparse LU, with one unknown held in each singular component. ValueError for grids too large for it."""
+
+    name: ClassVar[str] = "scipy-direct"
+    summary: ClassVar[str] = "SciPy's sparse LU; for small grids"
+
+    def prepare(self, operator: PoissonOperator) -> Prepared:
+        grid = operator.grid
+        # A slab is as cheap to factor as a plane: what counts is how many axes are long.
+        dimensions = 2 if min(grid.shape3) <= 2 else 3
+        limit = DIRECT_LIMIT[dimensions]
+        if grid.unknowns > limit:
+            raise ValueError(
+                f"solver 'scipy-direct' takes at most {limit} unknowns in {dimensions} dimensions, got {grid.unknowns}"
+            )
+        return _SciPyDirect(operator)
+
+
+class _SciPyDirect(_Assembled):
+    default_max_iterations = 5
+
+    def __init__(self, operator: PoissonOperator) -> None:
+        super().__init__(operator)
+        from scipy.sparse.linalg import splu
+
+        null = self.grid.nullspace
+        matrix = self.matrix
+        if null.labels is not None:
+            labels = self.grid.pack(null.labels.reshape(self.grid.shape))
+            held = np.zeros(len(labels))
+            # One more equation x_i = 0 in each component, scaled like the matrix; the mean is set afterwards.
+            found, first = np.unique(labels, return_index=True)
+            scale = float(matrix.diagonal().max()) or 1.0
+            held[first[found > 0]] = scale
+            matrix = matrix + _diagonal(held)
+        self.factor = splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
+
+    def iterate(self, b: Array, x0: Array, tolerance: float, limit: int, watch: Any) -> None:
+        x = x0.copy()
+        for _ in range(limit):  # the second is iterative refinement
+            x += self.factor.solve(b - self.matrix @ x)
+            watch(x)

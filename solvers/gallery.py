@@ -1,0 +1,290 @@
+"""Test problems by name: boxes, obstacles, pools, jumping coefficients, smooth solutions that are known, a plume.
+
+All live on a domain of edge 1 along the longest axis, with cubic cells. The last axis points up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers import validation
+from relaxon.solvers.grid import MAX_CELLS, BoundaryLike, CellType, PoissonGrid
+
+Array = NDArray[np.float64]
+Size = int | Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A system to solve: `b` is a full float64 array, zero outside the fluid and in the operator's range."""
+
+    name: str
+    grid: PoissonGrid
+    b: Array
+    exact: Array | None = None
+    """The continuous problem's solution at cell centres, where it is known."""
+    summary: str = ""
+
+
+def empty_box(size: Size, ndim: int = 3, boundary: BoundaryLike = "dirichlet", seed: int = 0) -> Problem:
+    """A box without obstacles; a smooth source with some noise."""
+    shape = _shape(size, ndim)
+    grid = PoissonGrid(np.zeros(shape, np.uint8), _width(shape), boundary)
+    return _problem("box", grid, _smooth_source(shape, seed), "empty box, Dirichlet sides")
+
+
+def neumann(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
+    """A closed box: singular, the solution is fixed by its zero mean."""
+    shape = _shape(size, ndim)
+    grid = PoissonGrid(np.zeros(shape, np.uint8), _width(shape), "neumann")
+    return _problem("neumann", grid, _smooth_source(shape, seed), "closed box, pure Neumann")
+
+
+def spheres(size: Size, ndim: int = 3, count: int = 5, seed: int = 0) -> Problem:
+    """Solid spheres (discs in 2-D) in a stream through a box that is open at the top."""
+    shape = _shape(size, ndim)
+    validation.positive_int("count", count)
+    rng = np.random.default_rng(seed)
+    points = _centres(shape)
+    cells = np.zeros(shape, np.uint8)
+    extent = np.array(shape) * _width(shape)
+    for _ in range(count):
+        centre, radius = rng.uniform(0.15, 0.85, ndim) * extent, rng.uniform(0.06, 0.16) * extent.min()
+        cells[_inside_ball(points, centre, radius)] = CellType.SOLID
+    grid = PoissonGrid(cells, _width(shape), _open_top(ndim))
+    return _problem("spheres", grid, -_stream_divergence(grid, seed), "solid spheres, open top")
+
+
+def pool(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
+    """A pool with pillars and boulders under a wavy open surface: the pressure system of a splash.
+
+    Walls and floor are Neumann sides; above the surface is AIR. At size 128 in 3-D it has over a million unknowns.
+    """
+    shape = _shape(size, ndim)
+    rng = np.random.default_rng(seed)
+    points = _centres(shape)
+    extent = np.array(shape) * _width(shape)
+    phase = rng.uniform(0, 2 * np.pi, ndim)
+    waves: Array = sum(
+        (np.sin(2 * np.pi * (axis + 1) * points[axis] / extent[axis] + phase[axis]) for axis in range(ndim - 1)),
+        start=np.zeros((1,) * ndim),
+    )
+    surface = extent[-1] * (0.78 + 0.035 * waves)
+    cells = np.zeros(shape, np.uint8)
+    pillar = np.ones(shape, bool)
+    for axis in range(ndim - 1):
+        pillar &= np.abs(points[axis] - 0.3 * extent[axis]) < 0.06 * extent[axis]
+    cells[pillar] = CellType.SOLID
+    for _ in range(4):
+        centre = rng.uniform(0.2, 0.8, ndim) * extent
+        centre[-1] = rng.uniform(0.0, 0.5) * extent[-1]
+        cells[_inside_ball(points, centre, rng.uniform(0.08, 0.15) * extent.min())] = CellType.SOLID
+    cells[np.broadcast_to(points[-1] > surface, shape) & (cells == CellType.FLUID)] = CellType.AIR
+    grid = PoissonGrid(cells, _width(shape), "neumann")
+    return _problem("pool", grid, -_stream_divergence(grid, seed), "pool with obstacles and an open surface")
+
+
+def random_obstacles(size: Size, ndim: int = 3, fraction: float = 0.25, seed: int = 0) -> Problem:
+    """Solid cells strewn at random, open at the top; closed pockets occur and are part of the problem."""
+    shape = _shape(size, ndim)
+    if not 0 <= validation.finite_float("fraction", fraction) < 1:
+        raise ValueError(f"fraction must be at least 0 and less than 1, got {fraction!r}")
+    rng = np.random.default_rng(seed)
+    cells = np.where(rng.random(shape) < fraction, CellType.SOLID, CellType.FLUID).astype(np.uint8)
+    cells[(0,) * ndim] = CellType.FLUID
+    grid = PoissonGrid(cells, _width(shape), _open_top(ndim))
+    return _problem("random", grid, _smooth_source(shape, seed), f"{fraction:.0%} random obstacles, open top")
+
+
+def variable_coefficient(size: Size, ndim: int = 3, jump: float = 1e3, seed: int = 0) -> Problem:
+    """Balls of a material whose κ is `jump` times that around them; Dirichlet sides."""
+    shape = _shape(size, ndim)
+    validation.positive_float("jump", jump)
+    rng = np.random.default_rng(seed)
+    points = _centres(shape)
+    extent = np.array(shape) * _width(shape)
+    kappa = np.ones(shape)
+    for _ in range(6):
+        centre, radius = rng.uniform(0.1, 0.9, ndim) * extent, rng.uniform(0.08, 0.22) * extent.min()
+        kappa[_inside_ball(points, centre, radius)] = jump
+    grid = PoissonGrid(np.zeros(shape, np.uint8), _width(shape), "dirichlet", kappa)
+    return _problem("variable", grid, _smooth_source(shape, seed), f"κ jumps by {jump:g}, Dirichlet sides")
+
+
+def manufactured(
+    size: Size, ndim: int = 3, boundary: BoundaryLike = "dirichlet", variable: bool = False, seed: int = 0
+) -> Problem:
+    """A smooth solution that is known: `Π_a f_a(x_a)` on the unit box, `f` fitting each axis's sides.
+
+    Each axis has length 1, so that a shape with unequal sides has unequal spacing. With `variable`,
+    `κ = exp(½ Σ_a cos 2πx_a)`. `b = −∇·(κ∇x)` at cell centres, second order accurate. `seed` is not used.
+    """
+    shape = _shape(size, ndim)
+    spacing = [1.0 / n for n in shape]
+    points = [(p / p.max() * (1 - 0.5 / n) if n > 1 else p * 0 + 0.5) for p, n in zip(_centres(shape), shape, strict=True)]
+    cells = np.zeros(shape, np.uint8)
+    grid = PoissonGrid(cells, spacing, boundary)
+    parts = [_profile(pair, p) for pair, p in zip(grid.boundary, points, strict=True)]
+    exact = _product([f for f, _, _ in parts])
+    kappa, b = np.ones(shape), np.zeros(shape)
+    if variable:
+        kappa = np.exp(0.5 * sum((np.cos(2 * np.pi * p) for p in points), start=np.zeros((1,) * len(shape))))
+        grid = PoissonGrid(cells, spacing, boundary, np.broadcast_to(kappa, shape))
+    for axis, p in enumerate(points):
+        _, slope, bend = parts[axis]
+        log_slope = -np.pi * np.sin(2 * np.pi * p) if variable else 0.0  # ∂_a log κ
+        others = [f for other, (f, _, _) in enumerate(parts) if other != axis]
+        b -= kappa * (bend + log_slope * slope) * _product(others)
+    return _problem("manufactured", grid, b, "smooth solution that is known", np.broadcast_to(exact, shape).copy())
+
+
+def plume(size: Size, ndim: int = 3, seed: int = 0, steps: int = 4) -> Problem:
+    """The pressure system of a smoke plume around a moving sphere after a few steps of the simulation.
+
+    Three dimensions only. The steps before are projected with incomplete-Cholesky CG to 1e-4. `seed` is not used.
+    """
+    from relaxon.solvers.plume import SmokePlume
+
+    if ndim != 3:
+        raise ValueError(f"ndim must be 3 for the plume, got {ndim}")
+    shape = _shape(size, ndim)
+    simulation = SmokePlume((shape[0], shape[1], shape[2]))
+    for _ in range(steps):
+        simulation.step(solver="ic-cg", rtol=1e-4)
+    return simulation.pressure_problem()
+
+
+_MAKERS: dict[str, Callable[..., Problem]] = {
+    "box": empty_box,
+    "spheres": spheres,
+    "pool": pool,
+    "random": random_obstacles,
+    "neumann": neumann,
+    "variable": variable_coefficient,
+    "manufactured": manufactured,
+    "plume": plume,
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names `make` knows."""
+    return tuple(_MAKERS)
+
+
+def make(name: str, size: Size, ndim: int = 3, seed: int = 0) -> Problem:
+    """The problem of that name with `size` cells a side (or one number an axis).
+
+    >>> from relaxon.solvers import gallery
+    >>> gallery.make("box", 8, ndim=2).grid.shape
+    (8, 8)
+    """
+    if name not in _MAKERS:
+        near = get_close_matches(str(name), _MAKERS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"name must be one of {', '.join(_MAKERS)}, got {name!r}{hint}")
+    return _MAKERS[name](size, ndim=ndim, seed=seed)
+
+
+def _shape(size: Size, ndim: int) -> tuple[int, ...]:
+    if ndim not in (2, 3):
+        raise ValueError(f"ndim must be 2 or 3, got {ndim!r}")
+    if isinstance(size, int | np.integer):
+        shape = (validation.positive_int("size", size),) * ndim
+    else:
+        shape = tuple(validation.positive_int(f"size[{axis}]", n) for axis, n in enumerate(size))
+    if len(shape) != ndim:
+        raise ValueError(f"size must be one number or {ndim}, got {len(shape)}")
+    cells = 1
+    for n in shape:
+        cells *= n
+    if cells > MAX_CELLS:
+        raise ValueError(f"size must give at most {MAX_CELLS} cells, got {'×'.join(map(str, shape))} = {cells}")
+    return shape
+
+
+def _width(shape: tuple[int, ...]) -> float:
+    return 1.0 / max(shape)
+
+
+def _centres(shape: tuple[int, ...]) -> list[Array]:
+    """Coordinates of the cell centres, one broadcastable array an axis."""
+    h = _width(shape)
+    return [
+        ((np.arange(n) + 0.5) * h).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+        for axis, n in enumerate(shape)
+    ]
+
+
+def _inside_ball(points: list[Array], centre: Array, radius: float) -> NDArray[np.bool_]:
+    squares: Array = sum(((p - c) ** 2 for p, c in zip(points, centre, strict=True)), start=np.zeros((1,) * len(points)))
+    inside: NDArray[np.bool_] = squares < radius**2
+    return inside
+
+
+def _open_top(ndim: int) -> list[str | tuple[str, str]]:
+    return ["neumann"] * (ndim - 1) + [("neumann", "dirichlet")]
+
+
+def _smooth_source(shape: tuple[int, ...], seed: int) -> Array:
+    rng = np.random.default_rng(seed)
+    source = 0.05 * rng.standard_normal(shape)
+    points = _centres(shape)
+    for _ in range(4):
+        wave = _product([np.cos(np.pi * rng.integers(1, 5) * p + rng.uniform(0, 6)) for p in points])
+        source += rng.standard_normal() * wave
+    return source
+
+
+def _stream_divergence(grid: PoissonGrid, seed: int) -> Array:
+    """The divergence of a swirling velocity on faces, stopped at walls: `grid.shape`."""
+    rng = np.random.default_rng(seed)
+    solid = grid.cells == CellType.SOLID
+    total = np.zeros(grid.shape)
+    for axis, n in enumerate(grid.shape):
+        points = _centres(grid.shape)
+        velocity = np.zeros(grid.shape)
+        for _ in range(3):
+            waves = [np.sin(np.pi * rng.integers(1, 4) * p + rng.uniform(0, 6)) for p in points]
+            velocity = velocity + rng.standard_normal() * _product(waves)
+        inner = tuple(slice(1, None) if a == axis else slice(None) for a in range(grid.ndim))
+        below = tuple(slice(0, n - 1) if a == axis else slice(None) for a in range(grid.ndim))
+        # The face below each cell; that below the first one is a wall.
+        flux = np.zeros(grid.shape)
+        flux[inner] = np.where(solid[inner] | solid[below], 0.0, velocity[inner])
+        total += flux * (-1.0 / grid.spacing[axis])
+        total[below] += flux[inner] / grid.spacing[axis]
+    return total
+
+
+def _profile(pair: tuple[str, str], p: Array) -> tuple[Array, Array, Array]:
+    """A function along an axis that fits its sides, with its first and second derivatives."""
+    if pair[0] == "periodic":
+        k, shift = 2 * np.pi, 0.7
+    elif pair == ("dirichlet", "dirichlet"):
+        k, shift = np.pi, 0.0
+    elif pair == ("neumann", "neumann"):
+        k, shift = np.pi, np.pi / 2
+    elif pair[0] == "dirichlet":
+        k, shift = np.pi / 2, 0.0
+    else:
+        k, shift = np.pi / 2, np.pi / 2
+    angle = k * p + shift
+    return np.sin(angle), k * np.cos(angle), -(k**2) * np.sin(angle)
+
+
+def _product(factors: Sequence[Array]) -> Array:
+    result: Array = np.ones((1,) * (factors[0].ndim if factors else 1))
+    for factor in factors:
+        result = result * factor
+    return result
+
+
+def _problem(name: str, grid: PoissonGrid, b: Array, summary: str, exact: Array | None = None) -> Problem:
+    full = np.where(grid.fluid, b, 0.0)
+    grid.nullspace.project(full.reshape(grid.shape3))
+    return Problem(name, grid, full, exact, summary)

@@ -1,0 +1,92 @@
+"""The `relaxon` command. A subcommand's module is imported only when that subcommand is asked for.
+
+A subcommand is a module with `add_arguments(parser)` and `run(args) -> int`, the exit status.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol, cast
+
+from relaxon._version import __version__
+from relaxon.cli.errors import CommandError, explain_missing_module
+
+INTERRUPTED = 130
+"""The status a shell gives a command that SIGINT ended."""
+
+
+class Subcommand(Protocol):
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    summary: str
+    module: str
+
+
+COMMANDS = {
+    "solve": Entry("solve a Poisson problem over gRPC, check it in float64, compare solvers", "relaxon.cli.solve"),
+    "serve": Entry("run the gRPC server", "relaxon.server.command"),
+    "train": Entry("train a learned solver", "relaxon.cli.train"),
+    "solvers": Entry("list the solvers", "relaxon.cli.solvers"),
+    "doctor": Entry("say what is installed, and whether the solvers can run", "relaxon.cli.doctor"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (0 done, 1 not, 2 a mistake in the arguments)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except CommandError as error:
+        print(f"{_name(arguments)}: error: {error}", file=sys.stderr)
+        return error.status
+    except ModuleNotFoundError as error:
+        print(f"{_name(arguments)}: error: {explain_missing_module(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{_name(arguments)}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`head`, say) has left; what the interpreter flushes on its way out goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
+    chosen = _chosen(arguments)
+    parser = argparse.ArgumentParser(
+        prog="relaxon", description="Solvers that relax to an equilibrium, in process and over gRPC."
+    )
+    parser.add_argument("--version", action="version", version=f"relaxon {__version__}")
+    subparsers = parser.add_subparsers(metavar="command", required=True)
+    subcommand = None
+    for name, entry in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=entry.summary, description=_sentence(entry.summary))
+        if name == chosen:
+            subcommand = cast(Subcommand, import_module(entry.module))
+            subcommand.add_arguments(subparser)
+    args = parser.parse_args(arguments)
+    assert subcommand is not None  # argparse has refused everything that names no command
+    return subcommand.run(args)
+
+
+def _chosen(arguments: Sequence[str]) -> str | None:
+    return next((argument for argument in arguments if not argument.startswith("-")), None)
+
+
+def _name(arguments: Sequence[str]) -> str:
+    chosen = _chosen(arguments)
+    return f"relaxon {chosen}" if chosen in COMMANDS else "relaxon"
+
+
+def _sentence(summary: str) -> str:
+    return summary[0].upper() + summary[1:] + "."

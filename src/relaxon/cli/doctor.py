@@ -1,0 +1,141 @@
+"""`relaxon doctor`: what is installed, what the machine offers, and whether the solvers can run on it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from relaxon._version import __version__
+from relaxon.cli.machine import describe_machine, package_versions
+from relaxon.cli.weights import shipped_weights
+
+SIMD = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512vl", "neon", "sve")
+"""Of the features LLVM names, those that decide how wide the kernels' vectors are."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def run(args: argparse.Namespace) -> int:
+    report = examine()
+    if args.json:
+        print(json.dumps(report, indent=2))
+    else:
+        _show(report)
+    return 0 if report["ready"] else 1
+
+
+def examine() -> dict[str, Any]:
+    """The whole report, as JSON values. `ready` says whether `relaxon solve` can run here, `problems` why not."""
+    packages = package_versions()
+    missing = [name for part in ("client", "server") for name, version in packages[part].items() if not version]
+    problems = []
+    if missing:
+        problems.append(f"not installed: {', '.join(missing)}; install with: pip install 'relaxon[server]'")
+    weights = _weights(problems)
+    installed = {name for part in packages.values() for name, version in part.items() if version}
+    kernels = _kernels(problems) if {"numba", "scipy"} <= installed else None
+    return {
+        "relaxon": __version__,
+        "machine": describe_machine().as_dict(),
+        "packages": packages,
+        "kernels": kernels,
+        "gpu": _gpu() if "torch" in installed else None,
+        "weights": weights,
+        "problems": problems,
+        "ready": not problems,
+    }
+
+
+def _kernels(problems: list[str]) -> dict[str, Any]:
+    """Compile and run one solver, and say with what threads and vectors."""
+    import llvmlite.binding as llvm
+    import numba
+    import numpy as np
+
+    from relaxon.cli.residual import true_residual
+    from relaxon.solvers import PoissonGrid, solve
+
+    grid = PoissonGrid(np.zeros((8, 8, 8), np.uint8), boundary="dirichlet")
+    b = np.random.default_rng(0).standard_normal(grid.shape)
+    try:
+        solution = solve(grid, b, solver="cg")
+        works = true_residual(grid, b, solution.x).meets(1e-6)
+        if not works:
+            problems.append("the compiled kernels run, but a test system is not solved")
+        layer = numba.threading_layer()
+    except Exception as error:  # whatever a broken compiler raises is what the reader needs to see
+        works, layer = False, None
+        problems.append(f"the compiled kernels fail: {type(error).__name__}: {error}")
+    features = llvm.get_host_cpu_features()
+    return {
+        "work": works,
+        "threads": numba.get_num_threads(),
+        "threading_layer": layer,
+        "cpu": llvm.get_host_cpu_name(),
+        "simd": [name for name in SIMD if features.get(name)],
+    }
+
+
+def _gpu() -> dict[str, Any]:
+    import torch
+
+    available = torch.cuda.is_available()
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if available else []
+    return {
+        "available": available,
+        "devices": names,
+        "cuda": torch.version.cuda,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _weights(problems: list[str]) -> list[dict[str, Any]]:
+    try:
+        found = shipped_weights()
+    except (OSError, ValueError) as error:
+        problems.append(str(error))
+        return []
+    if not found:
+        problems.append(
+            "no trained weights lie in the package: reinstall it, or train with: relaxon train poisson"
+        )
+    return [{"path": each.path, "parameters": each.parameters, "bytes": each.size} for each in found]
+
+
+def _show(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    machine = report["machine"]
+    table.add_row("relaxon", report["relaxon"])
+    table.add_row("python", f"{machine['python']} on {machine['system']}")
+    table.add_row("cpu", f"{machine['cpu']}, {machine['cores']} cores usable")
+    table.add_row("memory", f"{machine['memory_bytes'] / 2**30:.1f} GiB usable")
+    for part, packages in report["packages"].items():
+        versions = (
+            f"{name} {version}" if version else f"[red]{name} –[/red]" for name, version in packages.items()
+        )
+        table.add_row(part, ", ".join(versions))
+    kernels = report["kernels"]
+    if kernels:
+        table.add_row(
+            "kernels",
+            f"{'compiled and checked' if kernels['work'] else 'failed'}; {kernels['threads']} threads "
+            f"({kernels['threading_layer']}), {kernels['cpu']}: {', '.join(kernels['simd']) or 'no known SIMD'}",
+        )
+    gpu = report["gpu"]
+    if gpu:
+        table.add_row("gpu", ", ".join(gpu["devices"]) or f"none (torch for {gpu['cuda'] or 'CPU'})")
+    for weights in report["weights"]:
+        table.add_row("weights", f"{weights['path']}: {weights['parameters']:,} parameters")
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table)
+    for problem in report["problems"]:
+        console.print("problem: " + problem, style="red", markup=False)
+    console.print("ready: relaxon solve can run here" if report["ready"] else "not ready")

@@ -1,0 +1,95 @@
+"""Facts about the machine and the installed packages, found without importing anything heavy."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = {
+    "client": ("numpy", "grpcio", "grpcio-status", "protobuf", "rich"),
+    "server": (
+        "scipy",
+        "numba",
+        "llvmlite",
+        "torch",
+        "pyamg",
+        "safetensors",
+        "grpcio-health-checking",
+        "grpcio-reflection",
+    ),
+    "bench": ("matplotlib", "psutil"),
+}
+"""The distributions that matter, by the part of the package that needs them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What runs the computation. `cores` are those this process may use, `memory_bytes` what it may have."""
+
+    cpu: str
+    cores: int
+    memory_bytes: int
+    system: str
+    python: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def describe_machine() -> Machine:
+    """The machine this process runs on."""
+    return Machine(
+        cpu=_cpu_model(),
+        cores=usable_cores(),
+        memory_bytes=usable_memory(),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+    )
+
+
+def package_versions() -> dict[str, dict[str, str | None]]:
+    """Versions of `PACKAGES`, None where one is not installed."""
+    return {part: {name: _version(name) for name in names} for part, names in PACKAGES.items()}
+
+
+def usable_cores() -> int:
+    """The cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def usable_memory() -> int:
+    """Bytes of memory: the machine's, or what the control group allows where that is less. 0 where unknown."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not a POSIX system
+        memory = 0
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(limit).read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            return min(memory, int(text)) if memory else int(text)
+    return memory
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

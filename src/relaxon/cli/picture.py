@@ -1,0 +1,140 @@
+"""The picture of a contest: a slice of the solution, how each residual fell, and where the seconds went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.cli.contest import Run
+from relaxon.cli.report import describe
+from relaxon.cli.system import System
+from relaxon.solvers.grid import CellType
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = (".png", ".svg", ".pdf")
+SOLID_COLOUR, AIR_COLOUR = "#4d4d4d", "#dcecf7"
+# Okabe and Ito's palette, told apart with any colour vision; the named solver has the first.
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
+MANY_ITERATIONS = 60
+"""Beyond this ratio of iteration counts a linear axis would squeeze the short curves into its edge."""
+
+
+def draw(path: Path, system: System, runs: Sequence[Run], rtol: float) -> None:
+    """Write the picture; its format goes by the file's ending."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = [run for run in runs if run.x is not None]
+    figure = Figure(figsize=(16.0, 5.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1.05, 1.2, 1.0))
+    _draw_slice(figure, left, system, shown[0])
+    _draw_convergence(middle, shown, rtol)
+    _draw_seconds(right, shown)
+    figure.suptitle(f"{describe(system)}, rtol {rtol:g}")
+    figure.savefig(path, dpi=110)
+
+
+def best_slice(cells: NDArray[np.uint8]) -> tuple[int, int]:
+    """The (axis, index) of the middle slice that shows most: the most cell types, then the most cells not fluid."""
+
+    def shows(axis: int) -> tuple[int, float]:
+        middle = cells.take(cells.shape[axis] // 2, axis)
+        return len(np.unique(middle)) * bool((middle == CellType.FLUID).any()), float((middle != 0).mean())
+
+    axis = max(range(cells.ndim), key=shows)
+    return axis, cells.shape[axis] // 2
+
+
+def _draw_slice(figure: Figure, axes: Axes, system: System, run: Run) -> None:
+    from matplotlib.colors import ListedColormap
+    from matplotlib.patches import Patch
+
+    assert run.x is not None
+    cells, x = system.grid.cells, run.x
+    where, names = "", ["x", "y", "z"][: cells.ndim]
+    if cells.ndim == 3:
+        axis, index = best_slice(cells)
+        cells, x = cells.take(index, axis), x.take(index, axis)
+        where = f", slice {names.pop(axis)} = {index}"
+    fluid = np.ma.masked_where(cells != CellType.FLUID, x)
+    low, high = (float(fluid.min()), float(fluid.max())) if fluid.count() else (0.0, 1.0)
+    if low < 0 < high:
+        bound = max(-low, high)
+        colours: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound}
+    else:
+        colours = {"cmap": "viridis", "vmin": low, "vmax": high}
+    image = axes.imshow(fluid.T, origin="lower", interpolation="nearest", **colours)
+    other = np.ma.masked_where(cells == CellType.FLUID, cells)
+    palette = ListedColormap([SOLID_COLOUR, AIR_COLOUR])
+    axes.imshow(
+        other.T, origin="lower", interpolation="nearest", cmap=palette, vmin=CellType.SOLID, vmax=CellType.AIR
+    )
+    kinds = ((CellType.SOLID, "solid", SOLID_COLOUR), (CellType.AIR, "air", AIR_COLOUR))
+    patches = [Patch(facecolor=c, edgecolor="black", label=label) for t, label, c in kinds if (cells == t).any()]
+    if patches:
+        axes.legend(handles=patches, loc="upper right", framealpha=0.9)
+    axes.set(title=f"solution by {run.solver}{where}", xlabel=names[0], ylabel=names[1])
+    figure.colorbar(image, ax=axes, shrink=0.85)
+
+
+def _draw_convergence(axes: Axes, runs: Sequence[Run], rtol: float) -> None:
+    for number, run in enumerate(runs):
+        # All start from zero, where the residual is b.
+        relative = (
+            run.residuals / run.residuals[0] if len(run.residuals) and run.residuals[0] > 0 else run.residuals
+        )
+        relative = np.where(relative > 0, relative, np.nan)
+        axes.plot(
+            np.arange(len(relative)),
+            relative,
+            color=_colour(number),
+            linewidth=2.6 if number == 0 else 1.6,
+            marker="o" if len(relative) <= MANY_ITERATIONS else "",
+            markersize=4,
+            label=f"{run.solver}: {run.iterations} iterations",
+            zorder=3 if number == 0 else 2,
+        )
+    axes.axhline(rtol, color="black", linestyle="--", linewidth=1)
+    axes.annotate(f"rtol {rtol:g}", (1.0, rtol), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    axes.set_yscale("log")
+    counts = [max(run.iterations, 1) for run in runs]
+    if max(counts) > 8 * min(counts):
+        axes.set_xscale("symlog", linthresh=min(counts))
+        axes.set_xlim(left=0)
+    axes.set(title="convergence", xlabel="iteration", ylabel="relative residual, as the solver holds it")
+    axes.grid(True, which="major", alpha=0.3)
+    axes.legend(loc="best")
+
+
+def _draw_seconds(axes: Axes, runs: Sequence[Run]) -> None:
+    rows = np.arange(len(runs))
+    start = np.zeros(len(runs))
+    parts = (
+        ("set-up", [run.setup_seconds for run in runs], 0.45),
+        ("solve", [run.solve_seconds for run in runs], 1.0),
+        ("transport", [run.transport_seconds for run in runs], 0.2),
+    )
+    colours = [_colour(number) for number in range(len(runs))]
+    for label, seconds, alpha in parts:
+        axes.barh(rows, seconds, left=start, color=colours, alpha=alpha, label=label, edgecolor="white")
+        start += seconds
+    for row, (run, end) in enumerate(zip(runs, start, strict=True)):
+        said = "" if run.converged else f", {run.result.replace('_', ' ')}"
+        axes.annotate(f" {end:.3g} s{said}", (end, row), va="center")
+    axes.set_yticks(rows, [run.solver for run in runs])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.35 * max(float(start.max()), 1e-9))
+    axes.set(title="seconds: set-up (pale), solve (full), transport (palest)", xlabel="s")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]

@@ -1,0 +1,69 @@
+"""The live display of a running solve: iteration, residual, decades to go."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from relaxon.solvers import solution
+
+
+class LiveProgress:
+    """One line a solver on a terminal's error stream, so that the table on the output stays clean."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
+        self._progress = Progress(
+            TextColumn("{task.fields[solver]:<12}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+            disable=quiet or not self.console.is_terminal,
+        )
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        with self._progress:
+            yield
+
+    def start(self, solver: str, activity: str) -> SolverLine:
+        """A line for a solver that is busy with `activity` until its first iteration."""
+        return SolverLine(self._progress, self._progress.add_task(activity, total=None, solver=solver))
+
+
+class SolverLine:
+    """A solver's line; it is the solve's callback."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+        self._first = 0.0
+
+    def say(self, activity: str) -> None:
+        self._progress.update(self._task, description=activity)
+
+    def __call__(self, state: solution.Progress) -> None:
+        self._first = self._first or state.residual
+        total, to_go = decades(self._first, state.tolerance), decades(state.residual, state.tolerance)
+        self._progress.update(
+            self._task,
+            total=max(total, 1e-9),
+            completed=min(max(total - to_go, 0.0), total),
+            description=f"iteration {state.iteration}  residual {state.residual:.2e}  {to_go:.1f} decades to go",
+        )
+
+    def finish(self) -> None:
+        self._progress.remove_task(self._task)
+
+
+def decades(residual: float, tolerance: float) -> float:
+    """How many powers of ten the residual is above the tolerance; 0 where it is not, or is no number."""
+    if not (residual > tolerance > 0.0 and math.isfinite(residual)):
+        return 0.0
+    return math.log10(residual / tolerance)

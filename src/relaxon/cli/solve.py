@@ -1,0 +1,172 @@
+"""`relaxon solve`: one system through gRPC, by one solver and those it is compared with."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relaxon.cli import system as systems
+from relaxon.cli.errors import CommandError, UsageError
+
+if TYPE_CHECKING:
+    from relaxon.cli.contest import Run
+    from relaxon.cli.progress import LiveProgress
+    from relaxon.client import Client
+
+LIST = "list"
+DEFAULT_SOLVER = "dcdm"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    systems.add_arguments(parser)
+    group = parser.add_argument_group("the solve")
+    group.add_argument("--solver", default=DEFAULT_SOLVER, help="the solver (default %(default)s)")
+    group.add_argument(
+        "--compare",
+        nargs="+",
+        default=[],
+        metavar="SOLVER",
+        help="more solvers, run on the same system; pyamg stands for pyamg-sa and pyamg-rs",
+    )
+    group.add_argument("--rtol", type=float, default=1e-6, help="on ‖b − A x‖/‖b‖ (default %(default)s)")
+    group.add_argument("--max-iterations", type=int, metavar="N", help="limit (default: each solver's own)")
+    group.add_argument(
+        "--target", metavar="HOST:PORT", help="a running server (default: one started for this solve)"
+    )
+    group = parser.add_argument_group("what to write")
+    group.add_argument(
+        "--plot", type=Path, metavar="FILE", help="picture: a slice of the solution, convergence, times"
+    )
+    group.add_argument("--json", type=Path, metavar="FILE", help="everything that was measured")
+    group.add_argument("--quiet", action="store_true", help="no progress and no table; the exit status tells")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 where the named solver converged and the residual recomputed here agrees, 1 where not."""
+    if args.problem == LIST:
+        print("\n".join(systems.problem_names()))
+        return 0
+    _check(args)
+    # What follows loads gRPC and rich, which the checks above need not wait for.
+    from rich.console import Console
+
+    from relaxon.cli import contest, report
+    from relaxon.cli.progress import LiveProgress
+    from relaxon.client import RelaxonError
+
+    solvers = contest.expand([args.solver, *args.compare])
+    system = systems.load(args)
+    progress = LiveProgress(args.quiet)
+    progress.console.print(report.describe(system), highlight=False)
+    try:
+        with _client(args.target, progress) as client:
+            _check_solvers(client, solvers)
+            with progress.shown():
+                runs = [
+                    _run_one(client, system, solver, args, progress, named=number == 0)
+                    for number, solver in enumerate(solvers)
+                ]
+    except RelaxonError as error:
+        raise CommandError(f"{type(error).__name__}: {error}") from error
+    console = Console(quiet=args.quiet, highlight=False)
+    report.print_table(console, system, runs, args.rtol)
+    console.print(report.verdict(runs[0], args.rtol), style="green" if runs[0].converged else "red", markup=False)
+    if args.json:
+        report.write_json(args.json, system, runs, {"rtol": args.rtol, "max_iterations": args.max_iterations})
+    if args.plot:
+        from relaxon.cli.picture import draw
+
+        draw(args.plot, system, runs, args.rtol)
+        console.print(f"picture: {args.plot}", markup=False)
+    return 0 if runs[0].converged else 1
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse, before any work, what would fail after it."""
+    if not (math.isfinite(args.rtol) and args.rtol > 0):
+        raise UsageError(f"--rtol must be a number greater than 0, got {args.rtol}")
+    if args.max_iterations is not None and args.max_iterations < 1:
+        raise UsageError(f"--max-iterations must be at least 1, got {args.max_iterations}")
+    for option, path in (("--plot", args.plot), ("--json", args.json)):
+        if path is None:
+            continue
+        folder = path.absolute().parent
+        if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise UsageError(
+                f"{option} {path} cannot be written: it must name a file in a folder that can be written to"
+            )
+    if args.plot:
+        _check_picture(args.plot)
+
+
+def _check_picture(path: Path) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise UsageError("--plot needs matplotlib; install it with: pip install 'relaxon[bench]'")
+    from relaxon.cli.picture import FORMATS
+
+    if path.suffix not in FORMATS:
+        raise UsageError(f"--plot must end in {', '.join(FORMATS)}, got {path.name!r}")
+
+
+@contextmanager
+def _client(target: str | None, progress: LiveProgress) -> Iterator[Client]:
+    """A connection to the server at `target`, or to one that lives as long as the block."""
+    from relaxon.client import connect
+
+    if target is not None:
+        with connect(target) as client:
+            yield client
+        return
+    from relaxon.server.app import EmbeddedServer
+
+    with EmbeddedServer() as server, connect(server.target) as client:
+        progress.console.print(f"server started on {server.target}", style="dim", highlight=False)
+        yield client
+
+
+def _check_solvers(client: Client, solvers: Sequence[str]) -> None:
+    known = {solver.name: solver for solver in client.poisson.list_solvers()}
+    for name in solvers:
+        if name not in known:
+            raise UsageError(f"--solver and --compare must be of {', '.join(sorted(known))}, got {name!r}")
+        if not known[name].available:
+            raise CommandError(f"{name} cannot run on this server, which lacks {', '.join(known[name].missing)}")
+
+
+def _run_one(
+    client: Client,
+    system: systems.System,
+    solver: str,
+    args: argparse.Namespace,
+    progress: LiveProgress,
+    named: bool,
+) -> Run:
+    """Warm a solver up and run it. A comparison that the server refuses is reported, the named solver's is raised."""
+    from relaxon.cli import contest
+    from relaxon.client import RelaxonError, Unavailable
+
+    line = progress.start(solver, "compiling kernels …")
+    try:
+        warm_up_seconds = contest.warm_up(client, system, solver)
+        progress.console.print(
+            f"{solver}: compiled and loaded on a small system in {warm_up_seconds:.1f} s, not counted below",
+            style="dim",
+            highlight=False,
+        )
+        line.say("setting up …")
+        return contest.solve(client, system, solver, args.rtol, args.max_iterations, line, warm_up_seconds)
+    except Unavailable:
+        raise
+    except RelaxonError as error:
+        if named:
+            raise
+        return contest.refused(solver, error)
+    finally:
+        line.finish()

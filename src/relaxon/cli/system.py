@@ -1,0 +1,131 @@
+"""The system that `relaxon solve` is asked for: a gallery problem, or the user's own arrays."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.cli.errors import UsageError
+from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
+
+DEFAULT_PROBLEM, DEFAULT_SIZE = "pool", 64
+WARM_UP_SIDE = 24
+"""Cells a side of the system on which a solver is compiled: small, yet deep enough for several grid levels."""
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A grid and a right-hand side on it: `b` is `grid.shape float64`."""
+
+    name: str
+    summary: str
+    grid: PoissonGrid
+    b: NDArray[np.float64]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say what to solve."""
+    group = parser.add_argument_group("the problem")
+    group.add_argument(
+        "--problem",
+        metavar="NAME",
+        help=f"a gallery problem (default {DEFAULT_PROBLEM}; --problem list lists them)",
+    )
+    group.add_argument("--size", type=int, metavar="N", help=f"cells a side (default {DEFAULT_SIZE})")
+    group.add_argument("--ndim", type=int, choices=(2, 3), help="dimensions (default 3)")
+    group.add_argument("--seed", type=int, help="of the problem's random parts (default 0)")
+    group.add_argument(
+        "--cells", type=Path, metavar="FILE.npy", help="your own cell types: 0 fluid, 1 solid, 2 air"
+    )
+    group.add_argument("--rhs", type=Path, metavar="FILE.npy", help="your own right-hand side, for --cells")
+    group.add_argument("--spacing", type=float, help="cell width for --cells (default 1)")
+    group.add_argument("--boundary", choices=[side.value for side in Boundary], help="all sides, for --cells")
+
+
+def load(args: argparse.Namespace) -> System:
+    """The system that the arguments name; UsageError where they do not name one."""
+    gallery_only = {"--problem": args.problem, "--size": args.size, "--ndim": args.ndim, "--seed": args.seed}
+    own_only = {"--rhs": args.rhs, "--spacing": args.spacing, "--boundary": args.boundary}
+    if args.cells is None:
+        _refuse(own_only, "needs --cells")
+        return _from_gallery(args)
+    _refuse(gallery_only, "cannot stand beside --cells")
+    if args.rhs is None:
+        raise UsageError("--cells needs --rhs, the right-hand side")
+    return _from_files(args)
+
+
+def problem_names() -> tuple[str, ...]:
+    """The gallery's problems."""
+    from relaxon.solvers import gallery
+
+    return tuple(gallery.names())
+
+
+def warm_up_systems(system: System) -> list[System]:
+    """Small systems that call for the same compiled code as `system`: a sample of it, and a closed box."""
+    grid = system.grid
+    strides = tuple(max(1, -(-n // WARM_UP_SIDE)) for n in grid.shape)
+    sample = grid.cells[tuple(slice(None, None, stride) for stride in strides)].copy()
+    sample.flat[0] = CellType.FLUID
+    box = np.zeros((WARM_UP_SIDE,) * grid.ndim, np.uint8)
+    rng = np.random.default_rng(0)
+    systems = []
+    for cells, boundary in ((sample, grid.boundary), (box, Boundary.NEUMANN)):
+        kappa = None if grid.coefficient is None else np.ones(cells.shape)
+        small = PoissonGrid(cells, grid.spacing, boundary, kappa)
+        # The Laplacian of anything is in the range of A, whatever the components: differences along one axis sum to 0.
+        systems.append(System("warm-up", "", small, rng.standard_normal(cells.shape)))
+    return systems
+
+
+def _from_gallery(args: argparse.Namespace) -> System:
+    name = args.problem or DEFAULT_PROBLEM
+    size = DEFAULT_SIZE if args.size is None else args.size
+    if size < 2:
+        raise UsageError(f"--size must be at least 2, got {size}")
+    if name not in problem_names():
+        raise UsageError(f"--problem must be one of {', '.join(problem_names())}, got {name!r}")
+    from relaxon.solvers import gallery
+
+    try:
+        problem = gallery.make(name, size, ndim=args.ndim or 3, seed=args.seed or 0)
+    except ValueError as error:
+        raise UsageError(f"--problem {name}: {error}") from error
+    return System(problem.name, problem.summary, problem.grid, np.asarray(problem.b, np.float64))
+
+
+def _from_files(args: argparse.Namespace) -> System:
+    cells, b = _array("--cells", args.cells), _array("--rhs", args.rhs)
+    try:
+        grid = PoissonGrid(cells, 1.0 if args.spacing is None else args.spacing, args.boundary or Boundary.NEUMANN)
+        if b.dtype.kind not in "fiu":
+            raise TypeError(f"rhs must be real numbers, got dtype {b.dtype}")
+        full = b if b.shape == grid.shape else grid.unpack(b)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--cells {args.cells}, --rhs {args.rhs}: {error}") from error
+    right = np.where(grid.fluid, full, 0.0).astype(np.float64, copy=False)
+    if not np.isfinite(right).all():
+        raise UsageError(f"--rhs must be finite in the fluid cells, {args.rhs} holds NaN or infinity")
+    return System(args.cells.name, "from files", grid, right)
+
+
+def _array(option: str, path: Path) -> NDArray[Any]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError(f"{option} {path} cannot be read as an array: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise UsageError(f"{option} {path} must hold one array (.npy), not an archive")
+    return array
+
+
+def _refuse(options: dict[str, object], why: str) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"{option} {why}")

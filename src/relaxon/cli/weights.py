@@ -1,0 +1,61 @@
+"""The trained weights that the package ships, read from their files' headers alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Any
+
+HEADER_LENGTH = struct.Struct("<Q")
+"""A safetensors file starts with its JSON header's length."""
+LONGEST_HEADER = 2**24
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A weights file: where it lies inside the package, how many numbers it holds, what its JSON says of it."""
+
+    path: str
+    parameters: int
+    size: int
+    card: dict[str, Any]
+
+
+def shipped_weights() -> list[Weights]:
+    """Every safetensors file inside `relaxon.solvers`; ValueError for one that is damaged."""
+    root = resources.files("relaxon.solvers")
+    return [_read(path, file, folder) for path, file, folder in _walk(root, "relaxon/solvers")]
+
+
+def _walk(folder: Traversable, path: str) -> list[tuple[str, Traversable, Traversable]]:
+    found = []
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        here = f"{path}/{entry.name}"
+        if entry.is_dir():
+            found += _walk(entry, here)
+        elif entry.name.endswith(".safetensors"):
+            found.append((here, entry, folder))
+    return found
+
+
+def _read(path: str, file: Traversable, folder: Traversable) -> Weights:
+    with file.open("rb") as stream:
+        start = stream.read(HEADER_LENGTH.size)
+        length = HEADER_LENGTH.unpack(start)[0] if len(start) == HEADER_LENGTH.size else LONGEST_HEADER + 1
+        text = stream.read(length) if length <= LONGEST_HEADER else b""
+        size = len(start) + len(text) + sum(len(block) for block in iter(lambda: stream.read(2**20), b""))
+    try:
+        header = json.loads(text)
+        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+        parameters = sum(math.prod(tensor["shape"]) for tensor in tensors)
+        end = max((tensor["data_offsets"][1] for tensor in tensors), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a safetensors file: its header cannot be read") from error
+    if HEADER_LENGTH.size + length + end != size:
+        raise ValueError(f"{path} must hold {HEADER_LENGTH.size + length + end} bytes by its header, has {size}")
+    card = folder / (file.name.removesuffix(".safetensors") + ".json")
+    return Weights(path, parameters, size, json.loads(card.read_text("utf-8")) if card.is_file() else {})
