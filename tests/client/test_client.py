@@ -69,7 +69,7 @@ def test_a_bad_solve_is_refused_in_the_words_of_the_library(client, name):
 
 @pytest.mark.parametrize("sides", [[], [GOOD, np.zeros((5, 4))], [GOOD, np.full((4, 5), np.inf)]])
 def test_solve_many_checks_all_sides_before_the_first_is_sent(client, sides):
-    with pytest.raises(ValueError, match="^b") as ours:
+    with pytest.raises(ValueError, match=r"^b") as ours:
         solve_many(PoissonGrid(CELLS), sides, solver="cg")
     grid = client.poisson.grid(CELLS)
     grid.delete()  # anything sent now would be NotFound
@@ -89,7 +89,10 @@ def test_solve_many_says_which_side_the_server_refused(client):
 
 
 def test_a_callable_solver_or_object_is_refused(client):
-    with client.poisson.grid(CELLS) as grid, pytest.raises(errors.InvalidArgument, match="^solver must be a name"):
+    with (
+        client.poisson.grid(CELLS) as grid,
+        pytest.raises(errors.InvalidArgument, match=r"^solver must be a name"),
+    ):
         grid.solve(GOOD, solver=object())
 
 
@@ -102,14 +105,21 @@ def test_solvers_are_listed_with_what_they_lack(client):
 
 def test_a_grid_outlives_neither_its_block_nor_a_failure_in_it(client, embedded):
     before = len(embedded.grids)
-    with pytest.raises(LookupError), client.poisson.grid(CELLS) as grid:
-        assert len(embedded.grids) == before + 1
-        raise LookupError
+    sizes = []
+
+    def failing():
+        with client.poisson.grid(CELLS) as grid:
+            sizes.append(len(embedded.grids))
+            raise LookupError(grid.id)
+
+    with pytest.raises(LookupError):
+        failing()
+    assert sizes == [before + 1]
     assert len(embedded.grids) == before
-    with pytest.raises(errors.NotFound, match=grid.id):
-        grid.delete()
     with client.poisson.grid(CELLS) as grid:
         grid.delete()  # the block's end must not mind
+    with pytest.raises(errors.NotFound, match=grid.id):
+        grid.delete()
 
 
 def test_a_block_s_own_error_is_not_hidden_by_a_server_that_is_gone():
@@ -117,9 +127,14 @@ def test_a_block_s_own_error_is_not_hidden_by_a_server_that_is_gone():
 
     server = EmbeddedServer().__enter__()
     client = relaxon.connect(server.target)
-    with pytest.raises(LookupError), client.poisson.grid(CELLS):
-        server.__exit__(None, None, None)
-        raise LookupError
+
+    def failing():
+        with client.poisson.grid(CELLS):
+            server.__exit__(None, None, None)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        failing()
     with pytest.raises((errors.Unavailable, errors.Cancelled)):
         client.health()
 

@@ -9,17 +9,7 @@ from pathlib import Path
 import relaxon
 
 SOURCE = Path(relaxon.__file__).resolve().parents[1]
-HEAVY = (
-    "torch",
-    "numba",
-    "scipy",
-    "pyamg",
-    "matplotlib",
-    "rich",
-    "relaxon.server",
-    "grpc_health",
-    "grpc_reflection",
-)
+HEAVY = ("torch", "numba", "scipy", "pyamg", "matplotlib", "rich", "relaxon.server")
 
 
 def test_importing_the_client_loads_no_engine():
