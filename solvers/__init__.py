@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relaxon.solvers.dcdm import DeepConjugateDirection, DeepConjugateDirectionCNN
+    from relaxon.solvers.driver import PreparedSolver, SingularSystemError, prepare, solve, solve_many
     from relaxon.solvers.external import PyAMG, SciPyCG, SciPyDirect
+    from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
     from relaxon.solvers.incomplete_cholesky import IncompleteCholeskyCG
     from relaxon.solvers.krylov import ConjugateGradient, JacobiCG
     from relaxon.solvers.multigrid import MultigridCG
-
-    from relaxon.solvers.driver import PreparedSolver, SingularSystemError, prepare, solve, solve_many
-    from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
     from relaxon.solvers.operator import PoissonOperator
     from relaxon.solvers.registry import list_solvers
     from relaxon.solvers.solution import Callback, Progress, Result, Solution

@@ -97,8 +97,9 @@ def solve_many(
 ) -> tuple[Solution, ...]:
     """Solve for several right-hand sides with one set-up.
 
-    `b` is `(k, *grid.shape)`, `(k, unknowns)` or a sequence of right-hand sides. Takes the arguments of `solve`; every right-hand side is checked before the first is solved. The set-up's
-    seconds are those of the shared set-up, in each solution. A callback that stops one solve stops only that one.
+    `b` is `(k, *grid.shape)`, `(k, unknowns)` or a sequence of right-hand sides. Takes the arguments of `solve`; every
+    right-hand side is checked before the first is solved. The set-up's seconds are those of the shared set-up, in each
+    solution. A callback that stops one solve stops only that one.
     """
     prepared = prepare(operator, solver=solver)
     sides = list(b)  # type: ignore[arg-type]
@@ -106,9 +107,7 @@ def solve_many(
         raise ValueError("b must hold at least one right-hand side, got none")
     starts: list[Any] = [None] * len(sides) if x0 is None else list(x0)  # type: ignore[arg-type]
     if len(starts) != len(sides):
-        raise ValueError(
-            f"x0 must hold one start for each of the {len(sides)} right-hand sides, got {len(starts)}"
-        )
+        raise ValueError(f"x0 must hold one start for each of the {len(sides)} right-hand sides, got {len(starts)}")
     requests = [
         prepared.request(side, rtol, atol, max_iterations, start, inconsistent, name=f"b[{index}]")
         for index, (side, start) in enumerate(zip(sides, starts, strict=True))
@@ -250,9 +249,7 @@ class PreparedSolver:
             info=dict(self.engine.info),
         )
 
-    def _run(
-        self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, limit: int
-    ) -> tuple[Result, str]:
+    def _run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, limit: int) -> tuple[Result, str]:
         """Run; where a recurrence claims the tolerance and the true residual does not, go on from there."""
         for _ in range(1 + MAX_RESTARTS):
             before = monitor.iterations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -9,15 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.engine import Monitor, Prepared, Solver
+from relaxon.solvers.grid import PoissonGrid
 from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.solution import Result
 
 Array = NDArray[np.float64]
 DIRECT_LIMIT = {2: 2_000_000, 3: 150_000}
 """Unknowns up to which a sparse factor of the matrix fits ordinary memory, by the number of dimensions."""
+SMALL_COMPONENT = 1000
+"""Cells of a closed pocket up to which PyAMG is given a regular matrix for it."""
+
+PROGRESS = 0.9
+"""An iteration that ended early has to bring the residual below this part of what it was to be started again."""
 
 
-class _Stop(Exception):
+class _StopIterating(Exception):
     """Leaves a foreign iteration from inside its callback."""
 
 
@@ -43,17 +50,20 @@ class _Assembled(Prepared):
             latest[0] = np.array(iterate, copy=True)
             reason = monitor.record(float(np.linalg.norm(right - self.matrix @ iterate)))
             if reason is not None:
-                raise _Stop
+                raise _StopIterating
 
-        steps = monitor.iterations
-        try:
-            self.iterate(right, start, monitor.tolerance, max_iterations, watch)
-        except _Stop:
-            pass
+        began = monitor.iterations
+        left, before = max_iterations, np.inf
+        # A foreign iteration may end early by its own measure of the residual: it is started again while that helps.
+        while reason is None and left > 0 and monitor.history[-1] < PROGRESS * before:
+            before = monitor.history[-1]
+            with contextlib.suppress(_StopIterating):
+                self.iterate(right, latest[0], monitor.tolerance, left, watch)
+            left = max_iterations - (monitor.iterations - began)
         x[...] = grid.unpack(latest[0]).reshape(x.shape)
         if reason is not None:
             return reason
-        return Result.MAX_ITERATIONS if monitor.iterations - steps >= max_iterations else Result.STAGNATED
+        return Result.MAX_ITERATIONS if left <= 0 else Result.STAGNATED
 
     def iterate(self, b: Array, x0: Array, tolerance: float, limit: int, watch: Any) -> None:
         """Run the foreign iteration for at most `limit` steps, calling `watch(x)` after each."""
@@ -92,16 +102,10 @@ class _PyAMG(_Assembled):
         import pyamg
         from scipy.sparse import csr_matrix
 
-        matrix = csr_matrix(self.matrix)  # PyAMG knows the matrix classes, not the arrays
-        singular = self.grid.nullspace.dimension > 0
-        isolated = matrix.diagonal() == 0
-        if isolated.any():  # a cell walled in on all faces: its row is zero and its solution is 0
-            matrix = matrix + _diagonal(isolated.astype(float))
-        coarse = "pinv" if singular else "splu"
-        if method == "rs":
-            self.hierarchy = pyamg.ruge_stuben_solver(matrix, coarse_solver="pinv" if singular else "pinv")
-        else:
-            self.hierarchy = pyamg.smoothed_aggregation_solver(matrix, coarse_solver="pinv" if singular else coarse)
+        matrix = csr_matrix(self.matrix) + _diagonal(_held(self.grid, self.matrix, SMALL_COMPONENT))
+        # Pockets are made regular; what is still singular is a large closed component, left to a pseudo-inverse.
+        make = pyamg.smoothed_aggregation_solver if method == "sa" else pyamg.ruge_stuben_solver
+        self.hierarchy = make(matrix.tocsr(), coarse_solver="pinv")
         self.info |= {
             "levels": float(len(self.hierarchy.levels)),
             "operator_complexity": float(self.hierarchy.operator_complexity()),
@@ -112,6 +116,21 @@ class _PyAMG(_Assembled):
         self.hierarchy.solve(
             b, x0=x0, tol=max(0.01 * tolerance / scale, 1e-15), maxiter=limit, accel="cg", callback=watch
         )
+
+
+def _held(grid: PoissonGrid, matrix: Any, largest: float = np.inf) -> Array:
+    """One entry on the diagonal for each singular component of at most `largest` cells, scaled like the matrix.
+
+    It adds an equation `x_i = 0`, which a consistent right-hand side lets the solution meet exactly; the driver sets
+    the component's mean afterwards.
+    """
+    held = np.zeros(grid.unknowns)
+    null = grid.nullspace
+    if null.labels is not None:
+        found, first = np.unique(grid.pack(null.labels.reshape(grid.shape)), return_index=True)
+        chosen = (found > 0) & (null.sizes[found] <= largest)
+        held[first[chosen]] = float(matrix.diagonal().max()) or 1.0
+    return held
 
 
 def _diagonal(values: Array) -> Any:
@@ -166,16 +185,7 @@ class _SciPyDirect(_Assembled):
         super().__init__(operator)
         from scipy.sparse.linalg import splu
 
-        null = self.grid.nullspace
-        matrix = self.matrix
-        if null.labels is not None:
-            labels = self.grid.pack(null.labels.reshape(self.grid.shape))
-            held = np.zeros(len(labels))
-            # One more equation x_i = 0 in each component, scaled like the matrix; the mean is set afterwards.
-            found, first = np.unique(labels, return_index=True)
-            scale = float(matrix.diagonal().max()) or 1.0
-            held[first[found > 0]] = scale
-            matrix = matrix + _diagonal(held)
+        matrix = self.matrix + _diagonal(_held(self.grid, self.matrix))
         self.factor = splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
 
     def iterate(self, b: Array, x0: Array, tolerance: float, limit: int, watch: Any) -> None:

@@ -126,7 +126,9 @@ def manufactured(
     """
     shape = _shape(size, ndim)
     spacing = [1.0 / n for n in shape]
-    points = [(p / p.max() * (1 - 0.5 / n) if n > 1 else p * 0 + 0.5) for p, n in zip(_centres(shape), shape, strict=True)]
+    points = [
+        (p / p.max() * (1 - 0.5 / n) if n > 1 else p * 0 + 0.5) for p, n in zip(_centres(shape), shape, strict=True)
+    ]
     cells = np.zeros(shape, np.uint8)
     grid = PoissonGrid(cells, spacing, boundary)
     parts = [_profile(pair, p) for pair, p in zip(grid.boundary, points, strict=True)]
@@ -221,7 +223,9 @@ def _centres(shape: tuple[int, ...]) -> list[Array]:
 
 
 def _inside_ball(points: list[Array], centre: Array, radius: float) -> NDArray[np.bool_]:
-    squares: Array = sum(((p - c) ** 2 for p, c in zip(points, centre, strict=True)), start=np.zeros((1,) * len(points)))
+    squares: Array = sum(
+        ((p - c) ** 2 for p, c in zip(points, centre, strict=True)), start=np.zeros((1,) * len(points))
+    )
     inside: NDArray[np.bool_] = squares < radius**2
     return inside
 

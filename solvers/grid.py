@@ -207,7 +207,7 @@ def _checked_boundary(boundary: BoundaryLike, ndim: int) -> Sides:
 
 def _checked_side(name: str, value: object) -> Boundary:
     try:
-        return Boundary(value)
+        return Boundary(str(value))
     except ValueError:
         names = ", ".join(repr(side.value) for side in Boundary)
         raise ValueError(f"{name} must be one of {names}, got {value!r}") from None
@@ -228,15 +228,11 @@ def _checked_coefficient(
         for axis, values in enumerate(coefficient):
             expected = tuple(n + (a == axis) for a, n in enumerate(shape))
             face = _checked_kappa(f"coefficient[{axis}]", values, expected)
-            if boundary[axis][0] is Boundary.PERIODIC and not np.array_equal(
-                face.take(0, axis), face.take(-1, axis)
-            ):
-                raise ValueError(
-                    f"coefficient[{axis}] must be equal on the first and last faces of a periodic axis"
-                )
+            if boundary[axis][0] is Boundary.PERIODIC and not np.array_equal(face.take(0, axis), face.take(-1, axis)):
+                raise ValueError(f"coefficient[{axis}] must be equal on the first and last faces of a periodic axis")
             faces.append(face)
         return tuple(faces)
-    return _checked_kappa("coefficient", coefficient, shape)
+    return _checked_kappa("coefficient", np.asarray(coefficient), shape)
 
 
 def _checked_kappa(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:

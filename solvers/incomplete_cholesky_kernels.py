@@ -18,7 +18,7 @@ def pivots(diagonal, lower0, lower1, lower2, starts, modified, safety, inverse):
 
     A pivot that falls below `safety · diagonal` becomes the diagonal.
     """
-    n0, n1, n2 = diagonal.shape
+    _, n1, n2 = diagonal.shape
     for slab in prange(len(starts) - 1):
         for i in range(starts[slab], starts[slab + 1]):
             for j in range(n1):
@@ -54,7 +54,7 @@ def pivots(diagonal, lower0, lower1, lower2, starts, modified, safety, inverse):
 @compiled()
 def sweeps(inverse, lower0, lower1, lower2, starts, r, z):  # type: ignore[no-untyped-def]
     """`z ← (D̃ + Lᵀ)⁻¹ D̃ (D̃ + L)⁻¹ r`, forward then backward in each slab. `L` holds `−lower`."""
-    n0, n1, n2 = r.shape
+    _, n1, n2 = r.shape
     for slab in prange(len(starts) - 1):
         first, past = starts[slab], starts[slab + 1]
         for i in range(first, past):

@@ -92,7 +92,8 @@ def _joined_across_periodic_sides(
     graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(count + 1, count + 1))
     _, joined = connected_components(graph, directed=False)
     # Background is component 0 of the graph because it is vertex 0 and has no edge.
-    return joined.astype(np.int32)[labels]
+    merged: NDArray[np.int32] = joined.astype(np.int32)[labels]
+    return merged
 
 
 def _dirichlet_cells(grid: PoissonGrid) -> NDArray[np.bool_]:

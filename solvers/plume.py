@@ -78,7 +78,12 @@ class SmokePlume:
         problem = self.pressure_problem()
         before = self._largest_divergence()
         solution = solve(
-            problem.grid, problem.b, solver=solver, rtol=rtol, max_iterations=max_iterations, inconsistent="project"
+            problem.grid,
+            problem.b,
+            solver=solver,
+            rtol=rtol,
+            max_iterations=max_iterations,
+            inconsistent="project",
         )
         self._subtract_gradient(solution.x)
         self.time += self.time_step

@@ -46,5 +46,3 @@ def advect(field, o0, o1, o2, u, v, w, time, out):  # type: ignore[no-untyped-de
             b = sample(v, p - 0.5, q, s - 0.5)
             c = sample(w, p - 0.5, q - 0.5, s)
             out[i, j, k] = sample(field, x - time * a - o0, y - time * b - o1, z - time * c - o2)
-
-

@@ -25,9 +25,7 @@ def test_a_room_is_linked_into_the_package(room: str) -> None:
 @pytest.mark.parametrize("module", ["relaxon", "relaxon.solvers", "relaxon.client", "relaxon.cli"])
 def test_an_import_loads_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src"
-    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src")
     assert run.stdout.strip() == "[]"
 
 
@@ -37,9 +35,7 @@ def test_using_a_grid_without_solving_loads_nothing_heavy() -> None:
         "PoissonGrid(np.zeros((3, 4), np.uint8)).pack(np.ones((3, 4))); list_solvers()\n"
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src"
-    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src")
     assert run.stdout.strip() == "[]"
 
 

@@ -60,9 +60,7 @@ class ConjugateDirections(Prepared):
         self._directions = np.empty((window + 1, *shape))
         self._images = np.empty((window + 1, *shape))
 
-    def run(
-        self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int
-    ) -> Result:
+    def run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int) -> Result:
         past: list[tuple[int, float]] = []  # slot and curvature pᵀAp, the oldest first
         norm = self._residual(b, x)
         least, since = norm, 0
@@ -89,9 +87,7 @@ class ConjugateDirections(Prepared):
         self.operator.apply(x, self._r)
         return math.sqrt(stencil_kernels.residual_norm(b, self._r, self._r))
 
-    def _searched(
-        self, slot: int, past: list[tuple[int, float]], norm: float, monitor: Monitor
-    ) -> tuple[float, float]:
+    def _searched(self, slot: int, past: list[tuple[int, float]], norm: float, monitor: Monitor) -> tuple[float, float]:
         """Put the next direction and its image into `slot`; its curvature `dᵀAd` and projection `dᵀr`."""
         np.multiply(self._r, 1.0 / norm, out=self._unit)
         curvature, projection = self._made_conjugate(slot, past, np.asarray(self.direction(self._unit)))
@@ -104,9 +100,7 @@ class ConjugateDirections(Prepared):
         # D⁻¹r lies in the span of the window, to rounding: without it the step is plain descent.
         return self._made_conjugate(slot, [], self._inverse_diagonal * self._r)
 
-    def _made_conjugate(
-        self, slot: int, past: list[tuple[int, float]], proposal: NDArray[Any]
-    ) -> tuple[float, float]:
+    def _made_conjugate(self, slot: int, past: list[tuple[int, float]], proposal: NDArray[Any]) -> tuple[float, float]:
         from relaxon.solvers import stencil_kernels
         from relaxon.solvers.dcdm import kernels
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
 from relaxon.solvers.dcdm.ritz import RitzBasis
+from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
 
 Shape = tuple[int, int, int]
 Cells = NDArray[np.uint8]
@@ -75,9 +75,9 @@ def _balls(cells: Cells, rng: np.random.Generator) -> None:
 def _blocks(cells: Cells, rng: np.random.Generator) -> None:
     for _ in range(rng.integers(1, 7)):
         low = [int(rng.integers(n)) for n in cells.shape]
-        cells[tuple(slice(a, a + int(rng.integers(1, max(2, n // 3)))) for a, n in zip(low, cells.shape, strict=True))] = (
-            CellType.SOLID
-        )
+        cells[
+            tuple(slice(a, a + int(rng.integers(1, max(2, n // 3)))) for a, n in zip(low, cells.shape, strict=True))
+        ] = CellType.SOLID
 
 
 def _scattered(cells: Cells, rng: np.random.Generator) -> None:
@@ -122,7 +122,10 @@ def _air_surface(cells: Cells, rng: np.random.Generator) -> None:
     u, v = np.meshgrid(np.linspace(0, 1, n0), np.linspace(0, 1, n1), indexing="ij")
     slope, waves = rng.normal(0, 0.15, 2), rng.uniform(0, 12, 2)
     height = n2 * (
-        rng.uniform(0.35, 0.95) + slope[0] * (u - 0.5) + slope[1] * (v - 0.5) + 0.06 * np.sin(waves[0] * u + waves[1] * v)
+        rng.uniform(0.35, 0.95)
+        + slope[0] * (u - 0.5)
+        + slope[1] * (v - 0.5)
+        + 0.06 * np.sin(waves[0] * u + waves[1] * v)
     )
     above = np.arange(n2) >= height[:, :, None]
     if rng.random() < 0.5:
@@ -139,7 +142,12 @@ def _smooth(grid: PoissonGrid, rng: np.random.Generator) -> NDArray[np.float64]:
     from scipy.fft import dctn, idctn
 
     spectrum = dctn(rng.standard_normal(grid.shape), norm="ortho")
-    k = np.sqrt(sum((np.arange(n).reshape([-1 if a == axis else 1 for a in range(3)]) / n) ** 2 for axis, n in enumerate(grid.shape)))
+    k = np.sqrt(
+        sum(
+            (np.arange(n).reshape([-1 if a == axis else 1 for a in range(3)]) / n) ** 2
+            for axis, n in enumerate(grid.shape)
+        )
+    )
     k.flat[0] = 1.0
     field: NDArray[np.float64] = idctn(spectrum * k ** -rng.uniform(0.5, 3.0), norm="ortho")
     return field

@@ -147,7 +147,10 @@ class Batch:
             problem = random_problem(shape, self.settings.seed, index, self.ritz)
             grid, b = problem.grid, problem.b
         else:
-            grid, b = PoissonGrid(np.zeros(shape, np.uint8)), self.ritz.combinations(self.settings.seed, [index])[0]
+            grid, b = (
+                PoissonGrid(np.zeros(shape, np.uint8)),
+                self.ritz.combinations(self.settings.seed, [index])[0],
+            )
         operator = grid.operator(np.float32)
         self.b[slot] = torch.from_numpy(b)
         self.diagonal[slot] = torch.from_numpy(operator.diagonal)
@@ -202,9 +205,7 @@ def _rate(settings: TrainingSettings, step: int) -> float:
     return settings.rate * min(1.0, (step + 1) / WARM_UP_STEPS) * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
 
 
-def _step(
-    settings: TrainingSettings, network: DirectionNetwork, optimiser: torch.optim.Adam, batch: Batch
-) -> float:
+def _step(settings: TrainingSettings, network: DirectionNetwork, optimiser: torch.optim.Adam, batch: Batch) -> float:
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
         losses, residual = step_loss(network, batch.b, batch.diagonal, batch.fluid)
     loss = losses.mean()

@@ -1,281 +1,255 @@
-"""Compiled passes of the cycle, over one level of a hierarchy: sweeps, and the two transfers.
+"""Compiled passes of the V-cycle over one level, in float32 on C-contiguous arrays with three axes.
 
-Every pass works in float32 on C-contiguous arrays with three axes `(n0, n1, n2)`, as `stencil_kernels` does, and
-takes the level's operator as nine arguments: `constant`, `code`, `table`, `w` (one byte a cell: the fine level of a
-constant coefficient) and `diagonal`, `lower0…2` (everything else), then `wrap`. The form not used is empty. One
-kernel with a branch a row, as two kernels would compile twice as long and run as fast.
-
-`x` is zero outside the level's unknowns, and stays so.
+A level's operator is `diagonal`, per axis the coupling `lower` to the cell below (zero unless both are unknowns), and
+`wrap`; `x` is zero where there is no unknown. Rows along the last axis are shared among threads.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numba import njit, prange
 
-from relaxon.solvers.stencil_kernels import ONE, compiled
+from relaxon.solvers.stencil_kernels import FAST, compiled
 
 
-@compiled(parallel=False)
-def neighbour_row(x, i, j, constant, w, lower0, lower1, lower2, wrap, s):  # type: ignore[no-untyped-def]
-    """`s ← Σ_neighbours c x` along the row `(i, j)`; `s` (n2,) holds garbage before."""
+@njit(nogil=True, cache=True, fastmath=FAST, inline="always")
+def residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, out):  # type: ignore[no-untyped-def]
+    """`out ← r − A x` along the row `(i, j)`; a loop for each neighbour, as each then vectorises."""
     n0, n1, n2 = x.shape
-    last = n2 - 1
-    none = np.float32(0)
-    i0 = i - 1 if i > 0 else n0 - 1
-    i1 = i + 1 if i < n0 - 1 else 0
-    j0 = j - 1 if j > 0 else n1 - 1
-    j1 = j + 1 if j < n1 - 1 else 0
-    xc = x[i, j]
-    if constant:
-        w2 = w[2]
-        a0 = w[0] if i > 0 or wrap[0] else none
-        b0 = w[0] if i < n0 - 1 or wrap[0] else none
-        a1 = w[1] if j > 0 or wrap[1] else none
-        b1 = w[1] if j < n1 - 1 or wrap[1] else none
-        # A missing neighbour row has weight 0; unsigned indices so that the loops vectorise.
-        xa, xb, xd, xe = x[i0, j], x[i1, j], x[i, j0], x[i, j1]
-        s[0] = none
-        s[last] = none
-        for inner in range(n2 - 2):
-            k = np.uint64(inner) + ONE
-            s[k] = w2 * (xc[k - ONE] + xc[k + ONE])
-        if n2 > 1:
-            s[0] += w2 * xc[1]
-            s[last] += w2 * xc[last - 1]
-        if wrap[2]:
-            s[0] += w2 * xc[last]
-            s[last] += w2 * xc[0]
-        for k in range(n2):
-            s[k] += a0 * xa[k] + b0 * xb[k] + a1 * xd[k] + b1 * xe[k]
-        return
-    cr = lower2[i, j]
-    s[0] = none
-    for k in range(1, n2):
-        s[k] = cr[k] * xc[k - 1]
-    for k in range(n2 - 1):
-        s[k] += cr[k + 1] * xc[k + 1]
-    if wrap[2]:
-        s[0] += cr[0] * xc[last]
-        s[last] += cr[0] * xc[0]
+    xc, rr, dr = x[i, j], r[i, j], diagonal[i, j]
+    for k in range(n2):
+        out[k] = rr[k] - dr[k] * xc[k]
     if i > 0 or wrap[0]:
-        xr, cr = x[i0, j], lower0[i, j]
+        xr, cr = x[i - 1 if i > 0 else n0 - 1, j], lower0[i, j]
         for k in range(n2):
-            s[k] += cr[k] * xr[k]
+            out[k] += cr[k] * xr[k]
     if i < n0 - 1 or wrap[0]:
-        xr, cr = x[i1, j], lower0[i1, j]
+        above = i + 1 if i < n0 - 1 else 0
+        xr, cr = x[above, j], lower0[above, j]
         for k in range(n2):
-            s[k] += cr[k] * xr[k]
+            out[k] += cr[k] * xr[k]
     if j > 0 or wrap[1]:
-        xr, cr = x[i, j0], lower1[i, j]
+        xr, cr = x[i, j - 1 if j > 0 else n1 - 1], lower1[i, j]
         for k in range(n2):
-            s[k] += cr[k] * xr[k]
+            out[k] += cr[k] * xr[k]
     if j < n1 - 1 or wrap[1]:
-        xr, cr = x[i, j1], lower1[i, j1]
+        above = j + 1 if j < n1 - 1 else 0
+        xr, cr = x[i, above], lower1[i, above]
         for k in range(n2):
-            s[k] += cr[k] * xr[k]
-
-
-@compiled(parallel=False)
-def inverse_row(i, j, constant, code, inverse, diagonal, v):  # type: ignore[no-untyped-def]
-    """`v ← 1/D` along the row, 0 where the row of the matrix is zero."""
-    n2 = v.shape[0]
-    if constant:
-        cr = code[i, j]
-        for k in range(n2):
-            v[k] = inverse[cr[k]]
-    else:
-        dr = diagonal[i, j]
-        for k in range(n2):
-            v[k] = np.float32(1) / dr[k] if dr[k] > np.float32(0) else np.float32(0)
+            out[k] += cr[k] * xr[k]
+    cr = lower2[i, j]
+    for k in range(1, n2):
+        out[k] += cr[k] * xc[k - 1]
+    for k in range(n2 - 1):
+        out[k] += cr[k + 1] * xc[k + 1]
+    if wrap[2]:
+        out[0] += cr[0] * xc[n2 - 1]
+        out[n2 - 1] += cr[0] * xc[0]
 
 
 @compiled()
-def first_sweep(r, omega, constant, code, table, inverse, w, diagonal, l0, l1, l2, wrap, x):  # type: ignore[no-untyped-def]
-    """`x ← ω D⁻¹ r`: a damped Jacobi sweep from a start of zero."""
+def scaled_to_single(r, scale, out):  # type: ignore[no-untyped-def]
+    """`out ← scale · r`, float64 to float32."""
     n0, n1, n2 = r.shape
     for row in prange(n0 * n1):
-        i = row // n1
-        j = row - i * n1
-        xr, rr = x[i, j], r[i, j]
-        inverse_row(i, j, constant, code, inverse, diagonal, xr)
+        from_row, to_row = r[row // n1, row % n1], out[row // n1, row % n1]
         for k in range(n2):
-            xr[k] *= omega * rr[k]
+            to_row[k] = np.float32(scale * from_row[k])
 
 
 @compiled()
-def sweep(x, r, omega, constant, code, table, inverse, w, diagonal, l0, l1, l2, wrap, y):  # type: ignore[no-untyped-def]
-    """`y ← x + ω D⁻¹ (r − A x)`, which is `(1 − ω) x + ω D⁻¹ (r + Σ c x)`."""
+def scaled_to_double(x, scale, out):  # type: ignore[no-untyped-def]
+    """`out ← scale · x`, float32 to float64."""
     n0, n1, n2 = x.shape
-    keep = np.float32(1) - omega
     for row in prange(n0 * n1):
-        i = row // n1
-        j = row - i * n1
-        s = np.empty(n2, np.float32)
-        yr, xr, rr = y[i, j], x[i, j], r[i, j]
-        neighbour_row(x, i, j, constant, w, l0, l1, l2, wrap, s)
-        inverse_row(i, j, constant, code, inverse, diagonal, yr)
+        from_row, to_row = x[row // n1, row % n1], out[row // n1, row % n1]
         for k in range(n2):
-            yr[k] = keep * xr[k] + omega * yr[k] * (rr[k] + s[k])
+            to_row[k] = scale * np.float64(from_row[k])
 
 
 @compiled()
-def coloured_sweep(  # type: ignore[no-untyped-def]
-    x, r, parity, start, stop, constant, code, table, inverse, w, diagonal, l0, l1, l2, wrap
-):
-    """Gauss-Seidel on the cells of one colour, `i + j + k ≡ parity`, of the box `start … stop`, in place.
+def first_sweep(r, damped, x):  # type: ignore[no-untyped-def]
+    """`x ← ωD⁻¹ r`, a damped Jacobi sweep from zero; `damped` is `ωD⁻¹`, zero where there is no unknown."""
+    n0, n1, n2 = r.shape
+    for row in prange(n0 * n1):
+        i, j = row // n1, row % n1
+        x_row, r_row, d_row = x[i, j], r[i, j], damped[i, j]
+        for k in range(n2):
+            x_row[k] = d_row[k] * r_row[k]
 
-    The cells of one colour must not be neighbours (see `cycle.colours`), so the order within does not matter.
+
+@compiled()
+def jacobi_sweep(x, r, damped, diagonal, lower0, lower1, lower2, wrap, y):  # type: ignore[no-untyped-def]
+    """`y ← x + ωD⁻¹ (r − A x)`."""
+    n0, n1, n2 = x.shape
+    for row in prange(n0 * n1):
+        i, j = row // n1, row % n1
+        y_row, x_row, d_row = y[i, j], x[i, j], damped[i, j]
+        residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, y_row)
+        for k in range(n2):
+            y_row[k] = x_row[k] + d_row[k] * y_row[k]
+
+
+@compiled()
+def colour_sweep(x, r, damped, colour, diagonal, lower0, lower1, lower2, wrap):  # type: ignore[no-untyped-def]
+    """Gauss–Seidel in place on the cells with `i + j + k ≡ colour (mod 2)`, none of which are neighbours.
+
+    With `damped = D⁻¹`. Needs an even number of cells along each periodic axis.
     """
     n0, n1, n2 = x.shape
-    rows = stop[1] - start[1]
-    none = np.float32(0)
-    for row in prange((stop[0] - start[0]) * rows):
-        i = start[0] + row // rows
-        j = start[1] + row % rows
-        first = start[2] + (i + j + start[2] + parity) % 2
-        i0 = i - 1 if i > 0 else n0 - 1
-        i1 = i + 1 if i < n0 - 1 else 0
-        j0 = j - 1 if j > 0 else n1 - 1
-        j1 = j + 1 if j < n1 - 1 else 0
-        has0, has1 = i > 0 or wrap[0], i < n0 - 1 or wrap[0]
-        has2, has3 = j > 0 or wrap[1], j < n1 - 1 or wrap[1]
-        xc, xa, xb, xd, xe = x[i, j], x[i0, j], x[i1, j], x[i, j0], x[i, j1]
-        rr = r[i, j]
-        if constant:
-            a0 = w[0] if has0 else none
-            b0 = w[0] if has1 else none
-            a1 = w[1] if has2 else none
-            b1 = w[1] if has3 else none
-            cr = code[i, j]
-            for k in range(first, stop[2], 2):
-                s = rr[k] + a0 * xa[k] + b0 * xb[k] + a1 * xd[k] + b1 * xe[k]
-                if k > 0:
-                    s += w[2] * xc[k - 1]
-                elif wrap[2]:
-                    s += w[2] * xc[n2 - 1]
-                if k < n2 - 1:
-                    s += w[2] * xc[k + 1]
-                elif wrap[2]:
-                    s += w[2] * xc[0]
-                xc[k] = inverse[cr[k]] * s
-        else:
-            dr, ca, cb, cd, ce, c2 = diagonal[i, j], l0[i, j], l0[i1, j], l1[i, j], l1[i, j1], l2[i, j]
-            for k in range(first, stop[2], 2):
-                if dr[k] > none:
-                    s = rr[k]
-                    if has0:
-                        s += ca[k] * xa[k]
-                    if has1:
-                        s += cb[k] * xb[k]
-                    if has2:
-                        s += cd[k] * xd[k]
-                    if has3:
-                        s += ce[k] * xe[k]
-                    if k > 0:
-                        s += c2[k] * xc[k - 1]
-                    elif wrap[2]:
-                        s += c2[0] * xc[n2 - 1]
-                    if k < n2 - 1:
-                        s += c2[k + 1] * xc[k + 1]
-                    elif wrap[2]:
-                        s += c2[0] * xc[0]
-                    xc[k] = s / dr[k]
-
-
-@compiled()
-def residual_restricted_along_rows(  # type: ignore[no-untyped-def]
-    x, r, share, halves, index, weight, constant, code, table, inverse, w, diagonal, l0, l1, l2, wrap, half
-):
-    """`half ← R₂ share·(r − A x)`: the residual, restricted along the last axis without ever being stored.
-
-    `share` holds the transfer's normalisation; `index`, `weight` (m2, 4) say what a coarse cell gathers, `halves`
-    whether the axis is coarsened at all.
-    """
-    n0, n1, n2 = x.shape
-    m2 = half.shape[2]
-    near, far = np.float32(0.75), np.float32(0.25)
     for row in prange(n0 * n1):
-        i = row // n1
-        j = row - i * n1
-        s = np.empty(n2, np.float32)
-        xr, rr, pr, hr = x[i, j], r[i, j], share[i, j], half[i, j]
-        neighbour_row(x, i, j, constant, w, l0, l1, l2, wrap, s)
-        if constant:
-            cr = code[i, j]
-            for k in range(n2):
-                s[k] = pr[k] * (rr[k] + s[k] - table[cr[k]] * xr[k])
-        else:
-            dr = diagonal[i, j]
-            for k in range(n2):
-                s[k] = pr[k] * (rr[k] + s[k] - dr[k] * xr[k])
-        if not halves:
-            for k in range(n2):
-                hr[k] = s[k]
-            continue
-        for k in range(1, m2 - 2):
-            hr[k] = near * (s[2 * k] + s[2 * k + 1]) + far * (s[2 * k - 1] + s[2 * k + 2])
-        # The cells at both ends: sides, odd sizes, and the way round a periodic axis.
-        for end in range(min(3, m2)):
-            k = 0 if end == 0 else m2 - end
-            total = np.float32(0)
-            for t in range(4):
-                total += weight[k, t] * s[index[k, t]]
-            hr[k] = total
+        i, j = row // n1, row % n1
+        change = np.empty(n2, np.float32)
+        residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, change)
+        x_row, d_row = x[i, j], damped[i, j]
+        for k in range((i + j + colour) % 2, n2, 2):
+            x_row[k] += d_row[k] * change[k]
 
 
 @compiled()
-def restrict_across_rows(half, index0, weight0, index1, weight1, active, coarse):  # type: ignore[no-untyped-def]
-    """`coarse ← R₀ R₁ half`, zero where the coarse level has no unknown (`active` uint8)."""
+def shared_residual(x, r, share, diagonal, lower0, lower1, lower2, wrap, t):  # type: ignore[no-untyped-def]
+    """`t ← share · (r − A x)`: the residual, ready to be restricted."""
+    n0, n1, n2 = x.shape
+    for row in prange(n0 * n1):
+        i, j = row // n1, row % n1
+        t_row, s_row = t[i, j], share[i, j]
+        residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, t_row)
+        for k in range(n2):
+            t_row[k] *= s_row[k]
+
+
+@compiled()
+def restrict(t, index0, weight0, index1, weight1, index2, weight2, active, coarse):  # type: ignore[no-untyped-def]
+    """`coarse ← Pᵀ t` without the share; `index_a`, `weight_a` (m_a, 4): the fine cells a coarse one gathers."""
     m0, m1, m2 = coarse.shape
-    none = np.float32(0)
+    n2 = t.shape[2]
     for row in prange(m0 * m1):
-        i = row // m1
-        j = row - i * m1
-        out = coarse[i, j]
-        out[:] = none
+        i, j = row // m1, row % m1
+        line = np.zeros(n2, np.float32)
         for a in range(4):
             for b in range(4):
                 factor = weight0[i, a] * weight1[j, b]
-                if factor != none:
-                    hr = half[index0[i, a], index1[j, b]]
-                    for k in range(m2):
-                        out[k] += factor * hr[k]
-        ar = active[i, j]
+                if factor != 0.0:
+                    t_row = t[index0[i, a], index1[j, b]]
+                    for k in range(n2):
+                        line[k] += factor * t_row[k]
+        c_row, a_row = coarse[i, j], active[i, j]
         for k in range(m2):
-            if ar[k] == 0:
-                out[k] = none
+            value = np.float32(0.0)
+            for c in range(4):
+                value += weight2[k, c] * line[index2[k, c]]
+            c_row[k] = value if a_row[k] else np.float32(0.0)
 
 
 @compiled()
-def prolong_and_add(e, share, halves, own0, own1, own2, x):  # type: ignore[no-untyped-def]
-    """`x ← x + share·P e`; `own_a` are an axis's `(own, other, own weight, other weight)` arrays (n_a,)."""
+def prolong_add(coarse, share, own, other, near, far, own1, other1, near1, far1, own2, other2, near2, far2, x):  # type: ignore[no-untyped-def]
+    """`x ← x + share · P coarse`; per axis each fine cell's own and other coarse cell with their weights."""
     n0, n1, n2 = x.shape
-    m2 = e.shape[2]
-    none, near, far = np.float32(0), np.float32(0.75), np.float32(0.25)
+    m2 = coarse.shape[2]
     for row in prange(n0 * n1):
-        i = row // n1
-        j = row - i * n1
-        c = np.zeros(m2, np.float32)
+        i, j = row // n1, row % n1
+        line = np.zeros(m2, np.float32)
         for a in range(2):
+            ci, wi = (own[i], near[i]) if a == 0 else (other[i], far[i])
             for b in range(2):
-                factor = own0[2 + a][i] * own1[2 + b][j]
-                if factor != none:
-                    er = e[int(own0[a][i]), int(own1[b][j])]
+                cj, wj = (own1[j], near1[j]) if b == 0 else (other1[j], far1[j])
+                factor = wi * wj
+                if factor != 0.0:
+                    c_row = coarse[ci, cj]
                     for k in range(m2):
-                        c[k] += factor * er[k]
-        xr, pr = x[i, j], share[i, j]
-        if not halves:
-            for k in range(n2):
-                xr[k] += pr[k] * c[k]
-            continue
-        for k in range(1, m2 - 2):
-            xr[2 * k] += pr[2 * k] * (near * c[k] + far * c[k - 1])
-            xr[2 * k + 1] += pr[2 * k + 1] * (near * c[k] + far * c[k + 1])
-        middle = max(2, 2 * (m2 - 2))
+                        line[k] += factor * c_row[k]
+        x_row, s_row = x[i, j], share[i, j]
         for k in range(n2):
-            if k < 2 or k >= middle:
-                own, other = int(own2[0][k]), int(own2[1][k])
-                xr[k] += pr[k] * (own2[2][k] * c[own] + own2[3][k] * c[other])
+            x_row[k] += s_row[k] * (near2[k] * line[own2[k]] + far2[k] * line[other2[k]])
 
 
-from numba import prange  # noqa: E402
+@compiled()
+def coarsen(lower0, lower1, lower2, boundary, steps, wrap, half, c0, c1, c2, cb):  # type: ignore[no-untyped-def]
+    """Couplings and boundary terms of the coarse level: sums over the faces between aggregates of `steps` cells.
+
+    The sum over a face of a coarsened axis is halved (`half_a` = ½), which makes the coarse operator the
+    discretisation with the doubled width, times the number of cells in an aggregate.
+    """
+    n0, n1, n2 = boundary.shape
+    m0, m1, m2 = cb.shape
+    softer = min(half[0], min(half[1], half[2]))
+    for row in prange(m0 * m1):
+        i, j = row // m1, row % m1
+        for k in range(m2):
+            s0, s1, s2, sb = 0.0, 0.0, 0.0, 0.0
+            for a in range(i * steps[0], min((i + 1) * steps[0], n0)):
+                for b in range(j * steps[1], min((j + 1) * steps[1], n1)):
+                    for c in range(k * steps[2], min((k + 1) * steps[2], n2)):
+                        sb += boundary[a, b, c]
+                        if a == i * steps[0]:
+                            s0 += lower0[a, b, c]
+                        if b == j * steps[1]:
+                            s1 += lower1[a, b, c]
+                        if c == k * steps[2]:
+                            s2 += lower2[a, b, c]
+            # A coarse cell that is its own neighbour around a periodic axis has no coupling along it.
+            c0[i, j, k] = half[0] * s0 if i > 0 or (wrap[0] and m0 > 1) else 0.0
+            c1[i, j, k] = half[1] * s1 if j > 0 or (wrap[1] and m1 > 1) else 0.0
+            c2[i, j, k] = half[2] * s2 if k > 0 or (wrap[2] and m2 > 1) else 0.0
+            cb[i, j, k] = softer * sb
+
+
+@compiled()
+def coarsen_states(states, steps, coarse):  # type: ignore[no-untyped-def]
+    """A coarse cell holds an unknown (1) if a child does, else a known value (2) if a child does, else nothing (0)."""
+    n0, n1, n2 = states.shape
+    m0, m1, m2 = coarse.shape
+    for row in prange(m0 * m1):
+        i, j = row // m1, row % m1
+        for k in range(m2):
+            unknown, known = False, False
+            for a in range(i * steps[0], min((i + 1) * steps[0], n0)):
+                for b in range(j * steps[1], min((j + 1) * steps[1], n1)):
+                    for c in range(k * steps[2], min((k + 1) * steps[2], n2)):
+                        unknown |= states[a, b, c] == 1
+                        known |= states[a, b, c] == 2
+            coarse[i, j, k] = 1 if unknown else (2 if known else 0)
+
+
+@compiled()
+def diagonals(lower0, lower1, lower2, boundary, wrap, out):  # type: ignore[no-untyped-def]
+    """The diagonal: the couplings to all six neighbours and the boundary term."""
+    n0, n1, n2 = boundary.shape
+    for row in prange(n0 * n1):
+        i, j = row // n1, row % n1
+        for k in range(n2):
+            d = boundary[i, j, k] + lower0[i, j, k] + lower1[i, j, k] + lower2[i, j, k]
+            if i < n0 - 1 or wrap[0]:
+                d += lower0[i + 1 if i < n0 - 1 else 0, j, k]
+            if j < n1 - 1 or wrap[1]:
+                d += lower1[i, j + 1 if j < n1 - 1 else 0, k]
+            if k < n2 - 1 or wrap[2]:
+                d += lower2[i, j, k + 1 if k < n2 - 1 else 0]
+            out[i, j, k] = d
+
+
+@compiled()
+def shares(states, coarse_states, own0, other0, near0, far0, own1, other1, near1, far1, own2, other2, near2, far2, beyond0, beyond1, beyond2, out):  # type: ignore[no-untyped-def]  # fmt: skip
+    """1 over the weights that a fine unknown's interpolation finds in the domain; 0 where there is no unknown.
+
+    Walls are left out and the rest makes up for them; known values and Dirichlet sides (`beyond_a`, the weight that
+    falls beyond one) count as the zeros they are.
+    """
+    n0, n1, n2 = states.shape
+    for row in prange(n0 * n1):
+        i, j = row // n1, row % n1
+        for k in range(n2):
+            if states[i, j, k] != 1:
+                out[i, j, k] = 0.0
+                continue
+            inside = 0.0
+            for a in range(2):
+                ci, wi = (own0[i], near0[i]) if a == 0 else (other0[i], far0[i])
+                for b in range(2):
+                    cj, wj = (own1[j], near1[j]) if b == 0 else (other1[j], far1[j])
+                    for c in range(2):
+                        ck, wk = (own2[k], near2[k]) if c == 0 else (other2[k], far2[k])
+                        if coarse_states[ci, cj, ck] != 0:
+                            inside += wi * wj * wk
+            kept = (1.0 - beyond0[i]) * (1.0 - beyond1[j]) * (1.0 - beyond2[k])
+            out[i, j, k] = kept / inside

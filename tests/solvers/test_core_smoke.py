@@ -23,7 +23,6 @@ def test_csr(shape, bc, var):
     assert abs(M - M.T).max() < 1e-12
     x = rng.standard_normal(g.unknowns)
     np.testing.assert_allclose(A.matvec(x), M @ x, atol=1e-12)
-    one = np.zeros(g.unknowns)
     ns = g.nullspace
     assert ns.dimension == np.sum(np.linalg.eigvalsh(M.toarray()) < 1e-9)
     np.testing.assert_allclose(A.constant, not var)

@@ -108,9 +108,7 @@ def solve(
     grid = system.grid
     start = time.perf_counter()
     with client.poisson.grid(grid.cells, grid.spacing, grid.boundary, grid.coefficient) as session:
-        solution = session.solve(
-            system.b, solver=solver, rtol=rtol, max_iterations=max_iterations, callback=callback
-        )
+        solution = session.solve(system.b, solver=solver, rtol=rtol, max_iterations=max_iterations, callback=callback)
         wall = time.perf_counter() - start
         setup = session.setup_seconds + solution.setup_seconds
     return _checked(system, solver, solution, rtol, setup, wall, warm_up_seconds)

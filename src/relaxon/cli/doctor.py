@@ -99,9 +99,7 @@ def _weights(problems: list[str]) -> list[dict[str, Any]]:
         problems.append(str(error))
         return []
     if not found:
-        problems.append(
-            "no trained weights lie in the package: reinstall it, or train with: relaxon train poisson"
-        )
+        problems.append("no trained weights lie in the package: reinstall it, or train with: relaxon train poisson")
     return [{"path": each.path, "parameters": each.parameters, "bytes": each.size} for each in found]
 
 
@@ -118,9 +116,7 @@ def _show(report: dict[str, Any]) -> None:
     table.add_row("cpu", f"{machine['cpu']}, {machine['cores']} cores usable")
     table.add_row("memory", f"{machine['memory_bytes'] / 2**30:.1f} GiB usable")
     for part, packages in report["packages"].items():
-        versions = (
-            f"{name} {version}" if version else f"[red]{name} –[/red]" for name, version in packages.items()
-        )
+        versions = (f"{name} {version}" if version else f"[red]{name} –[/red]" for name, version in packages.items())
         table.add_row(part, ", ".join(versions))
     kernels = report["kernels"]
     if kernels:

@@ -74,9 +74,7 @@ def _draw_slice(figure: Figure, axes: Axes, system: System, run: Run) -> None:
     image = axes.imshow(fluid.T, origin="lower", interpolation="nearest", **colours)
     other = np.ma.masked_where(cells == CellType.FLUID, cells)
     palette = ListedColormap([SOLID_COLOUR, AIR_COLOUR])
-    axes.imshow(
-        other.T, origin="lower", interpolation="nearest", cmap=palette, vmin=CellType.SOLID, vmax=CellType.AIR
-    )
+    axes.imshow(other.T, origin="lower", interpolation="nearest", cmap=palette, vmin=CellType.SOLID, vmax=CellType.AIR)
     kinds = ((CellType.SOLID, "solid", SOLID_COLOUR), (CellType.AIR, "air", AIR_COLOUR))
     patches = [Patch(facecolor=c, edgecolor="black", label=label) for t, label, c in kinds if (cells == t).any()]
     if patches:
@@ -88,9 +86,7 @@ def _draw_slice(figure: Figure, axes: Axes, system: System, run: Run) -> None:
 def _draw_convergence(axes: Axes, runs: Sequence[Run], rtol: float) -> None:
     for number, run in enumerate(runs):
         # All start from zero, where the residual is b.
-        relative = (
-            run.residuals / run.residuals[0] if len(run.residuals) and run.residuals[0] > 0 else run.residuals
-        )
+        relative = run.residuals / run.residuals[0] if len(run.residuals) and run.residuals[0] > 0 else run.residuals
         relative = np.where(relative > 0, relative, np.nan)
         axes.plot(
             np.arange(len(relative)),

@@ -35,13 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--rtol", type=float, default=1e-6, help="on ‖b − A x‖/‖b‖ (default %(default)s)")
     group.add_argument("--max-iterations", type=int, metavar="N", help="limit (default: each solver's own)")
-    group.add_argument(
-        "--target", metavar="HOST:PORT", help="a running server (default: one started for this solve)"
-    )
+    group.add_argument("--target", metavar="HOST:PORT", help="a running server (default: one started for this solve)")
     group = parser.add_argument_group("what to write")
-    group.add_argument(
-        "--plot", type=Path, metavar="FILE", help="picture: a slice of the solution, convergence, times"
-    )
+    group.add_argument("--plot", type=Path, metavar="FILE", help="picture: a slice of the solution, convergence, times")
     group.add_argument("--json", type=Path, metavar="FILE", help="everything that was measured")
     group.add_argument("--quiet", action="store_true", help="no progress and no table; the exit status tells")
 
