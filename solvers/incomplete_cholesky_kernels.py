@@ -1,8 +1,8 @@
 """Compiled incomplete Cholesky for the 5/7-point stencil: the factor's pivots and the two triangular sweeps.
 
-The factor is `(D̃ + L) D̃⁻¹ (D̃ + Lᵀ)` with `L` the lower couplings of `A`, so that one array of pivots is all there is to
-store. Cells are eliminated in C order inside slabs of planes, one slab a thread; couplings between slabs are left out of
-the factor, which is what makes the sweeps parallel (block Jacobi of incomplete factors, a slab a block).
+The factor is `(D̃ + L) D̃⁻¹ (D̃ + Lᵀ)` with `L` the lower couplings of `A`, so that one array of pivots is all there is
+to store. Cells are eliminated in C order inside slabs of planes, one slab a thread; couplings between slabs are left
+out of the factor, which is what makes the sweeps parallel (block Jacobi of incomplete factors, a slab a block).
 """
 
 from __future__ import annotations

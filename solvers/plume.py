@@ -1,7 +1,8 @@
 """A small simulation as a user would write it: smoke rises around a moving sphere, a pressure solve each step.
 
 Staggered (MAC) grid, semi-Lagrangian advection, Boussinesq buoyancy, a solid sphere that swings to and fro, an open
-top and walls elsewhere. Source: J. Stam, "Stable Fluids", SIGGRAPH 1999; the grid is that of F. Harlow and J. Welch, 1965.
+top and walls elsewhere. Source: J. Stam, "Stable Fluids", SIGGRAPH 1999; the grid is that of F. Harlow and J. Welch,
+1965.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ def sample(field, x, y, z):  # type: ignore[no-untyped-def]
 def advect(field, o0, o1, o2, u, v, w, time, out):  # type: ignore[no-untyped-def]
     """`out(x) ← field(x − time · velocity)` by a midpoint step back.
 
-    `field` has its first sample at `(o0, o1, o2)` cells from the corner of the domain (½ for cell centres); `u`, `v`, `w`
-    live on the faces across their axes; `time · velocity` is in cells.
+    `field` has its first sample at `(o0, o1, o2)` cells from the corner of the domain (½ for cell centres); `u`, `v`,
+    `w` live on the faces across their axes; `time · velocity` is in cells.
     """
     n0, n1, n2 = field.shape
     for row in prange(n0 * n1):

@@ -61,7 +61,8 @@ def apply_constant(x, code, table, w, wrap, y):  # type: ignore[no-untyped-def]
         if wrap[2]:
             yr[0] -= w2 * xc[last]
             yr[last] -= w2 * xc[0]
-        for k in range(n2):
+        for cell in range(n2):
+            k = np.uint64(cell)
             value = yr[k] - a0 * xa[k] - b0 * xb[k] - a1 * xd[k] - b1 * xe[k]
             yr[k] = value if cr[k] != 0 else none
 

@@ -258,7 +258,7 @@ def _resume(
     path = settings.out / "checkpoint.safetensors"
     if not path.exists():
         return
-    with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+    with safe_open(path, "pt") as file:
         record = json.loads(file.metadata()["record"])
     if record["settings"] != json.loads(json.dumps(settings.described())):
         raise ValueError(f"out must be empty or hold a run of the same settings, got {path} of {record['settings']}")

@@ -53,7 +53,7 @@ class AxisTransfer:
         other = np.where(fine % 2 == 0, own - 1, own + 1)
         far, beyond = np.full(n, 0.25), np.zeros(n)
         if periodic:
-            other %= m
+            other = other % m
         for outside, side in ((other < 0, 0), (other >= m, 1)):
             far[outside] = 0.0
             beyond[outside] = 0.25 if dirichlet[side] else 0.0
@@ -109,8 +109,8 @@ class Level:
         kernels.diagonals(*couplings, boundary, wrap, diagonal)
         # A coarse cell whose couplings all vanished (a pocket in one cell) has nothing to solve for.
         states[diagonal == 0] = np.where(states[diagonal == 0] == 1, 0, states[diagonal == 0])
-        work = (np.zeros_like(boundary) for _ in range(3))
-        return cls(couplings, boundary, diagonal, states, wrap, *work)
+        x, r, work = np.zeros_like(boundary), np.zeros_like(boundary), np.zeros_like(boundary)
+        return cls(couplings, boundary, diagonal, states, wrap, x, r, work)
 
     @property
     def unknowns(self) -> int:
@@ -206,9 +206,9 @@ def _axes_to_halve(level: Level) -> list[bool]:
 def coarsest_inverse(level: Level) -> tuple[NDArray[np.int64], Single]:
     """Flat indices of the unknowns `(m,)` and the pseudo-inverse `(m, m)` of their matrix, made in float64."""
     index = np.flatnonzero(level.states == 1)
-    number = np.full(level.states.size, -1)
-    number[index] = np.arange(len(index))
-    number = number.reshape(level.states.shape)
+    flat = np.full(level.states.size, -1)
+    flat[index] = np.arange(len(index))
+    number = flat.reshape(level.states.shape)
     matrix = np.zeros((len(index), len(index)))
     for axis, coupling in enumerate(level.couplings):
         i, j, c = number[coupling != 0], np.roll(number, 1, axis)[coupling != 0], coupling[coupling != 0]

@@ -229,7 +229,26 @@ def diagonals(lower0, lower1, lower2, boundary, wrap, out):  # type: ignore[no-u
 
 
 @compiled()
-def shares(states, coarse_states, own0, other0, near0, far0, own1, other1, near1, far1, own2, other2, near2, far2, beyond0, beyond1, beyond2, out):  # type: ignore[no-untyped-def]  # fmt: skip
+def shares(  # type: ignore[no-untyped-def]
+    states,
+    coarse_states,
+    own0,
+    other0,
+    near0,
+    far0,
+    own1,
+    other1,
+    near1,
+    far1,
+    own2,
+    other2,
+    near2,
+    far2,
+    beyond0,
+    beyond1,
+    beyond2,
+    out,
+):
     """1 over the weights that a fine unknown's interpolation finds in the domain; 0 where there is no unknown.
 
     Walls are left out and the rest makes up for them; known values and Dirichlet sides (`beyond_a`, the weight that

@@ -1,0 +1,224 @@
+"""The deep conjugate direction method: what holds whatever the network returns, and what the shipped one is for."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from relaxon.solvers import (
+    DeepConjugateDirection,
+    DeepConjugateDirectionCNN,
+    PoissonGrid,
+    Result,
+    gallery,
+    prepare,
+    solve,
+)
+from relaxon.solvers.dcdm.cnn import NetworkDirection, load_network, shipped_weights, weights_metadata
+from relaxon.solvers.dcdm.network import ARCHITECTURES, DirectionNetwork
+from relaxon.solvers.dcdm.ritz import lanczos_basis
+from relaxon.solvers.dcdm.training import TrainingSettings, stencil_image, step_loss, train
+
+
+def noisy(r):
+    """A direction that is neither linear nor symmetric, but points downhill on the whole."""
+    rng = np.random.default_rng(int(abs(r).sum() * 1e6) % 2**32)
+    return (r * rng.uniform(0.2, 3.0, r.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("network", "count"), [(64, 97_457), (128, 152_881)])
+def test_the_networks_have_the_papers_parameter_counts(network, count):
+    assert DirectionNetwork(ARCHITECTURES[network]).parameter_count == count
+
+
+@pytest.mark.parametrize("name", ["pool", "random", "neumann"])
+def test_the_errors_a_norm_never_grows(name):
+    problem = gallery.make(name, 11)
+    exact = solve(problem.grid, problem.b, solver="scipy-direct", rtol=1e-12).x
+    operator = problem.grid.operator()
+    norms = []
+    for steps in range(1, 16):
+        x = solve(problem.grid, problem.b, solver=DeepConjugateDirection(noisy), max_iterations=steps).x
+        norms.append(float(np.sum((x - exact) * operator.matvec(x - exact))))
+    assert np.all(np.diff(norms) <= 1e-9 * norms[0])
+
+
+def test_a_direction_is_conjugate_to_the_two_before_it():
+    problem = gallery.make("spheres", 12)
+    engine = prepare(problem.grid, solver=DeepConjugateDirection(noisy)).engine
+    seen = []
+    searched = engine._searched
+
+    def spy(slot, past, norm, monitor):
+        result = searched(slot, past, norm, monitor)
+        seen.append((engine._directions[slot].copy(), engine._images[slot].copy()))
+        return result
+
+    engine._searched = spy
+    from relaxon.solvers.engine import Monitor
+
+    shape = problem.grid.shape3
+    engine.run(problem.b.reshape(shape).copy(), np.zeros(shape), Monitor(0.0), 8)
+    for step in range(2, 8):
+        for before in (step - 1, step - 2):
+            (d, ad), (p, ap) = seen[step], seen[before]
+            assert abs(np.vdot(d, ap)) < 1e-10 * np.sqrt(np.vdot(d, ad) * np.vdot(p, ap))
+    assert abs(np.vdot(seen[5][0], seen[0][1])) > 1e-8  # further back nothing is done
+
+
+def test_with_a_linear_direction_the_method_is_conjugate_gradients():
+    problem = gallery.make("box", 10)
+    ours = solve(problem.grid, problem.b, solver=DeepConjugateDirection(lambda r: r.copy()), rtol=1e-8)
+    theirs = solve(problem.grid, problem.b, solver="cg", rtol=1e-8)
+    assert abs(ours.iterations - theirs.iterations) <= 1
+    np.testing.assert_allclose(ours.residuals[:10], theirs.residuals[:10], rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "direction",
+    [lambda r: np.full_like(r, np.nan), lambda r: np.zeros_like(r), lambda r: r[:1], lambda r: np.full_like(r, np.inf)],
+    ids=["nan", "zero", "wrong shape", "infinite"],
+)
+def test_a_useless_direction_is_replaced_and_counted(direction):
+    problem = gallery.make("pool", 9)
+    solution = solve(problem.grid, problem.b, solver=DeepConjugateDirection(direction), max_iterations=500)
+    assert solution.converged
+    assert solution.fallbacks == solution.iterations > 0
+
+
+@pytest.mark.parametrize("name", [n for n in gallery.names() if n != "plume"])
+@pytest.mark.parametrize(("ndim", "size"), [(2, 21), (3, 13)])
+def test_the_network_solves_every_kind_of_problem(name, ndim, size):
+    problem = gallery.make(name, size, ndim=ndim)
+    solution = solve(problem.grid, problem.b, solver="dcdm-cnn", rtol=1e-6)
+    exact = solve(problem.grid, problem.b, solver="scipy-direct", rtol=1e-11).x
+    assert solution.result is Result.CONVERGED
+    assert np.linalg.norm(solution.x - exact) < 1e-3 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("name", ["neumann", "spheres", "pool"])
+def test_the_network_needs_far_fewer_iterations_than_conjugate_gradients(name):
+    problem = gallery.make(name, 40, seed=7)
+    ours = solve(problem.grid, problem.b, solver="dcdm-cnn", rtol=1e-4)
+    theirs = solve(problem.grid, problem.b, solver="cg", rtol=1e-4)
+    assert ours.converged
+    assert ours.iterations < 0.5 * theirs.iterations
+
+
+def test_scaling_the_right_hand_side_scales_the_solution():
+    problem = gallery.make("spheres", 12)
+    one = solve(problem.grid, problem.b, solver="dcdm-cnn", max_iterations=5).x
+    many = solve(problem.grid, 2.0**40 * problem.b, solver="dcdm-cnn", max_iterations=5).x
+    np.testing.assert_allclose(many, 2.0**40 * one, rtol=1e-3, atol=1e-4 * 2.0**40 * abs(one).max())
+
+
+def test_bfloat16_costs_few_iterations():
+    problem = gallery.make("spheres", 20)
+    operator = problem.grid.operator()
+    counts = []
+    for dtype in (torch.float32, torch.bfloat16):
+        direction = NetworkDirection(load_network(shipped_weights()), operator.grid.shape3, dtype)
+        counts.append(solve(operator, problem.b, solver=DeepConjugateDirection(direction)).iterations)
+    assert abs(counts[0] - counts[1]) <= 0.15 * counts[0] + 2
+
+
+def test_slabs_give_what_the_whole_grid_gives(monkeypatch):
+    from relaxon.solvers.dcdm import cnn
+
+    r = np.random.default_rng(0).standard_normal((90, 6, 5))
+    direction = NetworkDirection(load_network(shipped_weights()), r.shape, torch.float32)
+    whole = direction(r).copy()
+    monkeypatch.setattr(cnn, "SLAB_CELLS", 16 * 30)
+    np.testing.assert_allclose(direction(r), whole, atol=1e-4 * abs(whole).max())
+
+
+def test_weights_of_another_network_or_none_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="weights must be those of the 128-network"):
+        load_network(shipped_weights(), 128)
+    problem = gallery.make("box", 6)
+    with pytest.raises(FileNotFoundError):
+        solve(problem.grid, problem.b, solver=DeepConjugateDirectionCNN(network=128))
+
+
+def test_the_weights_say_how_they_were_trained():
+    metadata = weights_metadata()
+    assert metadata["parameters"] == 97_457
+    for stage in metadata["stages"]:
+        assert stage["report"]["steps"] == stage["settings"]["steps"]
+        assert len(stage["report"]["loss"]) == stage["settings"]["steps"] // 10
+
+
+def test_ritz_values_meet_the_ends_of_the_boxs_spectrum():
+    n = 8
+    basis = lanczos_basis((n, n, n), 90, seed=1)
+    one = 2 - 2 * np.cos(np.pi * np.arange(n) / n)
+    known = np.sort((one[:, None, None] + one[:, None] + one).ravel())
+    assert basis.values[-1] == pytest.approx(known[-1], rel=1e-3)
+    assert basis.values[0] == pytest.approx(known[1], rel=2e-2)
+    vectors = basis.vectors(5).reshape(5, -1)
+    np.testing.assert_allclose(vectors @ vectors.T, np.eye(5), atol=1e-4)
+
+
+def test_combinations_are_normalised_consistent_and_functions_of_seed_and_index():
+    basis = lanczos_basis((6, 6, 6), 40)
+    b = basis.combinations(3, [0, 1, 2])
+    np.testing.assert_allclose(np.linalg.norm(b.reshape(3, -1), axis=1), 1, rtol=1e-5)
+    assert abs(b.sum((1, 2, 3))).max() < 1e-4
+    np.testing.assert_array_equal(basis.combinations(3, [2])[0], b[2])
+    assert abs(basis.combinations(4, [2])[0] - b[2]).max() > 1e-3
+
+
+def test_the_training_stencil_is_the_operator():
+    problem = gallery.make("spheres", (5, 6, 7))
+    grid = PoissonGrid(problem.grid.cells, 1.0, ["neumann", "dirichlet", "neumann"])
+    operator = grid.operator(np.float32)
+    x = np.where(grid.fluid, np.random.default_rng(0).standard_normal(grid.shape), 0).astype(np.float32)
+    ours = stencil_image(
+        torch.from_numpy(x)[None], torch.from_numpy(operator.diagonal)[None], torch.from_numpy(grid.fluid)[None].float()
+    )
+    np.testing.assert_allclose(ours[0].numpy(), operator.matvec(x), atol=1e-4)
+
+
+def test_the_loss_is_one_minus_the_squared_cosine_between_image_and_right_hand_side_at_best():
+    torch.manual_seed(0)
+    network = DirectionNetwork()
+    b = torch.randn(2, 8, 8, 8)
+    ones = torch.ones_like(b)
+    loss, residual = step_loss(network, b, 6 * ones, ones)
+    scaled = b / b.square().mean((1, 2, 3), keepdim=True).sqrt()
+    image = scaled - residual  # α A f
+    cosine = (image * scaled).sum((1, 2, 3)) ** 2 / (image.square().sum((1, 2, 3)) * scaled.square().sum((1, 2, 3)))
+    assert (loss >= 1 - cosine - 1e-5).all()
+
+
+def settings(out: Path, **changes) -> TrainingSettings:
+    values = {"size": 8, "steps": 20, "batch": 2, "ritz_vectors": 20, "checkpoint_every": 10, "rounds": 3}
+    return TrainingSettings(out=out, **(values | changes))
+
+
+@pytest.mark.parametrize("data", ["mixed", "ritz"])
+def test_training_is_repeatable_and_resumes_as_if_never_stopped(tmp_path, data):
+    whole = train(settings(tmp_path / "whole", data=data))
+    half = train(settings(tmp_path / "half", data=data), lambda step, loss: step == 13)
+    assert half.stopped
+    rest = train(settings(tmp_path / "half", data=data))
+    assert rest.loss == whole.loss
+    assert (tmp_path / "half/weights.safetensors").read_bytes() == (tmp_path / "whole/weights.safetensors").read_bytes()
+    record = json.loads((tmp_path / "half/training.json").read_text())
+    assert record["report"]["steps"] == 20
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    train(settings(tmp_path))
+    with pytest.raises(ValueError, match="same settings"):
+        train(settings(tmp_path, rate=1e-5))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"size": 2}, {"steps": 0}, {"rate": -1.0}, {"data": "other"}, {"network": 65}, {"batch": 1.5}]
+)
+def test_bad_settings_are_refused_by_name(tmp_path, changes):
+    with pytest.raises((ValueError, TypeError), match=next(iter(changes))):
+        settings(tmp_path, **changes)
