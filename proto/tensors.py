@@ -127,7 +127,5 @@ class Assembler:
                 f"entries in {self._octets.size}",
             )
         if checksum != self._checksum:
-            raise TensorError(
-                self._field, f"has the checksum {self._checksum:08x}, where its end says {checksum:08x}"
-            )
+            raise TensorError(self._field, f"has the checksum {self._checksum:08x}, where its end says {checksum:08x}")
         self.complete = True

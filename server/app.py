@@ -116,9 +116,7 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
     if settings.workers > 1:
         _demand_threadsafe_kernels()
     server = grpc.aio.server(options=OPTIONS)
-    poisson_pb2_grpc.add_PoissonServiceServicer_to_server(
-        PoissonServicer(settings, grids, engines, checks), server
-    )
+    poisson_pb2_grpc.add_PoissonServiceServicer_to_server(PoissonServicer(settings, grids, engines, checks), server)
     condition = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(condition, server)
     reflection.enable_server_reflection(SERVED, server)

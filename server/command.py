@@ -54,9 +54,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from relaxon.server.app import serve
 
-        serve(
-            settings, lambda target: console.print(f"relaxon serves on {target} (Ctrl-C stops it)", markup=False)
-        )
+        serve(settings, lambda target: console.print(f"relaxon serves on {target} (Ctrl-C stops it)", markup=False))
     except OSError as error:
         console.print(f"relaxon serve: {error}", markup=False, style="red")
         return 1

@@ -66,9 +66,7 @@ def exhausted(subject: str, message: str, retry_seconds: float | None = None) ->
 
 def unavailable_solver(name: str, error: ImportError) -> ServiceError:
     """FAILED_PRECONDITION for a solver whose modules this server lacks."""
-    return ServiceError(
-        grpc.StatusCode.FAILED_PRECONDITION, f"solver {name!r} cannot be used on this server: {error}"
-    )
+    return ServiceError(grpc.StatusCode.FAILED_PRECONDITION, f"solver {name!r} cannot be used on this server: {error}")
 
 
 async def reported(context: grpc.aio.ServicerContext[Any, Any], work: Awaitable[Answer]) -> Answer:

@@ -64,9 +64,7 @@ def plan(header: pb.SolveHeader, grid: PoissonGrid) -> SolvePlan:
 def progress_reply(progress: Progress) -> pb.SolveReply:
     """A progress message."""
     return pb.SolveReply(
-        progress=pb.Progress(
-            iteration=progress.iteration, residual=progress.residual, tolerance=progress.tolerance
-        )
+        progress=pb.Progress(iteration=progress.iteration, residual=progress.residual, tolerance=progress.tolerance)
     )
 
 

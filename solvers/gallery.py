@@ -126,9 +126,7 @@ def manufactured(
     """
     shape = _shape(size, ndim)
     spacing = [1.0 / n for n in shape]
-    points = [
-        (p / p.max() * (1 - 0.5 / n) if n > 1 else p * 0 + 0.5) for p, n in zip(_centres(shape), shape, strict=True)
-    ]
+    points: list[Array] = [p / (n * _width(shape)) for p, n in zip(_centres(shape), shape, strict=True)]
     cells = np.zeros(shape, np.uint8)
     grid = PoissonGrid(cells, spacing, boundary)
     parts = [_profile(pair, p) for pair, p in zip(grid.boundary, points, strict=True)]

@@ -69,7 +69,7 @@ class DirectionNetwork(nn.Module):
         x = torch.relu(_conv(self.fine[0], x))
         x = _residual_pairs(self.fine[1:-1], x)
         features = torch.relu(_conv(self.fine[-1], x))
-        x = F.avg_pool3d(features, _blocks(features), ceil_mode=True)
+        x = _pooled(features)
         x = _residual_pairs(self.coarse, x)
         x = _upsampled(x, features) + features
         x = _residual_pairs(self.closing, x)
@@ -91,6 +91,12 @@ def _residual_pairs(layers: nn.ModuleList, x: Tensor) -> Tensor:
     for first, second in zip(layers[::2], layers[1::2], strict=True):
         x = torch.relu(_conv(second, torch.relu(_conv(first, x)))) + x
     return x
+
+
+def _pooled(x: Tensor) -> Tensor:
+    """Means over blocks of two cells an axis, in float32, as torch averages in nothing shorter on a CPU."""
+    means = F.avg_pool3d(x.float(), _blocks(x), ceil_mode=True)
+    return means.to(x.dtype, memory_format=torch.channels_last_3d)
 
 
 def _blocks(x: Tensor) -> tuple[int, int, int]:

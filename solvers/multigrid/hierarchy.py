@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ class AxisTransfer:
             return cls(own, own, zero + 1, zero, zero, index, weight)
         m = (n + 1) // 2
         own = fine // 2
-        other = np.where(fine % 2 == 0, own - 1, own + 1)
+        other: Any = np.where(fine % 2 == 0, own - 1, own + 1)
         far, beyond = np.full(n, 0.25), np.zeros(n)
         if periodic:
             other = other % m

@@ -58,7 +58,8 @@ def _draw_slice(figure: Figure, axes: Axes, system: System, run: Run) -> None:
     from matplotlib.patches import Patch
 
     assert run.x is not None
-    cells, x = system.grid.cells, run.x
+    cells: Any = system.grid.cells
+    x: Any = run.x
     where, names = "", ["x", "y", "z"][: cells.ndim]
     if cells.ndim == 3:
         axis, index = best_slice(cells)
