@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from relaxon.solvers.dcdm import DeepConjugateDirection, DeepConjugateDirectionCNN
+    from relaxon.solvers.dcdm import DeepConjugateDirection, DeepConjugateDirectionCNN, DeepConjugateDirectionCycle
     from relaxon.solvers.driver import PreparedSolver, SingularSystemError, prepare, solve, solve_many
     from relaxon.solvers.external import PyAMG, SciPyCG, SciPyDirect
     from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
@@ -27,6 +27,7 @@ _HOME = {
     "ConjugateGradient": "krylov",
     "DeepConjugateDirection": "dcdm",
     "DeepConjugateDirectionCNN": "dcdm",
+    "DeepConjugateDirectionCycle": "dcdm",
     "IncompleteCholeskyCG": "incomplete_cholesky",
     "JacobiCG": "krylov",
     "MultigridCG": "multigrid",
@@ -53,6 +54,7 @@ __all__ = [
     "ConjugateGradient",
     "DeepConjugateDirection",
     "DeepConjugateDirectionCNN",
+    "DeepConjugateDirectionCycle",
     "IncompleteCholeskyCG",
     "JacobiCG",
     "MultigridCG",

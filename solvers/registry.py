@@ -31,10 +31,9 @@ _HERE = "relaxon.solvers."
 ENTRIES = (
     Entry(
         "dcdm",
-        "deep conjugate directions, the published network",
+        "deep conjugate directions, a multigrid cycle with learned constants",
         _HERE + "dcdm",
-        "DeepConjugateDirectionCNN",
-        needs=_NETWORK,
+        "DeepConjugateDirectionCycle",
     ),
     Entry(
         "dcdm-cnn",

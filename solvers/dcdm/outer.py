@@ -18,7 +18,9 @@ from relaxon.solvers.solution import Result
 
 WINDOW = 2
 """Directions the next one is made A-orthogonal to; the paper found that more do not pay."""
-STAGNATION_STEPS = 60
+SAFEGUARD_STEPS = 8
+"""After so many steps without a new least residual the plain direction `D⁻¹r` is taken until there is one."""
+STAGNATION_STEPS = 500
 """Without a new least residual for so many steps, rounding or the direction forbids progress."""
 NEGLIGIBLE = 1e-10
 """A step whose gain, relative to `‖r‖ √(dᵀAd)`, is below this is lost in rounding."""
@@ -39,8 +41,8 @@ class ConjugateDirections(Prepared):
 
     `d = f(r/‖r‖)`; for the last `window` directions `p`: `d ← d − p (pᵀAd)/(pᵀAp)`; `α = dᵀr / dᵀAd`;
     `x ← x + αd`; `r ← b − Ax`, recomputed. The error's A-norm cannot grow, whatever `f` returns. Where `f`
-    returns something not finite, or without curvature, or orthogonal to the residual, the step is taken along
-    `D⁻¹r` instead and counted in `Monitor.fallbacks`.
+    returns something not finite, or without curvature, or orthogonal to the residual, or where its steps have not
+    brought a new least residual for a while, the step is taken along `D⁻¹r` instead and counted in `Monitor.fallbacks`.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class ConjugateDirections(Prepared):
             if reason is not None:
                 return reason
             slot = step % (self._window + 1)
-            curvature, projection = self._searched(slot, past, norm, monitor)
+            curvature, projection = self._searched(slot, past, norm, monitor, plain=since >= SAFEGUARD_STEPS)
             if not curvature > 0:
                 return Result.NON_FINITE if not math.isfinite(curvature) else Result.STAGNATED
             x += (projection / curvature) * self._directions[slot]
@@ -89,10 +91,11 @@ class ConjugateDirections(Prepared):
 
     def _searched(self, slot: int, past: list[tuple[int, float]], norm: float, monitor: Monitor) -> tuple[float, float]:
         """Put the next direction and its image into `slot`; its curvature `dᵀAd` and projection `dᵀr`."""
-        np.multiply(self._r, 1.0 / norm, out=self._unit)
-        curvature, projection = self._made_conjugate(slot, past, np.asarray(self.direction(self._unit)))
-        if curvature > 0 and abs(projection) > NEGLIGIBLE * norm * math.sqrt(curvature):
-            return curvature, projection
+        if not plain:
+            np.multiply(self._r, 1.0 / norm, out=self._unit)
+            curvature, projection = self._made_conjugate(slot, past, np.asarray(self.direction(self._unit)))
+            if curvature > 0 and abs(projection) > NEGLIGIBLE * norm * math.sqrt(curvature):
+                return curvature, projection
         monitor.fallbacks += 1
         curvature, projection = self._made_conjugate(slot, past, self._inverse_diagonal * self._r)
         if curvature > 0:

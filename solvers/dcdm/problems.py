@@ -64,7 +64,7 @@ def _nothing(cells: Cells, rng: np.random.Generator) -> None:
 
 
 def _balls(cells: Cells, rng: np.random.Generator) -> None:
-    n: NDArray[np.int64] = np.array(cells.shape)  
+    n: NDArray[np.int64] = np.array(cells.shape)
     where = np.indices(cells.shape, np.float32).reshape(3, -1)
     for _ in range(rng.integers(1, 9)):
         centre, radius = rng.uniform(0, n), rng.uniform(0.04, 0.22) * n.min()

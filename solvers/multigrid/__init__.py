@@ -1,5 +1,5 @@
 """Geometric multigrid on a grid's cells, as a preconditioner."""
 
-from relaxon.solvers.multigrid.solver import MultigridCG, VCycle
+from relaxon.solvers.multigrid.solver import CycleConstants, MultigridCG, VCycle
 
-__all__ = ["MultigridCG", "VCycle"]
+__all__ = ["CycleConstants", "MultigridCG", "VCycle"]

@@ -117,11 +117,9 @@ class Level:
     def unknowns(self) -> int:
         return int(np.count_nonzero(self.states == 1))
 
-    def inverse_diagonal(self, factor: float) -> Single:
-        """`factor / D`, zero where there is no unknown."""
-        inverse = np.divide(
-            np.float32(factor), self.diagonal, out=np.zeros_like(self.diagonal), where=self.diagonal > 0
-        )
+    def inverse_diagonal(self) -> Single:
+        """`1/D`, zero where there is no unknown."""
+        inverse = np.divide(np.float32(1), self.diagonal, out=np.zeros_like(self.diagonal), where=self.diagonal > 0)
         inverse[self.states != 1] = 0
         return inverse
 

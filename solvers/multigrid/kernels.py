@@ -68,40 +68,40 @@ def scaled_to_double(x, scale, out):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def first_sweep(r, damped, x):  # type: ignore[no-untyped-def]
-    """`x ← ωD⁻¹ r`, a damped Jacobi sweep from zero; `damped` is `ωD⁻¹`, zero where there is no unknown."""
+def first_sweep(r, omega, inverse, x):  # type: ignore[no-untyped-def]
+    """`x ← ωD⁻¹ r`, a damped Jacobi sweep from zero; `inverse` is `D⁻¹`, zero where there is no unknown."""
     n0, n1, n2 = r.shape
     for row in prange(n0 * n1):
         i, j = row // n1, row % n1
-        x_row, r_row, d_row = x[i, j], r[i, j], damped[i, j]
+        x_row, r_row, d_row = x[i, j], r[i, j], inverse[i, j]
         for k in range(n2):
-            x_row[k] = d_row[k] * r_row[k]
+            x_row[k] = omega * d_row[k] * r_row[k]
 
 
 @compiled()
-def jacobi_sweep(x, r, damped, diagonal, lower0, lower1, lower2, wrap, y):  # type: ignore[no-untyped-def]
+def jacobi_sweep(x, r, omega, inverse, diagonal, lower0, lower1, lower2, wrap, y):  # type: ignore[no-untyped-def]
     """`y ← x + ωD⁻¹ (r − A x)`."""
     n0, n1, n2 = x.shape
     for row in prange(n0 * n1):
         i, j = row // n1, row % n1
-        y_row, x_row, d_row = y[i, j], x[i, j], damped[i, j]
+        y_row, x_row, d_row = y[i, j], x[i, j], inverse[i, j]
         residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, y_row)
         for k in range(n2):
-            y_row[k] = x_row[k] + d_row[k] * y_row[k]
+            y_row[k] = x_row[k] + omega * d_row[k] * y_row[k]
 
 
 @compiled()
-def colour_sweep(x, r, damped, colour, diagonal, lower0, lower1, lower2, wrap):  # type: ignore[no-untyped-def]
+def colour_sweep(x, r, inverse, colour, diagonal, lower0, lower1, lower2, wrap):  # type: ignore[no-untyped-def]
     """Gauss–Seidel in place on the cells with `i + j + k ≡ colour (mod 2)`, none of which are neighbours.
 
-    With `damped = D⁻¹`. Needs an even number of cells along each periodic axis.
+    `inverse` is `D⁻¹`. Needs an even number of cells along each periodic axis.
     """
     n0, n1, n2 = x.shape
     for row in prange(n0 * n1):
         i, j = row // n1, row % n1
         change = np.empty(n2, np.float32)
         residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, change)
-        x_row, d_row = x[i, j], damped[i, j]
+        x_row, d_row = x[i, j], inverse[i, j]
         for k in range((i + j + colour) % 2, n2, 2):
             x_row[k] += d_row[k] * change[k]
 
@@ -142,8 +142,8 @@ def restrict(t, index0, weight0, index1, weight1, index2, weight2, active, coars
 
 
 @compiled()
-def prolong_add(coarse, share, own, other, near, far, own1, other1, near1, far1, own2, other2, near2, far2, x):  # type: ignore[no-untyped-def]
-    """`x ← x + share · P coarse`; per axis each fine cell's own and other coarse cell with their weights."""
+def prolong_add(coarse, over, share, own, other, near, far, own1, other1, near1, far1, own2, other2, near2, far2, x):  # type: ignore[no-untyped-def]
+    """`x ← x + over · share · P coarse`; per axis each fine cell's own and other coarse cell with their weights."""
     n0, n1, n2 = x.shape
     m2 = coarse.shape[2]
     for row in prange(n0 * n1):
@@ -153,7 +153,7 @@ def prolong_add(coarse, share, own, other, near, far, own1, other1, near1, far1,
             ci, wi = (own[i], near[i]) if a == 0 else (other[i], far[i])
             for b in range(2):
                 cj, wj = (own1[j], near1[j]) if b == 0 else (other1[j], far1[j])
-                factor = wi * wj
+                factor = over * wi * wj
                 if factor != 0.0:
                     c_row = coarse[ci, cj]
                     for k in range(m2):

@@ -51,8 +51,8 @@ def test_a_direction_is_conjugate_to_the_two_before_it():
     seen = []
     searched = engine._searched
 
-    def spy(slot, past, norm, monitor):
-        result = searched(slot, past, norm, monitor)
+    def spy(slot, past, norm, monitor, plain):
+        result = searched(slot, past, norm, monitor, plain)
         seen.append((engine._directions[slot].copy(), engine._images[slot].copy()))
         return result
 
