@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, ClassVar
@@ -61,7 +61,7 @@ class DeepConjugateDirectionCycle(Solver):
         return prepared
 
 
-def unpacked(values: Sequence[float]) -> CycleConstants:
+def unpacked(values: Iterable[float]) -> CycleConstants:
     """Constants from ten numbers: before and after on the finest level, the same on the others, two over-corrections."""
     v = tuple(float(value) for value in values)
     s = SWEEPS

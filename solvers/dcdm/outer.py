@@ -89,7 +89,9 @@ class ConjugateDirections(Prepared):
         self.operator.apply(x, self._r)
         return math.sqrt(stencil_kernels.residual_norm(b, self._r, self._r))
 
-    def _searched(self, slot: int, past: list[tuple[int, float]], norm: float, monitor: Monitor) -> tuple[float, float]:
+    def _searched(
+        self, slot: int, past: list[tuple[int, float]], norm: float, monitor: Monitor, plain: bool
+    ) -> tuple[float, float]:
         """Put the next direction and its image into `slot`; its curvature `dᵀAd` and projection `dᵀr`."""
         if not plain:
             np.multiply(self._r, 1.0 / norm, out=self._unit)
