@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,7 +127,7 @@ def manufactured(
     """
     shape = _shape(size, ndim)
     spacing = [1.0 / n for n in shape]
-    points: list[Array] = [p / (n * _width(shape)) for p, n in zip(_centres(shape), shape, strict=True)]
+    points: list[Any] = [p / (n * _width(shape)) for p, n in zip(_centres(shape), shape, strict=True)]
     cells = np.zeros(shape, np.uint8)
     grid = PoissonGrid(cells, spacing, boundary)
     parts = [_profile(pair, p) for pair, p in zip(grid.boundary, points, strict=True)]

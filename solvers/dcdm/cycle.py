@@ -1,7 +1,7 @@
 """Conjugate directions from a V-cycle whose constants were learned: linear, aware of the geometry, a few numbers.
 
-The direction is the geometric multigrid cycle of `relaxon.solvers.multigrid` with a damping of its own for each sweep and
-an over-correction of the coarse step, for the finest level and for the others. They are trained on the residual that
+The direction is the geometric multigrid cycle of `relaxon.solvers.multigrid` with a damping of its own for each sweep
+and an over-correction of the coarse step, for the finest level and for the others. They are trained on the residual that
 the outer iteration is left with, on small random geometries, and hold for any grid.
 """
 
@@ -62,7 +62,7 @@ class DeepConjugateDirectionCycle(Solver):
 
 
 def unpacked(values: Iterable[float]) -> CycleConstants:
-    """Constants from ten numbers: before and after on the finest level, the same on the others, two over-corrections."""
+    """Constants from ten numbers: before and after on the finest level, on the others, then two over-corrections."""
     v = tuple(float(value) for value in values)
     s = SWEEPS
     return CycleConstants((v[:s], v[2 * s : 3 * s]), (v[s : 2 * s], v[3 * s : 4 * s]), (v[4 * s], v[4 * s + 1]))

@@ -92,7 +92,7 @@ def _walls(cells: Cells, rng: np.random.Generator) -> None:
         wall = np.moveaxis(cells, axis, 0)[at : at + int(rng.integers(1, 3))]
         closed = np.ones(wall.shape[1:], bool)
         for _ in range(rng.integers(1, 4)):
-            a, b = int(rng.integers(closed.shape[0])), int(rng.integers(closed.shape[1]))
+            a, b = (int(rng.integers(n)) for n in wall.shape[1:])
             width = int(rng.integers(1, max(2, min(closed.shape) // 3)))
             closed[a : a + width, b : b + width] = False
         wall[:, closed] = CellType.SOLID

@@ -47,8 +47,8 @@ class AxisTransfer:
             index = np.repeat(fine[:, None], 4, 1).astype(np.int32)
             weight = np.zeros((n, 4), np.float32)
             weight[:, 0] = 1.0
-            own = fine.astype(np.int32)
-            return cls(own, own, zero + 1, zero, zero, index, weight)
+            same = fine.astype(np.int32)
+            return cls(same, same, zero + 1, zero, zero, index, weight)
         m = (n + 1) // 2
         own = fine // 2
         other: Any = np.where(fine % 2 == 0, own - 1, own + 1)
