@@ -17,8 +17,6 @@ from relaxon.solvers.solution import Result
 Array = NDArray[np.float64]
 DIRECT_LIMIT = {2: 2_000_000, 3: 150_000}
 """Unknowns up to which a sparse factor of the matrix fits ordinary memory, by the number of dimensions."""
-SMALL_COMPONENT = 1000
-"""Cells of a closed pocket up to which PyAMG is given a regular matrix for it."""
 
 PROGRESS = 0.9
 """An iteration that ended early has to bring the residual below this part of what it was to be started again."""
@@ -102,8 +100,8 @@ class _PyAMG(_Assembled):
         import pyamg
         from scipy.sparse import csr_matrix
 
-        matrix = csr_matrix(self.matrix) + _diagonal(_held(self.grid, self.matrix, SMALL_COMPONENT))
-        # Pockets are made regular; what is still singular is a large closed component, left to a pseudo-inverse.
+        # Closed components are made regular: with a singular matrix PyAMG's CG stops early now and then.
+        matrix = csr_matrix(self.matrix) + _diagonal(_held(self.grid, self.matrix))
         make = pyamg.smoothed_aggregation_solver if method == "sa" else pyamg.ruge_stuben_solver
         self.hierarchy = make(matrix.tocsr(), coarse_solver="pinv")
         self.info |= {
@@ -118,8 +116,8 @@ class _PyAMG(_Assembled):
         )
 
 
-def _held(grid: PoissonGrid, matrix: Any, largest: float = np.inf) -> Array:
-    """One entry on the diagonal for each singular component of at most `largest` cells, scaled like the matrix.
+def _held(grid: PoissonGrid, matrix: Any) -> Array:
+    """One entry on the diagonal for each singular component, scaled like the matrix.
 
     It adds an equation `x_i = 0`, which a consistent right-hand side lets the solution meet exactly; the driver sets
     the component's mean afterwards.
@@ -128,8 +126,7 @@ def _held(grid: PoissonGrid, matrix: Any, largest: float = np.inf) -> Array:
     null = grid.nullspace
     if null.labels is not None:
         found, first = np.unique(grid.pack(null.labels.reshape(grid.shape)), return_index=True)
-        chosen = (found > 0) & (null.sizes[found] <= largest)
-        held[first[chosen]] = float(matrix.diagonal().max()) or 1.0
+        held[first[found > 0]] = float(matrix.diagonal().max()) or 1.0
     return held
 
 

@@ -216,7 +216,7 @@ def _centres(shape: tuple[int, ...]) -> list[Array]:
     """Coordinates of the cell centres, one broadcastable array an axis."""
     h = _width(shape)
     return [
-        ((np.arange(n) + 0.5) * h).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+        ((np.arange(n, dtype=np.float64) + 0.5) * h).reshape([-1 if a == axis else 1 for a in range(len(shape))])
         for axis, n in enumerate(shape)
     ]
 

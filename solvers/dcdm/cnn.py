@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 SLAB_CELLS = 4 * 2**20
 """Cells the network is applied to at once; larger grids go through in slabs, so that memory stays bounded."""
-MAX_ITERATIONS = 1000
+MAX_ITERATIONS = 5000
+SAFEGUARD_STEPS = 8
+"""The network alone may stall for good; the plain direction takes over sooner than for a direction that cannot."""
 
 
 def shipped_weights(network: int = 64) -> Traversable:
@@ -129,7 +131,7 @@ class DeepConjugateDirectionCNN(Solver):
     def prepare(self, operator: PoissonOperator) -> ConjugateDirections:
         model = load_network(self.weights or shipped_weights(self.network), self.network)
         direction = NetworkDirection(model, operator.grid.shape3)
-        prepared = ConjugateDirections(operator, direction, self.window, MAX_ITERATIONS)
+        prepared = ConjugateDirections(operator, direction, self.window, MAX_ITERATIONS, SAFEGUARD_STEPS)
         prepared.info["parameters"] = float(model.parameter_count)
         return prepared
 

@@ -1,8 +1,8 @@
 """Conjugate directions from a V-cycle whose constants were learned: linear, aware of the geometry, a few numbers.
 
 The direction is the geometric multigrid cycle of `relaxon.solvers.multigrid` with a damping of its own for each sweep
-and an over-correction of the coarse step, for the finest level and for the others. They are trained on the residual that
-the outer iteration is left with, on small random geometries, and hold for any grid.
+and an over-correction of the coarse step, for the finest level and for the others. They are trained on the residual
+that the outer iteration is left with, on small random geometries, and hold for any grid.
 """
 
 from __future__ import annotations
@@ -55,7 +55,12 @@ class DeepConjugateDirectionCycle(Solver):
     summary: ClassVar[str] = "deep conjugate directions, learned multigrid cycle"
 
     def prepare(self, operator: PoissonOperator) -> ConjugateDirections:
-        direction = CycleDirection(operator, self.constants or shipped_constants(operator.grid.ndim))
+        constants = self.constants
+        if constants is None:
+            # Trained for κ = 1. Where κ jumps, a symmetric cycle keeps more of the conjugacy that the window forgets.
+            trained = operator.grid.coefficient is None
+            constants = shipped_constants(operator.grid.ndim) if trained else CycleConstants.symmetric(SWEEPS)
+        direction = CycleDirection(operator, constants)
         prepared = ConjugateDirections(operator, direction, self.window, MAX_ITERATIONS)
         prepared.info |= direction.cycle.info
         return prepared

@@ -18,8 +18,9 @@ from relaxon.solvers.solution import Result
 
 WINDOW = 2
 """Directions the next one is made A-orthogonal to; the paper found that more do not pay."""
-SAFEGUARD_STEPS = 8
-"""After so many steps without a new least residual the plain direction `D⁻¹r` is taken until there is one."""
+SAFEGUARD_STEPS = 60
+"""After so many steps without a new least residual the plain direction `D⁻¹r` is taken until there is one. Conjugate
+directions' residuals wander, the more so the more κ jumps."""
 STAGNATION_STEPS = 500
 """Without a new least residual for so many steps, rounding or the direction forbids progress."""
 NEGLIGIBLE = 1e-10
@@ -46,7 +47,12 @@ class ConjugateDirections(Prepared):
     """
 
     def __init__(
-        self, operator: PoissonOperator, direction: Direction, window: int = WINDOW, max_iterations: int = 1000
+        self,
+        operator: PoissonOperator,
+        direction: Direction,
+        window: int = WINDOW,
+        max_iterations: int = 1000,
+        safeguard_steps: int = SAFEGUARD_STEPS,
     ) -> None:
         self.operator = operator
         self.direction = direction
@@ -54,6 +60,7 @@ class ConjugateDirections(Prepared):
         self.info = {"window": float(window)}
         shape = operator.grid.shape3
         self._window = window
+        self._safeguard_steps = safeguard_steps
         self._fluid = operator.grid.fluid.reshape(shape)
         self._inverse_diagonal = _inverse(operator.diagonal)
         self._r = np.empty(shape)
@@ -71,7 +78,7 @@ class ConjugateDirections(Prepared):
             if reason is not None:
                 return reason
             slot = step % (self._window + 1)
-            curvature, projection = self._searched(slot, past, norm, monitor, plain=since >= SAFEGUARD_STEPS)
+            curvature, projection = self._searched(slot, past, norm, monitor, plain=since >= self._safeguard_steps)
             if not curvature > 0:
                 return Result.NON_FINITE if not math.isfinite(curvature) else Result.STAGNATED
             x += (projection / curvature) * self._directions[slot]

@@ -1,5 +1,7 @@
 """Every solver on every problem, the front's promises, and what it refuses."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -49,7 +51,7 @@ def iterations(solver, name, size, ndim=2):
 
 def test_cgs_iterations_grow_with_the_side_and_incomplete_choleskys_with_its_root():
     cg = [iterations("cg", "box", n) for n in (40, 80, 160)]
-    for small, large in zip(cg, cg[1:], strict=False):
+    for small, large in itertools.pairwise(cg):
         assert 1.6 < large / small < 2.4
     ic = [iterations("ic-cg", "box", n) for n in (40, 80, 160)]
     assert ic[-1] / ic[0] < 2.6
@@ -148,7 +150,7 @@ class Liar(Solver):
         claims = self.claims
 
         class Lying(Prepared):
-            info: dict = {}
+            info = {}  # noqa: RUF012
 
             def run(self, b, x, monitor, max_iterations):
                 reason = None
