@@ -13,8 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=32, help="cells a side of the training boxes")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=10)
-    parser.add_argument("--rate", type=float, default=6e-4, help="Adam's learning rate at its height")
-    parser.add_argument("--rounds", type=int, default=8, help="steps for which a problem's residual stays in training")
+    parser.add_argument("--rate", type=float, default=4e-5, help="Adam's learning rate at its height")
+    parser.add_argument("--rounds", type=int, default=12, help="steps for which a problem's residual stays in training")
+    parser.add_argument("--window", type=int, default=2, help="earlier directions a step is made A-orthogonal to")
+    parser.add_argument("--objective", choices=("decades", "residual"), default="decades", help="residual: the paper's")
+    parser.add_argument("--initial", choices=("two-grid", "random"), default="two-grid", help="weights to begin with")
     parser.add_argument("--data", choices=("mixed", "ritz"), default="mixed", help="ritz: the paper's data alone")
     parser.add_argument("--ritz-vectors", type=int, default=600, help="Lanczos steps behind the paper's data")
     parser.add_argument("--seed", type=int, default=0)
@@ -33,7 +36,21 @@ def run(args: argparse.Namespace) -> int:
     from relaxon.solvers.dcdm.training import TrainingSettings, train
 
     console = Console(stderr=True)
-    names = ("network", "size", "steps", "batch", "rate", "rounds", "data", "ritz_vectors", "seed", "start")
+    names = (
+        "network",
+        "size",
+        "steps",
+        "batch",
+        "rate",
+        "rounds",
+        "window",
+        "objective",
+        "initial",
+        "data",
+        "ritz_vectors",
+        "seed",
+        "start",
+    )
     try:
         settings = TrainingSettings(
             out=args.out,

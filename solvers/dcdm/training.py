@@ -17,9 +17,15 @@ from torch import Tensor
 
 from relaxon.solvers import validation
 from relaxon.solvers.dcdm.network import ARCHITECTURES, DirectionNetwork
+from relaxon.solvers.dcdm.outer import WINDOW
 from relaxon.solvers.dcdm.problems import random_problem
 from relaxon.solvers.dcdm.ritz import RitzBasis, lanczos_basis
+from relaxon.solvers.dcdm.start import start_as_two_grid_cycle
 from relaxon.solvers.grid import PoissonGrid
+
+CHOICES = {"data": ("ritz", "mixed"), "objective": ("residual", "decades"), "initial": ("random", "two-grid")}
+"""The settings that are words, and the words they take."""
+MAX_WINDOW = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +34,12 @@ class TrainingSettings:
 
     `data` is "ritz" for the paper's right-hand sides alone (one empty Neumann box), or "mixed" for those and random
     geometries. Each problem stays in the batch for `rounds` steps, its right-hand side replaced by the residual that
-    the network's own step left: what the method asks the network for later on. The learning rate falls from `rate`
-    to a hundredth of it along a cosine. The paper: rate 1e-4, batch 10, rounds 1, data "ritz", size 64.
+    the method's own step left, made with the network's direction A-orthogonal to the problem's last `window`
+    directions: what the method asks the network for later on. `objective` is the mean of `‖r‖²/‖b‖²` after a step
+    ("residual", the paper's) or of its logarithm ("decades"), which counts a problem that is already easy as much as
+    a hard one. `initial` is torch's own random start or the one of `relaxon.solvers.dcdm.start`, a two-grid cycle.
+    The learning rate falls from `rate` to a hundredth of it along a cosine. The paper: rate 1e-4, batch 10, rounds 1,
+    data "ritz", objective "residual", initial "random", size 64.
     """
 
     out: Path
@@ -37,9 +47,12 @@ class TrainingSettings:
     size: int = 32
     steps: int = 2000
     batch: int = 10
-    rate: float = 1e-3
-    rounds: int = 6
+    rate: float = 4e-5
+    rounds: int = 12
+    window: int = WINDOW
     data: Literal["ritz", "mixed"] = "mixed"
+    objective: Literal["residual", "decades"] = "decades"
+    initial: Literal["random", "two-grid"] = "two-grid"
     ritz_vectors: int = 600
     seed: int = 0
     start: Path | None = None
@@ -57,8 +70,11 @@ class TrainingSettings:
         validation.positive_float("rate", self.rate)
         if self.size < 4:
             raise ValueError(f"size must be at least 4, got {self.size}")
-        if self.data not in ("ritz", "mixed"):
-            raise ValueError(f"data must be 'ritz' or 'mixed', got {self.data!r}")
+        if self.window not in range(MAX_WINDOW + 1):
+            raise ValueError(f"window must be between 0 and {MAX_WINDOW}, got {self.window!r}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {getattr(self, name)!r}")
 
     def described(self) -> dict[str, Any]:
         """The settings that decide the outcome, for the JSON beside the weights."""
@@ -98,25 +114,45 @@ def stencil_image(x: Tensor, diagonal: Tensor, fluid: Tensor) -> Tensor:
     return y * fluid
 
 
-def step_loss(network: DirectionNetwork, b: Tensor, diagonal: Tensor, fluid: Tensor) -> tuple[Tensor, Tensor]:
-    """`‖b − αAf(b)‖²/‖b‖²` of each problem with `α = f·b/f·Af`, and the residuals `b − αAf(b)`.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step of the method did to each problem of a batch; fields have the batch's shape but for `loss`."""
 
-    Source: Kaneda et al. 2023, the loss of section 4; with the root mean square of `b` scaled to 1.
+    loss: Tensor
+    """`‖b − αAd‖²/‖b‖²`, `(batch,)`."""
+    residual: Tensor
+    """`b − αAd`, in the scale in which `b` has a root mean square of 1."""
+    direction: Tensor
+    image: Tensor
+
+
+def method_step(network: DirectionNetwork, b: Tensor, diagonal: Tensor, fluid: Tensor, past: list[Past]) -> Step:
+    """A step of the method with `d = f(b)`, made A-orthogonal to the directions in `past`.
+
+    Source: Kaneda et al. 2023, algorithm 1 and the loss of section 4 (there without past directions); with the
+    root mean square of `b` scaled to 1.
     """
+    scaled = b / _total(b * b).sqrt().clamp(min=1e-30) * math.sqrt(b[0].numel())
+    d = network(scaled[:, None].contiguous(memory_format=torch.channels_last_3d))[:, 0].float() * fluid
+    for other, its_image in past:
+        d = d - other * (_total(d * its_image) / _total(other * its_image).clamp(min=1e-20))
+    image = stencil_image(d, diagonal, fluid)
+    residual = scaled - _total(d * scaled) / _total(d * image).clamp(min=1e-20) * image
+    return Step((residual * residual).mean((1, 2, 3)), residual, d, image)
 
-    def total(v: Tensor) -> Tensor:
-        return v.sum((1, 2, 3), keepdim=True)
 
-    scaled = b / total(b * b).sqrt().clamp(min=1e-30) * math.sqrt(b[0].numel())
-    f = network(scaled[:, None].contiguous(memory_format=torch.channels_last_3d))[:, 0].float() * fluid
-    image = stencil_image(f, diagonal, fluid)
-    alpha = total(f * scaled) / total(f * image).clamp(min=1e-20)
-    residual = scaled - alpha * image
-    return (residual * residual).mean((1, 2, 3)), residual
+def _total(v: Tensor) -> Tensor:
+    return v.sum((1, 2, 3), keepdim=True)
+
+
+Past = tuple[Tensor, Tensor]
+"""Directions of earlier steps and their images under `A`; zero where a problem has not had that step."""
 
 
 class Batch:
     """Problems in training at one time, each replaced after `rounds` steps, staggered."""
+
+    KEPT = ("b", "diagonal", "fluid", "directions", "images", "age", "drawn")
 
     def __init__(self, settings: TrainingSettings) -> None:
         self.settings = settings
@@ -124,14 +160,26 @@ class Batch:
         n = settings.size
         self.b = torch.zeros(settings.batch, n, n, n)
         self.diagonal, self.fluid = torch.zeros_like(self.b), torch.zeros_like(self.b)
+        self.directions = torch.zeros(settings.window, *self.b.shape)
+        self.images = torch.zeros_like(self.directions)
         self.age = torch.arange(settings.batch) % settings.rounds
         self.drawn = torch.zeros(1, dtype=torch.int64)
         for slot in range(settings.batch):
             self._draw(slot)
 
-    def advance(self, residual: Tensor) -> None:
+    @property
+    def past(self) -> list[Past]:
+        return list(zip(self.directions, self.images, strict=True))
+
+    def advance(self, step: Step) -> None:
         """Go on with the residuals of a step; problems that are due, solved or not finite are replaced."""
+        residual = step.residual.detach()
         self.b = residual
+        if self.settings.window:
+            # Scaled to length 1, as the next residual will be: only the direction matters.
+            length = _total(step.direction.square()).sqrt().clamp(min=1e-30)
+            for kept, new in ((self.directions, step.direction), (self.images, step.image)):
+                kept.copy_(torch.cat([kept[1:], (new / length).detach()[None]]))
         self.age += 1
         size = residual.square().mean((1, 2, 3))
         for slot in range(self.settings.batch):
@@ -152,16 +200,16 @@ class Batch:
                 self.ritz.combinations(self.settings.seed, [index])[0],
             )
         operator = grid.operator(np.float32)
+        self.directions[:, slot], self.images[:, slot] = 0.0, 0.0
         self.b[slot] = torch.from_numpy(b)
         self.diagonal[slot] = torch.from_numpy(operator.diagonal)
         self.fluid[slot] = torch.from_numpy(grid.fluid.astype(np.float32))
 
     def state(self) -> dict[str, Tensor]:
-        names = ("b", "diagonal", "fluid", "age", "drawn")
-        return {f"batch.{name}": getattr(self, name).clone() for name in names}
+        return {f"batch.{name}": getattr(self, name).clone() for name in self.KEPT}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        for name in ("b", "diagonal", "fluid", "age", "drawn"):
+        for name in self.KEPT:
             setattr(self, name, state[f"batch.{name}"].clone())
 
 
@@ -173,6 +221,8 @@ def train(settings: TrainingSettings, watcher: Watcher | None = None) -> Trainin
     """
     torch.manual_seed(settings.seed)
     network = DirectionNetwork(ARCHITECTURES[settings.network])
+    if settings.initial == "two-grid":
+        start_as_two_grid_cycle(network, torch.Generator().manual_seed(settings.seed))
     if settings.start is not None:
         network.load_state_dict(load_file(settings.start))
     network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -207,14 +257,14 @@ def _rate(settings: TrainingSettings, step: int) -> float:
 
 def _step(settings: TrainingSettings, network: DirectionNetwork, optimiser: torch.optim.Adam, batch: Batch) -> float:
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-        losses, residual = step_loss(network, batch.b, batch.diagonal, batch.fluid)
-    loss = losses.mean()
+        step = method_step(network, batch.b, batch.diagonal, batch.fluid, batch.past)
+    objective = step.loss.mean() if settings.objective == "residual" else step.loss.clamp(min=1e-12).log10().mean()
     optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    objective.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimiser.step()
-    batch.advance(residual.detach())
-    return float(loss.detach())
+    batch.advance(step)
+    return float(step.loss.detach().mean())
 
 
 def _ritz(settings: TrainingSettings) -> RitzBasis:
