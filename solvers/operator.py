@@ -49,13 +49,17 @@ class PoissonOperator:
     @cached_property
     def couplings(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Per axis, the coupling of each cell to the one below: `shape3`, zero unless both are fluid."""
-        lower = tuple(np.ascontiguousarray(c, self.dtype) for c in _couplings_and_diagonal(self.grid)[0])
+        lower = tuple(np.ascontiguousarray(c, self.dtype) for c in self._assembled[0])
         return (lower[0], lower[1], lower[2])
+
+    @cached_property
+    def _assembled(self) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
+        return _couplings_and_diagonal(self.grid)
 
     @cached_property
     def diagonal(self) -> NDArray[Any]:
         """The diagonal of `A`: `shape3`, zero outside the fluid."""
-        return np.ascontiguousarray(_couplings_and_diagonal(self.grid)[1], self.dtype)
+        return np.ascontiguousarray(self._assembled[1], self.dtype)
 
     @cached_property
     def _coded(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:

@@ -12,31 +12,59 @@ from relaxon.solvers.stencil_kernels import compiled
 
 
 @compiled()
-def masked(direction, fluid, d):  # type: ignore[no-untyped-def]
-    """`d ← direction` in the fluid and 0 elsewhere; returns Σ d² in float64 (NaN and infinity show in it)."""
-    n0, n1, n2 = d.shape
-    total = 0.0
+def scaled(r, factor, out):  # type: ignore[no-untyped-def]
+    """`out ← factor · r`."""
+    n0, n1, n2 = r.shape
     for row in prange(n0 * n1):
         i, j = row // n1, row % n1
-        from_row, mask, to_row = direction[i, j], fluid[i, j], d[i, j]
-        part = 0.0
+        from_row, to_row = r[i, j], out[i, j]
         for k in range(n2):
-            value = float(from_row[k]) if mask[k] else 0.0
-            to_row[k] = value
-            part += value * value
-        total += part
-    return total
+            to_row[k] = factor * from_row[k]
 
 
 @compiled()
-def subtract_multiple(d, p, factor):  # type: ignore[no-untyped-def]
-    """`d ← d − factor · p`."""
+def masked(direction, fluid, first, second, d):  # type: ignore[no-untyped-def]
+    """`d ← direction` in the fluid and 0 elsewhere; returns `Σ d²` (NaN and infinity show in it), `⟨d, first⟩` and
+    `⟨d, second⟩`, in float64.
+    """
+    n0, n1, n2 = d.shape
+    total, one, two = 0.0, 0.0, 0.0
+    for row in prange(n0 * n1):
+        i, j = row // n1, row % n1
+        from_row, mask, to_row, f_row, s_row = direction[i, j], fluid[i, j], d[i, j], first[i, j], second[i, j]
+        for k in range(n2):
+            to_row[k] = float(from_row[k]) if mask[k] else 0.0
+        part, part_one, part_two = 0.0, 0.0, 0.0
+        for k in range(n2):
+            part += to_row[k] * to_row[k]
+            part_one += to_row[k] * f_row[k]
+            part_two += to_row[k] * s_row[k]
+        total += part
+        one += part_one
+        two += part_two
+    return total, one, two
+
+
+@compiled()
+def combined(d, factor, p, p_factor, q, q_factor):  # type: ignore[no-untyped-def]
+    """`d ← factor · d − p_factor · p − q_factor · q`."""
     n0, n1, n2 = d.shape
     for row in prange(n0 * n1):
         i, j = row // n1, row % n1
-        d_row, p_row = d[i, j], p[i, j]
+        d_row, p_row, q_row = d[i, j], p[i, j], q[i, j]
         for k in range(n2):
-            d_row[k] -= factor * p_row[k]
+            d_row[k] = factor * d_row[k] - p_factor * p_row[k] - q_factor * q_row[k]
+
+
+@compiled()
+def step(x, alpha, d):  # type: ignore[no-untyped-def]
+    """`x ← x + alpha · d`."""
+    n0, n1, n2 = d.shape
+    for row in prange(n0 * n1):
+        i, j = row // n1, row % n1
+        x_row, d_row = x[i, j], d[i, j]
+        for k in range(n2):
+            x_row[k] += alpha * d_row[k]
 
 
 @compiled()

@@ -66,10 +66,12 @@ class ConjugateDirections(Prepared):
         self._r = np.empty(shape)
         self._unit = np.empty(shape)
         # One slot more than the window: the new direction is built beside the ones it is compared with.
-        self._directions = np.empty((window + 1, *shape))
-        self._images = np.empty((window + 1, *shape))
+        self._directions = np.zeros((window + 1, *shape))
+        self._images = np.zeros((window + 1, *shape))
 
     def run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int) -> Result:
+        from relaxon.solvers.dcdm import kernels
+
         past: list[tuple[int, float]] = []  # slot and curvature pᵀAp, the oldest first
         norm = self._residual(b, x)
         least, since = norm, 0
@@ -81,7 +83,7 @@ class ConjugateDirections(Prepared):
             curvature, projection = self._searched(slot, past, norm, monitor, plain=since >= self._safeguard_steps)
             if not curvature > 0:
                 return Result.NON_FINITE if not math.isfinite(curvature) else Result.STAGNATED
-            x += (projection / curvature) * self._directions[slot]
+            kernels.step(x, projection / curvature, self._directions[slot])
             past = [*past, (slot, curvature)][-self._window :] if self._window else []
             norm = self._residual(b, x)
             reason = monitor.record(norm)
@@ -100,8 +102,10 @@ class ConjugateDirections(Prepared):
         self, slot: int, past: list[tuple[int, float]], norm: float, monitor: Monitor, plain: bool
     ) -> tuple[float, float]:
         """Put the next direction and its image into `slot`; its curvature `dᵀAd` and projection `dᵀr`."""
+        from relaxon.solvers.dcdm import kernels
+
         if not plain:
-            np.multiply(self._r, 1.0 / norm, out=self._unit)
+            kernels.scaled(self._r, 1.0 / norm, self._unit)
             curvature, projection = self._made_conjugate(slot, past, np.asarray(self.direction(self._unit)))
             if curvature > 0 and abs(projection) > NEGLIGIBLE * norm * math.sqrt(curvature):
                 return curvature, projection
@@ -113,21 +117,33 @@ class ConjugateDirections(Prepared):
         return self._made_conjugate(slot, [], self._inverse_diagonal * self._r)
 
     def _made_conjugate(self, slot: int, past: list[tuple[int, float]], proposal: NDArray[Any]) -> tuple[float, float]:
-        from relaxon.solvers import stencil_kernels
         from relaxon.solvers.dcdm import kernels
 
         d, image = self._directions[slot], self._images[slot]
-        length = math.sqrt(kernels.masked(proposal, self._fluid, d)) if proposal.shape == d.shape else math.nan
-        if not 0 < length < math.inf:
+        if proposal.shape != d.shape:
             return math.nan, 0.0
-        d /= length
-        self.operator.grid.nullspace.project(d)
-        for other, curvature in past:
-            factor = stencil_kernels.dot(d, self._images[other]) / curvature
-            kernels.subtract_multiple(d, self._directions[other], factor)
+        null = self.operator.grid.nullspace
+        # The images lie in the range of A, so that a null component of d changes no product with them. The window is
+        # gone through two directions at a time, so that the paper's takes one pass to measure and one to subtract.
+        pairs = [past[start : start + 2] for start in range(0, len(past), 2)] or [[]]
+        for index, pair in enumerate(pairs):
+            slots = [other for other, _ in pair] + [slot] * (2 - len(pair))
+            first, second = (self._images[other] for other in slots)
+            square, *products = kernels.masked(d if index else proposal, self._fluid, first, second, d)
+            scale = 1.0
+            if index == 0:
+                length = math.sqrt(square)
+                if not 0 < length < math.inf:
+                    return math.nan, 0.0
+                scale = 1.0 / length
+            factors = [scale * product / c for product, (_, c) in zip(products, pair, strict=False)]
+            factors += [0.0] * (2 - len(pair))
+            one, two = (self._directions[other] for other in slots)
+            kernels.combined(d, scale, one, factors[0], two, factors[1])
+        null.project(d)
         self.operator.apply(d, image)
-        products: tuple[float, float] = kernels.two_products(d, image, self._r)
-        return products
+        found: tuple[float, float] = kernels.two_products(d, image, self._r)
+        return found
 
 
 def _inverse(diagonal: NDArray[np.float64]) -> NDArray[np.float64]:

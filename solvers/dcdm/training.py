@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,20 +35,24 @@ class TrainingSettings:
     `data` is "ritz" for the paper's right-hand sides alone (one empty Neumann box), or "mixed" for those and random
     geometries. Each problem stays in the batch for `rounds` steps, its right-hand side replaced by the residual that
     the method's own step left, made with the network's direction A-orthogonal to the problem's last `window`
-    directions: what the method asks the network for later on. `objective` is the mean of `‖r‖²/‖b‖²` after a step
-    ("residual", the paper's) or of its logarithm ("decades"), which counts a problem that is already easy as much as
-    a hard one. `initial` is torch's own random start or the one of `relaxon.solvers.dcdm.start`, a two-grid cycle.
-    The learning rate falls from `rate` to a hundredth of it along a cosine. The paper: rate 1e-4, batch 10, rounds 1,
+    directions: what the method asks the network for later on. The gradient goes through `unroll` such steps at a
+    time: one step alone would be trained to be greedy, which spoils the conjugacy that later steps live on. `objective`
+    is the mean of `‖r‖²/‖b‖²` after them ("residual"; with one step the paper's) or of its logarithm ("decades"), which
+    counts a problem that is already easy as much as a hard one. `initial` is torch's own random start or the one of
+    `relaxon.solvers.dcdm.start`, a two-grid cycle. The learning rate falls from `rate` to a hundredth of it along a
+    cosine. The weights kept are those of the checkpoint with the best validation: decades of the residual after
+    `VALIDATION_STEPS` steps, on problems outside the training's. The paper: rate 1e-4, batch 10, rounds 1, unroll 1,
     data "ritz", objective "residual", initial "random", size 64.
     """
 
     out: Path
     network: int = 64
-    size: int = 32
-    steps: int = 2000
-    batch: int = 10
-    rate: float = 4e-5
-    rounds: int = 12
+    size: int = 22
+    steps: int = 800
+    batch: int = 6
+    rate: float = 2e-4
+    rounds: int = 24
+    unroll: int = 6
     window: int = WINDOW
     data: Literal["ritz", "mixed"] = "mixed"
     objective: Literal["residual", "decades"] = "decades"
@@ -65,7 +69,7 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         if self.network not in ARCHITECTURES:
             raise ValueError(f"network must be one of {sorted(ARCHITECTURES)}, got {self.network!r}")
-        for name in ("size", "steps", "batch", "rounds", "ritz_vectors", "checkpoint_every"):
+        for name in ("size", "steps", "batch", "rounds", "unroll", "ritz_vectors", "checkpoint_every"):
             validation.positive_int(name, getattr(self, name))
         validation.positive_float("rate", self.rate)
         if self.size < 4:
@@ -91,11 +95,16 @@ class TrainingReport:
     steps: int = 0
     seconds: float = 0.0
     loss: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    """log₁₀ of the residual's reduction at each checkpoint, the first before training."""
     threads: int = 0
     stopped: bool = False
 
 
 LOSS_EVERY = 10
+VALIDATION_STEPS = 20
+VALIDATION_PROBLEMS = 8
+VALIDATION_SEED = 2**31
 FINAL_RATE = 0.01
 WARM_UP_STEPS = 100
 """Steps over which the rate rises linearly: without it the first large steps kill the rectified units for good."""
@@ -171,16 +180,12 @@ class Batch:
     def past(self) -> list[Past]:
         return list(zip(self.directions, self.images, strict=True))
 
-    def advance(self, step: Step) -> None:
-        """Go on with the residuals of a step; problems that are due, solved or not finite are replaced."""
-        residual = step.residual.detach()
+    def advance(self, residual: Tensor, past: list[Past]) -> None:
+        """Go on with what a step left; problems that are due, solved or not finite are replaced."""
         self.b = residual
-        if self.settings.window:
-            # Scaled to length 1, as the next residual will be: only the direction matters.
-            length = _total(step.direction.square()).sqrt().clamp(min=1e-30)
-            for kept, new in ((self.directions, step.direction), (self.images, step.image)):
-                kept.copy_(torch.cat([kept[1:], (new / length).detach()[None]]))
-        self.age += 1
+        for slot, (direction, image) in enumerate(past):
+            self.directions[slot], self.images[slot] = direction, image
+        self.age += self.settings.unroll
         size = residual.square().mean((1, 2, 3))
         for slot in range(self.settings.batch):
             if self.age[slot] >= self.settings.rounds or not 1e-12 < float(size[slot]) < math.inf:
@@ -229,7 +234,10 @@ def train(settings: TrainingSettings, watcher: Watcher | None = None) -> Trainin
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.rate)
     batch, report = Batch(settings), TrainingReport(threads=torch.get_num_threads())
     settings.out.mkdir(parents=True, exist_ok=True)
-    _resume(settings, network, optimiser, batch, report)
+    validation = Batch(replace(settings, batch=VALIDATION_PROBLEMS, seed=VALIDATION_SEED + settings.seed))
+    best = Best()
+    if not _resume(settings, network, optimiser, batch, report, best):
+        best.compare(network, validation, report)
     recent: list[float] = []
     began = time.perf_counter() - report.seconds
     while report.steps < settings.steps and not report.stopped:
@@ -246,8 +254,44 @@ def train(settings: TrainingSettings, watcher: Watcher | None = None) -> Trainin
         # A checkpoint falls on a multiple of LOSS_EVERY steps, so that no part of a mean is lost.
         due = report.steps % settings.checkpoint_every == 0 and report.steps % LOSS_EVERY == 0
         if due or report.steps == settings.steps:
-            _save(settings, network, optimiser, batch, report)
+            best.compare(network, validation, report)
+            _save(settings, network, optimiser, batch, report, best)
     return report
+
+
+@dataclass(slots=True)
+class Best:
+    """The weights with the best validation so far."""
+
+    decades: float = math.inf
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def compare(self, network: DirectionNetwork, validation: Batch, report: TrainingReport) -> None:
+        """Validate the network as it is; where it is the best so far, remember its weights."""
+        decades = _validated(network, validation)
+        report.validation.append(decades)
+        if decades < self.decades:
+            self.decades = decades
+            self.weights = {name: tensor.detach().clone().contiguous() for name, tensor in network.state_dict().items()}
+
+
+@torch.no_grad()
+def _validated(network: DirectionNetwork, problems: Batch) -> float:
+    """Mean log₁₀ of ‖r‖/‖b‖ after the steps; `problems` stay as they are."""
+    residual, past = problems.b, list[Past]()
+    decades = torch.zeros(len(residual))
+    for _ in range(VALIDATION_STEPS):
+        step = method_step(network, residual, problems.diagonal, problems.fluid, past)
+        past = _shifted(past, step, problems.settings.window)
+        residual = step.residual
+        decades += 0.5 * step.loss.clamp(min=1e-12).log10()
+    return float(decades.mean())
+
+
+def _shifted(past: list[Past], step: Step, window: int) -> list[Past]:
+    """The window after a step. Directions of length 1: only where they point matters."""
+    length = _total(step.direction.square()).sqrt().clamp(min=1e-30)
+    return [*past, (step.direction / length, step.image / length)][-window:] if window else []
 
 
 def _rate(settings: TrainingSettings, step: int) -> float:
@@ -256,15 +300,21 @@ def _rate(settings: TrainingSettings, step: int) -> float:
 
 
 def _step(settings: TrainingSettings, network: DirectionNetwork, optimiser: torch.optim.Adam, batch: Batch) -> float:
+    residual, past, losses = batch.b, batch.past, []
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-        step = method_step(network, batch.b, batch.diagonal, batch.fluid, batch.past)
-    objective = step.loss.mean() if settings.objective == "residual" else step.loss.clamp(min=1e-12).log10().mean()
+        for _ in range(settings.unroll):
+            step = method_step(network, residual, batch.diagonal, batch.fluid, past)
+            past, residual = _shifted(past, step, settings.window), step.residual
+            losses.append(step.loss)
+    loss = torch.stack(losses)
+    # What is left after all steps is the product of what each leaves.
+    left = loss.clamp(min=1e-12).log10().mean() if settings.objective == "decades" else loss.prod(0).mean()
     optimiser.zero_grad()
-    objective.backward()  # type: ignore[no-untyped-call]
+    left.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimiser.step()
-    batch.advance(step)
-    return float(step.loss.detach().mean())
+    batch.advance(residual.detach(), [(d.detach(), image.detach()) for d, image in past])
+    return float(loss.detach().mean())
 
 
 def _ritz(settings: TrainingSettings) -> RitzBasis:
@@ -278,15 +328,16 @@ def _save(
     optimiser: torch.optim.Adam,
     batch: Batch,
     report: TrainingReport,
+    best: Best,
 ) -> None:
-    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    state = {f"network.{name}": tensor for name, tensor in weights.items()} | batch.state()
+    state = {f"network.{name}": tensor.contiguous() for name, tensor in network.state_dict().items()} | batch.state()
+    state |= {f"best.{name}": tensor for name, tensor in best.weights.items()}
     for index, values in optimiser.state_dict()["state"].items():
         state |= {f"adam.{index}.{name}": tensor.contiguous() for name, tensor in values.items()}
     record = {"settings": settings.described(), "report": asdict(report)}
     # The checkpoint carries its record, so that one rename replaces both or neither.
     _replace(settings.out / "checkpoint.safetensors", state, {"record": json.dumps(record)})
-    _replace(settings.out / "weights.safetensors", weights, {})
+    _replace(settings.out / "weights.safetensors", best.weights, {})
     (settings.out / "training.json").write_text(json.dumps(record, indent=1))
 
 
@@ -302,19 +353,21 @@ def _resume(
     optimiser: torch.optim.Adam,
     batch: Batch,
     report: TrainingReport,
-) -> None:
+    best: Best,
+) -> bool:
+    """Whether there was a checkpoint to go on from."""
     from safetensors import safe_open
 
     path = settings.out / "checkpoint.safetensors"
     if not path.exists():
-        return
+        return False
     with safe_open(path, "pt") as file:
         record = json.loads(file.metadata()["record"])
     if record["settings"] != json.loads(json.dumps(settings.described())):
         raise ValueError(f"out must be empty or hold a run of the same settings, got {path} of {record['settings']}")
     state = load_file(path)
-    prefix = "network."
-    network.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    network.load_state_dict(_part(state, "network."))
+    best.weights = _part(state, "best.")
     moments: dict[int, dict[str, Tensor]] = {}
     for key, tensor in state.items():
         if key.startswith("adam."):
@@ -325,4 +378,10 @@ def _resume(
     optimiser.load_state_dict(full)
     batch.restore(state)
     report.steps, report.seconds = record["report"]["steps"], record["report"]["seconds"]
-    report.loss = record["report"]["loss"]
+    report.loss, report.validation = record["report"]["loss"], record["report"]["validation"]
+    best.decades = min(report.validation)
+    return True
+
+
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
