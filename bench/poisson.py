@@ -30,6 +30,7 @@ from rich.console import Console
 
 from relaxon.cli.machine import describe_machine, package_versions
 from relaxon.cli.residual import true_residual
+from relaxon.server.threads import wait_asleep
 from relaxon.solvers import gallery, list_solvers, prepare
 from relaxon.solvers.gallery import Problem
 from relaxon.solvers.grid import PoissonGrid
@@ -262,6 +263,7 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
+    wait_asleep()  # before anything loads OpenMP: spinning threads of one solver must not slow another
     args, console = arguments(argv), Console()
     if args.peak:
         case, size, solver = args.peak

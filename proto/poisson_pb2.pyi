@@ -135,6 +135,7 @@ class GridHeader(_message.Message):
     SPACING_FIELD_NUMBER: _builtins.int
     BOUNDARY_FIELD_NUMBER: _builtins.int
     COEFFICIENT_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def cells(self) -> _tensor_pb2.TensorHeader:
         """UINT8, two or three axes: 0 fluid (an unknown), 1 solid (no flux), 2 air (the value 0)."""
@@ -153,6 +154,10 @@ class GridHeader(_message.Message):
         on faces, each one longer than the cells along its own axis.
         """
 
+    @_builtins.property
+    def shared(self) -> _tensor_pb2.SharedFile:
+        """For the arrays of the solves on this grid. Optional: an array may always be sent in chunks instead."""
+
     def __init__(
         self,
         *,
@@ -160,10 +165,11 @@ class GridHeader(_message.Message):
         spacing: _abc.Iterable[_builtins.float] | None = ...,
         boundary: _abc.Iterable[Global___AxisBoundary] | None = ...,
         coefficient: _abc.Iterable[_tensor_pb2.TensorHeader] | None = ...,
+        shared: _tensor_pb2.SharedFile | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cells", b"cells"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cells", b"cells", "shared", b"shared"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boundary", b"boundary", "cells", b"cells", "coefficient", b"coefficient", "spacing", b"spacing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boundary", b"boundary", "cells", b"cells", "coefficient", b"coefficient", "shared", b"shared", "spacing", b"spacing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -210,6 +216,7 @@ class Grid(_message.Message):
     SINGULAR_COMPONENTS_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     SETUP_SECONDS_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     unknowns: _builtins.int
     singular_components: _builtins.int
@@ -218,6 +225,8 @@ class Grid(_message.Message):
     """
     setup_seconds: _builtins.float
     """What the server spent on checking the grid and finding its components."""
+    shared: _builtins.bool
+    """Whether the server has the header's shared file open. Not so where it runs elsewhere, or takes none."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the server forgets the grid if it is not used before; each use moves it on."""
@@ -230,10 +239,11 @@ class Grid(_message.Message):
         singular_components: _builtins.int = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         setup_seconds: _builtins.float = ...,
+        shared: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "id", b"id", "setup_seconds", b"setup_seconds", "singular_components", b"singular_components", "unknowns", b"unknowns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "id", b"id", "setup_seconds", b"setup_seconds", "shared", b"shared", "singular_components", b"singular_components", "unknowns", b"unknowns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -252,6 +262,7 @@ class SolveHeader(_message.Message):
     B_FIELD_NUMBER: _builtins.int
     X0_FIELD_NUMBER: _builtins.int
     PROGRESS_INTERVAL_FIELD_NUMBER: _builtins.int
+    SHARED_X_FIELD_NUMBER: _builtins.int
     grid_id: _builtins.str
     solver: _builtins.str
     """A name from ListSolvers."""
@@ -261,6 +272,11 @@ class SolveHeader(_message.Message):
     max_iterations: _builtins.int
     """At least 1; the solver's own limit where not given."""
     inconsistent: Global___Inconsistent.ValueType
+    shared_x: _builtins.int
+    """Where in the grid's shared file `x` may be put; it may also be where `b` was. The server may send `x` all the same.
+    A file serves one solve at a time, and none any more once a solve that was given this has failed: the server may
+    still be writing.
+    """
     @_builtins.property
     def b(self) -> _tensor_pb2.TensorHeader:
         """FLOAT32 or FLOAT64; the grid's shape (values outside the fluid are ignored) or one axis of its unknowns, in the C
@@ -287,19 +303,24 @@ class SolveHeader(_message.Message):
         b: _tensor_pb2.TensorHeader | None = ...,
         x0: _tensor_pb2.TensorHeader | None = ...,
         progress_interval: _duration_pb2.Duration | None = ...,
+        shared_x: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "b", b"b", "max_iterations", b"max_iterations", "progress_interval", b"progress_interval", "rtol", b"rtol", "x0", b"x0"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "_shared_x", b"_shared_x", "b", b"b", "max_iterations", b"max_iterations", "progress_interval", b"progress_interval", "rtol", b"rtol", "shared_x", b"shared_x", "x0", b"x0"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "atol", b"atol", "b", b"b", "grid_id", b"grid_id", "inconsistent", b"inconsistent", "max_iterations", b"max_iterations", "progress_interval", b"progress_interval", "rtol", b"rtol", "solver", b"solver", "x0", b"x0"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "_shared_x", b"_shared_x", "atol", b"atol", "b", b"b", "grid_id", b"grid_id", "inconsistent", b"inconsistent", "max_iterations", b"max_iterations", "progress_interval", b"progress_interval", "rtol", b"rtol", "shared_x", b"shared_x", "solver", b"solver", "x0", b"x0"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_iterations: _TypeAlias = _typing.Literal["max_iterations"]  # noqa: Y015
     _WhichOneofArgType__max_iterations: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations"]  # noqa: Y015
     _WhichOneofReturnType__rtol: _TypeAlias = _typing.Literal["rtol"]  # noqa: Y015
     _WhichOneofArgType__rtol: _TypeAlias = _typing.Literal["_rtol", b"_rtol"]  # noqa: Y015
+    _WhichOneofReturnType__shared_x: _TypeAlias = _typing.Literal["shared_x"]  # noqa: Y015
+    _WhichOneofArgType__shared_x: _TypeAlias = _typing.Literal["_shared_x", b"_shared_x"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_iterations) -> _WhichOneofReturnType__max_iterations | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rtol) -> _WhichOneofReturnType__rtol | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shared_x) -> _WhichOneofReturnType__shared_x | None: ...
 
 Global___SolveHeader: _TypeAlias = SolveHeader  # noqa: Y015
 

@@ -74,27 +74,84 @@ class TensorPart(_message.Message):
 
     CHUNK_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
     chunk: _builtins.bytes
     """The array's next bytes: at least one, best 1 MiB, at most what a gRPC message takes (4 MiB by default).
     A chunk may end inside an entry.
     """
     @_builtins.property
     def end(self) -> Global___TensorEnd: ...
+    @_builtins.property
+    def shared(self) -> Global___SharedArray:
+        """The array's only part: its bytes are in the shared file."""
+
     def __init__(
         self,
         *,
         chunk: _builtins.bytes = ...,
         end: Global___TensorEnd | None = ...,
+        shared: Global___SharedArray | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "end", b"end", "part", b"part"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "end", b"end", "part", b"part", "shared", b"shared"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "end", b"end", "part", b"part"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "end", b"end", "part", b"part", "shared", b"shared"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["chunk", "end"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["chunk", "end", "shared"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
 Global___TensorPart: _TypeAlias = TensorPart  # noqa: Y015
+
+@_typing.final
+class SharedArray(_message.Message):
+    """Where an array lies in the shared file that both sides agreed on before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """In bytes from the file's start."""
+    def __init__(
+        self,
+        *,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SharedArray: _TypeAlias = SharedArray  # noqa: Y015
+
+@_typing.final
+class SharedFile(_message.Message):
+    """A file in this machine's shared memory through which a caller on the same machine hands arrays over without sending
+    them. The caller makes it, as the server's own user and with nobody else's access (mode 0600). It holds the arrays'
+    bytes and, after them, the token. The caller may remove its name once the server has answered.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name in /dev/shm: `relaxon-` and 32 hexadecimal digits."""
+    token: _builtins.bytes
+    """The file's last 32 bytes: whoever knows them may read and write it."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        token: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SharedFile: _TypeAlias = SharedFile  # noqa: Y015
 
 @_typing.final
 class TensorEnd(_message.Message):

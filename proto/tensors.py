@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.proto import tensor_pb2 as pb
+from relaxon.proto.shared import SharedFile
 
 CHUNK_BYTES = 1 << 20
 """The fastest of 1, 4 and 16 MiB, and well below gRPC's default limit of 4 MiB a message."""
@@ -38,14 +39,19 @@ def header_of(array: NDArray[np.generic]) -> pb.TensorHeader:
 def parts_of(array: NDArray[np.generic], chunk_bytes: int = CHUNK_BYTES) -> Iterator[pb.TensorPart]:
     """The parts of an array: its bytes in chunks, then its checksum. No second copy of the whole is made
     where the array is C-contiguous and little-endian."""
-    wire = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    octets = memoryview(wire.reshape(-1).view(np.uint8))
+    octets = octets_of(array)
     checksum = 0
     for start in range(0, len(octets), chunk_bytes):
         chunk = octets[start : start + chunk_bytes]
         checksum = zlib.crc32(chunk, checksum)
         yield pb.TensorPart(chunk=bytes(chunk))
     yield pb.TensorPart(end=pb.TensorEnd(crc32=checksum))
+
+
+def octets_of(array: NDArray[np.generic]) -> memoryview:
+    """An array's bytes as they travel; no copy where it is C-contiguous and little-endian."""
+    wire = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return memoryview(wire.reshape(-1).view(np.uint8))
 
 
 def checked_header(
@@ -69,6 +75,12 @@ def checked_header(
     return dtype, shape
 
 
+def check_range(field: str, offset: int, size: int, file: SharedFile) -> None:
+    """TensorError where an array of `size` bytes does not fit into the file at the offset."""
+    if not 0 <= offset <= file.size - size:
+        raise TensorError(field, f"needs {size} bytes at offset {offset} of a shared file that has {file.size}")
+
+
 class Assembler:
     """Takes the parts of one array in order and copies each into its place.
 
@@ -90,10 +102,23 @@ class Assembler:
             raise TensorError(self._field, "has a part that holds neither a chunk nor an end")
         if self.complete:
             raise TensorError(self._field, "goes on after its end")
+        if kind == "shared":
+            raise TensorError(self._field, "is said to lie in a shared file, where none was agreed on")
         if kind == "chunk":
             self._place(part.chunk)
         else:
             self._finish(part.end.crc32)
+
+    def take_shared(self, part: pb.SharedArray, file: SharedFile) -> None:
+        """Read the array, of which no part may have come, from the shared file. No checksum: nothing was sent."""
+        if self._filled or self.complete:
+            raise TensorError(self._field, "must come either in chunks or in the shared file")
+        check_range(self._field, part.offset, self._octets.size, file)
+        try:
+            file.read(part.offset, memoryview(self._octets))
+        except OSError as error:
+            raise TensorError(self._field, f"is incomplete: {error}") from None
+        self._filled, self.complete = self._octets.size, True
 
     def array(self) -> NDArray[np.generic]:
         """The complete array, in this machine's byte order."""

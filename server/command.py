@@ -9,6 +9,7 @@ from dataclasses import fields
 from rich.console import Console
 
 from relaxon.server.settings import DEFAULT_PORT, ServerSettings
+from relaxon.server.threads import wait_asleep
 
 HELP = {
     "workers": "solves at the same time; each uses all threads",
@@ -33,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="allow an address that other machines reach: there is no encryption and no authentication yet",
     )
+    parser.add_argument(
+        "--no-shared-memory",
+        dest="shared_memory",
+        action="store_false",
+        help="have callers on this machine send their arrays as all others do",
+    )
     for name, text in HELP.items():
         parser.add_argument(
             f"--{name.replace('_', '-')}",
@@ -50,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, TypeError) as error:
         console.print(f"relaxon serve: {error}", markup=False, style="red")
         return 2
+    wait_asleep()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         from relaxon.server.app import serve

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from relaxon.proto.shared import SharedFile
 from relaxon.server import errors
 from relaxon.server.settings import ServerSettings
 from relaxon.solvers.driver import PreparedSolver, prepare
@@ -19,9 +20,11 @@ from relaxon.solvers.grid import PoissonGrid
 class KeptGrid:
     """A grid under an id, with the solvers set up for it."""
 
-    def __init__(self, grid: PoissonGrid, max_solvers: int) -> None:
+    def __init__(self, grid: PoissonGrid, max_solvers: int, shared: SharedFile | None = None) -> None:
         self.id = secrets.token_urlsafe(16)
         self.grid = grid
+        self.shared = shared
+        """Through which its caller, on this machine, hands arrays over."""
         self.users = 0
         """Calls that work on it; one that is in use is not made room of."""
         self.expires = 0.0
@@ -82,9 +85,9 @@ class GridStore:
         finally:
             self._reserved -= cells
 
-    def add(self, grid: PoissonGrid) -> KeptGrid:
+    def add(self, grid: PoissonGrid, shared: SharedFile | None = None) -> KeptGrid:
         """Keep a grid, from now for the time to live."""
-        kept = KeptGrid(grid, self._settings.max_solvers_per_grid)
+        kept = KeptGrid(grid, self._settings.max_solvers_per_grid, shared)
         self._grids[kept.id] = kept
         self._touch(kept)
         return kept

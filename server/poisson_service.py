@@ -15,6 +15,7 @@ import grpc
 
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
+from relaxon.proto.shared import SharedFile
 from relaxon.server import errors, grid_messages, solve_messages
 from relaxon.server.grids import GridStore, KeptGrid
 from relaxon.server.settings import ServerSettings
@@ -60,7 +61,8 @@ class PoissonServicer(poisson_pb2_grpc.PoissonServiceServicer):
         return Upload(context, self._settings.idle_seconds)
 
     async def _create_grid(self, upload: Upload) -> pb.Grid:
-        planned = grid_messages.plan(await upload.header())
+        header: pb.GridHeader = await upload.header()
+        planned = grid_messages.plan(header)
         with self._grids.reserve(math.prod(planned.cells.shape)):
             cells = await upload.array("cells", planned.cells)
             coefficient = [await upload.array("coefficient", one) for one in planned.coefficient]
@@ -68,12 +70,13 @@ class PoissonServicer(poisson_pb2_grpc.PoissonServiceServicer):
             start = time.perf_counter()
             grid = await self._beside(lambda: planned.build(cells, coefficient))
             seconds = time.perf_counter() - start
-        kept = self._grids.add(grid)
+        kept = self._grids.add(grid, SharedFile.open(header.shared) if self._settings.shared_memory else None)
         reply = pb.Grid(
             id=kept.id,
             unknowns=grid.unknowns,
             singular_components=grid.nullspace.dimension,
             setup_seconds=seconds,
+            shared=kept.shared is not None,
         )
         reply.expire_time.FromMilliseconds(int(1000 * kept.expires))
         return reply
@@ -86,11 +89,14 @@ class PoissonServicer(poisson_pb2_grpc.PoissonServiceServicer):
         header: pb.SolveHeader = await upload.header()
         with self._grids.use(header.grid_id) as kept, self._admitted():
             solution = await self._solve(header, kept, upload, context)
-            for reply in solve_messages.solution_replies(solution):
+            offset = None
+            if header.HasField("shared_x") and kept.shared is not None:
+                offset = await asyncio.to_thread(solve_messages.share_x, solution, kept.shared, header.shared_x)
+            for reply in solve_messages.solution_replies(solution, offset):
                 await context.write(reply)
 
     async def _solve(self, header: pb.SolveHeader, kept: KeptGrid, upload: Upload, context: Context) -> Solution:
-        planned = solve_messages.plan(header, kept.grid)
+        planned = solve_messages.plan(header, kept.grid, kept.shared)
         arguments = SolveArguments(
             await self._beside(lambda: _solver(planned.solver)),
             planned.solver,
@@ -98,8 +104,8 @@ class PoissonServicer(poisson_pb2_grpc.PoissonServiceServicer):
             planned.atol,
             planned.max_iterations,
             planned.inconsistent,
-            await upload.array("b", planned.b),
-            None if planned.x0 is None else await upload.array("x0", planned.x0),
+            await upload.array("b", planned.b, kept.shared),
+            None if planned.x0 is None else await upload.array("x0", planned.x0, kept.shared),
         )
         job = SolveJob(kept, arguments, self._engines, planned.progress_seconds)
         watch = asyncio.create_task(_watch(upload, job))

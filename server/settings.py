@@ -24,6 +24,8 @@ class ServerSettings:
     """0 takes a free one."""
     insecure: bool = False
     """Allow a host that others can reach, without encryption or authentication."""
+    shared_memory: bool = True
+    """Take arrays from callers on this machine through files in its shared memory, where they offer that."""
     workers: int = 1
     """Solves at the same time; each uses all threads, so more than one seldom pays."""
     max_pending: int = 8

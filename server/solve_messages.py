@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensor_pb2, tensors
+from relaxon.proto.shared import SharedFile
 from relaxon.server import errors
 from relaxon.server.announced import AnnouncedArray
 from relaxon.solvers import validation
@@ -15,6 +16,8 @@ from relaxon.solvers.grid import PoissonGrid
 from relaxon.solvers.solution import Progress, Solution
 
 DEFAULT_RTOL = 1e-6
+X_BYTES = 8
+"""Of an entry of `x`, float64."""
 INCONSISTENT = {
     pb.INCONSISTENT_UNSPECIFIED: "error",
     pb.INCONSISTENT_ERROR: "error",
@@ -37,7 +40,7 @@ class SolvePlan:
     progress_seconds: float | None
 
 
-def plan(header: pb.SolveHeader, grid: PoissonGrid) -> SolvePlan:
+def plan(header: pb.SolveHeader, grid: PoissonGrid, shared: SharedFile | None) -> SolvePlan:
     """What a header asks for; INVALID_ARGUMENT naming the argument that cannot be."""
     try:
         rtol = validation.positive_float("rtol", header.rtol if header.HasField("rtol") else DEFAULT_RTOL)
@@ -49,13 +52,19 @@ def plan(header: pb.SolveHeader, grid: PoissonGrid) -> SolvePlan:
         raise errors.refused(error) from error
     if header.inconsistent not in INCONSISTENT:
         raise errors.invalid("inconsistent", f"inconsistent must be a known value, got {header.inconsistent}")
+    b = _side("b", header.b, grid)
+    if header.HasField("shared_x") and shared is not None:
+        try:
+            tensors.check_range("shared_x", header.shared_x, math.prod(b.shape) * X_BYTES, shared)
+        except tensors.TensorError as error:
+            raise errors.invalid(error.field, str(error)) from None
     return SolvePlan(
         solver=header.solver,
         rtol=rtol,
         atol=atol,
         max_iterations=limit,
         inconsistent=INCONSISTENT[header.inconsistent],
-        b=_side("b", header.b, grid),
+        b=b,
         x0=_side("x0", header.x0, grid) if header.HasField("x0") else None,
         progress_seconds=_progress_seconds(header),
     )
@@ -68,8 +77,17 @@ def progress_reply(progress: Progress) -> pb.SolveReply:
     )
 
 
-def solution_replies(solution: Solution) -> Iterator[pb.SolveReply]:
-    """A solution's header, then the parts of `x` and of the residuals."""
+def share_x(solution: Solution, shared: SharedFile, offset: int) -> int | None:
+    """Put `x` into the shared file; its offset, or None where there is no memory for it."""
+    try:
+        shared.write(offset, tensors.octets_of(solution.x))
+    except OSError:
+        return None
+    return offset
+
+
+def solution_replies(solution: Solution, shared_x: int | None = None) -> Iterator[pb.SolveReply]:
+    """A solution's header, then the parts of `x`, or where in the shared file it is, and those of the residuals."""
     yield pb.SolveReply(
         solution=pb.SolutionHeader(
             result=pb.Result.Value(f"RESULT_{solution.result.name}"),
@@ -87,8 +105,11 @@ def solution_replies(solution: Solution) -> Iterator[pb.SolveReply]:
             info=solution.info,
         )
     )
-    for part in tensors.parts_of(solution.x):
-        yield pb.SolveReply(x=part)
+    if shared_x is not None:
+        yield pb.SolveReply(x=tensor_pb2.TensorPart(shared=tensor_pb2.SharedArray(offset=shared_x)))
+    else:
+        for part in tensors.parts_of(solution.x):
+            yield pb.SolveReply(x=part)
     for part in tensors.parts_of(solution.residuals):
         yield pb.SolveReply(residuals=part)
 

@@ -9,6 +9,7 @@ import grpc
 from numpy.typing import NDArray
 
 from relaxon.proto import tensors
+from relaxon.proto.shared import SharedFile
 from relaxon.server import errors
 from relaxon.server.announced import AnnouncedArray
 
@@ -32,8 +33,8 @@ class Upload:
             raise errors.invalid("header", f"header must come first, got {kind}")
         return message.header
 
-    async def array(self, kind: str, expected: AnnouncedArray) -> NDArray[Any]:
-        """The announced array, whose parts come next in messages that hold `kind`."""
+    async def array(self, kind: str, expected: AnnouncedArray, shared: SharedFile | None = None) -> NDArray[Any]:
+        """The announced array, whose parts come next in messages that hold `kind`, or which lies in `shared`."""
         name = expected.name
         incoming = tensors.Assembler(name, expected.dtype, expected.shape)
         try:
@@ -43,7 +44,11 @@ class Upload:
                     raise incoming.truncated()
                 if _kind(message) != kind:
                     raise tensors.TensorError(name, f"must be complete before {_kind(message)} comes")
-                incoming.take(getattr(message, kind))
+                part = getattr(message, kind)
+                if shared is not None and part.HasField("shared"):
+                    await asyncio.to_thread(incoming.take_shared, part.shared, shared)
+                else:
+                    incoming.take(part)
         except tensors.TensorError as error:
             raise errors.invalid(error.field, str(error)) from None
         return incoming.array()

@@ -17,6 +17,7 @@ CELLS = np.zeros((4, 5), np.uint8)
 BAD_GRIDS = {
     "cells of floats": {"cells": np.zeros((4, 5))},
     "cells of one axis": {"cells": np.zeros(4, np.uint8)},
+    "more cells than can be numbered": {"cells": np.broadcast_to(np.uint8(0), (2048, 2048, 2048))},
     "unknown cell type": {"cells": np.full((4, 5), 3)},
     "no fluid": {"cells": np.ones((4, 5), np.uint8)},
     "negative spacing": {"spacing": -1.0},
@@ -34,6 +35,8 @@ BAD_SOLVES = {
     "NaN in b": {"b": np.full((4, 5), np.nan)},
     "x0 of another shape": {"x0": np.zeros(3)},
     "rtol 0": {"rtol": 0.0},
+    "negative rtol": {"rtol": -1e-6},
+    "rtol NaN": {"rtol": float("nan")},
     "text for rtol": {"rtol": "small"},
     "negative atol": {"atol": -1.0},
     "no iterations": {"max_iterations": 0},

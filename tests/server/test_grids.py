@@ -92,9 +92,9 @@ def test_deleting_frees_the_grid_and_what_was_set_up_for_it(server, client, damp
     made = []
     add = server.grids.add
 
-    def watched(grid):
+    def watched(grid, *rest):
         made.append(weakref.ref(grid))
-        return add(grid)
+        return add(grid, *rest)
 
     server.grids.add = watched
     with client.poisson.grid(np.zeros((5, 5), np.uint8), boundary="dirichlet") as kept:
@@ -119,11 +119,8 @@ def test_an_expired_grid_is_not_found(serving, damped):
             kept.solve(np.zeros((3, 3)), solver="damped")
 
 
-def test_set_ups_kept_for_one_grid_are_limited():
-    from conftest import Damped
-
+def test_set_ups_kept_for_one_grid_are_limited(damped):
     kept = store(max_solvers_per_grid=2)[0].add(grid())
     kept._max_solvers = 2
-    solver = Damped()
-    seconds = [kept.prepared(name, solver)[1] for name in ("a", "b", "a", "c", "a", "b")]
+    seconds = [kept.prepared(name, damped)[1] for name in ("a", "b", "a", "c", "a", "b")]
     assert [spent > 0 for spent in seconds] == [True, True, False, True, False, True]

@@ -119,12 +119,13 @@ def test_bad_cells_are_refused_and_nothing_is_kept(stub, server, name):
     assert len(server.grids) == 0
 
 
-def test_a_coefficient_must_be_positive_and_is_named_by_its_axis(stub):
-    faces = [np.ones((5, 5)), np.zeros((4, 6))]
+@pytest.mark.parametrize(("bad", "words"), [(0.0, "greater than 0"), (-1.0, "greater than 0"), (np.nan, "finite")])
+def test_a_coefficient_must_be_positive_and_is_named_by_its_axis(stub, bad, words):
+    faces = [np.ones((5, 5)), np.full((4, 6), bad)]
     parts = [pb.CreateGridRequest(coefficient=part) for face in faces for part in tensors.parts_of(face)]
     header = grid_header(coefficient=[tensors.header_of(face) for face in faces])
     came, description = refused_field(lambda: create(stub, header, [*cells_parts(), *parts]))
-    assert (came, "greater than 0" in description) == ("coefficient[1]", True)
+    assert (came, words in description) == ("coefficient[1]", True)
 
 
 B = np.zeros((4, 5))
@@ -145,6 +146,7 @@ BAD_SOLVES = {
     "unknown solver": ({"solver": "mgcg"}, "solver", "did you mean"),
     "no solver": ({"solver": ""}, "solver", "must be one of"),
     "rtol 0": ({"rtol": 0.0}, "rtol", "greater than 0"),
+    "negative rtol": ({"rtol": -1e-6}, "rtol", "greater than 0"),
     "rtol NaN": ({"rtol": float("nan")}, "rtol", "finite"),
     "negative atol": ({"atol": -1.0}, "atol", "at least 0"),
     "no iterations": ({"max_iterations": 0}, "max_iterations", "at least 1"),
@@ -168,6 +170,7 @@ def test_a_bad_solve_header_is_refused_before_the_upload(stub, damped, name):
 
 BAD_SIDES = {
     "NaN": (b_parts(np.where(B == 1, np.nan, B)), "b", "must be finite, got 1 NaN"),
+    "infinity": (b_parts(np.where(B == 1, np.inf, B)), "b", "must be finite, got 1 NaN or infinite of 20"),
     "inconsistent": (b_parts(np.abs(B)), "b", "not in the range"),
     "truncated": (b_parts()[:-1], "b", "incomplete"),
     "too many": (b_parts(np.zeros(21)), "b", "too many bytes"),
@@ -184,6 +187,13 @@ def test_a_bad_right_hand_side_is_refused(stub, damped, name):
     assert came == field
     assert words in description
     assert damped.iterations == 0
+
+
+def test_a_start_with_nan_is_refused_as_x0(stub, damped):
+    x0 = np.full(B.shape, np.nan)
+    parts = [*b_parts(), *(pb.SolveRequest(x0=part) for part in tensors.parts_of(x0))]
+    field, description = refused_field(lambda: solve(stub, create(stub).id, parts, x0=tensors.header_of(x0)))
+    assert (field, "must be finite, got 20 NaN" in description) == ("x0", True)
 
 
 def test_an_array_after_the_last_announced_one_ends_the_solve(stub, endless):

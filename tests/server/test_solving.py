@@ -277,11 +277,15 @@ def _when_free(work):
 
 
 @pytest.mark.slow
-def test_a_right_hand_side_of_134_megabytes_goes_both_ways(client, damped):
+@pytest.mark.parametrize("shared_memory", [False, True])
+def test_a_right_hand_side_of_134_megabytes_goes_both_ways(server, damped, shared_memory):
     cells = np.zeros((256, 256, 256), np.uint8)
     b = np.random.default_rng(4).standard_normal(cells.shape)
     ours = solve(PoissonGrid(cells, boundary="dirichlet"), b, solver="damped", max_iterations=1)
-    with client.poisson.grid(cells, boundary="dirichlet") as grid:
+    with (
+        relaxon.connect(server.target, shared_memory=shared_memory) as client,
+        client.poisson.grid(cells, boundary="dirichlet") as grid,
+    ):
         theirs = grid.solve(b, solver="damped", max_iterations=1)
     assert theirs.x.nbytes == 2**27
     np.testing.assert_array_equal(theirs.x, ours.x)

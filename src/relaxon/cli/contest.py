@@ -79,8 +79,9 @@ class Run:
 
 
 def expand(names: Iterable[str]) -> tuple[str, ...]:
-    """Solver names with the aliases spelt out, each once, in the order given."""
-    return tuple(dict.fromkeys(solver for name in names for solver in ALIASES.get(name, (name,))))
+    """Solver names, one or several with commas in each string, with the aliases spelt out; each once, in order."""
+    single = (name.strip() for several in names for name in several.split(","))
+    return tuple(dict.fromkeys(solver for name in single if name for solver in ALIASES.get(name, (name,))))
 
 
 def warm_up(client: Client, system: System, solver: str) -> float:

@@ -19,11 +19,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = (".png", ".svg", ".pdf")
-SOLID_COLOUR, AIR_COLOUR = "#4d4d4d", "#dcecf7"
+# Greys, which neither colour map of the solution holds.
+SOLID_COLOUR, AIR_COLOUR = "#3d3d3d", "#c4c4c4"
 # Okabe and Ito's palette, told apart with any colour vision; the named solver has the first.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
-MANY_ITERATIONS = 60
+MARKED_POINTS = 60
+"""Curves of at most so many points have a mark at each."""
+WIDE_RATIO = 8
 """Beyond this ratio of iteration counts a linear axis would squeeze the short curves into its edge."""
+DECADES_BELOW = 3
+"""How far below the tolerance the residuals are drawn: a direct solver's rounding would take most of the height."""
+FEWEST_ROWS = 4
+"""A single bar is not drawn over the whole height."""
+PARTS = (("set-up", "setup_seconds", 0.45), ("solve", "solve_seconds", 1.0), ("transport", "transport_seconds", 0.2))
+"""What a bar is made of: its name, the field of `Run`, and how solid it is drawn."""
 
 
 def draw(path: Path, system: System, runs: Sequence[Run], rtol: float) -> None:
@@ -93,44 +102,47 @@ def _draw_convergence(axes: Axes, runs: Sequence[Run], rtol: float) -> None:
             np.arange(len(relative)),
             relative,
             color=_colour(number),
-            linewidth=2.6 if number == 0 else 1.6,
-            marker="o" if len(relative) <= MANY_ITERATIONS else "",
-            markersize=4,
-            label=f"{run.solver}: {run.iterations} iterations",
-            zorder=3 if number == 0 else 2,
+            # The named solver's is broad and lies below, so that a curve that covers it leaves its edges to be seen.
+            linewidth=4.0 if number == 0 else 1.5,
+            marker="o" if len(relative) <= MARKED_POINTS else "",
+            markersize=6 if number == 0 else 4,
+            label=f"{run.solver}: {run.iterations} iteration{'s' * (run.iterations != 1)}",
+            zorder=2 if number == 0 else 3,
         )
-    axes.axhline(rtol, color="black", linestyle="--", linewidth=1)
-    axes.annotate(f"rtol {rtol:g}", (1.0, rtol), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    axes.axhline(rtol, color="black", linestyle="--", linewidth=1, label=f"rtol {rtol:g}")
     axes.set_yscale("log")
-    counts = [max(run.iterations, 1) for run in runs]
-    if max(counts) > 8 * min(counts):
+    low, _ = axes.get_ylim()
+    axes.set_ylim(bottom=max(low, rtol * 10.0**-DECADES_BELOW))
+    counts = [run.iterations for run in runs if run.iterations > 1] or [1]  # a direct solver makes one
+    if max(counts) > WIDE_RATIO * min(counts):
         axes.set_xscale("symlog", linthresh=min(counts))
-        axes.set_xlim(left=0)
+    axes.set_xlim(left=0)
     axes.set(title="convergence", xlabel="iteration", ylabel="relative residual, as the solver holds it")
     axes.grid(True, which="major", alpha=0.3)
     axes.legend(loc="best")
 
 
 def _draw_seconds(axes: Axes, runs: Sequence[Run]) -> None:
+    from matplotlib.patches import Patch
+
     rows = np.arange(len(runs))
-    start = np.zeros(len(runs))
-    parts = (
-        ("set-up", [run.setup_seconds for run in runs], 0.45),
-        ("solve", [run.solve_seconds for run in runs], 1.0),
-        ("transport", [run.transport_seconds for run in runs], 0.2),
-    )
+    ends = np.zeros(len(runs))
     colours = [_colour(number) for number in range(len(runs))]
-    for label, seconds, alpha in parts:
-        axes.barh(rows, seconds, left=start, color=colours, alpha=alpha, label=label, edgecolor="white")
-        start += seconds
-    for row, (run, end) in enumerate(zip(runs, start, strict=True)):
-        said = "" if run.converged else f", {run.result.replace('_', ' ')}"
+    for _, field, alpha in PARTS:
+        seconds = np.array([getattr(run, field) for run in runs])
+        axes.barh(rows, seconds, left=ends, color=colours, alpha=alpha, edgecolor="white")
+        ends += seconds
+    for row, (run, end) in enumerate(zip(runs, ends, strict=True)):
+        said = "" if run.converged else f"\n {run.result.replace('_', ' ')}"
         axes.annotate(f" {end:.3g} s{said}", (end, row), va="center")
     axes.set_yticks(rows, [run.solver for run in runs])
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1.35 * max(float(start.max()), 1e-9))
-    axes.set(title="seconds: set-up (pale), solve (full), transport (palest)", xlabel="s")
+    # Room for the figures beside the bars, and above them for the legend.
+    axes.set_xlim(0, 1.4 * max(float(ends.max()), 1e-9))
+    axes.set_ylim(max(len(runs), FEWEST_ROWS) - 0.4, -1.1)
+    axes.set(title="where the time went", xlabel="seconds")
     axes.spines[["top", "right"]].set_visible(False)
+    handles = [Patch(facecolor="black", alpha=alpha, label=label) for label, _, alpha in PARTS]
+    axes.legend(handles=handles, loc="upper center", ncols=len(PARTS), frameon=False)
 
 
 def _colour(number: int) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -16,23 +17,39 @@ from relaxon.cli.contest import REFUSED, Run
 from relaxon.cli.machine import describe_machine, package_versions
 from relaxon.cli.system import System
 
-COLUMNS = ("set-up s", "solve s", "total s", "× total", "transport s", "iterations", "true residual")
+COLUMNS = ("set-up\ns", "solve\ns", "total\ns", "×\ntotal", "transport\ns", "itera-\ntions", "true\nresidual")
+DIGITS = 4
+UNBOUNDED = 10_000
+"""Columns of a terminal that holds any table."""
 
 
 def print_table(console: Console, system: System, runs: Sequence[Run], rtol: float) -> None:
-    """A row a run; the first run is the one that the others are compared with."""
-    table = Table(title=f"{describe(system)}, rtol {rtol:g}", title_justify="left", title_style="bold")
-    table.add_column("solver", no_wrap=True)
+    """A row a run, in 80 columns; the first run is the one that the others are compared with.
+
+    A comparison that was not run, or did not converge, gets a line below the table that says why. Where the table
+    needs more columns than the terminal has, its lines are longer than the terminal's: nothing is cut.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("\nsolver", no_wrap=True)
     for column in COLUMNS:
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("result")
+    table.add_column("met\nrtol", no_wrap=True)
     for run in runs:
         table.add_row(*_row(run, runs[0]))
+    console.print(f"{describe(system)}, rtol {rtol:g}", style="bold", markup=False)
+    console.print()
+    needed = Measurement.get(console, console.options.update(max_width=UNBOUNDED), table).maximum
+    console.width = max(console.width, needed)
     console.print(table)
+    console.print()
+    for run in runs[1:]:
+        if not run.converged:
+            console.print(verdict(run, rtol), style="red", markup=False)
     console.print(
         "True residual: ‖b − A x‖/‖b‖, recomputed here in float64 by an operator that shares no code with the "
-        "solvers.\nTransport: what the caller waited beyond set-up and solve, and its share of the wait.",
+        "solvers. Transport: what the caller waited beyond set-up and solve, and its share of the wait.",
         style="dim",
+        markup=False,
     )
 
 
@@ -44,7 +61,9 @@ def describe(system: System) -> str:
 
 
 def verdict(run: Run, rtol: float) -> str:
-    """Whether the named solver has done it, in a sentence."""
+    """Whether a solver has done it, in a sentence."""
+    if run.result == REFUSED:
+        return f"{run.solver} was not run: {run.message}"
     if run.converged:
         return f"{run.solver} converged: true relative residual {run.relative_residual:.2e} ≤ {rtol:g}"
     reason = f" ({run.message})" if run.message else ""
@@ -83,18 +102,22 @@ def write_json(path: Path, system: System, runs: Sequence[Run], settings: dict[s
 
 def _row(run: Run, named: Run) -> tuple[str | Text, ...]:
     if run.result == REFUSED:
-        return (run.solver, *[""] * len(COLUMNS), Text(f"not run: {run.message}", style="red"))
+        return (run.solver, *["–"] * len(COLUMNS), Text("no", style="red"))
     factor = f"{run.total_seconds / named.total_seconds:.2f}" if named.total_seconds > 0 else ""
     share = run.transport_seconds / run.wall_seconds if run.wall_seconds > 0 else 0.0
-    said = run.result if run.result != "converged" or run.converged else "converged? residual above rtol"
     return (
         run.solver,
-        f"{run.setup_seconds:.3f}",
-        f"{run.solve_seconds:.3f}",
-        f"{run.total_seconds:.3f}",
+        _seconds(run.setup_seconds),
+        _seconds(run.solve_seconds),
+        _seconds(run.total_seconds),
         factor,
-        f"{run.transport_seconds:.3f} ({share:.0%})",
+        f"{_seconds(run.transport_seconds)} ({share:.0%})",
         str(run.iterations),
         f"{run.relative_residual:.2e}",
-        Text(said, style="green" if run.converged else "red"),
+        Text("yes", style="green") if run.converged else Text("no", style="red"),
     )
+
+
+def _seconds(value: float) -> str:
+    """Milliseconds where it takes seconds; fewer places where it takes more, so that the columns stay narrow."""
+    return f"{value:.{max(1, DIGITS - len(str(int(value))))}f}"

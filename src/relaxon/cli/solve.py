@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="SOLVER",
-        help="more solvers, run on the same system; pyamg stands for pyamg-sa and pyamg-rs",
+        help="more solvers for the same system, with spaces or commas between; pyamg stands for pyamg-sa and pyamg-rs",
     )
     group.add_argument("--rtol", type=float, default=1e-6, help="on ‖b − A x‖/‖b‖ (default %(default)s)")
     group.add_argument("--max-iterations", type=int, metavar="N", help="limit (default: each solver's own)")
@@ -54,8 +55,12 @@ def run(args: argparse.Namespace) -> int:
     from relaxon.cli import contest, report
     from relaxon.cli.progress import LiveProgress
     from relaxon.client import RelaxonError
+    from relaxon.server.threads import wait_asleep
 
+    wait_asleep()  # before the problem is made or the server is started, which load OpenMP
     solvers = contest.expand([args.solver, *args.compare])
+    if not contest.expand([args.solver]):
+        raise UsageError("--solver must name a solver, got an empty name")
     system = systems.load(args)
     progress = LiveProgress(args.quiet)
     progress.console.print(report.describe(system), highlight=False)
@@ -128,10 +133,14 @@ def _client(target: str | None, progress: LiveProgress) -> Iterator[Client]:
 
 
 def _check_solvers(client: Client, solvers: Sequence[str]) -> None:
+    from relaxon.cli.contest import ALIASES
+
     known = {solver.name: solver for solver in client.poisson.list_solvers()}
     for name in solvers:
         if name not in known:
-            raise UsageError(f"--solver and --compare must be of {', '.join(sorted(known))}, got {name!r}")
+            near = get_close_matches(name, [*known, *ALIASES], 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"--solver and --compare must be of {', '.join(sorted(known))}, got {name!r}{hint}")
         if not known[name].available:
             raise CommandError(f"{name} cannot run on this server, which lacks {', '.join(known[name].missing)}")
 

@@ -16,7 +16,13 @@ HEALTH_METHOD = "/grpc.health.v1.Health/Check"
 HEALTH_NAMES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
 
 
-def connect(target: str = DEFAULT_TARGET, *, timeout: float = 30.0, transfer_timeout: float = 3600.0) -> Client:
+def connect(
+    target: str = DEFAULT_TARGET,
+    *,
+    timeout: float = 30.0,
+    transfer_timeout: float = 3600.0,
+    shared_memory: bool = True,
+) -> Client:
     """Connect to a relaxon server.
 
     Parameters
@@ -24,6 +30,8 @@ def connect(target: str = DEFAULT_TARGET, *, timeout: float = 30.0, transfer_tim
     target : "host:port".
     timeout : seconds for connecting, and for each call that moves no arrays.
     transfer_timeout : seconds for each call that moves arrays (making a grid, solving) and is given no timeout.
+    shared_memory : hand large arrays over through this machine's shared memory where the server runs on it too, as
+        the same user; everything is sent otherwise, or where False.
 
     Returns
     -------
@@ -49,7 +57,7 @@ def connect(target: str = DEFAULT_TARGET, *, timeout: float = 30.0, transfer_tim
             raise TypeError(f"target must be a string like {DEFAULT_TARGET!r}, got {target!r}")
         timeout = validation.positive_float("timeout", timeout)
         transfer_timeout = validation.positive_float("transfer_timeout", transfer_timeout)
-    client = Client(target, timeout, transfer_timeout)
+    client = Client(target, timeout, transfer_timeout, shared_memory)
     try:
         client.wait_until_ready()
     except BaseException:
@@ -61,13 +69,14 @@ def connect(target: str = DEFAULT_TARGET, *, timeout: float = 30.0, transfer_tim
 class Client:
     """A connection, from `connect`; `poisson` holds the solver calls."""
 
-    def __init__(self, target: str, timeout: float, transfer_timeout: float) -> None:
+    def __init__(self, target: str, timeout: float, transfer_timeout: float, shared_memory: bool) -> None:
         self.target = target
         self._timeout = timeout
         # A proxy for the outside world is of no use on the way to this machine itself, but gRPC would take it.
-        options = [("grpc.enable_http_proxy", 0)] if _is_loopback(target) else []
+        loopback = _is_loopback(target)
+        options = [("grpc.enable_http_proxy", 0)] if loopback else []
         self._channel = grpc.insecure_channel(target, options)
-        self.poisson = PoissonClient(self._channel, timeout, transfer_timeout)
+        self.poisson = PoissonClient(self._channel, timeout, transfer_timeout, shared_memory and loopback)
 
     def wait_until_ready(self) -> None:
         """Return once the server answers; Unavailable after the timeout."""

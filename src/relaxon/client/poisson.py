@@ -13,9 +13,10 @@ import grpc
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.client import errors
+from relaxon.client.handover import Handover, offered
 from relaxon.client.solve_call import SolveCall
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import poisson_pb2_grpc, tensors
+from relaxon.proto import poisson_pb2_grpc, tensor_pb2, tensors
 from relaxon.solvers import validation
 from relaxon.solvers.grid import Boundary, BoundaryLike, PoissonGrid
 from relaxon.solvers.solution import Callback, Solution
@@ -52,10 +53,11 @@ class SolverInfo:
 class PoissonClient:
     """The Poisson calls of a `Client`."""
 
-    def __init__(self, channel: grpc.Channel, timeout: float, transfer_timeout: float) -> None:
+    def __init__(self, channel: grpc.Channel, timeout: float, transfer_timeout: float, shared_memory: bool) -> None:
         self._stub = poisson_pb2_grpc.PoissonServiceStub(channel)
         self._timeout = timeout
         self._transfer_timeout = transfer_timeout
+        self._shared_memory = shared_memory
 
     def grid(
         self,
@@ -79,9 +81,11 @@ class PoissonClient:
         with errors.refusals():
             seconds = self._transfer_timeout if timeout is None else validation.positive_float("timeout", timeout)
             grid = PoissonGrid(cells, spacing, boundary, coefficient)
-        with errors.translated():
-            reply = self._stub.CreateGrid(_grid_requests(grid), timeout=seconds)
-        return RemoteGrid(self._stub, reply, grid.shape, self._timeout, self._transfer_timeout)
+        with offered(grid.cells.size, self._shared_memory) as (file, told):
+            with errors.translated():
+                reply = self._stub.CreateGrid(_grid_requests(grid, told), timeout=seconds)
+            handover = Handover(file if reply.shared else None)
+        return RemoteGrid(self._stub, reply, grid.shape, self._timeout, self._transfer_timeout, handover)
 
     def list_solvers(self) -> tuple[SolverInfo, ...]:
         """The solvers that the server knows by name, best first."""
@@ -100,8 +104,10 @@ class RemoteGrid:
         shape: tuple[int, ...],
         timeout: float,
         transfer_timeout: float,
+        handover: Handover,
     ) -> None:
         self._stub = stub
+        self._handover = handover
         self._timeout = timeout
         self._transfer_timeout = transfer_timeout
         self.id: str = kept.id
@@ -142,10 +148,8 @@ class RemoteGrid:
         Unavailable, InternalError.
         """
         seconds = self._seconds(timeout)
-        header, side, start = self._request(
-            "b", b, solver, rtol, atol, max_iterations, x0, inconsistent, callback is not None
-        )
-        return SolveCall(header, side, start, callback).run(self._stub, seconds)
+        request = self._request("b", b, solver, rtol, atol, max_iterations, x0, inconsistent, callback is not None)
+        return self._call(request, callback, seconds)
 
     def solve_many(
         self,
@@ -185,7 +189,7 @@ class RemoteGrid:
         solutions = []
         for i, request in enumerate(requests):
             try:
-                solutions.append(SolveCall(*request, callback).run(self._stub, seconds))
+                solutions.append(self._call(request, callback, seconds))
             except errors.InvalidArgument as error:
                 if error.field != "b":
                     raise
@@ -197,6 +201,7 @@ class RemoteGrid:
         """Have the server forget the grid; NotFound where it already has."""
         with errors.translated():
             self._stub.DeleteGrid(pb.DeleteGridRequest(id=self.id), timeout=self._timeout)
+        self._handover.close()
 
     def __enter__(self) -> RemoteGrid:
         return self
@@ -210,6 +215,15 @@ class RemoteGrid:
 
     def __repr__(self) -> str:
         return f"RemoteGrid({'×'.join(map(str, self.shape))}, {self.unknowns} unknowns)"
+
+    def _call(
+        self,
+        request: tuple[pb.SolveHeader, NDArray[Any], NDArray[Any] | None],
+        callback: Callback | None,
+        seconds: float,
+    ) -> Solution:
+        with self._handover.lent() as shared:
+            return SolveCall(*request, callback, shared).run(self._stub, seconds)
 
     def _seconds(self, timeout: float | None) -> float:
         with errors.refusals():
@@ -262,7 +276,7 @@ class RemoteGrid:
         return array
 
 
-def _grid_requests(grid: PoissonGrid) -> Iterator[pb.CreateGridRequest]:
+def _grid_requests(grid: PoissonGrid, shared: tensor_pb2.SharedFile | None) -> Iterator[pb.CreateGridRequest]:
     kappa = grid.coefficient
     arrays = () if kappa is None else kappa if isinstance(kappa, tuple) else (kappa,)
     yield pb.CreateGridRequest(
@@ -271,6 +285,7 @@ def _grid_requests(grid: PoissonGrid) -> Iterator[pb.CreateGridRequest]:
             spacing=grid.spacing,
             boundary=[pb.AxisBoundary(low=_SIDES[low], high=_SIDES[high]) for low, high in grid.boundary],
             coefficient=[tensors.header_of(array) for array in arrays],
+            shared=shared,
         )
     )
     for part in tensors.parts_of(grid.cells):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,30 @@ from numpy.typing import NDArray
 
 from relaxon.client import errors
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import poisson_pb2_grpc, tensors
+from relaxon.proto import poisson_pb2_grpc, tensor_pb2, tensors
+from relaxon.proto.shared import SharedFile
 from relaxon.solvers.solution import Callback, Progress, Result, Solution
+
+B_OFFSET = X_OFFSET = 0
+"""Where in a shared file `b` lies, and `x` when `b` has been read; `x0` has the second half."""
 
 
 class SolveCall:
     """Sends a header with its arrays and puts the answer together; used once."""
 
     def __init__(
-        self, header: pb.SolveHeader, b: NDArray[Any], x0: NDArray[Any] | None, callback: Callback | None
+        self,
+        header: pb.SolveHeader,
+        b: NDArray[Any],
+        x0: NDArray[Any] | None,
+        callback: Callback | None,
+        shared: SharedFile | None = None,
     ) -> None:
+        """`shared` is this call's alone, and the server has it open: the arrays pass through it where they can."""
         self._header = header
+        self._shared = shared
+        if shared is not None:
+            header.shared_x = X_OFFSET
         self._b = b
         self._x0 = x0
         self._callback = callback
@@ -33,8 +47,10 @@ class SolveCall:
 
     def run(self, stub: poisson_pb2_grpc.PoissonServiceStub, timeout: float) -> Solution:
         """Make the call; its errors are this package's, and an exception in the callback ends the call."""
+        b = self._parts(self._b, B_OFFSET)
+        x0 = () if self._x0 is None else self._parts(self._x0, self._shared.size // 2 if self._shared else 0)
         with errors.translated():
-            call = stub.Solve(self._requests(), timeout=timeout)
+            call = stub.Solve(self._requests(b, x0), timeout=timeout)
             try:
                 for reply in call:
                     self._take(reply)
@@ -45,15 +61,25 @@ class SolveCall:
                 call.cancel()  # does nothing where the call has ended
         return self._finished()
 
-    def _requests(self) -> Iterator[pb.SolveRequest]:
+    def _requests(
+        self, b: Iterable[tensor_pb2.TensorPart], x0: Iterable[tensor_pb2.TensorPart]
+    ) -> Iterator[pb.SolveRequest]:
         yield pb.SolveRequest(header=self._header)
-        for part in tensors.parts_of(self._b):
+        for part in b:
             yield pb.SolveRequest(b=part)
-        if self._x0 is not None:
-            for part in tensors.parts_of(self._x0):
-                yield pb.SolveRequest(x0=part)
+        for part in x0:
+            yield pb.SolveRequest(x0=part)
         if self._wishes.get():
             yield pb.SolveRequest(cancel=pb.Cancel())
+
+    def _parts(self, array: NDArray[Any], offset: int) -> Iterable[tensor_pb2.TensorPart]:
+        """What to send of an array, which lies in the shared file on return where it can: `_requests` runs in
+        another thread, and for longer than a call that is refused."""
+        if self._shared is not None:
+            with suppress(OSError):  # no memory for it there; what is sent needs none
+                self._shared.write(offset, tensors.octets_of(array))
+                return (tensor_pb2.TensorPart(shared=tensor_pb2.SharedArray(offset=offset)),)
+        return tensors.parts_of(array)
 
     def _take(self, reply: pb.SolveReply) -> None:
         kind = reply.WhichOneof("message")
@@ -62,7 +88,11 @@ class SolveCall:
         elif kind == "solution":
             self._begin(reply.solution)
         elif kind in self._arrays:
-            self._arrays[kind].take(reply.x if kind == "x" else reply.residuals)
+            part = reply.x if kind == "x" else reply.residuals
+            if self._shared is not None and part.HasField("shared"):
+                self._arrays[kind].take_shared(part.shared, self._shared)
+            else:
+                self._arrays[kind].take(part)
         else:
             raise errors.InternalError(f"the server sent {kind or 'an empty message'} out of turn")
 

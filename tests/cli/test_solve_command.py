@@ -1,0 +1,60 @@
+"""`relaxon solve` as a user types it: what it writes, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+
+from relaxon.cli import main
+from relaxon.cli.picture import best_slice
+
+SMALL = ["solve", "--problem", "pool", "--size", "12"]
+
+
+def test_a_solve_prints_the_table_and_writes_the_picture_and_the_figures(tmp_path, capsys):
+    picture, figures = tmp_path / "out.png", tmp_path / "out.json"
+    extra = ["--solver", "cg", "--compare", "mg-cg,jacobi-cg", "--plot", str(picture), "--json", str(figures)]
+    assert main([*SMALL, *extra]) == 0
+    output = capsys.readouterr().out
+    assert "cg converged: true relative residual" in output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    content = json.loads(figures.read_text())
+    assert [run["solver"] for run in content["runs"]] == ["cg", "mg-cg", "jacobi-cg"]
+    for run in content["runs"]:
+        assert run["converged"]
+        assert run["relative_residual"] <= 1e-6
+        assert len(run["residuals"]) == run["iterations"] + 1
+
+
+def test_the_exit_status_is_the_named_solver_s(capsys):
+    limited = [*SMALL, "--max-iterations", "2"]
+    assert main([*limited, "--solver", "cg", "--compare", "scipy-direct"]) == 1
+    assert main([*limited, "--solver", "scipy-direct", "--compare", "cg"]) == 0
+    assert "cg did not converge" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--solver", "mgcg"], "got 'mgcg'; did you mean 'mg-cg'?"),
+        (["--solver", "cg", "--compare", "pyamq"], "got 'pyamq'; did you mean 'pyamg'?"),
+        (["--solver", "cg", "--compare", "mg-cg,pyamg-as"], "got 'pyamg-as'; did you mean 'pyamg-sa'?"),
+        (["--solver", "xyz"], "got 'xyz'\n"),
+        (["--solver", ","], "--solver must name a solver"),
+        (["--rtol", "0"], "--rtol must be a number greater than 0, got 0.0"),
+        (["--max-iterations", "0"], "--max-iterations must be at least 1"),
+        (["--size", "1"], "--size must be at least 2"),
+        (["--plot", "out.gif"], "--plot must end in .png"),
+    ],
+)
+def test_a_mistake_is_refused_with_status_2_and_a_hint(arguments, words, capsys):
+    assert main([*SMALL, *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_slice_that_is_drawn_shows_the_most_kinds_of_cells():
+    cells = np.zeros((6, 6, 6), np.uint8)
+    cells[:, :, 5] = 2  # air above
+    cells[2:4, 3, 0] = 1  # a solid that one middle slice cuts
+    assert best_slice(cells) in ((0, 3), (1, 3))
+    assert best_slice(cells[:, :, 0]) == (1, 3)
