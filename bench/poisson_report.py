@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 Record = dict[str, Any]
 PICTURED = ("dcdm", "dcdm-cnn", "mg-cg", "ic-cg", "cg", "pyamg-sa")
-OWN, OTHERS = ("dcdm", "dcdm-cnn", "mg-cg", "mg-rbgs-cg", "ic-cg"), ("pyamg-sa", "pyamg-rs")
+OURS, THEIRS = "dcdm", ("pyamg-sa", "pyamg-rs")
+ORDER = (
+    *("dcdm", "dcdm-cnn", "mg-cg", "mg-rbgs-cg", "ic-cg", "jacobi-cg", "cg"),
+    *("pyamg-sa", "pyamg-rs", "scipy-cg", "scipy-direct"),
+)
+"""Of the columns; it also fixes each solver's colour, the same in both pictures."""
+GIB = 2**30
 
 
 def table(record: Record) -> Iterator[Table]:
@@ -18,23 +26,40 @@ def table(record: Record) -> Iterator[Table]:
     for case, size, rtol in dict.fromkeys((r["case"], r["size"], r["rtol"]) for r in record["rows"]):
         rows = [r for r in record["rows"] if (r["case"], r["size"], r["rtol"]) == (case, size, rtol)]
         found = Table(title=f"{case} {size}³, {rows[0]['unknowns']:,} unknowns, rtol {rtol:g}", title_justify="left")
-        for name in ("solver", "set-up s", "solve s", "total s", "its", "residual", "result"):
-            found.add_column(
-                name, justify="left" if name in ("solver", "result") else "right", no_wrap=name != "result"
-            )
+        found.add_column("solver", no_wrap=True)
+        for name in ("warm-up s", "set-up s", "solve s", "total s", "its", "true residual"):
+            found.add_column(name, justify="right", no_wrap=True)
+        found.add_column("result")
         for row in rows:
-            if row["skipped"]:
-                found.add_row(row["solver"], "", "", "", "", "", row["skipped"])
-                continue
-            setup, solve = _median(row["setup"]), _median(row["solve"])
-            figures = [f"{s:.3f}" for s in (setup, solve, row["seconds"])]
-            found.add_row(
-                row["solver"], *figures, str(row["iterations"]), f"{row['relative_residual']:.1e}", row["result"]
-            )
+            found.add_row(row["solver"], *_figures(row), _outcome(row))
+        # Below, not inside: a terminal's last column is narrow.
+        reasons = [f"{r['solver']}: {reason}" for r in rows if (reason := r["skipped"] or r.get("note", ""))]
+        found.caption, found.caption_justify = Text("\n".join(reasons)) if reasons else None, "left"
         yield found
     for title, key in (("time steps of the plume", "steps"), ("peak memory", "memory")):
-        if key in record:
+        if record.get(key):
             yield _plain(title, record[key])
+
+
+def _figures(row: Record) -> list[str]:
+    warm_up = row.get("warm_up_seconds")
+    first = "" if warm_up is None else f"{warm_up:.3f}"
+    if not row["setup"]:
+        return [first, "", "", "", "", ""]
+    medians = (statistics.median(row["setup"]), statistics.median(row["solve"]), row["seconds"])
+    return [first, *(f"{s:.3f}" for s in medians), str(row["iterations"]), _residual(row)]
+
+
+def _residual(row: Record) -> str:
+    value = row["relative_residual"]
+    return "not finite" if value is None else f"{value:.1e}"
+
+
+def _outcome(row: Record) -> Text:
+    if not row["honest"]:
+        return Text(f"{row['result']}: NOT TRUE", style="bold red")
+    text = row["skipped"].partition(":")[0] or row["result"] + ("*" if row.get("note") else "")
+    return Text(text, style="" if row["result"] == "converged" else "yellow")
 
 
 def _plain(title: str, rows: list[Record]) -> Table:
@@ -44,88 +69,149 @@ def _plain(title: str, rows: list[Record]) -> Table:
     return found
 
 
+def lies(record: Record) -> list[str]:
+    """A line for each solver that claimed a tolerance which the recomputed residual does not meet."""
+    found = []
+    for row in record["rows"]:
+        if not row["honest"]:
+            reached = f"a true residual of {_residual(row)}" if row["setup"] else "another in its warm-up"
+            system = f"{row['case']} {row['size']}³"
+            found.append(f"{row['solver']} on {system} said CONVERGED to {row['rtol']:g} at {reached}")
+    for step in record.get("steps", ()):
+        if not step.get("honest", True):
+            found.append(f"{step['solver']} said CONVERGED untruly in the plume's steps, geometry {step['geometry']}")
+    return found
+
+
 def markdown(record: Record) -> str:
-    """Total seconds and iterations at the largest size, a line a case."""
-    size, rtol = max(r["size"] for r in record["rows"]), record["rows"][0]["rtol"]
-    rows = [r for r in record["rows"] if r["size"] == size and r["rtol"] == rtol]
-    shown = [s for s in (*OWN, *OTHERS) if any(r["solver"] == s for r in rows)]
+    """The machine, then for each tolerance the largest size, a line a case; then time steps and memory."""
+    parts = [_machine_line(record)]
+    size = max(r["size"] for r in record["rows"])
+    for rtol in dict.fromkeys(r["rtol"] for r in record["rows"]):
+        parts.append(_totals([r for r in record["rows"] if r["size"] == size and r["rtol"] == rtol], size, rtol))
+    for key in ("steps", "memory"):
+        if record.get(key):
+            parts.append(_markdown_plain(record[key]))
+    return "\n".join(parts)
+
+
+def _machine_line(record: Record) -> str:
+    machine = record["machine"]
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, triad "
+        f"{machine['triad_bytes_per_second'] / GIB:.1f} GiB/s, {record['date']}; total seconds, set-up included, and "
+        f"(iterations), medians of {record['repeats']} or fewer*.\n"
+    )
+
+
+def _totals(rows: list[Record], size: int, rtol: float) -> str:
+    shown = sorted({r["solver"] for r in rows}, key=ORDER.index)
+    columns = " | ".join(f"`{solver}`" for solver in shown)
     lines = [
-        f"| {size}³, to {rtol:g} | unknowns | " + " | ".join(f"`{s}`" for s in shown) + " | best PyAMG / `dcdm` |",
+        f"| {size}³, to {rtol:g} | unknowns | {columns} | best PyAMG / `{OURS}` |",
         "|---|" + "---:|" * (len(shown) + 2),
     ]
     for case in dict.fromkeys(r["case"] for r in rows):
         by = {r["solver"]: r for r in rows if r["case"] == case}
-        theirs = [by[s]["seconds"] for s in OTHERS if s in by and by[s]["result"] == "converged"]
-        ours = by.get("dcdm", {}).get("seconds")
-        factor = f"{min(theirs) / ours:.0f}×" if theirs and ours else "–"
-        cells = " | ".join(_cell(by.get(s)) for s in shown)
+        theirs = [by[s]["seconds"] for s in THEIRS if _solved(by.get(s))]
+        factor = f"{min(theirs) / by[OURS]['seconds']:.1f}×" if theirs and _solved(by.get(OURS)) else "–"
+        cells = " | ".join(_cell(by.get(solver)) for solver in shown)
         lines.append(f"| {case} | {next(iter(by.values()))['unknowns']:,} | {cells} | {factor} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + _left_out(rows)
+
+
+def _solved(row: Record | None) -> bool:
+    """Whether the row's time counts: the tolerance was claimed and it was met."""
+    return row is not None and row["result"] == "converged" and row["honest"]
 
 
 def _cell(row: Record | None) -> str:
-    if row is None or row["skipped"]:
+    if row is None or not row["setup"]:
         return "–"
-    text = f"{row['seconds']:.2f} s ({row['iterations']})"
+    star = "*" if row.get("note") else ""
+    text = f"{row['seconds']:.3g} s ({row['iterations']}){star}"
+    if not row["honest"]:
+        return f"{text} **not true**"
     return text if row["result"] == "converged" else f"{text} {row['result']}"
 
 
+def _left_out(rows: list[Record]) -> str:
+    """Below the table, why a cell is empty or has fewer repeats."""
+    reasons = [(r["solver"], r["case"], r["skipped"] or r.get("note", "")) for r in rows]
+    lines = [f"- `{solver}`, {case}: {reason}" for solver, case, reason in reasons if reason]
+    return "\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def _markdown_plain(rows: list[Record]) -> str:
+    lines = ["| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |", "|---" * len(rows[0]) + "|"]
+    for row in rows:
+        lines.append("| " + " | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def draw_times(record: Record, path: Path) -> None:
-    """Seconds with set-up against unknowns, a panel a case."""
-    rows = [r for r in record["rows"] if not r["skipped"] and r["rtol"] == record["rows"][0]["rtol"]]
+    """Seconds with set-up against unknowns, a panel a case; only what was solved has a point."""
+    rows = [r for r in record["rows"] if r["rtol"] == record["rows"][0]["rtol"]]
     cases = list(dict.fromkeys(r["case"] for r in rows))
     figure, panels = _panels(len(cases))
     for panel, case in zip(panels, cases, strict=False):
-        for index, solver in enumerate(dict.fromkeys(r["solver"] for r in rows)):
-            points = [(r["unknowns"], r["seconds"]) for r in rows if r["case"] == case and r["solver"] == solver]
-            if points:
-                style = {"color": f"C{index % 10}", "linestyle": "-" if index < 10 else "--"}
-                panel.loglog(*zip(*points, strict=True), marker="o", ms=3, label=solver, **style)
-        panel.set(title=case, xlabel="unknowns", ylabel="set-up + solve, s")
+        panel.set(title=case, xlabel="unknowns", ylabel="set-up + solve, s", xscale="log", yscale="log")
+        for solver in sorted({r["solver"] for r in rows}, key=ORDER.index):
+            mine = [r for r in rows if r["case"] == case and r["solver"] == solver and _solved(r)]
+            if mine:
+                points = ([r["unknowns"] for r in mine], [r["seconds"] for r in mine])
+                panel.plot(*points, marker="o", markersize=3, label=solver, **_style(solver))
     _finish(figure, panels, len(cases), path)
 
 
 def draw_convergence(record: Record, path: Path) -> None:
-    """Relative residual against iterations at the largest size that all the pictured solvers ran, a panel a case."""
-    rows = [r for r in record["rows"] if not r["skipped"] and r["solver"] in PICTURED]
+    """Relative residual against iterations, a panel a case, at the largest size that most of the pictured ran."""
+    first = record["rows"][0]["rtol"]
+    rows = [r for r in record["rows"] if r["setup"] and r["rtol"] == first and r["solver"] in PICTURED]
     cases = list(dict.fromkeys(r["case"] for r in rows))
     figure, panels = _panels(len(cases))
     for panel, case in zip(panels, cases, strict=False):
         here = [r for r in rows if r["case"] == case]
-        count = len({r["solver"] for r in here})
-        size = max(n for n in {r["size"] for r in here} if len({r["solver"] for r in here if r["size"] == n}) == count)
-        for row in here:
-            if row["size"] == size:
-                panel.semilogy([v / row["residuals"][0] for v in row["residuals"]], label=row["solver"])
-        panel.set(title=f"{case} {size}³", xlabel="iterations", ylabel="‖r‖ / ‖r₀‖")
+        sizes = [r["size"] for r in here]
+        size = max(sizes, key=lambda n: (sizes.count(n), n))
+        for row in sorted((r for r in here if r["size"] == size), key=lambda r: ORDER.index(r["solver"])):
+            start = row["residuals"][0] or 1.0
+            history = [float("nan") if v is None else v / start for v in row["residuals"]]
+            panel.plot(history, label=row["solver"], **_style(row["solver"]))
+        panel.set(title=f"{case} {size}³", xlabel="iterations", ylabel="‖r‖ / ‖r₀‖", yscale="log")
         panel.set_xscale("symlog", linthresh=10)
     _finish(figure, panels, len(cases), path)
 
 
+def _style(solver: str) -> dict[str, Any]:
+    """Own solvers in full lines, others' broken; the learned one stands out."""
+    dashed = solver.startswith(("pyamg", "scipy"))
+    return {
+        "color": f"C{ORDER.index(solver) % 10}",
+        "linestyle": "--" if dashed else "-",
+        "linewidth": 2.2 if solver == OURS else 1.2,
+    }
+
+
 def _panels(count: int) -> tuple[Any, list[Any]]:
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    columns = min(count, 4)
-    lines = -(-count // columns)
-    figure, axes = pyplot.subplots(lines, columns, figsize=(3.6 * columns, 3.1 * lines), squeeze=False)
-    return figure, list(axes.flat)
+    columns = min(max(count, 1), 4)
+    lines = max(1, -(-count // columns))
+    figure = Figure(figsize=(3.6 * columns, 3.1 * lines + 0.6), layout="constrained")
+    return figure, list(figure.subplots(lines, columns, squeeze=False).flat)
 
 
 def _finish(figure: Any, panels: list[Any], used: int, path: Path) -> None:
+    """One legend for all panels: a solver may be missing from any of them."""
+    handles: dict[str, Any] = {}
     for panel in panels[:used]:
         panel.grid(alpha=0.3)
-    handles, labels = panels[0].get_legend_handles_labels()
-    spare = panels[used:]
-    for panel in spare:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    for panel in panels[used:]:
         panel.axis("off")
-    (spare[0] if spare else panels[0]).legend(handles, labels, fontsize=8, loc="center" if spare else "best")
-    figure.tight_layout()
+    if handles:
+        order = sorted(handles, key=ORDER.index)
+        figure.legend([handles[s] for s in order], order, fontsize=8, loc="outside lower center", ncols=6)
     figure.savefig(path, dpi=110)
-
-
-def _median(values: list[float]) -> float:
-    ordered, n = sorted(values), len(values)
-    return ordered[n // 2] if n % 2 else 0.5 * (ordered[n // 2 - 1] + ordered[n // 2])
