@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ REPEATS, QUICK_REPEATS = 5, 3
 LIMIT, QUICK_LIMIT = 120.0, 4.0
 LARGEST, QUICK_LARGEST = (("dcdm-cnn", 96),), (("dcdm-cnn", 48), ("scipy-direct", 32))
 MEMORY_CASE = "pool"
+RESULTS = Path(__file__).parent / "results"
 STEPS_SIDE = 64
+Record = dict[str, Any]
+Save = Callable[[Record], None]
 THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -76,32 +80,38 @@ def settings(args: argparse.Namespace) -> Settings:
     )
 
 
-def run(chosen: Settings, console: Console, save: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """The whole benchmark as JSON values; `save` gets what there is after each system."""
+def run(chosen: Settings, console: Console, save: Save) -> Record:
+    """All systems as JSON values; `save` gets what there is after each."""
     contest = Contest(chosen.solvers, chosen.repeats, chosen.limits)
-    record: dict[str, Any] = {**described(), "settings": asdict(chosen), "repeats": chosen.repeats, "rows": []}
+    record: Record = {**described(), "settings": asdict(chosen), "repeats": chosen.repeats, "rows": []}
     for rtol in chosen.rtol:
         for case in chosen.cases:
             for size in chosen.sizes:
                 console.print(f"{case} {size}³, rtol {rtol:g} …", highlight=False)
                 record["rows"] += [row.as_dict() for row in contest.run(case, size, rtol)]
                 save(record)
+    return record
+
+
+def run_beside(chosen: Settings, record: Record, console: Console, save: Save) -> None:
+    """Add the time steps and the memory to what `run` gave, where they are asked for."""
     if chosen.steps:
         console.print(f"{chosen.steps} time steps of the plume, {chosen.steps_size}³ …", highlight=False)
         few = [solver for solver in STEP_SOLVERS if solver in chosen.solvers] or chosen.solvers
         steps = steps_contest(chosen.steps_size, chosen.steps, few, chosen.rtol[0])
         record["steps"] = [asdict(result) for result in steps]
+        save(record)
     if chosen.memory:
         case, size = MEMORY_CASE if MEMORY_CASE in chosen.cases else chosen.cases[-1], chosen.sizes[-1]
         console.print(f"peak memory, {case} {size}³ …", highlight=False)
-        rows = [row for row in contest.rows if (row.case, row.size, row.rtol) == (case, size, chosen.rtol[0])]
-        ran = [row.solver for row in rows if row.attempts]
-        record["memory"] = [asdict(memory_per_unknown(case, size, solver, chosen.rtol[0])) for solver in ran]
-    save(record)
-    return record
+        rows = [r for r in record["rows"] if (r["case"], r["size"], r["rtol"]) == (case, size, chosen.rtol[0])]
+        record["memory"] = []
+        for solver in (r["solver"] for r in rows if r["setup"]):
+            record["memory"].append(asdict(memory_per_unknown(case, size, solver, chosen.rtol[0])))
+            save(record)
 
 
-def described() -> dict[str, Any]:
+def described() -> Record:
     """The machine, the threads and the versions."""
     import numba
 
@@ -144,8 +154,8 @@ def parser() -> argparse.ArgumentParser:
         "--memory", action=argparse.BooleanOptionalAction, help="also peak memory, one case at the largest size"
     )
     made.add_argument("--threads", type=_positive, help="of Numba, torch and BLAS; all cores by default")
-    made.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for what is written")
-    made.add_argument("--from", dest="results", type=Path, help="report from a JSON of an earlier run")
+    made.add_argument("--out", type=Path, help="folder for what is written; bench/results by default")
+    made.add_argument("--from", dest="results", type=Path, help="report from an earlier JSON; pictures with --out")
     made.add_argument("--markdown", type=Path, help="file for a table of the largest size")
     return made
 
@@ -169,24 +179,38 @@ def main(argv: list[str] | None = None) -> int:
     args, console = parser().parse_args(argv), Console()
     if args.results:
         record = json.loads(args.results.read_text(encoding="utf-8"))
+        if args.out:
+            _draw(record, args.out)
     else:
-        args.out.mkdir(parents=True, exist_ok=True)
-        record = run(settings(args), console, lambda values: _write(args.out / "poisson.json", values))
-        draw_times(record, args.out / "poisson.png")
-        draw_convergence(record, args.out / "convergence.png")
+        record = _measure(settings(args), args.out or RESULTS, console)
     for rendered in table(record):
         console.print(rendered)
     if args.markdown:
         args.markdown.write_text(markdown(record), encoding="utf-8")
-    if not args.results:
-        console.print(f"written: poisson.json, poisson.png, convergence.png in {args.out}", highlight=False)
     found = lies(record)
     for lie in found:
         console.print(lie, style="bold red", markup=False)
     return 1 if found else 0
 
 
-def _write(path: Path, record: dict[str, Any]) -> None:
+def _measure(chosen: Settings, out: Path, console: Console) -> Record:
+    """Measure, and leave on disk what there is, should the rest be cut short."""
+    out.mkdir(parents=True, exist_ok=True)
+    save = partial(_write, out / "poisson.json")
+    record = run(chosen, console, save)
+    _draw(record, out)
+    run_beside(chosen, record, console, save)
+    console.print(f"written: poisson.json, poisson.png, convergence.png in {out}", highlight=False)
+    return record
+
+
+def _draw(record: Record, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    draw_times(record, out / "poisson.png")
+    draw_convergence(record, out / "convergence.png")
+
+
+def _write(path: Path, record: Record) -> None:
     path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 

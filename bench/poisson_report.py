@@ -25,11 +25,12 @@ def table(record: Record) -> Iterator[Table]:
     """A table for each case, size and tolerance, then one for the time steps and one for memory."""
     for case, size, rtol in dict.fromkeys((r["case"], r["size"], r["rtol"]) for r in record["rows"]):
         rows = [r for r in record["rows"] if (r["case"], r["size"], r["rtol"]) == (case, size, rtol)]
-        found = Table(title=f"{case} {size}³, {rows[0]['unknowns']:,} unknowns, rtol {rtol:g}", title_justify="left")
-        found.add_column("solver", no_wrap=True)
-        for name in ("warm-up s", "set-up s", "solve s", "total s", "its", "true residual"):
+        title = f"{case} {size}³, {rows[0]['unknowns']:,} unknowns, rtol {rtol:g}"
+        found = _narrow(title)
+        found.add_column("\nsolver", no_wrap=True)
+        for name in ("warm-up\ns", "set-up\ns", "solve\ns", "total\ns", "itera-\ntions", "true\nresidual"):
             found.add_column(name, justify="right", no_wrap=True)
-        found.add_column("result")
+        found.add_column("\nresult", no_wrap=True)
         for row in rows:
             found.add_row(row["solver"], *_figures(row), _outcome(row))
         # Below, not inside: a terminal's last column is narrow.
@@ -62,8 +63,15 @@ def _outcome(row: Record) -> Text:
     return Text(text, style="" if row["result"] == "converged" else "yellow")
 
 
+def _narrow(title: str) -> Table:
+    """An empty table that needs no more than 80 columns."""
+    return Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1), title_style="bold")
+
+
 def _plain(title: str, rows: list[Record]) -> Table:
-    found = Table(*rows[0], title=title, title_justify="left")
+    found = _narrow(title)
+    for name in rows[0]:
+        found.add_column(name.replace("_", "\n"), vertical="bottom", overflow="fold")
     for row in rows:
         found.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
     return found
@@ -136,9 +144,12 @@ def _cell(row: Record | None) -> str:
 
 
 def _left_out(rows: list[Record]) -> str:
-    """Below the table, why a cell is empty or has fewer repeats."""
-    reasons = [(r["solver"], r["case"], r["skipped"] or r.get("note", "")) for r in rows]
-    lines = [f"- `{solver}`, {case}: {reason}" for solver, case, reason in reasons if reason]
+    """Below the table, why a cell is empty or has fewer repeats; cases with the same reason on one line."""
+    cases: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if reason := row["skipped"] or row.get("note", ""):
+            cases.setdefault((row["solver"], reason), []).append(row["case"])
+    lines = [f"- `{solver}`, {', '.join(where)}: {reason}" for (solver, reason), where in cases.items()]
     return "\n" + "\n".join(lines) + "\n" if lines else ""
 
 
@@ -180,6 +191,7 @@ def draw_convergence(record: Record, path: Path) -> None:
             panel.plot(history, label=row["solver"], **_style(row["solver"]))
         panel.set(title=f"{case} {size}³", xlabel="iterations", ylabel="‖r‖ / ‖r₀‖", yscale="log")
         panel.set_xscale("symlog", linthresh=10)
+        panel.set_xlim(left=0)
     _finish(figure, panels, len(cases), path)
 
 
@@ -187,7 +199,7 @@ def _style(solver: str) -> dict[str, Any]:
     """Own solvers in full lines, others' broken; the learned one stands out."""
     dashed = solver.startswith(("pyamg", "scipy"))
     return {
-        "color": f"C{ORDER.index(solver) % 10}",
+        "color": "black" if solver == "scipy-direct" else f"C{ORDER.index(solver) % 10}",
         "linestyle": "--" if dashed else "-",
         "linewidth": 2.2 if solver == OURS else 1.2,
     }

@@ -111,7 +111,7 @@ def fresh(grid: PoissonGrid) -> PoissonGrid:
 def attempt(problem: Problem, solver: str, rtol: float, limit: float = math.inf) -> Attempt:
     """One repeat; the solve is stopped at the iteration that passes `limit` seconds, set-up included."""
     grid = fresh(problem.grid)
-    gc.collect()  # another solver's rubbish is not this one's time
+    gc.collect()  # another solver's garbage is not this one's time
     start = time.perf_counter()
     prepared = prepare(grid, solver=solver)
     ready = time.perf_counter()
@@ -151,6 +151,8 @@ class Contest:
         for solver in (solver for solver in self.solvers if not skipped[solver]):
             warm = self._warmed(case, solver, rtol)
             skipped[solver] = warm if isinstance(warm, str) else ""
+        gc.collect()
+        gc.freeze()  # what the libraries keep need not be searched again before each attempt
         for repeat in range(self.repeats):
             first = repeat % len(self.solvers)  # nobody always runs in the wake of the same one
             for solver in (*self.solvers[first:], *self.solvers[:first]):

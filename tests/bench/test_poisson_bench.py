@@ -1,12 +1,14 @@
 """The benchmark itself: it judges by the residual, reports what it leaves out, and draws what it measured."""
 
 import dataclasses
+import io
 import json
 import math
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from relaxon.solvers import gallery, list_solvers, prepare
 
@@ -122,6 +124,23 @@ def test_both_pictures_are_drawn(small_run):
         assert len(data) > 5000
 
 
+def test_pictures_come_from_an_earlier_json_too(small_run, bench, tmp_path):
+    assert bench.main(["--from", str(small_run[1] / "poisson.json"), "--out", str(tmp_path / "again")]) == 0
+    assert {path.name for path in (tmp_path / "again").iterdir()} == {"poisson.png", "convergence.png"}
+
+
+def test_a_run_that_is_cut_short_leaves_its_results_and_pictures(bench, monkeypatch, tmp_path):
+    def cut(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "run_beside", cut)
+    with pytest.raises(KeyboardInterrupt):
+        bench.main(["--cases", "box", "--sizes", "12", "--solvers", "cg", "--out", str(tmp_path), *SMALL])
+    assert len(record_of(tmp_path)["rows"]) == 1
+    assert (tmp_path / "poisson.png").exists()
+    assert (tmp_path / "convergence.png").exists()
+
+
 def test_markdown_comes_from_an_earlier_json_with_a_line_a_case(small_run, bench, tmp_path):
     path = tmp_path / "table.md"
     assert bench.main(["--from", str(small_run[1] / "poisson.json"), "--markdown", str(path)]) == 0
@@ -130,6 +149,20 @@ def test_markdown_comes_from_an_earlier_json_with_a_line_a_case(small_run, bench
     assert header.startswith("| 16³, to 1e-06 | unknowns | `dcdm` | `mg-cg` | `cg` | `pyamg-sa` | best PyAMG / `dcdm`")
     assert lines[at + 2].split(" | ")[:2] == ["| neumann", "4,096"]
     assert all(line.endswith("× |") for line in lines[at + 2 : at + 4])
+
+
+def test_the_outcome_of_every_solver_is_legible_in_80_columns(small_run, report):
+    record = record_of(small_run[1])
+    record["rows"][0] |= {"result": "max_iterations", "note": "1 of 2 repeats: 3.0 s so far, --limit 4 s"}
+    record["rows"][1] |= {"setup": [], "solve": [], "result": "", "skipped": "skipped: over its largest size here"}
+    console = Console(width=80, record=True, file=io.StringIO())
+    for table in report.table(record):
+        console.print(table)
+    text = console.export_text()
+    assert "…" not in text
+    assert text.count("converged") == len(record["rows"]) - 2
+    for said in ("max_iterations*", "1 of 2 repeats: 3.0 s so far", "skipped: over its largest size here"):
+        assert said in text
 
 
 def test_a_solver_that_claims_what_it_did_not_reach_is_caught(runs):
