@@ -26,6 +26,9 @@ Smoother = Literal["jacobi", "red-black"]
 DAMPING = 6 / 7
 """ω of damped Jacobi: the best for the 7-point stencil's high frequencies (a smoothing factor of 5/7)."""
 
+STAGNATION_STEPS = 200
+"""Steps without a new least residual after which CG gives up: where κ jumps, its residual wanders for over fifty."""
+
 
 @dataclass(frozen=True, slots=True)
 class MultigridCG(Solver):
@@ -83,7 +86,7 @@ class _MultigridCG(Prepared):
         from relaxon.solvers.krylov import conjugate_gradients
 
         return conjugate_gradients(
-            self.operator, b, x, monitor, max_iterations, self.cycle, flexible=True, stagnation_steps=50
+            self.operator, b, x, monitor, max_iterations, self.cycle, flexible=True, stagnation_steps=STAGNATION_STEPS
         )
 
 
