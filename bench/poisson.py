@@ -7,9 +7,10 @@
 
 Same operator, same right-hand side, one tolerance on the true relative residual, recomputed here in float64 by code
 that the solvers do not share. Repeats go round the solvers, each on a grid made anew, and the median counts; a run on
-a small system of the same kind goes before, and is reported apart. Numba, torch and BLAS get the same number of
-threads; PyAMG and SciPy make what use of them they can. What is left out is in the results with the reason. Exit
-status 1 where a solver says CONVERGED and the recomputed residual does not meet the tolerance.
+a small system of the same kind goes before, and is reported apart. Numba and torch get `--threads`, BLAS gets
+`--blas-threads`, for all solvers alike; PyAMG's and SciPy's own loops have one thread whatever is given. Run it on a
+machine that does nothing else: the load before the run is in the results. What is left out is there too, with the
+reason. Exit status 1 where a solver says CONVERGED and the recomputed residual does not meet the tolerance.
 """
 
 from __future__ import annotations
@@ -45,7 +46,13 @@ RESULTS = Path(__file__).parent / "results"
 STEPS_SIDE = 64
 Record = dict[str, Any]
 Save = Callable[[Record], None]
-THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
+BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+BLAS_THREADS = 1
+"""Two threads of OpenBLAS beside another program's one made SciPy's CG 13 to 25 times as slow at 48³ as one thread did,
+and PyAMG's set-up 7 to 11 times: its threads spin, from about 10,000 elements on, for every dot product."""
+BUSY = 0.5
+"""Other programs' load, in processors, from which on times are called disturbed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +90,10 @@ def settings(args: argparse.Namespace) -> Settings:
 def run(chosen: Settings, console: Console, save: Save) -> Record:
     """All systems as JSON values; `save` gets what there is after each."""
     contest = Contest(chosen.solvers, chosen.repeats, chosen.limits)
-    record: Record = {**described(), "settings": asdict(chosen), "repeats": chosen.repeats, "rows": []}
+    machine = described()
+    if (machine["machine"]["load_before"] or 0.0) > BUSY:
+        console.print("The machine is busy with something else: times will be disturbed.", style="bold yellow")
+    record: Record = {**machine, "settings": asdict(chosen), "repeats": chosen.repeats, "rows": []}
     for rtol in chosen.rtol:
         for case in chosen.cases:
             for size in chosen.sizes:
@@ -116,7 +126,9 @@ def described() -> Record:
     import numba
 
     machine = describe_machine().as_dict()
+    machine["load_before"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     machine |= {"triad_bytes_per_second": triad_bandwidth(), "threads": numba.get_num_threads(), "gpu": _gpu()}
+    machine["blas_threads"] = os.environ.get(BLAS_VARIABLES[0], "its own choice")
     return {
         "relaxon": __version__,
         "machine": machine,
@@ -153,7 +165,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--memory", action=argparse.BooleanOptionalAction, help="also peak memory, one case at the largest size"
     )
-    made.add_argument("--threads", type=_positive, help="of Numba, torch and BLAS; all cores by default")
+    made.add_argument("--threads", type=_positive, help="of Numba and torch; all cores by default")
+    made.add_argument("--blas-threads", type=_positive, default=BLAS_THREADS, help="of OpenBLAS or MKL; 1 by default")
     made.add_argument("--out", type=Path, help="folder for what is written; bench/results by default")
     made.add_argument("--from", dest="results", type=Path, help="report from an earlier JSON; pictures with --out")
     made.add_argument("--markdown", type=Path, help="file for a table of the largest size")
@@ -214,13 +227,14 @@ def _write(path: Path, record: Record) -> None:
     path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _with_threads(threads: int) -> None:
+def _with_threads(threads: int, blas_threads: int) -> None:
     """Start this program again with that many threads: libraries read the number when they are loaded."""
-    wanted = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    wanted = dict.fromkeys(THREAD_VARIABLES, str(threads)) | dict.fromkeys(BLAS_VARIABLES, str(blas_threads))
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | wanted)
 
 
 if __name__ == "__main__":
-    _with_threads(parser().parse_args().threads or usable_cores())
+    asked = parser().parse_args()
+    _with_threads(asked.threads or usable_cores(), asked.blas_threads)
     sys.exit(main())

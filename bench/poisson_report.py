@@ -106,10 +106,15 @@ def markdown(record: Record) -> str:
 def _machine_line(record: Record) -> str:
     machine = record["machine"]
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, triad "
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads (BLAS "
+        f"{machine.get('blas_threads', 'unknown')}), load before {_number(machine.get('load_before'))}, triad "
         f"{machine['triad_bytes_per_second'] / GIB:.1f} GiB/s, {record['date']}; total seconds, set-up included, and "
         f"(iterations), medians of {record['repeats']} or fewer*.\n"
     )
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1f}"
 
 
 def _totals(rows: list[Record], size: int, rtol: float) -> str:

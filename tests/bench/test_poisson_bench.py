@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 
@@ -87,6 +88,8 @@ def test_the_machine_and_the_versions_are_in_the_json(small_run):
     assert machine["triad_bytes_per_second"] > 1e8
     assert machine["cores"] >= 1
     assert machine["threads"] >= 1
+    assert machine["blas_threads"]
+    assert machine["load_before"] >= 0
     assert machine["cpu"]
     assert machine["python"]
     assert record["versions"]["client"]["numpy"]
@@ -301,6 +304,14 @@ def test_a_factor_over_pyamg_needs_both_to_have_solved(report, small_run):
     lines = [line for line in report.markdown(record).splitlines() if line.startswith(("| neumann", "| plume"))]
     assert len(lines) >= 2
     assert all(line.endswith("| – |") for line in lines[:2])
+
+
+def test_the_threads_asked_for_are_those_that_run(tmp_path):
+    command = [sys.executable, str(BENCH / "poisson.py"), "--cases", "box", "--sizes", "8", "--solvers", "cg", *SMALL]
+    command += ["--threads", "1", "--blas-threads", "1", "--out", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    machine = record_of(tmp_path)["machine"]
+    assert (machine["threads"], machine["blas_threads"]) == (1, "1")
 
 
 def test_the_report_knows_every_solver(report):
