@@ -50,7 +50,7 @@ THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 BLAS_THREADS = 1
 """Two threads of OpenBLAS beside another program's one made SciPy's CG 13 to 25 times as slow at 48³ as one thread did,
-and PyAMG's set-up 7 to 11 times: its threads spin, from about 10,000 elements on, for every dot product."""
+and smoothed aggregation's set-up 8 to 11 times: they spin, from about 10,000 elements on, for every dot product."""
 BUSY = 0.5
 """Other programs' load, in processors, from which on times are called disturbed."""
 
