@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options, which are those of `TrainingSettings`."""
-    parser.add_argument("--out", type=Path, required=True, help="folder for weights, record and checkpoint")
-    parser.add_argument("--network", type=int, default=64, choices=(64, 128), help="which of the paper's networks")
-    parser.add_argument("--size", type=int, default=24, help="cells a side of the training boxes")
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rate", type=float, default=2e-5, help="Adam's learning rate at its height")
-    parser.add_argument("--rounds", type=int, default=40, help="steps for which a problem's residual stays in training")
-    parser.add_argument("--unroll", type=int, default=10, help="steps of the method that the gradient goes through")
-    parser.add_argument("--window", type=int, default=2, help="earlier directions a step is made A-orthogonal to")
-    parser.add_argument("--objective", choices=("decades", "residual"), default="decades", help="residual: the paper's")
-    parser.add_argument("--initial", choices=("two-grid", "random"), default="two-grid", help="weights to begin with")
-    parser.add_argument("--data", choices=("mixed", "ritz"), default="mixed", help="ritz: the paper's data alone")
-    parser.add_argument("--ritz-vectors", type=int, default=600, help="Lanczos steps behind the paper's data")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path, help="weights to start from")
-    parser.add_argument("--checkpoint-every", type=int, default=30, help="steps; a run in the same --out resumes")
-    parser.add_argument("--bfloat16", action="store_true", help="convolve in bfloat16")
+    """The options, which are those of `TrainingSettings`; one that is not given is left to its default there."""
+    group = parser.add_argument_group("settings", argument_default=argparse.SUPPRESS)
+    group.add_argument("--out", type=Path, required=True, help="folder for weights, record and checkpoint")
+    group.add_argument("--network", type=int, choices=(64, 128), help="which of the paper's networks")
+    group.add_argument("--size", type=int, help="cells a side of the training boxes")
+    group.add_argument("--steps", type=int)
+    group.add_argument("--batch", type=int)
+    group.add_argument("--rate", type=float, help="Adam's learning rate at its height")
+    group.add_argument("--rounds", type=int, help="steps for which a problem's residual stays in training")
+    group.add_argument("--unroll", type=int, help="steps of the method that the gradient goes through")
+    group.add_argument("--window", type=int, help="earlier directions a step is made A-orthogonal to")
+    group.add_argument("--objective", choices=("decades", "residual"), help="residual: the paper's")
+    group.add_argument("--initial", choices=("two-grid", "random"), help="weights to begin with")
+    group.add_argument("--data", choices=("mixed", "ritz"), help="ritz: the paper's data alone")
+    group.add_argument("--ritz-vectors", type=int, help="Lanczos steps behind the paper's data")
+    group.add_argument("--seed", type=int)
+    group.add_argument("--start", type=Path, help="weights to start from")
+    group.add_argument("--checkpoint-every", type=int, help="steps; a run in the same --out resumes")
+    group.add_argument("--bfloat16", action="store_true", help="convolve in bfloat16")
     parser.add_argument("--threads", type=int, help="torch threads; torch's own choice by default")
 
 
@@ -37,28 +39,9 @@ def run(args: argparse.Namespace) -> int:
     from relaxon.solvers.dcdm.training import TrainingSettings, train
 
     console = Console(stderr=True)
-    names = (
-        "network",
-        "size",
-        "steps",
-        "batch",
-        "rate",
-        "rounds",
-        "window",
-        "objective",
-        "initial",
-        "data",
-        "ritz_vectors",
-        "seed",
-        "start",
-    )
+    names = {field.name for field in fields(TrainingSettings)}
     try:
-        settings = TrainingSettings(
-            out=args.out,
-            checkpoint_every=args.checkpoint_every,
-            bfloat16=args.bfloat16,
-            **{name: getattr(args, name) for name in names},
-        )
+        settings = TrainingSettings(**{name: value for name, value in vars(args).items() if name in names})
     except (TypeError, ValueError) as error:
         console.print(f"relaxon train poisson: {error}", markup=False)
         return 2

@@ -1,5 +1,7 @@
 """The deep conjugate direction method: what holds whatever the network returns, and what the shipped one is for."""
 
+import argparse
+import dataclasses
 import json
 from pathlib import Path
 
@@ -16,12 +18,13 @@ from relaxon.solvers import (
     prepare,
     solve,
 )
+from relaxon.solvers.dcdm import command, training
 from relaxon.solvers.dcdm.cnn import NetworkDirection, load_network, shipped_weights, weights_metadata
 from relaxon.solvers.dcdm.cycle import CycleTraining, DeepConjugateDirectionCycle, train_cycle
 from relaxon.solvers.dcdm.network import ARCHITECTURES, DirectionNetwork
 from relaxon.solvers.dcdm.ritz import lanczos_basis
 from relaxon.solvers.dcdm.start import start_as_two_grid_cycle
-from relaxon.solvers.dcdm.training import TrainingSettings, method_step, stencil_image, train
+from relaxon.solvers.dcdm.training import TrainingReport, TrainingSettings, method_step, stencil_image, train
 from relaxon.solvers.multigrid import CycleConstants
 
 
@@ -256,6 +259,39 @@ def test_training_is_repeatable_and_resumes_as_if_never_stopped(tmp_path, data):
     assert (tmp_path / "half/weights.safetensors").read_bytes() == (tmp_path / "whole/weights.safetensors").read_bytes()
     record = json.loads((tmp_path / "half/training.json").read_text())
     assert record["report"]["steps"] == 20
+
+
+def test_every_setting_is_an_option_of_the_command_and_reaches_the_training(tmp_path, monkeypatch):
+    parser, asked = argparse.ArgumentParser(), []
+    command.add_arguments(parser)
+    monkeypatch.setattr(training, "train", lambda settings, watcher: asked.append(settings) or TrainingReport())
+    given = TrainingSettings(
+        out=tmp_path,
+        network=128,
+        size=9,
+        steps=11,
+        batch=3,
+        rate=1e-3,
+        rounds=5,
+        unroll=4,
+        window=1,
+        data="ritz",
+        objective="residual",
+        initial="random",
+        ritz_vectors=21,
+        seed=6,
+        start=tmp_path / "w.safetensors",
+        checkpoint_every=20,
+        bfloat16=True,
+    )
+    line = []
+    for field in dataclasses.fields(given):
+        value = getattr(given, field.name)
+        assert field.name == "out" or value != field.default
+        line += [f"--{field.name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    assert command.run(parser.parse_args(line)) == 0
+    assert command.run(parser.parse_args(["--out", str(tmp_path)])) == 0
+    assert asked == [given, TrainingSettings(out=tmp_path)]
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
