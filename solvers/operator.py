@@ -47,19 +47,21 @@ class PoissonOperator:
         return self.grid.coefficient is None and len(self._coded[1]) <= MAX_TABLE + 1
 
     @cached_property
+    def _assembled(self) -> tuple[tuple[NDArray[Any], ...], NDArray[Any]]:
+        couplings, diagonal = _couplings_and_diagonal(self.grid)
+        lower = tuple(np.ascontiguousarray(c, self.dtype) for c in couplings)
+        return lower, np.ascontiguousarray(diagonal, self.dtype)
+
+    @property
     def couplings(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Per axis, the coupling of each cell to the one below: `shape3`, zero unless both are fluid."""
-        lower = tuple(np.ascontiguousarray(c, self.dtype) for c in self._assembled[0])
+        lower = self._assembled[0]
         return (lower[0], lower[1], lower[2])
 
-    @cached_property
-    def _assembled(self) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
-        return _couplings_and_diagonal(self.grid)
-
-    @cached_property
+    @property
     def diagonal(self) -> NDArray[Any]:
         """The diagonal of `A`: `shape3`, zero outside the fluid."""
-        return np.ascontiguousarray(self._assembled[1], self.dtype)
+        return self._assembled[1]
 
     @cached_property
     def _coded(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:

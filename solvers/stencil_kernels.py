@@ -127,6 +127,16 @@ def dot(x, y):  # type: ignore[no-untyped-def]
 
 
 @compiled()
+def scaled(x, factor, out):  # type: ignore[no-untyped-def]
+    """`out ← factor · x`, multiplied in float64 and rounded to the dtype of `out`."""
+    n0, n1, n2 = x.shape
+    for row in prange(n0 * n1):
+        xr, yr = x[row // n1, row % n1], out[row // n1, row % n1]
+        for k in range(n2):
+            yr[k] = factor * xr[k]
+
+
+@compiled()
 def residual_norm(b, ax, r):  # type: ignore[no-untyped-def]
     """`r ← b − ax`; returns `‖r‖₂²` accumulated in float64. `r` may be `ax`."""
     n0, n1, n2 = b.shape

@@ -12,17 +12,6 @@ from relaxon.solvers.stencil_kernels import compiled
 
 
 @compiled()
-def scaled(r, factor, out):  # type: ignore[no-untyped-def]
-    """`out ← factor · r`."""
-    n0, n1, n2 = r.shape
-    for row in prange(n0 * n1):
-        i, j = row // n1, row % n1
-        from_row, to_row = r[i, j], out[i, j]
-        for k in range(n2):
-            to_row[k] = factor * from_row[k]
-
-
-@compiled()
 def masked(direction, fluid, first, second, d):  # type: ignore[no-untyped-def]
     """`d ← direction` in the fluid and 0 elsewhere; returns `Σ d²` (NaN and infinity show in it), `⟨d, first⟩` and
     `⟨d, second⟩`, in float64.

@@ -102,10 +102,10 @@ class ConjugateDirections(Prepared):
         self, slot: int, past: list[tuple[int, float]], norm: float, monitor: Monitor, plain: bool
     ) -> tuple[float, float]:
         """Put the next direction and its image into `slot`; its curvature `dᵀAd` and projection `dᵀr`."""
-        from relaxon.solvers.dcdm import kernels
+        from relaxon.solvers import stencil_kernels
 
         if not plain:
-            kernels.scaled(self._r, 1.0 / norm, self._unit)
+            stencil_kernels.scaled(self._r, 1.0 / norm, self._unit)
             curvature, projection = self._made_conjugate(slot, past, np.asarray(self.direction(self._unit)))
             if curvature > 0 and abs(projection) > NEGLIGIBLE * norm * math.sqrt(curvature):
                 return curvature, projection

@@ -60,7 +60,7 @@ class TrainingSettings:
     ritz_vectors: int = 600
     seed: int = 0
     start: Path | None = None
-    """Weights to start from (an earlier stage's); random ones where None."""
+    """Weights to start from (an earlier stage's); those that `initial` names where None."""
     checkpoint_every: int = 30
     bfloat16: bool = False
     """Convolutions in bfloat16: about twice as fast where the processor computes in it, less exactly repeatable
@@ -102,6 +102,8 @@ class TrainingReport:
 
 
 LOSS_EVERY = 10
+LEAST_LOSS = 1e-12
+"""A loss below this is as good as none; its logarithm stays finite."""
 VALIDATION_STEPS = 40
 VALIDATION_SCALE = 1.5
 VALIDATION_PROBLEMS = 8
@@ -281,14 +283,19 @@ class Best:
 @torch.no_grad()
 def _validated(network: DirectionNetwork, problems: Batch) -> float:
     """Mean log₁₀ of ‖r‖/‖b‖ after the steps; `problems` stay as they are."""
-    residual, past = problems.b, list[Past]()
-    decades = torch.zeros(len(residual))
-    for _ in range(VALIDATION_STEPS):
+    losses, _, _ = _rolled_out(network, problems, VALIDATION_STEPS)
+    return float((0.5 * losses.clamp(min=LEAST_LOSS).log10()).sum(0).mean())
+
+
+def _rolled_out(network: DirectionNetwork, problems: Batch, steps: int) -> tuple[Tensor, Tensor, list[Past]]:
+    """So many steps of the method from where the problems stand: losses `(steps, batch)`, the residuals and the window
+    they end with."""
+    residual, past, losses = problems.b, problems.past, []
+    for _ in range(steps):
         step = method_step(network, residual, problems.diagonal, problems.fluid, past)
-        past = _shifted(past, step, problems.settings.window)
-        residual = step.residual
-        decades += 0.5 * step.loss.clamp(min=1e-12).log10()
-    return float(decades.mean())
+        past, residual = _shifted(past, step, problems.settings.window), step.residual
+        losses.append(step.loss)
+    return torch.stack(losses), residual, past
 
 
 def _shifted(past: list[Past], step: Step, window: int) -> list[Past]:
@@ -303,15 +310,10 @@ def _rate(settings: TrainingSettings, step: int) -> float:
 
 
 def _step(settings: TrainingSettings, network: DirectionNetwork, optimiser: torch.optim.Adam, batch: Batch) -> float:
-    residual, past, losses = batch.b, batch.past, []
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-        for _ in range(settings.unroll):
-            step = method_step(network, residual, batch.diagonal, batch.fluid, past)
-            past, residual = _shifted(past, step, settings.window), step.residual
-            losses.append(step.loss)
-    loss = torch.stack(losses)
+        loss, residual, past = _rolled_out(network, batch, settings.unroll)
     # What is left after all steps is the product of what each leaves.
-    left = loss.clamp(min=1e-12).log10().mean() if settings.objective == "decades" else loss.prod(0).mean()
+    left = loss.clamp(min=LEAST_LOSS).log10().mean() if settings.objective == "decades" else loss.prod(0).mean()
     optimiser.zero_grad()
     left.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

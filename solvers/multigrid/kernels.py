@@ -48,26 +48,6 @@ def residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, out):  # ty
 
 
 @compiled()
-def scaled_to_single(r, scale, out):  # type: ignore[no-untyped-def]
-    """`out ← scale · r`, float64 to float32."""
-    n0, n1, n2 = r.shape
-    for row in prange(n0 * n1):
-        from_row, to_row = r[row // n1, row % n1], out[row // n1, row % n1]
-        for k in range(n2):
-            to_row[k] = np.float32(scale * from_row[k])
-
-
-@compiled()
-def scaled_to_double(x, scale, out):  # type: ignore[no-untyped-def]
-    """`out ← scale · x`, float32 to float64."""
-    n0, n1, n2 = x.shape
-    for row in prange(n0 * n1):
-        from_row, to_row = x[row // n1, row % n1], out[row // n1, row % n1]
-        for k in range(n2):
-            to_row[k] = scale * np.float64(from_row[k])
-
-
-@compiled()
 def first_sweep(r, omega, inverse, x):  # type: ignore[no-untyped-def]
     """`x ← ωD⁻¹ r`, a damped Jacobi sweep from zero; `inverse` is `D⁻¹`, zero where there is no unknown."""
     n0, n1, n2 = r.shape

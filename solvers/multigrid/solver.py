@@ -115,21 +115,20 @@ class VCycle:
 
     def __call__(self, r: Array, z: Array) -> None:
         """`r`, `z`: `shape3` float64; `r` is left as it is."""
-        from relaxon.solvers.multigrid import kernels
-        from relaxon.solvers.stencil_kernels import dot
+        from relaxon.solvers.stencil_kernels import dot, scaled
 
         norm = math.sqrt(dot(r, r))
         if norm == 0.0 or not math.isfinite(norm):
             z[...] = r
             return
-        kernels.scaled_to_double(self.unscaled(r, 1.0 / norm), norm / self._unit, z)
+        scaled(self.unscaled(r, 1.0 / norm), norm / self._unit, z)
 
     def unscaled(self, r: Array, scale: float = 1.0) -> Single:
         """`unit · M (scale · r)` in float32, with the operator's unit left in; overwritten by the next call."""
-        from relaxon.solvers.multigrid import kernels
+        from relaxon.solvers.stencil_kernels import scaled
 
         finest = self.levels[0]
-        kernels.scaled_to_single(r, scale, finest.r)
+        scaled(r, scale, finest.r)
         self._descend(0)
         return finest.x
 
