@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
     from scipy.sparse.linalg import LinearOperator
 
-MAX_TABLE = 255
-"""Distinct diagonal values that a one-byte code can name beside the zero row."""
 
 
 class PoissonOperator:
@@ -43,8 +41,8 @@ class PoissonOperator:
 
     @property
     def constant(self) -> bool:
-        """Whether κ is 1 everywhere and the diagonal fits a one-byte table."""
-        return self.grid.coefficient is None and len(self._coded[1]) <= MAX_TABLE + 1
+        """Whether κ is 1 everywhere."""
+        return self.grid.coefficient is None
 
     @cached_property
     def _assembled(self) -> tuple[tuple[NDArray[Any], ...], NDArray[Any]]:
@@ -63,14 +61,30 @@ class PoissonOperator:
         """The diagonal of `A`: `shape3`, zero outside the fluid."""
         return self._assembled[1]
 
+    @property
+    def linear(self) -> bool:
+        """Whether κ is 1 and the spacing the same along all axes: then `table[c] = c / h²`."""
+        return self.grid.coefficient is None and len(set(self.grid.spacing)) == 1
+
     @cached_property
     def _coded(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-        values, code = np.unique(_counted_faces(self.grid), return_inverse=True)
-        if values[0] != 0:
-            values, code = np.concatenate([[0], values]), code + 1
-        # Half faces in base 5 an axis, so that equal codes have equal diagonals.
-        table = sum((values // 5**a % 5) * h**-2 for a, h in enumerate(self.grid.spacing))
-        return code.astype(np.uint8).reshape(self.grid.shape3), np.asarray(table, self.dtype)
+        from relaxon.solvers import stencil_kernels
+
+        grid = self.grid
+        # Half faces: all alike where the spacing is, else in base 5 an axis, so that equal codes have equal diagonals.
+        units = [1] * grid.ndim if self.linear else [5**axis for axis in range(grid.ndim)]
+        lead = 3 - grid.ndim
+        sides = np.zeros((3, 2), bool)
+        sides[lead:] = [[side is Boundary.DIRICHLET for side in pair] for pair in grid.boundary]
+        code = np.empty(grid.shape3, np.uint8)
+        cells = grid.cells.reshape(grid.shape3)
+        stencil_kernels.count_faces(cells, np.array([0] * lead + units, np.uint8), sides, self.wrap, code)
+        values = np.arange(4 * grid.ndim + 1 if self.linear else 5**grid.ndim)
+        if self.linear:
+            table = values * grid.spacing[0] ** -2
+        else:
+            table = sum((values // 5**a % 5) * h**-2 for a, h in enumerate(grid.spacing))
+        return code, np.asarray(table, self.dtype)
 
     @property
     def code(self) -> NDArray[np.uint8]:
@@ -160,25 +174,6 @@ class PoissonOperator:
 
     def __repr__(self) -> str:
         return f"PoissonOperator({self.grid!r}, {self.dtype})"
-
-
-def _counted_faces(grid: PoissonGrid) -> NDArray[np.int64]:
-    """Σ_axis 5^axis · (open faces of the axis, a Dirichlet side counting twice); 0 outside the fluid."""
-    open_cell = (grid.cells != CellType.SOLID).astype(np.int16)
-    total = np.zeros(grid.shape, np.int16)
-    for axis, (low, high) in enumerate(grid.boundary):
-        n = grid.shape[axis]
-        first, last = _slab(axis, 0, 1), _slab(axis, n - 1, n)
-        below, above = _slab(axis, 0, n - 1), _slab(axis, 1, n)
-        unit = 5**axis
-        total[above] += unit * open_cell[below]
-        total[below] += unit * open_cell[above]
-        if low is Boundary.PERIODIC:
-            total[first] += unit * open_cell[last]
-            total[last] += unit * open_cell[first]
-        total[first] += 2 * unit * (low is Boundary.DIRICHLET)
-        total[last] += 2 * unit * (high is Boundary.DIRICHLET)
-    return np.where(grid.fluid, total, 0)
 
 
 def _couplings_and_diagonal(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,13 +84,17 @@ class AxisTransfer:
 
 @dataclass(slots=True)
 class Level:
-    """One level. `states` is uint8: 1 unknown, 2 known value (AIR), 0 nothing; the arrays have the level's shape."""
+    """One level. `states` is uint8: 1 unknown, 2 known value (AIR), 0 nothing; the arrays have the level's shape.
+
+    `nominal` is the coupling of an open face an axis where κ = 1.
+    """
 
     couplings: tuple[Single, Single, Single]
     boundary: Single
     diagonal: Single
     states: NDArray[np.uint8]
     wrap: NDArray[np.bool_]
+    nominal: tuple[float, float, float]
     x: Single
     r: Single
     work: Single
@@ -103,6 +108,7 @@ class Level:
         boundary: Single,
         states: NDArray[np.uint8],
         wrap: NDArray[np.bool_],
+        nominal: tuple[float, float, float],
     ) -> Level:
         from relaxon.solvers.multigrid import kernels
 
@@ -111,7 +117,7 @@ class Level:
         # A coarse cell whose couplings all vanished (a pocket in one cell) has nothing to solve for.
         states[diagonal == 0] = np.where(states[diagonal == 0] == 1, 0, states[diagonal == 0])
         x, r, work = np.zeros_like(boundary), np.zeros_like(boundary), np.zeros_like(boundary)
-        return cls(couplings, boundary, diagonal, states, wrap, x, r, work)
+        return cls(couplings, boundary, diagonal, states, wrap, nominal, x, r, work)
 
     @property
     def unknowns(self) -> int:
@@ -150,7 +156,14 @@ def _finest(operator: PoissonOperator) -> Level:
     boundary[boundary < NEGLIGIBLE_BOUNDARY * diagonal] = 0.0
     cells = operator.grid.cells.reshape(operator.grid.shape3)
     states = np.select([cells == CellType.FLUID, cells == CellType.AIR], [1, 2], 0).astype(np.uint8)
-    return Level.of((single[0], single[1], single[2]), np.asarray(boundary * scale, np.float32), states, operator.wrap)
+    nominal = tuple(float(w) * scale for w in operator.weights)
+    return Level.of(
+        (single[0], single[1], single[2]),
+        np.asarray(boundary * scale, np.float32),
+        states,
+        operator.wrap,
+        (nominal[0], nominal[1], nominal[2]),
+    )
 
 
 def scale_of(operator: PoissonOperator) -> float:
@@ -170,7 +183,11 @@ def _coarser(fine: Level, dirichlet: list[tuple[bool, bool]]) -> Level:
     kernels.coarsen(*fine.couplings, fine.boundary, steps, fine.wrap, half, *arrays)
     states = np.empty(coarse_shape, np.uint8)
     kernels.coarsen_states(fine.states, steps, states)
-    coarse = Level.of((arrays[0], arrays[1], arrays[2]), arrays[3], states, fine.wrap)
+    cells = math.prod(steps.tolist())
+    nominal = tuple(w * h * cells / step for w, h, step in zip(fine.nominal, half, steps, strict=True))
+    coarse = Level.of(
+        (arrays[0], arrays[1], arrays[2]), arrays[3], states, fine.wrap, (nominal[0], nominal[1], nominal[2])
+    )
     transfers = [
         AxisTransfer.of(n, h, bool(w), d) for n, h, w, d in zip(shape, halved, fine.wrap, dirichlet, strict=True)
     ]

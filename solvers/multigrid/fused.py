@@ -1,0 +1,415 @@
+"""The fused V-cycle: set-up from the cell types of a grid with κ = 1, and the cycle itself, in float32."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.grid import Boundary
+from relaxon.solvers.multigrid.constants import LearnedConstants, LevelConstants, chebyshev
+from relaxon.solvers.multigrid.hierarchy import AxisTransfer
+from relaxon.solvers.operator import PoissonOperator
+
+Single = NDArray[np.float32]
+Shape = tuple[int, int, int]
+COARSEST_UNKNOWNS = 80
+"""A level with at most so many unknowns is solved by its pseudo-inverse."""
+STRONG = 0.3
+"""Axes whose open faces couple with this part of the strongest axis's are coarsened; the others wait."""
+PARALLEL_CELLS = 20_000
+"""Below this a level is passed over by one thread."""
+SHARE_UNIT = 0.01
+"""Shares of the finest level are whole multiples of this: 1, that of almost all cells, is one of them."""
+MOST_SHARE = 2.5
+NULL = 1e-5
+"""Eigenvalues of the coarsest level below this part of the largest belong to the null space (float32 couplings)."""
+_NO_COUPLING = np.zeros((1, 1, 1), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class TransferTables:
+    """How an axis of `n` fine cells is transferred, in the forms of the two passes."""
+
+    own: NDArray[np.int64]
+    other: NDArray[np.int64]
+    near: Single
+    far: Single
+    beyond: Single
+    base: NDArray[np.int64]
+    """First of the fine cells that a coarse one gathers, `(m,)`."""
+    weights: Single
+    """Weights of four cells from `base` on, `(m, 4)`."""
+    pads: Single
+    """What the cells before the first and after the last are worth, in those of the last and the first, `(2,)`."""
+
+    @property
+    def spread(self) -> tuple[Any, ...]:
+        return self.own, self.other, self.near, self.far
+
+
+@lru_cache(maxsize=256)
+def transfer_tables(n: int, halved: bool, periodic: bool, dirichlet: tuple[bool, bool]) -> TransferTables:
+    """The tables of one axis, made once."""
+    axis = AxisTransfer.of(n, halved, periodic, dirichlet)
+    m = (n + 1) // 2 if halved else n
+    base = 2 * np.arange(m) - 1 if halved else np.arange(m)
+    weights = np.zeros((m, 4), np.float32)
+    for position in range(4 if halved else 1):
+        fine = base + position
+        inside = (fine >= 0) & (fine < n) if not periodic else np.ones(m, bool)
+        # Around a short axis one cell may stand at two of the four positions: it counts at the first.
+        for earlier in range(position):
+            inside &= (fine % n) != ((base + earlier) % n)
+        for weight, target in ((axis.near, axis.own), (axis.far, axis.other)):
+            here = inside & (target[fine % n] == np.arange(m))
+            weights[here, position] += weight[fine[here] % n]
+    odd = n % 2 == 1
+    pads = np.array([0.0 if odd else 1.0, 1 / 3 if odd else 1.0], np.float32) * (periodic and halved)
+    return TransferTables(
+        axis.own.astype(np.int64),
+        axis.other.astype(np.int64),
+        axis.near,
+        axis.far,
+        axis.beyond,
+        base,
+        weights,
+        pads.astype(np.float32),
+    )
+
+
+@dataclass(slots=True)
+class FusedLevel:
+    """One level. The last one has `inverse` and `index` in place of smoother and transfer."""
+
+    shape: Shape
+    operator: tuple[Any, ...]
+    smoother: tuple[Any, ...]
+    chunks: int
+    gain: Single | None
+    """What a correction to this level's coarse cells is multiplied with; None on the finest level."""
+    tables: tuple[TransferTables, TransferTables, TransferTables] | None = None
+    halved2: bool = False
+    share: Any = None
+    share_unit: np.float32 = np.float32(1)
+    index: NDArray[np.int64] | None = None
+    inverse: Single | None = None
+    r: Single | None = None
+    x: Single | None = None
+    z: Single | None = None
+
+    @property
+    def unknown(self) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = self.operator[0] != 0
+        return found
+
+
+class FusedCycle:
+    """The V-cycle `z ← M r` on a grid with κ = 1: linear, symmetric, positive definite on the operator's range.
+
+    It works on arrays of `shape`, which for a grid of two dimensions is `(nx, 1, ny)`, for the operator divided by
+    `unit`, the largest `1/h²`.
+
+    Parameters
+    ----------
+    operator : of a grid without `coefficient`.
+    constants : of the dimension of the grid, with which every level is smoothed whose axes are coarsened together;
+        levels that are coarsened along fewer axes (the spacing differs) use those of fewer dimensions.
+    """
+
+    def __init__(self, operator: PoissonOperator, constants: dict[int, LearnedConstants]) -> None:
+        grid = operator.grid
+        self.shape: Shape = grid.shape3 if grid.ndim == 3 else (grid.shape[0], 1, grid.shape[1])
+        order = (0, 1, 2) if grid.ndim == 3 else (1, 0, 2)
+        self.unit = float(operator.weights.max())
+        weights = np.asarray(operator.weights / self.unit, np.float32)[list(order)]
+        wrap = operator.wrap[list(order)]
+        sides = [(False, False)] * (3 - grid.ndim) + [
+            (low is Boundary.DIRICHLET, high is Boundary.DIRICHLET) for low, high in grid.boundary
+        ]
+        self._sides = np.array([sides[a] for a in order])
+        self._wrap = (bool(wrap[0]), bool(wrap[1]), bool(wrap[2]))
+        self._constants = constants
+        self.levels = self._built(grid.cells.reshape(self.shape), operator, weights)
+        self.info = {
+            "levels": float(len(self.levels)),
+            "grid_complexity": sum(math.prod(level.shape) for level in self.levels) / math.prod(self.shape),
+        }
+
+    def apply(self, r: Single, x: Single, z: Single) -> None:
+        """`z ← M r`; `x` is overwritten on the way and must be neither `r` nor `z`. All of `shape`, float32."""
+        finest = self.levels[0]
+        finest.r, finest.x, finest.z = r, x, z
+        self._cycle(0)
+
+    def _cycle(self, depth: int) -> None:
+        from relaxon.solvers.multigrid import passes
+
+        level = self.levels[depth]
+        if level.inverse is not None:
+            r, z = level.r, level.z
+            assert r is not None and z is not None
+            if depth == 0:
+                z[...] = 0
+            z.reshape(-1)[level.index] = level.inverse @ r.reshape(-1)[level.index]
+            return
+        assert level.tables is not None
+        below = self.levels[depth + 1]
+        a, b, c = level.tables
+        gather = (a.base, a.weights, b.base, b.weights, level.halved2, c.pads)
+        descend, ascend = (
+            (passes.descend, passes.ascend) if level.chunks > 1 else (passes.descend_serial, passes.ascend_serial)
+        )
+        descend(
+            level.chunks,
+            level.r,
+            level.x,
+            level.operator,
+            level.smoother,
+            self._wrap,
+            gather,
+            level.share,
+            level.share_unit,
+            below.gain,
+            below.r,
+        )
+        self._cycle(depth + 1)
+        ascend(
+            level.chunks,
+            level.r,
+            level.x,
+            level.operator,
+            level.smoother,
+            self._wrap,
+            a.spread,
+            b.spread,
+            level.halved2,
+            level.share,
+            level.share_unit,
+            below.gain,
+            below.z,
+            level.z,
+        )
+
+    def _built(self, cells: NDArray[np.uint8], operator: PoissonOperator, weights: Single) -> list[FusedLevel]:
+        from relaxon.solvers.multigrid import setup_kernels as kernels
+
+        nominal = [float(w) for w in weights]
+        wrap = np.array(self._wrap)
+        faces: list[Single] | None = None
+        found: list[FusedLevel] = []
+        while True:
+            depth, shape = len(found), cells.shape
+            halved = _axes_to_halve(shape, nominal)
+            coded = depth == 0 and operator.linear
+            if not coded and faces is None:
+                faces = [np.empty(shape, np.float32) for _ in range(4)]
+                kernels.open_faces(cells, weights, self._sides, wrap, *faces)
+            if coded:
+                code = operator.code.reshape(shape)
+                unknowns = operator.grid.unknowns
+            else:
+                assert faces is not None
+                diagonal = np.empty(shape, np.float32)
+                kernels.finish(cells, *faces, wrap, diagonal)
+                unknowns = int(np.count_nonzero(diagonal)) if diagonal.size < 64 * COARSEST_UNKNOWNS else diagonal.size
+            last = not any(halved) or unknowns <= COARSEST_UNKNOWNS
+            coarse_cells, coarse_faces = cells, faces
+            if not last:
+                steps = np.array([2 if h else 1 for h in halved])
+                half = np.array([0.5 if h else 1.0 for h in halved], np.float32)
+                coarse_shape = tuple((n + s - 1) // s for n, s in zip(shape, steps.tolist(), strict=True))
+                coarse_faces = [np.empty(coarse_shape, np.float32) for _ in range(4)]
+                if coded:
+                    kernels.coarsen_cells(cells, weights, self._sides, wrap, steps, half, *coarse_faces)
+                else:
+                    assert faces is not None
+                    _coarsen_faces(faces, steps, wrap, half, coarse_faces)
+                coarse_cells = np.empty(coarse_shape, np.uint8)
+                kernels.coarsen_types(cells, steps, coarse_cells)
+            values = self._of(depth, sum(halved))
+            if coded:
+                level = self._coded_level(code, values, wrap)
+            else:
+                assert faces is not None
+                level = self._level(depth, diagonal, faces, values, nominal)
+            found.append(level)
+            if last:
+                _make_coarsest(level, self._wrap)
+                return found
+            self._add_transfer(level, halved, coarse_cells)
+            cells, faces = coarse_cells, coarse_faces
+            size = math.prod(steps.tolist())
+            nominal = [w * float(h) * size / s for w, h, s in zip(nominal, half, steps.tolist(), strict=True)]
+
+    def _of(self, depth: int, axes: int) -> LevelConstants:
+        axes = max(axes, 1)
+        constants = self._constants.get(axes) or chebyshev(axes)
+        return constants.level(depth)
+
+    def _stencil(self, values: LevelConstants, active: list[bool]) -> tuple[Single, Single]:
+        """The constants across and one step along the last axis; nothing along axes that are not active."""
+        c = [np.float32(v) for v in values.stencil]
+        zero = np.float32(0)
+
+        def at(a: int, b: int, e: int) -> np.float32:
+            return zero if (a and not active[0]) or (b and not active[1]) or (e and not active[2]) else c[a + b + e]
+
+        inner = [at(0, 0, 0), at(0, 1, 0), at(1, 0, 0), at(1, 1, 0)]
+        outer = [at(0, 0, 1), at(0, 1, 1), at(1, 0, 1), at(1, 1, 1)]
+        return np.array(inner, np.float32), np.array(outer, np.float32)
+
+    def _coded_level(self, code: NDArray[np.uint8], values: LevelConstants, wrap: NDArray[np.bool_]) -> FusedLevel:
+        from relaxon.solvers.multigrid import setup_kernels as kernels
+
+        active = [n > 1 for n in self.shape]
+        table, unit = _multiplier_table(values, sum(active))
+        multiplier = np.empty(code.shape, np.uint8)
+        kernels.multiplier_codes(code, wrap, table, multiplier)
+        one = np.float32(1)
+        couplings = np.array([a or w for a, w in zip(active, self._wrap, strict=True)], np.float32)
+        operator = (code, one, couplings, True, _NO_COUPLING, _NO_COUPLING, _NO_COUPLING)
+        smoother = (multiplier, unit, *self._stencil(values, active))
+        return FusedLevel(self.shape, operator, smoother, _chunks(self.shape), None)
+
+    def _level(
+        self, depth: int, diagonal: Single, faces: list[Single], values: LevelConstants, nominal: list[float]
+    ) -> FusedLevel:
+        from relaxon.solvers.multigrid import setup_kernels as kernels
+
+        shape: Shape = (diagonal.shape[0], diagonal.shape[1], diagonal.shape[2])
+        lower = faces[:3]
+        kernels.keep_unknowns(diagonal, *lower)
+        halved = _axes_to_halve(shape, nominal)
+        multiplier, gain = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        axes = [w > 0 for w in nominal]
+        n = sum(axes)
+        counts = np.array([2 * n, 2 * n * (n - 1), 8 if n == 3 else 0], np.float32)
+        kernels.learned_arrays(
+            diagonal,
+            *lower,
+            np.array(self._wrap),
+            np.float32(2 * sum(nominal)),
+            np.maximum(counts, 1),
+            values.hidden_weight,
+            values.hidden_bias,
+            values.output_weight,
+            values.output_bias,
+            np.float32(values.over),
+            multiplier,
+            gain,
+        )
+        one = np.float32(1)
+        operator = (diagonal, one, np.ones(3, np.float32), False, *lower)
+        smoother = (multiplier, one, *self._stencil(values, halved))
+        level = FusedLevel(shape, operator, smoother, _chunks(shape), gain if depth else None)
+        if depth:
+            level.r, level.x, level.z = (np.zeros(shape, np.float32) for _ in range(3))
+        return level
+
+    def _add_transfer(self, level: FusedLevel, halved: list[bool], coarse_cells: NDArray[np.uint8]) -> None:
+        from relaxon.solvers.multigrid import setup_kernels as kernels
+
+        sides = [(bool(low), bool(high)) for low, high in self._sides]
+        tables = [transfer_tables(n, h, w, s) for n, h, w, s in zip(level.shape, halved, self._wrap, sides, strict=True)]
+        a, b, c = tables
+        level.tables, level.halved2 = (a, b, c), halved[2]
+        opened = (coarse_cells != kernels.SOLID).astype(np.float32)
+        coded = bool(level.operator[3])
+        level.share = np.empty(level.shape, np.uint8 if coded else np.float32)
+        level.share_unit = np.float32(SHARE_UNIT if coded else 1.0)
+        most = np.float32(MOST_SHARE / SHARE_UNIT if coded else 1e30)
+        kernels.shares(
+            level.operator[0],
+            opened,
+            a.spread,
+            b.spread,
+            halved[2],
+            self._wrap[2],
+            a.beyond,
+            b.beyond,
+            c.beyond,
+            level.share_unit,
+            most,
+            level.share,
+        )
+
+
+def _coarsen_faces(faces: list[Single], steps: Any, wrap: Any, half: Any, coarse: list[Single]) -> None:
+    from relaxon.solvers.multigrid import kernels
+
+    kernels.coarsen(*faces, steps, wrap, half, *coarse)
+
+
+def _axes_to_halve(shape: tuple[int, ...], nominal: list[float]) -> list[bool]:
+    """Axes longer than one cell whose open faces couple nearly as strongly as the strongest such axis's."""
+    strength = [w if n > 1 else 0.0 for n, w in zip(shape, nominal, strict=True)]
+    return [s > 0 and s >= STRONG * max(strength) for s in strength]
+
+
+def _chunks(shape: Shape) -> int:
+    from numba import get_num_threads
+
+    return min(get_num_threads(), shape[0]) if math.prod(shape) >= PARALLEL_CELLS else 1
+
+
+_TABLES: dict[tuple[int, int], tuple[LevelConstants, NDArray[np.uint8], np.float32]] = {}
+
+
+def _multiplier_table(values: LevelConstants, ndim: int) -> tuple[NDArray[np.uint8], np.float32]:
+    """A byte for each surrounding of a finest cell, `(half faces, unknowns beside, on edges, on corners)`, and its unit."""
+    key = (id(values), ndim)
+    if key not in _TABLES or _TABLES[key][0] is not values:
+        _TABLES[key] = (values, *_made_table(values, ndim))
+    return _TABLES[key][1:]
+
+
+def _made_table(values: LevelConstants, ndim: int) -> tuple[NDArray[np.uint8], np.float32]:
+    faces, edges, corners = 2 * ndim, 2 * ndim * (ndim - 1), 8 if ndim == 3 else 0
+    half, beside, edge, corner = np.meshgrid(
+        np.arange(2 * faces + 1), np.arange(faces + 1), np.arange(edges + 1), np.arange(corners + 1), indexing="ij"
+    )
+    d = np.maximum(half, 1)
+    edge_part = edge / max(edges, 1)
+    corner_part = corner / corners if corners else np.ones(half.shape)
+    seen = np.stack([half / faces, beside / d, edge_part, corner_part, beside / faces], -1).astype(np.float32)
+    multiplier = values.network(seen)[..., 0] / d
+    # Combinations that no cell can have would only coarsen the unit.
+    possible = (half > 0) & (beside <= half)
+    unit = np.float32(multiplier[possible].max() / 255)
+    code = np.clip(np.rint(multiplier / unit), 1, 255)
+    return np.where(half > 0, code, 0).astype(np.uint8), unit
+
+
+def _make_coarsest(level: FusedLevel, wrap: tuple[bool, bool, bool]) -> None:
+    """Index and pseudo-inverse of the level's unknowns."""
+    diagonal = np.asarray(level.operator[0], np.float64)
+    coded = bool(level.operator[3])
+    index = np.flatnonzero(diagonal)
+    number = np.full(diagonal.size, -1)
+    number[index] = np.arange(len(index))
+    number = number.reshape(level.shape)
+    matrix = np.zeros((len(index), len(index)))
+    for axis in range(3):
+        beside = np.roll(number, 1, axis)
+        if not wrap[axis]:
+            first = [slice(None)] * 3
+            first[axis] = slice(0, 1)
+            beside[tuple(first)] = -1
+        lower = np.full(level.shape, float(level.operator[2][axis])) if coded else level.operator[4 + axis]
+        here = (number >= 0) & (beside >= 0) & (lower != 0)
+        np.add.at(matrix, (number[here], beside[here]), -lower[here].astype(np.float64))
+        np.add.at(matrix, (beside[here], number[here]), -lower[here].astype(np.float64))
+    rows = matrix.sum(1)
+    d = diagonal.reshape(-1)[index]
+    # A row sum that is only rounding is made zero, so that a level without Dirichlet faces is exactly singular.
+    boundary = np.where(d + rows > NULL * d, d + rows, 0.0)
+    matrix[np.arange(len(index)), np.arange(len(index))] += boundary - rows
+    values, vectors = np.linalg.eigh(matrix)
+    kept = values > NULL * max(values.max(initial=0.0), 0.0)
+    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
+    level.index, level.inverse = index, inverse.astype(np.float32)
