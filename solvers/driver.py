@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -263,16 +264,18 @@ class PreparedSolver:
         return Result.STAGNATED, "the recurrence met the tolerance, the true residual did not"
 
     def _true_residual(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
-        r = self.operator.apply(x, np.empty_like(x))
-        return _norm(np.subtract(b, r, out=r))
+        return self.operator.residual_norm(b, x)
 
     def _full(self, name: str, array: NDArray[Any]) -> NDArray[np.float64]:
         """A new float64 array on `shape3`, zero outside the fluid, from a full or a packed one."""
         grid = self.operator.grid
         if array.shape == grid.shape:
             # Outside the fluid whatever the caller's array holds is dropped, the fluid's own values are copied.
-            full = np.zeros(grid.shape)
-            np.copyto(full, array, where=grid.fluid)
+            from relaxon.solvers.stencil_kernels import masked_copy
+
+            full = np.empty(grid.shape)
+            contiguous = np.ascontiguousarray(array)
+            masked_copy(contiguous.reshape(grid.shape3), grid.fluid.reshape(grid.shape3), full.reshape(grid.shape3))
         elif array.shape == (grid.unknowns,):
             full = grid.unpack(array.astype(np.float64, copy=False))
         else:
@@ -284,7 +287,9 @@ class PreparedSolver:
 
 
 def _norm(v: NDArray[np.float64]) -> float:
-    return float(np.linalg.norm(v.reshape(-1)))
+    from relaxon.solvers.stencil_kernels import dot
+
+    return math.sqrt(dot(v, v))
 
 
 def _verdict(result: Result, message: str, true: float, tolerance: float) -> tuple[Result, str]:

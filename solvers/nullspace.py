@@ -33,19 +33,22 @@ class NullSpace:
 
     @classmethod
     def of(cls, grid: PoissonGrid) -> NullSpace:
-        from scipy import ndimage
+        from relaxon.solvers import label_kernels as kernels
+        from relaxon.solvers.grid import Boundary
 
-        fluid = grid.fluid.reshape(grid.shape3)
-        labels, count = ndimage.label(fluid, output=np.int32)
-        labels = _joined_across_periodic_sides(labels, count, (False,) * (3 - grid.ndim) + grid.periodic)
-        held = np.zeros(labels.max() + 1, bool)
-        held[np.unique(labels[_dirichlet_cells(grid)])] = True
-        held[0] = True
-        number = np.where(held, 0, np.cumsum(~held)).astype(np.int32)
-        if held.all():
-            return cls(None, np.zeros(1, np.int64))
-        singular = number[labels]
-        return cls(singular, np.bincount(singular.ravel(), minlength=int(number.max()) + 1))
+        lead = 3 - grid.ndim
+        cells, fluid = grid.cells.reshape(grid.shape3), grid.fluid.reshape(grid.shape3)
+        sides = np.zeros((3, 2), bool)
+        sides[lead:] = [[side is Boundary.DIRICHLET for side in pair] for pair in grid.boundary]
+        wrap = np.array((False,) * lead + grid.periodic)
+        held = np.empty(grid.shape3, bool)
+        kernels.dirichlet_cells(cells, sides, wrap, held)
+        *runs, component, sizes = kernels.components(fluid, held, wrap, kernels.count_runs(fluid))
+        if len(sizes) == 1:
+            return cls(None, sizes)
+        labels = np.zeros(grid.shape3, np.int32)
+        kernels.paint(*runs, component, labels)
+        return cls(labels, sizes)
 
     def defect(self, b: NDArray[Any]) -> tuple[float, int]:
         """The largest |Σ b| / Σ |b| over the singular components, and the component it stands in."""
@@ -72,52 +75,3 @@ class NullSpace:
         sums, magnitudes = np.zeros(len(self.sizes)), np.zeros(len(self.sizes))
         stencil_kernels.component_sums(v, self.labels, sums, magnitudes)
         return sums, magnitudes
-
-
-def _joined_across_periodic_sides(
-    labels: NDArray[np.int32], count: int, periodic: tuple[bool, ...]
-) -> NDArray[np.int32]:
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    pairs = []
-    for axis, wraps in enumerate(periodic):
-        if wraps:
-            first, last = labels.take(0, axis).ravel(), labels.take(-1, axis).ravel()
-            both = (first > 0) & (last > 0)
-            pairs.append(np.unique(np.stack([first[both], last[both]]), axis=1))
-    if not pairs:
-        return labels
-    rows, columns = np.concatenate(pairs, axis=1)
-    graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(count + 1, count + 1))
-    _, joined = connected_components(graph, directed=False)
-    # Background is component 0 of the graph because it is vertex 0 and has no edge.
-    merged: NDArray[np.int32] = joined.astype(np.int32)[labels]
-    return merged
-
-
-def _dirichlet_cells(grid: PoissonGrid) -> NDArray[np.bool_]:
-    """Fluid cells with an AIR neighbour or at a Dirichlet side: `shape3 bool`."""
-    from relaxon.solvers.grid import Boundary, CellType
-
-    air = grid.cells == CellType.AIR
-    touches = np.zeros(grid.shape, bool)
-    for axis, (low, high) in enumerate(grid.boundary):
-        n = grid.shape[axis]
-        first, last = _slab(axis, 0, 1), _slab(axis, n - 1, n)
-        below, above = _slab(axis, 0, n - 1), _slab(axis, 1, n)
-        touches[above] |= air[below]
-        touches[below] |= air[above]
-        if low is Boundary.PERIODIC:
-            touches[first] |= air[last]
-            touches[last] |= air[first]
-        if low is Boundary.DIRICHLET:
-            touches[first] = True
-        if high is Boundary.DIRICHLET:
-            touches[last] = True
-    result: NDArray[np.bool_] = (touches & grid.fluid).reshape(grid.shape3)
-    return result
-
-
-def _slab(axis: int, start: int, stop: int) -> tuple[slice, ...]:
-    return (slice(None),) * axis + (slice(start, stop),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,10 @@ class PoissonOperator:
         """The distinct values of the diagonal, `table[0] = 0`."""
         return self._coded[1]
 
+    def diagonal_values(self) -> NDArray[Any]:
+        """The diagonal of `A`, `shape3`, from the one-byte codes where there are any."""
+        return self.table[self.code] if self.constant else self.diagonal
+
     def apply(self, x: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
         """`out ← A x` on `shape3` arrays of this operator's dtype; nothing is checked. For solvers."""
         from relaxon.solvers import stencil_kernels
@@ -105,6 +110,13 @@ class PoissonOperator:
         else:
             stencil_kernels.apply_variable(x, self.diagonal, *self.couplings, self.wrap, out)
         return out
+
+    def residual_norm(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
+        """`‖b − A x‖₂` on `shape3` float64 arrays, zero outside the fluid; nothing is checked. For solvers."""
+        from relaxon.solvers import stencil_kernels
+
+        ax = self.apply(x, np.empty_like(x))
+        return math.sqrt(stencil_kernels.difference_square(b, ax))
 
     def matvec(self, x: ArrayLike) -> NDArray[Any]:
         """`A x` for a full array (its values outside the fluid are taken as zero) or a packed vector.
@@ -205,6 +217,34 @@ def _couplings_and_diagonal(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]
     diagonal[~fluid] = 0
     missing = [np.zeros(grid.shape3)] * (3 - grid.ndim)
     return missing + couplings, diagonal.reshape(grid.shape3)
+
+
+def open_faces(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
+    """Couplings through the face below each cell, per axis, 0 beside a SOLID cell, and per axis those to the Dirichlet sides.
+
+    Unlike `couplings` they hold the faces beside AIR cells as well. `shape3` and `(3, *shape3)` float64.
+    """
+    opened = grid.cells != CellType.SOLID
+    sides = np.zeros((3, *grid.shape3))
+    faces = []
+    for axis, (low, high) in enumerate(grid.boundary):
+        n = grid.shape[axis]
+        first, last = _slab(axis, 0, 1), _slab(axis, n - 1, n)
+        below, above = _slab(axis, 0, n - 1), _slab(axis, 1, n)
+        kappa_low, kappa_inside, kappa_high = _face_coefficients(grid, axis)
+        scale = grid.spacing[axis] ** -2
+        face = np.zeros(grid.shape)
+        face[above] = scale * kappa_inside * (opened[below] & opened[above])
+        # A cell that is its own neighbour around a periodic axis is not coupled.
+        if low is Boundary.PERIODIC and n > 1:
+            face[first] = scale * kappa_low * (opened[first] & opened[last])
+        side = sides[3 - grid.ndim + axis].reshape(grid.shape)
+        if low is Boundary.DIRICHLET:
+            side[first] += 2 * scale * kappa_low * opened[first]
+        if high is Boundary.DIRICHLET:
+            side[last] += 2 * scale * kappa_high * opened[last]
+        faces.append(face.reshape(grid.shape3))
+    return [np.zeros(grid.shape3)] * (3 - grid.ndim) + faces, sides
 
 
 def _face_coefficients(grid: PoissonGrid, axis: int) -> tuple[Any, Any, Any]:

@@ -31,6 +31,15 @@ def compiled(parallel: bool = True) -> Any:
     return njit(parallel=parallel, nogil=True, cache=True, fastmath=FAST)
 
 
+@njit(nogil=True, cache=True)
+def ordered_sum(parts):  # type: ignore[no-untyped-def]
+    """`Σ parts`, in order: a sum inside a parallel kernel would be shared among threads and show their number."""
+    total = 0.0
+    for part in parts:
+        total += part
+    return total
+
+
 @compiled()
 def apply_constant(x, code, table, w, wrap, y):  # type: ignore[no-untyped-def]
     """`y ← A x`. `table`, `w` (3,) have the dtype of `x`; `wrap` (3,) bool says which axes are periodic."""
@@ -166,16 +175,16 @@ def apply_variable(x, diagonal, lower0, lower1, lower2, wrap, y):  # type: ignor
 
 @compiled()
 def dot(x, y):  # type: ignore[no-untyped-def]
-    """`⟨x, y⟩` over arrays of three axes, accumulated in float64."""
+    """`⟨x, y⟩` over arrays of three axes, accumulated in float64: row by row, so that threads do not show."""
     n0, n1, n2 = x.shape
-    total = 0.0
+    parts = np.empty(n0 * n1)
     for row in prange(n0 * n1):
         xr, yr = x[row // n1, row % n1], y[row // n1, row % n1]
         part = 0.0
         for k in range(n2):
             part += float(xr[k]) * float(yr[k])
-        total += part
-    return total
+        parts[row] = part
+    return ordered_sum(parts)
 
 
 @compiled()
@@ -202,6 +211,31 @@ def residual_norm(b, ax, r):  # type: ignore[no-untyped-def]
             part += float(value) * float(value)
         total += part
     return total
+
+
+@compiled()
+def difference_square(b, ax):  # type: ignore[no-untyped-def]
+    """`‖b − ax‖₂²`, accumulated in float64."""
+    n0, n1, n2 = b.shape
+    total = 0.0
+    for row in prange(n0 * n1):
+        br, ar = b[row // n1, row % n1], ax[row // n1, row % n1]
+        part = 0.0
+        for k in range(n2):
+            value = float(br[k]) - float(ar[k])
+            part += value * value
+        total += part
+    return total
+
+
+@compiled()
+def masked_copy(source, mask, out):  # type: ignore[no-untyped-def]
+    """`out ← source` where `mask`, 0 elsewhere; whatever `source` holds there."""
+    n0, n1, n2 = out.shape
+    for row in prange(n0 * n1):
+        sr, mr, rr = source[row // n1, row % n1], mask[row // n1, row % n1], out[row // n1, row % n1]
+        for k in range(n2):
+            rr[k] = float(sr[k]) if mr[k] else 0.0
 
 
 @compiled()

@@ -44,7 +44,7 @@ def random_problem(shape: Shape, seed: int, index: int, ritz: RitzBasis | None =
     return Problem(grid, (b / norm).astype(np.float32))
 
 
-def random_grid(shape: Shape, rng: np.random.Generator) -> PoissonGrid:
+def random_grid(shape: tuple[int, ...], rng: np.random.Generator) -> PoissonGrid:
     """Obstacles of one kind, perhaps an air surface, perhaps Dirichlet sides; spacing 1."""
     cells = np.zeros(shape, np.uint8)
     OBSTACLES[rng.integers(len(OBSTACLES))](cells, rng)
@@ -65,7 +65,7 @@ def _nothing(cells: Cells, rng: np.random.Generator) -> None:
 
 def _balls(cells: Cells, rng: np.random.Generator) -> None:
     n: NDArray[np.int64] = np.array(cells.shape)
-    where = np.indices(cells.shape, np.float32).reshape(3, -1)
+    where = np.indices(cells.shape, np.float32).reshape(cells.ndim, -1)
     for _ in range(rng.integers(1, 9)):
         centre, radius = rng.uniform(0, n), rng.uniform(0.04, 0.22) * n.min()
         inside = ((where - centre[:, None]) ** 2).sum(0) < radius**2
@@ -87,14 +87,14 @@ def _scattered(cells: Cells, rng: np.random.Generator) -> None:
 def _walls(cells: Cells, rng: np.random.Generator) -> None:
     """Walls one or two cells thick with holes in them."""
     for _ in range(rng.integers(1, 4)):
-        axis = int(rng.integers(3))
+        axis = int(rng.integers(cells.ndim))
         at = int(rng.integers(cells.shape[axis]))
         wall = np.moveaxis(cells, axis, 0)[at : at + int(rng.integers(1, 3))]
         closed = np.ones(wall.shape[1:], bool)
         for _ in range(rng.integers(1, 4)):
-            a, b = (int(rng.integers(n)) for n in wall.shape[1:])
+            corner = [int(rng.integers(n)) for n in wall.shape[1:]]
             width = int(rng.integers(1, max(2, min(closed.shape) // 3)))
-            closed[a : a + width, b : b + width] = False
+            closed[tuple(slice(a, a + width) for a in corner)] = False
         wall[:, closed] = CellType.SOLID
 
 
@@ -116,8 +116,10 @@ OBSTACLES: tuple[Callable[[Cells, np.random.Generator], None], ...] = (
 
 def _air_surface(cells: Cells, rng: np.random.Generator) -> None:
     """Air above a sloping, wavy height along a random axis; obstacles stay."""
-    axis = int(rng.integers(3))
-    upright = np.moveaxis(cells, axis, 2)
+    axis = int(rng.integers(cells.ndim))
+    upright = np.moveaxis(cells, axis, cells.ndim - 1)
+    if cells.ndim == 2:
+        upright = upright[None]
     n0, n1, n2 = upright.shape
     u, v = np.meshgrid(np.linspace(0, 1, n0), np.linspace(0, 1, n1), indexing="ij")
     slope, waves = rng.normal(0, 0.15, 2), rng.uniform(0, 12, 2)
@@ -144,7 +146,7 @@ def _smooth(grid: PoissonGrid, rng: np.random.Generator) -> NDArray[np.float64]:
     spectrum = dctn(rng.standard_normal(grid.shape), norm="ortho")
     k = np.sqrt(
         sum(
-            (np.arange(n).reshape([-1 if a == axis else 1 for a in range(3)]) / n) ** 2
+            (np.arange(n).reshape([-1 if a == axis else 1 for a in range(grid.ndim)]) / n) ** 2
             for axis, n in enumerate(grid.shape)
         )
     )
@@ -173,7 +175,7 @@ def _points(grid: PoissonGrid, rng: np.random.Generator) -> NDArray[np.float64]:
 def _divergence(grid: PoissonGrid, rng: np.random.Generator) -> NDArray[np.float64]:
     """The divergence that a smooth velocity has after walls have cut it: what a fluid step asks for."""
     total = np.zeros(grid.shape)
-    for axis in range(3):
+    for axis in range(grid.ndim):
         flux = np.where(grid.fluid, _smooth(grid, rng), 0.0)
         total += flux - np.roll(flux, 1, axis)
     return total

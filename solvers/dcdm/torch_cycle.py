@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from relaxon.solvers.multigrid.constants import FEATURES, LearnedConstants, LevelConstants, features
-from relaxon.solvers.multigrid.hierarchy import AxisTransfer, Level, coarsest_inverse
+from relaxon.solvers.multigrid.fused import FusedCycle, FusedLevel, TransferTables
 
 HIDDEN = 8
 
@@ -28,6 +28,8 @@ class TorchLevel:
     unknown: Tensor
     features: Tensor
     wrap: tuple[bool, bool, bool]
+    active: tuple[bool, bool, bool]
+    """The axes that the stencil smooths along."""
     share: Tensor | None = None
     transfers: tuple[Tensor, ...] = ()
     inverse: Tensor | None = None
@@ -42,44 +44,52 @@ class TorchLevel:
         return y
 
 
-def stack(hierarchies: Sequence[Sequence[Level]], device: Any = "cpu", dtype: Any = torch.float32) -> list[TorchLevel]:
-    """The levels of several geometries of one shape, of the same depth, as batches."""
+def stack(cycles: Sequence[FusedCycle], device: Any = "cpu", dtype: Any = torch.float32) -> list[TorchLevel]:
+    """The levels of several geometries of one shape, as batches, from the set-up that the compiled cycle uses.
+
+    Of that set-up the operators, transfers and shares are taken; multipliers and gains come from `LearnedCycle`.
+    """
 
     def tensor(arrays: Sequence[Any]) -> Tensor:
         return torch.as_tensor(np.stack(arrays), dtype=dtype, device=device)
 
+    wrap = cycles[0].wrap
     found = []
-    for depth, of_one in enumerate(zip(*hierarchies, strict=True)):
+    for depth, of_one in enumerate(zip(*(cycle.levels for cycle in cycles), strict=True)):
         first = of_one[0]
-        seen = [features(v.diagonal, v.couplings, v.states == 1, v.nominal, v.wrap) for v in of_one]
+        couplings = [v.couplings(wrap) for v in of_one]
+        diagonals = [np.asarray(v.operator[0], np.float32) for v in of_one]
+        seen = [features(d, c, v.unknown, v.nominal, wrap) for v, d, c in zip(of_one, diagonals, couplings, strict=True)]
         level = TorchLevel(
-            tensor([v.diagonal * (v.states == 1) for v in of_one]),
-            tuple(tensor([v.couplings[a] for v in of_one]) for a in range(3)),  # type: ignore[arg-type]
-            tensor([v.states == 1 for v in of_one]),
+            tensor(diagonals),
+            (tensor([c[0] for c in couplings]), tensor([c[1] for c in couplings]), tensor([c[2] for c in couplings])),
+            tensor([v.unknown for v in of_one]),
             tensor(seen),
-            (bool(first.wrap[0]), bool(first.wrap[1]), bool(first.wrap[2])),
+            wrap,
+            first.active,
         )
-        if first.transfers is None:
+        if first.inverse is not None:
             level.inverse = tensor([_whole_inverse(v) for v in of_one])
         else:
-            level.share = tensor([v.share for v in of_one])
-            coarse = hierarchies[0][depth + 1].boundary.shape
+            assert first.tables is not None
+            level.share = tensor([np.asarray(v.share, np.float32) * v.share_unit for v in of_one])
+            coarse = cycles[0].levels[depth + 1].shape
             level.transfers = tuple(
                 torch.as_tensor(_matrix(t, m), dtype=dtype, device=device)
-                for t, m in zip(first.transfers, coarse, strict=True)
+                for t, m in zip(first.tables, coarse, strict=True)
             )
         found.append(level)
     return found
 
 
-def _whole_inverse(level: Level) -> Any:
-    index, inverse = coarsest_inverse(level)
-    whole = np.zeros((level.states.size, level.states.size), np.float32)
-    whole[np.ix_(index, index)] = inverse
+def _whole_inverse(level: FusedLevel) -> Any:
+    size = level.operator[0].size
+    whole = np.zeros((size, size), np.float32)
+    whole[np.ix_(level.index, level.index)] = level.inverse  # type: ignore[arg-type]
     return whole
 
 
-def _matrix(transfer: AxisTransfer, coarse: int) -> Any:
+def _matrix(transfer: TransferTables, coarse: int) -> Any:
     n = len(transfer.own)
     matrix = np.zeros((n, coarse), np.float32)
     np.add.at(matrix, (np.arange(n), transfer.own), transfer.near)
@@ -106,13 +116,14 @@ def restrict(level: TorchLevel, below: TorchLevel, fine: Tensor) -> Tensor:
 class LearnedCycle(nn.Module):
     """The V-cycle with its constants as parameters; `prepare` gives the multipliers of a batch, `forward` a cycle.
 
-    The constants of `len(stencils)` levels; deeper ones use the last.
+    The constants of `levels` levels; deeper ones use the last. `visits`: how often the second level is gone through.
     """
 
-    def __init__(self, ndim: int, levels: int = 3, hidden: int = HIDDEN) -> None:
+    def __init__(self, ndim: int, levels: int = 2, hidden: int = HIDDEN, visits: int = 1) -> None:
         super().__init__()
         self.ndim = ndim
-        start = [0.75, 0.10, 0.02, 0.0] if ndim == 3 else [0.75, 0.12, 0.02, 0.0]
+        self.visits = visits
+        start = [0.93, 0.22, 0.08, 0.03] if ndim == 3 else [0.85, 0.20, 0.06, 0.0]
         self.stencils = nn.Parameter(torch.tensor([start] * levels))
         self.over = nn.Parameter(torch.ones(levels))
         self.networks = nn.ModuleList(
@@ -123,7 +134,7 @@ class LearnedCycle(nn.Module):
             nn.init.zeros_(network[2].bias)
 
     def prepare(self, levels: Sequence[TorchLevel]) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """For each level but the last: the multiplier, the stencil `(3, 3, 3)` and the over-correction."""
+        """For each level: the multiplier, the stencil `(3, 3, 3)` and the gain of corrections to it."""
         return [self._of(level, min(depth, len(self.networks) - 1)) for depth, level in enumerate(levels)]
 
     def _of(self, level: TorchLevel, which: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -133,8 +144,10 @@ class LearnedCycle(nn.Module):
         gain = self.over[which] * learned[..., 1] * level.unknown
         distance = torch.tensor([[[abs(i) + abs(j) + abs(k) for k in O] for j in O] for i in O])
         stencil = self.stencils[which][distance.to(self.stencils.device)]
-        if self.ndim == 2:
-            stencil = stencil * torch.tensor([0.0, 1.0, 0.0], device=stencil.device)[:, None, None]
+        for axis, active in enumerate(level.active):
+            if not active:
+                middle = torch.tensor([0.0, 1.0, 0.0], device=stencil.device, dtype=stencil.dtype)
+                stencil = stencil * middle.view([3 if a == axis else 1 for a in range(3)])
         return multiplier, stencil, gain
 
     def forward(
@@ -145,11 +158,14 @@ class LearnedCycle(nn.Module):
         if level.inverse is not None:
             return (level.inverse @ r.flatten(1)[..., None])[..., 0].view(r.shape)
         multiplier, stencil, _ = prepared[depth]
+        below, gain = levels[depth + 1], prepared[depth + 1][2]
         x = multiplier * convolved(r, stencil, level.wrap)
-        below = levels[depth + 1]
-        gain = prepared[depth + 1][2]
         coarse = gain * restrict(level, below, r - level.apply(x))
-        x = x + prolong(level, gain * self(levels, prepared, coarse, depth + 1))
+        e = self(levels, prepared, coarse, depth + 1)
+        if depth == 0 and below.inverse is None:
+            for _ in range(self.visits - 1):
+                e = e + self(levels, prepared, coarse - below.apply(e), 1)
+        x = x + prolong(level, gain * e)
         return x + level.unknown * convolved(multiplier * (r - level.apply(x)), stencil, level.wrap)
 
     def constants(self) -> LearnedConstants:
@@ -167,12 +183,12 @@ class LearnedCycle(nn.Module):
                     float(over.detach()),
                 )
             )
-        return LearnedConstants(self.ndim, tuple(found))
+        return LearnedConstants(self.ndim, tuple(found), self.visits)
 
     @classmethod
     def of(cls, constants: LearnedConstants) -> LearnedCycle:
         """The module with these constants."""
-        module = cls(constants.ndim, len(constants.levels), len(constants.levels[0].hidden_bias))
+        module = cls(constants.ndim, len(constants.levels), len(constants.levels[0].hidden_bias), constants.visits)
         with torch.no_grad():
             for depth, values in enumerate(constants.levels):
                 module.stencils[depth] = torch.tensor(values.stencil)

@@ -1,5 +1,5 @@
-"""Geometric multigrid on a grid's cells, as a preconditioner."""
+"""Geometric multigrid on a grid's cells: V-cycles as preconditioners and as directions."""
 
-from relaxon.solvers.multigrid.solver import CycleConstants, MultigridCG, VCycle
+from relaxon.solvers.multigrid.solver import MultigridCG
 
-__all__ = ["CycleConstants", "MultigridCG", "VCycle"]
+__all__ = ["MultigridCG"]

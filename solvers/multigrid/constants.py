@@ -87,9 +87,15 @@ class LearnedConstants:
 
     ndim: int
     levels: tuple[LevelConstants, ...]
+    visits: int = 1
+    """How often a cycle goes through the second level: twice costs a fifth more and makes up for its inexactness."""
 
     def level(self, depth: int) -> LevelConstants:
         return self.levels[min(depth, len(self.levels) - 1)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values, which `from_record` takes."""
+        return {"ndim": self.ndim, "visits": self.visits, "levels": [level.as_dict() for level in self.levels]}
 
     @property
     def count(self) -> int:
@@ -143,7 +149,7 @@ def _shifted(array: Single, axis: int, by: int, periodic: bool) -> Single:
 
 def from_record(values: dict[str, Any]) -> LearnedConstants:
     """Constants from one dimension's entry of a record."""
-    return LearnedConstants(int(values["ndim"]), tuple(LevelConstants.from_dict(v) for v in values["levels"]))
+    return LearnedConstants(int(values["ndim"]), tuple(LevelConstants.from_dict(v) for v in values["levels"]), int(values["visits"]))
 
 
 def chebyshev(ndim: int) -> LearnedConstants:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.grid import Boundary
 from relaxon.solvers.multigrid.constants import LearnedConstants, LevelConstants, chebyshev
-from relaxon.solvers.multigrid.hierarchy import AxisTransfer
+from relaxon.solvers.multigrid.transfers import TransferTables, coarsest_inverse, transfer_tables
 from relaxon.solvers.operator import PoissonOperator
 
 Single = NDArray[np.float32]
@@ -26,60 +25,9 @@ PARALLEL_CELLS = 20_000
 SHARE_UNIT = 0.01
 """Shares of the finest level are whole multiples of this: 1, that of almost all cells, is one of them."""
 MOST_SHARE = 2.5
-NULL = 1e-5
-"""Eigenvalues of the coarsest level below this part of the largest belong to the null space (float32 couplings)."""
+MOST_HALF_FACES = 12
+"""A cell's faces with those on Dirichlet sides counted twice, along three axes."""
 _NO_COUPLING = np.zeros((1, 1, 1), np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class TransferTables:
-    """How an axis of `n` fine cells is transferred, in the forms of the two passes."""
-
-    own: NDArray[np.int64]
-    other: NDArray[np.int64]
-    near: Single
-    far: Single
-    beyond: Single
-    base: NDArray[np.int64]
-    """First of the fine cells that a coarse one gathers, `(m,)`."""
-    weights: Single
-    """Weights of four cells from `base` on, `(m, 4)`."""
-    pads: Single
-    """What the cells before the first and after the last are worth, in those of the last and the first, `(2,)`."""
-
-    @property
-    def spread(self) -> tuple[Any, ...]:
-        return self.own, self.other, self.near, self.far
-
-
-@lru_cache(maxsize=256)
-def transfer_tables(n: int, halved: bool, periodic: bool, dirichlet: tuple[bool, bool]) -> TransferTables:
-    """The tables of one axis, made once."""
-    axis = AxisTransfer.of(n, halved, periodic, dirichlet)
-    m = (n + 1) // 2 if halved else n
-    base = 2 * np.arange(m) - 1 if halved else np.arange(m)
-    weights = np.zeros((m, 4), np.float32)
-    for position in range(4 if halved else 1):
-        fine = base + position
-        inside = (fine >= 0) & (fine < n) if not periodic else np.ones(m, bool)
-        # Around a short axis one cell may stand at two of the four positions: it counts at the first.
-        for earlier in range(position):
-            inside &= (fine % n) != ((base + earlier) % n)
-        for weight, target in ((axis.near, axis.own), (axis.far, axis.other)):
-            here = inside & (target[fine % n] == np.arange(m))
-            weights[here, position] += weight[fine[here] % n]
-    odd = n % 2 == 1
-    pads = np.array([0.0 if odd else 1.0, 1 / 3 if odd else 1.0], np.float32) * (periodic and halved)
-    return TransferTables(
-        axis.own.astype(np.int64),
-        axis.other.astype(np.int64),
-        axis.near,
-        axis.far,
-        axis.beyond,
-        base,
-        weights,
-        pads.astype(np.float32),
-    )
 
 
 @dataclass(slots=True)
@@ -90,6 +38,10 @@ class FusedLevel:
     operator: tuple[Any, ...]
     smoother: tuple[Any, ...]
     chunks: int
+    nominal: tuple[float, float, float]
+    """The coupling of an open face an axis."""
+    active: tuple[bool, bool, bool]
+    """The axes that the stencil smooths along."""
     gain: Single | None
     """What a correction to this level's coarse cells is multiplied with; None on the finest level."""
     tables: tuple[TransferTables, TransferTables, TransferTables] | None = None
@@ -101,6 +53,20 @@ class FusedLevel:
     r: Single | None = None
     x: Single | None = None
     z: Single | None = None
+    again: tuple[Single, Single] | None = None
+    """Work space of a second visit."""
+
+    def couplings(self, wrap: tuple[bool, bool, bool]) -> tuple[Single, Single, Single]:
+        """To the cell below along each axis, 0 unless both are unknowns: made where the level is coded."""
+        if not self.operator[3]:
+            return (self.operator[4], self.operator[5], self.operator[6])
+        found = []
+        for axis in range(3):
+            both = (self.unknown & np.roll(self.unknown, 1, axis)) * self.operator[2][axis]
+            if not wrap[axis]:
+                both[tuple(slice(0, 1) if a == axis else slice(None) for a in range(3))] = 0
+            found.append(both.astype(np.float32))
+        return (found[0], found[1], found[2])
 
     @property
     def unknown(self) -> NDArray[np.bool_]:
@@ -132,8 +98,9 @@ class FusedCycle:
             (low is Boundary.DIRICHLET, high is Boundary.DIRICHLET) for low, high in grid.boundary
         ]
         self._sides = np.array([sides[a] for a in order])
-        self._wrap = (bool(wrap[0]), bool(wrap[1]), bool(wrap[2]))
+        self.wrap = (bool(wrap[0]), bool(wrap[1]), bool(wrap[2]))
         self._constants = constants
+        self.visits = constants[grid.ndim].visits if grid.ndim in constants else 1
         self.levels = self._built(grid.cells.reshape(self.shape), operator, weights)
         self.info = {
             "levels": float(len(self.levels)),
@@ -170,7 +137,7 @@ class FusedCycle:
             level.x,
             level.operator,
             level.smoother,
-            self._wrap,
+            self.wrap,
             gather,
             level.share,
             level.share_unit,
@@ -178,13 +145,15 @@ class FusedCycle:
             below.r,
         )
         self._cycle(depth + 1)
+        if depth == 0 and below.again is not None:
+            self._visit_again(below)
         ascend(
             level.chunks,
             level.r,
             level.x,
             level.operator,
             level.smoother,
-            self._wrap,
+            self.wrap,
             a.spread,
             b.spread,
             level.halved2,
@@ -195,11 +164,25 @@ class FusedCycle:
             level.z,
         )
 
+    def _visit_again(self, level: FusedLevel) -> None:
+        """`z ← z + M (r − A z)` on the second level."""
+        from relaxon.solvers.multigrid import passes
+
+        assert level.again is not None and level.r is not None and level.z is not None
+        for _ in range(self.visits - 1):
+            r, z = level.r, level.z
+            level.r, level.z = level.again
+            passes.residual(level.chunks, r, z, level.operator, self.wrap, level.r)
+            self._cycle(1)
+            level.z += z
+            level.again = (level.r, z)
+            level.r = r
+
     def _built(self, cells: NDArray[np.uint8], operator: PoissonOperator, weights: Single) -> list[FusedLevel]:
         from relaxon.solvers.multigrid import setup_kernels as kernels
 
-        nominal = [float(w) for w in weights]
-        wrap = np.array(self._wrap)
+        nominal = _along(cells.shape, [float(w) for w in weights])
+        wrap = np.array(self.wrap)
         faces: list[Single] | None = None
         found: list[FusedLevel] = []
         while True:
@@ -207,7 +190,7 @@ class FusedCycle:
             halved = _axes_to_halve(shape, nominal)
             coded = depth == 0 and operator.linear
             if not coded and faces is None:
-                faces = [np.empty(shape, np.float32) for _ in range(4)]
+                faces = [*(np.empty(shape, np.float32) for _ in range(3)), np.empty((3, *shape), np.float32)]
                 kernels.open_faces(cells, weights, self._sides, wrap, *faces)
             if coded:
                 code = operator.code.reshape(shape)
@@ -223,12 +206,13 @@ class FusedCycle:
                 steps = np.array([2 if h else 1 for h in halved])
                 half = np.array([0.5 if h else 1.0 for h in halved], np.float32)
                 coarse_shape = tuple((n + s - 1) // s for n, s in zip(shape, steps.tolist(), strict=True))
-                coarse_faces = [np.empty(coarse_shape, np.float32) for _ in range(4)]
+                coarse_faces = [np.empty(coarse_shape, np.float32) for _ in range(3)]
+                coarse_faces.append(np.empty((3, *coarse_shape), np.float32))
                 if coded:
                     kernels.coarsen_cells(cells, weights, self._sides, wrap, steps, half, *coarse_faces)
                 else:
                     assert faces is not None
-                    _coarsen_faces(faces, steps, wrap, half, coarse_faces)
+                    kernels.coarsen_faces(*faces, steps, wrap, half, *coarse_faces)
                 coarse_cells = np.empty(coarse_shape, np.uint8)
                 kernels.coarsen_types(cells, steps, coarse_cells)
             values = self._of(depth, sum(halved))
@@ -238,13 +222,16 @@ class FusedCycle:
                 assert faces is not None
                 level = self._level(depth, diagonal, faces, values, nominal)
             found.append(level)
+            if depth == 1 and self.visits > 1 and not last:
+                level.again = (np.zeros(level.shape, np.float32), np.zeros(level.shape, np.float32))
             if last:
-                _make_coarsest(level, self._wrap)
+                _make_coarsest(level, self.wrap)
                 return found
             self._add_transfer(level, halved, coarse_cells)
             cells, faces = coarse_cells, coarse_faces
             size = math.prod(steps.tolist())
             nominal = [w * float(h) * size / s for w, h, s in zip(nominal, half, steps.tolist(), strict=True)]
+            nominal = _along(cells.shape, nominal)
 
     def _of(self, depth: int, axes: int) -> LevelConstants:
         axes = max(axes, 1)
@@ -271,10 +258,13 @@ class FusedCycle:
         multiplier = np.empty(code.shape, np.uint8)
         kernels.multiplier_codes(code, wrap, table, multiplier)
         one = np.float32(1)
-        couplings = np.array([a or w for a, w in zip(active, self._wrap, strict=True)], np.float32)
+        couplings = np.array([a or w for a, w in zip(active, self.wrap, strict=True)], np.float32)
         operator = (code, one, couplings, True, _NO_COUPLING, _NO_COUPLING, _NO_COUPLING)
         smoother = (multiplier, unit, *self._stencil(values, active))
-        return FusedLevel(self.shape, operator, smoother, _chunks(self.shape), None)
+        every = (float(couplings[0]), float(couplings[1]), float(couplings[2]))
+        return FusedLevel(
+            self.shape, operator, smoother, _chunks(self.shape), every, (active[0], active[1], active[2]), None
+        )
 
     def _level(
         self, depth: int, diagonal: Single, faces: list[Single], values: LevelConstants, nominal: list[float]
@@ -292,7 +282,7 @@ class FusedCycle:
         kernels.learned_arrays(
             diagonal,
             *lower,
-            np.array(self._wrap),
+            np.array(self.wrap),
             np.float32(2 * sum(nominal)),
             np.maximum(counts, 1),
             values.hidden_weight,
@@ -306,7 +296,15 @@ class FusedCycle:
         one = np.float32(1)
         operator = (diagonal, one, np.ones(3, np.float32), False, *lower)
         smoother = (multiplier, one, *self._stencil(values, halved))
-        level = FusedLevel(shape, operator, smoother, _chunks(shape), gain if depth else None)
+        level = FusedLevel(
+            shape,
+            operator,
+            smoother,
+            _chunks(shape),
+            (nominal[0], nominal[1], nominal[2]),
+            (halved[0], halved[1], halved[2]),
+            gain if depth else None,
+        )
         if depth:
             level.r, level.x, level.z = (np.zeros(shape, np.float32) for _ in range(3))
         return level
@@ -315,7 +313,7 @@ class FusedCycle:
         from relaxon.solvers.multigrid import setup_kernels as kernels
 
         sides = [(bool(low), bool(high)) for low, high in self._sides]
-        tables = [transfer_tables(n, h, w, s) for n, h, w, s in zip(level.shape, halved, self._wrap, sides, strict=True)]
+        tables = [transfer_tables(n, h, w, s) for n, h, w, s in zip(level.shape, halved, self.wrap, sides, strict=True)]
         a, b, c = tables
         level.tables, level.halved2 = (a, b, c), halved[2]
         opened = (coarse_cells != kernels.SOLID).astype(np.float32)
@@ -329,7 +327,7 @@ class FusedCycle:
             a.spread,
             b.spread,
             halved[2],
-            self._wrap[2],
+            self.wrap[2],
             a.beyond,
             b.beyond,
             c.beyond,
@@ -339,10 +337,9 @@ class FusedCycle:
         )
 
 
-def _coarsen_faces(faces: list[Single], steps: Any, wrap: Any, half: Any, coarse: list[Single]) -> None:
-    from relaxon.solvers.multigrid import kernels
-
-    kernels.coarsen(*faces, steps, wrap, half, *coarse)
+def _along(shape: tuple[int, ...], nominal: list[float]) -> list[float]:
+    """The couplings along axes longer than one cell, 0 for the others."""
+    return [w if n > 1 else 0.0 for n, w in zip(shape, nominal, strict=True)]
 
 
 def _axes_to_halve(shape: tuple[int, ...], nominal: list[float]) -> list[bool]:
@@ -371,7 +368,7 @@ def _multiplier_table(values: LevelConstants, ndim: int) -> tuple[NDArray[np.uin
 def _made_table(values: LevelConstants, ndim: int) -> tuple[NDArray[np.uint8], np.float32]:
     faces, edges, corners = 2 * ndim, 2 * ndim * (ndim - 1), 8 if ndim == 3 else 0
     half, beside, edge, corner = np.meshgrid(
-        np.arange(2 * faces + 1), np.arange(faces + 1), np.arange(edges + 1), np.arange(corners + 1), indexing="ij"
+        np.arange(MOST_HALF_FACES + 1), np.arange(faces + 1), np.arange(edges + 1), np.arange(corners + 1), indexing="ij"
     )
     d = np.maximum(half, 1)
     edge_part = edge / max(edges, 1)
@@ -386,30 +383,6 @@ def _made_table(values: LevelConstants, ndim: int) -> tuple[NDArray[np.uint8], n
 
 
 def _make_coarsest(level: FusedLevel, wrap: tuple[bool, bool, bool]) -> None:
-    """Index and pseudo-inverse of the level's unknowns."""
-    diagonal = np.asarray(level.operator[0], np.float64)
-    coded = bool(level.operator[3])
-    index = np.flatnonzero(diagonal)
-    number = np.full(diagonal.size, -1)
-    number[index] = np.arange(len(index))
-    number = number.reshape(level.shape)
-    matrix = np.zeros((len(index), len(index)))
-    for axis in range(3):
-        beside = np.roll(number, 1, axis)
-        if not wrap[axis]:
-            first = [slice(None)] * 3
-            first[axis] = slice(0, 1)
-            beside[tuple(first)] = -1
-        lower = np.full(level.shape, float(level.operator[2][axis])) if coded else level.operator[4 + axis]
-        here = (number >= 0) & (beside >= 0) & (lower != 0)
-        np.add.at(matrix, (number[here], beside[here]), -lower[here].astype(np.float64))
-        np.add.at(matrix, (beside[here], number[here]), -lower[here].astype(np.float64))
-    rows = matrix.sum(1)
-    d = diagonal.reshape(-1)[index]
-    # A row sum that is only rounding is made zero, so that a level without Dirichlet faces is exactly singular.
-    boundary = np.where(d + rows > NULL * d, d + rows, 0.0)
-    matrix[np.arange(len(index)), np.arange(len(index))] += boundary - rows
-    values, vectors = np.linalg.eigh(matrix)
-    kept = values > NULL * max(values.max(initial=0.0), 0.0)
-    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
-    level.index, level.inverse = index, inverse.astype(np.float32)
+    level.index, level.inverse = coarsest_inverse(
+        np.asarray(level.operator[0], np.float64), level.couplings(wrap), level.unknown
+    )

@@ -18,7 +18,8 @@ from numba import njit, prange
 from relaxon.solvers.stencil_kernels import FAST, ONE, compiled
 
 F0 = np.float32(0.0)
-F1 = np.float32(1.0)
+BLOCK = 2048
+"""Cells that are smoothed together: their two sums, 16 KiB, stay in a core's first cache."""
 
 plain = njit(nogil=True, cache=True, fastmath=FAST)
 """For parts that run inside one thread."""
@@ -44,50 +45,80 @@ def _row(plane, j, wrap, nothing):  # type: ignore[no-untyped-def]
 @plain
 def _sum_planes(a, b, out):  # type: ignore[no-untyped-def]
     """`out ← a + b`."""
-    n1, n2 = out.shape
-    for j in range(n1):
-        a_row, b_row, o_row = a[j], b[j], out[j]
-        for cell in range(n2):
-            k = np.uint64(cell)
-            o_row[k] = a_row[k] + b_row[k]
-
-
-@plain
-def _mix(centre, near, far, beside, near_beside, far_beside, c, out):  # type: ignore[no-untyped-def]
-    """`out ← c₀ centre + c₁ (near + far) + c₂ beside + c₃ (near_beside + far_beside)`."""
-    c0, c1, c2, c3 = c[0], c[1], c[2], c[3]
-    for cell in range(out.size):
+    a_flat, b_flat, o_flat = a.reshape(-1), b.reshape(-1), out.reshape(-1)
+    for cell in range(o_flat.size):
         k = np.uint64(cell)
-        out[k] = c0 * centre[k] + c1 * (near[k] + far[k]) + c2 * beside[k] + c3 * (near_beside[k] + far_beside[k])
+        o_flat[k] = a_flat[k] + b_flat[k]
 
 
 @plain
-def _stencil_rows(y, pair, j, wrap1, zero, inner, outer, u, v):  # type: ignore[no-untyped-def]
-    """`u`, `v` with `K y = u + v(k − 1) + v(k + 1)` along row `j`; `pair` is the sum of the planes beside `y`."""
+def _mixed_rows(y, pair, start, count, n2, inner, outer, u, v):  # type: ignore[no-untyped-def]
+    """`u`, `v` with `K y = u + v(k − 1) + v(k + 1)` for `count` cells from `start` on in rows that have both neighbours.
+
+    `y` and `pair`, the sum of the planes beside it, are flat, so that one loop goes over several rows; `v` is padded by
+    one cell at either end. What crosses from one row to the next is put right by the caller.
+    """
+    c0, c1, c2, c3 = inner[0], inner[1], inner[2], inner[3]
+    e0, e1, e2, e3 = outer[0], outer[1], outer[2], outer[3]
+    length, first = np.uint64(n2), np.uint64(start)
+    for cell in range(count):
+        k = np.uint64(cell)
+        q = first + k
+        beside = y[q - length] + y[q + length]
+        diagonal = pair[q - length] + pair[q + length]
+        u[k] = c0 * y[q] + c1 * beside + c2 * pair[q] + c3 * diagonal
+        v[k + ONE] = e0 * y[q] + e1 * beside + e2 * pair[q] + e3 * diagonal
+
+
+@plain
+def _mixed_edge_row(y, pair, j, wrap1, zero, inner, outer, u, v):  # type: ignore[no-untyped-def]
+    """`_mixed_rows` for one row at a side of the domain."""
+    n2 = zero.size
     near, far = _row(y, j - 1, wrap1, zero), _row(y, j + 1, wrap1, zero)
     near_beside, far_beside = _row(pair, j - 1, wrap1, zero), _row(pair, j + 1, wrap1, zero)
-    _mix(y[j], near, far, pair[j], near_beside, far_beside, inner, u)
-    _mix(y[j], near, far, pair[j], near_beside, far_beside, outer, v)
+    centre, beside = y[j], pair[j]
+    for k in range(n2):
+        one, two = near[k] + far[k], near_beside[k] + far_beside[k]
+        u[k] = inner[0] * centre[k] + inner[1] * one + inner[2] * beside[k] + inner[3] * two
+        v[k + 1] = outer[0] * centre[k] + outer[1] * one + outer[2] * beside[k] + outer[3] * two
+
+
+@plain
+def _block(j, rows, n1, n2):  # type: ignore[no-untyped-def]
+    """How many rows from `j` on are worked on together: one at a side, else up to `rows`."""
+    if j == 0 or j == n1 - 1:
+        return 1
+    return min(rows, n1 - 1 - j)
 
 
 @plain
 def _smoothed_plane(r, pair, wrap1, wrap2, zero, inner, outer, m, m_unit, u, v, x):  # type: ignore[no-untyped-def]
-    """`x ← m ⊙ (K r)` on a plane."""
+    """`x ← m ⊙ (K r)` on a plane; `u` has room for several rows, `v` for two cells more."""
     n1, n2 = x.shape
     last = n2 - 1
-    for j in range(n1):
-        _stencil_rows(r, pair, j, wrap1, zero, inner, outer, u, v)
-        x_row, m_row = x[j], m[j]
-        first_below = v[last] if wrap2 else F0
-        last_above = v[0] if wrap2 else F0
-        if n2 == 1:
-            x_row[0] = m_unit * np.float32(m_row[0]) * (u[0] + first_below + last_above)
-            continue
-        x_row[0] = m_unit * np.float32(m_row[0]) * (u[0] + first_below + v[1])
-        x_row[last] = m_unit * np.float32(m_row[last]) * (u[last] + v[last - 1] + last_above)
-        for cell in range(n2 - 2):
-            k = np.uint64(cell) + ONE
-            x_row[k] = m_unit * np.float32(m_row[k]) * (u[k] + (v[k - ONE] + v[k + ONE]))
+    rows = max(u.size // n2, 1)
+    r_flat, pair_flat, m_flat, x_flat = r.reshape(-1), pair.reshape(-1), m.reshape(-1), x.reshape(-1)
+    j = 0
+    while j < n1:
+        taken = _block(j, rows, n1, n2)
+        start, count = j * n2, taken * n2
+        if j == 0 or j == n1 - 1:
+            _mixed_edge_row(r, pair, j, wrap1, zero, inner, outer, u, v)
+        else:
+            _mixed_rows(r_flat, pair_flat, start, count, n2, inner, outer, u, v)
+        first = np.uint64(start)
+        for cell in range(count):
+            k = np.uint64(cell)
+            x_flat[first + k] = m_unit * np.float32(m_flat[first + k]) * (u[k] + (v[k] + v[k + ONE + ONE]))
+        for q in range(taken):
+            low, high = q * n2, q * n2 + last
+            below = v[high + 1] if wrap2 else F0
+            above = v[low + 1] if wrap2 else F0
+            at_low = below + (v[low + 2] if n2 > 1 else above)
+            at_high = (v[high] if n2 > 1 else below) + above
+            x_flat[start + low] = m_unit * np.float32(m_flat[start + low]) * (u[low] + at_low)
+            x_flat[start + high] = m_unit * np.float32(m_flat[start + high]) * (u[high] + at_high)
+        j += taken
 
 
 @plain
@@ -95,74 +126,126 @@ def _corrected_plane(x, t, pair, wrap1, wrap2, zero, inner, outer, d, u, v, z): 
     """`z ← x + K t` where there are unknowns (`d ≠ 0`), on a plane; `x` is 0 elsewhere."""
     n1, n2 = x.shape
     last = n2 - 1
-    for j in range(n1):
-        _stencil_rows(t, pair, j, wrap1, zero, inner, outer, u, v)
-        x_row, d_row, z_row = x[j], d[j], z[j]
-        u[0] += v[last] if wrap2 else F0
-        u[last] += v[0] if wrap2 else F0
-        if n2 > 1:
-            u[0] += v[1]
-            u[last] += v[last - 1]
-        for cell in range(n2 - 2):
-            k = np.uint64(cell) + ONE
-            u[k] += v[k - ONE] + v[k + ONE]
+    rows = max(u.size // n2, 1)
+    t_flat, pair_flat, d_flat, x_flat, z_flat = (
+        t.reshape(-1), pair.reshape(-1), d.reshape(-1), x.reshape(-1), z.reshape(-1)
+    )  # fmt: skip
+    j = 0
+    while j < n1:
+        taken = _block(j, rows, n1, n2)
+        start, count = j * n2, taken * n2
+        if j == 0 or j == n1 - 1:
+            _mixed_edge_row(t, pair, j, wrap1, zero, inner, outer, u, v)
+        else:
+            _mixed_rows(t_flat, pair_flat, start, count, n2, inner, outer, u, v)
+        first = np.uint64(start)
+        for cell in range(count):
+            k = np.uint64(cell)
+            value = x_flat[first + k] + (u[k] + (v[k] + v[k + ONE + ONE]))
+            z_flat[first + k] = value if d_flat[first + k] != 0 else F0
+        for q in range(taken):
+            low, high = q * n2, q * n2 + last
+            below = v[high + 1] if wrap2 else F0
+            above = v[low + 1] if wrap2 else F0
+            at_low = below + (v[low + 2] if n2 > 1 else above)
+            at_high = (v[high] if n2 > 1 else below) + above
+            z_flat[start + low] = x_flat[start + low] + (u[low] + at_low) if d_flat[start + low] != 0 else F0
+            z_flat[start + high] = x_flat[start + high] + (u[high] + at_high) if d_flat[start + high] != 0 else F0
+        j += taken
+
+
+@plain
+def _coded_residual_plane(below, x, above, r, d, d_unit, w, wrap1, wrap2, zero, factor, unit, t):  # type: ignore[no-untyped-def]
+    """`t ← factor ⊙ (r − A x)` on a plane of a coded level."""
+    n1, n2 = x.shape
+    last = n2 - 1
+    w0, w1, w2 = w[0], w[1], w[2]
+    a_flat, b_flat, x_flat, r_flat = below.reshape(-1), above.reshape(-1), x.reshape(-1), r.reshape(-1)
+    d_flat, f_flat, t_flat = d.reshape(-1), factor.reshape(-1), t.reshape(-1)
+    length = np.uint64(n2)
+    for cell in range((n1 - 2) * n2):
+        q = length + np.uint64(cell)
+        value = r_flat[q] - d_unit * np.float32(d_flat[q]) * x_flat[q] + w0 * (a_flat[q] + b_flat[q])
+        value += w1 * (x_flat[q - length] + x_flat[q + length]) + w2 * (x_flat[q - ONE] + x_flat[q + ONE])
+        t_flat[q] = unit * np.float32(f_flat[q]) * value
+    # The ends of these rows have taken a neighbour from another row.
+    for j in range(1, n1 - 1):
+        for end in range(2):
+            q = j * n2 + end * last
+            if end == 0:
+                low = x_flat[q + last] if wrap2 else F0
+                high = x_flat[q + 1] if n2 > 1 else low
+            else:
+                low = x_flat[q - 1] if n2 > 1 else (x_flat[q] if wrap2 else F0)
+                high = x_flat[q - last] if wrap2 else F0
+            value = r_flat[q] - d_unit * np.float32(d_flat[q]) * x_flat[q] + w0 * (a_flat[q] + b_flat[q])
+            value += w1 * (x_flat[q - n2] + x_flat[q + n2]) + w2 * (low + high)
+            t_flat[q] = unit * np.float32(f_flat[q]) * value
+    for j in range(0, n1, max(n1 - 1, 1)):
+        x_row, near, far = x[j], _row(x, j - 1, wrap1, zero), _row(x, j + 1, wrap1, zero)
+        t_row, r_row, d_row, f_row, a, b = t[j], r[j], d[j], factor[j], below[j], above[j]
         for cell in range(n2):
             k = np.uint64(cell)
-            z_row[k] = x_row[k] + u[k] if d_row[k] != 0 else F0
+            t_row[k] = w0 * (a[k] + b[k]) + w1 * (near[k] + far[k])
+        for cell in range(n2 - 2):
+            k = np.uint64(cell) + ONE
+            t_row[k] += w2 * (x_row[k - ONE] + x_row[k + ONE])
+        around_low, around_high = (x_row[last], x_row[0]) if wrap2 else (F0, F0)
+        t_row[0] += w2 * around_low
+        t_row[last] += w2 * around_high
+        if n2 > 1:
+            t_row[0] += w2 * x_row[1]
+            t_row[last] += w2 * x_row[last - 1]
+        for cell in range(n2):
+            k = np.uint64(cell)
+            t_row[k] = unit * np.float32(f_row[k]) * (t_row[k] + r_row[k] - d_unit * np.float32(d_row[k]) * x_row[k])
 
 
 @plain
 def _residual_plane(  # type: ignore[no-untyped-def]
-    below, x, above, r, d, d_unit, w, coded, lower0, upper0, lower1, lower2, wrap1, wrap2, zero, factor, unit, t
+    below, x, above, r, d, d_unit, lower0, upper0, lower1, lower2, wrap1, wrap2, zero, factor, unit, t
 ):
     """`t ← factor ⊙ (r − A x)` on a plane; `lower0`, `upper0` are the couplings to the planes below and above."""
     n1, n2 = x.shape
     last = n2 - 1
-    w0, w1, w2 = w[0], w[1], w[2]
-    for j in range(n1):
-        t_row, x_row, r_row, d_row, f_row = t[j], x[j], r[j], d[j], factor[j]
-        a, b = below[j], above[j]
-        e, f = _row(x, j - 1, wrap1, zero), _row(x, j + 1, wrap1, zero)
-        if coded:
-            t_row[0] = r_row[0] - d_unit * np.float32(d_row[0]) * x_row[0]
-            t_row[last] = r_row[last] - d_unit * np.float32(d_row[last]) * x_row[last]
-            for cell in range(n2 - 2):
-                k = np.uint64(cell) + ONE
-                t_row[k] = r_row[k] - d_unit * np.float32(d_row[k]) * x_row[k] + w2 * (x_row[k - ONE] + x_row[k + ONE])
-            if n2 > 1:
-                t_row[0] += w2 * x_row[1]
-                t_row[last] += w2 * x_row[last - 1]
-            if wrap2:
-                t_row[0] += w2 * x_row[last]
-                t_row[last] += w2 * x_row[0]
-            for cell in range(n2):
-                k = np.uint64(cell)
-                value = t_row[k] + w0 * (a[k] + b[k]) + w1 * (e[k] + f[k])
-                t_row[k] = unit * np.float32(f_row[k]) * value
-        else:
-            l0, u0, l1, l2 = lower0[j], upper0[j], lower1[j], lower2[j]
-            u1 = _row(lower1, j + 1, wrap1, zero)
-            for cell in range(n2):
-                k = np.uint64(cell)
-                t_row[k] = r_row[k] - d_unit * np.float32(d_row[k]) * x_row[k]
-            for cell in range(n2):
-                k = np.uint64(cell)
-                t_row[k] += l0[k] * a[k] + u0[k] * b[k]
-            for cell in range(n2):
-                k = np.uint64(cell)
-                t_row[k] += l1[k] * e[k] + u1[k] * f[k]
-            for cell in range(n2 - 1):
-                k = np.uint64(cell)
-                t_row[k] += l2[k + ONE] * x_row[k + ONE]
-            for cell in range(n2 - 1):
-                k = np.uint64(cell)
-                t_row[k + ONE] += l2[k + ONE] * x_row[k]
-            if wrap2:
-                t_row[0] += l2[0] * x_row[last]
-                t_row[last] += l2[0] * x_row[0]
-            for cell in range(n2):
-                k = np.uint64(cell)
-                t_row[k] *= unit * np.float32(f_row[k])
+    a_flat, b_flat, x_flat, r_flat = below.reshape(-1), above.reshape(-1), x.reshape(-1), r.reshape(-1)
+    d_flat, f_flat, t_flat = d.reshape(-1), factor.reshape(-1), t.reshape(-1)
+    l0, u0, l1, l2 = lower0.reshape(-1), upper0.reshape(-1), lower1.reshape(-1), lower2.reshape(-1)
+    size, length = n1 * n2, np.uint64(n2)
+    for cell in range(size):
+        q = np.uint64(cell)
+        t_flat[q] = r_flat[q] - d_unit * np.float32(d_flat[q]) * x_flat[q]
+    for cell in range(size):
+        q = np.uint64(cell)
+        t_flat[q] += l0[q] * a_flat[q] + u0[q] * b_flat[q]
+    for cell in range(size - n2):
+        q = np.uint64(cell)
+        t_flat[q] += l1[q + length] * x_flat[q + length]
+    for cell in range(size - n2):
+        q = np.uint64(cell)
+        t_flat[q + length] += l1[q + length] * x_flat[q]
+    # `lower2` is 0 at the start of a row unless the axis is periodic, which is then put right.
+    for cell in range(size - 1):
+        q = np.uint64(cell)
+        t_flat[q] += l2[q + ONE] * x_flat[q + ONE]
+    for cell in range(size - 1):
+        q = np.uint64(cell)
+        t_flat[q + ONE] += l2[q + ONE] * x_flat[q]
+    if wrap1:
+        t_first, t_last, x_first, x_last, l_first = t[0], t[n1 - 1], x[0], x[n1 - 1], lower1[0]
+        for k in range(n2):
+            t_first[k] += l_first[k] * x_last[k]
+            t_last[k] += l_first[k] * x_first[k]
+    if wrap2:
+        for j in range(n1):
+            around = lower2[j, 0]
+            t[j, 0] += around * (x[j, last] - (x[j - 1, last] if j > 0 else F0))
+            t[j, last] += around * x[j, 0]
+            if j > 0:
+                t[j - 1, last] -= around * x[j, 0]
+    for cell in range(size):
+        q = np.uint64(cell)
+        t_flat[q] *= unit * np.float32(f_flat[q])
 
 
 @plain
@@ -170,28 +253,27 @@ def _gathered_plane(planes, slots, weights, base, table, halved2, pads, gain, li
     """`out ← gain ⊙ Pᵀ t`: a coarse plane from up to four fine ones.
 
     `base` (m1,), `table` (m1, 4): the first of the fine rows that a coarse row gathers, and their weights. `line` is one
-    row with two cells more at the front and three at the back; `pads` says what those hold (see `transfer_pads`).
+    row with one cell more at the front and two at the back; `pads` says what those hold (see `TransferTables`).
     """
     m1, m2 = out.shape
     n1, n2 = mixed.shape
-    a, b, c, e = planes[slots[0]], planes[slots[1]], planes[slots[2]], planes[slots[3]]
+    a, b = planes[slots[0]].reshape(-1), planes[slots[1]].reshape(-1)
+    c, e = planes[slots[2]].reshape(-1), planes[slots[3]].reshape(-1)
+    flat = mixed.reshape(-1)
     w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
-    for j in range(n1):
-        a_row, b_row, c_row, e_row, o_row = a[j], b[j], c[j], e[j], mixed[j]
+    for cell in range(n1 * n2):
+        k = np.uint64(cell)
+        flat[k] = w0 * a[k] + w1 * b[k] + w2 * c[k] + w3 * e[k]
+    quarter, most = np.float32(0.25), np.float32(0.75)
+    inner = line[1 : n2 + 1]
+    for j in range(m1):
+        w0, w1, w2, w3 = table[j, 0], table[j, 1], table[j, 2], table[j, 3]
+        first = base[j]
+        a, b = mixed[first % n1], mixed[(first + 1) % n1]
+        c, e = mixed[(first + 2) % n1], mixed[(first + 3) % n1]
         for cell in range(n2):
             k = np.uint64(cell)
-            o_row[k] = w0 * a_row[k] + w1 * b_row[k] + w2 * c_row[k] + w3 * e_row[k]
-    quarter, most = np.float32(0.25), np.float32(0.75)
-    for j in range(m1):
-        inner = line[1 : n2 + 1]
-        inner[:] = F0
-        for q in range(4):
-            weight = table[j, q]
-            if weight != F0:
-                row = mixed[(base[j] + q) % n1]
-                for cell in range(n2):
-                    k = np.uint64(cell)
-                    inner[k] += weight * row[k]
+            inner[k] = w0 * a[k] + w1 * b[k] + w2 * c[k] + w3 * e[k]
         o_row, g_row = out[j], gain[j]
         if halved2:
             line[0] = pads[0] * inner[n2 - 1]
@@ -238,11 +320,10 @@ def spread_plane(p, coarse, gain, axis0, axis1, halved2, wrap2, mixed, line, row
     a, b = coarse[own0[p]], coarse[other0[p]]
     g, h = gain[own0[p]], gain[other0[p]]
     near, far = near0[p], far0[p]
-    for j in range(m1):
-        a_row, b_row, g_row, h_row, o_row = a[j], b[j], g[j], h[j], mixed[j]
-        for cell in range(m2):
-            k = np.uint64(cell)
-            o_row[k] = near * (g_row[k] * a_row[k]) + far * (h_row[k] * b_row[k])
+    a_flat, b_flat, g_flat, h_flat, flat = a.reshape(-1), b.reshape(-1), g.reshape(-1), h.reshape(-1), mixed.reshape(-1)
+    for cell in range(m1 * m2):
+        k = np.uint64(cell)
+        flat[k] = near * (g_flat[k] * a_flat[k]) + far * (h_flat[k] * b_flat[k])
     for j in range(n1):
         a_row, b_row, inner = mixed[own1[j]], mixed[other1[j]], line[1 : m2 + 1]
         near, far = near1[j], far1[j]
@@ -269,7 +350,8 @@ def _descend_planes(  # type: ignore[no-untyped-def]
     n0, n1, n2 = r.shape
     nothing, zero = np.zeros((n1, n2), np.float32), np.zeros(n2, np.float32)
     ring, mixed = np.zeros((4, n1, n2), np.float32), np.empty((n1, n2), np.float32)
-    pair, u, v = np.empty((n1, n2), np.float32), np.empty(n2, np.float32), np.empty(n2, np.float32)
+    room = n2 * max(BLOCK // n2, 1)
+    pair, u, v = np.empty((n1, n2), np.float32), np.empty(room, np.float32), np.zeros(room + 2, np.float32)
     line = np.zeros(n2 + 4, np.float32)
     slots = np.zeros(4, np.int64)
     none = -(2**62)
@@ -291,12 +373,16 @@ def _descend_planes(  # type: ignore[no-untyped-def]
                         _smoothed_plane(r[i], pair, wrap[1], wrap[2], zero, inner, outer, m[i], m_unit, u, v, x[i])
                 i = next_t % n0
                 below, above = _plane(x, i - 1, wrap[0], nothing), _plane(x, i + 1, wrap[0], nothing)
-                j = i if not coded else 0
-                upper0 = _plane(lower0, j + 1, wrap[0], nothing)
-                _residual_plane(
-                    below, x[i], above, r[i], d[i], d_unit, w, coded, lower0[j], upper0, lower1[j], lower2[j],
-                    wrap[1], wrap[2], zero, share[i], share_unit, ring[next_t % 4],
-                )  # fmt: skip
+                if coded:
+                    _coded_residual_plane(
+                        below, x[i], above, r[i], d[i], d_unit, w, wrap[1], wrap[2], zero, share[i], share_unit,
+                        ring[next_t % 4],
+                    )  # fmt: skip
+                else:
+                    _residual_plane(
+                        below, x[i], above, r[i], d[i], d_unit, lower0[i], _plane(lower0, i + 1, wrap[0], nothing),
+                        lower1[i], lower2[i], wrap[1], wrap[2], zero, share[i], share_unit, ring[next_t % 4],
+                    )  # fmt: skip
                 next_t += 1
         _gathered_plane(
             ring, slots, table0[coarse_plane], base1, table1, halved2, pads, gain[coarse_plane], line, mixed,
@@ -315,7 +401,8 @@ def _ascend_planes(  # type: ignore[no-untyped-def]
     m1, m2 = coarse.shape[1], coarse.shape[2]
     nothing, zero = np.zeros((n1, n2), np.float32), np.zeros(n2, np.float32)
     corrected, weighted = np.zeros((3, n1, n2), np.float32), np.zeros((3, n1, n2), np.float32)
-    pair, u, v = np.empty((n1, n2), np.float32), np.empty(n2, np.float32), np.empty(n2, np.float32)
+    room = n2 * max(BLOCK // n2, 1)
+    pair, u, v = np.empty((n1, n2), np.float32), np.empty(room, np.float32), np.zeros(room + 2, np.float32)
     mixed, line, row = np.empty((m1, m2), np.float32), np.empty(m2 + 2, np.float32), np.empty(n2, np.float32)
     for step in range(start - 2, stop + 2):
         # Plane `step` is corrected, `step − 1` has its residual taken, `step − 2` is finished.
@@ -332,12 +419,16 @@ def _ascend_planes(  # type: ignore[no-untyped-def]
             continue
         if 0 <= s < n0 or wrap[0]:
             i = s % n0
-            j = i if not coded else 0
-            upper0 = _plane(lower0, j + 1, wrap[0], nothing)
-            _residual_plane(
-                corrected[(s - 1) % 3], corrected[s % 3], corrected[(s + 1) % 3], r[i], d[i], d_unit, w, coded,
-                lower0[j], upper0, lower1[j], lower2[j], wrap[1], wrap[2], zero, m[i], m_unit, weighted[s % 3],
-            )  # fmt: skip
+            below, here, above = corrected[(s - 1) % 3], corrected[s % 3], corrected[(s + 1) % 3]
+            if coded:
+                _coded_residual_plane(
+                    below, here, above, r[i], d[i], d_unit, w, wrap[1], wrap[2], zero, m[i], m_unit, weighted[s % 3]
+                )
+            else:
+                _residual_plane(
+                    below, here, above, r[i], d[i], d_unit, lower0[i], _plane(lower0, i + 1, wrap[0], nothing),
+                    lower1[i], lower2[i], wrap[1], wrap[2], zero, m[i], m_unit, weighted[s % 3],
+                )  # fmt: skip
         else:
             weighted[s % 3] = F0
         s = step - 2
@@ -366,6 +457,22 @@ def descend(chunks, r, x, operator, smoother, wrap, transfer, share, share_unit,
             m0 * c // chunks, m0 * (c + 1) // chunks, r, x, operator, smoother, wrap, transfer, share, share_unit, gain,
             coarse,
         )  # fmt: skip
+
+
+@compiled()
+def residual(chunks, r, x, operator, wrap, out):  # type: ignore[no-untyped-def]
+    """`out ← r − A x` on a level whose couplings are arrays."""
+    d, d_unit, w, coded, lower0, lower1, lower2 = operator
+    n0, n1, n2 = r.shape
+    for c in prange(chunks):
+        nothing, zero = np.zeros((n1, n2), np.float32), np.zeros(n2, np.float32)
+        ones = np.ones((n1, n2), np.float32)
+        for i in range(n0 * c // chunks, n0 * (c + 1) // chunks):
+            _residual_plane(
+                _plane(x, i - 1, wrap[0], nothing), x[i], _plane(x, i + 1, wrap[0], nothing), r[i], d[i], d_unit,
+                lower0[i], _plane(lower0, i + 1, wrap[0], nothing), lower1[i], lower2[i], wrap[1], wrap[2], zero, ones,
+                np.float32(1), out[i],
+            )  # fmt: skip
 
 
 @compiled()

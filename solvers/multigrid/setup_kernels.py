@@ -1,7 +1,7 @@
 """Compiled set-up of the fused V-cycle: from cell types to the arrays of each level.
 
 Cell types: 0 FLUID, 1 SOLID, 2 AIR. `open_a` is the coupling through the face below a cell along axis `a` where
-neither side is SOLID; `side` the coupling of a cell to the Dirichlet sides of the domain. A coarse cell is AIR where a
+neither side is SOLID; `side` `(3, …)` the coupling of a cell to the Dirichlet sides of each axis. A coarse cell is AIR where a
 child is, else FLUID where a child is. All float32 arrays have three axes; rows are shared among threads.
 """
 
@@ -29,24 +29,23 @@ def open_faces(cells, w, sides, wrap, open0, open1, open2, side):  # type: ignor
             open0[i, j, k] = w[0] if here and (i > 0 or wrap[0]) and cells[i - 1, j, k] != SOLID else F0
             open1[i, j, k] = w[1] if here and (j > 0 or wrap[1]) and cells[i, j - 1, k] != SOLID else F0
             open2[i, j, k] = w[2] if here and (k > 0 or wrap[2]) and cells[i, j, k - 1] != SOLID else F0
-            total = (w[0] * (sides[0, 0] * (i == 0) + sides[0, 1] * (i == n0 - 1))) + (
-                w[1] * (sides[1, 0] * (j == 0) + sides[1, 1] * (j == n1 - 1))
-            )
-            total += w[2] * (sides[2, 0] * (k == 0) + sides[2, 1] * (k == n2 - 1))
-            side[i, j, k] = 2 * total if here else F0
+            twice = np.float32(2) if here else F0
+            side[0, i, j, k] = twice * w[0] * (sides[0, 0] * (i == 0) + sides[0, 1] * (i == n0 - 1))
+            side[1, i, j, k] = twice * w[1] * (sides[1, 0] * (j == 0) + sides[1, 1] * (j == n1 - 1))
+            side[2, i, j, k] = twice * w[2] * (sides[2, 0] * (k == 0) + sides[2, 1] * (k == n2 - 1))
 
 
 @compiled()
 def coarsen_cells(cells, w, sides, wrap, steps, half, open0, open1, open2, side):  # type: ignore[no-untyped-def]
     """`open_faces` and `coarsen_faces` in one, without the finest level's arrays."""
     n0, n1, n2 = cells.shape
-    m0, m1, m2 = side.shape
-    softer = min(half[0], min(half[1], half[2]))
+    m0, m1, m2 = open0.shape
     ring0, ring1, ring2 = wrap[0] and m0 > 1, wrap[1] and m1 > 1, wrap[2] and m2 > 1
     for row in prange(m0 * m1):
         i, j = row // m1, row % m1
         a0, a1, a2 = np.zeros(n2, np.uint8), np.zeros(n2, np.uint8), np.zeros(n2, np.uint8)
-        edge = np.zeros(n2, np.float32)
+        # Sides passed: each cell on a Dirichlet side counts one, on both sides of an axis two.
+        b0, b1, b2 = np.zeros(n2, np.uint8), np.zeros(n2, np.uint8), np.zeros(n2, np.uint8)
         for a in range(i * steps[0], min((i + 1) * steps[0], n0)):
             for b in range(j * steps[1], min((j + 1) * steps[1], n1)):
                 here = cells[a, b]
@@ -65,25 +64,58 @@ def coarsen_cells(cells, w, sides, wrap, steps, half, open0, open1, open2, side)
                     a2[k + ONE] += np.uint8((here[k + ONE] != SOLID) & (here[k] != SOLID))
                 if ring2:
                     a2[0] += np.uint8((here[0] != SOLID) & (here[n2 - 1] != SOLID))
-                beside = w[0] * (sides[0, 0] * (a == 0) + sides[0, 1] * (a == n0 - 1))
-                beside += w[1] * (sides[1, 0] * (b == 0) + sides[1, 1] * (b == n1 - 1))
-                if beside != 0:
+                on0 = np.uint8(sides[0, 0] * (a == 0) + sides[0, 1] * (a == n0 - 1))
+                on1 = np.uint8(sides[1, 0] * (b == 0) + sides[1, 1] * (b == n1 - 1))
+                if on0 + on1 > 0:
                     for k in range(n2):
-                        edge[k] += 2 * beside if here[k] != SOLID else F0
-                edge[0] += 2 * w[2] * sides[2, 0] if here[0] != SOLID else F0
-                edge[n2 - 1] += 2 * w[2] * sides[2, 1] if here[n2 - 1] != SOLID else F0
-        x0, x1, x2, xs = half[0] * w[0], half[1] * w[1], half[2] * w[2], softer
-        o0, o1, o2, os = open0[i, j], open1[i, j], open2[i, j], side[i, j]
-        if steps[2] == 1:
-            for k in range(m2):
-                o0[k], o1[k], o2[k], os[k] = x0 * a0[k], x1 * a1[k], x2 * a2[k], xs * edge[k]
-        else:
-            for k in range(m2):
-                more = 2 * k + 1 < n2
-                o0[k] = x0 * (a0[2 * k] + (a0[2 * k + 1] if more else 0))
-                o1[k] = x1 * (a1[2 * k] + (a1[2 * k + 1] if more else 0))
-                o2[k] = x2 * a2[2 * k]
-                os[k] = xs * (edge[2 * k] + (edge[2 * k + 1] if more else F0))
+                        b0[k] += on0 if here[k] != SOLID else 0
+                        b1[k] += on1 if here[k] != SOLID else 0
+                b2[0] += np.uint8(sides[2, 0] and here[0] != SOLID)
+                b2[n2 - 1] += np.uint8(sides[2, 1] and here[n2 - 1] != SOLID)
+        x0, x1, x2 = half[0] * w[0], half[1] * w[1], half[2] * w[2]
+        two = np.float32(2)
+        for k in range(m2):
+            first = k * steps[2]
+            more = 1 if steps[2] == 2 and first + 1 < n2 else 0
+            other = first + more
+            open0[i, j, k] = x0 * (a0[first] + more * a0[other])
+            open1[i, j, k] = x1 * (a1[first] + more * a1[other])
+            open2[i, j, k] = x2 * a2[first]
+            side[0, i, j, k] = two * x0 * (b0[first] + more * b0[other])
+            side[1, i, j, k] = two * x1 * (b1[first] + more * b1[other])
+            side[2, i, j, k] = two * x2 * (b2[first] + more * b2[other])
+
+
+@compiled()
+def coarsen_faces(fine0, fine1, fine2, fine_side, steps, wrap, half, open0, open1, open2, side):  # type: ignore[no-untyped-def]
+    """Open faces and sides of the coarse level: sums over the fine faces between coarse cells of `steps` cells.
+
+    The sum over a face of a coarsened axis is halved (`half_a` = ½), which makes the coarse operator the discretisation
+    with the doubled width, times the number of cells in a coarse one.
+    """
+    n0, n1, n2 = fine0.shape
+    m0, m1, m2 = open0.shape
+    for row in prange(m0 * m1):
+        i, j = row // m1, row % m1
+        for k in range(m2):
+            s0, s1, s2, b0, b1, b2 = F0, F0, F0, F0, F0, F0
+            for a in range(i * steps[0], min((i + 1) * steps[0], n0)):
+                for b in range(j * steps[1], min((j + 1) * steps[1], n1)):
+                    for c in range(k * steps[2], min((k + 1) * steps[2], n2)):
+                        b0 += fine_side[0, a, b, c]
+                        b1 += fine_side[1, a, b, c]
+                        b2 += fine_side[2, a, b, c]
+                        if a == i * steps[0]:
+                            s0 += fine0[a, b, c]
+                        if b == j * steps[1]:
+                            s1 += fine1[a, b, c]
+                        if c == k * steps[2]:
+                            s2 += fine2[a, b, c]
+            # A coarse cell that is its own neighbour around a periodic axis has no coupling along it.
+            open0[i, j, k] = half[0] * s0 if i > 0 or (wrap[0] and m0 > 1) else F0
+            open1[i, j, k] = half[1] * s1 if j > 0 or (wrap[1] and m1 > 1) else F0
+            open2[i, j, k] = half[2] * s2 if k > 0 or (wrap[2] and m2 > 1) else F0
+            side[0, i, j, k], side[1, i, j, k], side[2, i, j, k] = half[0] * b0, half[1] * b1, half[2] * b2
 
 
 @compiled()
@@ -115,10 +147,14 @@ def finish(cells, open0, open1, open2, side, wrap, diagonal):  # type: ignore[no
     for row in prange(n0 * n1):
         i, j = row // n1, row % n1
         d, c = diagonal[i, j], cells[i, j]
-        b0, b1, b2, s = open0[i, j], open1[i, j], open2[i, j], side[i, j]
+        b0, b1, b2 = open0[i, j], open1[i, j], open2[i, j]
+        s0, s1, s2 = side[0, i, j], side[1, i, j], side[2, i, j]
         for cell in range(n2):
             k = np.uint64(cell)
-            d[k] = s[k] + b0[k] + b1[k] + b2[k]
+            d[k] = s0[k] + s1[k] + s2[k]
+        for cell in range(n2):
+            k = np.uint64(cell)
+            d[k] += b0[k] + b1[k] + b2[k]
         if i < n0 - 1 or wrap[0]:
             up = open0[(i + 1) % n0, j]
             for cell in range(n2):
@@ -282,3 +318,67 @@ def shares(diagonal, opened, axis0, axis1, halved2, wrap2, beyond0, beyond1, bey
                 row[k] = min(value + np.float32(0.5) if unit != 1 else value, most) if d_row[k] != 0 else F0
             for k in range(n2):
                 o_row[k] = row[k]
+
+
+@plain
+def pseudo_inverse(matrix, boundary):  # type: ignore[no-untyped-def]
+    """The pseudo-inverse of a graph Laplacian plus a diagonal `boundary` ≥ 0: `(n, n)` float64.
+
+    `matrix` holds the Laplacian. A connected part without boundary is singular; its constant vector is shifted by a
+    rank-one term before the inversion by Cholesky's method and taken out again after it.
+    """
+    n = boundary.size
+    part = np.full(n, -1)
+    stack = np.empty(n, np.int64)
+    full = matrix.copy()
+    count = 0
+    for seed in range(n):
+        full[seed, seed] += boundary[seed]
+        if part[seed] >= 0:
+            continue
+        part[seed] = count
+        stack[0] = seed
+        depth = 1
+        while depth > 0:
+            depth -= 1
+            node = stack[depth]
+            for other in range(n):
+                if matrix[node, other] != 0 and part[other] < 0:
+                    part[other] = count
+                    stack[depth] = other
+                    depth += 1
+        count += 1
+    size, held, strength = np.zeros(count), np.zeros(count), np.zeros(count)
+    for node in range(n):
+        size[part[node]] += 1
+        held[part[node]] += boundary[node]
+        strength[part[node]] = max(strength[part[node]], full[node, node])
+    for a in range(n):
+        for b in range(n):
+            if part[a] == part[b] and held[part[a]] == 0:
+                full[a, b] += max(strength[part[a]], 1.0) / size[part[a]]
+    for k in range(n):
+        for a in range(k):
+            full[k, k] -= full[k, a] ** 2
+        full[k, k] = math.sqrt(full[k, k])
+        for i in range(k + 1, n):
+            for a in range(k):
+                full[i, k] -= full[i, a] * full[k, a]
+            full[i, k] /= full[k, k]
+    inverse = np.zeros((n, n))
+    for column in range(n):
+        v = inverse[column]  # symmetric: a column stands in a row
+        v[column] = 1.0
+        for i in range(column, n):
+            for a in range(column, i):
+                v[i] -= full[i, a] * v[a]
+            v[i] /= full[i, i]
+        for i in range(n - 1, -1, -1):
+            for a in range(i + 1, n):
+                v[i] -= full[a, i] * v[a]
+            v[i] /= full[i, i]
+    for a in range(n):
+        for b in range(n):
+            if part[a] == part[b] and held[part[a]] == 0:
+                inverse[a, b] -= 1.0 / (max(strength[part[a]], 1.0) * size[part[a]])
+    return inverse

@@ -1,0 +1,146 @@
+"""The deep conjugate direction method with the fused cycle: float32 wherever that does not cost the answer.
+
+`x` and all sums are float64. Directions `p`, their images `q = A p` and the residual are kept in float32: `x` moves by a
+multiple of a float32 vector exactly, and the images are computed from it in float64 and rounded once, so that the
+residual's recurrence loses no more than rounding of `r` itself. From time to time it is replaced by the true residual.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.dcdm.outer import NEGLIGIBLE, SAFEGUARD_STEPS, STAGNATION_STEPS
+from relaxon.solvers.engine import Monitor, Prepared
+from relaxon.solvers.multigrid.fused import FusedCycle
+from relaxon.solvers.operator import PoissonOperator
+from relaxon.solvers.solution import Result
+
+Array = NDArray[np.float64]
+Single = NDArray[np.float32]
+REPLACED_AFTER = 1e-4
+"""The residual's recurrence is replaced by the true residual when it has fallen by this factor: float32 then still
+holds three digits of it."""
+FAR = 1e10
+"""A start whose residual is so much larger or smaller than `‖b‖` has it scaled to itself, as float32 has its range."""
+MAX_WINDOW = 2
+
+
+class FusedDirections(Prepared):
+    """The outer iteration on the operator of a grid with κ = 1, with a window of at most two directions.
+
+    Beside `x` and `b` it holds, per cell, two float32 numbers and two more for each direction of the window and the
+    new one, and what the cycle's levels hold.
+    """
+
+    def __init__(self, operator: PoissonOperator, cycle: FusedCycle, window: int, max_iterations: int) -> None:
+        from numba import get_num_threads
+
+        self.operator = operator
+        self.cycle = cycle
+        self.default_max_iterations = max_iterations
+        self.info = {"window": float(window)} | cycle.info
+        self._window = window
+        self._shape = cycle.shape
+        self._unit = cycle.unit
+        self._r: Single = np.empty(cycle.shape, np.float32)
+        self._z: Single = np.empty(cycle.shape, np.float32)
+        self._directions = [np.empty(cycle.shape, np.float32) for _ in range(window + 1)]
+        self._images = [np.empty(cycle.shape, np.float32) for _ in range(window + 1)]
+        order = [0, 1, 2] if operator.grid.ndim == 3 else [1, 0, 2]
+        self._sums = np.empty((cycle.shape[0], 2))
+        self._chunks = min(get_num_threads(), cycle.shape[0])
+        self._matrix = (
+            operator.code.reshape(cycle.shape),
+            operator.table / self._unit,
+            operator.linear,
+            operator.weights[order] / self._unit,
+            operator.wrap[order],
+        )
+
+    def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
+        from relaxon.solvers.dcdm import fused_kernels as kernels
+        from relaxon.solvers.stencil_kernels import dot
+
+        b, x = b.reshape(self._shape), x.reshape(self._shape)
+        past: list[tuple[int, float]] = []  # slot and curvature pᵀAp, the newest first
+        scale = 1.0 / math.sqrt(dot(b, b))
+        norm = exact = self._true_residual(b, x, scale)
+        reason = monitor.record(norm)
+        if reason is None and not 1 / FAR < norm * scale < FAR:
+            scale = 1.0 / norm
+            self._true_residual(b, x, scale)
+        least, since = norm, 0
+        for step in range(max_iterations):
+            if reason is not None:
+                return reason
+            slot = step % (self._window + 1)
+            found = self._searched(slot, past, norm * scale, monitor, plain=since >= SAFEGUARD_STEPS)
+            curvature, projection = found
+            if not curvature > 0:
+                return Result.NON_FINITE if not math.isfinite(curvature) else Result.STAGNATED
+            alpha = projection / curvature
+            factor = alpha / (scale * self._unit)
+            d, q = self._directions[slot], self._images[slot]
+            norm = math.sqrt(kernels.advance(x, factor, d, self._r, alpha, q, self._sums)) / scale
+            past = [(slot, curvature), *past][: self._window]
+            if norm <= REPLACED_AFTER * exact and norm > monitor.tolerance:
+                scale = 1.0 / norm
+                norm = exact = self._true_residual(b, x, scale)
+            reason = monitor.record(norm)
+            least, since = (norm, 0) if norm < least else (least, since + 1)
+            if reason is None and since >= STAGNATION_STEPS:
+                return Result.STAGNATED
+        return reason or Result.MAX_ITERATIONS
+
+    def _true_residual(self, b: Array, x: Array, scale: float) -> float:
+        from relaxon.solvers.dcdm.fused_kernels import true_residual
+
+        return math.sqrt(true_residual(b, x, self._unit, scale, *self._matrix, self._r, self._sums))
+
+    def _searched(
+        self, slot: int, past: list[tuple[int, float]], norm: float, monitor: Monitor, plain: bool
+    ) -> tuple[float, float]:
+        """Put the next direction and its image into `slot`; its curvature `dᵀAd` and projection `dᵀr`."""
+        from relaxon.solvers.dcdm.fused_kernels import scaled_by_diagonal
+
+        if not plain:
+            # The image's place is free until the direction is made: the cycle works in it.
+            self.cycle.apply(self._r, self._images[slot], self._z)
+            curvature, projection = self._made_conjugate(slot, past)
+            if curvature > 0 and abs(projection) > NEGLIGIBLE * norm * math.sqrt(curvature):
+                return curvature, projection
+        monitor.fallbacks += 1
+        scaled_by_diagonal(self._r, self._matrix[0], self._matrix[1], self._z)
+        curvature, projection = self._made_conjugate(slot, past)
+        # D⁻¹r may lie in the span of the window, to rounding: without it the step is plain descent.
+        return (curvature, projection) if curvature > 0 else self._made_conjugate(slot, [])
+
+    def _made_conjugate(self, slot: int, past: list[tuple[int, float]]) -> tuple[float, float]:
+        from relaxon.solvers.dcdm.fused_kernels import search, two_dots
+
+        z = self._z
+        slots = [s for s, _ in past] + [past[0][0] if past else slot] * (MAX_WINDOW - len(past))
+        factors = [0.0, 0.0]
+        if past:
+            products = two_dots(z, self._images[slots[0]], self._images[slots[1]], self._sums)
+            factors = [product / c for product, (_, c) in zip(products, past, strict=False)]
+            factors += [0.0] * (MAX_WINDOW - len(factors))
+        # Without a past the factors are 0 and stand beside the direction `z` itself, which is finite or is found out.
+        first, second = (self._directions[s] if past else z for s in slots)
+        curvature, projection = search(
+            self._chunks,
+            z,
+            factors[0],
+            first,
+            factors[1],
+            second,
+            self._r,
+            *self._matrix,
+            self._directions[slot],
+            self._images[slot],
+            self._sums,
+        )
+        return float(curvature), float(projection)

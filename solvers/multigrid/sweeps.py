@@ -1,0 +1,98 @@
+"""Compiled smoothing sweeps over one level, in float32 on C-contiguous arrays with three axes.
+
+A level's operator is `diagonal`, per axis the coupling `lower` to the cell below (zero unless both are unknowns), and
+`wrap`; `x` is zero where there is no unknown. Rows along the last axis are shared among threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from relaxon.solvers.stencil_kernels import FAST, compiled
+
+
+@njit(nogil=True, cache=True, fastmath=FAST, inline="always")
+def residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, out):  # type: ignore[no-untyped-def]
+    """`out ← r − A x` along the row `(i, j)`; a loop for each neighbour, as each then vectorises."""
+    n0, n1, n2 = x.shape
+    xc, rr, dr = x[i, j], r[i, j], diagonal[i, j]
+    for k in range(n2):
+        out[k] = rr[k] - dr[k] * xc[k]
+    if i > 0 or wrap[0]:
+        xr, cr = x[i - 1 if i > 0 else n0 - 1, j], lower0[i, j]
+        for k in range(n2):
+            out[k] += cr[k] * xr[k]
+    if i < n0 - 1 or wrap[0]:
+        above = i + 1 if i < n0 - 1 else 0
+        xr, cr = x[above, j], lower0[above, j]
+        for k in range(n2):
+            out[k] += cr[k] * xr[k]
+    if j > 0 or wrap[1]:
+        xr, cr = x[i, j - 1 if j > 0 else n1 - 1], lower1[i, j]
+        for k in range(n2):
+            out[k] += cr[k] * xr[k]
+    if j < n1 - 1 or wrap[1]:
+        above = j + 1 if j < n1 - 1 else 0
+        xr, cr = x[i, above], lower1[i, above]
+        for k in range(n2):
+            out[k] += cr[k] * xr[k]
+    cr = lower2[i, j]
+    for k in range(1, n2):
+        out[k] += cr[k] * xc[k - 1]
+    for k in range(n2 - 1):
+        out[k] += cr[k + 1] * xc[k + 1]
+    if wrap[2]:
+        out[0] += cr[0] * xc[n2 - 1]
+        out[n2 - 1] += cr[0] * xc[0]
+
+
+@compiled()
+def first_sweep(r, omega, inverse, x):  # type: ignore[no-untyped-def]
+    """`x ← ωD⁻¹ r`, a damped Jacobi sweep from zero; `inverse` is `D⁻¹`, zero where there is no unknown."""
+    n0, n1, n2 = r.shape
+    for row in prange(n0 * n1):
+        i, j = row // n1, row % n1
+        x_row, r_row, d_row = x[i, j], r[i, j], inverse[i, j]
+        for k in range(n2):
+            x_row[k] = omega * d_row[k] * r_row[k]
+
+
+@compiled()
+def jacobi_sweep(x, r, omega, inverse, diagonal, lower0, lower1, lower2, wrap, y):  # type: ignore[no-untyped-def]
+    """`y ← x + ωD⁻¹ (r − A x)`."""
+    n0, n1, n2 = x.shape
+    for row in prange(n0 * n1):
+        i, j = row // n1, row % n1
+        y_row, x_row, d_row = y[i, j], x[i, j], inverse[i, j]
+        residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, y_row)
+        for k in range(n2):
+            y_row[k] = x_row[k] + omega * d_row[k] * y_row[k]
+
+
+@compiled()
+def colour_sweep(x, r, inverse, colour, diagonal, lower0, lower1, lower2, wrap):  # type: ignore[no-untyped-def]
+    """Gauss–Seidel in place on the cells with `i + j + k ≡ colour (mod 2)`, none of which are neighbours.
+
+    `inverse` is `D⁻¹`. Needs an even number of cells along each periodic axis.
+    """
+    n0, n1, n2 = x.shape
+    for row in prange(n0 * n1):
+        i, j = row // n1, row % n1
+        change = np.empty(n2, np.float32)
+        residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, change)
+        x_row, d_row = x[i, j], inverse[i, j]
+        for k in range((i + j + colour) % 2, n2, 2):
+            x_row[k] += d_row[k] * change[k]
+
+
+@compiled()
+def shared_residual(x, r, share, diagonal, lower0, lower1, lower2, wrap, t):  # type: ignore[no-untyped-def]
+    """`t ← share · (r − A x)`: the residual, ready to be restricted."""
+    n0, n1, n2 = x.shape
+    for row in prange(n0 * n1):
+        i, j = row // n1, row % n1
+        t_row, s_row = t[i, j], share[i, j]
+        residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, t_row)
+        for k in range(n2):
+            t_row[k] *= s_row[k]

@@ -1,0 +1,120 @@
+"""How an axis is coarsened and interpolated, and the exact solution on the coarsest level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Single = NDArray[np.float32]
+NEGLIGIBLE_BOUNDARY = 1e-5
+"""A row sum of the coarsest level below this part of the diagonal is rounding of float32 couplings."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferTables:
+    """How an axis of `n` fine cells is transferred, in the forms of the two passes."""
+
+    own: NDArray[np.int64]
+    other: NDArray[np.int64]
+    near: Single
+    far: Single
+    beyond: Single
+    base: NDArray[np.int64]
+    """First of the fine cells that a coarse one gathers, `(m,)`."""
+    weights: Single
+    """Weights of four cells from `base` on, `(m, 4)`."""
+    pads: Single
+    """What the cells before the first and after the last are worth, in those of the last and the first, `(2,)`."""
+
+    @property
+    def spread(self) -> tuple[Any, ...]:
+        return self.own, self.other, self.near, self.far
+
+
+@lru_cache(maxsize=256)
+def transfer_tables(n: int, halved: bool, periodic: bool, dirichlet: tuple[bool, bool]) -> TransferTables:
+    """The tables of one axis, made once."""
+    axis = axis_weights(n, halved, periodic, dirichlet)
+    m = (n + 1) // 2 if halved else n
+    base = 2 * np.arange(m) - 1 if halved else np.arange(m)
+    weights = np.zeros((m, 4), np.float32)
+    for position in range(4 if halved else 1):
+        fine = base + position
+        inside = (fine >= 0) & (fine < n) if not periodic else np.ones(m, bool)
+        # Around a short axis one cell may stand at two of the four positions: it counts at the first.
+        for earlier in range(position if periodic else 0):
+            inside &= (fine % n) != ((base + earlier) % n)
+        for weight, target in ((axis.near, axis.own), (axis.far, axis.other)):
+            here = inside & (target[fine % n] == np.arange(m))
+            weights[here, position] += weight[fine[here] % n]
+    odd = n % 2 == 1
+    pads = np.array([0.0 if odd else 1.0, 1 / 3 if odd else 1.0], np.float32) * (periodic and halved)
+    return TransferTables(
+        axis.own.astype(np.int64),
+        axis.other.astype(np.int64),
+        axis.near,
+        axis.far,
+        axis.beyond,
+        base,
+        weights,
+        pads.astype(np.float32),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AxisWeights:
+    """Fine cell `i` takes `near` of coarse cell `own` and `far` of `other`, and `beyond` falls beyond a Dirichlet side."""
+
+    own: NDArray[np.int32]
+    other: NDArray[np.int32]
+    near: Single
+    far: Single
+    beyond: Single
+
+
+def axis_weights(n: int, halved: bool, periodic: bool, dirichlet: tuple[bool, bool]) -> AxisWeights:
+    """Linear interpolation between the centres of pairs, for `n` fine cells; without `halved` the identity."""
+    fine = np.arange(n)
+    if not halved:
+        zero, same = np.zeros(n, np.float32), fine.astype(np.int32)
+        return AxisWeights(same, same, zero + 1, zero, zero)
+    m = (n + 1) // 2
+    own = fine // 2
+    other: Any = np.where(fine % 2 == 0, own - 1, own + 1)
+    far, beyond = np.full(n, 0.25), np.zeros(n)
+    if periodic:
+        other = other % m
+    for outside, side in ((other < 0, 0), (other >= m, 1)):
+        far[outside] = 0.0
+        beyond[outside] = 0.25 if dirichlet[side] else 0.0
+    other = np.clip(other, 0, m - 1)
+    near = np.full(n, 0.75, np.float32)
+    return AxisWeights(
+        own.astype(np.int32), other.astype(np.int32), near, far.astype(np.float32), beyond.astype(np.float32)
+    )
+
+
+def coarsest_inverse(
+    diagonal: NDArray[np.float64], couplings: tuple[Single, Single, Single], unknown: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], Single]:
+    """Flat indices of the unknowns `(m,)` and the pseudo-inverse `(m, m)` of their matrix, made in float64."""
+    from relaxon.solvers.multigrid.setup_kernels import pseudo_inverse
+
+    index = np.flatnonzero(unknown)
+    number = np.full(unknown.size, -1)
+    number[index] = np.arange(len(index))
+    number = number.reshape(unknown.shape)
+    matrix = np.zeros((len(index), len(index)))
+    for axis, lower in enumerate(couplings):
+        i, j, c = number[lower != 0], np.roll(number, 1, axis)[lower != 0], lower[lower != 0].astype(np.float64)
+        for a, b, sign in ((i, j, -1), (j, i, -1), (i, i, 1), (j, j, 1)):
+            np.add.at(matrix, (a, b), sign * c)
+    d = diagonal.reshape(-1)[index]
+    boundary = d - matrix.diagonal()
+    # A row sum that is only rounding is made zero, so that a level without Dirichlet faces is exactly singular.
+    boundary[boundary < NEGLIGIBLE_BOUNDARY * d] = 0.0
+    return index, pseudo_inverse(matrix, boundary).astype(np.float32)

@@ -1,0 +1,243 @@
+"""The V-cycle for any coefficients: transfers that follow the couplings, damped Jacobi or red-black sweeps, float32."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.grid import Boundary
+from relaxon.solvers.multigrid.transfers import axis_weights, coarsest_inverse
+from relaxon.solvers.operator import PoissonOperator, open_faces
+
+Array = NDArray[np.float64]
+Single = NDArray[np.float32]
+Smoother = Literal["jacobi", "red-black"]
+COARSEST_UNKNOWNS = 80
+"""A level with at most so many unknowns is solved by its pseudo-inverse."""
+STRONG = 0.3
+"""Axes whose mean coupling reaches this part of the strongest axis's are coarsened; the others wait."""
+
+
+def chebyshev_dampings(ndim: int, sweeps: int) -> tuple[float, ...]:
+    """Dampings of so many Jacobi sweeps that together damp the high frequencies best: `1/root` of the Chebyshev
+    polynomial on the eigenvalues of `D⁻¹A` from `1/ndim` to 2, the largest root last.
+    """
+    low, high = 1.0 / ndim, 2.0
+    angles = np.pi * (2 * np.arange(sweeps) + 1) / (2 * sweeps)
+    roots = (high + low) / 2 + (high - low) / 2 * np.cos(angles)
+    return tuple(float(1 / root) for root in sorted(roots))
+
+
+@dataclass(slots=True)
+class VariableLevel:
+    """One level: couplings, the transfer to the next level, and work arrays; the last has `index` and `inverse`."""
+
+    couplings: tuple[Single, Single, Single]
+    diagonal: Single
+    inverse_diagonal: Single
+    x: Single
+    r: Single
+    work: Single
+    own: tuple[NDArray[np.int32], ...] = ()
+    other: tuple[NDArray[np.int32], ...] = ()
+    far: tuple[Single, ...] = ()
+    share: Single | None = None
+    steps: Any = None
+    index: NDArray[np.int64] | None = None
+    inverse: Single | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.diagonal.shape
+
+    @property
+    def transfer(self) -> tuple[Any, ...]:
+        """Own and other coarse cell and far weight, axis by axis."""
+        return tuple(v for axis in zip(self.own, self.other, self.far, strict=True) for v in axis)
+
+
+class VariableCycle:
+    """The preconditioner `z ← M r`: linear, symmetric and positive definite on the operator's range, to rounding.
+
+    Parameters
+    ----------
+    smoother : "jacobi", with Chebyshev's dampings, or "red-black" (Gauss–Seidel in two colours; its adjoint order
+        after the coarse correction).
+    sweeps : before and after the coarse correction.
+    """
+
+    def __init__(self, operator: PoissonOperator, smoother: Smoother = "jacobi", sweeps: int = 2) -> None:
+        grid = operator.grid
+        self.shape = grid.shape3
+        self.wrap = np.asarray(operator.wrap)
+        self._sides = [(False, False)] * (3 - grid.ndim) + [
+            (low is Boundary.DIRICHLET, high is Boundary.DIRICHLET) for low, high in grid.boundary
+        ]
+        self._sweeps = sweeps
+        dampings = chebyshev_dampings(grid.ndim, sweeps)
+        self._before = [np.float32(v) for v in dampings]
+        self._after = self._before[::-1]
+        self._smoother = smoother
+        self.levels, self._unit = self._built(operator)
+        self.info = {
+            "levels": float(len(self.levels)),
+            "grid_complexity": sum(level.diagonal.size for level in self.levels) / self.levels[0].diagonal.size,
+        }
+
+    def __call__(self, r: Array, z: Array) -> None:
+        """`r`, `z`: `shape3` float64; `r` is left as it is."""
+        from relaxon.solvers.stencil_kernels import dot, scaled
+
+        norm = math.sqrt(dot(r, r))
+        if norm == 0.0 or not math.isfinite(norm):
+            z[...] = r
+            return
+        scaled(self.unscaled(r, 1.0 / norm), norm / self._unit, z)
+
+    def unscaled(self, r: Array, scale: float = 1.0) -> Single:
+        """`unit · M (scale · r)` in float32, with the operator's unit left in; overwritten by the next call."""
+        from relaxon.solvers.stencil_kernels import scaled
+
+        scaled(r, scale, self.levels[0].r)
+        self._descend(0)
+        return self.levels[0].x
+
+    def _descend(self, depth: int) -> None:
+        """`level.x ← M_level level.r`."""
+        from relaxon.solvers.multigrid import sweeps
+        from relaxon.solvers.multigrid import variable_kernels as kernels
+
+        level = self.levels[depth]
+        if level.inverse is not None:
+            level.x.reshape(-1)[level.index] = level.inverse @ level.r.reshape(-1)[level.index]
+            return
+        below = self.levels[depth + 1]
+        self._smooth(level, before=True)
+        sweeps.shared_residual(
+            level.x, level.r, level.share, level.diagonal, *level.couplings, self.wrap, level.work
+        )
+        kernels.restrict(level.work, *level.transfer, level.steps, self.wrap, below.diagonal, below.r)
+        self._descend(depth + 1)
+        kernels.prolong(below.x, np.float32(0), *level.transfer, level.share, True, level.x)
+        self._smooth(level, before=False)
+
+    def _smooth(self, level: VariableLevel, before: bool) -> None:
+        from relaxon.solvers.multigrid import sweeps
+
+        operator = (level.diagonal, *level.couplings, self.wrap)
+        if self._smoother == "red-black" and not self._odd_ring(level):
+            if before:
+                level.x[...] = 0
+            for _ in range(self._sweeps):
+                for colour in (0, 1) if before else (1, 0):
+                    sweeps.colour_sweep(level.x, level.r, level.inverse_diagonal, colour, *operator)
+            return
+        dampings = self._before if before else self._after
+        if before:
+            sweeps.first_sweep(level.r, dampings[0], level.inverse_diagonal, level.x)
+            dampings = dampings[1:]
+        for omega in dampings:
+            sweeps.jacobi_sweep(level.x, level.r, omega, level.inverse_diagonal, *operator, level.work)
+            level.x, level.work = level.work, level.x
+
+    def _odd_ring(self, level: VariableLevel) -> bool:
+        """Around an odd periodic axis two cells of one colour are neighbours: damped Jacobi takes over there."""
+        return any(w and n % 2 == 1 and n > 1 for w, n in zip(self.wrap, level.shape, strict=True))
+
+    def _built(self, operator: PoissonOperator) -> tuple[list[VariableLevel], float]:
+        from relaxon.solvers.multigrid import setup_kernels as kernels
+
+        faces64, side64 = open_faces(operator.grid)
+        # In units of the strongest coupling, so that float32 holds any physical unit.
+        unit = max([float(f.max()) for f in faces64] + [float(side64.max())]) or 1.0
+        faces = [np.asarray(f / unit, np.float32) for f in (*faces64, side64)]
+        del faces64, side64
+        cells = operator.grid.cells.reshape(self.shape)
+        found: list[VariableLevel] = []
+        while True:
+            shape = cells.shape
+            diagonal = np.empty(shape, np.float32)
+            kernels.finish(cells, *faces, self.wrap, diagonal)
+            halved = _axes_to_halve(faces)
+            few = diagonal.size < 64 * COARSEST_UNKNOWNS and np.count_nonzero(diagonal) <= COARSEST_UNKNOWNS
+            last = few or not any(halved)
+            coarse_faces, coarse_cells, transfer = faces, cells, None
+            if not last:
+                coarse_faces, coarse_cells, transfer = self._coarser(cells, faces, halved)
+            lower = (faces[0], faces[1], faces[2])
+            kernels.keep_unknowns(diagonal, *lower)
+            inverse = np.divide(np.float32(1), diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
+            level = VariableLevel(
+                lower, diagonal, inverse, *(np.zeros(shape, np.float32) for _ in range(3))  # type: ignore[arg-type]
+            )
+            found.append(level)
+            if transfer is None:
+                unknown = diagonal != 0
+                level.index, level.inverse = coarsest_inverse(diagonal.astype(np.float64), lower, unknown)
+                return found, unit
+            self._add_transfer(level, transfer, coarse_cells)
+            cells, faces = coarse_cells, coarse_faces
+
+    def _coarser(
+        self, cells: NDArray[np.uint8], faces: list[Single], halved: list[bool]
+    ) -> tuple[list[Single], NDArray[np.uint8], tuple[Any, ...]]:
+        """The coarse level's faces and types, and the far weights with what they belong to."""
+        from relaxon.solvers.multigrid import setup_kernels
+        from relaxon.solvers.multigrid import variable_kernels as kernels
+
+        steps = np.array([2 if h else 1 for h in halved])
+        shape = tuple((n + s - 1) // s for n, s in zip(cells.shape, steps.tolist(), strict=True))
+        coarse = [np.empty(shape, np.float32) for _ in range(3)]
+        coarse.append(np.empty((3, *shape), np.float32))
+        far = [np.zeros(cells.shape, np.float32) for _ in range(3)]
+        for axis in range(3):
+            wrap = bool(self.wrap[axis])
+            kernels.coarsen_axis_faces(faces[axis], axis, halved[axis], steps, wrap, coarse[axis])
+            if halved[axis]:
+                kernels.far_weights(faces[axis], cells, axis, wrap, *self._sides[axis], far[axis])
+        half = np.array([0.5 if h else 1.0 for h in halved], np.float32)
+        kernels.coarsen_side(faces[3], steps, half, coarse[3])
+        types = np.empty(shape, np.uint8)
+        setup_kernels.coarsen_types(cells, steps, types)
+        return coarse, types, (far, halved, steps)
+
+    def _add_transfer(self, level: VariableLevel, transfer: tuple[Any, ...], coarse_cells: NDArray[np.uint8]) -> None:
+        from relaxon.solvers.multigrid import variable_kernels as kernels
+
+        far, halved, steps = transfer
+        axes = [
+            axis_weights(n, h, bool(w), (False, False))
+            for n, h, w in zip(level.shape, halved, self.wrap, strict=True)
+        ]
+        level.own = tuple(axis.own for axis in axes)
+        others = []
+        for axis, n, h, w in zip(axes, level.shape, halved, self.wrap, strict=True):
+            other = axis.other.copy()
+            if h and not w:
+                other[0] = -1
+                if n % 2 == 0:
+                    other[-1] = -1
+            others.append(other)
+        level.other, level.far, level.steps = tuple(others), tuple(far), steps
+        opened = (coarse_cells != 1).astype(np.float32)
+        inside, ones = level.work, (level.diagonal != 0).astype(np.float32)
+        kernels.prolong(opened, np.float32(1), *level.transfer, ones, False, inside)
+        level.share = np.empty(level.shape, np.float32)
+        kernels.inverse_shares(inside, level.diagonal, level.share)
+        inside[...] = 0
+
+
+def _axes_to_halve(faces: list[Single]) -> list[bool]:
+    """Axes longer than one cell whose mean coupling is near the strongest."""
+    strength = []
+    for axis in range(3):
+        face = faces[axis]
+        count = np.count_nonzero(face)
+        strength.append(float(face.sum(dtype=np.float64)) / count if count and face.shape[axis] > 1 else 0.0)
+    if max(strength) == 0.0:
+        return [n > 1 for n in faces[0].shape]
+    return [s >= STRONG * max(strength) and s > 0 for s in strength]

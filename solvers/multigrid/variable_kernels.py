@@ -1,0 +1,220 @@
+"""Compiled passes of the V-cycle for coefficients that jump: transfers whose weights follow the couplings.
+
+Along an axis that is coarsened, fine cells `2I` and `2I + 1` make coarse cell `I`, whose centre is the face between them.
+A fine cell lies between that centre and the one beyond its outward face; it takes of either what a flux through the
+resistances between them would give it: with `R` the resistance of half the pair's inner face, `1/c` that of the outward
+face and `R'` that of half the other pair's inner face, the far weight is `R / (R + 1/c + R')`: a quarter where κ is
+constant, nothing through a wall, and all where the pair is parted. The coarse coupling is `Σ 1 / (R + 1/c + R')` over
+the fine faces between two coarse cells. Source: after R. Kettler, "Analysis and comparison of relaxation schemes in
+robust multigrid" (1982) and P. Wesseling, "An Introduction to Multigrid Methods" (1992), chapter 5, for cell centres.
+
+Arrays are float32 with three axes, rows shared among threads; `lower_a` is the coupling to the cell below.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from relaxon.solvers.multigrid.passes import F0, plain
+from relaxon.solvers.stencil_kernels import compiled
+
+UNCUT = np.float32(1e30)
+"""A resistance beyond this is that of a wall."""
+
+
+@plain
+def _at(array, axis, index, i, j, k):  # type: ignore[no-untyped-def]
+    if axis == 0:
+        return array[index, j, k]
+    return array[i, index, k] if axis == 1 else array[i, j, index]
+
+
+@plain
+def _half_inner(faces, axis, index, n, outward, i, j, k):  # type: ignore[no-untyped-def]
+    """Resistance of half the face inside the pair that holds fine index `index`; of half `outward` where it is alone."""
+    odd = index | 1
+    inner = _at(faces, axis, odd, i, j, k) if odd < n else outward
+    return np.float32(0.5) / inner if inner > 0 else UNCUT
+
+
+@compiled()
+def far_weights(faces, cells, axis, wrap, dirichlet_low, dirichlet_high, far):  # type: ignore[no-untyped-def]
+    """`far` ← what each fluid cell takes from the coarse cell beyond its outward face along `axis`.
+
+    `faces` are the open faces below the cells. At a Dirichlet side a quarter is taken from the value 0 beyond it.
+    """
+    n0, n1, n2 = cells.shape
+    n = cells.shape[axis]
+    for row in prange(n0 * n1):
+        i, j = row // n1, row % n1
+        for k in range(n2):
+            if cells[i, j, k] != 0:
+                far[i, j, k] = F0
+                continue
+            index = i if axis == 0 else (j if axis == 1 else k)
+            low = index % 2 == 0
+            beyond = index - 1 if low else index + 1
+            if not (0 <= beyond < n or wrap):
+                far[i, j, k] = np.float32(0.25) if (dirichlet_low if low else dirichlet_high) else F0
+                continue
+            outward = _at(faces, axis, index if low else beyond % n, i, j, k)
+            if not outward > 0:
+                far[i, j, k] = F0
+                continue
+            own = _half_inner(faces, axis, index, n, outward, i, j, k)
+            other = _half_inner(faces, axis, beyond % n, n, outward, i, j, k)
+            if own >= UNCUT:
+                far[i, j, k] = np.float32(1) if other < UNCUT else np.float32(0.5)
+            else:
+                far[i, j, k] = own / (own + np.float32(1) / outward + min(other, UNCUT))
+
+
+@compiled()
+def coarsen_axis_faces(faces, axis, halved, steps, wrap, coarse):  # type: ignore[no-untyped-def]
+    """Open faces of the coarse level along `axis`: sums over the fine faces between coarse cells, in series."""
+    n0, n1, n2 = faces.shape
+    m0, m1, m2 = coarse.shape
+    n, m = faces.shape[axis], coarse.shape[axis]
+    for row in prange(m0 * m1):
+        i, j = row // m1, row % m1
+        for k in range(m2):
+            place = i if axis == 0 else (j if axis == 1 else k)
+            total = 0.0
+            # A coarse cell that is its own neighbour around a periodic axis has no coupling along it.
+            if place > 0 or (wrap and m > 1):
+                index = place * (2 if halved else 1)
+                beyond = (index - 1) % n
+                a1 = i * steps[0] + 1 if axis == 0 else min((i + 1) * steps[0], n0)
+                b1 = j * steps[1] + 1 if axis == 1 else min((j + 1) * steps[1], n1)
+                c1 = k * steps[2] + 1 if axis == 2 else min((k + 1) * steps[2], n2)
+                for a in range(i * steps[0], a1):
+                    for b in range(j * steps[1], b1):
+                        for c in range(k * steps[2], c1):
+                            face = faces[a, b, c]
+                            if not face > 0:
+                                continue
+                            if not halved:
+                                total += face
+                                continue
+                            own = _half_inner(faces, axis, index, n, face, a, b, c)
+                            other = _half_inner(faces, axis, beyond, n, face, a, b, c)
+                            if own < UNCUT and other < UNCUT:
+                                total += 1.0 / (own + 1.0 / face + other)
+            coarse[i, j, k] = total
+
+
+@compiled()
+def coarsen_side(side, steps, half, coarse):  # type: ignore[no-untyped-def]
+    """Couplings to the Dirichlet sides of each axis: sums over the children, times the axis's `half`."""
+    _, n0, n1, n2 = side.shape
+    _, m0, m1, m2 = coarse.shape
+    for row in prange(3 * m0 * m1):
+        axis = row // (m0 * m1)
+        i, j = row % (m0 * m1) // m1, row % m1
+        for k in range(m2):
+            total = F0
+            for a in range(i * steps[0], min((i + 1) * steps[0], n0)):
+                for b in range(j * steps[1], min((j + 1) * steps[1], n1)):
+                    for c in range(k * steps[2], min((k + 1) * steps[2], n2)):
+                        total += side[axis, a, b, c]
+            coarse[axis, i, j, k] = half[axis] * total
+
+
+@plain
+def _coarse_row(coarse, i, j, nothing):  # type: ignore[no-untyped-def]
+    return nothing if i < 0 or j < 0 else coarse[i, j]
+
+
+@compiled()
+def prolong(coarse, beyond, own0, other0, far0, own1, other1, far1, own2, other2, far2, share, add, x):  # type: ignore[no-untyped-def]
+    """`x ← share · P coarse`, added to `x` with `add`. `own_a`, `other_a`: the coarse indices of each fine one, −1 for
+    what lies beyond a side, where the coarse value is `beyond`; `far_a` as from `far_weights`.
+    """
+    n0, n1, n2 = x.shape
+    m2 = coarse.shape[2]
+    one = np.float32(1)
+    for row in prange(n0 * n1):
+        i, j = row // n1, row % n1
+        nothing = np.full(m2, beyond, np.float32)
+        near, away = np.empty(n2, np.float32), np.empty(n2, np.float32)
+        total = np.zeros(n2, np.float32)
+        f0, f1, f2 = far0[i, j], far1[i, j], far2[i, j]
+        for a in range(2):
+            if a == 1 and other0[i] == own0[i]:
+                continue
+            for b in range(2):
+                if b == 1 and other1[j] == own1[j]:
+                    continue
+                line = _coarse_row(coarse, own0[i] if a == 0 else other0[i], own1[j] if b == 0 else other1[j], nothing)
+                for k in range(n2):
+                    near[k] = line[own2[k]]
+                    away[k] = line[other2[k]] if other2[k] >= 0 else beyond
+                for cell in range(n2):
+                    k = np.uint64(cell)
+                    w0 = f0[k] if a == 1 else one - f0[k]
+                    w1 = f1[k] if b == 1 else one - f1[k]
+                    total[k] += w0 * w1 * (near[k] + f2[k] * (away[k] - near[k]))
+        x_row, s_row = x[i, j], share[i, j]
+        for cell in range(n2):
+            k = np.uint64(cell)
+            x_row[k] = (x_row[k] if add else F0) + s_row[k] * total[k]
+
+
+@compiled()
+def restrict(t, own0, other0, far0, own1, other1, far1, own2, other2, far2, steps, wrap, diagonal, coarse):  # type: ignore[no-untyped-def]
+    """`coarse ← Pᵀ t` where the coarse level has unknowns (`diagonal ≠ 0`); the share is in `t` already."""
+    n0, n1, n2 = t.shape
+    m0, m1, m2 = coarse.shape
+    one = np.float32(1)
+    for row in prange(m0 * m1):
+        i, j = row // m1, row % m1
+        near, away = np.zeros(n2, np.float32), np.zeros(n2, np.float32)
+        weight = np.empty(n2, np.float32)
+        a0, a1 = (2 * i - 1, 2 * i + 3) if steps[0] == 2 else (i, i + 1)
+        b0, b1 = (2 * j - 1, 2 * j + 3) if steps[1] == 2 else (j, j + 1)
+        for p in range(a0, a1):
+            if not (0 <= p < n0 or wrap[0]) or (p - a0 >= n0):
+                continue
+            a = p % n0
+            for own_a in range(2):
+                if (own0[a] if own_a == 1 else other0[a]) != i or (own_a == 0 and own0[a] == i):
+                    continue
+                for q in range(b0, b1):
+                    if not (0 <= q < n1 or wrap[1]) or (q - b0 >= n1):
+                        continue
+                    b = q % n1
+                    for own_b in range(2):
+                        if (own1[b] if own_b == 1 else other1[b]) != j or (own_b == 0 and own1[b] == j):
+                            continue
+                        f0, f1, f2, t_row = far0[a, b], far1[a, b], far2[a, b], t[a, b]
+                        for cell in range(n2):
+                            k = np.uint64(cell)
+                            w0 = one - f0[k] if own_a == 1 else f0[k]
+                            w1 = one - f1[k] if own_b == 1 else f1[k]
+                            weight[k] = w0 * w1 * t_row[k]
+                        for cell in range(n2):
+                            k = np.uint64(cell)
+                            away[k] += weight[k] * f2[k]
+                            near[k] += weight[k] - weight[k] * f2[k]
+        out = coarse[i, j]
+        out[:] = F0
+        for k in range(n2):
+            out[own2[k]] += near[k]
+            if other2[k] >= 0:
+                out[other2[k]] += away[k]
+        d_row = diagonal[i, j]
+        for cell in range(m2):
+            k = np.uint64(cell)
+            out[k] = out[k] if d_row[k] != 0 else F0
+
+
+@compiled()
+def inverse_shares(inside, diagonal, share):  # type: ignore[no-untyped-def]
+    """`share ← 1 / inside` where there are unknowns, else 0; 1 where nothing is inside."""
+    n0, n1, n2 = share.shape
+    for row in prange(n0 * n1):
+        s, d, w = share[row // n1, row % n1], diagonal[row // n1, row % n1], inside[row // n1, row % n1]
+        for cell in range(n2):
+            k = np.uint64(cell)
+            s[k] = (np.float32(1) / w[k] if w[k] > np.float32(0.05) else np.float32(1)) if d[k] != 0 else F0
