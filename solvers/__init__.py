@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.dcdm import DeepConjugateDirection, DeepConjugateDirectionCNN, DeepConjugateDirectionCycle
     from relaxon.solvers.driver import PreparedSolver, SingularSystemError, prepare, solve, solve_many
     from relaxon.solvers.external import PyAMG, SciPyCG, SciPyDirect
+    from relaxon.solvers.faces import boundary_source
     from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
     from relaxon.solvers.incomplete_cholesky import IncompleteCholeskyCG
     from relaxon.solvers.krylov import ConjugateGradient, JacobiCG
@@ -41,6 +42,7 @@ _HOME = {
     "SciPyDirect": "external",
     "SingularSystemError": "driver",
     "Solution": "solution",
+    "boundary_source": "faces",
     "list_solvers": "registry",
     "prepare": "driver",
     "solve": "driver",
@@ -68,6 +70,7 @@ __all__ = [
     "SciPyDirect",
     "SingularSystemError",
     "Solution",
+    "boundary_source",
     "list_solvers",
     "prepare",
     "solve",
