@@ -20,20 +20,32 @@ if TYPE_CHECKING:
     from relaxon.solvers.operator import PoissonOperator
     from relaxon.solvers.registry import list_solvers
     from relaxon.solvers.solution import Callback, Progress, Result, Solution
+    from relaxon.solvers.sparse import (
+        AlgebraicMultigridCG,
+        ConjugateDirectionsWith,
+        MatrixDirect,
+        MatrixIncompleteCholeskyCG,
+        PreparedMatrix,
+    )
 
 _HOME = {
+    "AlgebraicMultigridCG": "sparse",
     "Boundary": "grid",
     "Callback": "solution",
     "CellType": "grid",
+    "ConjugateDirectionsWith": "sparse",
     "ConjugateGradient": "krylov",
     "DeepConjugateDirection": "dcdm",
     "DeepConjugateDirectionCNN": "dcdm",
     "DeepConjugateDirectionCycle": "dcdm",
     "IncompleteCholeskyCG": "incomplete_cholesky",
     "JacobiCG": "krylov",
+    "MatrixDirect": "sparse",
+    "MatrixIncompleteCholeskyCG": "sparse",
     "MultigridCG": "multigrid",
     "PoissonGrid": "grid",
     "PoissonOperator": "operator",
+    "PreparedMatrix": "sparse",
     "PreparedSolver": "driver",
     "Progress": "solution",
     "PyAMG": "external",
@@ -50,18 +62,23 @@ _HOME = {
 }
 
 __all__ = [
+    "AlgebraicMultigridCG",
     "Boundary",
     "Callback",
     "CellType",
+    "ConjugateDirectionsWith",
     "ConjugateGradient",
     "DeepConjugateDirection",
     "DeepConjugateDirectionCNN",
     "DeepConjugateDirectionCycle",
     "IncompleteCholeskyCG",
     "JacobiCG",
+    "MatrixDirect",
+    "MatrixIncompleteCholeskyCG",
     "MultigridCG",
     "PoissonGrid",
     "PoissonOperator",
+    "PreparedMatrix",
     "PreparedSolver",
     "Progress",
     "PyAMG",

@@ -132,6 +132,18 @@ def test_a_batch_is_its_parts_and_its_gradients_add_up():
     torch.testing.assert_close(total, whole[1])
 
 
+def test_the_two_ends_of_a_periodic_axis_share_the_derivative():
+    grid = GRIDS["periodic"]
+    rng, b, _ = rng_tensors(grid)
+    faces = [tensor(np.ones((5, 3)), grad=True), tensor(np.ones((4, 4)), grad=True)]
+    (poisson_solve(grid, b, coefficient=faces, **EXACT) * tensor(rng.standard_normal(grid.shape))).sum().backward()
+    torch.testing.assert_close(faces[0].grad[0], faces[0].grad[-1])
+    assert faces[0].grad[0].abs().max() > 0
+    faces[0].data[-1] += 0.1
+    with pytest.raises(ValueError, match="must be equal on the first and last faces"):
+        poisson_solve(grid, b, coefficient=faces, **EXACT)
+
+
 def test_one_set_up_serves_all_solves_forward_and_back(monkeypatch):
     from relaxon.solvers.torch import differentiable
 
