@@ -19,7 +19,7 @@ from relaxon.solvers.sparse.system import MatrixSystem
 # All numbers below come from what bench/sparse.py measures on two cores.
 SMALL = 1_000
 """Unknowns up to which a factor takes milliseconds, were it full."""
-FACTOR_COST = {False: 1e9, True: 1e11}
+FACTOR_COST = {False: 3e8, True: 1e11}
 """The envelope's `Σ band²` up to which a factor is made; more of it where iterations are expected to be slow (many
 positive off-diagonals: plates, elasticity), as a factor does not mind. A factor's real cost is a part of it."""
 DOMINANT = 0.9

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             bar.update(task, advance=1, slow=slow)
     if args.json:
         args.json.write_text(json.dumps(_record(args, trials), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    return _report(Console(highlight=False), args, settings, trials)
+    return _report(Console(highlight=False, emoji=False), args, settings, trials)
 
 
 def _settings(args: argparse.Namespace) -> TrialSettings:

@@ -1,0 +1,107 @@
+"""Run by bench/petsc.py with Debian's own Python: PETSc's preconditioners on a CSR matrix from files, timed here.
+
+It must not import anything of the project: its NumPy is another. Arguments: the folder with `indptr.npy`,
+`indices.npy`, `data.npy`, `b.npy` and `job.json`. Rank 0 writes `rows.json`, and `x_<k>.npy` for each variant.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import petsc4py
+
+petsc4py.init(["petsc", "-options_left", "no"])
+import numpy as np  # noqa: E402
+from petsc4py import PETSc  # noqa: E402
+
+MAX_ITERATIONS = 10_000
+
+
+def main(folder: Path) -> None:
+    job = json.loads((folder / "job.json").read_text())
+    matrix, b, x = loaded(folder)
+    rows = []
+    for number, variant in enumerate(job["variants"]):
+        row = {"name": variant["name"], "options": variant["options"], "setup": [], "solve": [], "failed": ""}
+        try:
+            for _ in range(job["repeats"]):
+                setup, solve, iterations, reason = once(matrix, b, x, variant["options"], job["rtol"])
+                row["setup"].append(setup)
+                row["solve"].append(solve)
+                row["iterations"], row["reason"] = iterations, reason
+                if sum(row["setup"]) + sum(row["solve"]) > job["seconds"]:
+                    break
+            everything = gathered(x)
+            if everything is not None:
+                np.save(folder / f"x_{number}.npy", everything)
+        except PETSc.Error as error:
+            row["failed"] = f"PETSc error {error.ierr}"
+        rows.append(row)
+    if PETSc.COMM_WORLD.rank == 0:
+        about = {"petsc": ".".join(map(str, PETSc.Sys.getVersion())), "ranks": PETSc.COMM_WORLD.size, "rows": rows}
+        (folder / "rows.json").write_text(json.dumps(about))
+
+
+def loaded(folder: Path):  # type: ignore[no-untyped-def]
+    """This rank's rows of the matrix and of the right-hand side, and a vector for the solution."""
+    indptr, indices, data, right = (
+        np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("indptr", "indices", "data", "b")
+    )
+    n = len(right)
+    comm = PETSc.COMM_WORLD
+    low, high = n * comm.rank // comm.size, n * (comm.rank + 1) // comm.size
+    first, last = int(indptr[low]), int(indptr[high])
+    csr = (
+        np.asarray(indptr[low : high + 1] - first, PETSc.IntType),
+        np.asarray(indices[first:last], PETSc.IntType),
+        np.asarray(data[first:last]),
+    )
+    matrix = PETSc.Mat().createAIJ(((high - low, n), (high - low, n)), csr=csr, comm=comm)
+    matrix.setOption(PETSc.Mat.Option.SYMMETRIC, True)
+    matrix.setOption(PETSc.Mat.Option.SPD, True)
+    matrix.assemble()
+    b, x = matrix.createVecs()
+    b.setArray(np.array(right[low:high]))
+    return matrix, b, x
+
+
+def once(matrix, b, x, options, rtol):  # type: ignore[no-untyped-def]
+    """A set-up and a solve from nothing: seconds of both, iterations, PETSc's reason."""
+    known = PETSc.Options()
+    for name, value in options.items():
+        known[name] = value
+    # A copy, so that nothing that an earlier variant has attached to the matrix is found ready.
+    own = matrix.copy()
+    ksp = PETSc.KSP().create(PETSc.COMM_WORLD)
+    ksp.setOperators(own)
+    ksp.setType("cg")
+    ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
+    ksp.setTolerances(rtol=rtol, atol=0.0, max_it=MAX_ITERATIONS)
+    ksp.setFromOptions()
+    x.set(0.0)
+    PETSc.COMM_WORLD.barrier()
+    start = time.perf_counter()
+    ksp.setUp()
+    ksp.getPC().setUp()
+    PETSc.COMM_WORLD.barrier()
+    ready = time.perf_counter()
+    ksp.solve(b, x)
+    PETSc.COMM_WORLD.barrier()
+    done = time.perf_counter()
+    iterations, reason = ksp.getIterationNumber(), ksp.getConvergedReason()
+    ksp.destroy()
+    own.destroy()
+    for name in options:
+        known.delValue(name)
+    return ready - start, done - ready, iterations, int(reason)
+
+
+def gathered(x):  # type: ignore[no-untyped-def]
+    """The whole vector on rank 0, None elsewhere."""
+    scatter, everything = PETSc.Scatter.toZero(x)
+    scatter.scatter(x, everything)
+    return everything.getArray().copy() if PETSc.COMM_WORLD.rank == 0 else None
+
+
+main(Path(sys.argv[1]))
