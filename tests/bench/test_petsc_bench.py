@@ -47,6 +47,18 @@ def test_a_child_that_fails_is_a_reason_and_not_a_result(petsc, monkeypatch, tmp
     assert all(row.seconds == np.inf for row in rows)
 
 
+def test_a_process_cut_short_keeps_what_it_had_measured(petsc, monkeypatch, tmp_path):
+    child = tmp_path / "child.py"
+    late = STAND_IN.replace('"failed": ""})', '"failed": ""}); break') + "\ntime.sleep(60)\n"
+    child.write_text(late)
+    monkeypatch.setattr(petsc, "CHILD", child)
+    monkeypatch.setattr(petsc, "PYTHON", sys.executable)
+    monkeypatch.setattr(petsc, "START_SECONDS", 10.0)
+    first, second = petsc.petsc_rows("box", 6, variants=["jacobi", "hypre"], seconds=0.1)
+    assert first.met
+    assert second.failed == "over 10.4 s"
+
+
 STAND_IN = """
 import json, sys, time
 from pathlib import Path
