@@ -1,4 +1,4 @@
-"""PETSc's algebraic multigrids on this project's systems: GAMG, hypre's BoomerAMG, Trilinos's ML, and simpler ones.
+"""PETSc's multigrids on this project's systems: GAMG, hypre's BoomerAMG and PFMG, Trilinos's ML, and simpler ones.
 
     apt-get install python3-petsc4py          # Debian's; the benchmark says so and ends where it is absent
     python bench/petsc.py --size 64 --cases spheres pool --json out.json
@@ -8,7 +8,8 @@ CG with each preconditioner, on the same matrix and right-hand side as the other
 fluid cells in C order, which gives slabs to the ranks). Set-up and solve are timed apart inside PETSc's own process,
 median of the repeats; the residual is recomputed here. Closed components are made regular by one held unknown, as for
 PyAMG.
-`--ranks 1 2` runs each with one and with two MPI processes.
+PFMG and SMG are geometric: they get the whole box as a stencil, with rows of its own for cells outside the fluid. Their
+input is put together in Python, which is not timed. `--ranks 1 2` runs each with one and with two MPI processes.
 """
 
 from __future__ import annotations
@@ -89,11 +90,23 @@ VARIANTS: dict[str, Options] = {
     "ml sor": {"pc_type": "ml", **_SOR, "mg_levels_ksp_max_it": "1"},
     "ml sor, MIS": {"pc_type": "ml", **_SOR, "mg_levels_ksp_max_it": "1", "pc_ml_CoarsenScheme": "MIS"},
     "ml jacobi": {"pc_type": "ml", **_CHEBYSHEV, "mg_levels_ksp_max_it": "2"},
+    "hypre pfmg": {"pc_type": "pfmg"},
+    "hypre pfmg, red-black": {"pc_type": "pfmg", "pc_pfmg_relax_type": "symmetric-Red/Black-Gauss-Seidel"},
+    "hypre smg": {"pc_type": "smg"},
     "icc": {"pc_type": "bjacobi", "sub_pc_type": "icc"},
     "jacobi": {"pc_type": "jacobi"},
 }
-CHOSEN = ("gamg sor", "hypre", "hypre, none aggressive", "ml sor", "icc", "jacobi")
-"""The best of each kind, by `--tune`; two of hypre's, as which is better depends on the case."""
+CHOSEN = (
+    "gamg sor",
+    "gamg sor, unsmoothed",
+    "hypre",
+    "hypre, threshold 0.25",
+    "hypre pfmg",
+    "hypre pfmg, red-black",
+    "ml sor",
+    "icc",
+)
+"""The best of each kind, by `--tune`; two of a kind where which is better depends on the case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +166,7 @@ def petsc_rows(
         for part in ("indptr", "indices", "data"):
             np.save(folder / f"{part}.npy", getattr(matrix, part))
         np.save(folder / "b.npy", b)
+        _save_stencil(folder, problem, matrix)
         named = [{"name": variant, "options": VARIANTS[variant]} for variant in variants]
         (folder / "job.json").write_text(json.dumps({**job, "variants": named}))
         # A repeat that has begun is let end: the process gets twice what the repeats may take, and its start.
@@ -166,6 +180,7 @@ def petsc_rows(
             residual = None
             if not row["failed"]:
                 x = np.load(folder / f"x_{number}.npy")
+                x = x if len(x) == grid.unknowns else grid.pack(x.reshape(grid.shape))
                 # On the matrix as posed: a held unknown changes the solution by a constant at most.
                 residual = float(np.linalg.norm(b - system.matrix @ x) / np.linalg.norm(b))
             rows.append(
@@ -185,6 +200,17 @@ def petsc_rows(
                 )
             )
         return rows
+
+
+def _save_stencil(folder: Path, problem: gallery.Problem, matrix: Any) -> None:
+    """The same system on all cells of the box: outside the fluid the largest diagonal entry, and `b = 0`."""
+    grid, operator = problem.grid, problem.grid.operator()
+    diagonal = grid.unpack(matrix.diagonal(), fill=float(matrix.diagonal().max()))
+    # A fluid cell that is walled in on all sides has an empty row, which no relaxation can divide by.
+    diagonal[diagonal == 0] = float(diagonal.max())
+    np.save(folder / "diagonal.npy", diagonal.reshape(grid.shape3))
+    np.save(folder / "couplings.npy", np.stack([np.asarray(lower, np.float64) for lower in operator.couplings]))
+    np.save(folder / "box_b.npy", np.where(grid.fluid, problem.b, 0.0).reshape(grid.shape3))
 
 
 def _run(folder: Path, ranks: int, limit: float) -> str:

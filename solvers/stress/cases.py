@@ -17,7 +17,7 @@ Cells = NDArray[np.uint8]
 MIN_CELLS = 64
 """A budget of fewer leaves no room for the thin and the long shapes."""
 MAX_JUMP, MAX_ANISOTROPY = 1e6, 100.0
-THIN_SIDE, THIN_LENGTH = 4, 500
+THIN_SIDE, THIN_LENGTH = 4, 2000
 RESIDUE = 1e-12
 """Of a component's source: what is left below it when the mean is gone is rounding."""
 PRIMES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 127, 151)
@@ -35,7 +35,7 @@ class Case:
     """Shape kind, geometry, sides, spacing, κ and source, in words."""
 
 
-def make_case(seed: int, number: int, max_cells: int = 40_000) -> Case:
+def make_case(seed: int, number: int, max_cells: int = 100_000) -> Case:
     """Case `number` of the sequence that `seed` begins; the same bits whenever it is made, for equal `max_cells`.
 
     >>> from relaxon.solvers.stress import make_case

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rtol", type=float, default=1e-6, help="on ‖b − A x‖/‖b‖ (default %(default)s)")
     parser.add_argument("--few", type=int, default=30, help="iterations that should do (default %(default)s)")
     parser.add_argument("--limit", type=int, default=1000, help="iterations that are given (default %(default)s)")
-    parser.add_argument("--max-cells", type=int, default=40_000, help="of the largest grids (default %(default)s)")
+    parser.add_argument("--max-cells", type=int, default=100_000, help="of the largest grids (default %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every case, its outcome and its residual")
 
 
