@@ -35,7 +35,7 @@ class Case:
     """Shape kind, geometry, sides, spacing, κ and source, in words."""
 
 
-def make_case(seed: int, number: int, max_cells: int = 100_000) -> Case:
+def make_case(seed: int, number: int, max_cells: int = 50_000) -> Case:
     """Case `number` of the sequence that `seed` begins; the same bits whenever it is made, for equal `max_cells`.
 
     >>> from relaxon.solvers.stress import make_case

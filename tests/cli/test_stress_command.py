@@ -35,6 +35,21 @@ def test_a_case_alone_is_the_case_among_others(capsys, tmp_path):
     assert among == alone
 
 
+def test_an_interrupted_run_leaves_what_it_has_found(capsys, tmp_path, monkeypatch):
+    from relaxon.solvers import stress
+
+    path, made = tmp_path / "out.json", stress.make_case
+
+    def interrupted(seed, number, max_cells):
+        if number == 3:
+            raise KeyboardInterrupt
+        return made(seed, number, max_cells)
+
+    monkeypatch.setattr(stress, "make_case", interrupted)
+    assert outcome(capsys, "--count", "9", "--solver", "cg", "--json", str(path))[0] == 130
+    assert len(json.loads(path.read_text())["trials"]) == 3
+
+
 def test_slow_cases_are_named_with_the_command_that_makes_them_again(capsys):
     status, printed = outcome(capsys, "--count", "6", "--solver", "cg", "--few", "1", "--limit", "2")
     assert status == 0  # slow is not wrong

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rtol", type=float, default=1e-6, help="on ‖b − A x‖/‖b‖ (default %(default)s)")
     parser.add_argument("--few", type=int, default=30, help="iterations that should do (default %(default)s)")
     parser.add_argument("--limit", type=int, default=1000, help="iterations that are given (default %(default)s)")
-    parser.add_argument("--max-cells", type=int, default=100_000, help="of the largest grids (default %(default)s)")
+    parser.add_argument("--max-cells", type=int, default=50_000, help="of the largest grids (default %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every case, its outcome and its residual")
 
 
@@ -38,20 +38,26 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from relaxon.server.threads import wait_asleep
     from relaxon.solvers.stress import make_case, run_trial
 
+    wait_asleep()  # before the first solver loads OpenMP
     settings = _settings(args)
     numbers = _numbers(args)
-    trials = []
+    trials: list[Trial] = []
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[slow]} slow"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("cases", total=len(numbers), slow=0)
-        for number in numbers:
-            trials.append(run_trial(make_case(args.seed, number, args.max_cells), settings))
-            slow = sum(not trial.converged_within(settings.few) for trial in trials)
-            bar.update(task, advance=1, slow=slow)
-    if args.json:
-        args.json.write_text(json.dumps(_record(args, trials), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    try:
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("cases", total=len(numbers), slow=0)
+            for number in numbers:
+                trials.append(run_trial(make_case(args.seed, number, args.max_cells), settings))
+                slow = sum(not trial.converged_within(settings.few) for trial in trials)
+                bar.update(task, advance=1, slow=slow)
+    finally:
+        # An interrupted run leaves what it has found.
+        if args.json and trials:
+            record = json.dumps(_record(args, trials), indent=1, allow_nan=False)
+            args.json.write_text(record + "\n", encoding="utf-8")
     return _report(Console(highlight=False, emoji=False), args, settings, trials)
 
 
