@@ -18,8 +18,9 @@ from relaxon.solvers import (
     solve,
     solve_many,
 )
-from relaxon.solvers.sparse import MATRIX_SOLVERS, MatrixSystem, kernels
+from relaxon.solvers.sparse import MATRIX_SOLVERS, MatrixSolver, MatrixSystem, kernels
 from relaxon.solvers.sparse.choice import choose
+from relaxon.solvers.sparse.engine import MatrixEngine
 
 SOLVERS = list(MATRIX_SOLVERS)
 
@@ -158,7 +159,8 @@ def test_ic_of_a_tridiagonal_matrix_is_exact_and_of_a_laplacian_needs_fewer_step
 
 def test_the_factor_is_that_of_the_textbook():
     """On the pattern of A the product LLᵀ is A (scaled): the property that defines IC(0)."""
-    a = laplacian(7)
+    a = sparse.csr_array(random_graph(60, 0.5))  # with triangles, without which the factor's inner products are empty
+    a.sort_indices()
     d = 1 / np.sqrt(a.diagonal())
     n = a.shape[0]
     starts, inverse, columns, values = (
@@ -277,9 +279,9 @@ def test_a_wrong_preconditioner_is_refused():
 # --- the automatic choice ---------------------------------------------------------------------------------------------
 
 
-def random_graph(n=4000):
+def random_graph(n=4000, weights=3.0):
     """Few levels and no good ordering: a factor would fill up."""
-    a = graph(n)
+    a = graph(n, weights=weights)
     return sparse.csr_array(a + sparse.diags_array(1e-3 * a.diagonal()))
 
 
@@ -392,6 +394,41 @@ def test_converged_is_not_said_where_rounding_forbids():
     residual = np.linalg.norm(np.cos(np.arange(n)) - hilbert @ solution.x)
     assert not solution.converged
     assert residual > solution.tolerance
+
+
+class Liar(MatrixSolver):
+    """Claims what it is told to, and does nothing."""
+
+    name = "liar"
+    summary = ""
+
+    def __init__(self, *claims):
+        self.claims = claims
+
+    def prepare_matrix(self, system):
+        claims = self.claims
+
+        class Lying(MatrixEngine):
+            info = {}  # noqa: RUF012
+
+            def run(self, b, x, monitor, max_iterations):
+                reason = None
+                for claim in claims:
+                    reason = monitor.record(claim)
+                return reason or Result.MAX_ITERATIONS
+
+        return Lying()
+
+
+@pytest.mark.parametrize(
+    ("claims", "result"),
+    [((1.0, 0.0), Result.STAGNATED), ((1.0, np.nan), Result.NON_FINITE), ((1.0, 1e9), Result.DIVERGED)],
+)
+def test_converged_is_said_only_where_the_true_residual_says_so(claims, result):
+    a = laplacian(6)
+    assert solve(a, np.ones(36), solver=Liar(*claims)).result is result
+    exact = solve(a, np.ones(36), rtol=1e-12).x
+    assert solve(a, np.ones(36), solver=Liar(1.0), x0=exact).converged  # and always where it does
 
 
 # --- the front --------------------------------------------------------------------------------------------------------
