@@ -12,8 +12,7 @@ from relaxon.solvers.sparse.system import MatrixSystem
 class MatrixSolver(ABC):
     """A method with its options (a frozen dataclass); `prepare_matrix` does what depends on the matrix alone.
 
-    What it returns runs as `Prepared.run` says, on vectors of the unknowns in the place of arrays on a grid. It may
-    leave in `Prepared.message` why the solver was chosen or why a run ended.
+    What it returns runs as `Prepared.run` says, on vectors of the unknowns in the place of arrays on a grid.
     """
 
     name: ClassVar[str]
