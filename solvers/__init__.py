@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.dcdm import DeepConjugateDirection, DeepConjugateDirectionCNN, DeepConjugateDirectionCycle
     from relaxon.solvers.driver import PreparedSolver, SingularSystemError, prepare, solve, solve_many
     from relaxon.solvers.external import PyAMG, SciPyCG, SciPyDirect
+    from relaxon.solvers.faces import boundary_source
     from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
     from relaxon.solvers.incomplete_cholesky import IncompleteCholeskyCG
     from relaxon.solvers.krylov import ConjugateGradient, JacobiCG
@@ -19,20 +20,32 @@ if TYPE_CHECKING:
     from relaxon.solvers.operator import PoissonOperator
     from relaxon.solvers.registry import list_solvers
     from relaxon.solvers.solution import Callback, Progress, Result, Solution
+    from relaxon.solvers.sparse import (
+        AlgebraicMultigridCG,
+        ConjugateDirectionsWith,
+        MatrixDirect,
+        MatrixIncompleteCholeskyCG,
+        PreparedMatrix,
+    )
 
 _HOME = {
+    "AlgebraicMultigridCG": "sparse",
     "Boundary": "grid",
     "Callback": "solution",
     "CellType": "grid",
+    "ConjugateDirectionsWith": "sparse",
     "ConjugateGradient": "krylov",
     "DeepConjugateDirection": "dcdm",
     "DeepConjugateDirectionCNN": "dcdm",
     "DeepConjugateDirectionCycle": "dcdm",
     "IncompleteCholeskyCG": "incomplete_cholesky",
     "JacobiCG": "krylov",
+    "MatrixDirect": "sparse",
+    "MatrixIncompleteCholeskyCG": "sparse",
     "MultigridCG": "multigrid",
     "PoissonGrid": "grid",
     "PoissonOperator": "operator",
+    "PreparedMatrix": "sparse",
     "PreparedSolver": "driver",
     "Progress": "solution",
     "PyAMG": "external",
@@ -41,6 +54,7 @@ _HOME = {
     "SciPyDirect": "external",
     "SingularSystemError": "driver",
     "Solution": "solution",
+    "boundary_source": "faces",
     "list_solvers": "registry",
     "prepare": "driver",
     "solve": "driver",
@@ -48,18 +62,23 @@ _HOME = {
 }
 
 __all__ = [
+    "AlgebraicMultigridCG",
     "Boundary",
     "Callback",
     "CellType",
+    "ConjugateDirectionsWith",
     "ConjugateGradient",
     "DeepConjugateDirection",
     "DeepConjugateDirectionCNN",
     "DeepConjugateDirectionCycle",
     "IncompleteCholeskyCG",
     "JacobiCG",
+    "MatrixDirect",
+    "MatrixIncompleteCholeskyCG",
     "MultigridCG",
     "PoissonGrid",
     "PoissonOperator",
+    "PreparedMatrix",
     "PreparedSolver",
     "Progress",
     "PyAMG",
@@ -68,6 +87,7 @@ __all__ = [
     "SciPyDirect",
     "SingularSystemError",
     "Solution",
+    "boundary_source",
     "list_solvers",
     "prepare",
     "solve",

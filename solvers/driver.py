@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,12 @@ from relaxon.solvers.nullspace import CONSISTENCY
 from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.solution import Callback, Result, Solution
 
+if TYPE_CHECKING:
+    from relaxon.solvers.sparse.driver import PreparedMatrix
+    from relaxon.solvers.sparse.engine import MatrixSolver
+    from relaxon.solvers.sparse.system import SparseMatrix
+
+DEFAULT_SOLVER = "dcdm"
 Inconsistent = Literal["error", "report", "project"]
 MAX_RESTARTS = 3
 """How often a run whose own residual claims the tolerance is started again from where it stands."""
@@ -28,10 +34,10 @@ class SingularSystemError(ValueError):
 
 
 def solve(
-    operator: PoissonOperator | PoissonGrid,
+    operator: PoissonOperator | PoissonGrid | SparseMatrix,
     b: ArrayLike,
     *,
-    solver: str | Solver = "dcdm",
+    solver: str | Solver | MatrixSolver | None = None,
     rtol: float = 1e-6,
     atol: float = 0.0,
     max_iterations: int | None = None,
@@ -43,10 +49,11 @@ def solve(
 
     Parameters
     ----------
-    operator : the grid's operator, or the grid.
+    operator : the grid's operator, or the grid; or a SciPy sparse matrix, symmetric and positive definite.
     b : right-hand side, float32, float64 or integers; a full array of the grid's shape (values outside the fluid
         are ignored) or a packed vector `(unknowns,)`. Not modified; nor is `x0`.
-    solver : a name from `list_solvers()` or a solver object with its options.
+    solver : a name from `list_solvers()` or a solver object with its options; None for "dcdm" on a grid, and for
+        "auto" (which chooses, and says why in `Solution.message`) on a sparse matrix.
     rtol, atol : tolerances; rtol > 0, atol ≥ 0.
     max_iterations : limit, None for the solver's own.
     x0 : start, in either form; zero where None.
@@ -85,10 +92,10 @@ def solve(
 
 
 def solve_many(
-    operator: PoissonOperator | PoissonGrid,
+    operator: PoissonOperator | PoissonGrid | SparseMatrix,
     b: ArrayLike | Sequence[ArrayLike],
     *,
-    solver: str | Solver = "dcdm",
+    solver: str | Solver | MatrixSolver | None = None,
     rtol: float = 1e-6,
     atol: float = 0.0,
     max_iterations: int | None = None,
@@ -116,12 +123,32 @@ def solve_many(
     return tuple(prepared.answer(request, callback) for request in requests)
 
 
-def prepare(operator: PoissonOperator | PoissonGrid, *, solver: str | Solver = "dcdm") -> PreparedSolver:
-    """Set a solver up once for many right-hand sides on one geometry (time steps, say)."""
+@overload
+def prepare(operator: PoissonOperator | PoissonGrid, *, solver: str | Solver | None = None) -> PreparedSolver: ...
+@overload
+def prepare(operator: SparseMatrix, *, solver: str | MatrixSolver | None = None) -> PreparedMatrix: ...
+@overload
+def prepare(
+    operator: PoissonOperator | PoissonGrid | SparseMatrix, *, solver: str | Solver | MatrixSolver | None = None
+) -> PreparedSolver | PreparedMatrix: ...
+def prepare(
+    operator: PoissonOperator | PoissonGrid | SparseMatrix, *, solver: str | Solver | MatrixSolver | None = None
+) -> PreparedSolver | PreparedMatrix:
+    """Set a solver up once for many right-hand sides on one geometry (time steps, say), or with one sparse matrix."""
     if isinstance(operator, PoissonGrid):
         operator = operator.operator()
     if not isinstance(operator, PoissonOperator):
-        raise TypeError(f"operator must be a PoissonOperator or a PoissonGrid, got {type(operator).__name__}")
+        from scipy.sparse import issparse
+
+        if issparse(operator):
+            from relaxon.solvers.sparse.driver import prepare_matrix
+
+            return prepare_matrix(operator, solver)
+        raise TypeError(
+            f"operator must be a PoissonOperator, a PoissonGrid or a SciPy sparse matrix, got {type(operator).__name__}"
+        )
+    if solver is None:
+        solver = DEFAULT_SOLVER
     if operator.dtype != np.float64:
         operator = operator.grid.operator(np.float64)
     chosen = registry.get(solver) if isinstance(solver, str) else solver
@@ -231,7 +258,7 @@ class PreparedSolver:
         else:
             result, message = self._run(b, x, monitor, limit)
         true = self._true_residual(b, x)
-        result, message = _verdict(result, message, true, request.tolerance)
+        result, message = verdict(result, message, true, request.tolerance)
         grid = self.operator.grid
         shaped = x.reshape(grid.shape)
         return Solution(
@@ -292,7 +319,7 @@ def _norm(v: NDArray[np.float64]) -> float:
     return math.sqrt(dot(v, v))
 
 
-def _verdict(result: Result, message: str, true: float, tolerance: float) -> tuple[Result, str]:
+def verdict(result: Result, message: str, true: float, tolerance: float) -> tuple[Result, str]:
     """`CONVERGED` exactly where the true residual says so, whatever the solver believed."""
     if result is Result.SINGULAR_INCONSISTENT:
         return result, message

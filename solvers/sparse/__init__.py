@@ -1,0 +1,25 @@
+"""Symmetric positive definite systems given as SciPy sparse matrices, behind the same `solve` as grids."""
+
+from relaxon.solvers.sparse.algebraic import AlgebraicMultigridCG
+from relaxon.solvers.sparse.choice import MATRIX_SOLVERS, Automatic
+from relaxon.solvers.sparse.direct import MatrixDirect
+from relaxon.solvers.sparse.directions import ConjugateDirectionsWith
+from relaxon.solvers.sparse.driver import PreparedMatrix
+from relaxon.solvers.sparse.engine import MatrixSolver
+from relaxon.solvers.sparse.incomplete_cholesky import MatrixIncompleteCholeskyCG
+from relaxon.solvers.sparse.krylov import MatrixCG, MatrixJacobiCG
+from relaxon.solvers.sparse.system import MatrixSystem
+
+__all__ = [
+    "MATRIX_SOLVERS",
+    "AlgebraicMultigridCG",
+    "Automatic",
+    "ConjugateDirectionsWith",
+    "MatrixCG",
+    "MatrixDirect",
+    "MatrixIncompleteCholeskyCG",
+    "MatrixJacobiCG",
+    "MatrixSolver",
+    "MatrixSystem",
+    "PreparedMatrix",
+]

@@ -1,0 +1,142 @@
+"""Which solver for which sparse matrix: the names, and the automatic choice with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+import numpy as np
+
+from relaxon.solvers.sparse.algebraic import AlgebraicMultigridCG
+from relaxon.solvers.sparse.direct import DIRECT_LIMIT, MatrixDirect
+from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.incomplete_cholesky import MatrixIncompleteCholeskyCG
+from relaxon.solvers.sparse.krylov import MatrixCG, MatrixJacobiCG
+from relaxon.solvers.sparse.system import MatrixSystem
+
+# All numbers below come from what bench/sparse.py measures on two cores.
+SMALL = 1_000
+"""Unknowns up to which a factor takes milliseconds, were it full."""
+FACTOR_COST = {False: 3e8, True: 1e11}
+"""The envelope's `Σ band²` up to which a factor is made; more of it where iterations are expected to be slow (many
+positive off-diagonals: plates, elasticity), as a factor does not mind. A factor's real cost is a part of it."""
+DOMINANT = 0.9
+"""Largest `Σ|a_ij| / a_ii` for which the scaled matrix's condition is at most 19: some thirty steps to 1e-6."""
+POSITIVE_PART = 0.05
+"""Of the off-diagonal weight: with more of it positive, the matrix is not like a Laplacian."""
+DEEP = 400
+"""Levels of the graph, from one end to the other. IC-CG's iterations are about a quarter of them, and about a hundred
+iterations take as long as Ruge–Stüben's hierarchy and its few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A solver and, in a sentence, why it."""
+
+    solver: MatrixSolver
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Automatic(MatrixSolver):
+    """Chooses by size, dominance of the diagonal, a factor's cost, signs and the graph's depth.
+
+    `Solution.message` has the choice and the reason. Where an incomplete factor was chosen and breaks down, smoothed
+    aggregation takes its place.
+    """
+
+    name: ClassVar[str] = "auto"
+    summary: ClassVar[str] = "chooses by the matrix, and says why"
+
+    def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
+        choice = choose(system)
+        engine = choice.solver.prepare_matrix(system)
+        reason = f"auto chose {_name(choice.solver)}: {choice.reason}"
+        if engine.info.get("retries", 0.0) > 0 and find_spec("pyamg") is not None:
+            engine = AlgebraicMultigridCG("sa").prepare_matrix(system)
+            reason = f"auto chose pyamg-sa: an incomplete factor without fill breaks down ({choice.reason})"
+        engine.reason = reason
+        return engine
+
+
+MATRIX_SOLVERS: dict[str, MatrixSolver] = {
+    "auto": Automatic(),
+    "pyamg-sa": AlgebraicMultigridCG("sa"),
+    "pyamg-rs": AlgebraicMultigridCG("rs"),
+    "ic-cg": MatrixIncompleteCholeskyCG(),
+    "jacobi-cg": MatrixJacobiCG(),
+    "cg": MatrixCG(),
+    "scipy-direct": MatrixDirect(),
+}
+
+
+def choose(system: MatrixSystem) -> Choice:
+    """The solver that is expected to answer one right-hand side soonest, set-up included."""
+    n = system.unknowns
+    if n <= SMALL:
+        return Choice(MATRIX_SOLVERS["scipy-direct"], f"{n} unknowns are few enough to factor, whatever the pattern")
+    dominance, positive = _weights(system.matrix, system.diagonal)
+    if dominance <= DOMINANT:
+        return Choice(
+            MATRIX_SOLVERS["jacobi-cg"],
+            f"every row's off-diagonal sum is at most {dominance:.2g} of its diagonal, so that few steps do",
+        )
+    cost, depth = _envelope(system.matrix)
+    unlike = positive > POSITIVE_PART
+    if cost <= FACTOR_COST[unlike] and n <= DIRECT_LIMIT:
+        return Choice(MATRIX_SOLVERS["scipy-direct"], f"a factor's envelope costs {cost:.1e} operations at most")
+    if unlike:
+        return Choice(
+            MATRIX_SOLVERS["ic-cg"],
+            f"{positive:.0%} of the off-diagonal weight is positive, and a factor would cost up to {cost:.1e}",
+        )
+    if depth > DEEP and find_spec("pyamg") is not None:
+        return Choice(
+            MATRIX_SOLVERS["pyamg-rs"], f"like a Laplacian, on a graph {depth:.0f} levels deep: multigrid pays"
+        )
+    return Choice(MATRIX_SOLVERS["ic-cg"], f"like a Laplacian, on a graph of {depth:.0f} levels")
+
+
+def named(name: str) -> MatrixSolver:
+    """The matrix solver of that name; ValueError for one that is unknown or needs a grid."""
+    if name in MATRIX_SOLVERS:
+        return MATRIX_SOLVERS[name]
+    from relaxon.solvers.registry import list_solvers
+
+    hint = ""
+    if name in {entry.name for entry in list_solvers()}:
+        hint = ", which needs a grid"
+    elif near := get_close_matches(name, MATRIX_SOLVERS, 1):
+        hint = f"; did you mean {near[0]!r}?"
+    raise ValueError(f"solver must be one of {', '.join(MATRIX_SOLVERS)} for a sparse matrix, got {name!r}{hint}")
+
+
+def _name(solver: MatrixSolver) -> str:
+    return next((name for name, known in MATRIX_SOLVERS.items() if known == solver), solver.name)
+
+
+def _weights(matrix: Any, diagonal: Any) -> tuple[float, float]:
+    """The largest `Σ_{j≠i}|a_ij| / a_ii`, and the positive part of the off-diagonal weight."""
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    weight = np.abs(matrix.data) * (rows != matrix.indices)
+    sums = np.bincount(rows, weight, matrix.shape[0])
+    dominance = float(np.max(sums / np.where(diagonal > 0, diagonal, 1.0)))
+    total = float(weight.sum())
+    positive = float(weight[matrix.data > 0].sum()) / total if total > 0 else 0.0
+    return dominance, positive
+
+
+def _envelope(matrix: Any) -> tuple[float, float]:
+    """`Σ band_i²` in reverse Cuthill–McKee order, and how many levels its search has: `n` over the mean band."""
+    from scipy.sparse.csgraph import reverse_cuthill_mckee
+
+    n = matrix.shape[0]
+    order = reverse_cuthill_mckee(matrix, symmetric_mode=True)
+    place = np.empty(n, np.int64)
+    place[order] = np.arange(n)
+    rows = np.repeat(np.arange(n), np.diff(matrix.indptr))
+    bands = np.zeros(n, np.int64)
+    np.maximum.at(bands, place[rows], place[rows] - place[matrix.indices])
+    return float(np.sum(bands.astype(np.float64) ** 2)), n / max(1.0, float(bands.mean()))

@@ -1,0 +1,74 @@
+"""SciPy's sparse LU on a symmetric matrix, without pivoting, with iterative refinement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from relaxon.solvers.engine import Monitor
+from relaxon.solvers.solution import Result
+from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.system import Array, MatrixSystem
+
+DIRECT_LIMIT = 300_000
+"""Unknowns up to which a factor is tried: in three dimensions it then holds some billions of bytes."""
+PROGRESS = 0.5
+"""Refinement goes on while it brings the residual below this part of what it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixDirect(MatrixSolver):
+    """A sparse factor. ValueError where the matrix is too large for it, or not positive definite."""
+
+    name: ClassVar[str] = "scipy-direct"
+    summary: ClassVar[str] = "SciPy's sparse LU; for small matrices"
+
+    def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
+        if system.unknowns > DIRECT_LIMIT:
+            raise ValueError(f"solver 'scipy-direct' takes at most {DIRECT_LIMIT} unknowns, got {system.unknowns}")
+        from scipy.sparse.linalg import splu
+
+        try:
+            factor = splu(
+                system.regular().tocsc(),
+                permc_spec="MMD_AT_PLUS_A",
+                diag_pivot_thresh=0.0,
+                options={"SymmetricMode": True},
+            )
+        except RuntimeError as error:
+            raise ValueError(
+                f"operator must be positive definite, or singular by constants alone; its factor fails: {error}"
+            ) from error
+        # Without pivoting the signs of U's diagonal are those of the eigenvalues (Sylvester's law of inertia).
+        pivots = factor.U.diagonal()
+        if not (pivots > 0).all():
+            raise ValueError(
+                f"operator must be positive definite, its factor has {np.count_nonzero(~(pivots > 0))} pivots "
+                f"that are not positive of {system.unknowns}"
+            )
+        return _Factored(system, factor)
+
+
+class _Factored(MatrixEngine):
+    default_max_iterations = 10
+
+    def __init__(self, system: MatrixSystem, factor: Any) -> None:
+        self.system, self.factor = system, factor
+        self.info = {"nonzeros": float(system.matrix.nnz), "factor_nonzeros": float(factor.nnz)}
+
+    def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
+        r = np.empty_like(b)
+        norm = self.system.residual(b, x, r)
+        reason = monitor.record(norm)
+        for _ in range(max_iterations):
+            if reason is not None:
+                return reason
+            x += self.factor.solve(r)
+            self.system.project(x)
+            before, norm = norm, self.system.residual(b, x, r)
+            reason = monitor.record(norm)
+            if reason is None and norm > PROGRESS * before:
+                return Result.STAGNATED
+        return reason or Result.MAX_ITERATIONS

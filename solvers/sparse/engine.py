@@ -1,0 +1,31 @@
+"""What a method for sparse matrices has to offer: a set-up that gives a `Prepared` on vectors `(n,) float64`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from relaxon.solvers.engine import Prepared
+from relaxon.solvers.sparse.system import MatrixSystem
+
+
+class MatrixSolver(ABC):
+    """A method with its options (a frozen dataclass); `prepare_matrix` does what depends on the matrix alone.
+
+    What it returns runs as `Prepared.run` says, on vectors of the unknowns in the place of arrays on a grid.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+
+    @abstractmethod
+    def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine: ...
+
+
+class MatrixEngine(Prepared):
+    """A method set up for one matrix."""
+
+    reason: str = ""
+    """Why this method was chosen, where it was chosen automatically."""
+    failure: str = ""
+    """Why the last run could not go on; empty where it could."""

@@ -1,0 +1,108 @@
+"""Conjugate gradients on a sparse matrix: plain, with the diagonal, or with any preconditioner."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from relaxon.solvers.engine import Monitor
+from relaxon.solvers.solution import Result
+from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.system import Array, MatrixSystem
+
+Precondition = Callable[[Array, Array], None]
+"""`precondition(r, z)` writes `z ← M r`; `r` must stay as it is."""
+STAGNATION_STEPS = 500
+"""Conjugate gradients' residual wanders; so many steps without a new least one mean that rounding has won."""
+
+
+class PreconditionedCG(MatrixEngine):
+    """Conjugate gradients with a symmetric positive definite preconditioner (None: the identity)."""
+
+    default_max_iterations = 20_000
+
+    def __init__(self, system: MatrixSystem, precondition: Precondition | None, info: dict[str, float]) -> None:
+        self.system = system
+        self.precondition = precondition
+        self.info = {"nonzeros": float(system.matrix.nnz), **info}
+
+    def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
+        from relaxon.solvers.sparse import kernels
+
+        self.failure = ""
+        system, r, z, ap = self.system, np.empty_like(b), np.zeros_like(b), np.empty_like(b)
+        norm = system.residual(b, x, r)
+        reason = monitor.record(norm)
+        if reason is not None:
+            return reason
+        step = self._preconditioned(r, z)
+        p, rz = step.copy(), kernels.dot(r, step)
+        least, since = norm, 0
+        for _ in range(max_iterations):
+            curvature = kernels.dot(p, system.apply(p, ap))
+            if not (curvature > 0 and rz > 0):
+                return self._broken(curvature, rz)
+            norm = math.sqrt(kernels.step(rz / curvature, p, ap, x, r))
+            reason = monitor.record(norm)
+            if reason is not None:
+                return reason
+            least, since = (norm, 0) if norm < least else (least, since + 1)
+            if since >= STAGNATION_STEPS:
+                return Result.STAGNATED
+            step, old = self._preconditioned(r, z), rz
+            rz = kernels.dot(r, step)
+            kernels.next_direction(step, rz / old, p)
+        return Result.MAX_ITERATIONS
+
+    def _preconditioned(self, r: Array, z: Array) -> Array:
+        if self.precondition is None:
+            return r
+        self.precondition(r, z)
+        return self.system.project(z)
+
+    def _broken(self, curvature: float, rz: float) -> Result:
+        if not (math.isfinite(curvature) and math.isfinite(rz)):
+            return Result.NON_FINITE
+        if curvature < 0:
+            self.failure = f"the matrix is not positive definite: a direction has the curvature {curvature:.3g}"
+        elif rz < 0:
+            self.failure = f"the preconditioner is not positive definite: rᵀMr = {rz:.3g}"
+        return Result.STAGNATED
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixCG(MatrixSolver):
+    """Conjugate gradients without a preconditioner."""
+
+    name: ClassVar[str] = "cg"
+    summary: ClassVar[str] = "conjugate gradients"
+
+    def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
+        return PreconditionedCG(system, None, {})
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixJacobiCG(MatrixSolver):
+    """Conjugate gradients preconditioned with the diagonal."""
+
+    name: ClassVar[str] = "jacobi-cg"
+    summary: ClassVar[str] = "CG with a diagonal preconditioner"
+
+    def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
+        inverse = inverse_diagonal(system)
+
+        def precondition(r: Array, z: Array) -> None:
+            np.multiply(inverse, r, out=z)
+
+        return PreconditionedCG(system, precondition, {})
+
+
+def inverse_diagonal(system: MatrixSystem) -> Array:
+    """`1/D`, 0 in empty rows."""
+    diagonal = system.diagonal
+    inverse: Array = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
+    return inverse

@@ -1,0 +1,179 @@
+"""A sparse matrix as a system to solve: what is refused, its canonical form, and its constant null vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.nullspace import NullSpace
+
+Array = NDArray[np.float64]
+SYMMETRY = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-10}
+"""How far `a_ij` and `a_ji` may lie apart, relative to `√(a_ii a_jj)`: some hundred roundings of an assembly."""
+ROW_SUM_ROUNDINGS = 4.0
+"""A row sums to zero where its sum is below so many roundings (one for each entry) of its sum of magnitudes."""
+
+
+@runtime_checkable
+class SparseMatrix(Protocol):
+    """What SciPy's sparse matrices and arrays have in common."""
+
+    shape: Any
+
+    def tocsr(self) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixSystem:
+    """A checked matrix: canonical CSR in float64 without stored zeros, a copy of its own, and what follows from it.
+
+    `null` holds the connected components whose rows all sum to zero, each with a constant null vector; its labels
+    have shape `(1, 1, n)`, for the kernels.
+    """
+
+    matrix: Any
+    diagonal: Array
+    null: NullSpace
+
+    @property
+    def unknowns(self) -> int:
+        return len(self.diagonal)
+
+    @classmethod
+    def of(cls, matrix: Any) -> MatrixSystem:
+        """Check `matrix` and bring it into canonical form; it is not modified.
+
+        TypeError or ValueError, before any work, for what is not a real, square, symmetric matrix with finite
+        entries and a positive diagonal. A row without any entry is allowed: its unknown is a component of its own.
+        Of what positive definiteness asks, the minors of two rows are checked (`|a_ij| ≤ √(a_ii a_jj)`); the rest is
+        not known before a solver finds out.
+        """
+        from scipy.sparse import csr_array
+
+        _check_form(matrix)
+        dtype = np.dtype(np.float32 if matrix.dtype == np.float32 else np.float64)
+        own = csr_array(matrix, dtype=np.float64, copy=True)
+        if not np.isfinite(own.data).all():
+            bad = int(np.count_nonzero(~np.isfinite(own.data)))
+            raise ValueError(f"operator must be finite, got {bad} NaN or infinite of {own.nnz} entries")
+        own.sum_duplicates()
+        own.eliminate_zeros()
+        own.sort_indices()
+        if own.nnz <= np.iinfo(np.int32).max and own.indices.dtype != np.int32:
+            own = csr_array((own.data, own.indices.astype(np.int32), own.indptr.astype(np.int32)), shape=own.shape)
+        diagonal = _checked_diagonal(own)
+        _check_symmetry(own, diagonal, SYMMETRY[dtype])
+        _check_minors(own, diagonal, SYMMETRY[dtype])
+        return cls(own, diagonal, _constant_null_vectors(own))
+
+    def project(self, v: Array) -> Array:
+        """Subtract, in place, the mean of each singular component; returns `v`, `(n,)`."""
+        if self.null.labels is not None:
+            self.null.project(v.reshape(1, 1, -1))
+        return v
+
+    def defect(self, b: Array) -> tuple[float, int]:
+        """The largest |Σ b| / Σ |b| over the singular components, and which it is."""
+        return self.null.defect(b.reshape(1, 1, -1))
+
+    def apply(self, x: Array, out: Array) -> Array:
+        """`out ← A x`."""
+        from relaxon.solvers.sparse import kernels
+
+        kernels.multiply(self.matrix.indptr, self.matrix.indices, self.matrix.data, x, out)
+        return out
+
+    def residual(self, b: Array, x: Array, out: Array) -> float:
+        """`out ← b − A x`, in float64; returns its norm."""
+        from relaxon.solvers.sparse import kernels
+
+        square = kernels.residual(self.matrix.indptr, self.matrix.indices, self.matrix.data, b, x, out)
+        return float(np.sqrt(square))
+
+    def regular(self) -> Any:
+        """The matrix with an equation `x_i = 0` added for one unknown of each singular component.
+
+        Where `b` is consistent, its solution is one of the system's own; the mean is set afterwards.
+        """
+        if self.null.labels is None:
+            return self.matrix
+        from scipy.sparse import csr_array, diags_array
+
+        held = np.zeros(self.unknowns)
+        found, first = np.unique(self.null.labels, return_index=True)
+        held[first[found > 0]] = float(self.diagonal.max()) or 1.0
+        return csr_array(self.matrix + diags_array(held))
+
+
+def _check_form(matrix: Any) -> None:
+    shape = tuple(matrix.shape)
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise ValueError(f"operator must be a square matrix, got shape {shape}")
+    if shape[0] == 0:
+        raise ValueError("operator must have at least one row, got shape (0, 0)")
+    kind = np.dtype(matrix.dtype)
+    if kind.kind not in "iuf" or kind.itemsize > np.dtype(np.float64).itemsize:
+        raise TypeError(f"operator must hold float32, float64 or integers, got dtype {kind}")
+
+
+def _checked_diagonal(matrix: Any) -> Array:
+    diagonal: Array = np.asarray(matrix.diagonal(), np.float64)
+    wrong = (diagonal <= 0) & (np.diff(matrix.indptr) > 0)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise ValueError(
+            f"operator must have a positive diagonal, got {diagonal[row]} in row {row} "
+            f"({np.count_nonzero(wrong)} such rows): it is not positive definite"
+        )
+    return diagonal
+
+
+def _check_symmetry(matrix: Any, diagonal: Array, tolerance: float) -> None:
+    difference = (matrix - matrix.T).tocoo()
+    if difference.nnz == 0:
+        return
+    scale = np.sqrt(diagonal)[difference.row] * np.sqrt(diagonal)[difference.col]
+    excess = np.abs(difference.data) - tolerance * scale
+    worst = int(excess.argmax())
+    if excess[worst] > 0:
+        i, j = int(difference.row[worst]), int(difference.col[worst])
+        raise ValueError(
+            f"operator must be symmetric, got a[{i}, {j}] = {matrix[i, j]:.17g} and a[{j}, {i}] = {matrix[j, i]:.17g}"
+        )
+
+
+def _check_minors(matrix: Any, diagonal: Array, tolerance: float) -> None:
+    rows = np.repeat(np.arange(len(diagonal)), np.diff(matrix.indptr))
+    root = np.sqrt(diagonal)
+    excess = np.abs(matrix.data) - (1.0 + tolerance) * root[rows] * root[matrix.indices]
+    worst = int(excess.argmax()) if len(excess) else 0
+    if len(excess) and excess[worst] > 0 and rows[worst] != matrix.indices[worst]:
+        i, j = int(rows[worst]), int(matrix.indices[worst])
+        raise ValueError(
+            f"operator must be positive definite, got |a[{i}, {j}]| = {abs(matrix.data[worst]):.6g} above "
+            f"√(a[{i}, {i}] a[{j}, {j}]) = {root[i] * root[j]:.6g}"
+        )
+
+
+def _constant_null_vectors(matrix: Any) -> NullSpace:
+    """The components whose row sums all vanish to rounding."""
+    from scipy.sparse.csgraph import connected_components
+
+    n = matrix.shape[0]
+    magnitude = np.asarray(abs(matrix).sum(axis=1)).ravel()
+    entries = np.diff(matrix.indptr)
+    limit = ROW_SUM_ROUNDINGS * np.finfo(np.float64).eps * entries * magnitude
+    open_row = np.abs(np.asarray(matrix.sum(axis=1)).ravel()) > limit
+    if open_row.all():
+        return NullSpace(None, np.zeros(1, np.int64))
+    count, component = connected_components(matrix, directed=False)
+    held = np.zeros(count, bool)
+    held[component[open_row]] = True
+    if held.all():
+        return NullSpace(None, np.zeros(1, np.int64))
+    labels = np.where(held, 0, np.cumsum(~held)).astype(np.int32)[component]
+    sizes = np.bincount(labels, minlength=int(np.count_nonzero(~held)) + 1)
+    return NullSpace(labels.reshape(1, 1, n), sizes)

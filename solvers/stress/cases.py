@@ -1,0 +1,306 @@
+"""Random grids and right-hand sides, each made from a seed and a number alone, so that any can be made again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers import validation
+from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
+
+Array = NDArray[np.float64]
+Cells = NDArray[np.uint8]
+MIN_CELLS = 64
+"""A budget of fewer leaves no room for the thin and the long shapes."""
+MAX_JUMP, MAX_ANISOTROPY = 1e6, 100.0
+THIN_SIDE, THIN_LENGTH = 4, 2000
+RESIDUE = 1e-12
+"""Of a component's source: what is left below it when the mean is gone is rounding."""
+PRIMES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 127, 151)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A system: `b` is `grid.shape float64`, zero outside the fluid and in the operator's range."""
+
+    seed: int
+    number: int
+    grid: PoissonGrid
+    b: Array
+    summary: str
+    """Shape kind, geometry, sides, spacing, κ and source, in words."""
+
+
+def make_case(seed: int, number: int, max_cells: int = 50_000) -> Case:
+    """Case `number` of the sequence that `seed` begins; the same bits whenever it is made, for equal `max_cells`.
+
+    >>> from relaxon.solvers.stress import make_case
+    >>> one, again = make_case(7, 3), make_case(7, 3)
+    >>> one.summary == again.summary and bool((one.b == again.b).all())
+    True
+    """
+    if validation.positive_int("max_cells", max_cells) < MIN_CELLS:
+        raise ValueError(f"max_cells must be at least {MIN_CELLS}, got {max_cells}")
+    rng = np.random.default_rng([seed, number])
+    kind, shape = _shape(rng, max_cells)
+    geometry = str(rng.choice(list(_GEOMETRIES)))
+    cells = _GEOMETRIES[geometry](rng, shape)
+    if not (cells == CellType.FLUID).any():
+        cells.flat[int(rng.integers(cells.size))] = CellType.FLUID
+    boundary, sides = _boundary(rng, len(shape))
+    spacing, ratio = _spacing(rng, len(shape))
+    kappa, coefficient = _coefficient(rng, shape, boundary)
+    grid = PoissonGrid(cells, spacing, boundary, coefficient)
+    source, b = _source(rng, grid)
+    size = "×".join(map(str, shape))
+    summary = f"{size} ({kind}), {geometry}, sides {sides}, spacing {ratio}, κ {kappa}, b {source}"
+    return Case(seed, number, grid, b, summary)
+
+
+# --- shapes ----------------------------------------------------------------------------------------------------------
+
+
+def _shape(rng: np.random.Generator, max_cells: int) -> tuple[str, tuple[int, ...]]:
+    ndim = int(rng.integers(2, 4))
+    side = max(2, int(max_cells ** (1 / ndim)))
+    kind = str(rng.choice(["power of two", "odd", "prime", "any", "thin", "one cell wide", "flat", "tiny"]))
+    if kind == "power of two":
+        shape = [2 ** int(rng.integers(2, max(3, int(math.log2(side)) + 1))) for _ in range(ndim)]
+    elif kind == "odd":
+        shape = [2 * int(rng.integers(1, max(2, side // 2))) + 1 for _ in range(ndim)]
+    elif kind == "prime":
+        shape = [int(rng.choice([p for p in PRIMES if p <= max(3, side)])) for _ in range(ndim)]
+    elif kind == "any":
+        shape = [int(rng.integers(2, side + 1)) for _ in range(ndim)]
+    elif kind == "thin":
+        length = min(THIN_LENGTH, max_cells // THIN_SIDE ** (ndim - 1))
+        shape = [int(rng.integers(2, THIN_SIDE + 1))] * (ndim - 1) + [int(rng.integers(length // 2, length + 1))]
+    elif kind == "one cell wide":
+        length = min(THIN_LENGTH, max_cells)
+        shape = [1] * (ndim - 1) + [int(rng.integers(2, length + 1))]
+    elif kind == "flat":
+        wide = max(2, int(math.sqrt(max_cells)) // (1 if ndim == 3 else 2))
+        shape = [int(rng.integers(wide // 2 + 1, wide + 1)) for _ in range(ndim)]
+        shape[int(rng.integers(ndim))] = 1
+    else:
+        shape = [int(rng.integers(1, 5)) for _ in range(ndim)]
+    return kind, tuple(int(n) for n in rng.permutation(shape))
+
+
+# --- cell types ------------------------------------------------------------------------------------------------------
+
+
+def _empty(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
+    return np.zeros(shape, np.uint8)
+
+
+def _strewn(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
+    """Single cells of wall, and now and then of air; many pockets."""
+    wall, air = rng.uniform(0.05, 0.45), rng.choice([0.0, 0.02])
+    u = rng.random(shape)
+    return np.where(u < wall, CellType.SOLID, np.where(u < wall + air, CellType.AIR, CellType.FLUID)).astype(np.uint8)
+
+
+def _boxes(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
+    """Blocks of wall and of air."""
+    cells = np.zeros(shape, np.uint8)
+    for _ in range(int(rng.integers(1, 8))):
+        low = [int(rng.integers(0, n)) for n in shape]
+        part = tuple(slice(a, a + int(rng.integers(1, max(2, n // 2)))) for a, n in zip(low, shape, strict=True))
+        cells[part] = rng.choice([CellType.SOLID, CellType.AIR])
+    return cells
+
+
+def _pool(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
+    """Air above a rough surface, blocks below it."""
+    cells = _boxes(rng, shape)
+    cells[cells == CellType.AIR] = CellType.SOLID
+    height = rng.uniform(0.2, 0.9, shape[:-1]) * shape[-1]
+    cells[np.arange(shape[-1]) > height[..., None]] = CellType.AIR
+    return cells
+
+
+def _drops(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
+    """Fluid here and there, air all around."""
+    cells = np.full(shape, CellType.AIR, np.uint8)
+    cells[rng.random(shape) < rng.uniform(0.02, 0.4)] = CellType.FLUID
+    return cells
+
+
+def _channel(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
+    """A channel one cell wide that turns about through solid rock."""
+    cells = np.full(shape, CellType.SOLID, np.uint8)
+    at = [int(rng.integers(n)) for n in shape]
+    cells[tuple(at)] = CellType.FLUID
+    for _ in range(3 * sum(shape)):
+        axis, step = int(rng.integers(len(shape))), int(rng.choice([-1, 1]))
+        for _ in range(int(rng.integers(1, 6))):
+            at[axis] = min(max(at[axis] + step, 0), shape[axis] - 1)
+            cells[tuple(at)] = CellType.FLUID
+    return cells
+
+
+def _maze(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
+    """Walls one cell thick between corridors one cell wide, opened so that every room can be reached."""
+    cells = np.full(shape, CellType.SOLID, np.uint8)
+    rooms = [range(0, n, 2) for n in shape]
+    start = tuple(int(rng.choice(list(axis))) for axis in rooms)
+    cells[start] = CellType.FLUID
+    stack = [start]
+    while stack:
+        at = stack[-1]
+        ways = []
+        for axis, n in enumerate(shape):
+            for step in (-2, 2):
+                if 0 <= at[axis] + step < n:
+                    there = (*at[:axis], at[axis] + step, *at[axis + 1 :])
+                    if cells[there] == CellType.SOLID:
+                        ways.append((there, (*at[:axis], at[axis] + step // 2, *at[axis + 1 :])))
+        if not ways:
+            stack.pop()
+            continue
+        there, wall = ways[int(rng.integers(len(ways)))]
+        cells[wall] = cells[there] = CellType.FLUID
+        stack.append(there)
+    return cells
+
+
+def _pockets(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
+    """Walls one cell thick across every axis, a few cells of them missing: rooms, some joined, some closed."""
+    cells = np.zeros(shape, np.uint8)
+    for axis, n in enumerate(shape):
+        if n >= 5:
+            walls = np.arange(int(rng.integers(2, 5)), n, int(rng.integers(4, 10)))
+            index = (slice(None),) * axis + (walls,)
+            cells[index] = CellType.SOLID
+    cells[rng.random(shape) < rng.choice([0.0, 0.003, 0.03])] = CellType.FLUID
+    return cells
+
+
+def _sheets(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
+    """Thin walls across one axis, each with a few holes."""
+    cells = np.zeros(shape, np.uint8)
+    axis = int(rng.integers(len(shape)))
+    for layer in range(int(rng.integers(1, 4)), shape[axis], int(rng.integers(2, 7))):
+        wall = np.where(rng.random(shape[:axis] + shape[axis + 1 :]) < 0.05, CellType.FLUID, CellType.SOLID)
+        cells[(slice(None),) * axis + (layer,)] = wall
+    return cells
+
+
+_GEOMETRIES: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Cells]] = {
+    "empty": _empty,
+    "strewn cells": _strewn,
+    "blocks": _boxes,
+    "pool": _pool,
+    "drops in air": _drops,
+    "channel": _channel,
+    "maze": _maze,
+    "pockets": _pockets,
+    "sheets with holes": _sheets,
+}
+
+
+# --- sides, spacing, κ, b ---------------------------------------------------------------------------------------------
+
+
+def _boundary(rng: np.random.Generator, ndim: int) -> tuple[list[tuple[Boundary, Boundary]], str]:
+    kind = str(rng.choice(["neumann", "dirichlet", "periodic", "mixed", "mixed"]))
+    if kind != "mixed":
+        return [(Boundary(kind), Boundary(kind))] * ndim, kind
+    pairs = []
+    for _ in range(ndim):
+        if rng.random() < 0.3:
+            pairs.append((Boundary.PERIODIC, Boundary.PERIODIC))
+        else:
+            low, high = rng.choice([Boundary.NEUMANN, Boundary.DIRICHLET], 2)
+            pairs.append((Boundary(low), Boundary(high)))
+    return pairs, "/".join("-".join(dict.fromkeys(side[0] for side in pair)) for pair in pairs)
+
+
+def _spacing(rng: np.random.Generator, ndim: int) -> tuple[list[float], str]:
+    kind = str(rng.choice(["equal", "equal", "mild", "strong"]))
+    if kind == "equal":
+        return [float(10.0 ** rng.uniform(-3, 1))] * ndim, "equal"
+    most = 4.0 if kind == "mild" else MAX_ANISOTROPY
+    ratios = most ** rng.random(ndim)
+    ratios[int(ratios.argmin())], ratios[int(ratios.argmax())] = 1.0, most
+    return [float(0.01 * ratio) for ratio in ratios], ":".join(f"{ratio:.3g}" for ratio in ratios)
+
+
+def _coefficient(
+    rng: np.random.Generator, shape: tuple[int, ...], boundary: list[tuple[Boundary, Boundary]]
+) -> tuple[str, Array | list[Array] | None]:
+    kind = str(rng.choice(["1", "1", "cells", "cells", "faces"]))
+    if kind == "1":
+        return kind, None
+    jump = float(10.0 ** rng.uniform(0.5, math.log10(MAX_JUMP)))
+    pattern = str(rng.choice(["noise", "blocks", "layers"]))
+    if kind == "cells":
+        return f"of cells, {pattern}, jumps to {jump:.1e}", jump ** _pattern(rng, shape, pattern)
+    faces = []
+    for axis, (low, _) in enumerate(boundary):
+        longer = tuple(n + (other == axis) for other, n in enumerate(shape))
+        face = jump ** _pattern(rng, longer, pattern)
+        if low is Boundary.PERIODIC:
+            ends = np.moveaxis(face, axis, 0)
+            ends[-1] = ends[0]
+        faces.append(face)
+    return f"of faces, {pattern}, jumps to {jump:.1e}", faces
+
+
+def _pattern(rng: np.random.Generator, shape: tuple[int, ...], pattern: str) -> Array:
+    """Exponents from 0 to 1."""
+    if pattern == "noise":
+        return rng.random(shape)
+    exponents = np.zeros(shape)
+    if pattern == "layers":
+        axis = int(rng.integers(len(shape)))
+        layers = rng.integers(0, 2, shape[axis]).astype(np.float64)
+        return exponents + layers.reshape([-1 if other == axis else 1 for other in range(len(shape))])
+    for _ in range(6):
+        low = [int(rng.integers(0, n)) for n in shape]
+        part = tuple(slice(a, a + int(rng.integers(1, max(2, n // 2)))) for a, n in zip(low, shape, strict=True))
+        exponents[part] = rng.choice([0.0, 0.5, 1.0])
+    return exponents
+
+
+def _source(rng: np.random.Generator, grid: PoissonGrid) -> tuple[str, Array]:
+    kind = str(rng.choice(["noise", "smooth", "points", "image"]))
+    b = np.zeros(grid.shape)
+    if kind == "noise":
+        b = rng.standard_normal(grid.shape)
+    elif kind == "smooth":
+        for axis, n in enumerate(grid.shape):
+            wave = np.cos(np.pi * rng.integers(0, 3) * (np.arange(n) + 0.5) / n + rng.uniform(0, 6))
+            b = b + wave.reshape([-1 if other == axis else 1 for other in range(grid.ndim)])
+    elif kind == "points":
+        index = rng.choice(np.flatnonzero(grid.fluid), 2)
+        b.flat[index[0]] += 1.0
+        b.flat[index[1]] -= 1.0
+    else:
+        b = grid.operator().matvec(np.where(grid.fluid, rng.standard_normal(grid.shape), 0.0))
+    b = np.where(grid.fluid, b, 0.0) * float(10.0 ** rng.uniform(-3, 3))
+    return kind, _in_the_range(grid, b)
+
+
+def _in_the_range(grid: PoissonGrid, b: Array) -> Array:
+    """`b` without the mean of each singular component; what is left of a constant is rounding, and becomes 0."""
+    labels = grid.nullspace.labels
+    if labels is None:
+        return b
+    before = _peaks(b, labels, grid.nullspace.dimension)
+    grid.nullspace.project(b.reshape(grid.shape3))
+    residue = _peaks(b, labels, grid.nullspace.dimension) < RESIDUE * before
+    residue[0] = False
+    b[residue[labels].reshape(grid.shape)] = 0.0
+    return b
+
+
+def _peaks(b: Array, labels: NDArray[np.int32], count: int) -> Array:
+    peaks = np.zeros(count + 1)
+    np.maximum.at(peaks, labels.reshape(-1), np.abs(b.reshape(-1)))
+    return peaks

@@ -1,0 +1,117 @@
+"""One random system through one solver: what it said, what the residual recomputed on another matrix says."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from relaxon.solvers import validation
+from relaxon.solvers.driver import solve
+from relaxon.solvers.engine import Solver
+from relaxon.solvers.solution import Result
+from relaxon.solvers.stress.assembly import assembled
+from relaxon.solvers.stress.cases import Case
+
+ROUNDINGS = 16.0
+"""Half an ulp for each of a row's seven products and sums and the right-hand side, in the matrix and in its product."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialSettings:
+    """A solver should need `few` iterations at most; it gets `limit`, to see whether it arrives at all."""
+
+    solver: str | Solver = "dcdm"
+    rtol: float = 1e-6
+    few: int = 30
+    limit: int = 1000
+
+    def __post_init__(self) -> None:
+        validation.positive_float("rtol", self.rtol)
+        if validation.positive_int("limit", self.limit) < validation.positive_int("few", self.few):
+            raise ValueError(f"limit must be at least few = {self.few}, got {self.limit}")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of a case. `relative_residual` is ‖b − A x‖/‖b‖ with `A` from `assembled`, `rounding` its own error."""
+
+    seed: int
+    number: int
+    summary: str
+    unknowns: int
+    components: int
+    """Singular components."""
+    result: str
+    iterations: int
+    fallbacks: int
+    relative_residual: float
+    rounding: float
+    seconds: float
+    wrong: bool
+    """CONVERGED was said, and the recomputed residual does not meet the tolerance."""
+    raised: str = ""
+    """What the solver raised, where it did: these systems are all legal."""
+
+    def converged_within(self, few: int) -> bool:
+        """Right, and in few iterations."""
+        return self.result == Result.CONVERGED.value and not self.wrong and self.iterations <= few
+
+
+def run_trial(case: Case, settings: TrialSettings) -> Trial:
+    """Solve and judge one case; never raises for what the solver does."""
+    start = time.perf_counter()
+    known: dict[str, Any] = {
+        "seed": case.seed,
+        "number": case.number,
+        "summary": case.summary,
+        "unknowns": case.grid.unknowns,
+        "components": case.grid.nullspace.dimension,
+    }
+    try:
+        solution = solve(case.grid, case.b, solver=settings.solver, rtol=settings.rtol, max_iterations=settings.limit)
+    except Exception as error:  # a crash is a finding, and must not hide the cases after it
+        seconds = time.perf_counter() - start
+        raised = f"{type(error).__name__}: {error}"
+        return Trial(
+            **known,
+            result="raised",
+            iterations=0,
+            fallbacks=0,
+            relative_residual=1.0,
+            rounding=0.0,
+            seconds=seconds,
+            wrong=False,
+            raised=raised,
+        )
+    seconds = time.perf_counter() - start
+    relative, rounding = judged(case, solution.x)
+    within = relative <= settings.rtol + rounding
+    return Trial(
+        **known,
+        result=solution.result.value,
+        iterations=solution.iterations,
+        fallbacks=solution.fallbacks,
+        relative_residual=relative,
+        rounding=rounding,
+        seconds=seconds,
+        wrong=solution.converged and not within,
+    )
+
+
+def judged(case: Case, x: Any) -> tuple[float, float]:
+    """The relative residual of `x` on the assembled matrix, and a bound on what rounding does to it.
+
+    An `x` that is not finite, or not zero outside the fluid, has an infinite residual.
+    """
+    grid = case.grid
+    if not np.isfinite(x).all() or np.any(x[~grid.fluid] != 0):
+        return float("inf"), 0.0
+    matrix, b, unknowns = assembled(grid), grid.pack(case.b), grid.pack(x)
+    norm, size = float(np.linalg.norm(b)), float(np.linalg.norm(b - matrix @ unknowns))
+    if norm == 0.0:
+        return (0.0 if size == 0.0 else float("inf")), 0.0
+    magnitude = abs(matrix) @ np.abs(unknowns) + np.abs(b)
+    return size / norm, ROUNDINGS * float(np.finfo(np.float64).eps) * float(np.linalg.norm(magnitude)) / norm

@@ -1,0 +1,95 @@
+"""Differences, coefficients and known values on a grid's faces as torch operations: `relaxon.solvers.faces`, twice
+differentiable. Tensors may have a leading axis for a batch; the grid's axes are the last ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from relaxon.solvers.faces import side_shape
+from relaxon.solvers.grid import CellType, PoissonGrid
+
+Pairs = Sequence[tuple[torch.Tensor | None, torch.Tensor | None]]
+
+
+def face_means(grid: PoissonGrid, kappa: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """κ of cells to κ of faces: harmonic means inside, the cell's own κ at the ends of an axis."""
+    faces = []
+    for axis, n in enumerate(grid.shape):
+        first, last = kappa.narrow(axis, 0, 1), kappa.narrow(axis, n - 1, 1)
+        inner = _harmonic(kappa.narrow(axis, 0, n - 1), kappa.narrow(axis, 1, n - 1))
+        low, high = (_harmonic(first, last),) * 2 if grid.periodic[axis] else (first, last)
+        faces.append(torch.cat([low, inner, high], axis))
+    return tuple(faces)
+
+
+def one_around(grid: PoissonGrid, faces: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """The same values, those of a periodic axis's two ends written as their mean.
+
+    They are equal, as the grid has checked. The mean shares the derivative between them, so that a step along it
+    keeps them equal.
+    """
+    shared = []
+    for axis, face in enumerate(faces):
+        n = grid.shape[axis]
+        if grid.periodic[axis]:
+            around = 0.5 * (face.narrow(axis, 0, 1) + face.narrow(axis, n, 1))
+            face = torch.cat([around, face.narrow(axis, 1, n - 1), around], axis)
+        shared.append(face)
+    return tuple(shared)
+
+
+def differences(grid: PoissonGrid, x: torch.Tensor, axis: int) -> torch.Tensor:
+    """`x_below − x_above` at each face of an axis, the value beyond the grid's ends being 0 (or the periodic one)."""
+    n, dim = grid.shape[axis], x.ndim - grid.ndim + axis
+    beyond = torch.zeros_like(x.narrow(dim, 0, 1))
+    around = x.narrow(dim, n - 1, 1) if grid.periodic[axis] else beyond
+    return torch.cat([around, x], dim) - torch.cat([x, beyond], dim)
+
+
+def known_source(
+    grid: PoissonGrid,
+    weights: Sequence[torch.Tensor],
+    air_values: torch.Tensor | None,
+    side_values: Pairs | None,
+) -> torch.Tensor:
+    """`boundary_source` with the conductances `weights` (one tensor an axis): `grid.shape`, or `(k, *grid.shape)`
+    where values have a leading axis.
+    """
+    like = weights[0]
+    nothing = torch.zeros((), dtype=like.dtype, device=like.device)
+    pairs = [(None, None)] * grid.ndim if side_values is None else side_values
+    sides = [[_side(grid, axis, nothing if v is None else v) for v in pair] for axis, pair in enumerate(pairs)]
+    given = [nothing.expand(grid.shape) if air_values is None else air_values, *(v for pair in sides for v in pair)]
+    batch = np.broadcast_shapes(*(tuple(value.shape[: value.ndim - grid.ndim]) for value in given))
+    # `where` and not a product, so that NaN outside AIR stays outside, in the derivative as well.
+    air = torch.as_tensor(grid.cells == CellType.AIR, device=like.device)
+    known = torch.where(air, given[0], nothing).expand(*batch, *grid.shape)
+    total = torch.zeros_like(known)
+    for axis, weight in enumerate(weights):
+        n, dim = grid.shape[axis], len(batch) + axis
+        low, high = (value.expand(*batch, *value.shape[value.ndim - grid.ndim :]) for value in sides[axis])
+        below = torch.cat([known.narrow(dim, n - 1, 1) if grid.periodic[axis] else low, known], dim)
+        above = torch.cat([known, high], dim)
+        total = total + weight.narrow(axis, 0, n) * below.narrow(dim, 0, n)
+        total = total + weight.narrow(axis, 1, n) * above.narrow(dim, 1, n)
+        if grid.periodic[axis]:
+            wrapped = weight.narrow(axis, 0, 1) * known.narrow(dim, 0, 1)
+            total = total + torch.cat([torch.zeros_like(known.narrow(dim, 0, n - 1)), wrapped], dim)
+    fluid = torch.as_tensor(grid.cells == CellType.FLUID, device=like.device)
+    return torch.where(fluid, total, nothing)
+
+
+def _side(grid: PoissonGrid, axis: int, value: torch.Tensor) -> torch.Tensor:
+    """A side's values with an axis of length 1 across it: `(…, *shape)`."""
+    shape = side_shape(grid, axis)
+    if value.ndim == 0:
+        value = value.expand(shape)
+    return value.unsqueeze(value.ndim - len(shape) + axis)
+
+
+def _harmonic(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return 2.0 / (1.0 / a + 1.0 / b)

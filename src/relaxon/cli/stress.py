@@ -1,0 +1,148 @@
+"""`relaxon stress poisson`: random systems of every awkward kind; no solver may call a wrong answer right."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from relaxon.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from relaxon.solvers.stress import Trial, TrialSettings
+
+WHAT = ("poisson",)
+SHOWN = 40
+"""Cases that did not converge in few iterations that the table names; the JSON file has all of them."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=WHAT, help="the systems to make")
+    parser.add_argument("--count", type=int, default=200, help="cases (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of the sequence of cases (default %(default)s)")
+    parser.add_argument("--only", type=int, nargs="+", metavar="K", help="these cases of the sequence alone")
+    parser.add_argument("--solver", default="dcdm", help="the solver (default %(default)s)")
+    parser.add_argument("--rtol", type=float, default=1e-6, help="on ‖b − A x‖/‖b‖ (default %(default)s)")
+    parser.add_argument("--few", type=int, default=30, help="iterations that should do (default %(default)s)")
+    parser.add_argument("--limit", type=int, default=1000, help="iterations that are given (default %(default)s)")
+    parser.add_argument("--max-cells", type=int, default=50_000, help="of the largest grids (default %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="every case, its outcome and its residual")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 where no CONVERGED was wrong and nothing was raised, 1 where not; slow convergence is reported, not judged."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from relaxon.server.threads import wait_asleep
+    from relaxon.solvers.stress import make_case, run_trial
+
+    wait_asleep()  # before the first solver loads OpenMP
+    settings = _settings(args)
+    numbers = _numbers(args)
+    trials: list[Trial] = []
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[slow]} slow"), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("cases", total=len(numbers), slow=0)
+            for number in numbers:
+                trials.append(run_trial(make_case(args.seed, number, args.max_cells), settings))
+                slow = sum(not trial.converged_within(settings.few) for trial in trials)
+                bar.update(task, advance=1, slow=slow)
+    finally:
+        # An interrupted run leaves what it has found.
+        if args.json and trials:
+            record = json.dumps(_record(args, trials), indent=1, allow_nan=False)
+            args.json.write_text(record + "\n", encoding="utf-8")
+    return _report(Console(highlight=False, emoji=False), args, settings, trials)
+
+
+def _settings(args: argparse.Namespace) -> TrialSettings:
+    from relaxon.solvers import registry
+    from relaxon.solvers.stress import TrialSettings, make_case
+
+    try:
+        registry.get(args.solver)
+        settings = TrialSettings(args.solver, args.rtol, args.few, args.limit)
+        make_case(0, 0, args.max_cells)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--{str(error).replace('max_cells', 'max-cells', 1)}") from error
+    if args.json is not None:
+        folder = args.json.absolute().parent
+        if args.json.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise UsageError(f"--json {args.json} must name a file in a folder that can be written to")
+    return settings
+
+
+def _numbers(args: argparse.Namespace) -> list[int]:
+    if args.seed < 0:
+        raise UsageError(f"--seed must be at least 0, got {args.seed}")
+    if args.only is None:
+        if args.count < 1:
+            raise UsageError(f"--count must be at least 1, got {args.count}")
+        return list(range(args.count))
+    if min(args.only) < 0:
+        raise UsageError(f"--only must be at least 0, got {min(args.only)}")
+    return list(args.only)
+
+
+def _report(console: Console, args: argparse.Namespace, settings: TrialSettings, trials: list[Trial]) -> int:
+    from rich.markup import escape
+    from rich.table import Table
+
+    slow = [trial for trial in trials if not trial.converged_within(settings.few)]
+    if slow:
+        title = f"not converged to {settings.rtol:g} within {settings.few} iterations"
+        table = Table(title=title, box=None, pad_edge=False, title_justify="left")
+        for name in ("case", "ended", "iterations", "residual", "unknowns"):
+            table.add_column(name, justify="left" if name == "ended" else "right", no_wrap=True)
+        table.add_column("what it is")
+        for trial in slow[:SHOWN]:
+            residual = f"{trial.relative_residual:.1e}"
+            what = escape(trial.raised or trial.summary)
+            ended = "WRONG" if trial.wrong else trial.result
+            table.add_row(str(trial.number), ended, str(trial.iterations), residual, str(trial.unknowns), what)
+        console.print(table)
+        if len(slow) > SHOWN:
+            console.print(f"… and {len(slow) - SHOWN} more (--json FILE has all)")
+        again = (
+            f"relaxon stress poisson --seed {args.seed} --max-cells {args.max_cells} --solver {args.solver} --only K"
+        )
+        console.print(f"one of them again: {again}", style="dim", soft_wrap=True)
+    wrong, raised = sum(trial.wrong for trial in trials), sum(bool(trial.raised) for trial in trials)
+    never = sum(trial.result != "converged" for trial in trials) - raised
+    counts = sorted(trial.iterations for trial in trials if trial.result == "converged")
+    table = Table(
+        title=f"{args.solver}: {len(trials)} cases, seed {args.seed}", box=None, title_justify="left", show_header=False
+    )
+    for name, value in (
+        ("wrong CONVERGED", str(wrong)),
+        ("raised", str(raised)),
+        (f"within {settings.few} iterations", str(len(trials) - len(slow))),
+        ("converged later", str(len(slow) - never - raised - wrong)),
+        (f"not within {settings.limit}", str(never)),
+        ("iterations, median and most", f"{counts[len(counts) // 2]}, {counts[-1]}" if counts else "–"),
+        ("seconds in the solver", f"{sum(trial.seconds for trial in trials):.1f}"),
+    ):
+        table.add_row(name, value)
+    console.print(table)
+    failed = bool(wrong or raised)
+    console.print("FAILED" if failed else "no wrong answer was called right", style="red" if failed else "green")
+    return 1 if failed else 0
+
+
+def _record(args: argparse.Namespace, trials: list[Trial]) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from relaxon.cli.machine import describe_machine
+
+    rows = [asdict(trial) for trial in trials]
+    for row in rows:
+        for key in ("relative_residual", "rounding"):
+            row[key] = row[key] if abs(row[key]) < float("inf") else None  # JSON has no infinity
+    asked = {name: getattr(args, name) for name in ("seed", "solver", "rtol", "few", "limit", "max_cells")}
+    return {"settings": asked, "machine": describe_machine().as_dict(), "trials": rows}

@@ -1,0 +1,127 @@
+"""The random systems cover what they claim, come back from their numbers, and are judged by a matrix of their own."""
+
+import numpy as np
+import pytest
+
+from relaxon.solvers import Boundary, CellType, PoissonGrid, Result, gallery, prepare
+from relaxon.solvers.driver import PreparedSolver
+from relaxon.solvers.engine import Prepared, Solver
+from relaxon.solvers.stress import TrialSettings, assembled, make_case, run_trial
+
+CASES = [make_case(11, number, 1500) for number in range(120)]
+
+
+@pytest.mark.parametrize("case", CASES[:60], ids=lambda case: str(case.number))
+def test_the_matrix_of_faces_is_that_of_the_operator(case):
+    ours, theirs = assembled(case.grid), case.grid.operator().to_csr()
+    assert abs(ours - theirs).max() <= 1e-12 * abs(theirs).max()
+    b = case.b.copy()
+    case.grid.nullspace.project(b.reshape(case.grid.shape3))
+    np.testing.assert_allclose(b, case.b, atol=1e-12 * max(1e-30, abs(b).max()))  # in the range
+    assert not case.b[~case.grid.fluid].any()
+
+
+def test_the_cases_are_of_every_kind():
+    grids = [case.grid for case in CASES]
+    for kind in ("maze", "channel", "pockets", "drops in air", "pool", "sheets", "one cell wide", "thin", "prime"):
+        assert any(kind in case.summary for case in CASES), kind
+    assert {grid.ndim for grid in grids} == {2, 3}
+    assert {side for grid in grids for pair in grid.boundary for side in pair} == set(Boundary)
+    assert {type(grid.coefficient) for grid in grids} == {type(None), np.ndarray, tuple}
+    assert any(grid.nullspace.dimension > 3 for grid in grids)
+    assert any(max(grid.spacing) > 99 * min(grid.spacing) for grid in grids)
+    assert any(isinstance(g.coefficient, np.ndarray) and g.coefficient.max() > 1e5 for g in grids)
+    assert any((grid.cells == CellType.AIR).mean() > 0.5 for grid in grids)
+    assert all(grid.cells.size <= 1500 for grid in grids)
+
+
+def test_a_case_comes_back_from_its_number_and_differs_from_its_neighbours():
+    for number in (0, 7, 33):
+        one, again = make_case(5, number, 1000), make_case(5, number, 1000)
+        np.testing.assert_array_equal(one.b, again.b)
+        np.testing.assert_array_equal(one.grid.cells, again.grid.cells)
+        assert one.summary == again.summary
+        assert make_case(5, number + 1, 1000).summary != one.summary != make_case(6, number, 1000).summary
+
+
+def test_a_sound_solver_is_found_right_on_everything():
+    settings = TrialSettings("scipy-direct", rtol=1e-6, few=5, limit=5)
+    for case in CASES:
+        trial = run_trial(case, settings)
+        assert not trial.wrong, trial
+        assert not trial.raised, trial
+        assert trial.converged_within(5), trial
+
+
+class Careless(Solver):
+    """Solves a system that is not quite the one asked for, and says so of neither."""
+
+    name = "careless"
+    summary = ""
+
+    def prepare(self, operator):
+        cells = operator.grid.cells.copy()
+        wrong = PoissonGrid(cells, operator.grid.spacing, operator.grid.boundary, np.full(cells.shape, 1.0 + 1e-4))
+        inner = prepare(wrong, solver="scipy-direct").engine
+
+        class Engine(Prepared):
+            info = {}  # noqa: RUF012
+
+            def run(self, b, x, monitor, max_iterations):
+                inner.run(b, x, monitor, max_iterations)
+                return Result.CONVERGED
+
+        return Engine()
+
+
+def test_a_wrong_converged_is_found(monkeypatch):
+    """With the driver's own verdict taken away, so that the judge alone is left."""
+    case = next(case for case in CASES if case.grid.coefficient is None and case.grid.unknowns > 100)
+    settings = TrialSettings(Careless(), rtol=1e-6)
+    honest = run_trial(case, settings)
+    assert honest.result == "stagnated"
+    assert not honest.wrong
+    monkeypatch.setattr(PreparedSolver, "_true_residual", lambda *_: 0.0)
+    trial = run_trial(case, settings)
+    assert trial.result == "converged"
+    assert trial.wrong
+    assert trial.relative_residual == pytest.approx(1e-4, rel=0.01)
+    assert not trial.converged_within(30)
+
+
+def test_what_is_raised_is_a_finding():
+    class Broken(Careless):
+        def prepare(self, operator):
+            raise ZeroDivisionError("of course")
+
+    trial = run_trial(CASES[0], TrialSettings(Broken()))
+    assert trial.raised == "ZeroDivisionError: of course"
+    assert not trial.converged_within(30)
+
+
+def test_values_outside_the_fluid_or_not_finite_are_no_solution():
+    from relaxon.solvers.stress.trial import judged
+
+    problem = gallery.make("pool", 8)
+    case = make_case(0, 0)
+    case = type(case)(0, 0, problem.grid, problem.b, "")
+    x = prepare(problem.grid, solver="scipy-direct").solve(problem.b, rtol=1e-10).x
+    assert judged(case, x)[0] < 1e-9
+    x[~problem.grid.fluid] = 1.0
+    assert judged(case, x)[0] == np.inf
+    x[...] = np.nan
+    assert judged(case, x)[0] == np.inf
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("max_cells", lambda: make_case(0, 0, 10)),
+        ("rtol", lambda: TrialSettings(rtol=0)),
+        ("few", lambda: TrialSettings(few=0)),
+        ("limit", lambda: TrialSettings(few=30, limit=29)),
+    ],
+)
+def test_a_mistake_is_refused(name, make):
+    with pytest.raises(ValueError, match=f"^{name} must"):
+        make()
