@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 CONSISTENCY = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-10}
 
 
+NEXT_TO_NOTHING = 1e-4
+"""Sources of a component are compared with at least this part of what `b` holds on average."""
+
+
 @dataclass(frozen=True, slots=True)
 class NullSpace:
     """Singular components of a grid.
@@ -55,7 +59,10 @@ class NullSpace:
         if self.labels is None:
             return 0.0, 0
         sums, magnitudes = self._sums(b)
-        ratio = np.abs(sums) / np.where(magnitudes > 0, magnitudes, 1.0)
+        # A component that holds next to nothing of `b` holds rounding, which need not sum to zero.
+        typical = float(np.abs(b).sum(dtype=np.float64)) / b.size
+        floor = NEXT_TO_NOTHING * typical * self.sizes
+        ratio = np.abs(sums) / np.maximum(np.maximum(magnitudes, floor), np.finfo(np.float64).tiny)
         worst = int(ratio.argmax())
         return float(ratio[worst]), worst
 

@@ -31,7 +31,9 @@ class PoissonOperator:
         if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
         lead = 3 - grid.ndim
-        self.wrap = np.array((False,) * lead + grid.periodic)
+        # A cell that is its own neighbour around a periodic axis exchanges nothing with itself.
+        around = tuple(periodic and n > 1 for periodic, n in zip(grid.periodic, grid.shape, strict=True))
+        self.wrap = np.array((False,) * lead + around)
         self.weights = np.array((0.0,) * lead + tuple(h**-2 for h in grid.spacing), self.dtype)
         """`1/h_a²` an axis `(3,)`; 0 on the axis that a 2-D grid lacks."""
 
@@ -204,7 +206,7 @@ def _couplings_and_diagonal(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]
         lower[above] = inside * (fluid[below] & fluid[above])
         diagonal[above] += inside * open_cell[below]
         diagonal[below] += inside * open_cell[above]
-        if low is Boundary.PERIODIC:
+        if low is Boundary.PERIODIC and n > 1:
             around = scale * kappa_low
             lower[first] = around * (fluid[first] & fluid[last])
             diagonal[first] += around * open_cell[last]

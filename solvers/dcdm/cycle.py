@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import resources
 from typing import Any, ClassVar
 
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
 from relaxon.solvers.dcdm.outer import WINDOW, ConjugateDirections, Direction
+from relaxon.solvers.dcdm.rescue import Rescued
 from relaxon.solvers.engine import Prepared, Solver
 from relaxon.solvers.grid import PoissonGrid
+from relaxon.solvers.incomplete_cholesky import IncompleteCholeskyCG
 from relaxon.solvers.multigrid.constants import LearnedConstants, from_record
 from relaxon.solvers.multigrid.fused import FusedCycle
 from relaxon.solvers.multigrid.variable import VariableCycle
@@ -47,10 +49,13 @@ class DeepConjugateDirectionCycle(Solver):
     ----------
     constants : of the cycle; None for the shipped ones, trained as `cycle.json` beside them says.
     window : directions to orthogonalise against, ≥ 0.
+    rescue : hand over to incomplete-Cholesky CG where the cycle is slow (mazes, wild coefficients); its iterations are
+        counted in `Solution.fallbacks`.
     """
 
     constants: LearnedConstants | None = None
     window: int = WINDOW
+    rescue: bool = True
     name: ClassVar[str] = "dcdm"
     summary: ClassVar[str] = "deep conjugate directions, learned multigrid cycle"
 
@@ -58,11 +63,15 @@ class DeepConjugateDirectionCycle(Solver):
         grid = operator.grid
         if grid.coefficient is None and self.window <= MAX_WINDOW:
             constants = constants_for(grid) if self.constants is None else {self.constants.ndim: self.constants}
-            return FusedDirections(operator, FusedCycle(operator, constants), self.window, MAX_ITERATIONS)
+            fused = FusedDirections(operator, FusedCycle(operator, constants), self.window, MAX_ITERATIONS)
+            return self._rescued(fused, operator)
         direction = CycleDirection(operator)
         prepared = ConjugateDirections(operator, direction, self.window, MAX_ITERATIONS)
         prepared.info |= direction.cycle.info
-        return prepared
+        return self._rescued(prepared, operator)
+
+    def _rescued(self, prepared: Prepared, operator: PoissonOperator) -> Prepared:
+        return Rescued(prepared, partial(IncompleteCholeskyCG().prepare, operator)) if self.rescue else prepared
 
 
 def constants_for(grid: PoissonGrid) -> dict[int, LearnedConstants]:

@@ -19,6 +19,7 @@ from relaxon.solvers.multigrid.constants import LearnedConstants, chebyshev, fro
 from relaxon.solvers.multigrid.fused import FusedCycle
 
 GEOMETRIES = ("mixed", "porous")
+POROUS_SHARE = 0.25
 WORST_SHARE = 0.3
 """How much the worst problem of a batch counts beside the mean."""
 
@@ -31,7 +32,8 @@ class CycleTraining:
     ----------
     ndim : 2 or 3.
     size : cells a side of the training boxes.
-    geometries : "mixed" (boxes, obstacles, walls, surfaces, strewn cells) or "porous" (10 to 35 % of the cells SOLID).
+    geometries : "mixed" (boxes, obstacles, walls, surfaces, and a quarter of "porous") or "porous" (10 to 35 % of the
+        cells SOLID, at random).
     count : geometries drawn before training begins; batches are drawn from them, with new right-hand sides.
     steps, batch : Adam's steps and the problems in each.
     iterations : steps of the method that the loss goes through.
@@ -137,7 +139,7 @@ def read_model(path: Path, name: str) -> LearnedConstants:
 
 def _geometry(settings: CycleTraining, rng: np.random.Generator) -> PoissonGrid:
     shape = (settings.size,) * settings.ndim
-    if settings.geometries == "mixed":
+    if settings.geometries == "mixed" and rng.random() >= POROUS_SHARE:
         return problems.random_grid(shape, rng)
     cells = np.where(rng.random(shape) < rng.uniform(0.1, 0.35), CellType.SOLID, CellType.FLUID).astype(np.uint8)
     cells[(0,) * settings.ndim] = CellType.FLUID

@@ -174,14 +174,14 @@ def restrict(t, own0, other0, far0, own1, other1, far1, own2, other2, far2, step
         a0, a1 = (2 * i - 1, 2 * i + 3) if steps[0] == 2 else (i, i + 1)
         b0, b1 = (2 * j - 1, 2 * j + 3) if steps[1] == 2 else (j, j + 1)
         for p in range(a0, a1):
-            if not (0 <= p < n0 or wrap[0]) or (p - a0 >= n0):
+            if not (0 <= p < n0 or (wrap[0] and p - a0 < n0)):
                 continue
             a = p % n0
             for own_a in range(2):
                 if (own0[a] if own_a == 1 else other0[a]) != i or (own_a == 0 and own0[a] == i):
                     continue
                 for q in range(b0, b1):
-                    if not (0 <= q < n1 or wrap[1]) or (q - b0 >= n1):
+                    if not (0 <= q < n1 or (wrap[1] and q - b0 < n1)):
                         continue
                     b = q % n1
                     for own_b in range(2):

@@ -1,0 +1,65 @@
+"""A second method for where the cycle does not see the geometry: incomplete Cholesky takes over when it crawls.
+
+Coarse cells join what a thin wall parts, and jumps of κ by many decades within a coarse cell leave it no right value.
+Mazes and such coefficients make a V-cycle's iteration slow. It is watched, and where what is left would take too many
+iterations at the pace of the last ones, conjugate gradients with an incomplete Cholesky factor go on from where it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.engine import Monitor, Prepared
+from relaxon.solvers.solution import Result
+
+WATCHED = 30
+"""Iterations after which the pace is looked at."""
+PATIENCE = 90
+"""More iterations than this to go, at the pace of the last ones, and the other method takes over."""
+
+
+class Rescued(Prepared):
+    """Runs `first`; hands over to what `second` makes, once, where `first` is too slow. `Monitor.fallbacks` counts the
+    iterations of the second.
+    """
+
+    def __init__(self, first: Prepared, second: Callable[[], Prepared]) -> None:
+        self.first = first
+        self.info = first.info
+        self.default_max_iterations = 10_000
+        self._make_second = second
+        self._second: Prepared | None = None
+        self._hopeless = False
+
+    def run(
+        self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int
+    ) -> Result:
+        left = max_iterations
+        while not self._hopeless:
+            start = len(monitor.history)
+            result = self.first.run(b, x, monitor, min(WATCHED, left))
+            done = len(monitor.history) - 1 - start
+            left -= done
+            finished = result not in (Result.MAX_ITERATIONS, Result.STAGNATED)
+            if finished or left <= 0:
+                return result
+            if result is Result.STAGNATED or self._too_slow(monitor.history[start:], monitor.tolerance):
+                # A grid that was too much for it once will be again.
+                self._hopeless = True
+            monitor.history.pop()  # the next run records the same residual again
+        if self._second is None:
+            self._second = self._make_second()
+        before = monitor.iterations
+        result = self._second.run(b, x, monitor, left)
+        monitor.fallbacks += max(monitor.iterations - max(before, 0), 0)
+        return result
+
+    @staticmethod
+    def _too_slow(history: list[float], tolerance: float) -> bool:
+        reduced = math.log(history[0] / history[-1]) if history[-1] > 0 else math.inf
+        to_go = math.log(history[-1] / tolerance) if tolerance > 0 else math.inf
+        return reduced <= 0 or to_go / reduced * (len(history) - 1) > PATIENCE
