@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relaxon.solvers.dcdm import DeepConjugateDirection, DeepConjugateDirectionCNN, DeepConjugateDirectionCycle
+    from relaxon.solvers.dcdm.torch_cycle import LearnedCycle
     from relaxon.solvers.driver import PreparedSolver, SingularSystemError, prepare, solve, solve_many
     from relaxon.solvers.external import PyAMG, SciPyCG, SciPyDirect
     from relaxon.solvers.faces import boundary_source
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.incomplete_cholesky import IncompleteCholeskyCG
     from relaxon.solvers.krylov import ConjugateGradient, JacobiCG
     from relaxon.solvers.multigrid import MultigridCG
+    from relaxon.solvers.multigrid.constants import LearnedConstants
     from relaxon.solvers.operator import PoissonOperator
     from relaxon.solvers.registry import list_solvers
     from relaxon.solvers.solution import Callback, Progress, Result, Solution
@@ -42,6 +44,8 @@ _HOME = {
     "JacobiCG": "krylov",
     "MatrixDirect": "sparse",
     "MatrixIncompleteCholeskyCG": "sparse",
+    "LearnedConstants": "multigrid.constants",
+    "LearnedCycle": "dcdm.torch_cycle",
     "MultigridCG": "multigrid",
     "PoissonGrid": "grid",
     "PoissonOperator": "operator",
@@ -73,6 +77,8 @@ __all__ = [
     "DeepConjugateDirectionCycle",
     "IncompleteCholeskyCG",
     "JacobiCG",
+    "LearnedConstants",
+    "LearnedCycle",
     "MatrixDirect",
     "MatrixIncompleteCholeskyCG",
     "MultigridCG",

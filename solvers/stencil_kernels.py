@@ -12,6 +12,8 @@ Variable coefficient: `diagonal` and, per axis, `lower` (the coupling to the nei
 fluid) are arrays of the grid's shape; at index 0 of a periodic axis `lower` holds the coupling around the edge.
 """
 
+# Indices are unsigned in some loops (a signed one might count from the end) and signed in others.
+# mypy: disable-error-code="assignment"
 from __future__ import annotations
 
 from typing import Any

@@ -30,7 +30,6 @@ from relaxon.solvers.operator import PoissonOperator
 MAX_ITERATIONS = 500
 
 
-
 class CycleDirection(Direction):
     """`f(r)` by one cycle in float32, for any coefficients."""
 

@@ -1,7 +1,7 @@
 """The deep conjugate direction method with the fused cycle: float32 wherever that does not cost the answer.
 
-`x` and all sums are float64. Directions `p`, their images `q = A p` and the residual are kept in float32: `x` moves by a
-multiple of a float32 vector exactly, and the images are computed from it in float64 and rounded once, so that the
+`x` and all sums are float64. Directions `p`, their images `q = A p` and the residual are kept in float32: `x` moves by
+a multiple of a float32 vector exactly, and the images are computed from it in float64 and rounded once, so that the
 residual's recurrence loses no more than rounding of `r` itself. From time to time it is replaced by the true residual.
 """
 

@@ -35,9 +35,7 @@ class Rescued(Prepared):
         self._second: Prepared | None = None
         self._hopeless = False
 
-    def run(
-        self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int
-    ) -> Result:
+    def run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int) -> Result:
         left = max_iterations
         while not self._hopeless:
             start = len(monitor.history)

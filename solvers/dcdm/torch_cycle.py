@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from relaxon.solvers.multigrid.constants import FEATURES, LearnedConstants, LevelConstants, features
-from relaxon.solvers.multigrid.fused import FusedCycle, FusedLevel, TransferTables
+from relaxon.solvers.multigrid.fused import FusedCycle, FusedLevel
+from relaxon.solvers.multigrid.transfers import TransferTables
 
 HIDDEN = 8
 
@@ -59,7 +60,9 @@ def stack(cycles: Sequence[FusedCycle], device: Any = "cpu", dtype: Any = torch.
         first = of_one[0]
         couplings = [v.couplings(wrap) for v in of_one]
         diagonals = [np.asarray(v.operator[0], np.float32) for v in of_one]
-        seen = [features(d, c, v.unknown, v.nominal, wrap) for v, d, c in zip(of_one, diagonals, couplings, strict=True)]
+        seen = [
+            features(d, c, v.unknown, v.nominal, wrap) for v, d, c in zip(of_one, diagonals, couplings, strict=True)
+        ]
         level = TorchLevel(
             tensor(diagonals),
             (tensor([c[0] for c in couplings]), tensor([c[1] for c in couplings]), tensor([c[2] for c in couplings])),
@@ -130,8 +133,8 @@ class LearnedCycle(nn.Module):
             nn.Sequential(nn.Linear(FEATURES, hidden), nn.ReLU(), nn.Linear(hidden, 2)) for _ in range(levels)
         )
         for network in self.networks:
-            nn.init.zeros_(network[2].weight)
-            nn.init.zeros_(network[2].bias)
+            nn.init.zeros_(network[2].weight)  # type: ignore[index]
+            nn.init.zeros_(network[2].bias)  # type: ignore[index]
 
     def prepare(self, levels: Sequence[TorchLevel]) -> list[tuple[Tensor, Tensor, Tensor]]:
         """For each level: the multiplier, the stencil `(3, 3, 3)` and the gain of corrections to it."""
@@ -224,7 +227,8 @@ def residual_norms(
 ) -> Tensor:
     """`‖r‖` after each step of the method from `x = 0`: `(iterations + 1, batch)`; differentiable."""
     prepared = cycle.prepare(levels)
-    r, past = b, []
+    r = b
+    past: list[tuple[Tensor, Tensor, Tensor]] = []
     norms = [dot(r, r).sqrt()]
     for _ in range(iterations):
         d = cycle(levels, prepared, r / norms[-1].detach().clamp(min=1e-30))

@@ -47,7 +47,7 @@ class FusedLevel:
     tables: tuple[TransferTables, TransferTables, TransferTables] | None = None
     halved2: bool = False
     share: Any = None
-    share_unit: np.float32 = np.float32(1)
+    share_unit: Any = 1.0
     index: NDArray[np.int64] | None = None
     inverse: Single | None = None
     r: Single | None = None
@@ -119,7 +119,8 @@ class FusedCycle:
         level = self.levels[depth]
         if level.inverse is not None:
             r, z = level.r, level.z
-            assert r is not None and z is not None
+            assert r is not None
+            assert z is not None
             if depth == 0:
                 z[...] = 0
             z.reshape(-1)[level.index] = level.inverse @ r.reshape(-1)[level.index]
@@ -168,7 +169,9 @@ class FusedCycle:
         """`z ← z + M (r − A z)` on the second level."""
         from relaxon.solvers.multigrid import passes
 
-        assert level.again is not None and level.r is not None and level.z is not None
+        assert level.again is not None
+        assert level.r is not None
+        assert level.z is not None
         for _ in range(self.visits - 1):
             r, z = level.r, level.z
             level.r, level.z = level.again
@@ -358,7 +361,7 @@ _TABLES: dict[tuple[int, int], tuple[LevelConstants, NDArray[np.uint8], np.float
 
 
 def _multiplier_table(values: LevelConstants, ndim: int) -> tuple[NDArray[np.uint8], np.float32]:
-    """A byte for each surrounding of a finest cell, `(half faces, unknowns beside, on edges, on corners)`, and its unit."""
+    """A byte for each surrounding of a finest cell, and its unit: `(half faces, unknowns beside, on edges, on corners)`."""
     key = (id(values), ndim)
     if key not in _TABLES or _TABLES[key][0] is not values:
         _TABLES[key] = (values, *_made_table(values, ndim))
@@ -368,7 +371,11 @@ def _multiplier_table(values: LevelConstants, ndim: int) -> tuple[NDArray[np.uin
 def _made_table(values: LevelConstants, ndim: int) -> tuple[NDArray[np.uint8], np.float32]:
     faces, edges, corners = 2 * ndim, 2 * ndim * (ndim - 1), 8 if ndim == 3 else 0
     half, beside, edge, corner = np.meshgrid(
-        np.arange(MOST_HALF_FACES + 1), np.arange(faces + 1), np.arange(edges + 1), np.arange(corners + 1), indexing="ij"
+        np.arange(MOST_HALF_FACES + 1),
+        np.arange(faces + 1),
+        np.arange(edges + 1),
+        np.arange(corners + 1),
+        indexing="ij",
     )
     d = np.maximum(half, 1)
     edge_part = edge / max(edges, 1)

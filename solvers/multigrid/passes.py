@@ -53,7 +53,7 @@ def _sum_planes(a, b, out):  # type: ignore[no-untyped-def]
 
 @plain
 def _mixed_rows(y, pair, start, count, n2, inner, outer, u, v):  # type: ignore[no-untyped-def]
-    """`u`, `v` with `K y = u + v(k − 1) + v(k + 1)` for `count` cells from `start` on in rows that have both neighbours.
+    """`u`, `v` with `K y = u + v(k − 1) + v(k + 1)` for `count` cells from `start` on in rows with both neighbours.
 
     `y` and `pair`, the sum of the planes beside it, are flat, so that one loop goes over several rows; `v` is padded by
     one cell at either end. What crosses from one row to the next is put right by the caller.
@@ -252,7 +252,7 @@ def _residual_plane(  # type: ignore[no-untyped-def]
 def _gathered_plane(planes, slots, weights, base, table, halved2, pads, gain, line, mixed, out):  # type: ignore[no-untyped-def]
     """`out ← gain ⊙ Pᵀ t`: a coarse plane from up to four fine ones.
 
-    `base` (m1,), `table` (m1, 4): the first of the fine rows that a coarse row gathers, and their weights. `line` is one
+    `base` (m1,), `table` (m1, 4): the first of the fine rows that a coarse row gathers, and their weights. `line` is a
     row with one cell more at the front and two at the back; `pads` says what those hold (see `TransferTables`).
     """
     m1, m2 = out.shape
@@ -462,7 +462,7 @@ def descend(chunks, r, x, operator, smoother, wrap, transfer, share, share_unit,
 @compiled()
 def residual(chunks, r, x, operator, wrap, out):  # type: ignore[no-untyped-def]
     """`out ← r − A x` on a level whose couplings are arrays."""
-    d, d_unit, w, coded, lower0, lower1, lower2 = operator
+    d, d_unit, _w, _coded, lower0, lower1, lower2 = operator
     n0, n1, n2 = r.shape
     for c in prange(chunks):
         nothing, zero = np.zeros((n1, n2), np.float32), np.zeros(n2, np.float32)

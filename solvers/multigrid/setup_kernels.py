@@ -1,10 +1,12 @@
 """Compiled set-up of the fused V-cycle: from cell types to the arrays of each level.
 
 Cell types: 0 FLUID, 1 SOLID, 2 AIR. `open_a` is the coupling through the face below a cell along axis `a` where
-neither side is SOLID; `side` `(3, …)` the coupling of a cell to the Dirichlet sides of each axis. A coarse cell is AIR where a
-child is, else FLUID where a child is. All float32 arrays have three axes; rows are shared among threads.
+neither side is SOLID; `side` `(3, …)` the coupling of a cell to the Dirichlet sides of each axis. A coarse cell is AIR
+where a child is, else FLUID where a child is. All float32 arrays have three axes; rows are shared among threads.
 """
 
+# Indices are unsigned in some loops (a signed one might count from the end) and signed in others.
+# mypy: disable-error-code="assignment"
 from __future__ import annotations
 
 import math

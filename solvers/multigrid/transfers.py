@@ -67,7 +67,7 @@ def transfer_tables(n: int, halved: bool, periodic: bool, dirichlet: tuple[bool,
 
 @dataclass(frozen=True, slots=True)
 class AxisWeights:
-    """Fine cell `i` takes `near` of coarse cell `own` and `far` of `other`, and `beyond` falls beyond a Dirichlet side."""
+    """Fine cell `i` takes `near` of coarse cell `own` and `far` of `other`; `beyond` falls beyond a Dirichlet side."""
 
     own: NDArray[np.int32]
     other: NDArray[np.int32]
@@ -105,9 +105,9 @@ def coarsest_inverse(
     from relaxon.solvers.multigrid.setup_kernels import pseudo_inverse
 
     index = np.flatnonzero(unknown)
-    number = np.full(unknown.size, -1)
-    number[index] = np.arange(len(index))
-    number = number.reshape(unknown.shape)
+    flat = np.full(unknown.size, -1)
+    flat[index] = np.arange(len(index))
+    number = flat.reshape(unknown.shape)
     matrix = np.zeros((len(index), len(index)))
     for axis, lower in enumerate(couplings):
         i, j, c = number[lower != 0], np.roll(number, 1, axis)[lower != 0], lower[lower != 0].astype(np.float64)

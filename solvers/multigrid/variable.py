@@ -117,9 +117,7 @@ class VariableCycle:
             return
         below = self.levels[depth + 1]
         self._smooth(level, before=True)
-        sweeps.shared_residual(
-            level.x, level.r, level.share, level.diagonal, *level.couplings, self.wrap, level.work
-        )
+        sweeps.shared_residual(level.x, level.r, level.share, level.diagonal, *level.couplings, self.wrap, level.work)
         kernels.restrict(level.work, *level.transfer, level.steps, self.wrap, below.diagonal, below.r)
         self._descend(depth + 1)
         kernels.prolong(below.x, np.float32(0), *level.transfer, level.share, True, level.x)
@@ -172,7 +170,10 @@ class VariableCycle:
             kernels.keep_unknowns(diagonal, *lower)
             inverse = np.divide(np.float32(1), diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
             level = VariableLevel(
-                lower, diagonal, inverse, *(np.zeros(shape, np.float32) for _ in range(3))  # type: ignore[arg-type]
+                lower,
+                diagonal,
+                inverse,
+                *(np.zeros(shape, np.float32) for _ in range(3)),  # type: ignore[arg-type]
             )
             found.append(level)
             if transfer is None:
@@ -210,8 +211,7 @@ class VariableCycle:
 
         far, halved, steps = transfer
         axes = [
-            axis_weights(n, h, bool(w), (False, False))
-            for n, h, w in zip(level.shape, halved, self.wrap, strict=True)
+            axis_weights(n, h, bool(w), (False, False)) for n, h, w in zip(level.shape, halved, self.wrap, strict=True)
         ]
         level.own = tuple(axis.own for axis in axes)
         others = []

@@ -1,9 +1,9 @@
 """Compiled passes of the V-cycle for coefficients that jump: transfers whose weights follow the couplings.
 
-Along an axis that is coarsened, fine cells `2I` and `2I + 1` make coarse cell `I`, whose centre is the face between them.
-A fine cell lies between that centre and the one beyond its outward face; it takes of either what a flux through the
-resistances between them would give it: with `R` the resistance of half the pair's inner face, `1/c` that of the outward
-face and `R'` that of half the other pair's inner face, the far weight is `R / (R + 1/c + R')`: a quarter where κ is
+Along an axis that is coarsened, fine cells `2I` and `2I + 1` make coarse cell `I`, whose centre is the face between
+them. A fine cell lies between that centre and the one beyond its outward face; it takes of either what a flux through
+the resistances between them would give it: with `R` the resistance of half the pair's inner face, `1/c` that of the
+outward face and `R'` that of half the other pair's inner face, the far weight is `R / (R + 1/c + R')`: a quarter where κ is
 constant, nothing through a wall, and all where the pair is parted. The coarse coupling is `Σ 1 / (R + 1/c + R')` over
 the fine faces between two coarse cells. Source: after R. Kettler, "Analysis and comparison of relaxation schemes in
 robust multigrid" (1982) and P. Wesseling, "An Introduction to Multigrid Methods" (1992), chapter 5, for cell centres.
@@ -11,6 +11,8 @@ robust multigrid" (1982) and P. Wesseling, "An Introduction to Multigrid Methods
 Arrays are float32 with three axes, rows shared among threads; `lower_a` is the coupling to the cell below.
 """
 
+# Indices are unsigned in some loops (a signed one might count from the end) and signed in others.
+# mypy: disable-error-code="assignment"
 from __future__ import annotations
 
 import numpy as np
@@ -32,7 +34,7 @@ def _at(array, axis, index, i, j, k):  # type: ignore[no-untyped-def]
 
 @plain
 def _half_inner(faces, axis, index, n, outward, i, j, k):  # type: ignore[no-untyped-def]
-    """Resistance of half the face inside the pair that holds fine index `index`; of half `outward` where it is alone."""
+    """Resistance of half the face inside the pair that holds fine `index`; of half `outward` where it is alone."""
     odd = index | 1
     inner = _at(faces, axis, odd, i, j, k) if odd < n else outward
     return np.float32(0.5) / inner if inner > 0 else UNCUT

@@ -144,7 +144,9 @@ def test_set_up_from_cell_types_is_that_from_arrays(shape, seed):
         air, fluid = np.logical_or.reduceat(air, at, axis), np.logical_or.reduceat(fluid, at, axis)
         side = np.add.reduceat(side, at, axis + 1)
     fluid &= ~air
-    diagonal = sum(h * s for h, s in zip(half, side, strict=True)) + sum(c + np.roll(c, -1, a) for a, c in enumerate(coarse))
+    diagonal = sum(h * s for h, s in zip(half, side, strict=True)) + sum(
+        c + np.roll(c, -1, a) for a, c in enumerate(coarse)
+    )
     np.testing.assert_allclose(level.operator[0], np.where(fluid, diagonal, 0), rtol=1e-5, atol=1e-5)
 
 

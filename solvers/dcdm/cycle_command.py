@@ -1,0 +1,64 @@
+"""`relaxon train poisson-cycle`: the training command of the learned V-cycle, with its progress bar."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options, which are those of `CycleTraining`; one that is not given is left to its default there."""
+    group = parser.add_argument_group("settings", argument_default=argparse.SUPPRESS)
+    group.add_argument("--out", type=Path, required=True, help="JSON file of models; others in it are kept")
+    group.add_argument("--name", help="of the model in the file; the number of dimensions by default")
+    group.add_argument("--ndim", type=int, choices=(2, 3))
+    group.add_argument("--size", type=int, help="cells a side of the training boxes")
+    group.add_argument("--geometries", choices=("mixed", "porous"))
+    group.add_argument("--count", type=int, help="geometries drawn before training")
+    group.add_argument("--steps", type=int)
+    group.add_argument("--batch", type=int)
+    group.add_argument("--iterations", type=int, help="steps of the method that the loss goes through")
+    group.add_argument("--rate", type=float, help="Adam's learning rate at the start")
+    group.add_argument("--levels", type=int, help="levels with constants of their own")
+    group.add_argument("--hidden", type=int, help="hidden units of each level's network")
+    group.add_argument("--visits", type=int, help="how often a cycle goes through the second level")
+    group.add_argument("--seed", type=int)
+    parser.add_argument("--threads", type=int, help="torch threads; torch's own choice by default")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train under a progress bar; 0 when all steps are done, 2 for settings that are refused."""
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from relaxon.solvers.dcdm.cycle_training import CycleTraining, train_cycle, write_model
+
+    console = Console(stderr=True)
+    names = {field.name for field in fields(CycleTraining)}
+    try:
+        settings = CycleTraining(**{name: value for name, value in vars(args).items() if name in names})
+    except (TypeError, ValueError) as error:
+        console.print(f"relaxon train poisson-cycle: {error}", markup=False)
+        return 2
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[decades]:.2f} decades"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("training", total=settings.steps, decades=0.0)
+        found = train_cycle(settings, lambda step, decades: bar.update(task, completed=step, decades=decades))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    name = getattr(args, "name", str(settings.ndim))
+    write_model(args.out, name, found)
+    console.print(
+        f"{found['decades_first']:.2f} → {found['decades_last']:.2f} decades after {settings.iterations} iterations, "
+        f"{found['constants']} constants, {found['seconds']:.0f} s; model {name!r} in {args.out}",
+        markup=False,
+    )
+    return 0
