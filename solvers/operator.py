@@ -221,7 +221,7 @@ def _couplings_and_diagonal(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]
 
 
 def open_faces(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
-    """Couplings through the face below each cell, per axis, 0 beside a SOLID cell, and those to the axis's Dirichlet sides.
+    """Couplings through the face below each cell, per axis, 0 beside a SOLID cell, and those to Dirichlet sides.
 
     Unlike `couplings` they hold the faces beside AIR cells as well. `shape3` and `(3, *shape3)` float64.
     """

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
 from relaxon.solvers.dcdm.outer import WINDOW, ConjugateDirections, Direction
-from relaxon.solvers.dcdm.rescue import Rescued
+from relaxon.solvers.dcdm.rescue import Rescued, second_method
 from relaxon.solvers.engine import Prepared, Solver
 from relaxon.solvers.grid import PoissonGrid
-from relaxon.solvers.incomplete_cholesky import IncompleteCholeskyCG
 from relaxon.solvers.multigrid.constants import LearnedConstants, from_record
 from relaxon.solvers.multigrid.fused import FusedCycle
 from relaxon.solvers.multigrid.variable import VariableCycle
@@ -48,8 +47,8 @@ class DeepConjugateDirectionCycle(Solver):
     ----------
     constants : of the cycle; None for the shipped ones, trained as `cycle.json` beside them says.
     window : directions to orthogonalise against, ≥ 0.
-    rescue : hand over to incomplete-Cholesky CG where the cycle is slow (mazes, wild coefficients); its iterations are
-        counted in `Solution.fallbacks`.
+    rescue : hand over to a factorisation, or on large systems to incomplete-Cholesky CG, where the cycle is slow
+        (mazes, wild coefficients); its iterations are counted in `Solution.fallbacks`.
     """
 
     constants: LearnedConstants | None = None
@@ -70,7 +69,7 @@ class DeepConjugateDirectionCycle(Solver):
         return self._rescued(prepared, operator)
 
     def _rescued(self, prepared: Prepared, operator: PoissonOperator) -> Prepared:
-        return Rescued(prepared, partial(IncompleteCholeskyCG().prepare, operator)) if self.rescue else prepared
+        return Rescued(prepared, partial(second_method, operator)) if self.rescue else prepared
 
 
 def constants_for(grid: PoissonGrid) -> dict[int, LearnedConstants]:

@@ -1,8 +1,9 @@
-"""A second method for where the cycle does not see the geometry: incomplete Cholesky takes over when it crawls.
+"""A second method for where the cycle does not see the geometry: a factorisation takes over when it crawls.
 
 Coarse cells join what a thin wall parts, and jumps of κ by many decades within a coarse cell leave it no right value.
 Mazes and such coefficients make a V-cycle's iteration slow. It is watched, and where what is left would take too many
-iterations at the pace of the last ones, conjugate gradients with an incomplete Cholesky factor go on from where it is.
+iterations at the pace of the last ones, another method goes on from where it is: a sparse factorisation where the system is small, else conjugate gradients with
+an incomplete Cholesky factor.
 """
 
 from __future__ import annotations
@@ -14,12 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.engine import Monitor, Prepared
+from relaxon.solvers.external import SciPyDirect
+from relaxon.solvers.incomplete_cholesky import IncompleteCholeskyCG
+from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.solution import Result
 
 WATCHED = 30
 """Iterations after which the pace is looked at."""
 PATIENCE = 90
 """More iterations than this to go, at the pace of the last ones, and the other method takes over."""
+
+
+FACTORED = {2: 100_000, 3: 10_000}
+"""Up to so many unknowns, by the number of dimensions, a factorisation takes a second at most."""
+
+
+def second_method(operator: PoissonOperator) -> Prepared:
+    """What takes over on this system."""
+    small = operator.grid.unknowns <= FACTORED[operator.grid.ndim]
+    return (SciPyDirect() if small else IncompleteCholeskyCG()).prepare(operator)
 
 
 class Rescued(Prepared):

@@ -156,7 +156,7 @@ def chebyshev(ndim: int) -> LearnedConstants:
     """Nothing learned: the polynomial of first degree in `A` that damps the high frequencies best.
 
     With `y` an eigenvalue of `D⁻¹A`, `1 − y (p − q y)` is the Chebyshev polynomial of second degree that is least on
-    the frequencies a coarse level cannot hold, `y` from `1/ndim` to 2; `K = p − q A/D`, `D` the diagonal of an open cell.
+    the frequencies a coarse level cannot hold, `y` from `1/ndim` to 2; `K = p − q A/D`, `D` that of an open cell.
     The multiplier is `exp(−TAPER (1 − D/D_open)) / D`: with `1/D` alone the cycle is not definite among many walls.
     """
     low, high = 1.0 / ndim, 2.0

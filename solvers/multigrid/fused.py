@@ -361,7 +361,7 @@ _TABLES: dict[tuple[int, int], tuple[LevelConstants, NDArray[np.uint8], np.float
 
 
 def _multiplier_table(values: LevelConstants, ndim: int) -> tuple[NDArray[np.uint8], np.float32]:
-    """A byte for each surrounding of a finest cell, and its unit: `(half faces, unknowns beside, on edges, on corners)`."""
+    """A byte for each surrounding of a finest cell (half faces, unknowns beside, on edges, corners), and its unit."""
     key = (id(values), ndim)
     if key not in _TABLES or _TABLES[key][0] is not values:
         _TABLES[key] = (values, *_made_table(values, ndim))
