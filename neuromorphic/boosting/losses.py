@@ -19,6 +19,8 @@ LOGIT_RADIUS = 4.0
 holds nowhere near as far where p(1 − p) has all but vanished."""
 LEAST_SHARE = 0.05
 """Least curvature of a guarded step, as a share of that of the squared loss, where the loss is flat for most rows."""
+START_STEPS = 50
+"""Gradient steps from the median to Huber's constant."""
 TINY = 1e-300
 """Below any curvature that counts; keeps a quotient finite."""
 
@@ -143,8 +145,8 @@ class HuberLoss(_Regression):
 
     def initial(self, y: Array, w: Array) -> Array:
         F = np.array([weighted_quantile(row, w, 0.5) for row in y])
-        for _ in range(50):
-            # Newton on a convex, piecewise quadratic function, whose curvature here is at most 1: never a step too far.
+        for _ in range(START_STEPS):
+            # Steps of length 1 along the gradient: the curvature is at most 1, so none goes too far.
             F = F + self.residual(y, F[:, None]) @ w
         return F
 
