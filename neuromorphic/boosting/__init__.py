@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
     from relaxon.neuromorphic.boosting.network import Layer, MergedNetwork, Stage
     from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
-    from relaxon.neuromorphic.boosting.sequential import SequentialSettings, SequentiallyTrained, train_sequentially
+    from relaxon.neuromorphic.boosting.sequential import SequentiallyTrained, SequentialSettings, train_sequentially
     from relaxon.neuromorphic.boosting.storage import load
     from relaxon.neuromorphic.boosting.training import Outcome, StageProgress
 

@@ -40,6 +40,8 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
     ((150, 3), True)
     """
 
+    classes_: NDArray[Any]
+
     def __init__(
         self,
         n_units: int = 200,
@@ -49,9 +51,9 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         learning_rate: float = 0.5,
         newton: Literal["guarded", "published"] = "guarded",
         subsample: float | Literal["auto"] = "auto",
-        ridge: float = 1.0,
+        ridge: float | None = None,
         stage_iterations: int = 200,
-        stage_tolerance: float = 1e-5,
+        stage_tolerance: float | None = None,
         restarts: int = 1,
         candidates: int = 4,
         layers: tuple[int, ...] | None = None,
@@ -100,31 +102,31 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         """
         self._check_parameters()
         _one_of("loss", self.loss, ("log_loss",))
-        X, y = validate_data(self, X, y, dtype=np.float64, order="C", ensure_all_finite=self._finite_rule())
-        check_classification_targets(y)
-        w = self._weights(sample_weight, X)
+        x, given = validate_data(self, X, y, dtype=np.float64, order="C", ensure_all_finite=self._finite_rule())
+        check_classification_targets(given)
+        w = self._weights(sample_weight, x)
         # A class without any weight is not there: a weight of 0 means the same as no row.
-        X, y, w = X[w > 0.0], np.asarray(y)[w > 0.0], w[w > 0.0]
+        x, given, w = x[w > 0.0], np.asarray(given)[w > 0.0], w[w > 0.0]
         if self.class_weight is not None:
-            w = w * compute_sample_weight(self.class_weight, y)
+            w = w * compute_sample_weight(self.class_weight, given)
             if not (w > 0.0).any() or not np.isfinite(w).all():
                 raise ValueError(f"class_weight must leave rows with a finite weight above 0, got {self.class_weight}")
-            X, y, w = X[w > 0.0], y[w > 0.0], w[w > 0.0]
-        classes, labels = np.unique(y, return_inverse=True)
+            x, given, w = x[w > 0.0], given[w > 0.0], w[w > 0.0]
+        classes, labels = np.unique(given, return_inverse=True)
         if self.warm_start and hasattr(self, "network_") and not np.array_equal(classes, self.classes_):
             raise ValueError(f"y must have the classes of the earlier fit for a warm start, got {classes.tolist()}")
         self.classes_ = classes
         if len(classes) == 1:
-            self._know_one_class(X, w)
+            self._know_one_class(x, w)
             return self
-        X, column, w = preparation.merged_rows(X, labels[:, None].astype(np.float64), w)
+        x, column, w = preparation.merged_rows(x, labels[:, None].astype(np.float64), w)
         labels = column[:, 0].astype(np.int64)
         if len(classes) == 2:
             targets = 2.0 * column - 1.0
         else:
-            targets = np.zeros((len(X), len(classes)))
-            targets[np.arange(len(X)), labels] = 1.0
-        self._train(X, targets, w, labels, callback)
+            targets = np.zeros((len(x), len(classes)))
+            targets[np.arange(len(x)), labels] = 1.0
+        self._train(x, targets, w, labels, callback)
         return self
 
     def decision_function(self, X: ArrayLike) -> Array:

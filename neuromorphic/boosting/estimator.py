@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -27,12 +28,34 @@ Array = NDArray[np.float64]
 IMPORTANCE_ROWS = 5000
 LARGEST_TARGET = 1e150
 """Targets beyond it have squares that are not finite numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageFit:
+    """What `ridge` and `stage_tolerance` are where they are not given."""
+
+    ridge: float
+    tolerance: float
+
+
+GUARDED = StageFit(ridge=1.0, tolerance=1e-5)
+PUBLISHED = StageFit(ridge=1e-4, tolerance=2.2e-9)
+"""`MLPRegressor`'s weight decay and SciPy's stopping rule."""
 SMALL_SHARE, SHARE = 1.0, 0.5
 """The part of the rows that a stage sees under subsample="auto": all of a small table, the paper's half of others."""
 
 
 class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
     """Base of the estimators; a subclass gives the targets, the loss and the link."""
+
+    network_: MergedNetwork
+    train_loss_: Array
+    validation_loss_: Array
+    outcome_: Outcome
+    feature_importances_: Array
+    _seed: int
+    _attempts: int
+    _unit: Array
 
     def __init__(
         self,
@@ -42,9 +65,9 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         learning_rate: float,
         newton: Literal["guarded", "published"],
         subsample: float | Literal["auto"],
-        ridge: float,
+        ridge: float | None,
         stage_iterations: int,
-        stage_tolerance: float,
+        stage_tolerance: float | None,
         restarts: int,
         candidates: int,
         layers: tuple[int, ...] | None,
@@ -169,9 +192,7 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         train = preparation.rows(empty.standardised(x), y / unit, w)
         loss = self._loss(train)
         validation = preparation.rows(empty.standardised(vx), vy / unit, vw) if self.early_stopping else None
-        trained = boost(
-            self._settings(len(x)), loss, train, validation, self._trained() if again else None, callback
-        )
+        trained = boost(self._settings(len(x)), loss, train, validation, self._trained() if again else None, callback)
         self._unit = unit
         self.network_ = merge(tuple(trained.stages), trained.initial, loss.gain * unit, shift, scale)
         self._attempts = trained.attempts
@@ -195,18 +216,19 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         )
 
     def _settings(self, n: int) -> BoostingSettings:
-        share = self.subsample
+        share, guarded = self.subsample, self.newton == "guarded"
+        usual = GUARDED if guarded else PUBLISHED
         if isinstance(share, str):
-            share = SHARE if n >= preparation.SMALL else SMALL_SHARE
+            share = SMALL_SHARE if guarded and n < preparation.SMALL else SHARE
         return BoostingSettings(
             layers=self._layer_sizes(),
             units_per_stage=int(self.units_per_stage),
             learning_rate=float(self.learning_rate),
             newton=self.newton,
             subsample=float(share),
-            ridge=float(self.ridge),
+            ridge=usual.ridge if self.ridge is None else float(self.ridge),
             stage_iterations=int(self.stage_iterations),
-            stage_tolerance=float(self.stage_tolerance),
+            stage_tolerance=usual.tolerance if self.stage_tolerance is None else float(self.stage_tolerance),
             restarts=int(self.restarts),
             candidates=int(self.candidates),
             patience=int(self.n_iter_no_change) if self.early_stopping else None,
@@ -238,15 +260,11 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         return "allow-nan" if self.missing == "mean" else True
 
     def _weights(self, sample_weight: ArrayLike | None, X: Array) -> Array:
-        w = np.asarray(_check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))
-        if not w.any():
-            raise ValueError("sample_weight must have a weight above 0, got none")
-        return w
+        return np.asarray(_check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))
 
     def _fitted(self) -> MergedNetwork:
         check_is_fitted(self)
-        network: MergedNetwork = self.network_
-        return network
+        return self.network_
 
     def _raw(self, X: ArrayLike) -> Array:
         network = self._fitted()
@@ -283,8 +301,9 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         _real("learning_rate", self.learning_rate, above=0.0, up_to=1.0)
         if self.subsample != "auto":
             _real("subsample", self.subsample, above=0.0, up_to=1.0)
-        _real("ridge", self.ridge, least=0.0)
-        _real("stage_tolerance", self.stage_tolerance, least=0.0)
+        for name in ("ridge", "stage_tolerance"):
+            if getattr(self, name) is not None:
+                _real(name, getattr(self, name), least=0.0)
         _real("tol", self.tol, least=0.0)
         _real("validation_fraction", self.validation_fraction, above=0.0, below=1.0)
         _one_of("newton", self.newton, ("guarded", "published"))

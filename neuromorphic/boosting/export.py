@@ -44,7 +44,10 @@ def to_torch(network: MergedNetwork) -> torch.nn.Module:
             return raw
 
     def _linear(weights: np.ndarray[Any, Any], bias: np.ndarray[Any, Any]) -> torch.nn.Module:
-        made = torch.nn.utils.skip_init(torch.nn.Linear, weights.shape[1], weights.shape[0], dtype=torch.float64)
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # the caller's random numbers are not used up by a start that is thrown away
+            made = torch.nn.Linear(weights.shape[1], weights.shape[0], dtype=torch.float64)
         with torch.no_grad():
             made.weight.copy_(torch.tensor(np.ascontiguousarray(weights)))
             made.bias.copy_(torch.tensor(bias))
@@ -68,8 +71,11 @@ def to_onnx(network: MergedNetwork, link: str) -> Any:
         constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def node(kind: str, inputs: list[str], output: str, **attributes: int) -> str:
-        nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+    def node(kind: str, inputs: list[str], output: str, axis: int | None = None) -> str:
+        made = helper.make_node(kind, inputs, [output])
+        if axis is not None:
+            made.attribute.append(helper.make_attribute("axis", axis))
+        nodes.append(made)
         return output
 
     centred = node("Sub", ["X", constant("shift", network.shift)], "centred")

@@ -82,7 +82,7 @@ class MergedNetwork:
     @cached_property
     def biases(self) -> Array:
         """`(T + 1, K)`: the output bias `gain · (F₀ + Σ intercepts)` after so many stages."""
-        return self.gain * np.cumsum(np.concatenate([self.initial[None], self.intercepts]), axis=0)
+        return np.asarray(self.gain * np.cumsum(np.concatenate([self.initial[None], self.intercepts]), axis=0))
 
     @cached_property
     def output_weights(self) -> Array:

@@ -26,7 +26,8 @@ def merged_rows(x: Array, y: Array, w: Array) -> tuple[Array, Array, Array]:
     if len(distinct) >= SMALL:
         return x, y, w
     d = x.shape[1]
-    return distinct[:, :d], distinct[:, d:], np.bincount(where.ravel(), weights=w, minlength=len(distinct))
+    summed = np.bincount(where.ravel(), weights=w, minlength=len(distinct)).astype(np.float64)
+    return distinct[:, :d], distinct[:, d:], summed
 
 
 def standardisation(x: Array, w: Array) -> tuple[Array, Array]:

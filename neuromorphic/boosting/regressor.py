@@ -44,12 +44,16 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
     n_units : hidden units in all; ignored where `layers` is given.
     loss : "squared", "absolute", "huber", "quantile" or "poisson" (targets ≥ 0, log link).
     units_per_stage : J, units trained together.
-    learning_rate : η in (0, 1].
+    learning_rate : η in (0, 1]; the paper's is 1.
     newton : "guarded" (the loss on the training rows never rises) or "published".
-    subsample : part of the rows a stage is fitted to; "auto" is half of them, all where there are fewer than 500.
-    ridge : weight decay, as a prior is: divided by the number of rows a stage sees.
+    subsample : part of the rows a stage is fitted to; "auto" is half of them, but under the guard all of fewer than
+        500.
+    ridge : weight decay, as a prior is: divided by the number of rows a stage sees. None: 1 under the guard, where a
+        stage's targets are scaled to a root mean square of 1; 1e-4, `MLPRegressor`'s, as published.
     stage_iterations, stage_tolerance : when L-BFGS stops: iterations, or relative decrease of the stage's objective.
-    restarts, candidates : descents per stage, the best kept; random starts drawn for each, the best followed.
+        None: 1e-5 under the guard; 2.2e-9, SciPy's, as published.
+    restarts, candidates : descents per stage, the best kept; random starts drawn for each, the best followed (under
+        the guard only).
     layers : units of each hidden layer, for a deep network: a layer's units see the inputs and all units of the
         layers before, which are frozen.
     missing : "refuse", or "mean": a missing input counts as its column's mean.
@@ -76,6 +80,8 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
     (12, True)
     """
 
+    _outputs: int | None
+
     def __init__(
         self,
         n_units: int = 200,
@@ -85,9 +91,9 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         learning_rate: float = 0.5,
         newton: Literal["guarded", "published"] = "guarded",
         subsample: float | Literal["auto"] = "auto",
-        ridge: float = 1.0,
+        ridge: float | None = None,
         stage_iterations: int = 200,
-        stage_tolerance: float = 1e-5,
+        stage_tolerance: float | None = None,
         restarts: int = 1,
         candidates: int = 4,
         layers: tuple[int, ...] | None = None,
@@ -140,7 +146,7 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         _one_of("loss", self.loss, LOSSES)
         _real("quantile", self.quantile, above=0.0, below=1.0)
         _real("huber_delta", self.huber_delta, above=0.0)
-        X, y = validate_data(
+        x, targets = validate_data(
             self,
             X,
             y,
@@ -150,21 +156,20 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
             y_numeric=True,
             ensure_all_finite=self._finite_rule(),
         )
-        y = np.asarray(y, np.float64)
-        w = self._weights(sample_weight, X)
-        if np.abs(y).max() > LARGEST_TARGET:
-            raise ValueError(f"y must be at most {LARGEST_TARGET:g} in size, got {np.abs(y).max():g}")
-        flat = y.reshape(len(y), -1)
+        w = self._weights(sample_weight, x)
+        flat = np.asarray(targets, np.float64).reshape(len(x), -1)
+        if np.abs(flat).max() > LARGEST_TARGET:
+            raise ValueError(f"y must be at most {LARGEST_TARGET:g} in size, got {np.abs(flat).max():g}")
         if self.loss == "poisson":
             if flat.min() < 0.0:
                 raise ValueError(f"y must not be negative for loss='poisson', got {flat.min():g}")
             if not (w @ flat).all():
                 raise ValueError("y must have a value above 0 in each column for loss='poisson', got zeros only")
-        outputs = y.shape[1] if y.ndim == 2 else None
+        outputs = flat.shape[1] if np.ndim(targets) == 2 else None
         if self.warm_start and hasattr(self, "network_") and outputs != self._outputs:
-            raise ValueError(f"y must have the outputs of the earlier fit for a warm start, got shape {y.shape}")
+            raise ValueError(f"y must have the outputs of the earlier fit for a warm start, got {flat.shape[1]}")
         self._outputs = outputs
-        self._train(*preparation.merged_rows(X, flat, w), None, callback)
+        self._train(*preparation.merged_rows(x, flat, w), None, callback)
         return self
 
     def predict(self, X: ArrayLike) -> Array:

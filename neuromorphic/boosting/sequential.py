@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -156,10 +157,10 @@ def _fit(block: nn.Module, head: nn.Module, x: Tensor, targets: Tensor, settings
     steps = settings.epochs * -(-len(x) // settings.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(settings.epochs):
-        for rows in torch.randperm(len(x)).split(settings.batch):
+        for rows in torch.randperm(len(x)).split(settings.batch):  # type: ignore[no-untyped-call]
             optimiser.zero_grad()
             error: Tensor = (head(block(x[rows])) - targets[rows]).square().mean()
-            error.backward()
+            error.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
 
@@ -197,7 +198,7 @@ def _scale(head: nn.Module, by: NDArray[np.float64]) -> None:
 
 
 def _in_batches(module: nn.Module, x: Tensor, batch: int) -> Tensor:
-    return torch.cat([module(part) for part in x.split(batch)])
+    return torch.cat([module(part) for part in x.split(batch)])  # type: ignore[no-untyped-call]
 
 
 def _linear(width: int, outputs: int, like: nn.Module) -> nn.Linear:
@@ -220,9 +221,7 @@ def _blocks(module: nn.Sequential) -> tuple[list[nn.Module], nn.Module]:
         raise ValueError(f"module must end with its Linear layer, got {children[-1]} after it: leave the link out")
     starts = [0, *weighty[1:-1], last]
     # Layers without weights just before the head (a Flatten) belong to the stage before.
-    blocks: list[nn.Module] = [
-        nn.Sequential(*children[low:high]) for low, high in zip(starts[:-1], starts[1:], strict=True)
-    ]
+    blocks: list[nn.Module] = [nn.Sequential(*children[low:high]) for low, high in pairwise(starts)]
     return blocks, children[last]
 
 

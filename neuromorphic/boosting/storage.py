@@ -112,7 +112,9 @@ def _restored(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Estim
     estimator.feature_importances_ = arrays["importances"]
     if kind == "classifier":
         labels = content["classes"]
-        estimator.classes_ = np.array(labels["values"], dtype=object if labels["dtype"] == "object" else labels["dtype"])
+        estimator.classes_ = np.array(
+            labels["values"], dtype=object if labels["dtype"] == "object" else labels["dtype"]
+        )
         expected = {1: 1, 2: 1}.get(len(estimator.classes_), len(estimator.classes_))
         if network.outputs != expected:
             raise ValueError(f"{len(estimator.classes_)} classes need {expected} outputs, got {network.outputs}")
@@ -167,5 +169,5 @@ def _plain(name: str, value: Any) -> Any:
 
 def _restored_parameter(name: str, value: Any) -> Any:
     if name == "class_weight" and isinstance(value, list):
-        return {label: weight for label, weight in value}
+        return dict(value)
     return tuple(value) if name == "layers" and value is not None else value

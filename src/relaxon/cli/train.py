@@ -6,7 +6,10 @@ import argparse
 from importlib import import_module
 from typing import Any
 
-TRAINABLE = {"poisson": ("the published DCDM network for Poisson systems", "relaxon.solvers.dcdm.command")}
+TRAINABLE = {
+    "poisson": ("the published DCDM network for Poisson systems", "relaxon.solvers.dcdm.command"),
+    "boosting": ("a gradient-boosted network on a table", "relaxon.neuromorphic.boosting.command"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
