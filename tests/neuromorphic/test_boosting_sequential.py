@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits, make_friedman1
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from relaxon.neuromorphic.boosting import SequentialSettings, SequentiallyTrained, train_sequentially  # noqa: E402
+from relaxon.neuromorphic.boosting import SequentiallyTrained, SequentialSettings, train_sequentially  # noqa: E402
 
 X, Y = make_friedman1(400, 6, noise=0.3, random_state=1)
 X = (X - X.mean(0)) / X.std(0)
