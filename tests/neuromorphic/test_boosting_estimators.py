@@ -17,6 +17,7 @@ from relaxon.neuromorphic.boosting import (
     Outcome,
     StageProgress,
     load,
+    losses,
     reference,
 )
 
@@ -65,16 +66,16 @@ def test_the_training_loss_never_rises(loss: Any, learning_rate: float, subsampl
     model.fit(X, y, sample_weight=w)
     error = np.array([y - p for p in model.staged_predict(X)])
     if loss == "squared":
-        losses = (error**2) @ w
+        total = (error**2) @ w
     elif loss in ("absolute", "quantile"):
-        losses = np.abs(error) @ w
+        total = np.abs(error) @ w
     elif loss == "poisson":
         mean = np.array(list(model.staged_predict(X)))
-        losses = (mean - y * np.log(mean)) @ w
+        total = (mean - y * np.log(mean)) @ w
     else:
-        losses = model.train_loss_[1:]
-    assert len(losses) == model.n_stages_ == 6
-    assert (np.diff(losses) <= 1e-12 * np.abs(losses[:-1])).all()
+        total = model.train_loss_[1:]
+    assert len(total) == model.n_stages_ == 6
+    assert (np.diff(total) <= 1e-12 * np.abs(total[:-1])).all()
     assert (np.diff(model.train_loss_) <= 0.0).all()
     assert model.train_loss_[-1] < 0.9 * model.train_loss_[0]
 
@@ -84,10 +85,10 @@ def test_the_training_loss_never_rises(loss: Any, learning_rate: float, subsampl
 def test_the_log_loss_never_rises(classes: int, learning_rate: float) -> None:
     y = labels(classes)
     model = classifier(learning_rate=learning_rate, subsample=0.3, ridge=0.0).fit(CX, y)
-    losses = [-np.log(p[np.arange(len(y)), y]).mean() for p in model.staged_predict_proba(CX)]
-    assert (np.diff(losses) <= 1e-12).all()
-    np.testing.assert_allclose(model.train_loss_[1:], losses, rtol=1e-10)
-    assert losses[-1] < 0.8 * model.train_loss_[0]
+    found = [-np.log(p[np.arange(len(y)), y]).mean() for p in model.staged_predict_proba(CX)]
+    assert (np.diff(found) <= 1e-12).all()
+    np.testing.assert_allclose(model.train_loss_[1:], found, rtol=1e-10)
+    assert found[-1] < 0.8 * model.train_loss_[0]
 
 
 def test_the_published_step_does_raise_the_loss_which_the_guard_prevents() -> None:
@@ -347,6 +348,15 @@ def test_separable_classes_never_give_nan(classes: int, units: int) -> None:
     assert model.score(x, y) == 1.0
     assert model.train_loss_[-1] < 1e-3
     assert np.isfinite(model.network_.output).all()
+
+
+@pytest.mark.parametrize("rate", [0.5, 1.0])
+def test_no_guarded_stage_moves_a_logit_beyond_the_trust_radius(rate: float) -> None:
+    y = np.repeat([0, 1], 60)
+    x = np.random.default_rng(0).normal(size=(120, 2)) * 0.01 + 100.0 * y[:, None]
+    model = classifier(40, learning_rate=rate, ridge=0.0).fit(x, y)
+    logits = np.array([np.zeros(120), *model.staged_decision_function(x)])
+    assert np.abs(np.diff(logits, axis=0)).max() <= losses.LOGIT_RADIUS * rate * (1 + 1e-9)
 
 
 def test_the_published_step_on_separable_classes_ends_before_it_is_not_finite() -> None:
