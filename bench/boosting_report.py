@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +47,8 @@ def ranks(rows: list[Record], models: list[str]) -> Record:
     ranked = np.array([rankdata(row) for row in errors])
     k, n = len(models), len(rows)
     critical = float(studentized_range.ppf(1.0 - LEVEL, k, np.inf) / np.sqrt(2.0) * np.sqrt(k * (k + 1) / (6.0 * n)))
-    p = float(friedmanchisquare(*errors.T).pvalue) if k > 2 and n > 1 else None
+    found = float(friedmanchisquare(*errors.T).pvalue) if k > 2 and n > 1 else math.nan
+    p = found if math.isfinite(found) else None
     return {
         "mean": dict(zip(models, ranked.mean(axis=0).tolist(), strict=True)),
         "critical": critical,
@@ -118,13 +120,15 @@ def table(record: Record) -> Iterator[Table]:
         for row in rows:
             best = min(row["errors"].values())
             found.add_row(row["set"], *[_cell(row, model, best) for model in models])
-        ranked = ranks(rows, models)
-        found.add_row("mean rank", *[f"{ranked['mean'][model]:.2f}" for model in models])
+        ranked = ranks(rows, models) if len(models) > 1 else None
+        if ranked:
+            found.add_row("mean rank", *[f"{ranked['mean'][model]:.2f}" for model in models])
         for key in ("train_seconds", "predict_seconds"):
             medians = [statistics.median(r[key] for r in record["contest"] if r["model"] == m) for m in models]
             found.add_row(f"median {key.partition('_')[0]} ms", *[f"{1e3 * value:.3g}" for value in medians])
-        test = f", Friedman's test p = {ranked['p']:.1g}" if ranked["p"] is not None else ""
-        found.caption = f"critical difference of mean ranks {ranked['critical']:.2f} ({ranked['sets']} sets){test}"
+        if ranked:
+            test = f", Friedman's test p = {ranked['p']:.1g}" if ranked["p"] is not None else ""
+            found.caption = f"critical difference of mean ranks {ranked['critical']:.2f} ({ranked['sets']} sets){test}"
         yield found
     for name in dict.fromkeys(row["set"] for row in record.get("ablation", [])):
         own = [row for row in record["ablation"] if row["set"] == name]
@@ -156,7 +160,7 @@ def draw(record: Record, folder: Path) -> list[Path]:
     rows = summary(record) if record.get("contest") else []
     figure = Figure(figsize=(10, 7.5), layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=(1, 1.5))
-    if rows:
+    if rows and len(models_of(record)) > 1:
         critical_difference(figure.add_subplot(grid[0, :]), ranks(rows, models_of(record)))
     axes = figure.add_subplot(grid[1, 0])
     for row in record.get("truncation", []):
