@@ -79,8 +79,9 @@ def verdicts(record: Record) -> list[str]:
     if record.get("prediction"):
         for row in record["prediction"]["by_rows"]:
             out.append(
-                f"Predicting {row['rows']:,} rows: merged {row['merged'] * 1e3:.3f} ms, staged "
-                f"{row['staged'] * 1e3:.3f} ms, {row['staged'] / row['merged']:.1f} times (goal 20)."
+                f"Predicting {row['rows']:,} rows: merged {row['merged'] * 1e3:.3f} ms; staged in NumPy "
+                f"{row['staged'] * 1e3:.3f} ms, {row['staged'] / row['merged']:.1f} times; as one estimator a stage "
+                f"{row['estimators'] * 1e3:.1f} ms, {row['estimators'] / row['merged']:.1f} times (goal 20)."
             )
     if record.get("truncation"):
         few = [row["set"] for row in record["truncation"] if row["loss"] < 0.02]

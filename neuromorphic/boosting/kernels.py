@@ -76,27 +76,32 @@ def sigmoid(z, scale, bits):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath=SUMS)
-def activate(theta, x, units, low, high, h, scale, bits):  # type: ignore[no-untyped-def]
-    """`h[j, low:high] ← σ(W_j x + b_j)` for all units of `theta`."""
+def activate_unit(theta, x, units, j, low, high, z, scale, bits):  # type: ignore[no-untyped-def]
+    """`z ← σ(W_j x + b_j)` on the rows from `low` to `high`."""
     d = x.shape[0]
     count = high - low
+    z[:] = theta[units * d + j]
+    at = j * d
+    f = 0
+    while f + 4 <= d:
+        w0, w1, w2, w3 = theta[at + f], theta[at + f + 1], theta[at + f + 2], theta[at + f + 3]
+        x0, x1, x2, x3 = x[f, low:high], x[f + 1, low:high], x[f + 2, low:high], x[f + 3, low:high]
+        for i in range(count):
+            z[i] += w0 * x0[i] + w1 * x1[i] + w2 * x2[i] + w3 * x3[i]
+        f += 4
+    while f < d:
+        w0, x0 = theta[at + f], x[f, low:high]
+        for i in range(count):
+            z[i] += w0 * x0[i]
+        f += 1
+    sigmoid(z, scale[:count], bits[:count])
+
+
+@njit(nogil=True, cache=True)
+def activate(theta, x, units, low, high, h, scale, bits):  # type: ignore[no-untyped-def]
+    """`h[j, low:high] ← σ(W_j x + b_j)` for all units of `theta`."""
     for j in range(units):
-        z = h[j, low:high]
-        z[:] = theta[units * d + j]
-        at = j * d
-        f = 0
-        while f + 4 <= d:
-            w0, w1, w2, w3 = theta[at + f], theta[at + f + 1], theta[at + f + 2], theta[at + f + 3]
-            x0, x1, x2, x3 = x[f, low:high], x[f + 1, low:high], x[f + 2, low:high], x[f + 3, low:high]
-            for i in range(count):
-                z[i] += w0 * x0[i] + w1 * x1[i] + w2 * x2[i] + w3 * x3[i]
-            f += 4
-        while f < d:
-            w0, x0 = theta[at + f], x[f, low:high]
-            for i in range(count):
-                z[i] += w0 * x0[i]
-            f += 1
-        sigmoid(z, scale[:count], bits[:count])
+        activate_unit(theta, x, units, j, low, high, h[j, low:high], scale, bits)
 
 
 @njit(nogil=True, cache=True, fastmath=SUMS)
@@ -422,19 +427,20 @@ def stage_outputs(theta, x, units, outputs):  # type: ignore[no-untyped-def]
     at = units * (d + 1)
     last = at + units * outputs
     f = np.empty((outputs, n))
-    h, scale = np.empty((units, BLOCK)), np.empty(BLOCK)
+    buffer, scale = np.empty(BLOCK), np.empty(BLOCK)
     bits = scale.view(np.int64)
     low = 0
     while low < n:
         high = min(low + BLOCK, n)
         count = high - low
-        activate(theta, x[:, low:high], units, 0, count, h, scale, bits)
+        h = buffer[:count]
         for k in range(outputs):
-            fk = f[k, low:high]
-            fk[:] = theta[last + k]
-            for j in range(units):
-                hj, coefficient = h[j], theta[at + j * outputs + k]
+            f[k, low:high] = theta[last + k]
+        for j in range(units):
+            activate_unit(theta, x, units, j, low, high, h, scale, bits)
+            for k in range(outputs):
+                fk, coefficient = f[k, low:high], theta[at + j * outputs + k]
                 for i in range(count):
-                    fk[i] += coefficient * hj[i]
+                    fk[i] += coefficient * h[i]
         low = high
     return f

@@ -9,10 +9,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.neuromorphic.boosting import kernels
+
 Array = NDArray[np.float64]
 
-CHUNK = 1024
-"""Rows at a time in prediction: the activations of 200 units stay in the second-level cache."""
+CHUNK = 4096
+"""Rows at a time in prediction, so that a long table needs no memory of its own size."""
 FARTHEST = 1e6
 """Standard deviations beyond which an input counts as that far: no input, however large, makes a prediction NaN."""
 
@@ -94,7 +96,11 @@ class MergedNetwork:
         out = np.empty((len(x), self.outputs))
         for low in range(0, len(x), CHUNK):
             rows = slice(low, low + CHUNK)
-            out[rows] = self.activations(x[rows]) @ self.output_weights + self.biases[-1]
+            if len(self.layers) == 1:
+                features = np.ascontiguousarray(self.standardised(x[rows]).T)
+                out[rows] = kernels.stage_outputs(self._theta, features, self.units, self.outputs).T
+            else:
+                out[rows] = self.activations(x[rows]) @ self.output_weights + self.biases[-1]
         return out
 
     def staged_raw(self, x: Array) -> Iterator[Array]:
@@ -139,6 +145,12 @@ class MergedNetwork:
                 dh = dh + 2.0 * grad[:, d + start : d + start + widths[index]]
             grad[:, : inputs[index]] += (dh * h * (1.0 - h)) @ self.layers[index].weights
         return grad[:, :d]
+
+    @cached_property
+    def _theta(self) -> Array:
+        """A network of one layer is a stage of all its units, in the form of `kernels`."""
+        layer = self.layers[0]
+        return np.concatenate([layer.weights.ravel(), layer.bias, self.output_weights.ravel(), self.biases[-1]])
 
     def split(self) -> tuple[Stage, ...]:
         """The stages one by one, as `merge` takes them."""

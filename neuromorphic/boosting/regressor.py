@@ -75,8 +75,8 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
     >>> import numpy as np
     >>> from relaxon.neuromorphic.boosting import GradientBoostedNetworkRegressor
     >>> X = np.linspace(-2, 2, 200).reshape(-1, 1)
-    >>> model = GradientBoostedNetworkRegressor(n_units=12, random_state=0).fit(X, np.sin(3 * X[:, 0]))
-    >>> model.n_units_, model.score(X, np.sin(3 * X[:, 0])) > 0.999
+    >>> model = GradientBoostedNetworkRegressor(n_units=12, ridge=0.1, random_state=0).fit(X, np.sin(3 * X[:, 0]))
+    >>> model.n_units_, model.score(X, np.sin(3 * X[:, 0])) > 0.99
     (12, True)
     """
 

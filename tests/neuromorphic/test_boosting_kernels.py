@@ -17,7 +17,17 @@ SHAPES = [(1, 1, 3), (1, 1, 4), (2, 3, 5), (4, 1, 9), (3, 2, 1)]
 
 def interpreted() -> types.SimpleNamespace:
     """The kernels as plain Python, calling one another as plain Python."""
-    names = ("sigmoid", "activate", "solve_outputs", "differentiate", "objective", "two_loop", "minimise", "buffers")
+    names = (
+        "sigmoid",
+        "activate_unit",
+        "activate",
+        "solve_outputs",
+        "differentiate",
+        "objective",
+        "two_loop",
+        "minimise",
+        "buffers",
+    )
     scope: dict[str, Any] = dict(vars(kernels))
     for name in (*names, "stage_outputs", "screen"):
         function = getattr(kernels, name).py_func
