@@ -34,7 +34,8 @@ def speed(repeats: int, units: int) -> Record:
     """CPU seconds to train on 10,000 rows of 20 columns: plain loop, the same algorithm compiled, the guarded default.
 
     Repeats go round the three, with another seed each time; the median counts. `equal_loss` is the default's time
-    until its training loss is that of the plain loop in the same round. One short run of each goes before.
+    until its training loss is the lowest that the plain loop had at any stage of the same round (its last may be
+    worse, as nothing guards it). One short run of each goes before.
     """
     from sklearn.datasets import make_friedman1
 
@@ -48,10 +49,11 @@ def speed(repeats: int, units: int) -> Record:
         since = time.process_time()
         plain = reference.fit_published(Z, y[:, None], "regression", n_units=units, seed=seed)
         row: Record = {"plain": time.process_time() - since, "plain_loss": plain.losses[-1] / unit}
+        row["plain_best"] = min(plain.losses) / unit
         since = time.process_time()
         same = GradientBoostedNetworkRegressor(units, random_state=seed, **published).fit(X, y)
         row |= {"compiled": time.process_time() - since, "compiled_loss": float(same.train_loss_[-1]) / unit}
-        watch = _Watch(row["plain_loss"])
+        watch = _Watch(row["plain_best"])
         guarded = GradientBoostedNetworkRegressor(units, random_state=seed).fit(X, y, callback=watch)
         row |= {"guarded": watch.elapsed(), "guarded_loss": float(guarded.train_loss_[-1])}
         row["equal_loss"] = watch.reached

@@ -71,7 +71,7 @@ def verdicts(record: Record) -> list[str]:
         equal = [row for row in speed["rounds"] if row["equal_loss"]]
         if len(equal) == len(speed["rounds"]):
             ratio = statistics.median(row["plain"] / row["equal_loss"] for row in equal)
-            out.append(f"To the plain loop's loss the guarded default is {ratio:.0f} times as fast (goal 10).")
+            out.append(f"To the plain loop's lowest loss the guarded default is {ratio:.0f} times as fast (goal 10).")
         else:
             out.append(
                 f"The guarded default reached the plain loop's loss in {len(equal)} of {len(speed['rounds'])} rounds."

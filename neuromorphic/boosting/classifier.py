@@ -55,7 +55,7 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         stage_iterations: int = 200,
         stage_tolerance: float | None = None,
         restarts: int = 1,
-        candidates: int = 4,
+        candidates: int = 8,
         layers: tuple[int, ...] | None = None,
         missing: Literal["refuse", "mean"] = "refuse",
         early_stopping: bool = False,

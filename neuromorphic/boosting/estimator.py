@@ -38,7 +38,7 @@ class StageFit:
     tolerance: float
 
 
-GUARDED = StageFit(ridge=1.0, tolerance=1e-5)
+GUARDED = StageFit(ridge=0.1, tolerance=1e-5)
 PUBLISHED = StageFit(ridge=1e-4, tolerance=2.2e-9)
 """`MLPRegressor`'s weight decay and SciPy's stopping rule."""
 SMALL_SHARE, SHARE = 1.0, 0.5

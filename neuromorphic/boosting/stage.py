@@ -14,6 +14,8 @@ Array = NDArray[np.float64]
 
 MEMORY = 10
 """Pairs that L-BFGS keeps, as SciPy's does."""
+STEEPEST = 10.0
+"""Of a candidate, per standard deviation: a unit that rises from 0.1 to 0.9 within 0.4 of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,12 @@ class StageFitter:
         return FittedStage(starts[best], float(values[best]), int(counts[best, 0]), int(counts[:, 1].sum()))
 
     def _starts(self, x: Array, r: Array, w: Array, rng: np.random.Generator) -> Array:
-        """Glorot's uniform start for logistic units (Glorot & Bengio 2010), as `MLPRegressor` has it."""
+        """Where the descents begin: the best of random starts, or Glorot's where there is no choice to make.
+
+        Glorot's start for logistic units (Glorot & Bengio 2010; `MLPRegressor`'s) has weights so small that a stage
+        sees slopes only, and every stage the same ones. Further candidates have steps: random directions, of steepness
+        1 to `STEEPEST` (log-uniform), each through the features of a random row.
+        """
         settings, d = self.settings, self.features
         units, hidden = settings.units, settings.units * (d + 1)
         count = settings.restarts * settings.candidates
@@ -85,6 +92,13 @@ class StageFitter:
         starts[:, hidden:] = rng.uniform(-bound, bound, (count, (units + 1) * self.outputs))
         if settings.candidates == 1:
             return starts
+        for start in starts[settings.restarts :]:
+            directions = rng.normal(size=(units, d))
+            steepness = STEEPEST ** rng.random((units, 1))
+            W = steepness * directions / np.sqrt(np.square(directions).sum(axis=1, keepdims=True))
+            rows = x[:, rng.integers(x.shape[1], size=units)]
+            start[: units * d] = W.ravel()
+            start[units * d : hidden] = -(W * rows.T).sum(axis=1)
         values = np.empty(count)
         kernels.screen(starts, values, x, r, w, units, settings.ridge, self._scratch)
         order = np.argsort(values, kind="stable")

@@ -515,6 +515,13 @@ def test_it_learns() -> None:
     assert classifier(20).fit(ix[::2], iy[::2]).score(ix[1::2], iy[1::2]) > 0.9
 
 
+def test_a_wave_is_learned_unit_by_unit() -> None:
+    """Small starting weights show a single unit the slope of a wave only, which is none."""
+    x = np.linspace(-2, 2, 200)[:, None]
+    y = np.sin(3 * x[:, 0])
+    assert regressor(100).fit(x, y).score(x, y) > 0.95
+
+
 def test_deep_layers_see_the_layers_below() -> None:
     model = regressor(layers=(6, 5, 4)).fit(X, Y)
     assert [layer.weights.shape for layer in model.network_.layers] == [(6, 6), (5, 12), (4, 17)]
