@@ -92,7 +92,7 @@ MODELS = (
             {"units_per_stage": 1, "learning_rate": 0.5, "ridge": 1.0},
             {"units_per_stage": 4, "learning_rate": 0.25, "ridge": 0.1},
             {"units_per_stage": 20, "learning_rate": 0.2, "ridge": 0.3},
-            {"units_per_stage": 20, "learning_rate": 0.1, "ridge": 3.0},
+            {"units_per_stage": 4, "learning_rate": 0.25, "ridge": 0.3, "layers": (UNITS // 2, UNITS // 2)},
         ),
     ),
     Model(
