@@ -4,6 +4,7 @@
     python bench/boosting.py                      # ten folds
     python bench/boosting.py --limit 150          # stop after 150 s; the same command again goes on from there
     python bench/boosting.py --csv concrete=concrete.csv:strength --sets concrete
+    python bench/boosting.py --parts single --sets pima --options '{"units_per_stage": 4}'
     python bench/boosting.py --from bench/results/boosting.json --out docs
 
 All models have one thread and the same budget: four configurations, the best on a fifth of the training rows trained
@@ -105,6 +106,11 @@ class Bench:
                         self._save(contest=rows)
             self.console.print(f"fold {index + 1} of {self._folds()} done", highlight=False)
 
+    def _single(self) -> None:
+        for name in self.args.sets:
+            found = parts.single(data.data_set(name, self.files), self._folds(), self.args.options)
+            self._save(single=[*self.record.get("single", []), found])
+
     def _folds(self) -> int:
         return self.args.folds or (QUICK_FOLDS if self.args.quick else FOLDS)
 
@@ -134,10 +140,11 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     installed = [model.name for model in contest.MODELS if model.installed]
     made.add_argument("--quick", action="store_true", help="two folds, one repeat")
-    made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    made.add_argument("--parts", nargs="+", choices=(*PARTS, "single"), default=list(PARTS))
     made.add_argument("--sets", nargs="+", default=list(data.NAMES), metavar="SET", help=f"of {', '.join(data.NAMES)}")
     made.add_argument("--models", nargs="+", choices=installed, default=installed)
     made.add_argument("--csv", nargs="+", type=_file, default=[], metavar="NAME=FILE:TARGET", help="further sets")
+    made.add_argument("--options", type=json.loads, default={}, help="of --parts single: an estimator's, as JSON")
     made.add_argument("--folds", type=int, help=f"of each set, at most {data.FOLDS}")
     made.add_argument("--limit", type=float, help="seconds after which to stop; the same command goes on")
     made.add_argument("--out", type=Path, default=RESULTS, help="folder of boosting.json and the picture")

@@ -166,6 +166,22 @@ def ablation(data: DataSet, folds: int) -> Iterator[Record]:
                 }
 
 
+def single(data: DataSet, folds: int, options: Record) -> Record:
+    """Mean test error of one configuration, with its standard error over the folds."""
+    errors = []
+    for fold in islice(data.folds(), folds):
+        model = _default(data.task, options).fit(fold.X, fold.y)
+        errors.append(error(data.task, model.predict(fold.test_X), fold.test_y))
+    spread = statistics.stdev(errors) / len(errors) ** 0.5 if len(errors) > 1 else 0.0
+    return {
+        "set": data.name,
+        "options": options,
+        "folds": len(errors),
+        "error": statistics.mean(errors),
+        "spread": spread,
+    }
+
+
 def _default(task: str, options: Record) -> Any:
     kind = GradientBoostedNetworkRegressor if task == "regression" else GradientBoostedNetworkClassifier
     return kind(UNITS, random_state=0, **options)

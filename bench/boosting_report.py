@@ -90,6 +90,10 @@ def verdicts(record: Record) -> list[str]:
             + ", ".join(f"{row['set']} {row['loss']:+.1%}" for row in record["truncation"])
             + "."
         )
+    for row in record.get("single", []):
+        out.append(
+            f"{row['set']} with {row['options']}: {row['error']:.4g} ± {row['spread']:.2g} over {row['folds']} folds."
+        )
     rows = summary(record) if record.get("contest") else []
     if rows and {OURS, PUBLISHED} <= set(models_of(record)):
         worse = [
