@@ -1,6 +1,6 @@
 """Gradient-boosted networks: speed, accuracy against rivals, truncation, J and η, in one JSON.
 
-    python bench/boosting.py --quick              # about three minutes: two folds of each set, fewer repeats
+    python bench/boosting.py --quick              # about five minutes: two folds of each set, fewer repeats
     python bench/boosting.py                      # ten folds
     python bench/boosting.py --limit 150          # stop after 150 s; the same command again goes on from there
     python bench/boosting.py --csv concrete=concrete.csv:strength --sets concrete
