@@ -279,6 +279,16 @@ def test_a_weight_is_so_many_rows_bit_for_bit(make: Any) -> None:
     np.testing.assert_array_equal(weighted.network_.raw(x), repeated.network_.raw(x))
 
 
+def test_weights_count_in_a_stage_that_sees_a_part_of_the_rows() -> None:
+    """Half of the rows say the opposite and weigh nothing to speak of; the published step does not mend a stage."""
+    y, light = X[:, 3].copy(), np.arange(len(X)) % 2 == 0
+    y[light] *= -1.0
+    model = regressor(1, newton="published", subsample=0.5, learning_rate=1.0)
+    model.fit(X, y, sample_weight=np.where(light, 1e-9, 1.0))
+    assert np.corrcoef(model.predict(X), X[:, 3])[0, 1] > 0.99
+    assert np.std(model.predict(X)) > 0.9 * np.std(X[:, 3])
+
+
 def test_class_weights_are_sample_weights() -> None:
     y = labels(2)
     by_class = classifier(class_weight={0: 5.0, 1: 0.5}).fit(CX, y)
