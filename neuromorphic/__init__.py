@@ -1,1 +1,1 @@
-"""Learning by relaxation: equilibrium propagation, energy-based models, boosted networks (not in this release)."""
+"""Learning by relaxation: `relaxon.neuromorphic.boosting` has the networks trained by gradient boosting."""

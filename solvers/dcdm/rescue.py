@@ -2,8 +2,8 @@
 
 Coarse cells join what a thin wall parts, and jumps of κ by many decades within a coarse cell leave it no right value.
 Mazes and such coefficients make a V-cycle's iteration slow. It is watched, and where what is left would take too many
-iterations at the pace of the last ones, another method goes on from where it is: a sparse factorisation where the system is small, else conjugate gradients with
-an incomplete Cholesky factor.
+iterations at the pace of the last ones, another method goes on from where it is: a sparse factorisation where the
+system is small, else conjugate gradients with an incomplete Cholesky factor.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Along an axis that is coarsened, fine cells `2I` and `2I + 1` make coarse cell `
 them. A fine cell lies between that centre and the one beyond its outward face; it takes of either what a flux through
 the resistances between them would give it: with `R` the resistance of half the pair's inner face, `1/c` that of the
 outward face and `R'` that of half the other pair's inner face, the far weight is `R / (R + 1/c + R')`: a quarter where
-κ is constant, nothing through a wall, and all where the pair is parted. The coarse coupling is `Σ 1 / (R + 1/c + R')` over
+κ is constant, nothing through a wall, all where the pair is parted. The coarse coupling is `Σ 1 / (R + 1/c + R')` over
 the fine faces between two coarse cells. Source: after R. Kettler, "Analysis and comparison of relaxation schemes in
 robust multigrid" (1982) and P. Wesseling, "An Introduction to Multigrid Methods" (1992), chapter 5, for cell centres.
 

@@ -9,6 +9,7 @@ from typing import Any
 TRAINABLE = {
     "poisson": ("the published DCDM network for Poisson systems", "relaxon.solvers.dcdm.command"),
     "poisson-cycle": ("the learned multigrid cycle of dcdm", "relaxon.solvers.dcdm.cycle_command"),
+    "boosting": ("a gradient-boosted network on a table", "relaxon.neuromorphic.boosting.command"),
 }
 
 

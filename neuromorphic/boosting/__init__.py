@@ -1,0 +1,57 @@
+"""Networks trained by gradient boosting, unit by unit, that can be cut at any stage.
+
+Importing this package loads nothing; scikit-learn, Numba and torch come with the first name that needs them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
+    from relaxon.neuromorphic.boosting.network import Layer, MergedNetwork, Stage
+    from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
+    from relaxon.neuromorphic.boosting.sequential import SequentiallyTrained, SequentialSettings, train_sequentially
+    from relaxon.neuromorphic.boosting.storage import load
+    from relaxon.neuromorphic.boosting.training import Outcome, StageProgress
+
+_HOME = {
+    "GradientBoostedNetworkClassifier": "classifier",
+    "GradientBoostedNetworkRegressor": "regressor",
+    "Layer": "network",
+    "MergedNetwork": "network",
+    "Outcome": "training",
+    "SequentialSettings": "sequential",
+    "SequentiallyTrained": "sequential",
+    "Stage": "network",
+    "StageProgress": "training",
+    "load": "storage",
+    "train_sequentially": "sequential",
+}
+
+__all__ = [
+    "GradientBoostedNetworkClassifier",
+    "GradientBoostedNetworkRegressor",
+    "Layer",
+    "MergedNetwork",
+    "Outcome",
+    "SequentialSettings",
+    "SequentiallyTrained",
+    "Stage",
+    "StageProgress",
+    "load",
+    "train_sequentially",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,348 @@
+"""What the two estimators share: parameters, training, prediction by stage, truncation, importances, export."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from relaxon.neuromorphic.boosting import preparation
+from relaxon.neuromorphic.boosting.losses import Loss
+from relaxon.neuromorphic.boosting.network import MergedNetwork, Stage, merge
+from relaxon.neuromorphic.boosting.training import BoostingSettings, Callback, Outcome, Rows, Trained, boost
+
+if TYPE_CHECKING:
+    import torch
+
+Array = NDArray[np.float64]
+
+IMPORTANCE_ROWS = 5000
+LARGEST_TARGET = 1e150
+"""Targets beyond it have squares that are not finite numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageFit:
+    """What `ridge` and `stage_tolerance` are where they are not given."""
+
+    ridge: float
+    tolerance: float
+
+
+GUARDED = StageFit(ridge=0.1, tolerance=1e-5)
+PUBLISHED = StageFit(ridge=1e-4, tolerance=2.2e-9)
+"""`MLPRegressor`'s weight decay and SciPy's stopping rule."""
+SMALL_SHARE, SHARE = 1.0, 0.5
+"""The part of the rows that a stage sees under subsample="auto": all of a small table, the paper's half of others."""
+
+
+class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
+    """Base of the estimators; a subclass gives the targets, the loss and the link."""
+
+    network_: MergedNetwork
+    train_loss_: Array
+    validation_loss_: Array
+    outcome_: Outcome
+    feature_importances_: Array
+    _seed: int
+    _attempts: int
+    _unit: Array
+
+    def __init__(
+        self,
+        n_units: int,
+        *,
+        units_per_stage: int,
+        learning_rate: float,
+        newton: Literal["guarded", "published"],
+        subsample: float | Literal["auto"],
+        ridge: float | None,
+        stage_iterations: int,
+        stage_tolerance: float | None,
+        restarts: int,
+        candidates: int,
+        layers: tuple[int, ...] | None,
+        missing: Literal["refuse", "mean"],
+        early_stopping: bool,
+        validation_fraction: float,
+        n_iter_no_change: int,
+        tol: float,
+        warm_start: bool,
+        random_state: int | np.random.RandomState | None,
+    ) -> None:
+        self.n_units = n_units
+        self.units_per_stage = units_per_stage
+        self.learning_rate = learning_rate
+        self.newton = newton
+        self.subsample = subsample
+        self.ridge = ridge
+        self.stage_iterations = stage_iterations
+        self.stage_tolerance = stage_tolerance
+        self.restarts = restarts
+        self.candidates = candidates
+        self.layers = layers
+        self.missing = missing
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.random_state = random_state
+
+    # ---- what a fitted estimator answers -------------------------------------------------------------------------
+
+    @property
+    def n_units_(self) -> int:
+        """Hidden units of the merged network."""
+        return self._fitted().units
+
+    @property
+    def n_stages_(self) -> int:
+        """Boosting stages of the merged network."""
+        return self._fitted().stages
+
+    def truncate(self, n_units: int) -> Self:
+        """A copy with the first `n_units` units only, as if training had ended there.
+
+        Raises `ValueError` where `n_units` is not the number of units after some stage.
+        """
+        network = self._fitted()
+        if isinstance(n_units, bool) or not isinstance(n_units, Integral):
+            raise TypeError(f"n_units must be an integer, got {type(n_units).__name__}")
+        if n_units not in network.ends:
+            near = network.ends[np.argsort(np.abs(network.ends - int(n_units)), kind="stable")[:2]]
+            raise ValueError(
+                f"n_units must be the number of units after a stage (0 to {network.units}), got {n_units}; "
+                f"nearest: {', '.join(map(str, sorted(near)))}"
+            )
+        stages = int(np.flatnonzero(network.ends == n_units)[0])
+        shorter = copy.copy(self)
+        shorter.network_ = network.truncated(stages)
+        shorter.train_loss_ = self.train_loss_[: stages + 1].copy()
+        shorter.validation_loss_ = self.validation_loss_[: stages + 1].copy()
+        return shorter
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages one by one: the additive model whose sum the merged network is."""
+        return self._fitted().split()
+
+    def permutation_importances(
+        self, X: ArrayLike, y: ArrayLike, *, n_repeats: int = 5, random_state: int | None = None
+    ) -> Array:
+        """How much `score` falls when a column is shuffled, the mean of `n_repeats`: `(n_features,)`."""
+        from sklearn.inspection import permutation_importance
+
+        found = permutation_importance(self, X, y, n_repeats=n_repeats, random_state=random_state)
+        return np.asarray(found.importances_mean)
+
+    def to_torch(self) -> torch.nn.Module:
+        """The merged network as a torch module in float64: inputs `(n, d)` to outputs before the link.
+
+        For the classifier these are logits, for `loss="poisson"` log-means, else predictions.
+        """
+        from relaxon.neuromorphic.boosting.export import to_torch
+
+        return to_torch(self._fitted())
+
+    def to_onnx(self) -> Any:
+        """The merged network as an ONNX model with input `X` and output `prediction` or `probabilities`, in float64."""
+        from relaxon.neuromorphic.boosting.export import to_onnx
+
+        return to_onnx(self._fitted(), self._link())
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted estimator to the folder `path`: `network.safetensors` and `model.json`, no pickle."""
+        from relaxon.neuromorphic.boosting.storage import save
+
+        save(self, Path(path))
+
+    # ---- training ------------------------------------------------------------------------------------------------
+
+    def _train(
+        self,
+        x: Array,
+        y: Array,
+        w: Array,
+        labels: NDArray[np.int64] | None,
+        callback: Callback | None,
+    ) -> None:
+        """Fit to features (n, d), encoded targets (n, K) and weights; `labels` stratify the validation rows."""
+        again = self.warm_start and hasattr(self, "network_")
+        if not again:
+            self._seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        if self.early_stopping:
+            chosen, held = preparation.split(len(x), self.validation_fraction, labels, self._seed)
+            vx, vy, vw = x[held], y[held], w[held]
+            x, y, w = x[chosen], y[chosen], w[chosen]
+        if again:
+            shift, scale, unit = self.network_.shift, self.network_.scale, self._unit
+        else:
+            shift, scale = preparation.standardisation(x, w)
+            unit = self._target_unit(y, w)
+        empty = merge((), np.zeros(y.shape[1]), np.ones(y.shape[1]), shift, scale)
+        train = preparation.rows(empty.standardised(x), y / unit, w)
+        loss = self._loss(train)
+        validation = preparation.rows(empty.standardised(vx), vy / unit, vw) if self.early_stopping else None
+        trained = boost(self._settings(len(x)), loss, train, validation, self._trained() if again else None, callback)
+        self._unit = unit
+        self.network_ = merge(tuple(trained.stages), trained.initial, loss.gain * unit, shift, scale)
+        self._attempts = trained.attempts
+        self.train_loss_ = np.array(trained.losses)
+        self.validation_loss_ = np.array(trained.validation)
+        self.outcome_ = trained.outcome
+        self.feature_importances_ = self._importances(x)
+
+    def _trained(self) -> Trained:
+        wanted = sum(self._layer_sizes())
+        if wanted < self.network_.units:
+            raise ValueError(
+                f"n_units must be at least the {self.network_.units} units there are for a warm start, got {wanted}"
+            )
+        return Trained(
+            initial=self.network_.initial,
+            stages=list(self.network_.split()),
+            losses=list(self.train_loss_),
+            validation=list(self.validation_loss_) if self.early_stopping else [],
+            attempts=self._attempts,
+        )
+
+    def _settings(self, n: int) -> BoostingSettings:
+        share, guarded = self.subsample, self.newton == "guarded"
+        usual = GUARDED if guarded else PUBLISHED
+        if isinstance(share, str):
+            share = SMALL_SHARE if guarded and n < preparation.SMALL else SHARE
+        return BoostingSettings(
+            layers=self._layer_sizes(),
+            units_per_stage=int(self.units_per_stage),
+            learning_rate=float(self.learning_rate),
+            newton=self.newton,
+            subsample=float(share),
+            ridge=usual.ridge if self.ridge is None else float(self.ridge),
+            stage_iterations=int(self.stage_iterations),
+            stage_tolerance=usual.tolerance if self.stage_tolerance is None else float(self.stage_tolerance),
+            restarts=int(self.restarts),
+            candidates=int(self.candidates),
+            patience=int(self.n_iter_no_change) if self.early_stopping else None,
+            tolerance=float(self.tol),
+            seed=self._seed,
+        )
+
+    def _layer_sizes(self) -> tuple[int, ...]:
+        return (int(self.n_units),) if self.layers is None else tuple(int(width) for width in self.layers)
+
+    def _importances(self, x: Array) -> Array:
+        """Mean absolute gradient of the outputs with respect to the standardised features, summing to 1."""
+        x = x[:: max(1, len(x) // IMPORTANCE_ROWS)]
+        total = np.zeros(x.shape[1])
+        for output in range(self.network_.outputs):
+            # Each output in its own unit, so that one with large numbers does not drown the others.
+            total += np.abs(self.network_.input_gradient(x, output)).mean(axis=0) / self.network_.gain[output]
+        total *= self.network_.scale > 0.0
+        whole = total.sum()
+        return total / whole if whole > 0.0 else total
+
+    def _input(self, X: ArrayLike, *, reset: bool) -> Array:
+        checked = validate_data(
+            self, X, reset=reset, dtype=np.float64, order="C", ensure_all_finite=self._finite_rule()
+        )
+        return np.asarray(checked)
+
+    def _finite_rule(self) -> bool | str:
+        return "allow-nan" if self.missing == "mean" else True
+
+    def _weights(self, sample_weight: ArrayLike | None, X: Array) -> Array:
+        return np.asarray(_check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))
+
+    def _fitted(self) -> MergedNetwork:
+        check_is_fitted(self)
+        return self.network_
+
+    def _raw(self, X: ArrayLike) -> Array:
+        network = self._fitted()
+        return network.raw(self._input(X, reset=False))
+
+    def _staged_raw(self, X: ArrayLike) -> Iterator[Array]:
+        network = self._fitted()
+        return network.staged_raw(self._input(X, reset=False))
+
+    def _loss(self, train: Rows) -> Loss:
+        raise NotImplementedError
+
+    def _target_unit(self, y: Array, w: Array) -> Array:
+        """The unit in which each output is trained, `(K,)`."""
+        return np.ones(y.shape[1])
+
+    def _link(self) -> str:
+        """What turns the merged outputs into predictions: "identity", "exp", "logistic" or "softmax"."""
+        raise NotImplementedError
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "network_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing == "mean"
+        return tags
+
+    # ---- refusals ------------------------------------------------------------------------------------------------
+
+    def _check_parameters(self) -> None:
+        for name in ("n_units", "units_per_stage", "stage_iterations", "restarts", "candidates", "n_iter_no_change"):
+            _whole(name, getattr(self, name))
+        _real("learning_rate", self.learning_rate, above=0.0, up_to=1.0)
+        if self.subsample != "auto":
+            _real("subsample", self.subsample, above=0.0, up_to=1.0)
+        for name in ("ridge", "stage_tolerance"):
+            if getattr(self, name) is not None:
+                _real(name, getattr(self, name), least=0.0)
+        _real("tol", self.tol, least=0.0)
+        _real("validation_fraction", self.validation_fraction, above=0.0, below=1.0)
+        _one_of("newton", self.newton, ("guarded", "published"))
+        _one_of("missing", self.missing, ("refuse", "mean"))
+        for name in ("early_stopping", "warm_start"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.layers is not None:
+            if isinstance(self.layers, str | bytes | Real) or len(tuple(self.layers)) == 0:
+                raise ValueError(f"layers must be None or units of each hidden layer, got {self.layers!r}")
+            for width in self.layers:
+                _whole("layers", width)
+
+
+def _whole(name: str, value: object) -> None:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value!r}")
+
+
+def _real(
+    name: str,
+    value: object,
+    *,
+    above: float = -np.inf,
+    least: float = -np.inf,
+    up_to: float = np.inf,
+    below: float = np.inf,
+) -> None:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    number = float(value)
+    if not (np.isfinite(number) and above < number and least <= number <= up_to and number < below):
+        bounds = [("greater than", above), ("at least", least), ("at most", up_to), ("less than", below)]
+        said = " and ".join(f"{words} {bound:g}" for words, bound in bounds if np.isfinite(bound))
+        raise ValueError(f"{name} must be {said or 'finite'}, got {value!r}")
+
+
+def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")

@@ -1,0 +1,77 @@
+"""What training sees of a table: standardised features, rows without repeats, a validation share."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.neuromorphic.boosting.training import Rows
+
+Array = NDArray[np.float64]
+
+SMALL = 500
+"""Below so many distinct rows, a stage sees all of them unless told otherwise, and equal rows are merged."""
+
+
+def merged_rows(x: Array, y: Array, w: Array) -> tuple[Array, Array, Array]:
+    """Rows in a fixed order, equal ones merged and their weights summed: `x` (n, d), `y` (n, K), `w` (n,).
+
+    With it a weight of 2 is the same, bit for bit, as a row given twice, and a weight of 0 the same as none.
+    """
+    kept = w > 0.0
+    x, y, w = x[kept], y[kept], w[kept]
+    if len(x) >= SMALL * SMALL:
+        return x, y, w
+    distinct, where = np.unique(np.hstack([x, y]), axis=0, return_inverse=True, equal_nan=True)
+    if len(distinct) >= SMALL:
+        return x, y, w
+    d = x.shape[1]
+    summed = np.bincount(where.ravel(), weights=w, minlength=len(distinct)).astype(np.float64)
+    return distinct[:, :d], distinct[:, d:], summed
+
+
+def standardisation(x: Array, w: Array) -> tuple[Array, Array]:
+    """Shift (weighted mean) and scale (1/standard deviation, 0 for a constant) of each column, missing left out."""
+    present = ~np.isnan(x)
+    weight = np.where(present, w[:, None], 0.0).sum(axis=0)
+    filled = np.where(present, x, 0.0)
+    largest = np.maximum(np.abs(filled).max(axis=0), np.finfo(float).tiny)
+    share = np.divide(np.where(present, w[:, None], 0.0), weight, out=np.zeros_like(x), where=weight > 0.0)
+    shift = (filled / largest * share).sum(axis=0) * largest
+    centred = np.where(present, filled / 2.0 - shift / 2.0, 0.0)
+    reach = np.abs(centred).max(axis=0)
+    # A spread at the rounding of the mean is no spread.
+    flat = reach <= 1e-14 * largest
+    unit = np.where(flat, 1.0, reach)
+    deviation = 2.0 * unit * np.sqrt((np.square(centred / unit) * share).sum(axis=0))
+    with np.errstate(divide="ignore", over="ignore"):
+        scale = np.where(flat | (deviation == 0.0), 0.0, 1.0 / deviation)
+    return shift, np.where(np.isfinite(scale), scale, 0.0)
+
+
+def target_units(y: Array, w: Array) -> Array:
+    """The weighted standard deviation of each output (1 for a constant): `y` (n, K)."""
+    shift, scale = standardisation(y, w)
+    del shift
+    return np.divide(1.0, scale, out=np.ones_like(scale), where=scale > 0.0)
+
+
+def rows(z: Array, y: Array, w: Array) -> Rows:
+    """Training's arrays from standardised features (n, d), targets (n, K) and weights (n,)."""
+    total = float(w.sum())
+    return Rows(np.ascontiguousarray(z.T), np.ascontiguousarray(y.T), w / total, total)
+
+
+def split(n: int, fraction: float, labels: NDArray[np.int64] | None, seed: int) -> tuple[NDArray[np.int64], ...]:
+    """Indices to train on and to validate on; of each class its share, where there are labels."""
+    rng = np.random.default_rng([seed, 0, 1])
+    validation: list[NDArray[np.int64]] = []
+    groups = [np.arange(n)] if labels is None else [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    for group in groups:
+        validation.append(rng.permutation(group)[: min(round(fraction * group.size), group.size - 1)])
+    held = np.sort(np.concatenate(validation))
+    if held.size == 0:
+        raise ValueError(
+            f"early_stopping needs rows to validate on: validation_fraction={fraction} of {n} rows is none"
+        )
+    return np.setdiff1d(np.arange(n), held), held

@@ -1,0 +1,160 @@
+"""What `relaxon train boosting` says at the end: scores, a JSON report, and three pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from relaxon._version import __version__
+
+SHOWN = 10
+"""Columns whose importance is printed; the report has all."""
+PICTURED = 20
+CURVE_POINTS = 200
+"""Points of the truncation curve, so that a long network's does not take longer than its training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A trained estimator and what it was trained on."""
+
+    data: str
+    task: str
+    features: list[str]
+    estimator: Any
+    seconds: float
+    train_rows: int
+    test_rows: int
+
+    def scores(self, X: Any, y: Any, test_X: Any, test_y: Any) -> Scores:
+        """Errors on both parts at each number of units, the last those of the whole network."""
+        ends = self.estimator.network_.ends[1:]
+        kept = set(np.unique(np.linspace(0, max(len(ends) - 1, 0), CURVE_POINTS).astype(int)).tolist())
+        units, curves = [0], []
+        for inputs, target in ((X, y), (test_X, test_y)):
+            curve = [self._error(self.estimator.truncate(0).predict(inputs), target)]
+            for stage, predicted in enumerate(self.estimator.staged_predict(inputs)):
+                if stage in kept:
+                    curve.append(self._error(predicted, target))
+            curves.append(np.array(curve))
+        units += [int(ends[stage]) for stage in sorted(kept) if stage < len(ends)]
+        return Scores(self.measure, np.array(units), curves[0], curves[1])
+
+    @property
+    def measure(self) -> str:
+        return "error rate" if self.task == "classification" else "RMSE"
+
+    def _error(self, predicted: NDArray[Any], target: NDArray[Any]) -> float:
+        if self.task == "classification":
+            return float(np.mean(predicted != target))
+        return float(np.sqrt(np.mean(np.square(predicted - target))))
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Errors at each number of units: `(points,)`."""
+
+    measure: str
+    units: NDArray[np.int64]
+    train: NDArray[np.float64]
+    test: NDArray[np.float64]
+
+    def least_units(self, within: float = 0.02) -> int:
+        """The fewest units whose test error is within a share of the whole network's."""
+        return int(self.units[np.argmax(self.test <= self.test[-1] * (1.0 + within))])
+
+
+def print_report(console: Console, fit: Fit, scores: Scores) -> None:
+    """The outcome in a few lines."""
+    estimator = fit.estimator
+    console.print(f"{fit.data}: {fit.task}, {fit.train_rows:,} rows to train on, {fit.test_rows:,} held out, "
+                  f"{len(fit.features)} columns", style="bold", markup=False, highlight=False)  # fmt: skip
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for heading in ("training", "held out"):
+        table.add_column(heading, justify="right")
+    table.add_row(scores.measure, f"{scores.train[-1]:.4g}", f"{scores.test[-1]:.4g}")
+    table.add_row("  of a constant", f"{scores.train[0]:.4g}", f"{scores.test[0]:.4g}")
+    console.print(table)
+    console.print(
+        f"{estimator.n_units_} units in {estimator.n_stages_} stages, {fit.seconds:.2f} s, {estimator.outcome_.value}: "
+        f"the first {scores.least_units()} are within 2 % of the whole network's held-out {scores.measure}",
+        markup=False,
+        highlight=False,
+    )
+    order = np.argsort(-estimator.feature_importances_, kind="stable")[:SHOWN]
+    told = ", ".join(f"{fit.features[i]} {estimator.feature_importances_[i]:.0%}" for i in order)
+    console.print(f"Columns that matter: {told}", markup=False, highlight=False)
+
+
+def write_report(path: Path, fit: Fit, scores: Scores, encoding: dict[str, Any] | None) -> None:
+    """All figures as JSON, and how a table's cells become features."""
+    estimator = fit.estimator
+    parameters = {name: value for name, value in estimator.get_params().items() if name != "class_weight"}
+    content = {
+        "relaxon": __version__,
+        "data": fit.data,
+        "task": fit.task,
+        "rows": {"train": fit.train_rows, "test": fit.test_rows},
+        "parameters": parameters,
+        "units": estimator.n_units_,
+        "stages": estimator.n_stages_,
+        "outcome": estimator.outcome_.value,
+        "seconds": fit.seconds,
+        "measure": scores.measure,
+        "train_error": float(scores.train[-1]),
+        "test_error": float(scores.test[-1]),
+        "units_within_2_percent": scores.least_units(),
+        "truncation": {
+            "units": scores.units.tolist(),
+            "train": scores.train.tolist(),
+            "test": scores.test.tolist(),
+        },
+        "train_loss": estimator.train_loss_.tolist(),
+        "validation_loss": estimator.validation_loss_.tolist(),
+        "importances": dict(zip(fit.features, estimator.feature_importances_.tolist(), strict=True)),
+        "encoding": encoding,
+    }
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_pictures(folder: Path, fit: Fit, scores: Scores) -> None:
+    """`loss.png`, `truncation.png` and `importances.png`."""
+    from matplotlib.figure import Figure
+
+    estimator = fit.estimator
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(estimator.network_.ends, estimator.train_loss_, label="training")
+    if len(estimator.validation_loss_):
+        axes.plot(estimator.network_.ends, estimator.validation_loss_, label="validation")
+    axes.set(xlabel="units", ylabel="loss", title=f"{fit.data}: loss by units")
+    if (estimator.train_loss_ > 0.0).all():
+        axes.set_yscale("log")
+    axes.legend()
+    figure.savefig(folder / "loss.png", dpi=120)
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(scores.units, scores.train, label="training rows")
+    axes.plot(scores.units, scores.test, label="held-out rows")
+    axes.axvline(scores.least_units(), color="0.6", linestyle=":", label="within 2 % of the whole network")
+    axes.set(
+        xlabel="units kept", ylabel=scores.measure, title=f"{fit.data}: the network cut at each stage", ylim=(0, None)
+    )
+    axes.legend()
+    figure.savefig(folder / "truncation.png", dpi=120)
+
+    order = np.argsort(-estimator.feature_importances_, kind="stable")[:PICTURED][::-1]
+    figure = Figure(figsize=(6, 0.8 + 0.25 * len(order)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.barh([fit.features[i] for i in order], estimator.feature_importances_[order])
+    axes.set(xlabel="share of the mean absolute gradient", title=f"{fit.data}: columns that matter")
+    figure.savefig(folder / "importances.png", dpi=120)

@@ -1,0 +1,223 @@
+"""Tables of numbers and words: reading CSV and Parquet, one-hot encoding, scikit-learn's own data sets."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Task = Literal["regression", "classification"]
+Cell = float | str | None
+"""A number, a word, or nothing."""
+
+MISSING = ("", "?", "na", "n/a", "nan", "null", "none")
+"""What stands for a missing cell, in any case."""
+MAX_CATEGORIES = 100
+"""More different words than this in a column are names rather than categories."""
+MAX_CLASSES = 20
+"""A target of whole numbers with more different values than this is a quantity."""
+DELIMITERS = ",;\t|"
+BUNDLED = {
+    "breast_cancer": "classification",
+    "diabetes": "regression",
+    "digits": "classification",
+    "iris": "classification",
+    "wine": "classification",
+}
+
+
+class TableError(ValueError):
+    """A table that cannot be trained on; the message says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Named columns of equal length, each of numbers or of words."""
+
+    names: tuple[str, ...]
+    columns: tuple[list[Cell], ...]
+
+    @property
+    def rows(self) -> int:
+        return len(self.columns[0]) if self.columns else 0
+
+    def column(self, name: str) -> list[Cell]:
+        if name not in self.names:
+            raise TableError(f"there is no column {name!r}; the columns are {', '.join(self.names)}")
+        return self.columns[self.names.index(name)]
+
+    def without(self, names: Sequence[str]) -> Table:
+        for name in names:
+            self.column(name)
+        kept = [index for index, name in enumerate(self.names) if name not in names]
+        return Table(tuple(self.names[i] for i in kept), tuple(self.columns[i] for i in kept))
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How a table becomes features: a number as it is, a word as one column for each category seen in training."""
+
+    names: tuple[str, ...]
+    categories: tuple[tuple[str, ...] | None, ...]
+    """Of each column; None for numbers."""
+
+    @property
+    def feature_names(self) -> list[str]:
+        out: list[str] = []
+        for name, words in zip(self.names, self.categories, strict=True):
+            out += [name] if words is None else [f"{name}={word}" for word in words]
+        return out
+
+    def features(self, table: Table) -> NDArray[np.float64]:
+        """`(rows, features)`; a missing number is NaN, a missing or unseen word has no column set."""
+        parts = []
+        for name, words in zip(self.names, self.categories, strict=True):
+            cells = table.column(name)
+            if words is None:
+                bad = next((cell for cell in cells if isinstance(cell, str)), None)
+                if bad is not None:
+                    raise TableError(f"column {name!r} must hold numbers, as in training, got {bad!r}")
+                parts.append(np.array([[math.nan if cell is None else cell] for cell in cells], np.float64))
+            else:
+                place = {word: index for index, word in enumerate(words)}
+                block = np.zeros((len(cells), len(words)))
+                for row, cell in enumerate(cells):
+                    if cell is not None and _word(cell) in place:
+                        block[row, place[_word(cell)]] = 1.0
+                parts.append(block)
+        return np.hstack(parts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"names": list(self.names), "categories": [w if w is None else list(w) for w in self.categories]}
+
+
+def encoding_of(table: Table) -> Encoding:
+    """The encoding that a table's cells ask for; a column with too many words is refused by name."""
+    if not table.names:
+        raise TableError("the table must have a column beside the target")
+    categories: list[tuple[str, ...] | None] = []
+    for name, cells in zip(table.names, table.columns, strict=True):
+        if not any(isinstance(cell, str) for cell in cells):
+            categories.append(None)
+            continue
+        words = tuple(sorted({_word(cell) for cell in cells if cell is not None}))
+        if len(words) > MAX_CATEGORIES:
+            raise TableError(
+                f"column {name!r} has {len(words)} different words, more than {MAX_CATEGORIES}: leave it out with "
+                f"--drop {name!r}, or group them"
+            )
+        categories.append(words)
+    return Encoding(table.names, tuple(categories))
+
+
+def task_of(target: Sequence[Cell]) -> Task:
+    """Classification for words, or for few different whole numbers; regression else."""
+    if any(isinstance(cell, str) for cell in target):
+        return "classification"
+    values = {cell for cell in target if isinstance(cell, float)}
+    whole = all(value.is_integer() for value in values)
+    return "classification" if whole and len(values) <= MAX_CLASSES else "regression"
+
+
+def target_values(name: str, target: Sequence[Cell], task: Task) -> NDArray[Any]:
+    """The target as training takes it: float64, or labels (whole numbers as int64, words as strings)."""
+    missing = sum(cell is None for cell in target)
+    if missing:
+        raise TableError(f"the target {name!r} is missing in {missing} of {len(target)} rows: fill or remove them")
+    if task == "regression":
+        bad = next((cell for cell in target if isinstance(cell, str)), None)
+        if bad is not None:
+            raise TableError(f"the target {name!r} must hold numbers for a regression, got {bad!r}")
+        return np.array(target, np.float64)
+    if any(isinstance(cell, str) for cell in target):
+        return np.array([_word(cell) for cell in target if cell is not None])
+    numbers = np.array(target, np.float64)
+    return numbers.astype(np.int64) if np.array_equal(numbers, np.round(numbers)) else numbers.astype(str)
+
+
+def read_table(path: Path) -> Table:
+    """A table from a `.parquet` file, or from a text file with a header line and one of the usual delimiters."""
+    if not path.is_file():
+        raise TableError(f"there is no file {path}; the sets by name are {', '.join(BUNDLED)}")
+    table = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
+    if table.rows == 0:
+        raise TableError(f"{path} has no rows")
+    return table
+
+
+def bundled(name: str) -> tuple[NDArray[np.float64], NDArray[Any], list[str]]:
+    """One of scikit-learn's sets: features, target and the names of the features."""
+    from sklearn import datasets
+
+    found = getattr(datasets, f"load_{name}")()
+    names = [str(feature) for feature in found.feature_names]
+    labels = found.target
+    if BUNDLED[name] == "classification" and not np.array_equal(found.target_names, np.unique(labels)):
+        labels = np.asarray(found.target_names)[labels]
+    return np.asarray(found.data, np.float64), labels, names
+
+
+def _read_csv(path: Path) -> Table:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path} must be text in UTF-8: {error}") from None
+    header = text.partition("\n")[0]
+    delimiter = max(DELIMITERS, key=header.count)
+    lines = [line for line in csv.reader(text.splitlines(), delimiter=delimiter) if line]
+    if not lines:
+        raise TableError(f"{path} is empty")
+    names = [name.strip() for name in lines[0]]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise TableError(f"{path} must have column names that differ, got twice: {', '.join(map(repr, doubled))}")
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(names):
+            raise TableError(f"{path}, row {number} must have {len(names)} cells, got {len(line)}")
+    columns = [_typed([line[index] for line in lines[1:]]) for index in range(len(names))]
+    return Table(tuple(names), tuple(columns))
+
+
+def _read_parquet(path: Path) -> Table:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        found = parquet.read_table(path)
+    except pyarrow.ArrowInvalid as error:
+        raise TableError(f"{path} is no Parquet file: {error}") from None
+    columns: list[list[Cell]] = []
+    for name in found.column_names:
+        values = found.column(name).to_pylist()
+        kinds = {type(value) for value in values if value is not None}
+        if kinds <= {int, float}:
+            columns.append([None if value is None or math.isnan(value) else float(value) for value in values])
+        elif kinds <= {str, bool}:
+            columns.append([None if value is None else str(value) for value in values])
+        else:
+            raise TableError(
+                f"column {name!r} must hold numbers, words or booleans, got {', '.join(k.__name__ for k in kinds)}: "
+                f"leave it out or convert it"
+            )
+    return Table(tuple(map(str, found.column_names)), tuple(columns))
+
+
+def _typed(cells: list[str]) -> list[Cell]:
+    """Numbers where every cell that is there is one, words else."""
+    words: list[Cell] = [None if cell.strip().lower() in MISSING else cell.strip() for cell in cells]
+    try:
+        numbers: list[Cell] = [None if word is None else float(word) for word in words]
+    except ValueError:
+        return words
+    return numbers
+
+
+def _word(cell: float | str) -> str:
+    return cell if isinstance(cell, str) else f"{cell:g}"

@@ -1,0 +1,624 @@
+"""The estimators: scikit-learn's checks, the guard, the merged network, warm starts, storage, hard tables."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris, make_classification, make_friedman1
+from sklearn.inspection import partial_dependence
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from relaxon.neuromorphic.boosting import (
+    GradientBoostedNetworkClassifier,
+    GradientBoostedNetworkRegressor,
+    Outcome,
+    StageProgress,
+    load,
+    losses,
+    reference,
+)
+
+X, Y = make_friedman1(700, 6, noise=0.5, random_state=1)
+CX, CY = make_classification(700, 8, n_informative=5, n_classes=3, flip_y=0.1, random_state=2)
+LOSSES = ("squared", "absolute", "huber", "quantile", "poisson")
+
+
+def regressor(n_units: int = 12, **options: Any) -> Any:
+    return GradientBoostedNetworkRegressor(n_units, **({"random_state": 0} | options))
+
+
+def classifier(n_units: int = 12, **options: Any) -> Any:
+    return GradientBoostedNetworkClassifier(n_units, **({"random_state": 0} | options))
+
+
+def labels(classes: int) -> Any:
+    return CY if classes == 3 else (CY > 0).astype(int)
+
+
+@parametrize_with_checks(
+    [
+        GradientBoostedNetworkRegressor(n_units=20),
+        GradientBoostedNetworkClassifier(n_units=20),
+        GradientBoostedNetworkRegressor(n_units=8, layers=(5, 3), missing="mean", loss="huber"),
+        GradientBoostedNetworkClassifier(n_units=8, layers=(5, 3), missing="mean", units_per_stage=2),
+    ]
+)
+def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check(estimator)
+
+
+# ---- the guard ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("learning_rate", [0.3, 1.0])
+@pytest.mark.parametrize("subsample", [0.3, 1.0])
+def test_the_training_loss_never_rises(loss: Any, learning_rate: float, subsample: float) -> None:
+    """Recomputed here from the staged predictions, not read from the estimator."""
+    model = regressor(loss=loss, learning_rate=learning_rate, subsample=subsample, ridge=0.0, units_per_stage=2)
+    y = np.exp(Y / 10) if loss == "poisson" else Y
+    w = np.random.default_rng(0).uniform(0.1, 3.0, len(Y))
+    model.fit(X, y, sample_weight=w)
+    error = np.array([y - p for p in model.staged_predict(X)])
+    if loss == "squared":
+        total = (error**2) @ w
+    elif loss in ("absolute", "quantile"):
+        total = np.abs(error) @ w
+    elif loss == "poisson":
+        mean = np.array(list(model.staged_predict(X)))
+        total = (mean - y * np.log(mean)) @ w
+    else:
+        total = model.train_loss_[1:]
+    assert len(total) == model.n_stages_ == 6
+    assert (np.diff(total) <= 1e-12 * np.abs(total[:-1])).all()
+    assert (np.diff(model.train_loss_) <= 0.0).all()
+    assert model.train_loss_[-1] < 0.9 * model.train_loss_[0]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("learning_rate", [0.3, 1.0])
+def test_the_log_loss_never_rises(classes: int, learning_rate: float) -> None:
+    y = labels(classes)
+    model = classifier(learning_rate=learning_rate, subsample=0.3, ridge=0.0).fit(CX, y)
+    found = [-np.log(p[np.arange(len(y)), y]).mean() for p in model.staged_predict_proba(CX)]
+    assert (np.diff(found) <= 1e-12).all()
+    np.testing.assert_allclose(model.train_loss_[1:], found, rtol=1e-10)
+    assert found[-1] < 0.8 * model.train_loss_[0]
+
+
+def test_the_published_step_does_raise_the_loss_which_the_guard_prevents() -> None:
+    published = regressor(40, newton="published", subsample=0.1, ridge=0.0, learning_rate=1.0).fit(X, Y)
+    guarded = regressor(40, subsample=0.1, ridge=0.0, learning_rate=1.0).fit(X, Y)
+    assert (np.diff(published.train_loss_) > 0.0).any()
+    assert not (np.diff(guarded.train_loss_) > 0.0).any()
+
+
+# ---- the published algorithm ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", ["regression", "binary", "multiclass"])
+def test_the_published_algorithm_reaches_the_plain_references_loss(task: Any) -> None:
+    x, y = (X, Y) if task == "regression" else (CX, labels(2 if task == "binary" else 3))
+    z = (x - x.mean(0)) / x.std(0)
+    targets = {"regression": Y[:, None], "binary": 2.0 * labels(2)[:, None] - 1.0, "multiclass": np.eye(3)[CY]}[task]
+    options = {"newton": "published", "subsample": 1.0, "learning_rate": 0.5}
+    make = regressor if task == "regression" else classifier
+    ours = [make(20, **options, random_state=seed).fit(x, y).train_loss_[-1] for seed in range(5)]
+    plain = [
+        reference.fit_published(z, targets, task, n_units=20, learning_rate=0.5, subsample=1.0, seed=seed).losses[-1]
+        for seed in range(5)
+    ]
+    assert np.median(ours) == pytest.approx(np.median(plain), rel=0.15)
+
+
+def test_the_published_start_and_first_step_are_the_formulas() -> None:
+    """Against the formulas of the paper's table, from the stage that was fitted."""
+    y = labels(2)
+    model = classifier(1, newton="published", subsample=1.0, learning_rate=1.0, ridge=1e-4).fit(CX, y)
+    signs = 2.0 * y - 1.0
+    start = 0.5 * np.log((1 + signs.mean()) / (1 - signs.mean()))
+    assert model.network_.initial[0] == pytest.approx(start, rel=1e-12)
+    raw = model.decision_function(CX)
+    moved = raw / 2.0 - start
+    r = 2.0 * signs / (1.0 + np.exp(2.0 * signs * start))
+    # Newton's step makes ⟨r, ρf⟩ = Σ (ρf)² r (2y − r), whatever the size of f.
+    assert (r * moved).sum() == pytest.approx((moved**2 * r * (2 * signs - r)).sum(), rel=1e-8)
+
+
+def test_a_published_stage_minimises_the_raw_residuals_objective() -> None:
+    """With a heavy ridge, whose weight against targets in their own unit is what the paper's objective says."""
+    ridge, y = 50.0, 10.0 * Y
+    model = regressor(1, newton="published", subsample=1.0, learning_rate=1.0, ridge=ridge, stage_tolerance=0.0)
+    stage = model.fit(X, y).stages()[0]
+    z, w = model.network_.standardised(X), np.full(len(X), 1.0 / len(X))
+    theta = np.concatenate([stage.weights.ravel(), stage.bias, stage.output.ravel(), stage.intercept])
+    value, gradient = reference.objective(theta, z, (y - y.mean())[:, None], w, 1, ridge / len(X))
+    assert np.abs(gradient).max() < 1e-4 * value
+
+
+# ---- the merged network ------------------------------------------------------------------------------------------
+
+
+def summed(model: Any, x: Any) -> Any:
+    """The additive model stage by stage, by nothing of the merged network but its stages."""
+    network = model.network_
+    features = [np.nan_to_num(np.clip((x - network.shift) * network.scale, -1e6, 1e6))]
+    F, layer, hidden = np.tile(network.initial, (len(x), 1)), 0, []
+    for stage in model.stages():
+        if stage.layer > layer:
+            features.append(2.0 * np.hstack(hidden) - 1.0)
+            layer, hidden = stage.layer, []
+        h = 1.0 / (1.0 + np.exp(-(np.hstack(features) @ stage.weights.T + stage.bias)))
+        hidden.append(h)
+        F = F + h @ stage.output + stage.intercept
+    return network.gain * F
+
+
+@pytest.mark.parametrize("layers", [None, (7, 4, 2)])
+@pytest.mark.parametrize("kind", ["regression", "outputs", "binary", "classes"])
+def test_the_merged_network_is_the_staged_sum(kind: str, layers: Any) -> None:
+    options = {"layers": layers, "units_per_stage": 2, "learning_rate": 0.7}
+    if kind in ("regression", "outputs"):
+        y = Y if kind == "regression" else np.column_stack([Y, 1e5 * X[:, 0] * X[:, 1]])
+        model, x = regressor(**options).fit(X, y), X
+    else:
+        model, x = classifier(**options).fit(CX, labels(2 if kind == "binary" else 3)), CX
+    merged, staged = model.network_.raw(x), summed(model, x)
+    np.testing.assert_allclose(merged, staged, rtol=1e-12, atol=1e-12 * np.abs(staged).max())
+    last = list(model.network_.staged_raw(x))[-1]
+    np.testing.assert_allclose(merged, last, rtol=1e-12, atol=1e-12 * np.abs(staged).max())
+
+
+@pytest.mark.parametrize("layers", [None, (5, 4, 3)])
+def test_a_truncated_model_is_the_staged_prediction(layers: Any) -> None:
+    model = classifier(12, layers=layers, units_per_stage=2).fit(CX, CY)
+    for stage, expected in enumerate(model.staged_predict_proba(CX), start=1):
+        shorter = model.truncate(int(model.network_.ends[stage]))
+        assert shorter.n_stages_ == stage
+        np.testing.assert_allclose(shorter.predict_proba(CX), expected, rtol=1e-10, atol=1e-13)
+    constant = model.truncate(0).predict_proba(CX)
+    np.testing.assert_allclose(constant, np.tile(np.bincount(CY) / len(CY), (len(CX), 1)), rtol=1e-12)
+    assert model.n_units_ == 12
+
+
+def test_a_truncated_model_is_the_one_trained_with_fewer_units() -> None:
+    long, short = regressor(10).fit(X, Y), regressor(6).fit(X, Y)
+    np.testing.assert_array_equal(long.truncate(6).predict(X), short.predict(X))
+
+
+def test_a_cut_within_a_stage_is_refused_with_the_nearest() -> None:
+    model = regressor(12, units_per_stage=4).fit(X, Y)
+    with pytest.raises(ValueError, match=r"n_units must be .* got 5; nearest: 4, 8"):
+        model.truncate(5)
+    with pytest.raises(TypeError, match="n_units"):
+        model.truncate(True)
+
+
+def test_a_last_stage_may_have_fewer_units() -> None:
+    model = regressor(10, units_per_stage=4).fit(X, Y)
+    assert model.network_.sizes.tolist() == [4, 4, 2]
+
+
+@pytest.mark.parametrize("layers", [None, (6, 4)])
+def test_the_torch_module_gives_the_raw_outputs_and_their_gradient(layers: Any) -> None:
+    torch = pytest.importorskip("torch")
+    model = classifier(10, layers=layers).fit(CX, CY)
+    module = model.to_torch()
+    x = torch.tensor(CX, requires_grad=True)
+    raw = module(x)
+    np.testing.assert_allclose(raw.detach().numpy(), model.decision_function(CX), rtol=1e-10, atol=1e-12)
+    (gradient,) = torch.autograd.grad(raw[:, 1].sum(), x)
+    ours = model.network_.input_gradient(CX, 1) * model.network_.scale
+    np.testing.assert_allclose(gradient.numpy(), ours, rtol=1e-9, atol=1e-12)
+    assert sum(p.requires_grad for p in module.parameters()) == 2 * (2 if layers is None else 3)
+
+
+@pytest.mark.parametrize("kind", ["regression", "poisson", "binary", "classes", "deep", "none"])
+def test_the_onnx_graph_gives_the_predictions(kind: str) -> None:
+    onnx = pytest.importorskip("onnx")
+    from onnx.reference import ReferenceEvaluator
+
+    x = np.vstack([X, np.full((1, 6), np.nan), np.full((1, 6), 1e300)]) if kind in ("regression", "poisson") else CX
+    if kind in ("regression", "poisson"):
+        loss = "squared" if kind == "regression" else "poisson"
+        model = regressor(loss=loss, missing="mean").fit(X, np.abs(Y))
+        expected = model.network_.raw(x)
+        expected = np.exp(expected) if kind == "poisson" else expected
+    else:
+        y = labels(2) if kind == "binary" else CY
+        model = classifier(layers=(5, 4) if kind == "deep" else None).fit(CX, y)
+        model = model.truncate(0) if kind == "none" else model
+        expected = model.predict_proba(CX)
+    proto = onnx.load_from_string(model.to_onnx().SerializeToString())
+    (found,) = ReferenceEvaluator(proto).run(None, {"X": x})
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+# ---- the same in another way -------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
+    first, second = regressor(restarts=2).fit(X, Y).predict(X), regressor(restarts=2).fit(X, Y).predict(X)
+    np.testing.assert_array_equal(first, second)
+    assert (first != regressor(restarts=2, random_state=1).fit(X, Y).predict(X)).any()
+
+
+@pytest.mark.parametrize("layers", [((9,), (14,)), ((5, 4), (5, 7))])
+def test_a_warm_start_goes_on_to_the_same_bits(layers: Any) -> None:
+    at_once = classifier(layers=layers[1], units_per_stage=2).fit(CX, CY)
+    model = classifier(layers=layers[0], units_per_stage=2, warm_start=True)
+    # The first run ends within a stage of the second: units that are whole stages in both.
+    model.set_params(layers=(8,) if layers[0] == (9,) else (5, 3)).fit(CX, CY)
+    assert model.n_units_ == 8
+    model.set_params(layers=layers[1]).fit(CX, CY)
+    if layers[0] == (9,):
+        np.testing.assert_array_equal(model.predict_proba(CX), at_once.predict_proba(CX))
+    assert model.n_units_ == at_once.n_units_
+    assert (np.diff(model.train_loss_) <= 0.0).all()
+
+
+def test_a_warm_start_with_fewer_units_or_other_classes_is_refused() -> None:
+    model = classifier(8, warm_start=True).fit(CX, CY)
+    with pytest.raises(ValueError, match="n_units must be at least"):
+        model.set_params(n_units=4).fit(CX, CY)
+    with pytest.raises(ValueError, match="classes of the earlier fit"):
+        model.set_params(n_units=10).fit(CX, labels(2))
+
+
+@pytest.mark.parametrize("make", [regressor, classifier])
+def test_a_weight_is_so_many_rows_bit_for_bit(make: Any) -> None:
+    x, y = (X[:80], Y[:80]) if make is regressor else (CX[:80], CY[:80])
+    counts = np.random.default_rng(0).integers(0, 4, 80)
+    weighted = make().fit(x, y, sample_weight=counts)
+    repeated = make().fit(np.repeat(x, counts, axis=0), np.repeat(y, counts))
+    np.testing.assert_array_equal(weighted.network_.raw(x), repeated.network_.raw(x))
+
+
+def test_weights_count_in_a_stage_that_sees_a_part_of_the_rows() -> None:
+    """Half of the rows say the opposite and weigh nothing to speak of; the published step does not mend a stage."""
+    y, light = X[:, 3].copy(), np.arange(len(X)) % 2 == 0
+    y[light] *= -1.0
+    model = regressor(1, newton="published", subsample=0.5, learning_rate=1.0)
+    model.fit(X, y, sample_weight=np.where(light, 1e-9, 1.0))
+    assert np.corrcoef(model.predict(X), X[:, 3])[0, 1] > 0.99
+    assert np.std(model.predict(X)) > 0.9 * np.std(X[:, 3])
+
+
+def test_class_weights_are_sample_weights() -> None:
+    y = labels(2)
+    by_class = classifier(class_weight={0: 5.0, 1: 0.5}).fit(CX, y)
+    by_row = classifier().fit(CX, y, sample_weight=np.where(y == 0, 5.0, 0.5))
+    np.testing.assert_array_equal(by_class.predict_proba(CX), by_row.predict_proba(CX))
+    assert by_class.predict(CX).mean() < classifier().fit(CX, y).predict(CX).mean()
+
+
+def test_scaling_a_target_scales_the_prediction() -> None:
+    for loss in ("squared", "absolute", "huber", "quantile"):
+        one = regressor(loss=loss).fit(X, Y).predict(X)
+        for factor in (2.0**40, 2.0**-300):
+            np.testing.assert_allclose(regressor(loss=loss).fit(X, factor * Y).predict(X), factor * one, rtol=1e-9)
+
+
+def test_an_affine_change_of_the_columns_changes_nothing() -> None:
+    moved = X * np.array([1e6, 1e-6, 3.0, 1.0, 1e3, 7.0]) + np.array([1e6, 0.0, -5.0, 0.0, 1e8, 0.0])
+    there, here = regressor().fit(moved, Y), regressor().fit(X, Y)
+    # The path of the optimiser multiplies rounding, so the same fit, not the same bits.
+    assert np.corrcoef(there.predict(moved), here.predict(X))[0, 1] > 0.98
+    assert there.train_loss_[-1] == pytest.approx(here.train_loss_[-1], rel=0.3)
+
+
+def test_no_input_is_modified() -> None:
+    x, y, w = X.copy(), Y.copy(), np.linspace(0.0, 1.0, len(Y))
+    kept = w.copy()
+    for array in (x, y, w):
+        array.flags.writeable = False
+    regressor(missing="mean", early_stopping=True).fit(x, y, sample_weight=w).predict(x)
+    np.testing.assert_array_equal(x, X)
+    np.testing.assert_array_equal(y, Y)
+    np.testing.assert_array_equal(w, kept)
+
+
+def test_float32_and_other_memory_orders_are_taken() -> None:
+    expected = regressor(5).fit(X.astype(np.float32).astype(float), Y).predict(X)
+    found = regressor(5).fit(np.asfortranarray(X.astype(np.float32)), Y).predict(X[::-1])[::-1]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+# ---- hard tables -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("newton", ["guarded", "published"])
+@pytest.mark.parametrize("constant", [0.0, 3.7, -1e9])
+def test_a_constant_target_is_predicted_exactly(newton: Any, constant: float) -> None:
+    y = np.full(50, constant)
+    for loss in ("squared", "absolute", "huber", "quantile"):
+        model = regressor(loss=loss, newton=newton).fit(X[:50], y)
+        np.testing.assert_allclose(model.predict(X), constant, rtol=1e-14)
+        assert model.outcome_ in (Outcome.FITTED, Outcome.STALLED)
+
+
+def test_zeros_for_poisson_are_refused() -> None:
+    with pytest.raises(ValueError, match="y must have a value above 0"):
+        regressor(loss="poisson").fit(X[:50], np.zeros(50))
+    with pytest.raises(ValueError, match="y must not be negative"):
+        regressor(loss="poisson").fit(X[:50], np.full(50, -1.0))
+
+
+def test_one_class_is_predicted_always() -> None:
+    model = classifier().fit(X[:20], ["only"] * 20)
+    assert set(model.predict(X)) == {"only"}
+    np.testing.assert_array_equal(model.predict_proba(X), 1.0)
+    assert (model.n_units_, model.outcome_) == (0, Outcome.FITTED)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("units", [1, 4])
+def test_separable_classes_never_give_nan(classes: int, units: int) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(classes, size=120)
+    x = rng.normal(size=(120, 2)) * 0.01 + 100.0 * y[:, None]
+    model = classifier(80, units_per_stage=units, learning_rate=1.0, ridge=0.0).fit(x, y)
+    for probabilities in model.staged_predict_proba(np.vstack([x, 1e12 * x, -1e300 * x[:5]])):
+        assert np.isfinite(probabilities).all()
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-12)
+    assert model.score(x, y) == 1.0
+    assert model.train_loss_[-1] < 1e-3
+    assert np.isfinite(model.network_.output).all()
+
+
+@pytest.mark.parametrize("rate", [0.5, 1.0])
+def test_no_guarded_stage_moves_a_log_mean_beyond_the_trust_radius(rate: float) -> None:
+    """A few huge counts far from the rest: Newton's step there is the number of rows, in logarithms."""
+    y, x = np.ones(120), np.random.default_rng(0).normal(size=(120, 2))
+    y[:3], x[:3] = 1e6, 50.0
+    model = regressor(20, loss="poisson", learning_rate=rate, ridge=0.0).fit(x, y)
+    logs = np.log([*model.truncate(0).predict(x)[None], *model.staged_predict(x)])
+    largest = np.abs(np.diff(logs, axis=0)).max()
+    assert 0.9 * losses.LOGIT_RADIUS * rate <= largest <= losses.LOGIT_RADIUS * rate * (1 + 1e-9)
+    np.testing.assert_allclose(model.predict(x)[:3], 1e6, rtol=0.2)
+
+
+def test_the_published_step_on_separable_classes_ends_before_it_is_not_finite() -> None:
+    y = np.repeat([0, 1], 30)
+    x = np.linspace(0, 1e-3, 60)[:, None] + 100.0 * y[:, None]
+    model = classifier(300, newton="published", learning_rate=1.0).fit(x, y)
+    assert np.isfinite(model.predict_proba(x)).all()
+    assert model.score(x, y) == 1.0
+
+
+@pytest.mark.parametrize("make", [regressor, classifier])
+def test_duplicated_constant_and_huge_columns_are_no_trouble(make: Any) -> None:
+    x, y = (X, Y) if make is regressor else (CX, CY)
+    wide = np.column_stack([x, x, x[:, 0], np.full(len(x), 7.0), np.zeros(len(x)), 1e6 * x, 1e-200 * x, 1e200 * x])
+    model = make(20).fit(wide, y)
+    assert np.isfinite(model.network_.raw(wide)).all()
+    assert model.score(wide, y) > 0.5 * make(20).fit(x, y).score(x, y)
+    constant = 2 * x.shape[1] + 1
+    np.testing.assert_array_equal(model.feature_importances_[[constant, constant + 1]], 0.0)
+
+
+def test_inputs_at_the_end_of_the_range_of_numbers_never_give_nan() -> None:
+    far = np.sign(np.random.default_rng(0).normal(size=(50, 6))) * 1.7e308
+    for model in (regressor(), classifier()):
+        model.fit(1e-100 * X, CY[: len(X)] if isinstance(model, GradientBoostedNetworkClassifier) else Y)
+        assert np.isfinite(model.network_.raw(far)).all()
+        assert np.isfinite(model.network_.input_gradient(far, 0)).all()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_three_rows_or_fewer_are_fitted(rows: int) -> None:
+    for newton in ("guarded", "published"):
+        model = regressor(newton=newton).fit(X[:rows], Y[:rows])
+        assert np.isfinite(model.predict(X)).all()
+        labelled = classifier(newton=newton).fit(X[:rows], np.arange(rows))
+        assert np.isfinite(labelled.predict_proba(X)).all()
+        if newton == "guarded":
+            assert labelled.score(X[:rows], np.arange(rows)) == 1.0
+
+
+def test_missing_values_are_refused_or_imputed_by_choice() -> None:
+    holes = X.copy()
+    holes[np.random.default_rng(0).random(X.shape) < 0.1] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        regressor().fit(holes, Y)
+    model = regressor(missing="mean").fit(holes, Y)
+    filled = np.where(np.isnan(holes), np.nanmean(holes, axis=0), holes)
+    np.testing.assert_allclose(model.predict(holes), model.predict(filled), rtol=1e-9)
+    assert model.score(holes, Y) > 0.5
+    holes[:, 2] = np.nan
+    assert np.isfinite(regressor(missing="mean").fit(holes, Y).predict(holes)).all()
+    for bad in (np.inf, -np.inf):
+        holes[0, 0] = bad
+        with pytest.raises(ValueError, match="infinity"):
+            regressor(missing="mean").fit(holes, Y)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"n_units": 0}, ValueError, "n_units must be at least 1, got 0"),
+        ({"n_units": 2.5}, TypeError, "n_units must be an integer"),
+        ({"units_per_stage": True}, TypeError, "units_per_stage"),
+        ({"learning_rate": 0.0}, ValueError, "learning_rate must be greater than 0 and at most 1"),
+        ({"learning_rate": 1.5}, ValueError, "learning_rate"),
+        ({"learning_rate": "fast"}, TypeError, "learning_rate must be a number"),
+        ({"subsample": 0.0}, ValueError, "subsample"),
+        ({"subsample": "half"}, TypeError, "subsample"),
+        ({"ridge": -1.0}, ValueError, "ridge must be at least 0"),
+        ({"ridge": np.nan}, ValueError, "ridge"),
+        ({"newton": "wild"}, ValueError, "newton must be 'guarded' or 'published'"),
+        ({"missing": "drop"}, ValueError, "missing"),
+        ({"layers": ()}, ValueError, "layers"),
+        ({"layers": (3, 0)}, ValueError, "layers must be at least 1"),
+        ({"loss": "hinge"}, ValueError, "loss must be"),
+        ({"loss": "quantile", "quantile": 1.0}, ValueError, "quantile"),
+        ({"huber_delta": 0.0}, ValueError, "huber_delta"),
+        ({"early_stopping": "yes"}, TypeError, "early_stopping"),
+        ({"early_stopping": True, "validation_fraction": 1e-9}, ValueError, "validation_fraction"),
+    ],
+)
+def test_a_parameter_that_makes_no_sense_is_refused_by_name(options: Any, error: Any, said: str) -> None:
+    with pytest.raises(error, match=said):
+        regressor(**options).fit(X, Y)
+
+
+def test_data_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="[Ww]eights must contain"):
+        regressor().fit(X, Y, sample_weight=np.zeros(len(Y)))
+    with pytest.raises(ValueError, match=r"[Nn]egative"):
+        regressor().fit(X, Y, sample_weight=-np.ones(len(Y)))
+    with pytest.raises(ValueError, match="y must be at most"):
+        regressor().fit(X, 1e200 * Y)
+
+
+# ---- early ends --------------------------------------------------------------------------------------------------
+
+
+def test_early_stopping_keeps_the_best_stage() -> None:
+    rng = np.random.default_rng(0)
+    y = X[:, 0] + rng.normal(size=len(X))
+    options = {"early_stopping": True, "n_iter_no_change": 4, "ridge": 0.0, "learning_rate": 1.0}
+    model = regressor(150, **options, validation_fraction=0.3).fit(X, y)
+    assert model.outcome_ is Outcome.EARLY_STOPPED
+    assert model.n_units_ < 150
+    assert model.validation_loss_.argmin() == len(model.validation_loss_) - 1 == model.n_stages_
+    assert len(model.train_loss_) == model.n_stages_ + 1
+
+
+def test_a_callback_ends_training_with_the_stages_done() -> None:
+    seen: list[StageProgress] = []
+
+    def watch(progress: StageProgress) -> bool:
+        seen.append(progress)
+        return progress.stage == 4
+
+    model = regressor(50, units_per_stage=3).fit(X, Y, callback=watch)
+    assert model.outcome_ is Outcome.CANCELLED
+    assert model.n_units_ == 12
+    assert [p.units for p in seen] == [3, 6, 9, 12]
+    assert [p.loss for p in seen] == model.train_loss_[1:].tolist()
+    np.testing.assert_array_equal(model.predict(X), regressor(12, units_per_stage=3).fit(X, Y).predict(X))
+
+
+def test_a_cancelled_run_can_be_resumed_to_the_same_bits() -> None:
+    model = regressor(15, warm_start=True).fit(X, Y, callback=lambda p: p.stage == 6)
+    assert model.n_units_ == 6
+    model.fit(X, Y)
+    assert model.outcome_ is Outcome.COMPLETED
+    np.testing.assert_array_equal(model.predict(X), regressor(15).fit(X, Y).predict(X))
+
+
+# ---- what a user asks of it --------------------------------------------------------------------------------------
+
+
+def test_it_learns() -> None:
+    train, test = slice(0, 500), slice(500, None)
+    assert regressor(60).fit(X[train], Y[train]).score(X[test], Y[test]) > 0.9
+    dx, dy = load_digits(return_X_y=True)
+    assert classifier(40).fit(dx[:1200], dy[:1200]).score(dx[1200:], dy[1200:]) > 0.85
+    ix, iy = load_iris(return_X_y=True)
+    assert classifier(20).fit(ix[::2], iy[::2]).score(ix[1::2], iy[1::2]) > 0.9
+
+
+def test_a_wave_is_learned_unit_by_unit() -> None:
+    """Small starting weights show a single unit the slope of a wave only, which is none."""
+    x = np.linspace(-2, 2, 200)[:, None]
+    y = np.sin(3 * x[:, 0])
+    assert regressor(100).fit(x, y).score(x, y) > 0.95
+
+
+def test_deep_layers_see_the_layers_below() -> None:
+    model = regressor(layers=(6, 5, 4)).fit(X, Y)
+    assert [layer.weights.shape for layer in model.network_.layers] == [(6, 6), (5, 12), (4, 17)]
+    # Cutting the backbone's influence changes the prediction: the deeper units do use it.
+    deep = model.network_.layers[2].weights
+    assert np.abs(deep[:, 6:]).max() > 1e-3
+
+
+def test_quantiles_cover_their_share() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-2, 2, (2000, 1))
+    y = x[:, 0] + (1 + np.abs(x[:, 0])) * rng.normal(size=2000)
+    for quantile in (0.1, 0.5, 0.9):
+        predicted = regressor(20, loss="quantile", quantile=quantile).fit(x, y).predict(x)
+        assert (y <= predicted).mean() == pytest.approx(quantile, abs=0.03)
+
+
+def test_robust_losses_ignore_outliers() -> None:
+    y = Y.copy()
+    y[::15] += 1e4
+    for loss in ("absolute", "huber"):
+        error = np.median(np.abs(regressor(40, loss=loss).fit(X, y).predict(X) - Y))
+        assert error < 1.5
+    assert np.median(np.abs(regressor(40).fit(X, y).predict(X) - Y)) > 5.0
+
+
+def test_outputs_of_different_sizes_are_each_fitted() -> None:
+    y = np.column_stack([Y, 1e6 * X[:, 3], 1e-6 * X[:, 4]])
+    predicted = regressor(60).fit(X, y).predict(X)
+    share = 1 - ((predicted - y) ** 2).sum(0) / ((y - y.mean(0)) ** 2).sum(0)
+    assert share.min() > 0.85
+
+
+def test_importances_find_the_columns_that_matter() -> None:
+    model = regressor(40).fit(X, Y)
+    assert model.feature_importances_.sum() == pytest.approx(1.0)
+    assert model.feature_importances_.argmin() == 5  # friedman1 uses the first five
+    permuted = model.permutation_importances(X, Y, random_state=0)
+    assert permuted.argmin() == 5
+    assert partial_dependence(model, X, [0], grid_resolution=5)["average"].shape == (1, 5)
+
+
+@pytest.mark.parametrize("kind", ["regression", "outputs", "binary", "strings", "deep", "one class"])
+def test_a_saved_model_is_the_same_and_goes_on_the_same(kind: str, tmp_path: Path) -> None:
+    if kind in ("regression", "outputs"):
+        x, y = X, Y if kind == "regression" else np.column_stack([Y, -Y])
+        model = regressor(8, warm_start=True).fit(x, y)
+    else:
+        x, y = CX, labels(2 if kind == "binary" else 3)
+        y = np.array(["a", "ü", "c"])[y] if kind == "strings" else y
+        y = np.zeros(len(y), bool) if kind == "one class" else y
+        weights = {"a": 2.0, "ü": 1.0, "c": 1.0} if kind == "strings" else None
+        layers = (5, 3) if kind == "deep" else None
+        model = classifier(8, layers=layers, class_weight=weights, warm_start=True).fit(x, y)
+    model.save(tmp_path / "model")
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["model.json", "network.safetensors"]
+    again: Any = load(tmp_path / "model")
+    assert again.get_params() == model.get_params()
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+    for one in (model, again):
+        one.set_params(**({"layers": (5, 6)} if kind == "deep" else {"n_units": 11})).fit(x, y)
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+    if kind not in ("one class",):
+        assert again.n_units_ == 11
+
+
+def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path)
+    classifier(3).fit(CX, CY).save(tmp_path)
+    good = (tmp_path / "model.json").read_text()
+    for bad in ("{", "[]", good.replace('"format": 1', '"format": 99'), good.replace('"kind"', '"sort"')):
+        (tmp_path / "model.json").write_text(bad)
+        with pytest.raises(ValueError, match=r"model\.json|boosted network"):
+            load(tmp_path)
+    (tmp_path / "model.json").write_text(good.replace('"n_features": 8', '"n_features": 7'))
+    with pytest.raises(ValueError, match="weights_0"):
+        load(tmp_path)
+    (tmp_path / "model.json").write_text(good)
+    (tmp_path / "network.safetensors").write_bytes(b"x" * 40)
+    with pytest.raises(ValueError, match="boosted network"):
+        load(tmp_path)
+
+
+def test_an_unfitted_estimator_says_so() -> None:
+    from sklearn.exceptions import NotFittedError
+
+    for ask in (lambda m: m.predict(X), lambda m: m.truncate(1), lambda m: m.stages(), lambda m: m.n_units_):
+        with pytest.raises(NotFittedError):
+            ask(clone(regressor()))

@@ -1,0 +1,174 @@
+"""The compiled stage fit against its plain NumPy twin, compiled and interpreted."""
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from relaxon.neuromorphic.boosting import kernels, reference
+
+SHAPES = [(1, 1, 3), (1, 1, 4), (2, 3, 5), (4, 1, 9), (3, 2, 1)]
+"""Units, outputs, features: multiples of the unrolled four, and not."""
+
+
+def interpreted() -> types.SimpleNamespace:
+    """The kernels as plain Python, calling one another as plain Python."""
+    names = (
+        "sigmoid",
+        "activate_unit",
+        "activate",
+        "solve_outputs",
+        "differentiate",
+        "objective",
+        "two_loop",
+        "minimise",
+        "buffers",
+    )
+    scope: dict[str, Any] = dict(vars(kernels))
+    for name in (*names, "stage_outputs", "screen"):
+        function = getattr(kernels, name).py_func
+        scope[name] = types.FunctionType(function.__code__, scope, name, function.__defaults__)
+    return types.SimpleNamespace(**{name: scope[name] for name in (*names, "stage_outputs", "screen")})
+
+
+def problem(units: int, outputs: int, d: int, n: int = 40) -> tuple[Any, ...]:
+    rng = np.random.default_rng(units + 10 * outputs + 100 * d)
+    x, r, w = rng.normal(size=(d, n)), rng.normal(size=(outputs, n)), rng.uniform(0.5, 1.5, n)
+    return rng.normal(size=units * (d + 1) + (units + 1) * outputs), x, r, w / w.sum()
+
+
+@pytest.fixture(params=["compiled", "interpreted"])
+def kernel(request: pytest.FixtureRequest) -> Any:
+    return kernels if request.param == "compiled" else interpreted()
+
+
+def test_the_sigmoid_is_exact_to_the_last_bits_over_its_whole_range(kernel: Any) -> None:
+    z = np.concatenate([np.linspace(-800, 800, 1601), np.linspace(-40, 40, 2001), [0.0, -0.0]])
+    out, scale = z.copy(), np.empty_like(z)
+    kernel.sigmoid(out, scale, scale.view(np.int64))
+    np.testing.assert_allclose(out, expit(z), rtol=2e-15, atol=1e-300)
+
+
+@pytest.mark.parametrize(("units", "outputs", "d"), SHAPES)
+def test_the_objective_and_its_gradient_are_the_plain_ones(kernel: Any, units: int, outputs: int, d: int) -> None:
+    theta, x, r, w = problem(units, outputs, d)
+    scratch = kernel.buffers(d, x.shape[1], units, outputs, 5)
+    value = kernel.objective(theta, x, r, w, units, 0.03, False, *scratch[:8])
+    plain, gradient = reference.objective(theta, x.T, r.T, w, units, 0.03)
+    assert value == pytest.approx(plain, rel=1e-13)
+    np.testing.assert_allclose(scratch[7], gradient, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize(("units", "outputs", "d"), SHAPES)
+def test_projection_solves_the_outputs_and_leaves_them_no_gradient(
+    kernel: Any, units: int, outputs: int, d: int
+) -> None:
+    theta, x, r, w = problem(units, outputs, d)
+    scratch = kernel.buffers(d, x.shape[1], units, outputs, 5)
+    expected = reference.projected(theta, x.T, r.T, w, units, 0.03)
+    value = kernel.objective(theta, x, r, w, units, 0.03, True, *scratch[:8])
+    np.testing.assert_allclose(theta, expected, rtol=1e-8, atol=1e-9)
+    assert value == pytest.approx(reference.objective(expected, x.T, r.T, w, units, 0.03)[0], rel=1e-12)
+    assert np.abs(scratch[7][units * (d + 1) :]).max() < 1e-9
+
+
+def test_the_projected_gradient_is_that_of_the_reduced_objective() -> None:
+    """Taylor remainder of slope 2 in the hidden weights alone, the outputs solved anew at every point."""
+    theta, x, r, w = problem(3, 2, 5)
+    scratch = kernels.buffers(5, x.shape[1], 3, 2, 5)
+    value = kernels.objective(theta, x, r, w, 3, 0.01, True, *scratch[:8])
+    gradient = scratch[7].copy()
+    direction = np.random.default_rng(0).normal(size=18)
+    remainders = []
+    for h in (1e-2, 1e-3, 1e-4):
+        moved = theta.copy()
+        moved[:18] += h * direction
+        there = kernels.objective(moved, x, r, w, 3, 0.01, True, *scratch[:8])
+        remainders.append(abs(there - value - h * gradient[:18] @ direction))
+    slopes = np.diff(np.log10(remainders))
+    np.testing.assert_allclose(slopes, -2.0, atol=0.1)
+
+
+@pytest.mark.parametrize("rows", [1, 511, 512, 513, 1100])
+def test_blocks_of_rows_join_without_a_seam(rows: int) -> None:
+    theta, x, r, w = problem(2, 2, 6, rows)
+    scratch = kernels.buffers(6, rows, 2, 2, 5)
+    value = kernels.objective(theta, x, r, w, 2, 0.0, False, *scratch[:8])
+    plain, gradient = reference.objective(theta, x.T, r.T, w, 2, 0.0)
+    assert value == pytest.approx(plain, rel=1e-12)
+    np.testing.assert_allclose(scratch[7], gradient, rtol=1e-9, atol=1e-12)
+    W, b, C, c = reference.unpacked(theta, 6, 2, 2)
+    plain_outputs = (expit(x.T @ W.T + b) @ C + c).T
+    np.testing.assert_allclose(kernels.stage_outputs(theta, x, 2, 2), plain_outputs, rtol=1e-12, atol=1e-13)
+
+
+def minimised(kernel: Any, theta: Any, x: Any, r: Any, w: Any, units: int, project: bool, iterations: int) -> Any:
+    found = theta.copy()
+    scratch = kernel.buffers(x.shape[0], x.shape[1], units, r.shape[0], 10)
+    went = kernel.minimise(found, x, r, w, units, 1e-3, project, iterations, 0.0, 1.0, *scratch)
+    return found, *went
+
+
+@pytest.mark.parametrize("project", [False, True])
+def test_lbfgs_ends_at_a_stationary_point_as_low_as_scipys(project: bool) -> None:
+    theta, x, r, w = problem(2, 1, 3, 200)
+    found, value, _, _ = minimised(kernels, theta, x, r, w, 2, project, 2000)
+    plain, gradient = reference.objective(found, x.T, r.T, w, 2, 1e-3)
+    assert value == pytest.approx(plain, rel=1e-12)
+    assert np.abs(gradient).max() < 1e-6
+    scipys = minimize(
+        reference.objective, found, (x.T, r.T, w, 2, 1e-3), method="L-BFGS-B", jac=True, options={"maxiter": 500}
+    )
+    assert value <= scipys.fun + 1e-9
+
+
+def test_lbfgs_interpreted_takes_the_same_path() -> None:
+    theta, x, r, w = problem(2, 2, 3, 30)
+    for project in (False, True):
+        compiled = minimised(kernels, theta, x, r, w, 2, project, 6)
+        plain = minimised(interpreted(), theta, x, r, w, 2, project, 6)
+        np.testing.assert_allclose(compiled[0], plain[0], rtol=1e-6, atol=1e-8)
+        assert compiled[2:] == plain[2:]
+
+
+def test_a_batch_of_descents_is_each_descent_alone() -> None:
+    theta, x, r, w = problem(2, 1, 4, 100)
+    starts = np.random.default_rng(1).normal(size=(5, theta.size))
+    alone = [minimised(kernels, start, x, r, w, 2, True, 50) for start in starts]
+    batch, values, counts = starts.copy(), np.empty(5), np.empty((5, 2), np.int64)
+    kernels.minimise_batch(batch, values, counts, x, r, w, 2, 1e-3, True, 50, 0.0, 1.0, 10)
+    for index, (found, value, done, evaluations) in enumerate(alone):
+        np.testing.assert_array_equal(batch[index], found)
+        assert (values[index], *counts[index]) == (value, done, evaluations)
+
+
+def test_screening_gives_the_projected_objective(kernel: Any) -> None:
+    theta, x, r, w = problem(2, 1, 4)
+    starts, values = np.stack([theta, 2.0 * theta]), np.empty(2)
+    kernel.screen(starts, values, x, r, w, 2, 0.01, kernel.buffers(4, x.shape[1], 2, 1, 5))
+    expected = []
+    for start in (theta, 2.0 * theta):
+        solved = reference.projected(start, x.T, r.T, w, 2, 0.01)
+        expected.append(reference.objective(solved, x.T, r.T, w, 2, 0.01)[0])
+    np.testing.assert_allclose(values, expected, rtol=1e-9)
+
+
+def test_two_equal_units_still_have_a_projected_solution() -> None:
+    theta, x, r, w = problem(2, 1, 3)
+    theta[3:6], theta[7] = theta[:3], theta[6]
+    scratch = kernels.buffers(3, x.shape[1], 2, 1, 5)
+    assert np.isfinite(kernels.objective(theta, x, r, w, 2, 0.0, True, *scratch[:8]))
+    assert np.isfinite(theta).all()
+
+
+def test_the_kernels_modify_no_data() -> None:
+    theta, x, r, w = problem(2, 1, 3)
+    kept: list[Any] = [a.copy() for a in (x, r, w)]
+    check: Callable[..., None] = np.testing.assert_array_equal
+    minimised(kernels, theta, x, r, w, 2, True, 20)
+    for before, after in zip(kept, (x, r, w), strict=True):
+        check(before, after)
