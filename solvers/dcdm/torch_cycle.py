@@ -178,7 +178,7 @@ class LearnedCycle(nn.Module):
             first, second = network[0], network[2]  # type: ignore[index]
             found.append(
                 LevelConstants(
-                    tuple(stencil.tolist()),  # type: ignore[arg-type]
+                    tuple(stencil.tolist()),
                     first.weight.detach().cpu().numpy().astype(np.float32),
                     first.bias.detach().cpu().numpy().astype(np.float32),
                     second.weight.detach().cpu().numpy().astype(np.float32),
