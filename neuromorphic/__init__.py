@@ -1,1 +1,4 @@
-"""Learning by relaxation: equilibrium propagation, energy-based models, boosted networks (not in this release)."""
+"""Learning by relaxation: equilibrium propagation.
+
+Importing this package loads nothing heavy; torch and Numba come with the subpackage that needs them.
+"""
