@@ -77,4 +77,5 @@ def _triangular(r: Tensor, b: Tensor) -> Tensor:
     dead = diagonal.abs() <= eps * diagonal.abs().amax(-1, keepdim=True)
     r = r + torch.diag_embed(torch.where(dead, torch.ones_like(diagonal), torch.zeros_like(diagonal)))
     b = torch.where(dead[..., None], torch.zeros_like(b), b)
-    return torch.linalg.solve_triangular(r, b, upper=True)
+    y: Tensor = torch.linalg.solve_triangular(r, b, upper=True)
+    return y

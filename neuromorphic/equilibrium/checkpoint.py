@@ -31,7 +31,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     state = {f"network.{name}": _kept(tensor) for name, tensor in checkpoint.network.state_dict().items()}
     for index, values in checkpoint.optimiser.state_dict()["state"].items():
-        state |= {f"optimiser.{index}.{name}": _kept(value) for name, value in values.items() if value is not None}
+        moments = {name: _kept(value) for name, value in values.items() if value is not None}
+        state |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
     state |= {f"vector.{index}": _kept(vector).clone() for index, vector in enumerate(checkpoint.vectors)}
     partial = folder / "checkpoint.partial"
     save_file(state, partial, {"record": json.dumps(checkpoint.record)})
@@ -49,7 +50,7 @@ def restore(
     vectors: list[Tensor],
     same: dict[str, Any],
 ) -> dict[str, Any] | None:
-    """Bring network, optimiser and vectors to where the folder's checkpoint is and return its record; None where there is none.
+    """Bring network, optimiser and vectors to where the folder's checkpoint is; returns its record, None where none is.
 
     ValueError where it cannot be read, or an entry of `same` is not that of its record.
     """
@@ -75,8 +76,8 @@ def restore(
         if key.startswith("optimiser."):
             _, index, name = key.split(".")
             moments.setdefault(int(index), {})[name] = tensor
-    for index, vector in enumerate(vectors):
-        vector.copy_(state[f"vector.{index}"])
+    for place, vector in enumerate(vectors):
+        vector.copy_(state[f"vector.{place}"])
     full = optimiser.state_dict()
     full["state"] = moments
     optimiser.load_state_dict(full)

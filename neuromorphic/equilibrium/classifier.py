@@ -101,16 +101,17 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on `X (samples, features)` and labels `y (samples,)`; warns where a run ends with NaN."""
-        X, y = validate_data(self, X, y, dtype=np.float64)
+        x: NDArray[np.float64]
+        x, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
-        self.mean_ = X.mean(0) if self.standardise else np.zeros(X.shape[1])
-        spread = X.std(0) if self.standardise else np.ones(X.shape[1])
+        self.mean_ = x.mean(0) if self.standardise else np.zeros(x.shape[1])
+        spread = x.std(0) if self.standardise else np.ones(x.shape[1])
         # A constant feature has nothing to say; dividing it by its rounding error would make it shout.
         self.scale_ = np.where(spread > 1e-12 * np.abs(self.mean_).clip(1), spread, 1.0)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         network = LayeredNetwork(
-            (X.shape[1], *self.hidden_sizes, len(self.classes_)),
+            (x.shape[1], *self.hidden_sizes, len(self.classes_)),
             activation=self.activation,
             feedback=self.feedback,  # type: ignore[arg-type]
             angle=self.angle,
@@ -132,7 +133,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         )
         target = torch.from_numpy(np.ascontiguousarray(labels)).to(self.device)
         self.network_ = network
-        self.report_ = train(network, (self._tensor(X), target), settings)
+        self.report_ = train(network, (self._tensor(x), target), settings)
         if self.report_.ended is not Ended.FINISHED:
             warnings.warn(f"training ended early: {self.report_.message}", ConvergenceWarning, stacklevel=2)
         return self
@@ -153,8 +154,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         names = "'cauchy', 'asymmetric-cauchy', 'centred', 'one-sided', 'implicit'"
         raise ValueError(f"estimator must be an Estimator or one of {names}, got {self.estimator!r}")
 
-    def _tensor(self, X: NDArray[np.float64]) -> torch.Tensor:
-        return torch.from_numpy((X - self.mean_) / self.scale_).to(self.device)
+    def _tensor(self, x: NDArray[np.float64]) -> torch.Tensor:
+        return torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Logits at the free equilibrium: `(samples, classes)`, or `(samples,)` for two classes."""
@@ -164,8 +165,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
     def _logits(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        scores, relaxed = predict(self.network_, self._tensor(X), PREDICTION)
+        x: NDArray[np.float64] = validate_data(self, X, dtype=np.float64, reset=False)
+        scores, relaxed = predict(self.network_, self._tensor(x), PREDICTION)
         if relaxed.outcome is not Outcome.CONVERGED:
             why = f"residual {relaxed.residual:.1e} after {relaxed.steps} steps"
             warnings.warn(f"the free phase did not come to rest: {why}", ConvergenceWarning, stacklevel=3)

@@ -1,9 +1,9 @@
 """A bound on the recurrent weights under which relaxation must converge.
 
-Every activation here has `|φ'| ≤ 1.1`, the sigmoids 1 at most. With `φ' ≤ 1` the map `r ↦ P(φ(u))` of a layered network shrinks distances by the norm of its coupling, a block
-tridiagonal matrix: at most `max ‖W_n‖` times 1, √2 or 2 for two, three or more relaxing layers. Training pushes
-that norm up until the network has several equilibria and no gradient at any; keeping it below 1 keeps the equilibrium
-unique.
+Where `|φ'| ≤ 1`, as for the sigmoids, the map `r ↦ P(φ(u))` of a layered network shrinks distances by the norm of its
+coupling, a block tridiagonal matrix: at most `max ‖W_n‖` times 1, √2 or 2 for two, three or more relaxing layers.
+Training pushes that norm up until the network has several equilibria and no gradient at any; keeping it below 1 keeps
+the equilibrium unique.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class Contraction:
 
     def __init__(self, network: Network, bound: float, readout: float | None) -> None:
         if not isinstance(network, LayeredNetwork):
-            raise TypeError(f"contraction must be None for a {type(network).__name__}: only layered networks have a bound")
+            raise TypeError(
+                f"contraction must be None for a {type(network).__name__}: only layered networks have a bound"
+            )
         self.weights = [*network.weights[1 : len(network.layers)], *network.backward_weights]
         self.bounds = [bound / CHAIN_NORM.get(len(network.layers), 2.0)] * len(self.weights)
         if readout is not None and network.loss_name == "cross-entropy":

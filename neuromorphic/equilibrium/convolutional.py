@@ -57,7 +57,10 @@ class ConvolutionalNetwork(Network):
         super().__init__()
         self.image = tuple(validation.positive_int(f"image[{i}]", side) for i, side in enumerate(image))
         self.channels = tuple(validation.positive_int(f"channels[{i}]", c) for i, c in enumerate(channels))
-        self.classes, self.kernel = validation.positive_int("classes", classes), validation.positive_int("kernel", kernel)
+        self.classes, self.kernel = (
+            validation.positive_int("classes", classes),
+            validation.positive_int("kernel", kernel),
+        )
         if len(self.image) != 3:
             raise ValueError(f"image must be (channels, height, width), got {tuple(image)}")
         if not self.channels:
@@ -140,7 +143,9 @@ class ConvolutionalNetwork(Network):
         return torch.complex(parts[: len(h)], parts[len(h) :])
 
     def pull(self, r: Tensor, drive: Drive) -> Tensor:
-        rates = [part.reshape(-1, *shape) for part, shape in zip(r.split(self.sizes, -1), self.shapes, strict=True)]
+        rates = [
+            part.reshape(-1, *shape) for part, shape in zip(torch.split(r, self.sizes, -1), self.shapes, strict=True)
+        ]
         pulled = [drive.reshape(-1, *self.shapes[0])]
         tied = self.feedback == "tied"
         for n, down in enumerate(self._feedback()):

@@ -40,7 +40,7 @@ class Dataset:
 
 
 def load(name: str) -> Dataset:
-    """"digits", "fashion-mnist", or a folder that holds the four IDX files of MNIST's naming (also gzipped).
+    """ "digits", "fashion-mnist", or a folder that holds the four IDX files of MNIST's naming (also gzipped).
 
     FileNotFoundError where there are none, ValueError for a damaged one.
     """
@@ -49,8 +49,8 @@ def load(name: str) -> Dataset:
     if name == "fashion-mnist":
         if not FASHION_MNIST.is_dir():
             raise FileNotFoundError(
-                f"data 'fashion-mnist' is looked for in {FASHION_MNIST}, which does not exist: install Debian's package "
-                "dataset-fashion-mnist, or give the folder of the IDX files"
+                f"data 'fashion-mnist' is looked for in {FASHION_MNIST}, which does not exist: install Debian's "
+                "package dataset-fashion-mnist, or give the folder of the IDX files"
             )
         return idx_folder(FASHION_MNIST, "fashion-mnist")
     return idx_folder(Path(name), Path(name).name)
@@ -82,7 +82,8 @@ def idx_folder(folder: Path, name: str) -> Dataset:
     for images, labels, part in ((x, y, "training"), (test_x, test_y, "test")):
         if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or not len(labels):
             raise ValueError(
-                f"the {part} files must hold images (n, height, width) and labels (n,), got {images.shape}, {labels.shape}"
+                f"the {part} files must hold images (n, height, width) and labels (n,), "
+                f"got {images.shape} and {labels.shape}"
             )
     if test_x.shape[1:] != x.shape[1:]:
         raise ValueError(f"test images must be {x.shape[1:]} as the training ones, got {test_x.shape[1:]}")
@@ -101,7 +102,8 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         data = stream.read()
     unsigned_byte = 8
     if len(data) < 4 or data[:3] != bytes((0, 0, unsigned_byte)) or len(data) < 4 + 4 * data[3]:
-        raise ValueError(f"{path.name} must be an IDX file of unsigned bytes, got {data[:4].hex() or 'nothing'} at its start")
+        start = data[:4].hex() or "nothing"
+        raise ValueError(f"{path.name} must be an IDX file of unsigned bytes, got {start} at its start")
     axes = data[3]
     shape = tuple(int(side) for side in np.frombuffer(data, ">u4", axes, 4))
     held, expected = len(data) - 4 - 4 * axes, int(np.prod(shape, dtype=np.int64))

@@ -59,7 +59,7 @@ class Estimator(ABC):
     def scale(self) -> float:
         return 1.0
 
-    def refuse(self, network: Network) -> None:
+    def refuse(self, network: Network) -> None:  # noqa: B027  most refuse nothing
         """ValueError where the estimator cannot work on the network at all."""
 
     @abstractmethod
@@ -250,7 +250,9 @@ class ContinuousOscillation(Estimator):
         steps, residual = self.period * (self.settling + self.turns), 0.0
         for taken in range(steps):
             angle = 2 * math.pi * (taken % self.period) / self.period
-            beta = torch.tensor(complex(self.radius * math.cos(angle), self.radius * math.sin(angle)), dtype=complex_type)
+            beta = torch.tensor(
+                complex(self.radius * math.cos(angle), self.radius * math.sin(angle)), dtype=complex_type
+            )
             g = nudged_field(network, free.drive, free.target, beta.to(u.device), None)(u)
             u = u + self.step * g
             if free.noise is not None:

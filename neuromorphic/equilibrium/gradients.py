@@ -58,7 +58,8 @@ def gradient(
     with torch.no_grad():
         free = free_phase(network, x, encoded, phases, noise, estimator.scale)
     if isinstance(estimator, Unrolled):
-        found, through = estimator.unrolled_gradients(network, x, encoded)
+        with torch.enable_grad():
+            found, through = estimator.unrolled_gradients(network, x, encoded)
         with torch.no_grad():
             loss = network.loss(free.rates, encoded).mean()
         reading = Reading(free.rates, through, None, 3 * estimator.steps * len(x))
@@ -106,7 +107,9 @@ def _through_field(
     network: Network, x: Tensor, encoded: Tensor, free: FreePhase, reading: Reading
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """`(∂F/∂θ)ᵀ δ` at the free state, and what the loss itself has of θ (a readout's weights)."""
-    pull = network.pull(free.rates, network.drive(x))
-    loss = network.loss(free.rates, encoded).mean()
-    found = parameter_gradients(network, (pull * reading.adjoint).sum() / len(x) + loss)
+    # A caller's no_grad must not turn the gradient into zeros.
+    with torch.enable_grad():
+        pull = network.pull(free.rates, network.drive(x))
+        loss = network.loss(free.rates, encoded).mean()
+        found = parameter_gradients(network, (pull * reading.adjoint).sum() / len(x) + loss)
     return loss.detach(), found

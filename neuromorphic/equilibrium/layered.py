@@ -144,14 +144,11 @@ class LayeredNetwork(Network):
             if biases is not None:
                 real = real + torch.cat([biases[0], *(b.expand(batch, -1) for b in biases[1:])], -1)
             return torch.complex(real, imaginary)
-        rates = r.split(self.layers, -1)
+        rates = torch.split(r, self.layers, -1)
         pulled = []
         for n in range(len(self.layers)):
             bias = None if biases is None else biases[n]
-            if n == 0:
-                total = bias
-            else:
-                total = linear(rates[n - 1], up[n - 1], bias)
+            total = bias if n == 0 else linear(rates[n - 1], up[n - 1], bias)
             if n + 1 < len(self.layers):
                 back = rates[n + 1] @ down[n]
                 total = back if total is None else total + back

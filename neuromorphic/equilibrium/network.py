@@ -21,6 +21,12 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """`(rates (batch, units), target (batch, …)) → (batch,)`, holomorphic in the rates where a contour is complex."""
 
 
+def pulled_back(function: Callable[[Tensor], Tensor], r: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """A function's value at `r`, and `v ↦ Jᴴ v`."""
+    value, pullback = torch.func.vjp(function, r)[:2]
+    return value, lambda v: pullback(v)[0]
+
+
 class Network(nn.Module, ABC):
     """Units with state `u`, `(batch, units)`, real or complex; subclasses say how they are coupled.
 
@@ -52,10 +58,9 @@ class Network(nn.Module, ABC):
 
     def nudge(self, r: Tensor, target: Tensor) -> Tensor:
         """`∂L/∂r`, `(batch, units)`, holomorphic where the loss is."""
-        losses, pullback = torch.func.vjp(lambda rates: self.loss(rates, target), r)
-        (gradient,) = pullback(torch.ones_like(losses))
+        losses, pullback = pulled_back(lambda rates: self.loss(rates, target), r)
         # torch's pullback of a holomorphic function is the conjugate of its derivative.
-        return torch.conj_physical(gradient)
+        return torch.conj_physical(pullback(torch.ones_like(losses)))
 
     def field(self, u: Tensor, drive: Drive) -> Tensor:
         """`F(u, x) = P(φ(u), x) − λu`."""
@@ -68,14 +73,12 @@ class Network(nn.Module, ABC):
 
     def couple(self, v: Tensor, r: Tensor, drive: Drive) -> Tensor:
         """`∂P/∂r · v` at real rates `r`, all real."""
-        _, image = torch.func.jvp(lambda rates: self.pull(rates, drive), (r,), (v,))
+        image: Tensor = torch.func.jvp(lambda rates: self.pull(rates, drive), (r,), (v,))[1]
         return image
 
     def couple_transpose(self, v: Tensor, r: Tensor, drive: Drive) -> Tensor:
         """`(∂P/∂r)ᵀ · v` at real rates `r`, all real."""
-        _, pullback = torch.func.vjp(lambda rates: self.pull(rates, drive), r)
-        (image,) = pullback(v)
-        return image
+        return pulled_back(lambda rates: self.pull(rates, drive), r)[1](v)
 
     def adjoint_pull(self, anchor: Tensor, drive: Drive) -> Callable[[Tensor], Tensor]:
         """`r ↦ P(r) − (J − Jᵀ)(r − anchor)`, J the coupling at the real rates `anchor`; r real or complex."""
@@ -132,7 +135,9 @@ class Network(nn.Module, ABC):
                 raise ValueError("target must be finite, got NaN or infinite entries")
             return target
         if target.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8) or target.ndim != 1:
-            raise TypeError(f"target must be class indices (batch,) of integers, got {target.dtype} {tuple(target.shape)}")
+            raise TypeError(
+                f"target must be class indices (batch,) of integers, got {target.dtype} {tuple(target.shape)}"
+            )
         low, high = int(target.min()), int(target.max())
         if low < 0 or high >= self.classes:
             raise ValueError(f"target must be between 0 and {self.classes - 1}, got {low if low < 0 else high}")
@@ -165,10 +170,10 @@ def holomorphic(network: Network, u: Tensor, drive: Drive, target: Tensor) -> bo
         return False
     tolerance = torch.finfo(u.dtype).eps ** 0.5
     scale = float(along.abs().max()) + tolerance
-    return (
-        float((across - 1j * along).abs().max()) <= tolerance * scale
-        and float((mirrored - value.conj()).abs().max()) <= tolerance * (float(value.abs().max()) + tolerance)
-    )
+    straight: bool = float((across - 1j * along).abs().max()) <= tolerance * scale
+    size = float(value.abs().max()) + tolerance
+    real: bool = float((mirrored - value.conj()).abs().max()) <= tolerance * size
+    return straight and real
 
 
 class VectorField(Network):
@@ -195,7 +200,9 @@ class VectorField(Network):
     leak = 0.0
     activation = ACTIVATIONS["identity"]
 
-    def __init__(self, field: nn.Module, units: int, loss: Loss, scores: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(
+        self, field: nn.Module, units: int, loss: Loss, scores: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         super().__init__()
         if not isinstance(field, nn.Module):
             raise TypeError(f"field must be a torch module, got {type(field).__name__}")
@@ -250,9 +257,8 @@ class EnergyNetwork(Network):
         return torch.zeros(len(drive), self.units, dtype=self.dtype, device=drive.device)
 
     def pull(self, r: Tensor, drive: Drive) -> Tensor:
-        values, pullback = torch.func.vjp(lambda rates: self.potential(rates, drive), r)
-        (gradient,) = pullback(torch.ones_like(values))
-        return torch.conj_physical(gradient)
+        values, pullback = pulled_back(lambda rates: self.potential(rates, drive), r)
+        return torch.conj_physical(pullback(torch.ones_like(values)))
 
     def loss(self, r: Tensor, target: Tensor) -> Tensor:
         return self._loss(r, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -59,7 +60,7 @@ class Gradient:
 
     def norm(self) -> float:
         """Length of the gradient over all parameters."""
-        return float(sum(float(g.double().square().sum()) for g in self.gradients.values())) ** 0.5
+        return math.sqrt(sum(float(g.double().square().sum()) for g in self.gradients.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,10 @@ def verdict(
     phases = [("free", free)] + ([("nudged", nudged)] if nudged is not None else [])
     for name, phase in phases:
         if phase.outcome is Outcome.NON_FINITE:
-            return Verdict.NON_FINITE, f"the {name} phase ran away: residual {phase.residual:.1e} after {phase.steps} steps"
+            return (
+                Verdict.NON_FINITE,
+                f"the {name} phase ran away: residual {phase.residual:.1e} after {phase.steps} steps",
+            )
     if not finite:
         return Verdict.NON_FINITE, "the gradient has NaN or infinite entries"
     if any(phase.outcome is Outcome.NOISY for _, phase in phases):
@@ -101,5 +105,5 @@ def verdict(
 
 
 LARGEST_TRUNCATION, LARGEST_TRUNCATION_OF_TWO = 0.05, 0.2
-"""At the edge of analyticity the terms `c_N |β|^N` no longer fall, however many points there are. With N = 2 the miss is
-of second order and the error of third, about the square of the miss."""
+"""At the edge of analyticity the terms `c_N |β|^N` no longer fall, however many points there are. With N = 2 the miss
+is of second order and the error of third, about the square of the miss."""

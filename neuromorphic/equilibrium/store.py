@@ -26,8 +26,15 @@ def describe(network: torch.nn.Module) -> dict[str, Any]:
     """The form of a network as JSON values; TypeError for one that cannot be stored."""
     for kind, made in KINDS.items():
         if type(network) is made:
-            return {"format": FORMAT, "kind": kind, "dtype": str(network.dtype).removeprefix("torch."), **network.config()}
-    raise TypeError(f"network must be a LayeredNetwork or a ConvolutionalNetwork to be stored, got {type(network).__name__}")
+            return {
+                "format": FORMAT,
+                "kind": kind,
+                "dtype": str(network.dtype).removeprefix("torch."),
+                **network.config(),
+            }
+    raise TypeError(
+        f"network must be a LayeredNetwork or a ConvolutionalNetwork to be stored, got {type(network).__name__}"
+    )
 
 
 def save_network(network: StoredNetwork, folder: Path | str, card: dict[str, Any] | None = None) -> None:

@@ -245,7 +245,9 @@ class _Run:
                 metrics = self._end_epoch()
             if self.lost >= LOST_STEPS:
                 self._save()
-                return self._report(Ended.NON_FINITE, f"{self.lost} gradients in a row were not finite: {found.message}")
+                return self._report(
+                    Ended.NON_FINITE, f"{self.lost} gradients in a row were not finite: {found.message}"
+                )
             progress = Progress(
                 self.step, self.steps, (self.step - 1) // self.per_epoch, found.loss, found.verdict, metrics
             )
@@ -273,17 +275,18 @@ class _Run:
         if settings.homeostasis is not None and settings.homeostasis.weight:
             with torch.no_grad():
                 drive = network.drive(x)
-            loss, _ = settings.homeostasis.loss(network, found.free.reading, drive, generator)
-            extra = parameter_gradients(network, loss)
+            with torch.enable_grad():
+                loss, _ = settings.homeostasis.loss(network, found.free.reading, drive, generator)
+                extra = parameter_gradients(network, loss)
             gradients = {name: value + extra[name] for name, value in gradients.items()}
-        self._apply(gradients)
+        self._apply(gradients, found.verdict is not Verdict.NON_FINITE)
         self.sums.add(found, target, network.classes)
         self.step += 1
         return found
 
-    def _apply(self, gradients: dict[str, Tensor]) -> None:
+    def _apply(self, gradients: dict[str, Tensor], finite: bool) -> None:
         total = torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt()
-        if not bool(torch.isfinite(total)):
+        if not finite or not bool(torch.isfinite(total)):
             self.lost += 1
             return
         self.lost = 0
@@ -306,7 +309,7 @@ class _Run:
         if self.test is not None:
             test_loss, test_accuracy = evaluate(network, *self.test, self.settings.phases)
         angle, antisymmetry = self._probe() if self.settings.probe else (None, None)
-        angles = getattr(network, "feedback_angles", list)()
+        angles: list[float] = getattr(network, "feedback_angles", list)()
         metrics = EpochMetrics(
             epoch=len(self.epochs),
             loss=sums.loss / sums.batches,
@@ -408,4 +411,3 @@ def evaluate(network: Network, x: Tensor, target: Tensor, phases: Phases | None 
         if network.classes:
             correct += int((network.scores(rates).argmax(-1) == labels).sum())
     return loss / len(x), correct / len(x) if network.classes else None
-

@@ -17,6 +17,7 @@ class UsageError(CommandError):
 
 EXTRAS = {
     "server": ("grpc_health", "grpc_reflection", "numba", "llvmlite", "pyamg", "safetensors", "scipy", "torch"),
+    "neuromorphic": ("sklearn",),
     "bench": ("matplotlib", "psutil"),
 }
 """The import names that each extra of the package brings."""

@@ -1,4 +1,4 @@
-"""`relaxon train <what>`: the training commands of the learned solvers."""
+"""`relaxon train <what>`: the training commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import argparse
 from importlib import import_module
 from typing import Any
 
-TRAINABLE = {"poisson": ("the published DCDM network for Poisson systems", "relaxon.solvers.dcdm.command")}
+TRAINABLE = {
+    "poisson": ("the published DCDM network for Poisson systems", "relaxon.solvers.dcdm.command"),
+    "equilibrium": ("a network by equilibrium propagation", "relaxon.neuromorphic.equilibrium.command"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
