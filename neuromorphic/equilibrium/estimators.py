@@ -91,33 +91,50 @@ class _Contour(Estimator):
 
     def read(self, free: FreePhase) -> Reading:
         n, radius = self.contour()
-        network = free.network
         if n > 2:
             refuse_unless_probed(free)
-        points, weights = half_contour(n, radius, free.rates)
-        copies = len(points)
-        drive = repeated(free.drive, copies)
-        target = repeated(free.target, copies)
-        beta = points.repeat_interleave(len(free.rates))[:, None]
-        start = repeated(free.state, copies)
-        field = nudged_field(network, drive, target, beta, repeated(free.rates, copies) if self.asymmetric else None)
-        relaxed = free.phases.nudge.relax(field, start.to(beta.dtype), scale=self.scale, noise=free.noise)
-        rates = network.activation(relaxed.reading)
-        moved = rates.view(copies, *free.rates.shape) - free.rates
-        weights = weights[:, None, None]
-        # Points below the real axis are the conjugates of those above: twice the real part counts for both.
-        first = (weights * (moved / points[:, None, None])).sum(0) / n
-        slope = first.real if first.is_complex() else first
-        mean = (weights * moved).sum(0) / n
+        # The real points relax in real arithmetic, which costs a fraction of the complex.
+        parts = [_nudged(free, points, self.scale, self.asymmetric) for points in half_contour(n, radius, free.rates)]
+        slope, mean = torch.zeros_like(free.rates), torch.zeros_like(free.rates)
+        for points, relaxed in parts:
+            rates = free.network.activation(relaxed.reading)
+            moved = rates.view(len(points), *free.rates.shape) - free.rates
+            first, there = (moved / points[:, None, None]).sum(0) / n, moved.sum(0) / n
+            if first.is_complex():
+                # Points below the real axis are the conjugates of those above: twice the real part counts for both.
+                first, there = 2 * first.real, 2 * there.real
+            slope, mean = slope + first, mean + there
+        relaxed = _together([relaxed for _, relaxed in parts])
         truncation = None
         if n > 1:
-            miss = float((mean.real if mean.is_complex() else mean).norm())
-            size = abs(radius) * float(slope.norm())
+            miss, size = float(mean.norm()), abs(radius) * float(slope.norm())
             # A miss as small as the relaxation's own error says nothing of the contour.
             floor = relaxed.tolerance * math.sqrt(slope.numel())
             truncation = 0.0 if miss <= floor and size <= floor else miss / size if size > 0 else math.inf
-        rows = len(start) * (2 if beta.is_complex() else 1)
-        return Reading(-slope, relaxed, truncation, relaxed.steps * rows, n)
+        rows = sum(part.steps * len(part.state) * (2 if part.state.is_complex() else 1) for _, part in parts)
+        return Reading(-slope, relaxed, truncation, rows, n, None if self.asymmetric else asymmetry(free))
+
+
+def _nudged(free: FreePhase, points: Tensor, scale: float, asymmetric: bool) -> tuple[Tensor, Relaxation]:
+    """Relax all samples at all of the points in one batch."""
+    copies = len(points)
+    anchor = repeated(free.rates, copies) if asymmetric else None
+    beta = points.repeat_interleave(len(free.rates))[:, None]
+    field = nudged_field(free.network, repeated(free.drive, copies), repeated(free.target, copies), beta, anchor)
+    start = repeated(free.state, copies).to(beta.dtype)
+    return points, free.phases.nudge.relax(field, start, scale=scale, noise=free.noise)
+
+
+def _together(parts: list[Relaxation]) -> Relaxation:
+    """One account of what was relaxed apart: the worst outcome, the largest residual, the most steps."""
+    if len(parts) == 1:
+        return parts[0]
+    order = (Outcome.NON_FINITE, Outcome.MAX_STEPS, Outcome.NOISY, Outcome.CONVERGED)
+    outcome = min((part.outcome for part in parts), key=order.index)
+    # NaN is larger than anything here, which `max` does not know.
+    residual = max((part.residual for part in parts), key=lambda value: math.inf if math.isnan(value) else value)
+    state = torch.cat([part.state.to(parts[-1].state.dtype) for part in parts])
+    return Relaxation(state, residual, parts[0].tolerance, max(part.steps for part in parts), outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +287,7 @@ class ContinuousOscillation(Estimator):
         truncation = float(mean.real.norm()) / count / size if size > 0 else None
         # The state keeps turning: there is no residual to judge it by but that it stays finite.
         relaxed = Relaxation(u, residual, RUNAWAY, steps, outcome)
-        return Reading(-slope_real, relaxed, truncation, 2 * steps * len(u), self.period)
+        return Reading(-slope_real, relaxed, truncation, 2 * steps * len(u), self.period, asymmetry(free))
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +401,16 @@ def adjoint_system(free: FreePhase) -> tuple[Callable[[Tensor], Tensor], Tensor]
     return apply, side
 
 
+def asymmetry(free: FreePhase) -> float:
+    """`‖Jv − Jᵀv‖ / ‖Jv‖` of the coupling at the free rates, for a random v (the same at each call)."""
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(1, free.rates.shape[1], generator=generator, dtype=free.rates.dtype).to(free.rates.device)
+    v = v.expand_as(free.rates).contiguous()
+    image = free.network.couple(v, free.rates, free.drive)
+    size = float(image.norm())
+    return float((image - free.network.couple_transpose(v, free.rates, free.drive)).norm()) / size if size > 0 else 0.0
+
+
 def nudged_field(network: Network, drive: Drive, target: Tensor, beta: Tensor, anchor: Tensor | None) -> Field:
     """`P(r) − λu − β ∂L/∂r`, with `−2A(r − anchor)` where there is an anchor."""
     pull = (lambda r: network.pull(r, drive)) if anchor is None else network.adjoint_pull(anchor, drive)
@@ -396,20 +423,15 @@ def nudged_field(network: Network, drive: Drive, target: Tensor, beta: Tensor, a
     return field
 
 
-def half_contour(n: int, radius: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    """The points `radius·e^{2πit/n}` with imaginary part ≥ 0, and how often each counts; real for n ≤ 2."""
-    if n <= 2:
-        points = [radius, -radius][:n]
-        real = torch.tensor(points, dtype=like.dtype, device=like.device)
-        return real, torch.ones_like(real)
-    turns = range(n // 2 + 1)
-    points_ = [radius * complex(math.cos(2 * math.pi * t / n), math.sin(2 * math.pi * t / n)) for t in turns]
-    weights = [1.0 if t == 0 or 2 * t == n else 2.0 for t in turns]
-    dtype = to_complex(like.dtype)
-    return (
-        torch.tensor(points_, dtype=dtype, device=like.device),
-        torch.tensor(weights, dtype=like.dtype, device=like.device),
-    )
+def half_contour(n: int, radius: float, like: Tensor) -> list[Tensor]:
+    """The points `radius·e^{2πit/n}`: those on the real axis, and those above it where there are any."""
+    real = [radius, -radius][: 2 - n % 2]
+    turns = [2 * math.pi * t / n for t in range(1, (n + 1) // 2)]
+    above = [radius * complex(math.cos(turn), math.sin(turn)) for turn in turns]
+    points = [torch.tensor(real, dtype=like.dtype, device=like.device)]
+    if above:
+        points.append(torch.tensor(above, dtype=to_complex(like.dtype), device=like.device))
+    return points
 
 
 def to_complex(dtype: torch.dtype) -> torch.dtype:

@@ -80,6 +80,7 @@ def gradient(
         free=free.relaxation,
         nudged=reading.nudged,
         truncation=reading.truncation,
+        asymmetry=reading.asymmetry,
         evaluations=free.relaxation.steps * len(x) + reading.evaluations,
     )
 

@@ -51,6 +51,9 @@ class Gradient:
     truncation: float | None
     """Estimate of the relative error that the finite number of contour points leaves, from the contour itself: its
     mean misses the free state by `c_N |β|^N`. None where there is no contour of two points or more."""
+    asymmetry: float | None
+    """`‖Jv − Jᵀv‖ / ‖Jv‖` of the coupling for a random v, where the estimator takes J for symmetric: what is far from 0
+    here biases it at any radius and number of points. None where it does not matter."""
     evaluations: int
     """Evaluations of the vector field, in real samples: a complex state counts as two."""
 
@@ -72,6 +75,7 @@ class Reading:
     truncation: float | None
     evaluations: int
     points: int = 1
+    asymmetry: float | None = None
 
 
 def verdict(

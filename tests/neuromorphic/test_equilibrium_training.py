@@ -187,7 +187,7 @@ def test_settings_are_refused_by_name(options, error, message):
 
 
 def test_metrics_tell_what_the_gradients_were(data):
-    """At 90° plain Cauchy is far from the exact gradient; homeostasis turns the weights; the asymmetric one is exact."""
+    """At 90° plain Cauchy is far from exact; homeostasis turns the weights; the asymmetric estimate is exact."""
 
     def last(estimator, homeostasis):
         net = network(feedback="independent", angle=90.0)

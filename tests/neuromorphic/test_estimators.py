@@ -58,6 +58,22 @@ def test_plain_cauchy_stays_wrong_at_a_right_angle_however_many_points(digits):
     assert many == pytest.approx(few, rel=1e-2)
 
 
+def test_the_asymmetry_that_biases_an_estimate_is_a_value_of_the_result(digits):
+    x, y = digits
+    found = [gradient(net, x, y, Cauchy(4, 0.5)) for net in (network(), asymmetric(20.0), asymmetric(90.0))]
+    assert found[0].asymmetry < 1e-12
+    assert 0.1 < found[1].asymmetry < found[2].asymmetry
+    assert gradient(asymmetric(), x, y, AsymmetricCauchy(4, 0.5)).asymmetry is None
+
+
+def test_a_gradient_is_no_zero_under_the_caller_s_no_grad(digits):
+    x, y = digits
+    for estimator in (Cauchy(4, 0.5), Unrolled(60)):
+        with torch.no_grad():
+            inside = gradient(network(), x, y, estimator)
+        assert torch.equal(flat(inside.gradients), flat(gradient(network(), x, y, estimator).gradients))
+
+
 def test_the_error_falls_as_the_radius_to_the_number_of_points(digits):
     net = network()
     for n in (2, 4):
@@ -139,7 +155,7 @@ def test_every_estimator_works_on_every_network(name):
     if name == "energy":
         assert errors(net, (x, y), biased)[-1] < 1e-6
     for row in compare_gradients(net, (x, y), biased, phases=EXACT).rows:
-        assert row.cosine > 0.9
+        assert row.cosine > 0.7
         assert math.isfinite(row.relative_error)
 
 

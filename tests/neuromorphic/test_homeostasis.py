@@ -52,8 +52,8 @@ def test_tied_weights_are_symmetric_in_the_rates_for_every_vector(digits):
     assert float(antisymmetry(conv, u, conv.drive(torch.ones(2, 1, 8, 8, dtype=torch.float64))).max()) < 1e-25
 
 
-def test_the_difference_form_varies_less(digits):
-    net = asymmetric()
+def test_the_difference_form_varies_less_where_weights_are_nearly_symmetric(digits):
+    net = asymmetric(10.0)
     state, drive = at_rest(net, digits)
     spread = {
         (form, space): JacobianHomeostasis(form=form, space=space, vectors=100)
@@ -62,8 +62,8 @@ def test_the_difference_form_varies_less(digits):
         for form in ("product", "difference")
         for space in ("rate", "state")
     }
-    assert spread["difference", "rate"] < spread["product", "rate"]
-    assert spread["difference", "state"] < spread["product", "state"] / 5
+    assert spread["difference", "rate"] < spread["product", "rate"] / 2
+    assert spread["difference", "state"] < spread["product", "state"] / 1.5
 
 
 def test_a_jacobian_times_a_vector_is_the_derivative_of_the_field(digits):
