@@ -10,7 +10,7 @@ from torch import Tensor
 
 SLOPE, OFFSET = 4.0, 2.0
 """σ(4u − 2) maps [0, 1] about onto [0, 1] with slope 1 in the middle (Laborieux and Zenke 2022)."""
-LARGEST_EXPONENT = {torch.complex64: 40.0, torch.complex128: 300.0}
+LARGEST_EXPONENT = {torch.float32: 40.0, torch.float64: 300.0}
 """Above these exp(−z) squared would overflow; the sigmoid is below 1e-17 there, and is taken there instead."""
 
 
@@ -31,17 +31,22 @@ class Activation:
 
 def logistic(z: Tensor) -> Tensor:
     """`1 / (1 + e^{−z})`; the complex case in real arithmetic, about four times as fast as torch's own."""
-    if not z.is_complex():
-        return torch.sigmoid(z)
-    e = torch.exp((-z.real).clamp(max=LARGEST_EXPONENT[z.dtype]))
-    cosine, sine = e * torch.cos(z.imag), e * torch.sin(z.imag)
+    return _complex_logistic(z.real, z.imag) if z.is_complex() else torch.sigmoid(z)
+
+
+def _complex_logistic(a: Tensor, b: Tensor) -> Tensor:
+    """`1/(1 + e^{−a}(cos b − i sin b))`."""
+    e = torch.exp((-a).clamp(max=LARGEST_EXPONENT[a.dtype]))
+    cosine, sine = e * torch.cos(b), e * torch.sin(b)
     p = 1 + cosine
-    d = (p * p + sine * sine).reciprocal()
+    d = torch.addcmul(p * p, sine, sine).reciprocal()
     return torch.complex(p * d, sine * d)
 
 
 def _steep(u: Tensor) -> Tensor:
-    return logistic(SLOPE * u - OFFSET)
+    if u.is_complex():
+        return _complex_logistic(SLOPE * u.real - OFFSET, SLOPE * u.imag)
+    return torch.sigmoid(SLOPE * u - OFFSET)
 
 
 def _steep_derivative(u: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ def _train(args: argparse.Namespace, console: Any) -> int:
         def show(step: Step) -> None:
             bar.update(task, total=step.steps, completed=step.step, loss=step.loss)
             if step.metrics is not None:
-                bar.console.print(_line(step.metrics), markup=False, highlight=False)
+                bar.console.print(_line(step.metrics), markup=False, highlight=False, soft_wrap=True)
 
         report = train(network, (x, y), settings, test=(test_x, test_y), watcher=show)
     if report.ended is Ended.NON_FINITE:

@@ -417,8 +417,7 @@ def nudged_field(network: Network, drive: Drive, target: Tensor, beta: Tensor, a
 
     def field(u: Tensor) -> Tensor:
         r = network.activation(u)
-        g = pull(r) - beta * network.nudge(r, target)
-        return g - network.leak * u if network.leak else g
+        return network.leaked(torch.addcmul(pull(r), beta, network.nudge(r, target), value=-1), u)
 
     return field
 

@@ -64,7 +64,12 @@ class Network(nn.Module, ABC):
 
     def field(self, u: Tensor, drive: Drive) -> Tensor:
         """`F(u, x) = P(φ(u), x) − λu`."""
-        pull = self.pull(self.activation(u), drive)
+        return self.leaked(self.pull(self.activation(u), drive), u)
+
+    def leaked(self, pull: Tensor, u: Tensor) -> Tensor:
+        """`pull − λu`."""
+        if self.leak == 1.0:
+            return pull - u
         return pull - self.leak * u if self.leak else pull
 
     def start(self, drive: Drive) -> Tensor:

@@ -313,3 +313,23 @@ def test_an_implicit_step_and_an_asymmetric_one_train_alike(data):
         nets.append(net)
     for one, other in zip(*(bits(net) for net in nets), strict=True):
         assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    import subprocess
+    import sys
+
+    heavy = ("torch", "numba", "scipy", "sklearn", "matplotlib")
+    modules = "relaxon.neuromorphic, relaxon.neuromorphic.equilibrium, relaxon.neuromorphic.equilibrium.command"
+    code = f"import sys, {modules}; print([m for m in {heavy!r} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_every_public_name_resolves():
+    import relaxon.neuromorphic.equilibrium as package
+
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = package.no_such_name
