@@ -44,6 +44,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     n, radius : points and radius of the contour, of a named estimator.
     homeostasis : weight λ of the Jacobian homeostasis; 0 for none.
     epochs, batch_size, learning_rate, momentum : of stochastic gradient descent, the rate falling along a cosine.
+    contraction, readout_bound : bounds on the weights that keep the equilibrium unique and the nudges inside the radius
+        of analyticity; None for none (see `TrainingSettings`).
     noise : standard deviation of the noise on the states in training.
     standardise : bring each feature to mean 0 and deviation 1 first.
     random_state : seed or generator.
@@ -67,15 +69,17 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         activation: str = "sigmoid",
         feedback: str = "tied",
         angle: float = 0.0,
-        gain: float = 0.3,
+        gain: float = 1.0,
         estimator: str | Estimator = "cauchy",
-        n: int = 6,
-        radius: float = 0.3,
+        n: int = 4,
+        radius: float = 0.1,
         homeostasis: float = 0.0,
         epochs: int = 30,
         batch_size: int = 32,
-        learning_rate: float = 0.1,
+        learning_rate: float = 0.15,
         momentum: float = 0.9,
+        contraction: float | None = 0.9,
+        readout_bound: float | None = 4.0,
         noise: float = 0.0,
         standardise: bool = True,
         random_state: int | np.random.RandomState | None = None,
@@ -94,6 +98,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.momentum = momentum
+        self.contraction = contraction
+        self.readout_bound = readout_bound
         self.noise = noise
         self.standardise = standardise
         self.random_state = random_state
@@ -126,9 +132,11 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             momentum=self.momentum,
             schedule="cosine",
             estimator=self._estimator(),
-            phases=Phases(FixedStep(tolerance=1e-6), noise=self.noise),
+            phases=Phases(FixedStep(200, tolerance=1e-5), FixedStep(60, tolerance=1e-4), noise=self.noise),
             homeostasis=JacobianHomeostasis(self.homeostasis) if self.homeostasis else None,
             seed=seed,
+            contraction=self.contraction,
+            readout_bound=self.readout_bound,
             probe=False,
         )
         target = torch.from_numpy(np.ascontiguousarray(labels)).to(self.device)

@@ -96,7 +96,7 @@ def compare_gradients(
     >>> network = LayeredNetwork((4, 8, 3), dtype=torch.float64)
     >>> x = torch.rand(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     >>> found = compare_gradients(network, (x, torch.tensor([0, 1, 2, 0, 1])), [OneSided(0.5), Cauchy(8, 0.5)])
-    >>> [row.relative_error < 1e-6 for row in found.rows]
+    >>> [row.relative_error < 1e-3 for row in found.rows]
     [False, True]
     """
     if not estimators:

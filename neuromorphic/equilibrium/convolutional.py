@@ -100,6 +100,10 @@ class ConvolutionalNetwork(Network):
             for weight in drawn[1:]:
                 self.backward_weights.append(nn.Parameter(turned(weight, angle, generator).to(dtype)))
 
+        # Plain lists beside the registered ones: slicing a ParameterList registers its parameters anew, at each step.
+        self._forward_weights, self._inner_biases = list(self.weights)[1:], list(self.biases)[1:]
+        self._feedback_weights = self._forward_weights if feedback == "tied" else list(self.backward_weights)
+
     def config(self) -> dict[str, Any]:
         """The arguments that make a network of this form, as JSON values."""
         return {
@@ -112,12 +116,10 @@ class ConvolutionalNetwork(Network):
             "angle": self.angle,
         }
 
-    def _feedback(self) -> list[Tensor]:
-        return list(self.weights[1:] if self.feedback == "tied" else self.backward_weights)
-
     def feedback_angles(self) -> list[float]:
         """Degrees between `B` and `W`, for each pair of layers."""
-        return [angle_between(w.detach(), b.detach()) for w, b in zip(self.weights[1:], self._feedback(), strict=True)]
+        pairs = zip(self._forward_weights, self._feedback_weights, strict=True)
+        return [angle_between(w.detach(), b.detach()) for w, b in pairs]
 
     def checked_input(self, x: Tensor) -> Tensor:
         x = super().checked_input(x)
@@ -148,10 +150,11 @@ class ConvolutionalNetwork(Network):
         ]
         pulled = [drive.reshape(-1, *self.shapes[0])]
         tied = self.feedback == "tied"
-        for n, down in enumerate(self._feedback()):
-            h = self._convolved(rates[n], self.weights[n + 1], self.biases[n + 1])
+        for n, (up, down) in enumerate(zip(self._forward_weights, self._feedback_weights, strict=True)):
+            bias = self._inner_biases[n]
+            h = self._convolved(rates[n], up, bias)
             pulled.append(pooled(h))
-            other = h if tied else self._convolved(rates[n], down, self.biases[n + 1])
+            other = h if tied else self._convolved(rates[n], down, bias)
             pulled[n] = pulled[n] + self._convolved_back(pooled_back(other, rates[n + 1]), down)
         return torch.cat([part.flatten(1) for part in pulled], -1).to(r.dtype)
 

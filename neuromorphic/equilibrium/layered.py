@@ -92,6 +92,12 @@ class LayeredNetwork(Network):
             for weight in drawn[1 : len(relaxing)]:
                 self.backward_weights.append(nn.Parameter(turned(weight, angle, generator).to(dtype)))
 
+        # Plain lists beside the registered ones: slicing a ParameterList registers its parameters anew, at each step.
+        self._forward_weights = list(self.weights)[1 : len(relaxing)]
+        self._feedback_weights = self._forward_weights if feedback == "tied" else list(self.backward_weights)
+        self._inner_biases = list(self.biases)[1 : len(relaxing)]
+        self._readout, self._readout_bias = [self.weights[-1]], [self.biases[-1]]
+
     def config(self) -> dict[str, Any]:
         """The arguments that make a network of this form, as JSON values."""
         return {
@@ -102,13 +108,10 @@ class LayeredNetwork(Network):
             "loss": self.loss_name,
         }
 
-    def _feedback(self) -> list[Tensor]:
-        return list(self.weights[1 : len(self.layers)] if self.feedback == "tied" else self.backward_weights)
-
     def feedback_angles(self) -> list[float]:
         """Degrees between `B` and `W`, for each pair of relaxing layers."""
-        forward = self.weights[1 : len(self.layers)]
-        return [angle_between(w.detach(), b.detach()) for w, b in zip(forward, self._feedback(), strict=True)]
+        pairs = zip(self._forward_weights, self._feedback_weights, strict=True)
+        return [angle_between(w.detach(), b.detach()) for w, b in pairs]
 
     def checked_input(self, x: Tensor) -> Tensor:
         x = super().checked_input(x)
@@ -120,21 +123,22 @@ class LayeredNetwork(Network):
         return linear(x, self.weights[0], self.biases[0])
 
     def pull(self, r: Tensor, drive: Drive) -> Tensor:
-        biases = [drive, *self.biases[1 : len(self.layers)]]
-        return self._chain(r, list(self.weights[1 : len(self.layers)]), self._feedback(), biases)
+        return self._chain(r, self._forward_weights, self._feedback_weights, [drive, *self._inner_biases])
 
     def couple(self, v: Tensor, r: Tensor, drive: Drive) -> Tensor:
-        return self._chain(v, list(self.weights[1 : len(self.layers)]), self._feedback(), None)
+        return self._chain(v, self._forward_weights, self._feedback_weights, None)
 
     def couple_transpose(self, v: Tensor, r: Tensor, drive: Drive) -> Tensor:
-        return self._chain(v, self._feedback(), list(self.weights[1 : len(self.layers)]), None)
+        return self._chain(v, self._feedback_weights, self._forward_weights, None)
 
     def adjoint_pull(self, anchor: Tensor, drive: Drive) -> Callable[[Tensor], Tensor]:
         # The pull is affine, P(r) = P(a) + J(r − a), so that P(r) − (J − Jᵀ)(r − a) = P(a) − Jᵀa + Jᵀr: no dearer.
         constant = self.pull(anchor, drive) - self.couple_transpose(anchor, anchor, drive)
         return lambda r: constant + self.couple_transpose(r, anchor, drive)
 
-    def _chain(self, r: Tensor, up: list[Tensor], down: list[Tensor], biases: list[Tensor] | None) -> Tensor:
+    def _chain(
+        self, r: Tensor, up: Sequence[Tensor], down: Sequence[Tensor], biases: Sequence[Tensor] | None
+    ) -> Tensor:
         """`up_n r_{n−1} + down_{n+1}ᵀ r_{n+1} (+ b_n)` for every layer."""
         if r.is_complex():
             # Real weights act on real and imaginary parts apart: half the work of a complex product.
@@ -157,10 +161,10 @@ class LayeredNetwork(Network):
 
     def _logits(self, r: Tensor) -> Tensor:
         last = r[..., -self.layers[-1] :]
+        readout, bias = self._readout[0], self._readout_bias[0]
         if last.is_complex():
-            parts = [linear(last.real, self.weights[-1], self.biases[-1]), linear(last.imag, self.weights[-1])]
-            return torch.complex(*parts)
-        return linear(last, self.weights[-1], self.biases[-1])
+            return torch.complex(linear(last.real, readout, bias), linear(last.imag, readout))
+        return linear(last, readout, bias)
 
     def loss(self, r: Tensor, target: Tensor) -> Tensor:
         if self.loss_name == "squared":
@@ -173,10 +177,9 @@ class LayeredNetwork(Network):
         else:
             difference = soft_max(self._logits(r)) - target
             if difference.is_complex():
-                parts = [difference.real @ self.weights[-1], difference.imag @ self.weights[-1]]
-                error = torch.complex(*parts)
+                error = torch.complex(difference.real @ self._readout[0], difference.imag @ self._readout[0])
             else:
-                error = difference @ self.weights[-1]
+                error = difference @ self._readout[0]
         return nn.functional.pad(error, (self.units - self.layers[-1], 0))
 
     def scores(self, r: Tensor) -> Tensor:

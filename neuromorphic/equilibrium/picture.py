@@ -15,7 +15,7 @@ def draw_training(report: TrainingReport, path: Path) -> None:
     curves: Sequence[tuple[str, list[float | None]]] = (
         ("loss", [epoch.loss for epoch in report.epochs]),
         ("test accuracy", [epoch.test_accuracy for epoch in report.epochs]),
-        ("angle to the exact gradient, degrees", [epoch.angle for epoch in report.epochs]),
+        ("angle to exact, degrees", [epoch.angle for epoch in report.epochs]),
         ("‖A‖_F", [epoch.antisymmetry for epoch in report.epochs]),
     )
     shown = [(name, values) for name, values in curves if any(value is not None for value in values)]

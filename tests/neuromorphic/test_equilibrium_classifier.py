@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from relaxon.neuromorphic.equilibrium import Cauchy, EquilibriumClassifier
 
 
-@parametrize_with_checks([EquilibriumClassifier(hidden_sizes=(12, 8), epochs=25)])
+@parametrize_with_checks([EquilibriumClassifier(hidden_sizes=(10, 6), epochs=15)])
 def test_scikit_learn_finds_nothing_wrong(estimator, check):
     check(estimator)
 
