@@ -107,6 +107,7 @@ def arms(homeostasis: float) -> list[Arm]:
         ("tied, N = 2", {}, Cauchy(2, PAPER_RADIUS), None),
         ("tied, N = 6", {}, Cauchy(6, PAPER_RADIUS), None),
         ("90°, exact", TURNED, adjoint, None),
+        ("90°, exact, homeostasis", TURNED, adjoint, penalty),
         ("90°, N = 2", TURNED, Cauchy(2, PAPER_RADIUS), None),
         ("90°, N = 2, homeostasis", TURNED, Cauchy(2, PAPER_RADIUS), penalty),
         ("90°, N = 6", TURNED, Cauchy(6, PAPER_RADIUS), None),
