@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--samples", type=int, help="of the training set")
     made.add_argument("--epochs", type=int)
     made.add_argument("--seeds", type=int)
+    made.add_argument("--first-seed", type=int, default=0)
     made.add_argument("--rate", type=float, default=0.05)
     made.add_argument("--homeostasis", type=float, default=1.0, help="λ")
     made.add_argument("--arms", nargs="+", help="only those arms of the training whose name holds one of these")
@@ -111,7 +112,7 @@ def _images(name: str) -> datasets.Dataset:
 def _training(args: argparse.Namespace, images: datasets.Dataset) -> Any:
     samples = args.samples or (4000 if args.quick else len(images.x))
     epochs, seeds = args.epochs or (1 if args.quick else 3), args.seeds or (1 if args.quick else 3)
-    for seed in range(seeds):
+    for seed in range(args.first_seed, args.first_seed + seeds):
         for arm in arms(args.homeostasis):
             if not args.arms or any(part in arm[0] for part in args.arms):
                 yield training_row(arm, images, samples, epochs, args.rate, seed, not args.unbounded)
