@@ -58,8 +58,13 @@ def test_a_run_leaves_json_and_a_picture(tmp_path, monkeypatch, capsys):
     arguments = ["--quick", "--parts", "accuracy", "training", "--data", "digits", "--samples", "100"]
     assert equilibrium.main([*arguments, "--arms", "exact", "N = 1", "--out", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "equilibrium.json").read_text())
-    assert {row["arm"] for row in record["training"]} == {"tied, exact", "tied, N = 1", "90°, exact"}
-    assert len(record["training_summary"]) == 3
+    assert {row["arm"] for row in record["training"]} == {
+        "tied, exact",
+        "tied, N = 1",
+        "90°, exact",
+        "90°, exact, homeostasis",
+    }
+    assert len(record["training_summary"]) == 4
     assert len(record["accuracy"]) == 6
     assert (tmp_path / "equilibrium.png").stat().st_size > 1000
     assert "training" in capsys.readouterr().out
