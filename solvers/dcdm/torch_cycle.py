@@ -18,6 +18,8 @@ from relaxon.solvers.multigrid.fused import FusedCycle, FusedLevel
 from relaxon.solvers.multigrid.transfers import TransferTables
 
 HIDDEN = 8
+MOST_GAIN = 1.0
+"""As in `setup_kernels`: a gain above 1 would be multiplied up from level to level."""
 
 
 @dataclass(slots=True)
@@ -144,7 +146,7 @@ class LearnedCycle(nn.Module):
         inverse = torch.where(level.diagonal > 0, 1 / level.diagonal.clamp(min=1e-20), 0.0) * level.unknown
         learned = torch.exp(self.networks[which](level.features))
         multiplier = learned[..., 0] * inverse
-        gain = self.over[which] * learned[..., 1] * level.unknown
+        gain = (self.over[which] * learned[..., 1]).clamp(max=MOST_GAIN) * level.unknown
         distance = torch.tensor([[[abs(i) + abs(j) + abs(k) for k in O] for j in O] for i in O])
         stencil = self.stencils[which][distance.to(self.stencils.device)]
         for axis, active in enumerate(level.active):

@@ -29,7 +29,7 @@ class LevelConstants:
     """The constants of one level.
 
     `stencil` (4,): centre, face, edge, corner (in two dimensions the corner is not used), in units of `1/D`.
-    With `v = w₂ relu(W₁ φ + b₁) + b₂`, the multiplier is `exp(v₀) / D` and the gain `over · exp(v₁)`.
+    With `v = w₂ relu(W₁ φ + b₁) + b₂`, the multiplier is `exp(v₀) / D` and the gain `over · exp(v₁)`, at most 1.
     `hidden_weight` (H, 5), `hidden_bias` (H,), `output_weight` (2, H), `output_bias` (2,).
     """
 

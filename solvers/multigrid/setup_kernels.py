@@ -18,6 +18,8 @@ from relaxon.solvers.multigrid.passes import F0, plain, spread_plane
 from relaxon.solvers.stencil_kernels import ONE, compiled
 
 FLUID, SOLID, AIR = 0, 1, 2
+MOST_GAIN = np.float32(1.0)
+"""A gain above 1 would be multiplied up from level to level, until the cycle of a large grid is not definite."""
 
 
 @compiled()
@@ -244,7 +246,7 @@ def multiplier_codes(code, wrap, table, out):  # type: ignore[no-untyped-def]
 def learned_arrays(  # type: ignore[no-untyped-def]
     diagonal, lower0, lower1, lower2, wrap, full, counts, w1, b1, w2, b2, over, multiplier, gain
 ):
-    """The network of each cell: `multiplier ← exp(…)/D`, `gain ← over · exp(…)`; 0 where there is no unknown.
+    """The network of each cell: `multiplier ← exp(…)/D`, `gain ← min(over · exp(…), 1)`; 0 where there is no unknown.
 
     `full` is the diagonal of a cell with all faces open; `counts` (3,) how many faces, edges and corners a cell has.
     `w1` (H, 5), `b1` (H,), `w2` (2, H), `b2` (2,).
@@ -290,7 +292,7 @@ def learned_arrays(  # type: ignore[no-untyped-def]
         for k in range(n2):
             if d[k] > 0:
                 m[k] = np.float32(math.exp(one[k])) / d[k]
-                g[k] = over * np.float32(math.exp(two[k]))
+                g[k] = min(over * np.float32(math.exp(two[k])), MOST_GAIN)
             else:
                 m[k], g[k] = F0, F0
 
