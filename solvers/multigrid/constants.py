@@ -18,6 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Single = NDArray[np.float32]
+BEYOND_TRAINING = np.float32(1.6)
+"""No cell of the training has a diagonal of more than 1½ times that of an open cell."""
+MOST_SMOOTHING = np.float32(1.8)
+"""Where couplings to Dirichlet faces outweigh all others, the smoothing of a constant is kept below 2, past which it
+is not a contraction."""
+MOST_GAIN = np.float32(1.0)
+"""A gain above 1 would be multiplied up from level to level, until the cycle of a large grid is not definite."""
 TAPER = 1.0
 """Of 0, 1, 1.5, 2 and 2.6 the one with the fewest iterations over the gallery's cases at 32³ and 72³."""
 FEATURES = 5
