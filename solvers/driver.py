@@ -250,14 +250,15 @@ class PreparedSolver:
         monitor = Monitor(request.tolerance, callback)
         limit = request.max_iterations or self.engine.default_max_iterations
         x, b = request.x, request.b
+        true: float | None = None
         if request.inconsistent:
             result, message = Result.SINGULAR_INCONSISTENT, request.inconsistent
         elif request.b_norm == 0.0:
             x[...] = 0.0
             result, message = Result.CONVERGED, "b is zero"
         else:
-            result, message = self._run(b, x, monitor, limit)
-        true = self._true_residual(b, x)
+            result, message, true = self._run(b, x, monitor, limit)
+        true = self._true_residual(b, x) if true is None else true
         result, message = verdict(result, message, true, request.tolerance)
         grid = self.operator.grid
         shaped = x.reshape(grid.shape)
@@ -277,18 +278,26 @@ class PreparedSolver:
             info=dict(self.engine.info),
         )
 
-    def _run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, limit: int) -> tuple[Result, str]:
-        """Run; where a recurrence claims the tolerance and the true residual does not, go on from there."""
+    def _run(
+        self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, limit: int
+    ) -> tuple[Result, str, float | None]:
+        """Run; where a recurrence claims the tolerance and the true residual does not, go on from there.
+
+        The result, a message and the true residual of `x`, None where it was not computed.
+        """
         for _ in range(1 + MAX_RESTARTS):
             before = monitor.iterations
             result = self.engine.run(b, x, monitor, limit - before)
             self.operator.grid.nullspace.project(x)
-            if result is not Result.CONVERGED or self._true_residual(b, x) <= monitor.tolerance:
-                return result, ""
+            if result is not Result.CONVERGED:
+                return result, "", None
+            true = self._true_residual(b, x)
+            if true <= monitor.tolerance:
+                return result, "", true
             if monitor.iterations >= limit:
-                return Result.MAX_ITERATIONS, ""
+                return Result.MAX_ITERATIONS, "", true
             monitor.history.pop()  # the next run records the true residual in the place of the claimed one
-        return Result.STAGNATED, "the recurrence met the tolerance, the true residual did not"
+        return Result.STAGNATED, "the recurrence met the tolerance, the true residual did not", None
 
     def _true_residual(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
         return self.operator.residual_norm(b, x)

@@ -114,10 +114,26 @@ class PoissonOperator:
 
     def residual_norm(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
         """`‖b − A x‖₂` on `shape3` float64 arrays, zero outside the fluid; nothing is checked. For solvers."""
-        from relaxon.solvers import stencil_kernels
+        from relaxon.solvers import plane_kernels, stencil_kernels
 
+        if self.constant and self.dtype == np.float64:
+            shape, unit, *matrix = self.planes
+            sums = np.empty((shape[0], 2))
+            square = plane_kernels.residual_square(b.reshape(shape), x.reshape(shape), unit, *matrix, sums)
+            return math.sqrt(square)
         ax = self.apply(x, np.empty_like(x))
         return math.sqrt(stencil_kernels.difference_square(b, ax))
+
+    @cached_property
+    def planes(self) -> tuple[Any, ...]:
+        """For the kernels that go plane by plane: shape, unit, code, table, linear, weights, wrap. For κ = 1."""
+        grid = self.grid
+        flat = grid.ndim == 2
+        shape = (grid.shape[0], 1, grid.shape[1]) if flat else grid.shape3
+        order = [1, 0, 2] if flat else [0, 1, 2]
+        unit = float(self.weights.max())
+        code, wrap = self.code.reshape(shape), np.ascontiguousarray(self.wrap[order])
+        return shape, unit, code, self.table / unit, self.linear, self.weights[order] / unit, wrap
 
     def matvec(self, x: ArrayLike) -> NDArray[Any]:
         """`A x` for a full array (its values outside the fluid are taken as zero) or a packed vector.

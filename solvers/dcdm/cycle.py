@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
-from relaxon.solvers.dcdm.outer import WINDOW, ConjugateDirections, Direction
+from relaxon.solvers.dcdm.outer import ConjugateDirections, Direction
 from relaxon.solvers.dcdm.rescue import Rescued, second_method
 from relaxon.solvers.engine import Prepared, Solver
 from relaxon.solvers.grid import PoissonGrid
@@ -46,13 +46,13 @@ class DeepConjugateDirectionCycle(Solver):
     Parameters
     ----------
     constants : of the cycle; None for the shipped ones, trained as `cycle.json` beside them says.
-    window : directions to orthogonalise against, ≥ 0.
+    window : directions to orthogonalise against, ≥ 0. The cycle is symmetric: one does as well as the paper's two.
     rescue : hand over to a factorisation, or on large systems to incomplete-Cholesky CG, where the cycle is slow
         (mazes, wild coefficients); its iterations are counted in `Solution.fallbacks`.
     """
 
     constants: LearnedConstants | None = None
-    window: int = WINDOW
+    window: int = 1
     rescue: bool = True
     name: ClassVar[str] = "dcdm"
     summary: ClassVar[str] = "deep conjugate directions, learned multigrid cycle"

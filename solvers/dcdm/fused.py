@@ -49,16 +49,9 @@ class FusedDirections(Prepared):
         self._z: Single = np.empty(cycle.shape, np.float32)
         self._directions = [np.empty(cycle.shape, np.float32) for _ in range(window + 1)]
         self._images = [np.empty(cycle.shape, np.float32) for _ in range(window + 1)]
-        order = [0, 1, 2] if operator.grid.ndim == 3 else [1, 0, 2]
         self._sums = np.empty((cycle.shape[0], 2))
         self._chunks = min(get_num_threads(), cycle.shape[0])
-        self._matrix = (
-            operator.code.reshape(cycle.shape),
-            operator.table / self._unit,
-            operator.linear,
-            operator.weights[order] / self._unit,
-            operator.wrap[order],
-        )
+        self._matrix = operator.planes[2:]
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         from relaxon.solvers.dcdm import fused_kernels as kernels
@@ -96,7 +89,7 @@ class FusedDirections(Prepared):
         return reason or Result.MAX_ITERATIONS
 
     def _true_residual(self, b: Array, x: Array, scale: float) -> float:
-        from relaxon.solvers.dcdm.fused_kernels import true_residual
+        from relaxon.solvers.plane_kernels import true_residual
 
         return math.sqrt(true_residual(b, x, self._unit, scale, *self._matrix, self._r, self._sums))
 
