@@ -104,7 +104,7 @@ class LearnedConstants:
     @property
     def count(self) -> int:
         """How many numbers were learned."""
-        return sum(4 + c.hidden_weight.size + c.hidden_bias.size + c.output_weight.size + 2 for c in self.levels)
+        return sum(4 + c.hidden_weight.size + c.hidden_bias.size + c.output_weight.size + 3 for c in self.levels)
 
 
 def features(

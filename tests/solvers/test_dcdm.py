@@ -20,7 +20,7 @@ from relaxon.solvers import (
     prepare,
     solve,
 )
-from relaxon.solvers.dcdm import command, training
+from relaxon.solvers.dcdm import command, cycle_command, training
 from relaxon.solvers.dcdm.cnn import NetworkDirection, load_network, shipped_weights, weights_metadata
 from relaxon.solvers.dcdm.cycle import DeepConjugateDirectionCycle
 from relaxon.solvers.dcdm.cycle_training import CycleTraining, read_model, train_cycle, write_model
@@ -421,3 +421,15 @@ def test_a_rescue_is_a_solve_in_all_respects():
     stopped = prepare(grid).solve(b, callback=lambda p: seen.append(p.iteration) or p.iteration == 20)
     assert stopped.result is Result.CANCELLED
     assert stopped.iterations == 20
+
+
+def test_the_cycles_training_command_writes_a_model_that_solves(tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    cycle_command.add_arguments(parser)
+    out = tmp_path / "new" / "cycle.json"
+    small = ["--ndim", "2", "--size", "12", "--count", "2", "--steps", "3", "--batch", "1", "--threads", "1"]
+    assert cycle_command.run(parser.parse_args(["--out", str(out), "--name", "mine", *small])) == 0
+    problem = gallery.make("spheres", 24, 2)
+    assert solve(problem.grid, problem.b, solver=DeepConjugateDirectionCycle(read_model(out, "mine"))).converged
+    assert cycle_command.run(parser.parse_args(["--out", str(out), "--steps", "0"])) == 2
+    assert "steps must be" in capsys.readouterr().err

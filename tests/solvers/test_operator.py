@@ -176,3 +176,18 @@ def test_a_grid_keeps_its_own_copy_of_any_layout():
     cells[0, 0] = 1
     assert grid.unknowns == 12
     assert not grid.cells.flags.writeable
+
+
+@pytest.mark.parametrize("shape", [(7, 9), (1, 6), (5, 4, 8), (6, 1, 7), (3, 5, 1), (1, 1, 1), (2, 2, 2)])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("spacing", [0.3, None])
+def test_the_residual_in_one_pass_is_that_of_the_matrix(shape, seed, spacing):
+    rng = np.random.default_rng(seed)
+    cells = rng.choice(3, size=shape, p=[0.7, 0.2, 0.1]).astype(np.uint8)
+    cells.flat[0] = 0
+    sides = [["periodic", "neumann", "dirichlet", ("neumann", "dirichlet")][rng.integers(4)] for _ in shape]
+    grid = PoissonGrid(cells, spacing or rng.uniform(0.2, 2, len(shape)), sides)
+    b, x = (grid.unpack(rng.standard_normal(grid.unknowns)) for _ in range(2))
+    expected = np.linalg.norm(grid.pack(b) - grid.operator().to_csr() @ grid.pack(x))
+    found = grid.operator().residual_norm(b.reshape(grid.shape3), x.reshape(grid.shape3))
+    assert found == pytest.approx(expected, rel=1e-12)
