@@ -3,8 +3,10 @@
 Importing it loads NumPy, gRPC and protobuf; never torch, Numba or SciPy.
 """
 
+from relaxon.client.boosting import BoostingClient, BoostingModel, BoostingSettings, StageProgress
 from relaxon.client.connection import Client, connect
 from relaxon.client.errors import (
+    AlreadyExists,
     Cancelled,
     DeadlineExceeded,
     FailedPrecondition,
@@ -15,21 +17,29 @@ from relaxon.client.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from relaxon.client.jobs import Job, JobState
 from relaxon.client.poisson import PoissonClient, RemoteGrid, SolverInfo
 
 __all__ = [
+    "AlreadyExists",
+    "BoostingClient",
+    "BoostingModel",
+    "BoostingSettings",
     "Cancelled",
     "Client",
     "DeadlineExceeded",
     "FailedPrecondition",
     "InternalError",
     "InvalidArgument",
+    "Job",
+    "JobState",
     "NotFound",
     "PoissonClient",
     "RelaxonError",
     "RemoteGrid",
     "ResourceExhausted",
     "SolverInfo",
+    "StageProgress",
     "Unavailable",
     "connect",
 ]
