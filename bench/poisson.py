@@ -2,7 +2,9 @@
 
     python bench/poisson.py --quick              # minutes: 32³ to 64³
     python bench/poisson.py                      # 32³ to 160³
+    python bench/poisson.py --size 128 --case all --json out.json
     python bench/poisson.py --steps 100          # and 100 time steps, the geometry at rest and moving
+    python bench/poisson.py --petsc              # and PETSc's multigrids, where python3-petsc4py is present
     python bench/poisson.py --from bench/results/poisson.json --markdown table.md
 
 Same operator, same right-hand side, one tolerance on the true relative residual, recomputed here in float64 by code
@@ -18,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from petsc import PetscRow, petsc_rows
 from poisson_report import draw_convergence, draw_times, lies, markdown, table
 from poisson_runs import Contest, Limits
 from poisson_scenarios import STEP_SOLVERS, memory_per_unknown, steps_contest, triad_bandwidth
@@ -68,6 +72,7 @@ class Settings:
     steps: int
     steps_size: int
     memory: bool
+    petsc: bool
 
 
 def settings(args: argparse.Namespace) -> Settings:
@@ -75,7 +80,7 @@ def settings(args: argparse.Namespace) -> Settings:
     sizes = tuple(sorted(set(args.sizes or (QUICK_SIZES if args.quick else SIZES))))
     largest = dict(QUICK_LARGEST if args.quick else LARGEST) | dict(args.largest)
     return Settings(
-        cases=tuple(dict.fromkeys(args.cases)),
+        cases=CASES if "all" in args.cases else tuple(dict.fromkeys(args.cases)),
         sizes=sizes,
         solvers=tuple(dict.fromkeys(args.solvers)),
         rtol=tuple(dict.fromkeys(args.rtol)),
@@ -84,6 +89,7 @@ def settings(args: argparse.Namespace) -> Settings:
         steps=args.steps,
         steps_size=args.steps_size or min(STEPS_SIDE, sizes[-1]),
         memory=args.memory if args.memory is not None else not args.quick,
+        petsc=args.petsc,
     )
 
 
@@ -104,7 +110,15 @@ def run(chosen: Settings, console: Console, save: Save) -> Record:
 
 
 def run_beside(chosen: Settings, record: Record, console: Console, save: Save) -> None:
-    """Add the time steps and the memory to what `run` gave, where they are asked for."""
+    """Add PETSc's solvers, the time steps and the memory to what `run` gave, where they are asked for."""
+    if chosen.petsc:
+        record["petsc"] = []
+        for case in chosen.cases:
+            for size in chosen.sizes:
+                console.print(f"PETSc, {case} {size}³ …", highlight=False)
+                found = petsc_rows(case, size, repeats=chosen.repeats, rtol=chosen.rtol[0])
+                record["petsc"] += [petsc_summary(row) for row in found]
+                save(record)
     if chosen.steps:
         console.print(f"{chosen.steps} time steps of the plume, {chosen.steps_size}³ …", highlight=False)
         few = [solver for solver in STEP_SOLVERS if solver in chosen.solvers] or chosen.solvers
@@ -119,6 +133,22 @@ def run_beside(chosen: Settings, record: Record, console: Console, save: Save) -
         for solver in (r["solver"] for r in rows if r["setup"]):
             record["memory"].append(asdict(memory_per_unknown(case, size, solver, chosen.rtol[0])))
             save(record)
+
+
+def petsc_summary(row: PetscRow) -> Record:
+    """A line of a table; the medians of set-up and solve."""
+    setup, solve = (statistics.median(times) if times else None for times in (row.setup, row.solve))
+    return {
+        "case": row.case,
+        "size": row.size,
+        "solver": row.variant,
+        "ranks": row.ranks,
+        "setup": setup,
+        "solve": solve,
+        "seconds": row.seconds if row.met and row.setup else None,
+        "iterations": row.iterations,
+        "outcome": "converged" if row.met else row.failed or "tolerance not met",
+    }
 
 
 def described() -> Record:
@@ -151,8 +181,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = [entry.name for entry in list_solvers()]
     made.add_argument("--quick", action="store_true", help="sizes 32 48 64, three repeats, short limit, no memory")
-    made.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    made.add_argument("--sizes", nargs="+", type=_positive)
+    made.add_argument("--cases", "--case", nargs="+", choices=(*CASES, "all"), default=["all"])
+    made.add_argument("--sizes", "--size", nargs="+", type=_positive)
     made.add_argument("--solvers", nargs="+", choices=known, default=known)
     made.add_argument("--rtol", nargs="+", type=float, default=[1e-6])
     made.add_argument("--repeats", type=_positive)
@@ -165,6 +195,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--memory", action=argparse.BooleanOptionalAction, help="also peak memory, one case at the largest size"
     )
+    made.add_argument("--petsc", action="store_true", help="also PETSc's multigrids, one process each: bench/petsc.py")
+    made.add_argument("--json", type=Path, help="another file for the results")
     made.add_argument("--threads", type=_positive, help="of Numba and torch; all cores by default")
     made.add_argument("--blas-threads", type=_positive, default=BLAS_THREADS, help="of OpenBLAS or MKL; 1 by default")
     made.add_argument("--out", type=Path, help="folder for what is written; bench/results by default")
@@ -196,6 +228,8 @@ def main(argv: list[str] | None = None) -> int:
             _draw(record, args.out)
     else:
         record = _measure(settings(args), args.out or RESULTS, console)
+        if args.json:
+            _write(args.json, record)
     for rendered in table(record):
         console.print(rendered)
     if args.markdown:

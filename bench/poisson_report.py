@@ -37,7 +37,7 @@ def table(record: Record) -> Iterator[Table]:
         reasons = [f"{r['solver']}: {reason}" for r in rows if (reason := r["skipped"] or r.get("note", ""))]
         found.caption, found.caption_justify = Text("\n".join(reasons)) if reasons else None, "left"
         yield found
-    for title, key in (("time steps of the plume", "steps"), ("peak memory", "memory")):
+    for title, key in (("PETSc", "petsc"), ("time steps of the plume", "steps"), ("peak memory", "memory")):
         if record.get(key):
             yield _plain(title, record[key])
 
@@ -97,7 +97,7 @@ def markdown(record: Record) -> str:
     size = max(r["size"] for r in record["rows"])
     for rtol in dict.fromkeys(r["rtol"] for r in record["rows"]):
         parts.append(_totals([r for r in record["rows"] if r["size"] == size and r["rtol"] == rtol], size, rtol))
-    for key in ("steps", "memory"):
+    for key in ("petsc", "steps", "memory"):
         if record.get(key):
             parts.append(_markdown_plain(record[key]))
     return "\n".join(parts)

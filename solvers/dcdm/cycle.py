@@ -33,7 +33,7 @@ class CycleDirection(Direction):
     """`f(r)` by one cycle in float32, for any coefficients."""
 
     def __init__(self, operator: PoissonOperator) -> None:
-        self.cycle = VariableCycle(operator, "red-black", 1)
+        self.cycle = VariableCycle(operator)
 
     def __call__(self, r: NDArray[np.float64]) -> NDArray[np.float32]:
         return self.cycle.unscaled(r)

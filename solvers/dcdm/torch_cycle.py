@@ -13,7 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from relaxon.solvers.multigrid.constants import FEATURES, LearnedConstants, LevelConstants, features
+from relaxon.solvers.multigrid.constants import (
+    BEYOND_TRAINING,
+    FEATURES,
+    MOST_GAIN,
+    MOST_SMOOTHING,
+    LearnedConstants,
+    LevelConstants,
+    features,
+)
 from relaxon.solvers.multigrid.fused import FusedCycle, FusedLevel
 from relaxon.solvers.multigrid.transfers import TransferTables
 
@@ -144,14 +152,18 @@ class LearnedCycle(nn.Module):
         inverse = torch.where(level.diagonal > 0, 1 / level.diagonal.clamp(min=1e-20), 0.0) * level.unknown
         learned = torch.exp(self.networks[which](level.features))
         multiplier = learned[..., 0] * inverse
-        gain = self.over[which] * learned[..., 1] * level.unknown
+        gain = (self.over[which] * learned[..., 1]).clamp(max=float(MOST_GAIN)) * level.unknown
         distance = torch.tensor([[[abs(i) + abs(j) + abs(k) for k in O] for j in O] for i in O])
         stencil = self.stencils[which][distance.to(self.stencils.device)]
         for axis, active in enumerate(level.active):
             if not active:
                 middle = torch.tensor([0.0, 1.0, 0.0], device=stencil.device, dtype=stencil.dtype)
                 stencil = stencil * middle.view([3 if a == axis else 1 for a in range(3)])
-        return multiplier, stencil, gain
+        # As in `setup_kernels`; `features` hold the diagonal over that of an open cell, and the part beside unknowns.
+        held = level.diagonal * (1 - level.features[..., 1]) * stencil.sum()
+        bound = torch.where(held > 0, float(MOST_SMOOTHING) / held.clamp(min=1e-20), torch.inf)
+        beyond = level.features[..., 0] > float(BEYOND_TRAINING)
+        return torch.where(beyond, torch.minimum(multiplier, bound), multiplier), stencil, gain
 
     def forward(
         self, levels: Sequence[TorchLevel], prepared: Sequence[tuple[Tensor, Tensor, Tensor]], r: Tensor, depth: int = 0
@@ -178,7 +190,7 @@ class LearnedCycle(nn.Module):
             first, second = network[0], network[2]  # type: ignore[index]
             found.append(
                 LevelConstants(
-                    tuple(stencil.tolist()),  # type: ignore[arg-type]
+                    tuple(stencil.tolist()),
                     first.weight.detach().cpu().numpy().astype(np.float32),
                     first.bias.detach().cpu().numpy().astype(np.float32),
                     second.weight.detach().cpu().numpy().astype(np.float32),

@@ -18,6 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Single = NDArray[np.float32]
+BEYOND_TRAINING = np.float32(1.6)
+"""No cell of the training has a diagonal of more than 1½ times that of an open cell."""
+MOST_SMOOTHING = np.float32(1.8)
+"""Where couplings to Dirichlet faces outweigh all others, the smoothing of a constant is kept below 2, past which it
+is not a contraction."""
+MOST_GAIN = np.float32(1.0)
+"""A gain above 1 would be multiplied up from level to level, until the cycle of a large grid is not definite."""
 TAPER = 1.0
 """Of 0, 1, 1.5, 2 and 2.6 the one with the fewest iterations over the gallery's cases at 32³ and 72³."""
 FEATURES = 5
@@ -29,7 +36,7 @@ class LevelConstants:
     """The constants of one level.
 
     `stencil` (4,): centre, face, edge, corner (in two dimensions the corner is not used), in units of `1/D`.
-    With `v = w₂ relu(W₁ φ + b₁) + b₂`, the multiplier is `exp(v₀) / D` and the gain `over · exp(v₁)`.
+    With `v = w₂ relu(W₁ φ + b₁) + b₂`, the multiplier is `exp(v₀) / D` and the gain `over · exp(v₁)`, at most 1.
     `hidden_weight` (H, 5), `hidden_bias` (H,), `output_weight` (2, H), `output_bias` (2,).
     """
 

@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.grid import Boundary
-from relaxon.solvers.multigrid.constants import LearnedConstants, LevelConstants, chebyshev
+from relaxon.solvers.multigrid.constants import (
+    BEYOND_TRAINING,
+    MOST_SMOOTHING,
+    LearnedConstants,
+    LevelConstants,
+    chebyshev,
+)
 from relaxon.solvers.multigrid.transfers import TransferTables, coarsest_inverse, transfer_tables
 from relaxon.solvers.operator import PoissonOperator
 
@@ -257,13 +263,14 @@ class FusedCycle:
         from relaxon.solvers.multigrid import setup_kernels as kernels
 
         active = [n > 1 for n in self.shape]
-        table, unit = _multiplier_table(values, sum(active))
+        inner, outer = self._stencil(values, active)
+        table, unit = _multiplier_table(values, sum(active), reach_of(inner, outer))
         multiplier = np.empty(code.shape, np.uint8)
         kernels.multiplier_codes(code, wrap, table, multiplier)
         one = np.float32(1)
         couplings = np.array([a or w for a, w in zip(active, self.wrap, strict=True)], np.float32)
         operator = (code, one, couplings, True, _NO_COUPLING, _NO_COUPLING, _NO_COUPLING)
-        smoother = (multiplier, unit, *self._stencil(values, active))
+        smoother = (multiplier, unit, inner, outer)
         every = (float(couplings[0]), float(couplings[1]), float(couplings[2]))
         return FusedLevel(
             self.shape, operator, smoother, _chunks(self.shape), every, (active[0], active[1], active[2]), None
@@ -278,6 +285,7 @@ class FusedCycle:
         lower = faces[:3]
         kernels.keep_unknowns(diagonal, *lower)
         halved = _axes_to_halve(shape, nominal)
+        inner, outer = self._stencil(values, halved)
         multiplier, gain = np.empty(shape, np.float32), np.empty(shape, np.float32)
         axes = [w > 0 for w in nominal]
         n = sum(axes)
@@ -287,18 +295,19 @@ class FusedCycle:
             *lower,
             np.array(self.wrap),
             np.float32(2 * sum(nominal)),
-            np.maximum(counts, 1),
+            np.maximum(counts, [1, 1, 0]).astype(np.float32),
             values.hidden_weight,
             values.hidden_bias,
             values.output_weight,
             values.output_bias,
             np.float32(values.over),
+            np.float32(reach_of(inner, outer)),
             multiplier,
             gain,
         )
         one = np.float32(1)
         operator = (diagonal, one, np.ones(3, np.float32), False, *lower)
-        smoother = (multiplier, one, *self._stencil(values, halved))
+        smoother = (multiplier, one, inner, outer)
         level = FusedLevel(
             shape,
             operator,
@@ -340,6 +349,11 @@ class FusedCycle:
         )
 
 
+def reach_of(inner: Single, outer: Single) -> float:
+    """The sum of the stencil's 27 points."""
+    return float(inner @ np.array([1.0, 2.0, 2.0, 4.0]) + outer @ np.array([2.0, 4.0, 4.0, 8.0]))
+
+
 def _along(shape: tuple[int, ...], nominal: list[float]) -> list[float]:
     """The couplings along axes longer than one cell, 0 for the others."""
     return [w if n > 1 else 0.0 for n, w in zip(shape, nominal, strict=True)]
@@ -360,15 +374,15 @@ def _chunks(shape: Shape) -> int:
 _TABLES: dict[tuple[int, int], tuple[LevelConstants, NDArray[np.uint8], np.float32]] = {}
 
 
-def _multiplier_table(values: LevelConstants, ndim: int) -> tuple[NDArray[np.uint8], np.float32]:
+def _multiplier_table(values: LevelConstants, ndim: int, reach: float) -> tuple[NDArray[np.uint8], np.float32]:
     """A byte for each surrounding of a finest cell (half faces, unknowns beside, on edges, corners), and its unit."""
     key = (id(values), ndim)
     if key not in _TABLES or _TABLES[key][0] is not values:
-        _TABLES[key] = (values, *_made_table(values, ndim))
+        _TABLES[key] = (values, *_made_table(values, ndim, reach))
     return _TABLES[key][1:]
 
 
-def _made_table(values: LevelConstants, ndim: int) -> tuple[NDArray[np.uint8], np.float32]:
+def _made_table(values: LevelConstants, ndim: int, reach: float) -> tuple[NDArray[np.uint8], np.float32]:
     faces, edges, corners = 2 * ndim, 2 * ndim * (ndim - 1), 8 if ndim == 3 else 0
     half, beside, edge, corner = np.meshgrid(
         np.arange(MOST_HALF_FACES + 1),
@@ -382,6 +396,8 @@ def _made_table(values: LevelConstants, ndim: int) -> tuple[NDArray[np.uint8], n
     corner_part = corner / corners if corners else np.ones(half.shape)
     seen = np.stack([half / faces, beside / d, edge_part, corner_part, beside / faces], -1).astype(np.float32)
     multiplier = values.network(seen)[..., 0] / d
+    held = np.where(half > BEYOND_TRAINING * faces, MOST_SMOOTHING / (reach * np.maximum(half - beside, 1)), np.inf)
+    multiplier = np.minimum(multiplier, held)
     # Combinations that no cell can have would only coarsen the unit.
     possible = (half > 0) & (beside <= half)
     unit = np.float32(multiplier[possible].max() / 255)

@@ -14,6 +14,7 @@ import math
 import numpy as np
 from numba import prange
 
+from relaxon.solvers.multigrid.constants import BEYOND_TRAINING, MOST_GAIN, MOST_SMOOTHING
 from relaxon.solvers.multigrid.passes import F0, plain, spread_plane
 from relaxon.solvers.stencil_kernels import ONE, compiled
 
@@ -242,12 +243,12 @@ def multiplier_codes(code, wrap, table, out):  # type: ignore[no-untyped-def]
 
 @compiled()
 def learned_arrays(  # type: ignore[no-untyped-def]
-    diagonal, lower0, lower1, lower2, wrap, full, counts, w1, b1, w2, b2, over, multiplier, gain
+    diagonal, lower0, lower1, lower2, wrap, full, counts, w1, b1, w2, b2, over, reach, multiplier, gain
 ):
-    """The network of each cell: `multiplier ← exp(…)/D`, `gain ← over · exp(…)`; 0 where there is no unknown.
+    """The network of each cell: `multiplier ← exp(…)/D`, `gain ← min(over · exp(…), 1)`; 0 where there is no unknown.
 
     `full` is the diagonal of a cell with all faces open; `counts` (3,) how many faces, edges and corners a cell has.
-    `w1` (H, 5), `b1` (H,), `w2` (2, H), `b2` (2,).
+    `w1` (H, 5), `b1` (H,), `w2` (2, H), `b2` (2,); `reach` is the sum of the stencil.
     """
     n0, n1, n2 = diagonal.shape
     hidden = b1.size
@@ -271,7 +272,7 @@ def learned_arrays(  # type: ignore[no-untyped-def]
             safe = d[k] if d[k] > 0 else np.float32(1)
             part[k] = sums[k] / safe
             edge[k] = (edges[k + 1] + faces[k] + faces[k + 2]) / counts[1]
-            corner[k] = (edges[k] + edges[k + 2]) / counts[2]
+            corner[k] = (edges[k] + edges[k + 2]) / counts[2] if counts[2] > 0 else np.float32(1)
             even[k] = sums[k] * sums[k] / max(counts[0] * squares[k], np.float32(1e-30))
         one, two = np.empty(n2, np.float32), np.empty(n2, np.float32)
         one[:] = b2[0]
@@ -290,7 +291,9 @@ def learned_arrays(  # type: ignore[no-untyped-def]
         for k in range(n2):
             if d[k] > 0:
                 m[k] = np.float32(math.exp(one[k])) / d[k]
-                g[k] = over * np.float32(math.exp(two[k]))
+                if d[k] > BEYOND_TRAINING * full:
+                    m[k] = min(m[k], MOST_SMOOTHING / (reach * (d[k] - sums[k])))
+                g[k] = min(over * np.float32(math.exp(two[k])), MOST_GAIN)
             else:
                 m[k], g[k] = F0, F0
 

@@ -90,7 +90,8 @@ def axis_weights(n: int, halved: bool, periodic: bool, dirichlet: tuple[bool, bo
         other = other % m
     for outside, side in ((other < 0, 0), (other >= m, 1)):
         far[outside] = 0.0
-        beyond[outside] = 0.25 if dirichlet[side] else 0.0
+        # The side is as far from the cell's centre as that is from the coarse cell's: half of the weight is the side's.
+        beyond[outside] = 0.5 if dirichlet[side] else 0.0
     other = np.clip(other, 0, m - 1)
     near = np.full(n, 0.75, np.float32)
     return AxisWeights(

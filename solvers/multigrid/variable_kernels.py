@@ -44,7 +44,7 @@ def _half_inner(faces, axis, index, n, outward, i, j, k):  # type: ignore[no-unt
 def far_weights(faces, cells, axis, wrap, dirichlet_low, dirichlet_high, far):  # type: ignore[no-untyped-def]
     """`far` ← what each fluid cell takes from the coarse cell beyond its outward face along `axis`.
 
-    `faces` are the open faces below the cells. At a Dirichlet side a quarter is taken from the value 0 beyond it.
+    `faces` are the open faces below the cells. At a Dirichlet side half is taken from the value 0 there.
     """
     n0, n1, n2 = cells.shape
     n = cells.shape[axis]
@@ -58,7 +58,7 @@ def far_weights(faces, cells, axis, wrap, dirichlet_low, dirichlet_high, far):  
             low = index % 2 == 0
             beyond = index - 1 if low else index + 1
             if not (0 <= beyond < n or wrap):
-                far[i, j, k] = np.float32(0.25) if (dirichlet_low if low else dirichlet_high) else F0
+                far[i, j, k] = np.float32(0.5) if (dirichlet_low if low else dirichlet_high) else F0
                 continue
             outward = _at(faces, axis, index if low else beyond % n, i, j, k)
             if not outward > 0:

@@ -418,6 +418,6 @@ def test_a_rescue_is_a_solve_in_all_respects():
     short = prepare(grid).solve(b, max_iterations=5)
     assert (short.result, short.iterations) == (Result.MAX_ITERATIONS, 5)
     seen = []
-    stopped = prepare(grid).solve(b, callback=lambda p: seen.append(p.iteration) or p.iteration == 35)
+    stopped = prepare(grid).solve(b, callback=lambda p: seen.append(p.iteration) or p.iteration == 20)
     assert stopped.result is Result.CANCELLED
-    assert stopped.iterations == 35
+    assert stopped.iterations == 20

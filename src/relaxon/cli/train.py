@@ -1,4 +1,4 @@
-"""`relaxon train <what>`: the training commands of the learned solvers."""
+"""`relaxon train <what>`: the training commands."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ TRAINABLE = {
     "poisson": ("the published DCDM network for Poisson systems", "relaxon.solvers.dcdm.command"),
     "poisson-cycle": ("the learned multigrid cycle of dcdm", "relaxon.solvers.dcdm.cycle_command"),
     "boosting": ("a gradient-boosted network on a table", "relaxon.neuromorphic.boosting.command"),
+    "equilibrium": ("a network by equilibrium propagation", "relaxon.neuromorphic.equilibrium.command"),
 }
 
 

@@ -1,0 +1,125 @@
+"""Equilibrium propagation: gradients measured from nudged equilibria, exact at finite nudges, symmetric or not.
+
+Importing this package loads nothing heavy; torch comes with the first name that is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from relaxon.neuromorphic.equilibrium.activations import ACTIVATIONS, Activation
+    from relaxon.neuromorphic.equilibrium.classifier import EquilibriumClassifier
+    from relaxon.neuromorphic.equilibrium.comparison import Comparison, compare_gradients
+    from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
+    from relaxon.neuromorphic.equilibrium.estimators import (
+        AsymmetricCauchy,
+        Cauchy,
+        Centred,
+        ContinuousOscillation,
+        Estimator,
+        Implicit,
+        OneSided,
+        RecurrentBackprop,
+        Unrolled,
+    )
+    from relaxon.neuromorphic.equilibrium.gradients import gradient, predict
+    from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis, antisymmetry
+    from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
+    from relaxon.neuromorphic.equilibrium.network import EnergyNetwork, HopfieldPotential, Network, VectorField
+    from relaxon.neuromorphic.equilibrium.phases import Phases
+    from relaxon.neuromorphic.equilibrium.relaxation import Anderson, FixedStep, Outcome, Relaxation
+    from relaxon.neuromorphic.equilibrium.result import Gradient, Verdict
+    from relaxon.neuromorphic.equilibrium.store import load_network, save_network
+    from relaxon.neuromorphic.equilibrium.training import TrainingReport, TrainingSettings, train
+
+_HOME = {
+    "ACTIVATIONS": "activations",
+    "Activation": "activations",
+    "Anderson": "relaxation",
+    "AsymmetricCauchy": "estimators",
+    "Cauchy": "estimators",
+    "Centred": "estimators",
+    "Comparison": "comparison",
+    "ContinuousOscillation": "estimators",
+    "ConvolutionalNetwork": "convolutional",
+    "EnergyNetwork": "network",
+    "EquilibriumClassifier": "classifier",
+    "Estimator": "estimators",
+    "FixedStep": "relaxation",
+    "Gradient": "result",
+    "HopfieldPotential": "network",
+    "Implicit": "estimators",
+    "JacobianHomeostasis": "homeostasis",
+    "LayeredNetwork": "layered",
+    "Network": "network",
+    "OneSided": "estimators",
+    "Outcome": "relaxation",
+    "Phases": "phases",
+    "RecurrentBackprop": "estimators",
+    "Relaxation": "relaxation",
+    "TrainingReport": "training",
+    "TrainingSettings": "training",
+    "Unrolled": "estimators",
+    "VectorField": "network",
+    "Verdict": "result",
+    "antisymmetry": "homeostasis",
+    "compare_gradients": "comparison",
+    "gradient": "gradients",
+    "load_network": "store",
+    "predict": "gradients",
+    "save_network": "store",
+    "train": "training",
+}
+
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "Anderson",
+    "AsymmetricCauchy",
+    "Cauchy",
+    "Centred",
+    "Comparison",
+    "ContinuousOscillation",
+    "ConvolutionalNetwork",
+    "EnergyNetwork",
+    "EquilibriumClassifier",
+    "Estimator",
+    "FixedStep",
+    "Gradient",
+    "HopfieldPotential",
+    "Implicit",
+    "JacobianHomeostasis",
+    "LayeredNetwork",
+    "Network",
+    "OneSided",
+    "Outcome",
+    "Phases",
+    "RecurrentBackprop",
+    "Relaxation",
+    "TrainingReport",
+    "TrainingSettings",
+    "Unrolled",
+    "VectorField",
+    "Verdict",
+    "antisymmetry",
+    "compare_gradients",
+    "gradient",
+    "load_network",
+    "predict",
+    "save_network",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,196 @@
+"""A scikit-learn classifier that is trained by equilibrium propagation."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from relaxon.neuromorphic.equilibrium.estimators import (
+    AsymmetricCauchy,
+    Cauchy,
+    Centred,
+    Estimator,
+    Implicit,
+    OneSided,
+)
+from relaxon.neuromorphic.equilibrium.gradients import predict
+from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
+from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
+from relaxon.neuromorphic.equilibrium.phases import Phases
+from relaxon.neuromorphic.equilibrium.relaxation import FixedStep, Outcome
+from relaxon.neuromorphic.equilibrium.training import Ended, TrainingSettings, train
+
+PREDICTION = Phases(FixedStep(steps=5000, tolerance=1e-12))
+"""Predictions are relaxed so far that they do not depend on what else is in the batch."""
+
+
+class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A layered network with feedback and a softmax readout, in double precision.
+
+    Parameters
+    ----------
+    hidden_sizes : units of the relaxing layers.
+    activation, feedback, angle, gain : as `LayeredNetwork`.
+    estimator : "cauchy", "asymmetric-cauchy", "centred", "one-sided", "implicit", or an `Estimator`.
+    n, radius : points and radius of the contour, of a named estimator.
+    homeostasis : weight λ of the Jacobian homeostasis; 0 for none.
+    epochs, batch_size, learning_rate, momentum : of stochastic gradient descent, the rate falling along a cosine.
+    contraction, readout_bound : bounds on the weights that keep the equilibrium unique and the nudges inside the radius
+        of analyticity; None for none (see `TrainingSettings`).
+    noise : standard deviation of the noise on the states in training.
+    standardise : bring each feature to mean 0 and deviation 1 first.
+    random_state : seed or generator.
+    device : where torch computes.
+
+    Attributes
+    ----------
+    classes_, n_features_in_, network_ (LayeredNetwork), report_ (TrainingReport), mean_, scale_
+
+    >>> from sklearn.datasets import load_iris
+    >>> from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
+    >>> x, y = load_iris(return_X_y=True)
+    >>> EquilibriumClassifier(random_state=0).fit(x, y).score(x, y) > 0.95
+    True
+    """
+
+    def __init__(
+        self,
+        hidden_sizes: tuple[int, ...] = (64, 32),
+        *,
+        activation: str = "sigmoid",
+        feedback: str = "tied",
+        angle: float = 0.0,
+        gain: float = 1.0,
+        estimator: str | Estimator = "cauchy",
+        n: int = 4,
+        radius: float = 0.1,
+        homeostasis: float = 0.0,
+        epochs: int = 30,
+        batch_size: int = 32,
+        learning_rate: float = 0.15,
+        momentum: float = 0.9,
+        contraction: float | None = 0.9,
+        readout_bound: float | None = 4.0,
+        noise: float = 0.0,
+        standardise: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.hidden_sizes = hidden_sizes
+        self.activation = activation
+        self.feedback = feedback
+        self.angle = angle
+        self.gain = gain
+        self.estimator = estimator
+        self.n = n
+        self.radius = radius
+        self.homeostasis = homeostasis
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.contraction = contraction
+        self.readout_bound = readout_bound
+        self.noise = noise
+        self.standardise = standardise
+        self.random_state = random_state
+        self.device = device
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Train on `X (samples, features)` and labels `y (samples,)`; warns where a run ends with NaN."""
+        x: NDArray[np.float64]
+        x, y = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        self.mean_ = x.mean(0) if self.standardise else np.zeros(x.shape[1])
+        spread = x.std(0) if self.standardise else np.ones(x.shape[1])
+        # A constant feature has nothing to say; dividing it by its rounding error would make it shout.
+        self.scale_ = np.where(spread > 1e-12 * np.abs(self.mean_).clip(1), spread, 1.0)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        network = LayeredNetwork(
+            (x.shape[1], *self.hidden_sizes, len(self.classes_)),
+            activation=self.activation,
+            feedback=self.feedback,  # type: ignore[arg-type]
+            angle=self.angle,
+            gain=self.gain,
+            seed=seed,
+            dtype=torch.float64,
+        ).to(self.device)
+        settings = TrainingSettings(
+            epochs=self.epochs,
+            batch=self.batch_size,
+            rate=self.learning_rate,
+            momentum=self.momentum,
+            schedule="cosine",
+            estimator=self._estimator(),
+            phases=Phases(FixedStep(200, tolerance=1e-5), FixedStep(60, tolerance=1e-4), noise=self.noise),
+            homeostasis=JacobianHomeostasis(self.homeostasis) if self.homeostasis else None,
+            seed=seed,
+            contraction=self.contraction,
+            readout_bound=self.readout_bound,
+            probe=False,
+        )
+        target = torch.from_numpy(np.ascontiguousarray(labels)).to(self.device)
+        self.network_ = network
+        self.report_ = train(network, (self._tensor(x), target), settings)
+        if self.report_.ended is not Ended.FINISHED:
+            warnings.warn(f"training ended early: {self.report_.message}", ConvergenceWarning, stacklevel=2)
+        return self
+
+    def _estimator(self) -> Estimator:
+        if isinstance(self.estimator, Estimator):
+            return self.estimator
+        if self.estimator == "cauchy":
+            return Cauchy(self.n, self.radius)
+        if self.estimator == "asymmetric-cauchy":
+            return AsymmetricCauchy(self.n, self.radius)
+        if self.estimator == "centred":
+            return Centred(self.radius)
+        if self.estimator == "one-sided":
+            return OneSided(self.radius)
+        if self.estimator == "implicit":
+            return Implicit()
+        names = "'cauchy', 'asymmetric-cauchy', 'centred', 'one-sided', 'implicit'"
+        raise ValueError(f"estimator must be an Estimator or one of {names}, got {self.estimator!r}")
+
+    def _tensor(self, x: NDArray[np.float64]) -> torch.Tensor:
+        return torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Logits at the free equilibrium: `(samples, classes)`, or `(samples,)` for two classes."""
+        logits = self._logits(X)
+        difference: NDArray[np.float64] = logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+        return difference
+
+    def _logits(self, X: ArrayLike) -> NDArray[np.float64]:
+        check_is_fitted(self)
+        x: NDArray[np.float64] = validate_data(self, X, dtype=np.float64, reset=False)
+        scores, relaxed = predict(self.network_, self._tensor(x), PREDICTION)
+        if relaxed.outcome is not Outcome.CONVERGED:
+            why = f"residual {relaxed.residual:.1e} after {relaxed.steps} steps"
+            warnings.warn(f"the free phase did not come to rest: {why}", ConvergenceWarning, stacklevel=3)
+        logits: NDArray[np.float64] = scores.cpu().numpy()
+        return logits
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Softmax of the readout, `(samples, classes)`."""
+        logits = self._logits(X)
+        e = np.exp(logits - logits.max(1, keepdims=True))
+        share: NDArray[np.float64] = e / e.sum(1, keepdims=True)
+        return share
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The class of the largest probability."""
+        # _logits checks that the estimator is fitted before `classes_` is looked up.
+        best = self._logits(X).argmax(1)
+        labels: NDArray[Any] = self.classes_[best]
+        return labels

@@ -1,0 +1,100 @@
+"""`relaxon train equilibrium`: trains a network by equilibrium propagation, shows how, and stores it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+ESTIMATORS = ("cauchy", "asymmetric-cauchy", "centred", "one-sided", "continuous", "implicit")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options; what is not given is left to the data's own default or to the library's."""
+    parser.add_argument("--data", required=True, help="digits, fashion-mnist, or a folder of IDX files")
+    parser.add_argument("--out", type=Path, help="folder for model and checkpoint; a run there resumes")
+    network = parser.add_argument_group("network")
+    network.add_argument("--hidden", type=int, nargs="+", metavar="UNITS", help="units of the relaxing layers")
+    network.add_argument("--channels", type=int, nargs="+", help="a convolutional network of these layers instead")
+    network.add_argument("--feedback", choices=("tied", "independent"), default="tied")
+    network.add_argument("--angle", type=float, default=0.0, help="degrees between independent weights at the start")
+    method = parser.add_argument_group("method")
+    method.add_argument("--estimator", choices=ESTIMATORS, default="cauchy")
+    method.add_argument("--n", type=int, help="points of the contour")
+    method.add_argument("--radius", type=float, help="|β|")
+    method.add_argument("--homeostasis", type=float, default=0.0, help="weight of the Jacobian homeostasis")
+    method.add_argument("--noise", type=float, default=0.0, help="standard deviation of noise on the states")
+    method.add_argument("--epochs", type=int)
+    method.add_argument("--batch", type=int)
+    method.add_argument("--rate", type=float, help="learning rate")
+    method.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="where torch computes: cpu, cuda")
+    parser.add_argument("--threads", type=int, help="torch threads; torch's own choice by default")
+    parser.add_argument("--plot", type=Path, help="picture of the training")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train under a progress bar; 0 when all epochs are done, 1 where the run ended in NaN, 2 for a mistake."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    try:
+        return _train(args, console)
+    except (FileNotFoundError, TypeError, ValueError) as error:
+        console.print(f"relaxon train equilibrium: {error}", markup=False)
+        return 2
+
+
+def _train(args: argparse.Namespace, console: Any) -> int:
+    import torch
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from relaxon.neuromorphic.equilibrium import datasets
+    from relaxon.neuromorphic.equilibrium.recipes import recipe
+    from relaxon.neuromorphic.equilibrium.store import save_network
+    from relaxon.neuromorphic.equilibrium.training import Ended, train
+    from relaxon.neuromorphic.equilibrium.training import Progress as Step
+
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    data = datasets.load(args.data)
+    network, settings = recipe(data, args)
+    network = network.to(args.device)
+    shown = data if args.channels else data.flat()
+    x, y, test_x, test_y = (torch.from_numpy(a).to(args.device) for a in (shown.x, shown.y, shown.test_x, shown.test_y))
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.3f}"), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("training", total=None, loss=float("nan"))
+
+        def show(step: Step) -> None:
+            bar.update(task, total=step.steps, completed=step.step, loss=step.loss)
+            if step.metrics is not None:
+                bar.console.print(_line(step.metrics), markup=False, highlight=False, soft_wrap=True)
+
+        report = train(network, (x, y), settings, test=(test_x, test_y), watcher=show)
+    if report.ended is Ended.NON_FINITE:
+        console.print(f"relaxon train equilibrium: {report.message}", markup=False)
+        return 1
+    last = report.epochs[-1]
+    print(
+        f"{data.name}: test accuracy {last.test_accuracy:.4f} after {len(report.epochs)} epochs, {report.seconds:.0f} s"
+    )
+    if args.out is not None:
+        card = {"data": data.name, "test_accuracy": last.test_accuracy, "settings": settings.described()}
+        save_network(network, args.out, card)
+        console.print(f"network.safetensors and network.json in {args.out}", markup=False)
+    if args.plot is not None:
+        from relaxon.neuromorphic.equilibrium.picture import draw_training
+
+        draw_training(report, args.plot)
+    return 0
+
+
+def _line(metrics: Any) -> str:
+    verdicts = ", ".join(f"{count} {name}" for name, count in metrics.verdicts.items())
+    angle = "" if metrics.angle is None else f"  angle {metrics.angle:.2f}°"
+    norm = "" if metrics.antisymmetry is None else f"  ‖A‖ {metrics.antisymmetry:.2f}"
+    return (
+        f"epoch {metrics.epoch + 1:3d}  loss {metrics.loss:.4f}  test {metrics.test_accuracy:.4f}{angle}{norm}  "
+        f"steps {metrics.free_steps:.0f}+{metrics.nudged_steps:.0f}  {metrics.seconds:.1f} s  [{verdicts}]"
+    )

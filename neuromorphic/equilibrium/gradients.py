@@ -1,0 +1,116 @@
+"""The gradient of a batch by any estimator on any network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from relaxon.neuromorphic.equilibrium.estimators import Estimator, FreePhase, Unrolled, parameter_gradients
+from relaxon.neuromorphic.equilibrium.network import Network
+from relaxon.neuromorphic.equilibrium.phases import Phases
+from relaxon.neuromorphic.equilibrium.relaxation import Noise, Relaxation
+from relaxon.neuromorphic.equilibrium.result import Gradient, Reading, verdict
+
+
+def gradient(
+    network: Network,
+    x: Tensor,
+    target: Tensor,
+    estimator: Estimator,
+    phases: Phases | None = None,
+    generator: torch.Generator | None = None,
+) -> Gradient:
+    """Gradient of the batch's mean loss with respect to the network's parameters.
+
+    Parameters
+    ----------
+    x : `(batch, …)` in the network's dtype, finite.
+    target : class indices `(batch,)` for a classifier, else what the network's loss takes.
+    estimator : `Cauchy(6, 0.5)`, `Implicit()`, …
+    phases : relaxers and noise; 500 plain steps with early stop by default.
+    generator : a CPU generator for the noise; needed where there is noise.
+
+    Returns
+    -------
+    Gradient : with a verdict. A phase that did not come to rest, a contour beyond the radius of analyticity and states
+        that ran away are values of the verdict.
+
+    Raises
+    ------
+    TypeError, ValueError : naming the argument, before the relaxation; ValueError for complex nudges of a network that
+        is not holomorphic.
+
+    >>> import torch
+    >>> from relaxon.neuromorphic.equilibrium import Cauchy, Implicit, LayeredNetwork, gradient
+    >>> network = LayeredNetwork((4, 8, 3), dtype=torch.float64)
+    >>> x = torch.rand(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    >>> y = torch.tensor([0, 1, 2, 0, 1])
+    >>> measured, exact = (gradient(network, x, y, e) for e in (Cauchy(12, 0.5), Implicit()))
+    >>> measured.ok, bool((measured.gradients["weights.0"] - exact.gradients["weights.0"]).norm() < 1e-8)
+    (True, True)
+    """
+    phases = phases or Phases()
+    estimator.refuse(network)
+    x, encoded = network.checked(x, target)
+    if phases.noise and generator is None:
+        raise ValueError("generator must be given where the phases have noise, got None")
+    noise = Noise(phases.noise, generator, phases.average) if phases.noise and generator is not None else None
+    with torch.no_grad():
+        free = free_phase(network, x, encoded, phases, noise, estimator.scale)
+    if isinstance(estimator, Unrolled):
+        with torch.enable_grad():
+            found, through = estimator.unrolled_gradients(network, x, encoded)
+        with torch.no_grad():
+            loss = network.loss(free.rates, encoded).mean()
+        reading = Reading(free.rates, through, None, 3 * estimator.steps * len(x))
+    else:
+        with torch.no_grad():
+            reading = estimator.read(free)
+        loss, found = _through_field(network, x, encoded, free, reading)
+    finite = all(bool(torch.isfinite(g).all()) for g in found.values())
+    judgement, message = verdict(free.relaxation, reading.nudged, reading.truncation, reading.points, finite)
+    with torch.no_grad():
+        scores = network.scores(free.rates)
+    return Gradient(
+        gradients=found,
+        verdict=judgement,
+        message=message,
+        loss=float(loss),
+        scores=scores,
+        free=free.relaxation,
+        nudged=reading.nudged,
+        truncation=reading.truncation,
+        asymmetry=reading.asymmetry,
+        evaluations=free.relaxation.steps * len(x) + reading.evaluations,
+    )
+
+
+def free_phase(
+    network: Network, x: Tensor, encoded: Tensor, phases: Phases, noise: Noise | None = None, scale: float = 1.0
+) -> FreePhase:
+    """Relax a checked batch without a nudge."""
+    drive = network.drive(x)
+    relaxed = phases.free.relax(lambda u: network.field(u, drive), network.start(drive), scale=scale, noise=noise)
+    return FreePhase(network, drive, encoded, phases, relaxed, network.activation(relaxed.reading), noise)
+
+
+@torch.no_grad()
+def predict(network: Network, x: Tensor, phases: Phases | None = None) -> tuple[Tensor, Relaxation]:
+    """Scores `(batch, outputs)` at the free equilibrium, and how the relaxation went."""
+    x = network.checked_input(x)
+    drive = network.drive(x)
+    relaxer = (phases or Phases()).free
+    relaxed = relaxer.relax(lambda u: network.field(u, drive), network.start(drive))
+    return network.scores(network.activation(relaxed.reading)), relaxed
+
+
+def _through_field(
+    network: Network, x: Tensor, encoded: Tensor, free: FreePhase, reading: Reading
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`(∂F/∂θ)ᵀ δ` at the free state, and what the loss itself has of θ (a readout's weights)."""
+    # A caller's no_grad must not turn the gradient into zeros.
+    with torch.enable_grad():
+        pull = network.pull(free.rates, network.drive(x))
+        loss = network.loss(free.rates, encoded).mean()
+        found = parameter_gradients(network, (pull * reading.adjoint).sum() / len(x) + loss)
+    return loss.detach(), found

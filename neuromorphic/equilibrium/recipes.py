@@ -1,0 +1,94 @@
+"""What the training command trains by default on each data set, and what its options make of that."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
+from relaxon.neuromorphic.equilibrium.datasets import Dataset
+from relaxon.neuromorphic.equilibrium.estimators import (
+    AsymmetricCauchy,
+    Cauchy,
+    Centred,
+    ContinuousOscillation,
+    Estimator,
+    Implicit,
+    OneSided,
+)
+from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
+from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
+from relaxon.neuromorphic.equilibrium.phases import Phases
+from relaxon.neuromorphic.equilibrium.relaxation import FixedStep
+from relaxon.neuromorphic.equilibrium.store import StoredNetwork
+from relaxon.neuromorphic.equilibrium.training import TrainingSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Defaults for a data set."""
+
+    hidden: tuple[int, ...]
+    epochs: int
+    batch: int
+    rate: float
+    n: int
+    radius: float
+    contraction: float
+    readout_bound: float
+    input_gain: float
+
+
+DIGITS = Recipe((128, 64), 20, 32, 0.15, 4, 0.1, 0.9, 4.0, 2.0)
+LARGE = Recipe((256, 256), 10, 50, 0.05, 4, 0.1, 0.9, 4.0, 1.0)
+"""Fashion-MNIST and whatever else comes as IDX files."""
+
+
+def recipe(data: Dataset, args: argparse.Namespace) -> tuple[StoredNetwork, TrainingSettings]:
+    """The network and the settings for the command's arguments."""
+    plain = DIGITS if data.name == "digits" else LARGE
+    network: StoredNetwork
+    if args.channels:
+        if args.hidden:
+            raise ValueError("hidden must not be given together with channels")
+        network = ConvolutionalNetwork(
+            data.image, args.channels, data.classes, feedback=args.feedback, angle=args.angle, seed=args.seed
+        )
+    else:
+        sizes = (data.x[0].size, *(args.hidden or plain.hidden), data.classes)
+        network = LayeredNetwork(
+            sizes, feedback=args.feedback, angle=args.angle, input_gain=plain.input_gain, gain=1.0, seed=args.seed
+        )
+    n = plain.n if args.n is None else args.n
+    radius = plain.radius if args.radius is None else args.radius
+    settings = TrainingSettings(
+        epochs=plain.epochs if args.epochs is None else args.epochs,
+        batch=plain.batch if args.batch is None else args.batch,
+        rate=plain.rate if args.rate is None else args.rate,
+        schedule="cosine",
+        estimator=_estimator(args.estimator, n, radius),
+        phases=training_phases(args.noise),
+        homeostasis=JacobianHomeostasis(args.homeostasis) if args.homeostasis else None,
+        contraction=None if args.channels else plain.contraction,
+        readout_bound=None if args.channels else plain.readout_bound,
+        seed=args.seed,
+        out=args.out,
+    )
+    return network, settings
+
+
+def training_phases(noise: float = 0.0) -> Phases:
+    """Exact enough for training in single precision; a nudged phase that is not done after 60 steps is told of."""
+    return Phases(FixedStep(steps=200, tolerance=1e-4), FixedStep(steps=60, tolerance=1e-3), noise=noise)
+
+
+def _estimator(name: str, n: int, radius: float) -> Estimator:
+    made: dict[str, Estimator] = {
+        "cauchy": Cauchy(n, radius),
+        "asymmetric-cauchy": AsymmetricCauchy(n, radius),
+        "centred": Centred(radius),
+        "one-sided": OneSided(radius),
+        "continuous": ContinuousOscillation(radius),
+        "implicit": Implicit(),
+    }
+    return made[name]

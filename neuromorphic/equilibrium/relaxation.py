@@ -1,0 +1,182 @@
+"""Relaxers: bring a state to rest, `G(u) = 0`, by fixed steps or Anderson's acceleration, and say how it went."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from relaxon.solvers import validation
+
+Field = Callable[[Tensor], Tensor]
+"""`G`, `(batch, units) → (batch, units)`, real or complex."""
+DEFAULT_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9, torch.complex64: 1e-4, torch.complex128: 1e-9}
+RUNAWAY = 1e6
+"""A residual above this is on its way to infinity."""
+
+
+class Outcome(Enum):
+    """How a relaxation ended. `NOISY`: the states carry noise, so that no residual can tell."""
+
+    CONVERGED = "converged"
+    MAX_STEPS = "max_steps"
+    NON_FINITE = "non_finite"
+    NOISY = "noisy"
+
+
+@dataclass(frozen=True, slots=True)
+class Relaxation:
+    """Where a relaxation ended: `residual` is `max |G|` over all units and samples, `tolerance` what it had to meet."""
+
+    state: Tensor
+    residual: float
+    tolerance: float
+    steps: int
+    outcome: Outcome
+    average: Tensor | None = None
+    """The mean state over the last steps, where it was asked for."""
+
+    @property
+    def reading(self) -> Tensor:
+        return self.state if self.average is None else self.average
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Gaussian noise of this standard deviation on the states, at every step of relaxation; `average` last steps are
+    averaged to a reading. Drawn on the CPU, so that a seed means the same on any device."""
+
+    deviation: float
+    generator: torch.Generator
+    average: int = 1
+
+    def drawn(self, like: Tensor) -> Tensor:
+        real = like.real if like.is_complex() else like
+        noise = torch.randn(real.shape, generator=self.generator, dtype=real.dtype) * self.deviation
+        return noise.to(like.device)
+
+
+class Relaxer(Protocol):
+    """`scale` multiplies the tolerance: a nudge of 0.01 wants states a hundred times as exact."""
+
+    def relax(self, field: Field, start: Tensor, *, scale: float = 1.0, noise: Noise | None = None) -> Relaxation: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FixedStep:
+    """`u ← u + step · G(u)`, at most `steps` times; stops when `max |G| ≤ tolerance` unless `early_stop` is False.
+
+    The residual is looked at every `check_every` steps, and in any case at the end. The tolerance is that of the
+    dtype (1e-4 in single, 1e-9 in double precision) where None.
+    """
+
+    steps: int = 500
+    step: float = 1.0
+    tolerance: float | None = None
+    early_stop: bool = True
+    check_every: int = 4
+
+    def __post_init__(self) -> None:
+        validation.positive_int("steps", self.steps)
+        validation.positive_float("step", self.step)
+        validation.positive_int("check_every", self.check_every)
+        if self.tolerance is not None:
+            validation.positive_float("tolerance", self.tolerance)
+
+    def relax(self, field: Field, start: Tensor, *, scale: float = 1.0, noise: Noise | None = None) -> Relaxation:
+        tolerance = (self.tolerance or DEFAULT_TOLERANCE[start.dtype]) * scale
+        if noise is not None:
+            return self._noisy(field, start, tolerance, noise)
+        u, residual, taken = start, math.inf, 0
+        while True:
+            g = field(u)
+            last = taken == self.steps
+            if last or (self.early_stop and taken % self.check_every == 0):
+                residual = largest(g)
+                if last or residual <= tolerance or not residual < RUNAWAY:
+                    return Relaxation(u, residual, tolerance, taken, judged(residual, tolerance))
+            u = u + (g if self.step == 1.0 else self.step * g)
+            taken += 1
+
+    def _noisy(self, field: Field, start: Tensor, tolerance: float, noise: Noise) -> Relaxation:
+        u, total, counted = start, torch.zeros_like(start), min(noise.average, self.steps)
+        for taken in range(self.steps):
+            u = u + self.step * field(u) + noise.drawn(u)
+            if taken >= self.steps - counted:
+                total = total + u
+        residual = largest(field(u))
+        finite = Outcome.NOISY if residual < RUNAWAY else Outcome.NON_FINITE
+        return Relaxation(u, residual, tolerance, self.steps, finite, total / counted)
+
+
+@dataclass(frozen=True, slots=True)
+class Anderson:
+    """Anderson's acceleration of the fixed-step iteration, each sample with a history of its own.
+
+    Takes fewer steps than `FixedStep` where convergence is slow; a step costs more. With noise on the states it
+    falls back to plain steps (differences of noisy residuals say nothing). Source: Walker and Ni 2011.
+    """
+
+    steps: int = 200
+    step: float = 1.0
+    tolerance: float | None = None
+    history: int = 5
+
+    def __post_init__(self) -> None:
+        validation.positive_int("steps", self.steps)
+        validation.positive_float("step", self.step)
+        validation.positive_int("history", self.history)
+        if self.tolerance is not None:
+            validation.positive_float("tolerance", self.tolerance)
+
+    def relax(self, field: Field, start: Tensor, *, scale: float = 1.0, noise: Noise | None = None) -> Relaxation:
+        if noise is not None:
+            return FixedStep(self.steps, self.step, self.tolerance).relax(field, start, scale=scale, noise=noise)
+        tolerance = (self.tolerance or DEFAULT_TOLERANCE[start.dtype]) * scale
+        u, taken = start, 0
+        states: list[Tensor] = []
+        moves: list[Tensor] = []
+        before: tuple[Tensor, Tensor] | None = None
+        while True:
+            g = field(u)
+            residual = largest(g)
+            if taken == self.steps or residual <= tolerance or not residual < RUNAWAY:
+                return Relaxation(u, residual, tolerance, taken, judged(residual, tolerance))
+            move = self.step * g
+            if before is not None:
+                states = [*states, u - before[0]][-self.history :]
+                moves = [*moves, move - before[1]][-self.history :]
+            before = (u, move)
+            u = u + move
+            if moves:
+                u = u - _mixed(torch.stack(states), torch.stack(moves), move)
+            taken += 1
+
+
+def _mixed(states: Tensor, moves: Tensor, move: Tensor) -> Tensor:
+    """`Σ γ_w (Δu_w + Δf_w)`, γ the least-squares fit of `f` by the `Δf_w`, for each sample."""
+    gram = torch.einsum("wbn,vbn->bwv", moves.conj(), moves)
+    side = torch.einsum("wbn,bn->bw", moves.conj(), move)
+    eps = torch.finfo(move.dtype).eps
+    trace = torch.diagonal(gram, dim1=-2, dim2=-1).real.sum(-1)
+    ridge = (eps * trace + torch.finfo(move.dtype).tiny)[:, None, None]
+    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    gamma = torch.linalg.solve(gram + ridge * eye, side)
+    return torch.einsum("bw,wbn->bn", gamma, states + moves)
+
+
+def largest(g: Tensor) -> float:
+    """`max |G|`, in the larger of the real and the imaginary part where complex; NaN where any entry is."""
+    return float(torch.view_as_real(g).abs().amax()) if g.is_complex() else float(g.abs().amax())
+
+
+def judged(residual: float, tolerance: float) -> Outcome:
+    """Converged, not yet, or gone."""
+    if residual <= tolerance:
+        return Outcome.CONVERGED
+    return Outcome.MAX_STEPS if residual < RUNAWAY else Outcome.NON_FINITE

@@ -1,0 +1,109 @@
+"""Trained networks on disk: a safetensors file for the weights and a JSON file for what they belong to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
+from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
+
+FORMAT = 1
+KINDS: dict[str, type[LayeredNetwork] | type[ConvolutionalNetwork]] = {
+    "layered": LayeredNetwork,
+    "convolutional": ConvolutionalNetwork,
+}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+StoredNetwork = LayeredNetwork | ConvolutionalNetwork
+
+
+def describe(network: torch.nn.Module) -> dict[str, Any]:
+    """The form of a network as JSON values; TypeError for one that cannot be stored."""
+    for kind, made in KINDS.items():
+        if type(network) is made:
+            return {
+                "format": FORMAT,
+                "kind": kind,
+                "dtype": str(network.dtype).removeprefix("torch."),
+                **network.config(),
+            }
+    raise TypeError(
+        f"network must be a LayeredNetwork or a ConvolutionalNetwork to be stored, got {type(network).__name__}"
+    )
+
+
+def save_network(network: StoredNetwork, folder: Path | str, card: dict[str, Any] | None = None) -> None:
+    """Write `network.safetensors` and `network.json` into a folder (made where missing).
+
+    `card` is what else is to be known of the model (accuracy, data, settings): JSON values.
+    """
+    description = describe(network)
+    if card is not None:
+        description["card"] = json.loads(json.dumps(card, allow_nan=False))
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    text = json.dumps(description, indent=1)
+    # The weights carry their description, so that a crash between the two files cannot pair the wrong ones.
+    partial = folder / "network.partial"
+    save_file(tensors, partial, {"description": text})
+    partial.replace(folder / "network.safetensors")
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(folder / "network.json")
+
+
+def load_network(folder: Path | str, device: str = "cpu") -> tuple[StoredNetwork, dict[str, Any]]:
+    """The network of a folder and its card; FileNotFoundError where there is none, ValueError for a damaged one."""
+    path = Path(folder) / "network.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"folder must hold network.safetensors, got {str(folder)!r}")
+    try:
+        with safe_open(path, "pt") as file:
+            description = json.loads((file.metadata() or {})["description"])
+        tensors = load_file(path)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not a stored network: {error}") from error
+    network = build(description)
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    held = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if expected != held:
+        wrong = sorted(name for name in expected.keys() | held.keys() if expected.get(name) != held.get(name))
+        raise ValueError(f"{path} must hold the tensors its description says, got others for {', '.join(wrong)}")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise ValueError(f"{path} must hold finite weights, got NaN or infinite ones")
+    network.load_state_dict(tensors)
+    card: dict[str, Any] = description.get("card", {})
+    return network.to(device), card
+
+
+def build(description: dict[str, Any]) -> StoredNetwork:
+    """A network of that form; ValueError for one that this version does not know."""
+    if description.get("format") != FORMAT or description.get("kind") not in KINDS:
+        got = f"format {description.get('format')!r}, kind {description.get('kind')!r}"
+        raise ValueError(f"a stored network must be of format {FORMAT} and of kind {' or '.join(KINDS)}, got {got}")
+    dtype = DTYPES[description["dtype"]]
+    if description["kind"] == "layered":
+        return LayeredNetwork(
+            description["sizes"],
+            activation=description["activation"],
+            feedback=description["feedback"],
+            angle=description["angle"],
+            loss=description["loss"],
+            dtype=dtype,
+        )
+    channels, height, width = description["image"]
+    return ConvolutionalNetwork(
+        (channels, height, width),
+        description["channels"],
+        description["classes"],
+        kernel=description["kernel"],
+        activation=description["activation"],
+        feedback=description["feedback"],
+        angle=description["angle"],
+        dtype=dtype,
+    )

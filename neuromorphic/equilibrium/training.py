@@ -1,0 +1,413 @@
+"""Training by measured gradients: a plain loop with checkpoints, resume, cancelling and metrics."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from relaxon.neuromorphic.equilibrium.checkpoint import Checkpoint, restore, save
+from relaxon.neuromorphic.equilibrium.comparison import closeness
+from relaxon.neuromorphic.equilibrium.contraction import Contraction
+from relaxon.neuromorphic.equilibrium.estimators import Cauchy, Estimator, Implicit, parameter_gradients
+from relaxon.neuromorphic.equilibrium.gradients import gradient
+from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
+from relaxon.neuromorphic.equilibrium.network import Network
+from relaxon.neuromorphic.equilibrium.phases import Phases
+from relaxon.neuromorphic.equilibrium.relaxation import Outcome
+from relaxon.neuromorphic.equilibrium.result import Gradient, Verdict
+from relaxon.solvers import validation
+
+Optimiser = Literal["sgd", "adam"]
+Schedule = Literal["constant", "cosine"]
+PROBE = 64
+"""Samples on which the angle to the exact gradient and ‖A‖ are measured after each epoch."""
+EVALUATION_BATCH = 2000
+LOST_STEPS = 20
+"""So many gradients in a row without a finite value end a run: the network is past saving."""
+
+
+FIRST_ITERATIONS = 50
+"""Of the power method before the first step."""
+
+
+class Ended(Enum):
+    """How a training run ended."""
+
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    NON_FINITE = "non_finite"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """What a training run is; the same settings on the same machine give the same weights, resumed or not.
+
+    `schedule` "cosine" lets the learning rate fall to zero over all epochs. `clip` bounds the gradient's norm. With
+    `probe`, the angle to the exact gradient is measured after each epoch.
+    """
+
+    epochs: int = 10
+    batch: int = 50
+    rate: float = 0.01
+    momentum: float = 0.9
+    optimiser: Optimiser = "sgd"
+    schedule: Schedule = "constant"
+    estimator: Estimator = field(default_factory=Cauchy)
+    phases: Phases = field(default_factory=Phases)
+    homeostasis: JacobianHomeostasis | None = None
+    clip: float | None = None
+    contraction: float | None = None
+    """Bound on the norm of a layered network's recurrent coupling, kept by a projection after each step; below 1 the
+    equilibrium stays unique."""
+    readout_bound: float | None = None
+    """Bound on the spectral norm of a softmax readout, kept likewise: the radius of analyticity falls as its square
+    grows. Needs `contraction`."""
+    seed: int = 0
+    probe: bool = True
+    out: Path | None = None
+    """Folder for the checkpoint; a run of the same settings found there is gone on with."""
+    checkpoint_every: int = 1
+    """Epochs."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "checkpoint_every"):
+            validation.positive_int(name, getattr(self, name))
+        validation.positive_float("rate", self.rate)
+        if not 0 <= validation.finite_float("momentum", self.momentum) < 1:
+            raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum!r}")
+        if self.optimiser not in get_args(Optimiser):
+            raise ValueError(f"optimiser must be 'sgd' or 'adam', got {self.optimiser!r}")
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}")
+        if not isinstance(self.estimator, Estimator):
+            raise TypeError(f"estimator must be an Estimator, got {type(self.estimator).__name__}")
+        if self.clip is not None:
+            validation.positive_float("clip", self.clip)
+        if self.contraction is not None:
+            validation.positive_float("contraction", self.contraction)
+        if self.readout_bound is not None:
+            validation.positive_float("readout_bound", self.readout_bound)
+            if self.contraction is None:
+                raise ValueError("readout_bound must be None where contraction is")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be an integer from 0 to 2³¹ − 1, got {self.seed!r}")
+
+    def described(self) -> dict[str, Any]:
+        """The settings that decide the outcome, as JSON values."""
+        names = [name for name in self.__dataclass_fields__ if name not in ("out", "checkpoint_every", "probe")]
+        values = {name: getattr(self, name) for name in names}
+        plain = (int, float, str, type(None))
+        return {name: value if isinstance(value, plain) else repr(value) for name, value in values.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class EpochMetrics:
+    """An epoch as it was trained; accuracies are shares of 1, None where there is no such data."""
+
+    epoch: int
+    loss: float
+    """Mean over the epoch's batches, at their free equilibria, each before its step."""
+    accuracy: float | None
+    """On the training batches, likewise."""
+    test_accuracy: float | None
+    test_loss: float | None
+    free_steps: float
+    nudged_steps: float
+    """Relaxation steps, means over the batches."""
+    verdicts: dict[str, int]
+    """How many batches got which verdict."""
+    angle: float | None
+    """Degrees to the exact gradient on a probe batch after the epoch; None without `probe` or where not finite."""
+    antisymmetry: float | None
+    """Estimate of ‖A‖_F in the rates, root of the mean over the probe batch."""
+    feedback_angles: list[float]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a watcher sees after each step; `metrics` after the last step of an epoch."""
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    verdict: Verdict
+    metrics: EpochMetrics | None = None
+
+
+Watcher = Callable[[Progress], object]
+"""Called after each step; returning True stops the run after a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """How a run went."""
+
+    ended: Ended
+    epochs: tuple[EpochMetrics, ...]
+    steps: int
+    seconds: float
+    message: str = ""
+
+
+@dataclass(slots=True)
+class Sums:
+    """Of the epoch that is going on; kept in the checkpoint."""
+
+    batches: int = 0
+    samples: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    free_steps: int = 0
+    nudged_steps: int = 0
+    verdicts: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, found: Gradient, target: Tensor, classes: int) -> None:
+        self.batches += 1
+        self.samples += len(target)
+        self.loss += found.loss
+        self.correct += int((found.scores.argmax(-1) == target).sum()) if classes else 0
+        self.free_steps += found.free.steps
+        self.nudged_steps += found.nudged.steps if found.nudged is not None else 0
+        self.verdicts[found.verdict.value] = self.verdicts.get(found.verdict.value, 0) + 1
+
+
+def train(
+    network: Network,
+    data: tuple[Tensor, Tensor],
+    settings: TrainingSettings | None = None,
+    *,
+    test: tuple[Tensor, Tensor] | None = None,
+    watcher: Watcher | None = None,
+) -> TrainingReport:
+    """Train a network in place on `data = (x (samples, …), target (samples, …))`.
+
+    Batches whose gradient is not finite are left out and counted among the verdicts; twenty in a row end the run as
+    `NON_FINITE`. A gradient of another verdict is used, and counted too. With `settings.out`, a checkpoint is written
+    every `checkpoint_every` epochs and where the watcher stops the run; a checkpoint of the same settings found there
+    is gone on with, to the same bits as a run that was never interrupted. ValueError where it is of other settings.
+
+    >>> import torch
+    >>> from relaxon.neuromorphic.equilibrium import LayeredNetwork, TrainingSettings, train
+    >>> x = torch.rand(60, 4, generator=torch.Generator().manual_seed(0))
+    >>> report = train(LayeredNetwork((4, 8, 2)), (x, (x[:, 0] > 0.5).long()), TrainingSettings(epochs=2, batch=20))
+    >>> report.ended.name, len(report.epochs), report.epochs[0].verdicts
+    ('FINISHED', 2, {'ok': 3})
+    """
+    settings = settings or TrainingSettings()
+    x, target = _checked(network, data, "data")
+    held_out = None if test is None else _checked(network, test, "test")
+    settings.estimator.refuse(network)
+    run = _Run(network, x, target, settings, held_out)
+    return run.go(watcher)
+
+
+class _Run:
+    def __init__(
+        self,
+        network: Network,
+        x: Tensor,
+        target: Tensor,
+        settings: TrainingSettings,
+        test: tuple[Tensor, Tensor] | None,
+    ) -> None:
+        self.network, self.x, self.target, self.settings, self.test = network, x, target, settings, test
+        self.named = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        self.optimiser = _optimiser(settings, list(self.named.values()))
+        self.contraction = None
+        if settings.contraction is not None:
+            self.contraction = Contraction(network, settings.contraction, settings.readout_bound)
+            self.contraction.apply(FIRST_ITERATIONS)
+        self.per_epoch = math.ceil(len(x) / settings.batch)
+        self.steps = self.per_epoch * settings.epochs
+        self.step, self.lost, self.seconds = 0, 0, 0.0
+        self.sums, self.epochs = Sums(), list[EpochMetrics]()
+
+    def go(self, watcher: Watcher | None) -> TrainingReport:
+        self._resume()
+        while self.step < self.steps:
+            began = time.perf_counter()
+            found = self._take_step()
+            self.sums.seconds += time.perf_counter() - began
+            self.seconds += time.perf_counter() - began
+            metrics = None
+            if self.step % self.per_epoch == 0:
+                metrics = self._end_epoch()
+            if self.lost >= LOST_STEPS:
+                self._save()
+                return self._report(
+                    Ended.NON_FINITE, f"{self.lost} gradients in a row were not finite: {found.message}"
+                )
+            progress = Progress(
+                self.step, self.steps, (self.step - 1) // self.per_epoch, found.loss, found.verdict, metrics
+            )
+            stopped = watcher is not None and watcher(progress) is True
+            due = metrics is not None and len(self.epochs) % self.settings.checkpoint_every == 0
+            if due or stopped or self.step == self.steps:
+                self._save()
+            if stopped and self.step < self.steps:
+                return self._report(Ended.CANCELLED)
+        return self._report(Ended.FINISHED)
+
+    def _report(self, ended: Ended, message: str = "") -> TrainingReport:
+        return TrainingReport(ended, tuple(self.epochs), self.step, self.seconds, message)
+
+    def _take_step(self) -> Gradient:
+        settings, network = self.settings, self.network
+        epoch, place = divmod(self.step, self.per_epoch)
+        # Drawn anew from the seed and the epoch (or step), so that a resumed run needs no generator's state.
+        order = torch.randperm(len(self.x), generator=_seeded(settings.seed, 0, epoch))
+        chosen = order[place * settings.batch : (place + 1) * settings.batch].to(self.x.device)
+        x, target = self.x[chosen], self.target[chosen]
+        generator = _seeded(settings.seed, 1, self.step)
+        found = gradient(network, x, target, settings.estimator, settings.phases, generator)
+        gradients = found.gradients
+        if settings.homeostasis is not None and settings.homeostasis.weight:
+            with torch.no_grad():
+                drive = network.drive(x)
+            with torch.enable_grad():
+                loss, _ = settings.homeostasis.loss(network, found.free.reading, drive, generator)
+                extra = parameter_gradients(network, loss)
+            gradients = {name: value + extra[name] for name, value in gradients.items()}
+        self._apply(gradients, found.verdict is not Verdict.NON_FINITE)
+        self.sums.add(found, target, network.classes)
+        self.step += 1
+        return found
+
+    def _apply(self, gradients: dict[str, Tensor], finite: bool) -> None:
+        total = torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt()
+        if not finite or not bool(torch.isfinite(total)):
+            self.lost += 1
+            return
+        self.lost = 0
+        clip = self.settings.clip
+        shrink = 1.0 if clip is None or float(total) <= clip else clip / float(total)
+        for name, parameter in self.named.items():
+            parameter.grad = gradients[name] * shrink
+        if self.settings.schedule == "cosine":
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.settings.rate * 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.contraction is not None:
+            self.contraction.apply()
+
+    def _end_epoch(self) -> EpochMetrics:
+        began = time.perf_counter()
+        sums, network = self.sums, self.network
+        test_loss = test_accuracy = None
+        if self.test is not None:
+            test_loss, test_accuracy = evaluate(network, *self.test, self.settings.phases)
+        angle, antisymmetry = self._probe() if self.settings.probe else (None, None)
+        angles: list[float] = getattr(network, "feedback_angles", list)()
+        metrics = EpochMetrics(
+            epoch=len(self.epochs),
+            loss=sums.loss / sums.batches,
+            accuracy=sums.correct / sums.samples if network.classes else None,
+            test_accuracy=test_accuracy,
+            test_loss=test_loss,
+            free_steps=sums.free_steps / sums.batches,
+            nudged_steps=sums.nudged_steps / sums.batches,
+            verdicts=dict(sorted(sums.verdicts.items())),
+            angle=angle,
+            antisymmetry=antisymmetry,
+            feedback_angles=angles,
+            seconds=sums.seconds,
+        )
+        self.epochs.append(metrics)
+        self.sums = Sums()
+        self.seconds += time.perf_counter() - began
+        return metrics
+
+    def _probe(self) -> tuple[float | None, float | None]:
+        """Angle to the exact gradient in degrees, and ‖A‖_F."""
+        settings, network = self.settings, self.network
+        x, target = self.x[:PROBE], self.target[:PROBE]
+        generator = _seeded(settings.seed, 2, len(self.epochs))
+        found = gradient(network, x, target, settings.estimator, settings.phases, generator)
+        exact = gradient(network, x, target, Implicit(), Phases(settings.phases.free))
+        cosine, _ = closeness(found, exact)
+        with torch.no_grad():
+            penalty = JacobianHomeostasis().estimate(network, exact.free.state, network.drive(x), generator)
+        norm = float(penalty.mean / 2) ** 0.5
+        angle = math.degrees(math.acos(min(1.0, max(-1.0, cosine)))) if math.isfinite(cosine) else None
+        return angle, norm if math.isfinite(norm) else None
+
+    def _save(self) -> None:
+        if self.settings.out is not None:
+            record = {
+                "settings": self.settings.described(),
+                "data": [list(self.x.shape), list(self.target.shape)],
+                "step": self.step,
+                "lost": self.lost,
+                "seconds": self.seconds,
+                "sums": asdict(self.sums),
+                "epochs": [asdict(epoch) for epoch in self.epochs],
+            }
+            save(self.settings.out, Checkpoint(self.network, self.optimiser, self._vectors(), record))
+
+    def _vectors(self) -> list[Tensor]:
+        """State beside the network and the optimiser."""
+        return [] if self.contraction is None else self.contraction.vectors
+
+    def _resume(self) -> None:
+        if self.settings.out is None:
+            return
+        same = {"settings": self.settings.described(), "data": [list(self.x.shape), list(self.target.shape)]}
+        record = restore(self.settings.out, self.network, self.optimiser, self._vectors(), same)
+        if record is not None:
+            self.step, self.lost, self.seconds = record["step"], record["lost"], record["seconds"]
+            self.sums = Sums(**record["sums"])
+            self.epochs = [EpochMetrics(**epoch) for epoch in record["epochs"]]
+
+
+def _checked(network: Network, data: tuple[Tensor, Tensor], name: str) -> tuple[Tensor, Tensor]:
+    if not isinstance(data, tuple) or len(data) != 2:
+        raise TypeError(f"{name} must be a pair of tensors (x, target), got {type(data).__name__}")
+    try:
+        network.checked(*data)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
+    return data
+
+
+def _optimiser(settings: TrainingSettings, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    if settings.optimiser == "adam":
+        return torch.optim.Adam(parameters, lr=settings.rate)
+    return torch.optim.SGD(parameters, lr=settings.rate, momentum=settings.momentum)
+
+
+def _seeded(seed: int, stream: int, index: int) -> torch.Generator:
+    """A generator of its own for each use and step of a run."""
+    streams = 4
+    return torch.Generator().manual_seed((seed * streams + stream) * 2**28 + index)
+
+
+@torch.no_grad()
+def evaluate(network: Network, x: Tensor, target: Tensor, phases: Phases | None = None) -> tuple[float, float | None]:
+    """Mean loss and accuracy (None without classes) at the free equilibria, without noise; NaN loss where a free phase
+    ran away."""
+    quiet = Phases((phases or Phases()).free)
+    loss, correct = 0.0, 0
+    for first in range(0, len(x), EVALUATION_BATCH):
+        part, labels = x[first : first + EVALUATION_BATCH], target[first : first + EVALUATION_BATCH]
+        part, encoded = network.checked(part, labels)
+        drive = network.drive(part)
+        relaxed = quiet.free.relax(lambda u, drive=drive: network.field(u, drive), network.start(drive))  # type: ignore[misc]
+        rates = network.activation(relaxed.state)
+        loss += float(network.loss(rates, encoded).sum())
+        if relaxed.outcome is Outcome.NON_FINITE:
+            loss = math.nan
+        if network.classes:
+            correct += int((network.scores(rates).argmax(-1) == labels).sum())
+    return loss / len(x), correct / len(x) if network.classes else None

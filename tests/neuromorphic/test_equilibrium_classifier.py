@@ -1,0 +1,64 @@
+"""The classifier as scikit-learn sees it."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+from sklearn.datasets import load_iris
+from sklearn.model_selection import cross_val_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from relaxon.neuromorphic.equilibrium import Cauchy, EquilibriumClassifier
+
+
+@parametrize_with_checks([EquilibriumClassifier(hidden_sizes=(10, 6), epochs=15)])
+def test_scikit_learn_finds_nothing_wrong(estimator, check):
+    check(estimator)
+
+
+def test_it_classifies_irises_under_cross_validation():
+    x, y = load_iris(return_X_y=True)
+    assert cross_val_score(EquilibriumClassifier(random_state=0), x, y).mean() > 0.93
+
+
+@pytest.mark.parametrize("estimator", ["asymmetric-cauchy", "centred", "one-sided", "implicit", Cauchy(3, 0.2)])
+def test_every_named_estimator_trains(estimator):
+    x, y = load_iris(return_X_y=True)
+    found = EquilibriumClassifier(
+        (10, 8), estimator=estimator, feedback="independent", angle=60.0, homeostasis=1.0, random_state=0
+    ).fit(x, y)
+    assert found.score(x, y) > 0.9
+    share = found.predict_proba(x)
+    np.testing.assert_allclose(share.sum(1), 1)
+    assert (share.argmax(1) == found.predict(x)).all()
+
+
+def test_a_random_state_decides_the_probabilities():
+    x, y = load_iris(return_X_y=True)
+    runs = [EquilibriumClassifier((8,), epochs=3, noise=0.01, random_state=s).fit(x, y) for s in (1, 1, 2)]
+    one, two, other = (run.predict_proba(x) for run in runs)
+    assert (one == two).all()
+    assert not (one == other).all()
+
+
+def test_an_unknown_estimator_is_refused():
+    x, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match="estimator must be an Estimator or one of"):
+        EquilibriumClassifier(estimator="backprop").fit(x, y)
+
+
+def test_scaling_a_feature_changes_nothing():
+    x, y = load_iris(return_X_y=True)
+    one = EquilibriumClassifier((8,), epochs=3, random_state=0).fit(x, y).predict_proba(x)
+    scale = np.array([1e-6, 1.0, 1e6, 10.0])
+    other = EquilibriumClassifier((8,), epochs=3, random_state=0).fit(x * scale, y).predict_proba(x * scale)
+    np.testing.assert_allclose(one, other, rtol=1e-3)
+
+
+def test_string_labels_come_back():
+    x, y = load_iris(return_X_y=True)
+    names = np.array(["setosa", "versicolor", "virginica"])[y]
+    found = EquilibriumClassifier((8,), random_state=0).fit(x, names)
+    assert set(found.predict(x)) <= set(names)
