@@ -17,10 +17,19 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from relaxon.proto import boosting_pb2, boosting_pb2_grpc, poisson_pb2, poisson_pb2_grpc
-from relaxon.server import boosting_service
+from relaxon.proto import (
+    boosting_pb2,
+    boosting_pb2_grpc,
+    equilibrium_pb2,
+    equilibrium_pb2_grpc,
+    poisson_pb2,
+    poisson_pb2_grpc,
+)
+from relaxon.server import boosting_service, equilibrium_service
 from relaxon.server.boosting_service import BoostingServicer
 from relaxon.server.boosting_task import KIND as BOOSTING
+from relaxon.server.equilibrium_service import EquilibriumServicer
+from relaxon.server.equilibrium_task import KIND as EQUILIBRIUM
 from relaxon.server.grids import GridStore
 from relaxon.server.job_runner import JobRunner
 from relaxon.server.jobs import MemoryJobStore
@@ -33,6 +42,7 @@ logger = logging.getLogger("relaxon.server")
 SERVICES = (
     poisson_pb2.DESCRIPTOR.services_by_name["PoissonService"].full_name,
     boosting_pb2.DESCRIPTOR.services_by_name["BoostingService"].full_name,
+    equilibrium_pb2.DESCRIPTOR.services_by_name["EquilibriumService"].full_name,
     operations_pb2.DESCRIPTOR.services_by_name["Operations"].full_name,
 )
 SERVED = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -129,10 +139,18 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
         _demand_threadsafe_kernels()
     models = ModelStore(settings.model_folder, settings.max_models)
     runner = JobRunner(MemoryJobStore(settings.max_ended_jobs), models.jobs, settings)
-    operations = OperationsServicer(runner, {BOOSTING: boosting_service.presentation(models)})
-    boosting = BoostingServicer(settings, runner, models, operations, checks)
+    operations = OperationsServicer(
+        runner,
+        {
+            BOOSTING: boosting_service.presentation(models),
+            EQUILIBRIUM: equilibrium_service.presentation(models),
+        },
+    )
+    boosting = BoostingServicer(settings, runner, models, operations, checks, engines)
+    equilibrium = EquilibriumServicer(settings, runner, models, operations, checks, engines)
     server = grpc.aio.server(options=OPTIONS)
     operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
+    equilibrium_pb2_grpc.add_EquilibriumServiceServicer_to_server(equilibrium, server)
     boosting_pb2_grpc.add_BoostingServiceServicer_to_server(boosting, server)
     poisson_pb2_grpc.add_PoissonServiceServicer_to_server(PoissonServicer(settings, grids, engines, checks), server)
     condition = health.aio.HealthServicer()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.proto import boosting_pb2 as pb
+from relaxon.proto import equilibrium_pb2
 from relaxon.server import classes, errors
 from relaxon.server.announced import AnnouncedArray
 from relaxon.server.boosting_task import DATA, KIND, estimator_of
@@ -73,7 +74,7 @@ class TrainPlan:
 
 def plan(header: pb.TrainBoostingHeader, settings: ServerSettings) -> TrainPlan:
     """What a header asks for; INVALID_ARGUMENT naming the argument, RESOURCE_EXHAUSTED where it is too large."""
-    features = _table("features", header.features)
+    features = table("features", header.features)
     target = AnnouncedArray.of("target", header.target)
     labels = classes.checked("classes", header.classes) if header.HasField("classes") else None
     rows = features.shape[0]
@@ -83,6 +84,7 @@ def plan(header: pb.TrainBoostingHeader, settings: ServerSettings) -> TrainPlan:
     weights = AnnouncedArray.of("weights", header.weights) if header.HasField("weights") else None
     if weights is not None and weights.shape != (rows,):
         raise errors.invalid("weights", f"weights must have shape ({rows},), got {weights.shape}")
+    check_seed(header.settings)
     request = {
         "kind": KIND,
         "parameters": _parameters(header.settings),
@@ -107,12 +109,18 @@ def check_finite(name: str, array: NDArray[Any], missing: bool = False) -> None:
         raise errors.invalid(name, f"{name} must be finite, got {bad} {kind} of {array.size} entries")
 
 
+def check_seed(settings: pb.BoostingSettings | equilibrium_pb2.EquilibriumSettings) -> None:
+    """INVALID_ARGUMENT where the seed is none that NumPy takes."""
+    if settings.HasField("random_state") and not 0 <= settings.random_state < 2**32:
+        raise errors.invalid("random_state", f"random_state must be from 0 to 2³² − 1, got {settings.random_state}")
+
+
 def features_to_predict(header: pb.PredictBoostingHeader, columns: int, settings: ServerSettings) -> AnnouncedArray:
     """The announced rows; INVALID_ARGUMENT where they are not the model's, RESOURCE_EXHAUSTED where too many."""
-    features = _table("features", header.features)
+    features = table("features", header.features)
     if features.shape[1] != columns:
         raise errors.invalid("features", f"features must have the model's {columns} columns, got {features.shape[1]}")
-    _check_bytes(math.prod(features.shape), settings)
+    check_bytes(math.prod(features.shape), settings)
     return features
 
 
@@ -153,7 +161,7 @@ def metadata(job: Job, newest: Json | None) -> pb.BoostingTraining:
     return pb.BoostingTraining(job=job_message(job), progress=None if newest is None else progress_message(newest))
 
 
-def _table(name: str, header: Any) -> AnnouncedArray:
+def table(name: str, header: Any) -> AnnouncedArray:
     table = AnnouncedArray.of(name, header)
     if len(table.shape) != 2:
         raise errors.invalid(name, f"{name} must have two axes, rows and columns, got shape {table.shape}")
@@ -201,11 +209,11 @@ def _check_size(rows: int, columns: int, outputs: int, estimator: Any, settings:
             what = {"features": "features' columns", "target": "target's outputs", "layers": "layers' units"}
             raise errors.exhausted(name, f"{what.get(name, name)} must be at most {most} here, got {value}")
     # What a later layer sees of the layers before is held for every row, as the data are.
-    _check_bytes(rows * (columns + outputs + 1 + sum(layers[:-1])), settings)
-    _check_bytes(units * (columns + sum(layers[:-1]) + outputs), settings)
+    check_bytes(rows * (columns + outputs + 1 + sum(layers[:-1])), settings)
+    check_bytes(units * (columns + sum(layers[:-1]) + outputs), settings)
 
 
-def _check_bytes(entries: int, settings: ServerSettings) -> None:
+def check_bytes(entries: int, settings: ServerSettings) -> None:
     size = FLOAT_BYTES * entries
     if size > settings.max_table_bytes:
         raise errors.exhausted("table", f"table must have at most {settings.max_table_bytes} bytes here, got {size}")

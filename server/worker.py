@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 from relaxon.server.threads import wait_asleep
 
-TASKS = {"boosting": "relaxon.server.boosting_task"}
+TASKS = {"boosting": "relaxon.server.boosting_task", "equilibrium": "relaxon.server.equilibrium_task"}
 """The module for each kind of job; it has `run(folder, request, tell)`."""
 REQUEST, MODEL = "request.json", "model"
 NICENESS = 10
@@ -30,8 +30,8 @@ LONGEST_MESSAGE = 2000
 GONE = 3
 """Exit status where the server has gone."""
 
-Tell = Callable[[Mapping[str, Any]], bool]
-"""Passes a step's progress on; whether the job is to end here."""
+Tell = Callable[[Mapping[str, Any] | None], bool]
+"""Passes progress on, None for nothing new; whether the job is to end here."""
 
 
 def main() -> int:
@@ -48,8 +48,9 @@ def main() -> int:
         out.write(json.dumps(message) + "\n")
         out.flush()
 
-    def tell(progress: Mapping[str, Any]) -> bool:
-        say({"progress": progress})
+    def tell(progress: Mapping[str, Any] | None) -> bool:
+        if progress is not None:
+            say({"progress": progress})
         return cancelled.is_set()
 
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))

@@ -251,6 +251,7 @@ BAD_SETTINGS = {
     "tol": {"tol": float("inf")},
     "quantile": {"quantile": 1.0},
     "huber_delta": {"huber_delta": 0.0},
+    "random_state": {"random_state": -1},
     "balanced": {"balanced": True},
     "class_weights": {"class_weights": [1.0]},
 }

@@ -5,6 +5,14 @@ Importing it loads NumPy, gRPC and protobuf; never torch, Numba or SciPy.
 
 from relaxon.client.boosting import BoostingClient, BoostingModel, BoostingSettings, StageProgress
 from relaxon.client.connection import Client, connect
+from relaxon.client.equilibrium import (
+    EpochProgress,
+    EquilibriumClient,
+    EquilibriumModel,
+    EquilibriumSettings,
+    GradientComparison,
+    GradientEstimator,
+)
 from relaxon.client.errors import (
     AlreadyExists,
     Cancelled,
@@ -28,7 +36,13 @@ __all__ = [
     "Cancelled",
     "Client",
     "DeadlineExceeded",
+    "EpochProgress",
+    "EquilibriumClient",
+    "EquilibriumModel",
+    "EquilibriumSettings",
     "FailedPrecondition",
+    "GradientComparison",
+    "GradientEstimator",
     "InternalError",
     "InvalidArgument",
     "Job",

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from relaxon.client import errors, labels
 from relaxon.client.jobs import Job, metadata_of, stream, unpacked
+from relaxon.client.tables import plain, put_together, table
 from relaxon.proto import boosting_pb2 as pb
 from relaxon.proto import boosting_pb2_grpc, tensors
 from relaxon.solvers import validation
@@ -81,7 +82,7 @@ class BoostingSettings:
             elif field.name == "layers":
                 message.layers.extend(validation.positive_int("layers", width) for width in value)
             else:
-                setattr(message, field.name, _plain(field.name, value, str(field.type)))
+                setattr(message, field.name, plain(field.name, value, str(field.type)))
         return message
 
 
@@ -306,40 +307,8 @@ class BoostingClient:
                 header.n_units = validation.whole_number("n_units", n_units)
         with errors.translated(ARGUMENTS):
             call = self._stub.Predict(_predict_requests(header, features), timeout=seconds)
-            try:
-                return _put_together(stream(call), len(features))
-            except tensors.TensorError as error:
-                raise errors.InternalError(f"the server's answer is damaged: {error}") from error
-
-
-def table(name: str, value: ArrayLike, missing: bool) -> NDArray[Any]:
-    """Rows and columns of numbers as float32 or float64; infinities, and NaN unless `missing`, are refused."""
-    array = np.asarray(value)
-    if array.dtype.kind in "iub":
-        array = array.astype(np.float64)
-    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
-        raise TypeError(f"{name} must be an array of float32, float64 or integers, got dtype {array.dtype}")
-    if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"{name} must have two axes, rows and columns, and at least one of each, got {array.shape}")
-    bad = int(np.count_nonzero(np.isinf(array) if missing else ~np.isfinite(array)))
-    if bad:
-        kind = "infinite" if missing else "NaN or infinite"
-        raise ValueError(f"{name} must be finite, got {bad} {kind} of {array.size} entries")
-    return array
-
-
-def _put_together(replies: Iterator[Any], rows: int) -> tuple[Array, NDArray[Any] | None]:
-    first = next(replies, None)
-    if first is None or first.WhichOneof("message") != "header":
-        raise errors.InternalError("the server's answer does not start with its header")
-    dtype, shape = tensors.checked_header("output", first.header.output, ("float64",))
-    if shape[0] != rows:
-        raise errors.InternalError(f"the server's output has shape {shape} for {rows} rows")
-    incoming = tensors.Assembler("output", dtype, shape)
-    for reply in replies:
-        incoming.take(reply.output)
-    classes = labels.decoded(first.header.classes)
-    return np.asarray(incoming.array(), np.float64), classes
+            found, numbers = put_together(stream(call), len(features))
+        return numbers, labels.decoded(found.classes)
 
 
 def _train_requests(
@@ -387,18 +356,3 @@ def _name(model: str | BoostingModel, argument: str = "model") -> str:
     if not isinstance(model, str):
         raise TypeError(f"{argument} must be a model or its name, got {type(model).__name__}")
     return model
-
-
-def _plain(name: str, value: object, annotation: str) -> int | float | str | bool:
-    """A setting as its field takes it; the server knows which values are sound."""
-    if annotation.startswith("int"):
-        return validation.whole_number(name, value)
-    if annotation.startswith("float"):
-        return validation.finite_float(name, value)
-    if annotation.startswith("bool"):
-        if not isinstance(value, bool | np.bool_):
-            raise TypeError(f"{name} must be True or False, got {value!r}")
-        return bool(value)
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, got {type(value).__name__}")
-    return value

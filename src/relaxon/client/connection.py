@@ -9,6 +9,7 @@ import grpc
 
 from relaxon.client import errors
 from relaxon.client.boosting import BoostingClient
+from relaxon.client.equilibrium import EquilibriumClient
 from relaxon.client.poisson import PoissonClient
 from relaxon.solvers import validation
 
@@ -68,7 +69,7 @@ def connect(
 
 
 class Client:
-    """A connection, from `connect`; `poisson` holds the solver calls, `boosting` those of boosted networks."""
+    """A connection, from `connect`; `poisson` holds the solver calls, `boosting` and `equilibrium` those that train."""
 
     def __init__(self, target: str, timeout: float, transfer_timeout: float, shared_memory: bool) -> None:
         self.target = target
@@ -79,6 +80,7 @@ class Client:
         self._channel = grpc.insecure_channel(target, options)
         self.poisson = PoissonClient(self._channel, timeout, transfer_timeout, shared_memory and loopback)
         self.boosting = BoostingClient(self._channel, timeout, transfer_timeout)
+        self.equilibrium = EquilibriumClient(self._channel, timeout, transfer_timeout)
 
     def wait_until_ready(self) -> None:
         """Return once the server answers; Unavailable after the timeout."""

@@ -12,7 +12,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf.message import Message
 
 from relaxon.client import errors
-from relaxon.proto import job_pb2
+from relaxon.proto import boosting_pb2, equilibrium_pb2, job_pb2
 from relaxon.solvers import validation
 
 Step = TypeVar("Step")
@@ -123,12 +123,11 @@ class Job(Generic[Step, Trained]):
 
 def metadata_of(operation: Any) -> job_pb2.Job:
     """What the metadata of jobs of every kind begin with."""
-    from relaxon.proto import boosting_pb2
-
-    for kind in (boosting_pb2.BoostingTraining,):
-        metadata = kind()
+    for kind in (boosting_pb2.BoostingTraining, equilibrium_pb2.EquilibriumTraining):
+        metadata: Any = kind()
         if operation.metadata.Unpack(metadata):
-            return metadata.job
+            job: job_pb2.Job = metadata.job
+            return job
     raise errors.InternalError(f"the server's {operation.name!r} is a job of a kind that this client does not know")
 
 
