@@ -3,10 +3,11 @@
     python proto/generate.py            write the stubs beside the .proto files
     python proto/generate.py --check    generate into a temporary folder; exit 1 and name each file that differs
 
-Needs `grpcio-tools` and, here or on the PATH, `mypy-protobuf` (the release named in `pyproject.toml`). The stubs
-carry the version of the grpcio-tools that made them and refuse to run under an older grpcio or protobuf: make them
-with the oldest release that the project supports, 1.68.1, in an environment of its own (today's mypy-protobuf does
-not fit into it). The check leaves that version and its spelling of Python out: it passes under newer tools.
+Needs `grpcio-tools`, `googleapis-common-protos` and, here or on the PATH, `mypy-protobuf` (the release named in
+`pyproject.toml`). The stubs carry the version of the grpcio-tools that made them and refuse to run under an older
+grpcio or protobuf: make them with the oldest release that the project supports, 1.68.1, in an environment of its own
+(today's mypy-protobuf does not fit into it). The check leaves that version and its spelling of Python out: it passes
+under newer tools.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -33,18 +35,34 @@ def generate(target: Path) -> None:
     """Write the stubs of every `.proto` file below `target`, as `relaxon/proto/…`."""
     protos = sorted(path.name for path in (ROOT / "proto").glob("*.proto"))
     outputs = ("python_out", "grpc_python_out", "mypy_out", "mypy_grpc_out")
-    command = [
-        sys.executable,
-        "-m",
-        "grpc_tools.protoc",
-        f"-I{SOURCE}",
-        *(f"--{output}={target}" for output in outputs),
-        *(str(HERE / name) for name in protos),
-    ]
     # The mypy plug-ins are scripts of this interpreter's environment, which need not be the active one.
     scripts = sysconfig.get_path("scripts")
     path = os.pathsep.join([scripts, os.environ.get("PATH", "")])
-    subprocess.run(command, check=True, cwd=SOURCE, env={**os.environ, "PATH": path})
+    with tempfile.TemporaryDirectory() as googleapis:
+        command = [
+            sys.executable,
+            "-m",
+            "grpc_tools.protoc",
+            f"-I{SOURCE}",
+            *(f"-I{folder}" for folder in _google_protos(Path(googleapis))),
+            *(f"--{output}={target}" for output in outputs),
+            *(str(HERE / name) for name in protos),
+        ]
+        subprocess.run(command, check=True, cwd=SOURCE, env={**os.environ, "PATH": path})
+
+
+def _google_protos(folder: Path) -> tuple[Path, Path]:
+    """Where protoc finds the files of googleapis-common-protos, which has one of them under another name than its own.
+
+    Its Python stubs call `operations_proto.proto` by the name that all other languages know, `operations.proto`.
+    """
+    from google.longrunning import operations_proto_pb2
+
+    installed = Path(operations_proto_pb2.__file__).parent
+    renamed = folder / "google" / "longrunning" / "operations.proto"
+    renamed.parent.mkdir(parents=True)
+    shutil.copyfile(installed / "operations_proto.proto", renamed)
+    return folder, installed.parents[1]
 
 
 def differing(fresh: Path, kept: Path) -> list[str]:

@@ -13,17 +13,39 @@ from dataclasses import replace
 from types import TracebackType
 
 import grpc
+from google.longrunning import operations_pb2, operations_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from relaxon.proto import poisson_pb2, poisson_pb2_grpc
+from relaxon.proto import (
+    boosting_pb2,
+    boosting_pb2_grpc,
+    equilibrium_pb2,
+    equilibrium_pb2_grpc,
+    poisson_pb2,
+    poisson_pb2_grpc,
+)
+from relaxon.server import boosting_service, equilibrium_service
+from relaxon.server.boosting_service import BoostingServicer
+from relaxon.server.boosting_task import KIND as BOOSTING
+from relaxon.server.equilibrium_service import EquilibriumServicer
+from relaxon.server.equilibrium_task import KIND as EQUILIBRIUM
 from relaxon.server.grids import GridStore
+from relaxon.server.job_runner import JobRunner
+from relaxon.server.jobs import MemoryJobStore
+from relaxon.server.models import ModelStore
+from relaxon.server.operations_service import OperationsServicer
 from relaxon.server.poisson_service import PoissonServicer
 from relaxon.server.settings import ServerSettings
 
 logger = logging.getLogger("relaxon.server")
-SERVICE = poisson_pb2.DESCRIPTOR.services_by_name["PoissonService"].full_name
-SERVED = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+SERVICES = (
+    poisson_pb2.DESCRIPTOR.services_by_name["PoissonService"].full_name,
+    boosting_pb2.DESCRIPTOR.services_by_name["BoostingService"].full_name,
+    equilibrium_pb2.DESCRIPTOR.services_by_name["EquilibriumService"].full_name,
+    operations_pb2.DESCRIPTOR.services_by_name["Operations"].full_name,
+)
+SERVED = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
 OPTIONS = (
     # Two servers on one port would share its connections without anybody noticing.
     ("grpc.so_reuseport", 0),
@@ -115,7 +137,21 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
     checks = ThreadPoolExecutor(CHECK_THREADS, "relaxon-check")
     if settings.workers > 1:
         _demand_threadsafe_kernels()
+    models = ModelStore(settings.model_folder, settings.max_models)
+    runner = JobRunner(MemoryJobStore(settings.max_ended_jobs), models.jobs, settings)
+    operations = OperationsServicer(
+        runner,
+        {
+            BOOSTING: boosting_service.presentation(models),
+            EQUILIBRIUM: equilibrium_service.presentation(models),
+        },
+    )
+    boosting = BoostingServicer(settings, runner, models, operations, checks, engines)
+    equilibrium = EquilibriumServicer(settings, runner, models, operations, checks, engines)
     server = grpc.aio.server(options=OPTIONS)
+    operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
+    equilibrium_pb2_grpc.add_EquilibriumServiceServicer_to_server(equilibrium, server)
+    boosting_pb2_grpc.add_BoostingServiceServicer_to_server(boosting, server)
     poisson_pb2_grpc.add_PoissonServiceServicer_to_server(PoissonServicer(settings, grids, engines, checks), server)
     condition = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(condition, server)
@@ -124,9 +160,10 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
     try:
         port = server.add_insecure_port(f"{host}:{settings.port}")
     except RuntimeError as error:
+        models.close()
         raise OSError(f"port {settings.port} on {settings.host} cannot be listened on: {error}") from error
     await server.start()
-    for name in ("", SERVICE):
+    for name in ("", *SERVICES):
         await condition.set(name, health_pb2.HealthCheckResponse.SERVING)
     sweep = asyncio.create_task(_sweep(grids))
     try:
@@ -134,9 +171,11 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
     finally:
         sweep.cancel()
         await condition.enter_graceful_shutdown()
-        await server.stop(settings.grace_seconds)
+        # Calls that wait for a job end as it does.
+        await asyncio.gather(runner.close(settings.grace_seconds), server.stop(settings.grace_seconds))
         # Cut-off solves end at their next iteration; their threads must be gone before the loop is.
         await asyncio.get_running_loop().run_in_executor(None, _shut_down, engines, checks)
+        models.close()
 
 
 def _shut_down(*executors: ThreadPoolExecutor) -> None:

@@ -19,6 +19,13 @@ HELP = {
     "max_grids": "grids kept at the same time",
     "max_solvers_per_grid": "solver set-ups kept for one grid",
     "grid_ttl_seconds": "a grid not used for so long is forgotten",
+    "model_folder": "where trained models are stored; empty for a temporary folder that goes with the server",
+    "max_models": "stored models of one kind",
+    "training_workers": "training jobs at the same time, each in a process of its own",
+    "max_jobs": "training jobs that are uploaded, wait or run; one more is refused",
+    "max_ended_jobs": "ended jobs that are still told of",
+    "max_table_bytes": "bytes of one call's arrays for training or prediction",
+    "max_units": "units of a network that is trained",
     "idle_seconds": "an upload that is silent for so long is given up",
     "grace_seconds": "time for running calls to finish when the server is stopped",
 }

@@ -46,11 +46,30 @@ def refused(error: ValueError | TypeError) -> ServiceError:
 
 def grid_not_found(grid_id: str) -> ServiceError:
     """NOT_FOUND for a grid that is not kept (any more)."""
-    message = f"grid_id {grid_id!r} is not known: it was never made, was deleted, or has expired"
-    resource = error_details_pb2.ResourceInfo(
-        resource_type="relaxon.v1.Grid", resource_name=grid_id, description=message
-    )
+    return not_found("relaxon.v1.Grid", grid_id, "never made, was deleted, or has expired", "grid_id")
+
+
+def not_found(kind: str, name: str, why: str, field: str = "") -> ServiceError:
+    """NOT_FOUND for a thing of `kind`, the full name of its message; `why` goes on after "it was"."""
+    message = f"{field or kind.rpartition('.')[2].lower()} {name!r} is not known: it was {why}"
+    resource = error_details_pb2.ResourceInfo(resource_type=kind, resource_name=name, description=message)
     return ServiceError(grpc.StatusCode.NOT_FOUND, message, resource)
+
+
+def already_exists(kind: str, name: str, message: str) -> ServiceError:
+    """ALREADY_EXISTS for a name of a thing of `kind` that is taken."""
+    resource = error_details_pb2.ResourceInfo(resource_type=kind, resource_name=name, description=message)
+    return ServiceError(grpc.StatusCode.ALREADY_EXISTS, message, resource)
+
+
+def failed_precondition(message: str) -> ServiceError:
+    """FAILED_PRECONDITION: the call is sound, but not in the state that things are in."""
+    return ServiceError(grpc.StatusCode.FAILED_PRECONDITION, message)
+
+
+def stopping() -> ServiceError:
+    """UNAVAILABLE while the server stops."""
+    return ServiceError(grpc.StatusCode.UNAVAILABLE, "the server is about to stop")
 
 
 def exhausted(subject: str, message: str, retry_seconds: float | None = None) -> ServiceError:

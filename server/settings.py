@@ -40,6 +40,20 @@ class ServerSettings:
     """Set-ups kept for one grid; the one not used for longest goes first."""
     grid_ttl_seconds: float = 3600.0
     """A grid is forgotten after so long without use."""
+    model_folder: str = ""
+    """Where trained models are stored; where empty, in a temporary folder that goes with the server."""
+    max_models: int = 256
+    """Stored models of one kind, those that are being trained included."""
+    training_workers: int = 1
+    """Training jobs at the same time, each in a process of its own."""
+    max_jobs: int = 16
+    """Training jobs that are uploaded, wait or run. One more is refused."""
+    max_ended_jobs: int = 256
+    """Ended jobs that are still told of; the one that ended first goes first. Its model stays."""
+    max_table_bytes: int = 2**29
+    """Bytes of one call's arrays for training or prediction, counted in float64."""
+    max_units: int = 10_000
+    """Units of a network that is trained."""
     idle_seconds: float = 60.0
     """An upload that is silent for so long is given up."""
     grace_seconds: float = 10.0
@@ -55,11 +69,19 @@ class ServerSettings:
             "max_total_cells",
             "max_grids",
             "max_solvers_per_grid",
+            "max_models",
+            "training_workers",
+            "max_jobs",
+            "max_ended_jobs",
+            "max_table_bytes",
+            "max_units",
         ):
             validation.positive_int(name, getattr(self, name))
         for name in ("grid_ttl_seconds", "idle_seconds"):
             validation.positive_float(name, getattr(self, name))
         validation.non_negative_float("grace_seconds", self.grace_seconds)
+        if not isinstance(self.model_folder, str):
+            raise TypeError(f"model_folder must be a string, got {type(self.model_folder).__name__}")
         if not self.insecure and not is_loopback(self.host):
             raise ValueError(
                 f"host must be a loopback address, got {self.host!r}: this server has no encryption and no "

@@ -45,6 +45,16 @@ def positive_int(name: str, value: object) -> int:
     return int(value)
 
 
+def whole_number(name: str, value: object) -> int:
+    """`value` as an int of at most 64 bits with its sign."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+    number = int(value)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{name} must fit into 64 bits, got {value!r}")
+    return number
+
+
 def real_array(name: str, value: Any) -> NDArray[Any]:
     """`value` as a float32 or float64 array with finite entries; integers become float64, floats are not copied."""
     if value is None:

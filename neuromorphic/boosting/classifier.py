@@ -100,8 +100,7 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
 
         `callback` sees a `StageProgress` after each stage; where it returns `True`, training ends with the stages done.
         """
-        self._check_parameters()
-        _one_of("loss", self.loss, ("log_loss",))
+        self.check_parameters()
         x, given = validate_data(self, X, y, dtype=np.float64, order="C", ensure_all_finite=self._finite_rule())
         check_classification_targets(given)
         w = self._weights(sample_weight, x)
@@ -128,6 +127,10 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
             targets[np.arange(len(x)), labels] = 1.0
         self._train(x, targets, w, labels, callback)
         return self
+
+    def check_parameters(self) -> None:
+        super().check_parameters()
+        _one_of("loss", self.loss, ("log_loss",))
 
     def decision_function(self, X: ArrayLike) -> Array:
         """Logits: `(n,)` of the second class where there are two, else `(n, classes)`."""

@@ -295,7 +295,8 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
 
     # ---- refusals ------------------------------------------------------------------------------------------------
 
-    def _check_parameters(self) -> None:
+    def check_parameters(self) -> None:
+        """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
         for name in ("n_units", "units_per_stage", "stage_iterations", "restarts", "candidates", "n_iter_no_change"):
             _whole(name, getattr(self, name))
         _real("learning_rate", self.learning_rate, above=0.0, up_to=1.0)

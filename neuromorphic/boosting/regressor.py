@@ -142,10 +142,7 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
 
         `callback` sees a `StageProgress` after each stage; where it returns `True`, training ends with the stages done.
         """
-        self._check_parameters()
-        _one_of("loss", self.loss, LOSSES)
-        _real("quantile", self.quantile, above=0.0, below=1.0)
-        _real("huber_delta", self.huber_delta, above=0.0)
+        self.check_parameters()
         x, targets = validate_data(
             self,
             X,
@@ -171,6 +168,12 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         self._outputs = outputs
         self._train(*preparation.merged_rows(x, flat, w), None, callback)
         return self
+
+    def check_parameters(self) -> None:
+        super().check_parameters()
+        _one_of("loss", self.loss, LOSSES)
+        _real("quantile", self.quantile, above=0.0, below=1.0)
+        _real("huber_delta", self.huber_delta, above=0.0)
 
     def predict(self, X: ArrayLike) -> Array:
         """`(n,)`, or `(n, K)` where the targets had columns."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from relaxon.neuromorphic.equilibrium.comparison import Comparison, compare_gradients
 from relaxon.neuromorphic.equilibrium.estimators import (
     AsymmetricCauchy,
     Cauchy,
@@ -26,8 +28,8 @@ from relaxon.neuromorphic.equilibrium.gradients import predict
 from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
 from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
 from relaxon.neuromorphic.equilibrium.phases import Phases
-from relaxon.neuromorphic.equilibrium.relaxation import FixedStep, Outcome
-from relaxon.neuromorphic.equilibrium.training import Ended, TrainingSettings, train
+from relaxon.neuromorphic.equilibrium.relaxation import FixedStep, Outcome, Relaxation
+from relaxon.neuromorphic.equilibrium.training import Ended, TrainingSettings, Watcher, train
 
 PREDICTION = Phases(FixedStep(steps=5000, tolerance=1e-12))
 """Predictions are relaxed so far that they do not depend on what else is in the batch."""
@@ -105,8 +107,11 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         self.random_state = random_state
         self.device = device
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Train on `X (samples, features)` and labels `y (samples,)`; warns where a run ends with NaN."""
+    def fit(self, X: ArrayLike, y: ArrayLike, watcher: Watcher | None = None) -> Self:
+        """Train on `X (samples, features)` and labels `y (samples,)`; warns where a run ends before its last epoch.
+
+        `watcher` sees a `Progress` after each step; where it returns True, training ends with the steps done.
+        """
         x: NDArray[np.float64]
         x, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
@@ -116,16 +121,33 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         # A constant feature has nothing to say; dividing it by its rounding error would make it shout.
         self.scale_ = np.where(spread > 1e-12 * np.abs(self.mean_).clip(1), spread, 1.0)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        network = LayeredNetwork(
-            (x.shape[1], *self.hidden_sizes, len(self.classes_)),
+        network = self._network(x.shape[1], len(self.classes_), seed).to(self.device)
+        target = torch.from_numpy(np.ascontiguousarray(labels)).to(self.device)
+        self.network_ = network
+        self.report_ = train(network, (self._tensor(x), target), self._settings(seed), watcher=watcher)
+        if self.report_.ended is not Ended.FINISHED:
+            why = self.report_.message or self.report_.ended.value
+            warnings.warn(f"training ended early: {why}", ConvergenceWarning, stacklevel=2)
+        return self
+
+    def check_parameters(self) -> None:
+        """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
+        self._settings(0)
+        self._network(1, 2, 0)
+
+    def _network(self, features: int, classes: int, seed: int) -> LayeredNetwork:
+        return LayeredNetwork(
+            (features, *self.hidden_sizes, classes),
             activation=self.activation,
             feedback=self.feedback,  # type: ignore[arg-type]
             angle=self.angle,
             gain=self.gain,
             seed=seed,
             dtype=torch.float64,
-        ).to(self.device)
-        settings = TrainingSettings(
+        )
+
+    def _settings(self, seed: int) -> TrainingSettings:
+        return TrainingSettings(
             epochs=self.epochs,
             batch=self.batch_size,
             rate=self.learning_rate,
@@ -139,54 +161,47 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             readout_bound=self.readout_bound,
             probe=False,
         )
-        target = torch.from_numpy(np.ascontiguousarray(labels)).to(self.device)
-        self.network_ = network
-        self.report_ = train(network, (self._tensor(x), target), settings)
-        if self.report_.ended is not Ended.FINISHED:
-            warnings.warn(f"training ended early: {self.report_.message}", ConvergenceWarning, stacklevel=2)
-        return self
 
     def _estimator(self) -> Estimator:
         if isinstance(self.estimator, Estimator):
             return self.estimator
-        if self.estimator == "cauchy":
-            return Cauchy(self.n, self.radius)
-        if self.estimator == "asymmetric-cauchy":
-            return AsymmetricCauchy(self.n, self.radius)
-        if self.estimator == "centred":
-            return Centred(self.radius)
-        if self.estimator == "one-sided":
-            return OneSided(self.radius)
-        if self.estimator == "implicit":
-            return Implicit()
-        names = "'cauchy', 'asymmetric-cauchy', 'centred', 'one-sided', 'implicit'"
-        raise ValueError(f"estimator must be an Estimator or one of {names}, got {self.estimator!r}")
+        return estimator_named(self.estimator, self.n, self.radius)
 
     def _tensor(self, x: NDArray[np.float64]) -> torch.Tensor:
         return torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)
 
-    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Logits at the free equilibrium: `(samples, classes)`, or `(samples,)` for two classes."""
-        logits = self._logits(X)
-        difference: NDArray[np.float64] = logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
-        return difference
-
-    def _logits(self, X: ArrayLike) -> NDArray[np.float64]:
+    def relaxed(self, X: ArrayLike) -> tuple[NDArray[np.float64], Relaxation]:
+        """Logits at the free equilibrium, `(samples, classes)`, and how the free phase went."""
         check_is_fitted(self)
         x: NDArray[np.float64] = validate_data(self, X, dtype=np.float64, reset=False)
         scores, relaxed = predict(self.network_, self._tensor(x), PREDICTION)
+        return scores.cpu().numpy(), relaxed
+
+    def compare_gradients(self, X: ArrayLike, y: ArrayLike, estimators: Sequence[Estimator]) -> Comparison:
+        """Each estimator's gradient of the batch against the exact one; `y` are labels among `classes_`."""
+        check_is_fitted(self)
+        x: NDArray[np.float64]
+        x, y = validate_data(self, X, y, dtype=np.float64, reset=False)
+        unknown = np.setdiff1d(y, self.classes_)
+        if unknown.size:
+            raise ValueError(f"y must hold the labels of the fit, got {unknown[0]!r}")
+        target = torch.from_numpy(np.searchsorted(self.classes_, y)).to(self.device)
+        return compare_gradients(self.network_, (self._tensor(x), target), estimators)
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Logits at the free equilibrium: `(samples, classes)`, or `(samples,)` for two classes."""
+        return decision(self._logits(X))
+
+    def _logits(self, X: ArrayLike) -> NDArray[np.float64]:
+        logits, relaxed = self.relaxed(X)
         if relaxed.outcome is not Outcome.CONVERGED:
             why = f"residual {relaxed.residual:.1e} after {relaxed.steps} steps"
             warnings.warn(f"the free phase did not come to rest: {why}", ConvergenceWarning, stacklevel=3)
-        logits: NDArray[np.float64] = scores.cpu().numpy()
         return logits
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Softmax of the readout, `(samples, classes)`."""
-        logits = self._logits(X)
-        e = np.exp(logits - logits.max(1, keepdims=True))
-        share: NDArray[np.float64] = e / e.sum(1, keepdims=True)
-        return share
+        return probabilities(self._logits(X))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The class of the largest probability."""
@@ -194,3 +209,32 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         best = self._logits(X).argmax(1)
         labels: NDArray[Any] = self.classes_[best]
         return labels
+
+
+def decision(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logits `(samples, classes)`; of two classes the second's above the first's, `(samples,)`."""
+    difference: NDArray[np.float64] = logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+    return difference
+
+
+def probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Softmax of logits, `(samples, classes)`."""
+    e = np.exp(logits - logits.max(1, keepdims=True))
+    share: NDArray[np.float64] = e / e.sum(1, keepdims=True)
+    return share
+
+
+def estimator_named(name: str, n: int, radius: float) -> Estimator:
+    """The estimator of a name that `EquilibriumClassifier` knows."""
+    if name == "cauchy":
+        return Cauchy(n, radius)
+    if name == "asymmetric-cauchy":
+        return AsymmetricCauchy(n, radius)
+    if name == "centred":
+        return Centred(radius)
+    if name == "one-sided":
+        return OneSided(radius)
+    if name == "implicit":
+        return Implicit()
+    names = "'cauchy', 'asymmetric-cauchy', 'centred', 'one-sided', 'implicit'"
+    raise ValueError(f"estimator must be an Estimator or one of {names}, got {name!r}")

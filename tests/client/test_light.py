@@ -9,7 +9,7 @@ from pathlib import Path
 import relaxon
 
 SOURCE = Path(relaxon.__file__).resolve().parents[1]
-HEAVY = ("torch", "numba", "scipy", "pyamg", "matplotlib", "rich", "relaxon.server")
+HEAVY = ("torch", "numba", "scipy", "sklearn", "pyamg", "matplotlib", "rich", "relaxon.server", "relaxon.neuromorphic")
 
 
 def test_importing_the_client_loads_no_engine():
@@ -38,6 +38,11 @@ with relaxon.connect({embedded.target!r}) as client:
             grid.solve(np.ones((8, 8)), solver="nothing")
         except relaxon.client.InvalidArgument as error:
             assert error.field == "solver"
+    rows = np.linspace(-1, 1, 30).reshape(-1, 1)
+    settings = relaxon.client.BoostingSettings(n_units=2, random_state=0)
+    job = client.boosting.train(rows, rows[:, 0] > 0, task="classification", settings=settings)
+    assert len(list(job.progress())) == job.result().stages == 2
+    assert (client.boosting.predict(job.model, rows) == (rows[:, 0] > 0)).all()
 heavy = [name for name in sys.modules if name.startswith({HEAVY!r})]
 assert not heavy, heavy
 """

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import grpc
 import numpy as np
 import pytest
+from boosting_calls import Stubs, stubs_of
 
 import relaxon
 from relaxon.client import Client
@@ -150,3 +151,27 @@ def server(serving) -> EmbeddedServer:
 def client(server) -> Iterator[Client]:
     with relaxon.connect(server.target, timeout=20, transfer_timeout=60) as connected:
         yield connected
+
+
+@pytest.fixture
+def training(serving) -> Iterator[Callable[..., Stubs]]:
+    """Starts servers with the given settings; gives the stubs for each."""
+    channels: list[grpc.Channel] = []
+
+    def start(**settings) -> Stubs:
+        channels.append(grpc.insecure_channel(serving(**settings).target))
+        return stubs_of(channels[-1])
+
+    yield start
+    for channel in channels:
+        channel.close()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Stubs]:
+    """One server for tests that leave nothing behind which another minds."""
+    with (
+        EmbeddedServer(ServerSettings(port=0, grace_seconds=0.0)) as server,
+        grpc.insecure_channel(server.target) as channel,
+    ):
+        yield stubs_of(channel)

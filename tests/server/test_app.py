@@ -25,6 +25,7 @@ from relaxon.solvers import Result
 
 ROOT = Path(relaxon.__file__).resolve().parents[2]
 SERVICE = "relaxon.v1.PoissonService"
+SERVICES = {SERVICE, "relaxon.v1.BoostingService", "relaxon.v1.EquilibriumService", "google.longrunning.Operations"}
 
 
 def test_reflection_lists_the_services_and_describes_ours(server):
@@ -36,11 +37,11 @@ def test_reflection_lists_the_services_and_describes_ours(server):
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         listed, described = stub.ServerReflectionInfo(iter(requests), timeout=20)
     names = {service.name for service in listed.list_services_response.service}
-    assert names == {SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+    assert names == {*SERVICES, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
     assert poisson_pb2.DESCRIPTOR.serialized_pb in described.file_descriptor_response.file_descriptor_proto
 
 
-@pytest.mark.parametrize("name", ["", SERVICE])
+@pytest.mark.parametrize("name", ["", *sorted(SERVICES)])
 def test_health_is_told_for_the_server_and_the_service(server, name):
     with grpc.insecure_channel(server.target) as channel:
         check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=20)
@@ -67,6 +68,10 @@ def test_loopback_is_listened_on(host):
         ("port", True),
         ("workers", 0),
         ("max_cells", 1.5),
+        ("training_workers", 0),
+        ("max_jobs", "many"),
+        ("max_table_bytes", -1),
+        ("model_folder", None),
         ("grid_ttl_seconds", 0),
         ("grid_ttl_seconds", float("inf")),
         ("grace_seconds", -1),

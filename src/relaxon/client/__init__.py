@@ -3,8 +3,18 @@
 Importing it loads NumPy, gRPC and protobuf; never torch, Numba or SciPy.
 """
 
+from relaxon.client.boosting import BoostingClient, BoostingModel, BoostingSettings, StageProgress
 from relaxon.client.connection import Client, connect
+from relaxon.client.equilibrium import (
+    EpochProgress,
+    EquilibriumClient,
+    EquilibriumModel,
+    EquilibriumSettings,
+    GradientComparison,
+    GradientEstimator,
+)
 from relaxon.client.errors import (
+    AlreadyExists,
     Cancelled,
     DeadlineExceeded,
     FailedPrecondition,
@@ -15,21 +25,35 @@ from relaxon.client.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from relaxon.client.jobs import Job, JobState
 from relaxon.client.poisson import PoissonClient, RemoteGrid, SolverInfo
 
 __all__ = [
+    "AlreadyExists",
+    "BoostingClient",
+    "BoostingModel",
+    "BoostingSettings",
     "Cancelled",
     "Client",
     "DeadlineExceeded",
+    "EpochProgress",
+    "EquilibriumClient",
+    "EquilibriumModel",
+    "EquilibriumSettings",
     "FailedPrecondition",
+    "GradientComparison",
+    "GradientEstimator",
     "InternalError",
     "InvalidArgument",
+    "Job",
+    "JobState",
     "NotFound",
     "PoissonClient",
     "RelaxonError",
     "RemoteGrid",
     "ResourceExhausted",
     "SolverInfo",
+    "StageProgress",
     "Unavailable",
     "connect",
 ]

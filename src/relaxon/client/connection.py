@@ -8,6 +8,8 @@ from types import TracebackType
 import grpc
 
 from relaxon.client import errors
+from relaxon.client.boosting import BoostingClient
+from relaxon.client.equilibrium import EquilibriumClient
 from relaxon.client.poisson import PoissonClient
 from relaxon.solvers import validation
 
@@ -67,7 +69,7 @@ def connect(
 
 
 class Client:
-    """A connection, from `connect`; `poisson` holds the solver calls."""
+    """A connection, from `connect`; `poisson` holds the solver calls, `boosting` and `equilibrium` those that train."""
 
     def __init__(self, target: str, timeout: float, transfer_timeout: float, shared_memory: bool) -> None:
         self.target = target
@@ -77,6 +79,8 @@ class Client:
         options = [("grpc.enable_http_proxy", 0)] if loopback else []
         self._channel = grpc.insecure_channel(target, options)
         self.poisson = PoissonClient(self._channel, timeout, transfer_timeout, shared_memory and loopback)
+        self.boosting = BoostingClient(self._channel, timeout, transfer_timeout)
+        self.equilibrium = EquilibriumClient(self._channel, timeout, transfer_timeout)
 
     def wait_until_ready(self) -> None:
         """Return once the server answers; Unavailable after the timeout."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 
-ARGUMENT = re.compile(r"[a-z_][a-z0-9_]*(\[\d+\])?(?= )")
+ARGUMENT = re.compile(r"(X|[a-z_][a-z0-9_]*)(\[\d+\])?(?= )")
 """The refusals of the engines' checks start with the argument that they refuse."""
 
 
@@ -27,11 +28,15 @@ class InvalidArgument(RelaxonError, ValueError, TypeError):
 
 
 class NotFound(RelaxonError):
-    """The server does not keep this grid (any more)."""
+    """The server does not keep this grid, model or job (any more)."""
+
+
+class AlreadyExists(RelaxonError):
+    """The name is taken."""
 
 
 class FailedPrecondition(RelaxonError):
-    """The server lacks what the call needs (a solver's packages, say)."""
+    """The server lacks what the call needs (a solver's packages, say), or things are not in the state for it."""
 
 
 class ResourceExhausted(RelaxonError):
@@ -61,6 +66,7 @@ class InternalError(RelaxonError):
 
 _CLASSES: dict[grpc.StatusCode, type[RelaxonError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
     grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
     grpc.StatusCode.UNIMPLEMENTED: FailedPrecondition,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
@@ -70,12 +76,16 @@ _CLASSES: dict[grpc.StatusCode, type[RelaxonError]] = {
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Raises the block's gRPC errors as this module's."""
+def translated(arguments: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Raises the block's gRPC errors as this module's; `arguments` are what fields of the messages are called here."""
     try:
         yield
     except grpc.RpcError as error:
-        raise of_call(error) from error
+        found = of_call(error)
+        if isinstance(found, InvalidArgument) and arguments and found.field in arguments:
+            name = arguments[found.field]
+            raise InvalidArgument(name + str(found).removeprefix(found.field), name) from error
+        raise found from error
 
 
 @contextmanager
@@ -101,6 +111,20 @@ def of_call(error: grpc.RpcError) -> RelaxonError:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return ResourceExhausted(message, _retry_seconds(error))
     return _CLASSES.get(code, InternalError)(message)
+
+
+def of_status(status: Any) -> RelaxonError:
+    """The error for a `google.rpc.Status` in a message: how a job ended."""
+    from google.rpc import error_details_pb2
+
+    code = next((one for one in grpc.StatusCode if one.value[0] == status.code), grpc.StatusCode.UNKNOWN)
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        request = error_details_pb2.BadRequest()
+        named = any(detail.Unpack(request) for detail in status.details) and request.field_violations
+        return InvalidArgument(status.message, request.field_violations[0].field if named else "")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return ResourceExhausted(status.message)
+    return _CLASSES.get(code, InternalError)(status.message)
 
 
 def _field(error: grpc.Call) -> str:

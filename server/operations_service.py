@@ -1,0 +1,157 @@
+"""`google.longrunning.Operations` over the training jobs of all services."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf import empty_pb2, timestamp_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+
+from relaxon.proto import job_pb2
+from relaxon.server import errors, jobs
+from relaxon.server.job_runner import JobRunner
+from relaxon.server.jobs import Failure, Job, JobState, Json
+
+Context = grpc.aio.ServicerContext[Any, Any]
+MAX_PAGE = 100
+"""Operations in one answer; also where the caller asks for more, or does not say."""
+MAX_WAIT_SECONDS = 3600.0
+"""Of one WaitOperation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Presentation:
+    """How the jobs of a kind are told of."""
+
+    metadata: Callable[[Job, Json | None], Message]
+    """From the job and its newest progress."""
+    response: Callable[[Job], Message]
+    """Of a job that is done; NOT_FOUND where its model was deleted since. Called in a worker thread."""
+
+
+class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc]
+    """The calls of `google.longrunning.Operations`; `kinds` knows how each kind of job is told of."""
+
+    def __init__(self, runner: JobRunner, kinds: Mapping[str, Presentation]) -> None:
+        self._runner = runner
+        self._kinds = kinds
+
+    async def GetOperation(self, request: Any, context: Context) -> Any:
+        return await errors.reported(context, self.operation(jobs.job_id_of(request.name)))
+
+    async def ListOperations(self, request: Any, context: Context) -> Any:
+        return await errors.reported(context, self._list(request))
+
+    async def WaitOperation(self, request: Any, context: Context) -> Any:
+        return await errors.reported(context, self._wait(request))
+
+    async def CancelOperation(self, request: Any, context: Context) -> Any:
+        return await errors.reported(context, self._cancel(request))
+
+    async def DeleteOperation(self, request: Any, context: Context) -> Any:
+        return await errors.reported(context, self._delete(request))
+
+    async def operation(self, job_id: str) -> Any:
+        """A job as an `Operation`."""
+        job = self._runner.store.find(job_id)
+        progress = self._runner.store.progress(job_id)
+        presented = self._kinds[job.kind]
+        operation = operations_pb2.Operation(name=jobs.operation_name(job_id), done=job.state.ended)
+        operation.metadata.Pack(presented.metadata(job, progress[-1] if progress else None))
+        failure = job.failure
+        if job.state is JobState.DONE:
+            try:
+                operation.response.Pack(await asyncio.to_thread(presented.response, job))
+            except errors.ServiceError as error:
+                failure = Failure(error.code.name, error.message)
+        if failure is not None:
+            operation.error.code = grpc.StatusCode[failure.code].value[0]
+            operation.error.message = failure.message
+            if failure.field:
+                violation = error_details_pb2.BadRequest.FieldViolation(
+                    field=failure.field, description=failure.message
+                )
+                operation.error.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+        return operation
+
+    async def _list(self, request: Any) -> Any:
+        if request.name not in ("", jobs.OPERATIONS):
+            raise errors.invalid("name", f"name must be {jobs.OPERATIONS!r} or empty, got {request.name[:80]!r}")
+        if request.filter:
+            raise errors.invalid("filter", f"filter must be empty: this server has none, got {request.filter[:80]!r}")
+        if request.page_size < 0:
+            raise errors.invalid("page_size", f"page_size must not be negative, got {request.page_size}")
+        size = min(request.page_size or MAX_PAGE, MAX_PAGE)
+        kept = self._runner.store.jobs()
+        start = 0
+        if request.page_token:
+            # The token is the last job's id: a page goes on where it stopped, whatever came or went.
+            places = {job.id: place for place, job in enumerate(kept)}
+            if request.page_token not in places:
+                raise errors.invalid("page_token", "page_token is not known any more; begin again without one")
+            start = places[request.page_token] + 1
+        page = kept[start : start + size]
+        reply = operations_pb2.ListOperationsResponse()
+        for job in page:
+            with suppress(errors.ServiceError):  # forgotten while the others were put together
+                reply.operations.append(await self.operation(job.id))
+        if start + size < len(kept):
+            reply.next_page_token = page[-1].id
+        return reply
+
+    async def _wait(self, request: Any) -> Any:
+        job_id = jobs.job_id_of(request.name)
+        seconds = MAX_WAIT_SECONDS
+        if request.HasField("timeout"):
+            seconds = min(request.timeout.seconds + 1e-9 * request.timeout.nanos, MAX_WAIT_SECONDS)
+            if seconds < 0:
+                raise errors.invalid("timeout", f"timeout must not be negative, got {seconds} s")
+        self._runner.store.find(job_id)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._runner.wait(job_id)
+        return await self.operation(job_id)
+
+    async def _cancel(self, request: Any) -> Any:
+        self._runner.cancel(jobs.job_id_of(request.name))
+        return empty_pb2.Empty()
+
+    async def _delete(self, request: Any) -> Any:
+        self._runner.remove(jobs.job_id_of(request.name))
+        return empty_pb2.Empty()
+
+
+STATES = {
+    JobState.QUEUED: job_pb2.JOB_STATE_QUEUED,
+    JobState.RUNNING: job_pb2.JOB_STATE_RUNNING,
+    JobState.DONE: job_pb2.JOB_STATE_DONE,
+    JobState.FAILED: job_pb2.JOB_STATE_FAILED,
+}
+
+
+def job_message(job: Job) -> job_pb2.Job:
+    """What the metadata of every job holds."""
+    return job_pb2.Job(
+        state=STATES[job.state],
+        model=job.model,
+        cancel_requested=job.cancel_requested,
+        create_time=timestamp(job.created),
+        start_time=timestamp(job.started),
+        end_time=timestamp(job.ended),
+    )
+
+
+def timestamp(seconds: float | None) -> timestamp_pb2.Timestamp | None:
+    """Seconds since the epoch as a message."""
+    if seconds is None:
+        return None
+    made = timestamp_pb2.Timestamp()
+    made.FromMilliseconds(int(1000 * seconds))
+    return made

@@ -1,0 +1,61 @@
+"""Tables of numbers, settings and predictions, as they travel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from relaxon.client import errors
+from relaxon.proto import tensors
+from relaxon.solvers import validation
+
+
+def table(name: str, value: ArrayLike, missing: bool) -> NDArray[Any]:
+    """Rows and columns of numbers as float32 or float64; infinities, and NaN unless `missing`, are refused."""
+    array = np.asarray(value)
+    if array.dtype.kind in "iub":
+        array = array.astype(np.float64)
+    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
+        raise TypeError(f"{name} must be an array of float32, float64 or integers, got dtype {array.dtype}")
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"{name} must have two axes, rows and columns, and at least one of each, got {array.shape}")
+    bad = int(np.count_nonzero(np.isinf(array) if missing else ~np.isfinite(array)))
+    if bad:
+        kind = "infinite" if missing else "NaN or infinite"
+        raise ValueError(f"{name} must be finite, got {bad} {kind} of {array.size} entries")
+    return array
+
+
+def put_together(replies: Iterator[Any], rows: int) -> tuple[Any, NDArray[np.float64]]:
+    """A prediction's header and its output for that many rows; InternalError for a damaged answer."""
+    try:
+        first = next(replies, None)
+        if first is None or first.WhichOneof("message") != "header":
+            raise errors.InternalError("the server's answer does not start with its header")
+        dtype, shape = tensors.checked_header("output", first.header.output, ("float64",))
+        if shape[0] != rows:
+            raise errors.InternalError(f"the server's output has shape {shape} for {rows} rows")
+        incoming = tensors.Assembler("output", dtype, shape)
+        for reply in replies:
+            incoming.take(reply.output)
+        return first.header, np.asarray(incoming.array(), np.float64)
+    except tensors.TensorError as error:
+        raise errors.InternalError(f"the server's answer is damaged: {error}") from error
+
+
+def plain(name: str, value: object, annotation: str) -> int | float | str | bool:
+    """A setting as its field takes it; the server knows which values are sound."""
+    if annotation.startswith("int"):
+        return validation.whole_number(name, value)
+    if annotation.startswith("float"):
+        return validation.finite_float(name, value)
+    if annotation.startswith("bool"):
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"{name} must be True or False, got {value!r}")
+        return bool(value)
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {type(value).__name__}")
+    return value
