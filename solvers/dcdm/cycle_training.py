@@ -90,6 +90,7 @@ def train_cycle(
     for grid in grids:
         cycle = FusedCycle(grid.operator(), plain)
         by_depth.setdefault(len(cycle.levels), []).append((grid, cycle))
+    module.trained_levels = max(by_depth)
     groups = list(by_depth.values())
     weights = np.array([len(group) for group in groups]) / len(grids)
     optimiser = torch.optim.Adam(module.parameters(), lr=settings.rate)

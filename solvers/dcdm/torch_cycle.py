@@ -20,6 +20,7 @@ from relaxon.solvers.multigrid.constants import (
     MOST_SMOOTHING,
     LearnedConstants,
     LevelConstants,
+    chebyshev,
     features,
 )
 from relaxon.solvers.multigrid.fused import FusedCycle, FusedLevel
@@ -134,6 +135,7 @@ class LearnedCycle(nn.Module):
         super().__init__()
         self.ndim = ndim
         self.visits = visits
+        self.trained_levels = LearnedConstants(ndim, ()).trained_levels
         start = [0.93, 0.22, 0.08, 0.03] if ndim == 3 else [0.85, 0.20, 0.06, 0.0]
         self.stencils = nn.Parameter(torch.tensor([start] * levels))
         self.over = nn.Parameter(torch.ones(levels))
@@ -146,7 +148,13 @@ class LearnedCycle(nn.Module):
 
     def prepare(self, levels: Sequence[TorchLevel]) -> list[tuple[Tensor, Tensor, Tensor]]:
         """For each level: the multiplier, the stencil `(3, 3, 3)` and the gain of corrections to it."""
-        return [self._of(level, min(depth, len(self.networks) - 1)) for depth, level in enumerate(levels)]
+        found = [
+            self._of(v, min(depth, len(self.networks) - 1)) for depth, v in enumerate(levels[: self.trained_levels])
+        ]
+        if len(levels) > self.trained_levels:
+            plain = LearnedCycle.of(chebyshev(self.ndim)).to(self.over)
+            found += [plain._of(level, 0) for level in levels[self.trained_levels :]]
+        return found
 
     def _of(self, level: TorchLevel, which: int) -> tuple[Tensor, Tensor, Tensor]:
         inverse = torch.where(level.diagonal > 0, 1 / level.diagonal.clamp(min=1e-20), 0.0) * level.unknown
@@ -198,12 +206,13 @@ class LearnedCycle(nn.Module):
                     float(over.detach()),
                 )
             )
-        return LearnedConstants(self.ndim, tuple(found), self.visits)
+        return LearnedConstants(self.ndim, tuple(found), self.visits, self.trained_levels)
 
     @classmethod
     def of(cls, constants: LearnedConstants) -> LearnedCycle:
         """The module with these constants."""
         module = cls(constants.ndim, len(constants.levels), len(constants.levels[0].hidden_bias), constants.visits)
+        module.trained_levels = constants.trained_levels
         with torch.no_grad():
             for depth, values in enumerate(constants.levels):
                 module.stencils[depth] = torch.tensor(values.stencil)

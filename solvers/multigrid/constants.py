@@ -93,13 +93,23 @@ class LearnedConstants:
     levels: tuple[LevelConstants, ...]
     visits: int = 1
     """How often a cycle goes through the second level: twice costs a fifth more and makes up for its inexactness."""
+    trained_levels: int = 10**6
+    """Levels below so many use Chebyshev's constants: no training had them, and what was learned on fewer levels can
+    add up over more until the cycle is not definite."""
 
     def level(self, depth: int) -> LevelConstants:
+        if depth >= self.trained_levels:
+            return chebyshev(self.ndim).levels[0]
         return self.levels[min(depth, len(self.levels) - 1)]
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values, which `from_record` takes."""
-        return {"ndim": self.ndim, "visits": self.visits, "levels": [level.as_dict() for level in self.levels]}
+        return {
+            "ndim": self.ndim,
+            "visits": self.visits,
+            "trained_levels": self.trained_levels,
+            "levels": [level.as_dict() for level in self.levels],
+        }
 
     @property
     def count(self) -> int:
@@ -153,9 +163,8 @@ def _shifted(array: Single, axis: int, by: int, periodic: bool) -> Single:
 
 def from_record(values: dict[str, Any]) -> LearnedConstants:
     """Constants from one dimension's entry of a record."""
-    return LearnedConstants(
-        int(values["ndim"]), tuple(LevelConstants.from_dict(v) for v in values["levels"]), int(values["visits"])
-    )
+    levels = tuple(LevelConstants.from_dict(v) for v in values["levels"])
+    return LearnedConstants(int(values["ndim"]), levels, int(values["visits"]), int(values["trained_levels"]))
 
 
 @lru_cache(maxsize=3)

@@ -298,3 +298,27 @@ def test_options_are_checked():
         MultigridCG(smoother="sor")
     with pytest.raises(ValueError, match="^sweeps must be"):
         MultigridCG(sweeps=0)
+
+
+@pytest.mark.slow
+def test_a_grid_of_more_levels_than_the_training_had_takes_as_few_iterations():
+    problem = gallery.make("spheres", 256)
+    assert solve(problem.grid, problem.b).iterations <= 8
+
+
+def test_levels_that_no_training_had_are_chebyshevs():
+    torch = pytest.importorskip("torch")
+    from relaxon.solvers.dcdm.torch_cycle import LearnedCycle, stack
+
+    constants = shipped(2)
+    assert constants.level(constants.trained_levels) is chebyshev(2).levels[0]
+    assert constants.level(constants.trained_levels - 1) is constants.levels[-1]
+    cycle = FusedCycle(gallery.make("spheres", 300, 2).grid.operator(), {2: constants})
+    assert len(cycle.levels) > constants.trained_levels
+    r = np.random.default_rng(0).standard_normal(cycle.shape).astype(np.float32) * cycle.levels[0].unknown
+    x, z = np.empty_like(r), np.empty_like(r)
+    cycle.apply(r, x, z)
+    module, levels = LearnedCycle.of(constants), stack([cycle])
+    with torch.no_grad():
+        expected = module(levels, module.prepare(levels), torch.from_numpy(r)[None])[0].numpy()
+    assert np.linalg.norm(z - expected) < 5e-3 * np.linalg.norm(expected)
