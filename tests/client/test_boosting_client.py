@@ -24,7 +24,7 @@ LABELS = {
 
 
 def alike(found, expected):
-    """Another process's fit against this one's: kernels compiled here and kernels from the cache may round differently."""
+    """Another process's fit against this one's: kernels compiled here and those of a cache may round differently."""
     return np.allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
