@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import os
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")  # before NumPy: one thread for every model
+if __name__ == "__main__":  # imported by a test, it leaves that process's threads alone
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")  # before NumPy: one thread for every model
 
 import argparse  # noqa: E402
 import json  # noqa: E402
