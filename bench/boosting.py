@@ -21,22 +21,22 @@ if __name__ == "__main__":  # imported by a test, it leaves that process's threa
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # before NumPy: one thread for every model
 
-import argparse  # noqa: E402
-import json  # noqa: E402
-import sys  # noqa: E402
-import time  # noqa: E402
-from itertools import islice  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+import argparse
+import json
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
-import boosting_contest as contest  # noqa: E402
-import boosting_data as data  # noqa: E402
-import boosting_parts as parts  # noqa: E402
-import boosting_report as report  # noqa: E402
-from rich.console import Console  # noqa: E402
+import boosting_contest as contest
+import boosting_data as data
+import boosting_parts as parts
+import boosting_report as report
+from rich.console import Console
 
-from relaxon._version import __version__  # noqa: E402
-from relaxon.cli.machine import describe_machine  # noqa: E402
+from relaxon._version import __version__
+from relaxon.cli.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("speed", "prediction", "truncation", "ablation", "contest")
