@@ -38,16 +38,12 @@ class NullSpace:
     @classmethod
     def of(cls, grid: PoissonGrid) -> NullSpace:
         from relaxon.solvers import label_kernels as kernels
-        from relaxon.solvers.grid import Boundary
 
-        lead = 3 - grid.ndim
+        operator = grid.operator()
         cells, fluid = grid.cells.reshape(grid.shape3), grid.fluid.reshape(grid.shape3)
-        sides = np.zeros((3, 2), bool)
-        sides[lead:] = [[side is Boundary.DIRICHLET for side in pair] for pair in grid.boundary]
-        wrap = np.array((False,) * lead + grid.periodic)
         held = np.empty(grid.shape3, bool)
-        kernels.dirichlet_cells(cells, sides, wrap, held)
-        *runs, component, sizes = kernels.components(fluid, held, wrap, kernels.count_runs(fluid))
+        kernels.dirichlet_cells(cells, operator.sides, operator.wrap, held)
+        *runs, component, sizes = kernels.components(fluid, held, operator.wrap, kernels.count_runs(fluid))
         if len(sizes) == 1:
             return cls(None, sizes)
         labels = np.zeros(grid.shape3, np.int32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,28 @@ from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
     from scipy.sparse.linalg import LinearOperator
+
+
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """The operator of κ = 1 as kernels take it that go plane by plane; a grid of two dimensions is `(nx, 1, ny)`.
+
+    All in the order of the axes of `shape`, and in units of `unit`, the largest `1/h²`.
+    """
+
+    shape: tuple[int, int, int]
+    unit: float
+    code: NDArray[np.uint8]
+    table: NDArray[Any]
+    linear: bool
+    weights: NDArray[Any]
+    wrap: NDArray[np.bool_]
+    sides: NDArray[np.bool_]
+
+    @property
+    def matrix(self) -> tuple[Any, ...]:
+        """What `plane_kernels` take for `A`."""
+        return self.code, self.table, self.linear, self.weights, self.wrap
 
 
 class PoissonOperator:
@@ -35,6 +58,9 @@ class PoissonOperator:
         self.wrap = np.array((False,) * lead + around)
         self.weights = np.array((0.0,) * lead + tuple(h**-2 for h in grid.spacing), self.dtype)
         """`1/h_a²` an axis `(3,)`; 0 on the axis that a 2-D grid lacks."""
+        self.sides = np.zeros((3, 2), bool)
+        """Which sides of each axis are Dirichlet ones."""
+        self.sides[lead:] = [[side is Boundary.DIRICHLET for side in pair] for pair in grid.boundary]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -76,11 +102,9 @@ class PoissonOperator:
         # Half faces: all alike where the spacing is, else in base 5 an axis, so that equal codes have equal diagonals.
         units = [1] * grid.ndim if self.linear else [5**axis for axis in range(grid.ndim)]
         lead = 3 - grid.ndim
-        sides = np.zeros((3, 2), bool)
-        sides[lead:] = [[side is Boundary.DIRICHLET for side in pair] for pair in grid.boundary]
         code = np.empty(grid.shape3, np.uint8)
         cells = grid.cells.reshape(grid.shape3)
-        stencil_kernels.count_faces(cells, np.array([0] * lead + units, np.uint8), sides, self.wrap, code)
+        stencil_kernels.count_faces(cells, np.array([0] * lead + units, np.uint8), self.sides, self.wrap, code)
         values = np.arange(4 * grid.ndim + 1 if self.linear else 5**grid.ndim)
         if self.linear:
             table = values * grid.spacing[0] ** -2
@@ -117,23 +141,30 @@ class PoissonOperator:
         from relaxon.solvers import plane_kernels, stencil_kernels
 
         if self.constant and self.dtype == np.float64:
-            shape, unit, *matrix = self.planes
-            sums = np.empty((shape[0], 2))
-            square = plane_kernels.residual_square(b.reshape(shape), x.reshape(shape), unit, *matrix, sums)
-            return math.sqrt(square)
+            planes = self.planes
+            b, x, sums = b.reshape(planes.shape), x.reshape(planes.shape), np.empty((planes.shape[0], 2))
+            return math.sqrt(plane_kernels.residual_square(b, x, planes.unit, *planes.matrix, sums))
         ax = self.apply(x, np.empty_like(x))
         return math.sqrt(stencil_kernels.difference_square(b, ax))
 
     @cached_property
-    def planes(self) -> tuple[Any, ...]:
-        """For the kernels that go plane by plane: shape, unit, code, table, linear, weights, wrap. For κ = 1."""
+    def planes(self) -> Planes:
+        """The operator for the kernels that go plane by plane. For κ = 1."""
         grid = self.grid
         flat = grid.ndim == 2
         shape = (grid.shape[0], 1, grid.shape[1]) if flat else grid.shape3
         order = [1, 0, 2] if flat else [0, 1, 2]
         unit = float(self.weights.max())
-        code, wrap = self.code.reshape(shape), np.ascontiguousarray(self.wrap[order])
-        return shape, unit, code, self.table / unit, self.linear, self.weights[order] / unit, wrap
+        return Planes(
+            shape,
+            unit,
+            self.code.reshape(shape),
+            self.table / unit,
+            self.linear,
+            self.weights[order] / unit,
+            np.ascontiguousarray(self.wrap[order]),
+            self.sides[order],
+        )
 
     def matvec(self, x: ArrayLike) -> NDArray[Any]:
         """`A x` for a full array (its values outside the fluid are taken as zero) or a packed vector.
@@ -207,33 +238,18 @@ class PoissonOperator:
 
 def _couplings_and_diagonal(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
     """Fluid–fluid couplings to the neighbour below, per axis, and the diagonal, in float64 on `shape3`."""
-    fluid, open_cell = grid.fluid, grid.cells != CellType.SOLID
-    diagonal = np.zeros(grid.shape)
+    fluid = grid.fluid.reshape(grid.shape3)
+    faces, sides = open_faces(grid)
+    diagonal = np.zeros(grid.shape3)
     couplings = []
-    for axis, (low, high) in enumerate(grid.boundary):
-        n = grid.shape[axis]
-        first, last = _slab(axis, 0, 1), _slab(axis, n - 1, n)
-        below, above = _slab(axis, 0, n - 1), _slab(axis, 1, n)
-        kappa_low, kappa_inside, kappa_high = _face_coefficients(grid, axis)
-        scale = grid.spacing[axis] ** -2
-        lower = np.zeros(grid.shape)
-        inside = scale * kappa_inside
-        lower[above] = inside * (fluid[below] & fluid[above])
-        diagonal[above] += inside * open_cell[below]
-        diagonal[below] += inside * open_cell[above]
-        if low is Boundary.PERIODIC and n > 1:
-            around = scale * kappa_low
-            lower[first] = around * (fluid[first] & fluid[last])
-            diagonal[first] += around * open_cell[last]
-            diagonal[last] += around * open_cell[first]
-        if low is Boundary.DIRICHLET:
-            diagonal[first] += 2 * scale * kappa_low
-        if high is Boundary.DIRICHLET:
-            diagonal[last] += 2 * scale * kappa_high
-        couplings.append(lower.reshape(grid.shape3))
+    for axis, face in enumerate(faces):
+        # The face below the first cell is that around a periodic axis, or 0: so rolling gives the face above.
+        diagonal += face
+        diagonal += np.roll(face, -1, axis)
+        diagonal += sides[axis]
+        couplings.append(face * (fluid & np.roll(fluid, 1, axis)))
     diagonal[~fluid] = 0
-    missing = [np.zeros(grid.shape3)] * (3 - grid.ndim)
-    return missing + couplings, diagonal.reshape(grid.shape3)
+    return couplings, diagonal
 
 
 def open_faces(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:

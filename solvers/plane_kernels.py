@@ -10,10 +10,27 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from relaxon.solvers.multigrid.passes import _plane, _row, plain
-from relaxon.solvers.stencil_kernels import ONE, compiled, ordered_sum
+from relaxon.solvers.stencil_kernels import ONE, compiled, ordered_sum, plain
 
 ZERO = 0.0
+
+
+@plain
+def plane_of(array, p, wrap, nothing):  # type: ignore[no-untyped-def]
+    """Plane `p` of an array, counted on beyond the sides: around the edge where periodic, else zeros."""
+    n = array.shape[0]
+    if 0 <= p < n:
+        return array[p]
+    return array[p % n] if wrap else nothing
+
+
+@plain
+def row_of(plane, j, wrap, nothing):  # type: ignore[no-untyped-def]
+    """Row `j` of a plane, in the same way."""
+    n = plane.shape[0]
+    if 0 <= j < n:
+        return plane[j]
+    return plane[j % n] if wrap else nothing
 
 
 @plain
@@ -54,7 +71,7 @@ def applied_plane(below, x, above, code, table, linear, w, wrap1, wrap2, zero, y
             y_flat[q] = value if c_flat[q] != 0 else ZERO
     row = np.empty(n2)
     for j in range(0, n1, max(n1 - 1, 1)):
-        x_row, near, far = x[j], _row(x, j - 1, wrap1, zero), _row(x, j + 1, wrap1, zero)
+        x_row, near, far = x[j], row_of(x, j - 1, wrap1, zero), row_of(x, j + 1, wrap1, zero)
         y_row, c_row, a, b = y[j], code[j], below[j], above[j]
         for cell in range(n2):
             k = np.uint64(cell)
@@ -79,7 +96,7 @@ def true_residual(b, x, unit, scale, code, table, linear, w, wrap, r, sums):  # 
     n0, n1, n2 = x.shape
     for i in prange(n0):
         nothing, zero, y = np.zeros((n1, n2)), np.zeros(n2), np.empty((n1, n2))
-        below, above = _plane(x, i - 1, wrap[0], nothing), _plane(x, i + 1, wrap[0], nothing)
+        below, above = plane_of(x, i - 1, wrap[0], nothing), plane_of(x, i + 1, wrap[0], nothing)
         applied_plane(below, x[i], above, code[i], table, linear, w, wrap[1], wrap[2], zero, y)
         b_flat, y_flat, r_flat = b[i].reshape(-1), y.reshape(-1), r[i].reshape(-1)
         total = 0.0
@@ -98,7 +115,7 @@ def residual_square(b, x, unit, code, table, linear, w, wrap, sums):  # type: ig
     n0, n1, n2 = x.shape
     for i in prange(n0):
         nothing, zero, y = np.zeros((n1, n2)), np.zeros(n2), np.empty((n1, n2))
-        below, above = _plane(x, i - 1, wrap[0], nothing), _plane(x, i + 1, wrap[0], nothing)
+        below, above = plane_of(x, i - 1, wrap[0], nothing), plane_of(x, i + 1, wrap[0], nothing)
         applied_plane(below, x[i], above, code[i], table, linear, w, wrap[1], wrap[2], zero, y)
         b_flat, y_flat = b[i].reshape(-1), y.reshape(-1)
         total = 0.0

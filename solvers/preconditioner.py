@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.multigrid.single import Array, Single, SingleCycle
 from relaxon.solvers.operator import PoissonOperator
 
 if TYPE_CHECKING:
@@ -15,39 +15,24 @@ if TYPE_CHECKING:
 
     from relaxon.solvers.multigrid.fused import FusedCycle
 
-Array = NDArray[np.float64]
 
-
-class Cycle(Protocol):
-    """`cycle(r, z)` writes `z ← M r`, `shape3` float64; `info` holds figures for people."""
-
-    info: dict[str, float]
-
-    def __call__(self, r: Array, z: Array) -> None: ...
-
-
-class FusedPreconditioner:
-    """The fused cycle on float64 arrays; `r` is scaled to norm 1, so that float32 holds it."""
+class FusedPreconditioner(SingleCycle):
+    """The fused cycle, with work space of its own."""
 
     def __init__(self, cycle: FusedCycle) -> None:
         self._cycle = cycle
         self._r, self._x, self._z = (np.empty(cycle.shape, np.float32) for _ in range(3))
-        self.info = cycle.info
+        self.unit, self.info = cycle.unit, cycle.info
 
-    def __call__(self, r: Array, z: Array) -> None:
-        """`z ← M r`; `r` is left as it is."""
-        from relaxon.solvers.stencil_kernels import dot, scaled
+    def unscaled(self, r: Array, scale: float = 1.0) -> Single:
+        from relaxon.solvers.stencil_kernels import scaled
 
-        norm = math.sqrt(dot(r, r))
-        if norm == 0.0 or not math.isfinite(norm):
-            z[...] = r
-            return
-        scaled(r.reshape(self._cycle.shape), 1.0 / norm, self._r)
+        scaled(r.reshape(self._cycle.shape), scale, self._r)
         self._cycle.apply(self._r, self._x, self._z)
-        scaled(self._z, norm / self._cycle.unit, z.reshape(self._cycle.shape))
+        return self._z.reshape(r.shape)
 
 
-def unlearned_cycle(operator: PoissonOperator) -> Cycle:
+def unlearned_cycle(operator: PoissonOperator) -> SingleCycle:
     """The V-cycle without learning: fused with Chebyshev's constants for κ = 1, else by Jacobi sweeps."""
     from relaxon.solvers.multigrid.fused import FusedCycle
     from relaxon.solvers.multigrid.variable import VariableCycle
@@ -57,7 +42,7 @@ def unlearned_cycle(operator: PoissonOperator) -> Cycle:
     return VariableCycle(operator)
 
 
-def learned_cycle(operator: PoissonOperator) -> Cycle:
+def learned_cycle(operator: PoissonOperator) -> SingleCycle:
     """The V-cycle that `dcdm` uses: with the shipped learned constants for κ = 1."""
     from relaxon.solvers.dcdm.cycle import constants_for
     from relaxon.solvers.multigrid.fused import FusedCycle
@@ -67,7 +52,7 @@ def learned_cycle(operator: PoissonOperator) -> Cycle:
     return unlearned_cycle(operator)
 
 
-def as_linear_operator(operator: PoissonOperator, cycle: Cycle) -> LinearOperator:
+def as_linear_operator(operator: PoissonOperator, cycle: SingleCycle) -> LinearOperator:
     """A cycle on packed vectors: `(unknowns, unknowns)` float64, symmetric and positive definite to float32 rounding.
 
     A cell that is walled in on all sides has a row of zeros in `A`; the preconditioner is the identity there.

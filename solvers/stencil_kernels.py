@@ -33,6 +33,10 @@ def compiled(parallel: bool = True) -> Any:
     return njit(parallel=parallel, nogil=True, cache=True, fastmath=FAST)
 
 
+plain = njit(nogil=True, cache=True, fastmath=FAST)
+"""The decorator of parts that run inside one thread."""
+
+
 @njit(nogil=True, cache=True)
 def ordered_sum(parts):  # type: ignore[no-untyped-def]
     """`Σ parts`, in order: a sum inside a parallel kernel would be shared among threads and show their number."""

@@ -1,8 +1,8 @@
 """Conjugate directions from a V-cycle whose constants were learned: linear, aware of the geometry, a few numbers.
 
-The direction is the geometric multigrid cycle of `relaxon.solvers.multigrid` with a damping of its own for each sweep
-and an over-correction of the coarse step, for the finest level and for the others. They are trained on the residual
-that the outer iteration is left with, on small random geometries, and hold for any grid.
+Where κ is 1 the direction is the fused cycle of `relaxon.solvers.multigrid` with constants trained on the residual that
+the outer iteration is left with, on small random geometries; they hold for any grid. Elsewhere it is the cycle whose
+transfers follow the couplings, with nothing learned.
 """
 
 from __future__ import annotations

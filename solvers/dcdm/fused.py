@@ -51,7 +51,7 @@ class FusedDirections(Prepared):
         self._images = [np.empty(cycle.shape, np.float32) for _ in range(window + 1)]
         self._sums = np.empty((cycle.shape[0], 2))
         self._chunks = min(get_num_threads(), cycle.shape[0])
-        self._matrix = operator.planes[2:]
+        self._matrix = operator.planes.matrix
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         from relaxon.solvers.dcdm import fused_kernels as kernels

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from relaxon.solvers.multigrid.passes import F0, plain
+from relaxon.solvers.multigrid.plane_passes import F0
 from relaxon.solvers.plane_kernels import applied_plane
-from relaxon.solvers.stencil_kernels import compiled, ordered_sum
+from relaxon.solvers.stencil_kernels import compiled, ordered_sum, plain
 
 
 @compiled()

@@ -31,9 +31,9 @@ FEATURES = 5
 """What the multiplier's network sees of a cell, each about 1 inside the fluid: see `features`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LevelConstants:
-    """The constants of one level.
+    """The constants of one level; equal only to itself, as arrays do not compare.
 
     `stencil` (4,): centre, face, edge, corner (in two dimensions the corner is not used), in units of `1/D`.
     With `v = w₂ relu(W₁ φ + b₁) + b₂`, the multiplier is `exp(v₀) / D` and the gain `over · exp(v₁)`, at most 1.

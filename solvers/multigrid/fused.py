@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.grid import Boundary
 from relaxon.solvers.multigrid.constants import (
     BEYOND_TRAINING,
     MOST_SMOOTHING,
@@ -17,15 +17,19 @@ from relaxon.solvers.multigrid.constants import (
     LevelConstants,
     chebyshev,
 )
-from relaxon.solvers.multigrid.transfers import TransferTables, coarsest_inverse, transfer_tables
-from relaxon.solvers.operator import PoissonOperator
+from relaxon.solvers.multigrid.single import Single
+from relaxon.solvers.multigrid.transfers import (
+    COARSEST_UNKNOWNS,
+    TransferTables,
+    axes_to_halve,
+    coarsened,
+    coarsest_inverse,
+    is_coarsest,
+    transfer_tables,
+)
+from relaxon.solvers.operator import Planes, PoissonOperator
 
-Single = NDArray[np.float32]
 Shape = tuple[int, int, int]
-COARSEST_UNKNOWNS = 80
-"""A level with at most so many unknowns is solved by its pseudo-inverse."""
-STRONG = 0.3
-"""Axes whose open faces couple with this part of the strongest axis's are coarsened; the others wait."""
 PARALLEL_CELLS = 20_000
 """Below this a level is passed over by one thread."""
 SHARE_UNIT = 0.01
@@ -94,20 +98,14 @@ class FusedCycle:
     """
 
     def __init__(self, operator: PoissonOperator, constants: dict[int, LearnedConstants]) -> None:
-        grid = operator.grid
-        self.shape: Shape = grid.shape3 if grid.ndim == 3 else (grid.shape[0], 1, grid.shape[1])
-        order = (0, 1, 2) if grid.ndim == 3 else (1, 0, 2)
-        self.unit = float(operator.weights.max())
-        weights = np.asarray(operator.weights / self.unit, np.float32)[list(order)]
-        wrap = operator.wrap[list(order)]
-        sides = [(False, False)] * (3 - grid.ndim) + [
-            (low is Boundary.DIRICHLET, high is Boundary.DIRICHLET) for low, high in grid.boundary
-        ]
-        self._sides = np.array([sides[a] for a in order])
-        self.wrap = (bool(wrap[0]), bool(wrap[1]), bool(wrap[2]))
+        grid, planes = operator.grid, operator.planes
+        self.shape: Shape = planes.shape
+        self.unit = planes.unit
+        self.wrap = (bool(planes.wrap[0]), bool(planes.wrap[1]), bool(planes.wrap[2]))
+        self._sides = planes.sides
         self._constants = constants
         self.visits = constants[grid.ndim].visits if grid.ndim in constants else 1
-        self.levels = self._built(grid.cells.reshape(self.shape), operator, weights)
+        self.levels = self._built(grid.cells.reshape(self.shape), planes, grid.unknowns)
         self.info = {
             "levels": float(len(self.levels)),
             "grid_complexity": sum(math.prod(level.shape) for level in self.levels) / math.prod(self.shape),
@@ -187,34 +185,32 @@ class FusedCycle:
             level.again = (level.r, z)
             level.r = r
 
-    def _built(self, cells: NDArray[np.uint8], operator: PoissonOperator, weights: Single) -> list[FusedLevel]:
+    def _built(self, cells: NDArray[np.uint8], planes: Planes, unknowns: int) -> list[FusedLevel]:
         from relaxon.solvers.multigrid import setup_kernels as kernels
 
+        weights = np.asarray(planes.weights, np.float32)
         nominal = _along(cells.shape, [float(w) for w in weights])
         wrap = np.array(self.wrap)
         faces: list[Single] | None = None
         found: list[FusedLevel] = []
         while True:
             depth, shape = len(found), cells.shape
-            halved = _axes_to_halve(shape, nominal)
-            coded = depth == 0 and operator.linear
+            halved = axes_to_halve(shape, nominal)
+            coded = depth == 0 and planes.linear
             if not coded and faces is None:
                 faces = [*(np.empty(shape, np.float32) for _ in range(3)), np.empty((3, *shape), np.float32)]
                 kernels.open_faces(cells, weights, self._sides, wrap, *faces)
             if coded:
-                code = operator.code.reshape(shape)
-                unknowns = operator.grid.unknowns
+                last = not any(halved) or unknowns <= COARSEST_UNKNOWNS
             else:
                 assert faces is not None
                 diagonal = np.empty(shape, np.float32)
                 kernels.finish(cells, *faces, wrap, diagonal)
-                unknowns = int(np.count_nonzero(diagonal)) if diagonal.size < 64 * COARSEST_UNKNOWNS else diagonal.size
-            last = not any(halved) or unknowns <= COARSEST_UNKNOWNS
+                last = not any(halved) or is_coarsest(diagonal)
             coarse_cells, coarse_faces = cells, faces
             if not last:
-                steps = np.array([2 if h else 1 for h in halved])
+                steps, coarse_shape = coarsened(shape, halved)
                 half = np.array([0.5 if h else 1.0 for h in halved], np.float32)
-                coarse_shape = tuple((n + s - 1) // s for n, s in zip(shape, steps.tolist(), strict=True))
                 coarse_faces = [np.empty(coarse_shape, np.float32) for _ in range(3)]
                 coarse_faces.append(np.empty((3, *coarse_shape), np.float32))
                 if coded:
@@ -226,7 +222,7 @@ class FusedCycle:
                 kernels.coarsen_types(cells, steps, coarse_cells)
             values = self._of(depth, sum(halved))
             if coded:
-                level = self._coded_level(code, values, wrap)
+                level = self._coded_level(planes.code, values, wrap)
             else:
                 assert faces is not None
                 level = self._level(depth, diagonal, faces, values, nominal)
@@ -284,7 +280,7 @@ class FusedCycle:
         shape: Shape = (diagonal.shape[0], diagonal.shape[1], diagonal.shape[2])
         lower = faces[:3]
         kernels.keep_unknowns(diagonal, *lower)
-        halved = _axes_to_halve(shape, nominal)
+        halved = axes_to_halve(shape, nominal)
         inner, outer = self._stencil(values, halved)
         multiplier, gain = np.empty(shape, np.float32), np.empty(shape, np.float32)
         axes = [w > 0 for w in nominal]
@@ -359,30 +355,15 @@ def _along(shape: tuple[int, ...], nominal: list[float]) -> list[float]:
     return [w if n > 1 else 0.0 for n, w in zip(shape, nominal, strict=True)]
 
 
-def _axes_to_halve(shape: tuple[int, ...], nominal: list[float]) -> list[bool]:
-    """Axes longer than one cell whose open faces couple nearly as strongly as the strongest such axis's."""
-    strength = [w if n > 1 else 0.0 for n, w in zip(shape, nominal, strict=True)]
-    return [s > 0 and s >= STRONG * max(strength) for s in strength]
-
-
 def _chunks(shape: Shape) -> int:
     from numba import get_num_threads
 
     return min(get_num_threads(), shape[0]) if math.prod(shape) >= PARALLEL_CELLS else 1
 
 
-_TABLES: dict[tuple[int, int], tuple[LevelConstants, NDArray[np.uint8], np.float32]] = {}
-
-
+@lru_cache(maxsize=16)
 def _multiplier_table(values: LevelConstants, ndim: int, reach: float) -> tuple[NDArray[np.uint8], np.float32]:
     """A byte for each surrounding of a finest cell (half faces, unknowns beside, on edges, corners), and its unit."""
-    key = (id(values), ndim)
-    if key not in _TABLES or _TABLES[key][0] is not values:
-        _TABLES[key] = (values, *_made_table(values, ndim, reach))
-    return _TABLES[key][1:]
-
-
-def _made_table(values: LevelConstants, ndim: int, reach: float) -> tuple[NDArray[np.uint8], np.float32]:
     faces, edges, corners = 2 * ndim, 2 * ndim * (ndim - 1), 8 if ndim == 3 else 0
     half, beside, edge, corner = np.meshgrid(
         np.arange(MOST_HALF_FACES + 1),

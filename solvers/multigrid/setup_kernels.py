@@ -15,8 +15,8 @@ import numpy as np
 from numba import prange
 
 from relaxon.solvers.multigrid.constants import BEYOND_TRAINING, MOST_GAIN, MOST_SMOOTHING
-from relaxon.solvers.multigrid.passes import F0, plain, spread_plane
-from relaxon.solvers.stencil_kernels import ONE, compiled
+from relaxon.solvers.multigrid.plane_passes import F0, spread_plane
+from relaxon.solvers.stencil_kernels import ONE, compiled, plain
 
 FLUID, SOLID, AIR = 0, 1, 2
 

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from relaxon.solvers import validation
 from relaxon.solvers.engine import Monitor, Prepared, Solver
+from relaxon.solvers.multigrid.single import SingleCycle
 from relaxon.solvers.multigrid.variable import Smoother, VariableCycle
 from relaxon.solvers.operator import PoissonOperator
-from relaxon.solvers.preconditioner import Cycle, unlearned_cycle
+from relaxon.solvers.preconditioner import unlearned_cycle
 from relaxon.solvers.solution import Result
 
 Array = NDArray[np.float64]
@@ -59,7 +60,7 @@ class MultigridCG(Solver):
 class _MultigridCG(Prepared):
     default_max_iterations = 500
 
-    def __init__(self, operator: PoissonOperator, cycle: Cycle) -> None:
+    def __init__(self, operator: PoissonOperator, cycle: SingleCycle) -> None:
         self.operator = operator
         self.cycle = cycle
         self.info = cycle.info

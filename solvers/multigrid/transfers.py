@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,8 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 Single = NDArray[np.float32]
+COARSEST_UNKNOWNS = 80
+"""A level with at most so many unknowns is solved by its pseudo-inverse."""
+STRONG = 0.3
+"""Axes whose coupling reaches this part of the strongest axis's are coarsened; the others wait."""
 NEGLIGIBLE_BOUNDARY = 1e-5
 """A row sum of the coarsest level below this part of the diagonal is rounding of float32 couplings."""
+
+
+def is_coarsest(diagonal: Single) -> bool:
+    """Whether a level has few enough unknowns; they are only counted where its cells are few."""
+    return diagonal.size < 64 * COARSEST_UNKNOWNS and int(np.count_nonzero(diagonal)) <= COARSEST_UNKNOWNS
+
+
+def axes_to_halve(shape: tuple[int, ...], strength: Sequence[float]) -> list[bool]:
+    """Axes longer than one cell that couple nearly as strongly as the strongest such axis; all where none couples."""
+    long = [s if n > 1 else 0.0 for n, s in zip(shape, strength, strict=True)]
+    if max(long) == 0.0:
+        return [n > 1 for n in shape]
+    return [s >= STRONG * max(long) for s in long]
+
+
+def coarsened(shape: tuple[int, ...], halved: Sequence[bool]) -> tuple[NDArray[np.int64], tuple[int, ...]]:
+    """How many cells a coarse one takes of each axis, and the coarse shape."""
+    steps = np.array([2 if h else 1 for h in halved])
+    return steps, tuple((n + s - 1) // s for n, s in zip(shape, steps.tolist(), strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.grid import Boundary
-from relaxon.solvers.multigrid.transfers import axis_weights, coarsest_inverse
+from relaxon.solvers.multigrid.single import Array, Single, SingleCycle
+from relaxon.solvers.multigrid.transfers import axes_to_halve, axis_weights, coarsened, coarsest_inverse, is_coarsest
 from relaxon.solvers.operator import PoissonOperator, open_faces
 
-Array = NDArray[np.float64]
-Single = NDArray[np.float32]
 Smoother = Literal["jacobi", "red-black"]
-COARSEST_UNKNOWNS = 80
-"""A level with at most so many unknowns is solved by its pseudo-inverse."""
-STRONG = 0.3
-"""Axes whose mean coupling reaches this part of the strongest axis's are coarsened; the others wait."""
 
 
 def chebyshev_dampings(ndim: int, sweeps: int) -> tuple[float, ...]:
@@ -60,7 +53,7 @@ class VariableLevel:
         return tuple(v for axis in zip(self.own, self.other, self.far, strict=True) for v in axis)
 
 
-class VariableCycle:
+class VariableCycle(SingleCycle):
     """The preconditioner `z ← M r`: linear, symmetric and positive definite on the operator's range, to rounding.
 
     Parameters
@@ -74,32 +67,19 @@ class VariableCycle:
         grid = operator.grid
         self.shape = grid.shape3
         self.wrap = np.asarray(operator.wrap)
-        self._sides = [(False, False)] * (3 - grid.ndim) + [
-            (low is Boundary.DIRICHLET, high is Boundary.DIRICHLET) for low, high in grid.boundary
-        ]
+        self._sides = operator.sides.tolist()
         self._sweeps = sweeps
         dampings = chebyshev_dampings(grid.ndim, sweeps)
         self._before = [np.float32(v) for v in dampings]
         self._after = self._before[::-1]
         self._smoother = smoother
-        self.levels, self._unit = self._built(operator)
+        self.levels, self.unit = self._built(operator)
         self.info = {
             "levels": float(len(self.levels)),
             "grid_complexity": sum(level.diagonal.size for level in self.levels) / self.levels[0].diagonal.size,
         }
 
-    def __call__(self, r: Array, z: Array) -> None:
-        """`r`, `z`: `shape3` float64; `r` is left as it is."""
-        from relaxon.solvers.stencil_kernels import dot, scaled
-
-        norm = math.sqrt(dot(r, r))
-        if norm == 0.0 or not math.isfinite(norm):
-            z[...] = r
-            return
-        scaled(self.unscaled(r, 1.0 / norm), norm / self._unit, z)
-
     def unscaled(self, r: Array, scale: float = 1.0) -> Single:
-        """`unit · M (scale · r)` in float32, with the operator's unit left in; overwritten by the next call."""
         from relaxon.solvers.stencil_kernels import scaled
 
         scaled(r, scale, self.levels[0].r)
@@ -160,9 +140,8 @@ class VariableCycle:
             shape = cells.shape
             diagonal = np.empty(shape, np.float32)
             kernels.finish(cells, *faces, self.wrap, diagonal)
-            halved = _axes_to_halve(faces)
-            few = diagonal.size < 64 * COARSEST_UNKNOWNS and np.count_nonzero(diagonal) <= COARSEST_UNKNOWNS
-            last = few or not any(halved)
+            halved = axes_to_halve(shape, _mean_couplings(faces))
+            last = is_coarsest(diagonal) or not any(halved)
             coarse_faces, coarse_cells, transfer = faces, cells, None
             if not last:
                 coarse_faces, coarse_cells, transfer = self._coarser(cells, faces, halved)
@@ -190,8 +169,7 @@ class VariableCycle:
         from relaxon.solvers.multigrid import setup_kernels
         from relaxon.solvers.multigrid import variable_kernels as kernels
 
-        steps = np.array([2 if h else 1 for h in halved])
-        shape = tuple((n + s - 1) // s for n, s in zip(cells.shape, steps.tolist(), strict=True))
+        steps, shape = coarsened(cells.shape, halved)
         coarse = [np.empty(shape, np.float32) for _ in range(3)]
         coarse.append(np.empty((3, *shape), np.float32))
         far = [np.zeros(cells.shape, np.float32) for _ in range(3)]
@@ -231,13 +209,6 @@ class VariableCycle:
         inside[...] = 0
 
 
-def _axes_to_halve(faces: list[Single]) -> list[bool]:
-    """Axes longer than one cell whose mean coupling is near the strongest."""
-    strength = []
-    for axis in range(3):
-        face = faces[axis]
-        count = np.count_nonzero(face)
-        strength.append(float(face.sum(dtype=np.float64)) / count if count and face.shape[axis] > 1 else 0.0)
-    if max(strength) == 0.0:
-        return [n > 1 for n in faces[0].shape]
-    return [s >= STRONG * max(strength) and s > 0 for s in strength]
+def _mean_couplings(faces: list[Single]) -> list[float]:
+    """Of the open faces along each axis."""
+    return [float(face.sum(dtype=np.float64)) / max(int(np.count_nonzero(face)), 1) for face in faces[:3]]

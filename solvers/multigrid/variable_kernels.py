@@ -18,8 +18,8 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from relaxon.solvers.multigrid.passes import F0, plain
-from relaxon.solvers.stencil_kernels import compiled
+from relaxon.solvers.multigrid.plane_passes import F0
+from relaxon.solvers.stencil_kernels import compiled, plain
 
 UNCUT = np.float32(1e30)
 """A resistance beyond this is that of a wall."""
