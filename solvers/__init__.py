@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from relaxon.solvers.dcdm import DeepConjugateDirection, DeepConjugateDirectionCNN, DeepConjugateDirectionCycle
     from relaxon.solvers.dcdm.torch_cycle import LearnedCycle
-    from relaxon.solvers.driver import PreparedSolver, SingularSystemError, prepare, solve, solve_many
+    from relaxon.solvers.driver import PreparedSolver, prepare, solve, solve_many
     from relaxon.solvers.external import PyAMG, SciPyCG, SciPyDirect
     from relaxon.solvers.faces import boundary_source
+    from relaxon.solvers.front import SingularSystemError
     from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
     from relaxon.solvers.incomplete_cholesky import IncompleteCholeskyCG
     from relaxon.solvers.krylov import ConjugateGradient, JacobiCG
@@ -56,7 +57,7 @@ _HOME = {
     "Result": "solution",
     "SciPyCG": "external",
     "SciPyDirect": "external",
-    "SingularSystemError": "driver",
+    "SingularSystemError": "front",
     "Solution": "solution",
     "boundary_source": "faces",
     "list_solvers": "registry",

@@ -6,17 +6,17 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.solvers import registry, validation
-from relaxon.solvers.engine import Monitor, Prepared, Solver
+from relaxon.solvers import registry
+from relaxon.solvers.engine import Prepared, Solver
+from relaxon.solvers.front import Front, Inconsistent
 from relaxon.solvers.grid import PoissonGrid
-from relaxon.solvers.nullspace import CONSISTENCY
 from relaxon.solvers.operator import PoissonOperator
-from relaxon.solvers.solution import Callback, Result, Solution
+from relaxon.solvers.solution import Callback, Solution
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.driver import PreparedMatrix
@@ -24,13 +24,6 @@ if TYPE_CHECKING:
     from relaxon.solvers.sparse.system import SparseMatrix
 
 DEFAULT_SOLVER = "dcdm"
-Inconsistent = Literal["error", "report", "project"]
-MAX_RESTARTS = 3
-"""How often a run whose own residual claims the tolerance is started again from where it stands."""
-
-
-class SingularSystemError(ValueError):
-    """`b` is not in the range of a singular operator: a closed pocket of fluid is given a net source."""
 
 
 def solve(
@@ -161,21 +154,7 @@ def prepare(
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """A checked right-hand side: arrays on `shape3`, zero outside the fluid, `b` in the range of `A`."""
-
-    b: NDArray[np.float64]
-    x: NDArray[np.float64]
-    packed: bool
-    tolerance: float
-    b_norm: float
-    max_iterations: int | None
-    inconsistent: str
-    """Empty, or why no solution exists."""
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedSolver:
+class PreparedSolver(Front):
     """A solver with its set-up done, from `prepare`."""
 
     operator: PoissonOperator
@@ -183,126 +162,7 @@ class PreparedSolver:
     engine: Prepared
     setup_seconds: float
 
-    def solve(
-        self,
-        b: ArrayLike,
-        *,
-        rtol: float = 1e-6,
-        atol: float = 0.0,
-        max_iterations: int | None = None,
-        x0: ArrayLike | None = None,
-        callback: Callback | None = None,
-        inconsistent: Inconsistent = "error",
-    ) -> Solution:
-        """As the function `solve`, without the set-up."""
-        return self.answer(self.request(b, rtol, atol, max_iterations, x0, inconsistent), callback)
-
-    def request(
-        self,
-        b: ArrayLike,
-        rtol: float,
-        atol: float,
-        max_iterations: int | None,
-        x0: ArrayLike | None,
-        inconsistent: str,
-        name: str = "b",
-    ) -> Request:
-        """Check the arguments of a solve and bring its arrays into the solvers' form."""
-        rtol = validation.positive_float("rtol", rtol)
-        atol = validation.non_negative_float("atol", atol)
-        if max_iterations is not None:
-            max_iterations = validation.positive_int("max_iterations", max_iterations)
-        if inconsistent not in ("error", "report", "project"):
-            raise ValueError(f"inconsistent must be 'error', 'report' or 'project', got {inconsistent!r}")
-        side = validation.real_array(name, b)
-        full = self._full(name, side)
-        start = np.zeros_like(full) if x0 is None else self._full("x0", validation.real_array("x0", x0))
-        null = self.operator.grid.nullspace
-        defect, component = null.defect(full)
-        refusal = ""
-        if defect > CONSISTENCY[side.dtype] and inconsistent != "project":
-            refusal = (
-                f"{name} is not in the range of the singular operator: fluid component {component} "
-                f"({null.sizes[component]} cells, no Dirichlet face) has a net source of {defect:.2e} of its "
-                "total; remove it or pass inconsistent='project'"
-            )
-            if inconsistent == "error":
-                raise SingularSystemError(refusal)
-        else:
-            null.project(full)
-        null.project(start)
-        norm = _norm(full)
-        if not np.isfinite(norm):
-            raise ValueError(f"{name} must have a finite norm in float64, got {norm}")
-        return Request(
-            full,
-            start,
-            side.shape != self.operator.grid.shape,
-            rtol * norm + atol,
-            norm,
-            max_iterations,
-            refusal,
-        )
-
-    def answer(self, request: Request, callback: Callback | None = None) -> Solution:
-        """Run the solver on a checked request and judge the outcome by the true residual."""
-        start = time.perf_counter()
-        monitor = Monitor(request.tolerance, callback)
-        limit = request.max_iterations or self.engine.default_max_iterations
-        x, b = request.x, request.b
-        true: float | None = None
-        if request.inconsistent:
-            result, message = Result.SINGULAR_INCONSISTENT, request.inconsistent
-        elif request.b_norm == 0.0:
-            x[...] = 0.0
-            result, message = Result.CONVERGED, "b is zero"
-        else:
-            result, message, true = self._run(b, x, monitor, limit)
-        true = self._true_residual(b, x) if true is None else true
-        result, message = verdict(result, message, true, request.tolerance)
-        grid = self.operator.grid
-        shaped = x.reshape(grid.shape)
-        return Solution(
-            x=grid.pack(shaped) if request.packed else shaped,
-            result=result,
-            residuals=np.array(monitor.history or [true]),
-            iterations=monitor.iterations,
-            setup_seconds=self.setup_seconds,
-            solve_seconds=time.perf_counter() - start,
-            true_residual=true,
-            relative_residual=true / request.b_norm if request.b_norm > 0 else 0.0,
-            tolerance=request.tolerance,
-            solver=self.solver.name,
-            message=message,
-            fallbacks=monitor.fallbacks,
-            info=dict(self.engine.info),
-        )
-
-    def _run(
-        self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, limit: int
-    ) -> tuple[Result, str, float | None]:
-        """Run; where a recurrence claims the tolerance and the true residual does not, go on from there.
-
-        The result, a message and the true residual of `x`, None where it was not computed.
-        """
-        for _ in range(1 + MAX_RESTARTS):
-            before = monitor.iterations
-            result = self.engine.run(b, x, monitor, limit - before)
-            self.operator.grid.nullspace.project(x)
-            if result is not Result.CONVERGED:
-                return result, "", None
-            true = self._true_residual(b, x)
-            if true <= monitor.tolerance:
-                return result, "", true
-            if monitor.iterations >= limit:
-                return Result.MAX_ITERATIONS, "", true
-            monitor.history.pop()  # the next run records the true residual in the place of the claimed one
-        return Result.STAGNATED, "the recurrence met the tolerance, the true residual did not", None
-
-    def _true_residual(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
-        return self.operator.residual_norm(b, x)
-
-    def _full(self, name: str, array: NDArray[Any]) -> NDArray[np.float64]:
+    def _vector(self, name: str, array: NDArray[Any]) -> NDArray[np.float64]:
         """A new float64 array on `shape3`, zero outside the fluid, from a full or a packed one."""
         grid = self.operator.grid
         if array.shape == grid.shape:
@@ -321,21 +181,28 @@ class PreparedSolver:
             )
         return full.reshape(grid.shape3)
 
+    def _packed(self, side: NDArray[Any]) -> bool:
+        return side.shape != self.operator.grid.shape
 
-def _norm(v: NDArray[np.float64]) -> float:
-    from relaxon.solvers.stencil_kernels import dot
+    def _answered(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
+        grid = self.operator.grid
+        shaped = x.reshape(grid.shape)
+        return grid.pack(shaped) if packed else shaped
 
-    return math.sqrt(dot(v, v))
+    def _defect(self, b: NDArray[np.float64]) -> tuple[float, int]:
+        return self.operator.grid.nullspace.defect(b)
 
+    def _component(self, number: int) -> str:
+        size = self.operator.grid.nullspace.sizes[number]
+        return f"fluid component {number} ({size} cells, no Dirichlet face)"
 
-def verdict(result: Result, message: str, true: float, tolerance: float) -> tuple[Result, str]:
-    """`CONVERGED` exactly where the true residual says so, whatever the solver believed."""
-    if result is Result.SINGULAR_INCONSISTENT:
-        return result, message
-    if not np.isfinite(true):
-        return Result.NON_FINITE, message or "the residual is not finite"
-    if true <= tolerance and result is not Result.CANCELLED:
-        return Result.CONVERGED, message
-    if result is Result.CONVERGED:
-        return Result.STAGNATED, message or "the true residual does not meet the tolerance"
-    return result, message
+    def _project(self, v: NDArray[np.float64]) -> None:
+        self.operator.grid.nullspace.project(v)
+
+    def _norm(self, v: NDArray[np.float64]) -> float:
+        from relaxon.solvers.stencil_kernels import dot
+
+        return math.sqrt(dot(v, v))
+
+    def _true_residual(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
+        return self.operator.residual_norm(b, x)

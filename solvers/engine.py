@@ -51,6 +51,10 @@ class Prepared(ABC):
 
     default_max_iterations: int = 10_000
     info: dict[str, float]
+    reason: str = ""
+    """Why this method was chosen, where it was chosen automatically."""
+    failure: str = ""
+    """Why the last run could not go on; empty where it could, or where its result says all."""
 
     @abstractmethod
     def run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int) -> Result:

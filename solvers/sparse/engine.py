@@ -24,8 +24,3 @@ class MatrixSolver(ABC):
 
 class MatrixEngine(Prepared):
     """A method set up for one matrix."""
-
-    reason: str = ""
-    """Why this method was chosen, where it was chosen automatically."""
-    failure: str = ""
-    """Why the last run could not go on; empty where it could."""

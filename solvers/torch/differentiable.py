@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from relaxon.solvers import validation
-from relaxon.solvers.driver import Inconsistent, PreparedSolver, prepare
+from relaxon.solvers.driver import PreparedSolver, prepare
 from relaxon.solvers.engine import Solver
 from relaxon.solvers.faces import check_side_pairs, openness, side_shape
+from relaxon.solvers.front import Inconsistent
 from relaxon.solvers.grid import CellType, PoissonGrid
 from relaxon.solvers.solution import Solution
 from relaxon.solvers.torch.faces import Pairs, differences, face_means, known_source, one_around

@@ -1,0 +1,195 @@
+"""What grids and sparse matrices share at the front: checks, tolerance, restarts, and the verdict in float64."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from relaxon.solvers import validation
+from relaxon.solvers.engine import Monitor, Prepared
+from relaxon.solvers.nullspace import CONSISTENCY
+from relaxon.solvers.solution import Callback, Result, Solution
+
+Inconsistent = Literal["error", "report", "project"]
+MAX_RESTARTS = 3
+"""How often a run whose own residual claims the tolerance is started again from where it stands."""
+
+
+class SingularSystemError(ValueError):
+    """`b` is not in the range of a singular operator: a closed pocket of fluid is given a net source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A checked right-hand side: arrays on `shape3`, zero outside the fluid, `b` in the range of `A`."""
+
+    b: NDArray[np.float64]
+    x: NDArray[np.float64]
+    packed: bool
+    tolerance: float
+    b_norm: float
+    max_iterations: int | None
+    inconsistent: str
+    """Empty, or why no solution exists."""
+
+
+class Front(ABC):
+    """A solver with its set-up done, for one grid or one matrix: `solve` for a right-hand side."""
+
+    __slots__ = ()
+    solver: Any
+    engine: Prepared
+    setup_seconds: float
+
+    def solve(
+        self,
+        b: ArrayLike,
+        *,
+        rtol: float = 1e-6,
+        atol: float = 0.0,
+        max_iterations: int | None = None,
+        x0: ArrayLike | None = None,
+        callback: Callback | None = None,
+        inconsistent: Inconsistent = "error",
+    ) -> Solution:
+        """As the function `solve`, without the set-up."""
+        return self.answer(self.request(b, rtol, atol, max_iterations, x0, inconsistent), callback)
+
+    def request(
+        self,
+        b: ArrayLike,
+        rtol: float,
+        atol: float,
+        max_iterations: int | None,
+        x0: ArrayLike | None,
+        inconsistent: str,
+        name: str = "b",
+    ) -> Request:
+        """Check the arguments of a solve and bring its arrays into the solver's form."""
+        rtol = validation.positive_float("rtol", rtol)
+        atol = validation.non_negative_float("atol", atol)
+        if max_iterations is not None:
+            max_iterations = validation.positive_int("max_iterations", max_iterations)
+        if inconsistent not in ("error", "report", "project"):
+            raise ValueError(f"inconsistent must be 'error', 'report' or 'project', got {inconsistent!r}")
+        side = validation.real_array(name, b)
+        right = self._vector(name, side)
+        start = np.zeros_like(right) if x0 is None else self._vector("x0", validation.real_array("x0", x0))
+        defect, component = self._defect(right)
+        refusal = ""
+        if defect > CONSISTENCY[side.dtype] and inconsistent != "project":
+            refusal = (
+                f"{name} is not in the range of the singular operator: {self._component(component)} has a net source "
+                f"of {defect:.2e} of its total; remove it or pass inconsistent='project'"
+            )
+            if inconsistent == "error":
+                raise SingularSystemError(refusal)
+        else:
+            self._project(right)
+        self._project(start)
+        norm = self._norm(right)
+        if not np.isfinite(norm):
+            raise ValueError(f"{name} must have a finite norm in float64, got {norm}")
+        return Request(right, start, self._packed(side), rtol * norm + atol, norm, max_iterations, refusal)
+
+    def answer(self, request: Request, callback: Callback | None = None) -> Solution:
+        """Run the solver on a checked request and judge the outcome by the true residual."""
+        start = time.perf_counter()
+        monitor = Monitor(request.tolerance, callback)
+        limit = request.max_iterations or self.engine.default_max_iterations
+        x, b = request.x, request.b
+        true: float | None = None
+        if request.inconsistent:
+            result, message = Result.SINGULAR_INCONSISTENT, request.inconsistent
+        elif request.b_norm == 0.0:
+            x[...] = 0.0
+            result, message = Result.CONVERGED, "b is zero"
+        else:
+            result, message, true = self._run(b, x, monitor, limit)
+        true = self._true_residual(b, x) if true is None else true
+        result, message = verdict(result, message, true, request.tolerance)
+        return Solution(
+            x=self._answered(x, request.packed),
+            result=result,
+            residuals=np.array(monitor.history or [true]),
+            iterations=monitor.iterations,
+            setup_seconds=self.setup_seconds,
+            solve_seconds=time.perf_counter() - start,
+            true_residual=true,
+            relative_residual=true / request.b_norm if request.b_norm > 0 else 0.0,
+            tolerance=request.tolerance,
+            solver=self.solver.name,
+            message="; ".join(part for part in (self.engine.reason, message) if part),
+            fallbacks=monitor.fallbacks,
+            info=dict(self.engine.info),
+        )
+
+    def _run(
+        self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, limit: int
+    ) -> tuple[Result, str, float | None]:
+        """Run; where a recurrence claims the tolerance and the true residual does not, go on from there.
+
+        The result, a message and the true residual of `x`, None where it was not computed.
+        """
+        for _ in range(1 + MAX_RESTARTS):
+            before = monitor.iterations
+            result = self.engine.run(b, x, monitor, limit - before)
+            self._project(x)
+            if result is not Result.CONVERGED:
+                return result, self.engine.failure, None
+            true = self._true_residual(b, x)
+            if true <= monitor.tolerance:
+                return result, self.engine.failure, true
+            if monitor.iterations >= limit:
+                return Result.MAX_ITERATIONS, "", true
+            monitor.history.pop()  # the next run records the true residual in the place of the claimed one
+        return Result.STAGNATED, "the recurrence met the tolerance, the true residual did not", None
+
+    @abstractmethod
+    def _vector(self, name: str, array: NDArray[Any]) -> NDArray[np.float64]:
+        """The caller's array as a new one of the engine's form; ValueError, naming it, for a wrong shape."""
+
+    @abstractmethod
+    def _packed(self, side: NDArray[Any]) -> bool:
+        """Whether the caller's right-hand side is a vector of the unknowns."""
+
+    @abstractmethod
+    def _answered(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
+        """The solution in the form of the right-hand side."""
+
+    @abstractmethod
+    def _defect(self, b: NDArray[np.float64]) -> tuple[float, int]:
+        """How far `b` is from the range, as a part of its worst singular component's total, and that component."""
+
+    @abstractmethod
+    def _component(self, number: int) -> str:
+        """A singular component, for people."""
+
+    @abstractmethod
+    def _project(self, v: NDArray[np.float64]) -> None:
+        """Take the null vectors out of `v`, in place."""
+
+    @abstractmethod
+    def _norm(self, v: NDArray[np.float64]) -> float: ...
+
+    @abstractmethod
+    def _true_residual(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
+        """`‖b − A x‖₂` in float64, by nothing that the engine has computed."""
+
+
+def verdict(result: Result, message: str, true: float, tolerance: float) -> tuple[Result, str]:
+    """`CONVERGED` exactly where the true residual says so, whatever the solver believed."""
+    if result is Result.SINGULAR_INCONSISTENT:
+        return result, message
+    if not np.isfinite(true):
+        return Result.NON_FINITE, message or "the residual is not finite"
+    if true <= tolerance and result is not Result.CANCELLED:
+        return Result.CONVERGED, message
+    if result is Result.CONVERGED:
+        return Result.STAGNATED, message or "the true residual does not meet the tolerance"
+    return result, message
