@@ -23,11 +23,6 @@ LABELS = {
 }
 
 
-def alike(found, expected):
-    """Another process's fit against this one's: kernels compiled here and those of a cache may round differently."""
-    return np.allclose(found, expected, rtol=1e-4, atol=1e-6)
-
-
 @pytest.fixture
 def done(client):
     """A model of `QUICK`, deleted at the end."""
@@ -38,10 +33,10 @@ def done(client):
 
 def test_a_whole_life_of_a_model(client, done):
     ours = GradientBoostedNetworkRegressor(3, random_state=0).fit(X, Y)
-    assert alike(client.boosting.predict(done, X), ours.predict(X))
-    assert alike(client.boosting.predict(done.name, X, n_units=1), ours.truncate(1).predict(X))
+    assert np.array_equal(client.boosting.predict(done, X), ours.predict(X))
+    assert np.array_equal(client.boosting.predict(done.name, X, n_units=1), ours.truncate(1).predict(X))
     short = client.boosting.truncate(done, 1, name="short")
-    assert alike(client.boosting.predict(short, X), ours.truncate(1).predict(X))
+    assert np.array_equal(client.boosting.predict(short, X), ours.truncate(1).predict(X))
     assert {"short", done.name} <= {model.name for model in client.boosting.models()}
     assert client.boosting.model("short").ends.tolist() == [0, 1]
     client.boosting.delete_model("short")
@@ -62,8 +57,8 @@ def test_labels_come_back_as_they_went(client, kind):
         kind, np.asarray(labels).dtype.kind
     )
     assert model.classes.tolist() == ours.classes_.tolist()
-    assert alike(client.boosting.predict_proba(model, X), ours.predict_proba(X))
-    assert alike(client.boosting.decision_function(model, X), ours.decision_function(X))
+    assert np.array_equal(client.boosting.predict_proba(model, X), ours.predict_proba(X))
+    assert np.array_equal(client.boosting.decision_function(model, X), ours.decision_function(X))
     client.boosting.delete_model(model)
 
 

@@ -53,11 +53,6 @@ def truncate(stubs, model, n_units, name=""):
     )
 
 
-def alike(found, expected):
-    """Another process's fit against this one's: kernels compiled here and those of a cache may round differently."""
-    return np.allclose(found, expected, rtol=1e-4, atol=1e-6)
-
-
 @pytest.fixture(scope="module")
 def regression(shared):
     return trained(wait(shared, train(shared, model="regression", settings={"n_units": 6})))
@@ -71,8 +66,8 @@ def classification(shared):
 
 def test_a_regression_over_the_wire_is_the_one_in_process_bit_for_bit(shared, regression):
     ours = GradientBoostedNetworkRegressor(6, random_state=0).fit(X, Y)
-    assert alike(predict(shared, "regression"), ours.predict(X))
-    assert alike(predict(shared, "regression", n_units=2), ours.truncate(2).predict(X))
+    assert np.array_equal(predict(shared, "regression"), ours.predict(X))
+    assert np.array_equal(predict(shared, "regression", n_units=2), ours.truncate(2).predict(X))
     assert list(regression.train_loss) == ours.train_loss_.tolist()
     assert list(regression.feature_importances) == ours.feature_importances_.tolist()
     assert (regression.classifier, regression.n_features, regression.outputs) == (False, 3, 1)
@@ -80,8 +75,8 @@ def test_a_regression_over_the_wire_is_the_one_in_process_bit_for_bit(shared, re
 
 def test_a_classification_over_the_wire_is_the_one_in_process_bit_for_bit(shared, classification):
     ours = GradientBoostedNetworkClassifier(6, random_state=0).fit(X, np.array(list("abc"))[LABELS.astype(int)])
-    assert alike(predict(shared, "classes", output=Probabilities), ours.predict_proba(X))
-    assert alike(predict(shared, "classes", output=Decision), ours.decision_function(X))
+    assert np.array_equal(predict(shared, "classes", output=Probabilities), ours.predict_proba(X))
+    assert np.array_equal(predict(shared, "classes", output=Decision), ours.decision_function(X))
     places = predict(shared, "classes").astype(int)
     assert np.array_equal(np.array(list("abc"))[places], ours.predict(X))
     assert list(classification.classes.strings.values) == ["a", "b", "c"]
@@ -119,7 +114,7 @@ def test_every_setting_reaches_the_estimator(shared):
     two = np.column_stack([Y, X[:, 2]]).astype(np.float32)
     model = trained(wait(shared, train(shared, holes, two, weights, settings=settings)))
     ours = GradientBoostedNetworkRegressor(3, **{**settings, "layers": (3, 2)}).fit(holes, two, weights)
-    assert alike(predict(shared, model.name, holes), ours.predict(holes))
+    assert np.array_equal(predict(shared, model.name, holes), ours.predict(holes))
     assert list(model.validation_loss) == ours.validation_loss_.tolist()
 
 
@@ -131,7 +126,7 @@ def test_class_weights_count_for_the_classes_in_their_order(shared):
         model = trained(wait(shared, train(shared, y=LABELS, classes=ABC, settings=settings)))
         ours = GradientBoostedNetworkClassifier(3, random_state=0, class_weight=weight)
         ours.fit(X, np.array(list("abc"))[LABELS.astype(int)])
-        assert alike(predict(shared, model.name, output=Probabilities), ours.predict_proba(X))
+        assert np.array_equal(predict(shared, model.name, output=Probabilities), ours.predict_proba(X))
 
 
 def test_a_truncated_model_is_one_of_its_own(shared, regression):
@@ -202,7 +197,7 @@ def test_a_model_saved_in_process_can_be_put_into_the_folder(tmp_path, training)
     ours.save(tmp_path / "models" / "boosting" / "mine")
     stubs = training(model_folder=str(tmp_path / "models"))
     assert names(stubs) == ["mine"]
-    assert alike(predict(stubs, "mine"), ours.predict(X))
+    assert np.array_equal(predict(stubs, "mine"), ours.predict(X))
 
 
 def test_a_name_that_is_taken_is_refused_before_the_upload(shared, regression):
