@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 
@@ -101,14 +100,7 @@ class BoostingServicer(TrainingServicer, boosting_pb2_grpc.BoostingServiceServic
         return described(self._models, name)
 
     def _list(self) -> pb.ListBoostingModelsReply:
-        reply = pb.ListBoostingModelsReply()
-        for name in self._models.names(KIND):
-            try:
-                reply.models.append(described(self._models, name, whole=False))
-            except errors.ServiceError as error:
-                if error.code is not grpc.StatusCode.NOT_FOUND:  # deleted since the names were read
-                    raise
-        return reply
+        return pb.ListBoostingModelsReply(models=self._stored(lambda name: described(self._models, name, whole=False)))
 
     def _delete(self, request: pb.DeleteBoostingModelRequest) -> pb.DeleteBoostingModelReply:
         self._models.delete(KIND, request.name)

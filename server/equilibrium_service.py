@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 
@@ -98,14 +97,9 @@ class EquilibriumServicer(TrainingServicer, equilibrium_pb2_grpc.EquilibriumServ
             return await self._beside(lambda: _compared(model, planned, features, target), self._engines)
 
     def _list(self) -> pb.ListEquilibriumModelsReply:
-        reply = pb.ListEquilibriumModelsReply()
-        for name in self._models.names(KIND):
-            try:
-                reply.models.append(described(self._models, name, whole=False))
-            except errors.ServiceError as error:
-                if error.code is not grpc.StatusCode.NOT_FOUND:  # deleted since the names were read
-                    raise
-        return reply
+        return pb.ListEquilibriumModelsReply(
+            models=self._stored(lambda name: described(self._models, name, whole=False))
+        )
 
     def _delete(self, request: pb.DeleteEquilibriumModelRequest) -> pb.DeleteEquilibriumModelReply:
         self._models.delete(KIND, request.name)

@@ -88,6 +88,17 @@ class TrainingServicer:
         async for progress in self._runner.watch(job_id, request.skip):
             await context.write(message(progress))
 
+    def _stored(self, described: Callable[[str], Answer]) -> list[Answer]:
+        """What `described` tells of each stored model, without those deleted since the names were read."""
+        found = []
+        for name in self._models.names(self.kind):
+            try:
+                found.append(described(name))
+            except errors.ServiceError as error:
+                if error.code is not grpc.StatusCode.NOT_FOUND:
+                    raise
+        return found
+
     @contextmanager
     def _admitted(self) -> Iterator[None]:
         """A place among the calls that hold arrays and compute; RESOURCE_EXHAUSTED if none is free."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.boosting import tables
+from relaxon.solvers.training_bar import training_bar
 
 DEFAULT_OUT = Path("runs/boosting")
 
@@ -156,12 +157,9 @@ def _estimator(args: argparse.Namespace, problem: Problem) -> Any:
 
 
 def _fit(estimator: Any, problem: Problem, train: NDArray[np.int64], args: argparse.Namespace, console: Any) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from relaxon.neuromorphic.boosting.training import StageProgress
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4g}"), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    with training_bar(console, "loss {task.fields[loss]:.4g}") as bar:
         total = sum(args.layers) if args.layers else args.units
         task = bar.add_task("units", total=total, loss=float("nan"))
 

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from relaxon.solvers.training_bar import training_bar
+
 ESTIMATORS = ("cauchy", "asymmetric-cauchy", "centred", "one-sided", "continuous", "implicit")
 
 
@@ -47,7 +49,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace, console: Any) -> int:
     import torch
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from relaxon.neuromorphic.equilibrium import datasets
     from relaxon.neuromorphic.equilibrium.recipes import recipe
@@ -62,8 +63,7 @@ def _train(args: argparse.Namespace, console: Any) -> int:
     network = network.to(args.device)
     shown = data if args.channels else data.flat()
     x, y, test_x, test_y = (torch.from_numpy(a).to(args.device) for a in (shown.x, shown.y, shown.test_x, shown.test_y))
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.3f}"), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    with training_bar(console, "loss {task.fields[loss]:.3f}") as bar:
         task = bar.add_task("training", total=None, loss=float("nan"))
 
         def show(step: Step) -> None:

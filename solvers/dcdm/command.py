@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
 from pathlib import Path
+
+from relaxon.solvers.training_bar import settings_of, training_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,21 +35,18 @@ def run(args: argparse.Namespace) -> int:
     """Train under a progress bar; 0 when all steps are done, 2 for settings that are refused."""
     import torch
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from relaxon.solvers.dcdm.training import TrainingSettings, train
 
     console = Console(stderr=True)
-    names = {field.name for field in fields(TrainingSettings)}
     try:
-        settings = TrainingSettings(**{name: value for name, value in vars(args).items() if name in names})
+        settings = settings_of(TrainingSettings, args)
     except (TypeError, ValueError) as error:
         console.print(f"relaxon train poisson: {error}", markup=False)
         return 2
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    with training_bar(console, "loss {task.fields[loss]:.4f}") as bar:
         task = bar.add_task("training", total=settings.steps, loss=1.0)
 
         def show(step: int, loss: float) -> None:

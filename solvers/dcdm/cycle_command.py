@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
 from pathlib import Path
+
+from relaxon.solvers.training_bar import settings_of, training_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,26 +32,18 @@ def run(args: argparse.Namespace) -> int:
     """Train under a progress bar; 0 when all steps are done, 2 for settings that are refused."""
     import torch
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from relaxon.solvers.dcdm.cycle_training import CycleTraining, train_cycle, write_model
 
     console = Console(stderr=True)
-    names = {field.name for field in fields(CycleTraining)}
     try:
-        settings = CycleTraining(**{name: value for name, value in vars(args).items() if name in names})
+        settings = settings_of(CycleTraining, args)
     except (TypeError, ValueError) as error:
         console.print(f"relaxon train poisson-cycle: {error}", markup=False)
         return 2
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[decades]:.2f} decades"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
+    with training_bar(console, "{task.fields[decades]:.2f} decades") as bar:
         task = bar.add_task("training", total=settings.steps, decades=0.0)
         found = train_cycle(settings, lambda step, decades: bar.update(task, completed=step, decades=decades))
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 import grpc
 import numpy as np
-from google.longrunning import operations_pb2, operations_pb2_grpc
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.client import errors, labels
-from relaxon.client.jobs import Job, metadata_of, stream, unpacked
-from relaxon.client.tables import plain, put_together, table
+from relaxon.client.jobs import Job, stream
+from relaxon.client.tables import plain, put_together, sent, table
+from relaxon.client.trained import Messages, TrainingClient
 from relaxon.proto import boosting_pb2 as pb
 from relaxon.proto import boosting_pb2_grpc, tensors
 from relaxon.solvers import validation
@@ -125,7 +125,7 @@ class BoostingModel:
     feature_importances: Array
 
 
-class BoostingClient:
+class BoostingClient(TrainingClient[StageProgress, BoostingModel]):
     """The boosting calls of a `Client`.
 
     Examples
@@ -142,11 +142,17 @@ class BoostingClient:
     ((3,), 'completed')
     """
 
+    _messages = Messages(
+        pb.WatchBoostingRequest,
+        pb.GetBoostingModelRequest,
+        pb.ListBoostingModelsRequest,
+        pb.DeleteBoostingModelRequest,
+        pb.BoostingModel,
+    )
+    _kind = BoostingModel
+
     def __init__(self, channel: grpc.Channel, timeout: float, transfer_timeout: float) -> None:
-        self._stub = boosting_pb2_grpc.BoostingServiceStub(channel)
-        self._operations = operations_pb2_grpc.OperationsStub(channel)
-        self._timeout = timeout
-        self._transfer_timeout = transfer_timeout
+        super().__init__(boosting_pb2_grpc.BoostingServiceStub(channel), channel, timeout, transfer_timeout)
 
     def train(
         self,
@@ -200,16 +206,9 @@ class BoostingClient:
                 if weights.shape != (len(features),):
                     raise ValueError(f"sample_weight must have shape ({len(features)},), got {weights.shape}")
                 header.weights.CopyFrom(tensors.header_of(weights))
+        requests = sent(pb.TrainBoostingRequest, header, {"features": features, "target": target, "weights": weights})
         with errors.translated(ARGUMENTS):
-            operation = self._stub.Train(_train_requests(header, features, target, weights), timeout=seconds)
-        return self._job(operation)
-
-    def job(self, name: str) -> Job[StageProgress, BoostingModel]:
-        """The training job of that name; NotFound where the server does not know it (any more)."""
-        with errors.translated():
-            operation = self._operations.GetOperation(
-                operations_pb2.GetOperationRequest(name=name), timeout=self._timeout
-            )
+            operation = self._stub.Train(requests, timeout=seconds)
         return self._job(operation)
 
     def predict(
@@ -253,46 +252,38 @@ class BoostingClient:
         """Have the model's first units stored as a model of its own, named by the server where `name` is empty."""
         with errors.refusals():
             request = pb.TruncateBoostingRequest(
-                model=_name(model), n_units=validation.whole_number("n_units", n_units), name=_name(name, "name")
+                model=self._name(model),
+                n_units=validation.whole_number("n_units", n_units),
+                name=self._name(name, "name"),
             )
         with errors.translated(ARGUMENTS):
-            return _model(self._stub.Truncate(request, timeout=self._timeout))
+            return self._told(self._stub.Truncate(request, timeout=self._timeout))
 
-    def model(self, name: str) -> BoostingModel:
-        """A stored model; NotFound where there is none of that name."""
-        with errors.refusals():
-            request = pb.GetBoostingModelRequest(name=_name(name, "name"))
-        with errors.translated():
-            return _model(self._stub.GetModel(request, timeout=self._timeout))
-
-    def models(self) -> tuple[BoostingModel, ...]:
-        """All stored models by name, without what can be long."""
-        with errors.translated():
-            reply = self._stub.ListModels(pb.ListBoostingModelsRequest(), timeout=self._timeout)
-        return tuple(map(_model, reply.models))
-
-    def delete_model(self, model: str | BoostingModel) -> None:
-        """Have the server delete a model; NotFound where there is none of that name."""
-        with errors.refusals():
-            request = pb.DeleteBoostingModelRequest(name=_name(model))
-        with errors.translated():
-            self._stub.DeleteModel(request, timeout=self._timeout)
-
-    def _job(self, operation: Any) -> Job[StageProgress, BoostingModel]:
-        return Job(
-            operation.name,
-            metadata_of(operation).model,
-            self._operations,
-            self._watched,
-            lambda response: _model(unpacked(response, pb.BoostingModel())),
-            self._timeout,
+    def _told(self, message: pb.BoostingModel) -> BoostingModel:
+        return BoostingModel(
+            name=message.name,
+            created=message.create_time.ToDatetime(UTC),
+            task="classification" if message.classifier else "regression",
+            n_features=message.n_features,
+            outputs=message.outputs,
+            class_count=message.class_count,
+            units=message.units,
+            stages=message.stages,
+            hidden_layers=message.hidden_layers,
+            loss=message.loss,
+            outcome=pb.BoostingOutcome.Name(message.outcome).removeprefix("BOOSTING_OUTCOME_").lower(),
+            classes=labels.decoded(message.classes),
+            ends=np.array(message.ends, np.int64),
+            train_loss=np.array(message.train_loss, np.float64),
+            validation_loss=np.array(message.validation_loss, np.float64),
+            feature_importances=np.array(message.feature_importances, np.float64),
         )
 
-    def _watched(self, name: str, skip: int) -> Iterator[StageProgress]:
-        # No deadline: training takes as long as it takes.
-        for one in stream(self._stub.Watch(pb.WatchBoostingRequest(operation=name, skip=skip))):
-            held_out = one.validation_loss if one.HasField("validation_loss") else None
-            yield StageProgress(one.stage, one.units, one.units_wanted, one.loss, held_out, one.seconds)
+    def _step(self, message: pb.BoostingProgress) -> StageProgress:
+        held_out = message.validation_loss if message.HasField("validation_loss") else None
+        return StageProgress(
+            message.stage, message.units, message.units_wanted, message.loss, held_out, message.seconds
+        )
 
     def _predicted(
         self, output: str, model: str | BoostingModel, X: ArrayLike, n_units: int | None, timeout: float | None
@@ -301,58 +292,11 @@ class BoostingClient:
             seconds = self._transfer_timeout if timeout is None else validation.positive_float("timeout", timeout)
             features = table("X", X, missing=True)  # whether NaN may be missing, the model knows
             header = pb.PredictBoostingHeader(
-                model=_name(model), output=_OUTPUTS[output], features=tensors.header_of(features)
+                model=self._name(model), output=_OUTPUTS[output], features=tensors.header_of(features)
             )
             if n_units is not None:
                 header.n_units = validation.whole_number("n_units", n_units)
         with errors.translated(ARGUMENTS):
-            call = self._stub.Predict(_predict_requests(header, features), timeout=seconds)
+            call = self._stub.Predict(sent(pb.PredictBoostingRequest, header, {"features": features}), timeout=seconds)
             found, numbers = put_together(stream(call), len(features))
         return numbers, labels.decoded(found.classes)
-
-
-def _train_requests(
-    header: pb.TrainBoostingHeader, features: NDArray[Any], target: NDArray[Any], weights: NDArray[Any] | None
-) -> Iterator[pb.TrainBoostingRequest]:
-    yield pb.TrainBoostingRequest(header=header)
-    for part in tensors.parts_of(features):
-        yield pb.TrainBoostingRequest(features=part)
-    for part in tensors.parts_of(target):
-        yield pb.TrainBoostingRequest(target=part)
-    for part in () if weights is None else tensors.parts_of(weights):
-        yield pb.TrainBoostingRequest(weights=part)
-
-
-def _predict_requests(header: pb.PredictBoostingHeader, features: NDArray[Any]) -> Iterator[pb.PredictBoostingRequest]:
-    yield pb.PredictBoostingRequest(header=header)
-    for part in tensors.parts_of(features):
-        yield pb.PredictBoostingRequest(features=part)
-
-
-def _model(message: pb.BoostingModel) -> BoostingModel:
-    return BoostingModel(
-        name=message.name,
-        created=message.create_time.ToDatetime(UTC),
-        task="classification" if message.classifier else "regression",
-        n_features=message.n_features,
-        outputs=message.outputs,
-        class_count=message.class_count,
-        units=message.units,
-        stages=message.stages,
-        hidden_layers=message.hidden_layers,
-        loss=message.loss,
-        outcome=pb.BoostingOutcome.Name(message.outcome).removeprefix("BOOSTING_OUTCOME_").lower(),
-        classes=labels.decoded(message.classes),
-        ends=np.array(message.ends, np.int64),
-        train_loss=np.array(message.train_loss, np.float64),
-        validation_loss=np.array(message.validation_loss, np.float64),
-        feature_importances=np.array(message.feature_importances, np.float64),
-    )
-
-
-def _name(model: str | BoostingModel, argument: str = "model") -> str:
-    if isinstance(model, BoostingModel):
-        return model.name
-    if not isinstance(model, str):
-        raise TypeError(f"{argument} must be a model or its name, got {type(model).__name__}")
-    return model

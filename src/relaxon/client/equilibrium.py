@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import grpc
 import numpy as np
-from google.longrunning import operations_pb2, operations_pb2_grpc
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.client import errors, labels
-from relaxon.client.jobs import Job, metadata_of, stream, unpacked
-from relaxon.client.tables import plain, put_together, table
+from relaxon.client.jobs import Job, stream
+from relaxon.client.tables import plain, put_together, sent, table
+from relaxon.client.trained import Messages, TrainingClient
 from relaxon.proto import equilibrium_pb2 as pb
 from relaxon.proto import equilibrium_pb2_grpc, tensors
 from relaxon.solvers import validation
@@ -133,7 +133,7 @@ class GradientComparison:
     seconds: float
 
 
-class EquilibriumClient:
+class EquilibriumClient(TrainingClient[EpochProgress, EquilibriumModel]):
     """The equilibrium-propagation calls of a `Client`; jobs and models are as in `client.boosting`.
 
     Examples
@@ -150,11 +150,17 @@ class EquilibriumClient:
     (True, 'finished')
     """
 
+    _messages = Messages(
+        pb.WatchEquilibriumRequest,
+        pb.GetEquilibriumModelRequest,
+        pb.ListEquilibriumModelsRequest,
+        pb.DeleteEquilibriumModelRequest,
+        pb.EquilibriumModel,
+    )
+    _kind = EquilibriumModel
+
     def __init__(self, channel: grpc.Channel, timeout: float, transfer_timeout: float) -> None:
-        self._stub = equilibrium_pb2_grpc.EquilibriumServiceStub(channel)
-        self._operations = operations_pb2_grpc.OperationsStub(channel)
-        self._timeout = timeout
-        self._transfer_timeout = transfer_timeout
+        super().__init__(equilibrium_pb2_grpc.EquilibriumServiceStub(channel), channel, timeout, transfer_timeout)
 
     def train(
         self,
@@ -184,24 +190,9 @@ class EquilibriumClient:
                 target=tensors.header_of(target),
                 classes=classes,
             )
-
-        def requests() -> Iterator[pb.TrainEquilibriumRequest]:
-            yield pb.TrainEquilibriumRequest(header=header)
-            for part in tensors.parts_of(features):
-                yield pb.TrainEquilibriumRequest(features=part)
-            for part in tensors.parts_of(target):
-                yield pb.TrainEquilibriumRequest(target=part)
-
+        requests = sent(pb.TrainEquilibriumRequest, header, {"features": features, "target": target})
         with errors.translated(ARGUMENTS):
-            return self._job(self._stub.Train(requests(), timeout=seconds))
-
-    def job(self, name: str) -> Job[EpochProgress, EquilibriumModel]:
-        """The training job of that name; NotFound where the server does not know it (any more)."""
-        with errors.translated():
-            operation = self._operations.GetOperation(
-                operations_pb2.GetOperationRequest(name=name), timeout=self._timeout
-            )
-        return self._job(operation)
+            return self._job(self._stub.Train(requests, timeout=seconds))
 
     def predict(self, model: str | EquilibriumModel, X: ArrayLike, *, timeout: float | None = None) -> NDArray[Any]:
         """The label of each row; warns where the free phase did not come to rest."""
@@ -232,8 +223,8 @@ class EquilibriumClient:
                 if not isinstance(one, GradientEstimator):
                     raise TypeError(f"estimators must hold GradientEstimator, got {type(one).__name__}")
             features, given, places = _batch(X, y)
-            name = _name(model)
-            sent = [
+            name = self._name(model)
+            wanted = [
                 pb.GradientEstimator(
                     name=str(plain("name", one.name, "str")),
                     n=validation.whole_number("n", one.n),
@@ -251,65 +242,43 @@ class EquilibriumClient:
         target = np.searchsorted(known, found).astype(np.float64)[places.astype(np.int64)]
         header = pb.CompareGradientsHeader(
             model=name,
-            estimators=sent,
+            estimators=wanted,
             features=tensors.header_of(features),
             target=tensors.header_of(target),
         )
-
-        def requests() -> Iterator[pb.CompareGradientsRequest]:
-            yield pb.CompareGradientsRequest(header=header)
-            for part in tensors.parts_of(features):
-                yield pb.CompareGradientsRequest(features=part)
-            for part in tensors.parts_of(target):
-                yield pb.CompareGradientsRequest(target=part)
-
+        requests = sent(pb.CompareGradientsRequest, header, {"features": features, "target": target})
         with errors.translated(ARGUMENTS):
-            reply = self._stub.CompareGradients(requests(), timeout=seconds)
+            reply = self._stub.CompareGradients(requests, timeout=seconds)
         return tuple(map(_comparison, reply.rows))
 
-    def model(self, name: str) -> EquilibriumModel:
-        """A stored model; NotFound where there is none of that name."""
-        with errors.refusals():
-            request = pb.GetEquilibriumModelRequest(name=_name(name))
-        with errors.translated():
-            return _model(self._stub.GetModel(request, timeout=self._timeout))
-
-    def models(self) -> tuple[EquilibriumModel, ...]:
-        """All stored models by name, without what can be long."""
-        with errors.translated():
-            reply = self._stub.ListModels(pb.ListEquilibriumModelsRequest(), timeout=self._timeout)
-        return tuple(map(_model, reply.models))
-
-    def delete_model(self, model: str | EquilibriumModel) -> None:
-        """Have the server delete a model; NotFound where there is none of that name."""
-        with errors.refusals():
-            request = pb.DeleteEquilibriumModelRequest(name=_name(model))
-        with errors.translated():
-            self._stub.DeleteModel(request, timeout=self._timeout)
-
-    def _job(self, operation: Any) -> Job[EpochProgress, EquilibriumModel]:
-        return Job(
-            operation.name,
-            metadata_of(operation).model,
-            self._operations,
-            self._watched,
-            lambda response: _model(unpacked(response, pb.EquilibriumModel())),
-            self._timeout,
+    def _told(self, message: pb.EquilibriumModel) -> EquilibriumModel:
+        return EquilibriumModel(
+            name=message.name,
+            created=message.create_time.ToDatetime(UTC),
+            n_features=message.n_features,
+            class_count=message.class_count,
+            hidden_sizes=tuple(message.hidden_sizes),
+            activation=message.activation,
+            feedback=message.feedback,
+            outcome=pb.EquilibriumOutcome.Name(message.outcome).removeprefix("EQUILIBRIUM_OUTCOME_").lower(),
+            steps=message.steps,
+            message=message.message,
+            classes=labels.decoded(message.classes),
+            train_loss=np.array(message.train_loss, np.float64),
+            train_accuracy=np.array(message.train_accuracy, np.float64),
         )
 
-    def _watched(self, name: str, skip: int) -> Iterator[EpochProgress]:
-        # No deadline: training takes as long as it takes.
-        for one in stream(self._stub.Watch(pb.WatchEquilibriumRequest(operation=name, skip=skip))):
-            yield EpochProgress(
-                one.epoch,
-                one.epochs_wanted,
-                one.loss,
-                one.accuracy,
-                one.free_steps,
-                one.nudged_steps,
-                dict(one.verdicts),
-                one.seconds,
-            )
+    def _step(self, message: pb.EquilibriumProgress) -> EpochProgress:
+        return EpochProgress(
+            message.epoch,
+            message.epochs_wanted,
+            message.loss,
+            message.accuracy,
+            message.free_steps,
+            message.nudged_steps,
+            dict(message.verdicts),
+            message.seconds,
+        )
 
     def _predicted(
         self, output: str, model: str | EquilibriumModel, X: ArrayLike, timeout: float | None
@@ -318,16 +287,11 @@ class EquilibriumClient:
             seconds = self._transfer_timeout if timeout is None else validation.positive_float("timeout", timeout)
             features = table("X", X, missing=False)
             header = pb.PredictEquilibriumHeader(
-                model=_name(model), output=_OUTPUTS[output], features=tensors.header_of(features)
+                model=self._name(model), output=_OUTPUTS[output], features=tensors.header_of(features)
             )
-
-        def requests() -> Iterator[pb.PredictEquilibriumRequest]:
-            yield pb.PredictEquilibriumRequest(header=header)
-            for part in tensors.parts_of(features):
-                yield pb.PredictEquilibriumRequest(features=part)
-
+        requests = sent(pb.PredictEquilibriumRequest, header, {"features": features})
         with errors.translated(ARGUMENTS):
-            call = self._stub.Predict(requests(), timeout=seconds)
+            call = self._stub.Predict(requests, timeout=seconds)
             found, numbers = put_together(stream(call), len(features))
         if found.relaxation != CONVERGED:
             warnings.warn(
@@ -361,29 +325,3 @@ def _comparison(row: pb.GradientComparison) -> GradientComparison:
         row.evaluations,
         row.seconds,
     )
-
-
-def _model(message: pb.EquilibriumModel) -> EquilibriumModel:
-    return EquilibriumModel(
-        name=message.name,
-        created=message.create_time.ToDatetime(UTC),
-        n_features=message.n_features,
-        class_count=message.class_count,
-        hidden_sizes=tuple(message.hidden_sizes),
-        activation=message.activation,
-        feedback=message.feedback,
-        outcome=pb.EquilibriumOutcome.Name(message.outcome).removeprefix("EQUILIBRIUM_OUTCOME_").lower(),
-        steps=message.steps,
-        message=message.message,
-        classes=labels.decoded(message.classes),
-        train_loss=np.array(message.train_loss, np.float64),
-        train_accuracy=np.array(message.train_accuracy, np.float64),
-    )
-
-
-def _name(model: str | EquilibriumModel) -> str:
-    if isinstance(model, EquilibriumModel):
-        return model.name
-    if not isinstance(model, str):
-        raise TypeError(f"model must be a model or its name, got {type(model).__name__}")
-    return model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,14 @@ def table(name: str, value: ArrayLike, missing: bool) -> NDArray[Any]:
         kind = "infinite" if missing else "NaN or infinite"
         raise ValueError(f"{name} must be finite, got {bad} {kind} of {array.size} entries")
     return array
+
+
+def sent(message: Any, header: Any, arrays: Mapping[str, NDArray[Any] | None]) -> Iterator[Any]:
+    """The messages of a call that streams: its header, then each array's parts under the array's name."""
+    yield message(header=header)
+    for name, array in arrays.items():
+        for part in () if array is None else tensors.parts_of(array):
+            yield message(**{name: part})
 
 
 def put_together(replies: Iterator[Any], rows: int) -> tuple[Any, NDArray[np.float64]]:

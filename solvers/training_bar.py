@@ -1,0 +1,27 @@
+"""What the training commands share: settings from their arguments, and the progress bar."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+Settings = TypeVar("Settings")
+
+
+def settings_of(kind: type[Settings], args: argparse.Namespace) -> Settings:
+    """Settings (a dataclass) from the arguments of the same names; one that is not given has its default."""
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in vars(args).items() if name in names})
+
+
+def training_bar(console: Console, figure: str) -> Progress:
+    """A bar, the steps done, a figure of the task's fields such as "loss {task.fields[loss]:.3f}", the time to go."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns: tuple[Any, ...] = (BarColumn(), MofNCompleteColumn(), TextColumn(figure), TimeRemainingColumn())
+    return Progress(*columns, console=console)
