@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from relaxon.neuromorphic.energy.datasets import PlanarDensity, planar
     from relaxon.neuromorphic.energy.energies import (
         ConvolutionalEnergy,
         ExponentialFamilyEnergy,
@@ -18,33 +19,61 @@ if TYPE_CHECKING:
         QuadraticEnergy,
         TiltedEnergy,
     )
+    from relaxon.neuromorphic.energy.exact import ExactMLE
+    from relaxon.neuromorphic.energy.meco import MECO
     from relaxon.neuromorphic.energy.noise import GaussianNoise, Noise, StudentNoise, UniformNoise
     from relaxon.neuromorphic.energy.noise_adaptive import AdaptiveNoise, DefensiveNoise
     from relaxon.neuromorphic.energy.noise_fitted import KernelDensityNoise, MixtureNoise
     from relaxon.neuromorphic.energy.noise_flow import FlowNoise
+    from relaxon.neuromorphic.energy.objectives import ENCE, NCE, SNL, Objective
+    from relaxon.neuromorphic.energy.quadrature import Quadrature
+    from relaxon.neuromorphic.energy.score_matching import ScoreMatching
+    from relaxon.neuromorphic.energy.training import Ended, Progress, Record, TrainingResult, TrainingSettings, train
 
 _HOME = {
     "AdaptiveNoise": "noise_adaptive",
     "ConvolutionalEnergy": "energies",
     "DefensiveNoise": "noise_adaptive",
+    "ENCE": "objectives",
+    "Ended": "training",
+    "ExactMLE": "exact",
     "ExponentialFamilyEnergy": "energies",
     "FlowNoise": "noise_flow",
     "GaussianNoise": "noise",
     "KernelDensityNoise": "noise_fitted",
+    "MECO": "meco",
     "MLPEnergy": "energies",
     "MixtureNoise": "noise_fitted",
+    "NCE": "objectives",
     "Noise": "noise",
+    "Objective": "objectives",
+    "PlanarDensity": "datasets",
     "PolynomialStatistics": "energies",
+    "Progress": "training",
     "QuadraticEnergy": "energies",
+    "Quadrature": "quadrature",
+    "Record": "training",
+    "SNL": "objectives",
+    "ScoreMatching": "score_matching",
     "StudentNoise": "noise",
     "TiltedEnergy": "energies",
+    "TrainingResult": "training",
+    "TrainingSettings": "training",
     "UniformNoise": "noise",
+    "planar": "datasets",
+    "train": "training",
 }
 
 __all__ = [
+    "ENCE",
+    "MECO",
+    "NCE",
+    "SNL",
     "AdaptiveNoise",
     "ConvolutionalEnergy",
     "DefensiveNoise",
+    "Ended",
+    "ExactMLE",
     "ExponentialFamilyEnergy",
     "FlowNoise",
     "GaussianNoise",
@@ -52,11 +81,21 @@ __all__ = [
     "MLPEnergy",
     "MixtureNoise",
     "Noise",
+    "Objective",
+    "PlanarDensity",
     "PolynomialStatistics",
+    "Progress",
     "QuadraticEnergy",
+    "Quadrature",
+    "Record",
+    "ScoreMatching",
     "StudentNoise",
     "TiltedEnergy",
+    "TrainingResult",
+    "TrainingSettings",
     "UniformNoise",
+    "planar",
+    "train",
 ]
 
 

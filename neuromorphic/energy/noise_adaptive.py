@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from relaxon.neuromorphic.energy.events import rows
-from relaxon.neuromorphic.energy.noise import GaussianNoise, NoiseModule, standard_normal
+from relaxon.neuromorphic.energy.noise import GaussianNoise, NoiseModule
 from relaxon.solvers import validation
 
 Source = Literal["model", "data"]
@@ -54,8 +54,8 @@ class AdaptiveNoise(NoiseModule):
 
     With `source="model"` they are moments of the model, from the importance weights of the objective's own noise
     samples: the noise walks with the model wherever training takes it. With "data" they are those of the batches. They
-    are set anew every `every` steps; `start` stays as the defensive component. The mean moves at once, the covariance as
-    far as the effective sample size supports it.
+    are set anew every `every` steps; `start` stays as the defensive component. The mean moves at once, the covariance
+    as far as the effective sample size supports it.
     """
 
     mean: Tensor
@@ -140,10 +140,7 @@ class AdaptiveNoise(NoiseModule):
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         count = validation.positive_int("count", count)
         u = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)
-        gaussian = self._gaussian()
-        near = (
-            gaussian.mean + standard_normal((count, self.features), generator, self.mean) @ gaussian.factor.T
-        ).reshape(count, *self.event_shape)
+        near = self._gaussian().sample(count, generator).reshape(count, *self.event_shape)
         back = self.start.sample(count, generator)
         pick = (u < self.share).to(near.device).reshape(count, *[1] * (near.ndim - 1))
         return torch.where(pick, back, near)

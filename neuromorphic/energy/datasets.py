@@ -1,0 +1,176 @@
+"""Two-dimensional data sets with a known density: samples, log-density, and the box that holds them."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers import validation
+
+Array = NDArray[np.float64]
+NODES = 1000
+"""Along each axis, of the quadrature that gives the entropy."""
+
+
+class PlanarDensity(ABC):
+    """A density on the plane: `sample(count, seed)`, `log_density(x)`, and a box outside which it is negligible."""
+
+    __slots__ = ()
+    name: ClassVar[str]
+    half_width: ClassVar[float]
+    """Of the square about 0."""
+
+    @abstractmethod
+    def sample(self, count: int, seed: int = 0) -> Array:
+        """`(count, 2)` independent points."""
+
+    @abstractmethod
+    def log_density(self, x: Array) -> Array:
+        """`log p(x)` of points `(n, 2)`, normalised; −∞ where the density is 0."""
+
+    def nodes(self, count: int = NODES) -> tuple[Array, float]:
+        """Midpoints `(count², 2)` of a grid on the box, and a cell's area."""
+        step = 2 * self.half_width / count
+        axis = -self.half_width + step * (np.arange(count) + 0.5)
+        grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1)
+        return grid.reshape(-1, 2), step * step
+
+    def cross_entropy(self, log_model: Array, count: int = NODES) -> float:
+        """`−∫ p log m` from the model's log-density at `nodes(count)`: its NLL on unlimited data."""
+        nodes, cell = self.nodes(count)
+        log_p = self.log_density(nodes)
+        p = np.exp(log_p)
+        return -float(np.sum(p[p > 0] * log_model[p > 0]) * cell)
+
+    def entropy(self) -> float:
+        """`−∫ p log p` by quadrature: what no model's NLL falls below."""
+        return self.cross_entropy(self.log_density(self.nodes()[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class EightGaussians(PlanarDensity):
+    """Eight Gaussians of deviation `spread` on a circle of radius `radius`."""
+
+    radius: float = 4 / math.sqrt(2)
+    spread: float = 0.5 / math.sqrt(2)
+    name: ClassVar[str] = "eight-gaussians"
+    half_width: ClassVar[float] = 6.0
+
+    def _centres(self) -> Array:
+        angle = 2 * np.pi * np.arange(8) / 8
+        return self.radius * np.stack([np.cos(angle), np.sin(angle)], 1)
+
+    def sample(self, count: int, seed: int = 0) -> Array:
+        rng = _generator(count, seed)
+        chosen = self._centres()[rng.integers(8, size=count)]
+        return chosen + self.spread * rng.standard_normal((count, 2))
+
+    def log_density(self, x: Array) -> Array:
+        squared = ((x[:, None] - self._centres()) ** 2).sum(2) / self.spread**2
+        return _log_sum(-0.5 * squared) - math.log(8) - math.log(2 * np.pi * self.spread**2)
+
+
+@dataclass(frozen=True, slots=True)
+class Rings(PlanarDensity):
+    """Concentric rings, equally likely: the radius is normal about each of `radii`, the angle uniform."""
+
+    radii: tuple[float, ...] = (1.0, 2.0, 3.0)
+    spread: float = 0.15
+    name: ClassVar[str] = "rings"
+    half_width: ClassVar[float] = 5.0
+
+    def sample(self, count: int, seed: int = 0) -> Array:
+        rng = _generator(count, seed)
+        chosen = np.array(self.radii)[rng.integers(len(self.radii), size=count)]
+        r = chosen + self.spread * rng.standard_normal(count)
+        angle = rng.uniform(0, 2 * np.pi, count)
+        return np.stack([r * np.cos(angle), r * np.sin(angle)], 1)
+
+    def log_density(self, x: Array) -> Array:
+        r = np.hypot(x[:, 0], x[:, 1]).clip(np.finfo(float).tiny)
+        # A radius drawn below 0 is the same point as its opposite; both are counted.
+        both = np.stack([r, -r], 1)[:, :, None]
+        squared = (((both - np.array(self.radii)) / self.spread) ** 2).reshape(len(x), -1)
+        normal = math.log(len(self.radii) * self.spread * math.sqrt(2 * np.pi))
+        return _log_sum(-0.5 * squared) - normal - np.log(2 * np.pi * r)
+
+
+@dataclass(frozen=True, slots=True)
+class TwoMoons(PlanarDensity):
+    """Two half circles of radius `scale` that reach into each other, blurred by a Gaussian of deviation `spread`."""
+
+    scale: float = 2.0
+    spread: float = 0.2
+    name: ClassVar[str] = "two-moons"
+    half_width: ClassVar[float] = 6.0
+
+    def _moons(self, t: Array) -> Array:
+        """Both arcs at angles t, `(2, len(t), 2)`, centred on 0."""
+        upper = np.stack([np.cos(t) - 0.5, np.sin(t) - 0.25], -1)
+        return self.scale * np.stack([upper, -upper])
+
+    def sample(self, count: int, seed: int = 0) -> Array:
+        rng = _generator(count, seed)
+        t, moon = rng.uniform(0, np.pi, count), rng.integers(2, size=count)
+        return self._moons(t)[moon, np.arange(count)] + self.spread * rng.standard_normal((count, 2))
+
+    def log_density(self, x: Array) -> Array:
+        # Gauss-Legendre along the arc: nodes a third of the spread apart integrate the Gaussian to rounding.
+        count = int(np.ceil(3 * np.pi * self.scale / self.spread))
+        place, weight = np.polynomial.legendre.leggauss(count)
+        points = self._moons((place + 1) * np.pi / 2).reshape(-1, 2)
+        logs = np.log(np.tile(weight / 4, 2))
+        out = np.empty(len(x))
+        for first in range(0, len(x), 20_000):
+            part = slice(first, first + 20_000)
+            squared = (x[part, 0, None] - points[:, 0]) ** 2 + (x[part, 1, None] - points[:, 1]) ** 2
+            out[part] = _log_sum(logs - 0.5 * squared / self.spread**2)
+        return out - math.log(2 * np.pi * self.spread**2)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkerboard(PlanarDensity):
+    """Uniform on every other square, of side 2, of a board of 4 × 4."""
+
+    name: ClassVar[str] = "checkerboard"
+    half_width: ClassVar[float] = 6.0
+
+    def sample(self, count: int, seed: int = 0) -> Array:
+        rng = _generator(count, seed)
+        column, pair = rng.integers(4, size=count), rng.integers(2, size=count)
+        corner = np.stack([column, 2 * pair + column % 2], 1)
+        return 2.0 * (corner + rng.random((count, 2))) - 4
+
+    def log_density(self, x: Array) -> Array:
+        square = np.floor((x + 4) / 2)
+        inside = ((square >= 0) & (square < 4)).all(1)
+        dark = (square[:, 0] + square[:, 1]) % 2 == 0
+        return np.where(inside & dark, -math.log(32), -np.inf)
+
+
+PLANAR: dict[str, PlanarDensity] = {one.name: one for one in (EightGaussians(), Rings(), TwoMoons(), Checkerboard())}
+"""By name."""
+
+
+def planar(name: str) -> PlanarDensity:
+    """The data set of a name; ValueError for another."""
+    if name not in PLANAR:
+        raise ValueError(f"name must be one of {', '.join(map(repr, PLANAR))}, got {name!r}")
+    return PLANAR[name]
+
+
+def _generator(count: int, seed: int) -> np.random.Generator:
+    validation.positive_int("count", count)
+    return np.random.default_rng(seed)
+
+
+def _log_sum(values: Array) -> Array:
+    """`log Σ exp` over the last axis."""
+    largest = values.max(-1, keepdims=True)
+    found: Array = np.log(np.exp(values - largest).sum(-1)) + largest[..., 0]
+    return found

@@ -1,0 +1,356 @@
+"""Training of an energy: minibatches, records, checkpoints with bit-exact resume, cancelling, and an ending that says
+how it went."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from relaxon.neuromorphic.energy.events import checked_energy, checked_events, checked_noise
+from relaxon.neuromorphic.energy.objectives import Objective, Reading
+from relaxon.neuromorphic.equilibrium.checkpoint import Checkpoint, restore, save
+from relaxon.solvers import validation
+
+Optimiser = Literal["sgd", "momentum", "adam"]
+Schedule = Literal["constant", "cosine"]
+LOST_STEPS = 20
+"""So many steps in a row without a finite gradient end a run."""
+RUNAWAY = 1e8
+"""Energies of the data beyond it are no energies any more."""
+SCARCE = 5.0
+"""Fewer effective samples than this, in the mean of a run's last tenth, make what it learned doubtful."""
+
+
+class Ended(Enum):
+    """How a training run ended."""
+
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    NON_FINITE = "non_finite"
+    DIVERGED = "diverged"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """What a training run is; the same settings on the same machine give the same weights, resumed or not.
+
+    `optimiser` "momentum" is the dampened average `v ← (1−β) v + β g` of the paper with `β = 1 − momentum`; "sgd" is
+    without. `schedule` "cosine" lets the rate fall to zero. `clip` bounds the gradient's norm. `average` keeps an
+    exponential average of the weights with that decay (corrected for its start), which is what the energy holds in the
+    end. `noise_batch` None is as large as `batch`.
+    """
+
+    steps: int = 2000
+    batch: int = 256
+    noise_batch: int | None = None
+    rate: float = 1e-3
+    optimiser: Optimiser = "adam"
+    momentum: float = 0.9
+    schedule: Schedule = "cosine"
+    weight_decay: float = 0.0
+    clip: float | None = None
+    average: float | None = None
+    seed: int = 0
+    record_every: int = 10
+    device: str = "cpu"
+    out: Path | None = None
+    """Folder for the checkpoint; a run of the same settings found there is gone on with."""
+    checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "record_every", "checkpoint_every"):
+            validation.positive_int(name, getattr(self, name))
+        if self.noise_batch is not None:
+            validation.positive_int("noise_batch", self.noise_batch)
+        validation.positive_float("rate", self.rate)
+        validation.non_negative_float("weight_decay", self.weight_decay)
+        if self.optimiser not in get_args(Optimiser):
+            raise ValueError(f"optimiser must be 'sgd', 'momentum' or 'adam', got {self.optimiser!r}")
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}")
+        for name, value in (("momentum", self.momentum), ("average", self.average)):
+            if value is not None and not 0 <= validation.finite_float(name, value) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")
+        if self.clip is not None:
+            validation.positive_float("clip", self.clip)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be an integer from 0 to 2³¹ − 1, got {self.seed!r}")
+        try:
+            torch.device(self.device)
+        except RuntimeError as error:
+            raise ValueError(f"device must be one that torch knows, got {self.device!r}") from error
+
+    def described(self) -> dict[str, Any]:
+        """The settings that decide the outcome, as JSON values."""
+        names = [name for name in self.__dataclass_fields__ if name not in ("out", "checkpoint_every")]
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One step, before its change of the weights; NaN for what the objective has no notion of."""
+
+    step: int
+    loss: float
+    log_partition: float
+    """The objective's own: MECO's `log u`, NCE's constant."""
+    true_log_partition: float
+    """By the `truth` that `train` was given."""
+    effective_sample_size: float
+    gamma: float
+    gradient_norm: float
+    seconds: float
+    """Since the run began, without what the watcher took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a watcher sees after each step."""
+
+    step: int
+    steps: int
+    record: Record
+
+
+Watcher = Callable[[Progress], object]
+"""Called after each step; returning True stops the run after a checkpoint."""
+Truth = Callable[[nn.Module], float]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """How a run went; `records` are every `record_every`-th step and the last."""
+
+    ended: Ended
+    steps: int
+    records: tuple[Record, ...]
+    seconds: float
+    trusted: bool
+    """Whether the weights were well enough supported all along: `reason` says why not."""
+    reason: str = ""
+
+    @property
+    def log_partition(self) -> float:
+        """The objective's last idea of log Z."""
+        return self.records[-1].log_partition if self.records else math.nan
+
+
+class _Whole(nn.Module):
+    """All that a checkpoint holds; copies, because parts may share their tensors (a noise that is the tilt's base)."""
+
+    def __init__(self, parts: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+
+    def state_dict(self, *args: Any, **options: Any) -> Any:
+        return {name: tensor.clone() for name, tensor in super().state_dict(*args, **options).items()}
+
+
+def train(
+    energy: nn.Module,
+    data: Tensor,
+    noise: Any,
+    objective: Objective,
+    settings: TrainingSettings | None = None,
+    *,
+    truth: Truth | None = None,
+    watcher: Watcher | None = None,
+) -> TrainingResult:
+    """Train an energy in place on `data (n, *event_shape)`, float32 or float64 as the energy is.
+
+    `noise` may be None for an objective without. A step whose gradient is not finite changes nothing; twenty in a row
+    end the run as `NON_FINITE`; energies of the data beyond 1e8 end it as `DIVERGED`. With `settings.out`, a
+    checkpoint of the same settings is gone on with, to the same bits as a run that was never interrupted. `truth`
+    gives the true log Z of the energy for the records. All is moved to `settings.device`, where the energy stays.
+
+    >>> import torch
+    >>> from relaxon.neuromorphic.energy import MECO, GaussianNoise, QuadraticEnergy, TrainingSettings, train
+    >>> data = 2 + torch.randn(500, 1, generator=torch.Generator().manual_seed(0))
+    >>> energy, noise = QuadraticEnergy(1), GaussianNoise.fit(data)
+    >>> result = train(energy, data, noise, MECO(), TrainingSettings(steps=300, rate=0.05))
+    >>> result.ended.name, bool((energy.mean - data.mean()).abs() < 0.05)
+    ('FINISHED', True)
+    """
+    settings = settings or TrainingSettings()
+    if not isinstance(objective, Objective):
+        raise TypeError(f"objective must be an Objective, got {type(objective).__name__}")
+    data = checked_events("data", data).to(settings.device)
+    if isinstance(energy, nn.Module):
+        energy.to(settings.device)
+    checked_energy(energy, data)
+    if objective.needs_noise:
+        if isinstance(noise, nn.Module):
+            noise.to(settings.device)
+        checked_noise(noise, data)
+    if not any(parameter.requires_grad for parameter in energy.parameters()):
+        raise ValueError("energy must have a parameter that requires a gradient")
+    return _Run(energy, data, noise, objective, settings, truth).go(watcher)
+
+
+class _Run:
+    def __init__(
+        self, energy: nn.Module, data: Tensor, noise: Any, objective: Objective, settings: TrainingSettings, truth: Any
+    ) -> None:
+        self.energy, self.data, self.settings, self.truth = energy, data, settings, truth
+        self.objective = objective
+        self.working = objective.begin(energy, noise, data, settings.noise_batch or settings.batch, settings.seed)
+        learned = [*energy.parameters(), *self.working.parameters()]
+        self.parameters = [parameter for parameter in learned if parameter.requires_grad]
+        self.optimiser = _optimiser(settings, self.parameters)
+        own = [parameter for parameter in energy.parameters() if parameter.requires_grad]
+        self.averaged = own if settings.average is not None else []
+        self.averages = [parameter.detach().clone() for parameter in self.averaged]
+        parts = {"energy": energy, "working": self.working}
+        if isinstance(noise, nn.Module):
+            parts["noise"] = noise
+        self.whole = _Whole(parts)
+        self.per_epoch = math.ceil(len(data) / settings.batch)
+        self.order, self.order_of = torch.empty(0, dtype=torch.int64), -1
+        self.step, self.lost, self.seconds = 0, 0, 0.0
+        self.records = list[Record]()
+        self.sizes = list[float]()
+
+    def go(self, watcher: Watcher | None) -> TrainingResult:
+        self._resume()
+        settings = self.settings
+        while self.step < settings.steps:
+            began = time.perf_counter()
+            record = self._take_step()
+            last = self.step == settings.steps
+            if self.step % settings.record_every == 0 or last or self.lost >= LOST_STEPS:
+                self.records.append(record)
+            self.seconds += time.perf_counter() - began
+            if self.lost >= LOST_STEPS:
+                return self._finish(Ended.NON_FINITE, f"{self.lost} gradients in a row were not finite")
+            if abs(record.loss) > RUNAWAY:
+                return self._finish(Ended.DIVERGED, f"the loss reached {record.loss:.1e} at step {self.step}")
+            stopped = watcher is not None and watcher(Progress(self.step, settings.steps, record)) is True
+            if self.step % settings.checkpoint_every == 0 or stopped or last:
+                self._save()
+            if stopped and not last:
+                return self._finish(Ended.CANCELLED, "the watcher stopped the run")
+        return self._finish(Ended.FINISHED, self._doubt())
+
+    def _finish(self, ended: Ended, reason: str) -> TrainingResult:
+        if self.averaged and self.step:
+            bias = 1 - self._decay() ** self.step
+            with torch.no_grad():
+                for parameter, average in zip(self.averaged, self.averages, strict=True):
+                    parameter.copy_(average / bias)
+        return TrainingResult(ended, self.step, tuple(self.records), self.seconds, not reason, reason)
+
+    def _doubt(self) -> str:
+        """Why the result of a finished run is not to be trusted; empty where it is."""
+        sizes = [size for size in self.sizes[-max(1, self.settings.steps // 10) :] if not math.isnan(size)]
+        if sizes and sum(sizes) / len(sizes) < SCARCE:
+            mean = sum(sizes) / len(sizes)
+            return f"the noise hardly meets the model: {mean:.1f} effective samples a step at the end of the run"
+        return ""
+
+    def _batch(self) -> Tensor:
+        epoch, place = divmod(self.step, self.per_epoch)
+        if epoch != self.order_of:
+            # Drawn anew from the seed and the epoch, so that a resumed run needs no generator's state.
+            self.order = torch.randperm(len(self.data), generator=_seeded(self.settings.seed, 0, epoch))
+            self.order, self.order_of = self.order.to(self.data.device), epoch
+        return self.data[self.order[place * self.settings.batch : (place + 1) * self.settings.batch]]
+
+    def _take_step(self) -> Record:
+        settings = self.settings
+        began = time.perf_counter()
+        reading = self.working.read(self._batch(), _seeded(settings.seed, 1, self.step))
+        self.optimiser.zero_grad(set_to_none=True)
+        reading.loss.backward()  # type: ignore[no-untyped-call]
+        norm = self._apply(reading)
+        self.step += 1
+        self.sizes.append(reading.effective_sample_size)
+        true = math.nan
+        if self.truth is not None and (self.step % settings.record_every == 0 or self.step == settings.steps):
+            true = float(self.truth(self.energy))
+        loss = reading.value if not math.isnan(reading.value) else float(reading.loss.detach())
+        seconds = self.seconds + time.perf_counter() - began
+        return Record(
+            self.step, loss, reading.log_partition, true, reading.effective_sample_size, reading.gamma, norm, seconds
+        )
+
+    def _apply(self, reading: Reading) -> float:
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norm = float(torch.stack([gradient.detach().norm() for gradient in gradients]).norm())
+        if not math.isfinite(norm) or not math.isfinite(float(reading.loss.detach())):
+            self.lost += 1
+            return norm
+        self.lost = 0
+        shrink = 1.0
+        if self.objective.normalised_gradient:
+            shrink = 1 / norm if norm > 0 else 1.0
+        elif self.settings.clip is not None and norm > self.settings.clip:
+            shrink = self.settings.clip / norm
+        if shrink != 1.0:
+            for gradient in gradients:
+                gradient.mul_(shrink)
+        if self.settings.schedule == "cosine":
+            rate = self.settings.rate * 0.5 * (1 + math.cos(math.pi * self.step / self.settings.steps))
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+        self.optimiser.step()
+        if self.averaged:
+            decay = self._decay()
+            with torch.no_grad():
+                for average, parameter in zip(self.averages, self.averaged, strict=True):
+                    # The first step drops the start value: averages begin at 0 and are divided by 1 − decay^step.
+                    average.mul_(decay if self.step else 0.0).add_(parameter, alpha=1 - decay)
+        return norm
+
+    def _decay(self) -> float:
+        assert self.settings.average is not None
+        return self.settings.average
+
+    def _save(self) -> None:
+        if self.settings.out is not None:
+            record = self._same() | {
+                "step": self.step,
+                "lost": self.lost,
+                "seconds": self.seconds,
+                "sizes": self.sizes,
+                "records": [asdict(one) for one in self.records],
+            }
+            save(self.settings.out, Checkpoint(self.whole, self.optimiser, self.averages, record))
+
+    def _same(self) -> dict[str, Any]:
+        """What a run must share with a checkpoint to go on with it."""
+        settings = self.settings.described()
+        objective = f"{type(self.objective).__name__} {self.objective!r}"
+        return {"settings": settings, "objective": objective, "data": list(self.data.shape)}
+
+    def _resume(self) -> None:
+        if self.settings.out is None:
+            return
+        record = restore(self.settings.out, self.whole, self.optimiser, self.averages, self._same())
+        if record is not None:
+            self.step, self.lost, self.seconds = record["step"], record["lost"], record["seconds"]
+            self.sizes = record["sizes"]
+            self.records = [Record(**one) for one in record["records"]]
+
+
+def _optimiser(settings: TrainingSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    decay = settings.weight_decay
+    if settings.optimiser == "adam":
+        return torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=decay)
+    if settings.optimiser == "momentum":
+        keep = settings.momentum
+        return torch.optim.SGD(parameters, lr=settings.rate, momentum=keep, dampening=keep, weight_decay=decay)
+    return torch.optim.SGD(parameters, lr=settings.rate, weight_decay=decay)
+
+
+def _seeded(seed: int, stream: int, index: int) -> torch.Generator:
+    """A generator of its own for each use and step of a run."""
+    streams = 2
+    return torch.Generator().manual_seed((seed * streams + stream) * 2**31 + index)
