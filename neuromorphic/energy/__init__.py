@@ -10,7 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from relaxon.neuromorphic.energy.annealing import AIS
+    from relaxon.neuromorphic.energy.bridge import Bridge
+    from relaxon.neuromorphic.energy.chains import Chains, Mixing
     from relaxon.neuromorphic.energy.datasets import PlanarDensity, planar
+    from relaxon.neuromorphic.energy.diagnostics import bulk_effective_sample_size, r_hat
     from relaxon.neuromorphic.energy.energies import (
         ConvolutionalEnergy,
         ExponentialFamilyEnergy,
@@ -20,18 +24,27 @@ if TYPE_CHECKING:
         TiltedEnergy,
     )
     from relaxon.neuromorphic.energy.exact import ExactMLE
+    from relaxon.neuromorphic.energy.importance import WeightStatistics, pareto_k, weight_statistics
+    from relaxon.neuromorphic.energy.importance_sampling import ImportanceSampling
     from relaxon.neuromorphic.energy.meco import MECO
     from relaxon.neuromorphic.energy.noise import GaussianNoise, Noise, StudentNoise, UniformNoise
     from relaxon.neuromorphic.energy.noise_adaptive import AdaptiveNoise, DefensiveNoise
     from relaxon.neuromorphic.energy.noise_fitted import KernelDensityNoise, MixtureNoise
     from relaxon.neuromorphic.energy.noise_flow import FlowNoise
     from relaxon.neuromorphic.energy.objectives import ENCE, NCE, SNL, Objective
+    from relaxon.neuromorphic.energy.partition import LogPartition, log_partition
     from relaxon.neuromorphic.energy.quadrature import Quadrature
+    from relaxon.neuromorphic.energy.samplers import HMC, MALA, ULA
     from relaxon.neuromorphic.energy.score_matching import ScoreMatching
     from relaxon.neuromorphic.energy.training import Ended, Progress, Record, TrainingResult, TrainingSettings, train
+    from relaxon.neuromorphic.energy.transitions import Box
 
 _HOME = {
+    "AIS": "annealing",
     "AdaptiveNoise": "noise_adaptive",
+    "Box": "transitions",
+    "Bridge": "bridge",
+    "Chains": "chains",
     "ConvolutionalEnergy": "energies",
     "DefensiveNoise": "noise_adaptive",
     "ENCE": "objectives",
@@ -40,9 +53,14 @@ _HOME = {
     "ExponentialFamilyEnergy": "energies",
     "FlowNoise": "noise_flow",
     "GaussianNoise": "noise",
+    "HMC": "samplers",
+    "ImportanceSampling": "importance_sampling",
     "KernelDensityNoise": "noise_fitted",
+    "LogPartition": "partition",
+    "MALA": "samplers",
     "MECO": "meco",
     "MLPEnergy": "energies",
+    "Mixing": "chains",
     "MixtureNoise": "noise_fitted",
     "NCE": "objectives",
     "Noise": "noise",
@@ -59,17 +77,31 @@ _HOME = {
     "TiltedEnergy": "energies",
     "TrainingResult": "training",
     "TrainingSettings": "training",
+    "ULA": "samplers",
     "UniformNoise": "noise",
+    "WeightStatistics": "importance",
+    "bulk_effective_sample_size": "diagnostics",
+    "log_partition": "partition",
+    "pareto_k": "importance",
     "planar": "datasets",
+    "r_hat": "diagnostics",
     "train": "training",
+    "weight_statistics": "importance",
 }
 
 __all__ = [
+    "AIS",
     "ENCE",
+    "HMC",
+    "MALA",
     "MECO",
     "NCE",
     "SNL",
+    "ULA",
     "AdaptiveNoise",
+    "Box",
+    "Bridge",
+    "Chains",
     "ConvolutionalEnergy",
     "DefensiveNoise",
     "Ended",
@@ -77,8 +109,11 @@ __all__ = [
     "ExponentialFamilyEnergy",
     "FlowNoise",
     "GaussianNoise",
+    "ImportanceSampling",
     "KernelDensityNoise",
+    "LogPartition",
     "MLPEnergy",
+    "Mixing",
     "MixtureNoise",
     "Noise",
     "Objective",
@@ -94,8 +129,14 @@ __all__ = [
     "TrainingResult",
     "TrainingSettings",
     "UniformNoise",
+    "WeightStatistics",
+    "bulk_effective_sample_size",
+    "log_partition",
+    "pareto_k",
     "planar",
+    "r_hat",
     "train",
+    "weight_statistics",
 ]
 
 
