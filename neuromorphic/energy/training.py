@@ -225,12 +225,13 @@ class _Run:
             began = time.perf_counter()
             record = self._take_step()
             last = self.step == settings.steps
-            if self.step % settings.record_every == 0 or last or self.lost >= LOST_STEPS:
+            lost, runaway = self.lost >= LOST_STEPS, abs(record.loss) > RUNAWAY
+            if self.step % settings.record_every == 0 or last or lost or runaway:
                 self.records.append(record)
             self.seconds += time.perf_counter() - began
-            if self.lost >= LOST_STEPS:
+            if lost:
                 return self._finish(Ended.NON_FINITE, f"{self.lost} gradients in a row were not finite")
-            if abs(record.loss) > RUNAWAY:
+            if runaway:
                 return self._finish(Ended.DIVERGED, f"the loss reached {record.loss:.1e} at step {self.step}")
             stopped = watcher is not None and watcher(Progress(self.step, settings.steps, record)) is True
             if self.step % settings.checkpoint_every == 0 or stopped or last:
