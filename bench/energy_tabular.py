@@ -92,6 +92,4 @@ def split(name: str, seed: int, setting: Setting) -> OutlierSplit:
     test = np.concatenate([judged, odd])
     varies = x[train].std(0) > 0
     mean, scale = x[train][:, varies].mean(0), x[train][:, varies].std(0)
-    return OutlierSplit(
-        name, (x[train][:, varies] - mean) / scale, (x[test][:, varies] - mean) / scale, anomaly[test]
-    )
+    return OutlierSplit(name, (x[train][:, varies] - mean) / scale, (x[test][:, varies] - mean) / scale, anomaly[test])

@@ -10,7 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from relaxon.neuromorphic.energy.conditional import EnergyRegressor
     from relaxon.neuromorphic.energy.datasets import PlanarDensity, planar
+    from relaxon.neuromorphic.energy.density import EnergyDensity, UntrustedDensityWarning
+    from relaxon.neuromorphic.energy.distribution import EnergyDistribution
     from relaxon.neuromorphic.energy.energies import (
         ConvolutionalEnergy,
         ExponentialFamilyEnergy,
@@ -26,8 +29,10 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.noise_fitted import KernelDensityNoise, MixtureNoise
     from relaxon.neuromorphic.energy.noise_flow import FlowNoise
     from relaxon.neuromorphic.energy.objectives import ENCE, NCE, SNL, Objective
+    from relaxon.neuromorphic.energy.outliers import EnergyOutlierDetector
     from relaxon.neuromorphic.energy.quadrature import Quadrature
     from relaxon.neuromorphic.energy.score_matching import ScoreMatching
+    from relaxon.neuromorphic.energy.store import load_energy, load_estimator, save_energy
     from relaxon.neuromorphic.energy.training import Ended, Progress, Record, TrainingResult, TrainingSettings, train
 
 _HOME = {
@@ -36,6 +41,10 @@ _HOME = {
     "DefensiveNoise": "noise_adaptive",
     "ENCE": "objectives",
     "Ended": "training",
+    "EnergyDensity": "density",
+    "EnergyDistribution": "distribution",
+    "EnergyOutlierDetector": "outliers",
+    "EnergyRegressor": "conditional",
     "ExactMLE": "exact",
     "ExponentialFamilyEnergy": "energies",
     "FlowNoise": "noise_flow",
@@ -60,7 +69,11 @@ _HOME = {
     "TrainingResult": "training",
     "TrainingSettings": "training",
     "UniformNoise": "noise",
+    "UntrustedDensityWarning": "density",
+    "load_energy": "store",
+    "load_estimator": "store",
     "planar": "datasets",
+    "save_energy": "store",
     "train": "training",
 }
 
@@ -73,6 +86,10 @@ __all__ = [
     "ConvolutionalEnergy",
     "DefensiveNoise",
     "Ended",
+    "EnergyDensity",
+    "EnergyDistribution",
+    "EnergyOutlierDetector",
+    "EnergyRegressor",
     "ExactMLE",
     "ExponentialFamilyEnergy",
     "FlowNoise",
@@ -94,7 +111,11 @@ __all__ = [
     "TrainingResult",
     "TrainingSettings",
     "UniformNoise",
+    "UntrustedDensityWarning",
+    "load_energy",
+    "load_estimator",
     "planar",
+    "save_energy",
     "train",
 ]
 
