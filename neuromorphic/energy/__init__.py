@@ -10,9 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from relaxon.neuromorphic.energy.annealing import AIS
+    from relaxon.neuromorphic.energy.bridge import Bridge
+    from relaxon.neuromorphic.energy.chains import Chains, Mixing
     from relaxon.neuromorphic.energy.conditional import EnergyRegressor
+    from relaxon.neuromorphic.energy.contrastive_divergence import PCD
     from relaxon.neuromorphic.energy.datasets import PlanarDensity, planar
     from relaxon.neuromorphic.energy.density import EnergyDensity, UntrustedDensityWarning
+    from relaxon.neuromorphic.energy.diagnostics import bulk_effective_sample_size, r_hat
     from relaxon.neuromorphic.energy.distribution import EnergyDistribution
     from relaxon.neuromorphic.energy.energies import (
         ConvolutionalEnergy,
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
         TiltedEnergy,
     )
     from relaxon.neuromorphic.energy.exact import ExactMLE
+    from relaxon.neuromorphic.energy.importance import WeightStatistics, pareto_k, weight_statistics
+    from relaxon.neuromorphic.energy.importance_sampling import ImportanceSampling
     from relaxon.neuromorphic.energy.meco import MECO
     from relaxon.neuromorphic.energy.noise import GaussianNoise, Noise, StudentNoise, UniformNoise
     from relaxon.neuromorphic.energy.noise_adaptive import AdaptiveNoise, DefensiveNoise
@@ -30,13 +37,18 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.noise_flow import FlowNoise
     from relaxon.neuromorphic.energy.objectives import ENCE, NCE, SNL, Objective
     from relaxon.neuromorphic.energy.outliers import EnergyOutlierDetector
+    from relaxon.neuromorphic.energy.partition import LogPartition, log_partition
     from relaxon.neuromorphic.energy.quadrature import Quadrature
+    from relaxon.neuromorphic.energy.samplers import HMC, MALA, ULA
     from relaxon.neuromorphic.energy.score_matching import ScoreMatching
     from relaxon.neuromorphic.energy.store import load_energy, load_estimator, save_energy
     from relaxon.neuromorphic.energy.training import Ended, Progress, Record, TrainingResult, TrainingSettings, train
 
 _HOME = {
+    "AIS": "annealing",
     "AdaptiveNoise": "noise_adaptive",
+    "Bridge": "bridge",
+    "Chains": "chains",
     "ConvolutionalEnergy": "energies",
     "DefensiveNoise": "noise_adaptive",
     "ENCE": "objectives",
@@ -49,13 +61,19 @@ _HOME = {
     "ExponentialFamilyEnergy": "energies",
     "FlowNoise": "noise_flow",
     "GaussianNoise": "noise",
+    "HMC": "samplers",
+    "ImportanceSampling": "importance_sampling",
     "KernelDensityNoise": "noise_fitted",
+    "LogPartition": "partition",
+    "MALA": "samplers",
     "MECO": "meco",
     "MLPEnergy": "energies",
+    "Mixing": "chains",
     "MixtureNoise": "noise_fitted",
     "NCE": "objectives",
     "Noise": "noise",
     "Objective": "objectives",
+    "PCD": "contrastive_divergence",
     "PlanarDensity": "datasets",
     "PolynomialStatistics": "energies",
     "Progress": "training",
@@ -68,21 +86,35 @@ _HOME = {
     "TiltedEnergy": "energies",
     "TrainingResult": "training",
     "TrainingSettings": "training",
+    "ULA": "samplers",
     "UniformNoise": "noise",
     "UntrustedDensityWarning": "density",
+    "WeightStatistics": "importance",
+    "bulk_effective_sample_size": "diagnostics",
     "load_energy": "store",
     "load_estimator": "store",
+    "log_partition": "partition",
+    "pareto_k": "importance",
     "planar": "datasets",
+    "r_hat": "diagnostics",
     "save_energy": "store",
     "train": "training",
+    "weight_statistics": "importance",
 }
 
 __all__ = [
+    "AIS",
     "ENCE",
+    "HMC",
+    "MALA",
     "MECO",
     "NCE",
+    "PCD",
     "SNL",
+    "ULA",
     "AdaptiveNoise",
+    "Bridge",
+    "Chains",
     "ConvolutionalEnergy",
     "DefensiveNoise",
     "Ended",
@@ -94,8 +126,11 @@ __all__ = [
     "ExponentialFamilyEnergy",
     "FlowNoise",
     "GaussianNoise",
+    "ImportanceSampling",
     "KernelDensityNoise",
+    "LogPartition",
     "MLPEnergy",
+    "Mixing",
     "MixtureNoise",
     "Noise",
     "Objective",
@@ -112,11 +147,17 @@ __all__ = [
     "TrainingSettings",
     "UniformNoise",
     "UntrustedDensityWarning",
+    "WeightStatistics",
+    "bulk_effective_sample_size",
     "load_energy",
     "load_estimator",
+    "log_partition",
+    "pareto_k",
     "planar",
+    "r_hat",
     "save_energy",
     "train",
+    "weight_statistics",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Densities of one number whose logarithm is linear between the nodes of a grid, with exponential tails: closed forms."""
+"""Densities of one number, their logarithm linear between the nodes of a grid and beyond it: closed forms."""
 
 from __future__ import annotations
 

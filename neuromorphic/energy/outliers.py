@@ -29,8 +29,8 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     contamination : share of outliers among the training rows, in (0, 0.5]: where `decision_function` has its zero.
-    hidden_sizes, noise, objective, steps, batch_size, noise_batch_size, learning_rate, weight_decay, random_state, device :
-        as `EnergyDensity`.
+    hidden_sizes, noise, objective, steps, batch_size, noise_batch_size, learning_rate, weight_decay, random_state,
+    device : as `EnergyDensity`.
 
     Attributes
     ----------
