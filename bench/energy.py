@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     path = args.out / f"{args.name}.json"
     if "one_d" in args.parts:
-        _measure(record, "one_d", one_d_rows(args.seeds or (1 if quick else 10), 2000), path)
+        _measure(record, "one_d", one_d_rows(args.seeds or (2 if quick else 10), 2000, 1 if quick else 3), path)
     if "bias" in args.parts:
         _measure(record, "bias", bias_rows(1000 if quick else 20_000, 500), path)
     if "planar" in args.parts:

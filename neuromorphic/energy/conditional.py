@@ -52,7 +52,7 @@ class ConditionalEnergy(nn.Module):
         initialise(self.b, seed + 1)
         with torch.no_grad():
             # Of the two factors one may start small, not both: their gradients would vanish together.
-            self.b[-1].weight.mul_(10)  # type: ignore[operator, union-attr]
+            self.b[-1].weight.mul_(10)  # type: ignore[operator]
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         inputs = [y[:, None]]

@@ -308,7 +308,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _log_density(self, x: Array) -> Array:
         z = torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)
         with torch.no_grad():
-            found = torch.cat([-self.energy_(part) for part in z.split(ROWS_AT_ONCE)]).cpu().numpy()
+            found = torch.cat([-self.energy_(part) for part in torch.split(z, ROWS_AT_ONCE)]).cpu().numpy()
         log_density: Array = found - self.log_partition_.value - np.log(self.scale_).sum()
         return log_density
 

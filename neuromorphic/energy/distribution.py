@@ -29,7 +29,7 @@ class EnergyDistribution(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        return constraints.real_vector  # type: ignore[no-any-return]
+        return constraints.real_vector
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Of values `(…, features)`."""
