@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.annealing import AIS
     from relaxon.neuromorphic.energy.bridge import Bridge
     from relaxon.neuromorphic.energy.chains import Chains, Mixing
+    from relaxon.neuromorphic.energy.conditional import EnergyRegressor
+    from relaxon.neuromorphic.energy.contrastive_divergence import PCD
     from relaxon.neuromorphic.energy.datasets import PlanarDensity, planar
+    from relaxon.neuromorphic.energy.density import EnergyDensity, UntrustedDensityWarning
     from relaxon.neuromorphic.energy.diagnostics import bulk_effective_sample_size, r_hat
+    from relaxon.neuromorphic.energy.distribution import EnergyDistribution
     from relaxon.neuromorphic.energy.energies import (
         ConvolutionalEnergy,
         ExponentialFamilyEnergy,
@@ -32,10 +36,12 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.noise_fitted import KernelDensityNoise, MixtureNoise
     from relaxon.neuromorphic.energy.noise_flow import FlowNoise
     from relaxon.neuromorphic.energy.objectives import ENCE, NCE, SNL, Objective
+    from relaxon.neuromorphic.energy.outliers import EnergyOutlierDetector
     from relaxon.neuromorphic.energy.partition import LogPartition, log_partition
     from relaxon.neuromorphic.energy.quadrature import Quadrature
     from relaxon.neuromorphic.energy.samplers import HMC, MALA, ULA
     from relaxon.neuromorphic.energy.score_matching import ScoreMatching
+    from relaxon.neuromorphic.energy.store import load_energy, load_estimator, save_energy
     from relaxon.neuromorphic.energy.training import Ended, Progress, Record, TrainingResult, TrainingSettings, train
     from relaxon.neuromorphic.energy.transitions import Box
 
@@ -45,10 +51,15 @@ _HOME = {
     "Box": "transitions",
     "Bridge": "bridge",
     "Chains": "chains",
+    "Chains": "chains",
     "ConvolutionalEnergy": "energies",
     "DefensiveNoise": "noise_adaptive",
     "ENCE": "objectives",
     "Ended": "training",
+    "EnergyDensity": "density",
+    "EnergyDistribution": "distribution",
+    "EnergyOutlierDetector": "outliers",
+    "EnergyRegressor": "conditional",
     "ExactMLE": "exact",
     "ExponentialFamilyEnergy": "energies",
     "FlowNoise": "noise_flow",
@@ -65,6 +76,7 @@ _HOME = {
     "NCE": "objectives",
     "Noise": "noise",
     "Objective": "objectives",
+    "PCD": "contrastive_divergence",
     "PlanarDensity": "datasets",
     "PolynomialStatistics": "energies",
     "Progress": "training",
@@ -81,10 +93,14 @@ _HOME = {
     "UniformNoise": "noise",
     "WeightStatistics": "importance",
     "bulk_effective_sample_size": "diagnostics",
+    "UntrustedDensityWarning": "density",
+    "load_energy": "store",
+    "load_estimator": "store",
     "log_partition": "partition",
     "pareto_k": "importance",
     "planar": "datasets",
     "r_hat": "diagnostics",
+    "save_energy": "store",
     "train": "training",
     "weight_statistics": "importance",
 }
@@ -96,6 +112,7 @@ __all__ = [
     "MALA",
     "MECO",
     "NCE",
+    "PCD",
     "SNL",
     "ULA",
     "AdaptiveNoise",
@@ -105,6 +122,10 @@ __all__ = [
     "ConvolutionalEnergy",
     "DefensiveNoise",
     "Ended",
+    "EnergyDensity",
+    "EnergyDistribution",
+    "EnergyOutlierDetector",
+    "EnergyRegressor",
     "ExactMLE",
     "ExponentialFamilyEnergy",
     "FlowNoise",
@@ -129,12 +150,16 @@ __all__ = [
     "TrainingResult",
     "TrainingSettings",
     "UniformNoise",
+    "UntrustedDensityWarning",
     "WeightStatistics",
     "bulk_effective_sample_size",
+    "load_energy",
+    "load_estimator",
     "log_partition",
     "pareto_k",
     "planar",
     "r_hat",
+    "save_energy",
     "train",
     "weight_statistics",
 ]

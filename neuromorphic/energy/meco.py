@@ -19,8 +19,8 @@ from relaxon.neuromorphic.energy.objectives import Objective, Reading, Working, 
 from relaxon.solvers import validation
 
 WARM_UP = 10
-LEAST_GAMMA = 1e-3
-"""Of the adaptive one: the tracker forgets in a thousand steps at the latest."""
+LEAST_GAMMA = 1e-2
+"""Of the adaptive one: the tracker forgets in a hundred steps at the latest."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,16 @@ class MECO(Objective):
 
     `drift`: before the average, `log u` is moved by the change of `log mean p⁰/q` from the last step's parameters to
     these, on the same noise: the tracker follows a jump of θ at once. `gamma` is a number in (0, 1] or "adaptive": the
-    gain of a Kalman filter for log Z, from the weights' own variance and that of the drift. `warm_up` noise batches
-    make the first u. `MECO.published(γ)` is the form of the paper: no drift correction, a fixed γ, one batch at first
-    (take SGD with dampened momentum for its v).
+    gain of a Kalman filter for log Z, from the weights' own variance and that of the drift. `centred`: the data's
+    gradient is multiplied by the mean weight w̄, which makes the expected gradient `Z/u` times the true one: an error
+    of u then changes its length but not its direction, while without, it moves the optimum. `warm_up` noise batches
+    make the first u. `MECO.published(γ)` is the form of the paper: neither drift correction nor centring, a fixed γ,
+    one batch at first (take SGD with dampened momentum for its v).
     """
 
     gamma: float | Literal["adaptive"] = "adaptive"
     drift: bool = True
+    centred: bool = True
     warm_up: int = WARM_UP
     name: ClassVar[str] = "meco"
 
@@ -48,7 +51,7 @@ class MECO(Objective):
 
     @classmethod
     def published(cls, gamma: float = 0.1) -> Self:
-        return cls(gamma, drift=False, warm_up=1)
+        return cls(gamma, drift=False, centred=False, warm_up=1)
 
     def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> Working:
         return Tracker(energy, noise, data, noise_batch, self)
@@ -84,7 +87,8 @@ class Tracker(Working):
         log_w = log_z.detach().double() - log_q.double()
         gamma = self._track(z, log_q, log_w)
         w = (log_w - self.log_u).exp().to(log_z.dtype)
-        surrogate = -log_x.mean() + (w * log_z).mean()
+        pull = w.mean() if self.settings.centred else 1.0
+        surrogate = -pull * log_x.mean() + (w * log_z).mean()
         self.adapt(z, log_w, x)
         log_u = float(self.log_u)
         return Reading(surrogate, log_u, effective_size(log_w), log_u - float(log_x.detach().mean()), gamma)

@@ -119,7 +119,9 @@ class GaussianNoise(NoiseModule):
 
     def flat_log_prob(self, x: Tensor) -> Tensor:
         z = torch.linalg.solve_triangular(self.factor, (x - self.mean).T, upper=False)
-        return -0.5 * (z.square().sum(0) + self.features * math.log(2 * math.pi)) - self.factor.diagonal().log().sum()
+        size = self.factor.diagonal().log().sum() + self.features / 2 * math.log(2 * math.pi)
+        found: Tensor = -0.5 * z.square().sum(0) - size
+        return found
 
 
 class StudentNoise(NoiseModule):

@@ -172,7 +172,7 @@ def likeliest_bandwidth(places: Tensor) -> float:
         distances <= torch.finfo(places.dtype).eps * places.square().sum(1).max(), math.inf
     )
     scott = n ** (-1 / (d + 4))
-    best, found = -math.inf, scott
+    best, found = -math.inf, float(scott)
     for factor in GRID:
         h = scott * factor
         value = float(torch.logsumexp(-0.5 * distances / h**2, 1).mean()) - d * math.log(h)

@@ -98,7 +98,8 @@ class FlowNoise(NoiseModule):
 
     def flat_sample(self, count: int, generator: torch.Generator) -> Tensor:
         base = standard_normal((count, self.features), generator, self.shift)
-        return self.shift + self.scale * self.flow().transform.inv(base)
+        found: Tensor = self.shift + self.scale * self.flow().transform.inv(base)
+        return found
 
     def flat_log_prob(self, x: Tensor) -> Tensor:
         found: Tensor = self.flow().log_prob((x - self.shift) / self.scale) - self.scale.log().sum()

@@ -61,5 +61,5 @@ class Quadrature:
     def energies(self, energy: torch.nn.Module) -> Tensor:
         """Energies at the nodes in double precision, on the CPU."""
         like = next(energy.parameters(), torch.zeros(()))
-        parts = self.points(like.dtype, like.device).split(CHUNK)
+        parts = self.points(like.dtype, like.device).split(CHUNK)  # type: ignore[no-untyped-call]
         return torch.cat([energy(part).double().cpu() for part in parts])

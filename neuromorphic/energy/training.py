@@ -118,6 +118,8 @@ class Progress:
     step: int
     steps: int
     record: Record
+    weights: Callable[[], dict[str, Tensor]]
+    """The energy's trained parameters as they would be if the run ended here: copies, averaged where that is asked."""
 
 
 Watcher = Callable[[Progress], object]
@@ -225,14 +227,17 @@ class _Run:
             began = time.perf_counter()
             record = self._take_step()
             last = self.step == settings.steps
-            if self.step % settings.record_every == 0 or last or self.lost >= LOST_STEPS:
+            lost, runaway = self.lost >= LOST_STEPS, abs(record.loss) > RUNAWAY
+            if self.step % settings.record_every == 0 or last or lost or runaway:
                 self.records.append(record)
             self.seconds += time.perf_counter() - began
-            if self.lost >= LOST_STEPS:
+            if lost:
                 return self._finish(Ended.NON_FINITE, f"{self.lost} gradients in a row were not finite")
-            if abs(record.loss) > RUNAWAY:
+            if runaway:
                 return self._finish(Ended.DIVERGED, f"the loss reached {record.loss:.1e} at step {self.step}")
-            stopped = watcher is not None and watcher(Progress(self.step, settings.steps, record)) is True
+            stopped = (
+                watcher is not None and watcher(Progress(self.step, settings.steps, record, self._weights)) is True
+            )
             if self.step % settings.checkpoint_every == 0 or stopped or last:
                 self._save()
             if stopped and not last:
@@ -241,11 +246,16 @@ class _Run:
 
     def _finish(self, ended: Ended, reason: str) -> TrainingResult:
         if self.averaged and self.step:
-            bias = 1 - self._decay() ** self.step
-            with torch.no_grad():
-                for parameter, average in zip(self.averaged, self.averages, strict=True):
-                    parameter.copy_(average / bias)
+            self.energy.load_state_dict(self._weights(), strict=False)
         return TrainingResult(ended, self.step, tuple(self.records), self.seconds, not reason, reason)
+
+    def _weights(self) -> dict[str, Tensor]:
+        names = [name for name, parameter in self.energy.named_parameters() if parameter.requires_grad]
+        if self.averaged and self.step:
+            bias = 1 - self._decay() ** self.step
+            return {name: average / bias for name, average in zip(names, self.averages, strict=True)}
+        named = dict(self.energy.named_parameters())
+        return {name: named[name].detach().clone() for name in names}
 
     def _doubt(self) -> str:
         """Why the result of a finished run is not to be trusted; empty where it is."""

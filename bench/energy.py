@@ -1,0 +1,125 @@
+"""Energy-based models measured: objectives, density estimation, outlier detection, images and cost, in one run.
+
+    python bench/energy.py --quick                     # minutes: fewer seeds, rows and sets
+    python bench/energy.py --parts one_d planar        # some of the parts
+
+(one_d) the mean of a 1-D Gaussian, θ* = 16 from 0 with noise N(0, 1), all objectives. (bias) bias of the gradient of a
+minibatch's logarithm against the batch, and with MECO's tracker. (planar) 2-D densities: NLL against the entropy, both
+by quadrature. (density) tables against Gaussian mixture and kernel density. (outliers) 18 tabular sets against three
+detectors, trained on normal rows or on contaminated ones. (images) digits and Fashion-MNIST after principal components,
+and digits drawn from a convolutional energy. (cost) time per step beside torchebm and the compiled reference. What is
+done is written after each row, so that a run that is cut short leaves what it measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from energy_contest import density_rows, outlier_rows, outlier_summary
+from energy_images import generation_rows, image_rows
+from energy_pictures import draw
+from energy_runs import PLANAR_NAMES, bias_rows, one_d_rows, planar_rows
+from energy_speed import cost_rows
+from energy_tabular import NAMES
+
+from relaxon._version import __version__
+from relaxon.cli.machine import describe_machine
+
+Record = dict[str, Any]
+PARTS = ("one_d", "bias", "planar", "density", "outliers", "images", "cost")
+RESULTS = Path(__file__).parent / "results"
+QUICK_SETS = 10
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--quick", action="store_true", help="fewer seeds, rows and sets")
+    made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    made.add_argument("--sets", nargs="+", choices=PLANAR_NAMES, default=PLANAR_NAMES, help="of the 2-D part")
+    made.add_argument("--objectives", nargs="+", help="of the 2-D part; meco and nce by default, meco with --quick")
+    made.add_argument("--settings", nargs="+", choices=("normal", "contaminated"), help="of the outliers; normal first")
+    made.add_argument("--seeds", type=int)
+    made.add_argument("--threads", type=int, default=1, help="of torch")
+    made.add_argument("--picture", action="store_true", help="draw energy.png too: trains one more 2-D model")
+    made.add_argument("--out", type=Path, default=RESULTS, help="folder for energy.json and energy.png")
+    made.add_argument("--name", default="energy", help="of the JSON file")
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure the parts, print a table each, write JSON and, where asked, a picture."""
+    args = parser().parse_args(argv)
+    torch.set_num_threads(args.threads)
+    args.out.mkdir(parents=True, exist_ok=True)
+    quick = args.quick
+    record: Record = {
+        "relaxon": __version__,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": describe_machine().as_dict(),
+        "load_before": os.getloadavg()[0],
+        "torch": torch.__version__,
+        "threads": args.threads,
+    }
+    path = args.out / f"{args.name}.json"
+    if "one_d" in args.parts:
+        _measure(record, "one_d", one_d_rows(args.seeds or (2 if quick else 10), 2000, 1 if quick else 3), path)
+    if "bias" in args.parts:
+        _measure(record, "bias", bias_rows(1000 if quick else 20_000, 500), path)
+    if "planar" in args.parts:
+        objectives = args.objectives or (["meco"] if quick else ["meco", "nce"])
+        rows, steps = (20_000, 300) if quick else (100_000, 3000)
+        _measure(record, "planar", planar_rows(args.sets, rows, steps, objectives), path)
+    if "density" in args.parts:
+        _measure(record, "density", density_rows(args.seeds or (1 if quick else 3)), path)
+    if "outliers" in args.parts:
+        names = NAMES[:QUICK_SETS] if quick else NAMES
+        settings = args.settings or (["normal"] if quick else ["normal", "contaminated"])
+        seeds = args.seeds or (1 if quick else 3)
+        rows = (row for setting in settings for row in outlier_rows(setting, seeds, names))
+        _measure(record, "outliers", rows, path)
+        _measure(record, "outlier_summary", iter(outlier_summary(record["outliers"])), path)
+    if "images" in args.parts:
+        _measure(record, "images", image_rows(quick), path)
+        _measure(record, "generation", generation_rows(quick), path)
+    if "cost" in args.parts:
+        _measure(record, "cost", cost_rows(5 if quick else 15), path)
+    if args.picture:
+        draw(record, args.out / "energy.png", quick)
+    print(f"written: {path.name} in {args.out}")
+    return 0
+
+
+def _measure(record: Record, part: str, rows: Any, path: Path) -> None:
+    """Go through the rows, print each, and keep on disk what there is."""
+    record[part] = []
+    print(f"\n{part}")
+    for row in rows:
+        if not record[part]:
+            print(" | ".join(row))
+        record[part].append({key: _plain(value) for key, value in row.items()})
+        print(" | ".join(_text(value) for value in row.values()), flush=True)
+        text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.2e}" if value and abs(value) < 1e-2 else f"{value:.4g}"
+    return str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
