@@ -90,7 +90,7 @@ def free_phase(
 ) -> FreePhase:
     """Relax a checked batch without a nudge."""
     drive = network.drive(x)
-    relaxed = phases.free.relax(lambda u: network.field(u, drive), network.start(drive), scale=scale, noise=noise)
+    relaxed = phases.free.relax(network.free_field(drive), network.start(drive), scale=scale, noise=noise)
     return FreePhase(network, drive, encoded, phases, relaxed, network.activation(relaxed.reading), noise)
 
 
@@ -100,7 +100,7 @@ def predict(network: Network, x: Tensor, phases: Phases | None = None) -> tuple[
     x = network.checked_input(x)
     drive = network.drive(x)
     relaxer = (phases or Phases()).free
-    relaxed = relaxer.relax(lambda u: network.field(u, drive), network.start(drive))
+    relaxed = relaxer.relax(network.free_field(drive), network.start(drive))
     return network.scores(network.activation(relaxed.reading)), relaxed
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from relaxon.neuromorphic.equilibrium.activations import ACTIVATIONS, Activation, activation_named
+from relaxon.neuromorphic.equilibrium.relaxation import Field
 
 Drive = Tensor
 """What the input contributes, `(batch, …)` and real; computed once a batch."""
@@ -65,6 +66,20 @@ class Network(nn.Module, ABC):
     def field(self, u: Tensor, drive: Drive) -> Tensor:
         """`F(u, x) = P(φ(u), x) − λu`."""
         return self.leaked(self.pull(self.activation(u), drive), u)
+
+    def free_field(self, drive: Drive) -> Field:
+        """`u ↦ F(u, x)`, what a free phase relaxes."""
+        return lambda u: self.field(u, drive)
+
+    def nudged_field(self, drive: Drive, target: Tensor, beta: Tensor, anchor: Tensor | None) -> Field:
+        """`P(r) − λu − β ∂L/∂r`, with `−2A(r − anchor)` where there is an anchor; `beta` `()` or `(batch, 1)`."""
+        pull = (lambda r: self.pull(r, drive)) if anchor is None else self.adjoint_pull(anchor, drive)
+
+        def field(u: Tensor) -> Tensor:
+            r = self.activation(u)
+            return self.leaked(torch.addcmul(pull(r), beta, self.nudge(r, target), value=-1), u)
+
+        return field
 
     def leaked(self, pull: Tensor, u: Tensor) -> Tensor:
         """`pull − λu`."""

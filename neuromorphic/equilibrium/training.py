@@ -403,7 +403,7 @@ def evaluate(network: Network, x: Tensor, target: Tensor, phases: Phases | None 
         part, labels = x[first : first + EVALUATION_BATCH], target[first : first + EVALUATION_BATCH]
         part, encoded = network.checked(part, labels)
         drive = network.drive(part)
-        relaxed = quiet.free.relax(lambda u, drive=drive: network.field(u, drive), network.start(drive))  # type: ignore[misc]
+        relaxed = quiet.free.relax(network.free_field(drive), network.start(drive))
         rates = network.activation(relaxed.state)
         loss += float(network.loss(rates, encoded).sum())
         if relaxed.outcome is Outcome.NON_FINITE:
