@@ -58,6 +58,8 @@ class ChainHalves:
         self.following = range(1 - last % 2, last + 1, 2)
         self.drives = [_on_planes(drive, batch) if self.complex else drive for drive in field.drives]
         self.proposed: list[Tensor] = []
+        self.moves: list[Tensor] = []
+        self.before: tuple[list[Tensor], list[Tensor]] | None = None
 
     def follow(self) -> None:
         """Bring the layers between the leading ones to rest."""
@@ -68,13 +70,33 @@ class ChainHalves:
     def propose(self) -> float:
         """Where the leading layers would be at rest; returns the residual `max |G|` of the state as it is."""
         self.proposed = [self._pulled(n) for n in self.leading]
-        moves = [(new - self.states[n]).abs_().amax() for n, new in zip(self.leading, self.proposed, strict=True)]
-        return float(moves[0] if len(moves) == 1 else torch.stack(moves).amax())
+        self.moves = [new - self.states[n] for n, new in zip(self.leading, self.proposed, strict=True)]
+        sizes = [move.abs().amax() for move in self.moves]
+        return float(sizes[0] if len(sizes) == 1 else torch.stack(sizes).amax())
 
-    def accept(self) -> None:
-        """Go where `propose` has found."""
-        for n, state in zip(self.leading, self.proposed, strict=True):
+    def accept(self, mixed: bool) -> None:
+        """Go where `propose` has found; `mixed` goes on along the last change as far as the moves' own change tells."""
+        target = self.proposed
+        if mixed and self.before is not None:
+            proposed, moves = self.before
+            turns = [now - then for now, then in zip(self.moves, moves, strict=True)]
+            share = self._share(turns).neg_()
+            target = [
+                torch.addcmul(now, share, now - then) for now, then in zip(self.proposed, proposed, strict=True)
+            ]
+        self.before = (self.proposed, self.moves)
+        for n, state in zip(self.leading, target, strict=True):
             self.states[n], self.rates[n] = state, self._rates(state)
+
+    def _share(self, turns: list[Tensor]) -> Tensor:
+        """For each sample the least-squares `γ` of `move ≈ γ · turn`, `(batch, 1)`: Anderson's mixing of depth one."""
+        along = sum((turn * move).sum(-1) for turn, move in zip(turns, self.moves, strict=True))
+        square = sum(turn.square().sum(-1) for turn in turns)
+        assert isinstance(along, Tensor)
+        assert isinstance(square, Tensor)
+        if self.complex:
+            along, square = along.view(2, -1).sum(0).repeat(2), square.view(2, -1).sum(0).repeat(2)
+        return (along / square.clamp(min=torch.finfo(square.dtype).tiny))[:, None]
 
     def state(self) -> Tensor:
         """The state `(batch, units)` as it is."""

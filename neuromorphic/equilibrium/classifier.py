@@ -28,7 +28,7 @@ from relaxon.neuromorphic.equilibrium.gradients import predict
 from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
 from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
 from relaxon.neuromorphic.equilibrium.phases import Phases
-from relaxon.neuromorphic.equilibrium.relaxation import FixedStep, Outcome, Relaxation
+from relaxon.neuromorphic.equilibrium.relaxation import Alternating, FixedStep, Outcome, Relaxation
 from relaxon.neuromorphic.equilibrium.training import Ended, TrainingSettings, Watcher, train
 
 PREDICTION = Phases(FixedStep(steps=5000, tolerance=1e-12))
@@ -154,7 +154,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             momentum=self.momentum,
             schedule="cosine",
             estimator=self._estimator(),
-            phases=Phases(FixedStep(200, tolerance=1e-5), FixedStep(60, tolerance=1e-4), noise=self.noise),
+            phases=Phases(Alternating(100, tolerance=1e-5), Alternating(60, tolerance=1e-4), noise=self.noise),
             homeostasis=JacobianHomeostasis(self.homeostasis) if self.homeostasis else None,
             seed=seed,
             contraction=self.contraction,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from relaxon.neuromorphic.equilibrium.adjoint import gmres
-from relaxon.neuromorphic.equilibrium.network import Drive, Network, holomorphic
+from relaxon.neuromorphic.equilibrium.network import Network, holomorphic, parameter_gradients
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation import (
     RUNAWAY,
@@ -36,7 +36,7 @@ class FreePhase:
     """A free equilibrium, and what a nudge needs: everything real and without a graph."""
 
     network: Network
-    drive: Drive
+    drive: Tensor
     target: Tensor
     phases: Phases
     relaxation: Relaxation
@@ -396,18 +396,6 @@ class Unrolled(Estimator):
 
 UNROLLED_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
 """Backpropagation through time needs no rest; further from it than this it is the gradient of something else."""
-
-
-def parameter_gradients(network: Network, scalar: Tensor) -> dict[str, Tensor]:
-    """`∂ scalar/∂θ` for every parameter that requires it; zero for one that the scalar does not reach."""
-    named = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
-    if not scalar.requires_grad:
-        return {name: torch.zeros_like(parameter) for name, parameter in named.items()}
-    found = torch.autograd.grad(scalar, list(named.values()), allow_unused=True)
-    return {
-        name: torch.zeros_like(parameter) if gradient is None else gradient
-        for (name, parameter), gradient in zip(named.items(), found, strict=True)
-    }
 
 
 def adjoint_system(free: FreePhase) -> tuple[Callable[[Tensor], Tensor], Tensor]:

@@ -216,6 +216,31 @@ class LayeredNetwork(Network):
             return torch.complex(difference.real @ self._readout[0], difference.imag @ self._readout[0])
         return difference @ self._readout[0]
 
+    def gradients(
+        self, rates: Tensor, x: Tensor, drive: Drive, target: Tensor, adjoint: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        # In closed form: a graph would multiply the input by its weights once more.
+        r, delta = torch.split(rates, self.layers, -1), torch.split(adjoint / len(x), self.layers, -1)
+        found = {"weights.0": delta[0].T @ x}
+        for n, part in enumerate(delta):
+            found[f"biases.{n}"] = part.sum(0)
+            if n:
+                found[f"weights.{n}"] = part.T @ r[n - 1]
+                back = r[n].T @ delta[n - 1]
+                if self.feedback == "tied":
+                    found[f"weights.{n}"] += back
+                else:
+                    found[f"backward_weights.{n - 1}"] = back
+        if self.loss_name == "cross-entropy":
+            logits = self._logits(rates)
+            error = (soft_max(logits) - target) / len(x)
+            last = len(self.sizes) - 2
+            found[f"weights.{last}"], found[f"biases.{last}"] = error.T @ r[-1], error.sum(0)
+            loss = cross_entropy(logits, target).mean()
+        else:
+            loss = self.loss(rates, target).mean()
+        return loss, {name: found[name] for name, parameter in self.named_parameters() if parameter.requires_grad}
+
     def scores(self, r: Tensor) -> Tensor:
         return r[..., -self.layers[-1] :] if self.loss_name == "squared" else self._logits(r)
 

@@ -19,7 +19,7 @@ from relaxon.neuromorphic.equilibrium.estimators import (
 from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
 from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
 from relaxon.neuromorphic.equilibrium.phases import Phases
-from relaxon.neuromorphic.equilibrium.relaxation import FixedStep
+from relaxon.neuromorphic.equilibrium.relaxation import Alternating
 from relaxon.neuromorphic.equilibrium.store import StoredNetwork
 from relaxon.neuromorphic.equilibrium.training import TrainingSettings
 
@@ -79,7 +79,7 @@ def recipe(data: Dataset, args: argparse.Namespace) -> tuple[StoredNetwork, Trai
 
 def training_phases(noise: float = 0.0) -> Phases:
     """Exact enough for training in single precision; a nudged phase that is not done after 60 steps is told of."""
-    return Phases(FixedStep(steps=200, tolerance=1e-4), FixedStep(steps=60, tolerance=1e-3), noise=noise)
+    return Phases(Alternating(steps=100, tolerance=1e-4), Alternating(steps=60, tolerance=1e-3), noise=noise)
 
 
 def _estimator(name: str, n: int, radius: float) -> Estimator:

@@ -16,10 +16,10 @@ from torch import Tensor
 from relaxon.neuromorphic.equilibrium.checkpoint import Checkpoint, restore, save
 from relaxon.neuromorphic.equilibrium.comparison import closeness
 from relaxon.neuromorphic.equilibrium.contraction import Contraction
-from relaxon.neuromorphic.equilibrium.estimators import Cauchy, Estimator, Implicit, parameter_gradients
+from relaxon.neuromorphic.equilibrium.estimators import Cauchy, Estimator, Implicit
 from relaxon.neuromorphic.equilibrium.gradients import gradient
 from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
-from relaxon.neuromorphic.equilibrium.network import Network
+from relaxon.neuromorphic.equilibrium.network import Network, parameter_gradients
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation import Outcome
 from relaxon.neuromorphic.equilibrium.result import Gradient, Verdict
