@@ -216,9 +216,7 @@ def _check_size(
     _check_convolution(columns, outputs, classifier, settings)
 
 
-def _check_convolution(
-    columns: int, outputs: int, classifier: EquilibriumClassifier, settings: ServerSettings
-) -> None:
+def _check_convolution(columns: int, outputs: int, classifier: EquilibriumClassifier, settings: ServerSettings) -> None:
     image, channels = classifier.image or (), classifier.channels or ()
     if len(image) != 3 or min(image) < 1 or math.prod(image) != columns:
         raise errors.invalid("image", f"image must be channels, height and width of {columns} columns, got {image}")

@@ -81,9 +81,7 @@ class ChainHalves:
             proposed, moves = self.before
             turns = [now - then for now, then in zip(self.moves, moves, strict=True)]
             share = self._share(turns).neg_()
-            target = [
-                torch.addcmul(now, share, now - then) for now, then in zip(self.proposed, proposed, strict=True)
-            ]
+            target = [torch.addcmul(now, share, now - then) for now, then in zip(self.proposed, proposed, strict=True)]
         self.before = (self.proposed, self.moves)
         for n, state in zip(self.leading, target, strict=True):
             self.states[n], self.rates[n] = state, self._rates(state)

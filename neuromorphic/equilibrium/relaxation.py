@@ -133,8 +133,8 @@ class Alternating:
     A step costs little more than one of `FixedStep(step=1)` and shrinks the residual as two of them do, or, with
     Anderson's mixing of depth one for each sample, as three or four. After a step that raised the residual the next is
     unmixed: where weights are tied such steps lower the network's energy, and so come to rest where equal steps of all
-    layers at once would swing for ever. For fields that have no halves (all but those of `LayeredNetwork`), and with noise on the states, it
-    is `FixedStep` with twice the steps.
+    layers at once would swing for ever. For fields that have no halves (all but those of `LayeredNetwork`), and with
+    noise on the states, it is `FixedStep` with twice the steps.
     """
 
     steps: int = 250
