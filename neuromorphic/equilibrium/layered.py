@@ -206,6 +206,7 @@ class LayeredNetwork(Network):
 
     def _error(self, r: Tensor, target: Tensor, beta: Tensor | None) -> Tensor:
         """`∂L/∂r` of the last layer, times `beta` where there is one; `r` may end with that layer or be it."""
+        error: Tensor
         if self.loss_name == "squared":
             error = r[..., -self.layers[-1] :] - target
             return error if beta is None else beta * error
@@ -214,7 +215,8 @@ class LayeredNetwork(Network):
             difference = beta * difference
         if difference.is_complex():
             return torch.complex(difference.real @ self._readout[0], difference.imag @ self._readout[0])
-        return difference @ self._readout[0]
+        error = difference @ self._readout[0]
+        return error
 
     def gradients(
         self, rates: Tensor, x: Tensor, drive: Drive, target: Tensor, adjoint: Tensor
