@@ -131,6 +131,18 @@ def test_speed_and_prediction_measure_equal_work(monkeypatch: pytest.MonkeyPatch
     assert all(row["difference"] < 1e-12 for row in predicted["by_rows"])
 
 
+def test_what_half_of_the_units_loses_is_told_in_error_and_in_accuracy() -> None:
+    import boosting_report
+
+    rows = [
+        {"set": "r", "task": "regression", "half": 1.03, "whole": 1.0, "loss": 0.03},
+        {"set": "c", "task": "classification", "half": 0.03, "whole": 0.02, "loss": 0.5},
+    ]
+    error, accuracy = boosting_report.verdicts({"truncation": rows})
+    assert "0 of 2 sets: r +3.0%, c +50.0%" in error
+    assert "1 of 2: r +3.0%, c +1.0%" in accuracy
+
+
 def test_quick_and_full_runs_know_their_parts() -> None:
     import boosting
 
