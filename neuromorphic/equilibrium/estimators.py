@@ -426,14 +426,25 @@ ASYMMETRY_SAMPLES = 8
 
 
 def half_contour(n: int, radius: float, like: Tensor) -> list[Tensor]:
-    """The points `radius·e^{2πit/n}`: those on the real axis, and those above it where there are any."""
+    """The points `radius·e^{2πit/n}` in batches: those on the real axis, and those above it where there are any.
+
+    Where a batch of both real points would be no faster than one after the other, they are apart: the second then
+    starts at the first's mirror image.
+    """
     real = [radius, -radius][: 2 - n % 2]
     turns = [2 * math.pi * t / n for t in range(1, (n + 1) // 2)]
     above = [radius * complex(math.cos(turn), math.sin(turn)) for turn in turns]
-    points = [torch.tensor(real, dtype=like.dtype, device=like.device)]
+    apart = like.device.type == "cpu" and like.numel() >= WORTH_APART
+    points = [
+        torch.tensor(part, dtype=like.dtype, device=like.device) for part in ([[b] for b in real] if apart else [real])
+    ]
     if above:
         points.append(torch.tensor(above, dtype=to_complex(like.dtype), device=like.device))
     return points
+
+
+WORTH_APART = 2**14
+"""Rates of a batch from which on a processor's time is that of the products, not that of calling them."""
 
 
 def to_complex(dtype: torch.dtype) -> torch.dtype:

@@ -222,6 +222,22 @@ def test_layers_in_turn_reach_the_equilibrium_of_equal_steps(digits, loss, sizes
             assert largest(net.field(ours.free.state, net.drive(x))) == pytest.approx(ours.free.residual, abs=2e-15)
 
 
+@pytest.mark.parametrize("n", [1, 2, 5, 6])
+def test_real_points_one_after_the_other_say_what_a_batch_of_them_says(digits, monkeypatch, n):
+    x, y = digits
+    net, phases = asymmetric(50.0), Phases(Alternating(500, tolerance=1e-13))
+    for estimator in (Cauchy(n, 0.4), AsymmetricCauchy(n, 0.4)):
+        batch = gradient(net, x, y, estimator, phases)
+        monkeypatch.setattr("relaxon.neuromorphic.equilibrium.estimators.WORTH_APART", 0)
+        apart = gradient(net, x, y, estimator, phases)
+        monkeypatch.undo()
+        assert torch.allclose(flat(apart.gradients), flat(batch.gradients), rtol=1e-9, atol=1e-12)
+        if n > 1:
+            assert apart.truncation == pytest.approx(batch.truncation, rel=1e-6)
+        # The mirror image is nearer to the second point than the free state is.
+        assert apart.evaluations < batch.evaluations or n in (1, 5)
+
+
 @pytest.mark.parametrize("activation", ["tanh", "dsilu", "sigmoid"])
 def test_a_state_in_planes_is_the_complex_state(activation):
     z = torch.complex(*torch.randn(2, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
