@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations, islice
 from pathlib import Path
@@ -41,9 +42,17 @@ CANDIDATES: tuple[Options, ...] = (
             *((50, 0.2, 1.0), (50, 0.5, 1.0), (100, 0.3, 1.0)),
         )
     ),
-    {"units_per_stage": 50, "learning_rate": 0.5, "ridge": 1.0, "subsample": 1.0},
+    *(
+        {"units_per_stage": J, "learning_rate": rate, "ridge": ridge, "subsample": 1.0}
+        for J, rate, ridge in (
+            *((1, 0.1, 0.1), (1, 0.25, 0.3), (4, 0.1, 0.03), (4, 0.25, 0.1), (20, 0.2, 0.1)),
+            *((50, 0.5, 0.1), (50, 0.5, 0.3), (50, 0.5, 1.0)),
+        )
+    ),
     {"units_per_stage": 4, "learning_rate": 0.25, "ridge": 0.3, "layers": (100, 100)},
 )
+AMONG = 40
+"""Of the best sets of four, in which the candidates are counted; the four that are in most of them were taken."""
 
 
 def choice_set(name: str, files: dict[str, tuple[Path, str]]) -> DataSet:
@@ -83,7 +92,8 @@ def rows(data: DataSet) -> Iterator[Record]:
 
 
 def verdicts(record: Record, best: int = 5) -> Iterator[str]:
-    """The sets of four candidates that do best against the MLP's four: sets won (ties half) less the mean log ratio."""
+    """The sets of four candidates that do best against the MLP's four: sets won (ties half) less the mean log ratio;
+    and the candidates by how many of the best they are in."""
     found = record["choice"]
     names = list(dict.fromkeys(row["set"] for row in found))
     grids = {m: list(dict.fromkeys(r["options"] for r in found if r["model"] == m)) for m in ("boosted network", "MLP")}
@@ -106,8 +116,11 @@ def verdicts(record: Record, best: int = 5) -> Iterator[str]:
         won = float((own < rival).sum() + 0.5 * (own == rival).sum())
         ratio = np.clip(np.maximum(own, LEAST) / np.maximum(rival, LEAST), 1 / WORST, WORST)
         tried.append((won - len(names) * float(np.log(ratio).mean()), won, float(np.exp(np.log(ratio).mean())), four))
-    for _, won, mean, four in sorted(tried, reverse=True)[:best]:
+    order = sorted(tried, reverse=True)
+    for _, won, mean, four in order[:best]:
         yield f"{won:g} of {len(names)} sets won from the MLP, errors {mean:.3f} of its: {'; '.join(four)}"
+    for one, count in Counter(one for *_, four in order[:AMONG] for one in four).most_common(8):
+        yield f"in {count} of the best {min(AMONG, len(order))}: {one}"
 
 
 def _shorter(fold: Fold) -> Fold:

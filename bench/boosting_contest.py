@@ -89,9 +89,9 @@ MODELS = (
         "boosted network",
         _ours,
         (
-            {"units_per_stage": 1, "learning_rate": 0.1, "ridge": 0.1},
-            {"units_per_stage": 1, "learning_rate": 0.25, "ridge": 0.3},
-            {"units_per_stage": 4, "learning_rate": 0.1, "ridge": 0.03},
+            {"units_per_stage": 1, "learning_rate": 0.1, "ridge": 0.1, "subsample": 1.0},
+            {"units_per_stage": 4, "learning_rate": 0.25, "ridge": 0.1, "subsample": 1.0},
+            {"units_per_stage": 4, "learning_rate": 0.1, "ridge": 0.03, "subsample": 1.0},
             {"units_per_stage": 50, "learning_rate": 0.5, "ridge": 1.0, "subsample": 1.0},
         ),
     ),

@@ -81,7 +81,8 @@ def test_a_grid_is_judged_by_what_held_out_rows_choose() -> None:
         for name, held, error in zip("abcd", (1, 2, 3, 4), (2.0, 0.1, 9.0, 9.0), strict=True)
     ]
     rows = [{**one, "fold": fold} for one in [*ours, row("MLP", "m", 1, 1.0)] for fold in range(boosting_choice.FOLDS)]
-    (said,) = boosting_choice.verdicts({"choice": rows})
+    said, *counted = boosting_choice.verdicts({"choice": rows})
+    assert counted == [f"in 1 of the best 1: {name}" for name in "abcd"]
     assert said.startswith("0 of 1 sets won from the MLP, errors 2.000 of its: a; b; c; d")
 
 
