@@ -35,7 +35,7 @@ LEAST, WORST = 5e-3, 2.0
 """Errors below the first count as it, and a ratio to the MLP's beyond the second as that: an error of 0 is luck."""
 CANDIDATES: tuple[Options, ...] = (
     *(
-        {"units_per_stage": J, "learning_rate": rate, "ridge": ridge}
+        {"units_per_stage": J, "learning_rate": rate, "ridge": ridge, "subsample": 0.5}
         for J, rate, ridge in (
             *((1, 0.1, 0.1), (1, 0.1, 1.0), (1, 0.25, 0.1), (1, 0.25, 0.3), (1, 0.5, 1.0)),
             *((4, 0.1, 0.03), (4, 0.25, 0.1), (4, 0.5, 0.03), (4, 0.5, 0.1), (10, 0.1, 1.0), (20, 0.2, 0.3)),
@@ -49,7 +49,7 @@ CANDIDATES: tuple[Options, ...] = (
             *((50, 0.5, 0.1), (50, 0.5, 0.3), (50, 0.5, 1.0)),
         )
     ),
-    {"units_per_stage": 4, "learning_rate": 0.25, "ridge": 0.3, "layers": (100, 100)},
+    {"units_per_stage": 4, "learning_rate": 0.25, "ridge": 0.3, "subsample": 0.5, "layers": (100, 100)},
 )
 AMONG = 40
 """Of the best sets of four, in which the candidates are counted; the four that are in most of them were taken."""
