@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.dcdm.outer import NEGLIGIBLE, SAFEGUARD_STEPS, STAGNATION_STEPS
 from relaxon.solvers.engine import Monitor, Prepared
-from relaxon.solvers.multigrid.fused import FusedCycle
+from relaxon.solvers.multigrid.fused import LevelCycle
 from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.solution import Result
 
@@ -36,7 +36,7 @@ class FusedDirections(Prepared):
     new one, and what the cycle's levels hold.
     """
 
-    def __init__(self, operator: PoissonOperator, cycle: FusedCycle, window: int, max_iterations: int) -> None:
+    def __init__(self, operator: PoissonOperator, cycle: LevelCycle, window: int, max_iterations: int) -> None:
         from numba import get_num_threads
 
         self.operator = operator
@@ -53,7 +53,8 @@ class FusedDirections(Prepared):
         self._sums = np.empty((cycle.shape[0], 2))
         self._chunks = min(get_num_threads(), cycle.shape[0])
         self._matrix = operator.planes.matrix
-        self._owned = operator.planes.cells
+        self.owned = operator.planes.cells
+        """The cells that sums are over, as `plane_kernels` take them."""
 
     def _refresh(self, array: NDArray[Any]) -> None:
         """Have others' cells of an array, where there are any, take their values."""
@@ -87,7 +88,7 @@ class FusedDirections(Prepared):
             alpha = projection / curvature
             factor = alpha / (scale * self._unit)
             d, q = self._directions[slot], self._images[slot]
-            square = kernels.advance(x, factor, d, self._r, alpha, q, self._owned, self._sums)
+            square = kernels.advance(x, factor, d, self._r, alpha, q, self.owned, self._sums)
             norm = math.sqrt(self._total(square)[0]) / scale
             past = [(slot, curvature), *past][: self._window]
             if norm <= REPLACED_AFTER * exact and norm > monitor.tolerance:
@@ -102,7 +103,7 @@ class FusedDirections(Prepared):
     def _true_residual(self, b: Array, x: Array, scale: float) -> float:
         from relaxon.solvers.plane_kernels import true_residual
 
-        square = true_residual(b, x, self._unit, scale, *self._matrix, self._r, self._owned, self._sums)
+        square = true_residual(b, x, self._unit, scale, *self._matrix, self._r, self.owned, self._sums)
         return math.sqrt(self._total(square)[0])
 
     def _searched(
@@ -133,7 +134,7 @@ class FusedDirections(Prepared):
         factors = [0.0, 0.0]
         if past:
             images = (self._images[slots[0]], self._images[slots[1]])
-            products = self._total(*two_dots(z, *images, self._owned, self._sums))
+            products = self._total(*two_dots(z, *images, self.owned, self._sums))
             factors = [product / c for product, (_, c) in zip(products, past, strict=False)]
             factors += [0.0] * (MAX_WINDOW - len(factors))
         # Without a past the factors are 0 and stand beside the direction `z` itself, which is finite or is found out.
@@ -149,7 +150,7 @@ class FusedDirections(Prepared):
             *self._matrix,
             self._directions[slot],
             self._images[slot],
-            self._owned,
+            self.owned,
             self._sums,
         )
         curvature, projection = self._total(float(curvature), float(projection))

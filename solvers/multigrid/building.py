@@ -186,9 +186,7 @@ class LevelBuilder:
                 return found, Stage(depth, cells, faces, nominal)
             self._add_transfer(level, halved, coarse_cells)
             cells, faces = coarse_cells, coarse_faces
-            size = math.prod(steps.tolist())
-            nominal = [w * float(h) * size / s for w, h, s in zip(nominal, half, steps.tolist(), strict=True)]
-            nominal = along(cells.shape, nominal)
+            nominal = coarse_nominal(nominal, halved, cells.shape)
         return found, Stage(stage.depth + len(found), cells, faces, nominal)
 
     def _of(self, depth: int, axes: int) -> LevelConstants:
@@ -305,6 +303,12 @@ def reach_of(inner: Single, outer: Single) -> float:
 def along(shape: tuple[int, ...], nominal: list[float]) -> list[float]:
     """The couplings along axes longer than one cell, 0 for the others."""
     return [w if n > 1 else 0.0 for n, w in zip(shape, nominal, strict=True)]
+
+
+def coarse_nominal(nominal: list[float], halved: list[bool], coarse: tuple[int, ...]) -> list[float]:
+    """The coupling of an open face of the coarse level, whose shape is `coarse`, an axis."""
+    size = 2 ** sum(halved)
+    return along(coarse, [w * 0.5 * size / 2 if h else w * size for w, h in zip(nominal, halved, strict=True)])
 
 
 def chunks_of(shape: Shape) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from relaxon.solvers.operator import PoissonOperator
 Wrap = tuple[bool, bool, bool]
 
 
-class LevelCycle:
-    """A V-cycle through levels that have been built.
+class LevelCycle(ABC):
+    """A V-cycle through levels that have been built, for arrays of `shape` and the operator divided by `unit`.
 
     Parameters
     ----------
@@ -25,10 +26,19 @@ class LevelCycle:
     visits : how often the second level is gone through.
     """
 
+    shape: Shape
+    unit: float
+    info: dict[str, float]
+    """Figures for people."""
+
     def __init__(self, levels: list[FusedLevel], wrap: Wrap, visits: int) -> None:
         self.levels = levels
         self.wrap = wrap
         self.visits = visits
+
+    @abstractmethod
+    def apply(self, r: Single, x: Single, z: Single) -> None:
+        """`z ← M r`; `x` is overwritten on the way and must be neither `r` nor `z`. All of `shape`, float32."""
 
     def run(self, depth: int) -> None:
         """`z ← M r` of a level, in its own arrays."""
@@ -101,7 +111,7 @@ class FusedCycle(LevelCycle):
 
     def __init__(self, operator: PoissonOperator, constants: dict[int, LearnedConstants]) -> None:
         grid, planes = operator.grid, operator.planes
-        self.shape: Shape = planes.shape
+        self.shape = planes.shape
         self.unit = planes.unit
         builder = LevelBuilder(planes, constants)
         levels, _ = builder.built(Stage.first(grid.cells, planes), grid.unknowns)
@@ -112,7 +122,6 @@ class FusedCycle(LevelCycle):
         }
 
     def apply(self, r: Single, x: Single, z: Single) -> None:
-        """`z ← M r`; `x` is overwritten on the way and must be neither `r` nor `z`. All of `shape`, float32."""
         finest = self.levels[0]
         finest.r, finest.x, finest.z = r, x, z
         self.run(0)
