@@ -85,8 +85,8 @@ class PoissonGrid:
         coefficient: ArrayLike | Sequence[ArrayLike] | None = None,
     ) -> None:
         self.cells = _checked_cells(cells)
-        self.spacing = _checked_spacing(spacing, self.cells.ndim)
-        self.boundary = _checked_boundary(boundary, self.cells.ndim)
+        self.spacing = checked_spacing(spacing, self.cells.ndim)
+        self.boundary = checked_boundary(boundary, self.cells.ndim)
         self.coefficient = _checked_coefficient(coefficient, self.cells.shape, self.boundary)
         self.unknowns = int(np.count_nonzero(self.cells == CellType.FLUID))
         if self.unknowns == 0:
@@ -205,7 +205,8 @@ def _checked_cells(cells: ArrayLike) -> NDArray[np.uint8]:
     return own
 
 
-def _checked_spacing(spacing: float | Sequence[float], ndim: int) -> tuple[float, ...]:
+def checked_spacing(spacing: float | Sequence[float], ndim: int) -> tuple[float, ...]:
+    """One number an axis."""
     if np.ndim(spacing) == 0:
         return (validation.positive_float("spacing", spacing),) * ndim
     values = list(spacing)  # type: ignore[arg-type]
@@ -214,7 +215,8 @@ def _checked_spacing(spacing: float | Sequence[float], ndim: int) -> tuple[float
     return tuple(validation.positive_float(f"spacing[{axis}]", value) for axis, value in enumerate(values))
 
 
-def _checked_boundary(boundary: BoundaryLike, ndim: int) -> Sides:
+def checked_boundary(boundary: BoundaryLike, ndim: int) -> Sides:
+    """The two sides of each axis."""
     axes = [boundary] * ndim if isinstance(boundary, str) else list(boundary)
     if len(axes) != ndim:
         raise ValueError(f"boundary must be one name or {ndim} entries (one an axis), got {len(axes)}")
