@@ -26,10 +26,12 @@ from relaxon.proto import (
     poisson_pb2_grpc,
 )
 from relaxon.server import boosting_service, equilibrium_service
+from relaxon.server.access import Gate
 from relaxon.server.boosting_service import BoostingServicer
 from relaxon.server.boosting_task import KIND as BOOSTING
 from relaxon.server.equilibrium_service import EquilibriumServicer
 from relaxon.server.equilibrium_task import KIND as EQUILIBRIUM
+from relaxon.server.front import Front
 from relaxon.server.grids import GridStore
 from relaxon.server.job_runner import JobRunner
 from relaxon.server.jobs import MemoryJobStore
@@ -37,6 +39,7 @@ from relaxon.server.models import ModelStore
 from relaxon.server.operations_service import OperationsServicer
 from relaxon.server.poisson_service import PoissonServicer
 from relaxon.server.settings import ServerSettings
+from relaxon.server.transport_security import Certificate
 
 logger = logging.getLogger("relaxon.server")
 SERVICES = (
@@ -47,6 +50,9 @@ SERVICES = (
 )
 SERVED = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
 OPTIONS = (
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    # Of one connection; more of them wait for the others to end.
+    ("grpc.max_concurrent_streams", 256),
     # Two servers on one port would share its connections without anybody noticing.
     ("grpc.so_reuseport", 0),
 )
@@ -133,6 +139,8 @@ async def _serve_until_signal(settings: ServerSettings, on_ready: Callable[[str]
 @asynccontextmanager
 async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[str]:
     """A started server's address; drains at the end of the block."""
+    gate = Gate(settings)
+    certificate = Certificate(settings) if settings.encrypted else None
     engines = ThreadPoolExecutor(settings.workers, "relaxon-solve")
     checks = ThreadPoolExecutor(CHECK_THREADS, "relaxon-check")
     if settings.workers > 1:
@@ -148,17 +156,22 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
     )
     boosting = BoostingServicer(settings, runner, models, operations, checks, engines)
     equilibrium = EquilibriumServicer(settings, runner, models, operations, checks, engines)
-    server = grpc.aio.server(options=OPTIONS)
+    front = Front(gate, settings.idle_seconds)
+    server = grpc.aio.server(interceptors=(front,), options=OPTIONS, maximum_concurrent_rpcs=settings.max_calls)
     operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
     equilibrium_pb2_grpc.add_EquilibriumServiceServicer_to_server(equilibrium, server)
     boosting_pb2_grpc.add_BoostingServiceServicer_to_server(boosting, server)
     poisson_pb2_grpc.add_PoissonServiceServicer_to_server(PoissonServicer(settings, grids, engines, checks), server)
     condition = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(condition, server)
-    reflection.enable_server_reflection(SERVED, server)
+    if settings.reflection:
+        reflection.enable_server_reflection(SERVED, server)
     host = f"[{settings.host}]" if ":" in settings.host.strip("[]") else settings.host
     try:
-        port = server.add_insecure_port(f"{host}:{settings.port}")
+        if certificate is None:
+            port = server.add_insecure_port(f"{host}:{settings.port}")
+        else:
+            port = server.add_secure_port(f"{host}:{settings.port}", certificate.credentials())
     except RuntimeError as error:
         models.close()
         raise OSError(f"port {settings.port} on {settings.host} cannot be listened on: {error}") from error

@@ -21,8 +21,10 @@ from relaxon.client.errors import (
     InternalError,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     RelaxonError,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
 )
 from relaxon.client.jobs import Job, JobState
@@ -48,12 +50,14 @@ __all__ = [
     "Job",
     "JobState",
     "NotFound",
+    "PermissionDenied",
     "PoissonClient",
     "RelaxonError",
     "RemoteGrid",
     "ResourceExhausted",
     "SolverInfo",
     "StageProgress",
+    "Unauthenticated",
     "Unavailable",
     "connect",
 ]
