@@ -96,7 +96,7 @@ class Front(grpc.aio.ServerInterceptor):
                 for observer in self._observers:
                     stack.enter_context(observer(call))
                 try:
-                    await errors.reported(context, self._answer(call, method, handler, requests, context))
+                    await errors.reported(context, self._served(call, method, handler, requests, context))
                     call.code = _code(context.code())
                 except asyncio.CancelledError:
                     expired = context.time_remaining() == 0
@@ -110,6 +110,15 @@ class Front(grpc.aio.ServerInterceptor):
                     raise
 
         return grpc.stream_stream_rpc_method_handler(handle, decode, encode)
+
+    async def _served(self, call: Call, method: str, handler: Any, requests: Any, context: Context) -> None:
+        try:
+            await self._answer(call, method, handler, requests, context)
+        except NotImplementedError:
+            # What generated code does with a method that nobody has written.
+            if _code(context.code()) is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+            raise errors.unimplemented() from None
 
     async def _answer(self, call: Call, method: str, handler: Any, requests: Any, context: Context) -> None:
         call.caller = self._gate.caller(context, method)
