@@ -11,7 +11,6 @@ that does not answer sound calls afterwards, or that keeps threads, files or mem
 from __future__ import annotations
 
 import argparse
-import collections
 import json
 import os
 import re
@@ -61,7 +60,7 @@ class Tally:
 
     calls: int = 0
     messages: int = 0
-    codes: collections.Counter[str] = field(default_factory=collections.Counter)
+    codes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -183,7 +182,7 @@ def _attack(served: Served, name: str, attacker: Attacker, count: int, outcome: 
                     _throw(served, frames)
                 with guard:
                     outcome.connections += bool(frames)
-                    tally.codes[code] += 1
+                    tally.codes[code] = tally.codes.get(code, 0) + 1
                     _examine(served, call, code, details, seconds, outcome)
 
     with ThreadPoolExecutor(CONCURRENT) as threads:
@@ -294,7 +293,16 @@ def _known(served: Served) -> dict[str, list[Any]]:
         "grid_id": [grid.id],
         "id": ["none"],
         "model": ["known", "new", ""],
-        "name": ["known", job.name, equilibrium.name, "operations", "none", "known-2"],
+        "name": [
+            "known",
+            job.name,
+            equilibrium.name,
+            "operations",
+            "none",
+            "known-2",
+            "model.json",
+            "network.safetensors",
+        ],
         "operation": [job.name, equilibrium.name],
         "solver": ["cg", "mg-cg", "ic-cg", "none"],
         "rtol": [1e-6, 0.1],
@@ -356,7 +364,7 @@ def main() -> int:
 
     def tell(name: str, outcome: Outcome) -> None:
         tally = outcome.services[name]
-        codes = ", ".join(f"{code} {number}" for code, number in tally.codes.most_common())
+        codes = ", ".join(f"{code} {number}" for code, number in sorted(tally.codes.items(), key=lambda item: -item[1]))
         print(f"{name}: {tally.messages} messages in {tally.calls} calls: {codes}", flush=True)
 
     outcome = run(args.count, args.seed, not args.in_clear, tuple(args.service), tell)

@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from types import TracebackType
 
@@ -22,23 +22,30 @@ from relaxon.proto import (
     boosting_pb2_grpc,
     equilibrium_pb2,
     equilibrium_pb2_grpc,
+    models_pb2,
+    models_pb2_grpc,
     poisson_pb2,
     poisson_pb2_grpc,
+    status_pb2,
+    status_pb2_grpc,
 )
-from relaxon.server import boosting_service, equilibrium_service
+from relaxon.server import boosting_service, equilibrium_service, logs, tracing
 from relaxon.server.access import Gate
 from relaxon.server.boosting_service import BoostingServicer
 from relaxon.server.boosting_task import KIND as BOOSTING
 from relaxon.server.equilibrium_service import EquilibriumServicer
 from relaxon.server.equilibrium_task import KIND as EQUILIBRIUM
-from relaxon.server.front import Front
+from relaxon.server.front import CallCount, Front, Observer
 from relaxon.server.grids import GridStore
 from relaxon.server.job_runner import JobRunner
 from relaxon.server.jobs import MemoryJobStore
+from relaxon.server.metrics import Metrics
 from relaxon.server.models import ModelStore
+from relaxon.server.models_service import ModelsServicer
 from relaxon.server.operations_service import OperationsServicer
 from relaxon.server.poisson_service import PoissonServicer
 from relaxon.server.settings import ServerSettings
+from relaxon.server.status_service import Busy, StatusServicer
 from relaxon.server.transport_security import Certificate
 
 logger = logging.getLogger("relaxon.server")
@@ -46,6 +53,8 @@ SERVICES = (
     poisson_pb2.DESCRIPTOR.services_by_name["PoissonService"].full_name,
     boosting_pb2.DESCRIPTOR.services_by_name["BoostingService"].full_name,
     equilibrium_pb2.DESCRIPTOR.services_by_name["EquilibriumService"].full_name,
+    models_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    status_pb2.DESCRIPTOR.services_by_name["StatusService"].full_name,
     operations_pb2.DESCRIPTOR.services_by_name["Operations"].full_name,
 )
 SERVED = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -156,14 +165,23 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
     )
     boosting = BoostingServicer(settings, runner, models, operations, checks, engines)
     equilibrium = EquilibriumServicer(settings, runner, models, operations, checks, engines)
-    front = Front(gate, settings.idle_seconds)
-    server = grpc.aio.server(interceptors=(front,), options=OPTIONS, maximum_concurrent_rpcs=settings.max_calls)
+    poisson = PoissonServicer(settings, grids, engines, checks)
+    calls = CallCount()
+    busy = Busy(settings, calls, runner, models, lambda: len(grids), lambda: grids.cells, lambda: poisson.pending)
+    observers, unobserve = _observers(settings, calls, busy)
+    front = Front(gate, settings.idle_seconds, observers)
+    options = (*OPTIONS, ("grpc.enable_channelz", int(settings.channelz)))
+    server = grpc.aio.server(interceptors=(front,), options=options, maximum_concurrent_rpcs=settings.max_calls)
     operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
     equilibrium_pb2_grpc.add_EquilibriumServiceServicer_to_server(equilibrium, server)
     boosting_pb2_grpc.add_BoostingServiceServicer_to_server(boosting, server)
-    poisson_pb2_grpc.add_PoissonServiceServicer_to_server(PoissonServicer(settings, grids, engines, checks), server)
+    poisson_pb2_grpc.add_PoissonServiceServicer_to_server(poisson, server)
+    models_pb2_grpc.add_ModelServiceServicer_to_server(ModelsServicer(settings, models, checks), server)
+    status_pb2_grpc.add_StatusServiceServicer_to_server(StatusServicer(busy), server)
     condition = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(condition, server)
+    if settings.channelz:
+        _add_channelz(server)
     if settings.reflection:
         reflection.enable_server_reflection(SERVED, server)
     host = f"[{settings.host}]" if ":" in settings.host.strip("[]") else settings.host
@@ -174,6 +192,7 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
             port = server.add_secure_port(f"{host}:{settings.port}", certificate.credentials())
     except RuntimeError as error:
         models.close()
+        unobserve()
         raise OSError(f"port {settings.port} on {settings.host} cannot be listened on: {error}") from error
     await server.start()
     for name in ("", *SERVICES):
@@ -189,6 +208,36 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
         # Cut-off solves end at their next iteration; their threads must be gone before the loop is.
         await asyncio.get_running_loop().run_in_executor(None, _shut_down, engines, checks)
         models.close()
+        await asyncio.to_thread(unobserve)
+
+
+def _observers(settings: ServerSettings, calls: CallCount, busy: Busy) -> tuple[list[Observer], Callable[[], None]]:
+    """What watches the calls, as the settings have it, and what ends that. OSError where a port cannot be had."""
+    observers: list[Observer] = [calls.observe]
+    with ExitStack() as stack:
+        try:
+            if settings.traces:
+                provider, end = tracing.exporting()
+                stack.callback(end)
+                observers.append(tracing.Tracing(provider).observe)
+            if settings.metrics_port:
+                metrics = Metrics()
+                metrics.watch(busy)
+                stack.callback(metrics.serve(settings.metrics_port))
+                observers.append(metrics.observe)
+        except ImportError as error:
+            raise ValueError(f"this setting needs a package that is missing: {error}") from error
+        if settings.log_calls:
+            observers.append(logs.log_call)
+        return observers, stack.pop_all().close
+
+
+def _add_channelz(server: grpc.aio.Server) -> None:
+    try:
+        from grpc_channelz.v1 import _async, channelz_pb2_grpc
+    except ImportError as error:
+        raise ValueError(f"channelz needs a package that is missing: {error}") from error
+    channelz_pb2_grpc.add_ChannelzServicer_to_server(_async.ChannelzServicer(), server)
 
 
 def _shut_down(*executors: ThreadPoolExecutor) -> None:

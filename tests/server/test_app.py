@@ -25,7 +25,8 @@ from relaxon.solvers import Result
 
 ROOT = Path(relaxon.__file__).resolve().parents[2]
 SERVICE = "relaxon.v1.PoissonService"
-SERVICES = {SERVICE, "relaxon.v1.BoostingService", "relaxon.v1.EquilibriumService", "google.longrunning.Operations"}
+SERVICES = {f"relaxon.v1.{name}Service" for name in ("Poisson", "Boosting", "Equilibrium", "Model", "Status")}
+SERVICES.add("google.longrunning.Operations")
 
 
 def test_reflection_lists_the_services_and_describes_ours(server):

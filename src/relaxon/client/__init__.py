@@ -28,10 +28,13 @@ from relaxon.client.errors import (
     Unavailable,
 )
 from relaxon.client.jobs import Job, JobState
+from relaxon.client.models import ModelsClient, StoredModel
 from relaxon.client.poisson import PoissonClient, RemoteGrid, SolverInfo
+from relaxon.client.status import Amount, ServerStatus
 
 __all__ = [
     "AlreadyExists",
+    "Amount",
     "BoostingClient",
     "BoostingModel",
     "BoostingSettings",
@@ -49,14 +52,17 @@ __all__ = [
     "InvalidArgument",
     "Job",
     "JobState",
+    "ModelsClient",
     "NotFound",
     "PermissionDenied",
     "PoissonClient",
     "RelaxonError",
     "RemoteGrid",
     "ResourceExhausted",
+    "ServerStatus",
     "SolverInfo",
     "StageProgress",
+    "StoredModel",
     "Unauthenticated",
     "Unavailable",
     "connect",

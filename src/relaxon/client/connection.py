@@ -10,7 +10,9 @@ import grpc
 from relaxon.client import errors
 from relaxon.client.boosting import BoostingClient
 from relaxon.client.equilibrium import EquilibriumClient
+from relaxon.client.models import ModelsClient
 from relaxon.client.poisson import PoissonClient
+from relaxon.client.status import ServerStatus, ask
 from relaxon.client.transport import IN_CLEAR, Security, channel, is_loopback
 from relaxon.solvers import validation
 
@@ -82,7 +84,7 @@ def connect(
 
 
 class Client:
-    """A connection, from `connect`; `poisson` holds the solver calls, `boosting` and `equilibrium` those that train."""
+    """A connection, from `connect`: `poisson` solves, `boosting` and `equilibrium` train, `models` moves files."""
 
     def __init__(
         self, target: str, timeout: float, transfer_timeout: float, shared_memory: bool, security: Security = IN_CLEAR
@@ -94,6 +96,7 @@ class Client:
         self.poisson = PoissonClient(self._channel, timeout, transfer_timeout, shared_memory and loopback)
         self.boosting = BoostingClient(self._channel, timeout, transfer_timeout)
         self.equilibrium = EquilibriumClient(self._channel, timeout, transfer_timeout)
+        self.models = ModelsClient(self._channel, timeout, transfer_timeout)
 
     def wait_until_ready(self) -> None:
         """Return once the server answers; Unavailable after the timeout."""
@@ -110,6 +113,10 @@ class Client:
             reply = check(b"", timeout=self._timeout)
         status = reply[1] if len(reply) == 2 else 0
         return HEALTH_NAMES[status] if status < len(HEALTH_NAMES) else "UNKNOWN"
+
+    def status(self) -> ServerStatus:
+        """What the server is busy with."""
+        return ask(self._channel, self._timeout)
 
     def close(self) -> None:
         """Close the connection; calls that run in other threads end with `Cancelled`."""
