@@ -197,6 +197,9 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
     await server.start()
     for name in ("", *SERVICES):
         await condition.set(name, health_pb2.HealthCheckResponse.SERVING)
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
+        # What is asked of a server that is told to look at its files again; unheard, the signal would end it.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gate.refresh)
     sweep = asyncio.create_task(_sweep(grids))
     try:
         yield f"{host}:{port}"

@@ -1,13 +1,17 @@
 """One configuration: which place wins, what is refused and how it is named, and that it prints what it reads."""
 
+import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from relaxon.server import configuration
 from relaxon.server.settings import ServerSettings
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
 def written(tmp_path, text):
@@ -102,6 +106,23 @@ def test_the_command_prints_it_and_ends(tmp_path):
     assert lines["port"] == "option"
     assert lines["max_grids"] == "environment RELAXON_MAX_GRIDS"
     assert lines["max_jobs"] == f"file {file}"
+
+
+def test_what_is_shipped_for_deployment_is_made_of_settings():
+    found = configuration.load({}, {}, str(DEPLOY / "relaxon.toml")).settings
+    assert found.encrypted
+    assert found.authenticated
+    unit = (DEPLOY / "relaxon.service").read_text()
+    grace = int(re.search(r"TimeoutStopSec=(\d+)", unit).group(1))
+    assert grace > found.grace_seconds
+    options = re.findall(r"--([a-z-]+) ", unit[unit.index("ExecStart=") :].splitlines()[0])
+    assert {one.replace("-", "_") for one in options} <= {*configuration.DEFAULTS, "config"}
+    container = (DEPLOY / "Containerfile").read_text()
+    environment = dict(re.findall(r"^ {4}(RELAXON_\w+)=(\S+)", container, re.M))
+    assert len(environment) > 5
+    settings = configuration.load({}, environment).settings
+    assert settings.encrypted
+    assert settings.authenticated
 
 
 def test_a_missing_file_is_a_mistake_of_the_caller(tmp_path):

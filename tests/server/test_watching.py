@@ -304,6 +304,8 @@ def test_on_sigterm_a_solve_and_a_job_end_in_order_and_new_calls_are_refused(tmp
         thread = threading.Thread(target=solve)
         thread.start()
         assert began.wait(60)
+        process.send_signal(signal.SIGHUP)  # asks it to read its tokens again, and does not end it
+        assert client.health() == "SERVING"
         process.send_signal(signal.SIGTERM)
         thread.join(60)
         assert outcome[0].converged
