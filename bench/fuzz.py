@@ -265,7 +265,7 @@ def _judge(served: Served, outcome: Outcome) -> None:
         outcome.findings += [f"the server keeps {more} {name} more than before" for name, more in kept.items()]
     said = served.log.read_text()
     if "Traceback" in said:
-        outcome.findings.append("the server's log has a traceback: " + said[said.index("Traceback") :][:1500])
+        outcome.findings.append("the server's log has a traceback: " + said[said.index("Traceback") :][:6000])
 
 
 def _held(process: psutil.Process) -> dict[str, int]:

@@ -83,7 +83,8 @@ class ModelStore:
         """Move a complete model, in a folder within `jobs`, to its reserved name."""
         place = self._root / kind / name
         place.parent.mkdir(exist_ok=True)
-        (folder / OWNER).write_text(self._reserved.get((kind, name), ""), encoding="utf-8")
+        if owner := self._reserved.get((kind, name)):
+            (folder / OWNER).write_text(owner, encoding="utf-8")
         os.rename(folder, place)
 
     def path(self, kind: str, name: str, field: str = "model") -> Path:

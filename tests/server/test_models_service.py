@@ -94,7 +94,7 @@ def refused(stub, kind, contents, code=grpc.StatusCode.INVALID_ARGUMENT):
 )
 def test_a_model_goes_up_and_comes_down_bit_for_bit_and_predicts(client, stored, tmp_path, kind, folder):
     model = client.models.upload(kind, stored / folder, name="mine")
-    assert (model.kind, model.name, model.owner) == (kind, "mine", "")
+    assert (model.kind, model.name) == (kind, "mine")
     assert model == client.models.get(kind, "mine")
     assert [one.name for one in client.models.list(kind)] == ["mine"]
     written = client.models.download(kind, "mine", tmp_path / "new" / "folder")

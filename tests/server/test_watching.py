@@ -204,9 +204,8 @@ def test_status_counts_what_there_is(serving, endless):
     assert status.uptime_seconds > 0
 
 
-def test_the_status_command_tells_it_and_needs_a_server(server, capsys, request):
-    if request.config.getoption("secure"):
-        pytest.skip("the command makes its own way to the server")
+@pytest.mark.in_clear
+def test_the_status_command_tells_it_and_needs_a_server(server, capsys):
     assert main(["status", "--target", server.target, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["sessions"] == {"used": 0, "limit": 64}
     assert main(["status", "--target", server.target]) == 0

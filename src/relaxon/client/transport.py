@@ -40,6 +40,11 @@ class Security:
             return self.root_certificates is not None or self.client_certificate is not None
         return self.tls
 
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes beside a call that brings the token."""
+        return () if self.token is None else ((TOKEN_KEY, f"Bearer {self.token}"),)
+
     def check(self, target: str) -> None:
         """ValueError where the token would travel in clear to another machine."""
         if self.token is not None and not self.encrypted and not is_loopback(target):
@@ -67,7 +72,7 @@ def channel(target: str, security: Security = IN_CLEAR) -> grpc.Channel:
         if security.encrypted
         else grpc.insecure_channel(target, options)
     )
-    return made if security.token is None else grpc.intercept_channel(made, _WithToken(security.token))
+    return made if security.token is None else grpc.intercept_channel(made, _WithToken(security))
 
 
 def is_loopback(target: str) -> bool:
@@ -96,8 +101,8 @@ class _WithToken(
 ):
     """Puts the token beside every call's own metadata."""
 
-    def __init__(self, token: str) -> None:
-        self._entry = (TOKEN_KEY, f"Bearer {token}")
+    def __init__(self, security: Security) -> None:
+        self._entries = security.metadata
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         return continuation(self._with_token(client_call_details), request)
@@ -112,7 +117,7 @@ class _WithToken(
         return continuation(self._with_token(client_call_details), request_iterator)
 
     def _with_token(self, given: Any) -> _Details:
-        metadata = (*(given.metadata or ()), self._entry)
+        metadata = (*(given.metadata or ()), *self._entries)
         return _Details(
             given.method, given.timeout, metadata, given.credentials, given.wait_for_ready, given.compression
         )
