@@ -252,3 +252,11 @@ def test_a_name_of_any_length_is_not_found_in_an_answer_that_arrives(stub, name)
     resource = error_details_pb2.ResourceInfo()
     assert any(detail.Unpack(resource) for detail in rpc_status.from_call(caught.value).details)
     assert name.startswith(resource.resource_name.removesuffix("…"))
+
+
+def test_a_message_that_grows_when_decompressed_is_refused(stub):
+    grown = pb.DeleteGridRequest(id="0" * 2**26)
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.DeleteGrid(grown, timeout=DEADLINE, compression=grpc.Compression.Gzip)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "larger than max" in caught.value.details()
