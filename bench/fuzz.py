@@ -104,9 +104,9 @@ def server(secured: bool) -> Iterator[Served]:
             process = subprocess.Popen(command, stderr=stream, env=environment)
         try:
             deadline = time.monotonic() + 60
-            while not (found := re.search(r"serves on (\S+)", log.read_text())):
+            while not (found := re.search(r"serves on (\S+)", log.read_text(errors="replace"))):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the server did not start: {log.read_text()}")
+                    raise RuntimeError(f"the server did not start: {log.read_text(errors='replace')}")
                 time.sleep(0.05)
             yield Served(found.group(1), security, psutil.Process(process.pid), log)
         finally:
@@ -136,7 +136,7 @@ def run(count: int, seed: int, secured: bool, only: tuple[str, ...] = (), progre
             except Exception as error:
                 outcome.findings.append(f"{name}: the attack itself failed: {error!r}")
             if not served.process.is_running() or served.process.status() == psutil.STATUS_ZOMBIE:
-                outcome.findings.append(f"{name}: the server died: {served.log.read_text()[-2000:]}")
+                outcome.findings.append(f"{name}: the server died: {served.log.read_text(errors='replace')[-2000:]}")
                 break
             if progress:
                 progress(name, outcome)
@@ -263,7 +263,7 @@ def _judge(served: Served, outcome: Outcome) -> None:
                 break
             time.sleep(0.5)
         outcome.findings += [f"the server keeps {more} {name} more than before" for name, more in kept.items()]
-    said = served.log.read_text()
+    said = served.log.read_text(errors="replace")
     if "Traceback" in said:
         outcome.findings.append("the server's log has a traceback: " + said[said.index("Traceback") :][:6000])
 
