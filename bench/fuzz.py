@@ -220,7 +220,7 @@ def _examine(served: Served, call: HostileCall, code: str, details: str, seconds
     """Note what should not have been."""
     what = f"{call.method} ({len(call.messages)} messages, {call.ending}): {code} {details!r} after {seconds:.1f} s"
     guarded = served.security.token is not None
-    if code in BAD or code == "UNAVAILABLE" or "Stream removed" in details:
+    if code in BAD or code == "UNAVAILABLE" or "metadata size exceeds" in details:
         outcome.findings.append(what)
     elif guarded and not call.token and code not in ("UNAUTHENTICATED", "CANCELLED"):
         outcome.findings.append(f"let in without the token: {what}")
