@@ -42,7 +42,7 @@ class Security:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes beside a call that brings the token."""
+        """What goes with every call."""
         return () if self.token is None else ((TOKEN_KEY, f"Bearer {self.token}"),)
 
     def check(self, target: str) -> None:
@@ -72,7 +72,7 @@ def channel(target: str, security: Security = IN_CLEAR) -> grpc.Channel:
         if security.encrypted
         else grpc.insecure_channel(target, options)
     )
-    return made if security.token is None else grpc.intercept_channel(made, _WithToken(security))
+    return made if security.token is None else grpc.intercept_channel(made, _WithToken(security.metadata))
 
 
 def is_loopback(target: str) -> bool:
@@ -101,8 +101,8 @@ class _WithToken(
 ):
     """Puts the token beside every call's own metadata."""
 
-    def __init__(self, security: Security) -> None:
-        self._entries = security.metadata
+    def __init__(self, entries: tuple[tuple[str, str], ...]) -> None:
+        self._entries = entries
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         return continuation(self._with_token(client_call_details), request)
