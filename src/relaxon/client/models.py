@@ -6,7 +6,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -178,4 +178,4 @@ def _receive(file: pb.ModelFile, replies: Iterator[pb.DownloadModelReply], folde
 
 
 def _told(message: pb.StoredModel) -> StoredModel:
-    return StoredModel(message.kind, message.name, message.create_time.ToDatetime(), message.size, message.owner)
+    return StoredModel(message.kind, message.name, message.create_time.ToDatetime(UTC), message.size, message.owner)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -61,7 +61,7 @@ def ask(channel: grpc.Channel, timeout: float) -> ServerStatus:
         reply = status_pb2_grpc.StatusServiceStub(channel).GetStatus(pb.GetStatusRequest(), timeout=timeout)
     return ServerStatus(
         version=reply.version,
-        started=reply.start_time.ToDatetime(),
+        started=reply.start_time.ToDatetime(UTC),
         uptime_seconds=reply.uptime.ToMilliseconds() / 1000,
         sessions=_amount(reply.sessions),
         cells=_amount(reply.cells),
