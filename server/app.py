@@ -60,6 +60,11 @@ SERVICES = (
 SERVED = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
 OPTIONS = (
     ("grpc.server_handshake_timeout_ms", 10_000),
+    # A connection without a call is given up; a caller's next call makes another.
+    ("grpc.max_connection_idle_ms", 600_000),
+    # A caller whose machine or network has gone says nothing: its calls end within a minute and a half.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
     # Of one connection; more of them wait for the others to end.
     ("grpc.max_concurrent_streams", 256),
     # Two servers on one port would share its connections without anybody noticing.
