@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,8 @@ def server(secured: bool) -> Iterator[Served]:
         command = [sys.executable, "-m", "relaxon", "serve", "--port", "0", "--grace-seconds", "0", "--max-jobs", "3"]
         command += ["--max-table-bytes", str(2**20), "--max-total-cells", str(2**20), "--max-grids", "16"]
         command += ["--idle-seconds", "2", "--max-units", "50", "--log-level", "error"]
+        if find_spec("grpc_channelz"):
+            command.append("--channelz")
         security = Security()
         if secured:
             made, security = _authority(folder)
@@ -164,6 +167,8 @@ def _attack(served: Served, name: str, attacker: Attacker, count: int, outcome: 
     # The modules that make the descriptors known are those that the server itself imports.
     import relaxon.server.app  # noqa: F401
 
+    if find_spec("grpc_channelz"):
+        import grpc_channelz.v1.channelz_pb2  # noqa: F401
     methods = descriptor_pool.Default().FindServiceByName(name).methods
     tally, guard = outcome.services[name], threading.Lock()
 

@@ -58,6 +58,7 @@ SERVICES = (
     operations_pb2.DESCRIPTOR.services_by_name["Operations"].full_name,
 )
 SERVED = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+CHANNELZ = "grpc.channelz.v1.Channelz"
 OPTIONS = (
     ("grpc.server_handshake_timeout_ms", 10_000),
     # A connection without a call is given up; a caller's next call makes another.
@@ -186,10 +187,12 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
         status_pb2_grpc.add_StatusServiceServicer_to_server(StatusServicer(busy), server)
         condition = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(condition, server)
+        served = SERVED
         if settings.channelz:
             _add_channelz(server)
+            served = (*SERVED, CHANNELZ)
         if settings.reflection:
-            reflection.enable_server_reflection(SERVED, server)
+            reflection.enable_server_reflection(served, server)
         target = _listen(server, settings, certificate)
         await server.start()
         for name in ("", *SERVICES):
