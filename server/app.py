@@ -187,7 +187,7 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
         status_pb2_grpc.add_StatusServiceServicer_to_server(StatusServicer(busy), server)
         condition = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(condition, server)
-        served = SERVED
+        served: tuple[str, ...] = SERVED
         if settings.channelz:
             _add_channelz(server)
             served = (*SERVED, CHANNELZ)
