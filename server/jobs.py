@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Protocol
 
-from relaxon.server import errors
+from relaxon.server import errors, identity
 
 Json = Mapping[str, Any]
 
@@ -54,10 +54,12 @@ class Job:
     ended: float | None = None
     cancel_requested: bool = False
     failure: Failure | None = None
+    owner: str = ""
+    """The name of the caller who began it."""
 
     @classmethod
-    def new(cls, kind: str, model: str) -> Job:
-        return cls(secrets.token_hex(16), kind, model, time.time())
+    def new(cls, kind: str, model: str, owner: str = "") -> Job:
+        return cls(secrets.token_hex(16), kind, model, time.time(), owner=owner)
 
 
 class JobStore(Protocol):
@@ -99,9 +101,7 @@ class MemoryJobStore:
     def find(self, job_id: str) -> Job:
         job = self._jobs.get(job_id)
         if job is None:
-            raise errors.not_found(
-                "google.longrunning.Operation", operation_name(job_id), "never begun, was deleted, or is long over"
-            )
+            raise unknown(job_id)
         return job
 
     def jobs(self) -> Sequence[Job]:
@@ -134,6 +134,20 @@ def operation_name(job_id: str) -> str:
 def job_id_of(name: str) -> str:
     """The id in an operation's name; what is no such name gives an id that no job has."""
     return name.removeprefix(f"{OPERATIONS}/") if name.startswith(f"{OPERATIONS}/") else ""
+
+
+def unknown(job_id: str) -> errors.ServiceError:
+    """NOT_FOUND for a job that is not kept, or not the caller's."""
+    return errors.not_found(
+        "google.longrunning.Operation", operation_name(job_id), "never begun, was deleted, or is long over"
+    )
+
+
+def visible(job: Job) -> Job:
+    """The job, where the caller may know of it; NOT_FOUND otherwise."""
+    if not identity.current().sees(job.owner):
+        raise unknown(job.id)
+    return job
 
 
 def begun(job: Job) -> Job:

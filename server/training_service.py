@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from relaxon.server import errors, jobs
+from relaxon.server import errors, identity, jobs
 from relaxon.server.job_runner import JobRunner
 from relaxon.server.jobs import Job, Json
 from relaxon.server.models import ModelStore
@@ -60,7 +61,7 @@ class TrainingServicer:
         """A job's operation, once `receive` has put its request and data into the folder that it is given."""
         with self._runner.place():
             name = self._models.reserve(self.kind, model, "model")
-            job = Job.new(self.kind, name)
+            job = Job.new(self.kind, name, identity.current().name)
             folder = self._runner.folder_of(job)
 
             def release() -> None:
@@ -81,7 +82,7 @@ class TrainingServicer:
     async def _tell(self, request: Any, context: Context, message: Callable[[Json], Message]) -> None:
         """Answer a `Watch`."""
         job_id = jobs.job_id_of(request.operation)
-        if self._runner.store.find(job_id).kind != self.kind:
+        if jobs.visible(self._runner.store.find(job_id)).kind != self.kind:
             raise errors.invalid("operation", f"operation must be one of this service, got {request.operation!r}")
         if request.skip < 0:
             raise errors.invalid("skip", f"skip must not be negative, got {request.skip}")
@@ -117,6 +118,8 @@ class TrainingServicer:
     async def _beside(self, work: Callable[[], Answer], threads: Executor | None = None) -> Answer:
         """Run `work` in a thread of `checks` or of `threads`; a missing package is FAILED_PRECONDITION."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(threads or self._checks, work)
+            # The thread knows whose call it works for.
+            mine = contextvars.copy_context().run
+            return await asyncio.get_running_loop().run_in_executor(threads or self._checks, mine, work)
         except ImportError as error:
             raise errors.failed_precondition(f"this server cannot do that: {error}") from error

@@ -21,15 +21,20 @@ from relaxon.client.errors import (
     InternalError,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     RelaxonError,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
 )
 from relaxon.client.jobs import Job, JobState
+from relaxon.client.models import ModelsClient, StoredModel
 from relaxon.client.poisson import PoissonClient, RemoteGrid, SolverInfo
+from relaxon.client.status import Amount, ServerStatus
 
 __all__ = [
     "AlreadyExists",
+    "Amount",
     "BoostingClient",
     "BoostingModel",
     "BoostingSettings",
@@ -47,13 +52,18 @@ __all__ = [
     "InvalidArgument",
     "Job",
     "JobState",
+    "ModelsClient",
     "NotFound",
+    "PermissionDenied",
     "PoissonClient",
     "RelaxonError",
     "RemoteGrid",
     "ResourceExhausted",
+    "ServerStatus",
     "SolverInfo",
     "StageProgress",
+    "StoredModel",
+    "Unauthenticated",
     "Unavailable",
     "connect",
 ]

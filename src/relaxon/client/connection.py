@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+from pathlib import Path
 from types import TracebackType
 
 import grpc
@@ -10,7 +10,10 @@ import grpc
 from relaxon.client import errors
 from relaxon.client.boosting import BoostingClient
 from relaxon.client.equilibrium import EquilibriumClient
+from relaxon.client.models import ModelsClient
 from relaxon.client.poisson import PoissonClient
+from relaxon.client.status import ServerStatus, ask
+from relaxon.client.transport import IN_CLEAR, Security, channel, is_loopback
 from relaxon.solvers import validation
 
 DEFAULT_TARGET = "localhost:50551"
@@ -24,6 +27,10 @@ def connect(
     timeout: float = 30.0,
     transfer_timeout: float = 3600.0,
     shared_memory: bool = True,
+    token: str | None = None,
+    tls: bool | None = None,
+    root_certificates: str | Path | None = None,
+    client_certificate: tuple[str | Path, str | Path] | None = None,
 ) -> Client:
     """Connect to a relaxon server.
 
@@ -34,6 +41,11 @@ def connect(
     transfer_timeout : seconds for each call that moves arrays (making a grid, solving) and is given no timeout.
     shared_memory : hand large arrays over through this machine's shared memory where the server runs on it too, as
         the same user; everything is sent otherwise, or where False.
+    token : as `relaxon token add` printed it, for a server that asks for one. It is never sent in clear to another
+        machine.
+    tls : speak TLS; where None, if certificates are given.
+    root_certificates : PEM file of the authorities that may vouch for the server; those that gRPC brings where None.
+    client_certificate : PEM files of this side's certificate and its key, for a server that asks for one.
 
     Returns
     -------
@@ -41,7 +53,8 @@ def connect(
 
     Raises
     ------
-    Unavailable : where no server answers in time. InvalidArgument : for a bad argument.
+    Unavailable : where no server answers in time. InvalidArgument : for a bad argument. OSError : where a
+        certificate's file cannot be read.
 
     Examples
     --------
@@ -59,7 +72,9 @@ def connect(
             raise TypeError(f"target must be a string like {DEFAULT_TARGET!r}, got {target!r}")
         timeout = validation.positive_float("timeout", timeout)
         transfer_timeout = validation.positive_float("transfer_timeout", transfer_timeout)
-    client = Client(target, timeout, transfer_timeout, shared_memory)
+        security = Security(token, tls, root_certificates, client_certificate)
+        security.check(target)
+    client = Client(target, timeout, transfer_timeout, shared_memory, security)
     try:
         client.wait_until_ready()
     except BaseException:
@@ -69,18 +84,19 @@ def connect(
 
 
 class Client:
-    """A connection, from `connect`; `poisson` holds the solver calls, `boosting` and `equilibrium` those that train."""
+    """A connection, from `connect`: `poisson` solves, `boosting` and `equilibrium` train, `models` moves files."""
 
-    def __init__(self, target: str, timeout: float, transfer_timeout: float, shared_memory: bool) -> None:
+    def __init__(
+        self, target: str, timeout: float, transfer_timeout: float, shared_memory: bool, security: Security = IN_CLEAR
+    ) -> None:
         self.target = target
         self._timeout = timeout
-        # A proxy for the outside world is of no use on the way to this machine itself, but gRPC would take it.
-        loopback = _is_loopback(target)
-        options = [("grpc.enable_http_proxy", 0)] if loopback else []
-        self._channel = grpc.insecure_channel(target, options)
+        loopback = is_loopback(target)
+        self._channel = channel(target, security)
         self.poisson = PoissonClient(self._channel, timeout, transfer_timeout, shared_memory and loopback)
         self.boosting = BoostingClient(self._channel, timeout, transfer_timeout)
         self.equilibrium = EquilibriumClient(self._channel, timeout, transfer_timeout)
+        self.models = ModelsClient(self._channel, timeout, transfer_timeout)
 
     def wait_until_ready(self) -> None:
         """Return once the server answers; Unavailable after the timeout."""
@@ -98,6 +114,10 @@ class Client:
         status = reply[1] if len(reply) == 2 else 0
         return HEALTH_NAMES[status] if status < len(HEALTH_NAMES) else "UNKNOWN"
 
+    def status(self) -> ServerStatus:
+        """What the server is busy with."""
+        return ask(self._channel, self._timeout)
+
     def close(self) -> None:
         """Close the connection; calls that run in other threads end with `Cancelled`."""
         self._channel.close()
@@ -112,11 +132,3 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({self.target!r})"
-
-
-def _is_loopback(target: str) -> bool:
-    host = target.rpartition(":")[0].rpartition("/")[2].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
