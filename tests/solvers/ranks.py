@@ -24,6 +24,8 @@ class Threads:
         self._lock = threading.Lock()
         self._barrier = threading.Barrier(size)
         self._board: list[Any] = [None] * size
+        self.errors: list[BaseException | None] = []
+        """What each rank of the last run raised."""
 
     def run(self, work: Callable[[Rank], Any]) -> list[Any]:
         """What `work` returns in each rank; an error of a rank is raised once all have ended, that of the first one."""
@@ -43,11 +45,11 @@ class Threads:
             thread.start()
         for thread in threads:
             thread.join(2 * PATIENCE)
+        self.errors = errors
         for error in errors:
             if error is not None and not isinstance(error, threading.BrokenBarrierError):
                 raise error
         assert not any(thread.is_alive() for thread in threads)
-        self.errors = errors
         return results
 
 
