@@ -3,11 +3,12 @@
 Importing it loads NumPy, gRPC and protobuf; never torch, Numba or SciPy.
 """
 
-from relaxon.client.boosting import BoostingClient, BoostingModel, BoostingSettings, StageProgress
+from relaxon.client.boosting import BoostingClient
+from relaxon.client.boosting_messages import BoostingModel, BoostingSettings, StageProgress
 from relaxon.client.connection import Client, connect
-from relaxon.client.equilibrium import (
+from relaxon.client.equilibrium import EquilibriumClient
+from relaxon.client.equilibrium_messages import (
     EpochProgress,
-    EquilibriumClient,
     EquilibriumModel,
     EquilibriumSettings,
     GradientComparison,
@@ -18,6 +19,7 @@ from relaxon.client.errors import (
     Cancelled,
     DeadlineExceeded,
     FailedPrecondition,
+    GridLost,
     InternalError,
     InvalidArgument,
     NotFound,
@@ -25,8 +27,11 @@ from relaxon.client.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from relaxon.client.jobs import Job, JobState
-from relaxon.client.poisson import PoissonClient, RemoteGrid, SolverInfo
+from relaxon.client.job_messages import JobState
+from relaxon.client.jobs import Job
+from relaxon.client.poisson import PoissonClient, RemoteGrid
+from relaxon.client.poisson_messages import SolverInfo
+from relaxon.client.retries import Retries
 
 __all__ = [
     "AlreadyExists",
@@ -43,6 +48,7 @@ __all__ = [
     "FailedPrecondition",
     "GradientComparison",
     "GradientEstimator",
+    "GridLost",
     "InternalError",
     "InvalidArgument",
     "Job",
@@ -52,6 +58,7 @@ __all__ = [
     "RelaxonError",
     "RemoteGrid",
     "ResourceExhausted",
+    "Retries",
     "SolverInfo",
     "StageProgress",
     "Unavailable",

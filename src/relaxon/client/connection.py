@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 from types import TracebackType
 
 import grpc
 
-from relaxon.client import errors
 from relaxon.client.boosting import BoostingClient
+from relaxon.client.caller import Caller, Timeouts
 from relaxon.client.equilibrium import EquilibriumClient
 from relaxon.client.poisson import PoissonClient
-from relaxon.solvers import validation
-
-DEFAULT_TARGET = "localhost:50551"
-HEALTH_METHOD = "/grpc.health.v1.Health/Check"
-HEALTH_NAMES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
+from relaxon.client.retries import DEFAULT_RETRIES, Retries
+from relaxon.client.target import DEFAULT_TARGET, HEALTH_METHOD, checked, health_of, is_loopback, options, unanswered
 
 
 def connect(
@@ -24,6 +20,7 @@ def connect(
     timeout: float = 30.0,
     transfer_timeout: float = 3600.0,
     shared_memory: bool = True,
+    retries: Retries = DEFAULT_RETRIES,
 ) -> Client:
     """Connect to a relaxon server.
 
@@ -34,6 +31,7 @@ def connect(
     transfer_timeout : seconds for each call that moves arrays (making a grid, solving) and is given no timeout.
     shared_memory : hand large arrays over through this machine's shared memory where the server runs on it too, as
         the same user; everything is sent otherwise, or where False.
+    retries : how failed calls are made again, where that is safe; `Retries(attempts=1)` for not at all.
 
     Returns
     -------
@@ -54,12 +52,8 @@ def connect(
     ...         grid.solve(np.ones(grid.shape), solver="cg").result
     <Result.CONVERGED: 'converged'>
     """
-    with errors.refusals():
-        if not isinstance(target, str) or not target:
-            raise TypeError(f"target must be a string like {DEFAULT_TARGET!r}, got {target!r}")
-        timeout = validation.positive_float("timeout", timeout)
-        transfer_timeout = validation.positive_float("transfer_timeout", transfer_timeout)
-    client = Client(target, timeout, transfer_timeout, shared_memory)
+    timeouts = checked(target, timeout, transfer_timeout, retries)
+    client = Client(target, timeouts, shared_memory)
     try:
         client.wait_until_ready()
     except BaseException:
@@ -71,32 +65,26 @@ def connect(
 class Client:
     """A connection, from `connect`; `poisson` holds the solver calls, `boosting` and `equilibrium` those that train."""
 
-    def __init__(self, target: str, timeout: float, transfer_timeout: float, shared_memory: bool) -> None:
+    def __init__(self, target: str, timeouts: Timeouts, shared_memory: bool) -> None:
         self.target = target
-        self._timeout = timeout
-        # A proxy for the outside world is of no use on the way to this machine itself, but gRPC would take it.
-        loopback = _is_loopback(target)
-        options = [("grpc.enable_http_proxy", 0)] if loopback else []
-        self._channel = grpc.insecure_channel(target, options)
-        self.poisson = PoissonClient(self._channel, timeout, transfer_timeout, shared_memory and loopback)
-        self.boosting = BoostingClient(self._channel, timeout, transfer_timeout)
-        self.equilibrium = EquilibriumClient(self._channel, timeout, transfer_timeout)
+        self._caller = caller = Caller(timeouts.timeout, timeouts.transfer_timeout, timeouts.retries)
+        self._channel = channel = grpc.insecure_channel(target, options(target))
+        self.poisson = PoissonClient(channel, caller, target, shared_memory and is_loopback(target))
+        self.boosting = BoostingClient(channel, caller)
+        self.equilibrium = EquilibriumClient(channel, caller)
 
     def wait_until_ready(self) -> None:
         """Return once the server answers; Unavailable after the timeout."""
         try:
-            grpc.channel_ready_future(self._channel).result(self._timeout)
+            grpc.channel_ready_future(self._channel).result(self._caller.timeout)
         except grpc.FutureTimeoutError:
-            raise errors.Unavailable(f"no server answered at {self.target} within {self._timeout:g} s") from None
+            raise unanswered(self.target, self._caller.timeout) from None
 
     def health(self) -> str:
         """What the server says of itself: "SERVING" or "NOT_SERVING" (it is about to stop)."""
-        # The two messages of grpc.health.v1 are one field each; the package that has them belongs to the server.
         check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(HEALTH_METHOD)
-        with errors.translated():
-            reply = check(b"", timeout=self._timeout)
-        status = reply[1] if len(reply) == 2 else 0
-        return HEALTH_NAMES[status] if status < len(HEALTH_NAMES) else "UNKNOWN"
+        # Not repeated: that a server does not answer is an answer here.
+        return health_of(self._caller.make(check, b"", idempotent=True, repeated=False))
 
     def close(self) -> None:
         """Close the connection; calls that run in other threads end with `Cancelled`."""
@@ -112,11 +100,3 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({self.target!r})"
-
-
-def _is_loopback(target: str) -> bool:
-    host = target.rpartition(":")[0].rpartition("/")[2].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
