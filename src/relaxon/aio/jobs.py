@@ -1,0 +1,84 @@
+"""A training job on a server, for asyncio: its progress, its result, and how to end it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Generic, TypeVar
+
+from google.longrunning import operations_pb2, operations_pb2_grpc
+
+from relaxon.aio.caller import Caller
+from relaxon.client.job_messages import JobState, Waiting, outcome_of, state_of
+
+Step = TypeVar("Step")
+Trained = TypeVar("Trained")
+
+
+class Job(Generic[Step, Trained]):
+    """A training job, from a client's `train` or `job`; it goes on without its client.
+
+    `name` finds it again, from any client of the server, until it is deleted or long over.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: str,
+        operations: operations_pb2_grpc.OperationsStub,
+        watch: Callable[[str, int], AsyncIterator[Step]],
+        trained: Callable[[Any], Trained],
+        caller: Caller,
+    ) -> None:
+        self.name = name
+        self.model = model
+        """The name under which its model is stored when it is done."""
+        self._operations = operations
+        self._watch = watch
+        self._trained = trained
+        self._caller = caller
+
+    @property
+    async def state(self) -> JobState:
+        """Where it is now, asked of the server: `await job.state`."""
+        request = operations_pb2.GetOperationRequest(name=self.name)
+        return state_of(await self._caller.make(self._operations.GetOperation, request, idempotent=True))
+
+    def progress(self, skip: int = 0) -> AsyncIterator[Step]:
+        """What there is after each step, the steps already done first; ends when the job does.
+
+        `skip` leaves that many out. Leaving the loop leaves the job alone.
+        """
+        return self._watch(self.name, skip)
+
+    async def result(self, timeout: float | None = None) -> Trained:
+        """The model, once the job has ended; None for `timeout` waits as long as it takes.
+
+        A job that was cancelled gives what it had trained by then.
+
+        Raises
+        ------
+        DeadlineExceeded : after `timeout` seconds; the job goes on. InvalidArgument : the engine refused the data or
+        a setting. Cancelled : the job was cancelled before it had trained anything, or the server stopped. Otherwise
+        what ended the job, `InternalError` where its process was killed.
+        """
+        waiting = Waiting(self.name, timeout)
+        while True:
+            request, left = waiting.request()
+            operation = await self._caller.make(
+                self._operations.WaitOperation, request, idempotent=True, seconds=left + self._caller.timeout
+            )
+            if waiting.over(operation):
+                return outcome_of(operation, self._trained)
+
+    async def cancel(self) -> None:
+        """Have the job end after the step that it is at; what it has trained is its result."""
+        request = operations_pb2.CancelOperationRequest(name=self.name)
+        await self._caller.make(self._operations.CancelOperation, request, idempotent=True)
+
+    async def delete(self) -> None:
+        """Have the server forget the job, which has ended; its model stays."""
+        request = operations_pb2.DeleteOperationRequest(name=self.name)
+        await self._caller.delete(self._operations.DeleteOperation, request)
+
+    def __repr__(self) -> str:
+        return f"Job({self.name!r}, model={self.model!r})"
