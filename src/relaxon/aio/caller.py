@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
 
 from relaxon.client import errors
 from relaxon.client.caller import Collector, Timeouts
@@ -13,6 +16,9 @@ from relaxon.client.retries import Attempts
 
 Reply = TypeVar("Reply")
 Gathered = TypeVar("Gathered")
+UNSENT = "Internal error from Core"
+"""What the details of a call's error are where a message could not be sent."""
+STATUS_PAUSE_SECONDS, STATUS_PAUSES = 0.01, 100
 
 
 class Caller(Timeouts):
@@ -36,8 +42,10 @@ class Caller(Timeouts):
         attempts = self.attempts(seconds, repeated)
         while True:
             try:
-                with translated(arguments):
-                    return await method(request() if callable(request) else request, timeout=attempts.left())
+                sent = request() if callable(request) else request
+                async with called(method(sent, timeout=attempts.left()), arguments) as call:
+                    reply: Reply = await call
+                    return reply
             except errors.RelaxonError as error:
                 wait = attempts.wait_after(error, idempotent)
                 if wait is None:
@@ -49,8 +57,8 @@ class Caller(Timeouts):
         attempts = self.attempts(None, repeated)
         while True:
             try:
-                with translated():
-                    await method(request, timeout=attempts.left())
+                async with called(method(request, timeout=attempts.left())) as call:
+                    await call
                 return
             except errors.RelaxonError as error:
                 if attempts.failed and isinstance(error, errors.NotFound):
@@ -74,8 +82,8 @@ class Caller(Timeouts):
         while True:
             gathered = collector()
             try:
-                with translated(arguments):
-                    async for reply in stream(method(requests(), timeout=attempts.left())):
+                async with called(method(requests(), timeout=attempts.left()), arguments) as call:
+                    async for reply in call:
                         gathered.take(reply)
                 return gathered.finished()
             except errors.RelaxonError as error:
@@ -90,8 +98,8 @@ class Caller(Timeouts):
         came = 0
         while True:
             try:
-                with translated():
-                    async for reply in stream(method(request(came))):
+                async with called(method(request(came))) as call:
+                    async for reply in call:
                         came += 1
                         attempts.succeeded()
                         yield reply
@@ -103,24 +111,63 @@ class Caller(Timeouts):
             await asyncio.sleep(wait)
 
 
-async def stream(call: Any) -> AsyncIterator[Any]:
-    """A stream of replies, which is cut off where its reader leaves."""
-    try:
-        async for reply in call:
-            yield reply
-    finally:
-        call.cancel()
+@asynccontextmanager
+async def called(call: Any, arguments: Mapping[str, str] | None = None) -> AsyncIterator[Any]:
+    """The block in which a call's replies are awaited: its gRPC errors are raised as the client's, and a call that is
+    left early is cut off.
 
-
-@contextmanager
-def translated(arguments: Mapping[str, str] | None = None) -> Iterator[None]:
-    """As `errors.translated`. gRPC tells of a call that was cut off as it tells of a task that is cancelled: what is
-    no cancelling of this task is raised as `Cancelled`."""
+    gRPC tells of a call that was cut off as it tells of a task that is cancelled: what is no cancelling of this task
+    is raised as `Cancelled`.
+    """
+    told = _Told(call)
     try:
         with errors.translated(arguments):
-            yield
+            try:
+                yield call
+            except grpc.aio.AioRpcError as error:
+                raise await told.instead_of(error) from None
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
         raise errors.Cancelled("the call was cut off: the client was closed") from error
+    finally:
+        call.cancel()  # does nothing where the call has ended
+
+
+class _Told:
+    """The status that the server sent.
+
+    Where a server refuses while the client still sends, gRPC's asyncio stack puts the message that it could not send
+    in the place of the status that had come (https://github.com/grpc/grpc/issues/36066). So it is kept as it comes.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self._error: grpc.aio.AioRpcError | None = None
+        call.add_done_callback(self._keep)
+
+    async def instead_of(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
+        """The error of that status, in the place of one that only says that something could not be sent."""
+        if error.details() != UNSENT:
+            return error
+        for _ in range(STATUS_PAUSES):
+            if self._error is not None:
+                return self._error
+            await asyncio.sleep(STATUS_PAUSE_SECONDS)
+        return error
+
+    def _keep(self, call: Any) -> None:
+        details = _at_once(call.details())
+        if details != UNSENT and self._error is None:
+            code, first, last = map(_at_once, (call.code(), call.initial_metadata(), call.trailing_metadata()))
+            self._error = grpc.aio.AioRpcError(code, first, last, details)
+
+
+def _at_once(ready: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine gives that has nothing to wait for: that of a call that has its status."""
+    try:
+        ready.send(None)
+    except StopIteration as done:
+        return done.value
+    ready.close()
+    return None

@@ -9,7 +9,7 @@ from types import TracebackType
 import grpc.aio
 
 from relaxon.aio.boosting import BoostingClient
-from relaxon.aio.caller import Caller, translated
+from relaxon.aio.caller import Caller
 from relaxon.aio.equilibrium import EquilibriumClient
 from relaxon.aio.opening import Opening
 from relaxon.aio.poisson import PoissonClient
@@ -87,8 +87,7 @@ class Client:
     async def wait_until_ready(self) -> None:
         """Return once the server answers; Unavailable after the timeout."""
         try:
-            with translated():
-                await asyncio.wait_for(self._channel.channel_ready(), self._caller.timeout)
+            await asyncio.wait_for(self._channel.channel_ready(), self._caller.timeout)
         except TimeoutError:
             raise unanswered(self.target, self._caller.timeout) from None
 

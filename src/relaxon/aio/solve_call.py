@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Iterator
 
-from relaxon.aio.caller import translated
+from relaxon.aio.caller import called
 from relaxon.client.solve_request import CANCEL, SolveRequest
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
@@ -29,18 +29,16 @@ async def solve(
     # Copying the arrays into the shared file would hold up the event loop.
     messages = await asyncio.to_thread(request.handed, shared)
     answer = request.answer(shared)
-    with translated():
-        call = stub.Solve(_requests(messages, wish), timeout=timeout)
-        try:
+    try:
+        async with called(stub.Solve(_requests(messages, wish), timeout=timeout)) as call:
             async for reply in call:
                 progress = answer.take(reply)
                 if progress is not None and callback is not None and await _told(callback, progress):
                     callback = None
                     wish.set_result(True)
-        finally:
-            if not wish.done():
-                wish.set_result(False)
-            call.cancel()  # does nothing where the call has ended
+    finally:
+        if not wish.done():
+            wish.set_result(False)
     return answer.finished()
 
 
