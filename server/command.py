@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM or Ctrl-C; 2 for a bad setting, 1 where the port cannot be had."""
+    """0 when SIGTERM or Ctrl-C has stopped it, 1 where the port cannot be had, 2 for a bad setting."""
     console = Console(stderr=True)
     try:
         settings = ServerSettings(**{field.name: getattr(args, field.name) for field in fields(ServerSettings)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.boosting import tables
-from relaxon.solvers.training_bar import training_bar
+from relaxon.solvers.training_bar import Record, nowhere, training_bar
 
 DEFAULT_OUT = Path("runs/boosting")
 
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, record: Record = nowhere) -> int:
     """Train under a progress bar and write everything to `--out`; 0 when done, 2 for arguments that are refused."""
     from rich.console import Console
 
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     estimator.save(args.out / "model")
     encoding = problem.encoding.as_dict() if problem.encoding else None
     write_report(args.out / "report.json", fit, scores, encoding)
+    record(json.loads((args.out / "report.json").read_text("utf-8")))
     print_report(out, fit, scores)
     try:
         write_pictures(args.out, fit, scores)
