@@ -8,13 +8,13 @@ from typing import Any, Generic, TypeVar
 from google.longrunning import operations_pb2, operations_pb2_grpc
 
 from relaxon.aio.caller import Caller
-from relaxon.client.job_messages import JobState, Waiting, outcome_of, state_of
+from relaxon.client.job_messages import JobHandle, JobState, Waiting, outcome_of, state_of
 
 Step = TypeVar("Step")
 Trained = TypeVar("Trained")
 
 
-class Job(Generic[Step, Trained]):
+class Job(JobHandle, Generic[Step, Trained]):
     """A training job, from a client's `train` or `job`; it goes on without its client.
 
     `name` finds it again, from any client of the server, until it is deleted or long over.
@@ -29,9 +29,7 @@ class Job(Generic[Step, Trained]):
         trained: Callable[[Any], Trained],
         caller: Caller,
     ) -> None:
-        self.name = name
-        self.model = model
-        """The name under which its model is stored when it is done."""
+        super().__init__(name, model)
         self._operations = operations
         self._watch = watch
         self._trained = trained
@@ -79,6 +77,3 @@ class Job(Generic[Step, Trained]):
         """Have the server forget the job, which has ended; its model stays."""
         request = operations_pb2.DeleteOperationRequest(name=self.name)
         await self._caller.delete(self._operations.DeleteOperation, request)
-
-    def __repr__(self) -> str:
-        return f"Job({self.name!r}, model={self.model!r})"

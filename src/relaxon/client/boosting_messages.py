@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,9 @@ from relaxon.client.tables import plain, sent, table
 from relaxon.proto import boosting_pb2 as pb
 from relaxon.proto import tensors
 from relaxon.solvers import validation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 Requests = Callable[[], Iterator[Any]]
@@ -124,6 +127,32 @@ class BoostingModel:
     train_loss: Array
     validation_loss: Array
     feature_importances: Array
+
+    def plot(self) -> Figure:
+        """A picture: the loss after each stage, and the columns that matter most. Needs matplotlib.
+
+        ValueError for a model of a list, which leaves the curves out.
+        """
+        from relaxon.solvers.pictures import training_picture
+
+        losses = {"training": self.train_loss, "validation": self.validation_loss}
+        return training_picture(self.name, "stage", {f"{self.loss} loss": losses}, self.feature_importances)
+
+    def _repr_html_(self) -> str:
+        from relaxon.solvers.html import table
+
+        kind = f"{self.task}, {self.class_count or self.outputs} {'classes' if self.class_count else 'outputs'}"
+        reached = f", {self.train_loss[-1]:.4g} on the training rows" if len(self.train_loss) else ""
+        rows = {
+            "task": f"{kind}, {self.n_features} columns",
+            "units": f"{self.units} in {self.stages} stages, {self.hidden_layers} hidden layers",
+            "loss": f"{self.loss}, {self.train_loss[-1]:.4g} on the training rows"
+            if len(self.train_loss)
+            else self.loss,
+            "training": self.outcome,
+            "created": f"{self.created:%Y-%m-%d %H:%M} UTC",
+        }
+        return table(f"boosted network {self.name!r}", rows)
 
 
 def train_requests(

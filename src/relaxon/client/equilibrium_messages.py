@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,9 @@ from relaxon.client.tables import plain, sent, table
 from relaxon.proto import equilibrium_pb2 as pb
 from relaxon.proto import tensors
 from relaxon.solvers import validation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 Requests = Callable[[], Iterator[Any]]
@@ -107,6 +110,31 @@ class EquilibriumModel:
     """From here on what `models` leaves empty."""
     train_loss: Array
     train_accuracy: Array
+
+    def plot(self) -> Figure:
+        """A picture: loss and accuracy on the training batches of each epoch. Needs matplotlib.
+
+        ValueError for a model of a list, which leaves the curves out.
+        """
+        from relaxon.solvers.pictures import training_picture
+
+        panels = {"loss": {"training": self.train_loss}, "accuracy": {"training": self.train_accuracy}}
+        return training_picture(self.name, "epoch", panels, np.empty(0))
+
+    def _repr_html_(self) -> str:
+        from relaxon.solvers.html import table
+
+        layers = " – ".join(map(str, (self.n_features, *self.hidden_sizes, self.class_count)))
+        accuracy = (
+            f", accuracy {self.train_accuracy[-1]:.4f} on the training batches" if len(self.train_accuracy) else ""
+        )
+        rows = {
+            "layers": f"{layers}, {self.activation}, {self.feedback} feedback",
+            "training": f"{self.outcome} after {self.steps} steps{last}",
+            "message": self.message,
+            "created": f"{self.created:%Y-%m-%d %H:%M} UTC",
+        }
+        return table(f"equilibrium network {self.name!r}", rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from relaxon.client import errors
 from relaxon.proto import boosting_pb2, equilibrium_pb2, job_pb2
 from relaxon.solvers import validation
+from relaxon.solvers.html import table
 
 Trained = TypeVar("Trained")
 WAIT_SECONDS = 20.0
@@ -26,6 +27,21 @@ class JobState(Enum):
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
+
+
+class JobHandle:
+    """What a client knows of a job without asking."""
+
+    def __init__(self, name: str, model: str) -> None:
+        self.name = name
+        self.model = model
+        """The name under which its model is stored when it is done."""
+
+    def __repr__(self) -> str:
+        return f"Job({self.name!r}, model={self.model!r})"
+
+    def _repr_html_(self) -> str:
+        return table("training job", {"name": self.name, "model": self.model})
 
 
 class Waiting:

@@ -17,6 +17,7 @@ from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensor_pb2, tensors
 from relaxon.solvers import validation
 from relaxon.solvers.grid import Boundary, BoundaryLike, PoissonGrid
+from relaxon.solvers.html import table
 
 PROGRESS_SECONDS = 0.05
 """How often a callback is called at most; a solve can make thousands of iterations a second."""
@@ -102,6 +103,16 @@ class GridHandle:
 
     def __repr__(self) -> str:
         return f"RemoteGrid({'×'.join(map(str, self.shape))}, {self.unknowns} unknowns)"
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "shape": "×".join(map(str, self.shape)),
+            "unknowns": f"{self.unknowns:,}",
+            "components without a fixed value": self.singular_components,
+            "server": self._target,
+            "id": self.id,
+        }
+        return table("grid on a server", rows)
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
