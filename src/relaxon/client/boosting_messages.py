@@ -146,9 +146,7 @@ class BoostingModel:
         rows = {
             "task": f"{kind}, {self.n_features} columns",
             "units": f"{self.units} in {self.stages} stages, {self.hidden_layers} hidden layers",
-            "loss": f"{self.loss}, {self.train_loss[-1]:.4g} on the training rows"
-            if len(self.train_loss)
-            else self.loss,
+            "loss": self.loss + reached,
             "training": self.outcome,
             "created": f"{self.created:%Y-%m-%d %H:%M} UTC",
         }

@@ -125,9 +125,7 @@ class EquilibriumModel:
         from relaxon.solvers.html import table
 
         layers = " – ".join(map(str, (self.n_features, *self.hidden_sizes, self.class_count)))
-        accuracy = (
-            f", accuracy {self.train_accuracy[-1]:.4f} on the training batches" if len(self.train_accuracy) else ""
-        )
+        last = f", accuracy {self.train_accuracy[-1]:.4f} on the training batches" if len(self.train_accuracy) else ""
         rows = {
             "layers": f"{layers}, {self.activation}, {self.feedback} feedback",
             "training": f"{self.outcome} after {self.steps} steps{last}",
