@@ -25,15 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17relaxon/proto/job.proto\x12\nrelaxon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe2\x01\n\x03Job\x12#\n\x05state\x18\x01 \x01(\x0e\x32\x14.relaxon.v1.JobState\x12\r\n\x05model\x18\x02 \x01(\t\x12\x18\n\x10\x63\x61ncel_requested\x18\x03 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*|\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x12\n\x0eJOB_STATE_DONE\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17relaxon/proto/job.proto\x12\nrelaxon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa3\x02\n\x03Job\x12#\n\x05state\x18\x01 \x01(\x0e\x32\x14.relaxon.v1.JobState\x12\r\n\x05model\x18\x02 \x01(\t\x12\x18\n\x10\x63\x61ncel_requested\x18\x03 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x07 \x01(\t\x12\x0e\n\x06starts\x18\x08 \x01(\x03\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\r\n\x05steps\x18\n \x01(\x03\"+\n\x0bJobMetadata\x12\x1c\n\x03job\x18\x01 \x01(\x0b\x32\x0f.relaxon.v1.Job*|\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x12\n\x0eJOB_STATE_DONE\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'relaxon.proto.job_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBSTATE']._serialized_start=301
-  _globals['_JOBSTATE']._serialized_end=425
+  _globals['_JOBSTATE']._serialized_start=411
+  _globals['_JOBSTATE']._serialized_end=535
   _globals['_JOB']._serialized_start=73
-  _globals['_JOB']._serialized_end=299
+  _globals['_JOB']._serialized_end=364
+  _globals['_JOBMETADATA']._serialized_start=366
+  _globals['_JOBMETADATA']._serialized_end=409
 # @@protoc_insertion_point(module_scope)

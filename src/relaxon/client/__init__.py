@@ -25,7 +25,7 @@ from relaxon.client.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from relaxon.client.jobs import Job, JobState
+from relaxon.client.jobs import Job, JobInfo, JobsClient, JobState
 from relaxon.client.poisson import PoissonClient, RemoteGrid, SolverInfo
 
 __all__ = [
@@ -46,7 +46,9 @@ __all__ = [
     "InternalError",
     "InvalidArgument",
     "Job",
+    "JobInfo",
     "JobState",
+    "JobsClient",
     "NotFound",
     "PoissonClient",
     "RelaxonError",

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from relaxon.client import errors, labels
 from relaxon.client.jobs import Job, stream
 from relaxon.client.tables import plain, put_together, sent, table
-from relaxon.client.trained import Messages, TrainingClient
+from relaxon.client.trained import Messages, TrainingClient, checked_id
 from relaxon.proto import boosting_pb2 as pb
 from relaxon.proto import boosting_pb2_grpc, tensors
 from relaxon.solvers import validation
@@ -163,6 +163,7 @@ class BoostingClient(TrainingClient[StageProgress, BoostingModel]):
         settings: BoostingSettings | None = None,
         sample_weight: ArrayLike | None = None,
         model: str = "",
+        request_id: str = "",
         timeout: float | None = None,
     ) -> Job[StageProgress, BoostingModel]:
         """Send the data and have the server train on them; returns when it has them.
@@ -174,12 +175,15 @@ class BoostingClient(TrainingClient[StageProgress, BoostingModel]):
         task : "regression" or "classification".
         sample_weight : (n,), at least 0.
         model : the name to store the model under; the server makes one up where it is empty.
+        request_id : your own name for this call, so that your program may make it again without beginning a second job;
+            one is made up where it is empty, with which a call that a server's end cut off is repeated.
         timeout : seconds for sending, None for the client's.
 
         Raises
         ------
-        InvalidArgument : naming the argument. AlreadyExists : the name is taken. ResourceExhausted : a limit of the
-        server, or its queue is full. FailedPrecondition : the server lacks the packages.
+        InvalidArgument : naming the argument. AlreadyExists : the name is taken, or the request id was another call's.
+        ResourceExhausted : a limit of the server, or its queue is full. FailedPrecondition : the server lacks the
+        packages. Unavailable : the server was away for the client's timeout.
         """
         with errors.refusals():
             seconds = self._transfer_timeout if timeout is None else validation.positive_float("timeout", timeout)
@@ -206,10 +210,9 @@ class BoostingClient(TrainingClient[StageProgress, BoostingModel]):
                 if weights.shape != (len(features),):
                     raise ValueError(f"sample_weight must have shape ({len(features)},), got {weights.shape}")
                 header.weights.CopyFrom(tensors.header_of(weights))
-        requests = sent(pb.TrainBoostingRequest, header, {"features": features, "target": target, "weights": weights})
-        with errors.translated(ARGUMENTS):
-            operation = self._stub.Train(requests, timeout=seconds)
-        return self._job(operation)
+            header.request_id = checked_id(request_id)
+        arrays = {"features": features, "target": target, "weights": weights}
+        return self._begun(header, pb.TrainBoostingRequest, arrays, seconds, ARGUMENTS)
 
     def predict(
         self,

@@ -10,6 +10,7 @@ import grpc
 from relaxon.client import errors
 from relaxon.client.boosting import BoostingClient
 from relaxon.client.equilibrium import EquilibriumClient
+from relaxon.client.jobs import JobsClient
 from relaxon.client.poisson import PoissonClient
 from relaxon.solvers import validation
 
@@ -69,7 +70,10 @@ def connect(
 
 
 class Client:
-    """A connection, from `connect`; `poisson` holds the solver calls, `boosting` and `equilibrium` those that train."""
+    """A connection, from `connect`; `poisson` holds the solver calls, `boosting` and `equilibrium` those that train.
+
+    `jobs` are the training jobs of all kinds.
+    """
 
     def __init__(self, target: str, timeout: float, transfer_timeout: float, shared_memory: bool) -> None:
         self.target = target
@@ -81,6 +85,7 @@ class Client:
         self.poisson = PoissonClient(self._channel, timeout, transfer_timeout, shared_memory and loopback)
         self.boosting = BoostingClient(self._channel, timeout, transfer_timeout)
         self.equilibrium = EquilibriumClient(self._channel, timeout, transfer_timeout)
+        self.jobs = JobsClient(self._channel, timeout, {"boosting": self.boosting, "equilibrium": self.equilibrium})
 
     def wait_until_ready(self) -> None:
         """Return once the server answers; Unavailable after the timeout."""

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from relaxon.client import errors, labels
 from relaxon.client.jobs import Job, stream
 from relaxon.client.tables import plain, put_together, sent, table
-from relaxon.client.trained import Messages, TrainingClient
+from relaxon.client.trained import Messages, TrainingClient, checked_id
 from relaxon.proto import equilibrium_pb2 as pb
 from relaxon.proto import equilibrium_pb2_grpc, tensors
 from relaxon.solvers import validation
@@ -169,6 +169,7 @@ class EquilibriumClient(TrainingClient[EpochProgress, EquilibriumModel]):
         *,
         settings: EquilibriumSettings | None = None,
         model: str = "",
+        request_id: str = "",
         timeout: float | None = None,
     ) -> Job[EpochProgress, EquilibriumModel]:
         """Send the data and have the server train on them; returns when it has them.
@@ -189,10 +190,10 @@ class EquilibriumClient(TrainingClient[EpochProgress, EquilibriumModel]):
                 features=tensors.header_of(features),
                 target=tensors.header_of(target),
                 classes=classes,
+                request_id=checked_id(request_id),
             )
-        requests = sent(pb.TrainEquilibriumRequest, header, {"features": features, "target": target})
-        with errors.translated(ARGUMENTS):
-            return self._job(self._stub.Train(requests, timeout=seconds))
+        arrays = {"features": features, "target": target}
+        return self._begun(header, pb.TrainEquilibriumRequest, arrays, seconds, ARGUMENTS)
 
     def predict(self, model: str | EquilibriumModel, X: ArrayLike, *, timeout: float | None = None) -> NDArray[Any]:
         """The label of each row; warns where the free phase did not come to rest."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import grpc
-from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.longrunning import operations_pb2_grpc
+from numpy.typing import NDArray
 
 from relaxon.client import errors
-from relaxon.client.jobs import Job, metadata_of, stream, unpacked
+from relaxon.client.jobs import Job, get, metadata_of, repeated, stream, unpacked
+from relaxon.client.tables import sent
 
 Progress = TypeVar("Progress")
 Model = TypeVar("Model")
@@ -43,11 +47,7 @@ class TrainingClient(ABC, Generic[Progress, Model]):
 
     def job(self, name: str) -> Job[Progress, Model]:
         """The training job of that name; NotFound where the server does not know it (any more)."""
-        with errors.translated():
-            operation = self._operations.GetOperation(
-                operations_pb2.GetOperationRequest(name=name), timeout=self._timeout
-            )
-        return self._job(operation)
+        return self._job(get(self._operations, name, self._timeout))
 
     def model(self, name: str) -> Model:
         """A stored model; NotFound where there is none of that name."""
@@ -77,6 +77,26 @@ class TrainingClient(ABC, Generic[Progress, Model]):
     def _step(self, message: Any) -> Progress:
         """A step of the training from its message."""
 
+    def _begun(
+        self,
+        header: Any,
+        message: Any,
+        arrays: Mapping[str, NDArray[Any] | None],
+        seconds: float,
+        arguments: Mapping[str, str],
+    ) -> Job[Progress, Model]:
+        """The job of a call of `Train`, which is made again where the server went away before it had answered.
+
+        The header's request id, made up here where it has none, sees to it that this begins no second job.
+        """
+        header.request_id = header.request_id or uuid.uuid4().hex
+        end = time.monotonic() + seconds
+
+        def call() -> Any:
+            return self._stub.Train(sent(message, header, arrays), timeout=max(0.0, end - time.monotonic()))
+
+        return self._job(repeated(call, min(self._timeout, seconds), arguments))
+
     def _job(self, operation: Any) -> Job[Progress, Model]:
         return Job(
             operation.name,
@@ -98,3 +118,10 @@ class TrainingClient(ABC, Generic[Progress, Model]):
         if not isinstance(model, str):
             raise TypeError(f"{argument} must be a model or its name, got {type(model).__name__}")
         return model
+
+
+def checked_id(request_id: str) -> str:
+    """TypeError for what is no string; the server knows which strings are sound."""
+    if not isinstance(request_id, str):
+        raise TypeError(f"request_id must be a string, got {type(request_id).__name__}")
+    return request_id
