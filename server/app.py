@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
@@ -31,8 +33,9 @@ from relaxon.server.boosting_task import KIND as BOOSTING
 from relaxon.server.equilibrium_service import EquilibriumServicer
 from relaxon.server.equilibrium_task import KIND as EQUILIBRIUM
 from relaxon.server.grids import GridStore
+from relaxon.server.job_database import SqliteJobStore
+from relaxon.server.job_folder import locked
 from relaxon.server.job_runner import JobRunner
-from relaxon.server.jobs import MemoryJobStore
 from relaxon.server.models import ModelStore
 from relaxon.server.operations_service import OperationsServicer
 from relaxon.server.poisson_service import PoissonServicer
@@ -138,7 +141,14 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
     if settings.workers > 1:
         _demand_threadsafe_kernels()
     models = ModelStore(settings.model_folder, settings.max_models)
-    runner = JobRunner(MemoryJobStore(settings.max_ended_jobs), models.jobs, settings)
+    kept = Path(settings.job_folder) if settings.job_folder else models.jobs
+    try:
+        job_lock = locked(kept, "job_folder")
+        store = SqliteJobStore(kept, settings.max_ended_jobs)
+    except OSError:
+        models.close()
+        raise
+    runner = JobRunner(store, kept, models, settings, lasting=bool(settings.model_folder))
     operations = OperationsServicer(
         runner,
         {
@@ -160,8 +170,9 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
     try:
         port = server.add_insecure_port(f"{host}:{settings.port}")
     except RuntimeError as error:
-        models.close()
+        _let_go(models, store, job_lock)
         raise OSError(f"port {settings.port} on {settings.host} cannot be listened on: {error}") from error
+    runner.recover()
     await server.start()
     for name in ("", *SERVICES):
         await condition.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -175,7 +186,14 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
         await asyncio.gather(runner.close(settings.grace_seconds), server.stop(settings.grace_seconds))
         # Cut-off solves end at their next iteration; their threads must be gone before the loop is.
         await asyncio.get_running_loop().run_in_executor(None, _shut_down, engines, checks)
-        models.close()
+        _let_go(models, store, job_lock)
+
+
+def _let_go(models: ModelStore, store: SqliteJobStore, job_lock: IO[str]) -> None:
+    """Let another server have the folders."""
+    store.close()
+    job_lock.close()
+    models.close()
 
 
 def _shut_down(*executors: ThreadPoolExecutor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -14,13 +15,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from relaxon.neuromorphic.checkpoints import sync
 from relaxon.server import errors
+from relaxon.server.job_folder import locked, sync_tree
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """No separator, and no dot at the start: a name stays within its kind's folder."""
 LOADED = 8
 """Models kept in memory between calls; the one not used for longest goes first."""
-LOCK = ".lock"
+JOBS, INCOMING = "jobs", ".incoming"
 
 
 class ModelStore:
@@ -40,12 +43,13 @@ class ModelStore:
         self._guard = threading.Lock()
         self._reserved: set[tuple[str, str]] = set()
         self._loaded: OrderedDict[tuple[str, str], tuple[tuple[int, int], Any]] = OrderedDict()
-        self._root.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self._root / LOCK)
-        self.jobs = self._root / "jobs"
-        """For what is not complete yet; emptied at the start: no job outlives its server."""
-        shutil.rmtree(self.jobs, ignore_errors=True)
-        self.jobs.mkdir()
+        self._lock = locked(self._root, "model_folder")
+        self.jobs = self._root / JOBS
+        """Where jobs belong that are given no folder of their own."""
+        self.incoming = self._root / INCOMING
+        """For models that are not complete yet, or not there any more; emptied at the start."""
+        shutil.rmtree(self.incoming, ignore_errors=True)
+        self.incoming.mkdir()
 
     def reserve(self, kind: str, name: str, field: str) -> str:
         """Keep a name for a model that is yet to come: `name`, or one made up where it is empty.
@@ -67,16 +71,32 @@ class ModelStore:
             self._reserved.add((kind, name))
         return name
 
+    def hold(self, kind: str, name: str) -> None:
+        """Keep the name of a model that an earlier server had reserved."""
+        with self._guard:
+            self._reserved.add((kind, name))
+
     def release(self, kind: str, name: str) -> None:
         """Give a reserved name up; the model that was put there meanwhile stays."""
         with self._guard:
             self._reserved.discard((kind, name))
 
     def put(self, kind: str, name: str, folder: Path) -> None:
-        """Move a complete model, in a folder within `jobs`, to its reserved name."""
+        """Move a complete model to its reserved name; OSError where something is there already."""
         place = self._root / kind / name
         place.parent.mkdir(exist_ok=True)
-        os.rename(folder, place)
+        try:
+            os.rename(folder, place)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # From another file system it is copied first, so that it is whole when it has its name.
+            copied = self.incoming / secrets.token_hex(16)
+            shutil.copytree(folder, copied)
+            sync_tree(copied)
+            os.rename(copied, place)
+            shutil.rmtree(folder, ignore_errors=True)
+        sync(place.parent)
 
     def path(self, kind: str, name: str, field: str = "model") -> Path:
         """A model's folder; INVALID_ARGUMENT for what can be no name, NOT_FOUND where there is none of it."""
@@ -115,7 +135,7 @@ class ModelStore:
         with self._guard:
             self._loaded.pop((kind, name), None)
         # Out of sight at once; a reader never sees half of it.
-        doomed = self.jobs / secrets.token_hex(16)
+        doomed = self.incoming / secrets.token_hex(16)
         try:
             os.rename(place, doomed)
         except FileNotFoundError:
@@ -154,18 +174,3 @@ def checked_name(field: str, name: str) -> str:
 def resource(kind: str) -> str:
     """The full name of the message that describes a model of that kind."""
     return f"relaxon.v1.{kind.capitalize()}Model"
-
-
-def _locked(path: Path) -> Any:
-    """The open lock file; OSError where another process has it."""
-    file = path.open("w")
-    try:
-        import fcntl
-    except ImportError:  # no such lock on this system: keeping servers apart is up to whoever starts them
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise OSError(f"model_folder {str(path.parent)!r} is in use by another server") from None
-    return file

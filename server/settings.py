@@ -42,6 +42,12 @@ class ServerSettings:
     """A grid is forgotten after so long without use."""
     model_folder: str = ""
     """Where trained models are stored; where empty, in a temporary folder that goes with the server."""
+    job_folder: str = ""
+    """Where training jobs are kept, so that the next server goes on with them; where empty, in `model_folder`."""
+    checkpoint_seconds: float = 5.0
+    """Work that a training job may lose where its process or the server is killed."""
+    max_attempts: int = 3
+    """Processes that a job may lose in a row without a step further; then it has failed."""
     max_models: int = 256
     """Stored models of one kind, those that are being trained included."""
     training_workers: int = 1
@@ -71,6 +77,7 @@ class ServerSettings:
             "max_solvers_per_grid",
             "max_models",
             "training_workers",
+            "max_attempts",
             "max_jobs",
             "max_ended_jobs",
             "max_table_bytes",
@@ -79,9 +86,16 @@ class ServerSettings:
             validation.positive_int(name, getattr(self, name))
         for name in ("grid_ttl_seconds", "idle_seconds"):
             validation.positive_float(name, getattr(self, name))
-        validation.non_negative_float("grace_seconds", self.grace_seconds)
-        if not isinstance(self.model_folder, str):
-            raise TypeError(f"model_folder must be a string, got {type(self.model_folder).__name__}")
+        for name in ("checkpoint_seconds", "grace_seconds"):
+            validation.non_negative_float(name, getattr(self, name))
+        for name in ("model_folder", "job_folder"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} must be a string, got {type(getattr(self, name)).__name__}")
+        if self.job_folder and not self.model_folder:
+            raise ValueError(
+                f"job_folder must be empty where model_folder is, got {self.job_folder!r}: the jobs' models would go "
+                "with the server"
+            )
         if not self.insecure and not is_loopback(self.host):
             raise ValueError(
                 f"host must be a loopback address, got {self.host!r}: this server has no encryption and no "

@@ -59,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     network.add_argument("--seed", type=int, default=0)
     parser.add_argument(
+        "--checkpoint", type=Path, help="folder for the run's state; a run that was cut off goes on there"
+    )
+    parser.add_argument(
         "--out", type=Path, default=DEFAULT_OUT, help=f"folder for model, report, pictures; {DEFAULT_OUT}"
     )
 
@@ -160,7 +163,9 @@ def _estimator(args: argparse.Namespace, problem: Problem) -> Any:
 
 def _fit(estimator: Any, problem: Problem, train: NDArray[np.int64], args: argparse.Namespace, console: Any) -> None:
     from relaxon.neuromorphic.boosting.training import StageProgress
+    from relaxon.neuromorphic.checkpoints import Checkpoints
 
+    kept = None if args.checkpoint is None else Checkpoints(args.checkpoint)
     with training_bar(console, "loss {task.fields[loss]:.4g}") as bar:
         total = sum(args.layers) if args.layers else args.units
         task = bar.add_task("units", total=total, loss=float("nan"))
@@ -168,4 +173,4 @@ def _fit(estimator: Any, problem: Problem, train: NDArray[np.int64], args: argpa
         def show(progress: StageProgress) -> None:
             bar.update(task, completed=progress.units, loss=progress.loss)
 
-        estimator.fit(problem.X[train], problem.y[train], callback=show)
+        estimator.fit(problem.X[train], problem.y[train], callback=show, checkpoints=kept)

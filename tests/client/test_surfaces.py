@@ -16,6 +16,7 @@ PAIRS = {
     "BoostingClient": (client.BoostingClient, aio.BoostingClient),
     "EquilibriumClient": (client.EquilibriumClient, aio.EquilibriumClient),
     "Job": (client.Job, aio.Job),
+    "JobsClient": (client.JobsClient, aio.JobsClient),
 }
 SAID_OTHERWISE = {"grid", "state", "close", "connect"}
 """Whose docs tell how they are awaited, or of tasks rather than of threads."""

@@ -6,7 +6,7 @@ Settings, results and errors are the classes of `relaxon.client`. Importing it l
 from relaxon.aio.boosting import BoostingClient
 from relaxon.aio.connection import Client, connect
 from relaxon.aio.equilibrium import EquilibriumClient
-from relaxon.aio.jobs import Job
+from relaxon.aio.jobs import Job, JobsClient
 from relaxon.aio.opening import Opening
 from relaxon.aio.poisson import PoissonClient, RemoteGrid
 
@@ -15,6 +15,7 @@ __all__ = [
     "Client",
     "EquilibriumClient",
     "Job",
+    "JobsClient",
     "Opening",
     "PoissonClient",
     "RemoteGrid",

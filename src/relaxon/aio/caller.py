@@ -12,7 +12,6 @@ import grpc.aio
 
 from relaxon.client import errors
 from relaxon.client.caller import Collector, Timeouts
-from relaxon.client.retries import Attempts
 
 Reply = TypeVar("Reply")
 Gathered = TypeVar("Gathered")
@@ -33,13 +32,14 @@ class Caller(Timeouts):
         seconds: float | None = None,
         arguments: Mapping[str, str] | None = None,
         repeated: bool = True,
+        patient: bool = False,
     ) -> Reply:
         """A call with one reply.
 
         `request` is a message, or gives the messages anew for each attempt. `arguments` are what the messages' fields
-        are called here. `repeated` False makes the call once.
+        are called here. `repeated` False makes the call once; `patient` waits for a server that is away.
         """
-        attempts = self.attempts(seconds, repeated)
+        attempts = self.attempts(seconds, repeated, patient)
         while True:
             try:
                 sent = request() if callable(request) else request
@@ -94,7 +94,7 @@ class Caller(Timeouts):
 
     async def follow(self, method: Callable[..., Any], request: Callable[[int], Any]) -> AsyncIterator[Any]:
         """Replies for as long as they come; `request` is told how many it can leave out."""
-        attempts = Attempts(self.retries, None)
+        attempts = self.following()
         came = 0
         while True:
             try:

@@ -11,6 +11,7 @@ import grpc.aio
 from relaxon.aio.boosting import BoostingClient
 from relaxon.aio.caller import Caller
 from relaxon.aio.equilibrium import EquilibriumClient
+from relaxon.aio.jobs import JobsClient
 from relaxon.aio.opening import Opening
 from relaxon.aio.poisson import PoissonClient
 from relaxon.client.caller import Timeouts
@@ -74,7 +75,10 @@ async def _connected(timeouts: Timeouts, target: str, shared_memory: bool) -> Cl
 
 
 class Client:
-    """A connection, from `connect`; `poisson` holds the solver calls, `boosting` and `equilibrium` those that train."""
+    """A connection, from `connect`; `poisson` holds the solver calls, `boosting` and `equilibrium` those that train.
+
+    `jobs` are the training jobs of all kinds.
+    """
 
     def __init__(self, target: str, timeouts: Timeouts, shared_memory: bool) -> None:
         self.target = target
@@ -83,6 +87,7 @@ class Client:
         self.poisson = PoissonClient(channel, caller, target, shared_memory and is_loopback(target))
         self.boosting = BoostingClient(channel, caller)
         self.equilibrium = EquilibriumClient(channel, caller)
+        self.jobs = JobsClient(channel, caller, {"boosting": self.boosting, "equilibrium": self.equilibrium})
 
     async def wait_until_ready(self) -> None:
         """Return once the server answers; Unavailable after the timeout."""

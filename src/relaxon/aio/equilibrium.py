@@ -48,6 +48,7 @@ class EquilibriumClient(TrainingClient[EpochProgress, EquilibriumModel]):
         *,
         settings: EquilibriumSettings | None = None,
         model: str = "",
+        request_id: str = "",
         timeout: float | None = None,
     ) -> Job[EpochProgress, EquilibriumModel]:
         """Send the data and have the server train on them; returns when it has them.
@@ -56,10 +57,11 @@ class EquilibriumClient(TrainingClient[EpochProgress, EquilibriumModel]):
         the model under; the server makes one up where it is empty. Raises as `client.boosting.train`.
         """
         seconds = self._caller.transfer_seconds(timeout)
-        requests = await asyncio.to_thread(train_requests, X, y, settings, model)
-        return self._job(
-            await self._caller.make(self._stub.Train, requests, idempotent=False, seconds=seconds, arguments=ARGUMENTS)
+        requests = await asyncio.to_thread(train_requests, X, y, settings, model, request_id)
+        operation = await self._caller.make(
+            self._stub.Train, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS, patient=True
         )
+        return self._job(operation)
 
     async def predict(
         self, model: str | EquilibriumModel, X: ArrayLike, *, timeout: float | None = None

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Any, ClassVar, Generic, TypeVar
 
 import grpc.aio
-from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.longrunning import operations_pb2_grpc
 
 from relaxon.aio.caller import Caller
 from relaxon.aio.jobs import Job
 from relaxon.client.engine import Engine
-from relaxon.client.job_messages import metadata_of
+from relaxon.client.job_messages import get_request, metadata_of
 
 Progress = TypeVar("Progress")
 Model = TypeVar("Model")
@@ -29,7 +29,7 @@ class TrainingClient(Generic[Progress, Model]):
 
     async def job(self, name: str) -> Job[Progress, Model]:
         """The training job of that name; NotFound where the server does not know it (any more)."""
-        request = operations_pb2.GetOperationRequest(name=name)
+        request = get_request(name)
         return self._job(await self._caller.make(self._operations.GetOperation, request, idempotent=True))
 
     async def model(self, name: str) -> Model:

@@ -37,6 +37,7 @@ COMMANDS = {
     "solve": Entry("solve a Poisson problem over gRPC, check it in float64, compare solvers", "relaxon.cli.solve"),
     "serve": Entry("run the gRPC server", "relaxon.server.command"),
     "train": Entry("train a learned solver or a network", "relaxon.cli.train"),
+    "jobs": Entry("list, show, await, cancel and delete a server's training jobs", "relaxon.cli.jobs"),
     "stress": Entry("solve random systems of every awkward kind, and check each answer", "relaxon.cli.stress"),
     "solvers": Entry("list the solvers", "relaxon.cli.solvers"),
     "completion": Entry("print what bash, zsh or fish needs to complete the arguments", "relaxon.cli.completion"),

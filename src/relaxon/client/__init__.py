@@ -27,8 +27,8 @@ from relaxon.client.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from relaxon.client.job_messages import JobState
-from relaxon.client.jobs import Job
+from relaxon.client.job_messages import JobInfo, JobState
+from relaxon.client.jobs import Job, JobsClient
 from relaxon.client.poisson import PoissonClient, RemoteGrid
 from relaxon.client.poisson_messages import SolverInfo
 from relaxon.client.retries import Retries
@@ -52,7 +52,9 @@ __all__ = [
     "InternalError",
     "InvalidArgument",
     "Job",
+    "JobInfo",
     "JobState",
+    "JobsClient",
     "NotFound",
     "PoissonClient",
     "RelaxonError",

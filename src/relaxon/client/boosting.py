@@ -60,6 +60,7 @@ class BoostingClient(TrainingClient[StageProgress, BoostingModel]):
         settings: BoostingSettings | None = None,
         sample_weight: ArrayLike | None = None,
         model: str = "",
+        request_id: str = "",
         timeout: float | None = None,
     ) -> Job[StageProgress, BoostingModel]:
         """Send the data and have the server train on them; returns when it has them.
@@ -71,17 +72,20 @@ class BoostingClient(TrainingClient[StageProgress, BoostingModel]):
         task : "regression" or "classification".
         sample_weight : (n,), at least 0.
         model : the name to store the model under; the server makes one up where it is empty.
+        request_id : your own name for this call, so that your program may make it again without beginning a second job;
+            one is made up where it is empty, with which a call that a server's end cut off is repeated.
         timeout : seconds for sending, None for the client's.
 
         Raises
         ------
-        InvalidArgument : naming the argument. AlreadyExists : the name is taken. ResourceExhausted : a limit of the
-        server, or its queue is full. FailedPrecondition : the server lacks the packages.
+        InvalidArgument : naming the argument. AlreadyExists : the name is taken, or the request id was another call's.
+        ResourceExhausted : a limit of the server, or its queue is full. FailedPrecondition : the server lacks the
+        packages. Unavailable : the server was away for the client's timeout.
         """
         seconds = self._caller.transfer_seconds(timeout)
-        requests = train_requests(X, y, task, settings, sample_weight, model)
+        requests = train_requests(X, y, task, settings, sample_weight, model, request_id)
         operation = self._caller.make(
-            self._stub.Train, requests, idempotent=False, seconds=seconds, arguments=ARGUMENTS
+            self._stub.Train, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS, patient=True
         )
         return self._job(operation)
 

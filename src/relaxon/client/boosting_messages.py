@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from relaxon.client import errors, labels
 from relaxon.client.engine import Engine
+from relaxon.client.job_messages import checked_id
 from relaxon.client.tables import plain, sent, table
 from relaxon.proto import boosting_pb2 as pb
 from relaxon.proto import tensors
@@ -160,6 +161,7 @@ def train_requests(
     settings: BoostingSettings | None,
     sample_weight: ArrayLike | None,
     model: str,
+    request_id: str,
 ) -> Requests:
     """The messages that have a network trained; InvalidArgument where they can be refused here."""
     with errors.refusals():
@@ -186,6 +188,7 @@ def train_requests(
             if weights.shape != (len(features),):
                 raise ValueError(f"sample_weight must have shape ({len(features)},), got {weights.shape}")
             header.weights.CopyFrom(tensors.header_of(weights))
+        header.request_id = checked_id(request_id)
     arrays = {"features": features, "target": target, "weights": weights}
     return partial(sent, pb.TrainBoostingRequest, header, arrays)
 

@@ -39,9 +39,17 @@ class Timeouts:
         with errors.refusals():
             return self.transfer_timeout if timeout is None else validation.positive_float("timeout", timeout)
 
-    def attempts(self, seconds: float | None, repeated: bool = True) -> Attempts:
-        """For one call; `seconds` None for a call that moves no arrays."""
-        return Attempts(self.retries if repeated else NO_RETRIES, self.timeout if seconds is None else seconds)
+    def attempts(self, seconds: float | None, repeated: bool = True, patient: bool = False) -> Attempts:
+        """For one call; `seconds` None for a call that moves no arrays, `patient` for one on a job."""
+        return Attempts(
+            self.retries if repeated else NO_RETRIES,
+            self.timeout if seconds is None else seconds,
+            patience=self.timeout if patient else None,
+        )
+
+    def following(self) -> Attempts:
+        """For a job's progress, which takes as long as it takes."""
+        return Attempts(self.retries, None, patience=self.timeout)
 
 
 class Caller(Timeouts):
@@ -56,13 +64,14 @@ class Caller(Timeouts):
         seconds: float | None = None,
         arguments: Mapping[str, str] | None = None,
         repeated: bool = True,
+        patient: bool = False,
     ) -> Reply:
         """A call with one reply.
 
         `request` is a message, or gives the messages anew for each attempt. `arguments` are what the messages' fields
-        are called here. `repeated` False makes the call once.
+        are called here. `repeated` False makes the call once; `patient` waits for a server that is away.
         """
-        attempts = self.attempts(seconds, repeated)
+        attempts = self.attempts(seconds, repeated, patient)
         while True:
             try:
                 with errors.translated(arguments):
@@ -115,7 +124,7 @@ class Caller(Timeouts):
 
     def follow(self, method: Callable[..., Iterable[Any]], request: Callable[[int], Any]) -> Iterator[Any]:
         """Replies for as long as they come; `request` is told how many it can leave out."""
-        attempts = Attempts(self.retries, None)
+        attempts = self.following()
         came = 0
         while True:
             try:

@@ -9,6 +9,7 @@ import grpc
 from relaxon.client.boosting import BoostingClient
 from relaxon.client.caller import Caller, Timeouts
 from relaxon.client.equilibrium import EquilibriumClient
+from relaxon.client.jobs import JobsClient
 from relaxon.client.poisson import PoissonClient
 from relaxon.client.retries import DEFAULT_RETRIES, Retries
 from relaxon.client.target import DEFAULT_TARGET, HEALTH_METHOD, checked, health_of, is_loopback, options, unanswered
@@ -63,7 +64,10 @@ def connect(
 
 
 class Client:
-    """A connection, from `connect`; `poisson` holds the solver calls, `boosting` and `equilibrium` those that train."""
+    """A connection, from `connect`; `poisson` holds the solver calls, `boosting` and `equilibrium` those that train.
+
+    `jobs` are the training jobs of all kinds.
+    """
 
     def __init__(self, target: str, timeouts: Timeouts, shared_memory: bool) -> None:
         self.target = target
@@ -72,6 +76,7 @@ class Client:
         self.poisson = PoissonClient(channel, caller, target, shared_memory and is_loopback(target))
         self.boosting = BoostingClient(channel, caller)
         self.equilibrium = EquilibriumClient(channel, caller)
+        self.jobs = JobsClient(channel, caller, {"boosting": self.boosting, "equilibrium": self.equilibrium})
 
     def wait_until_ready(self) -> None:
         """Return once the server answers; Unavailable after the timeout."""

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from relaxon.client import errors, labels
 from relaxon.client.engine import Engine
+from relaxon.client.job_messages import checked_id
 from relaxon.client.tables import plain, sent, table
 from relaxon.proto import equilibrium_pb2 as pb
 from relaxon.proto import tensors
@@ -160,7 +161,9 @@ class GradientComparison:
     seconds: float
 
 
-def train_requests(X: ArrayLike, y: ArrayLike, settings: EquilibriumSettings | None, model: str) -> Requests:
+def train_requests(
+    X: ArrayLike, y: ArrayLike, settings: EquilibriumSettings | None, model: str, request_id: str
+) -> Requests:
     """The messages that have a classifier trained; InvalidArgument where they can be refused here."""
     with errors.refusals():
         if settings is not None and not isinstance(settings, EquilibriumSettings):
@@ -174,6 +177,7 @@ def train_requests(X: ArrayLike, y: ArrayLike, settings: EquilibriumSettings | N
             features=tensors.header_of(features),
             target=tensors.header_of(target),
             classes=classes,
+            request_id=checked_id(request_id),
         )
     return partial(sent, pb.TrainEquilibriumRequest, header, {"features": features, "target": target})
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
 import grpc
-from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.longrunning import operations_pb2_grpc
 
 from relaxon.client.caller import Caller
 from relaxon.client.engine import Engine
-from relaxon.client.job_messages import metadata_of
+from relaxon.client.job_messages import get_request, metadata_of
 from relaxon.client.jobs import Job
 
 Progress = TypeVar("Progress")
@@ -29,7 +29,7 @@ class TrainingClient(Generic[Progress, Model]):
 
     def job(self, name: str) -> Job[Progress, Model]:
         """The training job of that name; NotFound where the server does not know it (any more)."""
-        request = operations_pb2.GetOperationRequest(name=name)
+        request = get_request(name)
         return self._job(self._caller.make(self._operations.GetOperation, request, idempotent=True))
 
     def model(self, name: str) -> Model:
