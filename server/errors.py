@@ -12,6 +12,8 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from relaxon.server import request_ids
+
 logger = logging.getLogger("relaxon.server")
 Answer = TypeVar("Answer")
 DETAILS_KEY = "grpc-status-details-bin"
@@ -67,6 +69,21 @@ def failed_precondition(message: str) -> ServiceError:
     return ServiceError(grpc.StatusCode.FAILED_PRECONDITION, message)
 
 
+def unauthenticated() -> ServiceError:
+    """UNAUTHENTICATED; always in the same words, which tell nothing."""
+    return ServiceError(grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed for this call")
+
+
+def denied(message: str) -> ServiceError:
+    """PERMISSION_DENIED: the caller is known, and may not do that."""
+    return ServiceError(grpc.StatusCode.PERMISSION_DENIED, message)
+
+
+def unimplemented() -> ServiceError:
+    """UNIMPLEMENTED for a method that is not served."""
+    return ServiceError(grpc.StatusCode.UNIMPLEMENTED, "the server has no such method")
+
+
 def stopping() -> ServiceError:
     """UNAVAILABLE while the server stops."""
     return ServiceError(grpc.StatusCode.UNAVAILABLE, "the server is about to stop")
@@ -95,6 +112,8 @@ async def reported(context: grpc.aio.ServicerContext[Any, Any], work: Awaitable[
     """
     try:
         return await work
+    except grpc.aio.BaseError:
+        raise  # the call has its status already, or nobody is there to be told of it
     except ServiceError as error:
         await _abort(context, error)
     except MemoryError:
@@ -111,4 +130,8 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: ServiceErro
     status = status_pb2.Status(code=error.code.value[0], message=error.message)
     for detail in error.details:
         status.details.add().Pack(detail)
-    await context.abort(error.code, error.message, ((DETAILS_KEY, status.SerializeToString()),))
+    trailing: tuple[tuple[str, str | bytes], ...] = ()
+    if request_id := request_ids.current():
+        status.details.add().Pack(error_details_pb2.RequestInfo(request_id=request_id))
+        trailing = ((request_ids.KEY, request_id),)
+    await context.abort(error.code, error.message, ((DETAILS_KEY, status.SerializeToString()), *trailing))

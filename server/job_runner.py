@@ -74,7 +74,7 @@ class JobRunner:
             elif job_folder.is_stored(folder):
                 self.store.put(jobs.done(job))
             else:
-                self._models.hold(job.kind, job.model)
+                self._models.hold(job.kind, job.model, job.owner)
                 self.store.put(replace(job, state=JobState.QUEUED, attempts=attempts))
                 self._places += 1
                 self._live[job.id] = _Live()

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Protocol
 
+from relaxon.server import errors, identity
+
 Json = Mapping[str, Any]
 
 
@@ -53,7 +55,7 @@ class Job:
     cancel_requested: bool = False
     failure: Failure | None = None
     owner: str = ""
-    """Whose it is; empty where callers are not told apart."""
+    """The name of the caller who began it; empty where callers are not told apart."""
     request_id: str = ""
     """The caller's own; empty where it gave none."""
     fingerprint: str = ""
@@ -124,6 +126,20 @@ def operation_name(job_id: str) -> str:
 def job_id_of(name: str) -> str:
     """The id in an operation's name; what is no such name gives an id that no job has."""
     return name.removeprefix(f"{OPERATIONS}/") if name.startswith(f"{OPERATIONS}/") else ""
+
+
+def unknown(job_id: str) -> errors.ServiceError:
+    """NOT_FOUND for a job that is not kept, or not the caller's."""
+    return errors.not_found(
+        "google.longrunning.Operation", operation_name(job_id), "never begun, was deleted, or is long over"
+    )
+
+
+def visible(job: Job) -> Job:
+    """The job, where the caller may know of it; NOT_FOUND otherwise."""
+    if not identity.current().sees(job.owner):
+        raise unknown(job.id)
+    return job
 
 
 def begun(job: Job) -> Job:

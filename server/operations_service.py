@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 from relaxon.proto import job_pb2
-from relaxon.server import errors, job_filter, jobs
+from relaxon.server import errors, identity, job_filter, jobs
 from relaxon.server.job_runner import JobRunner
 from relaxon.server.jobs import Failure, Job, JobState, Json
 
@@ -59,8 +59,8 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         return await errors.reported(context, self._delete(request))
 
     async def operation(self, job_id: str) -> Any:
-        """A job as an `Operation`."""
-        job = self._runner.store.find(job_id)
+        """A job as an `Operation`; NOT_FOUND where it is not the caller's."""
+        job = jobs.visible(self._runner.store.find(job_id))
         presented = self._kinds[job.kind]
         operation = operations_pb2.Operation(name=jobs.operation_name(job_id), done=job.state.ended)
         metadata: Any = presented.metadata(job, self._runner.store.newest(job_id))
@@ -89,8 +89,12 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         if request.page_size < 0:
             raise errors.invalid("page_size", f"page_size must not be negative, got {request.page_size}")
         size = min(request.page_size or MAX_PAGE, MAX_PAGE)
-        after = job_filter.place_of(request.page_token, request.filter)
-        kept = [job for job in self._runner.store.jobs() if (job.created, job.id) > after and wanted(job)]
+        after, caller = job_filter.place_of(request.page_token, request.filter), identity.current()
+        kept = [
+            job
+            for job in self._runner.store.jobs()
+            if (job.created, job.id) > after and caller.sees(job.owner) and wanted(job)
+        ]
         reply = operations_pb2.ListOperationsResponse()
         for job in kept[:size]:
             with suppress(errors.ServiceError):  # forgotten while the others were put together
@@ -106,19 +110,22 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
             seconds = min(request.timeout.seconds + 1e-9 * request.timeout.nanos, MAX_WAIT_SECONDS)
             if seconds < 0:
                 raise errors.invalid("timeout", f"timeout must not be negative, got {seconds} s")
-        self._runner.store.find(job_id)
+        jobs.visible(self._runner.store.find(job_id))
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._runner.wait(job_id)
         return await self.operation(job_id)
 
     async def _cancel(self, request: Any) -> Any:
-        await self._runner.cancel(jobs.job_id_of(request.name))
+        await self._runner.cancel(self._own(request.name).id)
         return empty_pb2.Empty()
 
     async def _delete(self, request: Any) -> Any:
-        await self._runner.remove(jobs.job_id_of(request.name))
+        await self._runner.remove(self._own(request.name).id)
         return empty_pb2.Empty()
+
+    def _own(self, name: str) -> Job:
+        return jobs.visible(self._runner.store.find(jobs.job_id_of(name)))
 
 
 STATES = {

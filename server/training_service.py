@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import hashlib
 import re
 import shutil
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from relaxon.server import errors, job_folder, jobs
+from relaxon.server import errors, identity, job_folder, jobs
 from relaxon.server.job_runner import JobRunner
 from relaxon.server.jobs import Job, Json
 from relaxon.server.models import ModelStore
@@ -68,12 +69,12 @@ class TrainingServicer:
     def _upload(self, context: Context) -> Upload:
         return Upload(context, self._settings.idle_seconds)
 
-    async def _submit(self, header: Any, receive: Callable[[Path], Awaitable[None]], owner: str = "") -> Any:
+    async def _submit(self, header: Any, receive: Callable[[Path], Awaitable[None]]) -> Any:
         """A job's operation, once `receive` has put its request and data into the folder that it is given.
 
         A header whose `request_id` a job was begun with before is answered with that job, where all else is the same.
         """
-        request_id = _checked_id(header.request_id)
+        request_id, owner = _checked_id(header.request_id), identity.current().name
         asked = _header_digest(header)
         async with self._turn(request_id, owner):
             known = self._runner.store.by_request(self.kind, owner, request_id) if request_id else None
@@ -132,7 +133,7 @@ class TrainingServicer:
     async def _tell(self, request: Any, context: Context, message: Callable[[Json], Message]) -> None:
         """Answer a `Watch`."""
         job_id = jobs.job_id_of(request.operation)
-        if self._runner.store.find(job_id).kind != self.kind:
+        if jobs.visible(self._runner.store.find(job_id)).kind != self.kind:
             raise errors.invalid("operation", f"operation must be one of this service, got {request.operation!r}")
         if request.skip < 0:
             raise errors.invalid("skip", f"skip must not be negative, got {request.skip}")
@@ -168,7 +169,9 @@ class TrainingServicer:
     async def _beside(self, work: Callable[[], Answer], threads: Executor | None = None) -> Answer:
         """Run `work` in a thread of `checks` or of `threads`; a missing package is FAILED_PRECONDITION."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(threads or self._checks, work)
+            # The thread knows whose call it works for.
+            mine = contextvars.copy_context().run
+            return await asyncio.get_running_loop().run_in_executor(threads or self._checks, mine, work)
         except ImportError as error:
             raise errors.failed_precondition(f"this server cannot do that: {error}") from error
 

@@ -17,7 +17,7 @@ from relaxon.cli.reference import _subparsers, reference
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-WITHOUT_RESULTS = {"serve", "completion"}
+WITHOUT_RESULTS = {"serve", "completion", "token add", "token remove"}
 """Commands whose output is no result that a program would read as JSON."""
 LEAST = {"solve": [], "stress": ["poisson"], "solvers": [], "doctor": []}
 
@@ -104,9 +104,7 @@ def test_a_mistake_that_argparse_finds_has_status_2(capsys):
 
 
 def test_a_server_that_is_not_there_has_status_1(capsys, monkeypatch):
-    from relaxon.client import connection
-
-    monkeypatch.setattr("relaxon.client.connect", lambda target: connection.connect(target, timeout=0.2))
+    monkeypatch.setattr("relaxon.cli.remote.DEFAULT_SECONDS", 0.2)
     assert main(["solve", "--size", "8", "--target", "127.0.0.1:9"]) == 1
     assert "no server answered at 127.0.0.1:9" in capsys.readouterr().err
 

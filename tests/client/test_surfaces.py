@@ -17,6 +17,7 @@ PAIRS = {
     "EquilibriumClient": (client.EquilibriumClient, aio.EquilibriumClient),
     "Job": (client.Job, aio.Job),
     "JobsClient": (client.JobsClient, aio.JobsClient),
+    "ModelsClient": (client.ModelsClient, aio.ModelsClient),
 }
 SAID_OTHERWISE = {"grid", "state", "close", "connect"}
 """Whose docs tell how they are awaited, or of tasks rather than of threads."""

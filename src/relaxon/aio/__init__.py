@@ -7,6 +7,7 @@ from relaxon.aio.boosting import BoostingClient
 from relaxon.aio.connection import Client, connect
 from relaxon.aio.equilibrium import EquilibriumClient
 from relaxon.aio.jobs import Job, JobsClient
+from relaxon.aio.models import ModelsClient
 from relaxon.aio.opening import Opening
 from relaxon.aio.poisson import PoissonClient, RemoteGrid
 
@@ -16,6 +17,7 @@ __all__ = [
     "EquilibriumClient",
     "Job",
     "JobsClient",
+    "ModelsClient",
     "Opening",
     "PoissonClient",
     "RemoteGrid",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ import grpc.aio
 
 from relaxon.client import errors
 from relaxon.client.caller import Collector, Timeouts
+from relaxon.client.retries import Retries
 
 Reply = TypeVar("Reply")
 Gathered = TypeVar("Gathered")
@@ -22,6 +23,17 @@ STATUS_PAUSE_SECONDS, STATUS_PAUSES = 0.01, 100
 
 class Caller(Timeouts):
     """Makes calls and awaits them; used by several tasks of one event loop."""
+
+    def __init__(
+        self, timeout: float, transfer_timeout: float, retries: Retries, metadata: tuple[tuple[str, str], ...]
+    ) -> None:
+        """`metadata` goes with every call."""
+        super().__init__(timeout, transfer_timeout, retries)
+        self._metadata = metadata
+
+    def begun(self, method: Callable[..., Any], request: Any, seconds: float | None) -> Any:
+        """A call that is under way."""
+        return method(request, timeout=seconds, metadata=self._metadata)
 
     async def make(
         self,
@@ -43,7 +55,7 @@ class Caller(Timeouts):
         while True:
             try:
                 sent = request() if callable(request) else request
-                async with called(method(sent, timeout=attempts.left()), arguments) as call:
+                async with called(self.begun(method, sent, attempts.left()), arguments) as call:
                     reply: Reply = await call
                     return reply
             except errors.RelaxonError as error:
@@ -57,7 +69,7 @@ class Caller(Timeouts):
         attempts = self.attempts(None, repeated)
         while True:
             try:
-                async with called(method(request, timeout=attempts.left())) as call:
+                async with called(self.begun(method, request, attempts.left())) as call:
                     await call
                 return
             except errors.RelaxonError as error:
@@ -71,7 +83,7 @@ class Caller(Timeouts):
     async def gather(
         self,
         method: Callable[..., Any],
-        requests: Callable[[], Iterable[Any]],
+        requests: Callable[[], Any],
         collector: Callable[[], Collector[Gathered]],
         *,
         seconds: float,
@@ -82,7 +94,7 @@ class Caller(Timeouts):
         while True:
             gathered = collector()
             try:
-                async with called(method(requests(), timeout=attempts.left()), arguments) as call:
+                async with called(self.begun(method, requests(), attempts.left()), arguments) as call:
                     async for reply in call:
                         gathered.take(reply)
                 return gathered.finished()
@@ -98,7 +110,7 @@ class Caller(Timeouts):
         came = 0
         while True:
             try:
-                async with called(method(request(came))) as call:
+                async with called(self.begun(method, request(came), None)) as call:
                     async for reply in call:
                         came += 1
                         attempts.succeeded()

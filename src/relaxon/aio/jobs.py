@@ -57,7 +57,11 @@ class Job(JobHandle, Generic[Step, Trained]):
 
     async def info(self) -> JobInfo:
         """All that the server says of it now."""
-        return info_of(await self._caller.make(self._operations.GetOperation, get_request(self.name), idempotent=True))
+        return info_of(
+            await self._caller.make(
+                self._operations.GetOperation, get_request(self.name), idempotent=True, patient=True
+            )
+        )
 
     def progress(self, skip: int = 0) -> AsyncIterator[Step]:
         """What there is after each step, the steps already done first; ends when the job does.
@@ -85,7 +89,7 @@ class Job(JobHandle, Generic[Step, Trained]):
     async def cancel(self) -> None:
         """Have the job end after the step that it is at; what it has trained is its result."""
         request = operations_pb2.CancelOperationRequest(name=self.name)
-        await self._caller.make(self._operations.CancelOperation, request, idempotent=True)
+        await self._caller.make(self._operations.CancelOperation, request, idempotent=True, patient=True)
 
     async def delete(self) -> None:
         """Have the server forget the job, which has ended; its model stays."""
@@ -116,13 +120,17 @@ class JobsClient:
         """
         listing = Listing(filter)
         while not listing.complete:
-            listing.take(await self._caller.make(self._operations.ListOperations, listing.request(), idempotent=True))
+            listing.take(
+                await self._caller.make(
+                    self._operations.ListOperations, listing.request(), idempotent=True, patient=True
+                )
+            )
         return listing.jobs()
 
     async def info(self, name: str) -> JobInfo:
         """What the server says of a job now; NotFound where it does not know it (any more)."""
         request = get_request(full_name(name))
-        return info_of(await self._caller.make(self._operations.GetOperation, request, idempotent=True))
+        return info_of(await self._caller.make(self._operations.GetOperation, request, idempotent=True, patient=True))
 
     async def get(self, name: str) -> Job[Any, Any]:
         """A job of any kind, with the progress and the result of that kind."""
@@ -136,7 +144,7 @@ class JobsClient:
     async def cancel(self, name: str) -> None:
         """Have a job end after the step that it is at; nothing where it has ended."""
         request = operations_pb2.CancelOperationRequest(name=full_name(name))
-        await self._caller.make(self._operations.CancelOperation, request, idempotent=True)
+        await self._caller.make(self._operations.CancelOperation, request, idempotent=True, patient=True)
 
     async def delete(self, name: str) -> None:
         """Have the server forget a job, which has ended; its model stays."""

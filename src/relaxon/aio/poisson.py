@@ -191,7 +191,7 @@ class RemoteGrid(GridHandle):
             try:
                 # The file is borrowed for each attempt: a server that went away may still be writing to it.
                 with self._in_use(), self._handover.lent() as shared:
-                    return await solve(self._stub, request, callback, shared, attempts.left())
+                    return await solve(self._caller, self._stub, request, callback, shared, attempts.left())
             except errors.RelaxonError as error:
                 wait = attempts.wait_after(error, idempotent=True)
                 if wait is None:

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Iterator
 
-from relaxon.aio.caller import called
+from relaxon.aio.caller import Caller, called
 from relaxon.client.solve_request import CANCEL, SolveRequest
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
@@ -15,6 +15,7 @@ from relaxon.solvers.solution import Callback, Progress, Solution
 
 
 async def solve(
+    caller: Caller,
     stub: poisson_pb2_grpc.PoissonServiceAsyncStub,
     request: SolveRequest,
     callback: Callback | None,
@@ -30,7 +31,7 @@ async def solve(
     messages = await asyncio.to_thread(request.handed, shared)
     answer = request.answer(shared)
     try:
-        async with called(stub.Solve(_requests(messages, wish), timeout=timeout)) as call:
+        async with called(caller.begun(stub.Solve, _requests(messages, wish), timeout)) as call:
             async for reply in call:
                 progress = answer.take(reply)
                 if progress is not None and callback is not None and await _told(callback, progress):

@@ -36,6 +36,8 @@ class Entry:
 COMMANDS = {
     "solve": Entry("solve a Poisson problem over gRPC, check it in float64, compare solvers", "relaxon.cli.solve"),
     "serve": Entry("run the gRPC server", "relaxon.server.command"),
+    "status": Entry("say what a server is busy with", "relaxon.cli.status"),
+    "token": Entry("add, list and remove the tokens that a server asks for", "relaxon.server.token_command"),
     "train": Entry("train a learned solver or a network", "relaxon.cli.train"),
     "jobs": Entry("list, show, await, cancel and delete a server's training jobs", "relaxon.cli.jobs"),
     "stress": Entry("solve random systems of every awkward kind, and check each answer", "relaxon.cli.stress"),

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from relaxon.cli import remote
 from relaxon.cli.errors import CommandError, UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="action", required=True)
     for name, (summary, action) in ACTIONS.items():
         subparser = actions.add_parser(name, help=summary, description=summary)
-        subparser.add_argument("--target", default="localhost:50551", metavar="HOST:PORT", help="default: %(default)s")
+        remote.add_arguments(subparser, timeout=False)
         subparser.add_argument("--json", action="store_true", help="print JSON instead of a table")
         if name == "list":
             subparser.add_argument("--filter", default="", help="for example: state = running AND kind = boosting")
@@ -35,10 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 where it is done, 1 where the server or the job is not there or the job has failed, 2 for a mistake."""
-    from relaxon.client import InvalidArgument, RelaxonError, connect
+    from relaxon.client import InvalidArgument, RelaxonError
 
     try:
-        with connect(args.target) as client:
+        with remote.connected(args, remote.DEFAULT_SECONDS) as client:
             status: int = args.action(args, client)
             return status
     except InvalidArgument as error:

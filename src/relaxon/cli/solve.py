@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relaxon.cli import remote
 from relaxon.cli import system as systems
 from relaxon.cli.completion import completed_by
 from relaxon.cli.errors import CommandError, UsageError
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     completed_by(compare, solver_names)
     group.add_argument("--rtol", type=float, default=1e-6, help="on ‖b − A x‖/‖b‖ (default %(default)s)")
     group.add_argument("--max-iterations", type=int, metavar="N", help="limit (default: each solver's own)")
-    group.add_argument("--target", metavar="HOST:PORT", help="a running server (default: one started for this solve)")
+    remote.add_arguments(parser, "a server started for this solve", timeout=False)
     group = parser.add_argument_group("what to write")
     group.add_argument("--plot", type=Path, metavar="FILE", help="picture: a slice of the solution, convergence, times")
     add_json(group, "everything that was measured")
@@ -83,7 +84,7 @@ def _measured(args: argparse.Namespace) -> tuple[systems.System, list[Run]]:
     progress = LiveProgress(args.quiet)
     progress.console.print(report.describe(system), highlight=False)
     try:
-        with _client(args.target, progress) as client:
+        with _client(args, progress) as client:
             _check_solvers(client, solvers)
             with progress.shown():
                 runs = [
@@ -128,14 +129,13 @@ def _check_picture(path: Path) -> None:
 
 
 @contextmanager
-def _client(target: str | None, progress: LiveProgress) -> Iterator[Client]:
-    """A connection to the server at `target`, or to one that lives as long as the block."""
-    from relaxon.client import connect
-
-    if target is not None:
-        with connect(target) as client:
+def _client(args: argparse.Namespace, progress: LiveProgress) -> Iterator[Client]:
+    """A connection to the server that the arguments name, or to one that lives as long as the block."""
+    if args.target is not None:
+        with remote.connected(args, remote.DEFAULT_SECONDS) as client:
             yield client
         return
+    from relaxon.client import connect
     from relaxon.server.app import EmbeddedServer
 
     with EmbeddedServer() as server, connect(server.target) as client:

@@ -23,18 +23,24 @@ from relaxon.client.errors import (
     InternalError,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     RelaxonError,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
 )
 from relaxon.client.job_messages import JobInfo, JobState
 from relaxon.client.jobs import Job, JobsClient
+from relaxon.client.models import ModelsClient
+from relaxon.client.models_messages import StoredModel
 from relaxon.client.poisson import PoissonClient, RemoteGrid
 from relaxon.client.poisson_messages import SolverInfo
 from relaxon.client.retries import Retries
+from relaxon.client.status import Amount, ServerStatus
 
 __all__ = [
     "AlreadyExists",
+    "Amount",
     "BoostingClient",
     "BoostingModel",
     "BoostingSettings",
@@ -55,14 +61,19 @@ __all__ = [
     "JobInfo",
     "JobState",
     "JobsClient",
+    "ModelsClient",
     "NotFound",
+    "PermissionDenied",
     "PoissonClient",
     "RelaxonError",
     "RemoteGrid",
     "ResourceExhausted",
     "Retries",
+    "ServerStatus",
     "SolverInfo",
     "StageProgress",
+    "StoredModel",
+    "Unauthenticated",
     "Unavailable",
     "connect",
 ]

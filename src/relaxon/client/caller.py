@@ -101,7 +101,7 @@ class Caller(Timeouts):
     def gather(
         self,
         method: Callable[..., Iterable[Any]],
-        requests: Callable[[], Iterable[Any]],
+        requests: Callable[[], Any],
         collector: Callable[[], Collector[Gathered]],
         *,
         seconds: float,

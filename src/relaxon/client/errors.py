@@ -79,6 +79,14 @@ class Cancelled(RelaxonError):
     """The call was cut off: the server stopped, or the client was closed."""
 
 
+class Unauthenticated(RelaxonError, PermissionError):
+    """The server asks for a token (or another one)."""
+
+
+class PermissionDenied(RelaxonError, PermissionError):
+    """The token's role does not allow the call."""
+
+
 class InternalError(RelaxonError):
     """The server failed in a way that it did not foresee; its log says more."""
 
@@ -91,6 +99,8 @@ _CLASSES: dict[grpc.StatusCode, type[RelaxonError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.CANCELLED: Cancelled,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
 }
 
 

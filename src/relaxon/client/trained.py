@@ -30,7 +30,7 @@ class TrainingClient(Generic[Progress, Model]):
     def job(self, name: str) -> Job[Progress, Model]:
         """The training job of that name; NotFound where the server does not know it (any more)."""
         request = get_request(name)
-        return self._job(self._caller.make(self._operations.GetOperation, request, idempotent=True))
+        return self._job(self._caller.make(self._operations.GetOperation, request, idempotent=True, patient=True))
 
     def model(self, name: str) -> Model:
         """A stored model; NotFound where there is none of that name."""
