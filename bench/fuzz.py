@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,8 @@ def server(secured: bool) -> Iterator[Served]:
         command = [sys.executable, "-m", "relaxon", "serve", "--port", "0", "--grace-seconds", "0", "--max-jobs", "3"]
         command += ["--max-table-bytes", str(2**20), "--max-total-cells", str(2**20), "--max-grids", "16"]
         command += ["--idle-seconds", "2", "--max-units", "50", "--log-level", "error"]
+        if find_spec("grpc_channelz"):
+            command.append("--channelz")
         security = Security()
         if secured:
             made, security = _authority(folder)
@@ -104,9 +107,9 @@ def server(secured: bool) -> Iterator[Served]:
             process = subprocess.Popen(command, stderr=stream, env=environment)
         try:
             deadline = time.monotonic() + 60
-            while not (found := re.search(r"serves on (\S+)", log.read_text())):
+            while not (found := re.search(r"serves on (\S+)", log.read_text(errors="replace"))):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the server did not start: {log.read_text()}")
+                    raise RuntimeError(f"the server did not start: {log.read_text(errors='replace')}")
                 time.sleep(0.05)
             yield Served(found.group(1), security, psutil.Process(process.pid), log)
         finally:
@@ -136,7 +139,7 @@ def run(count: int, seed: int, secured: bool, only: tuple[str, ...] = (), progre
             except Exception as error:
                 outcome.findings.append(f"{name}: the attack itself failed: {error!r}")
             if not served.process.is_running() or served.process.status() == psutil.STATUS_ZOMBIE:
-                outcome.findings.append(f"{name}: the server died: {served.log.read_text()[-2000:]}")
+                outcome.findings.append(f"{name}: the server died: {served.log.read_text(errors='replace')[-2000:]}")
                 break
             if progress:
                 progress(name, outcome)
@@ -164,6 +167,8 @@ def _attack(served: Served, name: str, attacker: Attacker, count: int, outcome: 
     # The modules that make the descriptors known are those that the server itself imports.
     import relaxon.server.app  # noqa: F401
 
+    if find_spec("grpc_channelz"):
+        import grpc_channelz.v1.channelz_pb2  # noqa: F401
     methods = descriptor_pool.Default().FindServiceByName(name).methods
     tally, guard = outcome.services[name], threading.Lock()
 
@@ -220,7 +225,7 @@ def _examine(served: Served, call: HostileCall, code: str, details: str, seconds
     """Note what should not have been."""
     what = f"{call.method} ({len(call.messages)} messages, {call.ending}): {code} {details!r} after {seconds:.1f} s"
     guarded = served.security.token is not None
-    if code in BAD or code == "UNAVAILABLE":
+    if code in BAD or code == "UNAVAILABLE" or "metadata size exceeds" in details:
         outcome.findings.append(what)
     elif guarded and not call.token and code not in ("UNAUTHENTICATED", "CANCELLED"):
         outcome.findings.append(f"let in without the token: {what}")
@@ -263,9 +268,9 @@ def _judge(served: Served, outcome: Outcome) -> None:
                 break
             time.sleep(0.5)
         outcome.findings += [f"the server keeps {more} {name} more than before" for name, more in kept.items()]
-    said = served.log.read_text()
+    said = served.log.read_text(errors="replace")
     if "Traceback" in said:
-        outcome.findings.append("the server's log has a traceback: " + said[said.index("Traceback") :][:1500])
+        outcome.findings.append("the server's log has a traceback: " + said[said.index("Traceback") :][:6000])
 
 
 def _held(process: psutil.Process) -> dict[str, int]:

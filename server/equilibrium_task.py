@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 KIND = "equilibrium"
 DATA = "data.safetensors"
+SEQUENCES = ("hidden_sizes", "image", "channels")
+"""Parameters that are tuples."""
 
 
 def run(folder: Path, request: Json, tell: Tell) -> None:
@@ -47,8 +49,9 @@ def classifier_of(request: Json) -> EquilibriumClassifier:
     from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
 
     parameters = dict(request["parameters"])
-    if "hidden_sizes" in parameters:
-        parameters["hidden_sizes"] = tuple(parameters["hidden_sizes"])
+    for name in SEQUENCES:
+        if name in parameters:
+            parameters[name] = tuple(parameters[name])
     for name in ("contraction", "readout_bound"):
         if parameters.get(name) == 0:
             parameters[name] = None

@@ -120,6 +120,10 @@ class Front(grpc.aio.ServerInterceptor):
                 except grpc.aio.AbortError:
                     call.code = _code(context.code())
                     raise
+                except grpc.aio.BaseError:
+                    # What was to be sent found nobody there.
+                    call.code = grpc.StatusCode.CANCELLED
+                    raise
                 except BaseException:
                     call.code = grpc.StatusCode.UNKNOWN
                     raise

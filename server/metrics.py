@@ -32,7 +32,11 @@ class Metrics:
         self._sent = Counter("relaxon_sent_bytes", "Bytes of replies.", ("method",), registry=own)
         self._solves = Counter("relaxon_solves", "Solves that have answered.", ("solver", "result"), registry=own)
         self._iterations = Histogram(
-            "relaxon_solve_iterations", "Iterations of a solve.", ("solver",), registry=own, buckets=ITERATIONS
+            "relaxon_solve_iterations",
+            "Iterations of a solve.",
+            ("solver", "result"),
+            registry=own,
+            buckets=ITERATIONS,
         )
         self._solve_seconds = Histogram(
             "relaxon_solve_seconds", "A solve's own time.", ("solver", "result"), registry=own, buckets=SECONDS
@@ -58,7 +62,7 @@ class Metrics:
         if solution is None:
             return
         self._solves.labels(solution.solver, solution.result).inc()
-        self._iterations.labels(solution.solver).observe(solution.iterations)
+        self._iterations.labels(solution.solver, solution.result).observe(solution.iterations)
         self._solve_seconds.labels(solution.solver, solution.result).observe(solution.solve_seconds)
         self._setup_seconds.labels(solution.solver).inc(solution.setup_seconds)
 

@@ -92,9 +92,9 @@ class ModelStore:
         """Move a complete model to its reserved name; OSError where something is there already."""
         place = self._root / kind / name
         place.parent.mkdir(exist_ok=True)
-        owner = folder / OWNER
-        owner.write_text(self._reserved.get((kind, name), ""), encoding="utf-8")
-        sync(owner)
+        if owner := self._reserved.get((kind, name)):
+            (folder / OWNER).write_text(owner, encoding="utf-8")
+            sync(folder / OWNER)
         try:
             os.rename(folder, place)
         except OSError as error:

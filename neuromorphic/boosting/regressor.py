@@ -48,7 +48,7 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
     learning_rate : η in (0, 1]; the paper's is 1.
     newton : "guarded" (the loss on the training rows never rises) or "published".
     subsample : part of the rows a stage is fitted to; "auto" is half of them, but under the guard all of fewer than
-        500.
+        2000.
     ridge : weight decay, as a prior is: divided by the number of rows a stage sees. None: 0.1 under the guard, where a
         stage's targets are scaled to a root mean square of 1; 1e-4, `MLPRegressor`'s, as published.
     stage_iterations, stage_tolerance : when L-BFGS stops: iterations, or relative decrease of the stage's objective.

@@ -8,7 +8,17 @@ from typing import Any
 
 from relaxon.solvers.training_bar import Record, nowhere, training_bar
 
-ESTIMATORS = ("cauchy", "asymmetric-cauchy", "centred", "one-sided", "continuous", "implicit")
+ESTIMATORS = (
+    "cauchy",
+    "asymmetric-cauchy",
+    "centred",
+    "one-sided",
+    "continuous",
+    "implicit",
+    "recurrent-backprop",
+    "unrolled",
+)
+"""As in `named`, which needs torch."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

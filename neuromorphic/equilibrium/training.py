@@ -17,10 +17,10 @@ from relaxon.neuromorphic.checkpoints import Pace
 from relaxon.neuromorphic.equilibrium.checkpoint import Checkpoint, restore, save
 from relaxon.neuromorphic.equilibrium.comparison import closeness
 from relaxon.neuromorphic.equilibrium.contraction import Contraction
-from relaxon.neuromorphic.equilibrium.estimators import Cauchy, Estimator, Implicit, parameter_gradients
+from relaxon.neuromorphic.equilibrium.estimators import Cauchy, Estimator, Implicit
 from relaxon.neuromorphic.equilibrium.gradients import gradient
 from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
-from relaxon.neuromorphic.equilibrium.network import Network
+from relaxon.neuromorphic.equilibrium.network import Network, parameter_gradients
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation import Outcome
 from relaxon.neuromorphic.equilibrium.result import Gradient, Verdict
@@ -420,7 +420,7 @@ def evaluate(network: Network, x: Tensor, target: Tensor, phases: Phases | None 
         part, labels = x[first : first + EVALUATION_BATCH], target[first : first + EVALUATION_BATCH]
         part, encoded = network.checked(part, labels)
         drive = network.drive(part)
-        relaxed = quiet.free.relax(lambda u, drive=drive: network.field(u, drive), network.start(drive))  # type: ignore[misc]
+        relaxed = quiet.free.relax(network.free_field(drive), network.start(drive))
         rates = network.activation(relaxed.state)
         loss += float(network.loss(rates, encoded).sum())
         if relaxed.outcome is Outcome.NON_FINITE:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import threading
 from datetime import UTC, datetime, timedelta
 
 import grpc
@@ -79,6 +80,22 @@ def test_without_a_token_every_method_known_or_not_says_the_same(guarded, tls, a
     with channel(guarded.target, tls) as plain:
         told = {refusal(plain, method, metadata)[:3] for method in METHODS if method.count("/") == 2}
     assert told == {(grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed for this call", ())}
+
+
+@pytest.mark.parametrize("method", METHODS[:4])
+def test_the_refusal_comes_before_anything_of_the_stream(guarded, tls, method):
+    hold = threading.Event()
+
+    def silence():
+        hold.wait(30)
+        yield b""
+
+    with channel(guarded.target, tls) as plain:
+        call = plain.stream_stream(method)(silence(), timeout=20)
+        try:
+            assert call.code() is grpc.StatusCode.UNAUTHENTICATED
+        finally:
+            hold.set()
 
 
 def test_a_stored_hash_is_no_token(guarded, tls, authority):
@@ -255,6 +272,18 @@ def test_a_client_sends_no_token_in_clear_to_another_machine(target):
     with pytest.raises(errors.InvalidArgument, match="^token must not be sent in clear"):
         relaxon.connect(target, token="relaxon_x", timeout=1)
     assert "relaxon_x" not in repr(Security(token="relaxon_x"))
+
+
+def test_the_secured_suite_is_secured(tmp_path):
+    """What `pytest --secure` does: servers and clients that know nothing of it speak TLS with a token."""
+    from secured import everything_secured
+
+    with everything_secured(tmp_path), EmbeddedServer(ServerSettings(port=0, grace_seconds=0.0)) as server:
+        with relaxon.connect(server.target) as client:
+            status = client.status()
+            assert (status.encrypted, status.authenticated, status.caller) == (True, True, "tests")
+        with pytest.raises(errors.Unauthenticated):
+            relaxon.connect(server.target, root_certificates=tmp_path / "roots.pem").health()
 
 
 def test_each_method_that_is_served_has_the_role_that_is_meant():

@@ -94,7 +94,7 @@ def refused(stub, kind, contents, code=grpc.StatusCode.INVALID_ARGUMENT):
 )
 def test_a_model_goes_up_and_comes_down_bit_for_bit_and_predicts(client, stored, tmp_path, kind, folder):
     model = client.models.upload(kind, stored / folder, name="mine")
-    assert (model.kind, model.name, model.owner) == (kind, "mine", "")
+    assert (model.kind, model.name) == (kind, "mine")
     assert model == client.models.get(kind, "mine")
     assert [one.name for one in client.models.list(kind)] == ["mine"]
     written = client.models.download(kind, "mine", tmp_path / "new" / "folder")
@@ -329,7 +329,7 @@ def test_spoiled_files_are_refused_or_are_whole_and_nothing_else(stored, tmp_pat
 
     rng, settings, sound = np.random.default_rng(5), ServerSettings(), files(stored / kind)
     codes = set()
-    for _ in range(150):
+    for _ in range(60):
         for name, content in sound.items():
             spoiled = bytearray(content)
             for _ in range(rng.integers(1, 4)):

@@ -48,8 +48,12 @@ def connected(authority):
 @pytest.fixture(scope="module")
 def trained(connected):
     """ada's job, which has made the model "hers"."""
-    job = connected[0]["ada"].boosting.train(X, X[:, 0], settings=BoostingSettings(n_units=2), model="hers")
+    boosting = connected[0]["ada"].boosting
+    job = boosting.train(X, X[:, 0], settings=BoostingSettings(n_units=2), model="hers")
     job.result(60)
+    gone = boosting.train(X, X[:, 0], settings=BoostingSettings(n_units=2), model="gone")
+    gone.result(60)
+    boosting.delete_model("gone")
     return job.name
 
 
@@ -91,7 +95,10 @@ def test_a_job_is_its_maker_s(connected, trained):
         assert told[0] == told[1]
     with pytest.raises(errors.NotFound):
         clients["ben"].boosting.job(trained)
-    for name, seen in (("ada", 1), ("ada again", 1), ("root", 1), ("ben", 0)):
+    # Nor does the token of a next page tell that there is more.
+    first = operations_pb2.ListOperationsRequest(page_size=1)
+    assert stubs["ben"].ListOperations(first, timeout=20) == operations_pb2.ListOperationsResponse()
+    for name, seen in (("ada", 2), ("ada again", 2), ("root", 2), ("ben", 0)):
         listed = stubs[name].ListOperations(operations_pb2.ListOperationsRequest(), timeout=20)
         assert len(listed.operations) == seen, name
     assert clients["ada again"].boosting.job(trained).result(20).name == "hers"

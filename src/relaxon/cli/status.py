@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     except RelaxonError as error:
         raise CommandError(str(error)) from error
     if args.json:
-        print(json.dumps(asdict(status), default=str, indent=1))
+        print(json.dumps({**asdict(status), "started": status.started.isoformat()}, indent=1))
     else:
         _print(status)
     return 0

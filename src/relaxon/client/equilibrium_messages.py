@@ -28,6 +28,7 @@ Requests = Callable[[], Iterator[Any]]
 """Gives the messages of a call anew for each attempt."""
 ARGUMENTS = {"features": "X", "target": "y"}
 """What the messages' fields are called here."""
+SEQUENCES = ("hidden_sizes", "image", "channels")
 CONVERGED = "converged"
 _OUTPUTS = {
     "predict": pb.EQUILIBRIUM_OUTPUT_PREDICTION,
@@ -40,7 +41,8 @@ _OUTPUTS = {
 class EquilibriumSettings:
     """The parameters of `relaxon.neuromorphic.equilibrium.EquilibriumClassifier`; what is None has its value there.
 
-    `contraction` and `readout_bound` 0 put no bound.
+    `contraction` and `readout_bound` 0 put no bound. With `image` and `channels` the network is convolutional, and each
+    row of the features an image: its channels behind one another, each row by row.
     """
 
     hidden_sizes: tuple[int, ...] | None = None
@@ -61,6 +63,9 @@ class EquilibriumSettings:
     contraction: float | None = None
     readout_bound: float | None = None
     random_state: int | None = None
+    image: tuple[int, int, int] | None = None
+    channels: tuple[int, ...] | None = None
+    kernel: int | None = None
 
     def message(self) -> pb.EquilibriumSettings:
         """As it is sent; TypeError or ValueError naming what cannot be."""
@@ -69,8 +74,8 @@ class EquilibriumSettings:
             value = getattr(self, field.name)
             if value is None:
                 continue
-            if field.name == "hidden_sizes":
-                message.hidden_sizes.extend(validation.positive_int("hidden_sizes", units) for units in value)
+            if field.name in SEQUENCES:
+                getattr(message, field.name).extend(validation.positive_int(field.name, size) for size in value)
             else:
                 setattr(message, field.name, plain(field.name, value, str(field.type)))
         return message
@@ -101,6 +106,10 @@ class EquilibriumModel:
     n_features: int
     class_count: int
     hidden_sizes: tuple[int, ...]
+    """Empty where the network is convolutional."""
+    image: tuple[int, ...]
+    channels: tuple[int, ...]
+    """Both empty where it is not."""
     activation: str
     feedback: str
     outcome: str
@@ -125,7 +134,10 @@ class EquilibriumModel:
     def _repr_html_(self) -> str:
         from relaxon.solvers.html import table
 
-        layers = " – ".join(map(str, (self.n_features, *self.hidden_sizes, self.class_count)))
+        inside = (
+            ("×".join(map(str, self.image)), *self.channels) if self.channels else (self.n_features, *self.hidden_sizes)
+        )
+        layers = " – ".join(map(str, (*inside, self.class_count)))
         last = f", accuracy {self.train_accuracy[-1]:.4f} on the training batches" if len(self.train_accuracy) else ""
         rows = {
             "layers": f"{layers}, {self.activation}, {self.feedback} feedback",
@@ -138,11 +150,14 @@ class EquilibriumModel:
 
 @dataclass(frozen=True, slots=True)
 class GradientEstimator:
-    """A way to measure a gradient: "cauchy", "asymmetric-cauchy", "centred", "one-sided" or "implicit"."""
+    """A way to measure a gradient: "cauchy", "asymmetric-cauchy", "centred", "one-sided", "continuous", "implicit",
+    "recurrent-backprop" or "unrolled"."""
 
     name: str
     n: int = 6
     radius: float = 0.5
+    steps: int | None = None
+    """Of "continuous" the steps of a turn, of "unrolled" the steps; the engine's own where None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +237,7 @@ class Comparison:
                     name=str(plain("name", one.name, "str")),
                     n=validation.whole_number("n", one.n),
                     radius=validation.finite_float("radius", one.radius),
+                    steps=None if one.steps is None else validation.whole_number("steps", one.steps),
                 )
                 for one in estimators
             ]
@@ -258,6 +274,8 @@ def model_of(message: pb.EquilibriumModel) -> EquilibriumModel:
         n_features=message.n_features,
         class_count=message.class_count,
         hidden_sizes=tuple(message.hidden_sizes),
+        image=tuple(message.image),
+        channels=tuple(message.channels),
         activation=message.activation,
         feedback=message.feedback,
         outcome=pb.EquilibriumOutcome.Name(message.outcome).removeprefix("EQUILIBRIUM_OUTCOME_").lower(),

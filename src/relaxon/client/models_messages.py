@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal, NoReturn, get_args
@@ -44,7 +44,7 @@ EXPORTED = "model.onnx"
 
 def told(message: pb.StoredModel) -> StoredModel:
     """A model from its message."""
-    return StoredModel(message.kind, message.name, message.create_time.ToDatetime(), message.size, message.owner)
+    return StoredModel(message.kind, message.name, message.create_time.ToDatetime(UTC), message.size, message.owner)
 
 
 def list_request(kind: str | None) -> pb.ListStoredModelsRequest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from relaxon.proto import status_pb2 as pb
@@ -55,15 +55,15 @@ def told(reply: pb.ServerStatus) -> ServerStatus:
     """From the server's answer."""
     return ServerStatus(
         version=reply.version,
-        started=reply.start_time.ToDatetime(),
+        started=reply.start_time.ToDatetime(UTC),
         uptime_seconds=reply.uptime.ToMilliseconds() / 1000,
         sessions=_amount(reply.sessions),
         cells=_amount(reply.cells),
         calls=_amount(reply.calls),
         solves=_amount(reply.solves),
-        jobs=dict(reply.jobs),
+        jobs=dict(sorted(reply.jobs.items())),
         job_places=_amount(reply.job_places),
-        models=dict(reply.models),
+        models=dict(sorted(reply.models.items())),
         memory=_amount(reply.memory),
         threads=reply.threads,
         caller=reply.caller,
