@@ -190,6 +190,7 @@ def outlive(folder: Path, kind: Kind, kills: int, seed: int, longest: float) -> 
             else:
                 rig.kill()
                 rig.start()
+                client.wait_until_ready()
                 report.server_kills += 1
             report.in_training += known > 0
             for name, stamp in stored.items():

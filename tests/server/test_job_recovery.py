@@ -102,6 +102,7 @@ def test_a_model_that_was_whole_before_it_was_moved_is_moved(found, model, train
 def test_half_a_model_is_no_model(found, model, training):
     """Cut off while the process wrote it."""
     folder, own, operation = found
+    shutil.rmtree(own / job_folder.PARTIAL, ignore_errors=True)
     (own / job_folder.PARTIAL).mkdir()
     shutil.copy(model / "network.safetensors", own / job_folder.PARTIAL)
     stubs = training(model_folder=str(folder))

@@ -190,7 +190,9 @@ class JobsClient:
         found: list[JobInfo] = []
         token = ""
         while True:
-            page = self._page(operations_pb2.ListOperationsRequest(filter=filter, page_token=token))
+            request = operations_pb2.ListOperationsRequest(filter=filter, page_token=token)
+            with errors.translated():
+                page = self._operations.ListOperations(request, timeout=self._timeout)
             found += map(info_of, page.operations)
             token = page.next_page_token
             if not token:
@@ -220,9 +222,6 @@ class JobsClient:
     def delete(self, name: str) -> None:
         """Have the server forget a job, which has ended; its model stays."""
         delete(self._operations, _full(name), self._timeout)
-
-    def _page(self, request: Any) -> Any:
-        return repeated(lambda: self._operations.ListOperations(request, timeout=self._timeout), self._timeout)
 
 
 class Patience:
@@ -257,8 +256,8 @@ def repeated(call: Callable[[], Answer], seconds: float, arguments: Mapping[str,
 
 def get(operations: operations_pb2_grpc.OperationsStub, name: str, timeout: float) -> Any:
     """A job's operation as it is now."""
-    request = operations_pb2.GetOperationRequest(name=name)
-    return repeated(lambda: operations.GetOperation(request, timeout=timeout), timeout)
+    with errors.translated():
+        return operations.GetOperation(operations_pb2.GetOperationRequest(name=name), timeout=timeout)
 
 
 def wait(operations: operations_pb2_grpc.OperationsStub, name: str, seconds: float | None, timeout: float) -> Any:
@@ -278,8 +277,8 @@ def wait(operations: operations_pb2_grpc.OperationsStub, name: str, seconds: flo
 
 def cancel(operations: operations_pb2_grpc.OperationsStub, name: str, timeout: float) -> None:
     """Have a job end after the step that it is at."""
-    request = operations_pb2.CancelOperationRequest(name=name)
-    repeated(lambda: operations.CancelOperation(request, timeout=timeout), timeout)
+    with errors.translated():
+        operations.CancelOperation(operations_pb2.CancelOperationRequest(name=name), timeout=timeout)
 
 
 def delete(operations: operations_pb2_grpc.OperationsStub, name: str, timeout: float) -> None:
