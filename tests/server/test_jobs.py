@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 
 import grpc
 import numpy as np
@@ -44,7 +45,16 @@ def watch(stubs, operation, skip=0):
 
 
 def workers():
-    return [child for child in psutil.Process().children() if "relaxon.server.worker" in child.cmdline()]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if "relaxon.server.worker" in child.cmdline():
+                found.append(child)
+    return found
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def delete(stubs, name):
@@ -296,10 +306,7 @@ def test_a_stop_keeps_the_jobs_and_the_next_server_goes_on_with_them(tmp_path, t
     assert job(get(again, cut.name)).starts == 2
     assert trained(wait(again, waits)).name == "waits"
     assert np.isfinite(predict(again, "cut", MANY)).all()
-    assert sorted(path.name for path in (tmp_path / "kept" / "boosting" / "cut").iterdir()) == [
-        "model.json",
-        "network.safetensors",
-    ]
+    assert files(tmp_path / "kept" / "boosting" / "cut") == ["model.json", "network.safetensors"]
 
 
 def test_a_stop_cancels_jobs_that_have_no_folder_to_stay_in():
