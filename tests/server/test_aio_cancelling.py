@@ -8,8 +8,8 @@ import pytest
 import relaxon.aio
 from relaxon.client import Cancelled, DeadlineExceeded
 
-CELLS = np.zeros((8, 8), np.uint8)
-WAIT = 20.0
+CELLS = np.zeros((64, 64), np.uint8)
+WAIT = 20.0  # a solve of these cells takes minutes
 
 
 async def running(grid, solver):
@@ -70,5 +70,24 @@ def test_closing_the_client_ends_its_calls_with_this_package_s_error(server, end
             await task
         assert not task.cancelled()
         assert await ended(endless)
+
+    asyncio.run(scenario())
+
+
+def test_an_exception_in_the_callback_stops_the_solve(server, endless):
+    kept = []
+
+    def failing(progress):
+        raise LookupError(progress.iteration)
+
+    async def scenario():
+        async with (
+            relaxon.aio.connect(server.target) as client,
+            client.poisson.grid(CELLS, boundary="dirichlet") as grid,
+        ):
+            with pytest.raises(LookupError) as caught:
+                await grid.solve(np.ones(CELLS.shape), solver="damped", rtol=1e-14, callback=failing)
+            kept.append(caught)  # its traceback holds the call, which garbage collection would end otherwise
+            assert await ended(endless)
 
     asyncio.run(scenario())
