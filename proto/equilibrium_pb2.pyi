@@ -255,8 +255,11 @@ class TrainEquilibriumHeader(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
     CLASSES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The name to store the model under, as in `TrainBoostingHeader`."""
+    request_id: _builtins.str
+    """As in `TrainBoostingHeader`."""
     @_builtins.property
     def settings(self) -> Global___EquilibriumSettings: ...
     @_builtins.property
@@ -279,10 +282,11 @@ class TrainEquilibriumHeader(_message.Message):
         features: _tensor_pb2.TensorHeader | None = ...,
         target: _tensor_pb2.TensorHeader | None = ...,
         classes: _model_pb2.Classes | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "features", b"features", "settings", b"settings", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "features", b"features", "model", b"model", "settings", b"settings", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "features", b"features", "model", b"model", "request_id", b"request_id", "settings", b"settings", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -423,7 +427,9 @@ class WatchEquilibriumRequest(_message.Message):
     operation: _builtins.str
     """The operation's name."""
     skip: _builtins.int
-    """Leave out so many messages: those that the caller has seen before its connection broke."""
+    """Leave out so many messages: those that the caller has seen before its connection broke, or the server was started
+    anew. Messages are numbered from 1 by their `epoch`, and none comes twice.
+    """
     def __init__(
         self,
         *,

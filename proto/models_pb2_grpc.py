@@ -5,7 +5,7 @@ import warnings
 
 from relaxon.proto import models_pb2 as relaxon_dot_proto_dot_models__pb2
 
-GRPC_GENERATED_VERSION = '1.68.1'
+GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in relaxon/proto/models_pb2_grpc.py depends on'
+        + ' but the generated code in relaxon/proto/models_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class ModelServiceStub(object):
+class ModelServiceStub:
     """What a model can do is told by the service of its kind. A caller sees the models that it made itself; an admin all.
     """
 
@@ -62,7 +62,7 @@ class ModelServiceStub(object):
                 _registered_method=True)
 
 
-class ModelServiceServicer(object):
+class ModelServiceServicer:
     """What a model can do is told by the service of its kind. A caller sees the models that it made itself; an admin all.
     """
 
@@ -136,7 +136,7 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class ModelService(object):
+class ModelService:
     """What a model can do is told by the service of its kind. A caller sees the models that it made itself; an admin all.
     """
 

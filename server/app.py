@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 
 import grpc
@@ -37,8 +38,9 @@ from relaxon.server.equilibrium_service import EquilibriumServicer
 from relaxon.server.equilibrium_task import KIND as EQUILIBRIUM
 from relaxon.server.front import CallCount, Front, Observer
 from relaxon.server.grids import GridStore
+from relaxon.server.job_database import SqliteJobStore
+from relaxon.server.job_folder import locked
 from relaxon.server.job_runner import JobRunner
-from relaxon.server.jobs import MemoryJobStore
 from relaxon.server.metrics import Metrics
 from relaxon.server.models import ModelStore
 from relaxon.server.models_service import ModelsServicer
@@ -163,7 +165,11 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
     async with AsyncExitStack() as opened:
         models = ModelStore(settings.model_folder, settings.max_models)
         opened.callback(models.close)
-        runner = JobRunner(MemoryJobStore(settings.max_ended_jobs), models.jobs, settings)
+        kept = Path(settings.job_folder) if settings.job_folder else models.jobs
+        opened.callback(locked(kept, "job_folder").close)
+        store = SqliteJobStore(kept, settings.max_ended_jobs)
+        opened.callback(store.close)
+        runner = JobRunner(store, kept, models, settings, lasting=bool(settings.model_folder))
         operations = OperationsServicer(
             runner,
             {
@@ -194,6 +200,7 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
         if settings.reflection:
             reflection.enable_server_reflection(served, server)
         target = _listen(server, settings, certificate)
+        runner.recover()
         await server.start()
         for name in ("", *SERVICES):
             await condition.set(name, health_pb2.HealthCheckResponse.SERVING)

@@ -31,6 +31,9 @@ HELP = {
     "max_solvers_per_grid": "solver set-ups kept for one grid",
     "grid_ttl_seconds": "a grid not used for so long is forgotten",
     "model_folder": "where trained models are stored; empty for a temporary folder that goes with the server",
+    "job_folder": "where training jobs are kept, for the next server to go on with; empty for one in the model folder",
+    "checkpoint_seconds": "work that a training job may lose where its process or the server is killed",
+    "max_attempts": "processes that a job may lose in a row without a step further",
     "max_models": "stored models of one kind",
     "training_workers": "training jobs at the same time, each in a process of its own",
     "max_jobs": "training jobs that are uploaded, wait or run; one more is refused",
@@ -76,7 +79,7 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM or Ctrl-C; 2 for a bad setting, 1 where the port or a file cannot be had."""
+    """0 when SIGTERM or Ctrl-C has stopped it, 1 where the port or a file cannot be had, 2 for a bad setting."""
     console = Console(stderr=True)
     try:
         configured = configuration.load(given(args), os.environ, args.config)

@@ -16,12 +16,12 @@ from relaxon.proto import equilibrium_pb2 as pb
 from relaxon.proto import tensor_pb2
 from relaxon.server import classes, errors
 from relaxon.server.announced import AnnouncedArray
-from relaxon.server.boosting_messages import MAX_COLUMNS, check_bytes, check_finite, check_seed, table
+from relaxon.server.boosting_messages import MAX_COLUMNS, check_bytes, check_finite, seed, table
 from relaxon.server.equilibrium_task import DATA, KIND, SEQUENCES, classifier_of
+from relaxon.server.job_folder import REQUEST
 from relaxon.server.jobs import Job, Json
 from relaxon.server.operations_service import job_message, timestamp
 from relaxon.server.settings import ServerSettings
-from relaxon.server.worker import REQUEST
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.equilibrium import EquilibriumClassifier, Estimator
@@ -72,8 +72,8 @@ def plan(header: pb.TrainEquilibriumHeader, settings: ServerSettings) -> TrainPl
     rows, columns = features.shape
     target = _target(header.target, rows)
     labels = classes.checked("classes", header.classes)
-    check_seed(header.settings)
     given: dict[str, Any] = {descriptor.name: value for descriptor, value in header.settings.ListFields()}
+    given["random_state"] = seed(header.settings)
     for name in SEQUENCES:
         if name in given:
             given[name] = list(given[name])

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.server import classes
 from relaxon.server.jobs import Json
-from relaxon.server.worker import MODEL, Tell
+from relaxon.server.worker import CHECKPOINT, MODEL, Tell
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
@@ -34,7 +35,12 @@ def run(folder: Path, request: Json, tell: Tell) -> None:
     with warnings.catch_warnings():
         # That training ended early is told in the model.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        classifier.fit(arrays["features"], target, watcher=lambda step: tell(_epoch(step, classifier.epochs)))
+        classifier.fit(
+            arrays["features"],
+            target,
+            watcher=lambda step: tell(_epoch(step, classifier.epochs)),
+            checkpoints=Checkpoints(folder / CHECKPOINT, request["checkpoint_seconds"]),
+        )
     save_classifier(classifier, folder / MODEL)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -14,13 +15,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from relaxon.neuromorphic.checkpoints import sync
 from relaxon.server import errors, identity
+from relaxon.server.job_folder import locked, sync_tree
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """No separator, and no dot at the start: a name stays within its kind's folder."""
 LOADED = 8
 """Models kept in memory between calls; the one not used for longest goes first."""
-LOCK = ".lock"
+JOBS, INCOMING = "jobs", ".incoming"
 OWNER = ".owner"
 """The file beside a model's own that holds the name of the caller who made it."""
 
@@ -46,12 +49,13 @@ class ModelStore:
         self._reserved: dict[tuple[str, str], str] = {}
         """With the owner of each."""
         self._loaded: OrderedDict[tuple[str, str], tuple[tuple[int, int], Any]] = OrderedDict()
-        self._root.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self._root / LOCK)
-        self.jobs = self._root / "jobs"
-        """For what is not complete yet; emptied at the start: no job outlives its server."""
-        shutil.rmtree(self.jobs, ignore_errors=True)
-        self.jobs.mkdir()
+        self._lock = locked(self._root, "model_folder")
+        self.jobs = self._root / JOBS
+        """Where jobs belong that are given no folder of their own."""
+        self.incoming = self._root / INCOMING
+        """For models that are not complete yet, or not there any more; emptied at the start."""
+        shutil.rmtree(self.incoming, ignore_errors=True)
+        self.incoming.mkdir()
 
     def reserve(self, kind: str, name: str, field: str, owner: str | None = None) -> str:
         """Keep a name for a model that is yet to come: `name`, or one made up where it is empty.
@@ -74,18 +78,35 @@ class ModelStore:
             self._reserved[kind, name] = identity.current().name if owner is None else owner
         return name
 
+    def hold(self, kind: str, name: str, owner: str) -> None:
+        """Keep the name of a model that an earlier server had reserved for that caller."""
+        with self._guard:
+            self._reserved[kind, name] = owner
+
     def release(self, kind: str, name: str) -> None:
         """Give a reserved name up; the model that was put there meanwhile stays."""
         with self._guard:
             self._reserved.pop((kind, name), None)
 
     def put(self, kind: str, name: str, folder: Path) -> None:
-        """Move a complete model, in a folder within `jobs`, to its reserved name."""
+        """Move a complete model to its reserved name; OSError where something is there already."""
         place = self._root / kind / name
         place.parent.mkdir(exist_ok=True)
         if owner := self._reserved.get((kind, name)):
             (folder / OWNER).write_text(owner, encoding="utf-8")
-        os.rename(folder, place)
+            sync(folder / OWNER)
+        try:
+            os.rename(folder, place)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # From another file system it is copied first, so that it is whole when it has its name.
+            copied = self.incoming / secrets.token_hex(16)
+            shutil.copytree(folder, copied)
+            sync_tree(copied)
+            os.rename(copied, place)
+            shutil.rmtree(folder, ignore_errors=True)
+        sync(place.parent)
 
     def path(self, kind: str, name: str, field: str = "model") -> Path:
         """A model's folder; INVALID_ARGUMENT for what can be no name, NOT_FOUND where there is none of it."""
@@ -129,7 +150,7 @@ class ModelStore:
         with self._guard:
             self._loaded.pop((kind, name), None)
         # Out of sight at once; a reader never sees half of it.
-        doomed = self.jobs / secrets.token_hex(16)
+        doomed = self.incoming / secrets.token_hex(16)
         try:
             os.rename(place, doomed)
         except FileNotFoundError:
@@ -177,18 +198,3 @@ def checked_name(field: str, name: str) -> str:
 def resource(kind: str) -> str:
     """The full name of the message that describes a model of that kind."""
     return f"relaxon.v1.{kind.capitalize()}Model"
-
-
-def _locked(path: Path) -> Any:
-    """The open lock file; OSError where another process has it."""
-    file = path.open("w")
-    try:
-        import fcntl
-    except ImportError:  # no such lock on this system: keeping servers apart is up to whoever starts them
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise OSError(f"model_folder {str(path.parent)!r} is in use by another server") from None
-    return file

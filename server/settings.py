@@ -54,6 +54,12 @@ class ServerSettings:
     """A grid is forgotten after so long without use."""
     model_folder: str = ""
     """Where trained models are stored; where empty, in a temporary folder that goes with the server."""
+    job_folder: str = ""
+    """Where training jobs are kept, so that the next server goes on with them; where empty, in `model_folder`."""
+    checkpoint_seconds: float = 5.0
+    """Work that a training job may lose where its process or the server is killed."""
+    max_attempts: int = 3
+    """Processes that a job may lose in a row without a step further; then it has failed."""
     max_models: int = 256
     """Stored models of one kind, those that are being trained included."""
     training_workers: int = 1
@@ -101,6 +107,7 @@ class ServerSettings:
             "max_solvers_per_grid",
             "max_models",
             "training_workers",
+            "max_attempts",
             "max_jobs",
             "max_ended_jobs",
             "max_table_bytes",
@@ -111,10 +118,16 @@ class ServerSettings:
             validation.positive_int(name, getattr(self, name))
         for name in ("grid_ttl_seconds", "idle_seconds"):
             validation.positive_float(name, getattr(self, name))
-        validation.non_negative_float("grace_seconds", self.grace_seconds)
+        for name in ("checkpoint_seconds", "grace_seconds"):
+            validation.non_negative_float(name, getattr(self, name))
         for name in TEXTS:
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} must be a string, got {type(getattr(self, name)).__name__}")
+        if self.job_folder and not self.model_folder:
+            raise ValueError(
+                f"job_folder must be empty where model_folder is, got {self.job_folder!r}: the jobs' models would go "
+                "with the server"
+            )
         for name in FLAGS:
             if type(getattr(self, name)) is not bool:
                 raise TypeError(f"{name} must be true or false, got {getattr(self, name)!r}")
@@ -160,6 +173,7 @@ class ServerSettings:
 TEXTS = (
     "host",
     "model_folder",
+    "job_folder",
     "tls_certificate",
     "tls_key",
     "tls_client_ca",

@@ -16,7 +16,9 @@ import grpc
 import pytest
 import trustme
 
+from relaxon.aio import connection as aio_connection
 from relaxon.client import connection, transport
+from relaxon.client import target as target_checks
 from relaxon.client.transport import IN_CLEAR, Security
 from relaxon.server import app, tokens
 from relaxon.server.identity import Role
@@ -87,7 +89,12 @@ def everything_secured(folder: Path) -> Iterator[None]:
     def secured_client_channel(target: str, security: Security) -> grpc.Channel:
         return channel(target, ours if target in targets and security == IN_CLEAR else security)
 
+    def secured_checked(target: str, *others: Any) -> tuple[Any, Security]:
+        timeouts, security = target_checks.checked(target, *others)
+        return timeouts, ours if target in targets and security == IN_CLEAR else security
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aio_connection, "checked", secured_checked)
         patch.setattr(app, "_running", secured_running)
         patch.setattr(connection, "channel", secured_client_channel)
         patch.setattr(grpc, "insecure_channel", secured_channel)

@@ -22,6 +22,7 @@ from relaxon.neuromorphic.boosting.losses import (
     weighted_quantile,
 )
 from relaxon.neuromorphic.boosting.training import Callback, Rows
+from relaxon.neuromorphic.checkpoints import Checkpoints
 
 Array = NDArray[np.float64]
 
@@ -137,10 +138,12 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         callback: Callback | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Self:
         """Train on `X` (n, d) and `y` (n,) or (n, K).
 
         `callback` sees a `StageProgress` after each stage; where it returns `True`, training ends with the stages done.
+        With `checkpoints`, a fit that was cut off goes on where it was, to the same bits.
         """
         self.check_parameters()
         x, targets = validate_data(
@@ -166,7 +169,7 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         if self.warm_start and hasattr(self, "network_") and outputs != self._outputs:
             raise ValueError(f"y must have the outputs of the earlier fit for a warm start, got {flat.shape[1]}")
         self._outputs = outputs
-        self._train(*preparation.merged_rows(x, flat, w), None, callback)
+        self._train(*preparation.merged_rows(x, flat, w), None, callback, checkpoints)
         return self
 
     def check_parameters(self) -> None:

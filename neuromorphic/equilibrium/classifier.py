@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +17,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from relaxon.neuromorphic.checkpoints import Checkpoints
+from relaxon.neuromorphic.equilibrium.checkpoint import recorded
 from relaxon.neuromorphic.equilibrium.comparison import Comparison, compare_gradients
 from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
 from relaxon.neuromorphic.equilibrium.estimators import Estimator
@@ -112,10 +115,17 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         self.random_state = random_state
         self.device = device
 
-    def fit(self, X: ArrayLike, y: ArrayLike, watcher: Watcher | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        watcher: Watcher | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> Self:
         """Train on `X (samples, features)` and labels `y (samples,)`; warns where a run ends before its last epoch.
 
         `watcher` sees a `Progress` after each step; where it returns True, training ends with the steps done.
+        With `checkpoints`, a fit that was cut off goes on where it was, to the same bits.
         """
         x: NDArray[np.float64]
         x, y = validate_data(self, X, y, dtype=np.float64)
@@ -124,11 +134,14 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         self.mean_, spread = self._location(x)
         # A constant feature has nothing to say; dividing it by its rounding error would make it shout.
         self.scale_ = np.where(spread > 1e-12 * np.abs(self.mean_).clip(1), spread, 1.0)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = self._drawn_seed(checkpoints)
         network = self._network(x.shape[1], len(self.classes_), seed).to(self.device)
         target = torch.from_numpy(np.ascontiguousarray(labels)).to(self.device)
         self.network_ = network
-        self.report_ = train(network, (self._tensor(x), target), self._settings(seed), watcher=watcher)
+        settings = self._settings(seed)
+        if checkpoints is not None:
+            settings = replace(settings, out=checkpoints.folder, checkpoint_seconds=checkpoints.seconds)
+        self.report_ = train(network, (self._tensor(x), target), settings, watcher=watcher)
         if self.report_.ended is not Ended.FINISHED:
             why = self.report_.message or self.report_.ended.value
             warnings.warn(f"training ended early: {why}", ConvergenceWarning, stacklevel=2)
@@ -138,6 +151,14 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
         self._settings(0)
         self._network(1 if self.image is None else math.prod(self.image), 2, 0)
+
+    def _drawn_seed(self, checkpoints: Checkpoints | None) -> int:
+        """The seed of this fit; where none is given, that of the fit that it goes on with."""
+        if checkpoints is not None and self.random_state is None:
+            record = recorded(checkpoints.folder)
+            if record is not None:
+                return int(record["settings"]["seed"])
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _location(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and deviation by feature."""

@@ -276,7 +276,7 @@ def test_too_many_calls_at_a_time_are_refused(serving):
 
 
 def test_on_sigterm_a_solve_and_a_job_end_in_order_and_new_calls_are_refused(tmp_path):
-    """The process as it is run: what runs is finished within the grace time, what was trained is stored."""
+    """The process as it is run: a solve is finished within the grace time, a job is left to the next server."""
     command = [sys.executable, "-m", "relaxon", "serve", "--port", "0", "--grace-seconds", "60"]
     command += ["--model-folder", str(tmp_path / "models"), "--log-format", "json", "--log-calls"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -315,7 +315,10 @@ def test_on_sigterm_a_solve_and_a_job_end_in_order_and_new_calls_are_refused(tmp
         process.wait()
     settings = ServerSettings(port=0, model_folder=str(tmp_path / "models"))
     with EmbeddedServer(settings) as server, relaxon.connect(server.target) as again:
-        assert again.boosting.model("cut").units > 0
+        taken_up = again.boosting.job(job.name)
+        assert taken_up.info().steps >= 1
+        taken_up.cancel()
+        assert taken_up.result(timeout=60).units > 0
 
 
 def test_the_services_that_are_served_are_those_that_health_and_reflection_know(server):

@@ -15,28 +15,41 @@ if TYPE_CHECKING:
 TARGET, TOKEN, ROOTS = "RELAXON_TARGET", "RELAXON_TOKEN", "RELAXON_ROOT_CERTIFICATES"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them. A token is no option: other users of the machine see those."""
+DEFAULT_SECONDS = 10.0
+
+
+def add_arguments(
+    parser: argparse.ArgumentParser, default: str = f"{TARGET}, or this machine", timeout: bool = True
+) -> None:
+    """Add them; `default` says which server is called where none is named, `timeout` adds that option.
+
+    A token is no option: other users of the machine see those.
+    """
     group = parser.add_argument_group("the server", f"Its token, where it asks for one, is read from {TOKEN}.")
-    group.add_argument("--target", metavar="HOST:PORT", help=f"default: {TARGET}, or this machine")
+    group.add_argument("--target", metavar="HOST:PORT", help=f"default: {default}")
     group.add_argument("--token-from", type=Path, metavar="FILE", help=f"read the token from a file, not from {TOKEN}")
     group.add_argument("--tls", action="store_true", help="speak TLS, also without certificates of your own")
     group.add_argument("--root-certificates", type=Path, metavar="FILE", help=f"who vouches for it (default: {ROOTS})")
     group.add_argument("--client-certificate", type=Path, nargs=2, metavar=("FILE", "KEY"), help="this side's own")
-    group.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="default: %(default)s")
+    if timeout:
+        seconds = "seconds for each call (default: %(default)s)"
+        group.add_argument("--timeout", type=float, default=DEFAULT_SECONDS, metavar="SECONDS", help=seconds)
 
 
-def connected(args: argparse.Namespace) -> Client:
-    """A connection to the server that the arguments name; CommandError where there is none."""
+def connected(args: argparse.Namespace, timeout: float | None = None) -> Client:
+    """A connection to the server that the arguments name; CommandError where there is none.
+
+    `timeout` stands in for the option where that was not added.
+    """
     from relaxon import client
-    from relaxon.client.connection import DEFAULT_TARGET
+    from relaxon.client.target import DEFAULT_TARGET
 
     try:
         token = args.token_from.read_text("utf-8").strip() if args.token_from else os.environ.get(TOKEN) or None
         roots = args.root_certificates or os.environ.get(ROOTS) or None
         return client.connect(
             args.target or os.environ.get(TARGET) or DEFAULT_TARGET,
-            timeout=args.timeout,
+            timeout=args.timeout if timeout is None else timeout,
             token=token,
             tls=True if args.tls else None,
             root_certificates=roots,

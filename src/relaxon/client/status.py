@@ -7,11 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import grpc
-
-from relaxon.client import errors
 from relaxon.proto import status_pb2 as pb
-from relaxon.proto import status_pb2_grpc
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +51,8 @@ class ServerStatus:
     authenticated: bool
 
 
-def ask(channel: grpc.Channel, timeout: float) -> ServerStatus:
-    """The server's answer; errors as of every call."""
-    with errors.translated():
-        reply = status_pb2_grpc.StatusServiceStub(channel).GetStatus(pb.GetStatusRequest(), timeout=timeout)
+def told(reply: pb.ServerStatus) -> ServerStatus:
+    """From the server's answer."""
     return ServerStatus(
         version=reply.version,
         started=reply.start_time.ToDatetime(UTC),

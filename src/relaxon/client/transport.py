@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 import grpc
 
 TOKEN_KEY = "authorization"
+FIRST_RECONNECT_MS, LONGEST_RECONNECT_MS = 200, 5_000
+"""Between attempts to reach a server that is away. Calls made meanwhile fail at once, so gRPC's own 1 to 120 s would
+have a client that repeats its calls give up on a server that is back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +68,22 @@ IN_CLEAR = Security()
 def channel(target: str, security: Security = IN_CLEAR) -> grpc.Channel:
     """A channel to `target`. ValueError where `security` does not suit it; OSError where a file cannot be read."""
     security.check(target)
-    # A proxy for the outside world is of no use on the way to this machine itself, but gRPC would take it.
-    options = [("grpc.enable_http_proxy", 0)] if is_loopback(target) else []
     made = (
-        grpc.secure_channel(target, security.channel_credentials(), options)
+        grpc.secure_channel(target, security.channel_credentials(), options(target))
         if security.encrypted
-        else grpc.insecure_channel(target, options)
+        else grpc.insecure_channel(target, options(target))
     )
     return made if security.token is None else grpc.intercept_channel(made, _WithToken(security.metadata))
+
+
+def options(target: str) -> list[tuple[str, Any]]:
+    """Those of a channel to `target`."""
+    found = [
+        ("grpc.initial_reconnect_backoff_ms", FIRST_RECONNECT_MS),
+        ("grpc.max_reconnect_backoff_ms", LONGEST_RECONNECT_MS),
+    ]
+    # A proxy for the outside world is of no use on the way to this machine itself, but gRPC would take it.
+    return [*found, ("grpc.enable_http_proxy", 0)] if is_loopback(target) else found
 
 
 def is_loopback(target: str) -> bool:
