@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from relaxon.proto.shared import SharedFile
-from relaxon.server import errors
+from relaxon.server import errors, identity
 from relaxon.server.settings import ServerSettings
 from relaxon.solvers.driver import PreparedSolver, prepare
 from relaxon.solvers.engine import Solver
@@ -25,6 +25,8 @@ class KeptGrid:
         self.grid = grid
         self.shared = shared
         """Through which its caller, on this machine, hands arrays over."""
+        self.owner = identity.current().name
+        """The caller who had it made; to others it is not there."""
         self.users = 0
         """Calls that work on it; one that is in use is not made room of."""
         self.expires = 0.0
@@ -57,6 +59,11 @@ class GridStore:
 
     def __len__(self) -> int:
         return len(self._grids)
+
+    @property
+    def cells(self) -> int:
+        """Of all that are kept or are being uploaded."""
+        return self._cells()
 
     @contextmanager
     def reserve(self, cells: int) -> Iterator[None]:
@@ -96,7 +103,7 @@ class GridStore:
         """The grid of that id, used now; NOT_FOUND where it is not kept."""
         self.drop_expired()
         kept = self._grids.get(grid_id)
-        if kept is None:
+        if kept is None or not identity.current().sees(kept.owner):
             raise errors.grid_not_found(grid_id)
         self._touch(kept)
         return kept

@@ -44,6 +44,11 @@ class PoissonServicer(poisson_pb2_grpc.PoissonServiceServicer):
         self._checks = checks
         self._pending = 0
 
+    @property
+    def pending(self) -> int:
+        """Solves that wait, run or send their answer."""
+        return self._pending
+
     async def CreateGrid(self, request_iterator: object, context: Context) -> pb.Grid:
         return await errors.reported(context, self._create_grid(self._upload(context)))
 

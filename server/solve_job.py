@@ -59,7 +59,7 @@ class SolveJob:
         self._news = asyncio.Event()
         self.future: Future[Solution] = executor.submit(self._run)
         self._done = asyncio.wrap_future(self.future)
-        self._done.add_done_callback(lambda _: self._news.set())
+        self._done.add_done_callback(self._end)
 
     def cancel(self) -> None:
         """Stop at the next iteration; the result is what there is by then."""
@@ -83,6 +83,11 @@ class SolveJob:
                 return latest
             if self._done.done():
                 return None
+
+    def _end(self, done: asyncio.Future[Solution]) -> None:
+        if not done.cancelled():
+            done.exception()  # looked at, so that a refusal whose caller has gone is not logged as one that was lost
+        self._news.set()
 
     async def result(self) -> Solution:
         """The solution, or the error that the solve ended with."""

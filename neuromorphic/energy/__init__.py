@@ -51,7 +51,6 @@ _HOME = {
     "Box": "transitions",
     "Bridge": "bridge",
     "Chains": "chains",
-    "Chains": "chains",
     "ConvolutionalEnergy": "energies",
     "DefensiveNoise": "noise_adaptive",
     "ENCE": "objectives",

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import ipaddress
+from pathlib import Path
 from types import TracebackType
 
 import grpc
 
-from relaxon.client import errors
 from relaxon.client.boosting import BoostingClient
+from relaxon.client.caller import Caller, Timeouts
 from relaxon.client.equilibrium import EquilibriumClient
+from relaxon.client.jobs import JobsClient
+from relaxon.client.models import ModelsClient
 from relaxon.client.poisson import PoissonClient
-from relaxon.solvers import validation
-
-DEFAULT_TARGET = "localhost:50551"
-HEALTH_METHOD = "/grpc.health.v1.Health/Check"
-HEALTH_NAMES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
+from relaxon.client.retries import DEFAULT_RETRIES, Retries
+from relaxon.client.status import ServerStatus, told
+from relaxon.client.target import DEFAULT_TARGET, HEALTH_METHOD, checked, health_of, unanswered
+from relaxon.client.transport import IN_CLEAR, Security, channel, is_loopback
+from relaxon.proto import status_pb2, status_pb2_grpc
 
 
 def connect(
@@ -24,6 +26,11 @@ def connect(
     timeout: float = 30.0,
     transfer_timeout: float = 3600.0,
     shared_memory: bool = True,
+    retries: Retries = DEFAULT_RETRIES,
+    token: str | None = None,
+    tls: bool | None = None,
+    root_certificates: str | Path | None = None,
+    client_certificate: tuple[str | Path, str | Path] | None = None,
 ) -> Client:
     """Connect to a relaxon server.
 
@@ -34,6 +41,12 @@ def connect(
     transfer_timeout : seconds for each call that moves arrays (making a grid, solving) and is given no timeout.
     shared_memory : hand large arrays over through this machine's shared memory where the server runs on it too, as
         the same user; everything is sent otherwise, or where False.
+    retries : how failed calls are made again, where that is safe; `Retries(attempts=1)` for not at all.
+    token : as `relaxon token add` printed it, for a server that asks for one. It is never sent in clear to another
+        machine.
+    tls : speak TLS; where None, if certificates are given.
+    root_certificates : PEM file of the authorities that may vouch for the server; those that gRPC brings where None.
+    client_certificate : PEM files of this side's certificate and its key, for a server that asks for one.
 
     Returns
     -------
@@ -41,7 +54,8 @@ def connect(
 
     Raises
     ------
-    Unavailable : where no server answers in time. InvalidArgument : for a bad argument.
+    Unavailable : where no server answers in time. InvalidArgument : for a bad argument. OSError : where a
+        certificate's file cannot be read.
 
     Examples
     --------
@@ -54,12 +68,10 @@ def connect(
     ...         grid.solve(np.ones(grid.shape), solver="cg").result
     <Result.CONVERGED: 'converged'>
     """
-    with errors.refusals():
-        if not isinstance(target, str) or not target:
-            raise TypeError(f"target must be a string like {DEFAULT_TARGET!r}, got {target!r}")
-        timeout = validation.positive_float("timeout", timeout)
-        transfer_timeout = validation.positive_float("transfer_timeout", transfer_timeout)
-    client = Client(target, timeout, transfer_timeout, shared_memory)
+    timeouts, security = checked(
+        target, timeout, transfer_timeout, retries, token, tls, root_certificates, client_certificate
+    )
+    client = Client(target, timeouts, shared_memory, security)
     try:
         client.wait_until_ready()
     except BaseException:
@@ -69,34 +81,38 @@ def connect(
 
 
 class Client:
-    """A connection, from `connect`; `poisson` holds the solver calls, `boosting` and `equilibrium` those that train."""
+    """A connection, from `connect`: `poisson` solves, `boosting` and `equilibrium` train, `models` moves files.
 
-    def __init__(self, target: str, timeout: float, transfer_timeout: float, shared_memory: bool) -> None:
+    `jobs` are the training jobs of all kinds.
+    """
+
+    def __init__(self, target: str, timeouts: Timeouts, shared_memory: bool, security: Security = IN_CLEAR) -> None:
         self.target = target
-        self._timeout = timeout
-        # A proxy for the outside world is of no use on the way to this machine itself, but gRPC would take it.
-        loopback = _is_loopback(target)
-        options = [("grpc.enable_http_proxy", 0)] if loopback else []
-        self._channel = grpc.insecure_channel(target, options)
-        self.poisson = PoissonClient(self._channel, timeout, transfer_timeout, shared_memory and loopback)
-        self.boosting = BoostingClient(self._channel, timeout, transfer_timeout)
-        self.equilibrium = EquilibriumClient(self._channel, timeout, transfer_timeout)
+        self._caller = caller = Caller(timeouts.timeout, timeouts.transfer_timeout, timeouts.retries)
+        self._channel = link = channel(target, security)
+        self.poisson = PoissonClient(link, caller, target, shared_memory and is_loopback(target))
+        self.boosting = BoostingClient(link, caller)
+        self.equilibrium = EquilibriumClient(link, caller)
+        self.models = ModelsClient(link, caller)
+        self.jobs = JobsClient(link, caller, {"boosting": self.boosting, "equilibrium": self.equilibrium})
 
     def wait_until_ready(self) -> None:
         """Return once the server answers; Unavailable after the timeout."""
         try:
-            grpc.channel_ready_future(self._channel).result(self._timeout)
+            grpc.channel_ready_future(self._channel).result(self._caller.timeout)
         except grpc.FutureTimeoutError:
-            raise errors.Unavailable(f"no server answered at {self.target} within {self._timeout:g} s") from None
+            raise unanswered(self.target, self._caller.timeout) from None
 
     def health(self) -> str:
         """What the server says of itself: "SERVING" or "NOT_SERVING" (it is about to stop)."""
-        # The two messages of grpc.health.v1 are one field each; the package that has them belongs to the server.
         check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(HEALTH_METHOD)
-        with errors.translated():
-            reply = check(b"", timeout=self._timeout)
-        status = reply[1] if len(reply) == 2 else 0
-        return HEALTH_NAMES[status] if status < len(HEALTH_NAMES) else "UNKNOWN"
+        # Not repeated: that a server does not answer is an answer here.
+        return health_of(self._caller.make(check, b"", idempotent=True, repeated=False))
+
+    def status(self) -> ServerStatus:
+        """What the server is busy with."""
+        stub = status_pb2_grpc.StatusServiceStub(self._channel)
+        return told(self._caller.make(stub.GetStatus, status_pb2.GetStatusRequest(), idempotent=True))
 
     def close(self) -> None:
         """Close the connection; calls that run in other threads end with `Cancelled`."""
@@ -112,11 +128,3 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({self.target!r})"
-
-
-def _is_loopback(target: str) -> bool:
-    host = target.rpartition(":")[0].rpartition("/")[2].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

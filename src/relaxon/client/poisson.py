@@ -2,61 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
+from functools import partial
 from types import TracebackType
-from typing import Any, Literal
 
 import grpc
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from relaxon.client import errors
+from relaxon.client.caller import Caller
 from relaxon.client.handover import Handover, offered
+from relaxon.client.poisson_messages import (
+    GridHandle,
+    Inconsistent,
+    SolverInfo,
+    checked_grid,
+    grid_requests,
+    numbered,
+    solver_infos,
+)
 from relaxon.client.solve_call import SolveCall
+from relaxon.client.solve_request import SolveRequest
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import poisson_pb2_grpc, tensor_pb2, tensors
-from relaxon.solvers import validation
-from relaxon.solvers.grid import Boundary, BoundaryLike, PoissonGrid
+from relaxon.proto import poisson_pb2_grpc
+from relaxon.solvers.grid import Boundary, BoundaryLike
 from relaxon.solvers.solution import Callback, Solution
-
-PROGRESS_SECONDS = 0.05
-"""How often a callback is called at most; a solve can make thousands of iterations a second."""
-_SIDES = {
-    Boundary.NEUMANN: pb.BOUNDARY_NEUMANN,
-    Boundary.DIRICHLET: pb.BOUNDARY_DIRICHLET,
-    Boundary.PERIODIC: pb.BOUNDARY_PERIODIC,
-}
-_INCONSISTENT = {
-    "error": pb.INCONSISTENT_ERROR,
-    "report": pb.INCONSISTENT_REPORT,
-    "project": pb.INCONSISTENT_PROJECT,
-}
-Inconsistent = Literal["error", "report", "project"]
-
-
-@dataclass(frozen=True, slots=True)
-class SolverInfo:
-    """A solver that a server knows by name."""
-
-    name: str
-    summary: str
-    missing: tuple[str, ...]
-    """Python modules that it needs and the server lacks."""
-
-    @property
-    def available(self) -> bool:
-        return not self.missing
 
 
 class PoissonClient:
     """The Poisson calls of a `Client`."""
 
-    def __init__(self, channel: grpc.Channel, timeout: float, transfer_timeout: float, shared_memory: bool) -> None:
+    def __init__(self, channel: grpc.Channel, caller: Caller, target: str, shared_memory: bool) -> None:
         self._stub = poisson_pb2_grpc.PoissonServiceStub(channel)
-        self._timeout = timeout
-        self._transfer_timeout = transfer_timeout
+        self._caller = caller
+        self._target = target
         self._shared_memory = shared_memory
 
     def grid(
@@ -78,23 +60,22 @@ class PoissonClient:
         InvalidArgument : naming the argument, before anything is sent where it can be found here.
         ResourceExhausted : where the grid is larger than the server takes, or it keeps too many.
         """
-        with errors.refusals():
-            seconds = self._transfer_timeout if timeout is None else validation.positive_float("timeout", timeout)
-            grid = PoissonGrid(cells, spacing, boundary, coefficient)
+        seconds = self._caller.transfer_seconds(timeout)
+        grid = checked_grid(cells, spacing, boundary, coefficient)
         with offered(grid.cells.size, self._shared_memory) as (file, told):
-            with errors.translated():
-                reply = self._stub.CreateGrid(_grid_requests(grid, told), timeout=seconds)
-            handover = Handover(file if reply.shared else None)
-        return RemoteGrid(self._stub, reply, grid.shape, self._timeout, self._transfer_timeout, handover)
+            # A grid whose answer was lost would be kept until it expires: making it twice does harm.
+            kept = self._caller.make(
+                self._stub.CreateGrid, partial(grid_requests, grid, told), idempotent=False, seconds=seconds
+            )
+            handover = Handover(file if kept.shared else None)
+        return RemoteGrid(self._stub, kept, grid.shape, self._caller, self._target, handover)
 
     def list_solvers(self) -> tuple[SolverInfo, ...]:
         """The solvers that the server knows by name, best first."""
-        with errors.translated():
-            reply = self._stub.ListSolvers(pb.ListSolversRequest(), timeout=self._timeout)
-        return tuple(SolverInfo(one.name, one.summary, tuple(one.missing)) for one in reply.solvers)
+        return solver_infos(self._caller.make(self._stub.ListSolvers, pb.ListSolversRequest(), idempotent=True))
 
 
-class RemoteGrid:
+class RemoteGrid(GridHandle):
     """A grid that a server keeps, from `client.poisson.grid`."""
 
     def __init__(
@@ -102,23 +83,14 @@ class RemoteGrid:
         stub: poisson_pb2_grpc.PoissonServiceStub,
         kept: pb.Grid,
         shape: tuple[int, ...],
-        timeout: float,
-        transfer_timeout: float,
+        caller: Caller,
+        target: str,
         handover: Handover,
     ) -> None:
+        super().__init__(kept, shape, target)
         self._stub = stub
+        self._caller = caller
         self._handover = handover
-        self._timeout = timeout
-        self._transfer_timeout = transfer_timeout
-        self.id: str = kept.id
-        self.shape = shape
-        self.unknowns: int = kept.unknowns
-        self.singular_components: int = kept.singular_components
-        """Fluid components that neither air nor a Dirichlet side holds; `b` must sum to zero over each."""
-        self.setup_seconds: float = kept.setup_seconds
-        """What the server spent on checking the grid and finding its components."""
-        self.expires: datetime = kept.expire_time.ToDatetime(UTC)
-        """When the server would have forgotten the grid had it not been used since it was made."""
 
     def solve(
         self,
@@ -139,17 +111,19 @@ class RemoteGrid:
         solve on this grid has done it. `callback` sees the newest iteration about every 50 ms rather than each one
         (`residuals` has them all); where it returns True the solve stops at its next iteration, and what it has by
         then comes back with `Result.CANCELLED`. `timeout` is in seconds, None for the client's; a solve that takes
-        longer is stopped.
+        longer is stopped. A solve that is made again (`Retries`) begins anew, for the callback too.
 
         Raises
         ------
-        InvalidArgument : naming the argument. NotFound : the grid was deleted or has expired. FailedPrecondition :
-        the server lacks the solver's packages. ResourceExhausted : too many solves are waiting. DeadlineExceeded,
-        Unavailable, InternalError.
+        InvalidArgument : naming the argument. NotFound : the grid was deleted. GridLost : the server was restarted
+        or has forgotten it. FailedPrecondition : the server lacks the solver's packages. ResourceExhausted : too
+        many solves are waiting. DeadlineExceeded, Unavailable, InternalError.
         """
-        seconds = self._seconds(timeout)
-        request = self._request("b", b, solver, rtol, atol, max_iterations, x0, inconsistent, callback is not None)
-        return self._call(request, callback, seconds)
+        seconds = self._caller.transfer_seconds(timeout)
+        request = self._solve_request(
+            "b", b, solver, rtol, atol, max_iterations, x0, inconsistent, callback is not None
+        )
+        return self._solved(request, callback, seconds)
 
     def solve_many(
         self,
@@ -171,37 +145,17 @@ class RemoteGrid:
         set-up.
         `timeout` is for each; otherwise as `solve`.
         """
-        with errors.refusals():
-            sides: list[Any] = list(b)  # type: ignore[arg-type]
-            if not sides:
-                raise ValueError("b must hold at least one right-hand side, got none")
-            starts: list[Any] = [None] * len(sides) if x0 is None else list(x0)  # type: ignore[arg-type]
-            if len(starts) != len(sides):
-                raise ValueError(
-                    f"x0 must hold one start for each of the {len(sides)} right-hand sides, got {len(starts)}"
-                )
-        seconds = self._seconds(timeout)
-        progress = callback is not None
-        requests = [
-            self._request(f"b[{i}]", side, solver, rtol, atol, max_iterations, start, inconsistent, progress)
-            for i, (side, start) in enumerate(zip(sides, starts, strict=True))
-        ]
-        solutions = []
-        for i, request in enumerate(requests):
-            try:
-                solutions.append(self._call(request, callback, seconds))
-            except errors.InvalidArgument as error:
-                if error.field != "b":
-                    raise
-                # The server has one right-hand side a call and cannot know which of ours it was.
-                raise errors.InvalidArgument(f"b[{i}]{str(error).removeprefix('b')}", f"b[{i}]") from error
+        seconds = self._caller.transfer_seconds(timeout)
+        requests = self._solve_requests(b, solver, rtol, atol, max_iterations, x0, inconsistent, callback is not None)
+        solutions: list[Solution] = []
+        for number, request in enumerate(requests):
+            with numbered(number):
+                solutions.append(self._solved(request, callback, seconds))
         return tuple(replace(one, setup_seconds=solutions[0].setup_seconds) for one in solutions)
 
     def delete(self) -> None:
         """Have the server forget the grid; NotFound where it already has."""
-        with errors.translated():
-            self._stub.DeleteGrid(pb.DeleteGridRequest(id=self.id), timeout=self._timeout)
-        self._handover.close()
+        self._delete(repeated=True)
 
     def __enter__(self) -> RemoteGrid:
         return self
@@ -211,85 +165,22 @@ class RemoteGrid:
     ) -> None:
         # A grid that is gone is what is wanted; and where the block failed, its error matters more than this one.
         with suppress(errors.NotFound if error is None else errors.RelaxonError):
-            self.delete()
+            self._delete(repeated=error is None)
 
-    def __repr__(self) -> str:
-        return f"RemoteGrid({'×'.join(map(str, self.shape))}, {self.unknowns} unknowns)"
+    def _delete(self, repeated: bool) -> None:
+        self._caller.delete(self._stub.DeleteGrid, pb.DeleteGridRequest(id=self.id), repeated=repeated)
+        self._deleted = True
+        self._handover.close()
 
-    def _call(
-        self,
-        request: tuple[pb.SolveHeader, NDArray[Any], NDArray[Any] | None],
-        callback: Callback | None,
-        seconds: float,
-    ) -> Solution:
-        with self._handover.lent() as shared:
-            return SolveCall(*request, callback, shared).run(self._stub, seconds)
-
-    def _seconds(self, timeout: float | None) -> float:
-        with errors.refusals():
-            return self._transfer_timeout if timeout is None else validation.positive_float("timeout", timeout)
-
-    def _request(
-        self,
-        name: str,
-        b: ArrayLike,
-        solver: str,
-        rtol: float,
-        atol: float,
-        max_iterations: int | None,
-        x0: ArrayLike | None,
-        inconsistent: str,
-        progress: bool,
-    ) -> tuple[pb.SolveHeader, NDArray[Any], NDArray[Any] | None]:
-        """A solve's header and arrays, refused here where they can be, in the words of the engines."""
-        with errors.refusals():
-            if not isinstance(solver, str):
-                raise TypeError(f"solver must be a name here, got {type(solver).__name__}")
-            header = pb.SolveHeader(
-                grid_id=self.id,
-                solver=solver,
-                rtol=validation.positive_float("rtol", rtol),
-                atol=validation.non_negative_float("atol", atol),
-            )
-            if max_iterations is not None:
-                # The wire has 63 bits for what nobody can count to.
-                header.max_iterations = min(validation.positive_int("max_iterations", max_iterations), 2**63 - 1)
-            if inconsistent not in _INCONSISTENT:
-                raise ValueError(f"inconsistent must be 'error', 'report' or 'project', got {inconsistent!r}")
-            header.inconsistent = _INCONSISTENT[inconsistent]
-            side = self._side(name, b)
-            start = None if x0 is None else self._side("x0", x0)
-        header.b.CopyFrom(tensors.header_of(side))
-        if start is not None:
-            header.x0.CopyFrom(tensors.header_of(start))
-        if progress:
-            header.progress_interval.FromMilliseconds(round(1000 * PROGRESS_SECONDS))
-        return header, side, start
-
-    def _side(self, name: str, value: ArrayLike) -> NDArray[Any]:
-        array = validation.real_array(name, value)
-        if array.shape not in (self.shape, (self.unknowns,)):
-            raise ValueError(
-                f"{name} must have the grid's shape {self.shape} or be packed with shape ({self.unknowns},), "
-                f"got {array.shape}"
-            )
-        return array
-
-
-def _grid_requests(grid: PoissonGrid, shared: tensor_pb2.SharedFile | None) -> Iterator[pb.CreateGridRequest]:
-    kappa = grid.coefficient
-    arrays = () if kappa is None else kappa if isinstance(kappa, tuple) else (kappa,)
-    yield pb.CreateGridRequest(
-        header=pb.GridHeader(
-            cells=tensors.header_of(grid.cells),
-            spacing=grid.spacing,
-            boundary=[pb.AxisBoundary(low=_SIDES[low], high=_SIDES[high]) for low, high in grid.boundary],
-            coefficient=[tensors.header_of(array) for array in arrays],
-            shared=shared,
-        )
-    )
-    for part in tensors.parts_of(grid.cells):
-        yield pb.CreateGridRequest(cells=part)
-    for array in arrays:
-        for part in tensors.parts_of(array):
-            yield pb.CreateGridRequest(coefficient=part)
+    def _solved(self, request: SolveRequest, callback: Callback | None, seconds: float) -> Solution:
+        attempts = self._caller.attempts(seconds)
+        while True:
+            try:
+                # The file is borrowed for each attempt: a server that went away may still be writing to it.
+                with self._in_use(), self._handover.lent() as shared:
+                    return SolveCall(request, callback, shared).run(self._stub, attempts.left())
+            except errors.RelaxonError as error:
+                wait = attempts.wait_after(error, idempotent=True)
+                if wait is None:
+                    raise
+            time.sleep(wait)
