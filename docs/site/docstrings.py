@@ -11,6 +11,7 @@ what Google's style says with other marks, so each section is rewritten to it be
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any
 
 import griffe
@@ -22,7 +23,8 @@ UNDERLINE = re.compile(r"-{3,}")
 ITEM = re.compile(
     r"(?P<names>\*{0,2}[A-Za-z_][\w.]*(?:, \*{0,2}[A-Za-z_][\w.]*)*)(?P<note> \([^)]*\))? : (?P<words>.*)"
 )
-NEXT_ERROR = re.compile(r"(?<=[.;]) (?=[A-Z]\w+(?:, [A-Z]\w+)*(?: \([^)]*\))? : )")
+ERROR = re.compile(r"(?P<names>[A-Z]\w+(?:, [A-Z]\w+)*)(?P<note> \([^)]*\))? ?: (?P<words>.*)")
+NEXT_ERROR = re.compile(rf"(?<=[.;]) (?={ERROR.pattern.replace('?P<', '?P<next_')})")
 """Where a line on an error is followed by the next error."""
 
 
@@ -89,14 +91,16 @@ def _body(title: str, lines: list[str]) -> list[str]:
 
 def _items(lines: list[str]) -> list[list[str]]:
     items: list[list[str]] = []
+    names: list[str] = []
     for line in lines:
         found = ITEM.match(line)
         if found:
             # Several names that share a line get one each, as each has its own type.
             names = found["names"].split(", ")
             items += [[f"{name}: {found['words']}"] for name in names]
-        elif items and line.strip():
-            items[-1].append("    " + line.strip())
+        elif line.strip():
+            for item in items[len(items) - len(names) :]:
+                item.append("    " + line.strip())
     return items
 
 
@@ -106,8 +110,10 @@ def _errors(lines: list[str]) -> list[str]:
         lines = [f"{lines[0].strip()} : {lines[1].strip()}", *lines[2:]] if len(lines) > 1 else lines
     text = " ".join(line.strip() for line in lines).strip()
     written = []
-    for part in NEXT_ERROR.split(text):
-        found = ITEM.match(part)
+    starts = [0, *(place.end() for place in NEXT_ERROR.finditer(text)), len(text) + 1]
+    for start, end in pairwise(starts):
+        part = text[start : end - 1]
+        found = ERROR.match(part)
         if found is None:
             written.append(f"Exception: {part}")
             continue
