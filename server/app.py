@@ -25,7 +25,7 @@ from relaxon.proto import (
     poisson_pb2,
     poisson_pb2_grpc,
 )
-from relaxon.server import boosting_service, equilibrium_service
+from relaxon.server import boosting_service, dashboard, equilibrium_service
 from relaxon.server.boosting_service import BoostingServicer
 from relaxon.server.boosting_task import KIND as BOOSTING
 from relaxon.server.equilibrium_service import EquilibriumServicer
@@ -34,6 +34,7 @@ from relaxon.server.grids import GridStore
 from relaxon.server.job_runner import JobRunner
 from relaxon.server.jobs import MemoryJobStore
 from relaxon.server.models import ModelStore
+from relaxon.server.observations import Observations
 from relaxon.server.operations_service import OperationsServicer
 from relaxon.server.poisson_service import PoissonServicer
 from relaxon.server.settings import ServerSettings
@@ -152,7 +153,9 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
     operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
     equilibrium_pb2_grpc.add_EquilibriumServiceServicer_to_server(equilibrium, server)
     boosting_pb2_grpc.add_BoostingServiceServicer_to_server(boosting, server)
-    poisson_pb2_grpc.add_PoissonServiceServicer_to_server(PoissonServicer(settings, grids, engines, checks), server)
+    observations = Observations() if settings.dashboard else None
+    poisson = PoissonServicer(settings, grids, engines, checks, observations)
+    poisson_pb2_grpc.add_PoissonServiceServicer_to_server(poisson, server)
     condition = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(condition, server)
     reflection.enable_server_reflection(SERVED, server)
@@ -166,8 +169,10 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
     for name in ("", *SERVICES):
         await condition.set(name, health_pb2.HealthCheckResponse.SERVING)
     sweep = asyncio.create_task(_sweep(grids))
+    target = f"{host}:{port}"
     try:
-        yield f"{host}:{port}"
+        async with dashboard.shown(settings, target, observations, grids, runner.store):
+            yield target
     finally:
         sweep.cancel()
         await condition.enter_graceful_shutdown()

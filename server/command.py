@@ -26,6 +26,7 @@ HELP = {
     "max_ended_jobs": "ended jobs that are still told of",
     "max_table_bytes": "bytes of one call's arrays for training or prediction",
     "max_units": "units of a network that is trained",
+    "dashboard_port": "where the dashboard is; 0 for a free port, which the log names",
     "idle_seconds": "an upload that is silent for so long is given up",
     "grace_seconds": "time for running calls to finish when the server is stopped",
 }
@@ -46,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="shared_memory",
         action="store_false",
         help="have callers on this machine send their arrays as all others do",
+    )
+    parser.add_argument(
+        "--dashboard",
+        action="store_true",
+        help="show a page on what the server does to browsers on this machine",
     )
     for name, text in HELP.items():
         parser.add_argument(

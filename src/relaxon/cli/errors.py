@@ -20,6 +20,7 @@ EXTRAS = {
     "neuromorphic": ("sklearn", "joblib"),
     "onnx": ("onnx",),
     "tables": ("pyarrow",),
+    "dashboard": ("aiohttp",),
     "bench": ("matplotlib", "psutil"),
 }
 """The import names that each extra of the package brings."""
