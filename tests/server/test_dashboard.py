@@ -274,13 +274,13 @@ def test_every_answer_shuts_other_sites_out(shown, path: str) -> None:
         ("/api/solves/1", 404),
         ("/api/solves/-1", 400),
         ("/api/solves/" + "9" * 400, 400),
-        ("/api/solves/١", 400),
+        ("/api/solves/%D9%A1", 400),
         ("/api/state?jobs=1e9", 400),
         ("/api/state?jobs=", 400),
     ],
 )
 def test_what_it_does_not_have_is_refused_without_a_fault(shown, caplog, path: str, status: int) -> None:
-    assert ask(shown.address, path.encode().decode("latin-1"))[0] == status
+    assert ask(shown.address, path)[0] == status
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
