@@ -30,7 +30,7 @@ from relaxon.proto import (
     status_pb2,
     status_pb2_grpc,
 )
-from relaxon.server import boosting_service, equilibrium_service, logs, tracing
+from relaxon.server import boosting_service, dashboard, equilibrium_service, logs, tracing
 from relaxon.server.access import Gate
 from relaxon.server.boosting_service import BoostingServicer
 from relaxon.server.boosting_task import KIND as BOOSTING
@@ -44,6 +44,7 @@ from relaxon.server.job_runner import JobRunner
 from relaxon.server.metrics import Metrics
 from relaxon.server.models import ModelStore
 from relaxon.server.models_service import ModelsServicer
+from relaxon.server.observations import Observations
 from relaxon.server.operations_service import OperationsServicer
 from relaxon.server.poisson_service import PoissonServicer
 from relaxon.server.settings import ServerSettings
@@ -179,7 +180,8 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
         )
         boosting = BoostingServicer(settings, runner, models, operations, checks, engines)
         equilibrium = EquilibriumServicer(settings, runner, models, operations, checks, engines)
-        poisson = PoissonServicer(settings, grids, engines, checks)
+        observations = Observations() if settings.dashboard else None
+        poisson = PoissonServicer(settings, grids, engines, checks, observations)
         calls = CallCount()
         busy = Busy(settings, calls, runner, models, lambda: len(grids), lambda: grids.cells, lambda: poisson.pending)
         front = Front(gate, settings.idle_seconds, _observers(settings, calls, busy, opened))
@@ -209,7 +211,8 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gate.refresh)
         sweep = asyncio.create_task(_sweep(grids))
         try:
-            yield target
+            async with dashboard.shown(settings, target, observations, grids, store):
+                yield target
         finally:
             sweep.cancel()
             await condition.enter_graceful_shutdown()
