@@ -35,7 +35,7 @@ PUBLIC = (
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.M | re.S)
 INDENTED = re.compile(r"(?:^    (?:relaxon|python) .*\n)+", re.M)
 SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)", re.S)
-OURS = re.compile(r"(?:\S*/)?relaxon |(?:\S*/)?python3? (?:bench|proto)/")
+OURS = re.compile(r"(?:\S*/)?relaxon (?![A-Z])|(?:\S*/)?python3? (?:bench|proto)/")
 ELSEWHERE = re.compile(r"(?:https?:)?//")
 
 
@@ -45,7 +45,7 @@ def commands(text: str) -> list[str]:
     lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     spans = [" ".join(span.split()) for span in SPAN.findall(re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))]
     found = [part.strip() for line in lines + spans for part in line.split("&&")]
-    return [command for command in found if OURS.match(command) and not re.search(r"…|\.\.\.| [A-Z]+ ", command)]
+    return [command for command in found if OURS.match(command) and "…" not in command and "..." not in command]
 
 
 EVERY = sorted({(str(page.relative_to(ROOT)), command) for page in PAGES for command in commands(page.read_text())})
