@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -25,6 +26,7 @@ from relaxon.server.worker import BUSY, LONGEST_MESSAGE, MODEL, TASKS, Link, cau
 
 POLL_SECONDS = 0.5
 """That a cancelled job may wait until its actor hears of it."""
+KNOCK_SECONDS = 10.0
 CALLS = 4
 """That an actor answers at a time: it is asked for events while it is told to stop."""
 OWN_FILES = {job_folder.PROGRESS, job_folder.LEASE, job_folder.LOG}
@@ -55,8 +57,9 @@ def main() -> int:
         server.say({"failed": {"code": "FAILED_PRECONDITION", "message": f"this server cannot train that: {error}"}})
         return 0
     try:
+        _knock(address)
         ray.init(address=address, namespace="relaxon", log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         message = f"the cluster at {address!r} cannot be reached: {error}"
         server.say({"failed": {"code": "UNAVAILABLE", "message": message[:LONGEST_MESSAGE]}})
         return 0
@@ -69,6 +72,13 @@ def main() -> int:
     finally:
         ray.shutdown()
     return 0
+
+
+def _knock(address: str) -> None:
+    """OSError where nothing listens there, of which Ray makes sure for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in address:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
 
 
 def _actor(ray: Any, cpus: int) -> Any:
