@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
@@ -30,7 +31,7 @@ from relaxon.proto import (
     status_pb2,
     status_pb2_grpc,
 )
-from relaxon.server import boosting_service, equilibrium_service, logs, tracing
+from relaxon.server import boosting_service, dashboard, equilibrium_service, logs, tracing
 from relaxon.server.access import Gate
 from relaxon.server.boosting_service import BoostingServicer
 from relaxon.server.boosting_task import KIND as BOOSTING
@@ -44,6 +45,7 @@ from relaxon.server.job_runner import JobRunner
 from relaxon.server.metrics import Metrics
 from relaxon.server.models import ModelStore
 from relaxon.server.models_service import ModelsServicer
+from relaxon.server.observations import Observations
 from relaxon.server.operations_service import OperationsServicer
 from relaxon.server.poisson_service import PoissonServicer
 from relaxon.server.settings import ServerSettings
@@ -162,6 +164,8 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
     checks = ThreadPoolExecutor(CHECK_THREADS, "relaxon-check")
     if settings.workers > 1:
         _demand_threadsafe_kernels()
+    if settings.training_backend == "ray" and find_spec("ray") is None:
+        raise ValueError("training_backend 'ray' needs a package that is missing: pip install 'relaxon[ray]'")
     async with AsyncExitStack() as opened:
         models = ModelStore(settings.model_folder, settings.max_models)
         opened.callback(models.close)
@@ -179,7 +183,8 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
         )
         boosting = BoostingServicer(settings, runner, models, operations, checks, engines)
         equilibrium = EquilibriumServicer(settings, runner, models, operations, checks, engines)
-        poisson = PoissonServicer(settings, grids, engines, checks)
+        observations = Observations() if settings.dashboard else None
+        poisson = PoissonServicer(settings, grids, engines, checks, observations)
         calls = CallCount()
         busy = Busy(settings, calls, runner, models, lambda: len(grids), lambda: grids.cells, lambda: poisson.pending)
         front = Front(gate, settings.idle_seconds, _observers(settings, calls, busy, opened))
@@ -209,7 +214,8 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gate.refresh)
         sweep = asyncio.create_task(_sweep(grids))
         try:
-            yield target
+            async with dashboard.shown(settings, target, observations, grids, store):
+                yield target
         finally:
             sweep.cancel()
             await condition.enter_graceful_shutdown()

@@ -36,6 +36,9 @@ HELP = {
     "max_attempts": "processes that a job may lose in a row without a step further",
     "max_models": "stored models of one kind",
     "training_workers": "training jobs at the same time, each in a process of its own",
+    "training_backend": "where they are worked on: local processes, or a ray cluster",
+    "ray_address": "the cluster's: host:port, or auto for the one that this machine belongs to",
+    "ray_cpus": "processors of the cluster that a training job has for itself",
     "max_jobs": "training jobs that are uploaded, wait or run; one more is refused",
     "max_ended_jobs": "ended jobs that are still told of",
     "max_table_bytes": "bytes of one call's arrays for training or prediction",
@@ -49,6 +52,8 @@ HELP = {
     "log_format": "text, or json: an object a line",
     "log_level": "debug, info, warning or error",
     "log_calls": "a line in the log for every call",
+    "dashboard": "show a page on what the server does to browsers on this machine",
+    "dashboard_port": "where the dashboard is; 0 for a free port, which the log names",
     "idle_seconds": "an upload that is silent for so long is given up",
     "grace_seconds": "time for running calls to finish when the server is stopped",
 }

@@ -29,6 +29,7 @@ class KeptGrid:
         """The caller who had it made; to others it is not there."""
         self.users = 0
         """Calls that work on it; one that is in use is not made room of."""
+        self.created = time.time()
         self.expires = 0.0
         self.running = threading.Lock()
         """Held by the worker thread that uses the grid's solvers: a set-up runs one right-hand side at a time."""
@@ -47,6 +48,16 @@ class KeptGrid:
         self._prepared[name] = ready
         return ready, ready.setup_seconds
 
+    def solver_names(self) -> list[str]:
+        """The solvers that are set up for it."""
+        return list(self._prepared)
+
+    def array_bytes(self) -> int:
+        """Bytes of its cells and of κ; what the solvers have set up is not counted."""
+        kappa = self.grid.coefficient
+        arrays = () if kappa is None else kappa if isinstance(kappa, tuple) else (kappa,)
+        return self.grid.cells.nbytes + sum(array.nbytes for array in arrays)
+
 
 class GridStore:
     """Kept grids, the longest unused first; used from the event loop's thread only."""
@@ -64,6 +75,10 @@ class GridStore:
     def cells(self) -> int:
         """Of all that are kept or are being uploaded."""
         return self._cells()
+
+    def kept(self) -> list[KeptGrid]:
+        """All kept grids, the longest unused first."""
+        return list(self._grids.values())
 
     @contextmanager
     def reserve(self, cells: int) -> Iterator[None]:

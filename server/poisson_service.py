@@ -18,6 +18,7 @@ from relaxon.proto import poisson_pb2_grpc
 from relaxon.proto.shared import SharedFile
 from relaxon.server import errors, grid_messages, solve_messages
 from relaxon.server.grids import GridStore, KeptGrid
+from relaxon.server.observations import Observations
 from relaxon.server.settings import ServerSettings
 from relaxon.server.solve_job import SolveArguments, SolveJob
 from relaxon.server.uploads import Upload
@@ -34,14 +35,22 @@ class PoissonServicer(poisson_pb2_grpc.PoissonServiceServicer):
     """The service's calls.
 
     `engines` runs the solves; `checks` runs what takes more than a moment beside them (checking a grid, importing
-    a solver's module), so that the event loop never computes.
+    a solver's module), so that the event loop never computes. `observations` is told of the solves.
     """
 
-    def __init__(self, settings: ServerSettings, grids: GridStore, engines: Executor, checks: Executor) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        grids: GridStore,
+        engines: Executor,
+        checks: Executor,
+        observations: Observations | None = None,
+    ) -> None:
         self._settings = settings
         self._grids = grids
         self._engines = engines
         self._checks = checks
+        self._observations = observations
         self._pending = 0
 
     @property
@@ -112,7 +121,10 @@ class PoissonServicer(poisson_pb2_grpc.PoissonServiceServicer):
             await upload.array("b", planned.b, kept.shared),
             None if planned.x0 is None else await upload.array("x0", planned.x0, kept.shared),
         )
-        job = SolveJob(kept, arguments, self._engines, planned.progress_seconds)
+        trace = None
+        if self._observations is not None:
+            trace = self._observations.solve(planned.solver, kept.grid.shape, kept.grid.unknowns)
+        job = SolveJob(kept, arguments, self._engines, planned.progress_seconds, trace)
         watch = asyncio.create_task(_watch(upload, job))
         try:
             while (progress := await job.next_progress()) is not None:

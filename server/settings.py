@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from relaxon.solvers import validation
 
 DEFAULT_PORT = 50551
+DEFAULT_DASHBOARD_PORT = 50552
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,12 @@ class ServerSettings:
     """Stored models of one kind, those that are being trained included."""
     training_workers: int = 1
     """Training jobs at the same time, each in a process of its own."""
+    training_backend: str = "local"
+    """Where they are worked on: "local" processes, or a "ray" cluster (needs the package's extra `ray`)."""
+    ray_address: str = "auto"
+    """The cluster's: host:port, or "auto" for the one that this machine belongs to."""
+    ray_cpus: int = 1
+    """Processors of the cluster that a training job has for itself."""
     max_jobs: int = 16
     """Training jobs that are uploaded, wait or run. One more is refused."""
     max_ended_jobs: int = 256
@@ -90,6 +97,10 @@ class ServerSettings:
     """debug, info, warning or error."""
     log_calls: bool = False
     """A line in the log for every call."""
+    dashboard: bool = False
+    """Show a page on what the server does to browsers on this machine (needs the package's extra `dashboard`)."""
+    dashboard_port: int = DEFAULT_DASHBOARD_PORT
+    """Where that page is; 0 takes a free one, which the log names."""
     idle_seconds: float = 60.0
     """An upload that is silent for so long is given up."""
     grace_seconds: float = 10.0
@@ -107,6 +118,7 @@ class ServerSettings:
             "max_solvers_per_grid",
             "max_models",
             "training_workers",
+            "ray_cpus",
             "max_attempts",
             "max_jobs",
             "max_ended_jobs",
@@ -116,6 +128,8 @@ class ServerSettings:
             "max_calls",
         ):
             validation.positive_int(name, getattr(self, name))
+        if type(self.dashboard_port) is not int or not 0 <= self.dashboard_port <= 65535:
+            raise ValueError(f"dashboard_port must be an integer from 0 to 65535, got {self.dashboard_port!r}")
         for name in ("grid_ttl_seconds", "idle_seconds"):
             validation.positive_float(name, getattr(self, name))
         for name in ("checkpoint_seconds", "grace_seconds"):
@@ -181,11 +195,14 @@ TEXTS = (
     "token_file",
     "log_format",
     "log_level",
+    "training_backend",
+    "ray_address",
 )
-FLAGS = ("insecure", "open_health", "shared_memory", "reflection", "channelz", "traces", "log_calls")
+FLAGS = ("insecure", "open_health", "shared_memory", "reflection", "channelz", "traces", "log_calls", "dashboard")
 CHOICES = {
     "certificate_role": ("read", "solve", "train", "admin"),
     "log_format": ("text", "json"),
+    "training_backend": ("local", "ray"),
     "log_level": ("debug", "info", "warning", "error"),
 }
 

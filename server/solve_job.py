@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from relaxon.server import errors
 from relaxon.server.grids import KeptGrid
+from relaxon.server.observations import SolveTrace
 from relaxon.solvers.engine import Solver
 from relaxon.solvers.solution import Progress, Solution
 
@@ -45,11 +46,18 @@ class SolveJob:
     """Runs a solve in `executor`; `next_progress` and `result` are awaited on the event loop that made it."""
 
     def __init__(
-        self, kept: KeptGrid, arguments: SolveArguments, executor: Executor, progress_seconds: float | None
+        self,
+        kept: KeptGrid,
+        arguments: SolveArguments,
+        executor: Executor,
+        progress_seconds: float | None,
+        trace: SolveTrace | None = None,
     ) -> None:
+        """`trace` is told how it goes, where somebody may watch."""
         self._kept = kept
         self._arguments = arguments
         self._progress_seconds = progress_seconds
+        self._trace = trace
         self._next_report = 0.0
         self._latest: Progress | None = None
         self._sent = -1
@@ -60,6 +68,8 @@ class SolveJob:
         self.future: Future[Solution] = executor.submit(self._run)
         self._done = asyncio.wrap_future(self.future)
         self._done.add_done_callback(self._end)
+        if trace is not None:
+            self.future.add_done_callback(trace.end)
 
     def cancel(self) -> None:
         """Stop at the next iteration; the result is what there is by then."""
@@ -97,6 +107,8 @@ class SolveJob:
         with self._kept.running:
             if self._abandoned:
                 raise CancelledError
+            if self._trace is not None:
+                self._trace.begin()
             return self._solve()
 
     def _solve(self) -> Solution:
@@ -119,6 +131,8 @@ class SolveJob:
 
     def _record(self, progress: Progress) -> bool:
         """The engine's callback, in the worker thread: leaves the newest progress for the event loop."""
+        if self._trace is not None:
+            self._trace.record(progress)
         if self._progress_seconds is not None:
             self._latest = progress
             now = time.monotonic()

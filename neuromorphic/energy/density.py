@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -236,7 +237,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """The noise distribution over the standardised features, in double precision."""
         if not isinstance(self.noise, str):
             return self.noise.to(self.device) if isinstance(self.noise, torch.nn.Module) else self.noise
-        fits = {
+        fits: dict[str, Callable[[], Any]] = {
             "gaussian": lambda: GaussianNoise.fit(rest),
             "mixture": lambda: MixtureNoise.fit(rest, seed=seed),
             "kernel": lambda: KernelDensityNoise.fit(rest),

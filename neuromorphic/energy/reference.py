@@ -46,7 +46,8 @@ class FamilyReference:
 
     def log_density(self, x: Array, theta: Array, backend: Backend = "numba") -> Array:
         if backend == "numpy":
-            return self._statistics(x) @ theta - self.confinement * (x**2).sum(1)
+            dense: Array = self._statistics(x) @ theta - self.confinement * (x**2).sum(1)
+            return dense
         out = np.empty(len(x))
         kernels.family_log_density(x, theta, self.powers, self.confinement, out)
         return out
@@ -83,7 +84,8 @@ class HiddenReference:
     def log_density(self, x: Array, theta: Array, backend: Backend = "numba") -> Array:
         if backend == "numpy":
             w, b, v, s = self._parts(theta)
-            return -(np.tanh(x @ w.T + b) @ v + s) - self.confinement * (x**2).sum(1)
+            dense: Array = -(np.tanh(x @ w.T + b) @ v + s) - self.confinement * (x**2).sum(1)
+            return dense
         out = np.empty(len(x))
         kernels.hidden_log_density(x, theta, self.hidden, self.confinement, out)
         return out
