@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         _measure(record, "bias", bias_rows(1000 if quick else 20_000, 500), path)
     if "planar" in args.parts:
         objectives = args.objectives or (["meco"] if quick else ["meco", "nce"])
-        rows, steps = (20_000, 300) if quick else (100_000, 3000)
+        rows, steps = (20_000, 300) if quick else (100_000, 5000)
         _measure(record, "planar", planar_rows(args.sets, rows, steps, objectives), path)
     if "density" in args.parts:
         _measure(record, "density", density_rows(args.seeds or (1 if quick else 3)), path)

@@ -138,7 +138,7 @@ class Checkerboard(PlanarDensity):
     """Uniform on every other square, of side 2, of a board of 4 × 4."""
 
     name: ClassVar[str] = "checkerboard"
-    half_width: ClassVar[float] = 6.0
+    half_width: ClassVar[float] = 6.25  # so that the edges lie between the nodes of a quadrature
 
     def sample(self, count: int, seed: int = 0) -> Array:
         rng = _generator(count, seed)

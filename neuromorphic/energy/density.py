@@ -84,7 +84,8 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     hidden_sizes : units of the tilt's perceptron; () for a linear tilt.
     noise : what is tilted, and what training contrasts with: "gaussian", "mixture" (components by BIC), "kernel"
         (bandwidth by leave-one-out), "flow" (needs zuko), or "auto", the likeliest of the first three on rows held out;
-        or a noise distribution of your own, over the standardised features. A wide Gaussian is mixed into the named.
+        or a noise distribution of your own, over the standardised features. A wide Gaussian (wide kernels beside kernels) is mixed
+        into the named.
     objective : "meco", "nce", "ence", "snl", "score-matching", or an `Objective`.
     steps, batch_size, noise_batch_size, learning_rate : of Adam, the rate falling along a cosine.
     average : decay of the exponential average of the weights.
@@ -174,6 +175,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         order = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))
         count = round(self.validation_fraction * len(z))
         count = count if count >= FEWEST_HELD_OUT else 0
+        order = _varied(z, order, count)
         held, rest = z[order[:count]], z[order[count:]]
         self.noise_ = self._noise(rest, held, seed)
         octaves = OCTAVES.get(z.shape[1], 0) if self.octaves == "auto" else int(self.octaves)
@@ -201,6 +203,8 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
         self._settings(0)
         self._objective()
+        for width in self.hidden_sizes:
+            validation.positive_int("hidden_sizes", width)
         if isinstance(self.noise, str) and self.noise not in NOISES:
             raise ValueError(
                 f"noise must be a noise distribution or one of {', '.join(map(repr, NOISES))}, got {self.noise!r}"
@@ -380,6 +384,18 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 ROWS_AT_ONCE = 20_000
 
 
+def _varied(z: Tensor, order: Tensor, count: int) -> Tensor:
+    """The order with rows held out exchanged for others where the rest would not vary in some feature."""
+    for feature in range(z.shape[1]):
+        column = z[order, feature]
+        differing = torch.nonzero(column[:count] != column[-1])
+        if count and bool((column[count:] == column[-1]).all()) and len(differing):
+            order = order.clone()
+            place = int(differing[0])
+            order[[place, count]] = order[[count, place]]
+    return order
+
+
 class _Judge:
     """Keeps the weights under which the rows held out are likeliest."""
 
@@ -413,6 +429,10 @@ WIDE, SHARE = 2.0, 0.05
 
 
 def defended(noise: Any, data: Tensor) -> DefensiveNoise:
+    """With a wide component against tails that are too light; kernels get wide kernels, which know the data's form."""
+    if isinstance(noise, KernelDensityNoise):
+        wide = KernelDensityNoise(noise.points, WIDE * noise.factor, noise.event_shape)
+        return DefensiveNoise(noise, wide, SHARE)
     return DefensiveNoise.around(noise, data, share=SHARE, widen=WIDE)
 
 

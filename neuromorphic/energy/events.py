@@ -43,6 +43,9 @@ def checked_energy(energy: Any, like: Tensor) -> torch.nn.Module:
     if not isinstance(energy, torch.nn.Module):
         raise TypeError(f"energy must be a torch.nn.Module, got {type(energy).__name__}")
     few = like[:PROBES]
+    shape = getattr(energy, "event_shape", None)
+    if shape is not None and tuple(shape) != tuple(like.shape[1:]):
+        raise ValueError(f"energy must have the event_shape {tuple(like.shape[1:])} of the data, got {tuple(shape)}")
     with torch.no_grad():
         found = energy(few)
     if not isinstance(found, Tensor) or tuple(found.shape) != (len(few),):

@@ -30,7 +30,7 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     contamination : share of outliers among the training rows, in (0, 0.5]: where `decision_function` has its zero.
     hidden_sizes, noise, objective, steps, batch_size, noise_batch_size, learning_rate, weight_decay, random_state,
-    device : as `EnergyDensity`.
+    device : as `EnergyDensity`; kernels rank what is far from all rows by how far it is, which Gaussians do not.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         contamination: float = 0.1,
         *,
         hidden_sizes: tuple[int, ...] = (64, 64),
-        noise: Any = "auto",
+        noise: Any = "kernel",
         objective: str | Objective = "meco",
         steps: int = 1000,
         batch_size: int = 256,

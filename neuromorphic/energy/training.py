@@ -11,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +28,9 @@ RUNAWAY = 1e8
 """Energies of the data beyond it are no energies any more."""
 SCARCE = 5.0
 """Fewer effective samples than this, in the mean of a run's last tenth, make what it learned doubtful."""
+LOOKED_AT = 1000
+"""Rows and noise samples that are compared at the end of a run."""
+MOST_OUTSIDE = 0.5
 
 
 class Ended(Enum):
@@ -263,6 +267,16 @@ class _Run:
         if sizes and sum(sizes) / len(sizes) < SCARCE:
             mean = sum(sizes) / len(sizes)
             return f"the noise hardly meets the model: {mean:.1f} effective samples a step at the end of the run"
+        return self._far_off() if self.objective.needs_noise else ""
+
+    @torch.no_grad()
+    def _far_off(self) -> str:
+        """Why the noise says nothing of where the data are; empty where it does."""
+        noise = self.working.noise
+        own = noise.log_prob(noise.sample(LOOKED_AT, _seeded(self.settings.seed, 2, 0)))
+        share = float((noise.log_prob(self.data[:LOOKED_AT]) < own.min()).double().mean())
+        if share > MOST_OUTSIDE:
+            return f"the noise hardly meets the data: {share:.0%} of the rows lie where none of its samples do"
         return ""
 
     def _batch(self) -> Tensor:
@@ -362,5 +376,6 @@ def _optimiser(settings: TrainingSettings, parameters: list[nn.Parameter]) -> to
 
 def _seeded(seed: int, stream: int, index: int) -> torch.Generator:
     """A generator of its own for each use and step of a run."""
-    streams = 2
-    return torch.Generator().manual_seed((seed * streams + stream) * 2**31 + index)
+    # Mixed first: torch's generator takes the last 32 bits of a seed, and there is more to tell apart here.
+    mixed = np.random.SeedSequence((seed, stream, index)).generate_state(1)
+    return torch.Generator().manual_seed(int(mixed[0]))

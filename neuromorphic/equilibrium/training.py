@@ -407,7 +407,11 @@ def _optimiser(settings: TrainingSettings, parameters: list[torch.nn.Parameter])
 def _seeded(seed: int, stream: int, index: int) -> torch.Generator:
     """A generator of its own for each use and step of a run."""
     streams = 4
-    return torch.Generator().manual_seed((seed * streams + stream) * 2**28 + index)
+    number = (seed * streams + stream) * 2**28 + index
+    if number >= 2**32:
+        # torch's generator takes the last 32 bits: what needs more is mixed into them.
+        number = int(np.random.SeedSequence((seed, stream, index)).generate_state(1)[0])
+    return torch.Generator().manual_seed(number)
 
 
 @torch.no_grad()

@@ -1,0 +1,281 @@
+"""The estimators: scikit-learn's checks, densities that integrate to one, answers that say when not to trust them."""
+
+import json
+import math
+import warnings
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from scipy.stats import norm  # noqa: E402
+from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
+
+from relaxon.neuromorphic.energy import (  # noqa: E402
+    MECO,
+    EnergyDensity,
+    EnergyOutlierDetector,
+    EnergyRegressor,
+    GaussianNoise,
+    MLPEnergy,
+    UntrustedDensityWarning,
+    load_energy,
+    load_estimator,
+    planar,
+    save_energy,
+)
+
+FAST = {"steps": 60, "random_state": 0}
+
+
+@parametrize_with_checks(
+    [
+        EnergyDensity((8,), partition_draws=2000, **FAST),
+        EnergyOutlierDetector(hidden_sizes=(8,), **FAST),
+        EnergyRegressor((8,), nodes=60, **FAST),
+    ]
+)
+def test_scikit_learn_s_own_checks(estimator, check):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check(estimator)
+
+
+def moons(count=3000, seed=1):
+    return planar("two-moons").sample(count, seed)
+
+
+@pytest.fixture(scope="module")
+def moon_model():
+    return EnergyDensity((64, 64), steps=400, random_state=0).fit(moons())
+
+
+def test_the_density_integrates_to_one_and_comes_near_the_truth(moon_model):
+    truth = planar("two-moons")
+    nodes, cell = truth.nodes(300)
+    log_p = moon_model.score_samples(nodes)
+    found = moon_model.log_partition_
+    assert found.trusted
+    assert moon_model.verdict_.trusted
+    mass = math.log(np.exp(log_p).sum() * cell)
+    assert abs(mass) < 5 * found.standard_error + 2e-3
+    gaussian = EnergyDensity((), noise="gaussian", steps=1, random_state=0).fit(moons())
+    gap = truth.cross_entropy(log_p, 300) - truth.cross_entropy(truth.log_density(nodes), 300)
+    plain = truth.cross_entropy(gaussian.score_samples(nodes), 300) - truth.cross_entropy(truth.log_density(nodes), 300)
+    assert -1e-3 < gap < 0.15
+    assert gap < 0.5 * plain
+
+
+def test_samples_are_of_the_density(moon_model):
+    x = moon_model.sample(4000, random_state=3)
+    nodes, cell = planar("two-moons").nodes(300)
+    p = np.exp(moon_model.score_samples(nodes)) * cell
+    for k in range(2):
+        assert x[:, k].mean() == pytest.approx(float(p @ nodes[:, k]), abs=0.12)
+        assert (x[:, k] ** 2).mean() == pytest.approx(float(p @ nodes[:, k] ** 2), rel=0.08)
+    np.testing.assert_array_equal(x, moon_model.sample(4000, random_state=3))
+
+
+def test_units_of_the_data_are_those_of_the_density(moon_model):
+    x = moons()
+    scaled = EnergyDensity((64, 64), steps=400, random_state=0).fit(1000 * x + 5)
+    np.testing.assert_allclose(
+        scaled.score_samples(1000 * x[:50] + 5), moon_model.score_samples(x[:50]) - 2 * math.log(1000), atol=0.05
+    )
+
+
+def test_the_same_seed_gives_the_same_bits_and_data_are_left_alone():
+    x = moons(300)
+    x.flags.writeable = False
+    one, two, three = (EnergyDensity((8,), steps=60, random_state=s).fit(x) for s in (0, 0, 1))
+    np.testing.assert_array_equal(one.score_samples(x), two.score_samples(x))
+    assert (one.score_samples(x) != three.score_samples(x)).any()
+    strided = np.asfortranarray(np.repeat(x, 2, axis=0))[::2]
+    np.testing.assert_allclose(EnergyDensity((8,), steps=60, random_state=0).fit(strided).mean_, one.mean_, rtol=1e-12)
+
+
+def test_the_distribution_is_torch_s(moon_model):
+    view = moon_model.distribution()
+    x = moons(20, 9)
+    np.testing.assert_allclose(
+        view.log_prob(torch.from_numpy(x)).detach().numpy(), moon_model.score_samples(x), rtol=1e-6
+    )
+    assert tuple(view.event_shape) == (2,)
+    assert view.sample((3,)).shape == (3, 2)
+
+
+# ---- what is not to be trusted
+
+
+def untrusted(model, x):
+    with pytest.warns(UntrustedDensityWarning):
+        model.score_samples(x)
+    assert not model.verdict_.trusted
+    return model.verdict_.reason
+
+
+def quiet_fit(model, x):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.fit(x)
+
+
+def test_duplicated_rows_and_few_rows_are_told():
+    rng = np.random.default_rng(0)
+    atoms = np.repeat(rng.standard_normal((20, 2)), 20, axis=0)
+    assert "rows differ" in untrusted(quiet_fit(EnergyDensity((8,), **FAST), atoms), atoms)
+    few = rng.standard_normal((6, 2))
+    assert "too few" in untrusted(quiet_fit(EnergyDensity((8,), **FAST), few), few)
+
+
+def test_far_off_noise_and_tails_lighter_than_the_model_s_are_told():
+    x = 0.2 * np.random.default_rng(0).standard_normal((500, 2))
+    far = GaussianNoise(torch.full((2,), 30.0, dtype=torch.float64), 0.01 * torch.eye(2, dtype=torch.float64))
+    model = quiet_fit(EnergyDensity((8,), noise=far, **FAST), x)
+    assert not model.verdict_.trusted
+    # The noise is a tenth as wide as the data: weights without a variance.
+    narrow = GaussianNoise(torch.zeros(2, dtype=torch.float64), 0.01 * torch.eye(2, dtype=torch.float64))
+    model = quiet_fit(EnergyDensity((32, 32), noise=narrow, objective="meco", steps=300, random_state=0), x)
+    assert not model.verdict_.trusted
+
+
+def test_a_feature_that_varies_in_one_row_alone_is_one_that_varies():
+    for odd in range(0, 100, 9):
+        x = np.random.default_rng(odd).standard_normal((100, 2))
+        x[:, 1] = 3.0
+        x[odd, 1] = 4.0
+        assert np.isfinite(quiet_fit(EnergyDensity((4,), steps=2, random_state=0), x)._log_density(x)).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_data_that_are_no_numbers_are_refused(bad):
+    x = moons(100)
+    x[3, 1] = bad
+    for estimator in (EnergyDensity(**FAST), EnergyOutlierDetector(**FAST)):
+        with pytest.raises(ValueError, match=r"NaN|infinity"):
+            estimator.fit(x)
+
+
+def test_a_constant_feature_has_no_density_and_an_outlier_s_is_lowest():
+    x = np.column_stack([moons(400), np.full(400, 7.0)])
+    with pytest.raises(ValueError, match="feature"):
+        EnergyDensity(**FAST).fit(x)
+    with pytest.warns(UserWarning, match="do not vary"):
+        detector = EnergyOutlierDetector(**FAST).fit(x)
+    odd = x[:5].copy()
+    odd[:, 2] = 7.5
+    assert (detector.predict(odd) == -1).all()
+    assert detector.score_samples(odd).max() < detector.score_samples(x).min()
+    with pytest.raises(ValueError, match="vary"):
+        EnergyOutlierDetector(**FAST).fit(np.ones((30, 2)))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "change"),
+    [
+        (EnergyDensity, {"noise": "cauchy"}),
+        (EnergyDensity, {"objective": "likelihood"}),
+        (EnergyDensity, {"steps": 0}),
+        (EnergyDensity, {"hidden_sizes": (0,)}),
+        (EnergyDensity, {"validation_fraction": 1.0}),
+        (EnergyDensity, {"average": 1.5}),
+        (EnergyDensity, {"octaves": -1}),
+        (EnergyOutlierDetector, {"contamination": 0.7}),
+        (EnergyOutlierDetector, {"contamination": 0.0}),
+        (EnergyRegressor, {"nodes": 2}),
+        (EnergyRegressor, {"learning_rate": -1.0}),
+    ],
+)
+def test_bad_parameters_are_refused_by_name(estimator, change):
+    x = moons(100)
+    with pytest.raises((ValueError, TypeError), match=next(iter(change))):
+        estimator(**change).fit(x, x[:, 0])
+
+
+# ---- outliers and regression
+
+
+def test_outliers_score_below_inliers_and_the_threshold_is_the_contamination():
+    x = moons(1000)
+    detector = EnergyOutlierDetector(0.1, steps=200, random_state=0).fit(x)
+    assert (detector.predict(x) == -1).mean() == pytest.approx(0.1, abs=0.01)
+    far = np.random.default_rng(0).uniform(-6, 6, (300, 2))
+    far = far[planar("two-moons").log_density(far) < -8]
+    assert (detector.predict(far) == -1).mean() > 0.9
+
+
+def test_a_conditional_density_is_that_of_the_targets():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (3000, 1))
+    y = 3 * x[:, 0] + (0.3 + 0.2 * x[:, 0]) * rng.standard_normal(3000)
+    model = EnergyRegressor(random_state=0).fit(x, y)
+    at = np.array([[-0.8], [0.0], [0.8]])
+    mean, deviation = model.predict(at, return_std=True)
+    np.testing.assert_allclose(mean, [-2.4, 0.0, 2.4], atol=0.12)
+    np.testing.assert_allclose(deviation, [0.14, 0.3, 0.46], rtol=0.3)
+    quantiles = model.quantiles(at, [0.1, 0.9])
+    expected = [-2.4, 0.0, 2.4] + np.array([0.14, 0.3, 0.46]) * norm.ppf([[0.1], [0.9]])
+    np.testing.assert_allclose(quantiles, expected.T, atol=0.2)
+    # The density is one of y: it integrates to one, and the quantiles are its own.
+    grid = np.linspace(-8, 8, 4001)
+    p = np.exp(model.log_density(np.zeros((4001, 1)), grid))
+    assert p.sum() * 0.004 == pytest.approx(1, abs=1e-3)
+    draws = model.sample([[0.0]], 5000, random_state=1)[0]
+    assert np.quantile(draws, 0.9) == pytest.approx(float(model.quantiles([[0.0]], 0.9)[0, 0]), abs=0.05)
+    for bad in ([0.0], [1.0], [np.nan]):
+        with pytest.raises(ValueError, match="levels"):
+            model.quantiles(at, bad)
+    with pytest.raises(ValueError, match="y"):
+        model.log_density(at, [1.0])
+
+
+# ---- stored
+
+
+@pytest.mark.parametrize("kind", ["density", "detector", "regressor"])
+def test_what_is_stored_answers_with_the_same_bits(kind, tmp_path):
+    x = moons(300)
+    if kind == "density":
+        model = EnergyDensity((8,), **FAST).fit(x)
+    elif kind == "detector":
+        model = quiet_fit(EnergyOutlierDetector(hidden_sizes=(8,), **FAST), np.column_stack([x, np.ones(300)]))
+        x = np.column_stack([x, np.ones(300)])
+    else:
+        model = EnergyRegressor((8,), nodes=50, **FAST).fit(x, x[:, 0] ** 2)
+    model.save(tmp_path / "m")
+    again = load_estimator(tmp_path / "m")
+    assert type(again) is type(model)
+    ask = "predict" if kind == "regressor" else "score_samples"
+    np.testing.assert_array_equal(getattr(again, ask)(x), getattr(model, ask)(x))
+    assert again.get_params() == model.get_params()
+    if kind == "density":
+        assert again.log_partition_ == model.log_partition_
+        assert again.verdict_ == model.verdict_
+        np.testing.assert_array_equal(again.sample(20, random_state=2), model.sample(20, random_state=2))
+    files = sorted(path.name for path in (tmp_path / "m").iterdir())
+    assert files == ["model.json", "model.safetensors"]
+    json.loads((tmp_path / "m" / "model.json").read_text())
+
+
+def test_what_is_damaged_missing_or_cannot_be_stored_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_estimator(tmp_path / "none")
+    model = EnergyDensity((8,), **FAST).fit(moons(200))
+    model.save(tmp_path / "m")
+    path = tmp_path / "m" / "model.safetensors"
+    octets = path.read_bytes()
+    for broken in (octets[: len(octets) // 2], b"", b"\x80\x04N.", octets[:8] + b"x" * 50 + octets[58:]):
+        path.write_bytes(broken)
+        with pytest.raises(ValueError, match="model"):
+            load_estimator(tmp_path / "m")
+    own = EnergyDensity((8,), objective=MECO(0.1), **FAST).fit(moons(200))
+    with pytest.raises(TypeError, match="objective"):
+        own.save(tmp_path / "n")
+    energy = MLPEnergy(3, (5,), seed=2)
+    save_energy(energy, tmp_path / "e", {"note": 1}, GaussianNoise(torch.zeros(3), torch.eye(3)))
+    found, noise, card = load_energy(tmp_path / "e")
+    x = torch.randn(4, 3)
+    assert torch.equal(found(x), energy(x))
+    assert card == {"note": 1}
+    assert noise.event_shape == (3,)
