@@ -84,8 +84,8 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     hidden_sizes : units of the tilt's perceptron; () for a linear tilt.
     noise : what is tilted, and what training contrasts with: "gaussian", "mixture" (components by BIC), "kernel"
         (bandwidth by leave-one-out), "flow" (needs zuko), or "auto", the likeliest of the first three on rows held out;
-        or a noise distribution of your own, over the standardised features. A wide Gaussian (wide kernels beside kernels) is mixed
-        into the named.
+        or a noise distribution of your own, over the standardised features. Into the named, a wide Gaussian
+        is mixed, and wide kernels into kernels.
     objective : "meco", "nce", "ence", "snl", "score-matching", or an `Objective`.
     steps, batch_size, noise_batch_size, learning_rate : of Adam, the rate falling along a cosine.
     average : decay of the exponential average of the weights.

@@ -1,8 +1,8 @@
 """Compiled log-densities and hand-written gradients of two small energies, for the reference of MECO.
 
 Exponential family: `log p⁰(x) = Σ_k θ_k Π_i x_i^{p_ki} − c ‖x‖²`. One hidden layer:
-`log p⁰(x) = −(s + Σ_j v_j tanh(a_j)) − c ‖x‖²` with `a = W x + b`; parameters lie behind one another as `W (h, d), b (h),
-v (h), s`.
+`log p⁰(x) = −(s + Σ_j v_j tanh(a_j)) − c ‖x‖²` with `a = W x + b`; parameters lie behind one another as `W (h, d)`,
+`b (h)`, `v (h)`, `s`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,226 @@
+"""`relaxon train energy`: rows in; a density whose log Z has an error and a verdict, scores and pictures out."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.training_bar import Record, nowhere, training_bar
+
+if TYPE_CHECKING:
+    from relaxon.neuromorphic.energy.datasets import PlanarDensity
+    from relaxon.neuromorphic.energy.density import EnergyDensity
+
+Array = NDArray[np.float64]
+PLANAR_NAMES = ("eight-gaussians", "rings", "two-moons", "checkerboard")
+DEFAULT_OUT = Path("runs/energy")
+SHOWN_SAMPLES = 2000
+NODES = 300
+"""Along each axis, of the quadrature that a known density is compared by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What is trained on, what it is judged by, and the density where it is known."""
+
+    name: str
+    features: list[str]
+    train: Array
+    test: Array
+    truth: PlanarDensity | None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        required=True,
+        help=f"a CSV or Parquet file of numbers, or one of {', '.join(PLANAR_NAMES)}, whose density is known",
+    )
+    data.add_argument(
+        "--drop", action="append", default=[], metavar="COLUMN", help="leave a column out; may be repeated"
+    )
+    data.add_argument("--rows", type=int, default=20_000, help="drawn of a known density; 20000")
+    data.add_argument("--test", type=float, default=0.2, help="part of the rows held out for the report; 0.2")
+    model = parser.add_argument_group("model")
+    model.add_argument("--hidden", type=int, nargs="*", default=[96, 96], help="units of each hidden layer; 96 96")
+    model.add_argument("--noise", choices=("auto", "gaussian", "mixture", "kernel", "flow"), default="auto")
+    model.add_argument("--objective", choices=("meco", "nce", "ence", "snl", "score-matching"), default="meco")
+    model.add_argument("--steps", type=int, default=2000, help="2000")
+    model.add_argument("--batch", type=int, default=512, help="512")
+    model.add_argument("--rate", type=float, default=3e-3, help="of Adam; 0.003")
+    model.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw density, samples and log u (PNG, SVG or PDF)")
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"folder for the model; {DEFAULT_OUT}")
+
+
+def run(args: argparse.Namespace, record: Record = nowhere) -> int:
+    """Train under a progress bar, print the report, write the model; 0 when done, 2 for arguments that are refused."""
+    import warnings
+
+    from rich.console import Console
+
+    console, out = Console(stderr=True), Console()
+    try:
+        rows = _rows(args)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the verdict is printed
+            model = _fitted(args, rows, console)
+            told = _told(model, rows)
+    except (TypeError, ValueError, FileNotFoundError) as error:
+        console.print(f"relaxon train energy: {error}", markup=False)
+        return 2
+    model.save(args.out / "model")
+    record(told)
+    for name, value in told.items():
+        shown = f"{value:.6g}" if isinstance(value, float) else value
+        out.print(f"{name.replace('_', ' ')}: {shown}", markup=False, highlight=False)
+    if args.plot is not None:
+        draw(args.plot, model, rows)
+    out.print(f"Model is in {args.out}", markup=False, highlight=False)
+    return 0
+
+
+def _rows(args: argparse.Namespace) -> Rows:
+    if not 0.0 < args.test < 1.0:
+        raise ValueError(f"--test must be between 0 and 1, got {args.test}")
+    if args.data in PLANAR_NAMES and not Path(args.data).exists():
+        from relaxon.neuromorphic.energy.datasets import planar
+
+        if args.drop:
+            raise ValueError(f"--drop is for files, and {args.data} is a known density")
+        if args.rows < 2:
+            raise ValueError(f"--rows must be at least 2, got {args.rows}")
+        truth: PlanarDensity | None = planar(args.data)
+        assert truth is not None
+        x, features = truth.sample(args.rows, args.seed + 1), ["x", "y"]
+    else:
+        x, features, truth = *_table(args), None
+    order = np.random.default_rng(args.seed).permutation(len(x))
+    held = max(1, round(args.test * len(x)))
+    return Rows(Path(args.data).name, features, x[order[held:]], x[order[:held]], truth)
+
+
+def _table(args: argparse.Namespace) -> tuple[Array, list[str]]:
+    from relaxon.neuromorphic.boosting import tables
+
+    table = tables.read_table(Path(args.data)).without(args.drop)
+    encoding = tables.encoding_of(table)
+    x: Array = encoding.features(table)
+    if encoding.feature_names != list(table.names):
+        raise ValueError("columns of words have no density; --drop them, or write numbers")
+    return x, list(table.names)
+
+
+def _fitted(args: argparse.Namespace, rows: Rows, console: Any) -> EnergyDensity:
+    from relaxon.neuromorphic.energy.density import EnergyDensity
+
+    model = EnergyDensity(
+        tuple(args.hidden),
+        noise=args.noise,
+        objective=args.objective,
+        steps=args.steps,
+        batch_size=args.batch,
+        noise_batch_size=2 * args.batch,
+        learning_rate=args.rate,
+        random_state=args.seed,
+    )
+    model.check_parameters()
+    with training_bar(console, "log u {task.fields[log_u]:.4g}") as bar:
+        task = bar.add_task("steps", total=args.steps, log_u=math.nan)
+        model.fit(
+            rows.train,
+            watcher=lambda progress: bar.update(task, completed=progress.step, log_u=progress.record.log_partition),
+        )
+        bar.update(task, completed=args.steps)
+    return model
+
+
+def _told(model: EnergyDensity, rows: Rows) -> dict[str, Any]:
+    """The report, as JSON values."""
+    found = model.log_partition_
+    held = model.score_samples(rows.test)
+    told: dict[str, Any] = {
+        "data": rows.name,
+        "rows": len(rows.train),
+        "features": len(rows.features),
+        "mean_log_density_of_rows_held_out": float(held.mean()),
+        "its_standard_error": float(held.std() / math.sqrt(len(held))),
+        "log_z": found.value,
+        "log_z_interval": list(found.interval),
+        "effective_sample_size": found.effective_sample_size,
+        "pareto_k": found.pareto_k,
+        "trusted": model.verdict_.trusted,
+        "reason": model.verdict_.reason,
+        "training": None if model.training_ is None else model.training_.ended.value,
+        "steps": 0 if model.training_ is None else model.training_.steps,
+    }
+    if rows.truth is not None:
+        nodes, cell = rows.truth.nodes(NODES)
+        log_model = model.score_samples(nodes)
+        entropy = rows.truth.cross_entropy(rows.truth.log_density(nodes), NODES)
+        told["true_entropy"] = entropy
+        told["nll_above_it"] = rows.truth.cross_entropy(log_model, NODES) - entropy
+        told["mass"] = float(np.exp(log_model).sum() * cell)
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in told.items()
+    }
+
+
+def draw(path: Path, model: EnergyDensity, rows: Rows) -> None:
+    """Density and samples in the first two features, and the tracked log u; the format goes by the file's ending."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    plane = len(rows.features) == 2
+    figure = Figure(figsize=(15.0 if plane else 10.0, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(1, 3 if plane else 2))
+    if plane:
+        low, high = np.quantile(rows.train, [0.002, 0.998], axis=0)
+        middle, half = (low + high) / 2, 0.65 * (high - low)
+        (left, bottom), (right, top) = middle - half, middle + half
+        grid = np.stack(np.meshgrid(np.linspace(left, right, NODES), np.linspace(bottom, top, NODES)), -1)
+        density = np.exp(model.score_samples(grid.reshape(-1, 2))).reshape(NODES, NODES)
+        shown = axes[0].imshow(density, origin="lower", extent=(left, right, bottom, top), cmap="magma", aspect="auto")
+        figure.colorbar(shown, ax=axes[0])
+        axes[0].set_title("density")
+    samples = model.sample(SHOWN_SAMPLES, random_state=0)
+    one = axes[-2]
+    if len(rows.features) == 1:
+        one.hist([rows.test[:, 0], samples[:, 0]], 40, density=True, label=["rows held out", "samples"])
+        one.legend()
+    else:
+        one.plot(*rows.test[:SHOWN_SAMPLES, :2].T, ".", markersize=3, color="#bbbbbb", label="rows held out")
+        one.plot(*samples[:, :2].T, ".", markersize=3, color="#0072b2", label="samples of the model")
+        one.set_xlabel(rows.features[0])
+        one.set_ylabel(rows.features[1])
+        one.legend(markerscale=3)
+    one.set_title("samples")
+    _draw_tracker(axes[-1], model)
+    figure.suptitle(f"{rows.name}: log Z {model.log_partition_.value:.4g}, {_verdict(model)}")
+    figure.savefig(path, dpi=110)
+
+
+def _draw_tracker(axis: Any, model: EnergyDensity) -> None:
+    """Log u as training went, beside the log Z that was found in the end, with its interval."""
+    records = () if model.training_ is None else model.training_.records
+    if records:
+        axis.plot([one.step for one in records], [one.log_partition for one in records], label="log u")
+    found = model.log_partition_
+    axis.axhline(found.value, color="#d55e00", linestyle="--", label="log Z of the weights that were kept")
+    if all(map(math.isfinite, found.interval)):
+        axis.axhspan(*found.interval, color="#d55e00", alpha=0.2)
+    axis.set_xlabel("step")
+    axis.set_title("tracked normaliser")
+    axis.legend()
+
+
+def _verdict(model: EnergyDensity) -> str:
+    return "trusted" if model.verdict_.trusted else f"not trusted: {model.verdict_.reason[:80]}"
