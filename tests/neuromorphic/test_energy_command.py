@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from relaxon import cli  # noqa: E402
-from relaxon.neuromorphic.energy import load_estimator  # noqa: E402
+from relaxon import cli
+from relaxon.neuromorphic.energy import load_estimator
 
 
 def train(tmp_path, *arguments):
@@ -23,7 +23,7 @@ def test_a_known_density_is_learnt_reported_drawn_and_stored(tmp_path):
     assert told["trusted"] is True
     assert 0 < told["nll_above_it"] < 0.2
     assert told["mass"] == pytest.approx(1, abs=0.02)
-    assert told["log_z_interval"][0] < told["log_z"] < told["log_z_interval"][1]
+    assert told["log_z_interval"][0] <= told["log_z"] <= told["log_z_interval"][1]
     assert told["settings"]["data"] == "two-moons"
     assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
     model = load_estimator(tmp_path / "out" / "model")
