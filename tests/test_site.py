@@ -27,6 +27,7 @@ PUBLIC = (
     "relaxon.solvers.dcdm",
     "relaxon.solvers.stress",
     "relaxon.neuromorphic.boosting",
+    "relaxon.neuromorphic.energy",
     "relaxon.neuromorphic.equilibrium",
     "relaxon.client",
     "relaxon.aio",
