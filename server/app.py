@@ -22,25 +22,35 @@ from relaxon.proto import (
     boosting_pb2_grpc,
     equilibrium_pb2,
     equilibrium_pb2_grpc,
+    linear_pb2,
+    linear_pb2_grpc,
     poisson_pb2,
     poisson_pb2_grpc,
+    session_pb2,
+    session_pb2_grpc,
 )
 from relaxon.server import boosting_service, equilibrium_service
+from relaxon.server.attendance import AttendanceList
 from relaxon.server.boosting_service import BoostingServicer
 from relaxon.server.boosting_task import KIND as BOOSTING
 from relaxon.server.equilibrium_service import EquilibriumServicer
 from relaxon.server.equilibrium_task import KIND as EQUILIBRIUM
-from relaxon.server.grids import GridStore
 from relaxon.server.job_runner import JobRunner
 from relaxon.server.jobs import MemoryJobStore
+from relaxon.server.linear_service import LinearServicer
 from relaxon.server.models import ModelStore
 from relaxon.server.operations_service import OperationsServicer
 from relaxon.server.poisson_service import PoissonServicer
+from relaxon.server.session_service import SessionServicer
+from relaxon.server.sessions import SessionStore
 from relaxon.server.settings import ServerSettings
+from relaxon.server.solve_service import SolveRuntime
 
 logger = logging.getLogger("relaxon.server")
 SERVICES = (
     poisson_pb2.DESCRIPTOR.services_by_name["PoissonService"].full_name,
+    linear_pb2.DESCRIPTOR.services_by_name["LinearSystemService"].full_name,
+    session_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
     boosting_pb2.DESCRIPTOR.services_by_name["BoostingService"].full_name,
     equilibrium_pb2.DESCRIPTOR.services_by_name["EquilibriumService"].full_name,
     operations_pb2.DESCRIPTOR.services_by_name["Operations"].full_name,
@@ -84,7 +94,7 @@ class EmbeddedServer:
         self._thread = threading.Thread(target=self._run, name="relaxon-server", daemon=True)
         self.target = ""
         """The address to connect to."""
-        self.grids = GridStore(self._settings)
+        self.sessions = SessionStore(self._settings)
 
     def __enter__(self) -> EmbeddedServer:
         self._thread.start()
@@ -111,7 +121,7 @@ class EmbeddedServer:
             self._ready.set()
 
     async def _main(self) -> None:
-        async with _running(self._settings, self.grids) as target:
+        async with _running(self._settings, self.sessions) as target:
             self.target = target
             self._ready.set()
             await self._stop.wait()
@@ -122,7 +132,7 @@ async def _serve_until_signal(settings: ServerSettings, on_ready: Callable[[str]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with _running(settings, GridStore(settings)) as target:
+    async with _running(settings, SessionStore(settings)) as target:
         logger.info("serving on %s", target)
         if on_ready is not None:
             on_ready(target)
@@ -131,7 +141,7 @@ async def _serve_until_signal(settings: ServerSettings, on_ready: Callable[[str]
 
 
 @asynccontextmanager
-async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[str]:
+async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIterator[str]:
     """A started server's address; drains at the end of the block."""
     engines = ThreadPoolExecutor(settings.workers, "relaxon-solve")
     checks = ThreadPoolExecutor(CHECK_THREADS, "relaxon-check")
@@ -152,7 +162,12 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
     operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
     equilibrium_pb2_grpc.add_EquilibriumServiceServicer_to_server(equilibrium, server)
     boosting_pb2_grpc.add_BoostingServiceServicer_to_server(boosting, server)
-    poisson_pb2_grpc.add_PoissonServiceServicer_to_server(PoissonServicer(settings, grids, engines, checks), server)
+    attendances = AttendanceList(settings.max_attendances, settings.lease_seconds, sessions.leave)
+    attending = SessionServicer(attendances)
+    runtime = SolveRuntime(settings, sessions, attendances, engines, checks)
+    session_pb2_grpc.add_SessionServiceServicer_to_server(attending, server)
+    poisson_pb2_grpc.add_PoissonServiceServicer_to_server(PoissonServicer(runtime), server)
+    linear_pb2_grpc.add_LinearSystemServiceServicer_to_server(LinearServicer(runtime), server)
     condition = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(condition, server)
     reflection.enable_server_reflection(SERVED, server)
@@ -165,12 +180,13 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
     await server.start()
     for name in ("", *SERVICES):
         await condition.set(name, health_pb2.HealthCheckResponse.SERVING)
-    sweep = asyncio.create_task(_sweep(grids))
+    sweep = asyncio.create_task(_sweep(sessions))
     try:
         yield f"{host}:{port}"
     finally:
         sweep.cancel()
         await condition.enter_graceful_shutdown()
+        attending.close()
         # Calls that wait for a job end as it does.
         await asyncio.gather(runner.close(settings.grace_seconds), server.stop(settings.grace_seconds))
         # Cut-off solves end at their next iteration; their threads must be gone before the loop is.
@@ -183,10 +199,10 @@ def _shut_down(*executors: ThreadPoolExecutor) -> None:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-async def _sweep(grids: GridStore) -> None:
+async def _sweep(sessions: SessionStore) -> None:
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
-        grids.drop_expired()
+        sessions.drop_expired()
 
 
 def _demand_threadsafe_kernels() -> None:

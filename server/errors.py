@@ -44,11 +44,6 @@ def refused(error: ValueError | TypeError) -> ServiceError:
     return invalid(named.group() if named else "", message)
 
 
-def grid_not_found(grid_id: str) -> ServiceError:
-    """NOT_FOUND for a grid that is not kept (any more)."""
-    return not_found("relaxon.v1.Grid", grid_id, "never made, was deleted, or has expired", "grid_id")
-
-
 def not_found(kind: str, name: str, why: str, field: str = "") -> ServiceError:
     """NOT_FOUND for a thing of `kind`, the full name of its message; `why` goes on after "it was"."""
     message = f"{field or kind.rpartition('.')[2].lower()} {name!r} is not known: it was {why}"

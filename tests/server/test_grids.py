@@ -90,18 +90,18 @@ def test_a_grid_larger_than_the_server_takes_is_refused_before_its_upload(servin
 
 def test_deleting_frees_the_grid_and_what_was_set_up_for_it(server, client, damped):
     made = []
-    add = server.grids.add
+    add = server.sessions.add
 
     def watched(grid, *rest):
         made.append(weakref.ref(grid))
         return add(grid, *rest)
 
-    server.grids.add = watched
+    server.sessions.add = watched
     with client.poisson.grid(np.zeros((5, 5), np.uint8), boundary="dirichlet") as kept:
         assert kept.solve(np.ones((5, 5)), solver="damped").converged
-        made.append(weakref.ref(server.grids.find(kept.id)._prepared["damped"].engine))
+        made.append(weakref.ref(server.sessions.find(kept.id)._prepared["damped"].engine))
         assert all(reference() is not None for reference in made)
-    assert len(server.grids) == 0
+    assert len(server.sessions) == 0
     # The call's own frames may live for a moment longer than its reply.
     for _ in range(100):
         client.health()
@@ -114,7 +114,7 @@ def test_deleting_frees_the_grid_and_what_was_set_up_for_it(server, client, damp
 def test_an_expired_grid_is_not_found(serving, damped):
     server = serving(grid_ttl_seconds=0.05)
     with relaxon.connect(server.target) as client, client.poisson.grid(np.zeros((3, 3), np.uint8)) as kept:
-        server.grids._clock = lambda: 4e9
+        server.sessions._clock = lambda: 4e9
         with pytest.raises(errors.NotFound, match="expired"):
             kept.solve(np.zeros((3, 3)), solver="damped")
 

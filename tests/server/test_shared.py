@@ -77,7 +77,7 @@ def test_a_server_may_take_no_shared_files(serving, damped, handed):
     with relaxon.connect(server.target) as client, client.poisson.grid(CELLS, boundary="dirichlet") as grid:
         expected = solve(PoissonGrid(CELLS, boundary="dirichlet"), B, **OPTIONS)
         np.testing.assert_array_equal(grid.solve(B, **OPTIONS).x, expected.x)
-        assert server.grids.find(grid.id).shared is None
+        assert server.sessions.find(grid.id).shared is None
     assert handed() == 0
     assert not names()
 

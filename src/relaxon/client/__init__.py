@@ -26,7 +26,9 @@ from relaxon.client.errors import (
     Unavailable,
 )
 from relaxon.client.jobs import Job, JobState
+from relaxon.client.linear import LinearClient, RemoteMatrix
 from relaxon.client.poisson import PoissonClient, RemoteGrid, SolverInfo
+from relaxon.client.step_messages import Step
 
 __all__ = [
     "AlreadyExists",
@@ -47,13 +49,16 @@ __all__ = [
     "InvalidArgument",
     "Job",
     "JobState",
+    "LinearClient",
     "NotFound",
     "PoissonClient",
     "RelaxonError",
     "RemoteGrid",
+    "RemoteMatrix",
     "ResourceExhausted",
     "SolverInfo",
     "StageProgress",
+    "Step",
     "Unavailable",
     "connect",
 ]

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import ipaddress
 from types import TracebackType
+from typing import Literal
 
 import grpc
 
 from relaxon.client import errors
+from relaxon.client.attendance import Attendance
 from relaxon.client.boosting import BoostingClient
 from relaxon.client.equilibrium import EquilibriumClient
+from relaxon.client.linear import LinearClient
 from relaxon.client.poisson import PoissonClient
+from relaxon.client.wire import Wire
 from relaxon.solvers import validation
 
 DEFAULT_TARGET = "localhost:50551"
 HEALTH_METHOD = "/grpc.health.v1.Health/Check"
+Compression = Literal["gzip", "deflate"]
 HEALTH_NAMES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
 
 
@@ -24,6 +29,7 @@ def connect(
     timeout: float = 30.0,
     transfer_timeout: float = 3600.0,
     shared_memory: bool = True,
+    compression: Compression | None = None,
 ) -> Client:
     """Connect to a relaxon server.
 
@@ -34,6 +40,8 @@ def connect(
     transfer_timeout : seconds for each call that moves arrays (making a grid, solving) and is given no timeout.
     shared_memory : hand large arrays over through this machine's shared memory where the server runs on it too, as
         the same user; everything is sent otherwise, or where False.
+    compression : "gzip" or "deflate" to compress what is sent of solves, both ways, message by message. It pays on slow
+        networks and for smooth or sparse right-hand sides, and costs time everywhere else.
 
     Returns
     -------
@@ -59,7 +67,9 @@ def connect(
             raise TypeError(f"target must be a string like {DEFAULT_TARGET!r}, got {target!r}")
         timeout = validation.positive_float("timeout", timeout)
         transfer_timeout = validation.positive_float("transfer_timeout", transfer_timeout)
-    client = Client(target, timeout, transfer_timeout, shared_memory)
+        loopback = is_loopback(target)
+        wire = Wire(shared_memory and loopback, not loopback, compression)
+    client = Client(target, timeout, transfer_timeout, wire)
     try:
         client.wait_until_ready()
     except BaseException:
@@ -69,16 +79,18 @@ def connect(
 
 
 class Client:
-    """A connection, from `connect`; `poisson` holds the solver calls, `boosting` and `equilibrium` those that train."""
+    """A connection, from `connect`; `poisson` and `linear` hold the solver calls, `boosting` and `equilibrium` those
+    that train."""
 
-    def __init__(self, target: str, timeout: float, transfer_timeout: float, shared_memory: bool) -> None:
+    def __init__(self, target: str, timeout: float, transfer_timeout: float, wire: Wire) -> None:
         self.target = target
         self._timeout = timeout
         # A proxy for the outside world is of no use on the way to this machine itself, but gRPC would take it.
-        loopback = _is_loopback(target)
-        options = [("grpc.enable_http_proxy", 0)] if loopback else []
+        options = [("grpc.enable_http_proxy", 0)] if is_loopback(target) else []
         self._channel = grpc.insecure_channel(target, options)
-        self.poisson = PoissonClient(self._channel, timeout, transfer_timeout, shared_memory and loopback)
+        self._attendance = Attendance(self._channel, timeout)
+        self.poisson = PoissonClient(self._channel, self._attendance, timeout, transfer_timeout, wire)
+        self.linear = LinearClient(self._channel, self._attendance, timeout, transfer_timeout, wire)
         self.boosting = BoostingClient(self._channel, timeout, transfer_timeout)
         self.equilibrium = EquilibriumClient(self._channel, timeout, transfer_timeout)
 
@@ -99,7 +111,9 @@ class Client:
         return HEALTH_NAMES[status] if status < len(HEALTH_NAMES) else "UNKNOWN"
 
     def close(self) -> None:
-        """Close the connection; calls that run in other threads end with `Cancelled`."""
+        """Close the connection; calls that run in other threads end with `Cancelled`, and what the server keeps for
+        this client goes soon."""
+        self._attendance.close()
         self._channel.close()
 
     def __enter__(self) -> Client:
@@ -114,7 +128,8 @@ class Client:
         return f"Client({self.target!r})"
 
 
-def _is_loopback(target: str) -> bool:
+def is_loopback(target: str) -> bool:
+    """Whether a target is this machine itself."""
     host = target.rpartition(":")[0].rpartition("/")[2].strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback

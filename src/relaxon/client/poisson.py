@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Literal
 
 import grpc
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from relaxon.client import errors
+from relaxon.client.attendance import Attendance
 from relaxon.client.handover import Handover, offered
-from relaxon.client.solve_call import SolveCall
+from relaxon.client.remote import RemoteSystem
+from relaxon.client.solve_messages import Inconsistent, SolveTerms, side
+from relaxon.client.step_messages import Change, Kappa, Step, StepMessages, Unchanged
+from relaxon.client.steps_call import StepsCall
+from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc, tensor_pb2, tensors
+from relaxon.proto.shared import SharedFile
 from relaxon.solvers import validation
 from relaxon.solvers.grid import Boundary, BoundaryLike, PoissonGrid
 from relaxon.solvers.solution import Callback, Solution
 
-PROGRESS_SECONDS = 0.05
-"""How often a callback is called at most; a solve can make thousands of iterations a second."""
 _SIDES = {
     Boundary.NEUMANN: pb.BOUNDARY_NEUMANN,
     Boundary.DIRICHLET: pb.BOUNDARY_DIRICHLET,
     Boundary.PERIODIC: pb.BOUNDARY_PERIODIC,
 }
-_INCONSISTENT = {
-    "error": pb.INCONSISTENT_ERROR,
-    "report": pb.INCONSISTENT_REPORT,
-    "project": pb.INCONSISTENT_PROJECT,
-}
-Inconsistent = Literal["error", "report", "project"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +48,14 @@ class SolverInfo:
 class PoissonClient:
     """The Poisson calls of a `Client`."""
 
-    def __init__(self, channel: grpc.Channel, timeout: float, transfer_timeout: float, shared_memory: bool) -> None:
+    def __init__(
+        self, channel: grpc.Channel, attendance: Attendance, timeout: float, transfer_timeout: float, wire: Wire
+    ) -> None:
         self._stub = poisson_pb2_grpc.PoissonServiceStub(channel)
+        self._attendance = attendance
         self._timeout = timeout
         self._transfer_timeout = transfer_timeout
-        self._shared_memory = shared_memory
+        self._wire = wire
 
     def grid(
         self,
@@ -71,7 +69,8 @@ class PoissonClient:
         """Have the server keep a grid; the arguments are those of `relaxon.solvers.PoissonGrid`.
 
         `timeout` is in seconds, None for the client's. The result is best used in a `with` statement, which
-        deletes it on the server at its end; a grid not used for a time (`expires`) is forgotten anyway.
+        deletes it on the server at its end; a grid not used for a time (`expires`) is forgotten anyway, and so is one
+        whose client has closed its connection or gone.
 
         Raises
         ------
@@ -81,11 +80,16 @@ class PoissonClient:
         with errors.refusals():
             seconds = self._transfer_timeout if timeout is None else validation.positive_float("timeout", timeout)
             grid = PoissonGrid(cells, spacing, boundary, coefficient)
-        with offered(grid.cells.size, self._shared_memory) as (file, told):
+        attendance = self._attendance.name()
+        with offered(grid.cells.size, self._wire.shared_memory) as (file, told):
             with errors.translated():
-                reply = self._stub.CreateGrid(_grid_requests(grid, told), timeout=seconds)
+                reply = self._stub.CreateGrid(
+                    grid_requests(grid, self._wire, told, attendance),
+                    timeout=seconds,
+                    compression=self._wire.outgoing,
+                )
             handover = Handover(file if reply.shared else None)
-        return RemoteGrid(self._stub, reply, grid.shape, self._timeout, self._transfer_timeout, handover)
+        return RemoteGrid(self._stub, reply, grid.shape, self._timeout, self._transfer_timeout, handover, self._wire)
 
     def list_solvers(self) -> tuple[SolverInfo, ...]:
         """The solvers that the server knows by name, best first."""
@@ -94,8 +98,10 @@ class PoissonClient:
         return tuple(SolverInfo(one.name, one.summary, tuple(one.missing)) for one in reply.solvers)
 
 
-class RemoteGrid:
+class RemoteGrid(RemoteSystem):
     """A grid that a server keeps, from `client.poisson.grid`."""
+
+    default_solver = "dcdm"
 
     def __init__(
         self,
@@ -105,11 +111,10 @@ class RemoteGrid:
         timeout: float,
         transfer_timeout: float,
         handover: Handover,
+        wire: Wire,
     ) -> None:
+        super().__init__(stub.Solve, handover, timeout, transfer_timeout, wire)
         self._stub = stub
-        self._handover = handover
-        self._timeout = timeout
-        self._transfer_timeout = transfer_timeout
         self.id: str = kept.id
         self.shape = shape
         self.unknowns: int = kept.unknowns
@@ -120,82 +125,99 @@ class RemoteGrid:
         self.expires: datetime = kept.expire_time.ToDatetime(UTC)
         """When the server would have forgotten the grid had it not been used since it was made."""
 
-    def solve(
+    def solve_steps(
         self,
-        b: ArrayLike,
+        steps: Iterable[ArrayLike | Step],
         *,
-        solver: str = "dcdm",
+        solver: str | None = None,
         rtol: float = 1e-6,
         atol: float = 0.0,
         max_iterations: int | None = None,
         x0: ArrayLike | None = None,
+        warm_start: bool = True,
+        read_ahead: bool = True,
         callback: Callback | None = None,
         inconsistent: Inconsistent = "error",
         timeout: float | None = None,
-    ) -> Solution:
-        """Solve `A x = b` on the server; the arguments and the result are those of `relaxon.solvers.solve`.
+    ) -> Iterator[Solution]:
+        """Solve for one right-hand side after the other, each from the solution of the one before it.
 
-        Differences: `solver` is a name. `setup_seconds` is what the set-up took in this call: 0 where an earlier
-        solve on this grid has done it. `callback` sees the newest iteration about every 50 ms rather than each one
-        (`residuals` has them all); where it returns True the solve stops at its next iteration, and what it has by
-        then comes back with `Result.CANCELLED`. `timeout` is in seconds, None for the client's; a solve that takes
-        longer is stopped.
+        Parameters
+        ----------
+        steps : right-hand sides, or a `Step` where cells or κ change as well. It is pulled from as solutions are taken,
+            in the caller's own thread; its arrays are its own again when it is asked for the next.
+        warm_start : start each step from the last solution; False for zero.
+        read_ahead : take a step from `steps` before the solution of the one before it has been given out, so that its
+            way to the server overlaps the solve. False where a step's right-hand side depends on the last solution.
+        timeout : seconds in which each step has to be answered, None for the client's.
+
+        Everything else is as in `solve`; `x0` is the first step's start. Leave the iteration and the call ends, with
+        the step that is being solved. A callback that returns True stops its own step alone.
 
         Raises
         ------
-        InvalidArgument : naming the argument. NotFound : the grid was deleted or has expired. FailedPrecondition :
-        the server lacks the solver's packages. ResourceExhausted : too many solves are waiting. DeadlineExceeded,
-        Unavailable, InternalError.
-        """
-        seconds = self._seconds(timeout)
-        request = self._request("b", b, solver, rtol, atol, max_iterations, x0, inconsistent, callback is not None)
-        return self._call(request, callback, seconds)
+        As `solve`, an argument's mistake at once and a step's when its turn has come; InvalidArgument names it `b[3]`.
 
-    def solve_many(
-        self,
-        b: ArrayLike | Sequence[ArrayLike],
-        *,
-        solver: str = "dcdm",
-        rtol: float = 1e-6,
-        atol: float = 0.0,
-        max_iterations: int | None = None,
-        x0: ArrayLike | Sequence[ArrayLike] | None = None,
-        callback: Callback | None = None,
-        inconsistent: Inconsistent = "error",
-        timeout: float | None = None,
-    ) -> tuple[Solution, ...]:
-        """Solve for several right-hand sides, one after the other, with one set-up.
-
-        `b` is `(k, *grid.shape)`, `(k, unknowns)` or a sequence of right-hand sides; `x0` likewise. All are
-        checked here before the first is sent. As in process, every solution has the `setup_seconds` of the shared
-        set-up.
-        `timeout` is for each; otherwise as `solve`.
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import relaxon
+        >>> from relaxon.server.app import EmbeddedServer
+        >>> cells = np.zeros((32, 32), np.uint8)
+        >>> b = np.outer(np.hanning(32), np.hanning(32))
+        >>> with EmbeddedServer() as server, relaxon.connect(server.target) as client:
+        ...     with client.poisson.grid(cells, boundary="dirichlet") as grid:
+        ...         counts = [one.iterations for one in grid.solve_steps(b * (1 + 1e-3 * k) for k in range(3))]
+        >>> counts[0] > counts[1] >= counts[2]
+        True
         """
         with errors.refusals():
-            sides: list[Any] = list(b)  # type: ignore[arg-type]
-            if not sides:
-                raise ValueError("b must hold at least one right-hand side, got none")
-            starts: list[Any] = [None] * len(sides) if x0 is None else list(x0)  # type: ignore[arg-type]
-            if len(starts) != len(sides):
-                raise ValueError(
-                    f"x0 must hold one start for each of the {len(sides)} right-hand sides, got {len(starts)}"
-                )
-        seconds = self._seconds(timeout)
-        progress = callback is not None
-        requests = [
-            self._request(f"b[{i}]", side, solver, rtol, atol, max_iterations, start, inconsistent, progress)
-            for i, (side, start) in enumerate(zip(sides, starts, strict=True))
-        ]
-        solutions = []
-        for i, request in enumerate(requests):
-            try:
-                solutions.append(self._call(request, callback, seconds))
-            except errors.InvalidArgument as error:
-                if error.field != "b":
-                    raise
-                # The server has one right-hand side a call and cannot know which of ours it was.
-                raise errors.InvalidArgument(f"b[{i}]{str(error).removeprefix('b')}", f"b[{i}]") from error
-        return tuple(replace(one, setup_seconds=solutions[0].setup_seconds) for one in solutions)
+            seconds = self._seconds(timeout)
+            terms = SolveTerms.checked(
+                solver or self.default_solver, rtol, atol, max_iterations, inconsistent, callback is not None
+            )
+            start = None if x0 is None else side("x0", x0, self._shapes)
+            if not isinstance(steps, Iterable):
+                raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
+        call = StepsCall(self._stub, steps, callback, read_ahead, seconds, self._wire)
+
+        def messages_for(shared: SharedFile | None) -> tuple[list[pb.StepsRequest], StepMessages]:
+            messages = StepMessages(self.shape, self.unknowns, self._wire, shared, self._now_has)
+            return messages.header(self.id, terms, start, warm_start), messages
+
+        return call.solutions(self._handover, messages_for)
+
+    def update(
+        self,
+        cells: ArrayLike | None = None,
+        coefficient: Kappa | Unchanged = "unchanged",
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Put other cells, another κ or both in the place of the grid's: obstacles that move. Shape, spacing and sides
+        stay. What was set up for the grid is set up again when it is next used.
+
+        Parameters
+        ----------
+        cells : as for `grid`; None where they stay.
+        coefficient : as for `grid`, None for 1 everywhere.
+
+        Raises
+        ------
+        As `grid`.
+        """
+        with errors.refusals():
+            seconds = self._seconds(timeout)
+            change = Change.of(cells, coefficient, self.shape)
+        if change is None:
+            return
+        with errors.translated():
+            reply = self._stub.UpdateGrid(
+                change_requests(self.id, change, self._wire), timeout=seconds, compression=self._wire.outgoing
+            )
+        self._now_has(reply.unknowns)
+        self.singular_components = reply.singular_components
+        self.setup_seconds = reply.setup_seconds
 
     def delete(self) -> None:
         """Have the server forget the grid; NotFound where it already has."""
@@ -203,80 +225,21 @@ class RemoteGrid:
             self._stub.DeleteGrid(pb.DeleteGridRequest(id=self.id), timeout=self._timeout)
         self._handover.close()
 
-    def __enter__(self) -> RemoteGrid:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # A grid that is gone is what is wanted; and where the block failed, its error matters more than this one.
-        with suppress(errors.NotFound if error is None else errors.RelaxonError):
-            self.delete()
-
     def __repr__(self) -> str:
         return f"RemoteGrid({'×'.join(map(str, self.shape))}, {self.unknowns} unknowns)"
 
-    def _call(
-        self,
-        request: tuple[pb.SolveHeader, NDArray[Any], NDArray[Any] | None],
-        callback: Callback | None,
-        seconds: float,
-    ) -> Solution:
-        with self._handover.lent() as shared:
-            return SolveCall(*request, callback, shared).run(self._stub, seconds)
+    @property
+    def _shapes(self) -> tuple[tuple[int, ...], ...]:
+        return self.shape, (self.unknowns,)
 
-    def _seconds(self, timeout: float | None) -> float:
-        with errors.refusals():
-            return self._transfer_timeout if timeout is None else validation.positive_float("timeout", timeout)
-
-    def _request(
-        self,
-        name: str,
-        b: ArrayLike,
-        solver: str,
-        rtol: float,
-        atol: float,
-        max_iterations: int | None,
-        x0: ArrayLike | None,
-        inconsistent: str,
-        progress: bool,
-    ) -> tuple[pb.SolveHeader, NDArray[Any], NDArray[Any] | None]:
-        """A solve's header and arrays, refused here where they can be, in the words of the engines."""
-        with errors.refusals():
-            if not isinstance(solver, str):
-                raise TypeError(f"solver must be a name here, got {type(solver).__name__}")
-            header = pb.SolveHeader(
-                grid_id=self.id,
-                solver=solver,
-                rtol=validation.positive_float("rtol", rtol),
-                atol=validation.non_negative_float("atol", atol),
-            )
-            if max_iterations is not None:
-                # The wire has 63 bits for what nobody can count to.
-                header.max_iterations = min(validation.positive_int("max_iterations", max_iterations), 2**63 - 1)
-            if inconsistent not in _INCONSISTENT:
-                raise ValueError(f"inconsistent must be 'error', 'report' or 'project', got {inconsistent!r}")
-            header.inconsistent = _INCONSISTENT[inconsistent]
-            side = self._side(name, b)
-            start = None if x0 is None else self._side("x0", x0)
-        header.b.CopyFrom(tensors.header_of(side))
-        if start is not None:
-            header.x0.CopyFrom(tensors.header_of(start))
-        if progress:
-            header.progress_interval.FromMilliseconds(round(1000 * PROGRESS_SECONDS))
-        return header, side, start
-
-    def _side(self, name: str, value: ArrayLike) -> NDArray[Any]:
-        array = validation.real_array(name, value)
-        if array.shape not in (self.shape, (self.unknowns,)):
-            raise ValueError(
-                f"{name} must have the grid's shape {self.shape} or be packed with shape ({self.unknowns},), "
-                f"got {array.shape}"
-            )
-        return array
+    def _now_has(self, unknowns: int) -> None:
+        self.unknowns = unknowns
 
 
-def _grid_requests(grid: PoissonGrid, shared: tensor_pb2.SharedFile | None) -> Iterator[pb.CreateGridRequest]:
+def grid_requests(
+    grid: PoissonGrid, wire: Wire, shared: tensor_pb2.SharedFile | None, attendance: str
+) -> Iterator[pb.CreateGridRequest]:
+    """All that is sent to have a grid kept."""
     kappa = grid.coefficient
     arrays = () if kappa is None else kappa if isinstance(kappa, tuple) else (kappa,)
     yield pb.CreateGridRequest(
@@ -286,10 +249,17 @@ def _grid_requests(grid: PoissonGrid, shared: tensor_pb2.SharedFile | None) -> I
             boundary=[pb.AxisBoundary(low=_SIDES[low], high=_SIDES[high]) for low, high in grid.boundary],
             coefficient=[tensors.header_of(array) for array in arrays],
             shared=shared,
+            attendance=attendance,
         )
     )
-    for part in tensors.parts_of(grid.cells):
+    for part in tensors.parts_of(grid.cells, checksum=wire.checksums):
         yield pb.CreateGridRequest(cells=part)
     for array in arrays:
-        for part in tensors.parts_of(array):
+        for part in tensors.parts_of(array, checksum=wire.checksums):
             yield pb.CreateGridRequest(coefficient=part)
+
+
+def change_requests(grid_id: str, change: Change, wire: Wire) -> Iterator[pb.UpdateGridRequest]:
+    """All that is sent to have a grid changed."""
+    yield pb.UpdateGridRequest(header=pb.UpdateGridHeader(id=grid_id, change=change.message()))
+    yield from change.requests(pb.UpdateGridRequest, wire)
