@@ -89,10 +89,10 @@ MODELS = (
         "boosted network",
         _ours,
         (
-            {"units_per_stage": 1, "learning_rate": 0.5, "ridge": 1.0},
-            {"units_per_stage": 4, "learning_rate": 0.25, "ridge": 0.1},
-            {"units_per_stage": 20, "learning_rate": 0.2, "ridge": 0.3},
-            {"units_per_stage": 4, "learning_rate": 0.25, "ridge": 0.3, "layers": (UNITS // 2, UNITS // 2)},
+            {"units_per_stage": 1, "learning_rate": 0.1, "ridge": 0.1, "subsample": 1.0},
+            {"units_per_stage": 4, "learning_rate": 0.25, "ridge": 0.1, "subsample": 1.0},
+            {"units_per_stage": 4, "learning_rate": 0.1, "ridge": 0.03, "subsample": 1.0},
+            {"units_per_stage": 50, "learning_rate": 0.5, "ridge": 1.0, "subsample": 1.0},
         ),
     ),
     Model(
@@ -135,7 +135,7 @@ def run(model: Model, data: DataSet, index: int, fold: Fold) -> dict[str, Any]:
         if model.encodes:
             classes = np.unique(np.concatenate([fold.y, fold.test_y]))
             y, test_y = np.searchsorted(classes, fold.y), np.searchsorted(classes, fold.test_y)
-    train, held = _held_out(len(fold.X), labels)
+    train, held = held_out(len(fold.X), labels)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an MLP that has not converged is judged as it is
         errors = []
@@ -170,7 +170,8 @@ def error(task: str, predicted: NDArray[Any], y: NDArray[Any]) -> float:
     return float(np.sqrt(np.mean(np.square(predicted - y))))
 
 
-def _held_out(n: int, labels: NDArray[Any] | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def held_out(n: int, labels: NDArray[Any] | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows to train a configuration on, and rows to choose by."""
     from sklearn.model_selection import train_test_split
 
     train, held = train_test_split(np.arange(n), test_size=SHARE, random_state=0, stratify=labels)

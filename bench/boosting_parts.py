@@ -141,7 +141,14 @@ def truncation(data: DataSet, folds: int) -> Record:
         curves.append(curve + [curve[-1]] * (UNITS - len(curve)))
     mean = np.mean(curves, axis=0)
     half, whole = float(mean[UNITS // 2 - 1]), float(mean[-1])
-    return {"set": data.name, "curve": mean.tolist(), "half": half, "whole": whole, "loss": half / whole - 1.0}
+    return {
+        "set": data.name,
+        "task": data.task,
+        "curve": mean.tolist(),
+        "half": half,
+        "whole": whole,
+        "loss": half / whole - 1.0,
+    }
 
 
 def ablation(data: DataSet, folds: int) -> Iterator[Record]:

@@ -90,6 +90,13 @@ def verdicts(record: Record) -> list[str]:
             + ", ".join(f"{row['set']} {row['loss']:+.1%}" for row in record["truncation"])
             + "."
         )
+        shares = {row["set"]: _accuracy_lost(row) for row in record["truncation"]}
+        least = [name for name, lost in shares.items() if lost < 0.02]
+        out.append(
+            f"Counted in accuracy where there are classes, on {len(least)} of {len(shares)}: "
+            + ", ".join(f"{name} {lost:+.1%}" for name, lost in shares.items())
+            + "."
+        )
     for row in record.get("single", []):
         out.append(
             f"{row['set']} with {row['options']}: {row['error']:.4g} ± {row['spread']:.2g} over {row['folds']} folds."
@@ -111,6 +118,13 @@ def verdicts(record: Record) -> list[str]:
             f"Best of all on {len(rows) - len(beaten)} of {len(rows)} sets; beaten on {', '.join(beaten) or 'none'}."
         )
     return out
+
+
+def _accuracy_lost(row: Record) -> float:
+    """What the half loses of the whole network's accuracy; of the error, where there are no classes."""
+    if row["task"] == "regression":
+        return float(row["loss"])
+    return float((row["half"] - row["whole"]) / (1.0 - row["whole"]))
 
 
 def table(record: Record) -> Iterator[Table]:

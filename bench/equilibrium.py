@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--homeostasis", type=float, default=1.0, help="λ")
     made.add_argument("--arms", nargs="+", help="only those arms of the training whose name holds one of these")
     made.add_argument("--unbounded", action="store_true", help="train without bounds on the weights, as published")
+    made.add_argument("--checkpoints", type=Path, help="folder from which a training that was cut short goes on")
     made.add_argument("--repeats", type=int, help="of the cost")
     made.add_argument("--threads", type=int, default=1, help="of torch")
     made.add_argument("--out", type=Path, default=RESULTS, help="folder for equilibrium.json and equilibrium.png")
@@ -88,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         images = _images(args.data)
         record["data"] = images.name
         if "cost" in args.parts:
-            rows = [row for n in (2, 6) for row in cost_rows(images, args.repeats or (3 if args.quick else 15), n)]
+            rows = [row for n in (1, 2, 6) for row in cost_rows(images, args.repeats or (3 if args.quick else 15), n)]
             _measure(record, "cost", iter(rows), args.out)
         if "training" in args.parts:
             _measure(record, "training", _training(args, images), args.out)
@@ -115,7 +116,9 @@ def _training(args: argparse.Namespace, images: datasets.Dataset) -> Any:
     for seed in range(args.first_seed, args.first_seed + seeds):
         for arm in arms(args.homeostasis):
             if not args.arms or any(part in arm[0] for part in args.arms):
-                yield training_row(arm, images, samples, epochs, args.rate, seed, not args.unbounded)
+                name = f"{arm[0]}, seed {seed}".replace("°", "").replace(" ", "").replace(",", "-")
+                out = args.checkpoints / name if args.checkpoints else None
+                yield training_row(arm, images, samples, epochs, args.rate, seed, not args.unbounded, out)
 
 
 def summary(rows: list[Record]) -> list[Record]:

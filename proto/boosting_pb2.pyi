@@ -271,9 +271,15 @@ class TrainBoostingHeader(_message.Message):
     TARGET_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
     CLASSES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The name to store the model under: 1 to 64 letters, digits, '.', '_' and '-', a letter or digit first. The server
     makes one up where it is empty.
+    """
+    request_id: _builtins.str
+    """Made up by the caller, 1 to 64 letters, digits, '.', '_', ':' and '-', so that it may call again when it has not heard
+    the answer: the same id with the same header and data is answered with the same operation, with others it is
+    ALREADY_EXISTS. It is known for as long as the job is. Without it each call is a job of its own.
     """
     @_builtins.property
     def settings(self) -> Global___BoostingSettings: ...
@@ -304,10 +310,11 @@ class TrainBoostingHeader(_message.Message):
         target: _tensor_pb2.TensorHeader | None = ...,
         weights: _tensor_pb2.TensorHeader | None = ...,
         classes: _model_pb2.Classes | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "features", b"features", "settings", b"settings", "target", b"target", "weights", b"weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "features", b"features", "model", b"model", "settings", b"settings", "target", b"target", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "features", b"features", "model", b"model", "request_id", b"request_id", "settings", b"settings", "target", b"target", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -426,7 +433,9 @@ class WatchBoostingRequest(_message.Message):
     operation: _builtins.str
     """The operation's name."""
     skip: _builtins.int
-    """Leave out so many messages: those that the caller has seen before its connection broke."""
+    """Leave out so many messages: those that the caller has seen before its connection broke, or the server was started
+    anew. Messages are numbered from 1 by their `stage`, and none comes twice.
+    """
     def __init__(
         self,
         *,

@@ -6,7 +6,7 @@ import warnings
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from relaxon.proto import boosting_pb2 as relaxon_dot_proto_dot_boosting__pb2
 
-GRPC_GENERATED_VERSION = '1.68.1'
+GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -19,14 +19,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in relaxon/proto/boosting_pb2_grpc.py depends on'
+        + ' but the generated code in relaxon/proto/boosting_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class BoostingServiceStub(object):
+class BoostingServiceStub:
     """Training is a job: `google.longrunning.Operations` on this server gets, lists, awaits, cancels and deletes it. Its
     `metadata` is a `BoostingTraining`, its `response` a `BoostingModel`. Errors as in `PoissonService`; an unknown model or
     job is NOT_FOUND, a name that is taken ALREADY_EXISTS.
@@ -75,7 +75,7 @@ class BoostingServiceStub(object):
                 _registered_method=True)
 
 
-class BoostingServiceServicer(object):
+class BoostingServiceServicer:
     """Training is a job: `google.longrunning.Operations` on this server gets, lists, awaits, cancels and deletes it. Its
     `metadata` is a `BoostingTraining`, its `response` a `BoostingModel`. Errors as in `PoissonService`; an unknown model or
     job is NOT_FOUND, a name that is taken ALREADY_EXISTS.
@@ -175,7 +175,7 @@ def add_BoostingServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class BoostingService(object):
+class BoostingService:
     """Training is a job: `google.longrunning.Operations` on this server gets, lists, awaits, cancels and deletes it. Its
     `metadata` is a `BoostingTraining`, its `response` a `BoostingModel`. Errors as in `PoissonService`; an unknown model or
     job is NOT_FOUND, a name that is taken ALREADY_EXISTS.

@@ -100,6 +100,9 @@ class EquilibriumSettings(_message.Message):
     CONTRACTION_FIELD_NUMBER: _builtins.int
     READOUT_BOUND_FIELD_NUMBER: _builtins.int
     RANDOM_STATE_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    KERNEL_FIELD_NUMBER: _builtins.int
     activation: _builtins.str
     feedback: _builtins.str
     """"tied" or "independent"."""
@@ -107,7 +110,7 @@ class EquilibriumSettings(_message.Message):
     """Degrees between independent weights at the start."""
     gain: _builtins.float
     estimator: _builtins.str
-    """"cauchy", "asymmetric-cauchy", "centred", "one-sided" or "implicit"."""
+    """"cauchy", "asymmetric-cauchy", "centred", "one-sided", "continuous", "implicit", "recurrent-backprop" or "unrolled"."""
     n: _builtins.int
     """Points and radius of the contour."""
     radius: _builtins.float
@@ -125,10 +128,20 @@ class EquilibriumSettings(_message.Message):
     readout_bound: _builtins.float
     random_state: _builtins.int
     """The seed; the same one gives the same bits on the same machine. Drawn by the server where not given."""
+    kernel: _builtins.int
     @_builtins.property
     def hidden_sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Units of the relaxing layers."""
 
+    @_builtins.property
+    def image(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """For a convolutional network in place of `hidden_sizes`: channels, height and width of the image that each row of
+        the features holds, in this order; channels of each relaxing layer; side of the kernels. `contraction` and
+        `readout_bound` do not apply to it.
+        """
+
+    @_builtins.property
+    def channels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
@@ -150,10 +163,13 @@ class EquilibriumSettings(_message.Message):
         contraction: _builtins.float | None = ...,
         readout_bound: _builtins.float | None = ...,
         random_state: _builtins.int | None = ...,
+        image: _abc.Iterable[_builtins.int] | None = ...,
+        channels: _abc.Iterable[_builtins.int] | None = ...,
+        kernel: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_activation", b"_activation", "_angle", b"_angle", "_batch_size", b"_batch_size", "_contraction", b"_contraction", "_epochs", b"_epochs", "_estimator", b"_estimator", "_feedback", b"_feedback", "_gain", b"_gain", "_homeostasis", b"_homeostasis", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_n", b"_n", "_noise", b"_noise", "_radius", b"_radius", "_random_state", b"_random_state", "_readout_bound", b"_readout_bound", "_standardise", b"_standardise", "activation", b"activation", "angle", b"angle", "batch_size", b"batch_size", "contraction", b"contraction", "epochs", b"epochs", "estimator", b"estimator", "feedback", b"feedback", "gain", b"gain", "homeostasis", b"homeostasis", "learning_rate", b"learning_rate", "momentum", b"momentum", "n", b"n", "noise", b"noise", "radius", b"radius", "random_state", b"random_state", "readout_bound", b"readout_bound", "standardise", b"standardise"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_activation", b"_activation", "_angle", b"_angle", "_batch_size", b"_batch_size", "_contraction", b"_contraction", "_epochs", b"_epochs", "_estimator", b"_estimator", "_feedback", b"_feedback", "_gain", b"_gain", "_homeostasis", b"_homeostasis", "_kernel", b"_kernel", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_n", b"_n", "_noise", b"_noise", "_radius", b"_radius", "_random_state", b"_random_state", "_readout_bound", b"_readout_bound", "_standardise", b"_standardise", "activation", b"activation", "angle", b"angle", "batch_size", b"batch_size", "contraction", b"contraction", "epochs", b"epochs", "estimator", b"estimator", "feedback", b"feedback", "gain", b"gain", "homeostasis", b"homeostasis", "kernel", b"kernel", "learning_rate", b"learning_rate", "momentum", b"momentum", "n", b"n", "noise", b"noise", "radius", b"radius", "random_state", b"random_state", "readout_bound", b"readout_bound", "standardise", b"standardise"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_activation", b"_activation", "_angle", b"_angle", "_batch_size", b"_batch_size", "_contraction", b"_contraction", "_epochs", b"_epochs", "_estimator", b"_estimator", "_feedback", b"_feedback", "_gain", b"_gain", "_homeostasis", b"_homeostasis", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_n", b"_n", "_noise", b"_noise", "_radius", b"_radius", "_random_state", b"_random_state", "_readout_bound", b"_readout_bound", "_standardise", b"_standardise", "activation", b"activation", "angle", b"angle", "batch_size", b"batch_size", "contraction", b"contraction", "epochs", b"epochs", "estimator", b"estimator", "feedback", b"feedback", "gain", b"gain", "hidden_sizes", b"hidden_sizes", "homeostasis", b"homeostasis", "learning_rate", b"learning_rate", "momentum", b"momentum", "n", b"n", "noise", b"noise", "radius", b"radius", "random_state", b"random_state", "readout_bound", b"readout_bound", "standardise", b"standardise"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_activation", b"_activation", "_angle", b"_angle", "_batch_size", b"_batch_size", "_contraction", b"_contraction", "_epochs", b"_epochs", "_estimator", b"_estimator", "_feedback", b"_feedback", "_gain", b"_gain", "_homeostasis", b"_homeostasis", "_kernel", b"_kernel", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_n", b"_n", "_noise", b"_noise", "_radius", b"_radius", "_random_state", b"_random_state", "_readout_bound", b"_readout_bound", "_standardise", b"_standardise", "activation", b"activation", "angle", b"angle", "batch_size", b"batch_size", "channels", b"channels", "contraction", b"contraction", "epochs", b"epochs", "estimator", b"estimator", "feedback", b"feedback", "gain", b"gain", "hidden_sizes", b"hidden_sizes", "homeostasis", b"homeostasis", "image", b"image", "kernel", b"kernel", "learning_rate", b"learning_rate", "momentum", b"momentum", "n", b"n", "noise", b"noise", "radius", b"radius", "random_state", b"random_state", "readout_bound", b"readout_bound", "standardise", b"standardise"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__activation: _TypeAlias = _typing.Literal["activation"]  # noqa: Y015
     _WhichOneofArgType__activation: _TypeAlias = _typing.Literal["_activation", b"_activation"]  # noqa: Y015
@@ -173,6 +189,8 @@ class EquilibriumSettings(_message.Message):
     _WhichOneofArgType__gain: _TypeAlias = _typing.Literal["_gain", b"_gain"]  # noqa: Y015
     _WhichOneofReturnType__homeostasis: _TypeAlias = _typing.Literal["homeostasis"]  # noqa: Y015
     _WhichOneofArgType__homeostasis: _TypeAlias = _typing.Literal["_homeostasis", b"_homeostasis"]  # noqa: Y015
+    _WhichOneofReturnType__kernel: _TypeAlias = _typing.Literal["kernel"]  # noqa: Y015
+    _WhichOneofArgType__kernel: _TypeAlias = _typing.Literal["_kernel", b"_kernel"]  # noqa: Y015
     _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
     _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
     _WhichOneofReturnType__momentum: _TypeAlias = _typing.Literal["momentum"]  # noqa: Y015
@@ -208,6 +226,8 @@ class EquilibriumSettings(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__homeostasis) -> _WhichOneofReturnType__homeostasis | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kernel) -> _WhichOneofReturnType__kernel | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__momentum) -> _WhichOneofReturnType__momentum | None: ...
@@ -235,8 +255,11 @@ class TrainEquilibriumHeader(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
     CLASSES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The name to store the model under, as in `TrainBoostingHeader`."""
+    request_id: _builtins.str
+    """As in `TrainBoostingHeader`."""
     @_builtins.property
     def settings(self) -> Global___EquilibriumSettings: ...
     @_builtins.property
@@ -259,10 +282,11 @@ class TrainEquilibriumHeader(_message.Message):
         features: _tensor_pb2.TensorHeader | None = ...,
         target: _tensor_pb2.TensorHeader | None = ...,
         classes: _model_pb2.Classes | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "features", b"features", "settings", b"settings", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "features", b"features", "model", b"model", "settings", b"settings", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "features", b"features", "model", b"model", "request_id", b"request_id", "settings", b"settings", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -403,7 +427,9 @@ class WatchEquilibriumRequest(_message.Message):
     operation: _builtins.str
     """The operation's name."""
     skip: _builtins.int
-    """Leave out so many messages: those that the caller has seen before its connection broke."""
+    """Leave out so many messages: those that the caller has seen before its connection broke, or the server was started
+    anew. Messages are numbered from 1 by their `epoch`, and none comes twice.
+    """
     def __init__(
         self,
         *,
@@ -435,6 +461,8 @@ class EquilibriumModel(_message.Message):
     CLASSES_FIELD_NUMBER: _builtins.int
     TRAIN_LOSS_FIELD_NUMBER: _builtins.int
     TRAIN_ACCURACY_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     n_features: _builtins.int
     """Columns of the features."""
@@ -460,6 +488,12 @@ class EquilibriumModel(_message.Message):
 
     @_builtins.property
     def train_accuracy(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    @_builtins.property
+    def image(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of a convolutional network, whose `hidden_sizes` are empty; in all lists."""
+
+    @_builtins.property
+    def channels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
@@ -476,10 +510,12 @@ class EquilibriumModel(_message.Message):
         classes: _model_pb2.Classes | None = ...,
         train_loss: _abc.Iterable[_builtins.float] | None = ...,
         train_accuracy: _abc.Iterable[_builtins.float] | None = ...,
+        image: _abc.Iterable[_builtins.int] | None = ...,
+        channels: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "class_count", b"class_count", "classes", b"classes", "create_time", b"create_time", "feedback", b"feedback", "hidden_sizes", b"hidden_sizes", "message", b"message", "n_features", b"n_features", "name", b"name", "outcome", b"outcome", "steps", b"steps", "train_accuracy", b"train_accuracy", "train_loss", b"train_loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "channels", b"channels", "class_count", b"class_count", "classes", b"classes", "create_time", b"create_time", "feedback", b"feedback", "hidden_sizes", b"hidden_sizes", "image", b"image", "message", b"message", "n_features", b"n_features", "name", b"name", "outcome", b"outcome", "steps", b"steps", "train_accuracy", b"train_accuracy", "train_loss", b"train_loss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -611,31 +647,39 @@ class GradientEstimator(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     N_FIELD_NUMBER: _builtins.int
     RADIUS_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """As in `EquilibriumSettings`."""
     n: _builtins.int
     """Of the two of Cauchy: points of the contour, at least 1."""
     radius: _builtins.float
-    """Of all but "implicit": the teaching amplitude |β|, above 0."""
+    """Of all with a nudge: the teaching amplitude |β|, above 0."""
+    steps: _builtins.int
+    """Of "continuous" the steps of a turn, of "unrolled" the steps."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         n: _builtins.int | None = ...,
         radius: _builtins.float | None = ...,
+        steps: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_n", b"_n", "_radius", b"_radius", "n", b"n", "radius", b"radius"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_n", b"_n", "_radius", b"_radius", "_steps", b"_steps", "n", b"n", "radius", b"radius", "steps", b"steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_n", b"_n", "_radius", b"_radius", "n", b"n", "name", b"name", "radius", b"radius"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_n", b"_n", "_radius", b"_radius", "_steps", b"_steps", "n", b"n", "name", b"name", "radius", b"radius", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__n: _TypeAlias = _typing.Literal["n"]  # noqa: Y015
     _WhichOneofArgType__n: _TypeAlias = _typing.Literal["_n", b"_n"]  # noqa: Y015
     _WhichOneofReturnType__radius: _TypeAlias = _typing.Literal["radius"]  # noqa: Y015
     _WhichOneofArgType__radius: _TypeAlias = _typing.Literal["_radius", b"_radius"]  # noqa: Y015
+    _WhichOneofReturnType__steps: _TypeAlias = _typing.Literal["steps"]  # noqa: Y015
+    _WhichOneofArgType__steps: _TypeAlias = _typing.Literal["_steps", b"_steps"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__n) -> _WhichOneofReturnType__n | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__radius) -> _WhichOneofReturnType__radius | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
 
 Global___GradientEstimator: _TypeAlias = GradientEstimator  # noqa: Y015
 

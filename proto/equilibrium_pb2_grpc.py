@@ -6,7 +6,7 @@ import warnings
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from relaxon.proto import equilibrium_pb2 as relaxon_dot_proto_dot_equilibrium__pb2
 
-GRPC_GENERATED_VERSION = '1.68.1'
+GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -19,14 +19,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in relaxon/proto/equilibrium_pb2_grpc.py depends on'
+        + ' but the generated code in relaxon/proto/equilibrium_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class EquilibriumServiceStub(object):
+class EquilibriumServiceStub:
     """Training is a job, as in `BoostingService`. An operation's `metadata` is an `EquilibriumTraining`, its `response` an
     `EquilibriumModel`.
     """
@@ -74,7 +74,7 @@ class EquilibriumServiceStub(object):
                 _registered_method=True)
 
 
-class EquilibriumServiceServicer(object):
+class EquilibriumServiceServicer:
     """Training is a job, as in `BoostingService`. An operation's `metadata` is an `EquilibriumTraining`, its `response` an
     `EquilibriumModel`.
     """
@@ -174,7 +174,7 @@ def add_EquilibriumServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class EquilibriumService(object):
+class EquilibriumService:
     """Training is a job, as in `BoostingService`. An operation's `metadata` is an `EquilibriumTraining`, its `response` an
     `EquilibriumModel`.
     """

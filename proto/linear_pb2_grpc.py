@@ -6,7 +6,7 @@ import warnings
 from relaxon.proto import linear_pb2 as relaxon_dot_proto_dot_linear__pb2
 from relaxon.proto import poisson_pb2 as relaxon_dot_proto_dot_poisson__pb2
 
-GRPC_GENERATED_VERSION = '1.68.1'
+GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -19,14 +19,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in relaxon/proto/linear_pb2_grpc.py depends on'
+        + ' but the generated code in relaxon/proto/linear_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class LinearSystemServiceStub(object):
+class LinearSystemServiceStub:
     """Errors are those of PoissonService.
     """
 
@@ -58,7 +58,7 @@ class LinearSystemServiceStub(object):
                 _registered_method=True)
 
 
-class LinearSystemServiceServicer(object):
+class LinearSystemServiceServicer:
     """Errors are those of PoissonService.
     """
 
@@ -122,7 +122,7 @@ def add_LinearSystemServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class LinearSystemService(object):
+class LinearSystemService:
     """Errors are those of PoissonService.
     """
 

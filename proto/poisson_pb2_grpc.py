@@ -5,7 +5,7 @@ import warnings
 
 from relaxon.proto import poisson_pb2 as relaxon_dot_proto_dot_poisson__pb2
 
-GRPC_GENERATED_VERSION = '1.68.1'
+GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in relaxon/proto/poisson_pb2_grpc.py depends on'
+        + ' but the generated code in relaxon/proto/poisson_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class PoissonServiceStub(object):
+class PoissonServiceStub:
     """Errors are `google.rpc.Status`: a caller's mistake is INVALID_ARGUMENT with a `BadRequest` field violation for the
     argument, an unknown grid NOT_FOUND with a `ResourceInfo`, a limit RESOURCE_EXHAUSTED with a `QuotaFailure` and, where
     waiting helps, a `RetryInfo`. A solve that does not converge is no error: its reply says so.
@@ -69,7 +69,7 @@ class PoissonServiceStub(object):
                 _registered_method=True)
 
 
-class PoissonServiceServicer(object):
+class PoissonServiceServicer:
     """Errors are `google.rpc.Status`: a caller's mistake is INVALID_ARGUMENT with a `BadRequest` field violation for the
     argument, an unknown grid NOT_FOUND with a `ResourceInfo`, a limit RESOURCE_EXHAUSTED with a `QuotaFailure` and, where
     waiting helps, a `RetryInfo`. A solve that does not converge is no error: its reply says so.
@@ -166,7 +166,7 @@ def add_PoissonServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class PoissonService(object):
+class PoissonService:
     """Errors are `google.rpc.Status`: a caller's mistake is INVALID_ARGUMENT with a `BadRequest` field violation for the
     argument, an unknown grid NOT_FOUND with a `ResourceInfo`, a limit RESOURCE_EXHAUSTED with a `QuotaFailure` and, where
     waiting helps, a `RetryInfo`. A solve that does not converge is no error: its reply says so.

@@ -5,7 +5,7 @@ import warnings
 
 from relaxon.proto import session_pb2 as relaxon_dot_proto_dot_session__pb2
 
-GRPC_GENERATED_VERSION = '1.68.1'
+GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in relaxon/proto/session_pb2_grpc.py depends on'
+        + ' but the generated code in relaxon/proto/session_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class SessionServiceStub(object):
+class SessionServiceStub:
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -41,7 +41,7 @@ class SessionServiceStub(object):
                 _registered_method=True)
 
 
-class SessionServiceServicer(object):
+class SessionServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Attend(self, request, context):
@@ -68,7 +68,7 @@ def add_SessionServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class SessionService(object):
+class SessionService:
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod

@@ -42,7 +42,7 @@ class SharedFile:
     """
 
     def __init__(self, descriptor: int, length: int) -> None:
-        """Takes the descriptor over; the mapping does without it."""
+        """Takes the descriptor over. Python keeps one of its own with the mapping."""
         try:
             self._octets = np.frombuffer(mmap.mmap(descriptor, length), np.uint8)
         except ValueError as error:  # as for a length that has changed
@@ -71,8 +71,9 @@ class SharedFile:
         return made, Offer(descriptor, token)
 
     @classmethod
-    def open(cls, told: pb.SharedFile) -> SharedFile | None:
-        """What a caller offers, where it is a memory file of this user's, sealed, that ends in the token."""
+    def open(cls, told: pb.SharedFile, most: int) -> SharedFile | None:
+        """What a caller offers, where it is a memory file of this user's, sealed, of at most so many bytes beside the
+        token that it ends in."""
         if fcntl is None or told.process <= 0 or told.descriptor < 0 or len(told.token) != TOKEN_BYTES:
             return None
         # Two numbers, so that no path of a caller's is ever opened; and only once it is seen to be a memory file.
@@ -83,7 +84,7 @@ class SharedFile:
             descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
-        if not _is_sound(descriptor, told.token):
+        if not _is_sound(descriptor, told.token, most):
             os.close(descriptor)
             return None
         try:
@@ -124,10 +125,14 @@ class Offer:
         self.close()
 
 
-def _is_sound(descriptor: int, token: bytes) -> bool:
-    """Whether a descriptor is of a regular file of this user's, sealed, that ends in the token."""
+def _is_sound(descriptor: int, token: bytes, most: int) -> bool:
+    """Whether a descriptor is of a regular file of this user's, sealed, not too long, that ends in the token."""
     status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_size <= TOKEN_BYTES:
+    if (
+        not stat.S_ISREG(status.st_mode)
+        or status.st_uid != os.geteuid()
+        or not 0 < status.st_size - TOKEN_BYTES <= most
+    ):
         return False
     try:
         if fcntl.fcntl(descriptor, GET_SEALS) & SEALS != SEALS:

@@ -8,8 +8,9 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 
 import grpc
@@ -24,27 +25,38 @@ from relaxon.proto import (
     equilibrium_pb2_grpc,
     linear_pb2,
     linear_pb2_grpc,
+    models_pb2,
+    models_pb2_grpc,
     poisson_pb2,
     poisson_pb2_grpc,
     session_pb2,
     session_pb2_grpc,
+    status_pb2,
+    status_pb2_grpc,
 )
-from relaxon.server import boosting_service, equilibrium_service
+from relaxon.server import boosting_service, equilibrium_service, logs, tracing
+from relaxon.server.access import Gate
 from relaxon.server.attendance import AttendanceList
 from relaxon.server.boosting_service import BoostingServicer
 from relaxon.server.boosting_task import KIND as BOOSTING
 from relaxon.server.equilibrium_service import EquilibriumServicer
 from relaxon.server.equilibrium_task import KIND as EQUILIBRIUM
+from relaxon.server.front import CallCount, Front, Observer
+from relaxon.server.job_database import SqliteJobStore
+from relaxon.server.job_folder import locked
 from relaxon.server.job_runner import JobRunner
-from relaxon.server.jobs import MemoryJobStore
 from relaxon.server.linear_service import LinearServicer
+from relaxon.server.metrics import Metrics
 from relaxon.server.models import ModelStore
+from relaxon.server.models_service import ModelsServicer
 from relaxon.server.operations_service import OperationsServicer
 from relaxon.server.poisson_service import PoissonServicer
 from relaxon.server.session_service import SessionServicer
 from relaxon.server.sessions import SessionStore
 from relaxon.server.settings import ServerSettings
 from relaxon.server.solve_service import SolveRuntime
+from relaxon.server.status_service import Busy, StatusServicer
+from relaxon.server.transport_security import Certificate
 
 logger = logging.getLogger("relaxon.server")
 SERVICES = (
@@ -53,10 +65,21 @@ SERVICES = (
     session_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
     boosting_pb2.DESCRIPTOR.services_by_name["BoostingService"].full_name,
     equilibrium_pb2.DESCRIPTOR.services_by_name["EquilibriumService"].full_name,
+    models_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    status_pb2.DESCRIPTOR.services_by_name["StatusService"].full_name,
     operations_pb2.DESCRIPTOR.services_by_name["Operations"].full_name,
 )
 SERVED = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+CHANNELZ = "grpc.channelz.v1.Channelz"
 OPTIONS = (
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    # A connection without a call is given up; a caller's next call makes another.
+    ("grpc.max_connection_idle_ms", 600_000),
+    # A caller whose machine or network has gone says nothing: its calls end within a minute and a half.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # Of one connection; more of them wait for the others to end.
+    ("grpc.max_concurrent_streams", 256),
     # Two servers on one port would share its connections without anybody noticing.
     ("grpc.so_reuseport", 0),
 )
@@ -142,56 +165,119 @@ async def _serve_until_signal(settings: ServerSettings, on_ready: Callable[[str]
 
 @asynccontextmanager
 async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIterator[str]:
-    """A started server's address; drains at the end of the block."""
+    """A started server's address; drains at the end of the block. What was opened is closed, however far it came."""
+    gate = Gate(settings)
+    certificate = Certificate(settings) if settings.encrypted else None
     engines = ThreadPoolExecutor(settings.workers, "relaxon-solve")
     checks = ThreadPoolExecutor(CHECK_THREADS, "relaxon-check")
     if settings.workers > 1:
         _demand_threadsafe_kernels()
-    models = ModelStore(settings.model_folder, settings.max_models)
-    runner = JobRunner(MemoryJobStore(settings.max_ended_jobs), models.jobs, settings)
-    operations = OperationsServicer(
-        runner,
-        {
-            BOOSTING: boosting_service.presentation(models),
-            EQUILIBRIUM: equilibrium_service.presentation(models),
-        },
-    )
-    boosting = BoostingServicer(settings, runner, models, operations, checks, engines)
-    equilibrium = EquilibriumServicer(settings, runner, models, operations, checks, engines)
-    server = grpc.aio.server(options=OPTIONS)
-    operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
-    equilibrium_pb2_grpc.add_EquilibriumServiceServicer_to_server(equilibrium, server)
-    boosting_pb2_grpc.add_BoostingServiceServicer_to_server(boosting, server)
-    attendances = AttendanceList(settings.max_attendances, settings.lease_seconds, sessions.leave)
-    attending = SessionServicer(attendances)
-    runtime = SolveRuntime(settings, sessions, attendances, engines, checks)
-    session_pb2_grpc.add_SessionServiceServicer_to_server(attending, server)
-    poisson_pb2_grpc.add_PoissonServiceServicer_to_server(PoissonServicer(runtime), server)
-    linear_pb2_grpc.add_LinearSystemServiceServicer_to_server(LinearServicer(runtime), server)
-    condition = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(condition, server)
-    reflection.enable_server_reflection(SERVED, server)
+    async with AsyncExitStack() as opened:
+        models = ModelStore(settings.model_folder, settings.max_models)
+        opened.callback(models.close)
+        kept = Path(settings.job_folder) if settings.job_folder else models.jobs
+        opened.callback(locked(kept, "job_folder").close)
+        store = SqliteJobStore(kept, settings.max_ended_jobs)
+        opened.callback(store.close)
+        runner = JobRunner(store, kept, models, settings, lasting=bool(settings.model_folder))
+        operations = OperationsServicer(
+            runner,
+            {
+                BOOSTING: boosting_service.presentation(models),
+                EQUILIBRIUM: equilibrium_service.presentation(models),
+            },
+        )
+        boosting = BoostingServicer(settings, runner, models, operations, checks, engines)
+        equilibrium = EquilibriumServicer(settings, runner, models, operations, checks, engines)
+        # Each holds a call open: the others must leave room for work.
+        most = min(settings.max_attendances, max(1, settings.max_calls // 2))
+        attendances = AttendanceList(most, settings.lease_seconds, sessions.leave)
+        attending = SessionServicer(attendances)
+        runtime = SolveRuntime(settings, sessions, attendances, engines, checks)
+        calls = CallCount()
+        busy = Busy(
+            settings, calls, runner, models, lambda: len(sessions), lambda: sessions.cells, lambda: runtime.places.taken
+        )
+        front = Front(gate, settings.idle_seconds, _observers(settings, calls, busy, opened))
+        options = (*OPTIONS, ("grpc.enable_channelz", int(settings.channelz)))
+        server = grpc.aio.server(interceptors=(front,), options=options, maximum_concurrent_rpcs=settings.max_calls)
+        operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
+        equilibrium_pb2_grpc.add_EquilibriumServiceServicer_to_server(equilibrium, server)
+        boosting_pb2_grpc.add_BoostingServiceServicer_to_server(boosting, server)
+        session_pb2_grpc.add_SessionServiceServicer_to_server(attending, server)
+        poisson_pb2_grpc.add_PoissonServiceServicer_to_server(PoissonServicer(runtime), server)
+        linear_pb2_grpc.add_LinearSystemServiceServicer_to_server(LinearServicer(runtime), server)
+        models_pb2_grpc.add_ModelServiceServicer_to_server(ModelsServicer(settings, models, checks), server)
+        status_pb2_grpc.add_StatusServiceServicer_to_server(StatusServicer(busy), server)
+        condition = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(condition, server)
+        served: tuple[str, ...] = SERVED
+        if settings.channelz:
+            _add_channelz(server)
+            served = (*SERVED, CHANNELZ)
+        if settings.reflection:
+            reflection.enable_server_reflection(served, server)
+        target = _listen(server, settings, certificate)
+        runner.recover()
+        await server.start()
+        for name in ("", *SERVICES):
+            await condition.set(name, health_pb2.HealthCheckResponse.SERVING)
+        if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
+            # What is asked of a server that is told to look at its files again; unheard, the signal would end it.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gate.refresh)
+        sweep = asyncio.create_task(_sweep(sessions))
+        try:
+            yield target
+        finally:
+            sweep.cancel()
+            await condition.enter_graceful_shutdown()
+            attending.close()
+            # Calls that wait for a job end as it does.
+            await asyncio.gather(runner.close(settings.grace_seconds), server.stop(settings.grace_seconds))
+            # Cut-off solves end at their next iteration; their threads must be gone before the loop is.
+            await asyncio.get_running_loop().run_in_executor(None, _shut_down, engines, checks)
+
+
+def _listen(server: grpc.aio.Server, settings: ServerSettings, certificate: Certificate | None) -> str:
+    """The address that is listened on; OSError where it cannot be had."""
     host = f"[{settings.host}]" if ":" in settings.host.strip("[]") else settings.host
+    address = f"{host}:{settings.port}"
     try:
-        port = server.add_insecure_port(f"{host}:{settings.port}")
+        if certificate is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, certificate.credentials())
     except RuntimeError as error:
-        models.close()
         raise OSError(f"port {settings.port} on {settings.host} cannot be listened on: {error}") from error
-    await server.start()
-    for name in ("", *SERVICES):
-        await condition.set(name, health_pb2.HealthCheckResponse.SERVING)
-    sweep = asyncio.create_task(_sweep(sessions))
+    return f"{host}:{port}"
+
+
+def _observers(settings: ServerSettings, calls: CallCount, busy: Busy, opened: AsyncExitStack) -> list[Observer]:
+    """What watches the calls, as the settings have it, closed with `opened`. OSError where a port cannot be had."""
+    observers: list[Observer] = [calls.observe]
     try:
-        yield f"{host}:{port}"
-    finally:
-        sweep.cancel()
-        await condition.enter_graceful_shutdown()
-        attending.close()
-        # Calls that wait for a job end as it does.
-        await asyncio.gather(runner.close(settings.grace_seconds), server.stop(settings.grace_seconds))
-        # Cut-off solves end at their next iteration; their threads must be gone before the loop is.
-        await asyncio.get_running_loop().run_in_executor(None, _shut_down, engines, checks)
-        models.close()
+        if settings.traces:
+            provider, end = tracing.exporting()
+            opened.push_async_callback(asyncio.to_thread, end)
+            observers.append(tracing.Tracing(provider).observe)
+        if settings.metrics_port:
+            metrics = Metrics()
+            metrics.watch(busy)
+            opened.push_async_callback(asyncio.to_thread, metrics.serve(settings.metrics_port))
+            observers.append(metrics.observe)
+    except ImportError as error:
+        raise ValueError(f"this setting needs a package that is missing: {error}") from error
+    if settings.log_calls:
+        observers.append(logs.log_call)
+    return observers
+
+
+def _add_channelz(server: grpc.aio.Server) -> None:
+    try:
+        from grpc_channelz.v1 import _async, channelz_pb2_grpc
+    except ImportError as error:
+        raise ValueError(f"channelz needs a package that is missing: {error}") from error
+    channelz_pb2_grpc.add_ChannelzServicer_to_server(_async.ChannelzServicer(), server)
 
 
 def _shut_down(*executors: ThreadPoolExecutor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +18,16 @@ from relaxon.proto import equilibrium_pb2
 from relaxon.server import classes, errors
 from relaxon.server.announced import AnnouncedArray
 from relaxon.server.boosting_task import DATA, KIND, estimator_of
+from relaxon.server.job_folder import REQUEST
 from relaxon.server.jobs import Job, Json
 from relaxon.server.operations_service import job_message, timestamp
 from relaxon.server.settings import ServerSettings
-from relaxon.server.worker import REQUEST
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.boosting.storage import Estimator
 
 FLOAT_BYTES = 8
+SEEDS = 2**32
 MAX_COLUMNS = 2**14
 MAX_OUTPUTS = 1000
 MAX_STARTS = 1000
@@ -84,10 +86,9 @@ def plan(header: pb.TrainBoostingHeader, settings: ServerSettings) -> TrainPlan:
     weights = AnnouncedArray.of("weights", header.weights) if header.HasField("weights") else None
     if weights is not None and weights.shape != (rows,):
         raise errors.invalid("weights", f"weights must have shape ({rows},), got {weights.shape}")
-    check_seed(header.settings)
     request = {
         "kind": KIND,
-        "parameters": _parameters(header.settings),
+        "parameters": {**_parameters(header.settings), "random_state": seed(header.settings)},
         "classes": None if labels is None else classes.as_json(labels),
         "class_weights": _class_weights(header.settings, labels),
     }
@@ -109,10 +110,16 @@ def check_finite(name: str, array: NDArray[Any], missing: bool = False) -> None:
         raise errors.invalid(name, f"{name} must be finite, got {bad} {kind} of {array.size} entries")
 
 
-def check_seed(settings: pb.BoostingSettings | equilibrium_pb2.EquilibriumSettings) -> None:
-    """INVALID_ARGUMENT where the seed is none that NumPy takes."""
-    if settings.HasField("random_state") and not 0 <= settings.random_state < 2**32:
+def seed(settings: pb.BoostingSettings | equilibrium_pb2.EquilibriumSettings) -> int:
+    """The seed, drawn here where none is given: a job that is begun again must not have another.
+
+    INVALID_ARGUMENT where it is none that NumPy takes.
+    """
+    if not settings.HasField("random_state"):
+        return secrets.randbelow(SEEDS)
+    if not 0 <= settings.random_state < SEEDS:
         raise errors.invalid("random_state", f"random_state must be from 0 to 2³² − 1, got {settings.random_state}")
+    return settings.random_state
 
 
 def features_to_predict(header: pb.PredictBoostingHeader, columns: int, settings: ServerSettings) -> AnnouncedArray:

@@ -63,7 +63,7 @@ class BoostingServicer(TrainingServicer, boosting_pb2_grpc.BoostingServiceServic
             await self._beside(lambda: planned.check(features, target, weights))
             await self._beside(lambda: planned.write(folder, features, target, weights))
 
-        return await self._submit(header.model, receive)
+        return await self._submit(header, receive)
 
     async def _predict(self, upload: Upload, context: Context) -> None:
         header: pb.PredictBoostingHeader = await upload.header()
@@ -90,7 +90,7 @@ class BoostingServicer(TrainingServicer, boosting_pb2_grpc.BoostingServiceServic
     def _truncate(self, request: pb.TruncateBoostingRequest) -> pb.BoostingModel:
         shorter = _truncated(loaded(self._models, request.model), request.n_units)
         name = self._models.reserve(KIND, request.name, "name")
-        folder = self._models.jobs / secrets.token_hex(16)
+        folder = self._models.incoming / secrets.token_hex(16)
         try:
             shorter.save(folder)
             self._models.put(KIND, name, folder)

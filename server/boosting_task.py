@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.server import classes
 from relaxon.server.jobs import Json
-from relaxon.server.worker import MODEL, Tell
+from relaxon.server.worker import CHECKPOINT, MODEL, Tell
 
 KIND = "boosting"
 DATA = "data.safetensors"
@@ -25,7 +26,13 @@ def run(folder: Path, request: Json, tell: Tell) -> None:
     target = arrays["target"]
     if request["classes"] is not None:
         target = classes.array(**request["classes"])[target.astype(np.int64)]
-    estimator.fit(arrays["features"], target, arrays.get("weights"), callback=lambda progress: tell(asdict(progress)))
+    estimator.fit(
+        arrays["features"],
+        target,
+        arrays.get("weights"),
+        callback=lambda progress: tell(asdict(progress)),
+        checkpoints=Checkpoints(folder / CHECKPOINT, request["checkpoint_seconds"]),
+    )
     estimator.save(folder / MODEL)
 
 

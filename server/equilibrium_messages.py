@@ -16,12 +16,12 @@ from relaxon.proto import equilibrium_pb2 as pb
 from relaxon.proto import tensor_pb2
 from relaxon.server import classes, errors
 from relaxon.server.announced import AnnouncedArray
-from relaxon.server.boosting_messages import MAX_COLUMNS, check_bytes, check_finite, check_seed, table
-from relaxon.server.equilibrium_task import DATA, KIND, classifier_of
+from relaxon.server.boosting_messages import MAX_COLUMNS, check_bytes, check_finite, seed, table
+from relaxon.server.equilibrium_task import DATA, KIND, SEQUENCES, classifier_of
+from relaxon.server.job_folder import REQUEST
 from relaxon.server.jobs import Job, Json
 from relaxon.server.operations_service import job_message, timestamp
 from relaxon.server.settings import ServerSettings
-from relaxon.server.worker import REQUEST
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.equilibrium import EquilibriumClassifier, Estimator
@@ -33,6 +33,8 @@ MAX_POINTS = 64
 MAX_ESTIMATORS = 32
 MAX_BATCH = 4096
 """Rows of a batch whose gradients are compared, or of a step of training."""
+MAX_STEPS = 10_000
+"""Of a turn of the nudge, or unrolled, whose states are all held."""
 DEFAULT_POINTS, DEFAULT_RADIUS = 6, 0.5
 RENAMED = {"batch": "batch_size", "rate": "learning_rate"}
 """The engine's own names for two of the classifier's parameters."""
@@ -70,10 +72,11 @@ def plan(header: pb.TrainEquilibriumHeader, settings: ServerSettings) -> TrainPl
     rows, columns = features.shape
     target = _target(header.target, rows)
     labels = classes.checked("classes", header.classes)
-    check_seed(header.settings)
     given: dict[str, Any] = {descriptor.name: value for descriptor, value in header.settings.ListFields()}
-    if "hidden_sizes" in given:
-        given["hidden_sizes"] = list(given["hidden_sizes"])
+    given["random_state"] = seed(header.settings)
+    for name in SEQUENCES:
+        if name in given:
+            given[name] = list(given[name])
     request = {"kind": KIND, "parameters": given, "classes": classes.as_json(labels)}
     classifier = classifier_of(request)
     _check_size(rows, columns, len(labels), classifier, settings)
@@ -147,7 +150,9 @@ def model_message(
         create_time=timestamp(created),
         n_features=classifier.n_features_in_,
         class_count=len(classifier.classes_),
-        hidden_sizes=classifier.hidden_sizes,
+        hidden_sizes=classifier.hidden_sizes if classifier.channels is None else (),
+        image=classifier.image if classifier.channels is not None else (),
+        channels=classifier.channels or (),
         activation=classifier.activation,
         feedback=classifier.feedback,
         outcome=pb.EquilibriumOutcome.Value(f"EQUILIBRIUM_OUTCOME_{report.ended.name}"),
@@ -172,14 +177,15 @@ def metadata(job: Job, newest: Json | None) -> pb.EquilibriumTraining:
 
 
 def _estimator(index: int, asked: pb.GradientEstimator) -> Estimator:
-    from relaxon.neuromorphic.equilibrium.classifier import estimator_named
+    from relaxon.neuromorphic.equilibrium.named import estimator_named
 
     field = f"estimators[{index}]"
     n = asked.n if asked.HasField("n") else DEFAULT_POINTS
     radius = asked.radius if asked.HasField("radius") else DEFAULT_RADIUS
     _at_most("estimators", n, MAX_POINTS, f"{field}.n")
+    _at_most("estimators", asked.steps, MAX_STEPS, f"{field}.steps")
     try:
-        return estimator_named(asked.name, n, radius)
+        return estimator_named(asked.name, n, radius, asked.steps if asked.HasField("steps") else None)
     except (ValueError, TypeError) as error:
         raise errors.invalid(field, f"{field}: {error}") from error
 
@@ -195,16 +201,33 @@ def _check_size(
     rows: int, columns: int, outputs: int, classifier: EquilibriumClassifier, settings: ServerSettings
 ) -> None:
     """Before anything is made of the parameters: a network of that many units, say."""
-    if min(classifier.hidden_sizes) < 1:
-        raise errors.invalid("hidden_sizes", f"hidden_sizes must be at least 1 each, got {classifier.hidden_sizes}")
     _at_most("features", columns, MAX_COLUMNS, "features' columns")
-    _at_most("hidden_sizes", sum(classifier.hidden_sizes), settings.max_units, "hidden_sizes' units")
     _at_most("n", classifier.n, MAX_POINTS)
     _at_most("batch_size", classifier.batch_size, MAX_BATCH)
     _at_most("epochs", classifier.epochs, MAX_EPOCHS)
-    sizes = (columns, *classifier.hidden_sizes, outputs)
     check_bytes(rows * (columns + 1), settings)
-    check_bytes(sum(below * above for below, above in itertools.pairwise(sizes)), settings)
+    if classifier.channels is None:
+        if min(classifier.hidden_sizes) < 1:
+            raise errors.invalid("hidden_sizes", f"hidden_sizes must be at least 1 each, got {classifier.hidden_sizes}")
+        _at_most("hidden_sizes", sum(classifier.hidden_sizes), settings.max_units, "hidden_sizes' units")
+        sizes = (columns, *classifier.hidden_sizes, outputs)
+        check_bytes(sum(below * above for below, above in itertools.pairwise(sizes)), settings)
+        return
+    _check_convolution(columns, outputs, classifier, settings)
+
+
+def _check_convolution(columns: int, outputs: int, classifier: EquilibriumClassifier, settings: ServerSettings) -> None:
+    image, channels = classifier.image or (), classifier.channels or ()
+    if len(image) != 3 or min(image) < 1 or math.prod(image) != columns:
+        raise errors.invalid("image", f"image must be channels, height and width of {columns} columns, got {image}")
+    if min(channels) < 1:
+        raise errors.invalid("channels", f"channels must be at least 1 each, got {channels}")
+    # Each layer halves both sides; the engine refuses those that cannot be.
+    sizes = [count * (image[1] * image[2]) // 4 ** (n + 1) for n, count in enumerate(channels)]
+    _at_most("channels", sum(sizes), settings.max_units, "channels' units")
+    _at_most("kernel", classifier.kernel, max(image[1:]))
+    pairs = itertools.pairwise((image[0], *channels))
+    check_bytes(sum(below * above * classifier.kernel**2 for below, above in pairs) + sizes[-1] * outputs, settings)
 
 
 def _at_most(field: str, value: int, most: int, words: str = "") -> None:

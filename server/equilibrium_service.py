@@ -62,7 +62,7 @@ class EquilibriumServicer(TrainingServicer, equilibrium_pb2_grpc.EquilibriumServ
             await upload.end()
             await self._beside(lambda: planned.write(folder, features, target))
 
-        return await self._submit(header.model, receive)
+        return await self._submit(header, receive)
 
     async def _predict(self, upload: Upload, context: Context) -> None:
         header: pb.PredictEquilibriumHeader = await upload.header()

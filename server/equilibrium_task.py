@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.server import classes
 from relaxon.server.jobs import Json
-from relaxon.server.worker import MODEL, Tell
+from relaxon.server.worker import CHECKPOINT, MODEL, Tell
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
 
 KIND = "equilibrium"
 DATA = "data.safetensors"
+SEQUENCES = ("hidden_sizes", "image", "channels")
+"""Parameters that are tuples."""
 
 
 def run(folder: Path, request: Json, tell: Tell) -> None:
@@ -32,7 +35,12 @@ def run(folder: Path, request: Json, tell: Tell) -> None:
     with warnings.catch_warnings():
         # That training ended early is told in the model.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        classifier.fit(arrays["features"], target, watcher=lambda step: tell(_epoch(step, classifier.epochs)))
+        classifier.fit(
+            arrays["features"],
+            target,
+            watcher=lambda step: tell(_epoch(step, classifier.epochs)),
+            checkpoints=Checkpoints(folder / CHECKPOINT, request["checkpoint_seconds"]),
+        )
     save_classifier(classifier, folder / MODEL)
 
 
@@ -41,8 +49,9 @@ def classifier_of(request: Json) -> EquilibriumClassifier:
     from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
 
     parameters = dict(request["parameters"])
-    if "hidden_sizes" in parameters:
-        parameters["hidden_sizes"] = tuple(parameters["hidden_sizes"])
+    for name in SEQUENCES:
+        if name in parameters:
+            parameters[name] = tuple(parameters[name])
     for name in ("contraction", "readout_bound"):
         if parameters.get(name) == 0:
             parameters[name] = None

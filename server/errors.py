@@ -12,11 +12,19 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from relaxon.server import request_ids
+
 logger = logging.getLogger("relaxon.server")
 Answer = TypeVar("Answer")
 DETAILS_KEY = "grpc-status-details-bin"
 ARGUMENT = re.compile(r"[a-z_][a-z0-9_]*(\[\d+\])?(?= )")
 """The engines' refusals start with the argument that they refuse."""
+
+
+LONGEST_NAME = 80
+"""Characters of an unknown name that its error's message repeats."""
+LONGEST_TEXT = 1000
+"""Bytes of a message, and of each name in its details: beyond about 8 KiB in all, gRPC drops a call's status."""
 
 
 class ServiceError(Exception):
@@ -25,12 +33,21 @@ class ServiceError(Exception):
     def __init__(self, code: grpc.StatusCode, message: str, *details: Message) -> None:
         super().__init__(message)
         self.code = code
-        self.message = message
+        self.message = shortened(message)
         self.details = details
+
+
+def shortened(text: str) -> str:
+    """A text that may hold what a caller has sent, cut where it is too long to be told."""
+    octets = text.encode("utf-8", errors="replace")
+    if len(octets) <= LONGEST_TEXT:
+        return octets.decode("utf-8")
+    return octets[: LONGEST_TEXT - 3].decode("utf-8", errors="ignore") + "…"
 
 
 def invalid(field: str, message: str) -> ServiceError:
     """INVALID_ARGUMENT with a violation for `field`."""
+    field, message = shortened(field), shortened(message)
     violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=message)
     return ServiceError(
         grpc.StatusCode.INVALID_ARGUMENT, message, error_details_pb2.BadRequest(field_violations=[violation])
@@ -46,13 +63,17 @@ def refused(error: ValueError | TypeError) -> ServiceError:
 
 def not_found(kind: str, name: str, why: str, field: str = "") -> ServiceError:
     """NOT_FOUND for a thing of `kind`, the full name of its message; `why` goes on after "it was"."""
-    message = f"{field or kind.rpartition('.')[2].lower()} {name!r} is not known: it was {why}"
+    message = shortened(
+        f"{field or kind.rpartition('.')[2].lower()} {name[:LONGEST_NAME]!r} is not known: it was {why}"
+    )
+    name = shortened(name)
     resource = error_details_pb2.ResourceInfo(resource_type=kind, resource_name=name, description=message)
     return ServiceError(grpc.StatusCode.NOT_FOUND, message, resource)
 
 
 def already_exists(kind: str, name: str, message: str) -> ServiceError:
     """ALREADY_EXISTS for a name of a thing of `kind` that is taken."""
+    name, message = shortened(name), shortened(message)
     resource = error_details_pb2.ResourceInfo(resource_type=kind, resource_name=name, description=message)
     return ServiceError(grpc.StatusCode.ALREADY_EXISTS, message, resource)
 
@@ -62,6 +83,21 @@ def failed_precondition(message: str) -> ServiceError:
     return ServiceError(grpc.StatusCode.FAILED_PRECONDITION, message)
 
 
+def unauthenticated() -> ServiceError:
+    """UNAUTHENTICATED; always in the same words, which tell nothing."""
+    return ServiceError(grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed for this call")
+
+
+def denied(message: str) -> ServiceError:
+    """PERMISSION_DENIED: the caller is known, and may not do that."""
+    return ServiceError(grpc.StatusCode.PERMISSION_DENIED, message)
+
+
+def unimplemented() -> ServiceError:
+    """UNIMPLEMENTED for a method that is not served."""
+    return ServiceError(grpc.StatusCode.UNIMPLEMENTED, "the server has no such method")
+
+
 def stopping() -> ServiceError:
     """UNAVAILABLE while the server stops."""
     return ServiceError(grpc.StatusCode.UNAVAILABLE, "the server is about to stop")
@@ -69,6 +105,7 @@ def stopping() -> ServiceError:
 
 def exhausted(subject: str, message: str, retry_seconds: float | None = None) -> ServiceError:
     """RESOURCE_EXHAUSTED for a limit of this server; with a `RetryInfo` where waiting helps."""
+    subject, message = shortened(subject), shortened(message)
     violation = error_details_pb2.QuotaFailure.Violation(subject=subject, description=message)
     details: list[Message] = [error_details_pb2.QuotaFailure(violations=[violation])]
     if retry_seconds is not None:
@@ -90,6 +127,8 @@ async def reported(context: grpc.aio.ServicerContext[Any, Any], work: Awaitable[
     """
     try:
         return await work
+    except grpc.aio.BaseError:
+        raise  # the call has its status already, or nobody is there to be told of it
     except ServiceError as error:
         await _abort(context, error)
     except MemoryError:
@@ -106,4 +145,8 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: ServiceErro
     status = status_pb2.Status(code=error.code.value[0], message=error.message)
     for detail in error.details:
         status.details.add().Pack(detail)
-    await context.abort(error.code, error.message, ((DETAILS_KEY, status.SerializeToString()),))
+    trailing: tuple[tuple[str, str | bytes], ...] = ()
+    if request_id := request_ids.current():
+        status.details.add().Pack(error_details_pb2.RequestInfo(request_id=request_id))
+        trailing = ((request_ids.KEY, request_id),)
+    await context.abort(error.code, error.message, ((DETAILS_KEY, status.SerializeToString()), *trailing))

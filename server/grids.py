@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from relaxon.proto.shared import SharedFile
 from relaxon.server import footprint
 from relaxon.server.sessions import Session
@@ -28,6 +31,10 @@ class KeptGrid(Session):
     def cells(self) -> int:
         return int(self.grid.cells.size)
 
+    def array_bytes(self) -> int:
+        """Bytes of its cells and of κ; what the solvers have set up is not counted."""
+        return int(self.grid.cells.nbytes) + sum(int(array.nbytes) for array in kappa_arrays(self.grid))
+
     def change(self, grid: PoissonGrid) -> None:
         """Put another grid of the same shape in the place of this one. In a worker thread, with `running` held."""
         self.grid = grid
@@ -47,6 +54,10 @@ class KeptGrid(Session):
 
 def bytes_of(grid: PoissonGrid) -> int:
     """What a grid is counted for."""
+    return footprint.grid_bytes(int(grid.cells.size), sum(int(array.size) for array in kappa_arrays(grid)))
+
+
+def kappa_arrays(grid: PoissonGrid) -> tuple[NDArray[np.float64], ...]:
+    """κ as the grid has it: no array, one, or one an axis."""
     kappa = grid.coefficient
-    arrays = () if kappa is None else kappa if isinstance(kappa, tuple) else (kappa,)
-    return footprint.grid_bytes(int(grid.cells.size), sum(int(array.size) for array in arrays))
+    return () if kappa is None else kappa if isinstance(kappa, tuple) else (kappa,)

@@ -1,4 +1,4 @@
-"""What the server knows of its jobs, and where it keeps that: in memory, behind `JobStore`."""
+"""What the server knows of its jobs, and the store that keeps it (`job_database` has it)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Protocol
 
-from relaxon.server import errors
+from relaxon.server import errors, identity
 
 Json = Mapping[str, Any]
 
@@ -54,14 +54,32 @@ class Job:
     ended: float | None = None
     cancel_requested: bool = False
     failure: Failure | None = None
+    owner: str = ""
+    """The name of the caller who began it; empty where callers are not told apart."""
+    request_id: str = ""
+    """The caller's own; empty where it gave none."""
+    fingerprint: str = ""
+    """Of what was asked for under that id."""
+    starts: int = 0
+    """Processes that were started for it."""
+    attempts: int = 0
+    """Those of them since the last step that was new."""
 
     @classmethod
-    def new(cls, kind: str, model: str) -> Job:
-        return cls(secrets.token_hex(16), kind, model, time.time())
+    def new(cls, kind: str, model: str, owner: str = "", request_id: str = "", fingerprint: str = "") -> Job:
+        return cls(
+            secrets.token_hex(16),
+            kind,
+            model,
+            time.time(),
+            owner=owner,
+            request_id=request_id,
+            fingerprint=fingerprint,
+        )
 
 
 class JobStore(Protocol):
-    """Jobs with the progress that they have made. Called from the event loop's thread; no call may wait long."""
+    """Jobs with the progress that they have made. Called from the event loop's thread; no call but `saved` waits."""
 
     def put(self, job: Job) -> None:
         """Keep a job, in the place of the one with its id."""
@@ -75,52 +93,26 @@ class JobStore(Protocol):
     def remove(self, job_id: str) -> None:
         """Forget a job and its progress; NOT_FOUND where it is not kept."""
 
-    def add_progress(self, job_id: str, progress: Json) -> None:
-        """Keep a progress message of a job that is kept."""
+    def by_request(self, kind: str, owner: str, request_id: str) -> Job | None:
+        """The job of that owner and kind that was asked for under that id."""
 
-    def progress(self, job_id: str) -> Sequence[Json]:
-        """The messages so far; the same object each time, which grows."""
+    def add_progress(self, job_id: str, step: int, progress: Json) -> bool:
+        """Keep what there is after a step, steps being numbered from 1; whether it is a new one."""
 
+    def steps(self, job_id: str) -> int:
+        """The number of the newest step; 0 where there is none."""
 
-class MemoryJobStore:
-    """A `JobStore` that ends with the process. Of the jobs that have ended, the last `max_ended` are kept."""
+    def newest(self, job_id: str) -> Json | None:
+        """What there is after it."""
 
-    def __init__(self, max_ended: int) -> None:
-        self._max_ended = max_ended
-        self._jobs: dict[str, Job] = {}
-        self._progress: dict[str, list[Json]] = {}
+    def progress(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, Json]]:
+        """The first `limit` steps after that number."""
 
-    def put(self, job: Job) -> None:
-        self._jobs[job.id] = job
-        self._progress.setdefault(job.id, [])
-        if job.state.ended:
-            self._make_room()
+    async def saved(self) -> None:
+        """Returns when all that was changed before outlives the server; sqlite3.Error where it could not be written."""
 
-    def find(self, job_id: str) -> Job:
-        job = self._jobs.get(job_id)
-        if job is None:
-            raise errors.not_found(
-                "google.longrunning.Operation", operation_name(job_id), "never begun, was deleted, or is long over"
-            )
-        return job
-
-    def jobs(self) -> Sequence[Job]:
-        return tuple(self._jobs.values())
-
-    def remove(self, job_id: str) -> None:
-        del self._jobs[self.find(job_id).id]
-        del self._progress[job_id]
-
-    def add_progress(self, job_id: str, progress: Json) -> None:
-        self._progress[job_id].append(progress)
-
-    def progress(self, job_id: str) -> Sequence[Json]:
-        return self._progress[self.find(job_id).id]
-
-    def _make_room(self) -> None:
-        ended = sorted((job for job in self._jobs.values() if job.state.ended), key=lambda job: job.ended or 0.0)
-        for job in ended[: max(0, len(ended) - self._max_ended)]:
-            self.remove(job.id)
+    def close(self) -> None:
+        """No more calls come."""
 
 
 OPERATIONS = "operations"
@@ -136,9 +128,29 @@ def job_id_of(name: str) -> str:
     return name.removeprefix(f"{OPERATIONS}/") if name.startswith(f"{OPERATIONS}/") else ""
 
 
+def unknown(job_id: str) -> errors.ServiceError:
+    """NOT_FOUND for a job that is not kept, or not the caller's."""
+    return errors.not_found(
+        "google.longrunning.Operation", operation_name(job_id), "never begun, was deleted, or is long over"
+    )
+
+
+def visible(job: Job) -> Job:
+    """The job, where the caller may know of it; NOT_FOUND otherwise."""
+    if not identity.current().sees(job.owner):
+        raise unknown(job.id)
+    return job
+
+
 def begun(job: Job) -> Job:
-    """The job as its process starts."""
-    return replace(job, state=JobState.RUNNING, started=time.time())
+    """The job as a process starts for it."""
+    started = time.time() if job.started is None else job.started
+    return replace(job, state=JobState.RUNNING, started=started, starts=job.starts + 1, attempts=job.attempts + 1)
+
+
+def suspended(job: Job) -> Job:
+    """The job as its server stops; the start that ends here is not held against it."""
+    return replace(job, state=JobState.QUEUED, attempts=max(0, job.attempts - 1))
 
 
 def done(job: Job) -> Job:

@@ -44,18 +44,19 @@ class LinearServicer(linear_pb2_grpc.LinearSystemServiceServicer):
 
     async def _create_matrix(self, context: Context) -> pb.Matrix:
         runtime = self._runtime
-        upload, caller = runtime.upload(context), caller_of(context)
+        upload, owner = runtime.upload(context), caller_of(context).name
         header: pb.MatrixHeader = await upload.header()
         runtime.attendances.check(header.attendance)
         planned = matrices.plan(header)
         kept_bytes = footprint.matrix_bytes(planned.unknowns, planned.entries)
-        with runtime.sessions.reserve(caller, planned.unknowns, kept_bytes, planned.passing_bytes):
+        kept_bytes += runtime.shared_room(header, planned.unknowns)
+        with runtime.sessions.reserve(owner, planned.unknowns, kept_bytes, planned.passing_bytes):
             arrays = [await upload.array(one.name, one) for one in (planned.indptr, planned.indices, planned.data)]
             await upload.end()
             start = time.perf_counter()
             system = await runtime.beside(partial(planned.build, *arrays))
             seconds = time.perf_counter() - start
-        kept = KeptMatrix(system, caller, runtime.opened(header.shared), header.attendance)
+        kept = KeptMatrix(system, owner, runtime.opened(header, planned.unknowns), header.attendance)
         runtime.sessions.add(kept)
         reply = pb.Matrix(
             id=kept.id,

@@ -39,6 +39,11 @@ class KeptMatrix(Session):
     def cells(self) -> int:
         return self.system.unknowns
 
+    def array_bytes(self) -> int:
+        """Bytes of the matrix itself."""
+        matrix = self.system.matrix
+        return int(matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes)
+
     def footprint(self, solver: str) -> tuple[int, int]:
         return footprint.matrix_setup(solver, self.system.unknowns, self.entries)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -14,17 +15,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from relaxon.server import errors
+from relaxon.neuromorphic.checkpoints import sync
+from relaxon.server import errors, identity
+from relaxon.server.job_folder import locked, sync_tree
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """No separator, and no dot at the start: a name stays within its kind's folder."""
 LOADED = 8
 """Models kept in memory between calls; the one not used for longest goes first."""
-LOCK = ".lock"
+JOBS, INCOMING = "jobs", ".incoming"
+OWNER = ".owner"
+"""The file beside a model's own that holds the name of the caller who made it."""
 
 
 class ModelStore:
     """Folders `<root>/<kind>/<name>`, each as the engine's own `save` wrote it; safe to use from several threads.
+
+    A model is its maker's: others, admins aside, are told that there is none of that name. Who asks is known from the
+    call's context, which a thread has to have a copy of. That a name is taken, all are told who want to use it.
 
     A model is written elsewhere on the same file system and moved into its place, so that what is there is complete.
     """
@@ -38,18 +46,21 @@ class ModelStore:
         self._root = Path(self._temporary.name if self._temporary else root).resolve()
         self._max_models = max_models
         self._guard = threading.Lock()
-        self._reserved: set[tuple[str, str]] = set()
+        self._reserved: dict[tuple[str, str], str] = {}
+        """With the owner of each."""
         self._loaded: OrderedDict[tuple[str, str], tuple[tuple[int, int], Any]] = OrderedDict()
-        self._root.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self._root / LOCK)
-        self.jobs = self._root / "jobs"
-        """For what is not complete yet; emptied at the start: no job outlives its server."""
-        shutil.rmtree(self.jobs, ignore_errors=True)
-        self.jobs.mkdir()
+        self._lock = locked(self._root, "model_folder")
+        self.jobs = self._root / JOBS
+        """Where jobs belong that are given no folder of their own."""
+        self.incoming = self._root / INCOMING
+        """For models that are not complete yet, or not there any more; emptied at the start."""
+        shutil.rmtree(self.incoming, ignore_errors=True)
+        self.incoming.mkdir()
 
-    def reserve(self, kind: str, name: str, field: str) -> str:
+    def reserve(self, kind: str, name: str, field: str, owner: str | None = None) -> str:
         """Keep a name for a model that is yet to come: `name`, or one made up where it is empty.
 
+        It will be `owner`'s, the present caller's where that is None.
         INVALID_ARGUMENT naming `field`, ALREADY_EXISTS, or RESOURCE_EXHAUSTED.
         """
         name = checked_name(field, name) if name else f"{kind}-{secrets.token_hex(8)}"
@@ -64,30 +75,54 @@ class ModelStore:
                 raise errors.exhausted(
                     "models", f"models of this kind must number at most {self._max_models} here; delete one first"
                 )
-            self._reserved.add((kind, name))
+            self._reserved[kind, name] = identity.current().name if owner is None else owner
         return name
+
+    def hold(self, kind: str, name: str, owner: str) -> None:
+        """Keep the name of a model that an earlier server had reserved for that caller."""
+        with self._guard:
+            self._reserved[kind, name] = owner
 
     def release(self, kind: str, name: str) -> None:
         """Give a reserved name up; the model that was put there meanwhile stays."""
         with self._guard:
-            self._reserved.discard((kind, name))
+            self._reserved.pop((kind, name), None)
 
     def put(self, kind: str, name: str, folder: Path) -> None:
-        """Move a complete model, in a folder within `jobs`, to its reserved name."""
+        """Move a complete model to its reserved name; OSError where something is there already."""
         place = self._root / kind / name
         place.parent.mkdir(exist_ok=True)
-        os.rename(folder, place)
+        if owner := self._reserved.get((kind, name)):
+            (folder / OWNER).write_text(owner, encoding="utf-8")
+            sync(folder / OWNER)
+        try:
+            os.rename(folder, place)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # From another file system it is copied first, so that it is whole when it has its name.
+            copied = self.incoming / secrets.token_hex(16)
+            shutil.copytree(folder, copied)
+            sync_tree(copied)
+            os.rename(copied, place)
+            shutil.rmtree(folder, ignore_errors=True)
+        sync(place.parent)
 
     def path(self, kind: str, name: str, field: str = "model") -> Path:
         """A model's folder; INVALID_ARGUMENT for what can be no name, NOT_FOUND where there is none of it."""
         place = self._root / kind / checked_name(field, name)
-        if place.is_symlink() or not place.is_dir():
-            raise self._unknown(kind, name)
+        if place.is_symlink() or not place.is_dir() or not identity.current().sees(owner_of(place)):
+            raise self.unknown(kind, name)
         return place
 
     def names(self, kind: str) -> list[str]:
-        """The models of a kind, in alphabetical order."""
-        return sorted(self._names(kind))
+        """The models of a kind that the caller sees, in alphabetical order."""
+        folder, caller = self._root / kind, identity.current()
+        return sorted(name for name in self._names(kind) if caller.sees(owner_of(folder / name)))
+
+    def count(self, kind: str) -> int:
+        """How many models of a kind there are, whoever made them."""
+        return len(self._names(kind))
 
     def load(self, kind: str, name: str, read: Callable[[Path], Any]) -> Any:
         """What `read` makes of a model's folder, from memory where it was used lately; not to be changed."""
@@ -102,7 +137,7 @@ class ModelStore:
                     return held[1]
             model = read(place)
         except FileNotFoundError:  # deleted in between
-            raise self._unknown(kind, name) from None
+            raise self.unknown(kind, name) from None
         with self._guard:
             self._loaded[kind, name] = stamp, model
             while len(self._loaded) > LOADED:
@@ -115,11 +150,11 @@ class ModelStore:
         with self._guard:
             self._loaded.pop((kind, name), None)
         # Out of sight at once; a reader never sees half of it.
-        doomed = self.jobs / secrets.token_hex(16)
+        doomed = self.incoming / secrets.token_hex(16)
         try:
             os.rename(place, doomed)
         except FileNotFoundError:
-            raise self._unknown(kind, name) from None
+            raise self.unknown(kind, name) from None
         shutil.rmtree(doomed, ignore_errors=True)
 
     def close(self) -> None:
@@ -137,8 +172,17 @@ class ModelStore:
             one.name for one in os.scandir(folder) if one.is_dir(follow_symlinks=False) and NAME.fullmatch(one.name)
         ]
 
-    def _unknown(self, kind: str, name: str) -> errors.ServiceError:
+    def unknown(self, kind: str, name: str) -> errors.ServiceError:
+        """NOT_FOUND for a model that is not there, or not the caller's."""
         return errors.not_found(resource(kind), name, "never trained, or was deleted", "model")
+
+
+def owner_of(place: Path) -> str:
+    """Who made the model in that folder: empty where nobody was asked who they are."""
+    try:
+        return (place / OWNER).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
 
 
 def checked_name(field: str, name: str) -> str:
@@ -154,18 +198,3 @@ def checked_name(field: str, name: str) -> str:
 def resource(kind: str) -> str:
     """The full name of the message that describes a model of that kind."""
     return f"relaxon.v1.{kind.capitalize()}Model"
-
-
-def _locked(path: Path) -> Any:
-    """The open lock file; OSError where another process has it."""
-    file = path.open("w")
-    try:
-        import fcntl
-    except ImportError:  # no such lock on this system: keeping servers apart is up to whoever starts them
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise OSError(f"model_folder {str(path.parent)!r} is in use by another server") from None
-    return file

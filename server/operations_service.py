@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 from relaxon.proto import job_pb2
-from relaxon.server import errors, jobs
+from relaxon.server import errors, identity, job_filter, jobs
 from relaxon.server.job_runner import JobRunner
 from relaxon.server.jobs import Failure, Job, JobState, Json
 
@@ -31,7 +31,7 @@ class Presentation:
     """How the jobs of a kind are told of."""
 
     metadata: Callable[[Job, Json | None], Message]
-    """From the job and its newest progress."""
+    """From the job and its newest progress: a message whose `job` is `job_message`'s."""
     response: Callable[[Job], Message]
     """Of a job that is done; NOT_FOUND where its model was deleted since. Called in a worker thread."""
 
@@ -59,12 +59,13 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         return await errors.reported(context, self._delete(request))
 
     async def operation(self, job_id: str) -> Any:
-        """A job as an `Operation`."""
-        job = self._runner.store.find(job_id)
-        progress = self._runner.store.progress(job_id)
+        """A job as an `Operation`; NOT_FOUND where it is not the caller's."""
+        job = jobs.visible(self._runner.store.find(job_id))
         presented = self._kinds[job.kind]
         operation = operations_pb2.Operation(name=jobs.operation_name(job_id), done=job.state.ended)
-        operation.metadata.Pack(presented.metadata(job, progress[-1] if progress else None))
+        metadata: Any = presented.metadata(job, self._runner.store.newest(job_id))
+        metadata.job.steps = self._runner.store.steps(job_id)
+        operation.metadata.Pack(metadata)
         failure = job.failure
         if job.state is JobState.DONE:
             try:
@@ -84,26 +85,22 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
     async def _list(self, request: Any) -> Any:
         if request.name not in ("", jobs.OPERATIONS):
             raise errors.invalid("name", f"name must be {jobs.OPERATIONS!r} or empty, got {request.name[:80]!r}")
-        if request.filter:
-            raise errors.invalid("filter", f"filter must be empty: this server has none, got {request.filter[:80]!r}")
+        wanted = job_filter.parsed(request.filter)
         if request.page_size < 0:
             raise errors.invalid("page_size", f"page_size must not be negative, got {request.page_size}")
         size = min(request.page_size or MAX_PAGE, MAX_PAGE)
-        kept = self._runner.store.jobs()
-        start = 0
-        if request.page_token:
-            # The token is the last job's id: a page goes on where it stopped, whatever came or went.
-            places = {job.id: place for place, job in enumerate(kept)}
-            if request.page_token not in places:
-                raise errors.invalid("page_token", "page_token is not known any more; begin again without one")
-            start = places[request.page_token] + 1
-        page = kept[start : start + size]
+        after, caller = job_filter.place_of(request.page_token, request.filter), identity.current()
+        kept = [
+            job
+            for job in self._runner.store.jobs()
+            if (job.created, job.id) > after and caller.sees(job.owner) and wanted(job)
+        ]
         reply = operations_pb2.ListOperationsResponse()
-        for job in page:
+        for job in kept[:size]:
             with suppress(errors.ServiceError):  # forgotten while the others were put together
                 reply.operations.append(await self.operation(job.id))
-        if start + size < len(kept):
-            reply.next_page_token = page[-1].id
+        if size < len(kept):
+            reply.next_page_token = job_filter.token_of(kept[size - 1], request.filter)
         return reply
 
     async def _wait(self, request: Any) -> Any:
@@ -113,19 +110,22 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
             seconds = min(request.timeout.seconds + 1e-9 * request.timeout.nanos, MAX_WAIT_SECONDS)
             if seconds < 0:
                 raise errors.invalid("timeout", f"timeout must not be negative, got {seconds} s")
-        self._runner.store.find(job_id)
+        jobs.visible(self._runner.store.find(job_id))
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._runner.wait(job_id)
         return await self.operation(job_id)
 
     async def _cancel(self, request: Any) -> Any:
-        self._runner.cancel(jobs.job_id_of(request.name))
+        await self._runner.cancel(self._own(request.name).id)
         return empty_pb2.Empty()
 
     async def _delete(self, request: Any) -> Any:
-        self._runner.remove(jobs.job_id_of(request.name))
+        await self._runner.remove(self._own(request.name).id)
         return empty_pb2.Empty()
+
+    def _own(self, name: str) -> Job:
+        return jobs.visible(self._runner.store.find(jobs.job_id_of(name)))
 
 
 STATES = {
@@ -145,6 +145,9 @@ def job_message(job: Job) -> job_pb2.Job:
         create_time=timestamp(job.created),
         start_time=timestamp(job.started),
         end_time=timestamp(job.ended),
+        kind=job.kind,
+        starts=job.starts,
+        request_id=job.request_id,
     )
 
 

@@ -49,21 +49,22 @@ class PoissonServicer(poisson_pb2_grpc.PoissonServiceServicer):
 
     async def _create_grid(self, context: Context) -> pb.Grid:
         runtime = self._runtime
-        upload, caller = runtime.upload(context), caller_of(context)
+        upload, owner = runtime.upload(context), caller_of(context).name
         header: pb.GridHeader = await upload.header()
         runtime.attendances.check(header.attendance)
         planned = grid_messages.plan(header)
         cells, kappa = math.prod(planned.cells.shape), planned.coefficient
         entries = sum(math.prod(one.shape) for one in kappa)
         passing = cells + sum(math.prod(one.shape) * one.dtype.itemsize for one in kappa)
-        with runtime.sessions.reserve(caller, cells, footprint.grid_bytes(cells, entries), passing):
+        kept_bytes = footprint.grid_bytes(cells, entries) + runtime.shared_room(header, cells)
+        with runtime.sessions.reserve(owner, cells, kept_bytes, passing):
             array = await upload.array("cells", planned.cells)
             coefficient = [await upload.array("coefficient", one) for one in kappa]
             await upload.end()
             start = time.perf_counter()
             grid = await runtime.beside(lambda: planned.build(array, coefficient))
             seconds = time.perf_counter() - start
-        kept = KeptGrid(grid, caller, runtime.opened(header.shared), header.attendance)
+        kept = KeptGrid(grid, owner, runtime.opened(header, cells), header.attendance)
         runtime.sessions.add(kept)
         return _described(kept, seconds)
 
@@ -73,18 +74,19 @@ class PoissonServicer(poisson_pb2_grpc.PoissonServiceServicer):
         header: pb.UpdateGridHeader = await upload.header()
         with runtime.sessions.use(header.id, caller, KeptGrid) as kept:
             planned = grid_changes.plan(header.change, kept.grid.shape)
-            with runtime.sessions.hold(caller, planned.bytes):
+            with runtime.places.taking(), runtime.sessions.hold(caller.name, planned.bytes):
                 change = await planned.read(upload)
                 await upload.end()
-                start = time.perf_counter()
 
-                def work() -> None:
+                def work() -> float:
                     with kept.running:
+                        start = time.perf_counter()
                         kept.change(change.made(kept.grid))
+                        return time.perf_counter() - start
 
-                # Behind the solves that run on the grid, but in no thread that they wait for.
-                await runtime.beside(work)
-                return _described(kept, time.perf_counter() - start)
+                # In turn with the solves: one that was asked for before has the grid as it was.
+                seconds = await runtime.in_turn(work, kept, caller.name, planned.bytes)
+                return _described(kept, seconds)
 
     async def _delete_grid(self, request: pb.DeleteGridRequest, context: Context) -> pb.DeleteGridReply:
         self._runtime.sessions.remove(request.id, caller_of(context), KeptGrid)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from relaxon.proto.shared import SharedFile
 from relaxon.server import errors
 from relaxon.server.footprint import machine_bytes
+from relaxon.server.identity import Caller
 from relaxon.server.settings import ServerSettings
 from relaxon.solvers.front import Front
 
@@ -33,6 +34,17 @@ class SetUp:
     front: Front | None = None
     stale: bool = False
     """Made for what the session held before an update."""
+    users: int = 0
+    """Calls that solve with it, or are about to; it stays meanwhile."""
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Stays while the block runs."""
+        self.users += 1
+        try:
+            yield
+        finally:
+            self.users -= 1
 
 
 class Session(ABC):
@@ -46,12 +58,14 @@ class Session(ABC):
     def __init__(self, owner: str, kept_bytes: int, shared: SharedFile | None = None, attendance: str = "") -> None:
         self.id = secrets.token_urlsafe(16)
         self.owner = owner
+        """The caller who had it made; to others it is not there."""
         self.attendance = attendance
         """Without which it goes; empty where it only expires."""
         self.shared = shared
         """Through which its caller, on this machine, hands arrays over."""
         self.users = 0
         """Calls that work on it; one that is in use is not made room of."""
+        self.created = time.time()
         self.expires = 0.0
         self.running = threading.Lock()
         """Held by the worker thread that uses the solvers: a set-up runs one right-hand side at a time."""
@@ -63,6 +77,10 @@ class Session(ABC):
     def cells(self) -> int:
         """Cells or unknowns, as the limits count them."""
 
+    @abstractmethod
+    def array_bytes(self) -> int:
+        """Bytes of what its caller has sent; what the solvers have set up is not counted."""
+
     @property
     def bytes(self) -> int:
         """Memory that is counted for it."""
@@ -70,16 +88,20 @@ class Session(ABC):
         # A list at once: a worker thread may take its own place away meanwhile.
         return self.own_bytes + shared + sum(one.kept_bytes for one in list(self.set_ups.values()))
 
+    def solver_names(self) -> list[str]:
+        """The solvers that are set up for it."""
+        return [name for name, place in list(self.set_ups.items()) if place.front is not None]
+
     def prepared(self, name: str, solver: Any) -> tuple[Front, float]:
         """The solver set up, and the seconds spent on that now. In a worker thread, with `running` held."""
-        place = self.set_ups.setdefault(name, SetUp())
+        place = self.set_ups[name]  # which stays for as long as a call has it
         if place.front is not None and not place.stale:
             return place.front, 0.0
         before, place.front, place.stale = place.front, None, False
         try:
             place.front = self._set_up(solver, before)
         except BaseException:
-            self.set_ups.pop(name, None)
+            place.kept_bytes = 0  # nothing is kept; the next call has it counted again
             raise
         return place.front, place.front.setup_seconds
 
@@ -99,6 +121,8 @@ class SessionStore:
         self._settings = settings
         self._clock = clock
         self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._leaving: dict[str, Session] = {}
+        """Forgotten, and still in use by calls that had begun before; their memory is counted until those end."""
         self._held: dict[str, int] = {}
         """Bytes of calls and uploads, by caller."""
         self._coming: dict[str, tuple[int, int]] = {}
@@ -112,10 +136,19 @@ class SessionStore:
     @property
     def bytes(self) -> int:
         """Memory that is counted at the moment."""
-        return sum(session.bytes for session in self._sessions.values()) + sum(self._held.values())
+        return self._counted(None)
+
+    @property
+    def cells(self) -> int:
+        """Of all that are kept or are being uploaded."""
+        return self._cells()
+
+    def kept(self) -> list[Session]:
+        """All that is kept, the longest unused first."""
+        return list(self._sessions.values())
 
     @contextmanager
-    def reserve(self, caller: str, cells: int, kept_bytes: int, passing_bytes: int) -> Iterator[None]:
+    def reserve(self, owner: str, cells: int, kept_bytes: int, passing_bytes: int) -> Iterator[None]:
         """Room for a session while it is uploaded and checked, in all limits; `passing_bytes` are taken beside what
         it will keep.
 
@@ -131,8 +164,8 @@ class SessionStore:
             ("client_sessions", settings.max_client_sessions, self._count, 1),
             ("client_cells", settings.max_client_cells, self._cells, cells),
         ):
-            while limit and counted(caller) + more > limit:
-                self._drop_idle(caller, subject, f"{subject}: this caller's would be more than {limit}")
+            while limit and counted(owner) + more > limit:
+                self._drop_idle(owner, subject, f"{subject}: this caller's would be more than {limit}")
         while self._cells() + cells > settings.max_total_cells or self._count() + 1 > settings.max_grids:
             self._drop_idle(
                 None,
@@ -140,98 +173,127 @@ class SessionStore:
                 f"cells of all grids would be more than {settings.max_total_cells}, or the grids more than "
                 f"{settings.max_grids}",
             )
-        count, coming = self._coming.get(caller, (0, 0))
-        self._coming[caller] = (count + 1, coming + cells)
+        count, coming = self._coming.get(owner, (0, 0))
+        self._coming[owner] = (count + 1, coming + cells)
         try:
-            with self.hold(caller, kept_bytes + passing_bytes):
+            with self.hold(owner, kept_bytes + passing_bytes):
                 yield
         finally:
-            count, coming = self._coming.pop(caller)
+            count, coming = self._coming.pop(owner)
             if count > 1:
-                self._coming[caller] = (count - 1, coming - cells)
+                self._coming[owner] = (count - 1, coming - cells)
 
     @contextmanager
-    def hold(self, caller: str, amount: int) -> Iterator[None]:
+    def hold(self, owner: str, amount: int) -> Iterator[None]:
         """Memory for a call while the block runs; RESOURCE_EXHAUSTED where there is not so much."""
-        self.take(caller, amount)
+        self.take(owner, amount)
         try:
             yield
         finally:
-            self.give_back(caller, amount)
+            self.give_back(owner, amount)
 
-    def take(self, caller: str, amount: int) -> None:
+    def take(self, owner: str, amount: int) -> None:
         """Count memory for a caller until it is given back; RESOURCE_EXHAUSTED where there is not so much."""
-        self._make_room(caller, amount)
-        self.keep(caller, amount)
+        self._make_room(owner, amount)
+        self.keep(owner, amount)
 
-    def keep(self, caller: str, amount: int) -> None:
+    def keep(self, owner: str, amount: int) -> None:
         """Count memory that is taken already."""
-        self._held[caller] = self._held.get(caller, 0) + amount
+        self._held[owner] = self._held.get(owner, 0) + amount
 
-    def give_back(self, caller: str, amount: int) -> None:
+    def give_back(self, owner: str, amount: int) -> None:
         """Count it no more."""
-        left = self._held.pop(caller, 0) - amount
+        left = self._held.pop(owner, 0) - amount
         if left > 0:
-            self._held[caller] = left
+            self._held[owner] = left
 
     def add(self, session: Session) -> None:
         """Keep a session, from now for the time to live."""
         self._sessions[session.id] = session
         self._touch(session)
 
-    def place_set_up(self, session: Session, name: str) -> None:
-        """See that there is a place, counted, for a solver's set-up, whether it has been made or not. Call it while the
-        session is in use."""
+    @contextmanager
+    def set_up(self, session: Session, name: str) -> Iterator[SetUp]:
+        """A place, counted, for a solver's set-up, whether it has been made or not, while the block runs. Use it while
+        the session is in use. RESOURCE_EXHAUSTED where there is no room for it."""
         kept, _ = session.footprint(name)
         place = session.set_ups.get(name)
         if place is None:
-            # Room is made first, so that two large hierarchies need not fit at once.
-            while len(session.set_ups) >= self._settings.max_solvers_per_grid:
-                session.set_ups.popitem(last=False)
+            self._make_place(session)
         more = kept - (0 if place is None else place.kept_bytes)
         if more > 0:
             self._make_room(session.owner, more)
-        session.set_ups.setdefault(name, SetUp()).kept_bytes = kept
+        place = session.set_ups.setdefault(name, SetUp())
+        place.kept_bytes = kept
         session.set_ups.move_to_end(name)
+        with place.used():
+            yield place
 
-    def find(self, session_id: str, caller: str, kind: type[Session]) -> Any:
-        """The caller's session of that id and kind, used now; NOT_FOUND where it is not kept."""
+    def _make_place(self, session: Session) -> None:
+        """Drop those of a session's set-ups that are one too many. Before the new one is made, so that two large
+        hierarchies need not fit at once."""
+        limit = self._settings.max_solvers_per_grid
+        while len(session.set_ups) >= limit:
+            idle = next((name for name, place in session.set_ups.items() if not place.users), None)
+            if idle is None:
+                raise errors.exhausted(
+                    "set_ups", f"set_ups: {limit} of this are in use, which is this server's limit", RETRY_SECONDS
+                )
+            del session.set_ups[idle]
+
+    def find(self, session_id: str, caller: Caller, kind: type[Session]) -> Any:
+        """The session of that id and kind, used now; NOT_FOUND where it is not kept, or another caller's."""
         self.drop_expired()
         session = self._sessions.get(session_id)
-        if session is None or session.owner != caller or not isinstance(session, kind):
+        if session is None or not caller.sees(session.owner) or not isinstance(session, kind):
             raise errors.not_found(kind.kind, session_id, "never made, was deleted, or has expired", kind.argument)
         self._touch(session)
         return session
 
     @contextmanager
-    def use(self, session_id: str, caller: str, kind: type[Session]) -> Iterator[Any]:
+    def use(self, session_id: str, caller: Caller, kind: type[Session]) -> Iterator[Any]:
         """The session, which stays while the block runs."""
-        session = self.find(session_id, caller, kind)
+        with self.using(self.find(session_id, caller, kind)) as session:
+            yield session
+
+    @contextmanager
+    def using(self, session: Session) -> Iterator[Any]:
+        """A session that has been found stays while the block runs."""
         session.users += 1
         try:
             yield session
         finally:
             session.users -= 1
             self._touch(session)
+            if session.users == 0:
+                self._leaving.pop(session.id, None)
 
-    def remove(self, session_id: str, caller: str, kind: type[Session]) -> None:
+    def remove(self, session_id: str, caller: Caller, kind: type[Session]) -> None:
         """Forget a session; NOT_FOUND where it is not kept."""
-        del self._sessions[self.find(session_id, caller, kind).id]
+        self._forget(self.find(session_id, caller, kind))
 
     def leave(self, attendance: str) -> None:
         """Forget the sessions that were made under an attendance, in use or not: their caller has gone."""
-        for session in [one for one in self._sessions.values() if one.attendance == attendance]:
-            del self._sessions[session.id]
+        for session in self.kept():
+            if session.attendance == attendance:
+                self._forget(session)
 
     def drop_expired(self) -> None:
         """Forget the sessions that nobody uses or has used for the time to live."""
         now = self._clock()
-        for session in [one for one in self._sessions.values() if one.users == 0 and one.expires <= now]:
-            del self._sessions[session.id]
+        for session in self.kept():
+            if session.users == 0 and session.expires <= now:
+                self._forget(session)
 
-    def _make_room(self, caller: str, amount: int) -> None:
+    def _forget(self, session: Session) -> None:
+        del self._sessions[session.id]
+        if session.users:
+            self._leaving[session.id] = session
+
+    def _make_room(self, owner: str, amount: int) -> None:
+        """See that so much memory can be taken: set-ups that nobody uses go, then sessions."""
         quota = self._settings.max_client_bytes
-        for limit, whose in ((quota, caller), (self.budget, None)):
+        for limit, whose in ((quota, owner), (self.budget, None)):
             if not limit:
                 continue
             subject = "memory" if whose is None else "client_bytes"
@@ -242,38 +304,39 @@ class SessionStore:
                     what = f"{subject}: {amount} bytes more would be over the limit of {limit}"
                     self._drop_idle(whose, subject, what)
 
-    def _counted(self, caller: str | None) -> int:
-        if caller is None:
-            return self.bytes
-        return self._held.get(caller, 0) + sum(one.bytes for one in self._sessions.values() if one.owner == caller)
+    def _counted(self, owner: str | None) -> int:
+        """Bytes of one caller's, or of all."""
+        held = sum(self._held.values()) if owner is None else self._held.get(owner, 0)
+        sessions = (*self._sessions.values(), *self._leaving.values())
+        return held + sum(one.bytes for one in sessions if owner in (None, one.owner))
 
-    def _drop_idle_set_ups(self, caller: str | None) -> bool:
+    def _drop_idle_set_ups(self, owner: str | None) -> bool:
         """Drop the set-ups of the longest unused session that has any; whether there were some."""
-        for session in self._idle(caller):
+        for session in self._idle(owner):
             if session.set_ups:
                 session.set_ups.clear()
                 return True
         return False
 
-    def _drop_idle(self, caller: str | None, subject: str, what: str) -> None:
+    def _drop_idle(self, owner: str | None, subject: str, what: str) -> None:
         """Drop the longest unused session, of a caller or of all; RESOURCE_EXHAUSTED, saying `what`, without one."""
-        idle = next(self._idle(caller), None)
+        idle = next(self._idle(owner), None)
         if idle is None:
             raise errors.exhausted(subject, f"{what}, and all others are in use", RETRY_SECONDS)
-        del self._sessions[idle.id]
+        self._forget(idle)
 
-    def _idle(self, caller: str | None) -> Iterator[Session]:
-        return (one for one in self._sessions.values() if one.users == 0 and (caller is None or one.owner == caller))
+    def _idle(self, owner: str | None) -> Iterator[Session]:
+        return (one for one in self._sessions.values() if one.users == 0 and owner in (None, one.owner))
 
     def _touch(self, session: Session) -> None:
         session.expires = self._clock() + self._settings.grid_ttl_seconds
         if session.id in self._sessions:
             self._sessions.move_to_end(session.id)
 
-    def _cells(self, caller: str | None = None) -> int:
-        coming = sum(cells for who, (_, cells) in self._coming.items() if caller in (None, who))
-        return coming + sum(one.cells for one in self._sessions.values() if caller in (None, one.owner))
+    def _cells(self, owner: str | None = None) -> int:
+        coming = sum(cells for who, (_, cells) in self._coming.items() if owner in (None, who))
+        return coming + sum(one.cells for one in self._sessions.values() if owner in (None, one.owner))
 
-    def _count(self, caller: str | None = None) -> int:
-        coming = sum(count for who, (count, _) in self._coming.items() if caller in (None, who))
-        return coming + sum(1 for one in self._sessions.values() if caller in (None, one.owner))
+    def _count(self, owner: str | None = None) -> int:
+        coming = sum(count for who, (count, _) in self._coming.items() if owner in (None, who))
+        return coming + sum(1 for one in self._sessions.values() if owner in (None, one.owner))

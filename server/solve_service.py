@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
-from contextlib import contextmanager
+from concurrent.futures import Executor, Future
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -14,14 +14,13 @@ from typing import Any, TypeVar
 import grpc
 
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import tensor_pb2
 from relaxon.proto.shared import SharedFile
 from relaxon.server import errors, solve_messages
 from relaxon.server.announced import AnnouncedArray
 from relaxon.server.attendance import AttendanceList
 from relaxon.server.identity import caller_of
 from relaxon.server.places import Places
-from relaxon.server.sessions import Session, SessionStore
+from relaxon.server.sessions import Session, SessionStore, SetUp
 from relaxon.server.settings import ServerSettings
 from relaxon.server.solve_job import SolveArguments, SolveJob, solve_in
 from relaxon.server.uploads import Upload
@@ -29,6 +28,11 @@ from relaxon.solvers.solution import Solution
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Answer = TypeVar("Answer")
+COMPLEX_PARTS_BYTES = 48
+"""Of an entry: right-hand side, start and solution of the part that is not being solved, and the two joined."""
+SHARED_ENTRY_BYTES = 64
+"""Of a caller's shared memory for each cell or unknown: `b` and `x0`, or two steps' `b`, in complex128 and with as much
+again to spare."""
 
 
 class SolveRuntime:
@@ -61,32 +65,57 @@ class SolveRuntime:
         """Run `work` in a thread of `checks`."""
         return await asyncio.get_running_loop().run_in_executor(self.checks, work)
 
-    def opened(self, offered: tensor_pb2.SharedFile) -> SharedFile | None:
-        """What a caller offers of its memory, where this server takes that and finds it."""
-        return SharedFile.open(offered) if self.settings.shared_memory else None
+    def opened(self, header: Any, entries: int) -> SharedFile | None:
+        """What a caller offers of its memory for arrays of so many entries, where this server takes that and finds it;
+        no more than they can use."""
+        if not self.shared_room(header, entries):
+            return None
+        return SharedFile.open(header.shared, SHARED_ENTRY_BYTES * entries)
+
+    def shared_room(self, header: Any, entries: int) -> int:
+        """Bytes that are counted for what a caller offers."""
+        taken = self.settings.shared_memory and header.HasField("shared")
+        return SHARED_ENTRY_BYTES * entries if taken else 0
+
+    async def in_turn(self, work: Callable[[], Answer], session: Session, owner: str, amount: int) -> Answer:
+        """Run `work` on a session in a thread of `engines`, behind what waits there. Call it with a place and its
+        memory taken; where the call ends before the work does, they stay so until that has ended."""
+        future = self.engines.submit(work)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            future.cancel()
+            self._count_on(future, session, None, owner, amount)
 
     @contextmanager
-    def until_done(self, job: SolveJob, caller: str, amount: int) -> Iterator[None]:
+    def until_done(self, job: SolveJob, session: Session, place: SetUp, owner: str, amount: int) -> Iterator[None]:
         """For the block in which a job's call waits for it: at its end the job is told to stop at its next iteration,
-        and its place and memory stay counted until it has."""
+        and what it has stays taken until it has stopped."""
         try:
             yield
         finally:
             job.abandon()
-            if not job.future.done():
-                self._count_on(job, caller, amount)
+            self._count_on(job.future, session, place, owner, amount)
 
-    def _count_on(self, job: SolveJob, caller: str, amount: int) -> None:
+    def _count_on(self, future: Future[Any], session: Session, place: SetUp | None, owner: str, amount: int) -> None:
+        if future.done():
+            return
         loop = asyncio.get_running_loop()
-        places, sessions = self.places, self.sessions
-        places.keep()
-        sessions.keep(caller, amount)
+        in_use = ExitStack()
+        in_use.enter_context(self.sessions.using(session))
+        self.places.keep()
+        in_use.callback(self.places.release)
+        self.sessions.keep(owner, amount)
+        in_use.callback(self.sessions.give_back, owner, amount)
+        if place is not None:
+            in_use.enter_context(place.used())
 
-        def release() -> None:
-            places.release()
-            sessions.give_back(caller, amount)
+        def ended(_: Future[Any]) -> None:
+            # At a server's end its loop may be gone before its threads are: nothing is counted any more then.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(in_use.close)
 
-        job.future.add_done_callback(lambda _: loop.call_soon_threadsafe(release))
+        future.add_done_callback(ended)
 
     async def answer_solve(
         self,
@@ -106,8 +135,7 @@ class SolveRuntime:
             shared_x = solve_messages.shared_x(header, b, session.shared)
             chosen = await self.beside(partial(solver, options.solver))
             amount = array_bytes(b, x0) + session.footprint(options.solver)[1]
-            with self.sessions.hold(caller, amount):
-                self.sessions.place_set_up(session, options.solver)
+            with self.sessions.hold(caller.name, amount), self.sessions.set_up(session, options.solver) as place:
                 arguments = SolveArguments(
                     chosen,
                     options,
@@ -117,7 +145,7 @@ class SolveRuntime:
                 job = SolveJob(
                     session, lambda job: solve_in(session, arguments, job), self.engines, options.progress_seconds
                 )
-                with self.until_done(job, caller, amount):
+                with self.until_done(job, session, place, caller.name, amount):
                     context.set_compression(options.compression)
                     solution = await self._watched(job, upload, context)
                     await self.reply(context, solution, session.shared, shared_x, options.checksums)
@@ -154,7 +182,9 @@ def array_bytes(b: AnnouncedArray, x0: AnnouncedArray | None = None) -> int:
     """What a solve's arrays take: as they come, and `x` as it goes."""
     arrays = [b] if x0 is None else [b, x0]
     came = sum(math.prod(one.shape) * one.dtype.itemsize for one in arrays)
-    return came + math.prod(b.shape) * solve_messages.x_itemsize(b)
+    # Of a complex system both parts are there at a time, beside what a real one takes.
+    parts = COMPLEX_PARTS_BYTES if b.dtype.kind == "c" else 0
+    return came + math.prod(b.shape) * (solve_messages.x_itemsize(b) + parts)
 
 
 def solver_list(entries: Iterable[tuple[str, str, tuple[str, ...]]]) -> pb.ListSolversReply:

@@ -57,7 +57,8 @@ class StepsCall:
         self._behind = asyncio.Semaphore(AHEAD)
         self._read_steps: asyncio.Queue[Step | None] = asyncio.Queue()
         self._jobs: asyncio.Queue[tuple[SolveJob, int | None] | None] = asyncio.Queue()
-        self._held = 0
+        self._held = self._base = 0
+        """Bytes that are taken for the call, and those of them that are the start's."""
         self._changed = False
         """Whether a step has announced other cells: how many unknowns there are then is not known to the reader."""
         self._number = -1
@@ -72,6 +73,9 @@ class StepsCall:
             options = solve_messages.options(header)
             x0 = solve_messages.start(header, (kept.grid.shape, (kept.grid.unknowns,)))
             solver = await self._runtime.beside(lambda: self._solver(options.solver))
+            if x0 is not None:
+                self._base = 2 * math.prod(x0.shape) * x0.dtype.itemsize  # as it comes, and a copy of what is shared
+                self._hold(0)
             start = None if x0 is None else (await self._upload.array("x0", x0, kept.shared)).copy()
             self._context.set_compression(options.compression)
             sequence = Sequence(kept, solver, options, start, warm=not header.cold)
@@ -83,7 +87,7 @@ class StepsCall:
             except BaseExceptionGroup as group:
                 raise _first(group) from None
             finally:
-                sessions.give_back(self._caller, self._held)
+                sessions.give_back(self._caller.name, self._held)
 
     def _aside(self, message: Any) -> bool:
         """Deals with a `cancel`, which may come between any two messages."""
@@ -118,9 +122,10 @@ class StepsCall:
         return solve_messages.side("b", header.b, (grid.shape, (grid.unknowns,)))
 
     def _hold(self, amount: int) -> None:
-        if amount > self._held:
-            self._runtime.sessions.take(self._caller, amount - self._held)
-            self._held = amount
+        more = amount + self._base - self._held
+        if more > 0:
+            self._runtime.sessions.take(self._caller.name, more)
+            self._held += more
 
     async def _solve(self, kept: KeptGrid, sequence: Sequence) -> None:
         runtime, options = self._runtime, sequence.options
@@ -128,11 +133,11 @@ class StepsCall:
             await self._behind.acquire()
             async with runtime.places.waiting():
                 amount = kept.footprint(options.solver)[1]
-                with runtime.sessions.hold(self._caller, amount):
-                    runtime.sessions.place_set_up(kept, options.solver)
+                owner = self._caller.name
+                with runtime.sessions.hold(owner, amount), runtime.sessions.set_up(kept, options.solver) as place:
                     job = SolveJob(kept, partial(sequence.solve, step), runtime.engines, options.progress_seconds)
                     self._job, self._number = job, self._number + 1
-                    with runtime.until_done(job, self._caller, amount):
+                    with runtime.until_done(job, kept, place, owner, amount):
                         await self._jobs.put((job, step.shared_x))
                         await job.result()
             self._ahead.release()

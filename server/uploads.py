@@ -70,6 +70,15 @@ class Upload:
             raise errors.invalid(error.field, str(error)) from None
         return incoming.array()
 
+    async def chunk(self, name: str) -> bytes:
+        """The bytes of the next message, which has to hold a `chunk` of `name`."""
+        message = await self._read(name)
+        if message is None or _kind(message) != "chunk":
+            raise errors.invalid(name, f"{name} must be complete before {_kind(message)} comes")
+        if not message.chunk:
+            raise errors.invalid(name, f"{name} has an empty chunk")
+        return bytes(message.chunk)
+
     async def end(self) -> None:
         """The end of the stream."""
         message = await self._read("the end of the stream")

@@ -1,34 +1,68 @@
-"""The process of one job: `python -m relaxon.server.worker FOLDER`.
+"""The process of one job: `python -m relaxon.server.worker FOLDER SERVER STEPS CHECKPOINT_SECONDS`.
 
-It reads the folder's request and data, writes the model into it, and tells the server on its standard output, a line
-of JSON each: `{"progress": …}` after each step, then `{"done": {}}` or `{"failed": …}`. A line `cancel` on its
-standard input has it end after the step that it is at; the input's end means that the server is gone, and it goes too.
+It reads the folder's request and data, goes on from the checkpoint that it finds there, and writes the model into the
+folder. It tells the server, whose process id is `SERVER`, on its standard output, a line of JSON each: `{"step": …,
+"progress": …}` after each step that is not among the first `STEPS`, then `{"done": {}}`, `{"suspended": {}}` or
+`{"failed": …}`. A line `cancel` on its standard input has it end after the step that it is at, with the model so far;
+`suspend`, with a checkpoint. It ends at once where the server has gone, and works on no job that another process has.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import shutil
+import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
+from relaxon.neuromorphic.checkpoints import DamagedCheckpoint
+from relaxon.server import job_folder
+from relaxon.server.job_folder import CHECKPOINT, REQUEST
 from relaxon.server.threads import wait_asleep
 
-TASKS = {"boosting": "relaxon.server.boosting_task", "equilibrium": "relaxon.server.equilibrium_task"}
-"""The module for each kind of job; it has `run(folder, request, tell)`."""
-REQUEST, MODEL = "request.json", "model"
+__all__ = ["CHECKPOINT", "MODEL", "REQUEST", "TASKS", "Tell"]
+
+MODEL = job_folder.PARTIAL
+"""The folder into which a task writes its model; this module has it take its place when it is whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is done for a kind of job."""
+
+    module: str
+    """Has `run(folder, request, tell)`, which trains on the folder's data and writes the model to `folder / MODEL`.
+
+    It keeps its checkpoint in `folder / CHECKPOINT`, every `request["checkpoint_seconds"]`, after it has told of the
+    step, and ends with the same bits as if it never was cut off: what is random comes from a seed in the request.
+    """
+    step: str
+    """The entry of what it tells that numbers its steps, from 1."""
+
+
+TASKS = {
+    "boosting": Task("relaxon.server.boosting_task", "stage"),
+    "equilibrium": Task("relaxon.server.equilibrium_task", "epoch"),
+}
 NICENESS = 10
 """Solves and the server's own answers come before training."""
+FIRST_TO_GO = "500"
+"""Where memory runs out, this process goes before its server."""
 ARGUMENT = re.compile(r"(X|[a-z_][a-z0-9_]*)(\[\d+\])?(?= )")
 """The engines' refusals start with the argument that they refuse."""
 LONGEST_MESSAGE = 2000
-GONE = 3
-"""Exit status where the server has gone."""
+GONE, BUSY = 3, 4
+"""Exit statuses: the server has gone; another process still has the job."""
+PR_SET_PDEATHSIG = 1
 
 Tell = Callable[[Mapping[str, Any] | None], bool]
 """Passes progress on, None for nothing new; whether the job is to end here."""
@@ -36,26 +70,53 @@ Tell = Callable[[Mapping[str, Any] | None], bool]
 
 def main() -> int:
     """0 where the last word was said, whatever it was."""
-    folder = Path(sys.argv[1])
+    folder, server, known, checkpoint_seconds = (
+        Path(sys.argv[1]),
+        int(sys.argv[2]),
+        int(sys.argv[3]),
+        float(sys.argv[4]),
+    )
+    _end_with(server)
     out = _own_output()
-    cancelled = threading.Event()
-    threading.Thread(target=_obey, args=(cancelled,), daemon=True).start()
+    cancelled, suspended = threading.Event(), threading.Event()
+    threading.Thread(target=_obey, args=(cancelled, suspended), daemon=True).start()
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     wait_asleep()
+    lease = job_folder.leased(folder)
+    if lease is None:
+        return BUSY
 
     def say(message: Mapping[str, Any]) -> None:
         out.write(json.dumps(message) + "\n")
         out.flush()
 
-    def tell(progress: Mapping[str, Any] | None) -> bool:
-        if progress is not None:
-            say({"progress": progress})
-        return cancelled.is_set()
-
+    steps = job_folder.StepLog(folder)
+    for step, progress in job_folder.told_steps(folder):
+        if step > known:
+            say({"step": step, "progress": progress})
+    if (folder / job_folder.COMPLETE).exists():  # left by a process whose last word was not heard
+        say({"done": {}})
+        return 0
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
+    task = TASKS[request["kind"]]
+
+    def tell(progress: Mapping[str, Any] | None) -> bool:
+        if progress is not None and steps.add(progress[task.step], progress):
+            say({"step": progress[task.step], "progress": progress})
+        return cancelled.is_set() or suspended.is_set()
+
+    def train() -> None:
+        shutil.rmtree(folder / MODEL, ignore_errors=True)
+        import_module(task.module).run(folder, {**request, "checkpoint_seconds": checkpoint_seconds}, tell)
+
     try:
-        import_module(TASKS[request["kind"]]).run(folder, request, tell)
+        try:
+            train()
+        except DamagedCheckpoint as error:
+            print(f"begun anew: {error}", file=sys.stderr)
+            shutil.rmtree(folder / CHECKPOINT)
+            train()
     except (ValueError, TypeError) as error:
         import traceback
 
@@ -70,8 +131,29 @@ def main() -> int:
     except ImportError as error:
         say({"failed": {"code": "FAILED_PRECONDITION", "message": f"this server cannot train that: {error}"}})
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        say({"failed": {"code": "RESOURCE_EXHAUSTED", "message": "the server's disk is full"}})
+        return 0
+    if suspended.is_set() and not cancelled.is_set():
+        say({"suspended": {}})
+        return 0
+    job_folder.publish(folder)
     say({"done": {}})
     return 0
+
+
+def _end_with(server: int) -> None:
+    """Have the kernel end this process when its server has ended, at once and in any state."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != server:  # it ended before that call
+        os._exit(GONE)
 
 
 def _own_output() -> TextIO:
@@ -81,12 +163,17 @@ def _own_output() -> TextIO:
     return os.fdopen(own, "w", encoding="utf-8")
 
 
-def _obey(cancelled: threading.Event) -> None:
+def _obey(cancelled: threading.Event, suspended: threading.Event) -> None:
     # Not through sys.stdin, whose lock would be held at the interpreter's end.
-    with os.fdopen(os.dup(0), "rb", buffering=0) as words:
-        while word := words.read(1):
-            if word == b"\n":
-                cancelled.set()
+    words = {b"cancel": cancelled, b"suspend": suspended}
+    with os.fdopen(os.dup(0), "rb", buffering=0) as given:
+        word = b""
+        while octet := given.read(1):
+            if octet != b"\n":
+                word += octet
+                continue
+            words[word].set()
+            word = b""
     os._exit(GONE)
 
 

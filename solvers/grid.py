@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_CELLS = 2**31 - 1
 """Unknowns are numbered with 32 bits, as SciPy's and PyAMG's sparse matrices number them."""
+SMALLEST_WIDTH = 1e-100
+"""Of a cell; the largest is its inverse. The operator's 1/h², and sums of its squares, stay within float64 so."""
 
 
 class CellType(IntEnum):
@@ -56,7 +58,7 @@ class PoissonGrid:
     Parameters
     ----------
     cells : `(nx, ny)` or `(nx, ny, nz)` integers, values of `CellType`. It is copied.
-    spacing : cell width, one number or one an axis; > 0.
+    spacing : cell width, one number or one an axis; from 1e-100 to 1e100.
     boundary : "neumann" (default), "dirichlet" or "periodic" for all sides; or a sequence with, for each axis,
         one of these or a (low side, high side) pair.
     coefficient : κ; None for 1, an array of the grid's shape (harmonic mean at faces), or one array an axis with
@@ -85,8 +87,8 @@ class PoissonGrid:
         coefficient: ArrayLike | Sequence[ArrayLike] | None = None,
     ) -> None:
         self.cells = _checked_cells(cells)
-        self.spacing = _checked_spacing(spacing, self.cells.ndim)
-        self.boundary = _checked_boundary(boundary, self.cells.ndim)
+        self.spacing = checked_spacing(spacing, self.cells.ndim)
+        self.boundary = checked_boundary(boundary, self.cells.ndim)
         self.coefficient = _checked_coefficient(coefficient, self.cells.shape, self.boundary)
         self.unknowns = int(np.count_nonzero(self.cells == CellType.FLUID))
         if self.unknowns == 0:
@@ -205,16 +207,25 @@ def _checked_cells(cells: ArrayLike) -> NDArray[np.uint8]:
     return own
 
 
-def _checked_spacing(spacing: float | Sequence[float], ndim: int) -> tuple[float, ...]:
+def checked_spacing(spacing: float | Sequence[float], ndim: int) -> tuple[float, ...]:
+    """One number an axis."""
     if np.ndim(spacing) == 0:
-        return (validation.positive_float("spacing", spacing),) * ndim
+        return (_checked_width("spacing", spacing),) * ndim
     values = list(spacing)  # type: ignore[arg-type]
     if len(values) != ndim:
         raise ValueError(f"spacing must be one number or {ndim} (one an axis), got {len(values)}")
-    return tuple(validation.positive_float(f"spacing[{axis}]", value) for axis, value in enumerate(values))
+    return tuple(_checked_width(f"spacing[{axis}]", value) for axis, value in enumerate(values))
 
 
-def _checked_boundary(boundary: BoundaryLike, ndim: int) -> Sides:
+def _checked_width(name: str, value: object) -> float:
+    width = validation.positive_float(name, value)
+    if not SMALLEST_WIDTH <= width <= 1.0 / SMALLEST_WIDTH:
+        raise ValueError(f"{name} must be from {SMALLEST_WIDTH:g} to {1.0 / SMALLEST_WIDTH:g}, got {width:g}")
+    return width
+
+
+def checked_boundary(boundary: BoundaryLike, ndim: int) -> Sides:
+    """The two sides of each axis."""
     axes = [boundary] * ndim if isinstance(boundary, str) else list(boundary)
     if len(axes) != ndim:
         raise ValueError(f"boundary must be one name or {ndim} entries (one an axis), got {len(axes)}")

@@ -56,7 +56,7 @@ class NullSpace:
             return 0.0, 0
         sums, magnitudes = self._sums(b)
         # A component that holds next to nothing of `b` holds rounding, which need not sum to zero.
-        typical = float(np.abs(b).sum(dtype=np.float64)) / b.size
+        typical = self._mean_magnitude(b)
         floor = NEXT_TO_NOTHING * typical * self.sizes
         ratio = np.abs(sums) / np.maximum(np.maximum(magnitudes, floor), np.finfo(np.float64).tiny)
         worst = int(ratio.argmax())
@@ -71,6 +71,9 @@ class NullSpace:
             means[0] = 0
             stencil_kernels.subtract_component_means(v, self.labels, means)
         return v
+
+    def _mean_magnitude(self, b: NDArray[Any]) -> float:
+        return float(np.abs(b).sum(dtype=np.float64)) / b.size
 
     def _sums(self, v: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         from relaxon.solvers import stencil_kernels

@@ -35,6 +35,11 @@ class Planes:
     sides: NDArray[np.bool_]
 
     @property
+    def cells(self) -> tuple[int, int, int, int]:
+        """All cells, as `plane_kernels` take those that sums are over."""
+        return 0, self.shape[0], 0, self.shape[1] * self.shape[2]
+
+    @property
     def matrix(self) -> tuple[Any, ...]:
         """What `plane_kernels` take for `A`."""
         return self.code, self.table, self.linear, self.weights, self.wrap
@@ -143,7 +148,7 @@ class PoissonOperator:
         if self.constant and self.dtype == np.float64:
             planes = self.planes
             b, x, sums = b.reshape(planes.shape), x.reshape(planes.shape), np.empty((planes.shape[0], 2))
-            return math.sqrt(plane_kernels.residual_square(b, x, planes.unit, *planes.matrix, sums))
+            return math.sqrt(plane_kernels.residual_square(b, x, planes.unit, *planes.matrix, planes.cells, sums))
         ax = self.apply(x, np.empty_like(x))
         return math.sqrt(stencil_kernels.difference_square(b, ax))
 

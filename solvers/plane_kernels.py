@@ -2,7 +2,8 @@
 
 Arrays are C-contiguous `(n0, n1, n2)`; a grid of two dimensions is `(nx, 1, ny)`. `A` is in units of the largest
 `1/h²`: `code` (uint8) an index into `table` (float64), or itself the diagonal where `linear`; `w` (3,) float64; `wrap`
-(3,) bool. `sums` is work space for sums made plane by plane and added in order, so that threads do not show.
+(3,) bool. `sums` is work space for sums made plane by plane and added in order, so that threads do not show; they are
+those of the cells `owned`: planes `owned[0] … owned[1] − 1`, and of each the flat cells `owned[2] … owned[3] − 1`.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def applied_plane(below, x, above, code, table, linear, w, wrap1, wrap2, zero, y
 
 
 @compiled()
-def true_residual(b, x, unit, scale, code, table, linear, w, wrap, r, sums):  # type: ignore[no-untyped-def]
+def true_residual(b, x, unit, scale, code, table, linear, w, wrap, r, owned, sums):  # type: ignore[no-untyped-def]
     """`r ← scale · (b − unit · A x)` (float32) and `‖b − unit · A x‖²`, all in float64 before the rounding."""
     n0, n1, n2 = x.shape
     for i in prange(n0):
@@ -100,28 +101,34 @@ def true_residual(b, x, unit, scale, code, table, linear, w, wrap, r, sums):  # 
         applied_plane(below, x[i], above, code[i], table, linear, w, wrap[1], wrap[2], zero, y)
         b_flat, y_flat, r_flat = b[i].reshape(-1), y.reshape(-1), r[i].reshape(-1)
         total = 0.0
-        for cell in range(y_flat.size):
+        for cell in range(owned[2]):
+            k = np.uint64(cell)
+            r_flat[k] = scale * (b_flat[k] - unit * y_flat[k])
+        for cell in range(owned[2], owned[3]):
             k = np.uint64(cell)
             value = b_flat[k] - unit * y_flat[k]
             r_flat[k] = scale * value
             total += value * value
+        for cell in range(owned[3], y_flat.size):
+            k = np.uint64(cell)
+            r_flat[k] = scale * (b_flat[k] - unit * y_flat[k])
         sums[i, 0] = total
-    return ordered_sum(sums[:, 0])
+    return ordered_sum(sums[owned[0] : owned[1], 0])
 
 
 @compiled()
-def residual_square(b, x, unit, code, table, linear, w, wrap, sums):  # type: ignore[no-untyped-def]
+def residual_square(b, x, unit, code, table, linear, w, wrap, owned, sums):  # type: ignore[no-untyped-def]
     """`‖b − unit · A x‖²`."""
-    n0, n1, n2 = x.shape
-    for i in prange(n0):
+    _n0, n1, n2 = x.shape
+    for i in prange(owned[0], owned[1]):
         nothing, zero, y = np.zeros((n1, n2)), np.zeros(n2), np.empty((n1, n2))
         below, above = plane_of(x, i - 1, wrap[0], nothing), plane_of(x, i + 1, wrap[0], nothing)
         applied_plane(below, x[i], above, code[i], table, linear, w, wrap[1], wrap[2], zero, y)
         b_flat, y_flat = b[i].reshape(-1), y.reshape(-1)
         total = 0.0
-        for cell in range(y_flat.size):
+        for cell in range(owned[2], owned[3]):
             k = np.uint64(cell)
             value = b_flat[k] - unit * y_flat[k]
             total += value * value
         sums[i, 0] = total
-    return ordered_sum(sums[:, 0])
+    return ordered_sum(sums[owned[0] : owned[1], 0])

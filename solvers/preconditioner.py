@@ -48,7 +48,7 @@ def learned_cycle(operator: PoissonOperator) -> SingleCycle:
     from relaxon.solvers.multigrid.fused import FusedCycle
 
     if operator.grid.coefficient is None:
-        return FusedPreconditioner(FusedCycle(operator, constants_for(operator.grid)))
+        return FusedPreconditioner(FusedCycle(operator, constants_for(operator.grid.ndim)))
     return unlearned_cycle(operator)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Result(Enum):
@@ -38,7 +41,7 @@ Callback = Callable[[Progress], object]
 """Called after each iteration; a return value that is `True` stops the solve with `Result.CANCELLED`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Solution:
     """A solve's outcome.
 
@@ -68,3 +71,44 @@ class Solution:
     @property
     def converged(self) -> bool:
         return self.result is Result.CONVERGED
+
+    def plot(self, cells: NDArray[np.uint8] | None = None) -> Figure:
+        """A picture: how the residual fell and, where `x` has the grid's shape, a slice of it.
+
+        `cells` are the grid's, so that solids and air are told apart from the fluid. The figure is shown where it is
+        the value of a notebook's cell; `savefig` writes it. ModuleNotFoundError where matplotlib is not installed.
+
+        Examples
+        --------
+        >>> from relaxon.solvers import PoissonGrid, solve
+        >>> grid = PoissonGrid(np.zeros((16, 16), np.uint8), boundary="dirichlet")
+        >>> figure = solve(grid, np.ones(grid.shape), solver="cg").plot(grid.cells)
+        >>> [axes.get_xlabel() for axes in figure.axes[:2]]
+        ['iteration', 'x']
+        """
+        from relaxon.solvers.pictures import picture_of
+
+        return picture_of(self, cells)
+
+    def __repr__(self) -> str:
+        """The verdict and the figures; the arrays by their shapes."""
+        return (
+            f"Solution({self.result.name} by {self.solver!r}, {self.iterations} iterations, relative residual "
+            f"{self.relative_residual:.2e}, {self.solve_seconds:.3g} s, x of shape {self.x.shape})"
+        )
+
+    def _repr_html_(self) -> str:
+        from relaxon.solvers.html import residual_curve, table
+
+        rows = {
+            "solver": self.solver,
+            "iterations": self.iterations,
+            "relative residual": f"{self.relative_residual:.2e}",
+            "tolerance": f"{self.tolerance:.2e} (true residual {self.true_residual:.2e})",
+            "set-up": f"{self.setup_seconds:.3g} s",
+            "solve": f"{self.solve_seconds:.3g} s",
+            "x": f"{'×'.join(map(str, self.x.shape))} {self.x.dtype}",
+            "message": self.message,
+        }
+        title = self.result.value.replace("_", " ")
+        return table(title, rows, residual_curve(self.residuals))

@@ -1,8 +1,9 @@
-"""What the training commands share: settings from their arguments, and the progress bar."""
+"""What the training commands share: settings from their arguments, the progress bar, what they are asked to record."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +12,12 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 Settings = TypeVar("Settings")
+Record = Callable[[dict[str, Any]], object]
+"""Is given what came of a training, as JSON values."""
+
+
+def nowhere(record: dict[str, Any]) -> None:
+    """The `Record` of a command that nobody asks for one."""
 
 
 def settings_of(kind: type[Settings], args: argparse.Namespace) -> Settings:

@@ -24,3 +24,27 @@ def kernels_come_from_the_cache(request):
     """
     if any("boosting" in item.nodeid or "service.md" in item.nodeid for item in request.session.items):
         subprocess.run([sys.executable, "-c", FITS], check=True, timeout=300)
+
+
+def pytest_collection_modifyitems(config, items):
+    """With `--secure`, leave out what makes its own way to a server, past what is secured."""
+    if config.getoption("secure"):
+        for item in items:
+            if item.get_closest_marker("in_clear"):
+                item.add_marker(pytest.mark.skip(reason="makes its own way to the server, in clear"))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--secure", action="store_true", help="have every server ask for a token over TLS")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def secured(request, tmp_path_factory):
+    """With `--secure`, the tests' servers and the ways to them are secured."""
+    if not request.config.getoption("secure"):
+        yield
+        return
+    from secured import everything_secured
+
+    with everything_secured(tmp_path_factory.mktemp("secured")):
+        yield

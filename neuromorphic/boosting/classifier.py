@@ -17,6 +17,7 @@ from relaxon.neuromorphic.boosting.estimator import BoostedNetwork, _one_of
 from relaxon.neuromorphic.boosting.losses import BinaryLogLoss, LogLoss, Loss, softmax
 from relaxon.neuromorphic.boosting.network import merge
 from relaxon.neuromorphic.boosting.training import Callback, Outcome, Rows
+from relaxon.neuromorphic.checkpoints import Checkpoints
 
 Array = NDArray[np.float64]
 
@@ -95,10 +96,12 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         callback: Callback | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Self:
         """Train on `X` (n, d) and labels `y` (n,); with one class only, that class is predicted always.
 
         `callback` sees a `StageProgress` after each stage; where it returns `True`, training ends with the stages done.
+        With `checkpoints`, a fit that was cut off goes on where it was, to the same bits.
         """
         self.check_parameters()
         x, given = validate_data(self, X, y, dtype=np.float64, order="C", ensure_all_finite=self._finite_rule())
@@ -125,7 +128,7 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         else:
             targets = np.zeros((len(x), len(classes)))
             targets[np.arange(len(x)), labels] = 1.0
-        self._train(x, targets, w, labels, callback)
+        self._train(x, targets, w, labels, callback, checkpoints)
         return self
 
     def check_parameters(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.boosting import tables
-from relaxon.solvers.training_bar import training_bar
+from relaxon.solvers.training_bar import Record, nowhere, training_bar
 
 DEFAULT_OUT = Path("runs/boosting")
 
@@ -58,11 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     network.add_argument("--seed", type=int, default=0)
     parser.add_argument(
+        "--checkpoint", type=Path, help="folder for the run's state; a run that was cut off goes on there"
+    )
+    parser.add_argument(
         "--out", type=Path, default=DEFAULT_OUT, help=f"folder for model, report, pictures; {DEFAULT_OUT}"
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, record: Record = nowhere) -> int:
     """Train under a progress bar and write everything to `--out`; 0 when done, 2 for arguments that are refused."""
     from rich.console import Console
 
@@ -85,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
     estimator.save(args.out / "model")
     encoding = problem.encoding.as_dict() if problem.encoding else None
     write_report(args.out / "report.json", fit, scores, encoding)
+    record(json.loads((args.out / "report.json").read_text("utf-8")))
     print_report(out, fit, scores)
     try:
         write_pictures(args.out, fit, scores)
@@ -158,7 +163,9 @@ def _estimator(args: argparse.Namespace, problem: Problem) -> Any:
 
 def _fit(estimator: Any, problem: Problem, train: NDArray[np.int64], args: argparse.Namespace, console: Any) -> None:
     from relaxon.neuromorphic.boosting.training import StageProgress
+    from relaxon.neuromorphic.checkpoints import Checkpoints
 
+    kept = None if args.checkpoint is None else Checkpoints(args.checkpoint)
     with training_bar(console, "loss {task.fields[loss]:.4g}") as bar:
         total = sum(args.layers) if args.layers else args.units
         task = bar.add_task("units", total=total, loss=float("nan"))
@@ -166,4 +173,4 @@ def _fit(estimator: Any, problem: Problem, train: NDArray[np.int64], args: argpa
         def show(progress: StageProgress) -> None:
             bar.update(task, completed=progress.units, loss=progress.loss)
 
-        estimator.fit(problem.X[train], problem.y[train], callback=show)
+        estimator.fit(problem.X[train], problem.y[train], callback=show, checkpoints=kept)

@@ -19,6 +19,7 @@ from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.boosting.losses import Loss
 from relaxon.neuromorphic.boosting.network import MergedNetwork, Stage, merge
 from relaxon.neuromorphic.boosting.training import BoostingSettings, Callback, Outcome, Rows, Trained, boost
+from relaxon.neuromorphic.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,8 @@ class StageFit:
 GUARDED = StageFit(ridge=0.1, tolerance=1e-5)
 PUBLISHED = StageFit(ridge=1e-4, tolerance=2.2e-9)
 """`MLPRegressor`'s weight decay and SciPy's stopping rule."""
+FEW_ROWS = 2000
+"""Up to so many, half of them cost accuracy (found on the benchmark's sets to choose on, of up to 1200 rows)."""
 SMALL_SHARE, SHARE = 1.0, 0.5
 """The part of the rows that a stage sees under subsample="auto": all of a small table, the paper's half of others."""
 
@@ -174,11 +177,14 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         w: Array,
         labels: NDArray[np.int64] | None,
         callback: Callback | None,
+        checkpoints: Checkpoints | None,
     ) -> None:
         """Fit to features (n, d), encoded targets (n, K) and weights; `labels` stratify the validation rows."""
         again = self.warm_start and hasattr(self, "network_")
+        if again and checkpoints is not None:
+            raise ValueError("checkpoints must be None where a warm start goes on from an earlier fit")
         if not again:
-            self._seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+            self._seed = self._drawn_seed(checkpoints)
         if self.early_stopping:
             chosen, held = preparation.split(len(x), self.validation_fraction, labels, self._seed)
             vx, vy, vw = x[held], y[held], w[held]
@@ -192,7 +198,14 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         train = preparation.rows(empty.standardised(x), y / unit, w)
         loss = self._loss(train)
         validation = preparation.rows(empty.standardised(vx), vy / unit, vw) if self.early_stopping else None
-        trained = boost(self._settings(len(x)), loss, train, validation, self._trained() if again else None, callback)
+        settings = self._settings(len(x))
+        before, keeper = self._trained() if again else None, None
+        if checkpoints is not None:
+            from relaxon.neuromorphic.boosting.checkpoint import Keeper
+
+            keeper = Keeper(checkpoints, settings, loss, train, validation)
+            before = keeper.found()
+        trained = boost(settings, loss, train, validation, before, callback, keeper)
         self._unit = unit
         self.network_ = merge(tuple(trained.stages), trained.initial, loss.gain * unit, shift, scale)
         self._attempts = trained.attempts
@@ -200,6 +213,16 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         self.validation_loss_ = np.array(trained.validation)
         self.outcome_ = trained.outcome
         self.feature_importances_ = self._importances(x)
+
+    def _drawn_seed(self, checkpoints: Checkpoints | None) -> int:
+        """The seed of this fit; where none is given, that of the fit that it goes on with."""
+        if checkpoints is not None and self.random_state is None:
+            from relaxon.neuromorphic.boosting.checkpoint import seed_of
+
+            kept = seed_of(checkpoints.folder)
+            if kept is not None:
+                return kept
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
     def _trained(self) -> Trained:
         wanted = sum(self._layer_sizes())
@@ -219,7 +242,7 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         share, guarded = self.subsample, self.newton == "guarded"
         usual = GUARDED if guarded else PUBLISHED
         if isinstance(share, str):
-            share = SMALL_SHARE if guarded and n < preparation.SMALL else SHARE
+            share = SMALL_SHARE if guarded and n < FEW_ROWS else SHARE
         return BoostingSettings(
             layers=self._layer_sizes(),
             units_per_stage=int(self.units_per_stage),

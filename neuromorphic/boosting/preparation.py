@@ -10,7 +10,7 @@ from relaxon.neuromorphic.boosting.training import Rows
 Array = NDArray[np.float64]
 
 SMALL = 500
-"""Below so many distinct rows, a stage sees all of them unless told otherwise, and equal rows are merged."""
+"""Below so many distinct rows, equal ones are merged."""
 
 
 def merged_rows(x: Array, y: Array, w: Array) -> tuple[Array, Array, Array]:

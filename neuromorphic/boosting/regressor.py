@@ -22,6 +22,7 @@ from relaxon.neuromorphic.boosting.losses import (
     weighted_quantile,
 )
 from relaxon.neuromorphic.boosting.training import Callback, Rows
+from relaxon.neuromorphic.checkpoints import Checkpoints
 
 Array = NDArray[np.float64]
 
@@ -47,7 +48,7 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
     learning_rate : η in (0, 1]; the paper's is 1.
     newton : "guarded" (the loss on the training rows never rises) or "published".
     subsample : part of the rows a stage is fitted to; "auto" is half of them, but under the guard all of fewer than
-        500.
+        2000.
     ridge : weight decay, as a prior is: divided by the number of rows a stage sees. None: 0.1 under the guard, where a
         stage's targets are scaled to a root mean square of 1; 1e-4, `MLPRegressor`'s, as published.
     stage_iterations, stage_tolerance : when L-BFGS stops: iterations, or relative decrease of the stage's objective.
@@ -137,10 +138,12 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         callback: Callback | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Self:
         """Train on `X` (n, d) and `y` (n,) or (n, K).
 
         `callback` sees a `StageProgress` after each stage; where it returns `True`, training ends with the stages done.
+        With `checkpoints`, a fit that was cut off goes on where it was, to the same bits.
         """
         self.check_parameters()
         x, targets = validate_data(
@@ -166,7 +169,7 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         if self.warm_start and hasattr(self, "network_") and outputs != self._outputs:
             raise ValueError(f"y must have the outputs of the earlier fit for a warm start, got {flat.shape[1]}")
         self._outputs = outputs
-        self._train(*preparation.merged_rows(x, flat, w), None, callback)
+        self._train(*preparation.merged_rows(x, flat, w), None, callback, checkpoints)
         return self
 
     def check_parameters(self) -> None:

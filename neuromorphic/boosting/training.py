@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,6 +101,15 @@ class Trained:
     """Stages tried, those without a step included: the next one's random numbers."""
     evaluations: int = 0
     outcome: Outcome = Outcome.COMPLETED
+    seconds: float = 0.0
+    """That it took."""
+
+
+class Keeper(Protocol):
+    """Keeps what has been trained, so that a run that is cut off can go on from there."""
+
+    def offer(self, trained: Trained, at_once: bool) -> None:
+        """The state after a stage, to be kept now or not; `at_once` where the run is stopped here."""
 
 
 def boost(
@@ -110,9 +119,10 @@ def boost(
     validation: Rows | None,
     before: Trained | None = None,
     callback: Callback | None = None,
+    keeper: Keeper | None = None,
 ) -> Trained:
     """Train until all units of `settings.layers` are there; `before` is an earlier run on the same rows."""
-    return _Run(settings, loss, train, validation, before, callback).run()
+    return _Run(settings, loss, train, validation, before, callback, keeper).run()
 
 
 class _Run:
@@ -126,8 +136,9 @@ class _Run:
         validation: Rows | None,
         before: Trained | None,
         callback: Callback | None,
+        keeper: Keeper | None,
     ) -> None:
-        self.settings, self.loss, self.callback = settings, loss, callback
+        self.settings, self.loss, self.callback, self.keeper = settings, loss, callback, keeper
         self.train, self.validation = train, validation
         self.result = before or Trained(loss.initial(train.y, train.w))
         self.result.outcome = Outcome.COMPLETED
@@ -137,7 +148,7 @@ class _Run:
         self.layer, self.in_layer = 0, 0
         self.values = loss.values(train.y, self.F, train.w)
         self.first_size = _size(loss.residual(train.y, self.F), train.w)
-        self.since = time.perf_counter()
+        self.since = time.perf_counter() - self.result.seconds
         if not self.result.losses:
             self.result.losses.append(float(self.values.mean()))
             self._validate()
@@ -175,7 +186,11 @@ class _Run:
             units += len(stage.bias)
             self.result.losses.append(float(self.values.mean()))
             self._validate()
-            if self._told(units, wanted):
+            self.result.seconds = time.perf_counter() - self.since
+            stopped = self._told(units, wanted)
+            if self.keeper is not None:
+                self.keeper.offer(self.result, at_once=stopped)
+            if stopped:
                 self.result.outcome = Outcome.CANCELLED
                 break
         return self.result
@@ -332,7 +347,7 @@ class _Run:
             units_wanted=wanted,
             loss=result.losses[-1],
             validation_loss=result.validation[-1] if result.validation else None,
-            seconds=time.perf_counter() - self.since,
+            seconds=result.seconds,
         )
         return self.callback(progress) is True
 

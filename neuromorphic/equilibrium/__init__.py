@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
     from relaxon.neuromorphic.equilibrium.network import EnergyNetwork, HopfieldPotential, Network, VectorField
     from relaxon.neuromorphic.equilibrium.phases import Phases
-    from relaxon.neuromorphic.equilibrium.relaxation import Anderson, FixedStep, Outcome, Relaxation
+    from relaxon.neuromorphic.equilibrium.relaxation import Alternating, Anderson, FixedStep, Outcome, Relaxation
     from relaxon.neuromorphic.equilibrium.result import Gradient, Verdict
     from relaxon.neuromorphic.equilibrium.store import load_network, save_network
     from relaxon.neuromorphic.equilibrium.training import TrainingReport, TrainingSettings, train
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _HOME = {
     "ACTIVATIONS": "activations",
     "Activation": "activations",
+    "Alternating": "relaxation",
     "Anderson": "relaxation",
     "AsymmetricCauchy": "estimators",
     "Cauchy": "estimators",
@@ -76,6 +77,7 @@ _HOME = {
 __all__ = [
     "ACTIVATIONS",
     "Activation",
+    "Alternating",
     "Anderson",
     "AsymmetricCauchy",
     "Cauchy",

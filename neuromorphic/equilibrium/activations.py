@@ -22,6 +22,16 @@ class Activation:
     function: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor], Tensor]
     holomorphic: bool
+    planes: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    """Real and imaginary part of φ from those of u, where that is dearer by way of a complex tensor."""
+
+    def on_planes(self, planes: Tensor) -> Tensor:
+        """φ of complex numbers whose imaginary parts `(batch, …)` lie behind their real ones."""
+        real, imaginary = planes.chunk(2)
+        if self.planes is not None:
+            return torch.cat(self.planes(real, imaginary))
+        r = self(torch.complex(real, imaginary))
+        return torch.cat([r.real, r.imag])
 
     def __call__(self, u: Tensor) -> Tensor:
         if u.is_complex() and not self.holomorphic:
@@ -31,22 +41,26 @@ class Activation:
 
 def logistic(z: Tensor) -> Tensor:
     """`1 / (1 + e^{−z})`; the complex case in real arithmetic, about four times as fast as torch's own."""
-    return _complex_logistic(z.real, z.imag) if z.is_complex() else torch.sigmoid(z)
+    return torch.complex(*_logistic_planes(z.real, z.imag)) if z.is_complex() else torch.sigmoid(z)
 
 
-def _complex_logistic(a: Tensor, b: Tensor) -> Tensor:
+def _logistic_planes(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """`1/(1 + e^{−a}(cos b − i sin b))`."""
     e = torch.exp((-a).clamp(max=LARGEST_EXPONENT[a.dtype]))
     cosine, sine = e * torch.cos(b), e * torch.sin(b)
     p = 1 + cosine
     d = torch.addcmul(p * p, sine, sine).reciprocal()
-    return torch.complex(p * d, sine * d)
+    return p * d, sine * d
 
 
 def _steep(u: Tensor) -> Tensor:
     if u.is_complex():
-        return _complex_logistic(SLOPE * u.real - OFFSET, SLOPE * u.imag)
+        return torch.complex(*_steep_planes(u.real, u.imag))
     return torch.sigmoid(SLOPE * u - OFFSET)
+
+
+def _steep_planes(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    return _logistic_planes(SLOPE * a - OFFSET, SLOPE * b)
 
 
 def _steep_derivative(u: Tensor) -> Tensor:
@@ -67,7 +81,7 @@ def _dsilu_derivative(u: Tensor) -> Tensor:
 ACTIVATIONS = {
     activation.name: activation
     for activation in (
-        Activation("sigmoid", _steep, _steep_derivative, True),
+        Activation("sigmoid", _steep, _steep_derivative, True, _steep_planes),
         Activation("dsilu", _dsilu, _dsilu_derivative, True),
         Activation("tanh", torch.tanh, lambda u: 1 - torch.tanh(u).square(), True),
         Activation("identity", lambda u: u, torch.ones_like, True),

@@ -12,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from relaxon.neuromorphic.checkpoints import DamagedCheckpoint, replace_file
+
 FILE = "checkpoint.safetensors"
 
 
@@ -28,15 +30,13 @@ class Checkpoint:
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Write the checkpoint of a run into its folder."""
-    folder.mkdir(parents=True, exist_ok=True)
     state = {f"network.{name}": _kept(tensor) for name, tensor in checkpoint.network.state_dict().items()}
     for index, values in checkpoint.optimiser.state_dict()["state"].items():
         moments = {name: _kept(value) for name, value in values.items() if value is not None}
         state |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
     state |= {f"vector.{index}": _kept(vector).clone() for index, vector in enumerate(checkpoint.vectors)}
-    partial = folder / "checkpoint.partial"
-    save_file(state, partial, {"record": json.dumps(checkpoint.record)})
-    partial.replace(folder / FILE)
+    record = {"record": json.dumps(checkpoint.record)}
+    replace_file(folder / FILE, lambda path: save_file(state, path, record))
 
 
 def _kept(tensor: Tensor) -> Tensor:
@@ -52,17 +52,13 @@ def restore(
 ) -> dict[str, Any] | None:
     """Bring network, optimiser and vectors to where the folder's checkpoint is; returns its record, None where none is.
 
-    ValueError where it cannot be read, or an entry of `same` is not that of its record.
+    ValueError where an entry of `same` is not that of its record, `DamagedCheckpoint` where it cannot be read.
     """
     path = folder / FILE
-    if not path.exists():
+    record = recorded(folder)
+    if record is None:
         return None
-    try:
-        with safe_open(path, "pt") as file:
-            record: dict[str, Any] = json.loads((file.metadata() or {})["record"])
-        state = load_file(path)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not a checkpoint: {error}") from error
+    state = load_file(path)
     for name, value in json.loads(json.dumps(same)).items():
         if record.get(name) != value:
             raise ValueError(f"out must be empty or hold a run of the same {name}, got {path} of {record.get(name)}")
@@ -81,4 +77,17 @@ def restore(
     full = optimiser.state_dict()
     full["state"] = moments
     optimiser.load_state_dict(full)
+    return record
+
+
+def recorded(folder: Path) -> dict[str, Any] | None:
+    """The record of a folder's checkpoint; None where there is none, `DamagedCheckpoint` where it cannot be read."""
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            record: dict[str, Any] = json.loads((file.metadata() or {})["record"])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise DamagedCheckpoint(f"{path} is not a checkpoint: {error}") from error
     return record

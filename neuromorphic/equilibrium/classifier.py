@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -15,20 +17,17 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from relaxon.neuromorphic.checkpoints import Checkpoints
+from relaxon.neuromorphic.equilibrium.checkpoint import recorded
 from relaxon.neuromorphic.equilibrium.comparison import Comparison, compare_gradients
-from relaxon.neuromorphic.equilibrium.estimators import (
-    AsymmetricCauchy,
-    Cauchy,
-    Centred,
-    Estimator,
-    Implicit,
-    OneSided,
-)
+from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
+from relaxon.neuromorphic.equilibrium.estimators import Estimator
 from relaxon.neuromorphic.equilibrium.gradients import predict
 from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
 from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
+from relaxon.neuromorphic.equilibrium.named import estimator_named
 from relaxon.neuromorphic.equilibrium.phases import Phases
-from relaxon.neuromorphic.equilibrium.relaxation import FixedStep, Outcome, Relaxation
+from relaxon.neuromorphic.equilibrium.relaxation import Alternating, FixedStep, Outcome, Relaxation
 from relaxon.neuromorphic.equilibrium.training import Ended, TrainingSettings, Watcher, train
 
 PREDICTION = Phases(FixedStep(steps=5000, tolerance=1e-12))
@@ -36,26 +35,29 @@ PREDICTION = Phases(FixedStep(steps=5000, tolerance=1e-12))
 
 
 class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A layered network with feedback and a softmax readout, in double precision.
+    """A layered or convolutional network with feedback and a softmax readout, in double precision.
 
     Parameters
     ----------
-    hidden_sizes : units of the relaxing layers.
+    hidden_sizes : units of the relaxing layers; ignored where `channels` is given.
+    image, channels, kernel : for a convolutional network: channels, height and width of the image that each row of X
+        holds, in this order; channels of each relaxing layer; side of the kernels. The bounds do not apply to it.
     activation, feedback, angle, gain : as `LayeredNetwork`.
-    estimator : "cauchy", "asymmetric-cauchy", "centred", "one-sided", "implicit", or an `Estimator`.
+    estimator : a name of `named.ESTIMATORS` ("cauchy", "asymmetric-cauchy", "centred", "one-sided", "continuous",
+        "implicit", "recurrent-backprop", "unrolled"), or an `Estimator`.
     n, radius : points and radius of the contour, of a named estimator.
     homeostasis : weight λ of the Jacobian homeostasis; 0 for none.
     epochs, batch_size, learning_rate, momentum : of stochastic gradient descent, the rate falling along a cosine.
     contraction, readout_bound : bounds on the weights that keep the equilibrium unique and the nudges inside the radius
         of analyticity; None for none (see `TrainingSettings`).
     noise : standard deviation of the noise on the states in training.
-    standardise : bring each feature to mean 0 and deviation 1 first.
+    standardise : bring each feature (of images: each channel) to mean 0 and deviation 1 first.
     random_state : seed or generator.
     device : where torch computes.
 
     Attributes
     ----------
-    classes_, n_features_in_, network_ (LayeredNetwork), report_ (TrainingReport), mean_, scale_
+    classes_, n_features_in_, network_ (LayeredNetwork or ConvolutionalNetwork), report_ (TrainingReport), mean_, scale_
 
     >>> from sklearn.datasets import load_iris
     >>> from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
@@ -68,6 +70,9 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         self,
         hidden_sizes: tuple[int, ...] = (64, 32),
         *,
+        image: tuple[int, int, int] | None = None,
+        channels: tuple[int, ...] | None = None,
+        kernel: int = 3,
         activation: str = "sigmoid",
         feedback: str = "tied",
         angle: float = 0.0,
@@ -88,6 +93,9 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         device: str = "cpu",
     ) -> None:
         self.hidden_sizes = hidden_sizes
+        self.image = image
+        self.channels = channels
+        self.kernel = kernel
         self.activation = activation
         self.feedback = feedback
         self.angle = angle
@@ -107,24 +115,33 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         self.random_state = random_state
         self.device = device
 
-    def fit(self, X: ArrayLike, y: ArrayLike, watcher: Watcher | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        watcher: Watcher | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> Self:
         """Train on `X (samples, features)` and labels `y (samples,)`; warns where a run ends before its last epoch.
 
         `watcher` sees a `Progress` after each step; where it returns True, training ends with the steps done.
+        With `checkpoints`, a fit that was cut off goes on where it was, to the same bits.
         """
         x: NDArray[np.float64]
         x, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
-        self.mean_ = x.mean(0) if self.standardise else np.zeros(x.shape[1])
-        spread = x.std(0) if self.standardise else np.ones(x.shape[1])
+        self.mean_, spread = self._location(x)
         # A constant feature has nothing to say; dividing it by its rounding error would make it shout.
         self.scale_ = np.where(spread > 1e-12 * np.abs(self.mean_).clip(1), spread, 1.0)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = self._drawn_seed(checkpoints)
         network = self._network(x.shape[1], len(self.classes_), seed).to(self.device)
         target = torch.from_numpy(np.ascontiguousarray(labels)).to(self.device)
         self.network_ = network
-        self.report_ = train(network, (self._tensor(x), target), self._settings(seed), watcher=watcher)
+        settings = self._settings(seed)
+        if checkpoints is not None:
+            settings = replace(settings, out=checkpoints.folder, checkpoint_seconds=checkpoints.seconds)
+        self.report_ = train(network, (self._tensor(x), target), settings, watcher=watcher)
         if self.report_.ended is not Ended.FINISHED:
             why = self.report_.message or self.report_.ended.value
             warnings.warn(f"training ended early: {why}", ConvergenceWarning, stacklevel=2)
@@ -133,9 +150,49 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     def check_parameters(self) -> None:
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
         self._settings(0)
-        self._network(1, 2, 0)
+        self._network(1 if self.image is None else math.prod(self.image), 2, 0)
 
-    def _network(self, features: int, classes: int, seed: int) -> LayeredNetwork:
+    def _drawn_seed(self, checkpoints: Checkpoints | None) -> int:
+        """The seed of this fit; where none is given, that of the fit that it goes on with."""
+        if checkpoints is not None and self.random_state is None:
+            record = recorded(checkpoints.folder)
+            if record is not None:
+                return int(record["settings"]["seed"])
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _location(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and deviation by feature."""
+        columns = x.shape[1]
+        if not self.standardise:
+            return np.zeros(columns), np.ones(columns)
+        if self.channels is None:
+            return x.mean(0), x.std(0)
+        # Of a pixel by itself the deviation says little: a corner that is black but once would be blown up.
+        colours = x.reshape(len(x), self._image(columns)[0], -1)
+        each = columns // colours.shape[1]
+        return colours.mean((0, 2)).repeat(each), colours.std((0, 2)).repeat(each)
+
+    def _image(self, features: int) -> tuple[int, int, int]:
+        if self.image is None or len(self.image) != 3:
+            raise ValueError(f"image must be (channels, height, width) where channels is given, got {self.image!r}")
+        if math.prod(self.image) != features:
+            raise ValueError(f"image must have as many pixels as X has features, {features}, got {self.image!r}")
+        return self.image
+
+    def _network(self, features: int, classes: int, seed: int) -> LayeredNetwork | ConvolutionalNetwork:
+        if self.channels is not None:
+            return ConvolutionalNetwork(
+                self._image(features),
+                self.channels,
+                classes,
+                kernel=self.kernel,
+                activation=self.activation,
+                feedback=self.feedback,  # type: ignore[arg-type]
+                angle=self.angle,
+                gain=self.gain,
+                seed=seed,
+                dtype=torch.float64,
+            )
         return LayeredNetwork(
             (features, *self.hidden_sizes, classes),
             activation=self.activation,
@@ -154,13 +211,18 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             momentum=self.momentum,
             schedule="cosine",
             estimator=self._estimator(),
-            phases=Phases(FixedStep(200, tolerance=1e-5), FixedStep(60, tolerance=1e-4), noise=self.noise),
+            phases=self._phases(),
             homeostasis=JacobianHomeostasis(self.homeostasis) if self.homeostasis else None,
             seed=seed,
-            contraction=self.contraction,
-            readout_bound=self.readout_bound,
+            contraction=self.contraction if self.channels is None else None,
+            readout_bound=self.readout_bound if self.channels is None else None,
             probe=False,
         )
+
+    def _phases(self) -> Phases:
+        if self.channels is None:
+            return Phases(Alternating(100, tolerance=1e-5), Alternating(60, tolerance=1e-4), noise=self.noise)
+        return Phases(FixedStep(300, tolerance=1e-4), FixedStep(100, tolerance=1e-3), noise=self.noise)
 
     def _estimator(self) -> Estimator:
         if isinstance(self.estimator, Estimator):
@@ -168,7 +230,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         return estimator_named(self.estimator, self.n, self.radius)
 
     def _tensor(self, x: NDArray[np.float64]) -> torch.Tensor:
-        return torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)
+        rows = torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)
+        return rows if self.channels is None else rows.view(-1, *self._image(x.shape[1]))
 
     def relaxed(self, X: ArrayLike) -> tuple[NDArray[np.float64], Relaxation]:
         """Logits at the free equilibrium, `(samples, classes)`, and how the free phase went."""
@@ -222,19 +285,3 @@ def probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     e = np.exp(logits - logits.max(1, keepdims=True))
     share: NDArray[np.float64] = e / e.sum(1, keepdims=True)
     return share
-
-
-def estimator_named(name: str, n: int, radius: float) -> Estimator:
-    """The estimator of a name that `EquilibriumClassifier` knows."""
-    if name == "cauchy":
-        return Cauchy(n, radius)
-    if name == "asymmetric-cauchy":
-        return AsymmetricCauchy(n, radius)
-    if name == "centred":
-        return Centred(radius)
-    if name == "one-sided":
-        return OneSided(radius)
-    if name == "implicit":
-        return Implicit()
-    names = "'cauchy', 'asymmetric-cauchy', 'centred', 'one-sided', 'implicit'"
-    raise ValueError(f"estimator must be an Estimator or one of {names}, got {name!r}")

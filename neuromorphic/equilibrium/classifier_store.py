@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import torch
 
 from relaxon.neuromorphic.equilibrium.classifier import EquilibriumClassifier
 from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
-from relaxon.neuromorphic.equilibrium.store import load_network, save_network
+from relaxon.neuromorphic.equilibrium.store import StoredNetwork, load_network, save_network
 from relaxon.neuromorphic.equilibrium.training import Ended, EpochMetrics, TrainingReport
 
 CARD = "classifier"
-TUPLES = ("hidden_sizes",)
+TUPLES = ("hidden_sizes", "image", "channels")
 
 
 def save_classifier(classifier: EquilibriumClassifier, folder: Path | str) -> None:
@@ -62,17 +63,23 @@ def load_classifier(folder: Path | str) -> EquilibriumClassifier:
         raise ValueError(f"{folder} holds no complete classifier: {error!r}") from None
 
 
-def _restored(network: Any, card: dict[str, Any]) -> EquilibriumClassifier:
-    if not isinstance(network, LayeredNetwork):
-        raise TypeError(f"network must be a LayeredNetwork, got {type(network).__name__}")
-    parameters = {name: tuple(value) if name in TUPLES else value for name, value in card["parameters"].items()}
+def _restored(network: StoredNetwork, card: dict[str, Any]) -> EquilibriumClassifier:
+    parameters = {
+        name: tuple(value) if name in TUPLES and value is not None else value
+        for name, value in card["parameters"].items()
+    }
     classifier: EquilibriumClassifier = EquilibriumClassifier().set_params(**parameters)
     labels = card["classes"]
     classifier.classes_ = np.array(labels["values"], object if labels["dtype"] == "object" else labels["dtype"])
     classifier.mean_, classifier.scale_ = np.array(card["mean"]), np.array(card["scale"])
     classifier.n_features_in_ = len(classifier.mean_)
-    if (network.sizes[0], network.sizes[-1]) != (len(classifier.mean_), len(classifier.classes_)):
-        raise ValueError(f"network must have the card's features and classes, got sizes {network.sizes}")
+    features = network.sizes[0] if isinstance(network, LayeredNetwork) else math.prod(network.image)
+    if (features, network.classes) != (len(classifier.mean_), len(classifier.classes_)):
+        raise ValueError(
+            f"network must have the card's features and classes, got {features} features, {network.classes} classes"
+        )
+    if isinstance(network, LayeredNetwork) != (classifier.channels is None):
+        raise ValueError(f"network must be of the card's form, got a {type(network).__name__}")
     if len(classifier.scale_) != len(classifier.mean_) or not (classifier.scale_ > 0).all():
         raise ValueError("scale must be above 0 for each feature")
     classifier.network_ = network

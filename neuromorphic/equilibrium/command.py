@@ -6,9 +6,19 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from relaxon.solvers.training_bar import training_bar
+from relaxon.solvers.training_bar import Record, nowhere, training_bar
 
-ESTIMATORS = ("cauchy", "asymmetric-cauchy", "centred", "one-sided", "continuous", "implicit")
+ESTIMATORS = (
+    "cauchy",
+    "asymmetric-cauchy",
+    "centred",
+    "one-sided",
+    "continuous",
+    "implicit",
+    "recurrent-backprop",
+    "unrolled",
+)
+"""As in `named`, which needs torch."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,19 +45,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", type=Path, help="picture of the training")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, record: Record = nowhere) -> int:
     """Train under a progress bar; 0 when all epochs are done, 1 where the run ended in NaN, 2 for a mistake."""
     from rich.console import Console
 
     console = Console(stderr=True)
     try:
-        return _train(args, console)
+        return _train(args, console, record)
     except (FileNotFoundError, TypeError, ValueError) as error:
         console.print(f"relaxon train equilibrium: {error}", markup=False)
         return 2
 
 
-def _train(args: argparse.Namespace, console: Any) -> int:
+def _train(args: argparse.Namespace, console: Any, record: Record) -> int:
     import torch
 
     from relaxon.neuromorphic.equilibrium import datasets
@@ -76,6 +86,7 @@ def _train(args: argparse.Namespace, console: Any) -> int:
         console.print(f"relaxon train equilibrium: {report.message}", markup=False)
         return 1
     last = report.epochs[-1]
+    record({"data": data.name, "seconds": report.seconds, "epochs": [_figures(epoch) for epoch in report.epochs]})
     print(
         f"{data.name}: test accuracy {last.test_accuracy:.4f} after {len(report.epochs)} epochs, {report.seconds:.0f} s"
     )
@@ -98,3 +109,14 @@ def _line(metrics: Any) -> str:
         f"epoch {metrics.epoch + 1:3d}  loss {metrics.loss:.4f}  test {metrics.test_accuracy:.4f}{angle}{norm}  "
         f"steps {metrics.free_steps:.0f}+{metrics.nudged_steps:.0f}  {metrics.seconds:.1f} s  [{verdicts}]"
     )
+
+
+def _figures(metrics: Any) -> dict[str, Any]:
+    """An epoch as JSON values, which know no NaN and no infinity."""
+    from dataclasses import asdict
+    from math import isfinite
+
+    return {
+        name: None if isinstance(value, float) and not isfinite(value) else value
+        for name, value in asdict(metrics).items()
+    }

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from relaxon.neuromorphic.equilibrium.adjoint import gmres
-from relaxon.neuromorphic.equilibrium.network import Drive, Network, holomorphic
+from relaxon.neuromorphic.equilibrium.network import Network, holomorphic, parameter_gradients
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation import (
     RUNAWAY,
-    Field,
     Noise,
     Outcome,
     Relaxation,
@@ -37,7 +36,7 @@ class FreePhase:
     """A free equilibrium, and what a nudge needs: everything real and without a graph."""
 
     network: Network
-    drive: Drive
+    drive: Tensor
     target: Tensor
     phases: Phases
     relaxation: Relaxation
@@ -94,7 +93,10 @@ class _Contour(Estimator):
         if n > 2:
             refuse_unless_probed(free)
         # The real points relax in real arithmetic, which costs a fraction of the complex.
-        parts = [_nudged(free, points, self.scale, self.asymmetric) for points in half_contour(n, radius, free.rates)]
+        parts: list[tuple[Tensor, Relaxation]] = []
+        for points in half_contour(n, radius, free.rates):
+            start = _extrapolated(free, points, parts)
+            parts.append((points, _nudged(free, points, start, self.scale, self.asymmetric)))
         slope, mean = torch.zeros_like(free.rates), torch.zeros_like(free.rates)
         for points, relaxed in parts:
             rates = free.network.activation(relaxed.reading)
@@ -115,14 +117,33 @@ class _Contour(Estimator):
         return Reading(-slope, relaxed, truncation, rows, n, None if self.asymmetric else asymmetry(free))
 
 
-def _nudged(free: FreePhase, points: Tensor, scale: float, asymmetric: bool) -> tuple[Tensor, Relaxation]:
+def _nudged(free: FreePhase, points: Tensor, start: Tensor, scale: float, asymmetric: bool) -> Relaxation:
     """Relax all samples at all of the points in one batch."""
     copies = len(points)
     anchor = repeated(free.rates, copies) if asymmetric else None
     beta = points.repeat_interleave(len(free.rates))[:, None]
-    field = nudged_field(free.network, repeated(free.drive, copies), repeated(free.target, copies), beta, anchor)
-    start = repeated(free.state, copies).to(beta.dtype)
-    return points, free.phases.nudge.relax(field, start, scale=scale, noise=free.noise)
+    network = free.network
+    field = network.nudged_field(repeated(free.drive, copies), repeated(free.target, copies), beta, anchor)
+    return free.phases.nudge.relax(field, start, scale=scale, noise=free.noise)
+
+
+def _extrapolated(free: FreePhase, points: Tensor, known: list[tuple[Tensor, Relaxation]]) -> Tensor:
+    """Where to start at the points: on the polynomial in β through the free state and the states known already.
+
+    Where they start does not change where they end; with the two real points known, the complex ones are off by a
+    term in β³ only.
+    """
+    if not known or free.noise is not None:
+        return repeated(free.state, len(points)).to(points.dtype)
+    nodes, states = [0.0], [free.state]
+    for at, relaxed in known:
+        nodes += at.tolist()
+        states += list(relaxed.state.view(len(at), *free.state.shape))
+    starts = []
+    for beta in points.tolist():
+        shares = [math.prod((beta - b) / (a - b) for b in nodes if b != a) for a in nodes]
+        starts.append(sum(share * state for share, state in zip(shares, states, strict=True)))
+    return torch.cat(starts).to(points.dtype)
 
 
 def _together(parts: list[Relaxation]) -> Relaxation:
@@ -270,7 +291,7 @@ class ContinuousOscillation(Estimator):
             beta = torch.tensor(
                 complex(self.radius * math.cos(angle), self.radius * math.sin(angle)), dtype=complex_type
             )
-            g = nudged_field(network, free.drive, free.target, beta.to(u.device), None)(u)
+            g = network.nudged_field(free.drive, free.target, beta.to(u.device), None)(u)
             u = u + self.step * g
             if free.noise is not None:
                 u = u + free.noise.drawn(u)
@@ -377,18 +398,6 @@ UNROLLED_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
 """Backpropagation through time needs no rest; further from it than this it is the gradient of something else."""
 
 
-def parameter_gradients(network: Network, scalar: Tensor) -> dict[str, Tensor]:
-    """`∂ scalar/∂θ` for every parameter that requires it; zero for one that the scalar does not reach."""
-    named = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
-    if not scalar.requires_grad:
-        return {name: torch.zeros_like(parameter) for name, parameter in named.items()}
-    found = torch.autograd.grad(scalar, list(named.values()), allow_unused=True)
-    return {
-        name: torch.zeros_like(parameter) if gradient is None else gradient
-        for (name, parameter), gradient in zip(named.items(), found, strict=True)
-    }
-
-
 def adjoint_system(free: FreePhase) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     """`K δ = φ'g` with `K = λ − φ' Pᵀ`: the adjoint equation times φ', which may be 0."""
     network = free.network
@@ -404,33 +413,38 @@ def adjoint_system(free: FreePhase) -> tuple[Callable[[Tensor], Tensor], Tensor]
 def asymmetry(free: FreePhase) -> float:
     """`‖Jv − Jᵀv‖ / ‖Jv‖` of the coupling at the free rates, for a random v (the same at each call)."""
     generator = torch.Generator().manual_seed(0)
-    v = torch.randn(1, free.rates.shape[1], generator=generator, dtype=free.rates.dtype).to(free.rates.device)
-    v = v.expand_as(free.rates).contiguous()
-    image = free.network.couple(v, free.rates, free.drive)
+    rates, drive = free.rates[:ASYMMETRY_SAMPLES], free.drive[:ASYMMETRY_SAMPLES]
+    v = torch.randn(1, rates.shape[1], generator=generator, dtype=rates.dtype).to(rates.device)
+    v = v.expand_as(rates).contiguous()
+    image = free.network.couple(v, rates, drive)
     size = float(image.norm())
-    return float((image - free.network.couple_transpose(v, free.rates, free.drive)).norm()) / size if size > 0 else 0.0
+    return float((image - free.network.couple_transpose(v, rates, drive)).norm()) / size if size > 0 else 0.0
 
 
-def nudged_field(network: Network, drive: Drive, target: Tensor, beta: Tensor, anchor: Tensor | None) -> Field:
-    """`P(r) − λu − β ∂L/∂r`, with `−2A(r − anchor)` where there is an anchor."""
-    pull = (lambda r: network.pull(r, drive)) if anchor is None else network.adjoint_pull(anchor, drive)
-
-    def field(u: Tensor) -> Tensor:
-        r = network.activation(u)
-        return network.leaked(torch.addcmul(pull(r), beta, network.nudge(r, target), value=-1), u)
-
-    return field
+ASYMMETRY_SAMPLES = 8
+"""Of a batch: enough to tell an asymmetric Jacobian, and cheap beside the relaxation."""
 
 
 def half_contour(n: int, radius: float, like: Tensor) -> list[Tensor]:
-    """The points `radius·e^{2πit/n}`: those on the real axis, and those above it where there are any."""
+    """The points `radius·e^{2πit/n}` in batches: those on the real axis, and those above it where there are any.
+
+    Where a batch of both real points would be no faster than one after the other, they are apart: the second then
+    starts at the first's mirror image.
+    """
     real = [radius, -radius][: 2 - n % 2]
     turns = [2 * math.pi * t / n for t in range(1, (n + 1) // 2)]
     above = [radius * complex(math.cos(turn), math.sin(turn)) for turn in turns]
-    points = [torch.tensor(real, dtype=like.dtype, device=like.device)]
+    apart = like.device.type == "cpu" and like.numel() >= WORTH_APART
+    points = [
+        torch.tensor(part, dtype=like.dtype, device=like.device) for part in ([[b] for b in real] if apart else [real])
+    ]
     if above:
         points.append(torch.tensor(above, dtype=to_complex(like.dtype), device=like.device))
     return points
+
+
+WORTH_APART = 2**14
+"""Rates of a batch from which on a processor's time is that of the products, not that of calling them."""
 
 
 def to_complex(dtype: torch.dtype) -> torch.dtype:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from relaxon.neuromorphic.equilibrium.estimators import Estimator, FreePhase, Unrolled, parameter_gradients
-from relaxon.neuromorphic.equilibrium.network import Network
+from relaxon.neuromorphic.equilibrium.estimators import Estimator, FreePhase, Unrolled
+from relaxon.neuromorphic.equilibrium.network import Network, all_finite
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation import Noise, Relaxation
 from relaxon.neuromorphic.equilibrium.result import Gradient, Reading, verdict
@@ -66,8 +66,8 @@ def gradient(
     else:
         with torch.no_grad():
             reading = estimator.read(free)
-        loss, found = _through_field(network, x, encoded, free, reading)
-    finite = all(bool(torch.isfinite(g).all()) for g in found.values())
+            loss, found = network.gradients(free.rates, x, free.drive, encoded, reading.adjoint)
+    finite = all(all_finite(g) for g in found.values())
     judgement, message = verdict(free.relaxation, reading.nudged, reading.truncation, reading.points, finite)
     with torch.no_grad():
         scores = network.scores(free.rates)
@@ -90,7 +90,7 @@ def free_phase(
 ) -> FreePhase:
     """Relax a checked batch without a nudge."""
     drive = network.drive(x)
-    relaxed = phases.free.relax(lambda u: network.field(u, drive), network.start(drive), scale=scale, noise=noise)
+    relaxed = phases.free.relax(network.free_field(drive), network.start(drive), scale=scale, noise=noise)
     return FreePhase(network, drive, encoded, phases, relaxed, network.activation(relaxed.reading), noise)
 
 
@@ -100,17 +100,5 @@ def predict(network: Network, x: Tensor, phases: Phases | None = None) -> tuple[
     x = network.checked_input(x)
     drive = network.drive(x)
     relaxer = (phases or Phases()).free
-    relaxed = relaxer.relax(lambda u: network.field(u, drive), network.start(drive))
+    relaxed = relaxer.relax(network.free_field(drive), network.start(drive))
     return network.scores(network.activation(relaxed.reading)), relaxed
-
-
-def _through_field(
-    network: Network, x: Tensor, encoded: Tensor, free: FreePhase, reading: Reading
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """`(∂F/∂θ)ᵀ δ` at the free state, and what the loss itself has of θ (a readout's weights)."""
-    # A caller's no_grad must not turn the gradient into zeros.
-    with torch.enable_grad():
-        pull = network.pull(free.rates, network.drive(x))
-        loss = network.loss(free.rates, encoded).mean()
-        found = parameter_gradients(network, (pull * reading.adjoint).sum() / len(x) + loss)
-    return loss.detach(), found

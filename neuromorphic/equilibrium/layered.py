@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from relaxon.neuromorphic.equilibrium.activations import activation_named
+from relaxon.neuromorphic.equilibrium.chain import ChainField
 from relaxon.neuromorphic.equilibrium.network import (
     Drive,
     Feedback,
@@ -20,6 +21,7 @@ from relaxon.neuromorphic.equilibrium.network import (
     soft_max,
     squared_loss,
 )
+from relaxon.neuromorphic.equilibrium.relaxation import Field
 from relaxon.solvers import validation
 
 
@@ -131,10 +133,38 @@ class LayeredNetwork(Network):
     def couple_transpose(self, v: Tensor, r: Tensor, drive: Drive) -> Tensor:
         return self._chain(v, self._feedback_weights, self._forward_weights, None)
 
+    def free_field(self, drive: Drive) -> Field:
+        biases = [drive, *self._inner_biases]
+        return ChainField(
+            super().free_field(drive),
+            self.activation,
+            self.layers,
+            self._forward_weights,
+            self._feedback_weights,
+            biases,
+            None,
+        )
+
+    def nudged_field(self, drive: Drive, target: Tensor, beta: Tensor, anchor: Tensor | None) -> Field:
+        whole = super().nudged_field(drive, target, beta, anchor)
+        up, down, drives = self._forward_weights, self._feedback_weights, [drive, *self._inner_biases]
+        if anchor is not None:
+            # The weights read backwards, as in `adjoint_pull`.
+            up, down = down, up
+            drives = list(torch.split(self._adjoint_constant(anchor, drive), self.layers, -1))
+
+        def push(rates: Tensor) -> Tensor:
+            return self._error(rates, target, beta)
+
+        return ChainField(whole, self.activation, self.layers, up, down, drives, push)
+
     def adjoint_pull(self, anchor: Tensor, drive: Drive) -> Callable[[Tensor], Tensor]:
         # The pull is affine, P(r) = P(a) + J(r − a), so that P(r) − (J − Jᵀ)(r − a) = P(a) − Jᵀa + Jᵀr: no dearer.
-        constant = self.pull(anchor, drive) - self.couple_transpose(anchor, anchor, drive)
+        constant = self._adjoint_constant(anchor, drive)
         return lambda r: constant + self.couple_transpose(r, anchor, drive)
+
+    def _adjoint_constant(self, anchor: Tensor, drive: Drive) -> Tensor:
+        return self.pull(anchor, drive) - self.couple_transpose(anchor, anchor, drive)
 
     def _chain(
         self, r: Tensor, up: Sequence[Tensor], down: Sequence[Tensor], biases: Sequence[Tensor] | None
@@ -172,15 +202,46 @@ class LayeredNetwork(Network):
         return cross_entropy(self._logits(r), target)
 
     def nudge(self, r: Tensor, target: Tensor) -> Tensor:
+        return nn.functional.pad(self._error(r, target, None), (self.units - self.layers[-1], 0))
+
+    def _error(self, r: Tensor, target: Tensor, beta: Tensor | None) -> Tensor:
+        """`∂L/∂r` of the last layer, times `beta` where there is one; `r` may end with that layer or be it."""
+        error: Tensor
         if self.loss_name == "squared":
             error = r[..., -self.layers[-1] :] - target
+            return error if beta is None else beta * error
+        difference = soft_max(self._logits(r)) - target
+        if beta is not None:
+            difference = beta * difference
+        if difference.is_complex():
+            return torch.complex(difference.real @ self._readout[0], difference.imag @ self._readout[0])
+        error = difference @ self._readout[0]
+        return error
+
+    def gradients(
+        self, rates: Tensor, x: Tensor, drive: Drive, target: Tensor, adjoint: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        # In closed form: a graph would multiply the input by its weights once more.
+        r, delta = torch.split(rates, self.layers, -1), torch.split(adjoint / len(x), self.layers, -1)
+        found = {"weights.0": delta[0].T @ x}
+        for n, part in enumerate(delta):
+            found[f"biases.{n}"] = part.sum(0)
+            if n:
+                found[f"weights.{n}"] = part.T @ r[n - 1]
+                back = r[n].T @ delta[n - 1]
+                if self.feedback == "tied":
+                    found[f"weights.{n}"] += back
+                else:
+                    found[f"backward_weights.{n - 1}"] = back
+        if self.loss_name == "cross-entropy":
+            logits = self._logits(rates)
+            error = (soft_max(logits) - target) / len(x)
+            last = len(self.sizes) - 2
+            found[f"weights.{last}"], found[f"biases.{last}"] = error.T @ r[-1], error.sum(0)
+            loss = cross_entropy(logits, target).mean()
         else:
-            difference = soft_max(self._logits(r)) - target
-            if difference.is_complex():
-                error = torch.complex(difference.real @ self._readout[0], difference.imag @ self._readout[0])
-            else:
-                error = difference @ self._readout[0]
-        return nn.functional.pad(error, (self.units - self.layers[-1], 0))
+            loss = self.loss(rates, target).mean()
+        return loss, {name: found[name] for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def scores(self, r: Tensor) -> Tensor:
         return r[..., -self.layers[-1] :] if self.loss_name == "squared" else self._logits(r)

@@ -14,11 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from relaxon.neuromorphic.equilibrium.activations import ACTIVATIONS, Activation, activation_named
+from relaxon.neuromorphic.equilibrium.relaxation import Field
 
 Drive = Tensor
 """What the input contributes, `(batch, …)` and real; computed once a batch."""
 Loss = Callable[[Tensor, Tensor], Tensor]
 """`(rates (batch, units), target (batch, …)) → (batch,)`, holomorphic in the rates where a contour is complex."""
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether no entry is NaN or infinite: in one pass, without a mask as large as the tensor."""
+    low, high = tensor.aminmax() if tensor.numel() else (tensor.sum(), tensor.sum())
+    return bool(torch.isfinite(low)) and bool(torch.isfinite(high))
 
 
 def pulled_back(function: Callable[[Tensor], Tensor], r: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -66,6 +73,20 @@ class Network(nn.Module, ABC):
         """`F(u, x) = P(φ(u), x) − λu`."""
         return self.leaked(self.pull(self.activation(u), drive), u)
 
+    def free_field(self, drive: Drive) -> Field:
+        """`u ↦ F(u, x)`, what a free phase relaxes."""
+        return lambda u: self.field(u, drive)
+
+    def nudged_field(self, drive: Drive, target: Tensor, beta: Tensor, anchor: Tensor | None) -> Field:
+        """`P(r) − λu − β ∂L/∂r`, with `−2A(r − anchor)` where there is an anchor; `beta` `()` or `(batch, 1)`."""
+        pull = (lambda r: self.pull(r, drive)) if anchor is None else self.adjoint_pull(anchor, drive)
+
+        def field(u: Tensor) -> Tensor:
+            r = self.activation(u)
+            return self.leaked(torch.addcmul(pull(r), beta, self.nudge(r, target), value=-1), u)
+
+        return field
+
     def leaked(self, pull: Tensor, u: Tensor) -> Tensor:
         """`pull − λu`."""
         if self.leak == 1.0:
@@ -75,6 +96,17 @@ class Network(nn.Module, ABC):
     def start(self, drive: Drive) -> Tensor:
         """The state that a free phase starts from."""
         return torch.zeros(len(drive), self.units, dtype=drive.dtype, device=drive.device)
+
+    def gradients(
+        self, rates: Tensor, x: Tensor, drive: Drive, target: Tensor, adjoint: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The batch's mean loss, and `(∂F/∂θ)ᵀ δ + ∂L/∂θ` of it by parameter, at free rates with adjoint δ."""
+        # A caller's no_grad must not turn the gradient into zeros.
+        with torch.enable_grad():
+            pull = self.pull(rates, self.drive(x))
+            loss = self.loss(rates, target).mean()
+            found = parameter_gradients(self, (pull * adjoint).sum() / len(x) + loss)
+        return loss.detach(), found
 
     def couple(self, v: Tensor, r: Tensor, drive: Drive) -> Tensor:
         """`∂P/∂r · v` at real rates `r`, all real."""
@@ -123,7 +155,7 @@ class Network(nn.Module, ABC):
             raise ValueError(f"x must be on the network's device {self.device}, got {x.device}")
         if x.ndim < 2 or len(x) == 0:
             raise ValueError(f"x must be (batch, …) with at least one sample, got shape {tuple(x.shape)}")
-        if not bool(torch.isfinite(x).all()):
+        if not all_finite(x):
             bad = int((~torch.isfinite(x)).sum())
             raise ValueError(f"x must be finite, got {bad} NaN or infinite of {x.numel()} entries")
         return x
@@ -179,6 +211,18 @@ def holomorphic(network: Network, u: Tensor, drive: Drive, target: Tensor) -> bo
     size = float(value.abs().max()) + tolerance
     real: bool = float((mirrored - value.conj()).abs().max()) <= tolerance * size
     return straight and real
+
+
+def parameter_gradients(network: Network, scalar: Tensor) -> dict[str, Tensor]:
+    """`∂ scalar/∂θ` for every parameter that requires it; zero for one that the scalar does not reach."""
+    named = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    if not scalar.requires_grad:
+        return {name: torch.zeros_like(parameter) for name, parameter in named.items()}
+    found = torch.autograd.grad(scalar, list(named.values()), allow_unused=True)
+    return {
+        name: torch.zeros_like(parameter) if gradient is None else gradient
+        for (name, parameter), gradient in zip(named.items(), found, strict=True)
+    }
 
 
 class VectorField(Network):

@@ -7,19 +7,11 @@ from dataclasses import dataclass
 
 from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
 from relaxon.neuromorphic.equilibrium.datasets import Dataset
-from relaxon.neuromorphic.equilibrium.estimators import (
-    AsymmetricCauchy,
-    Cauchy,
-    Centred,
-    ContinuousOscillation,
-    Estimator,
-    Implicit,
-    OneSided,
-)
 from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
 from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
+from relaxon.neuromorphic.equilibrium.named import estimator_named
 from relaxon.neuromorphic.equilibrium.phases import Phases
-from relaxon.neuromorphic.equilibrium.relaxation import FixedStep
+from relaxon.neuromorphic.equilibrium.relaxation import Alternating
 from relaxon.neuromorphic.equilibrium.store import StoredNetwork
 from relaxon.neuromorphic.equilibrium.training import TrainingSettings
 
@@ -66,7 +58,7 @@ def recipe(data: Dataset, args: argparse.Namespace) -> tuple[StoredNetwork, Trai
         batch=plain.batch if args.batch is None else args.batch,
         rate=plain.rate if args.rate is None else args.rate,
         schedule="cosine",
-        estimator=_estimator(args.estimator, n, radius),
+        estimator=estimator_named(args.estimator, n, radius),
         phases=training_phases(args.noise),
         homeostasis=JacobianHomeostasis(args.homeostasis) if args.homeostasis else None,
         contraction=None if args.channels else plain.contraction,
@@ -79,16 +71,4 @@ def recipe(data: Dataset, args: argparse.Namespace) -> tuple[StoredNetwork, Trai
 
 def training_phases(noise: float = 0.0) -> Phases:
     """Exact enough for training in single precision; a nudged phase that is not done after 60 steps is told of."""
-    return Phases(FixedStep(steps=200, tolerance=1e-4), FixedStep(steps=60, tolerance=1e-3), noise=noise)
-
-
-def _estimator(name: str, n: int, radius: float) -> Estimator:
-    made: dict[str, Estimator] = {
-        "cauchy": Cauchy(n, radius),
-        "asymmetric-cauchy": AsymmetricCauchy(n, radius),
-        "centred": Centred(radius),
-        "one-sided": OneSided(radius),
-        "continuous": ContinuousOscillation(radius),
-        "implicit": Implicit(),
-    }
-    return made[name]
+    return Phases(Alternating(steps=100, tolerance=1e-4), Alternating(steps=60, tolerance=1e-3), noise=noise)

@@ -114,6 +114,54 @@ class FixedStep:
         return Relaxation(u, residual, tolerance, self.steps, finite, total / counted)
 
 
+class Halves(Protocol):
+    """A state in two halves of which one follows the other exactly; see `chain.ChainHalves`."""
+
+    def follow(self) -> None: ...
+
+    def propose(self) -> float: ...
+
+    def accept(self, mixed: bool) -> None: ...
+
+    def state(self) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Alternating:
+    """Layers in turn: every second one is put where its neighbours want it, then the others (Gauss and Seidel).
+
+    A step costs little more than one of `FixedStep(step=1)` and shrinks the residual as two of them do, or, with
+    Anderson's mixing of depth one for each sample, as three or four. After a step that raised the residual the next is
+    unmixed: where weights are tied such steps lower the network's energy, and so come to rest where equal steps of all
+    layers at once would swing for ever. For fields that have no halves (all but those of `LayeredNetwork`), and with
+    noise on the states, it is `FixedStep` with twice the steps.
+    """
+
+    steps: int = 250
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        validation.positive_int("steps", self.steps)
+        if self.tolerance is not None:
+            validation.positive_float("tolerance", self.tolerance)
+
+    def relax(self, field: Field, start: Tensor, *, scale: float = 1.0, noise: Noise | None = None) -> Relaxation:
+        halves = getattr(field, "halves", None)
+        if halves is None or noise is not None:
+            return FixedStep(2 * self.steps, tolerance=self.tolerance).relax(field, start, scale=scale, noise=noise)
+        tolerance = (self.tolerance or DEFAULT_TOLERANCE[start.dtype]) * scale
+        parts: Halves = halves(start)
+        taken, before = 0, math.inf
+        while True:
+            parts.follow()
+            residual = parts.propose()
+            if taken == self.steps or residual <= tolerance or not residual < RUNAWAY:
+                return Relaxation(parts.state(), residual, tolerance, taken, judged(residual, tolerance))
+            parts.accept(mixed=residual < before)
+            before = residual
+            taken += 1
+
+
 @dataclass(frozen=True, slots=True)
 class Anderson:
     """Anderson's acceleration of the fixed-step iteration, each sample with a history of its own.

@@ -13,13 +13,14 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from relaxon.neuromorphic.checkpoints import Pace
 from relaxon.neuromorphic.equilibrium.checkpoint import Checkpoint, restore, save
 from relaxon.neuromorphic.equilibrium.comparison import closeness
 from relaxon.neuromorphic.equilibrium.contraction import Contraction
-from relaxon.neuromorphic.equilibrium.estimators import Cauchy, Estimator, Implicit, parameter_gradients
+from relaxon.neuromorphic.equilibrium.estimators import Cauchy, Estimator, Implicit
 from relaxon.neuromorphic.equilibrium.gradients import gradient
 from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
-from relaxon.neuromorphic.equilibrium.network import Network
+from relaxon.neuromorphic.equilibrium.network import Network, parameter_gradients
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation import Outcome
 from relaxon.neuromorphic.equilibrium.result import Gradient, Verdict
@@ -76,6 +77,9 @@ class TrainingSettings:
     """Folder for the checkpoint; a run of the same settings found there is gone on with."""
     checkpoint_every: int = 1
     """Epochs."""
+    checkpoint_seconds: float | None = None
+    """In place of epochs: a checkpoint after the step that ends so many seconds after the last one, less often where
+    writing is slow; where 0, after every step."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "checkpoint_every"):
@@ -89,6 +93,8 @@ class TrainingSettings:
             raise ValueError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}")
         if not isinstance(self.estimator, Estimator):
             raise TypeError(f"estimator must be an Estimator, got {type(self.estimator).__name__}")
+        if self.checkpoint_seconds is not None:
+            validation.non_negative_float("checkpoint_seconds", self.checkpoint_seconds)
         if self.clip is not None:
             validation.positive_float("clip", self.clip)
         if self.contraction is not None:
@@ -102,7 +108,11 @@ class TrainingSettings:
 
     def described(self) -> dict[str, Any]:
         """The settings that decide the outcome, as JSON values."""
-        names = [name for name in self.__dataclass_fields__ if name not in ("out", "checkpoint_every", "probe")]
+        names = [
+            name
+            for name in self.__dataclass_fields__
+            if name not in ("out", "checkpoint_every", "checkpoint_seconds", "probe")
+        ]
         values = {name: getattr(self, name) for name in names}
         plain = (int, float, str, type(None))
         return {name: value if isinstance(value, plain) else repr(value) for name, value in values.items()}
@@ -194,8 +204,9 @@ def train(
 
     Batches whose gradient is not finite are left out and counted among the verdicts; twenty in a row end the run as
     `NON_FINITE`. A gradient of another verdict is used, and counted too. With `settings.out`, a checkpoint is written
-    every `checkpoint_every` epochs and where the watcher stops the run; a checkpoint of the same settings found there
-    is gone on with, to the same bits as a run that was never interrupted. ValueError where it is of other settings.
+    every `checkpoint_every` epochs (or `checkpoint_seconds`) and where the watcher stops the run; a checkpoint of the
+    same settings found there is gone on with, to the same bits as a run that was never interrupted. ValueError where it
+    is of other settings.
 
     >>> import torch
     >>> from relaxon.neuromorphic.equilibrium import LayeredNetwork, TrainingSettings, train
@@ -232,6 +243,7 @@ class _Run:
         self.steps = self.per_epoch * settings.epochs
         self.step, self.lost, self.seconds = 0, 0, 0.0
         self.sums, self.epochs = Sums(), list[EpochMetrics]()
+        self.pace = Pace(settings.checkpoint_seconds or 0.0)
 
     def go(self, watcher: Watcher | None) -> TrainingReport:
         self._resume()
@@ -252,12 +264,16 @@ class _Run:
                 self.step, self.steps, (self.step - 1) // self.per_epoch, found.loss, found.verdict, metrics
             )
             stopped = watcher is not None and watcher(progress) is True
-            due = metrics is not None and len(self.epochs) % self.settings.checkpoint_every == 0
-            if due or stopped or self.step == self.steps:
+            if self._due(metrics is not None) or stopped or self.step == self.steps:
                 self._save()
             if stopped and self.step < self.steps:
                 return self._report(Ended.CANCELLED)
         return self._report(Ended.FINISHED)
+
+    def _due(self, epoch_ended: bool) -> bool:
+        if self.settings.checkpoint_seconds is not None:
+            return self.pace.due
+        return epoch_ended and len(self.epochs) % self.settings.checkpoint_every == 0
 
     def _report(self, ended: Ended, message: str = "") -> TrainingReport:
         return TrainingReport(ended, tuple(self.epochs), self.step, self.seconds, message)
@@ -354,7 +370,8 @@ class _Run:
                 "sums": asdict(self.sums),
                 "epochs": [asdict(epoch) for epoch in self.epochs],
             }
-            save(self.settings.out, Checkpoint(self.network, self.optimiser, self._vectors(), record))
+            with self.pace.writing():
+                save(self.settings.out, Checkpoint(self.network, self.optimiser, self._vectors(), record))
 
     def _vectors(self) -> list[Tensor]:
         """State beside the network and the optimiser."""
@@ -403,7 +420,7 @@ def evaluate(network: Network, x: Tensor, target: Tensor, phases: Phases | None 
         part, labels = x[first : first + EVALUATION_BATCH], target[first : first + EVALUATION_BATCH]
         part, encoded = network.checked(part, labels)
         drive = network.drive(part)
-        relaxed = quiet.free.relax(lambda u, drive=drive: network.field(u, drive), network.start(drive))  # type: ignore[misc]
+        relaxed = quiet.free.relax(network.free_field(drive), network.start(drive))
         rates = network.activation(relaxed.state)
         loss += float(network.loss(rates, encoded).sum())
         if relaxed.outcome is Outcome.NON_FINITE:

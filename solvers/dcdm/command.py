@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
-from relaxon.solvers.training_bar import settings_of, training_bar
+from relaxon.solvers.training_bar import Record, nowhere, settings_of, training_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="torch threads; torch's own choice by default")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, record: Record = nowhere) -> int:
     """Train under a progress bar; 0 when all steps are done, 2 for settings that are refused."""
     import torch
     from rich.console import Console
@@ -57,5 +58,6 @@ def run(args: argparse.Namespace) -> int:
         except ValueError as error:
             console.print(f"relaxon train poisson: {error}", markup=False)
             return 2
+    record({**asdict(report), "weights": str(settings.out / "weights.safetensors")})
     console.print(f"{report.steps} steps in {report.seconds:.0f} s; weights in {settings.out}", markup=False)
     return 0

@@ -20,7 +20,6 @@ from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
 from relaxon.solvers.dcdm.outer import ConjugateDirections, Direction
 from relaxon.solvers.dcdm.rescue import Rescued, second_method
 from relaxon.solvers.engine import Prepared, Solver
-from relaxon.solvers.grid import PoissonGrid
 from relaxon.solvers.multigrid.constants import LearnedConstants, from_record
 from relaxon.solvers.multigrid.fused import FusedCycle
 from relaxon.solvers.multigrid.variable import VariableCycle
@@ -67,7 +66,7 @@ class DeepConjugateDirectionCycle(Solver):
     def _prepared(self, operator: PoissonOperator, before: FusedDirections | None) -> Prepared:
         grid = operator.grid
         if grid.coefficient is None and self.window <= MAX_WINDOW:
-            constants = constants_for(grid) if self.constants is None else {self.constants.ndim: self.constants}
+            constants = constants_for(grid.ndim) if self.constants is None else {self.constants.ndim: self.constants}
             cycle = FusedCycle(operator, constants)
             fused = FusedDirections(operator, cycle, self.window, MAX_ITERATIONS, before)
             return self._rescued(fused, operator)
@@ -80,9 +79,9 @@ class DeepConjugateDirectionCycle(Solver):
         return Rescued(prepared, partial(second_method, operator)) if self.rescue else prepared
 
 
-def constants_for(grid: PoissonGrid) -> dict[int, LearnedConstants]:
-    """The shipped constants by the number of axes that a level is coarsened along."""
-    return {dimension: shipped(dimension) for dimension in (2, 3) if dimension <= grid.ndim}
+def constants_for(ndim: int) -> dict[int, LearnedConstants]:
+    """The shipped constants for grids of so many dimensions, by the number of axes that a level is coarsened along."""
+    return {dimension: shipped(dimension) for dimension in (2, 3) if dimension <= ndim}
 
 
 def record() -> dict[str, Any]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from relaxon.solvers.training_bar import settings_of, training_bar
+from relaxon.solvers.training_bar import Record, nowhere, settings_of, training_bar
+
+FIGURES = ("decades_first", "decades_last", "constants", "steps", "seconds")
+"""Of the model's record, those that say how the training went."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="torch threads; torch's own choice by default")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, record: Record = nowhere) -> int:
     """Train under a progress bar; 0 when all steps are done, 2 for settings that are refused."""
     import torch
     from rich.console import Console
@@ -49,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     name = getattr(args, "name", str(settings.ndim))
     write_model(args.out, name, found)
+    record({"model": name, **{key: found[key] for key in FIGURES}})
     console.print(
         f"{found['decades_first']:.2f} → {found['decades_last']:.2f} decades after {settings.iterations} iterations, "
         f"{found['constants']} constants, {found['seconds']:.0f} s; model {name!r} in {args.out}",

@@ -8,13 +8,14 @@ residual's recurrence loses no more than rounding of `r` itself. From time to ti
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.dcdm.outer import NEGLIGIBLE, SAFEGUARD_STEPS, STAGNATION_STEPS
 from relaxon.solvers.engine import Monitor, Prepared
-from relaxon.solvers.multigrid.fused import FusedCycle
+from relaxon.solvers.multigrid.fused import LevelCycle
 from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.solution import Result
 
@@ -38,7 +39,7 @@ class FusedDirections(Prepared):
     def __init__(
         self,
         operator: PoissonOperator,
-        cycle: FusedCycle,
+        cycle: LevelCycle,
         window: int,
         max_iterations: int,
         before: FusedDirections | None = None,
@@ -63,14 +64,24 @@ class FusedDirections(Prepared):
         self._sums = np.empty((cycle.shape[0], 2))
         self._chunks = min(get_num_threads(), cycle.shape[0])
         self._matrix = operator.planes.matrix
+        self.owned = operator.planes.cells
+        """The cells that sums are over, as `plane_kernels` take them."""
+
+    def _refresh(self, array: NDArray[Any]) -> None:
+        """Have others' cells of an array, where there are any, take their values."""
+
+    def _total(self, *sums: float) -> tuple[float, ...]:
+        """Sums over the owned cells become those over the whole grid's."""
+        return sums
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         from relaxon.solvers.dcdm import fused_kernels as kernels
         from relaxon.solvers.stencil_kernels import dot
 
         b, x = b.reshape(self._shape), x.reshape(self._shape)
+        self._refresh(x)
         past: list[tuple[int, float]] = []  # slot and curvature pᵀAp, the newest first
-        scale = 1.0 / math.sqrt(dot(b, b))
+        scale = 1.0 / math.sqrt(self._total(dot(b, b))[0])
         norm = exact = self._true_residual(b, x, scale)
         reason = monitor.record(norm)
         if reason is None and not 1 / FAR < norm * scale < FAR:
@@ -88,7 +99,8 @@ class FusedDirections(Prepared):
             alpha = projection / curvature
             factor = alpha / (scale * self._unit)
             d, q = self._directions[slot], self._images[slot]
-            norm = math.sqrt(kernels.advance(x, factor, d, self._r, alpha, q, self._sums)) / scale
+            square = kernels.advance(x, factor, d, self._r, alpha, q, self.owned, self._sums)
+            norm = math.sqrt(self._total(square)[0]) / scale
             past = [(slot, curvature), *past][: self._window]
             if norm <= REPLACED_AFTER * exact and norm > monitor.tolerance:
                 scale = 1.0 / norm
@@ -102,7 +114,8 @@ class FusedDirections(Prepared):
     def _true_residual(self, b: Array, x: Array, scale: float) -> float:
         from relaxon.solvers.plane_kernels import true_residual
 
-        return math.sqrt(true_residual(b, x, self._unit, scale, *self._matrix, self._r, self._sums))
+        square = true_residual(b, x, self._unit, scale, *self._matrix, self._r, self.owned, self._sums)
+        return math.sqrt(self._total(square)[0])
 
     def _searched(
         self, slot: int, past: list[tuple[int, float]], norm: float, monitor: Monitor, plain: bool
@@ -113,11 +126,13 @@ class FusedDirections(Prepared):
         if not plain:
             # The image's place is free until the direction is made: the cycle works in it.
             self.cycle.apply(self._r, self._images[slot], self._z)
+            self._refresh(self._z)
             curvature, projection = self._made_conjugate(slot, past)
             if curvature > 0 and abs(projection) > NEGLIGIBLE * norm * math.sqrt(curvature):
                 return curvature, projection
         monitor.fallbacks += 1
         scaled_by_diagonal(self._r, self._matrix[0], self._matrix[1], self._z)
+        self._refresh(self._z)
         curvature, projection = self._made_conjugate(slot, past)
         # D⁻¹r may lie in the span of the window, to rounding: without it the step is plain descent.
         return (curvature, projection) if curvature > 0 else self._made_conjugate(slot, [])
@@ -129,7 +144,8 @@ class FusedDirections(Prepared):
         slots = [s for s, _ in past] + [past[0][0] if past else slot] * (MAX_WINDOW - len(past))
         factors = [0.0, 0.0]
         if past:
-            products = two_dots(z, self._images[slots[0]], self._images[slots[1]], self._sums)
+            images = (self._images[slots[0]], self._images[slots[1]])
+            products = self._total(*two_dots(z, *images, self.owned, self._sums))
             factors = [product / c for product, (_, c) in zip(products, past, strict=False)]
             factors += [0.0] * (MAX_WINDOW - len(factors))
         # Without a past the factors are 0 and stand beside the direction `z` itself, which is finite or is found out.
@@ -145,6 +161,8 @@ class FusedDirections(Prepared):
             *self._matrix,
             self._directions[slot],
             self._images[slot],
+            self.owned,
             self._sums,
         )
-        return float(curvature), float(projection)
+        curvature, projection = self._total(float(curvature), float(projection))
+        return curvature, projection

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from relaxon.solvers.multigrid.building import FusedLevel
 from relaxon.solvers.multigrid.constants import (
     BEYOND_TRAINING,
     FEATURES,
@@ -23,7 +24,7 @@ from relaxon.solvers.multigrid.constants import (
     chebyshev,
     features,
 )
-from relaxon.solvers.multigrid.fused import FusedCycle, FusedLevel
+from relaxon.solvers.multigrid.fused import FusedCycle
 from relaxon.solvers.multigrid.transfers import TransferTables
 
 HIDDEN = 8

@@ -1,90 +1,102 @@
-"""The fused V-cycle: set-up from the cell types of a grid with κ = 1, and the cycle itself, in float32."""
+"""The fused V-cycle on a grid with κ = 1, in float32."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from relaxon.solvers.multigrid.constants import (
-    BEYOND_TRAINING,
-    MOST_SMOOTHING,
-    LearnedConstants,
-    LevelConstants,
-    chebyshev,
-)
+from relaxon.solvers.multigrid.building import FusedLevel, LevelBuilder, Shape, Stage
+from relaxon.solvers.multigrid.constants import LearnedConstants
 from relaxon.solvers.multigrid.single import Single
-from relaxon.solvers.multigrid.transfers import (
-    COARSEST_UNKNOWNS,
-    TransferTables,
-    axes_to_halve,
-    coarsened,
-    coarsest_inverse,
-    is_coarsest,
-    transfer_tables,
-)
-from relaxon.solvers.operator import Planes, PoissonOperator
+from relaxon.solvers.operator import PoissonOperator
 
-Shape = tuple[int, int, int]
-PARALLEL_CELLS = 20_000
-"""Below this a level is passed over by one thread."""
-SHARE_UNIT = 0.01
-"""Shares of the finest level are whole multiples of this: 1, that of almost all cells, is one of them."""
-MOST_SHARE = 2.5
-MOST_HALF_FACES = 12
-"""A cell's faces with those on Dirichlet sides counted twice, along three axes."""
-_NO_COUPLING = np.zeros((1, 1, 1), np.float32)
+Wrap = tuple[bool, bool, bool]
 
 
-@dataclass(slots=True)
-class FusedLevel:
-    """One level. The last one has `inverse` and `index` in place of smoother and transfer."""
+class LevelCycle(ABC):
+    """A V-cycle through levels that have been built, for arrays of `shape` and the operator divided by `unit`.
+
+    Parameters
+    ----------
+    levels : the finest first; the last is solved exactly.
+    wrap : along which axes the levels go around.
+    visits : how often the second level is gone through.
+    """
 
     shape: Shape
-    operator: tuple[Any, ...]
-    smoother: tuple[Any, ...]
-    chunks: int
-    nominal: tuple[float, float, float]
-    """The coupling of an open face an axis."""
-    active: tuple[bool, bool, bool]
-    """The axes that the stencil smooths along."""
-    gain: Single | None
-    """What a correction to this level's coarse cells is multiplied with; None on the finest level."""
-    tables: tuple[TransferTables, TransferTables, TransferTables] | None = None
-    halved2: bool = False
-    share: Any = None
-    share_unit: Any = 1.0
-    index: NDArray[np.int64] | None = None
-    inverse: Single | None = None
-    r: Single | None = None
-    x: Single | None = None
-    z: Single | None = None
-    again: tuple[Single, Single] | None = None
-    """Work space of a second visit."""
+    unit: float
+    info: dict[str, float]
+    """Figures for people."""
 
-    def couplings(self, wrap: tuple[bool, bool, bool]) -> tuple[Single, Single, Single]:
-        """To the cell below along each axis, 0 unless both are unknowns: made where the level is coded."""
-        if not self.operator[3]:
-            return (self.operator[4], self.operator[5], self.operator[6])
-        found = []
-        for axis in range(3):
-            both = (self.unknown & np.roll(self.unknown, 1, axis)) * self.operator[2][axis]
-            if not wrap[axis]:
-                both[tuple(slice(0, 1) if a == axis else slice(None) for a in range(3))] = 0
-            found.append(both.astype(np.float32))
-        return (found[0], found[1], found[2])
+    def __init__(self, levels: list[FusedLevel], wrap: Wrap, visits: int) -> None:
+        self.levels = levels
+        self.wrap = wrap
+        self.visits = visits
 
-    @property
-    def unknown(self) -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = self.operator[0] != 0
-        return found
+    @abstractmethod
+    def apply(self, r: Single, x: Single, z: Single) -> None:
+        """`z ← M r`; `x` is overwritten on the way and must be neither `r` nor `z`. All of `shape`, float32."""
+
+    def run(self, depth: int) -> None:
+        """`z ← M r` of a level, in its own arrays."""
+        level = self.levels[depth]
+        if level.inverse is not None:
+            assert level.r is not None
+            assert level.z is not None
+            if depth == 0:
+                level.z[...] = 0
+            level.z.reshape(-1)[level.index] = level.inverse @ level.r.reshape(-1)[level.index]
+            return
+        self._descend(depth)
+        self.run(depth + 1)
+        if depth == 0 and self.levels[1].inverse is None:
+            self._visit_again()
+        self._ascend(depth)
+
+    def _descend(self, depth: int) -> None:
+        from relaxon.solvers.multigrid import passes
+
+        level, below = self.levels[depth], self.levels[depth + 1]
+        descend: Any = passes.descend if level.chunks > 1 else passes.descend_serial
+        share = (level.share, level.share_unit)
+        descend(level.chunks, *_arrays(level), self.wrap, level.gather, *share, below.gain, below.r)
+
+    def _ascend(self, depth: int) -> None:
+        from relaxon.solvers.multigrid import passes
+
+        level, below = self.levels[depth], self.levels[depth + 1]
+        ascend: Any = passes.ascend if level.chunks > 1 else passes.ascend_serial
+        share = (level.share, level.share_unit)
+        ascend(level.chunks, *_arrays(level), self.wrap, *level.spread, *share, below.gain, below.z, level.z)
+
+    def _visit_again(self) -> None:
+        """`z ← z + M (r − A z)` on the second level."""
+        level = self.levels[1]
+        for _ in range(self.visits - 1):
+            assert level.r is not None
+            assert level.z is not None
+            r, z = level.r, level.z
+            level.r, level.z = level.again or (np.zeros_like(r), np.zeros_like(z))
+            self._residual(level, r, z, level.r)
+            self.run(1)
+            level.z += z
+            level.again = (level.r, z)
+            level.r = r
+
+    def _residual(self, level: FusedLevel, r: Single, z: Single, out: Single) -> None:
+        from relaxon.solvers.multigrid import passes
+
+        passes.residual(level.chunks, r, z, level.operator, self.wrap, out)
 
 
-class FusedCycle:
+def _arrays(level: FusedLevel) -> tuple[Any, ...]:
+    return level.r, level.x, level.operator, level.smoother
+
+
+class FusedCycle(LevelCycle):
     """The V-cycle `z ← M r` on a grid with κ = 1: linear, symmetric, positive definite on the operator's range.
 
     It works on arrays of `shape`, which for a grid of two dimensions is `(nx, 1, ny)`, for the operator divided by
@@ -99,294 +111,22 @@ class FusedCycle:
 
     def __init__(self, operator: PoissonOperator, constants: dict[int, LearnedConstants]) -> None:
         grid, planes = operator.grid, operator.planes
-        self.shape: Shape = planes.shape
+        self.shape = planes.shape
         self.unit = planes.unit
-        self.wrap = (bool(planes.wrap[0]), bool(planes.wrap[1]), bool(planes.wrap[2]))
-        self._sides = planes.sides
-        self._constants = constants
-        self.visits = constants[grid.ndim].visits if grid.ndim in constants else 1
-        self.levels = self._built(grid.cells.reshape(self.shape), planes, grid.unknowns)
+        builder = LevelBuilder(planes, constants)
+        levels, _ = builder.built(Stage.first(grid.cells, planes), grid.unknowns)
+        super().__init__(levels, builder.wrap, visits_of(constants, grid.ndim))
         self.info = {
             "levels": float(len(self.levels)),
             "grid_complexity": sum(math.prod(level.shape) for level in self.levels) / math.prod(self.shape),
         }
 
     def apply(self, r: Single, x: Single, z: Single) -> None:
-        """`z ← M r`; `x` is overwritten on the way and must be neither `r` nor `z`. All of `shape`, float32."""
         finest = self.levels[0]
         finest.r, finest.x, finest.z = r, x, z
-        self._cycle(0)
-
-    def _cycle(self, depth: int) -> None:
-        from relaxon.solvers.multigrid import passes
-
-        level = self.levels[depth]
-        if level.inverse is not None:
-            r, z = level.r, level.z
-            assert r is not None
-            assert z is not None
-            if depth == 0:
-                z[...] = 0
-            z.reshape(-1)[level.index] = level.inverse @ r.reshape(-1)[level.index]
-            return
-        assert level.tables is not None
-        below = self.levels[depth + 1]
-        a, b, c = level.tables
-        gather = (a.base, a.weights, b.base, b.weights, level.halved2, c.pads)
-        descend, ascend = (
-            (passes.descend, passes.ascend) if level.chunks > 1 else (passes.descend_serial, passes.ascend_serial)
-        )
-        descend(
-            level.chunks,
-            level.r,
-            level.x,
-            level.operator,
-            level.smoother,
-            self.wrap,
-            gather,
-            level.share,
-            level.share_unit,
-            below.gain,
-            below.r,
-        )
-        self._cycle(depth + 1)
-        if depth == 0 and below.again is not None:
-            self._visit_again(below)
-        ascend(
-            level.chunks,
-            level.r,
-            level.x,
-            level.operator,
-            level.smoother,
-            self.wrap,
-            a.spread,
-            b.spread,
-            level.halved2,
-            level.share,
-            level.share_unit,
-            below.gain,
-            below.z,
-            level.z,
-        )
-
-    def _visit_again(self, level: FusedLevel) -> None:
-        """`z ← z + M (r − A z)` on the second level."""
-        from relaxon.solvers.multigrid import passes
-
-        assert level.again is not None
-        assert level.r is not None
-        assert level.z is not None
-        for _ in range(self.visits - 1):
-            r, z = level.r, level.z
-            level.r, level.z = level.again
-            passes.residual(level.chunks, r, z, level.operator, self.wrap, level.r)
-            self._cycle(1)
-            level.z += z
-            level.again = (level.r, z)
-            level.r = r
-
-    def _built(self, cells: NDArray[np.uint8], planes: Planes, unknowns: int) -> list[FusedLevel]:
-        from relaxon.solvers.multigrid import setup_kernels as kernels
-
-        weights = np.asarray(planes.weights, np.float32)
-        nominal = _along(cells.shape, [float(w) for w in weights])
-        wrap = np.array(self.wrap)
-        faces: list[Single] | None = None
-        found: list[FusedLevel] = []
-        while True:
-            depth, shape = len(found), cells.shape
-            halved = axes_to_halve(shape, nominal)
-            coded = depth == 0 and planes.linear
-            if not coded and faces is None:
-                faces = [*(np.empty(shape, np.float32) for _ in range(3)), np.empty((3, *shape), np.float32)]
-                kernels.open_faces(cells, weights, self._sides, wrap, *faces)
-            if coded:
-                last = not any(halved) or unknowns <= COARSEST_UNKNOWNS
-            else:
-                assert faces is not None
-                diagonal = np.empty(shape, np.float32)
-                kernels.finish(cells, *faces, wrap, diagonal)
-                last = not any(halved) or is_coarsest(diagonal)
-            coarse_cells, coarse_faces = cells, faces
-            if not last:
-                steps, coarse_shape = coarsened(shape, halved)
-                half = np.array([0.5 if h else 1.0 for h in halved], np.float32)
-                coarse_faces = [np.empty(coarse_shape, np.float32) for _ in range(3)]
-                coarse_faces.append(np.empty((3, *coarse_shape), np.float32))
-                if coded:
-                    kernels.coarsen_cells(cells, weights, self._sides, wrap, steps, half, *coarse_faces)
-                else:
-                    assert faces is not None
-                    kernels.coarsen_faces(*faces, steps, wrap, half, *coarse_faces)
-                coarse_cells = np.empty(coarse_shape, np.uint8)
-                kernels.coarsen_types(cells, steps, coarse_cells)
-            values = self._of(depth, sum(halved))
-            if coded:
-                level = self._coded_level(planes.code, values, wrap)
-            else:
-                assert faces is not None
-                level = self._level(depth, diagonal, faces, values, nominal)
-            found.append(level)
-            if depth == 1 and self.visits > 1 and not last:
-                level.again = (np.zeros(level.shape, np.float32), np.zeros(level.shape, np.float32))
-            if last:
-                _make_coarsest(level, self.wrap)
-                return found
-            self._add_transfer(level, halved, coarse_cells)
-            cells, faces = coarse_cells, coarse_faces
-            size = math.prod(steps.tolist())
-            nominal = [w * float(h) * size / s for w, h, s in zip(nominal, half, steps.tolist(), strict=True)]
-            nominal = _along(cells.shape, nominal)
-
-    def _of(self, depth: int, axes: int) -> LevelConstants:
-        axes = max(axes, 1)
-        constants = self._constants.get(axes) or chebyshev(axes)
-        return constants.level(depth)
-
-    def _stencil(self, values: LevelConstants, active: list[bool]) -> tuple[Single, Single]:
-        """The constants across and one step along the last axis; nothing along axes that are not active."""
-        c = [np.float32(v) for v in values.stencil]
-        zero = np.float32(0)
-
-        def at(a: int, b: int, e: int) -> np.float32:
-            return zero if (a and not active[0]) or (b and not active[1]) or (e and not active[2]) else c[a + b + e]
-
-        inner = [at(0, 0, 0), at(0, 1, 0), at(1, 0, 0), at(1, 1, 0)]
-        outer = [at(0, 0, 1), at(0, 1, 1), at(1, 0, 1), at(1, 1, 1)]
-        return np.array(inner, np.float32), np.array(outer, np.float32)
-
-    def _coded_level(self, code: NDArray[np.uint8], values: LevelConstants, wrap: NDArray[np.bool_]) -> FusedLevel:
-        from relaxon.solvers.multigrid import setup_kernels as kernels
-
-        active = [n > 1 for n in self.shape]
-        inner, outer = self._stencil(values, active)
-        table, unit = _multiplier_table(values, sum(active), reach_of(inner, outer))
-        multiplier = np.empty(code.shape, np.uint8)
-        kernels.multiplier_codes(code, wrap, table, multiplier)
-        one = np.float32(1)
-        couplings = np.array([a or w for a, w in zip(active, self.wrap, strict=True)], np.float32)
-        operator = (code, one, couplings, True, _NO_COUPLING, _NO_COUPLING, _NO_COUPLING)
-        smoother = (multiplier, unit, inner, outer)
-        every = (float(couplings[0]), float(couplings[1]), float(couplings[2]))
-        return FusedLevel(
-            self.shape, operator, smoother, _chunks(self.shape), every, (active[0], active[1], active[2]), None
-        )
-
-    def _level(
-        self, depth: int, diagonal: Single, faces: list[Single], values: LevelConstants, nominal: list[float]
-    ) -> FusedLevel:
-        from relaxon.solvers.multigrid import setup_kernels as kernels
-
-        shape: Shape = (diagonal.shape[0], diagonal.shape[1], diagonal.shape[2])
-        lower = faces[:3]
-        kernels.keep_unknowns(diagonal, *lower)
-        halved = axes_to_halve(shape, nominal)
-        inner, outer = self._stencil(values, halved)
-        multiplier, gain = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        axes = [w > 0 for w in nominal]
-        n = sum(axes)
-        counts = np.array([2 * n, 2 * n * (n - 1), 8 if n == 3 else 0], np.float32)
-        kernels.learned_arrays(
-            diagonal,
-            *lower,
-            np.array(self.wrap),
-            np.float32(2 * sum(nominal)),
-            np.maximum(counts, [1, 1, 0]).astype(np.float32),
-            values.hidden_weight,
-            values.hidden_bias,
-            values.output_weight,
-            values.output_bias,
-            np.float32(values.over),
-            np.float32(reach_of(inner, outer)),
-            multiplier,
-            gain,
-        )
-        one = np.float32(1)
-        operator = (diagonal, one, np.ones(3, np.float32), False, *lower)
-        smoother = (multiplier, one, inner, outer)
-        level = FusedLevel(
-            shape,
-            operator,
-            smoother,
-            _chunks(shape),
-            (nominal[0], nominal[1], nominal[2]),
-            (halved[0], halved[1], halved[2]),
-            gain if depth else None,
-        )
-        if depth:
-            level.r, level.x, level.z = (np.zeros(shape, np.float32) for _ in range(3))
-        return level
-
-    def _add_transfer(self, level: FusedLevel, halved: list[bool], coarse_cells: NDArray[np.uint8]) -> None:
-        from relaxon.solvers.multigrid import setup_kernels as kernels
-
-        sides = [(bool(low), bool(high)) for low, high in self._sides]
-        tables = [transfer_tables(n, h, w, s) for n, h, w, s in zip(level.shape, halved, self.wrap, sides, strict=True)]
-        a, b, c = tables
-        level.tables, level.halved2 = (a, b, c), halved[2]
-        opened = (coarse_cells != kernels.SOLID).astype(np.float32)
-        coded = bool(level.operator[3])
-        level.share = np.empty(level.shape, np.uint8 if coded else np.float32)
-        level.share_unit = np.float32(SHARE_UNIT if coded else 1.0)
-        most = np.float32(MOST_SHARE / SHARE_UNIT if coded else 1e30)
-        kernels.shares(
-            level.operator[0],
-            opened,
-            a.spread,
-            b.spread,
-            halved[2],
-            self.wrap[2],
-            a.beyond,
-            b.beyond,
-            c.beyond,
-            level.share_unit,
-            most,
-            level.share,
-        )
+        self.run(0)
 
 
-def reach_of(inner: Single, outer: Single) -> float:
-    """The sum of the stencil's 27 points."""
-    return float(inner @ np.array([1.0, 2.0, 2.0, 4.0]) + outer @ np.array([2.0, 4.0, 4.0, 8.0]))
-
-
-def _along(shape: tuple[int, ...], nominal: list[float]) -> list[float]:
-    """The couplings along axes longer than one cell, 0 for the others."""
-    return [w if n > 1 else 0.0 for n, w in zip(shape, nominal, strict=True)]
-
-
-def _chunks(shape: Shape) -> int:
-    from numba import get_num_threads
-
-    return min(get_num_threads(), shape[0]) if math.prod(shape) >= PARALLEL_CELLS else 1
-
-
-@lru_cache(maxsize=16)
-def _multiplier_table(values: LevelConstants, ndim: int, reach: float) -> tuple[NDArray[np.uint8], np.float32]:
-    """A byte for each surrounding of a finest cell (half faces, unknowns beside, on edges, corners), and its unit."""
-    faces, edges, corners = 2 * ndim, 2 * ndim * (ndim - 1), 8 if ndim == 3 else 0
-    half, beside, edge, corner = np.meshgrid(
-        np.arange(MOST_HALF_FACES + 1),
-        np.arange(faces + 1),
-        np.arange(edges + 1),
-        np.arange(corners + 1),
-        indexing="ij",
-    )
-    d = np.maximum(half, 1)
-    edge_part = edge / max(edges, 1)
-    corner_part = corner / corners if corners else np.ones(half.shape)
-    seen = np.stack([half / faces, beside / d, edge_part, corner_part, beside / faces], -1).astype(np.float32)
-    multiplier = values.network(seen)[..., 0] / d
-    held = np.where(half > BEYOND_TRAINING * faces, MOST_SMOOTHING / (reach * np.maximum(half - beside, 1)), np.inf)
-    multiplier = np.minimum(multiplier, held)
-    # Combinations that no cell can have would only coarsen the unit.
-    possible = (half > 0) & (beside <= half)
-    unit = np.float32(multiplier[possible].max() / 255)
-    code = np.clip(np.rint(multiplier / unit), 1, 255)
-    return np.where(half > 0, code, 0).astype(np.uint8), unit
-
-
-def _make_coarsest(level: FusedLevel, wrap: tuple[bool, bool, bool]) -> None:
-    level.index, level.inverse = coarsest_inverse(
-        np.asarray(level.operator[0], np.float64), level.couplings(wrap), level.unknown
-    )
+def visits_of(constants: dict[int, LearnedConstants], ndim: int) -> int:
+    """How often these constants have the second level gone through."""
+    return constants[ndim].visits if ndim in constants else 1

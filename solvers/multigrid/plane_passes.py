@@ -67,11 +67,16 @@ def _block(j, rows, n1, n2):  # type: ignore[no-untyped-def]
 
 @plain
 def smoothed_plane(r, pair, wrap1, wrap2, zero, inner, outer, m, m_unit, u, v, x):  # type: ignore[no-untyped-def]
-    """`x ← m ⊙ (K r)` on a plane; `u` has room for several rows, `v` for two cells more."""
+    """`x ← m ⊙ (K r)` on a plane; `u` has room for several rows, `v` for two cells more.
+
+    A cell of `x` is written once: another thread may be making the same plane, and the thread that asked for it be
+    reading it already.
+    """
     n1, n2 = x.shape
     last = n2 - 1
     rows = max(u.size // n2, 1)
     r_flat, pair_flat, m_flat, x_flat = r.reshape(-1), pair.reshape(-1), m.reshape(-1), x.reshape(-1)
+    ends = np.empty((rows, 2), np.float32)
     j = 0
     while j < n1:
         taken = _block(j, rows, n1, n2)
@@ -80,18 +85,21 @@ def smoothed_plane(r, pair, wrap1, wrap2, zero, inner, outer, m, m_unit, u, v, x
             _mixed_edge_row(r, pair, j, wrap1, zero, inner, outer, u, v)
         else:
             _mixed_rows(r_flat, pair_flat, start, count, n2, inner, outer, u, v)
-        first = np.uint64(start)
-        for cell in range(count):
-            k = np.uint64(cell)
-            x_flat[first + k] = m_unit * np.float32(m_flat[first + k]) * (u[k] + (v[k] + v[k + ONE + ONE]))
         for q in range(taken):
             low, high = q * n2, q * n2 + last
             below = v[high + 1] if wrap2 else F0
             above = v[low + 1] if wrap2 else F0
-            at_low = below + (v[low + 2] if n2 > 1 else above)
-            at_high = (v[high] if n2 > 1 else below) + above
-            x_flat[start + low] = m_unit * np.float32(m_flat[start + low]) * (u[low] + at_low)
-            x_flat[start + high] = m_unit * np.float32(m_flat[start + high]) * (u[high] + at_high)
+            ends[q, 0] = u[low] + (below + (v[low + 2] if n2 > 1 else above))
+            ends[q, 1] = u[high] + ((v[high] if n2 > 1 else below) + above)
+        for cell in range(count):
+            k = np.uint64(cell)
+            u[k] += v[k] + v[k + ONE + ONE]
+        for q in range(taken):
+            u[q * n2], u[q * n2 + last] = ends[q, 0], ends[q, 1]
+        first = np.uint64(start)
+        for cell in range(count):
+            k = np.uint64(cell)
+            x_flat[first + k] = m_unit * np.float32(m_flat[first + k]) * u[k]
         j += taken
 
 

@@ -1,18 +1,21 @@
 """relaxon: solvers that relax to an equilibrium, in process and over gRPC.
 
-`relaxon.solvers` holds the engines; `relaxon.connect` reaches a server. Importing this package loads neither.
+`relaxon.solvers` holds the engines; `relaxon.connect` reaches a server, `relaxon.aio.connect` does so from asyncio.
+Importing this package loads none of them.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from relaxon._version import __version__
 
 if TYPE_CHECKING:
+    from relaxon import aio
     from relaxon.client import connect
 
-__all__ = ["__version__", "connect"]
+__all__ = ["__version__", "aio", "connect"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +23,6 @@ def __getattr__(name: str) -> Any:
         from relaxon.client import connect
 
         return connect
+    if name == "aio":
+        return import_module("relaxon.aio")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -59,6 +59,33 @@ def test_further_sets_come_from_files(tmp_path: Path) -> None:
     assert record["sets"]["mine"][:2] == [60, 3]  # the word is two columns
 
 
+def test_configurations_are_chosen_on_sets_that_the_contest_does_not_have() -> None:
+    import boosting_choice
+    import boosting_contest
+    import boosting_data
+
+    assert not set(boosting_choice.NAMES) & set(boosting_data.NAMES)
+    grid = next(model.grid for model in boosting_contest.MODELS if model.name == "boosted network")
+    assert all(options in boosting_choice.CANDIDATES for options in grid)
+
+
+def test_a_grid_is_judged_by_what_held_out_rows_choose() -> None:
+    """`b` is best on the test rows of set s, but the held-out rows choose `a`."""
+    import boosting_choice
+
+    def row(model: str, options: str, held: float, error: float) -> dict[str, Any]:
+        return {"set": "s", "model": model, "options": options, "held": held, "error": error}
+
+    ours = [
+        row("boosted network", name, held, error)
+        for name, held, error in zip("abcd", (1, 2, 3, 4), (2.0, 0.1, 9.0, 9.0), strict=True)
+    ]
+    rows = [{**one, "fold": fold} for one in [*ours, row("MLP", "m", 1, 1.0)] for fold in range(boosting_choice.FOLDS)]
+    said, *counted = boosting_choice.verdicts({"choice": rows})
+    assert counted == [f"in 1 of the best 1: {name}" for name in "abcd"]
+    assert said.startswith("0 of 1 sets won from the MLP, errors 2.000 of its: a; b; c; d")
+
+
 def test_an_unknown_set_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     import boosting
 
@@ -103,6 +130,18 @@ def test_speed_and_prediction_measure_equal_work(monkeypatch: pytest.MonkeyPatch
     assert row["guarded_loss"] <= row["plain_loss"] or row["equal_loss"] is None
     predicted = boosting_parts.prediction(1, 20)
     assert all(row["difference"] < 1e-12 for row in predicted["by_rows"])
+
+
+def test_what_half_of_the_units_loses_is_told_in_error_and_in_accuracy() -> None:
+    import boosting_report
+
+    rows = [
+        {"set": "r", "task": "regression", "half": 1.03, "whole": 1.0, "loss": 0.03},
+        {"set": "c", "task": "classification", "half": 0.03, "whole": 0.02, "loss": 0.5},
+    ]
+    error, accuracy = boosting_report.verdicts({"truncation": rows})
+    assert "0 of 2 sets: r +3.0%, c +50.0%" in error
+    assert "1 of 2: r +3.0%, c +1.0%" in accuracy
 
 
 def test_quick_and_full_runs_know_their_parts() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from relaxon.cli import main
-from relaxon.cli.picture import best_slice
+from relaxon.solvers.pictures import best_slice
 
 SMALL = ["solve", "--problem", "pool", "--size", "12"]
 

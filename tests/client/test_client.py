@@ -30,7 +30,8 @@ BAD_GRIDS = {
 GOOD = np.zeros((4, 5))
 BAD_SOLVES = {
     "b of another shape": {"b": np.zeros((5, 4))},
-    "complex b": {"b": GOOD.astype(complex)},
+    "complex x0 of a real b": {"x0": GOOD.astype(complex)},
+    "long complex b": {"b": GOOD.astype(np.clongdouble)},
     "no b": {"b": None},
     "NaN in b": {"b": np.full((4, 5), np.nan)},
     "x0 of another shape": {"x0": np.zeros(3)},

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import relaxon
 
 SOURCE = Path(relaxon.__file__).resolve().parents[1]
@@ -26,6 +28,7 @@ def test_importing_the_client_loads_no_engine():
     assert not [name for name in loaded if name.startswith(HEAVY)]
 
 
+@pytest.mark.in_clear
 def test_a_whole_conversation_needs_no_engine_on_the_client_s_side(embedded):
     program = f"""
 import sys

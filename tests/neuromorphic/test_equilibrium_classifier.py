@@ -10,7 +10,15 @@ from sklearn.datasets import load_iris
 from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from relaxon.neuromorphic.equilibrium import Cauchy, EquilibriumClassifier
+from relaxon.neuromorphic.equilibrium import (
+    Cauchy,
+    ContinuousOscillation,
+    ConvolutionalNetwork,
+    EquilibriumClassifier,
+    Unrolled,
+)
+from relaxon.neuromorphic.equilibrium.classifier_store import load_classifier, save_classifier
+from relaxon.neuromorphic.equilibrium.named import estimator_named
 
 
 @parametrize_with_checks([EquilibriumClassifier(hidden_sizes=(10, 6), epochs=15)])
@@ -23,7 +31,10 @@ def test_it_classifies_irises_under_cross_validation():
     assert cross_val_score(EquilibriumClassifier(random_state=0), x, y).mean() > 0.93
 
 
-@pytest.mark.parametrize("estimator", ["asymmetric-cauchy", "centred", "one-sided", "implicit", Cauchy(3, 0.2)])
+@pytest.mark.parametrize(
+    "estimator",
+    ["asymmetric-cauchy", "centred", "one-sided", "implicit", "unrolled", "recurrent-backprop", Cauchy(3, 0.2)],
+)
 def test_every_named_estimator_trains(estimator):
     x, y = load_iris(return_X_y=True)
     found = EquilibriumClassifier(
@@ -41,6 +52,48 @@ def test_a_random_state_decides_the_probabilities():
     one, two, other = (run.predict_proba(x) for run in runs)
     assert (one == two).all()
     assert not (one == other).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "kind"),
+    [
+        ("continuous", 50, ContinuousOscillation(0.2, 50)),
+        ("unrolled", 9, Unrolled(9)),
+        ("continuous", None, ContinuousOscillation(0.2)),
+    ],
+)
+def test_an_estimator_s_name_and_numbers_make_it(name, steps, kind):
+    assert estimator_named(name, 6, 0.2, steps) == kind
+
+
+def images(count=150):
+    """Two classes of noisy images, two colours each, told apart by where they are bright."""
+    rng = np.random.default_rng(0)
+    y = np.arange(count) % 2
+    x = rng.normal(0.0, 0.3, (count, 2, 4, 4))
+    x[y == 0, 0, :2] += 1.0
+    x[y == 1, 1, 2:] += 1.0
+    return x.reshape(count, -1) * 50.0 + 7.0, y
+
+
+def test_images_train_a_convolutional_classifier_that_is_stored(tmp_path):
+    x, y = images()
+    found = EquilibriumClassifier(image=(2, 4, 4), channels=(3,), epochs=8, random_state=0).fit(x, y)
+    assert isinstance(found.network_, ConvolutionalNetwork)
+    assert found.score(x, y) > 0.95
+    # One location for each colour, not for each pixel.
+    assert len(set(found.mean_.tolist())) == 2
+    save_classifier(found, tmp_path / "model")
+    again = load_classifier(tmp_path / "model")
+    assert (again.predict_proba(x) == found.predict_proba(x)).all()
+    assert again.get_params() == found.get_params()
+
+
+@pytest.mark.parametrize("image", [None, (2, 4), (1, 4, 4), (2, 2, 2)])
+def test_an_image_that_the_rows_do_not_hold_is_refused(image):
+    x, y = images(20)
+    with pytest.raises(ValueError, match="^image must"):
+        EquilibriumClassifier(image=image, channels=(3,)).fit(x, y)
 
 
 def test_an_unknown_estimator_is_refused():

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from sklearn.exceptions import ConvergenceWarning  # noqa: E402
 
+from relaxon.neuromorphic.checkpoints import Checkpoints, DamagedCheckpoint  # noqa: E402
 from relaxon.neuromorphic.equilibrium import (  # noqa: E402
     AsymmetricCauchy,
     Cauchy,
     ConvolutionalNetwork,
+    EquilibriumClassifier,
     Implicit,
     JacobianHomeostasis,
     LayeredNetwork,
@@ -333,3 +336,49 @@ def test_every_public_name_resolves():
         assert getattr(package, name) is not None
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = package.no_such_name
+
+
+def test_a_classifier_s_fit_that_is_cut_off_within_an_epoch_has_the_bits_of_an_unbroken_one(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((60, 3))
+    labels = (rows[:, 0] > 0).astype(int)
+    options = {"hidden_sizes": (6,), "epochs": 3, "batch_size": 20, "noise": 0.01, "random_state": 0}
+    whole = EquilibriumClassifier(**options).fit(rows, labels)
+    every = Checkpoints(tmp_path, seconds=0.0)
+
+    class Killed(Exception):
+        pass
+
+    for last in (2, 4, 8):
+
+        def killed(step, last=last):
+            if step.step == last:
+                raise Killed
+
+        with pytest.raises(Killed):
+            EquilibriumClassifier(**options).fit(rows, labels, watcher=killed, checkpoints=every)
+    seen = []
+    broken = EquilibriumClassifier(**options)
+    broken.fit(rows, labels, watcher=lambda step: seen.append(step.step), checkpoints=every)
+    assert seen == [8, 9]
+    assert same(bits(broken.network_), bits(whole.network_))
+    for ours, theirs in zip(broken.report_.epochs, whole.report_.epochs, strict=True):
+        assert (ours.loss, ours.accuracy, ours.verdicts) == (theirs.loss, theirs.accuracy, theirs.verdicts)
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"no checkpoint")
+    with pytest.raises(DamagedCheckpoint):
+        EquilibriumClassifier(**options).fit(rows, labels, checkpoints=every)
+
+
+def test_a_classifier_s_checkpoint_is_written_no_more_often_than_asked(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((60, 3))
+    stopped = EquilibriumClassifier((6,), epochs=2, batch_size=20, random_state=0)
+    seldom = Checkpoints(tmp_path, seconds=1e6)
+    states = []
+
+    def watcher(step):
+        states.append((tmp_path / "checkpoint.safetensors").exists())
+        return step.step == 5
+
+    with pytest.warns(ConvergenceWarning, match="cancelled"):
+        stopped.fit(rows, rows[:, 0] > 0, watcher=watcher, checkpoints=seldom)
+    assert not any(states)
+    assert (tmp_path / "checkpoint.safetensors").exists()  # a stop keeps its state

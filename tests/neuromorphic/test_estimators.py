@@ -10,6 +10,8 @@ torch = pytest.importorskip("torch")
 from digits_network import EXACT, asymmetric, network  # noqa: E402
 
 from relaxon.neuromorphic.equilibrium import (  # noqa: E402
+    ACTIVATIONS,
+    Alternating,
     Anderson,
     AsymmetricCauchy,
     Cauchy,
@@ -21,6 +23,7 @@ from relaxon.neuromorphic.equilibrium import (  # noqa: E402
     HopfieldPotential,
     Implicit,
     LayeredNetwork,
+    Network,
     OneSided,
     Phases,
     RecurrentBackprop,
@@ -31,6 +34,7 @@ from relaxon.neuromorphic.equilibrium import (  # noqa: E402
     gradient,
     predict,
 )
+from relaxon.neuromorphic.equilibrium.relaxation import largest  # noqa: E402
 
 
 def errors(net, batch, estimators, phases=EXACT, **options):
@@ -202,6 +206,95 @@ def test_anderson_reaches_the_same_equilibrium_in_fewer_steps(digits):
     assert nudged.nudged.outcome.name == "CONVERGED"
 
 
+@pytest.mark.parametrize("loss", ["cross-entropy", "squared"])
+@pytest.mark.parametrize("sizes", [(64, 12, 10), (64, 12, 9, 10), (64, 12, 9, 8, 7, 10)])
+def test_layers_in_turn_reach_the_equilibrium_of_equal_steps(digits, loss, sizes):
+    """Free and nudged, real and complex, tied and not, with and without the correction: the same gradient."""
+    x, y = digits
+    turns = Phases(Alternating(500, tolerance=1e-13))
+    for options in ({}, {"feedback": "independent", "angle": 60.0}):
+        net = LayeredNetwork(sizes, loss=loss, dtype=torch.float64, **options)
+        for estimator in (Cauchy(1, 0.3), Cauchy(2, 0.3), AsymmetricCauchy(5, 0.3)):
+            ours, plain = gradient(net, x, y, estimator, turns), gradient(net, x, y, estimator, EXACT)
+            assert torch.allclose(flat(ours.gradients), flat(plain.gradients), rtol=1e-9, atol=1e-12)
+            assert ours.free.outcome.name == ours.nudged.outcome.name == "CONVERGED"
+            assert ours.free.steps < plain.free.steps / 2
+            assert largest(net.field(ours.free.state, net.drive(x))) == pytest.approx(ours.free.residual, abs=2e-15)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 6])
+def test_real_points_one_after_the_other_say_what_a_batch_of_them_says(digits, monkeypatch, n):
+    x, y = digits
+    net, phases = asymmetric(50.0), Phases(Alternating(500, tolerance=1e-13))
+    for estimator in (Cauchy(n, 0.4), AsymmetricCauchy(n, 0.4)):
+        batch = gradient(net, x, y, estimator, phases)
+        monkeypatch.setattr("relaxon.neuromorphic.equilibrium.estimators.WORTH_APART", 0)
+        apart = gradient(net, x, y, estimator, phases)
+        monkeypatch.undo()
+        assert torch.allclose(flat(apart.gradients), flat(batch.gradients), rtol=1e-9, atol=1e-12)
+        if n > 1:
+            assert apart.truncation == pytest.approx(batch.truncation, rel=1e-6)
+        # The mirror image is nearer to the second point than the free state is.
+        assert apart.evaluations < batch.evaluations or n in (1, 5)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "dsilu", "sigmoid"])
+def test_a_state_in_planes_is_the_complex_state(activation):
+    z = torch.complex(*torch.randn(2, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    r = ACTIVATIONS[activation](z)
+    planes = ACTIVATIONS[activation].on_planes(torch.cat([z.real, z.imag]))
+    assert torch.allclose(torch.complex(*planes.chunk(2)), r, rtol=1e-14)
+
+
+def test_tied_layers_in_turn_rest_where_equal_steps_swing_for_ever():
+    """Strong inhibition: equal steps are a cycle of two states, layers in turn lower the energy."""
+    net = LayeredNetwork((4, 6, 6, 2), dtype=torch.float64)
+    with torch.no_grad():
+        net.weights[1].copy_(-3 * torch.eye(6, dtype=torch.float64))
+        for bias in net.biases[:2]:
+            bias.fill_(2.0)
+        net.weights[0].zero_()
+    x = torch.ones(3, 4, dtype=torch.float64)
+    assert predict(net, x, Phases(FixedStep(2000, tolerance=1e-9)))[1].outcome.name == "MAX_STEPS"
+    assert predict(net, x, Phases(Alternating(2000, tolerance=1e-9)))[1].outcome.name == "CONVERGED"
+
+
+def test_layers_in_turn_are_equal_steps_for_other_networks_and_with_noise(digits):
+    net, x, y, radius = any_network("energy")
+    one, two = (gradient(net, x, y, Cauchy(2, radius), Phases(r)) for r in (Alternating(50), FixedStep(100)))
+    assert torch.equal(flat(one.gradients), flat(two.gradients))
+    phases = [Phases(r, noise=0.01) for r in (Alternating(10), FixedStep(20))]
+    seeds = [torch.Generator().manual_seed(0) for _ in phases]
+    noisy = [gradient(network(), *digits, Cauchy(2, 0.5), p, g) for p, g in zip(phases, seeds, strict=True)]
+    assert torch.equal(flat(noisy[0].gradients), flat(noisy[1].gradients))
+
+
+def test_states_that_run_away_in_turn_are_told(digits):
+    x, y = digits
+    net = network(activation="identity", gain=40.0)
+    found = gradient(net, x, y, Cauchy(4, 0.5), Phases(Alternating()))
+    assert found.verdict is Verdict.NON_FINITE
+    few = gradient(network(), x, y, Cauchy(4, 0.5), Phases(Alternating(1)))
+    assert few.verdict is Verdict.FREE_PHASE_UNCONVERGED
+
+
+def test_layered_gradients_are_those_of_a_graph(digits):
+    x, y = digits
+    for options in ({}, {"feedback": "independent", "angle": 50.0}, {"loss": "squared"}):
+        net = network(**options)
+        net.biases[0].requires_grad_(False)
+        _, encoded = net.checked(x, y)
+        generator = torch.Generator().manual_seed(0)
+        rates, adjoint = (torch.rand(20, net.units, dtype=torch.float64, generator=generator) for _ in range(2))
+        with torch.no_grad():
+            loss, ours = net.gradients(rates, x, net.drive(x), encoded, adjoint)
+        expected, graph = Network.gradients(net, rates, x, net.drive(x), encoded, adjoint)
+        assert float(loss) == pytest.approx(float(expected))
+        assert list(ours) == list(graph)
+        assert "biases.0" not in ours
+        assert torch.allclose(flat(ours), flat(graph), rtol=1e-12)
+
+
 def test_an_unconverged_free_phase_is_told(digits):
     x, y = digits
     found = gradient(network(), x, y, Cauchy(4, 0.5), Phases(FixedStep(3)))
@@ -301,6 +394,8 @@ def test_a_caller_mistakes_are_refused_by_name(digits):
         (lambda: Centred(math.nan), "beta must be finite"),
         (lambda: ContinuousOscillation(0.5, 2), "period must be at least 3"),
         (lambda: FixedStep(0), "steps must be at least 1"),
+        (lambda: Alternating(0), "steps must be at least 1"),
+        (lambda: Alternating(tolerance=0.0), "tolerance must be greater than 0"),
         (lambda: Phases(noise=-1.0), "noise must be at least 0"),
         (lambda: LayeredNetwork((4, 2)), "sizes must name input, hidden layers and output"),
         (lambda: LayeredNetwork((4, 3, 2), activation="swish"), "activation must be one of"),

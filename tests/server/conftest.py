@@ -11,7 +11,7 @@ import pytest
 from boosting_calls import Stubs, stubs_of
 
 import relaxon
-from relaxon.client import Client
+from relaxon.client import Client, Retries
 from relaxon.proto.poisson_pb2_grpc import PoissonServiceStub
 from relaxon.server.app import EmbeddedServer
 from relaxon.server.settings import ServerSettings
@@ -149,7 +149,7 @@ def server(serving) -> EmbeddedServer:
 
 @pytest.fixture
 def client(server) -> Iterator[Client]:
-    with relaxon.connect(server.target, timeout=20, transfer_timeout=60) as connected:
+    with relaxon.connect(server.target, timeout=20, transfer_timeout=60, retries=Retries(attempts=1)) as connected:
         yield connected
 
 

@@ -25,7 +25,9 @@ from relaxon.solvers import Result
 
 ROOT = Path(relaxon.__file__).resolve().parents[2]
 SERVICE = "relaxon.v1.PoissonService"
-SERVICES = {SERVICE, "relaxon.v1.BoostingService", "relaxon.v1.EquilibriumService", "google.longrunning.Operations"}
+SERVICES = {f"relaxon.v1.{name}Service" for name in ("Poisson", "LinearSystem", "Session")}
+SERVICES |= {f"relaxon.v1.{name}Service" for name in ("Boosting", "Equilibrium", "Model", "Status")}
+SERVICES.add("google.longrunning.Operations")
 
 
 def test_reflection_lists_the_services_and_describes_ours(server):
@@ -125,12 +127,11 @@ def test_stopping_cuts_a_solve_off_after_the_grace_time(endless):
 def test_the_command_s_options_are_the_settings():
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    args = parser.parse_args(["--port", "0", "--max-cells", "1000", "--grid-ttl-seconds", "5"])
-    assert (args.port, args.max_cells, args.grid_ttl_seconds) == (0, 1000, 5.0)
-    assert not parser.parse_args(["--no-shared-memory"]).shared_memory
-    ours = {name: getattr(parser.parse_args([]), name) for name in ServerSettings.__dataclass_fields__}
-    assert ServerSettings(**ours) == ServerSettings()
-    assert parser.parse_args([]).port == DEFAULT_PORT
+    args = parser.parse_args(["--port", "0", "--max-cells", "1000", "--grid-ttl-seconds", "5", "--no-shared-memory"])
+    assert command.given(args) == {"port": 0, "max_cells": 1000, "grid_ttl_seconds": 5.0, "shared_memory": False}
+    assert command.given(parser.parse_args([])) == {}
+    assert set(command.HELP) == set(ServerSettings.__dataclass_fields__)
+    assert ServerSettings().port == DEFAULT_PORT
     assert command.run(parser.parse_args(["--host", "0.0.0.0"])) == 2
 
 

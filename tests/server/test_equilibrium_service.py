@@ -8,7 +8,16 @@ from boosting_calls import train as train_boosted
 from google.longrunning.operations_pb2_grpc import OperationsStub
 from google.rpc import error_details_pb2
 
-from relaxon.neuromorphic.equilibrium import AsymmetricCauchy, Cauchy, EquilibriumClassifier, Implicit, OneSided
+from relaxon.neuromorphic.equilibrium import (
+    AsymmetricCauchy,
+    Cauchy,
+    ContinuousOscillation,
+    EquilibriumClassifier,
+    Implicit,
+    OneSided,
+    RecurrentBackprop,
+    Unrolled,
+)
 from relaxon.neuromorphic.equilibrium.classifier_store import load_classifier, save_classifier
 from relaxon.neuromorphic.equilibrium.training import Ended
 from relaxon.proto import boosting_pb2, job_pb2, model_pb2, tensors
@@ -165,11 +174,24 @@ def test_every_setting_reaches_the_classifier(stubs):
         "readout_bound": 3.0,
         "random_state": 5,
     }
-    assert set(settings) == set(pb.EquilibriumSettings.DESCRIPTOR.fields_by_name)
+    convolutional = {"image", "channels", "kernel"}
+    assert set(settings) | convolutional == set(pb.EquilibriumSettings.DESCRIPTOR.fields_by_name)
     model = model_of(wait(stubs, train(stubs, settings=settings)))
     ours = EquilibriumClassifier(**{**settings, "hidden_sizes": (5, 4)}).fit(X, LABELS)
     found = predict(stubs, model.name, output=pb.EQUILIBRIUM_OUTPUT_PROBABILITIES)
     assert np.array_equal(found, ours.predict_proba(X))
+
+
+def test_a_convolutional_classifier_over_the_wire_is_the_one_in_process(stubs):
+    x = np.random.default_rng(1).standard_normal((60, 16)) + PLACES[:, None] * np.linspace(-1, 1, 16)
+    settings = {"image": [1, 4, 4], "channels": [3], "kernel": 1, "epochs": 2, "random_state": 0}
+    model = model_of(wait(stubs, train(stubs, x, settings=settings)))
+    assert (list(model.image), list(model.channels), list(model.hidden_sizes)) == ([1, 4, 4], [3], [])
+    ours = EquilibriumClassifier(image=(1, 4, 4), channels=(3,), kernel=1, epochs=2, random_state=0).fit(x, LABELS)
+    found = predict(stubs, model.name, x, output=pb.EQUILIBRIUM_OUTPUT_PROBABILITIES)
+    assert np.array_equal(found, ours.predict_proba(x))
+    row = compare(stubs, [pb.GradientEstimator(name="cauchy", n=6, radius=0.1)], x, model=model.name).rows[0]
+    assert (row.verdict, row.relative_error < 1e-3) == ("ok", True)
 
 
 def test_compared_gradients_are_those_of_the_engine(stubs, three, ours):
@@ -178,9 +200,14 @@ def test_compared_gradients_are_those_of_the_engine(stubs, three, ours):
         pb.GradientEstimator(name="cauchy", n=8, radius=0.3),
         pb.GradientEstimator(name="asymmetric-cauchy"),
         pb.GradientEstimator(name="implicit"),
+        pb.GradientEstimator(name="continuous", radius=0.3, steps=400),
+        pb.GradientEstimator(name="recurrent-backprop"),
+        pb.GradientEstimator(name="unrolled", steps=90),
     ]
     reply = compare(stubs, asked)
-    engine = ours.compare_gradients(X, LABELS, [OneSided(0.3), Cauchy(8, 0.3), AsymmetricCauchy(6, 0.5), Implicit()])
+    same = [OneSided(0.3), Cauchy(8, 0.3), AsymmetricCauchy(6, 0.5), Implicit()]
+    same += [ContinuousOscillation(0.3, 400), RecurrentBackprop(), Unrolled(90)]
+    engine = ours.compare_gradients(X, LABELS, same)
     assert reply.reference.relative_error == 0.0
     for row, expected in zip(reply.rows, engine.rows, strict=True):
         assert (row.estimator, row.verdict) == (expected.estimator, expected.verdict.value)
@@ -266,6 +293,9 @@ BAD_SETTINGS = {
     "momentum": {"momentum": 1.0},
     "noise": {"noise": -1.0},
     "random_state": {"random_state": -1},
+    "image": {"image": [1, 2, 2], "channels": [2]},
+    "channels": {"image": [1, 3, 1], "channels": [0]},
+    "kernel": {"image": [1, 3, 1], "channels": [2], "kernel": -1},
 }
 
 
@@ -293,6 +323,8 @@ def test_a_bad_setting_is_refused_before_the_arrays_come(stubs, name):
     [
         ({"hidden_sizes": [6000, 6000]}, "hidden_sizes"),
         ({"hidden_sizes": [2**62, 2]}, "hidden_sizes"),
+        ({"image": [1, 3, 1], "channels": [2**40]}, "channels"),
+        ({"image": [1, 3, 1], "channels": [2], "kernel": 101}, "kernel"),
         ({"n": 65}, "n"),
         ({"batch_size": 4097}, "batch_size"),
         ({"epochs": 100_001}, "epochs"),
@@ -319,10 +351,16 @@ def test_bad_arrays_are_refused_by_name(stubs, three):
 
 def test_bad_estimators_are_refused_by_their_place(stubs, three):
     assert refused_field(lambda: compare(stubs, [])) == "estimators"
-    for wrong in ({"name": "backprop"}, {"name": "cauchy", "n": 0}, {"name": "centred", "radius": 0.0}):
+    for wrong in (
+        {"name": "backprop"},
+        {"name": "cauchy", "n": 0},
+        {"name": "centred", "radius": 0.0},
+        {"name": "unrolled", "steps": 0},
+    ):
         estimators = [pb.GradientEstimator(name="implicit"), pb.GradientEstimator(**wrong)]
         assert refused_field(lambda estimators=estimators: compare(stubs, estimators)) == "estimators[1]"
     refused(lambda: compare(stubs, [pb.GradientEstimator(name="cauchy", n=65)]), Code.RESOURCE_EXHAUSTED)
+    refused(lambda: compare(stubs, [pb.GradientEstimator(name="unrolled", steps=10_001)]), Code.RESOURCE_EXHAUSTED)
 
 
 def test_every_outcome_has_its_place_on_the_wire():

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 
 import grpc
 import numpy as np
@@ -32,6 +33,7 @@ from google.rpc import error_details_pb2
 
 from relaxon.proto import boosting_pb2 as pb
 from relaxon.proto import job_pb2
+from relaxon.server import job_process
 from relaxon.server.app import EmbeddedServer
 from relaxon.server.settings import ServerSettings
 
@@ -43,7 +45,16 @@ def watch(stubs, operation, skip=0):
 
 
 def workers():
-    return [child for child in psutil.Process().children() if "relaxon.server.worker" in child.cmdline()]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if "relaxon.server.worker" in child.cmdline():
+                found.append(child)
+    return found
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def delete(stubs, name):
@@ -96,17 +107,40 @@ def test_a_cancel_keeps_the_stages_done_and_the_model_predicts(shared):
     assert trained(get(shared, operation.name)) == model
 
 
-def test_a_killed_process_ends_its_job_with_an_error_and_frees_its_place(training):
-    stubs = training(max_jobs=1, max_models=1)
-    operation = train_long(stubs, model="lost")
-    next(iter(watch(stubs, operation)))
+def test_a_killed_process_is_followed_by_one_that_goes_on_where_it_was(training):
+    stubs = training(checkpoint_seconds=0.0)
+    operation = train_long(stubs, model="again")
+    seen = []
+    stream = watch(stubs, operation)
+    for _ in range(3):
+        seen.append(next(stream))
     (worker,) = workers()
     os.kill(worker.pid, signal.SIGKILL)
+    while True:
+        seen.append(next(stream))
+        if [one for one in workers() if one.pid != worker.pid] and len(seen) > 10:
+            break
+    cancel(stubs, operation)
+    seen += stream
     ended = wait(stubs, operation)
+    model = trained(ended)
+    assert job(ended).starts == 2
+    assert [one.stage for one in seen] == list(range(1, model.stages + 1))
+    assert [one.loss for one in seen] == list(model.train_loss[1:])
+    assert [one.seconds for one in seen] == sorted(one.seconds for one in seen)
+
+
+def test_a_job_whose_process_is_lost_time_and_again_is_given_up_and_frees_its_place(training, monkeypatch):
+    stubs = training(max_jobs=1, max_models=1, max_attempts=2)
+    with monkeypatch.context() as patched:
+        # A process that is killed before it has told of a step.
+        patched.setattr(job_process, "WORKER", "tests_that_no_module_is")
+        ended = wait(stubs, train(stubs, model="lost"))
     assert ended.done
     assert ended.error.code == Code.INTERNAL.value[0]
-    assert "signal 9" in ended.error.message
-    assert job(ended).state == job_pb2.JOB_STATE_FAILED
+    assert "lost 2 times in a row" in ended.error.message
+    assert "ended with status 1" in ended.error.message
+    assert (job(ended).state, job(ended).starts) == (job_pb2.JOB_STATE_FAILED, 2)
     assert names(stubs) == []
     # The name, the queue and the worker's place are free again.
     assert trained(wait(stubs, train(stubs, model="lost"))).name == "lost"
@@ -176,11 +210,58 @@ def test_operations_are_listed_by_page_and_deleted_when_they_have_ended(training
     assert [one.name for one in operations(stubs).operations] == [everything[0], *everything[3:]]
 
 
+def test_a_filter_chooses_and_a_page_goes_on_where_it_stopped_whatever_was_deleted(training):
+    stubs = training()
+    done = trained(wait(stubs, train(stubs, model="one")))
+    running = train_long(stubs, model="two")
+    next(iter(watch(stubs, running)))
+    waiting = [train(stubs, model=name) for name in ("three", "four", "five")]
+    first = operations(stubs).operations[0]
+
+    def found(text):
+        return [job(one).model for one in operations(stubs, filter=text).operations]
+
+    assert found("done = true") == [done.name] == found("state=DONE") == found('model = "one"')
+    assert found("state = running") == ["two"]
+    assert found("state = JOB_STATE_QUEUED AND model != four") == ["three", "five"]
+    assert found("kind = boosting  AND  done = false") == ["two", "three", "four", "five"]
+    assert found("kind = equilibrium") == []
+    made = job(first).create_time.ToJsonString()
+    assert found(f'create_time > "{made}" AND done = true') in ([], ["one"])  # to a millisecond
+    assert found("create_time < 2020-01-01T00:00:00Z") == []
+    assert len(found("create_time >= 2020-01-01")) == 5
+    page = operations(stubs, page_size=1, filter="state = queued")
+    assert [one.name for one in page.operations] == [waiting[0].name]
+    assert refused_field(lambda: operations(stubs, page_token=page.next_page_token)) == "page_token"
+    cancel(stubs, waiting[0])
+    delete(stubs, waiting[0].name)
+    rest = operations(stubs, filter="state = queued", page_token=page.next_page_token)
+    assert [one.name for one in rest.operations] == [waiting[1].name, waiting[2].name]
+    assert not rest.next_page_token
+
+
 def test_bad_requests_for_operations_name_their_field(shared):
-    assert refused_field(lambda: operations(shared, filter="done = true")) == "filter"
+    for text in (
+        "running",
+        "state",
+        "state =",
+        "state = odd",
+        "state < running",
+        "done = 1",
+        "create_time > yesterday",
+        "create_time = 2026-01-01T00:00:00Z",
+        "owner = me",
+        "state = done AND",
+        "state = done OR state = failed",
+        "AND state = done",
+        'model = "a',
+        "x" * 501,
+    ):
+        assert refused_field(lambda text=text: operations(shared, filter=text)) == "filter"
     assert refused_field(lambda: operations(shared, name="models")) == "name"
     assert refused_field(lambda: operations(shared, page_size=-1)) == "page_size"
-    assert refused_field(lambda: operations(shared, page_token="nobody")) == "page_token"
+    for token in ("nobody", "é", "YSBiIGM=", "MHgxIGEgYg=="):
+        assert refused_field(lambda token=token: operations(shared, page_token=token)) == "page_token"
     for name in ("", "operations/", "operations/nobody", "../etc/passwd"):
         refused(lambda name=name: get(shared, name), Code.NOT_FOUND)
         refused(lambda name=name: delete(shared, name), Code.NOT_FOUND)
@@ -194,29 +275,49 @@ def test_a_wait_ends_at_its_own_time(training):
     assert refused_field(lambda: wait(stubs, operation, seconds=-1)) == "timeout"
 
 
-def test_a_stop_stores_what_was_trained_and_the_next_server_has_it(tmp_path, training):
+def test_a_stop_keeps_the_jobs_and_the_next_server_goes_on_with_them(tmp_path, training):
     folder = str(tmp_path / "kept")
-    with (
-        EmbeddedServer(ServerSettings(port=0, model_folder=folder, grace_seconds=60)) as server,
-        grpc.insecure_channel(server.target) as channel,
-    ):
+    server = EmbeddedServer(ServerSettings(port=0, model_folder=folder, grace_seconds=60)).__enter__()
+    with grpc.insecure_channel(server.target) as channel:
         stubs = stubs_of(channel)
-        next(iter(watch(stubs, train_long(stubs, model="cut"))))
-        train(stubs, model="never")
+        cut, waits = train_long(stubs, model="cut"), train(stubs, model="waits")
+        next(iter(watch(stubs, cut)))
         with (
             pytest.raises(OSError, match="in use by another server"),
             EmbeddedServer(ServerSettings(port=0, model_folder=folder)),
         ):
             pass
+        seen, stream = [], watch(stubs, cut)
+        server.__exit__(None, None, None)
+        # Those who watch are not told that it has ended.
+        with pytest.raises(grpc.RpcError) as caught:
+            seen.extend(one.stage for one in stream)
+    assert caught.value.code() is Code.UNAVAILABLE
     assert workers() == []
     again = training(model_folder=folder)
-    assert names(again) == ["cut"]
+    assert names(again) == []
+    more, stream = [], watch(again, cut)
+    while len(more) < len(seen) + 3:
+        more.append(next(stream))
+    cancel(again, cut)
+    more += stream
+    model = trained(wait(again, cut))
+    assert [one.stage for one in more] == list(range(1, model.stages + 1))
+    assert job(get(again, cut.name)).starts == 2
+    assert trained(wait(again, waits)).name == "waits"
     assert np.isfinite(predict(again, "cut", MANY)).all()
-    assert sorted(path.name for path in (tmp_path / "kept" / "boosting" / "cut").iterdir()) == [
-        "model.json",
-        "network.safetensors",
-    ]
-    assert list((tmp_path / "kept" / "jobs").iterdir()) == []
+    assert files(tmp_path / "kept" / "boosting" / "cut") == ["model.json", "network.safetensors"]
+
+
+def test_a_stop_cancels_jobs_that_have_no_folder_to_stay_in():
+    server = EmbeddedServer(ServerSettings(port=0, grace_seconds=60)).__enter__()
+    with grpc.insecure_channel(server.target) as channel:
+        stubs = stubs_of(channel)
+        stream = watch(stubs, train_long(stubs))
+        next(stream)
+        server.__exit__(None, None, None)
+        assert len(list(stream)) >= 0  # it ends as it does for a job that has ended
+    assert workers() == []
 
 
 def test_a_stop_without_grace_leaves_no_process():

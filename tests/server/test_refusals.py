@@ -241,3 +241,22 @@ def test_a_silent_upload_is_given_up(serving):
     hold.set()
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert "cells: nothing was received for 0.2 seconds" in caught.value.details()
+
+
+@pytest.mark.parametrize("name", ["x" * 1_000_000, "é" * 500_000, "\U0010ffff" * 200_000, "\0" * 900_000])
+def test_a_name_of_any_length_is_not_found_in_an_answer_that_arrives(stub, name):
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.DeleteGrid(pb.DeleteGridRequest(id=name), timeout=DEADLINE)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND, caught.value.details()
+    assert "never made, was deleted, or has expired" in caught.value.details()
+    resource = error_details_pb2.ResourceInfo()
+    assert any(detail.Unpack(resource) for detail in rpc_status.from_call(caught.value).details)
+    assert name.startswith(resource.resource_name.removesuffix("…"))
+
+
+def test_a_message_that_grows_when_decompressed_is_refused(stub):
+    grown = pb.DeleteGridRequest(id="0" * 2**26)
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.DeleteGrid(grown, timeout=DEADLINE, compression=grpc.Compression.Gzip)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "larger than max" in caught.value.details()

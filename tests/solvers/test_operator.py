@@ -191,3 +191,19 @@ def test_the_residual_in_one_pass_is_that_of_the_matrix(shape, seed, spacing):
     expected = np.linalg.norm(grid.pack(b) - grid.operator().to_csr() @ grid.pack(x))
     found = grid.operator().residual_norm(b.reshape(grid.shape3), x.reshape(grid.shape3))
     assert found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("width", [5e-324, 1e-200, 1e101, 1e308])
+@pytest.mark.parametrize("axis", [None, 1])
+def test_a_width_whose_inverse_square_is_no_number_is_refused_by_name(width, axis):
+    spacing, name = (width, "spacing") if axis is None else ([1.0, width], r"spacing\[1\]")
+    with pytest.raises(ValueError, match=f"^{name} must be from 1e-100 to 1e"):
+        PoissonGrid(np.zeros((3, 3), np.uint8), spacing)
+
+
+@pytest.mark.parametrize("width", [1e-100, 1e100])
+def test_the_outermost_widths_make_an_operator(width):
+    grid = PoissonGrid(np.zeros((3, 3), np.uint8), width, "dirichlet")
+    applied = grid.operator().to_scipy() @ np.ones(9)
+    assert np.isfinite(applied).all()
+    assert applied[0] > 0

@@ -1,9 +1,11 @@
 """The random systems cover what they claim, come back from their numbers, and are judged by a matrix of their own."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
-from relaxon.solvers import Boundary, CellType, PoissonGrid, Result, gallery, prepare
+from relaxon.solvers import Boundary, CellType, PoissonGrid, Result, gallery, prepare, solve
 from relaxon.solvers.driver import PreparedSolver
 from relaxon.solvers.engine import Prepared, Solver
 from relaxon.solvers.stress import TrialSettings, assembled, make_case, run_trial
@@ -125,3 +127,14 @@ def test_values_outside_the_fluid_or_not_finite_are_no_solution():
 def test_a_mistake_is_refused(name, make):
     with pytest.raises(ValueError, match=f"^{name} must"):
         make()
+
+
+def test_a_busy_machine_changes_no_bit():
+    problem = gallery.make("box", 40)
+    alone = solve(problem.grid, problem.b, solver="dcdm")
+
+    def again(_):
+        return solve(problem.grid, problem.b, solver="dcdm").x.tobytes()
+
+    with ThreadPoolExecutor(6) as threads:
+        assert set(threads.map(again, range(90))) == {alone.x.tobytes()}

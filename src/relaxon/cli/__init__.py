@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
 
 from relaxon._version import __version__
+from relaxon.cli import completion
 from relaxon.cli.errors import CommandError, explain_missing_module
 
 INTERRUPTED = 130
@@ -35,15 +36,19 @@ class Entry:
 COMMANDS = {
     "solve": Entry("solve a Poisson problem over gRPC, check it in float64, compare solvers", "relaxon.cli.solve"),
     "serve": Entry("run the gRPC server", "relaxon.server.command"),
+    "status": Entry("say what a server is busy with", "relaxon.cli.status"),
+    "token": Entry("add, list and remove the tokens that a server asks for", "relaxon.server.token_command"),
     "train": Entry("train a learned solver or a network", "relaxon.cli.train"),
+    "jobs": Entry("list, show, await, cancel and delete a server's training jobs", "relaxon.cli.jobs"),
     "stress": Entry("solve random systems of every awkward kind, and check each answer", "relaxon.cli.stress"),
     "solvers": Entry("list the solvers", "relaxon.cli.solvers"),
+    "completion": Entry("print what bash, zsh or fish needs to complete the arguments", "relaxon.cli.completion"),
     "doctor": Entry("say what is installed, and whether the solvers can run", "relaxon.cli.doctor"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status (0 done, 1 not, 2 a mistake in the arguments)."""
+    """Run the command line; returns the exit status: 0 done, 1 not, 2 a mistake in the arguments, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(arguments)
@@ -62,21 +67,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(arguments: list[str]) -> int:
-    chosen = _chosen(arguments)
+def build_parser(loaded: Container[str | None]) -> argparse.ArgumentParser:
+    """The parser of the command line, with the arguments of the subcommands named."""
     parser = argparse.ArgumentParser(
         prog="relaxon", description="Solvers that relax to an equilibrium, in process and over gRPC."
     )
     parser.add_argument("--version", action="version", version=f"relaxon {__version__}")
     subparsers = parser.add_subparsers(metavar="command", required=True)
-    subcommand = None
     for name, entry in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=entry.summary, description=_sentence(entry.summary))
-        if name == chosen:
+        if name in loaded:
             subcommand = cast(Subcommand, import_module(entry.module))
             subcommand.add_arguments(subparser)
+            subparser.set_defaults(subcommand=subcommand)
+    return parser
+
+
+def _run(arguments: list[str]) -> int:
+    asked = completion.asked_line()
+    parser = build_parser((_chosen(arguments if asked is None else asked),))
+    if asked is not None:
+        completion.answer(parser)
     args = parser.parse_args(arguments)
-    assert subcommand is not None  # argparse has refused everything that names no command
+    subcommand: Subcommand = args.subcommand  # argparse has refused everything that names no command
     return subcommand.run(args)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from relaxon._version import __version__
+from relaxon.cli.json_output import add_json, check_json, write_json
 from relaxon.cli.machine import describe_machine, package_versions
 from relaxon.cli.weights import shipped_weights
 
@@ -15,15 +15,16 @@ SIMD = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512vl", "neon", "sve")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    add_json(parser, "the report")
 
 
 def run(args: argparse.Namespace) -> int:
+    """0 where `relaxon solve` can run here, 1 where not."""
+    check_json(args.json)
     report = examine()
-    if args.json:
-        print(json.dumps(report, indent=2))
-    else:
+    if args.json is None:
         _show(report)
+    write_json(args.json, report)
     return 0 if report["ready"] else 1
 
 

@@ -20,6 +20,8 @@ EXTRAS = {
     "neuromorphic": ("sklearn", "joblib"),
     "onnx": ("onnx",),
     "tables": ("pyarrow",),
+    "metrics": ("grpc_channelz", "prometheus_client"),
+    "telemetry": ("opentelemetry",),
     "bench": ("matplotlib", "psutil"),
 }
 """The import names that each extra of the package brings."""

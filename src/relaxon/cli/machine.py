@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = {
-    "client": ("numpy", "grpcio", "grpcio-status", "protobuf", "rich"),
+    "client": ("numpy", "argcomplete", "grpcio", "grpcio-status", "protobuf", "rich"),
     "server": (
         "scipy",
         "numba",

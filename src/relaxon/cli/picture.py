@@ -4,31 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from relaxon.cli.contest import Run
 from relaxon.cli.report import describe
 from relaxon.cli.system import System
-from relaxon.solvers.grid import CellType
+from relaxon.solvers.pictures import DECADES_BELOW, MARKED_POINTS, draw_slice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 FORMATS = (".png", ".svg", ".pdf")
-# Greys, which neither colour map of the solution holds.
-SOLID_COLOUR, AIR_COLOUR = "#3d3d3d", "#c4c4c4"
 # Okabe and Ito's palette, told apart with any colour vision; the named solver has the first.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
-MARKED_POINTS = 60
-"""Curves of at most so many points have a mark at each."""
 WIDE_RATIO = 8
 """Beyond this ratio of iteration counts a linear axis would squeeze the short curves into its edge."""
-DECADES_BELOW = 3
-"""How far below the tolerance the residuals are drawn: a direct solver's rounding would take most of the height."""
 FEWEST_ROWS = 4
 """A single bar is not drawn over the whole height."""
 PARTS = (("set-up", "setup_seconds", 0.45), ("solve", "solve_seconds", 1.0), ("transport", "transport_seconds", 0.2))
@@ -44,53 +36,13 @@ def draw(path: Path, system: System, runs: Sequence[Run], rtol: float) -> None:
     figure = Figure(figsize=(16.0, 5.2), layout="constrained")
     FigureCanvasAgg(figure)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.05, 1.2, 1.0))
-    _draw_slice(figure, left, system, shown[0])
+    named = shown[0]
+    assert named.x is not None
+    draw_slice(figure, left, system.grid.cells, named.x, f"solution by {named.solver}")
     _draw_convergence(middle, shown, rtol)
     _draw_seconds(right, shown)
     figure.suptitle(f"{describe(system)}, rtol {rtol:g}")
     figure.savefig(path, dpi=110)
-
-
-def best_slice(cells: NDArray[np.uint8]) -> tuple[int, int]:
-    """The (axis, index) of the middle slice that shows most: the most cell types, then the most cells not fluid."""
-
-    def shows(axis: int) -> tuple[int, float]:
-        middle = cells.take(cells.shape[axis] // 2, axis)
-        return len(np.unique(middle)) * bool((middle == CellType.FLUID).any()), float((middle != 0).mean())
-
-    axis = max(range(cells.ndim), key=shows)
-    return axis, cells.shape[axis] // 2
-
-
-def _draw_slice(figure: Figure, axes: Axes, system: System, run: Run) -> None:
-    from matplotlib.colors import ListedColormap
-    from matplotlib.patches import Patch
-
-    assert run.x is not None
-    cells: Any = system.grid.cells
-    x: Any = run.x
-    where, names = "", ["x", "y", "z"][: cells.ndim]
-    if cells.ndim == 3:
-        axis, index = best_slice(cells)
-        cells, x = cells.take(index, axis), x.take(index, axis)
-        where = f", slice {names.pop(axis)} = {index}"
-    fluid = np.ma.masked_where(cells != CellType.FLUID, x)
-    low, high = (float(fluid.min()), float(fluid.max())) if fluid.count() else (0.0, 1.0)
-    if low < 0 < high:
-        bound = max(-low, high)
-        colours: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound}
-    else:
-        colours = {"cmap": "viridis", "vmin": low, "vmax": high}
-    image = axes.imshow(fluid.T, origin="lower", interpolation="nearest", **colours)
-    other = np.ma.masked_where(cells == CellType.FLUID, cells)
-    palette = ListedColormap([SOLID_COLOUR, AIR_COLOUR])
-    axes.imshow(other.T, origin="lower", interpolation="nearest", cmap=palette, vmin=CellType.SOLID, vmax=CellType.AIR)
-    kinds = ((CellType.SOLID, "solid", SOLID_COLOUR), (CellType.AIR, "air", AIR_COLOUR))
-    patches = [Patch(facecolor=c, edgecolor="black", label=label) for t, label, c in kinds if (cells == t).any()]
-    if patches:
-        axes.legend(handles=patches, loc="upper right", framealpha=0.9)
-    axes.set(title=f"solution by {run.solver}{where}", xlabel=names[0], ylabel=names[1])
-    figure.colorbar(image, ax=axes, shrink=0.85)
 
 
 def _draw_convergence(axes: Axes, runs: Sequence[Run], rtol: float) -> None:

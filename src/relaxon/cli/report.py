@@ -1,10 +1,8 @@
-"""What `relaxon solve` says at the end: the table of the runs, and the JSON file."""
+"""What `relaxon solve` says at the end: the table of the runs, and the same as JSON values."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -78,10 +76,10 @@ def verdict(run: Run, rtol: float) -> str:
     )
 
 
-def write_json(path: Path, system: System, runs: Sequence[Run], settings: dict[str, Any]) -> None:
-    """Everything that was measured, the machine and the versions."""
+def content(system: System, runs: Sequence[Run], settings: dict[str, Any]) -> dict[str, Any]:
+    """Everything that was measured, the machine and the versions, as JSON values."""
     grid = system.grid
-    content = {
+    return {
         "relaxon": __version__,
         "machine": describe_machine().as_dict(),
         "packages": package_versions(),
@@ -97,7 +95,6 @@ def write_json(path: Path, system: System, runs: Sequence[Run], settings: dict[s
         "converged": runs[0].converged,
         "runs": [run.as_dict() for run in runs],
     }
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _row(run: Run, named: Run) -> tuple[str | Text, ...]:

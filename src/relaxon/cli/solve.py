@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relaxon.cli import remote
 from relaxon.cli import system as systems
+from relaxon.cli.completion import completed_by
 from relaxon.cli.errors import CommandError, UsageError
+from relaxon.cli.json_output import add_json, check_json, check_writable, text_beside, write_json
+from relaxon.cli.solvers import solver_names
 
 if TYPE_CHECKING:
     from relaxon.cli.contest import Run
@@ -26,30 +29,46 @@ DEFAULT_SOLVER = "dcdm"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     systems.add_arguments(parser)
     group = parser.add_argument_group("the solve")
-    group.add_argument("--solver", default=DEFAULT_SOLVER, help="the solver (default %(default)s)")
-    group.add_argument(
+    solver = group.add_argument("--solver", default=DEFAULT_SOLVER, help="the solver (default %(default)s)")
+    compare = group.add_argument(
         "--compare",
         nargs="+",
         default=[],
         metavar="SOLVER",
         help="more solvers for the same system, with spaces or commas between; pyamg stands for pyamg-sa and pyamg-rs",
     )
+    completed_by(solver, solver_names)
+    completed_by(compare, solver_names)
     group.add_argument("--rtol", type=float, default=1e-6, help="on ‖b − A x‖/‖b‖ (default %(default)s)")
     group.add_argument("--max-iterations", type=int, metavar="N", help="limit (default: each solver's own)")
-    group.add_argument("--target", metavar="HOST:PORT", help="a running server (default: one started for this solve)")
+    remote.add_arguments(parser, "a server started for this solve", timeout=False)
     group = parser.add_argument_group("what to write")
     group.add_argument("--plot", type=Path, metavar="FILE", help="picture: a slice of the solution, convergence, times")
-    group.add_argument("--json", type=Path, metavar="FILE", help="everything that was measured")
+    add_json(group, "everything that was measured")
     group.add_argument("--quiet", action="store_true", help="no progress and no table; the exit status tells")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 where the named solver converged and the residual recomputed here agrees, 1 where not."""
+    """0 where the named solver converged and the residual recomputed here agrees, 1 where not, 2 for a mistake."""
     if args.problem == LIST:
-        print("\n".join(systems.problem_names()))
+        names = systems.problem_names()
+        if args.json is None:
+            print("\n".join(names))
+        write_json(args.json, list(names))
         return 0
     _check(args)
-    # What follows loads gRPC and rich, which the checks above need not wait for.
+    with text_beside(args.json):
+        system, runs = _measured(args)
+    if args.json:
+        from relaxon.cli import report
+
+        write_json(args.json, report.content(system, runs, {"rtol": args.rtol, "max_iterations": args.max_iterations}))
+    return 0 if runs[0].converged else 1
+
+
+def _measured(args: argparse.Namespace) -> tuple[systems.System, list[Run]]:
+    """Solve with every solver, and print and draw what came of it."""
+    # What follows loads gRPC and rich, which the checks before need not wait for.
     from rich.console import Console
 
     from relaxon.cli import contest, report
@@ -65,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     progress = LiveProgress(args.quiet)
     progress.console.print(report.describe(system), highlight=False)
     try:
-        with _client(args.target, progress) as client:
+        with _client(args, progress) as client:
             _check_solvers(client, solvers)
             with progress.shown():
                 runs = [
@@ -77,14 +96,12 @@ def run(args: argparse.Namespace) -> int:
     console = Console(quiet=args.quiet, highlight=False)
     report.print_table(console, system, runs, args.rtol)
     console.print(report.verdict(runs[0], args.rtol), style="green" if runs[0].converged else "red", markup=False)
-    if args.json:
-        report.write_json(args.json, system, runs, {"rtol": args.rtol, "max_iterations": args.max_iterations})
     if args.plot:
         from relaxon.cli.picture import draw
 
         draw(args.plot, system, runs, args.rtol)
         console.print(f"picture: {args.plot}", markup=False)
-    return 0 if runs[0].converged else 1
+    return system, runs
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -93,14 +110,9 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"--rtol must be a number greater than 0, got {args.rtol}")
     if args.max_iterations is not None and args.max_iterations < 1:
         raise UsageError(f"--max-iterations must be at least 1, got {args.max_iterations}")
-    for option, path in (("--plot", args.plot), ("--json", args.json)):
-        if path is None:
-            continue
-        folder = path.absolute().parent
-        if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise UsageError(
-                f"{option} {path} cannot be written: it must name a file in a folder that can be written to"
-            )
+    check_json(args.json)
+    if args.plot is not None:
+        check_writable("--plot", args.plot)
     if args.plot:
         _check_picture(args.plot)
 
@@ -117,14 +129,13 @@ def _check_picture(path: Path) -> None:
 
 
 @contextmanager
-def _client(target: str | None, progress: LiveProgress) -> Iterator[Client]:
-    """A connection to the server at `target`, or to one that lives as long as the block."""
-    from relaxon.client import connect
-
-    if target is not None:
-        with connect(target) as client:
+def _client(args: argparse.Namespace, progress: LiveProgress) -> Iterator[Client]:
+    """A connection to the server that the arguments name, or to one that lives as long as the block."""
+    if args.target is not None:
+        with remote.connected(args, remote.DEFAULT_SECONDS) as client:
             yield client
         return
+    from relaxon.client import connect
     from relaxon.server.app import EmbeddedServer
 
     with EmbeddedServer() as server, connect(server.target) as client:

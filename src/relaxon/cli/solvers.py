@@ -5,14 +5,23 @@ from __future__ import annotations
 import argparse
 from importlib.util import find_spec
 
+from relaxon.cli.json_output import add_json, check_json, write_json
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_json(parser, "the list")
+
+
+def solver_names() -> list[str]:
+    """The solvers' names, best first."""
+    from relaxon.solvers import list_solvers
+
+    return [entry.name for entry in list_solvers()]
 
 
 def run(args: argparse.Namespace) -> int:
-    import json
-
+    """0, whatever is missing."""
+    check_json(args.json)
     from rich.console import Console
     from rich.table import Table
 
@@ -26,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
         }
         for entry in list_solvers()
     ]
-    if args.json:
-        print(json.dumps(rows, indent=2))
+    write_json(args.json, rows)
+    if args.json is not None:
         return 0
     table = Table(box=None, pad_edge=False)
     table.add_column("solver", no_wrap=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from relaxon.cli.completion import completed_by
 from relaxon.cli.errors import UsageError
+from relaxon.cli.json_output import add_json, check_json, text_beside, write_json
+from relaxon.cli.solvers import solver_names
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,16 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=200, help="cases (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the sequence of cases (default %(default)s)")
     parser.add_argument("--only", type=int, nargs="+", metavar="K", help="these cases of the sequence alone")
-    parser.add_argument("--solver", default="dcdm", help="the solver (default %(default)s)")
+    completed_by(parser.add_argument("--solver", default="dcdm", help="the solver (default %(default)s)"), solver_names)
     parser.add_argument("--rtol", type=float, default=1e-6, help="on ‖b − A x‖/‖b‖ (default %(default)s)")
     parser.add_argument("--few", type=int, default=30, help="iterations that should do (default %(default)s)")
     parser.add_argument("--limit", type=int, default=1000, help="iterations that are given (default %(default)s)")
     parser.add_argument("--max-cells", type=int, default=50_000, help="of the largest grids (default %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="every case, its outcome and its residual")
+    add_json(parser, "every case, its outcome and its residual")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 where no CONVERGED was wrong and nothing was raised, 1 where not; slow convergence is reported, not judged."""
+    """0 where no CONVERGED was wrong and nothing was raised, 1 where not, 2 for a mistake; slow is not wrong."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -55,10 +55,10 @@ def run(args: argparse.Namespace) -> int:
                 bar.update(task, advance=1, slow=slow)
     finally:
         # An interrupted run leaves what it has found.
-        if args.json and trials:
-            record = json.dumps(_record(args, trials), indent=1, allow_nan=False)
-            args.json.write_text(record + "\n", encoding="utf-8")
-    return _report(Console(highlight=False, emoji=False), args, settings, trials)
+        if trials:
+            write_json(args.json, _record(args, trials), indent=1)
+    with text_beside(args.json):
+        return _report(Console(highlight=False, emoji=False), args, settings, trials)
 
 
 def _settings(args: argparse.Namespace) -> TrialSettings:
@@ -71,10 +71,7 @@ def _settings(args: argparse.Namespace) -> TrialSettings:
         make_case(0, 0, args.max_cells)
     except (TypeError, ValueError) as error:
         raise UsageError(f"--{str(error).replace('max_cells', 'max-cells', 1)}") from error
-    if args.json is not None:
-        folder = args.json.absolute().parent
-        if args.json.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise UsageError(f"--json {args.json} must name a file in a folder that can be written to")
+    check_json(args.json)
     return settings
 
 

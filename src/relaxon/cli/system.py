@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.cli.completion import completed_by
 from relaxon.cli.errors import UsageError
 from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
 
@@ -31,11 +32,12 @@ class System:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that say what to solve."""
     group = parser.add_argument_group("the problem")
-    group.add_argument(
+    problem = group.add_argument(
         "--problem",
         metavar="NAME",
         help=f"a gallery problem (default {DEFAULT_PROBLEM}; --problem list lists them)",
     )
+    completed_by(problem, problem_names)
     group.add_argument("--size", type=int, metavar="N", help=f"cells a side (default {DEFAULT_SIZE})")
     group.add_argument("--ndim", type=int, choices=(2, 3), help="dimensions (default 3)")
     group.add_argument("--seed", type=int, help="of the problem's random parts (default 0)")

@@ -1,10 +1,17 @@
-"""`relaxon train <what>`: the training commands."""
+"""`relaxon train <what>`: the training commands.
+
+A training command is a module with `add_arguments(parser)` and `run(args, record) -> int`, the exit status; what it
+gives to `record` is what `--json` writes.
+"""
 
 from __future__ import annotations
 
 import argparse
 from importlib import import_module
+from pathlib import Path
 from typing import Any
+
+from relaxon.cli.json_output import add_json, check_json, text_beside, write_json
 
 TRAINABLE = {
     "poisson": ("the published DCDM network for Poisson systems", "relaxon.solvers.dcdm.command"),
@@ -13,6 +20,8 @@ TRAINABLE = {
     "equilibrium": ("a network by equilibrium propagation", "relaxon.neuromorphic.equilibrium.command"),
 }
 
+NOT_SETTINGS = {"json", "train", "subcommand"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     subparsers = parser.add_subparsers(metavar="what", required=True)
@@ -20,9 +29,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         subparser = subparsers.add_parser(name, help=summary)
         command: Any = import_module(module)
         command.add_arguments(subparser)
+        add_json(subparser, "the settings and what came of them")
         subparser.set_defaults(train=command.run)
 
 
 def run(args: argparse.Namespace) -> int:
-    status: int = args.train(args)
+    """0 when the training is done, 1 where it ended in NaN, 2 for a mistake."""
+    check_json(args.json)
+    records: list[dict[str, Any]] = []
+    with text_beside(args.json):
+        status: int = args.train(args, records.append)
+    for record in records:
+        write_json(args.json, {"settings": _settings(args), **record})
     return status
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that were given or have a default, as JSON values."""
+    given = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS and value is not None}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}

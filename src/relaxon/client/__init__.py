@@ -3,11 +3,12 @@
 Importing it loads NumPy, gRPC and protobuf; never torch, Numba or SciPy.
 """
 
-from relaxon.client.boosting import BoostingClient, BoostingModel, BoostingSettings, StageProgress
+from relaxon.client.boosting import BoostingClient
+from relaxon.client.boosting_messages import BoostingModel, BoostingSettings, StageProgress
 from relaxon.client.connection import Client, connect
-from relaxon.client.equilibrium import (
+from relaxon.client.equilibrium import EquilibriumClient
+from relaxon.client.equilibrium_messages import (
     EpochProgress,
-    EquilibriumClient,
     EquilibriumModel,
     EquilibriumSettings,
     GradientComparison,
@@ -18,20 +19,30 @@ from relaxon.client.errors import (
     Cancelled,
     DeadlineExceeded,
     FailedPrecondition,
+    GridLost,
     InternalError,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     RelaxonError,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
 )
-from relaxon.client.jobs import Job, JobState
+from relaxon.client.job_messages import JobInfo, JobState
+from relaxon.client.jobs import Job, JobsClient
 from relaxon.client.linear import LinearClient, RemoteMatrix
-from relaxon.client.poisson import PoissonClient, RemoteGrid, SolverInfo
+from relaxon.client.models import ModelsClient
+from relaxon.client.models_messages import StoredModel
+from relaxon.client.poisson import PoissonClient, RemoteGrid
+from relaxon.client.poisson_messages import SolverInfo
+from relaxon.client.retries import Retries
+from relaxon.client.status import Amount, ServerStatus
 from relaxon.client.step_messages import Step
 
 __all__ = [
     "AlreadyExists",
+    "Amount",
     "BoostingClient",
     "BoostingModel",
     "BoostingSettings",
@@ -45,20 +56,29 @@ __all__ = [
     "FailedPrecondition",
     "GradientComparison",
     "GradientEstimator",
+    "GridLost",
     "InternalError",
     "InvalidArgument",
     "Job",
+    "JobInfo",
     "JobState",
+    "JobsClient",
     "LinearClient",
+    "ModelsClient",
     "NotFound",
+    "PermissionDenied",
     "PoissonClient",
     "RelaxonError",
     "RemoteGrid",
     "RemoteMatrix",
     "ResourceExhausted",
+    "Retries",
+    "ServerStatus",
     "SolverInfo",
     "StageProgress",
     "Step",
+    "StoredModel",
+    "Unauthenticated",
     "Unavailable",
     "connect",
 ]

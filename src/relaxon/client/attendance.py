@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 
 from relaxon.client import errors
+from relaxon.client.caller import Caller
 from relaxon.proto import session_pb2 as pb
 from relaxon.proto import session_pb2_grpc
 
@@ -18,9 +19,9 @@ class Attendance:
     Where the connection breaks and comes back, the call is taken up again within its lease.
     """
 
-    def __init__(self, channel: grpc.Channel, timeout: float) -> None:
+    def __init__(self, channel: grpc.Channel, caller: Caller) -> None:
         self._stub = session_pb2_grpc.SessionServiceStub(channel)
-        self._timeout = timeout
+        self._timeout = caller.timeout
         self._lock = threading.Lock()
         self._name = ""
         self._call: Any = None

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import ipaddress
+from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 import grpc
 
-from relaxon.client import errors
 from relaxon.client.attendance import Attendance
 from relaxon.client.boosting import BoostingClient
+from relaxon.client.caller import Caller, Timeouts
 from relaxon.client.equilibrium import EquilibriumClient
+from relaxon.client.jobs import JobsClient
 from relaxon.client.linear import LinearClient
+from relaxon.client.models import ModelsClient
 from relaxon.client.poisson import PoissonClient
-from relaxon.client.wire import Wire
-from relaxon.solvers import validation
-
-DEFAULT_TARGET = "localhost:50551"
-HEALTH_METHOD = "/grpc.health.v1.Health/Check"
-Compression = Literal["gzip", "deflate"]
-HEALTH_NAMES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
+from relaxon.client.retries import DEFAULT_RETRIES, Retries
+from relaxon.client.status import ServerStatus, told
+from relaxon.client.target import DEFAULT_TARGET, HEALTH_METHOD, checked, health_of, unanswered, wire_to
+from relaxon.client.transport import IN_CLEAR, Security, channel
+from relaxon.client.wire import Compression, Wire
+from relaxon.proto import status_pb2, status_pb2_grpc
 
 
 def connect(
@@ -30,6 +30,11 @@ def connect(
     transfer_timeout: float = 3600.0,
     shared_memory: bool = True,
     compression: Compression | None = None,
+    retries: Retries = DEFAULT_RETRIES,
+    token: str | None = None,
+    tls: bool | None = None,
+    root_certificates: str | Path | None = None,
+    client_certificate: tuple[str | Path, str | Path] | None = None,
 ) -> Client:
     """Connect to a relaxon server.
 
@@ -42,6 +47,12 @@ def connect(
         the same user; everything is sent otherwise, or where False.
     compression : "gzip" or "deflate" to compress what is sent of solves, both ways, message by message. It pays on slow
         networks and for smooth or sparse right-hand sides, and costs time everywhere else.
+    retries : how failed calls are made again, where that is safe; `Retries(attempts=1)` for not at all.
+    token : as `relaxon token add` printed it, for a server that asks for one. It is never sent in clear to another
+        machine.
+    tls : speak TLS; where None, if certificates are given.
+    root_certificates : PEM file of the authorities that may vouch for the server; those that gRPC brings where None.
+    client_certificate : PEM files of this side's certificate and its key, for a server that asks for one.
 
     Returns
     -------
@@ -49,7 +60,8 @@ def connect(
 
     Raises
     ------
-    Unavailable : where no server answers in time. InvalidArgument : for a bad argument.
+    Unavailable : where no server answers in time. InvalidArgument : for a bad argument. OSError : where a
+        certificate's file cannot be read.
 
     Examples
     --------
@@ -62,14 +74,11 @@ def connect(
     ...         grid.solve(np.ones(grid.shape), solver="cg").result
     <Result.CONVERGED: 'converged'>
     """
-    with errors.refusals():
-        if not isinstance(target, str) or not target:
-            raise TypeError(f"target must be a string like {DEFAULT_TARGET!r}, got {target!r}")
-        timeout = validation.positive_float("timeout", timeout)
-        transfer_timeout = validation.positive_float("transfer_timeout", transfer_timeout)
-        loopback = is_loopback(target)
-        wire = Wire(shared_memory and loopback, not loopback, compression)
-    client = Client(target, timeout, transfer_timeout, wire)
+    wire = wire_to(target, shared_memory, compression)
+    timeouts, security = checked(
+        target, timeout, transfer_timeout, retries, token, tls, root_certificates, client_certificate
+    )
+    client = Client(target, timeouts, wire, security)
     try:
         client.wait_until_ready()
     except BaseException:
@@ -79,40 +88,44 @@ def connect(
 
 
 class Client:
-    """A connection, from `connect`; `poisson` and `linear` hold the solver calls, `boosting` and `equilibrium` those
-    that train."""
+    """A connection, from `connect`: `poisson` and `linear` solve, `boosting` and `equilibrium` train.
 
-    def __init__(self, target: str, timeout: float, transfer_timeout: float, wire: Wire) -> None:
+    `jobs` are the training jobs of all kinds; `models` moves files.
+    """
+
+    def __init__(self, target: str, timeouts: Timeouts, wire: Wire, security: Security = IN_CLEAR) -> None:
         self.target = target
-        self._timeout = timeout
-        # A proxy for the outside world is of no use on the way to this machine itself, but gRPC would take it.
-        options = [("grpc.enable_http_proxy", 0)] if is_loopback(target) else []
-        self._channel = grpc.insecure_channel(target, options)
-        self._attendance = Attendance(self._channel, timeout)
-        self.poisson = PoissonClient(self._channel, self._attendance, timeout, transfer_timeout, wire)
-        self.linear = LinearClient(self._channel, self._attendance, timeout, transfer_timeout, wire)
-        self.boosting = BoostingClient(self._channel, timeout, transfer_timeout)
-        self.equilibrium = EquilibriumClient(self._channel, timeout, transfer_timeout)
+        self._caller = caller = Caller(timeouts.timeout, timeouts.transfer_timeout, timeouts.retries)
+        self._channel = link = channel(target, security)
+        self._attendance = Attendance(link, caller)
+        self.poisson = PoissonClient(link, self._attendance, caller, target, wire)
+        self.linear = LinearClient(link, self._attendance, caller, target, wire)
+        self.boosting = BoostingClient(link, caller)
+        self.equilibrium = EquilibriumClient(link, caller)
+        self.models = ModelsClient(link, caller)
+        self.jobs = JobsClient(link, caller, {"boosting": self.boosting, "equilibrium": self.equilibrium})
 
     def wait_until_ready(self) -> None:
         """Return once the server answers; Unavailable after the timeout."""
         try:
-            grpc.channel_ready_future(self._channel).result(self._timeout)
+            grpc.channel_ready_future(self._channel).result(self._caller.timeout)
         except grpc.FutureTimeoutError:
-            raise errors.Unavailable(f"no server answered at {self.target} within {self._timeout:g} s") from None
+            raise unanswered(self.target, self._caller.timeout) from None
 
     def health(self) -> str:
         """What the server says of itself: "SERVING" or "NOT_SERVING" (it is about to stop)."""
-        # The two messages of grpc.health.v1 are one field each; the package that has them belongs to the server.
         check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(HEALTH_METHOD)
-        with errors.translated():
-            reply = check(b"", timeout=self._timeout)
-        status = reply[1] if len(reply) == 2 else 0
-        return HEALTH_NAMES[status] if status < len(HEALTH_NAMES) else "UNKNOWN"
+        # Not repeated: that a server does not answer is an answer here.
+        return health_of(self._caller.make(check, b"", idempotent=True, repeated=False))
+
+    def status(self) -> ServerStatus:
+        """What the server is busy with."""
+        stub = status_pb2_grpc.StatusServiceStub(self._channel)
+        return told(self._caller.make(stub.GetStatus, status_pb2.GetStatusRequest(), idempotent=True))
 
     def close(self) -> None:
-        """Close the connection; calls that run in other threads end with `Cancelled`, and what the server keeps for
-        this client goes soon."""
+        """Close the connection; calls that run in other threads end with `Cancelled`, and what the server keeps
+        for this client goes soon."""
         self._attendance.close()
         self._channel.close()
 
@@ -126,12 +139,3 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({self.target!r})"
-
-
-def is_loopback(target: str) -> bool:
-    """Whether a target is this machine itself."""
-    host = target.rpartition(":")[0].rpartition("/")[2].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 
 ARGUMENT = re.compile(r"(X|[a-z_][a-z0-9_]*)(\[\d+\])?(?= )")
 """The refusals of the engines' checks start with the argument that they refuse."""
@@ -16,6 +15,9 @@ ARGUMENT = re.compile(r"(X|[a-z_][a-z0-9_]*)(\[\d+\])?(?= )")
 
 class RelaxonError(Exception):
     """Any failed call."""
+
+    retry_seconds: float | None = None
+    """After how long the server thinks that the call may work; None where it did not say."""
 
 
 class InvalidArgument(RelaxonError, ValueError, TypeError):
@@ -30,9 +32,24 @@ class InvalidArgument(RelaxonError, ValueError, TypeError):
 class NotFound(RelaxonError):
     """The server does not keep this grid, model or job (any more)."""
 
+    def __init__(self, message: str, resource_type: str = "", resource_name: str = "") -> None:
+        super().__init__(message)
+        self.resource_type = resource_type
+        """What is not there: `relaxon.v1.Grid`, say; empty where the server did not say."""
+        self.resource_name = resource_name
+
+
+class GridLost(NotFound):
+    """A grid was made and not deleted here, and the server does not know it: it restarted, or has forgotten it."""
+
 
 class AlreadyExists(RelaxonError):
     """The name is taken."""
+
+    def __init__(self, message: str, resource_type: str = "", resource_name: str = "") -> None:
+        super().__init__(message)
+        self.resource_type = resource_type
+        self.resource_name = resource_name
 
 
 class FailedPrecondition(RelaxonError):
@@ -42,10 +59,12 @@ class FailedPrecondition(RelaxonError):
 class ResourceExhausted(RelaxonError):
     """A limit of the server was met."""
 
-    def __init__(self, message: str, retry_seconds: float | None = None) -> None:
+    def __init__(self, message: str, retry_seconds: float | None = None, limit: str = "") -> None:
         super().__init__(message)
         self.retry_seconds = retry_seconds
         """After how long the server thinks that it may work; None where waiting does not help."""
+        self.limit = limit
+        """Which limit: "cells", "solves", "jobs" and so on; empty where the server did not say."""
 
 
 class DeadlineExceeded(RelaxonError, TimeoutError):
@@ -60,6 +79,14 @@ class Cancelled(RelaxonError):
     """The call was cut off: the server stopped, or the client was closed."""
 
 
+class Unauthenticated(RelaxonError, PermissionError):
+    """The server asks for a token (or another one)."""
+
+
+class PermissionDenied(RelaxonError, PermissionError):
+    """The token's role does not allow the call."""
+
+
 class InternalError(RelaxonError):
     """The server failed in a way that it did not foresee; its log says more."""
 
@@ -72,6 +99,8 @@ _CLASSES: dict[grpc.StatusCode, type[RelaxonError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.CANCELLED: Cancelled,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
 }
 
 
@@ -103,55 +132,52 @@ def refusals() -> Iterator[None]:
 
 def of_call(error: grpc.RpcError) -> RelaxonError:
     """A failed call's error, with its `google.rpc` details read."""
-    if not isinstance(error, grpc.Call):
+    if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return InternalError(str(error))
-    code, message = error.code(), error.details() or ""
-    if code is grpc.StatusCode.INVALID_ARGUMENT:
-        return InvalidArgument(message, _field(error))
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return ResourceExhausted(message, _retry_seconds(error))
-    return _CLASSES.get(code, InternalError)(message)
+    return _made(error.code(), error.details() or "", _details(error))
 
 
 def of_status(status: Any) -> RelaxonError:
     """The error for a `google.rpc.Status` in a message: how a job ended."""
-    from google.rpc import error_details_pb2
-
     code = next((one for one in grpc.StatusCode if one.value[0] == status.code), grpc.StatusCode.UNKNOWN)
+    return _made(code, status.message, status.details)
+
+
+def _made(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> RelaxonError:
+    from google.rpc import error_details_pb2 as pb
+
+    details = list(details)
+    retry = _found(details, pb.RetryInfo())
+    seconds = float(retry.retry_delay.ToMilliseconds()) / 1000 if retry is not None else None
     if code is grpc.StatusCode.INVALID_ARGUMENT:
-        request = error_details_pb2.BadRequest()
-        named = any(detail.Unpack(request) for detail in status.details) and request.field_violations
-        return InvalidArgument(status.message, request.field_violations[0].field if named else "")
+        request = _found(details, pb.BadRequest())
+        return InvalidArgument(
+            message, request.field_violations[0].field if request and request.field_violations else ""
+        )
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return ResourceExhausted(status.message)
-    return _CLASSES.get(code, InternalError)(status.message)
+        quota = _found(details, pb.QuotaFailure())
+        return ResourceExhausted(message, seconds, quota.violations[0].subject if quota and quota.violations else "")
+    kind = _CLASSES.get(code, InternalError)
+    if issubclass(kind, NotFound | AlreadyExists):
+        resource = _found(details, pb.ResourceInfo())
+        return kind(message, resource.resource_type, resource.resource_name) if resource else kind(message)
+    made = kind(message)
+    made.retry_seconds = seconds
+    return made
 
 
-def _field(error: grpc.Call) -> str:
-    from google.rpc import error_details_pb2
-
-    request = error_details_pb2.BadRequest()
-    if _unpack(error, request) and request.field_violations:
-        return str(request.field_violations[0].field)
-    return ""
+def _found(details: Iterable[Any], kind: Any) -> Any:
+    """The detail of that kind, None where there is none."""
+    return kind if any(detail.Unpack(kind) for detail in details) else None
 
 
-def _retry_seconds(error: grpc.Call) -> float | None:
-    from google.rpc import error_details_pb2
-
-    retry = error_details_pb2.RetryInfo()
-    if not _unpack(error, retry):
-        return None
-    return float(retry.retry_delay.ToMilliseconds()) / 1000
-
-
-def _unpack(error: grpc.Call, detail: Message) -> bool:
-    """Fill `detail` from the call's status; whether it is there."""
+def _details(error: Any) -> Iterable[Any]:
+    """What the call's status has beside code and message."""
     from google.protobuf.message import DecodeError
     from grpc_status import rpc_status
 
     try:
         status = rpc_status.from_call(error)
     except (ValueError, DecodeError):  # a proxy's or a broken status; the plain code and message still hold
-        return False
-    return status is not None and any(packed.Unpack(detail) for packed in status.details)
+        return ()
+    return () if status is None else status.details

@@ -28,14 +28,15 @@ class Handover:
         self._turn = threading.Lock()
 
     @contextmanager
-    def lent(self) -> Iterator[SharedFile | None]:
-        """The file for one call; None where there is none, or another thread's call has it."""
+    def lent(self, harmless: tuple[type[BaseException], ...] = REFUSALS) -> Iterator[SharedFile | None]:
+        """The file for one call; None where there is none, or another thread's call has it. It is used no more after a
+        call that ended early, but for the `harmless` errors."""
         if not self._turn.acquire(blocking=False):
             yield None
             return
         try:
             yield self._file
-        except REFUSALS:
+        except harmless:
             raise
         except BaseException:
             self._file = None  # the server may still be writing to it

@@ -2,59 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import grpc
 from numpy.typing import ArrayLike
 
 from relaxon.client import errors
 from relaxon.client.attendance import Attendance
+from relaxon.client.caller import Caller
 from relaxon.client.handover import Handover, offered
+from relaxon.client.poisson_messages import (
+    GridHandle,
+    SolverInfo,
+    change_requests,
+    checked_grid,
+    grid_requests,
+    solver_infos,
+)
 from relaxon.client.remote import RemoteSystem
-from relaxon.client.solve_messages import Inconsistent, SolveTerms, side
+from relaxon.client.solve_messages import Inconsistent, side
 from relaxon.client.step_messages import Change, Kappa, Step, StepMessages, Unchanged
 from relaxon.client.steps_call import StepsCall
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import poisson_pb2_grpc, tensor_pb2, tensors
+from relaxon.proto import poisson_pb2_grpc
 from relaxon.proto.shared import SharedFile
-from relaxon.solvers import validation
-from relaxon.solvers.grid import Boundary, BoundaryLike, PoissonGrid
+from relaxon.solvers.grid import Boundary, BoundaryLike
 from relaxon.solvers.solution import Callback, Solution
-
-_SIDES = {
-    Boundary.NEUMANN: pb.BOUNDARY_NEUMANN,
-    Boundary.DIRICHLET: pb.BOUNDARY_DIRICHLET,
-    Boundary.PERIODIC: pb.BOUNDARY_PERIODIC,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class SolverInfo:
-    """A solver that a server knows by name."""
-
-    name: str
-    summary: str
-    missing: tuple[str, ...]
-    """Python modules that it needs and the server lacks."""
-
-    @property
-    def available(self) -> bool:
-        return not self.missing
 
 
 class PoissonClient:
     """The Poisson calls of a `Client`."""
 
-    def __init__(
-        self, channel: grpc.Channel, attendance: Attendance, timeout: float, transfer_timeout: float, wire: Wire
-    ) -> None:
+    def __init__(self, channel: grpc.Channel, attendance: Attendance, caller: Caller, target: str, wire: Wire) -> None:
         self._stub = poisson_pb2_grpc.PoissonServiceStub(channel)
         self._attendance = attendance
-        self._timeout = timeout
-        self._transfer_timeout = transfer_timeout
+        self._caller = caller
+        self._target = target
         self._wire = wire
 
     def grid(
@@ -77,53 +63,41 @@ class PoissonClient:
         InvalidArgument : naming the argument, before anything is sent where it can be found here.
         ResourceExhausted : where the grid is larger than the server takes, or it keeps too many.
         """
-        with errors.refusals():
-            seconds = self._transfer_timeout if timeout is None else validation.positive_float("timeout", timeout)
-            grid = PoissonGrid(cells, spacing, boundary, coefficient)
+        seconds = self._caller.transfer_seconds(timeout)
+        grid = checked_grid(cells, spacing, boundary, coefficient)
         attendance = self._attendance.name()
         with offered(grid.cells.size, self._wire.shared_memory) as (file, told):
-            with errors.translated():
-                reply = self._stub.CreateGrid(
-                    grid_requests(grid, self._wire, told, attendance),
-                    timeout=seconds,
-                    compression=self._wire.outgoing,
-                )
-            handover = Handover(file if reply.shared else None)
-        return RemoteGrid(self._stub, reply, grid.shape, self._timeout, self._transfer_timeout, handover, self._wire)
+            # A grid whose answer was lost would be kept until it expires: making it twice does harm.
+            kept = self._caller.make(
+                partial(self._stub.CreateGrid, compression=self._wire.outgoing),
+                partial(grid_requests, grid, self._wire, told, attendance),
+                idempotent=False,
+                seconds=seconds,
+            )
+            handover = Handover(file if kept.shared else None)
+        return RemoteGrid(self._stub, kept, grid.shape, self._caller, self._target, handover, self._wire)
 
     def list_solvers(self) -> tuple[SolverInfo, ...]:
         """The solvers that the server knows by name, best first."""
-        with errors.translated():
-            reply = self._stub.ListSolvers(pb.ListSolversRequest(), timeout=self._timeout)
-        return tuple(SolverInfo(one.name, one.summary, tuple(one.missing)) for one in reply.solvers)
+        return solver_infos(self._caller.make(self._stub.ListSolvers, pb.ListSolversRequest(), idempotent=True))
 
 
-class RemoteGrid(RemoteSystem):
+class RemoteGrid(GridHandle, RemoteSystem):
     """A grid that a server keeps, from `client.poisson.grid`."""
-
-    default_solver = "dcdm"
 
     def __init__(
         self,
         stub: poisson_pb2_grpc.PoissonServiceStub,
         kept: pb.Grid,
         shape: tuple[int, ...],
-        timeout: float,
-        transfer_timeout: float,
+        caller: Caller,
+        target: str,
         handover: Handover,
         wire: Wire,
     ) -> None:
-        super().__init__(stub.Solve, handover, timeout, transfer_timeout, wire)
+        super().__init__(stub.Solve, handover, caller, target, wire)
         self._stub = stub
-        self.id: str = kept.id
-        self.shape = shape
-        self.unknowns: int = kept.unknowns
-        self.singular_components: int = kept.singular_components
-        """Fluid components that neither air nor a Dirichlet side holds; `b` must sum to zero over each."""
-        self.setup_seconds: float = kept.setup_seconds
-        """What the server spent on checking the grid and finding its components."""
-        self.expires: datetime = kept.expire_time.ToDatetime(UTC)
-        """When the server would have forgotten the grid had it not been used since it was made."""
+        self._told(kept, shape)
 
     def solve_steps(
         self,
@@ -171,21 +145,23 @@ class RemoteGrid(RemoteSystem):
         >>> counts[0] > counts[1] >= counts[2]
         True
         """
+        seconds = self._caller.transfer_seconds(timeout)
+        terms = self._terms(solver, rtol, atol, max_iterations, inconsistent, callback is not None)
         with errors.refusals():
-            seconds = self._seconds(timeout)
-            terms = SolveTerms.checked(
-                solver or self.default_solver, rtol, atol, max_iterations, inconsistent, callback is not None
-            )
             start = None if x0 is None else side("x0", x0, self._shapes)
             if not isinstance(steps, Iterable):
                 raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
-        call = StepsCall(self._stub, steps, callback, read_ahead, seconds, self._wire)
 
         def messages_for(shared: SharedFile | None) -> tuple[list[pb.StepsRequest], StepMessages]:
             messages = StepMessages(self.shape, self.unknowns, self._wire, shared, self._now_has)
             return messages.header(self.id, terms, start, warm_start), messages
 
-        return call.solutions(self._handover, messages_for)
+        call = StepsCall(self._stub, steps, callback, read_ahead, seconds, self._wire)
+        return self._solutions(call.solutions(self._handover, messages_for))
+
+    def _solutions(self, found: Iterator[Solution]) -> Iterator[Solution]:
+        with self._in_use():
+            yield from found
 
     def update(
         self,
@@ -206,60 +182,15 @@ class RemoteGrid(RemoteSystem):
         ------
         As `grid`.
         """
+        seconds = self._caller.transfer_seconds(timeout)
         with errors.refusals():
-            seconds = self._seconds(timeout)
             change = Change.of(cells, coefficient, self.shape)
         if change is None:
             return
-        with errors.translated():
-            reply = self._stub.UpdateGrid(
-                change_requests(self.id, change, self._wire), timeout=seconds, compression=self._wire.outgoing
-            )
-        self._now_has(reply.unknowns)
-        self.singular_components = reply.singular_components
-        self.setup_seconds = reply.setup_seconds
+        method = partial(self._stub.UpdateGrid, compression=self._wire.outgoing)
+        requests = partial(change_requests, self.id, change, self._wire)
+        with self._in_use():
+            self._changed(self._caller.make(method, requests, idempotent=True, seconds=seconds))
 
-    def delete(self) -> None:
-        """Have the server forget the grid; NotFound where it already has."""
-        with errors.translated():
-            self._stub.DeleteGrid(pb.DeleteGridRequest(id=self.id), timeout=self._timeout)
-        self._handover.close()
-
-    def __repr__(self) -> str:
-        return f"RemoteGrid({'×'.join(map(str, self.shape))}, {self.unknowns} unknowns)"
-
-    @property
-    def _shapes(self) -> tuple[tuple[int, ...], ...]:
-        return self.shape, (self.unknowns,)
-
-    def _now_has(self, unknowns: int) -> None:
-        self.unknowns = unknowns
-
-
-def grid_requests(
-    grid: PoissonGrid, wire: Wire, shared: tensor_pb2.SharedFile | None, attendance: str
-) -> Iterator[pb.CreateGridRequest]:
-    """All that is sent to have a grid kept."""
-    kappa = grid.coefficient
-    arrays = () if kappa is None else kappa if isinstance(kappa, tuple) else (kappa,)
-    yield pb.CreateGridRequest(
-        header=pb.GridHeader(
-            cells=tensors.header_of(grid.cells),
-            spacing=grid.spacing,
-            boundary=[pb.AxisBoundary(low=_SIDES[low], high=_SIDES[high]) for low, high in grid.boundary],
-            coefficient=[tensors.header_of(array) for array in arrays],
-            shared=shared,
-            attendance=attendance,
-        )
-    )
-    for part in tensors.parts_of(grid.cells, checksum=wire.checksums):
-        yield pb.CreateGridRequest(cells=part)
-    for array in arrays:
-        for part in tensors.parts_of(array, checksum=wire.checksums):
-            yield pb.CreateGridRequest(coefficient=part)
-
-
-def change_requests(grid_id: str, change: Change, wire: Wire) -> Iterator[pb.UpdateGridRequest]:
-    """All that is sent to have a grid changed."""
-    yield pb.UpdateGridRequest(header=pb.UpdateGridHeader(id=grid_id, change=change.message()))
-    yield from change.requests(pb.UpdateGridRequest, wire)
+    def _deletion(self) -> tuple[Callable[..., Any], Any]:
+        return self._stub.DeleteGrid, pb.DeleteGridRequest(id=self.id)

@@ -47,7 +47,8 @@ class StepsCall:
     def solutions(self, handover: Handover, messages_for: Any) -> Iterator[Solution]:
         """The solutions, in the steps' order; `messages_for` a shared file gives the first messages and the maker of
         the others. The call ends with the iteration, however that ends."""
-        with handover.lent() as shared:
+        # Whatever ends it early, the server may still be writing the answer of a step.
+        with handover.lent(harmless=()) as shared:
             first, messages = messages_for(shared)
             for message in first:
                 self._outbox.put(message)

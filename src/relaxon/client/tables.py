@@ -37,21 +37,45 @@ def sent(message: Any, header: Any, arrays: Mapping[str, NDArray[Any] | None]) -
             yield message(**{name: part})
 
 
-def put_together(replies: Iterator[Any], rows: int) -> tuple[Any, NDArray[np.float64]]:
-    """A prediction's header and its output for that many rows; InternalError for a damaged answer."""
-    try:
-        first = next(replies, None)
-        if first is None or first.WhichOneof("message") != "header":
+class Prediction:
+    """Puts a prediction's header and its output for so many rows together; InternalError for a damaged answer."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._header: Any = None
+        self._output: tensors.Assembler | None = None
+
+    def take(self, reply: Any) -> None:
+        """Place a reply."""
+        try:
+            if self._output is not None:
+                self._output.take(reply.output)
+            elif reply.WhichOneof("message") == "header":
+                self._begin(reply.header)
+            else:
+                raise errors.InternalError("the server's answer does not start with its header")
+        except tensors.TensorError as error:
+            raise _damaged(error) from error
+
+    def finished(self) -> tuple[Any, NDArray[np.float64]]:
+        """The header and the output, once the call has ended."""
+        if self._output is None:
             raise errors.InternalError("the server's answer does not start with its header")
-        dtype, shape = tensors.checked_header("output", first.header.output, ("float64",))
-        if shape[0] != rows:
-            raise errors.InternalError(f"the server's output has shape {shape} for {rows} rows")
-        incoming = tensors.Assembler("output", dtype, shape)
-        for reply in replies:
-            incoming.take(reply.output)
-        return first.header, np.asarray(incoming.array(), np.float64)
-    except tensors.TensorError as error:
-        raise errors.InternalError(f"the server's answer is damaged: {error}") from error
+        try:
+            return self._header, np.asarray(self._output.array(), np.float64)
+        except tensors.TensorError as error:
+            raise _damaged(error) from error
+
+    def _begin(self, header: Any) -> None:
+        dtype, shape = tensors.checked_header("output", header.output, ("float64",))
+        if shape[0] != self._rows:
+            raise errors.InternalError(f"the server's output has shape {shape} for {self._rows} rows")
+        self._header = header
+        self._output = tensors.Assembler("output", dtype, shape)
+
+
+def _damaged(error: tensors.TensorError) -> errors.InternalError:
+    return errors.InternalError(f"the server's answer is damaged: {error}")
 
 
 def plain(name: str, value: object, annotation: str) -> int | float | str | bool:

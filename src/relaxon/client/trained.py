@@ -2,80 +2,50 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import grpc
-from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.longrunning import operations_pb2_grpc
 
-from relaxon.client import errors
-from relaxon.client.jobs import Job, metadata_of, stream, unpacked
+from relaxon.client.caller import Caller
+from relaxon.client.engine import Engine
+from relaxon.client.job_messages import get_request, metadata_of
+from relaxon.client.jobs import Job
 
 Progress = TypeVar("Progress")
 Model = TypeVar("Model")
 
 
-@dataclass(frozen=True, slots=True)
-class Messages:
-    """A service's message types."""
-
-    watch: Any
-    get: Any
-    list: Any
-    delete: Any
-    model: Any
-
-
-class TrainingClient(ABC, Generic[Progress, Model]):
+class TrainingClient(Generic[Progress, Model]):
     """Base of the clients of services that train models of one kind."""
 
-    _messages: ClassVar[Messages]
-    _kind: ClassVar[type]
-    """What a model is told of in."""
+    _engine: ClassVar[Engine[Any, Any]]
 
-    def __init__(self, stub: Any, channel: grpc.Channel, timeout: float, transfer_timeout: float) -> None:
+    def __init__(self, stub: Any, channel: grpc.Channel, caller: Caller) -> None:
         self._stub = stub
         self._operations = operations_pb2_grpc.OperationsStub(channel)
-        self._timeout = timeout
-        self._transfer_timeout = transfer_timeout
+        self._caller = caller
 
     def job(self, name: str) -> Job[Progress, Model]:
         """The training job of that name; NotFound where the server does not know it (any more)."""
-        with errors.translated():
-            operation = self._operations.GetOperation(
-                operations_pb2.GetOperationRequest(name=name), timeout=self._timeout
-            )
-        return self._job(operation)
+        request = get_request(name)
+        return self._job(self._caller.make(self._operations.GetOperation, request, idempotent=True, patient=True))
 
     def model(self, name: str) -> Model:
         """A stored model; NotFound where there is none of that name."""
-        with errors.refusals():
-            request = self._messages.get(name=self._name(name, "name"))
-        with errors.translated():
-            return self._told(self._stub.GetModel(request, timeout=self._timeout))
+        request = self._engine.get_request(name)
+        model: Model = self._engine.told(self._caller.make(self._stub.GetModel, request, idempotent=True))
+        return model
 
     def models(self) -> tuple[Model, ...]:
         """All stored models by name, without what can be long."""
-        with errors.translated():
-            reply = self._stub.ListModels(self._messages.list(), timeout=self._timeout)
-        return tuple(map(self._told, reply.models))
+        reply = self._caller.make(self._stub.ListModels, self._engine.list(), idempotent=True)
+        return tuple(map(self._engine.told, reply.models))
 
     def delete_model(self, model: str | Model) -> None:
         """Have the server delete a model; NotFound where there is none of that name."""
-        with errors.refusals():
-            request = self._messages.delete(name=self._name(model))
-        with errors.translated():
-            self._stub.DeleteModel(request, timeout=self._timeout)
-
-    @abstractmethod
-    def _told(self, message: Any) -> Model:
-        """A model from its message."""
-
-    @abstractmethod
-    def _step(self, message: Any) -> Progress:
-        """A step of the training from its message."""
+        self._caller.delete(self._stub.DeleteModel, self._engine.delete_request(model))
 
     def _job(self, operation: Any) -> Job[Progress, Model]:
         return Job(
@@ -83,18 +53,14 @@ class TrainingClient(ABC, Generic[Progress, Model]):
             metadata_of(operation).model,
             self._operations,
             self._watched,
-            lambda response: self._told(unpacked(response, self._messages.model())),
-            self._timeout,
+            self._engine.trained,
+            self._caller,
         )
 
     def _watched(self, name: str, skip: int) -> Iterator[Progress]:
         # No deadline: training takes as long as it takes.
-        for message in stream(self._stub.Watch(self._messages.watch(operation=name, skip=skip))):
-            yield self._step(message)
+        def request(came: int) -> Any:
+            return self._engine.watch(operation=name, skip=skip + came)
 
-    def _name(self, model: object, argument: str = "model") -> str:
-        if isinstance(model, self._kind):
-            return str(model.name)  # type: ignore[attr-defined]
-        if not isinstance(model, str):
-            raise TypeError(f"{argument} must be a model or its name, got {type(model).__name__}")
-        return model
+        for message in self._caller.follow(self._stub.Watch, request):
+            yield self._engine.step(message)

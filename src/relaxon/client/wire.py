@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import grpc
 
 from relaxon.proto import tensor_pb2
 
+Compression = Literal["gzip", "deflate"]
 COMPRESSIONS = {
     None: (grpc.Compression.NoCompression, tensor_pb2.COMPRESSION_NONE),
     "deflate": (grpc.Compression.Deflate, tensor_pb2.COMPRESSION_DEFLATE),

@@ -1,0 +1,159 @@
+"""What the server knows of each kind of model: its files, how they are checked, and what it can be exported to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relaxon.server import boosting_messages, boosting_task, equilibrium_messages, equilibrium_task, errors
+from relaxon.server.boosting_messages import MAX_COLUMNS, MAX_OUTPUTS
+from relaxon.server.classes import LONGEST_LABEL, MAX_CLASSES
+from relaxon.server.model_files import Tensors, check_classes, parsed_json, read_json, read_safetensors, whole
+from relaxon.server.settings import ServerSettings
+
+TENSORS = "network.safetensors"
+MOST_LAYERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ModelKind:
+    """A kind of stored model."""
+
+    files: tuple[str, ...]
+    """All of them; a caller's names are compared with these and never made a path of."""
+    check: Callable[[Path, ServerSettings], None]
+    """Refuses a folder that holds none, or too large a one, by what the files say; nothing is made of them."""
+    load: Callable[[Path], Any]
+    """The engine's own reader."""
+    describe: Callable[[Any], object]
+    """What calls will tell of it: fails where something is missing."""
+    onnx: Callable[[Any], bytes] | None = None
+
+
+def check_whole(kind: ModelKind, folder: Path, settings: ServerSettings) -> None:
+    """Refuse a folder whose model cannot be loaded, told of, and predicted with."""
+    kind.check(folder, settings)
+    try:
+        model = kind.load(folder)
+        kind.describe(model)
+        output = np.asarray(model.predict(np.zeros((1, model.n_features_in_))))
+    except (errors.ServiceError, MemoryError, ImportError):
+        raise
+    except Exception as error:
+        # The readers find most faults, but not all: what a caller has put together is the caller's, whatever it breaks.
+        raise errors.invalid("files", f"files must hold a whole model: {str(error)[:200]}") from None
+    if output.shape[:1] != (1,):
+        raise errors.invalid("files", f"files must hold a model that predicts a row, got shape {output.shape}")
+
+
+def _check_boosting(folder: Path, settings: ServerSettings) -> None:
+    card, held = read_json("model.json", folder / "model.json"), read_safetensors(TENSORS, folder / TENSORS)
+    if not isinstance(card, dict):
+        raise errors.invalid("model.json", "model.json must be an object")
+    columns = whole("n_features", card.get("n_features"), MAX_COLUMNS)
+    layers = whole("hidden_layers", card.get("hidden_layers"), MOST_LAYERS)
+    if card.get("kind") == "classifier":
+        check_classes("classes", card.get("classes"), MAX_CLASSES, LONGEST_LABEL)
+    names = card.get("feature_names")
+    if names is not None and not (
+        isinstance(names, list) and len(names) == columns and all(isinstance(one, str) for one in names)
+    ):
+        raise errors.invalid("feature_names", f"feature_names must be {columns} strings or null")
+    flat = ["shift", "scale", "initial", "gain", "sizes", "unit", "train_loss", "validation_loss", "importances"]
+    axes = dict.fromkeys(flat + [f"bias_{index}" for index in range(layers)], 1)
+    axes |= dict.fromkeys(["output", "intercepts"] + [f"weights_{index}" for index in range(layers)], 2)
+    _check_tensors(held, axes, {"sizes": "I64"})
+    units = sum(held.tensors[f"bias_{index}"][1][0] for index in range(layers))
+    _check_most("units", units, settings.max_units)
+    _check_most("outputs", held.tensors["initial"][1][0], MAX_OUTPUTS)
+    _check_most("bytes", 8 * held.entries(), settings.max_table_bytes)
+    from safetensors.numpy import load_file
+
+    if units and load_file(folder / TENSORS)["sizes"].min() < 1:
+        raise errors.invalid(TENSORS, f"{TENSORS} must have sizes of at least 1")
+
+
+def _check_equilibrium(folder: Path, settings: ServerSettings) -> None:
+    read_json("network.json", folder / "network.json")
+    held = read_safetensors(TENSORS, folder / TENSORS)
+    description = parsed_json("description", held.metadata.get("description", ""))
+    if not isinstance(description, dict) or description.get("kind") != "layered":
+        raise errors.invalid("description", "description must be that of a layered network")
+    sizes = description.get("sizes")
+    if not isinstance(sizes, list) or not 2 <= len(sizes) <= MOST_LAYERS:
+        raise errors.invalid("sizes", f"sizes must be 2 to {MOST_LAYERS} whole numbers")
+    for size in sizes:
+        whole("sizes", size, MAX_COLUMNS)
+    _check_most("units", sum(sizes[1:-1]), settings.max_units)
+    # The network is made before its tensors are read into it: no larger than they are.
+    entries = sum(above * below for above, below in zip(sizes[1:], sizes[:-1], strict=True))
+    if entries > held.entries():
+        raise errors.invalid("sizes", f"sizes must be those of the tensors, which have {held.entries()} entries")
+    _check_most("bytes", 8 * held.entries(), settings.max_table_bytes)
+    card = description.get("card")
+    classifier = card.get("classifier") if isinstance(card, dict) else None
+    if not isinstance(classifier, dict):
+        raise errors.invalid("description", "description must have the card of a classifier")
+    check_classes("classes", classifier.get("classes"), MAX_CLASSES, LONGEST_LABEL)
+    parameters = classifier.get("parameters")
+    if not isinstance(parameters, dict) or parameters.get("device") not in (None, "cpu"):
+        raise errors.invalid("parameters", "parameters must be an object whose device is the cpu")
+    for name in ("mean", "scale"):
+        values = classifier.get(name)
+        if not isinstance(values, list) or len(values) != sizes[0] or not all(type(one) is float for one in values):
+            raise errors.invalid(name, f"{name} must be {sizes[0]} floating-point numbers")
+
+
+def _check_tensors(held: Tensors, axes: Mapping[str, int], other: Mapping[str, str]) -> None:
+    wrong = sorted(held.tensors.keys() ^ axes.keys())
+    if wrong:
+        raise errors.invalid(TENSORS, f"{TENSORS} must hold the arrays of such a model, got or lacks {wrong[0][:80]!r}")
+    for name, (dtype, shape) in held.tensors.items():
+        wanted = other.get(name, "F64")
+        if dtype != wanted or len(shape) != axes[name]:
+            raise errors.invalid(
+                TENSORS, f"{TENSORS} must hold {name} as {wanted} with {axes[name]} axes, got {dtype} {shape}"
+            )
+
+
+def _check_most(name: str, value: int, most: int) -> None:
+    if value > most:
+        raise errors.exhausted(name, f"{name} must be at most {most} here, got {value}")
+
+
+def _load_boosting(folder: Path) -> Any:
+    from relaxon.neuromorphic.boosting import load
+
+    return load(folder)
+
+
+def _load_equilibrium(folder: Path) -> Any:
+    from relaxon.neuromorphic.equilibrium.classifier_store import load_classifier
+
+    return load_classifier(folder)
+
+
+def _onnx(model: Any) -> bytes:
+    exported: bytes = model.to_onnx().SerializeToString()
+    return exported
+
+
+KINDS: dict[str, ModelKind] = {
+    boosting_task.KIND: ModelKind(
+        ("model.json", TENSORS),
+        _check_boosting,
+        _load_boosting,
+        lambda model: boosting_messages.model_message("checked", 0.0, model),
+        _onnx,
+    ),
+    equilibrium_task.KIND: ModelKind(
+        ("network.json", TENSORS),
+        _check_equilibrium,
+        _load_equilibrium,
+        lambda model: equilibrium_messages.model_message("checked", 0.0, model),
+    ),
+}

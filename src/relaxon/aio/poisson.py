@@ -1,0 +1,203 @@
+"""Poisson systems on a server for asyncio: grids that it keeps, and solves on them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+import grpc.aio
+from numpy.typing import ArrayLike
+
+from relaxon.aio.attendance import Attendance
+from relaxon.aio.caller import Caller
+from relaxon.aio.opening import Opening
+from relaxon.aio.remote import RemoteSystem
+from relaxon.aio.steps_call import solutions
+from relaxon.client import errors
+from relaxon.client.handover import Handover, offered
+from relaxon.client.poisson_messages import (
+    GridHandle,
+    SolverInfo,
+    change_requests,
+    checked_grid,
+    grid_requests,
+    solver_infos,
+)
+from relaxon.client.solve_messages import Inconsistent, side
+from relaxon.client.step_messages import Change, Kappa, Step, StepMessages, Unchanged
+from relaxon.client.wire import Wire
+from relaxon.proto import poisson_pb2 as pb
+from relaxon.proto import poisson_pb2_grpc
+from relaxon.proto.shared import SharedFile
+from relaxon.solvers.grid import Boundary, BoundaryLike
+from relaxon.solvers.solution import Callback, Solution
+
+
+class PoissonClient:
+    """The Poisson calls of a `relaxon.aio.Client`."""
+
+    def __init__(
+        self, channel: grpc.aio.Channel, attendance: Attendance, caller: Caller, target: str, wire: Wire
+    ) -> None:
+        self._stub: poisson_pb2_grpc.PoissonServiceAsyncStub = poisson_pb2_grpc.PoissonServiceStub(channel)
+        self._attendance = attendance
+        self._caller = caller
+        self._target = target
+        self._wire = wire
+
+    def grid(
+        self,
+        cells: ArrayLike,
+        spacing: float | Sequence[float] = 1.0,
+        boundary: BoundaryLike = Boundary.NEUMANN,
+        coefficient: ArrayLike | Sequence[ArrayLike] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> Opening[RemoteGrid]:
+        """Have the server keep a grid; the arguments are those of `relaxon.solvers.PoissonGrid`.
+
+        `timeout` is in seconds, None for the client's. Await the result, or better use it in an `async with` statement,
+        which deletes the grid on the server at its end; a grid not used for a time (`expires`) is forgotten
+        anyway, and so is one whose client has closed its connection or gone.
+
+        Raises
+        ------
+        InvalidArgument : naming the argument, before anything is sent where it can be found here.
+        ResourceExhausted : where the grid is larger than the server takes, or it keeps too many.
+        """
+        return Opening(partial(self._made, cells, spacing, boundary, coefficient, timeout))
+
+    async def list_solvers(self) -> tuple[SolverInfo, ...]:
+        """The solvers that the server knows by name, best first."""
+        return solver_infos(await self._caller.make(self._stub.ListSolvers, pb.ListSolversRequest(), idempotent=True))
+
+    async def _made(
+        self,
+        cells: ArrayLike,
+        spacing: float | Sequence[float],
+        boundary: BoundaryLike,
+        coefficient: ArrayLike | Sequence[ArrayLike] | None,
+        timeout: float | None,
+    ) -> RemoteGrid:
+        seconds = self._caller.transfer_seconds(timeout)
+        grid = await asyncio.to_thread(checked_grid, cells, spacing, boundary, coefficient)
+        attendance = await self._attendance.name()
+        with offered(grid.cells.size, self._wire.shared_memory) as (file, told):
+            # A grid whose answer was lost would be kept until it expires: making it twice does harm.
+            kept = await self._caller.make(
+                partial(self._stub.CreateGrid, compression=self._wire.outgoing),
+                partial(grid_requests, grid, self._wire, told, attendance),
+                idempotent=False,
+                seconds=seconds,
+            )
+            handover = Handover(file if kept.shared else None)
+        return RemoteGrid(self._stub, kept, grid.shape, self._caller, self._target, handover, self._wire)
+
+
+class RemoteGrid(GridHandle, RemoteSystem):
+    """A grid that a server keeps, from `client.poisson.grid` of a `relaxon.aio.Client`."""
+
+    def __init__(
+        self,
+        stub: poisson_pb2_grpc.PoissonServiceAsyncStub,
+        kept: pb.Grid,
+        shape: tuple[int, ...],
+        caller: Caller,
+        target: str,
+        handover: Handover,
+        wire: Wire,
+    ) -> None:
+        super().__init__(stub.Solve, handover, caller, target, wire)
+        self._stub = stub
+        self._told(kept, shape)
+
+    def solve_steps(
+        self,
+        steps: Iterable[ArrayLike | Step] | AsyncIterable[ArrayLike | Step],
+        *,
+        solver: str | None = None,
+        rtol: float = 1e-6,
+        atol: float = 0.0,
+        max_iterations: int | None = None,
+        x0: ArrayLike | None = None,
+        warm_start: bool = True,
+        read_ahead: bool = True,
+        callback: Callback | None = None,
+        inconsistent: Inconsistent = "error",
+        timeout: float | None = None,
+    ) -> AsyncIterator[Solution]:
+        """Solve for one right-hand side after the other, each from the solution of the one before it.
+
+        Parameters
+        ----------
+        steps : right-hand sides, or a `Step` where cells or κ change as well. It is pulled from as solutions are taken,
+            in the event loop's thread, and may be an async iterable; its arrays are its own again when it is asked for
+            the next.
+        warm_start : start each step from the last solution; False for zero.
+        read_ahead : take a step from `steps` before the solution of the one before it has been given out, so that its
+            way to the server overlaps the solve. False where a step's right-hand side depends on the last solution.
+        timeout : seconds in which each step has to be answered, None for the client's.
+
+        Everything else is as in `solve`; `x0` is the first step's start. Leave the iteration and the call ends, with
+        the step that is being solved. A callback that returns True stops its own step alone.
+
+        Raises
+        ------
+        As `solve`, an argument's mistake at once and a step's when its turn has come; InvalidArgument names it `b[3]`.
+        """
+        seconds = self._caller.transfer_seconds(timeout)
+        terms = self._terms(solver, rtol, atol, max_iterations, inconsistent, callback is not None)
+        with errors.refusals():
+            start = None if x0 is None else side("x0", x0, self._shapes)
+            if not isinstance(steps, Iterable | AsyncIterable):
+                raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
+
+        def messages_for(shared: SharedFile | None) -> tuple[list[pb.StepsRequest], StepMessages]:
+            messages = StepMessages(self.shape, self.unknowns, self._wire, shared, self._now_has)
+            return messages.header(self.id, terms, start, warm_start), messages
+
+        begin = partial(self._stub.SolveSteps, compression=self._wire.outgoing)
+        return self._solutions(
+            solutions(self._caller, begin, self._handover, messages_for, steps, callback, read_ahead, seconds)
+        )
+
+    async def _solutions(self, found: AsyncGenerator[Solution, None]) -> AsyncIterator[Solution]:
+        with self._in_use():
+            async with aclosing(found):
+                async for one in found:
+                    yield one
+
+    async def update(
+        self,
+        cells: ArrayLike | None = None,
+        coefficient: Kappa | Unchanged = "unchanged",
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Put other cells, another κ or both in the place of the grid's: obstacles that move. Shape, spacing and sides
+        stay. What was set up for the grid is set up again when it is next used.
+
+        Parameters
+        ----------
+        cells : as for `grid`; None where they stay.
+        coefficient : as for `grid`, None for 1 everywhere.
+
+        Raises
+        ------
+        As `grid`.
+        """
+        seconds = self._caller.transfer_seconds(timeout)
+        with errors.refusals():
+            change = Change.of(cells, coefficient, self.shape)
+        if change is None:
+            return
+        method = partial(self._stub.UpdateGrid, compression=self._wire.outgoing)
+        requests = partial(change_requests, self.id, change, self._wire)
+        with self._in_use():
+            self._changed(await self._caller.make(method, requests, idempotent=True, seconds=seconds))
+
+    def _deletion(self) -> tuple[Callable[..., Any], Any]:
+        return self._stub.DeleteGrid, pb.DeleteGridRequest(id=self.id)

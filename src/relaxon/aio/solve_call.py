@@ -1,0 +1,66 @@
+"""One `Solve` call of the asyncio client: the arrays go up, progress comes back, then the solution."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from typing import Any
+
+from relaxon.aio.caller import Caller, called
+from relaxon.client.system import SolveRequest
+from relaxon.client.wire import Wire
+from relaxon.proto import poisson_pb2 as pb
+from relaxon.proto.shared import SharedFile
+from relaxon.solvers.solution import Callback, Progress, Solution
+
+
+async def solve(
+    caller: Caller,
+    method: Callable[..., Any],
+    request: SolveRequest,
+    callback: Callback | None,
+    shared: SharedFile | None,
+    timeout: float | None,
+    wire: Wire,
+) -> Solution:
+    """Make the call; what cancels the task, and an exception in the callback, ends the solve on the server.
+
+    `shared` is this call's alone, and the server has it open: the arrays pass through it where they can.
+    """
+    wish: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    # Copying the arrays into the shared file would hold up the event loop.
+    messages, reader = await asyncio.to_thread(request.attempt, shared)
+    solution = None
+    begin = partial(method, compression=wire.outgoing)
+    try:
+        async with called(caller.begun(begin, _requests(messages, wish), timeout)) as call:
+            async for reply in call:
+                found = reader.take(reply)
+                if isinstance(found, Solution):
+                    solution = found
+                elif isinstance(found, Progress) and callback is not None and await stopped(callback, found):
+                    callback = None
+                    wish.set_result(True)
+    finally:
+        if not wish.done():
+            wish.set_result(False)
+    if solution is None:
+        raise reader.ended()
+    return solution
+
+
+async def _requests(messages: Iterator[pb.SolveRequest], wish: asyncio.Future[bool]) -> AsyncIterator[pb.SolveRequest]:
+    for message in messages:
+        yield message
+    if await wish:
+        yield pb.SolveRequest(cancel=pb.Cancel())
+
+
+async def stopped(callback: Callback, progress: Progress) -> bool:
+    """Whether the callback, which may be a coroutine function, wants the solve to stop."""
+    answer = callback(progress)
+    if inspect.isawaitable(answer):
+        answer = await answer
+    return answer is True

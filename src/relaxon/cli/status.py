@@ -1,0 +1,67 @@
+"""`relaxon status`: what a server is busy with."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from relaxon.cli import remote
+from relaxon.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from relaxon.client import ServerStatus
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    remote.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="as one object of JSON")
+    parser.add_argument("--health", action="store_true", help="its health alone, in one word; 1 unless SERVING")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 where it answers (with --health: and serves), 1 where not."""
+    from relaxon.client import RelaxonError
+
+    try:
+        with remote.connected(args) as client:
+            if args.health:
+                word = client.health()
+                print(json.dumps({"health": word}) if args.json else word)
+                return 0 if word == "SERVING" else 1
+            status = client.status()
+    except RelaxonError as error:
+        raise CommandError(str(error)) from error
+    if args.json:
+        print(json.dumps({**asdict(status), "started": status.started.isoformat()}, indent=1))
+    else:
+        _print(status)
+    return 0
+
+
+def _print(status: ServerStatus) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    hours, rest = divmod(int(status.uptime_seconds), 3600)
+    gib = 2**30
+    rows = {
+        "version": status.version,
+        "up for": f"{hours}:{rest // 60:02}:{rest % 60:02}",
+        "grids": str(status.sessions),
+        "cells": str(status.cells),
+        "solves": str(status.solves),
+        "calls": str(status.calls),
+        "jobs": ", ".join(f"{count} {state}" for state, count in sorted(status.jobs.items())),
+        "places for jobs": str(status.job_places),
+        "models": ", ".join(f"{count} {kind}" for kind, count in sorted(status.models.items())),
+        "memory": f"{status.memory.used / gib:.2f} GiB of {status.memory.limit / gib:.2f} GiB",
+        "threads": str(status.threads),
+        "TLS": "yes" if status.encrypted else "no",
+        "you are": f"{status.caller or 'anyone'} ({status.role})",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console(highlight=False, emoji=False).print(table)

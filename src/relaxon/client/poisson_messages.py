@@ -1,0 +1,127 @@
+"""Grids as they travel, checked on this side in the engines' words, and what a client knows of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from relaxon.client import errors
+from relaxon.client.step_messages import Change
+from relaxon.client.system import SystemHandle
+from relaxon.client.wire import Wire
+from relaxon.proto import poisson_pb2 as pb
+from relaxon.proto import tensor_pb2, tensors
+from relaxon.solvers.grid import Boundary, BoundaryLike, PoissonGrid
+from relaxon.solvers.html import table
+
+_SIDES = {
+    Boundary.NEUMANN: pb.BOUNDARY_NEUMANN,
+    Boundary.DIRICHLET: pb.BOUNDARY_DIRICHLET,
+    Boundary.PERIODIC: pb.BOUNDARY_PERIODIC,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SolverInfo:
+    """A solver that a server knows by name."""
+
+    name: str
+    summary: str
+    missing: tuple[str, ...]
+    """Python modules that it needs and the server lacks."""
+
+    @property
+    def available(self) -> bool:
+        return not self.missing
+
+
+def solver_infos(reply: pb.ListSolversReply) -> tuple[SolverInfo, ...]:
+    """The solvers of a list, in its order."""
+    return tuple(SolverInfo(one.name, one.summary, tuple(one.missing)) for one in reply.solvers)
+
+
+def checked_grid(
+    cells: ArrayLike,
+    spacing: float | Sequence[float],
+    boundary: BoundaryLike,
+    coefficient: ArrayLike | Sequence[ArrayLike] | None,
+) -> PoissonGrid:
+    """The grid that is to be sent, refused here where it can be."""
+    with errors.refusals():
+        return PoissonGrid(cells, spacing, boundary, coefficient)
+
+
+def grid_requests(
+    grid: PoissonGrid, wire: Wire, shared: tensor_pb2.SharedFile | None, attendance: str
+) -> Iterator[pb.CreateGridRequest]:
+    """All that is sent to have a grid kept."""
+    kappa = grid.coefficient
+    arrays = () if kappa is None else kappa if isinstance(kappa, tuple) else (kappa,)
+    yield pb.CreateGridRequest(
+        header=pb.GridHeader(
+            cells=tensors.header_of(grid.cells),
+            spacing=grid.spacing,
+            boundary=[pb.AxisBoundary(low=_SIDES[low], high=_SIDES[high]) for low, high in grid.boundary],
+            coefficient=[tensors.header_of(array) for array in arrays],
+            shared=shared,
+            attendance=attendance,
+        )
+    )
+    for part in tensors.parts_of(grid.cells, checksum=wire.checksums):
+        yield pb.CreateGridRequest(cells=part)
+    for array in arrays:
+        for part in tensors.parts_of(array, checksum=wire.checksums):
+            yield pb.CreateGridRequest(coefficient=part)
+
+
+def change_requests(grid_id: str, change: Change, wire: Wire) -> Iterator[pb.UpdateGridRequest]:
+    """All that is sent to have a grid changed."""
+    yield pb.UpdateGridRequest(header=pb.UpdateGridHeader(id=grid_id, change=change.message()))
+    yield from change.requests(pb.UpdateGridRequest, wire)
+
+
+class GridHandle(SystemHandle):
+    """What a client knows of a grid that a server keeps."""
+
+    _default_solver = "dcdm"
+
+    def _told(self, kept: pb.Grid, shape: tuple[int, ...]) -> None:
+        """Note what the server said of it."""
+        self.id: str = kept.id
+        self.shape = shape
+        self.unknowns: int = kept.unknowns
+        self.singular_components: int = kept.singular_components
+        """Fluid components that neither air nor a Dirichlet side holds; `b` must sum to zero over each."""
+        self.setup_seconds: float = kept.setup_seconds
+        """What the server spent on checking the grid and finding its components."""
+        self.expires: datetime = kept.expire_time.ToDatetime(UTC)
+        """When the server would have forgotten the grid had it not been used since it was made."""
+
+    def _changed(self, reply: Any) -> None:
+        self._now_has(reply.unknowns)
+        self.singular_components = reply.singular_components
+        self.setup_seconds = reply.setup_seconds
+
+    def _now_has(self, unknowns: int) -> None:
+        self.unknowns = unknowns
+
+    @property
+    def _shapes(self) -> tuple[tuple[int, ...], ...]:
+        return self.shape, (self.unknowns,)
+
+    def __repr__(self) -> str:
+        return f"RemoteGrid({'×'.join(map(str, self.shape))}, {self.unknowns} unknowns)"
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "shape": "×".join(map(str, self.shape)),
+            "unknowns": f"{self.unknowns:,}",
+            "components without a fixed value": self.singular_components,
+            "server": self._target,
+            "id": self.id,
+        }
+        return table("grid on a server", rows)

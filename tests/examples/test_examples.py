@@ -1,0 +1,114 @@
+"""The programs in other languages solve their system on a server of this checkout, and notice where they do not."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from relaxon.server.app import EmbeddedServer
+from relaxon.server.settings import ServerSettings
+from relaxon.solvers.engine import Prepared
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+SECONDS = 240
+CPP_TOOLS = ("cmake", "c++", "pkg-config", "protoc", "grpc_cpp_plugin")
+
+
+def run(*command: str | Path, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "RELAXON_PROTO_ROOT": str(ROOT / "src")}
+    return subprocess.run(
+        list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS
+    )
+
+
+def need(*tools: str) -> None:
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+@pytest.fixture(scope="module")
+def javascript(tmp_path_factory) -> list[str]:
+    """The command that runs the program, with its packages installed in a folder of its own."""
+    need("node", "npm")
+    folder = tmp_path_factory.mktemp("javascript")
+    for name in ("package.json", "solve.js"):
+        shutil.copy(EXAMPLES / "javascript" / name, folder)
+    installed = run("npm", "install", "--no-audit", "--no-fund", "--fetch-retries=1", folder=folder)
+    if installed.returncode:
+        pytest.skip(f"npm cannot install the example's packages here: {installed.stderr.strip().splitlines()[-1]}")
+    return ["node", str(folder / "solve.js")]
+
+
+@pytest.fixture(scope="module")
+def cpp(tmp_path_factory) -> list[str]:
+    """The program, built; only tools that are missing are a reason not to."""
+    need(*CPP_TOOLS)
+    for package in ("grpc++", "zlib"):
+        if run("pkg-config", "--exists", package).returncode:
+            pytest.skip(f"not installed: the development files of {package}")
+    folder = tmp_path_factory.mktemp("cpp")
+    for command in (("-S", EXAMPLES / "cpp", "-B", folder), ("--build", folder)):
+        done = run("cmake", *command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return [str(folder / "solve")]
+
+
+@pytest.fixture(params=["javascript", "cpp"])
+def program(request) -> list[str]:
+    command: list[str] = request.getfixturevalue(request.param)
+    return command
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(ServerSettings(port=0, grace_seconds=0.0)) as started:
+        yield started
+
+
+def test_the_program_solves_and_its_own_residual_meets_the_tolerance(program, server):
+    done = run(*program, server.target)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "grid with 240360 unknowns" in done.stdout
+    assert re.search(r"  iteration \d+: ", done.stdout), "no progress was shown"
+    iterations, residuals = re.findall(r"RESULT_CONVERGED after (\d+) iterations, (\d+) residuals", done.stdout)[0]
+    assert int(residuals) == int(iterations) + 1
+    residual = float(re.findall(r"computed here: (\S+)", done.stdout)[0])
+    assert 0 < residual <= 1e-8
+    assert len(server.grids) == 0, "the grid was left on the server"
+
+
+def test_a_refusal_while_the_program_sends_is_told_by_the_server_s_words(program):
+    with EmbeddedServer(ServerSettings(port=0, grace_seconds=0.0, max_cells=1000)) as small:
+        done = run(*program, small.target)
+    assert done.returncode == 1
+    assert "cells must number at most 1000 here" in done.stderr
+
+
+def test_a_solution_that_is_wrong_fails_the_program(program, server, monkeypatch):
+    from relaxon.solvers.driver import PreparedSolver
+
+    monkeypatch.setattr(PreparedSolver, "_true_residual", lambda *_: 0.0)  # every verdict becomes CONVERGED
+    monkeypatch.setattr("relaxon.solvers.multigrid.MultigridCG.prepare", lambda self, operator: _Nothing())
+    done = run(*program, server.target)
+    assert "RESULT_CONVERGED" in done.stdout
+    assert done.returncode == 1
+
+
+class _Nothing(Prepared):
+    """Leaves x as it is."""
+
+    default_max_iterations = 5
+    info: dict[str, float] = {}  # noqa: RUF012
+
+    def run(self, b, x, monitor, max_iterations):
+        from relaxon.solvers.solution import Result
+
+        return monitor.record(1.0) or Result.MAX_ITERATIONS

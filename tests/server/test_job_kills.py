@@ -1,0 +1,25 @@
+"""Jobs outlive kill −9 of their process and of their server: nothing lost, nothing done twice, the same bits."""
+
+import time
+
+import pytest
+from killing import boosting, equilibrium, outlive
+
+
+def test_a_job_comes_through_a_few_kills_of_its_process_and_of_its_server(tmp_path):
+    report = outlive(tmp_path, boosting(150, 4_000), kills=3, seed=5, longest=0.2)
+    assert report.worker_kills == 2
+    assert report.server_kills == 1
+    assert report.starts >= report.jobs + 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", ["boosting", "equilibrium"])
+def test_jobs_come_through_50_kills_at_random_moments(kind, tmp_path, capsys):
+    made = boosting(700) if kind == "boosting" else equilibrium(25)
+    since = time.monotonic()
+    report = outlive(tmp_path, made, kills=50, seed=1, longest=1.0)
+    assert report.worker_kills == report.server_kills == 25
+    with capsys.disabled():
+        print(f"\n{kind}: {report} in {time.monotonic() - since:.0f} s")

@@ -1,0 +1,134 @@
+"""Grids in several processes: the same answer as in one, whatever the cuts, and mistakes of one raised in all."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from ranks import Threads
+
+from relaxon.solvers import PoissonGrid, Result, gallery, solve
+from relaxon.solvers.distributed import Decomposition, DistributedPoissonGrid
+
+
+@pytest.fixture(autouse=True)
+def small_levels_are_shared(monkeypatch):
+    monkeypatch.setattr("relaxon.solvers.distributed.cycle.GATHERED_CELLS", 2_000)
+
+
+def solved(grid, b, decomposition, **options):
+    """The solutions of all processes, and `x` put together."""
+
+    def work(comm):
+        own = decomposition.owned(comm.rank)
+        part = DistributedPoissonGrid(
+            grid.cells[own], decomposition, comm, spacing=grid.spacing, boundary=grid.boundary
+        )
+        return part.solve(b[own], **options)
+
+    found = Threads(decomposition.processes).run(work)
+    x = np.zeros(grid.shape)
+    for rank, solution in enumerate(found):
+        x[decomposition.owned(rank)] = solution.x
+    return found, x
+
+
+@pytest.mark.parametrize("parts", [(1, 1), (2, 1), (4, 1), (2, 2), (1, 3)])
+@pytest.mark.parametrize("name", ["box", "spheres", "pool", "random", "neumann"])
+def test_the_iteration_is_that_of_one_process_to_rounding(name, parts):
+    problem = gallery.make(name, 40)
+    one = solve(problem.grid, problem.b, solver="dcdm")
+    found, x = solved(problem.grid, problem.b, Decomposition.of(problem.grid.shape, parts[0] * parts[1], parts))
+    assert {s.result for s in found} == {Result.CONVERGED}
+    assert {s.iterations for s in found} == {one.iterations}
+    np.testing.assert_allclose(found[0].residuals, one.residuals, rtol=1e-3)
+    assert np.linalg.norm(x - one.x) <= 1e-8 * np.linalg.norm(one.x)
+    assert len({s.true_residual for s in found}) == 1
+
+
+def test_periodic_axes_are_cut_as_well():
+    rng = np.random.default_rng(0)
+    cells = (rng.random((32, 24, 20)) < 0.1).astype(np.uint8)
+    grid = PoissonGrid(cells, (1.0, 0.5, 0.7), ["periodic", "periodic", ("dirichlet", "neumann")])
+    b = rng.standard_normal(grid.shape) * grid.fluid
+    one = solve(grid, b, solver="dcdm", inconsistent="project")
+    found, x = solved(grid, b, Decomposition.of(grid.shape, 4, (2, 2)), inconsistent="project")
+    assert found[0].converged
+    assert abs(found[0].iterations - one.iterations) <= 1
+    assert np.linalg.norm(x - one.x) <= 1e-5 * np.linalg.norm(one.x)
+
+
+def test_two_dimensions_and_cuts_at_odd_places():
+    problem = gallery.make("spheres", 70, 2)
+    one = solve(problem.grid, problem.b, solver="dcdm")
+    found, x = solved(problem.grid, problem.b, Decomposition((70, 70), ((0, 11, 41, 70),)))
+    assert found[0].converged
+    assert found[0].iterations == one.iterations
+    assert np.linalg.norm(x - one.x) <= 1e-8 * np.linalg.norm(one.x)
+
+
+def test_a_component_that_crosses_a_cut_is_one_and_is_held_where_another_process_holds_it():
+    cells = np.ones((24, 6, 6), np.uint8)
+    cells[2:22, 1:5, 1:5] = 0  # a closed pocket across the cut
+    cells[:, 5, :] = 0  # a channel along it, open at one end
+    cells[:, 4, :] = 1
+    cells[23, 5, :] = 2
+    grid = PoissonGrid(cells)
+    split = Decomposition.of(grid.shape, 2)
+
+    def work(comm):
+        part = DistributedPoissonGrid(cells[split.owned(comm.rank)], split, comm)
+        return part.prepare().nullspace
+
+    for null in Threads(2).run(work):
+        assert null.dimension == grid.nullspace.dimension == 1
+        assert null.sizes.tolist() == grid.nullspace.sizes.tolist()
+
+
+def test_what_is_wrong_in_one_process_is_raised_in_all():
+    split = Decomposition.of((16, 8, 8), 2)
+
+    def work(comm):
+        cells = np.zeros((8, 8, 8), np.uint8)
+        grid = DistributedPoissonGrid(cells, split, comm, boundary="dirichlet")
+        b = np.ones((8, 8, 8))
+        if comm.rank == 1:
+            b[0, 0, 0] = np.nan
+        return grid.solve(b)
+
+    threads = Threads(2)
+    with pytest.raises(ValueError, match="process 1: b must be finite"):
+        threads.run(work)
+    assert all(isinstance(error, ValueError) for error in threads.errors)
+
+
+def test_a_process_without_fluid_takes_part():
+    cells = np.zeros((32, 12, 12), np.uint8)
+    cells[:16] = 1
+    grid = PoissonGrid(cells, boundary="dirichlet")
+    b = np.random.default_rng(0).standard_normal(grid.shape)
+    found, x = solved(grid, b, Decomposition.of(grid.shape, 2))
+    assert found[1].converged
+    assert not x[:16].any()
+
+
+def test_a_callback_in_the_first_process_stops_all():
+    problem = gallery.make("spheres", 32)
+    split = Decomposition.of(problem.grid.shape, 2)
+    found, _ = solved(problem.grid, problem.b, split, callback=lambda progress: progress.iteration == 2)
+    assert [s.result for s in found] == [Result.CANCELLED] * 2
+    assert [s.iterations for s in found] == [2, 2]
+
+
+@pytest.mark.parametrize(("n", "processes"), [(64, 4), (100, 3), (97, 5), (31, 7)])
+def test_parts_are_thick_enough_and_cover_the_axis(n, processes):
+    cuts = Decomposition.of((n, 8, 8), processes, (processes, 1)).bounds[0]
+    assert cuts[0] == 0
+    assert cuts[-1] == n
+    assert min(b - a for a, b in pairwise(cuts)) >= 3
+
+
+def test_a_grid_that_is_too_thin_for_its_processes_is_refused():
+    with pytest.raises(ValueError, match="take fewer processes"):
+        Decomposition.of((8, 8, 8), 8, (8, 1))
