@@ -75,7 +75,8 @@ class Front(ABC):
         """Check the arguments of a solve and bring its arrays into the solver's form; of a complex `b` both parts."""
         if not is_complex(b):
             return self._real_request(b, rtol, atol, max_iterations, x0, inconsistent, name)
-        starts = (None, None) if x0 is None else split(x0)
+        b = validation.real_or_complex_array(name, b)
+        starts = (None, None) if x0 is None else split(validation.real_or_complex_array("x0", x0))
         real, imaginary = (
             self._real_request(part, rtol, atol, max_iterations, start, inconsistent, name)
             for part, start in zip(split(b), starts, strict=True)
