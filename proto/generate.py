@@ -33,8 +33,20 @@ RELEASE = re.compile(r"ValidateProtobufRuntimeVersion\([^)]*\)|\d+\.\d+\.\d+|\(o
 
 def generate(target: Path) -> None:
     """Write the stubs of every `.proto` file below `target`, as `relaxon/proto/…`."""
-    protos = sorted(path.name for path in (ROOT / "proto").glob("*.proto"))
     outputs = ("python_out", "grpc_python_out", "mypy_out", "mypy_grpc_out")
+    _protoc(*(f"--{output}={target}" for output in outputs))
+
+
+def descriptors() -> bytes:
+    """Every `.proto` file as a `FileDescriptorSet`, with its comments."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "descriptors"
+        _protoc("--include_source_info", f"--descriptor_set_out={target}")
+        return target.read_bytes()
+
+
+def _protoc(*options: str) -> None:
+    protos = sorted(path.name for path in (ROOT / "proto").glob("*.proto"))
     # The mypy plug-ins are scripts of this interpreter's environment, which need not be the active one.
     scripts = sysconfig.get_path("scripts")
     path = os.pathsep.join([scripts, os.environ.get("PATH", "")])
@@ -45,7 +57,7 @@ def generate(target: Path) -> None:
             "grpc_tools.protoc",
             f"-I{SOURCE}",
             *(f"-I{folder}" for folder in _google_protos(Path(googleapis))),
-            *(f"--{output}={target}" for output in outputs),
+            *options,
             *(str(HERE / name) for name in protos),
         ]
         subprocess.run(command, check=True, cwd=SOURCE, env={**os.environ, "PATH": path})

@@ -34,7 +34,7 @@ from relaxon.proto import (
     status_pb2,
     status_pb2_grpc,
 )
-from relaxon.server import boosting_service, equilibrium_service, logs, tracing
+from relaxon.server import boosting_service, dashboard, equilibrium_service, logs, tracing
 from relaxon.server.access import Gate
 from relaxon.server.attendance import AttendanceList
 from relaxon.server.boosting_service import BoostingServicer
@@ -49,6 +49,7 @@ from relaxon.server.linear_service import LinearServicer
 from relaxon.server.metrics import Metrics
 from relaxon.server.models import ModelStore
 from relaxon.server.models_service import ModelsServicer
+from relaxon.server.observations import Observations
 from relaxon.server.operations_service import OperationsServicer
 from relaxon.server.poisson_service import PoissonServicer
 from relaxon.server.session_service import SessionServicer
@@ -189,11 +190,12 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
         )
         boosting = BoostingServicer(settings, runner, models, operations, checks, engines)
         equilibrium = EquilibriumServicer(settings, runner, models, operations, checks, engines)
+        observations = Observations() if settings.dashboard else None
         # Each holds a call open: the others must leave room for work.
         most = min(settings.max_attendances, max(1, settings.max_calls // 2))
         attendances = AttendanceList(most, settings.lease_seconds, sessions.leave)
         attending = SessionServicer(attendances)
-        runtime = SolveRuntime(settings, sessions, attendances, engines, checks)
+        runtime = SolveRuntime(settings, sessions, attendances, engines, checks, observations)
         calls = CallCount()
         busy = Busy(
             settings, calls, runner, models, lambda: len(sessions), lambda: sessions.cells, lambda: runtime.places.taken
@@ -227,7 +229,8 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gate.refresh)
         sweep = asyncio.create_task(_sweep(sessions))
         try:
-            yield target
+            async with dashboard.shown(settings, target, observations, sessions, store):
+                yield target
         finally:
             sweep.cancel()
             await condition.enter_graceful_shutdown()

@@ -122,7 +122,7 @@ def loaded(models: ModelStore, name: str) -> Estimator:
 
 def described(models: ModelStore, name: str, field: str = "model", whole: bool = True) -> pb.BoostingModel:
     """The message of a stored model; NOT_FOUND where there is none."""
-    created = models.path(KIND, name, field).stat().st_mtime
+    created = models.created(KIND, name, field)
     return boosting_messages.model_message(name, created, loaded(models, name), whole)
 
 

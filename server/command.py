@@ -56,6 +56,8 @@ HELP = {
     "log_format": "text, or json: an object a line",
     "log_level": "debug, info, warning or error",
     "log_calls": "a line in the log for every call",
+    "dashboard": "show a page on what the server does to browsers on this machine",
+    "dashboard_port": "where the dashboard is; 0 for a free port, which the log names",
     "idle_seconds": "an upload that is silent for so long is given up",
     "grace_seconds": "time for running calls to finish when the server is stopped",
 }

@@ -31,6 +31,14 @@ class KeptGrid(Session):
     def cells(self) -> int:
         return int(self.grid.cells.size)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.grid.shape
+
+    @property
+    def unknowns(self) -> int:
+        return self.grid.unknowns
+
     def array_bytes(self) -> int:
         """Bytes of its cells and of κ; what the solvers have set up is not counted."""
         return int(self.grid.cells.nbytes) + sum(int(array.nbytes) for array in kappa_arrays(self.grid))

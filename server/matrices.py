@@ -39,6 +39,14 @@ class KeptMatrix(Session):
     def cells(self) -> int:
         return self.system.unknowns
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.system.unknowns,)
+
+    @property
+    def unknowns(self) -> int:
+        return self.system.unknowns
+
     def array_bytes(self) -> int:
         """Bytes of the matrix itself."""
         matrix = self.system.matrix

@@ -115,6 +115,13 @@ class ModelStore:
             raise self.unknown(kind, name)
         return place
 
+    def created(self, kind: str, name: str, field: str = "model") -> float:
+        """When a model was put there, in seconds since 1970; as `path` else."""
+        try:
+            return self.path(kind, name, field).stat().st_mtime
+        except FileNotFoundError:  # deleted in between
+            raise self.unknown(kind, name) from None
+
     def names(self, kind: str) -> list[str]:
         """The models of a kind that the caller sees, in alphabetical order."""
         folder, caller = self._root / kind, identity.current()

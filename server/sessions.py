@@ -77,6 +77,15 @@ class Session(ABC):
     def cells(self) -> int:
         """Cells or unknowns, as the limits count them."""
 
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of its cells, or of its vectors."""
+
+    @property
+    @abstractmethod
+    def unknowns(self) -> int: ...
+
     @abstractmethod
     def array_bytes(self) -> int:
         """Bytes of what its caller has sent; what the solvers have set up is not counted."""

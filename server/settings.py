@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from relaxon.solvers import validation
 
 DEFAULT_PORT = 50551
+DEFAULT_DASHBOARD_PORT = 50552
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,10 @@ class ServerSettings:
     """debug, info, warning or error."""
     log_calls: bool = False
     """A line in the log for every call."""
+    dashboard: bool = False
+    """Show a page on what the server does to browsers on this machine (needs the package's extra `dashboard`)."""
+    dashboard_port: int = DEFAULT_DASHBOARD_PORT
+    """Where that page is; 0 takes a free one, which the log names."""
     idle_seconds: float = 60.0
     """An upload that is silent for so long is given up."""
     grace_seconds: float = 10.0
@@ -141,6 +146,8 @@ class ServerSettings:
         ):
             if validation.whole_number(name, getattr(self, name)) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)!r}")
+        if type(self.dashboard_port) is not int or not 0 <= self.dashboard_port <= 65535:
+            raise ValueError(f"dashboard_port must be an integer from 0 to 65535, got {self.dashboard_port!r}")
         for name in ("grid_ttl_seconds", "idle_seconds"):
             validation.positive_float(name, getattr(self, name))
         for name in ("checkpoint_seconds", "grace_seconds", "lease_seconds"):
@@ -207,7 +214,7 @@ TEXTS = (
     "log_format",
     "log_level",
 )
-FLAGS = ("insecure", "open_health", "shared_memory", "reflection", "channelz", "traces", "log_calls")
+FLAGS = ("insecure", "open_health", "shared_memory", "reflection", "channelz", "traces", "log_calls", "dashboard")
 CHOICES = {
     "certificate_role": ("read", "solve", "train", "admin"),
     "log_format": ("text", "json"),

@@ -12,6 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from relaxon.server import errors
+from relaxon.server.observations import SolveTrace
 from relaxon.server.sessions import Session
 from relaxon.server.solve_messages import SolveOptions
 from relaxon.solvers.front import Front
@@ -30,11 +31,14 @@ class SolveJob:
         work: Callable[[SolveJob], Solution],
         executor: Executor,
         progress_seconds: float | None,
+        trace: SolveTrace | None = None,
     ) -> None:
-        """`work` gives `record` to the engine as its callback and calls `check` where it may be cut off."""
+        """`work` gives `record` to the engine as its callback and calls `check` where it may be cut off; `trace` is
+        told how it goes, where somebody may watch."""
         self._session = session
         self._work = work
         self._progress_seconds = progress_seconds
+        self._trace = trace
         self._next_report = 0.0
         self._latest: Progress | None = None
         self._sent = -1
@@ -45,6 +49,8 @@ class SolveJob:
         self.future: Future[Solution] = executor.submit(self._run)
         self._done = asyncio.wrap_future(self.future)
         self._done.add_done_callback(self._ended)
+        if trace is not None:
+            self.future.add_done_callback(trace.end)
 
     def cancel(self) -> None:
         """Stop at the next iteration; the result is what there is by then."""
@@ -62,6 +68,8 @@ class SolveJob:
 
     def record(self, progress: Progress) -> bool:
         """The engine's callback, in the worker thread: leaves the newest progress for the event loop."""
+        if self._trace is not None:
+            self._trace.record(progress)
         if self._progress_seconds is not None:
             self._latest = progress
             now = time.monotonic()
@@ -91,6 +99,8 @@ class SolveJob:
     def _run(self) -> Solution:
         with self._session.running:
             self.check()
+            if self._trace is not None:
+                self._trace.begin()
             return self._work(self)
 
     def _ended(self, done: asyncio.Future[Solution]) -> None:

@@ -19,6 +19,7 @@ from relaxon.server import errors, solve_messages
 from relaxon.server.announced import AnnouncedArray
 from relaxon.server.attendance import AttendanceList
 from relaxon.server.identity import caller_of
+from relaxon.server.observations import Observations, SolveTrace
 from relaxon.server.places import Places
 from relaxon.server.sessions import Session, SessionStore, SetUp
 from relaxon.server.settings import ServerSettings
@@ -49,12 +50,15 @@ class SolveRuntime:
         attendances: AttendanceList,
         engines: Executor,
         checks: Executor,
+        observations: Observations | None = None,
     ) -> None:
+        """`observations` is told of the solves."""
         self.settings = settings
         self.sessions = sessions
         self.attendances = attendances
         self.engines = engines
         self.checks = checks
+        self._observations = observations
         self.places = Places(settings.max_pending, "solves")
 
     def upload(self, context: Context, aside: Callable[[Any], bool] | None = None) -> Upload:
@@ -76,6 +80,12 @@ class SolveRuntime:
         """Bytes that are counted for what a caller offers."""
         taken = self.settings.shared_memory and header.HasField("shared")
         return SHARED_ENTRY_BYTES * entries if taken else 0
+
+    def trace(self, solver: str, session: Session) -> SolveTrace | None:
+        """For a solve that is about to be submitted; None where nobody may watch."""
+        if self._observations is None:
+            return None
+        return self._observations.solve(solver, session.shape, session.unknowns)
 
     async def in_turn(self, work: Callable[[], Answer], session: Session, owner: str, amount: int) -> Answer:
         """Run `work` on a session in a thread of `engines`, behind what waits there. Call it with a place and its
@@ -143,7 +153,11 @@ class SolveRuntime:
                     None if x0 is None else await upload.array("x0", x0, session.shared),
                 )
                 job = SolveJob(
-                    session, lambda job: solve_in(session, arguments, job), self.engines, options.progress_seconds
+                    session,
+                    lambda job: solve_in(session, arguments, job),
+                    self.engines,
+                    options.progress_seconds,
+                    self.trace(options.solver, session),
                 )
                 with self.until_done(job, session, place, caller.name, amount):
                     context.set_compression(options.compression)

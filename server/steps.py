@@ -135,7 +135,10 @@ class StepsCall:
                 amount = kept.footprint(options.solver)[1]
                 owner = self._caller.name
                 with runtime.sessions.hold(owner, amount), runtime.sessions.set_up(kept, options.solver) as place:
-                    job = SolveJob(kept, partial(sequence.solve, step), runtime.engines, options.progress_seconds)
+                    trace = runtime.trace(options.solver, kept)
+                    job = SolveJob(
+                        kept, partial(sequence.solve, step), runtime.engines, options.progress_seconds, trace
+                    )
                     self._job, self._number = job, self._number + 1
                     with runtime.until_done(job, kept, place, owner, amount):
                         await self._jobs.put((job, step.shared_x))

@@ -10,7 +10,8 @@ import pytest
 import relaxon
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
-PAGES = sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
 
 
 def modules() -> list[str]:
@@ -18,7 +19,7 @@ def modules() -> list[str]:
     return [name for name in names if "_pb2" not in name and not name.endswith("__main__")]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_the_examples_of_a_page_run(page: Path) -> None:
     text = page.read_text().replace("```", "")
     parser = doctest.DocTestParser()

@@ -22,6 +22,7 @@ EXTRAS = {
     "tables": ("pyarrow",),
     "metrics": ("grpc_channelz", "prometheus_client"),
     "telemetry": ("opentelemetry",),
+    "dashboard": ("aiohttp",),
     "bench": ("matplotlib", "psutil"),
 }
 """The import names that each extra of the package brings."""
