@@ -105,8 +105,9 @@ class SolveJob:
 
     def _ended(self, done: asyncio.Future[Solution]) -> None:
         self._news.set()
-        if not done.cancelled():
-            done.exception()  # nobody may be left to ask for it
+        error = None if done.cancelled() else done.exception()  # nobody may be left to ask for it
+        if error is not None:
+            errors.let_go(error)
 
 
 @dataclass(slots=True)

@@ -87,6 +87,8 @@ class StepsCall:
             except BaseExceptionGroup as group:
                 raise _first(group) from None
             finally:
+                self._upload.close()
+                self._job = None
                 sessions.give_back(self._caller.name, self._held)
 
     def _aside(self, message: Any) -> bool:

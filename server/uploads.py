@@ -33,6 +33,10 @@ class Upload:
         self._idle_seconds = idle_seconds
         self._aside = aside
 
+    def close(self) -> None:
+        """Let go of what deals with messages, which may hold this."""
+        self._aside = None
+
     async def header(self) -> Any:
         """The `header` that a stream starts with."""
         message = await self._read("header")

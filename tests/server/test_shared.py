@@ -162,6 +162,54 @@ def test_neither_mappings_nor_descriptors_are_left_behind(client, damped):
     assert settled(descriptors)
 
 
+def test_no_garbage_collection_is_needed_for_a_file_to_be_gone(serving, endless):
+    """Whatever way a call ends: what it worked with is dropped with it, not when the collector comes by."""
+    server = serving(lease_seconds=0.1)
+    bad = np.full(CELLS.shape, np.nan)
+
+    def served():
+        with open("/proc/self/maps", encoding="utf-8") as lines:
+            return sum(shared_files.LINK in line for line in lines)
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = served()
+        with relaxon.connect(server.target) as client:
+            stub, told = client.poisson._stub, SharedFile.create(CELLS.size * 16)
+            request = pb.GridHeader(cells=tensors.header_of(CELLS), shared=told[1].message())
+            cells = [pb.CreateGridRequest(cells=part) for part in tensors.parts_of(CELLS)]
+            for ending in ("refused", "cut off", "step refused", "steps cut off"):
+                kept = stub.CreateGrid(iter([pb.CreateGridRequest(header=request), *cells]), timeout=20)
+                assert kept.shared
+                _end_badly(stub, kept.id, told[0], bad if "refused" in ending else B, steps="step" in ending)
+                stub.DeleteGrid(pb.DeleteGridRequest(id=kept.id), timeout=20)
+                assert settled(served, before + 1, 5.0), ending  # the test's own
+        del told
+    finally:
+        gc.enable()
+
+
+def _end_badly(stub, grid_id, file, b, steps):
+    """A call whose array lies in the file: refused for it, or cut off while it is solved."""
+    file.write(0, b)
+    part = TensorPart(shared=SharedArray(offset=0))
+    header = {"grid_id": grid_id, "solver": "damped", "rtol": 1e-300, "inconsistent": pb.INCONSISTENT_PROJECT}
+    if steps:
+        first = [
+            pb.StepsRequest(header=pb.StepsHeader(**header)),
+            pb.StepsRequest(step=pb.StepHeader(b=tensors.header_of(b), shared_x=0)),
+            pb.StepsRequest(b=part),
+        ]
+        call = stub.SolveSteps(iter(first), timeout=0.5)
+    else:
+        header |= {"b": tensors.header_of(b), "shared_x": 0}
+        first = [pb.SolveRequest(header=pb.SolveHeader(**header)), pb.SolveRequest(b=part)]
+        call = stub.Solve(iter(first), timeout=0.5)
+    with pytest.raises(grpc.RpcError):
+        list(call)
+
+
 def test_a_refused_grid_leaves_no_file(serving):
     before = mappings()
     server = serving(max_cells=10)
