@@ -147,7 +147,7 @@ async def reported(context: grpc.aio.ServicerContext[Any, Any], work: Awaitable[
 def let_go(error: BaseException | None) -> None:
     """Have an error that has been dealt with hold nothing any more. The frames of its traceback, and of those that led
     to it, hold what a call worked with (arrays, shared memory), and that may hold the error: all would stay until a
-    garbage collection."""
+    garbage collection. What a function has from around it is not let go of: give it as `partial` arguments."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from typing import Any
 
 import grpc
@@ -11,6 +12,7 @@ import grpc
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
 from relaxon.server import errors, footprint, grid_changes, grid_messages
+from relaxon.server.grid_changes import GridChange
 from relaxon.server.grids import KeptGrid
 from relaxon.server.identity import caller_of
 from relaxon.server.solve_messages import Shapes
@@ -62,7 +64,7 @@ class PoissonServicer(poisson_pb2_grpc.PoissonServiceServicer):
             coefficient = [await upload.array("coefficient", one) for one in kappa]
             await upload.end()
             start = time.perf_counter()
-            grid = await runtime.beside(lambda: planned.build(array, coefficient))
+            grid = await runtime.beside(partial(planned.build, array, coefficient))
             seconds = time.perf_counter() - start
         kept = KeptGrid(grid, owner, runtime.opened(header, cells), header.attendance)
         runtime.sessions.add(kept)
@@ -78,19 +80,22 @@ class PoissonServicer(poisson_pb2_grpc.PoissonServiceServicer):
                 change = await planned.read(upload)
                 await upload.end()
 
-                def work() -> float:
-                    with kept.running:
-                        start = time.perf_counter()
-                        kept.change(change.made(kept.grid))
-                        return time.perf_counter() - start
-
                 # In turn with the solves: one that was asked for before has the grid as it was.
+                work = partial(_changed, kept, change)
                 seconds = await runtime.in_turn(work, kept, caller.name, planned.bytes)
                 return _described(kept, seconds)
 
     async def _delete_grid(self, request: pb.DeleteGridRequest, context: Context) -> pb.DeleteGridReply:
         self._runtime.sessions.remove(request.id, caller_of(context), KeptGrid)
         return pb.DeleteGridReply()
+
+
+def _changed(kept: KeptGrid, change: GridChange) -> float:
+    """Change a grid, in a worker thread; the seconds that took."""
+    with kept.running:
+        start = time.perf_counter()
+        kept.change(change.made(kept.grid))
+        return time.perf_counter() - start
 
 
 def side_shapes(kept: KeptGrid) -> Shapes:

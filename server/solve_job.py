@@ -105,9 +105,10 @@ class SolveJob:
 
     def _ended(self, done: asyncio.Future[Solution]) -> None:
         self._news.set()
-        error = None if done.cancelled() else done.exception()  # nobody may be left to ask for it
-        if error is not None:
-            errors.let_go(error)
+        # Nobody may be left to ask for either, which are not always the same.
+        for future in (done, self.future):
+            if not future.cancelled():
+                errors.let_go(future.exception())
 
 
 @dataclass(slots=True)

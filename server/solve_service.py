@@ -154,7 +154,7 @@ class SolveRuntime:
                 )
                 job = SolveJob(
                     session,
-                    lambda job: solve_in(session, arguments, job),
+                    partial(solve_in, session, arguments),
                     self.engines,
                     options.progress_seconds,
                     self.trace(options.solver, session),
