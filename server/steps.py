@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.server import grid_changes, solve_messages
+from relaxon.server import errors, grid_changes, solve_messages
 from relaxon.server.announced import AnnouncedArray
 from relaxon.server.grid_changes import GridChange
 from relaxon.server.grids import KeptGrid
@@ -86,6 +86,9 @@ class StepsCall:
                     tasks.create_task(self._write(kept, options.checksums))
             except BaseExceptionGroup as group:
                 raise _first(group) from None
+            except asyncio.CancelledError as error:
+                errors.let_go(error)  # which the task group's own frame holds
+                raise
             finally:
                 self._upload.close()
                 self._job = None
