@@ -19,9 +19,9 @@ WORST_FIRST = (
     Result.NON_FINITE,
     Result.SINGULAR_INCONSISTENT,
     Result.DIVERGED,
+    Result.CANCELLED,
     Result.STAGNATED,
     Result.MAX_ITERATIONS,
-    Result.CANCELLED,
     Result.CONVERGED,
 )
 
