@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
@@ -173,6 +174,8 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
     checks = ThreadPoolExecutor(CHECK_THREADS, "relaxon-check")
     if settings.workers > 1:
         _demand_threadsafe_kernels()
+    if settings.training_backend == "ray" and find_spec("ray") is None:
+        raise ValueError("training_backend 'ray' needs a package that is missing: pip install 'relaxon[ray]'")
     async with AsyncExitStack() as opened:
         models = ModelStore(settings.model_folder, settings.max_models)
         opened.callback(models.close)

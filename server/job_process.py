@@ -6,8 +6,9 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import relaxon
 from relaxon.server.job_folder import LOG
@@ -15,6 +16,7 @@ from relaxon.server.jobs import Json
 from relaxon.server.settings import ServerSettings
 
 WORKER = "relaxon.server.worker"
+RAY_WORKER = "relaxon.server.ray_worker"
 CANCEL, SUSPEND = b"cancel\n", b"suspend\n"
 LOG_TAIL = 4000
 """Bytes of a failed worker's own messages that go into the server's log."""
@@ -22,31 +24,93 @@ LOG_TAIL = 4000
 Process = asyncio.subprocess.Process
 
 
+class Backend(Protocol):
+    """Where jobs are worked on. Whatever it is, the server has a process on its own machine that answers for the job.
+
+    That process has the job's lease, writes steps, checkpoints and the model into the job's folder, and talks to the
+    server as `relaxon.server.worker` says.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None: ...
+
+    @property
+    def module(self) -> str:
+        """What that process runs."""
+
+    def arguments(self) -> Sequence[str]:
+        """What it is given beside the job."""
+
+    def environment(self) -> Mapping[str, str]:
+        """What it finds in its environment beside what this process has there."""
+
+
+class LocalProcesses:
+    """The process trains by itself."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._together = settings.training_workers
+
+    @property
+    def module(self) -> str:
+        return WORKER
+
+    def arguments(self) -> Sequence[str]:
+        return ()
+
+    def environment(self) -> Mapping[str, str]:
+        if self._together == 1:
+            return {}  # the libraries' own choice, or the one that the server was started with
+        return thread_limits(max(1, (os.cpu_count() or 1) // self._together))
+
+
+class RayCluster:
+    """The process has an actor of a Ray cluster train, on whichever machine has processors free."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._address, self._cpus = settings.ray_address, settings.ray_cpus
+
+    @property
+    def module(self) -> str:
+        return RAY_WORKER
+
+    def arguments(self) -> Sequence[str]:
+        return (self._address, str(self._cpus))
+
+    def environment(self) -> Mapping[str, str]:
+        return {}
+
+
+BACKENDS: dict[str, type[Backend]] = {"local": LocalProcesses, "ray": RayCluster}
+
+
+def thread_limits(threads: int) -> dict[str, str]:
+    """The environment in which the libraries take so many threads."""
+    return {name: str(threads) for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
 async def start(folder: Path, steps: int, settings: ServerSettings) -> Process:
     """A process for the job in `folder`, of which the server knows so many steps."""
+    backend = BACKENDS[settings.training_backend](settings)
     source = str(Path(relaxon.__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
-    threads = max(1, (os.cpu_count() or 1) // settings.training_workers)
-    limits = {name: str(threads) for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    if settings.training_workers == 1:
-        limits = {}  # the libraries' own choice, or the one that the server was started with
     with (folder / LOG).open("ab") as log:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             # Modules come from where this server's do, not from the folder in which it was started.
             "-P",
             "-m",
-            WORKER,
+            backend.module,
             str(folder),
             str(os.getpid()),
             str(steps),
             str(settings.checkpoint_seconds),
+            *backend.arguments(),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             # A Ctrl-C in the server's terminal is for the server alone, which lets the jobs end in order.
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": path, **limits},
+            env={**os.environ, "PYTHONPATH": path, **backend.environment()},
         )
 
 

@@ -80,6 +80,12 @@ class ServerSettings:
     """Stored models of one kind, those that are being trained included."""
     training_workers: int = 1
     """Training jobs at the same time, each in a process of its own."""
+    training_backend: str = "local"
+    """Where they are worked on: "local" processes, or a "ray" cluster (needs the package's extra `ray`)."""
+    ray_address: str = "auto"
+    """The cluster's: host:port, or "auto" for the one that this machine belongs to."""
+    ray_cpus: int = 1
+    """Processors of the cluster that a training job has for itself."""
     max_jobs: int = 16
     """Training jobs that are uploaded, wait or run. One more is refused."""
     max_ended_jobs: int = 256
@@ -128,6 +134,7 @@ class ServerSettings:
             "max_solvers_per_grid",
             "max_models",
             "training_workers",
+            "ray_cpus",
             "max_attempts",
             "max_jobs",
             "max_ended_jobs",
@@ -213,11 +220,14 @@ TEXTS = (
     "token_file",
     "log_format",
     "log_level",
+    "training_backend",
+    "ray_address",
 )
 FLAGS = ("insecure", "open_health", "shared_memory", "reflection", "channelz", "traces", "log_calls", "dashboard")
 CHOICES = {
     "certificate_role": ("read", "solve", "train", "admin"),
     "log_format": ("text", "json"),
+    "training_backend": ("local", "ray"),
     "log_level": ("debug", "info", "warning", "error"),
 }
 

@@ -72,43 +72,73 @@ def main() -> int:
     """0 where the last word was said, whatever it was."""
     folder, server, known, checkpoint_seconds = (
         Path(sys.argv[1]),
-        int(sys.argv[2]),
+        Link(int(sys.argv[2])),
         int(sys.argv[3]),
         float(sys.argv[4]),
     )
-    _end_with(server)
-    out = _own_output()
-    cancelled, suspended = threading.Event(), threading.Event()
-    threading.Thread(target=_obey, args=(cancelled, suspended), daemon=True).start()
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     wait_asleep()
     lease = job_folder.leased(folder)
     if lease is None:
         return BUSY
-
-    def say(message: Mapping[str, Any]) -> None:
-        out.write(json.dumps(message) + "\n")
-        out.flush()
-
-    steps = job_folder.StepLog(folder)
-    for step, progress in job_folder.told_steps(folder):
-        if step > known:
-            say({"step": step, "progress": progress})
-    if (folder / job_folder.COMPLETE).exists():  # left by a process whose last word was not heard
-        say({"done": {}})
+    steps = caught_up(folder, known, server)
+    if steps is None:
         return 0
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
     task = TASKS[request["kind"]]
 
     def tell(progress: Mapping[str, Any] | None) -> bool:
         if progress is not None and steps.add(progress[task.step], progress):
-            say({"step": progress[task.step], "progress": progress})
-        return cancelled.is_set() or suspended.is_set()
+            server.say({"step": progress[task.step], "progress": progress})
+        return server.cancelled.is_set() or server.suspended.is_set()
+
+    failed = trained(folder, {**request, "checkpoint_seconds": checkpoint_seconds}, tell)
+    if failed is not None:
+        server.say({"failed": failed})
+    elif server.suspended.is_set() and not server.cancelled.is_set():
+        server.say({"suspended": {}})
+    else:
+        job_folder.publish(folder)
+        server.say({"done": {}})
+    return 0
+
+
+class Link:
+    """The server that this process works for: what it is told, and what it has said. This process ends with it."""
+
+    def __init__(self, server: int) -> None:
+        _end_with(server)
+        self.cancelled, self.suspended = threading.Event(), threading.Event()
+        self._out = _own_output()
+        threading.Thread(target=_obey, args=(self.cancelled, self.suspended), daemon=True).start()
+
+    def say(self, message: Mapping[str, Any]) -> None:
+        self._out.write(json.dumps(message) + "\n")
+        self._out.flush()
+
+
+def caught_up(folder: Path, known: int, server: Link) -> job_folder.StepLog | None:
+    """Tell the server what earlier processes of the job did that it has not heard of; None where that was all."""
+    steps = job_folder.StepLog(folder)
+    for step, progress in job_folder.told_steps(folder):
+        if step > known:
+            server.say({"step": step, "progress": progress})
+    if (folder / job_folder.COMPLETE).exists():  # left by a process whose last word was not heard
+        server.say({"done": {}})
+        return None
+    return steps
+
+
+def trained(folder: Path, request: Mapping[str, Any], tell: Tell) -> dict[str, str] | None:
+    """Train, from the checkpoint where there is one; what failed: its code, message and field.
+
+    What is no mistake of the request and no lack of the machine's is raised.
+    """
 
     def train() -> None:
         shutil.rmtree(folder / MODEL, ignore_errors=True)
-        import_module(task.module).run(folder, {**request, "checkpoint_seconds": checkpoint_seconds}, tell)
+        import_module(TASKS[request["kind"]].module).run(folder, request, tell)
 
     try:
         try:
@@ -123,25 +153,16 @@ def main() -> int:
         traceback.print_exc()
         message = str(error)[:LONGEST_MESSAGE]
         named = ARGUMENT.match(message)
-        say({"failed": {"code": "INVALID_ARGUMENT", "message": message, "field": named.group() if named else ""}})
-        return 0
+        return {"code": "INVALID_ARGUMENT", "message": message, "field": named.group() if named else ""}
     except MemoryError:
-        say({"failed": {"code": "RESOURCE_EXHAUSTED", "message": "the job needs more memory than there is"}})
-        return 0
+        return {"code": "RESOURCE_EXHAUSTED", "message": "the job needs more memory than there is"}
     except ImportError as error:
-        say({"failed": {"code": "FAILED_PRECONDITION", "message": f"this server cannot train that: {error}"}})
-        return 0
+        return {"code": "FAILED_PRECONDITION", "message": f"this server cannot train that: {error}"}
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        say({"failed": {"code": "RESOURCE_EXHAUSTED", "message": "the server's disk is full"}})
-        return 0
-    if suspended.is_set() and not cancelled.is_set():
-        say({"suspended": {}})
-        return 0
-    job_folder.publish(folder)
-    say({"done": {}})
-    return 0
+        return {"code": "RESOURCE_EXHAUSTED", "message": "the server's disk is full"}
+    return None
 
 
 def _end_with(server: int) -> None:

@@ -22,7 +22,7 @@ def kernels_come_from_the_cache(request):
     A kernel that a process has just compiled rounds differently, in the last place, from the same kernel read from the
     cache; workers read theirs from there, and what they fit is compared bit for bit with what is fitted here.
     """
-    pages = ("boosting", "service.md", "train-on-the-server.md")
+    pages = ("boosting", "service.md", "train-on-the-server.md", "train-on-a-cluster.md")
     if any(page in item.nodeid for item in request.session.items for page in pages):
         subprocess.run([sys.executable, "-c", FITS], check=True, timeout=300)
 

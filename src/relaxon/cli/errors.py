@@ -23,6 +23,7 @@ EXTRAS = {
     "metrics": ("grpc_channelz", "prometheus_client"),
     "telemetry": ("opentelemetry",),
     "dashboard": ("aiohttp",),
+    "ray": ("ray",),
     "bench": ("matplotlib", "psutil"),
 }
 """The import names that each extra of the package brings."""

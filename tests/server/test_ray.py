@@ -1,0 +1,172 @@
+"""Jobs on a Ray cluster of two nodes: the same models as here, cancelled, suspended, lost with their node."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import relaxon
+from relaxon.client import BoostingSettings, EquilibriumSettings, InvalidArgument, JobState
+from relaxon.server.app import EmbeddedServer
+from relaxon.server.job_process import thread_limits
+from relaxon.server.settings import ServerSettings
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed (extra: ray)"),
+    pytest.mark.in_clear,
+]
+PATIENCE = 120.0
+
+X = np.random.default_rng(1).standard_normal((4000, 8))
+Y = np.sin(2.0 * X[:, 0]) + X[:, 1] * X[:, 2]
+
+HERE = """
+import sys, numpy as np
+from relaxon.neuromorphic.boosting import GradientBoostedNetworkRegressor
+X = np.random.default_rng(1).standard_normal((4000, 8))
+y = np.sin(2.0 * X[:, 0]) + X[:, 1] * X[:, 2]
+GradientBoostedNetworkRegressor(int(sys.argv[2]), random_state=0).fit(X, y).save(sys.argv[1])
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A head without processors, and two nodes with one each."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made.nodes = [made.add_node(num_cpus=1), made.add_node(num_cpus=1)]
+    yield made
+    made.shutdown()
+
+
+@contextmanager
+def serving(cluster, folder: Path | None = None, **settings):
+    known = {"training_backend": "ray", "ray_address": cluster.address, "checkpoint_seconds": 0.0} | settings
+    with (
+        EmbeddedServer(ServerSettings(port=0, model_folder="" if folder is None else str(folder), **known)) as server,
+        relaxon.connect(server.target) as client,
+    ):
+        yield client
+
+
+def parameters(folder: Path) -> dict[str, bytes]:
+    (file,) = folder.glob("*.safetensors")
+    return {name: array.tobytes() for name, array in load_file(file).items()}
+
+
+def trained_here(folder: Path, units: int) -> Path:
+    """The same in a process of one thread, as the cluster's are: bits differ with their number."""
+    environment = {**os.environ, **thread_limits(1)}
+    subprocess.run([sys.executable, "-c", HERE, str(folder), str(units)], check=True, env=environment, timeout=PATIENCE)
+    return folder
+
+
+def test_a_model_of_the_cluster_is_that_of_one_machine(cluster, tmp_path):
+    settings = BoostingSettings(n_units=12, random_state=0)
+    with serving(cluster, tmp_path / "models") as client:
+        job = client.boosting.train(X, Y, settings=settings, model="m")
+        told = [step.stage for step in job.progress()]
+        model = job.result()
+    assert told == list(range(1, 13))
+    assert parameters(tmp_path / "models" / "boosting" / "m") == parameters(trained_here(tmp_path / "here", 12))
+    assert model.outcome == "completed"
+
+
+def test_an_equilibrium_job_runs_there_as_well(cluster):
+    labels = (Y > 0).astype(int)
+    with serving(cluster) as client:
+        job = client.equilibrium.train(
+            X[:400], labels[:400], settings=EquilibriumSettings(hidden_sizes=(16,), epochs=2, random_state=0)
+        )
+        assert len(list(job.progress())) == 2
+        assert job.result().n_features == 8
+
+
+def test_a_refusal_comes_back_with_its_argument(cluster):
+    with serving(cluster) as client:
+        job = client.boosting.train(X, Y, settings=BoostingSettings(n_units=3, loss="poisson", random_state=0))
+        with pytest.raises(InvalidArgument, match="y"):
+            job.result()
+
+
+def test_a_cancelled_job_gives_what_it_has(cluster):
+    with serving(cluster) as client:
+        job = client.boosting.train(X, Y, settings=BoostingSettings(n_units=5000, random_state=0))
+        steps = job.progress()
+        next(steps)
+        job.cancel()
+        model = job.result()
+        assert 1 <= model.units < 5000
+
+
+def test_jobs_share_the_nodes_and_one_that_waits_can_be_cancelled(cluster):
+    settings = BoostingSettings(n_units=5000, random_state=0)
+    with serving(cluster, training_workers=3) as client:
+        jobs = [client.boosting.train(X, Y, settings=settings) for _ in range(2)]
+        for job in jobs:
+            next(job.progress())  # both run, each on a node of its own
+        third = client.boosting.train(X, Y, settings=settings)
+        until(lambda: third.state is JobState.RUNNING)
+        third.cancel()
+        with pytest.raises(relaxon.client.Cancelled, match="waited for processors"):
+            third.result(PATIENCE)
+        for job in jobs:
+            job.cancel()
+        assert all(job.result().units > 0 for job in jobs)
+
+
+def test_a_job_lives_through_the_end_of_its_node_and_of_its_server(cluster, tmp_path):
+    stages = 60
+    settings = BoostingSettings(n_units=stages, random_state=0)
+    with serving(cluster, tmp_path / "models", training_workers=2) as client:
+        # A second job holds the other node, so that it is known which one the first is on: both lose theirs.
+        job = client.boosting.train(X, Y, settings=settings, model="lost")
+        other = client.boosting.train(X, Y, settings=settings, model="too")
+        for one in (job, other):
+            seen = one.progress()
+            while next(seen).stage < 5:
+                pass
+        for node in cluster.nodes:
+            cluster.remove_node(node, allow_graceful=False)
+        cluster.nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
+        until(lambda: job.info().starts > 1 and other.info().starts > 1)
+    # The server has been stopped in between: the jobs are with the next one.
+    with serving(cluster, tmp_path / "models") as client:
+        for name in ("lost", "too"):
+            (one,) = [info for info in client.jobs.list() if info.model == name]
+            stages_told = [step.stage for step in client.boosting.job(one.name).progress()]
+            assert stages_told == list(range(1, stages + 1))
+            assert client.boosting.job(one.name).result().units == stages
+    one, two = (parameters(tmp_path / "models" / "boosting" / name) for name in ("lost", "too"))
+    assert one == two == parameters(trained_here(tmp_path / "here", stages))
+
+
+def test_a_cluster_that_is_not_there_is_named():
+    with (
+        EmbeddedServer(
+            ServerSettings(port=0, training_backend="ray", ray_address="127.0.0.1:1", grace_seconds=0.0)
+        ) as server,
+        relaxon.connect(server.target) as client,
+    ):
+        job = client.boosting.train(X[:50], Y[:50], settings=BoostingSettings(n_units=2))
+        with pytest.raises(relaxon.client.Unavailable, match="127.0.0.1:1"):
+            job.result(PATIENCE)
+
+
+def until(condition):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "did not come about"
+        time.sleep(0.1)
