@@ -20,10 +20,10 @@ from tempfile import TemporaryDirectory
 
 from relaxon.server import jobs
 from relaxon.server.dashboard.view import View
-from relaxon.server.grids import GridStore
 from relaxon.server.job_database import SqliteJobStore
 from relaxon.server.jobs import Job
 from relaxon.server.observations import KEPT_SOLVES, Observations
+from relaxon.server.sessions import SessionStore
 from relaxon.server.settings import ServerSettings
 from relaxon.solvers.solution import Progress
 
@@ -62,7 +62,7 @@ def full_view(folder: Path) -> tuple[View, SqliteJobStore, str]:
         for unit in range(1, (LONG if number == JOBS - 1 else 1) + 1):
             store.add_progress(job.id, unit, {"stage": unit, "units": unit, "units_wanted": LONG, "loss": 1.0 / unit})
         store.put(jobs.done(job))
-    return View("127.0.0.1:0", settings, observations, GridStore(settings), store), store, job.id
+    return View("127.0.0.1:0", settings, observations, SessionStore(settings), store), store, job.id
 
 
 def looking(look: Callable[[], object], repeats: int) -> float:

@@ -50,7 +50,7 @@ GROWTH_BYTES = 200 * 2**20
 SLACK = 12
 """Threads and files that may come and go: pools that fill up."""
 BAD = ("UNKNOWN", "INTERNAL", "DATA_LOSS")
-WAITS = re.compile(r"/(Watch|WaitOperation|ServerReflectionInfo)$")
+WAITS = re.compile(r"/(Watch|WaitOperation|ServerReflectionInfo|Attend)$")
 COMPUTES = re.compile(r"/(Solve\w*)$")
 """For as long as the deadline lets them."""
 
@@ -282,9 +282,10 @@ def _known(served: Served) -> dict[str, list[Any]]:
     import numpy as np
 
     with _client(served) as client:
-        grid = client.poisson.grid(np.zeros((4, 5), np.uint8), boundary="dirichlet")
-        for solver in ("cg", "mg-cg"):
-            grid.solve(np.ones((4, 5)), solver=solver)
+        with client.poisson.grid(np.zeros((4, 5), np.uint8), boundary="dirichlet") as grid:
+            for solver in ("cg", "mg-cg"):
+                grid.solve(np.ones((4, 5)), solver=solver)
+        grids, matrix = _lasting(client)
         rng = np.random.default_rng(0)
         x = rng.standard_normal((20, 5))
         job = client.boosting.train(x, x[:, 0], settings=BoostingSettings(n_units=2), model="known")
@@ -295,8 +296,8 @@ def _known(served: Served) -> dict[str, list[Any]]:
         equilibrium.result(timeout=120)
         client.equilibrium.predict("known", x)
     return {
-        "grid_id": [grid.id],
-        "id": ["none"],
+        "grid_id": [grids[0], grids[1], matrix],
+        "id": ["none", *grids],
         "model": ["known", "new", ""],
         "name": [
             "known",
@@ -314,10 +315,28 @@ def _known(served: Served) -> dict[str, list[Any]]:
         "max_iterations": [1, 10],
         "kind": ["boosting", "equilibrium"],
         "service": ["", "relaxon.v1.PoissonService"],
+        "attendance": [""],
         "file_containing_symbol": ["relaxon.v1.PoissonService", "relaxon.v1.Grid"],
         "n_units": [1, 2, 3],
         "epochs": [1],
     }
+
+
+def _lasting(client: Any) -> tuple[list[str], str]:
+    """Grids and a matrix that stay when their client has gone."""
+    import numpy as np
+    from scipy.sparse import eye_array
+
+    from relaxon.client.linear_messages import csr_arrays, matrix_requests
+    from relaxon.client.poisson_messages import checked_grid, grid_requests
+    from relaxon.client.wire import Wire
+
+    wire = Wire(shared_memory=False, checksums=True)
+    grid = checked_grid(np.zeros((4, 5), np.uint8), 1.0, "dirichlet", None)
+    create = client.poisson._stub.CreateGrid
+    grids = [create(grid_requests(grid, wire, None, ""), timeout=60).id for _ in range(6)]
+    arrays = csr_arrays(eye_array(20).tocsr())
+    return grids, client.linear._stub.CreateMatrix(matrix_requests(arrays, wire, None, ""), timeout=60).id
 
 
 def _client(served: Served) -> Any:

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from relaxon.proto import tensor_pb2 as relaxon_dot_proto_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1brelaxon/proto/poisson.proto\x12\nrelaxon.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1arelaxon/proto/tensor.proto\"U\n\x0c\x41xisBoundary\x12!\n\x03low\x18\x01 \x01(\x0e\x32\x14.relaxon.v1.Boundary\x12\"\n\x04high\x18\x02 \x01(\x0e\x32\x14.relaxon.v1.Boundary\"\xc9\x01\n\nGridHeader\x12\'\n\x05\x63\x65lls\x18\x01 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12\x0f\n\x07spacing\x18\x02 \x03(\x01\x12*\n\x08\x62oundary\x18\x03 \x03(\x0b\x32\x18.relaxon.v1.AxisBoundary\x12-\n\x0b\x63oefficient\x18\x04 \x03(\x0b\x32\x18.relaxon.v1.TensorHeader\x12&\n\x06shared\x18\x05 \x01(\x0b\x32\x16.relaxon.v1.SharedFile\"\xa0\x01\n\x11\x43reateGridRequest\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x16.relaxon.v1.GridHeaderH\x00\x12\'\n\x05\x63\x65lls\x18\x02 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12-\n\x0b\x63oefficient\x18\x03 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x42\t\n\x07message\"\x99\x01\n\x04Grid\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08unknowns\x18\x02 \x01(\x03\x12\x1b\n\x13singular_components\x18\x03 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rsetup_seconds\x18\x05 \x01(\x01\x12\x0e\n\x06shared\x18\x06 \x01(\x08\"\xdd\x02\n\x0bSolveHeader\x12\x0f\n\x07grid_id\x18\x01 \x01(\t\x12\x0e\n\x06solver\x18\x02 \x01(\t\x12\x11\n\x04rtol\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04\x61tol\x18\x04 \x01(\x01\x12\x1b\n\x0emax_iterations\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12.\n\x0cinconsistent\x18\x06 \x01(\x0e\x32\x18.relaxon.v1.Inconsistent\x12#\n\x01\x62\x18\x07 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12$\n\x02x0\x18\x08 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12\x34\n\x11progress_interval\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\x08shared_x\x18\n \x01(\x03H\x02\x88\x01\x01\x42\x07\n\x05_rtolB\x11\n\x0f_max_iterationsB\x0b\n\t_shared_x\"\xb5\x01\n\x0cSolveRequest\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x17.relaxon.v1.SolveHeaderH\x00\x12#\n\x01\x62\x18\x02 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12$\n\x02x0\x18\x03 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12$\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x12.relaxon.v1.CancelH\x00\x42\t\n\x07message\"\x08\n\x06\x43\x61ncel\"B\n\x08Progress\x12\x11\n\titeration\x18\x01 \x01(\x03\x12\x10\n\x08residual\x18\x02 \x01(\x01\x12\x11\n\ttolerance\x18\x03 \x01(\x01\"\xa2\x03\n\x0eSolutionHeader\x12\"\n\x06result\x18\x01 \x01(\x0e\x32\x12.relaxon.v1.Result\x12#\n\x01x\x18\x02 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12+\n\tresiduals\x18\x03 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12\x12\n\niterations\x18\x04 \x01(\x03\x12\x15\n\rsetup_seconds\x18\x05 \x01(\x01\x12\x15\n\rsolve_seconds\x18\x06 \x01(\x01\x12\x15\n\rtrue_residual\x18\x07 \x01(\x01\x12\x19\n\x11relative_residual\x18\x08 \x01(\x01\x12\x11\n\ttolerance\x18\t \x01(\x01\x12\x0e\n\x06solver\x18\n \x01(\t\x12\x0f\n\x07message\x18\x0b \x01(\t\x12\x11\n\tfallbacks\x18\x0c \x01(\x03\x12\x32\n\x04info\x18\r \x03(\x0b\x32$.relaxon.v1.SolutionHeader.InfoEntry\x1a+\n\tInfoEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xc3\x01\n\nSolveReply\x12(\n\x08progress\x18\x01 \x01(\x0b\x32\x14.relaxon.v1.ProgressH\x00\x12.\n\x08solution\x18\x02 \x01(\x0b\x32\x1a.relaxon.v1.SolutionHeaderH\x00\x12#\n\x01x\x18\x03 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12+\n\tresiduals\x18\x04 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x42\t\n\x07message\"\x1f\n\x11\x44\x65leteGridRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x11\n\x0f\x44\x65leteGridReply\"\x14\n\x12ListSolversRequest\"<\n\nSolverInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x0f\n\x07missing\x18\x03 \x03(\t\";\n\x10ListSolversReply\x12\'\n\x07solvers\x18\x01 \x03(\x0b\x32\x16.relaxon.v1.SolverInfo*i\n\x08\x42oundary\x12\x18\n\x14\x42OUNDARY_UNSPECIFIED\x10\x00\x12\x14\n\x10\x42OUNDARY_NEUMANN\x10\x01\x12\x16\n\x12\x42OUNDARY_DIRICHLET\x10\x02\x12\x15\n\x11\x42OUNDARY_PERIODIC\x10\x03*w\n\x0cInconsistent\x12\x1c\n\x18INCONSISTENT_UNSPECIFIED\x10\x00\x12\x16\n\x12INCONSISTENT_ERROR\x10\x01\x12\x17\n\x13INCONSISTENT_REPORT\x10\x02\x12\x18\n\x14INCONSISTENT_PROJECT\x10\x03*\xcb\x01\n\x06Result\x12\x16\n\x12RESULT_UNSPECIFIED\x10\x00\x12\x14\n\x10RESULT_CONVERGED\x10\x01\x12\x19\n\x15RESULT_MAX_ITERATIONS\x10\x02\x12\x14\n\x10RESULT_STAGNATED\x10\x03\x12\x13\n\x0fRESULT_DIVERGED\x10\x04\x12\x15\n\x11RESULT_NON_FINITE\x10\x05\x12 \n\x1cRESULT_SINGULAR_INCONSISTENT\x10\x06\x12\x14\n\x10RESULT_CANCELLED\x10\x07\x32\xa7\x02\n\x0ePoissonService\x12?\n\nCreateGrid\x12\x1d.relaxon.v1.CreateGridRequest\x1a\x10.relaxon.v1.Grid(\x01\x12=\n\x05Solve\x12\x18.relaxon.v1.SolveRequest\x1a\x16.relaxon.v1.SolveReply(\x01\x30\x01\x12H\n\nDeleteGrid\x12\x1d.relaxon.v1.DeleteGridRequest\x1a\x1b.relaxon.v1.DeleteGridReply\x12K\n\x0bListSolvers\x12\x1e.relaxon.v1.ListSolversRequest\x1a\x1c.relaxon.v1.ListSolversReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1brelaxon/proto/poisson.proto\x12\nrelaxon.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1arelaxon/proto/tensor.proto\"U\n\x0c\x41xisBoundary\x12!\n\x03low\x18\x01 \x01(\x0e\x32\x14.relaxon.v1.Boundary\x12\"\n\x04high\x18\x02 \x01(\x0e\x32\x14.relaxon.v1.Boundary\"\xdd\x01\n\nGridHeader\x12\'\n\x05\x63\x65lls\x18\x01 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12\x0f\n\x07spacing\x18\x02 \x03(\x01\x12*\n\x08\x62oundary\x18\x03 \x03(\x0b\x32\x18.relaxon.v1.AxisBoundary\x12-\n\x0b\x63oefficient\x18\x04 \x03(\x0b\x32\x18.relaxon.v1.TensorHeader\x12&\n\x06shared\x18\x05 \x01(\x0b\x32\x16.relaxon.v1.SharedFile\x12\x12\n\nattendance\x18\x06 \x01(\t\"\xa0\x01\n\x11\x43reateGridRequest\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x16.relaxon.v1.GridHeaderH\x00\x12\'\n\x05\x63\x65lls\x18\x02 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12-\n\x0b\x63oefficient\x18\x03 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x42\t\n\x07message\"~\n\nGridChange\x12\'\n\x05\x63\x65lls\x18\x01 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12-\n\x0b\x63oefficient\x18\x02 \x03(\x0b\x32\x18.relaxon.v1.TensorHeader\x12\x18\n\x10unit_coefficient\x18\x03 \x01(\x08\"F\n\x10UpdateGridHeader\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x06\x63hange\x18\x02 \x01(\x0b\x32\x16.relaxon.v1.GridChange\"\xa6\x01\n\x11UpdateGridRequest\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1c.relaxon.v1.UpdateGridHeaderH\x00\x12\'\n\x05\x63\x65lls\x18\x02 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12-\n\x0b\x63oefficient\x18\x03 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x42\t\n\x07message\"\x99\x01\n\x04Grid\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08unknowns\x18\x02 \x01(\x03\x12\x1b\n\x13singular_components\x18\x03 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rsetup_seconds\x18\x05 \x01(\x01\x12\x0e\n\x06shared\x18\x06 \x01(\x08\"\xa3\x03\n\x0bSolveHeader\x12\x0f\n\x07grid_id\x18\x01 \x01(\t\x12\x0e\n\x06solver\x18\x02 \x01(\t\x12\x11\n\x04rtol\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04\x61tol\x18\x04 \x01(\x01\x12\x1b\n\x0emax_iterations\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12.\n\x0cinconsistent\x18\x06 \x01(\x0e\x32\x18.relaxon.v1.Inconsistent\x12#\n\x01\x62\x18\x07 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12$\n\x02x0\x18\x08 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12\x34\n\x11progress_interval\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\x08shared_x\x18\n \x01(\x03H\x02\x88\x01\x01\x12\x16\n\x0eomit_checksums\x18\x0b \x01(\x08\x12,\n\x0b\x63ompression\x18\x0c \x01(\x0e\x32\x17.relaxon.v1.CompressionB\x07\n\x05_rtolB\x11\n\x0f_max_iterationsB\x0b\n\t_shared_x\"\xb5\x01\n\x0cSolveRequest\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x17.relaxon.v1.SolveHeaderH\x00\x12#\n\x01\x62\x18\x02 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12$\n\x02x0\x18\x03 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12$\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x12.relaxon.v1.CancelH\x00\x42\t\n\x07message\"\x08\n\x06\x43\x61ncel\"\xe8\x02\n\x0bStepsHeader\x12\x0f\n\x07grid_id\x18\x01 \x01(\t\x12\x0e\n\x06solver\x18\x02 \x01(\t\x12\x11\n\x04rtol\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04\x61tol\x18\x04 \x01(\x01\x12\x1b\n\x0emax_iterations\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12.\n\x0cinconsistent\x18\x06 \x01(\x0e\x32\x18.relaxon.v1.Inconsistent\x12\x34\n\x11progress_interval\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0eomit_checksums\x18\x08 \x01(\x08\x12,\n\x0b\x63ompression\x18\t \x01(\x0e\x32\x17.relaxon.v1.Compression\x12\x0c\n\x04\x63old\x18\n \x01(\x08\x12$\n\x02x0\x18\x0b \x01(\x0b\x32\x18.relaxon.v1.TensorHeaderB\x07\n\x05_rtolB\x11\n\x0f_max_iterations\"}\n\nStepHeader\x12#\n\x01\x62\x18\x01 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12&\n\x06\x63hange\x18\x02 \x01(\x0b\x32\x16.relaxon.v1.GridChange\x12\x15\n\x08shared_x\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x0b\n\t_shared_x\"\xb9\x02\n\x0cStepsRequest\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x17.relaxon.v1.StepsHeaderH\x00\x12$\n\x02x0\x18\x02 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12&\n\x04step\x18\x03 \x01(\x0b\x32\x16.relaxon.v1.StepHeaderH\x00\x12\'\n\x05\x63\x65lls\x18\x04 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12-\n\x0b\x63oefficient\x18\x05 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12#\n\x01\x62\x18\x06 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12(\n\x06\x63\x61ncel\x18\x07 \x01(\x0b\x32\x16.relaxon.v1.CancelStepH\x00\x42\t\n\x07message\"\x1a\n\nCancelStep\x12\x0c\n\x04step\x18\x01 \x01(\x03\"B\n\x08Progress\x12\x11\n\titeration\x18\x01 \x01(\x03\x12\x10\n\x08residual\x18\x02 \x01(\x01\x12\x11\n\ttolerance\x18\x03 \x01(\x01\"\xa2\x03\n\x0eSolutionHeader\x12\"\n\x06result\x18\x01 \x01(\x0e\x32\x12.relaxon.v1.Result\x12#\n\x01x\x18\x02 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12+\n\tresiduals\x18\x03 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12\x12\n\niterations\x18\x04 \x01(\x03\x12\x15\n\rsetup_seconds\x18\x05 \x01(\x01\x12\x15\n\rsolve_seconds\x18\x06 \x01(\x01\x12\x15\n\rtrue_residual\x18\x07 \x01(\x01\x12\x19\n\x11relative_residual\x18\x08 \x01(\x01\x12\x11\n\ttolerance\x18\t \x01(\x01\x12\x0e\n\x06solver\x18\n \x01(\t\x12\x0f\n\x07message\x18\x0b \x01(\t\x12\x11\n\tfallbacks\x18\x0c \x01(\x03\x12\x32\n\x04info\x18\r \x03(\x0b\x32$.relaxon.v1.SolutionHeader.InfoEntry\x1a+\n\tInfoEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xc3\x01\n\nSolveReply\x12(\n\x08progress\x18\x01 \x01(\x0b\x32\x14.relaxon.v1.ProgressH\x00\x12.\n\x08solution\x18\x02 \x01(\x0b\x32\x1a.relaxon.v1.SolutionHeaderH\x00\x12#\n\x01x\x18\x03 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12+\n\tresiduals\x18\x04 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x42\t\n\x07message\"\x1f\n\x11\x44\x65leteGridRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x11\n\x0f\x44\x65leteGridReply\"\x14\n\x12ListSolversRequest\"<\n\nSolverInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x0f\n\x07missing\x18\x03 \x03(\t\";\n\x10ListSolversReply\x12\'\n\x07solvers\x18\x01 \x03(\x0b\x32\x16.relaxon.v1.SolverInfo*i\n\x08\x42oundary\x12\x18\n\x14\x42OUNDARY_UNSPECIFIED\x10\x00\x12\x14\n\x10\x42OUNDARY_NEUMANN\x10\x01\x12\x16\n\x12\x42OUNDARY_DIRICHLET\x10\x02\x12\x15\n\x11\x42OUNDARY_PERIODIC\x10\x03*w\n\x0cInconsistent\x12\x1c\n\x18INCONSISTENT_UNSPECIFIED\x10\x00\x12\x16\n\x12INCONSISTENT_ERROR\x10\x01\x12\x17\n\x13INCONSISTENT_REPORT\x10\x02\x12\x18\n\x14INCONSISTENT_PROJECT\x10\x03*\xcb\x01\n\x06Result\x12\x16\n\x12RESULT_UNSPECIFIED\x10\x00\x12\x14\n\x10RESULT_CONVERGED\x10\x01\x12\x19\n\x15RESULT_MAX_ITERATIONS\x10\x02\x12\x14\n\x10RESULT_STAGNATED\x10\x03\x12\x13\n\x0fRESULT_DIVERGED\x10\x04\x12\x15\n\x11RESULT_NON_FINITE\x10\x05\x12 \n\x1cRESULT_SINGULAR_INCONSISTENT\x10\x06\x12\x14\n\x10RESULT_CANCELLED\x10\x07\x32\xac\x03\n\x0ePoissonService\x12?\n\nCreateGrid\x12\x1d.relaxon.v1.CreateGridRequest\x1a\x10.relaxon.v1.Grid(\x01\x12=\n\x05Solve\x12\x18.relaxon.v1.SolveRequest\x1a\x16.relaxon.v1.SolveReply(\x01\x30\x01\x12\x42\n\nSolveSteps\x12\x18.relaxon.v1.StepsRequest\x1a\x16.relaxon.v1.SolveReply(\x01\x30\x01\x12?\n\nUpdateGrid\x12\x1d.relaxon.v1.UpdateGridRequest\x1a\x10.relaxon.v1.Grid(\x01\x12H\n\nDeleteGrid\x12\x1d.relaxon.v1.DeleteGridRequest\x1a\x1b.relaxon.v1.DeleteGridReply\x12K\n\x0bListSolvers\x12\x1e.relaxon.v1.ListSolversRequest\x1a\x1c.relaxon.v1.ListSolversReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,44 +36,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SOLUTIONHEADER_INFOENTRY']._loaded_options = None
   _globals['_SOLUTIONHEADER_INFOENTRY']._serialized_options = b'8\001'
-  _globals['_BOUNDARY']._serialized_start=2176
-  _globals['_BOUNDARY']._serialized_end=2281
-  _globals['_INCONSISTENT']._serialized_start=2283
-  _globals['_INCONSISTENT']._serialized_end=2402
-  _globals['_RESULT']._serialized_start=2405
-  _globals['_RESULT']._serialized_end=2608
+  _globals['_BOUNDARY']._serialized_start=3469
+  _globals['_BOUNDARY']._serialized_end=3574
+  _globals['_INCONSISTENT']._serialized_start=3576
+  _globals['_INCONSISTENT']._serialized_end=3695
+  _globals['_RESULT']._serialized_start=3698
+  _globals['_RESULT']._serialized_end=3901
   _globals['_AXISBOUNDARY']._serialized_start=136
   _globals['_AXISBOUNDARY']._serialized_end=221
   _globals['_GRIDHEADER']._serialized_start=224
-  _globals['_GRIDHEADER']._serialized_end=425
-  _globals['_CREATEGRIDREQUEST']._serialized_start=428
-  _globals['_CREATEGRIDREQUEST']._serialized_end=588
-  _globals['_GRID']._serialized_start=591
-  _globals['_GRID']._serialized_end=744
-  _globals['_SOLVEHEADER']._serialized_start=747
-  _globals['_SOLVEHEADER']._serialized_end=1096
-  _globals['_SOLVEREQUEST']._serialized_start=1099
-  _globals['_SOLVEREQUEST']._serialized_end=1280
-  _globals['_CANCEL']._serialized_start=1282
-  _globals['_CANCEL']._serialized_end=1290
-  _globals['_PROGRESS']._serialized_start=1292
-  _globals['_PROGRESS']._serialized_end=1358
-  _globals['_SOLUTIONHEADER']._serialized_start=1361
-  _globals['_SOLUTIONHEADER']._serialized_end=1779
-  _globals['_SOLUTIONHEADER_INFOENTRY']._serialized_start=1736
-  _globals['_SOLUTIONHEADER_INFOENTRY']._serialized_end=1779
-  _globals['_SOLVEREPLY']._serialized_start=1782
-  _globals['_SOLVEREPLY']._serialized_end=1977
-  _globals['_DELETEGRIDREQUEST']._serialized_start=1979
-  _globals['_DELETEGRIDREQUEST']._serialized_end=2010
-  _globals['_DELETEGRIDREPLY']._serialized_start=2012
-  _globals['_DELETEGRIDREPLY']._serialized_end=2029
-  _globals['_LISTSOLVERSREQUEST']._serialized_start=2031
-  _globals['_LISTSOLVERSREQUEST']._serialized_end=2051
-  _globals['_SOLVERINFO']._serialized_start=2053
-  _globals['_SOLVERINFO']._serialized_end=2113
-  _globals['_LISTSOLVERSREPLY']._serialized_start=2115
-  _globals['_LISTSOLVERSREPLY']._serialized_end=2174
-  _globals['_POISSONSERVICE']._serialized_start=2611
-  _globals['_POISSONSERVICE']._serialized_end=2906
+  _globals['_GRIDHEADER']._serialized_end=445
+  _globals['_CREATEGRIDREQUEST']._serialized_start=448
+  _globals['_CREATEGRIDREQUEST']._serialized_end=608
+  _globals['_GRIDCHANGE']._serialized_start=610
+  _globals['_GRIDCHANGE']._serialized_end=736
+  _globals['_UPDATEGRIDHEADER']._serialized_start=738
+  _globals['_UPDATEGRIDHEADER']._serialized_end=808
+  _globals['_UPDATEGRIDREQUEST']._serialized_start=811
+  _globals['_UPDATEGRIDREQUEST']._serialized_end=977
+  _globals['_GRID']._serialized_start=980
+  _globals['_GRID']._serialized_end=1133
+  _globals['_SOLVEHEADER']._serialized_start=1136
+  _globals['_SOLVEHEADER']._serialized_end=1555
+  _globals['_SOLVEREQUEST']._serialized_start=1558
+  _globals['_SOLVEREQUEST']._serialized_end=1739
+  _globals['_CANCEL']._serialized_start=1741
+  _globals['_CANCEL']._serialized_end=1749
+  _globals['_STEPSHEADER']._serialized_start=1752
+  _globals['_STEPSHEADER']._serialized_end=2112
+  _globals['_STEPHEADER']._serialized_start=2114
+  _globals['_STEPHEADER']._serialized_end=2239
+  _globals['_STEPSREQUEST']._serialized_start=2242
+  _globals['_STEPSREQUEST']._serialized_end=2555
+  _globals['_CANCELSTEP']._serialized_start=2557
+  _globals['_CANCELSTEP']._serialized_end=2583
+  _globals['_PROGRESS']._serialized_start=2585
+  _globals['_PROGRESS']._serialized_end=2651
+  _globals['_SOLUTIONHEADER']._serialized_start=2654
+  _globals['_SOLUTIONHEADER']._serialized_end=3072
+  _globals['_SOLUTIONHEADER_INFOENTRY']._serialized_start=3029
+  _globals['_SOLUTIONHEADER_INFOENTRY']._serialized_end=3072
+  _globals['_SOLVEREPLY']._serialized_start=3075
+  _globals['_SOLVEREPLY']._serialized_end=3270
+  _globals['_DELETEGRIDREQUEST']._serialized_start=3272
+  _globals['_DELETEGRIDREQUEST']._serialized_end=3303
+  _globals['_DELETEGRIDREPLY']._serialized_start=3305
+  _globals['_DELETEGRIDREPLY']._serialized_end=3322
+  _globals['_LISTSOLVERSREQUEST']._serialized_start=3324
+  _globals['_LISTSOLVERSREQUEST']._serialized_end=3344
+  _globals['_SOLVERINFO']._serialized_start=3346
+  _globals['_SOLVERINFO']._serialized_end=3406
+  _globals['_LISTSOLVERSREPLY']._serialized_start=3408
+  _globals['_LISTSOLVERSREPLY']._serialized_end=3467
+  _globals['_POISSONSERVICE']._serialized_start=3904
+  _globals['_POISSONSERVICE']._serialized_end=4332
 # @@protoc_insertion_point(module_scope)

@@ -136,6 +136,11 @@ class GridHeader(_message.Message):
     BOUNDARY_FIELD_NUMBER: _builtins.int
     COEFFICIENT_FIELD_NUMBER: _builtins.int
     SHARED_FIELD_NUMBER: _builtins.int
+    ATTENDANCE_FIELD_NUMBER: _builtins.int
+    attendance: _builtins.str
+    """From `SessionService.Attend`: the grid goes when that call has ended. Where not given, the grid goes when it has not
+    been used for the server's time to live.
+    """
     @_builtins.property
     def cells(self) -> _tensor_pb2.TensorHeader:
         """UINT8, two or three axes: 0 fluid (an unknown), 1 solid (no flux), 2 air (the value 0)."""
@@ -166,10 +171,11 @@ class GridHeader(_message.Message):
         boundary: _abc.Iterable[Global___AxisBoundary] | None = ...,
         coefficient: _abc.Iterable[_tensor_pb2.TensorHeader] | None = ...,
         shared: _tensor_pb2.SharedFile | None = ...,
+        attendance: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cells", b"cells", "shared", b"shared"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boundary", b"boundary", "cells", b"cells", "coefficient", b"coefficient", "shared", b"shared", "spacing", b"spacing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attendance", b"attendance", "boundary", b"boundary", "cells", b"cells", "coefficient", b"coefficient", "shared", b"shared", "spacing", b"spacing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -206,6 +212,93 @@ class CreateGridRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___CreateGridRequest: _TypeAlias = CreateGridRequest  # noqa: Y015
+
+@_typing.final
+class GridChange(_message.Message):
+    """Other cells, another κ, or both."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CELLS_FIELD_NUMBER: _builtins.int
+    COEFFICIENT_FIELD_NUMBER: _builtins.int
+    UNIT_COEFFICIENT_FIELD_NUMBER: _builtins.int
+    unit_coefficient: _builtins.bool
+    """Have κ be 1 everywhere from now on."""
+    @_builtins.property
+    def cells(self) -> _tensor_pb2.TensorHeader:
+        """UINT8, of the grid's shape; the cells stay as they are where not given."""
+
+    @_builtins.property
+    def coefficient(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.TensorHeader]:
+        """As in GridHeader; κ stays as it is where empty."""
+
+    def __init__(
+        self,
+        *,
+        cells: _tensor_pb2.TensorHeader | None = ...,
+        coefficient: _abc.Iterable[_tensor_pb2.TensorHeader] | None = ...,
+        unit_coefficient: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cells", b"cells"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cells", b"cells", "coefficient", b"coefficient", "unit_coefficient", b"unit_coefficient"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GridChange: _TypeAlias = GridChange  # noqa: Y015
+
+@_typing.final
+class UpdateGridHeader(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    @_builtins.property
+    def change(self) -> Global___GridChange: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        change: Global___GridChange | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateGridHeader: _TypeAlias = UpdateGridHeader  # noqa: Y015
+
+@_typing.final
+class UpdateGridRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CELLS_FIELD_NUMBER: _builtins.int
+    COEFFICIENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> Global___UpdateGridHeader: ...
+    @_builtins.property
+    def cells(self) -> _tensor_pb2.TensorPart: ...
+    @_builtins.property
+    def coefficient(self) -> _tensor_pb2.TensorPart: ...
+    def __init__(
+        self,
+        *,
+        header: Global___UpdateGridHeader | None = ...,
+        cells: _tensor_pb2.TensorPart | None = ...,
+        coefficient: _tensor_pb2.TensorPart | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cells", b"cells", "coefficient", b"coefficient", "header", b"header", "message", b"message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cells", b"cells", "coefficient", b"coefficient", "header", b"header", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["header", "cells", "coefficient"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___UpdateGridRequest: _TypeAlias = UpdateGridRequest  # noqa: Y015
 
 @_typing.final
 class Grid(_message.Message):
@@ -263,7 +356,10 @@ class SolveHeader(_message.Message):
     X0_FIELD_NUMBER: _builtins.int
     PROGRESS_INTERVAL_FIELD_NUMBER: _builtins.int
     SHARED_X_FIELD_NUMBER: _builtins.int
+    OMIT_CHECKSUMS_FIELD_NUMBER: _builtins.int
+    COMPRESSION_FIELD_NUMBER: _builtins.int
     grid_id: _builtins.str
+    """The grid, or in calls of `LinearSystemService` the matrix."""
     solver: _builtins.str
     """A name from ListSolvers."""
     rtol: _builtins.float
@@ -277,10 +373,15 @@ class SolveHeader(_message.Message):
     A file serves one solve at a time, and none any more once a solve that was given this has failed: the server may
     still be writing.
     """
+    omit_checksums: _builtins.bool
+    """Send arrays without their checksums, as on a connection that has its own."""
+    compression: _tensor_pb2.Compression.ValueType
+    """Of the replies."""
     @_builtins.property
     def b(self) -> _tensor_pb2.TensorHeader:
-        """FLOAT32 or FLOAT64; the grid's shape (values outside the fluid are ignored) or one axis of its unknowns, in the C
-        order of the fluid cells. `x` comes back in the same form.
+        """FLOAT32, FLOAT64, COMPLEX64 or COMPLEX128; the grid's shape (values outside the fluid are ignored) or one axis of its
+        unknowns, in the C order of the fluid cells. `x` comes back in the same form. The operator is real: of a complex
+        system the real and the imaginary part are solved one after the other.
         """
 
     @_builtins.property
@@ -304,10 +405,12 @@ class SolveHeader(_message.Message):
         x0: _tensor_pb2.TensorHeader | None = ...,
         progress_interval: _duration_pb2.Duration | None = ...,
         shared_x: _builtins.int | None = ...,
+        omit_checksums: _builtins.bool = ...,
+        compression: _tensor_pb2.Compression.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "_shared_x", b"_shared_x", "b", b"b", "max_iterations", b"max_iterations", "progress_interval", b"progress_interval", "rtol", b"rtol", "shared_x", b"shared_x", "x0", b"x0"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "_shared_x", b"_shared_x", "atol", b"atol", "b", b"b", "grid_id", b"grid_id", "inconsistent", b"inconsistent", "max_iterations", b"max_iterations", "progress_interval", b"progress_interval", "rtol", b"rtol", "shared_x", b"shared_x", "solver", b"solver", "x0", b"x0"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "_shared_x", b"_shared_x", "atol", b"atol", "b", b"b", "compression", b"compression", "grid_id", b"grid_id", "inconsistent", b"inconsistent", "max_iterations", b"max_iterations", "omit_checksums", b"omit_checksums", "progress_interval", b"progress_interval", "rtol", b"rtol", "shared_x", b"shared_x", "solver", b"solver", "x0", b"x0"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_iterations: _TypeAlias = _typing.Literal["max_iterations"]  # noqa: Y015
     _WhichOneofArgType__max_iterations: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations"]  # noqa: Y015
@@ -374,6 +477,173 @@ class Cancel(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Cancel: _TypeAlias = Cancel  # noqa: Y015
+
+@_typing.final
+class StepsHeader(_message.Message):
+    """What all steps have in common; the fields are those of SolveHeader."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRID_ID_FIELD_NUMBER: _builtins.int
+    SOLVER_FIELD_NUMBER: _builtins.int
+    RTOL_FIELD_NUMBER: _builtins.int
+    ATOL_FIELD_NUMBER: _builtins.int
+    MAX_ITERATIONS_FIELD_NUMBER: _builtins.int
+    INCONSISTENT_FIELD_NUMBER: _builtins.int
+    PROGRESS_INTERVAL_FIELD_NUMBER: _builtins.int
+    OMIT_CHECKSUMS_FIELD_NUMBER: _builtins.int
+    COMPRESSION_FIELD_NUMBER: _builtins.int
+    COLD_FIELD_NUMBER: _builtins.int
+    X0_FIELD_NUMBER: _builtins.int
+    grid_id: _builtins.str
+    solver: _builtins.str
+    rtol: _builtins.float
+    atol: _builtins.float
+    max_iterations: _builtins.int
+    inconsistent: Global___Inconsistent.ValueType
+    omit_checksums: _builtins.bool
+    compression: _tensor_pb2.Compression.ValueType
+    cold: _builtins.bool
+    """Start each step from zero."""
+    @_builtins.property
+    def progress_interval(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def x0(self) -> _tensor_pb2.TensorHeader:
+        """The first step's start, whose parts come after this header; zero where not given."""
+
+    def __init__(
+        self,
+        *,
+        grid_id: _builtins.str = ...,
+        solver: _builtins.str = ...,
+        rtol: _builtins.float | None = ...,
+        atol: _builtins.float = ...,
+        max_iterations: _builtins.int | None = ...,
+        inconsistent: Global___Inconsistent.ValueType = ...,
+        progress_interval: _duration_pb2.Duration | None = ...,
+        omit_checksums: _builtins.bool = ...,
+        compression: _tensor_pb2.Compression.ValueType = ...,
+        cold: _builtins.bool = ...,
+        x0: _tensor_pb2.TensorHeader | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "max_iterations", b"max_iterations", "progress_interval", b"progress_interval", "rtol", b"rtol", "x0", b"x0"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "atol", b"atol", "cold", b"cold", "compression", b"compression", "grid_id", b"grid_id", "inconsistent", b"inconsistent", "max_iterations", b"max_iterations", "omit_checksums", b"omit_checksums", "progress_interval", b"progress_interval", "rtol", b"rtol", "solver", b"solver", "x0", b"x0"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_iterations: _TypeAlias = _typing.Literal["max_iterations"]  # noqa: Y015
+    _WhichOneofArgType__max_iterations: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations"]  # noqa: Y015
+    _WhichOneofReturnType__rtol: _TypeAlias = _typing.Literal["rtol"]  # noqa: Y015
+    _WhichOneofArgType__rtol: _TypeAlias = _typing.Literal["_rtol", b"_rtol"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_iterations) -> _WhichOneofReturnType__max_iterations | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rtol) -> _WhichOneofReturnType__rtol | None: ...
+
+Global___StepsHeader: _TypeAlias = StepsHeader  # noqa: Y015
+
+@_typing.final
+class StepHeader(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    B_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    SHARED_X_FIELD_NUMBER: _builtins.int
+    shared_x: _builtins.int
+    """As in SolveHeader. A step's `b` and `x` may lie where those of the step before the last did, once the caller has
+    read that one's `x`.
+    """
+    @_builtins.property
+    def b(self) -> _tensor_pb2.TensorHeader: ...
+    @_builtins.property
+    def change(self) -> Global___GridChange:
+        """Made before the step is solved. It stays after the call has ended."""
+
+    def __init__(
+        self,
+        *,
+        b: _tensor_pb2.TensorHeader | None = ...,
+        change: Global___GridChange | None = ...,
+        shared_x: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_shared_x", b"_shared_x", "b", b"b", "change", b"change", "shared_x", b"shared_x"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_shared_x", b"_shared_x", "b", b"b", "change", b"change", "shared_x", b"shared_x"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__shared_x: _TypeAlias = _typing.Literal["shared_x"]  # noqa: Y015
+    _WhichOneofArgType__shared_x: _TypeAlias = _typing.Literal["_shared_x", b"_shared_x"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shared_x) -> _WhichOneofReturnType__shared_x | None: ...
+
+Global___StepHeader: _TypeAlias = StepHeader  # noqa: Y015
+
+@_typing.final
+class StepsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    X0_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    CELLS_FIELD_NUMBER: _builtins.int
+    COEFFICIENT_FIELD_NUMBER: _builtins.int
+    B_FIELD_NUMBER: _builtins.int
+    CANCEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> Global___StepsHeader: ...
+    @_builtins.property
+    def x0(self) -> _tensor_pb2.TensorPart: ...
+    @_builtins.property
+    def step(self) -> Global___StepHeader: ...
+    @_builtins.property
+    def cells(self) -> _tensor_pb2.TensorPart: ...
+    @_builtins.property
+    def coefficient(self) -> _tensor_pb2.TensorPart: ...
+    @_builtins.property
+    def b(self) -> _tensor_pb2.TensorPart: ...
+    @_builtins.property
+    def cancel(self) -> Global___CancelStep:
+        """Stop the step that is being solved at its next iteration and answer with what there is; the others are not
+        affected. It may come between any two messages.
+        """
+
+    def __init__(
+        self,
+        *,
+        header: Global___StepsHeader | None = ...,
+        x0: _tensor_pb2.TensorPart | None = ...,
+        step: Global___StepHeader | None = ...,
+        cells: _tensor_pb2.TensorPart | None = ...,
+        coefficient: _tensor_pb2.TensorPart | None = ...,
+        b: _tensor_pb2.TensorPart | None = ...,
+        cancel: Global___CancelStep | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["b", b"b", "cancel", b"cancel", "cells", b"cells", "coefficient", b"coefficient", "header", b"header", "message", b"message", "step", b"step", "x0", b"x0"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["b", b"b", "cancel", b"cancel", "cells", b"cells", "coefficient", b"coefficient", "header", b"header", "message", b"message", "step", b"step", "x0", b"x0"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["header", "x0", "step", "cells", "coefficient", "b", "cancel"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___StepsRequest: _TypeAlias = StepsRequest  # noqa: Y015
+
+@_typing.final
+class CancelStep(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    step: _builtins.int
+    """Counted from 0. Nothing happens where that step has been solved."""
+    def __init__(
+        self,
+        *,
+        step: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelStep: _TypeAlias = CancelStep  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):
@@ -455,7 +725,7 @@ class SolutionHeader(_message.Message):
     """Steps in which a learned direction was refused and a safe one taken."""
     @_builtins.property
     def x(self) -> _tensor_pb2.TensorHeader:
-        """FLOAT64, in the form of `b`."""
+        """FLOAT64, or COMPLEX128 where `b` is complex, in the form of `b`."""
 
     @_builtins.property
     def residuals(self) -> _tensor_pb2.TensorHeader:

@@ -47,6 +47,16 @@ class PoissonServiceStub:
                 request_serializer=relaxon_dot_proto_dot_poisson__pb2.SolveRequest.SerializeToString,
                 response_deserializer=relaxon_dot_proto_dot_poisson__pb2.SolveReply.FromString,
                 _registered_method=True)
+        self.SolveSteps = channel.stream_stream(
+                '/relaxon.v1.PoissonService/SolveSteps',
+                request_serializer=relaxon_dot_proto_dot_poisson__pb2.StepsRequest.SerializeToString,
+                response_deserializer=relaxon_dot_proto_dot_poisson__pb2.SolveReply.FromString,
+                _registered_method=True)
+        self.UpdateGrid = channel.stream_unary(
+                '/relaxon.v1.PoissonService/UpdateGrid',
+                request_serializer=relaxon_dot_proto_dot_poisson__pb2.UpdateGridRequest.SerializeToString,
+                response_deserializer=relaxon_dot_proto_dot_poisson__pb2.Grid.FromString,
+                _registered_method=True)
         self.DeleteGrid = channel.unary_unary(
                 '/relaxon.v1.PoissonService/DeleteGrid',
                 request_serializer=relaxon_dot_proto_dot_poisson__pb2.DeleteGridRequest.SerializeToString,
@@ -81,6 +91,26 @@ class PoissonServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SolveSteps(self, request_iterator, context):
+        """Solve on a kept grid for one right-hand side after the other, each from the solution of the one before it. Send
+        `header`, then for each step `step` and the parts of what it announces: its `cells`, each `coefficient` array, its
+        `b`. The replies for each step, in their order, are those of `Solve`. The server reads one step ahead of the one that
+        it solves and no further, so that the way to and fro of one step overlaps the solve of another: a caller has at most
+        two steps without an answer. End the sending side after the last step.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateGrid(self, request_iterator, context):
+        """Give a kept grid other cells, another κ or both, of the same shape, with the same spacing and sides: obstacles that
+        move. Send `header`, then the parts of `cells` and of each coefficient array, where it announces them. What was set
+        up for the grid is set up again when it is next used, in the same memory where that can be done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteGrid(self, request, context):
         """Forget a grid and what was set up for it. A solve that runs on it is not disturbed.
         """
@@ -107,6 +137,16 @@ def add_PoissonServiceServicer_to_server(servicer, server):
                     servicer.Solve,
                     request_deserializer=relaxon_dot_proto_dot_poisson__pb2.SolveRequest.FromString,
                     response_serializer=relaxon_dot_proto_dot_poisson__pb2.SolveReply.SerializeToString,
+            ),
+            'SolveSteps': grpc.stream_stream_rpc_method_handler(
+                    servicer.SolveSteps,
+                    request_deserializer=relaxon_dot_proto_dot_poisson__pb2.StepsRequest.FromString,
+                    response_serializer=relaxon_dot_proto_dot_poisson__pb2.SolveReply.SerializeToString,
+            ),
+            'UpdateGrid': grpc.stream_unary_rpc_method_handler(
+                    servicer.UpdateGrid,
+                    request_deserializer=relaxon_dot_proto_dot_poisson__pb2.UpdateGridRequest.FromString,
+                    response_serializer=relaxon_dot_proto_dot_poisson__pb2.Grid.SerializeToString,
             ),
             'DeleteGrid': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteGrid,
@@ -176,6 +216,60 @@ class PoissonService:
             '/relaxon.v1.PoissonService/Solve',
             relaxon_dot_proto_dot_poisson__pb2.SolveRequest.SerializeToString,
             relaxon_dot_proto_dot_poisson__pb2.SolveReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SolveSteps(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/relaxon.v1.PoissonService/SolveSteps',
+            relaxon_dot_proto_dot_poisson__pb2.StepsRequest.SerializeToString,
+            relaxon_dot_proto_dot_poisson__pb2.SolveReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateGrid(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/relaxon.v1.PoissonService/UpdateGrid',
+            relaxon_dot_proto_dot_poisson__pb2.UpdateGridRequest.SerializeToString,
+            relaxon_dot_proto_dot_poisson__pb2.Grid.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,18 @@ class PoissonServiceStub:
     one; `cancel` may follow at any time after them. The replies are `progress` as it is made, then `solution`, then the
     parts of `x` and of `residuals`.
     """
+    SolveSteps: _grpc.StreamStreamMultiCallable[_poisson_pb2.StepsRequest, _poisson_pb2.SolveReply]
+    """Solve on a kept grid for one right-hand side after the other, each from the solution of the one before it. Send
+    `header`, then for each step `step` and the parts of what it announces: its `cells`, each `coefficient` array, its
+    `b`. The replies for each step, in their order, are those of `Solve`. The server reads one step ahead of the one that
+    it solves and no further, so that the way to and fro of one step overlaps the solve of another: a caller has at most
+    two steps without an answer. End the sending side after the last step.
+    """
+    UpdateGrid: _grpc.StreamUnaryMultiCallable[_poisson_pb2.UpdateGridRequest, _poisson_pb2.Grid]
+    """Give a kept grid other cells, another κ or both, of the same shape, with the same spacing and sides: obstacles that
+    move. Send `header`, then the parts of `cells` and of each coefficient array, where it announces them. What was set
+    up for the grid is set up again when it is next used, in the same memory where that can be done.
+    """
     DeleteGrid: _grpc.UnaryUnaryMultiCallable[_poisson_pb2.DeleteGridRequest, _poisson_pb2.DeleteGridReply]
     """Forget a grid and what was set up for it. A solve that runs on it is not disturbed."""
     ListSolvers: _grpc.UnaryUnaryMultiCallable[_poisson_pb2.ListSolversRequest, _poisson_pb2.ListSolversReply]
@@ -62,6 +74,18 @@ class PoissonServiceAsyncStub(PoissonServiceStub):
     """Solve `A x = b` on a kept grid. Send `header`, then the parts of `b`, then those of `x0` where the header announces
     one; `cancel` may follow at any time after them. The replies are `progress` as it is made, then `solution`, then the
     parts of `x` and of `residuals`.
+    """
+    SolveSteps: _aio.StreamStreamMultiCallable[_poisson_pb2.StepsRequest, _poisson_pb2.SolveReply]  # type: ignore[assignment]
+    """Solve on a kept grid for one right-hand side after the other, each from the solution of the one before it. Send
+    `header`, then for each step `step` and the parts of what it announces: its `cells`, each `coefficient` array, its
+    `b`. The replies for each step, in their order, are those of `Solve`. The server reads one step ahead of the one that
+    it solves and no further, so that the way to and fro of one step overlaps the solve of another: a caller has at most
+    two steps without an answer. End the sending side after the last step.
+    """
+    UpdateGrid: _aio.StreamUnaryMultiCallable[_poisson_pb2.UpdateGridRequest, _poisson_pb2.Grid]  # type: ignore[assignment]
+    """Give a kept grid other cells, another κ or both, of the same shape, with the same spacing and sides: obstacles that
+    move. Send `header`, then the parts of `cells` and of each coefficient array, where it announces them. What was set
+    up for the grid is set up again when it is next used, in the same memory where that can be done.
     """
     DeleteGrid: _aio.UnaryUnaryMultiCallable[_poisson_pb2.DeleteGridRequest, _poisson_pb2.DeleteGridReply]  # type: ignore[assignment]
     """Forget a grid and what was set up for it. A solve that runs on it is not disturbed."""
@@ -91,6 +115,30 @@ class PoissonServiceServicer(metaclass=_abc_1.ABCMeta):
         """Solve `A x = b` on a kept grid. Send `header`, then the parts of `b`, then those of `x0` where the header announces
         one; `cancel` may follow at any time after them. The replies are `progress` as it is made, then `solution`, then the
         parts of `x` and of `residuals`.
+        """
+
+    @_abc_1.abstractmethod
+    def SolveSteps(
+        self,
+        request_iterator: _MaybeAsyncIterator[_poisson_pb2.StepsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_poisson_pb2.SolveReply], _abc.AsyncIterator[_poisson_pb2.SolveReply]]:
+        """Solve on a kept grid for one right-hand side after the other, each from the solution of the one before it. Send
+        `header`, then for each step `step` and the parts of what it announces: its `cells`, each `coefficient` array, its
+        `b`. The replies for each step, in their order, are those of `Solve`. The server reads one step ahead of the one that
+        it solves and no further, so that the way to and fro of one step overlaps the solve of another: a caller has at most
+        two steps without an answer. End the sending side after the last step.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateGrid(
+        self,
+        request_iterator: _MaybeAsyncIterator[_poisson_pb2.UpdateGridRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_poisson_pb2.Grid, _abc.Awaitable[_poisson_pb2.Grid]]:
+        """Give a kept grid other cells, another κ or both, of the same shape, with the same spacing and sides: obstacles that
+        move. Send `header`, then the parts of `cells` and of each coefficient array, where it announces them. What was set
+        up for the grid is set up again when it is next used, in the same memory where that can be done.
         """
 
     @_abc_1.abstractmethod

@@ -1,89 +1,122 @@
-"""A file in shared memory through which arrays pass between two processes of one machine.
+"""Memory that a caller shares with a server on the same machine: a sealed memory file, mapped on both sides.
 
-It is read and written, never mapped: a process that maps a file dies of a bus error where another one shortens it.
+A process that maps a file dies of a bus error where another one shortens it. So the server maps none that is not
+sealed against shrinking, which the kernel then refuses for good. A memory file has no name: it is gone with the last
+process that has it open, however that process ends.
 """
 
 from __future__ import annotations
 
 import hmac
+import mmap
 import os
-import re
 import secrets
 import stat
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from relaxon.proto import tensor_pb2 as pb
 
-FOLDER = Path("/dev/shm")
-NAME = re.compile(r"relaxon-[0-9a-f]{32}")
+try:
+    import fcntl
+except ImportError:  # not on this system
+    fcntl = None  # type: ignore[assignment]
+
+NAME = "relaxon"
+LINK = f"/memfd:{NAME} (deleted)"
+"""What the kernel calls such a file where a process's descriptors are listed."""
 TOKEN_BYTES = 32
-PRIVATE = 0o600
+# From <linux/fcntl.h>; Python has them from 3.9 on where its C library had.
+ADD_SEALS, GET_SEALS = 1033, 1034
+SEAL_SEAL, SEAL_SHRINK, SEAL_GROW = 0x1, 0x2, 0x4
+SEALS = SEAL_SEAL | SEAL_SHRINK | SEAL_GROW
 
 
 class SharedFile:
-    """An open shared file, from `create` on the caller's side and from `open` on the server's; closed when dropped."""
+    """A shared memory file, mapped: from `create` on the caller's side and from `open` on the server's.
 
-    def __init__(self, descriptor: int, size: int) -> None:
-        self._descriptor = descriptor
-        self.size = size
+    It is unmapped when it and the arrays that view it have been dropped.
+    """
+
+    def __init__(self, descriptor: int, length: int) -> None:
+        """Takes the descriptor over. Python keeps one of its own with the mapping."""
+        try:
+            self._octets = np.frombuffer(mmap.mmap(descriptor, length), np.uint8)
+        except ValueError as error:  # as for a length that has changed
+            raise OSError(str(error)) from error
+        finally:
+            os.close(descriptor)
+        self.size = length - TOKEN_BYTES
         """Bytes that it has for arrays."""
 
     @classmethod
-    def create(cls, size: int) -> tuple[SharedFile, pb.SharedFile]:
-        """A new file and how a server finds it; `remove` its name once that has been tried. OSError where none
-        can be made. Memory is taken as it is written to."""
-        if not FOLDER.is_dir():
-            raise FileNotFoundError(f"{FOLDER} is not on this system")
-        name, token = f"relaxon-{secrets.token_hex(16)}", secrets.token_bytes(TOKEN_BYTES)
-        descriptor = os.open(FOLDER / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
-        made = cls(descriptor, size)
+    def create(cls, size: int) -> tuple[SharedFile, Offer]:
+        """A new one and how a server finds it; close the offer once it has been tried. OSError where none can be
+        made. Its memory is taken here, so that neither side fails for want of it later."""
+        if fcntl is None or not hasattr(os, "memfd_create"):
+            raise OSError("this system has no memory files")
+        token = secrets.token_bytes(TOKEN_BYTES)
+        descriptor = os.memfd_create(NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            made.write(size, memoryview(token))
-        except OSError:
-            remove(name)
+            os.posix_fallocate(descriptor, 0, size + TOKEN_BYTES)
+            os.pwrite(descriptor, token, size)
+            fcntl.fcntl(descriptor, ADD_SEALS, SEALS)
+            made = cls(os.dup(descriptor), size + TOKEN_BYTES)
+        except BaseException:
+            os.close(descriptor)
             raise
-        return made, pb.SharedFile(name=name, token=token)
+        return made, Offer(descriptor, token)
 
     @classmethod
-    def open(cls, told: pb.SharedFile) -> SharedFile | None:
-        """The file of that name where it is there, belongs to this user alone, and ends in the token."""
-        if not FOLDER.is_dir() or not NAME.fullmatch(told.name) or len(told.token) != TOKEN_BYTES:
+    def open(cls, told: pb.SharedFile, most: int) -> SharedFile | None:
+        """What a caller offers, where it is a memory file of this user's, sealed, of at most so many bytes beside the
+        token that it ends in."""
+        if fcntl is None or told.process <= 0 or told.descriptor < 0 or len(told.token) != TOKEN_BYTES:
             return None
+        # Two numbers, so that no path of a caller's is ever opened; and only once it is seen to be a memory file.
+        path = f"/proc/{told.process}/fd/{told.descriptor}"
         try:
-            descriptor = os.open(FOLDER / told.name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            if os.readlink(path) != LINK:
+                return None
+            descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
-        found = cls(descriptor, 0)
-        status = os.fstat(descriptor)
-        private = status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == PRIVATE
-        if not (stat.S_ISREG(status.st_mode) and private and status.st_size > TOKEN_BYTES):
+        if not _is_sound(descriptor, told.token, most):
+            os.close(descriptor)
             return None
-        found.size = status.st_size - TOKEN_BYTES
-        token = bytearray(TOKEN_BYTES)
         try:
-            found.read(found.size, memoryview(token))
-        except OSError:
+            return cls(descriptor, os.fstat(descriptor).st_size)
+        except OSError:  # no address space for it
             return None
-        return found if hmac.compare_digest(token, told.token) else None
 
-    def write(self, offset: int, octets: memoryview) -> None:
-        """Put bytes at an offset; OSError where there is no memory for them."""
-        done = 0
-        while done < len(octets):
-            done += os.pwrite(self._descriptor, octets[done:], offset + done)
+    def view(self, offset: int, dtype: np.dtype[Any], shape: Sequence[int]) -> NDArray[Any]:
+        """An array of that kind at an offset, which has been checked to be within; no copy."""
+        count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        return self._octets[offset : offset + count].view(dtype).reshape(shape)
 
-    def read(self, offset: int, octets: memoryview) -> None:
-        """Fill `octets` with the bytes at an offset; OSError where there are not so many."""
-        done = 0
-        while done < len(octets):
-            came = os.preadv(self._descriptor, [octets[done:]], offset + done)
-            if came == 0:
-                raise OSError(f"the shared file ends after {done} of {len(octets)} bytes")
-            done += came
+    def write(self, offset: int, array: NDArray[Any]) -> None:
+        """Put an array's bytes at an offset; OSError where there is no room for them."""
+        if not 0 <= offset <= self.size - array.nbytes:
+            raise OSError(f"{array.nbytes} bytes do not fit at {offset} of {self.size}")
+        self.view(offset, array.dtype.newbyteorder("<"), array.shape)[...] = array
+
+
+class Offer:
+    """A caller's descriptor of a file that it shares, until it is closed."""
+
+    def __init__(self, descriptor: int, token: bytes) -> None:
+        self._descriptor = descriptor
+        self._token = token
+
+    def message(self) -> pb.SharedFile:
+        """How a server finds the file."""
+        return pb.SharedFile(process=os.getpid(), descriptor=self._descriptor, token=self._token)
 
     def close(self) -> None:
-        """Give the file up; its memory is free once both sides have."""
+        """Offer it no more; who has opened it keeps it."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -92,7 +125,19 @@ class SharedFile:
         self.close()
 
 
-def remove(name: str) -> None:
-    """Remove a shared file's name; those who have it open keep it."""
-    with suppress(FileNotFoundError):
-        (FOLDER / name).unlink()
+def _is_sound(descriptor: int, token: bytes, most: int) -> bool:
+    """Whether a descriptor is of a regular file of this user's, sealed, not too long, that ends in the token."""
+    status = os.fstat(descriptor)
+    if (
+        not stat.S_ISREG(status.st_mode)
+        or status.st_uid != os.geteuid()
+        or not 0 < status.st_size - TOKEN_BYTES <= most
+    ):
+        return False
+    try:
+        if fcntl.fcntl(descriptor, GET_SEALS) & SEALS != SEALS:
+            return False
+        found = os.pread(descriptor, TOKEN_BYTES, status.st_size - TOKEN_BYTES)
+    except OSError:  # no memory file
+        return False
+    return len(found) == TOKEN_BYTES and hmac.compare_digest(found, token)

@@ -29,6 +29,11 @@ class _DataTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DataType.Val
     DATA_TYPE_FLOAT32: _DataType.ValueType  # 1
     DATA_TYPE_FLOAT64: _DataType.ValueType  # 2
     DATA_TYPE_UINT8: _DataType.ValueType  # 3
+    DATA_TYPE_INT32: _DataType.ValueType  # 4
+    DATA_TYPE_INT64: _DataType.ValueType  # 5
+    DATA_TYPE_COMPLEX64: _DataType.ValueType  # 6
+    """Pairs of FLOAT32 or FLOAT64: the real part, then the imaginary one."""
+    DATA_TYPE_COMPLEX128: _DataType.ValueType  # 7
 
 class DataType(_DataType, metaclass=_DataTypeEnumTypeWrapper):
     """The type of an array's entries. Bytes are little-endian, in C order (the last axis varies fastest)."""
@@ -37,7 +42,30 @@ DATA_TYPE_UNSPECIFIED: DataType.ValueType  # 0
 DATA_TYPE_FLOAT32: DataType.ValueType  # 1
 DATA_TYPE_FLOAT64: DataType.ValueType  # 2
 DATA_TYPE_UINT8: DataType.ValueType  # 3
+DATA_TYPE_INT32: DataType.ValueType  # 4
+DATA_TYPE_INT64: DataType.ValueType  # 5
+DATA_TYPE_COMPLEX64: DataType.ValueType  # 6
+"""Pairs of FLOAT32 or FLOAT64: the real part, then the imaginary one."""
+DATA_TYPE_COMPLEX128: DataType.ValueType  # 7
 Global___DataType: _TypeAlias = DataType  # noqa: Y015
+
+class _Compression:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CompressionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Compression.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COMPRESSION_NONE: _Compression.ValueType  # 0
+    COMPRESSION_DEFLATE: _Compression.ValueType  # 1
+    COMPRESSION_GZIP: _Compression.ValueType  # 2
+
+class Compression(_Compression, metaclass=_CompressionEnumTypeWrapper):
+    """How messages that carry an array's bytes are compressed: each by itself, as gRPC does it."""
+
+COMPRESSION_NONE: Compression.ValueType  # 0
+COMPRESSION_DEFLATE: Compression.ValueType  # 1
+COMPRESSION_GZIP: Compression.ValueType  # 2
+Global___Compression: _TypeAlias = Compression  # noqa: Y015
 
 @_typing.final
 class TensorHeader(_message.Message):
@@ -126,28 +154,32 @@ Global___SharedArray: _TypeAlias = SharedArray  # noqa: Y015
 
 @_typing.final
 class SharedFile(_message.Message):
-    """A file in this machine's shared memory through which a caller on the same machine hands arrays over without sending
-    them. The caller makes it, as the server's own user and with nobody else's access (mode 0600). It holds the arrays'
-    bytes and, after them, the token. The caller may remove its name once the server has answered.
+    """Memory of this machine through which a caller on it hands arrays over without sending them: a memory file that the
+    caller has made (on Linux by memfd_create, named `relaxon`), sealed against shrinking and growing, and keeps open until
+    the server has answered. It holds the arrays' bytes and, after them, the token. It has no name that could be left
+    behind: it is gone when both sides have closed it or ended.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: _builtins.int
+    PROCESS_FIELD_NUMBER: _builtins.int
+    DESCRIPTOR_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    """Its name in /dev/shm: `relaxon-` and 32 hexadecimal digits."""
+    process: _builtins.int
+    """The caller's process, which must run as the server's own user, and its descriptor of the file."""
+    descriptor: _builtins.int
     token: _builtins.bytes
     """The file's last 32 bytes: whoever knows them may read and write it."""
     def __init__(
         self,
         *,
-        name: _builtins.str = ...,
+        process: _builtins.int = ...,
+        descriptor: _builtins.int = ...,
         token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["descriptor", b"descriptor", "process", b"process", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -161,16 +193,18 @@ class TensorEnd(_message.Message):
 
     CRC32_FIELD_NUMBER: _builtins.int
     crc32: _builtins.int
-    """CRC-32 (ISO-HDLC, as in zlib, PNG and gzip) of all the array's bytes."""
+    """CRC-32 (ISO-HDLC, as in zlib, PNG and gzip) of all the array's bytes; not checked where not given."""
     def __init__(
         self,
         *,
-        crc32: _builtins.int = ...,
+        crc32: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_crc32", b"_crc32", "crc32", b"crc32"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc32", b"crc32"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_crc32", b"_crc32", "crc32", b"crc32"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__crc32: _TypeAlias = _typing.Literal["crc32"]  # noqa: Y015
+    _WhichOneofArgType__crc32: _TypeAlias = _typing.Literal["_crc32", b"_crc32"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__crc32) -> _WhichOneofReturnType__crc32 | None: ...
 
 Global___TensorEnd: _TypeAlias = TensorEnd  # noqa: Y015

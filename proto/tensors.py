@@ -19,6 +19,10 @@ DTYPES = {
     pb.DATA_TYPE_FLOAT32: np.dtype("<f4"),
     pb.DATA_TYPE_FLOAT64: np.dtype("<f8"),
     pb.DATA_TYPE_UINT8: np.dtype("u1"),
+    pb.DATA_TYPE_INT32: np.dtype("<i4"),
+    pb.DATA_TYPE_INT64: np.dtype("<i8"),
+    pb.DATA_TYPE_COMPLEX64: np.dtype("<c8"),
+    pb.DATA_TYPE_COMPLEX128: np.dtype("<c16"),
 }
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 
@@ -32,20 +36,28 @@ class TensorError(ValueError):
 
 
 def header_of(array: NDArray[np.generic]) -> pb.TensorHeader:
-    """The header of an array of float32, float64 or uint8."""
+    """The header of an array of one of `DTYPES`, in either byte order."""
     return pb.TensorHeader(dtype=_CODES[array.dtype.newbyteorder("<")], shape=array.shape)
 
 
-def parts_of(array: NDArray[np.generic], chunk_bytes: int = CHUNK_BYTES) -> Iterator[pb.TensorPart]:
-    """The parts of an array: its bytes in chunks, then its checksum. No second copy of the whole is made
-    where the array is C-contiguous and little-endian."""
+def parts_of(
+    array: NDArray[np.generic], chunk_bytes: int = CHUNK_BYTES, *, checksum: bool = True
+) -> Iterator[pb.TensorPart]:
+    """The parts of an array: its bytes in chunks, then its end, with a checksum unless none is wanted. No second copy
+    of the whole is made where the array is C-contiguous and little-endian."""
     octets = octets_of(array)
-    checksum = 0
+    found = 0
     for start in range(0, len(octets), chunk_bytes):
         chunk = octets[start : start + chunk_bytes]
-        checksum = zlib.crc32(chunk, checksum)
+        if checksum:
+            found = zlib.crc32(chunk, found)
         yield pb.TensorPart(chunk=bytes(chunk))
-    yield pb.TensorPart(end=pb.TensorEnd(crc32=checksum))
+    yield pb.TensorPart(end=pb.TensorEnd(crc32=found if checksum else None))
+
+
+def shared_part(offset: int) -> pb.TensorPart:
+    """The only part of an array that lies in the shared file."""
+    return pb.TensorPart(shared=pb.SharedArray(offset=offset))
 
 
 def octets_of(array: NDArray[np.generic]) -> memoryview:
@@ -84,13 +96,18 @@ def check_range(field: str, offset: int, size: int, file: SharedFile) -> None:
 class Assembler:
     """Takes the parts of one array in order and copies each into its place.
 
-    `dtype` and `shape` come from `checked_header`, after the caller has found them small enough to allocate.
+    `dtype` and `shape` come from `checked_header`, after the caller has found them small enough to allocate. Memory is
+    taken with the first chunk.
     """
 
-    def __init__(self, field: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> None:
+    def __init__(self, field: str, dtype: np.dtype[np.generic], shape: tuple[int, ...], checked: bool = True) -> None:
+        """Checksums are compared where they come; `checked=False` leaves that out."""
         self._field = field
-        self._array = np.empty(shape, dtype)
-        self._octets = self._array.reshape(-1).view(np.uint8)
+        self._dtype, self._shape = dtype, shape
+        self._size = math.prod(shape) * dtype.itemsize
+        self._checked = checked
+        self._array: NDArray[np.generic] | None = None
+        self._octets = np.empty(0, np.uint8)
         self._filled = 0
         self._checksum = 0
         self.complete = False
@@ -107,50 +124,50 @@ class Assembler:
         if kind == "chunk":
             self._place(part.chunk)
         else:
-            self._finish(part.end.crc32)
+            self._finish(part.end)
 
     def take_shared(self, part: pb.SharedArray, file: SharedFile) -> None:
-        """Read the array, of which no part may have come, from the shared file. No checksum: nothing was sent."""
+        """The array, of which no part may have come, is the shared file's own memory: it changes where its other owner
+        writes to it. No checksum: nothing was sent."""
         if self._filled or self.complete:
             raise TensorError(self._field, "must come either in chunks or in the shared file")
-        check_range(self._field, part.offset, self._octets.size, file)
-        try:
-            file.read(part.offset, memoryview(self._octets))
-        except OSError as error:
-            raise TensorError(self._field, f"is incomplete: {error}") from None
-        self._filled, self.complete = self._octets.size, True
+        check_range(self._field, part.offset, self._size, file)
+        self._array = file.view(part.offset, self._dtype, self._shape)
+        self._filled, self.complete = self._size, True
 
     def array(self) -> NDArray[np.generic]:
         """The complete array, in this machine's byte order."""
-        if not self.complete:
+        if not self.complete or self._array is None:
             raise self.truncated()
         return self._array.astype(self._array.dtype.newbyteorder("="), copy=False)
 
     def truncated(self) -> TensorError:
         """The error for a stream that ended here."""
-        return TensorError(
-            self._field, f"is incomplete: the stream ended after {self._filled} of {self._octets.size} bytes"
-        )
+        return TensorError(self._field, f"is incomplete: the stream ended after {self._filled} of {self._size} bytes")
 
     def _place(self, chunk: bytes) -> None:
         if not chunk:
             raise TensorError(self._field, "has an empty chunk")
         end = self._filled + len(chunk)
-        if end > self._octets.size:
+        if end > self._size:
             raise TensorError(
-                self._field, f"has too many bytes: {end} or more, where its header announces {self._octets.size}"
+                self._field, f"has too many bytes: {end} or more, where its header announces {self._size}"
             )
+        if self._array is None:
+            self._array = np.empty(self._shape, self._dtype)
+            self._octets = self._array.reshape(-1).view(np.uint8)
         self._octets[self._filled : end] = np.frombuffer(chunk, np.uint8)
-        self._checksum = zlib.crc32(chunk, self._checksum)
+        if self._checked:
+            self._checksum = zlib.crc32(chunk, self._checksum)
         self._filled = end
 
-    def _finish(self, checksum: int) -> None:
-        if self._filled != self._octets.size:
+    def _finish(self, end: pb.TensorEnd) -> None:
+        if self._filled != self._size:
             raise TensorError(
                 self._field,
-                f"has too few bytes: {self._filled}, where its header announces {math.prod(self._array.shape)} "
-                f"entries in {self._octets.size}",
+                f"has too few bytes: {self._filled}, where its header announces {math.prod(self._shape)} "
+                f"entries in {self._size}",
             )
-        if checksum != self._checksum:
-            raise TensorError(self._field, f"has the checksum {self._checksum:08x}, where its end says {checksum:08x}")
+        if self._checked and end.HasField("crc32") and end.crc32 != self._checksum:
+            raise TensorError(self._field, f"has the checksum {self._checksum:08x}, where its end says {end.crc32:08x}")
         self.complete = True

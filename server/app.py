@@ -24,37 +24,47 @@ from relaxon.proto import (
     boosting_pb2_grpc,
     equilibrium_pb2,
     equilibrium_pb2_grpc,
+    linear_pb2,
+    linear_pb2_grpc,
     models_pb2,
     models_pb2_grpc,
     poisson_pb2,
     poisson_pb2_grpc,
+    session_pb2,
+    session_pb2_grpc,
     status_pb2,
     status_pb2_grpc,
 )
 from relaxon.server import boosting_service, dashboard, equilibrium_service, logs, tracing
 from relaxon.server.access import Gate
+from relaxon.server.attendance import AttendanceList
 from relaxon.server.boosting_service import BoostingServicer
 from relaxon.server.boosting_task import KIND as BOOSTING
 from relaxon.server.equilibrium_service import EquilibriumServicer
 from relaxon.server.equilibrium_task import KIND as EQUILIBRIUM
 from relaxon.server.front import CallCount, Front, Observer
-from relaxon.server.grids import GridStore
 from relaxon.server.job_database import SqliteJobStore
 from relaxon.server.job_folder import locked
 from relaxon.server.job_runner import JobRunner
+from relaxon.server.linear_service import LinearServicer
 from relaxon.server.metrics import Metrics
 from relaxon.server.models import ModelStore
 from relaxon.server.models_service import ModelsServicer
 from relaxon.server.observations import Observations
 from relaxon.server.operations_service import OperationsServicer
 from relaxon.server.poisson_service import PoissonServicer
+from relaxon.server.session_service import SessionServicer
+from relaxon.server.sessions import SessionStore
 from relaxon.server.settings import ServerSettings
+from relaxon.server.solve_service import SolveRuntime
 from relaxon.server.status_service import Busy, StatusServicer
 from relaxon.server.transport_security import Certificate
 
 logger = logging.getLogger("relaxon.server")
 SERVICES = (
     poisson_pb2.DESCRIPTOR.services_by_name["PoissonService"].full_name,
+    linear_pb2.DESCRIPTOR.services_by_name["LinearSystemService"].full_name,
+    session_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
     boosting_pb2.DESCRIPTOR.services_by_name["BoostingService"].full_name,
     equilibrium_pb2.DESCRIPTOR.services_by_name["EquilibriumService"].full_name,
     models_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
@@ -109,7 +119,7 @@ class EmbeddedServer:
         self._thread = threading.Thread(target=self._run, name="relaxon-server", daemon=True)
         self.target = ""
         """The address to connect to."""
-        self.grids = GridStore(self._settings)
+        self.sessions = SessionStore(self._settings)
 
     def __enter__(self) -> EmbeddedServer:
         self._thread.start()
@@ -136,7 +146,7 @@ class EmbeddedServer:
             self._ready.set()
 
     async def _main(self) -> None:
-        async with _running(self._settings, self.grids) as target:
+        async with _running(self._settings, self.sessions) as target:
             self.target = target
             self._ready.set()
             await self._stop.wait()
@@ -147,7 +157,7 @@ async def _serve_until_signal(settings: ServerSettings, on_ready: Callable[[str]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with _running(settings, GridStore(settings)) as target:
+    async with _running(settings, SessionStore(settings)) as target:
         logger.info("serving on %s", target)
         if on_ready is not None:
             on_ready(target)
@@ -156,7 +166,7 @@ async def _serve_until_signal(settings: ServerSettings, on_ready: Callable[[str]
 
 
 @asynccontextmanager
-async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[str]:
+async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIterator[str]:
     """A started server's address; drains at the end of the block. What was opened is closed, however far it came."""
     gate = Gate(settings)
     certificate = Certificate(settings) if settings.encrypted else None
@@ -184,16 +194,24 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
         boosting = BoostingServicer(settings, runner, models, operations, checks, engines)
         equilibrium = EquilibriumServicer(settings, runner, models, operations, checks, engines)
         observations = Observations() if settings.dashboard else None
-        poisson = PoissonServicer(settings, grids, engines, checks, observations)
+        # Each holds a call open: the others must leave room for work.
+        most = min(settings.max_attendances, max(1, settings.max_calls // 2))
+        attendances = AttendanceList(most, settings.lease_seconds, sessions.leave)
+        attending = SessionServicer(attendances)
+        runtime = SolveRuntime(settings, sessions, attendances, engines, checks, observations)
         calls = CallCount()
-        busy = Busy(settings, calls, runner, models, lambda: len(grids), lambda: grids.cells, lambda: poisson.pending)
+        busy = Busy(
+            settings, calls, runner, models, lambda: len(sessions), lambda: sessions.cells, lambda: runtime.places.taken
+        )
         front = Front(gate, settings.idle_seconds, _observers(settings, calls, busy, opened))
         options = (*OPTIONS, ("grpc.enable_channelz", int(settings.channelz)))
         server = grpc.aio.server(interceptors=(front,), options=options, maximum_concurrent_rpcs=settings.max_calls)
         operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
         equilibrium_pb2_grpc.add_EquilibriumServiceServicer_to_server(equilibrium, server)
         boosting_pb2_grpc.add_BoostingServiceServicer_to_server(boosting, server)
-        poisson_pb2_grpc.add_PoissonServiceServicer_to_server(poisson, server)
+        session_pb2_grpc.add_SessionServiceServicer_to_server(attending, server)
+        poisson_pb2_grpc.add_PoissonServiceServicer_to_server(PoissonServicer(runtime), server)
+        linear_pb2_grpc.add_LinearSystemServiceServicer_to_server(LinearServicer(runtime), server)
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelsServicer(settings, models, checks), server)
         status_pb2_grpc.add_StatusServiceServicer_to_server(StatusServicer(busy), server)
         condition = health.aio.HealthServicer()
@@ -212,13 +230,14 @@ async def _running(settings: ServerSettings, grids: GridStore) -> AsyncIterator[
         if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
             # What is asked of a server that is told to look at its files again; unheard, the signal would end it.
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gate.refresh)
-        sweep = asyncio.create_task(_sweep(grids))
+        sweep = asyncio.create_task(_sweep(sessions))
         try:
-            async with dashboard.shown(settings, target, observations, grids, store):
+            async with dashboard.shown(settings, target, observations, sessions, store):
                 yield target
         finally:
             sweep.cancel()
             await condition.enter_graceful_shutdown()
+            attending.close()
             # Calls that wait for a job end as it does.
             await asyncio.gather(runner.close(settings.grace_seconds), server.stop(settings.grace_seconds))
             # Cut-off solves end at their next iteration; their threads must be gone before the loop is.
@@ -272,10 +291,10 @@ def _shut_down(*executors: ThreadPoolExecutor) -> None:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-async def _sweep(grids: GridStore) -> None:
+async def _sweep(sessions: SessionStore) -> None:
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
-        grids.drop_expired()
+        sessions.drop_expired()
 
 
 def _demand_threadsafe_kernels() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+import traceback
 from collections.abc import Awaitable
 from typing import Any, NoReturn, TypeVar
 
@@ -59,11 +60,6 @@ def refused(error: ValueError | TypeError) -> ServiceError:
     message = str(error)
     named = ARGUMENT.match(message)
     return invalid(named.group() if named else "", message)
-
-
-def grid_not_found(grid_id: str) -> ServiceError:
-    """NOT_FOUND for a grid that is not kept (any more)."""
-    return not_found("relaxon.v1.Grid", grid_id, "never made, was deleted, or has expired", "grid_id")
 
 
 def not_found(kind: str, name: str, why: str, field: str = "") -> ServiceError:
@@ -135,15 +131,28 @@ async def reported(context: grpc.aio.ServicerContext[Any, Any], work: Awaitable[
     except grpc.aio.BaseError:
         raise  # the call has its status already, or nobody is there to be told of it
     except ServiceError as error:
+        let_go(error)
         await _abort(context, error)
     except MemoryError:
         logger.exception("out of memory")
         await _abort(context, exhausted("memory", "the server has not enough memory for this request"))
-    except Exception:
+    except Exception as error:
         incident = secrets.token_hex(4)
         logger.exception("unexpected error %s", incident)
         message = f"internal error; the server's log has it under {incident}"
+        let_go(error)
         await _abort(context, ServiceError(grpc.StatusCode.INTERNAL, message))
+
+
+def let_go(error: BaseException | None) -> None:
+    """Have an error that has been dealt with hold nothing any more. The frames of its traceback, and of those that led
+    to it, hold what a call worked with (arrays, shared memory), and that may hold the error: all would stay until a
+    garbage collection. What a function has from around it is not let go of: give it as `partial` arguments."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: ServiceError) -> NoReturn:

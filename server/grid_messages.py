@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.proto import poisson_pb2 as pb
+from relaxon.proto import tensor_pb2
 from relaxon.server import errors
 from relaxon.server.announced import AnnouncedArray
 from relaxon.solvers.grid import MAX_CELLS, CellType, PoissonGrid
@@ -29,13 +30,22 @@ class GridPlan:
 
     def build(self, cells: NDArray[Any], coefficient: Sequence[NDArray[Any]]) -> PoissonGrid:
         """The grid, its components found; INVALID_ARGUMENT for what `PoissonGrid` refuses."""
-        kappa = None if not coefficient else coefficient[0] if len(coefficient) == 1 else tuple(coefficient)
-        try:
-            grid = PoissonGrid(cells, self.spacing, self.boundary, kappa)
-        except (ValueError, TypeError) as error:
-            raise errors.refused(error) from error
-        grid.nullspace  # noqa: B018  computed here, off the event loop, and kept by the grid
-        return grid
+        return built(cells, self.spacing, self.boundary, kappa_of(coefficient))
+
+
+def built(cells: NDArray[Any], spacing: Any, boundary: Any, kappa: Any) -> PoissonGrid:
+    """A grid, its components found; INVALID_ARGUMENT for what `PoissonGrid` refuses."""
+    try:
+        grid = PoissonGrid(cells, spacing, boundary, kappa)
+    except (ValueError, TypeError) as error:
+        raise errors.refused(error) from error
+    grid.nullspace  # noqa: B018  computed here, off the event loop, and kept by the grid
+    return grid
+
+
+def kappa_of(coefficient: Sequence[NDArray[Any]]) -> Any:
+    """The arrays that came as `PoissonGrid` takes them."""
+    return None if not coefficient else coefficient[0] if len(coefficient) == 1 else tuple(coefficient)
 
 
 def plan(header: pb.GridHeader) -> GridPlan:
@@ -51,7 +61,7 @@ def plan(header: pb.GridHeader) -> GridPlan:
         PoissonGrid(np.full((1,) * len(shape), CellType.FLUID, np.uint8), spacing, boundary)
     except (ValueError, TypeError) as error:
         raise errors.refused(error) from error
-    return GridPlan(cells, _coefficient(header, shape), spacing, boundary)
+    return GridPlan(cells, coefficient(header.coefficient, shape), spacing, boundary)
 
 
 def _spacing(header: pb.GridHeader) -> float | list[float]:
@@ -72,8 +82,9 @@ def _boundary(header: pb.GridHeader) -> str | list[tuple[str, str]]:
     return axes * len(header.cells.shape) if len(axes) == 1 else axes
 
 
-def _coefficient(header: pb.GridHeader, shape: tuple[int, ...]) -> tuple[AnnouncedArray, ...]:
-    count = len(header.coefficient)
+def coefficient(headers: Sequence[tensor_pb2.TensorHeader], shape: tuple[int, ...]) -> tuple[AnnouncedArray, ...]:
+    """κ as announced for cells of that shape; INVALID_ARGUMENT naming the array that cannot be."""
+    count = len(headers)
     if count not in (0, 1, len(shape)):
         raise errors.invalid(
             "coefficient",
@@ -81,7 +92,7 @@ def _coefficient(header: pb.GridHeader, shape: tuple[int, ...]) -> tuple[Announc
             f"got {count} arrays",
         )
     found = []
-    for axis, one in enumerate(header.coefficient):
+    for axis, one in enumerate(headers):
         name = "coefficient" if count == 1 else f"coefficient[{axis}]"
         expected = shape if count == 1 else tuple(n + (a == axis) for a, n in enumerate(shape))
         array = AnnouncedArray.of(name, one)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import shutil
 import sqlite3
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -32,6 +32,7 @@ DATA_GONE = Failure("DATA_LOSS", "the job's data are not there any more")
 class _Live:
     """What is kept of a job until it has ended."""
 
+    owner: str
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set, and replaced by another, when there is something new."""
     task: asyncio.Task[None] | None = None
@@ -55,7 +56,8 @@ class JobRunner:
         self._models = models
         self._settings = settings
         self._lasting = lasting
-        self._places = 0
+        self._places: Counter[str] = Counter()
+        """By the callers whose jobs have them."""
         self._live: dict[str, _Live] = {}
         self._waiting: deque[str] = deque()
         self._running = 0
@@ -76,29 +78,33 @@ class JobRunner:
             else:
                 self._models.hold(job.kind, job.model, job.owner)
                 self.store.put(replace(job, state=JobState.QUEUED, attempts=attempts))
-                self._places += 1
-                self._live[job.id] = _Live()
+                self._places[job.owner] += 1
+                self._live[job.id] = _Live(job.owner)
                 self._waiting.append(job.id)
         if left:
             logger.info("%d jobs of an earlier server are taken up, %d of them go on", len(left), len(self._live))
         self._advance()
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place among the jobs that are uploaded, wait or run; RESOURCE_EXHAUSTED where none is free."""
+    def place(self, owner: str) -> Iterator[None]:
+        """A place among the jobs that are uploaded, wait or run; RESOURCE_EXHAUSTED where none is free, in all or for
+        this caller."""
         if self._stopping:
             raise errors.stopping()
-        if self._places >= self._settings.max_jobs:
-            raise errors.exhausted(
-                "jobs",
-                f"jobs: {self._places} are uploaded, wait or run, which is this server's limit",
-                QUEUE_RETRY_SECONDS,
-            )
-        self._places += 1
+        settings = self._settings
+        for subject, used, limit, whose in (
+            ("jobs", self._places.total(), settings.max_jobs, "this server's limit"),
+            ("client_jobs", self._places[owner], settings.max_client_jobs, "one caller's limit"),
+        ):
+            if limit and used >= limit:
+                raise errors.exhausted(
+                    subject, f"{subject}: {used} are uploaded, wait or run, which is {whose}", QUEUE_RETRY_SECONDS
+                )
+        self._places[owner] += 1
         try:
             yield
         finally:
-            self._places -= 1
+            self._give_back(owner)
 
     def folder_of(self, job: Job) -> Path:
         """Where a job's request and data belong before it is submitted."""
@@ -112,8 +118,8 @@ class JobRunner:
         """
         if self._stopping:
             raise errors.stopping()
-        self._places += 1
-        self._live[job.id] = _Live()
+        self._places[job.owner] += 1
+        self._live[job.id] = _Live(job.owner)
         self.store.put(job)
         self._waiting.append(job.id)
         self._advance()
@@ -224,8 +230,13 @@ class JobRunner:
 
     def _leave(self, job_id: str) -> None:
         """Let go of a job that has not ended, for the next server to go on with."""
-        self._places -= 1
-        self._live.pop(job_id).news.set()
+        live = self._live.pop(job_id)
+        self._give_back(live.owner)
+        live.news.set()
+
+    def _give_back(self, owner: str) -> None:
+        self._places[owner] -= 1
+        self._places += Counter()  # without those that have none any more
 
     async def _conclude(self, ended: Job) -> None:
         """Say that a job has ended, make its place free, and remove its folder, which nothing needs any more."""

@@ -41,14 +41,29 @@ class ServerSettings:
     """Take arrays from callers on this machine through files in its shared memory, where they offer that."""
     workers: int = 1
     """Solves at the same time; each uses all threads, so more than one seldom pays."""
-    max_pending: int = 8
+    max_pending: int = 64
     """Solves that wait, run or send their answer; each holds its arrays. One more is refused."""
+    memory_bytes: int = 0
+    """What kept grids and matrices, their set-ups and the running calls may take together, as it is estimated before
+    they are made; 0 for half of the machine's memory."""
+    max_client_bytes: int = 0
+    """Of it, what one caller's may take; 0 for no less than all."""
+    max_client_cells: int = 0
+    """Cells of one caller's grids; 0 for no fewer than of all."""
+    max_client_sessions: int = 0
+    """One caller's grids and matrices; 0 for no fewer than of all."""
+    max_client_jobs: int = 0
+    """One caller's training jobs that are uploaded, wait or run; 0 for no fewer than of all."""
+    max_attendances: int = 512
+    """Callers that say that they are there at the same time; never more than half of `max_calls`."""
+    lease_seconds: float = 10.0
+    """What was made under an attendance is dropped when that has been gone for so long."""
     max_cells: int = 2**27
     """Cells of one grid: 512³."""
     max_total_cells: int = 2**28
     """Cells of all kept grids."""
     max_grids: int = 64
-    """Kept grids; the one that was idle for longest makes room for a new one."""
+    """Kept grids and matrices; the one that was idle for longest makes room for a new one."""
     max_solvers_per_grid: int = 4
     """Set-ups kept for one grid; the one not used for longest goes first."""
     grid_ttl_seconds: float = 3600.0
@@ -114,6 +129,7 @@ class ServerSettings:
             "max_pending",
             "max_cells",
             "max_total_cells",
+            "max_attendances",
             "max_grids",
             "max_solvers_per_grid",
             "max_models",
@@ -128,11 +144,20 @@ class ServerSettings:
             "max_calls",
         ):
             validation.positive_int(name, getattr(self, name))
+        for name in (
+            "memory_bytes",
+            "max_client_bytes",
+            "max_client_cells",
+            "max_client_sessions",
+            "max_client_jobs",
+        ):
+            if validation.whole_number(name, getattr(self, name)) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)!r}")
         if type(self.dashboard_port) is not int or not 0 <= self.dashboard_port <= 65535:
             raise ValueError(f"dashboard_port must be an integer from 0 to 65535, got {self.dashboard_port!r}")
         for name in ("grid_ttl_seconds", "idle_seconds"):
             validation.positive_float(name, getattr(self, name))
-        for name in ("checkpoint_seconds", "grace_seconds"):
+        for name in ("checkpoint_seconds", "grace_seconds", "lease_seconds"):
             validation.non_negative_float(name, getattr(self, name))
         for name in TEXTS:
             if not isinstance(getattr(self, name), str):

@@ -1,10 +1,13 @@
-"""`SolveHeader` as the arguments of a solve, checked before the arrays are uploaded; a `Solution` as replies."""
+"""A solve's header as its arguments, checked before the arrays are uploaded; a `Solution` as replies."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import grpc
 
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensor_pb2, tensors
@@ -12,35 +15,40 @@ from relaxon.proto.shared import SharedFile
 from relaxon.server import errors
 from relaxon.server.announced import AnnouncedArray
 from relaxon.solvers import validation
-from relaxon.solvers.grid import PoissonGrid
 from relaxon.solvers.solution import Progress, Solution
 
 DEFAULT_RTOL = 1e-6
-X_BYTES = 8
-"""Of an entry of `x`, float64."""
+SIDES = ("float32", "float64", "complex64", "complex128")
 INCONSISTENT = {
     pb.INCONSISTENT_UNSPECIFIED: "error",
     pb.INCONSISTENT_ERROR: "error",
     pb.INCONSISTENT_REPORT: "report",
     pb.INCONSISTENT_PROJECT: "project",
 }
+COMPRESSION = {
+    tensor_pb2.COMPRESSION_NONE: grpc.Compression.NoCompression,
+    tensor_pb2.COMPRESSION_DEFLATE: grpc.Compression.Deflate,
+    tensor_pb2.COMPRESSION_GZIP: grpc.Compression.Gzip,
+}
+Shapes = tuple[tuple[int, ...], ...]
+"""The shapes that a right-hand side may have."""
 
 
 @dataclass(frozen=True, slots=True)
-class SolvePlan:
-    """A solve as its header describes it."""
+class SolveOptions:
+    """What a solve's header says beside its arrays."""
 
     solver: str
     rtol: float
     atol: float
     max_iterations: int | None
     inconsistent: str
-    b: AnnouncedArray
-    x0: AnnouncedArray | None
     progress_seconds: float | None
+    checksums: bool
+    compression: grpc.Compression
 
 
-def plan(header: pb.SolveHeader, grid: PoissonGrid, shared: SharedFile | None) -> SolvePlan:
+def options(header: pb.SolveHeader | pb.StepsHeader) -> SolveOptions:
     """What a header asks for; INVALID_ARGUMENT naming the argument that cannot be."""
     try:
         rtol = validation.positive_float("rtol", header.rtol if header.HasField("rtol") else DEFAULT_RTOL)
@@ -52,22 +60,47 @@ def plan(header: pb.SolveHeader, grid: PoissonGrid, shared: SharedFile | None) -
         raise errors.refused(error) from error
     if header.inconsistent not in INCONSISTENT:
         raise errors.invalid("inconsistent", f"inconsistent must be a known value, got {header.inconsistent}")
-    b = _side("b", header.b, grid)
-    if header.HasField("shared_x") and shared is not None:
-        try:
-            tensors.check_range("shared_x", header.shared_x, math.prod(b.shape) * X_BYTES, shared)
-        except tensors.TensorError as error:
-            raise errors.invalid(error.field, str(error)) from None
-    return SolvePlan(
+    if header.compression not in COMPRESSION:
+        raise errors.invalid("compression", f"compression must be a known value, got {header.compression}")
+    return SolveOptions(
         solver=header.solver,
         rtol=rtol,
         atol=atol,
         max_iterations=limit,
         inconsistent=INCONSISTENT[header.inconsistent],
-        b=b,
-        x0=_side("x0", header.x0, grid) if header.HasField("x0") else None,
         progress_seconds=_progress_seconds(header),
+        checksums=not header.omit_checksums,
+        compression=COMPRESSION[header.compression],
     )
+
+
+def side(name: str, header: tensor_pb2.TensorHeader, shapes: Shapes) -> AnnouncedArray:
+    """A right-hand side or a start as announced; INVALID_ARGUMENT naming it where its shape is none of `shapes`."""
+    found = AnnouncedArray.of(name, header, SIDES)
+    if found.shape not in shapes:
+        raise errors.invalid(name, f"{name} must have {_described(shapes)}, got {found.shape}")
+    return found
+
+
+def start(header: pb.SolveHeader | pb.StepsHeader, shapes: Shapes) -> AnnouncedArray | None:
+    """`x0` as announced, if it is."""
+    return side("x0", header.x0, shapes) if header.HasField("x0") else None
+
+
+def shared_x(header: pb.SolveHeader | pb.StepHeader, b: AnnouncedArray, shared: SharedFile | None) -> int | None:
+    """Where in the shared file `x` may be put; None where it has to be sent."""
+    if shared is None or not header.HasField("shared_x"):
+        return None
+    try:
+        tensors.check_range("shared_x", header.shared_x, math.prod(b.shape) * x_itemsize(b), shared)
+    except tensors.TensorError as error:
+        raise errors.invalid(error.field, str(error)) from None
+    return int(header.shared_x)
+
+
+def x_itemsize(b: AnnouncedArray) -> int:
+    """Bytes of an entry of `x`: float64, or complex128 where `b` is complex."""
+    return 16 if b.dtype.kind == "c" else 8
 
 
 def progress_reply(progress: Progress) -> pb.SolveReply:
@@ -78,15 +111,17 @@ def progress_reply(progress: Progress) -> pb.SolveReply:
 
 
 def share_x(solution: Solution, shared: SharedFile, offset: int) -> int | None:
-    """Put `x` into the shared file; its offset, or None where there is no memory for it."""
+    """Put `x` into the shared file; its offset, or None where it does not fit."""
     try:
-        shared.write(offset, tensors.octets_of(solution.x))
+        shared.write(offset, solution.x)
     except OSError:
         return None
     return offset
 
 
-def solution_replies(solution: Solution, shared_x: int | None = None) -> Iterator[pb.SolveReply]:
+def solution_replies(
+    solution: Solution, shared_x: int | None = None, *, checksums: bool = True
+) -> Iterator[pb.SolveReply]:
     """A solution's header, then the parts of `x`, or where in the shared file it is, and those of the residuals."""
     yield pb.SolveReply(
         solution=pb.SolutionHeader(
@@ -106,30 +141,25 @@ def solution_replies(solution: Solution, shared_x: int | None = None) -> Iterato
         )
     )
     if shared_x is not None:
-        yield pb.SolveReply(x=tensor_pb2.TensorPart(shared=tensor_pb2.SharedArray(offset=shared_x)))
+        yield pb.SolveReply(x=tensors.shared_part(shared_x))
     else:
-        for part in tensors.parts_of(solution.x):
+        for part in tensors.parts_of(solution.x, checksum=checksums):
             yield pb.SolveReply(x=part)
-    for part in tensors.parts_of(solution.residuals):
+    for part in tensors.parts_of(solution.residuals, checksum=checksums):
         yield pb.SolveReply(residuals=part)
 
 
-def _side(name: str, header: tensor_pb2.TensorHeader, grid: PoissonGrid) -> AnnouncedArray:
-    side = AnnouncedArray.of(name, header)
-    if side.shape not in (grid.shape, (grid.unknowns,)):
-        raise errors.invalid(
-            name,
-            f"{name} must have the grid's shape {grid.shape} or be packed with shape ({grid.unknowns},), "
-            f"got {side.shape}",
-        )
-    return side
+def _described(shapes: Shapes) -> str:
+    if len(shapes) == 1:
+        return f"shape {shapes[0]}"
+    return f"the grid's shape {shapes[0]} or be packed with shape {shapes[1]}"
 
 
-def _progress_seconds(header: pb.SolveHeader) -> float | None:
+def _progress_seconds(header: Any) -> float | None:
     if not header.HasField("progress_interval"):
         return None
     interval = header.progress_interval
     seconds = interval.seconds + 1e-9 * interval.nanos
     if seconds < 0 or not math.isfinite(seconds):
         raise errors.invalid("progress_interval", f"progress_interval must not be negative, got {seconds} s")
-    return seconds
+    return float(seconds)

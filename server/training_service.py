@@ -82,7 +82,7 @@ class TrainingServicer:
                 await self._check_same(known, asked, receive)
                 await self._runner.store.saved()
                 return await self._operations.operation(known.id)
-            with self._runner.place():
+            with self._runner.place(owner):
                 name = self._models.reserve(self.kind, header.model, "model")
                 job = Job.new(self.kind, name, owner, request_id)
                 folder = self._runner.folder_of(job)

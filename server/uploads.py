@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -21,9 +22,20 @@ class Upload:
     and DEADLINE_EXCEEDED where nothing comes for `idle_seconds`.
     """
 
-    def __init__(self, context: grpc.aio.ServicerContext[Any, Any], idle_seconds: float) -> None:
+    def __init__(
+        self,
+        context: grpc.aio.ServicerContext[Any, Any],
+        idle_seconds: float,
+        aside: Callable[[Any], bool] | None = None,
+    ) -> None:
+        """`aside` is shown every message; where it says True it has dealt with that, which may come at any time."""
         self._context = context
         self._idle_seconds = idle_seconds
+        self._aside = aside
+
+    def close(self) -> None:
+        """Let go of what deals with messages, which may hold this."""
+        self._aside = None
 
     async def header(self) -> Any:
         """The `header` that a stream starts with."""
@@ -32,6 +44,15 @@ class Upload:
         if message is None or kind != "header":
             raise errors.invalid("header", f"header must come first, got {kind}")
         return message.header
+
+    async def next(self, kind: str) -> Any:
+        """What a message of that kind holds, which may be long in coming; None where the stream ends instead."""
+        message = await self._next()
+        if message is None:
+            return None
+        if _kind(message) != kind:
+            raise errors.invalid(kind, f"{kind} must come next, got {_kind(message)}")
+        return getattr(message, kind)
 
     async def array(self, kind: str, expected: AnnouncedArray, shared: SharedFile | None = None) -> NDArray[Any]:
         """The announced array, whose parts come next in messages that hold `kind`, or which lies in `shared`."""
@@ -46,7 +67,7 @@ class Upload:
                     raise tensors.TensorError(name, f"must be complete before {_kind(message)} comes")
                 part = getattr(message, kind)
                 if shared is not None and part.HasField("shared"):
-                    await asyncio.to_thread(incoming.take_shared, part.shared, shared)
+                    incoming.take_shared(part.shared, shared)
                 else:
                     incoming.take(part)
         except tensors.TensorError as error:
@@ -78,16 +99,23 @@ class Upload:
         return True
 
     async def _read(self, awaited: str) -> Any:
-        """The next message; None at the end of the stream."""
+        """The next message, which comes soon; None at the end of the stream."""
         try:
             async with asyncio.timeout(self._idle_seconds):
-                message = await self._context.read()
+                return await self._next()
         except TimeoutError:
             raise errors.ServiceError(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
                 f"{awaited}: nothing was received for {self._idle_seconds:g} seconds",
             ) from None
-        return None if message is grpc.aio.EOF else message
+
+    async def _next(self) -> Any:
+        while True:
+            message = await self._context.read()
+            if message is grpc.aio.EOF:
+                return None
+            if self._aside is None or not self._aside(message):
+                return message
 
 
 def _kind(message: Any) -> str:

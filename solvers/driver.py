@@ -44,7 +44,9 @@ def solve(
     ----------
     operator : the grid's operator, or the grid; or a SciPy sparse matrix, symmetric and positive definite.
     b : right-hand side, float32, float64 or integers; a full array of the grid's shape (values outside the fluid
-        are ignored) or a packed vector `(unknowns,)`. Not modified; nor is `x0`.
+        are ignored) or a packed vector `(unknowns,)`. Not modified; nor is `x0`. Where `b` is complex its real part is
+        solved and then its imaginary one, each to `1/√2` of the tolerance and with `max_iterations`; residuals and the
+        verdict are those of the complex system, `‖r‖² = ‖r_real‖² + ‖r_imaginary‖²`, and iterations add up.
     solver : a name from `list_solvers()` or a solver object with its options; None for "dcdm" on a grid, and for
         "auto" (which chooses, and says why in `Solution.message`) on a sparse matrix.
     rtol, atol : tolerances; rtol > 0, atol ≥ 0.
@@ -57,7 +59,8 @@ def solve(
 
     Returns
     -------
-    Solution : `x` float64 in the form of `b`. Not converging is a result, not an exception.
+    Solution : `x` float64 (complex128 where `b` is complex) in the form of `b`. Not converging is a result, not an
+        exception.
 
     Raises
     ------
@@ -161,6 +164,36 @@ class PreparedSolver(Front):
     solver: Solver
     engine: Prepared
     setup_seconds: float
+
+    def update(self, grid: PoissonGrid) -> PreparedSolver:
+        """The same solver set up for another grid of the same shape: other cells (obstacles that move), another κ.
+
+        It takes over this one's memory where the method can, so that this one must not be used any more.
+
+        Raises
+        ------
+        TypeError, ValueError : where `grid` is no grid of this shape, or the solver refuses it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from relaxon.solvers import PoissonGrid, prepare
+        >>> cells = np.zeros((32, 32), np.uint8)
+        >>> prepared = prepare(PoissonGrid(cells, boundary="dirichlet"), solver="mg-cg")
+        >>> cells[8:12, 8:12] = 1
+        >>> prepared = prepared.update(PoissonGrid(cells, boundary="dirichlet"))
+        >>> prepared.solve(np.ones((32, 32))).result.name
+        'CONVERGED'
+        """
+        if not isinstance(grid, PoissonGrid):
+            raise TypeError(f"grid must be a PoissonGrid, got {type(grid).__name__}")
+        if grid.shape != self.operator.grid.shape:
+            raise ValueError(f"grid must have the shape {self.operator.grid.shape}, got {grid.shape}")
+        start = time.perf_counter()
+        grid.nullspace  # noqa: B018  as in prepare
+        operator = grid.operator()
+        engine = self.solver.update(self.engine, operator)
+        return PreparedSolver(operator, self.solver, engine, time.perf_counter() - start)
 
     def _vector(self, name: str, array: NDArray[Any]) -> NDArray[np.float64]:
         """A new float64 array on `shape3`, zero outside the fluid, from a full or a packed one."""

@@ -74,3 +74,8 @@ class Solver(ABC):
 
     @abstractmethod
     def prepare(self, operator: PoissonOperator) -> Prepared: ...
+
+    def update(self, prepared: Prepared, operator: PoissonOperator) -> Prepared:
+        """As `prepare`, for an operator of the same shape, in the memory of `prepared` where the method can take it
+        over; `prepared` must not be used any more."""
+        return self.prepare(operator)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from math import hypot
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.solvers import validation
+from relaxon.solvers.complex_parts import ComplexRequest, is_complex, joined, split
 from relaxon.solvers.engine import Monitor, Prepared
 from relaxon.solvers.nullspace import CONSISTENCY
 from relaxon.solvers.solution import Callback, Result, Solution
@@ -69,8 +71,40 @@ class Front(ABC):
         x0: ArrayLike | None,
         inconsistent: str,
         name: str = "b",
+    ) -> Request | ComplexRequest:
+        """Check the arguments of a solve and bring its arrays into the solver's form; of a complex `b` both parts."""
+        if not is_complex(b):
+            return self._real_request(b, rtol, atol, max_iterations, x0, inconsistent, name)
+        b = validation.real_or_complex_array(name, b)
+        starts = (None, None) if x0 is None else split(validation.real_or_complex_array("x0", x0))
+        parts = split(b)
+        # A part that is rounding beside the other need not sum to zero where that does.
+        negligible = CONSISTENCY[parts[0].dtype] * max(float(np.abs(part).max()) for part in parts)
+        real, imaginary = (
+            self._real_request(
+                part,
+                rtol,
+                atol,
+                max_iterations,
+                start,
+                "project" if inconsistent == "error" and float(np.abs(part).max()) <= negligible else inconsistent,
+                name,
+            )
+            for part, start in zip(parts, starts, strict=True)
+        )
+        norm = hypot(real.b_norm, imaginary.b_norm)
+        return ComplexRequest(real, imaginary, rtol * norm + atol, norm)
+
+    def _real_request(
+        self,
+        b: ArrayLike,
+        rtol: float,
+        atol: float,
+        max_iterations: int | None,
+        x0: ArrayLike | None,
+        inconsistent: str,
+        name: str,
     ) -> Request:
-        """Check the arguments of a solve and bring its arrays into the solver's form."""
         rtol = validation.positive_float("rtol", rtol)
         atol = validation.non_negative_float("atol", atol)
         if max_iterations is not None:
@@ -97,8 +131,13 @@ class Front(ABC):
             raise ValueError(f"{name} must have a finite norm in float64, got {norm}")
         return Request(right, start, self._packed(side), rtol * norm + atol, norm, max_iterations, refusal)
 
-    def answer(self, request: Request, callback: Callback | None = None) -> Solution:
+    def answer(self, request: Request | ComplexRequest, callback: Callback | None = None) -> Solution:
         """Run the solver on a checked request and judge the outcome by the true residual."""
+        if isinstance(request, ComplexRequest):
+            return joined(request, self._real_answer, self._unsolved, callback)
+        return self._real_answer(request, callback)
+
+    def _real_answer(self, request: Request, callback: Callback | None) -> Solution:
         start = time.perf_counter()
         monitor = Monitor(request.tolerance, callback)
         limit = request.max_iterations or self.engine.default_max_iterations
@@ -128,6 +167,10 @@ class Front(ABC):
             fallbacks=monitor.fallbacks,
             info=dict(self.engine.info),
         )
+
+    def _unsolved(self, request: Request) -> tuple[float, NDArray[Any]]:
+        """The residual norm of a request's start, and the start as an answer."""
+        return self._true_residual(request.b, request.x), self._answered(request.x.copy(), request.packed)
 
     def _run(
         self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, limit: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +46,10 @@ class Solution:
     """A solve's outcome.
 
     `x` has the form of the right-hand side it answers: a full array of the grid's shape, zero outside the
-    fluid, or a packed vector of the unknowns; always float64.
+    fluid, or a packed vector of the unknowns; float64, or complex128 where the right-hand side is complex.
     """
 
-    x: NDArray[np.float64]
+    x: NDArray[Any]
     result: Result
     residuals: NDArray[np.float64]
     """‖r‖₂ at the start and after each iteration: `(iterations + 1,) float64`."""

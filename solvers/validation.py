@@ -55,6 +55,18 @@ def whole_number(name: str, value: object) -> int:
     return number
 
 
+def real_or_complex_array(name: str, value: Any) -> NDArray[Any]:
+    """As `real_array`; complex64 and complex128 arrays with finite entries stay what they are."""
+    array = np.asarray(value)
+    if array.dtype.kind != "c":
+        return real_array(name, value)
+    if array.dtype.itemsize > np.dtype(np.complex128).itemsize:
+        raise TypeError(f"{name} must be an array of complex64 or complex128 where it is complex, got {array.dtype}")
+    real_array(name, array.real)
+    real_array(name, array.imag)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
 def real_array(name: str, value: Any) -> NDArray[Any]:
     """`value` as a float32 or float64 array with finite entries; integers become float64, floats are not copied."""
     if value is None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from relaxon.server.grids import GridStore
 from relaxon.server.jobs import JobStore
 from relaxon.server.observations import Observations
+from relaxon.server.sessions import SessionStore
 from relaxon.server.settings import ServerSettings
 
 
 @asynccontextmanager
 async def shown(
-    settings: ServerSettings, target: str, observations: Observations | None, grids: GridStore, jobs: JobStore
+    settings: ServerSettings, target: str, observations: Observations | None, sessions: SessionStore, jobs: JobStore
 ) -> AsyncIterator[None]:
     """The page while the block runs; nothing where `observations` is None. OSError where its port cannot be had."""
     if observations is None:
@@ -23,5 +23,5 @@ async def shown(
     from relaxon.server.dashboard.page import serving
     from relaxon.server.dashboard.view import View
 
-    async with serving(settings.dashboard_port, View(target, settings, observations, grids, jobs)):
+    async with serving(settings.dashboard_port, View(target, settings, observations, sessions, jobs)):
         yield

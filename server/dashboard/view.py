@@ -12,9 +12,9 @@ from typing import Any
 
 from relaxon._version import __version__
 from relaxon.server import errors
-from relaxon.server.grids import GridStore, KeptGrid
 from relaxon.server.jobs import Job, JobState, JobStore, Json
 from relaxon.server.observations import CURVE_POINTS, Observations, SolveState, SolveTrace
+from relaxon.server.sessions import Session, SessionStore
 from relaxon.server.settings import ServerSettings
 
 DRAWN_SOLVES = 8
@@ -32,12 +32,12 @@ class View:
     """Reads what the server has, and changes nothing. Used from the event loop's thread only."""
 
     def __init__(
-        self, target: str, settings: ServerSettings, observations: Observations, grids: GridStore, jobs: JobStore
+        self, target: str, settings: ServerSettings, observations: Observations, sessions: SessionStore, jobs: JobStore
     ) -> None:
         self._target = target
         self._settings = settings
         self._observations = observations
-        self._grids = grids
+        self._sessions = sessions
         self._jobs = jobs
         self._since = time.time()
 
@@ -49,7 +49,7 @@ class View:
         return {
             "server": self._server(solves, jobs),
             "solves": [_solve(trace, place < DRAWN_SOLVES) for place, trace in enumerate(solves)],
-            "sessions": [self._session(kept) for kept in self._grids.kept()],
+            "sessions": [self._session(kept) for kept in self._sessions.kept()],
             "jobs": [self._job(job) for job in jobs[first_job : first_job + PAGE_JOBS]],
             "jobs_total": len(jobs),
             "jobs_first": first_job,
@@ -75,7 +75,7 @@ class View:
     def _server(self, solves: Sequence[SolveTrace], jobs: Sequence[Job]) -> Json:
         states = Counter(trace.state for trace in solves)
         job_states = Counter(job.state for job in jobs)
-        kept = self._grids.kept()
+        kept = self._sessions.kept()
         return {
             "version": __version__,
             "target": self._target,
@@ -87,18 +87,18 @@ class View:
             "solves_limit": self._settings.max_pending,
             "sessions": len(kept),
             "sessions_limit": self._settings.max_grids,
-            "cells": sum(one.grid.cells.size for one in kept),
+            "cells": sum(one.cells for one in kept),
             "cells_limit": self._settings.max_total_cells,
             "jobs": {state.value: job_states[state] for state in JobState},
             "jobs_limit": self._settings.max_jobs,
         }
 
-    def _session(self, kept: KeptGrid) -> Json:
+    def _session(self, kept: Session) -> Json:
         idle = self._settings.grid_ttl_seconds - (kept.expires - time.time())
         return {
             "id": kept.id[:SHORT_ID],
-            "shape": list(kept.grid.shape),
-            "unknowns": kept.grid.unknowns,
+            "shape": list(kept.shape),
+            "unknowns": kept.unknowns,
             "bytes": kept.array_bytes(),
             "solvers": kept.solver_names(),
             "calls": kept.users,

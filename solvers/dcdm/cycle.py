@@ -57,10 +57,18 @@ class DeepConjugateDirectionCycle(Solver):
     summary: ClassVar[str] = "deep conjugate directions, learned multigrid cycle"
 
     def prepare(self, operator: PoissonOperator) -> Prepared:
+        return self._prepared(operator, None)
+
+    def update(self, prepared: Prepared, operator: PoissonOperator) -> Prepared:
+        inner = prepared.first if isinstance(prepared, Rescued) else prepared
+        return self._prepared(operator, inner if isinstance(inner, FusedDirections) else None)
+
+    def _prepared(self, operator: PoissonOperator, before: FusedDirections | None) -> Prepared:
         grid = operator.grid
         if grid.coefficient is None and self.window <= MAX_WINDOW:
             constants = constants_for(grid.ndim) if self.constants is None else {self.constants.ndim: self.constants}
-            fused = FusedDirections(operator, FusedCycle(operator, constants), self.window, MAX_ITERATIONS)
+            cycle = FusedCycle(operator, constants)
+            fused = FusedDirections(operator, cycle, self.window, MAX_ITERATIONS, before)
             return self._rescued(fused, operator)
         direction = CycleDirection(operator)
         prepared = ConjugateDirections(operator, direction, self.window, MAX_ITERATIONS)

@@ -36,7 +36,15 @@ class FusedDirections(Prepared):
     new one, and what the cycle's levels hold.
     """
 
-    def __init__(self, operator: PoissonOperator, cycle: LevelCycle, window: int, max_iterations: int) -> None:
+    def __init__(
+        self,
+        operator: PoissonOperator,
+        cycle: LevelCycle,
+        window: int,
+        max_iterations: int,
+        before: FusedDirections | None = None,
+    ) -> None:
+        """`before` is one for a grid of the same shape and not used any more: its arrays are taken over."""
         from numba import get_num_threads
 
         self.operator = operator
@@ -46,10 +54,13 @@ class FusedDirections(Prepared):
         self._window = window
         self._shape = cycle.shape
         self._unit = cycle.unit
-        self._r: Single = np.empty(cycle.shape, np.float32)
-        self._z: Single = np.empty(cycle.shape, np.float32)
-        self._directions = [np.empty(cycle.shape, np.float32) for _ in range(window + 1)]
-        self._images = [np.empty(cycle.shape, np.float32) for _ in range(window + 1)]
+        count = 2 + 2 * (window + 1)
+        if before is not None and before._shape == cycle.shape and len(before._work) == count:
+            self._work: list[Single] = before._work
+        else:
+            self._work = [np.empty(cycle.shape, np.float32) for _ in range(count)]
+        self._r, self._z = self._work[:2]
+        self._directions, self._images = self._work[2 : 3 + window], self._work[3 + window :]
         self._sums = np.empty((cycle.shape[0], 2))
         self._chunks = min(get_num_threads(), cycle.shape[0])
         self._matrix = operator.planes.matrix

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.solvers import validation
+from relaxon.solvers.complex_parts import ComplexRequest
 from relaxon.solvers.dcdm.cycle import MAX_ITERATIONS, DeepConjugateDirectionCycle, constants_for
 from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
 from relaxon.solvers.distributed.communicator import Communicator, any_failure, as_communicator
@@ -276,7 +277,7 @@ class PreparedDistributed(Front):
         x0: ArrayLike | None,
         inconsistent: str,
         name: str = "b",
-    ) -> Request:
+    ) -> Request | ComplexRequest:
         problem: Exception | None = None
         try:
             self._vector(name, validation.real_array(name, b))
@@ -287,7 +288,7 @@ class PreparedDistributed(Front):
         any_failure(self.grid.communicator, problem)
         return Front.request(self, b, rtol, atol, max_iterations, x0, inconsistent, name)
 
-    def answer(self, request: Request, callback: Callback | None = None) -> Solution:
+    def answer(self, request: Request | ComplexRequest, callback: Callback | None = None) -> Solution:
         communicator = self.grid.communicator
 
         def asked(progress: Progress) -> bool:

@@ -25,9 +25,14 @@ def prepare_matrix(matrix: Any, solver: Any = None) -> PreparedMatrix:
     if not isinstance(chosen, MatrixSolver):
         raise TypeError(f"solver must be a name or a MatrixSolver for a sparse matrix, got {type(solver).__name__}")
     start = time.perf_counter()
-    system = MatrixSystem.of(matrix)
-    engine = chosen.prepare_matrix(system)
-    return PreparedMatrix(system, chosen, engine, time.perf_counter() - start)
+    return prepare_system(MatrixSystem.of(matrix), chosen, start)
+
+
+def prepare_system(system: MatrixSystem, solver: MatrixSolver, start: float | None = None) -> PreparedMatrix:
+    """Set a solver up for a matrix that has been checked; `start` is when that was begun, now where None."""
+    start = time.perf_counter() if start is None else start
+    engine = solver.prepare_matrix(system)
+    return PreparedMatrix(system, solver, engine, time.perf_counter() - start)
 
 
 @dataclass(frozen=True, slots=True)

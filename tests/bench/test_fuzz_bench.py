@@ -28,10 +28,11 @@ def check(outcome, count):
 
     assert outcome.findings == []
     assert set(SERVED) <= set(outcome.services)
-    for tally in outcome.services.values():
+    for name, tally in outcome.services.items():
         assert tally.messages >= count
         # Some came as far as an answer: the attack does not only knock.
-        assert tally.codes.get("OK", 0) > 0
+        # An attendance never ends by itself.
+        assert tally.codes.get("OK", 0) + (tally.codes.get("DEADLINE_EXCEEDED", 0) if "Session" in name else 0) > 0
         assert tally.codes.get("INVALID_ARGUMENT", 0) > 0
 
 

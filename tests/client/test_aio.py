@@ -245,16 +245,16 @@ def test_what_is_opened_may_be_awaited_or_used_in_a_block(embedded):
     async def scenario():
         client = await relaxon.aio.connect(embedded.target)
         assert await client.health() == "SERVING"
-        before = len(embedded.grids)
+        before = len(embedded.sessions)
         kept = await client.poisson.grid(CELLS)
         async with client.poisson.grid(CELLS):
-            assert len(embedded.grids) == before + 2
+            assert len(embedded.sessions) == before + 2
         await kept.delete()
-        assert len(embedded.grids) == before
+        assert len(embedded.sessions) == before
         with suppress(LookupError):
             async with client.poisson.grid(CELLS):
                 raise LookupError
-        assert len(embedded.grids) == before
+        assert len(embedded.sessions) == before
         await client.close()
         assert repr(client).startswith("Client(")
 

@@ -30,7 +30,8 @@ BAD_GRIDS = {
 GOOD = np.zeros((4, 5))
 BAD_SOLVES = {
     "b of another shape": {"b": np.zeros((5, 4))},
-    "complex b": {"b": GOOD.astype(complex)},
+    "complex x0 of a real b": {"x0": GOOD.astype(complex)},
+    "long complex b": {"b": GOOD.astype(np.clongdouble)},
     "no b": {"b": None},
     "NaN in b": {"b": np.full((4, 5), np.nan)},
     "x0 of another shape": {"x0": np.zeros(3)},
@@ -107,18 +108,18 @@ def test_solvers_are_listed_with_what_they_lack(client):
 
 
 def test_a_grid_outlives_neither_its_block_nor_a_failure_in_it(client, embedded):
-    before = len(embedded.grids)
+    before = len(embedded.sessions)
     sizes = []
 
     def failing():
         with client.poisson.grid(CELLS) as grid:
-            sizes.append(len(embedded.grids))
+            sizes.append(len(embedded.sessions))
             raise LookupError(grid.id)
 
     with pytest.raises(LookupError):
         failing()
     assert sizes == [before + 1]
-    assert len(embedded.grids) == before
+    assert len(embedded.sessions) == before
     with client.poisson.grid(CELLS) as grid:
         grid.delete()  # the block's end must not mind
     with pytest.raises(errors.NotFound, match=grid.id):

@@ -2,8 +2,9 @@
 
 import inspect
 import re
-from collections.abc import AsyncIterator, Iterator
-from typing import get_type_hints
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from types import UnionType
+from typing import get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -12,6 +13,8 @@ from relaxon import aio, client
 PAIRS = {
     "Client": (client.Client, aio.Client),
     "PoissonClient": (client.PoissonClient, aio.PoissonClient),
+    "LinearClient": (client.LinearClient, aio.LinearClient),
+    "RemoteMatrix": (client.RemoteMatrix, aio.RemoteMatrix),
     "RemoteGrid": (client.RemoteGrid, aio.RemoteGrid),
     "BoostingClient": (client.BoostingClient, aio.BoostingClient),
     "EquilibriumClient": (client.EquilibriumClient, aio.EquilibriumClient),
@@ -19,7 +22,7 @@ PAIRS = {
     "JobsClient": (client.JobsClient, aio.JobsClient),
     "ModelsClient": (client.ModelsClient, aio.ModelsClient),
 }
-SAID_OTHERWISE = {"grid", "state", "close", "connect"}
+SAID_OTHERWISE = {"grid", "matrix", "state", "close", "connect", "solve_steps"}
 """Whose docs tell how they are awaited, or of tasks rather than of threads."""
 BLOCKING_NAMES = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
 
@@ -35,6 +38,9 @@ def members(kind):
 
 def as_said(annotation):
     """A type as text, in which only what has to differ between the clients is made the same."""
+    choices = [one for one in get_args(annotation) if get_origin(one) is not AsyncIterable]
+    if get_origin(annotation) is UnionType and len(choices) == 1:
+        annotation = choices[0]  # what may be pulled from an async iterable, too
     if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
         text = annotation.__module__ + "." + annotation.__qualname__
     else:

@@ -288,9 +288,10 @@ def test_the_secured_suite_is_secured(tmp_path):
 
 def test_each_method_that_is_served_has_the_role_that_is_meant():
     """A method that is added has to be put into this list, by somebody who has thought of its role."""
-    read = "ListSolvers GetModel ListModels Watch Check GetOperation ListOperations WaitOperation GetStatus "
-    read += "ServerReflectionInfo Download List"
-    solve = "CreateGrid Solve DeleteGrid Predict CompareGradients"
+    read = "ListSolvers ListMatrixSolvers GetModel ListModels Watch Check GetOperation ListOperations WaitOperation "
+    read += "GetStatus ServerReflectionInfo Download List"
+    solve = "CreateGrid UpdateGrid Solve SolveSteps DeleteGrid CreateMatrix SolveMatrix DeleteMatrix Attend "
+    solve += "Predict CompareGradients"
     train = "Train Truncate DeleteModel CancelOperation DeleteOperation Upload"
     meant = dict.fromkeys(read.split(), Role.READ) | dict.fromkeys(solve.split(), Role.SOLVE)
     meant |= dict.fromkeys(train.split(), Role.TRAIN)

@@ -25,7 +25,8 @@ from relaxon.solvers import Result
 
 ROOT = Path(relaxon.__file__).resolve().parents[2]
 SERVICE = "relaxon.v1.PoissonService"
-SERVICES = {f"relaxon.v1.{name}Service" for name in ("Poisson", "Boosting", "Equilibrium", "Model", "Status")}
+SERVICES = {f"relaxon.v1.{name}Service" for name in ("Poisson", "LinearSystem", "Session")}
+SERVICES |= {f"relaxon.v1.{name}Service" for name in ("Boosting", "Equilibrium", "Model", "Status")}
 SERVICES.add("google.longrunning.Operations")
 
 

@@ -21,10 +21,11 @@ import relaxon
 from relaxon.cli.errors import explain_missing_module
 from relaxon.server import jobs
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.grids import GridStore
+from relaxon.server.grids import KeptGrid
 from relaxon.server.job_database import SqliteJobStore
 from relaxon.server.jobs import Failure, Job
 from relaxon.server.observations import Curve, Observations, SolveState
+from relaxon.server.sessions import SessionStore
 from relaxon.server.settings import ServerSettings
 from relaxon.solvers import PoissonGrid
 from relaxon.solvers.solution import Progress
@@ -76,7 +77,7 @@ class Shown:
     def __init__(self, folder: Path) -> None:
         self.settings = replace(ServerSettings(), max_ended_jobs=2000)
         self.observations = Observations()
-        self.grids = GridStore(self.settings)
+        self.sessions = SessionStore(self.settings)
         self.store = SqliteJobStore(folder, 2000)
         self.address = ""
 
@@ -86,7 +87,7 @@ def shown(tmp_path: Path) -> Iterator[Shown]:
     made, loop, stop, ready = Shown(tmp_path), asyncio.new_event_loop(), asyncio.Event(), threading.Event()
 
     async def main() -> None:
-        view = View("127.0.0.1:1", made.settings, made.observations, made.grids, made.store)
+        view = View("127.0.0.1:1", made.settings, made.observations, made.sessions, made.store)
         async with serving(0, view) as url:
             made.address = url.removeprefix("http://").rstrip("/")
             ready.set()
@@ -187,7 +188,8 @@ def test_a_solve_that_breaks_shows_as_failed(broken) -> None:
 
 
 def test_a_session_s_id_is_not_told(shown) -> None:
-    kept = shown.grids.add(PoissonGrid(np.zeros((4, 4), np.uint8), coefficient=np.ones((4, 4))))
+    kept = KeptGrid(PoissonGrid(np.zeros((4, 4), np.uint8), coefficient=np.ones((4, 4))))
+    shown.sessions.add(kept)
     text = ask(shown.address, "/api/state")[2]
     assert kept.id not in text
     (session,) = json.loads(text)["sessions"]

@@ -83,7 +83,7 @@ def test_a_bad_grid_header_is_refused_before_the_upload(stub, server, name):
     came, description = refused_field(call)
     assert came == field
     assert words in description
-    assert len(server.grids) == 0
+    assert len(server.sessions) == 0
 
 
 END = TensorEnd(crc32=0)
@@ -116,7 +116,7 @@ def test_bad_cells_are_refused_and_nothing_is_kept(stub, server, name):
     came, description = refused_field(lambda: create(stub, parts=parts))
     assert came == field
     assert words in description
-    assert len(server.grids) == 0
+    assert len(server.sessions) == 0
 
 
 @pytest.mark.parametrize(("bad", "words"), [(0.0, "greater than 0"), (-1.0, "greater than 0"), (np.nan, "finite")])

@@ -1,10 +1,13 @@
 """Arrays handed over through shared memory: the same answers, no trust in what a caller names, nothing left behind."""
 
+import fcntl
 import gc
 import itertools
 import os
+import subprocess
+import sys
 import threading
-from pathlib import Path
+import time
 
 import grpc
 import numpy as np
@@ -29,28 +32,45 @@ OPTIONS = {"solver": "damped", "max_iterations": 3}
 SMALL = np.zeros((4, 5), np.uint8)
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """In the place of /dev/shm, which other programs use too."""
-    monkeypatch.setattr(shared_files, "FOLDER", tmp_path)
+ROOM = 10**6
 
 
-def names():
-    return {path.name for path in shared_files.FOLDER.glob("relaxon-*")}
+def mappings():
+    """Shared files that this process, which is the server and its clients, has mapped."""
+    gc.collect()
+    with open("/proc/self/maps", encoding="utf-8") as lines:
+        return sum(shared_files.LINK in line for line in lines)
+
+
+def descriptors():
+    found = 0
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            found += os.readlink(f"/proc/self/fd/{entry}") == shared_files.LINK
+        except OSError:
+            continue
+    return found
+
+
+def settled(figure, wanted=0, seconds=20.0):
+    """Whether a figure comes to what is wanted: a call's own frames may live for a moment longer than its reply."""
+    deadline = time.monotonic() + seconds
+    while figure() != wanted and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return figure() == wanted
 
 
 @pytest.fixture
 def handed(monkeypatch):
-    """How many arrays were read from shared files."""
+    """How many arrays were taken from shared files, on both sides."""
     count = itertools.count()
-    read = SharedFile.read
+    view = tensors.Assembler.take_shared
 
-    def counting(self, offset, octets):
-        if len(octets) > shared_files.TOKEN_BYTES:
-            next(count)
-        read(self, offset, octets)
+    def counting(self, part, file):
+        next(count)
+        view(self, part, file)
 
-    monkeypatch.setattr(SharedFile, "read", counting)
+    monkeypatch.setattr(tensors.Assembler, "take_shared", counting)
     return lambda: int(repr(count).strip("count()"))
 
 
@@ -77,18 +97,13 @@ def test_a_server_may_take_no_shared_files(serving, damped, handed):
     with relaxon.connect(server.target) as client, client.poisson.grid(CELLS, boundary="dirichlet") as grid:
         expected = solve(PoissonGrid(CELLS, boundary="dirichlet"), B, **OPTIONS)
         np.testing.assert_array_equal(grid.solve(B, **OPTIONS).x, expected.x)
-        assert server.grids.find(grid.id).shared is None
+        assert server.sessions.kept()[0].shared is None
     assert handed() == 0
-    assert not names()
 
 
 def test_where_memory_is_short_arrays_are_sent(client, damped, handed, monkeypatch):
-    write = SharedFile.write
-
-    def failing(self, offset, octets):
-        if len(octets) > shared_files.TOKEN_BYTES:
-            raise OSError("no space")
-        write(self, offset, octets)
+    def failing(self, offset, array):
+        raise OSError("no space")
 
     monkeypatch.setattr(SharedFile, "write", failing)
     expected = solve(PoissonGrid(CELLS, boundary="dirichlet"), B, **OPTIONS)
@@ -136,29 +151,96 @@ def test_a_refused_solve_leaves_the_file_in_use(client, damped, handed):
         assert handed() == before + 2
 
 
-def test_neither_names_nor_descriptors_are_left_behind(client, damped):
-    def descriptors():
-        gc.collect()
-        links = [os.readlink(f"/proc/self/fd/{fd}") for fd in _open_descriptors()]
-        return sum(link.startswith(f"{shared_files.FOLDER}/relaxon-") for link in links)
-
+def test_neither_mappings_nor_descriptors_are_left_behind(client, damped):
+    before = mappings()
     with client.poisson.grid(CELLS, boundary="dirichlet") as grid:
-        assert not names()
-        assert descriptors() == 2  # the client's and the server's, which are this process both
+        assert mappings() == before + 2  # the client's and the server's, which are this process both
+        assert descriptors() == 2  # which go with the mappings
         grid.solve(B, **OPTIONS)
-    for _ in range(100):  # the call's own frames may live for a moment longer than its reply
-        client.health()
-        if descriptors() == 0:
-            break
-    assert descriptors() == 0
-    assert not names()
+    del grid
+    assert settled(mappings, before)
+    assert settled(descriptors)
 
 
-def test_a_refused_grid_leaves_no_name(serving):
+def test_no_garbage_collection_is_needed_for_a_file_to_be_gone(serving, endless):
+    """Whatever way a call ends: what it worked with is dropped with it, not when the collector comes by."""
+    server = serving(lease_seconds=0.1)
+    bad = np.full(CELLS.shape, np.nan)
+
+    def served():
+        with open("/proc/self/maps", encoding="utf-8") as lines:
+            return sum(shared_files.LINK in line for line in lines)
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = served()
+        with relaxon.connect(server.target) as client:
+            stub, told = client.poisson._stub, SharedFile.create(CELLS.size * 16)
+            request = pb.GridHeader(cells=tensors.header_of(CELLS), shared=told[1].message())
+            cells = [pb.CreateGridRequest(cells=part) for part in tensors.parts_of(CELLS)]
+            for ending in ("refused", "cut off", "step refused", "steps cut off"):
+                kept = stub.CreateGrid(iter([pb.CreateGridRequest(header=request), *cells]), timeout=20)
+                assert kept.shared
+                _end_badly(stub, kept.id, told[0], bad if "refused" in ending else B, steps="step" in ending)
+                stub.DeleteGrid(pb.DeleteGridRequest(id=kept.id), timeout=20)
+                assert settled(served, before + 1, 5.0), ending  # the test's own
+        del told
+    finally:
+        gc.enable()
+
+
+def _end_badly(stub, grid_id, file, b, steps):
+    """A call whose array lies in the file: refused for it, or cut off while it is solved."""
+    file.write(0, b)
+    part = TensorPart(shared=SharedArray(offset=0))
+    header = {"grid_id": grid_id, "solver": "damped", "rtol": 1e-300, "inconsistent": pb.INCONSISTENT_PROJECT}
+    if steps:
+        first = [
+            pb.StepsRequest(header=pb.StepsHeader(**header)),
+            pb.StepsRequest(step=pb.StepHeader(b=tensors.header_of(b), shared_x=0)),
+            pb.StepsRequest(b=part),
+        ]
+        call = stub.SolveSteps(iter(first), timeout=0.5)
+    else:
+        header |= {"b": tensors.header_of(b), "shared_x": 0}
+        first = [pb.SolveRequest(header=pb.SolveHeader(**header)), pb.SolveRequest(b=part)]
+        call = stub.Solve(iter(first), timeout=0.5)
+    with pytest.raises(grpc.RpcError):
+        list(call)
+
+
+def test_a_refused_grid_leaves_no_file(serving):
+    before = mappings()
     server = serving(max_cells=10)
     with relaxon.connect(server.target) as client, pytest.raises(errors.ResourceExhausted):
         client.poisson.grid(CELLS)
-    assert not names()
+    assert settled(mappings, before)
+    assert settled(descriptors)
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+import relaxon
+client = relaxon.connect(sys.argv[1])
+grid = client.poisson.grid(np.zeros((400, 350), np.uint8), boundary="dirichlet")
+assert grid._handover._file is not None
+def killed(progress):
+    os.kill(os.getpid(), signal.SIGKILL)
+grid.solve(np.ones((400, 350)), solver="cg", rtol=1e-300, callback=killed)
+"""
+
+
+@pytest.mark.in_clear
+def test_the_file_of_a_client_that_is_killed_in_a_solve_is_gone(serving):
+    before = mappings()
+    server = serving(lease_seconds=0.2)
+    client = subprocess.run([sys.executable, "-c", KILLED, server.target], timeout=120, check=False)
+    assert client.returncode == -9
+    assert settled(lambda: len(server.sessions))
+    assert settled(mappings, before)
+    assert settled(lambda: server.sessions.bytes)
 
 
 def test_small_arrays_are_worth_no_file():
@@ -168,71 +250,95 @@ def test_small_arrays_are_worth_no_file():
 
 @pytest.fixture
 def offer():
-    file, told = SharedFile.create(1000)
-    return file, told
+    file, offered = SharedFile.create(1000)
+    yield file, offered.message()
+    offered.close()
 
 
 def test_a_file_is_opened_by_who_knows_its_token(offer):
     file, told = offer
-    file.write(10, memoryview(b"hello"))
-    found = SharedFile.open(told)
+    file.write(16, np.arange(4.0))
+    found = SharedFile.open(told, ROOM)
     assert found.size == 1000
-    came = bytearray(5)
-    found.read(10, memoryview(came))
-    assert came == b"hello"
+    np.testing.assert_array_equal(found.view(16, np.dtype("<f8"), (2, 2)), [[0.0, 1.0], [2.0, 3.0]])
 
 
-def _path(told):
-    return shared_files.FOLDER / told.name
+def test_a_file_cannot_be_shortened_under_the_server_s_hands(offer):
+    descriptor = offer[1].descriptor
+    for size in (10, 10**6):
+        with pytest.raises(PermissionError):
+            os.ftruncate(descriptor, size)
+    with pytest.raises(PermissionError):
+        fcntl.fcntl(descriptor, shared_files.ADD_SEALS, 0)
 
 
-def _renamed(told, name):
-    _path(told).rename(_path(told).with_name(name))
-    told.name = name
+def _other(told, made):
+    """Another descriptor in the place of the one that was told; it is closed with the test's process."""
+    os.dup2(made, told.descriptor)
+    os.close(made)
 
 
-def _renamed_link(told):
-    real = _path(told)
-    real.rename(real.with_name(real.name + ".real"))
-    real.symlink_to(real.with_name(real.name + ".real"))
+def _memory(told, size, seals=shared_files.SEALS, name=shared_files.NAME):
+    made = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.truncate(made, size)
+    os.pwrite(made, told.token, max(0, size - len(told.token)))
+    fcntl.fcntl(made, shared_files.ADD_SEALS, seals)
+    _other(told, made)
 
 
 DECEITS = {
     "another token": lambda told: setattr(told, "token", bytes(32)),
     "no token": lambda told: setattr(told, "token", b""),
-    "a path": lambda told: setattr(told, "name", f"../{shared_files.FOLDER.name}/{told.name}"),
-    "an absolute path": lambda told: setattr(told, "name", str(_path(told))),
-    "another kind of name": lambda told: setattr(told, "name", "relaxon-1"),
-    "a longer name": lambda told: _renamed(told, told.name + ".npy"),
-    "a name with a line's end": lambda told: _renamed(told, told.name + "\n"),
-    "a file that others may read": lambda told: _path(told).chmod(0o644),
-    "a short file": lambda told: os.truncate(_path(told), 20),
-    "a file without room": lambda told: _path(told).write_bytes(told.token),
-    "a link": _renamed_link,
-    "nothing": lambda told: _path(told).unlink(),
-    "a pipe": lambda told: (_path(told).unlink(), os.mkfifo(_path(told), 0o600)),
-    "a folder": lambda told: (_path(told).unlink(), _path(told).mkdir(0o600)),
+    "a longer token": lambda told: setattr(told, "token", told.token + b"1"),
+    "no process": lambda told: setattr(told, "process", 0),
+    "a process that is not": lambda told: setattr(told, "process", 2**62),
+    "a negative process": lambda told: setattr(told, "process", -1),
+    "another process": lambda told: setattr(told, "process", 1),
+    "a negative descriptor": lambda told: setattr(told, "descriptor", -1),
+    "a descriptor that is not": lambda told: setattr(told, "descriptor", 2**62),
+    "a file with a name": lambda told: _other(told, os.open(__file__, os.O_RDONLY)),
+    "a folder": lambda told: _other(told, os.open("/", os.O_RDONLY)),
+    "a pipe": lambda told: _other(told, os.pipe()[0]),
+    "a device": lambda told: _other(told, os.open("/dev/zero", os.O_RDWR)),
+    "another memory file": lambda told: _memory(told, 1032, name="other"),
+    "one that is not sealed": lambda told: _memory(told, 1032, seals=0),
+    "one that may shrink": lambda told: _memory(told, 1032, seals=shared_files.SEAL_SEAL | shared_files.SEAL_GROW),
+    "one that may be written to by none": lambda told: _memory(told, 1032, seals=shared_files.SEALS | 0x8),
+    "an empty one": lambda told: _memory(told, 0),
+    "one with a token alone": lambda told: _memory(told, 32),
+    "one longer than is of use": lambda told: _memory(told, ROOM + 33),
 }
 
 
 @pytest.mark.parametrize("deceit", DECEITS)
 def test_a_file_that_is_not_as_told_is_not_opened(offer, deceit):
     _, told = offer
+    before = mappings()
     DECEITS[deceit](told)
-    assert SharedFile.open(told) is None
+    assert SharedFile.open(told, ROOM) is None
+    assert mappings() == before
 
 
-def test_without_the_folder_there_are_no_files(offer, monkeypatch, tmp_path):
-    monkeypatch.setattr(shared_files, "FOLDER", tmp_path / "nowhere")
-    assert SharedFile.open(offer[1]) is None
+def test_without_memory_files_arrays_are_sent(offer, monkeypatch):
+    monkeypatch.setattr(shared_files, "fcntl", None)
+    assert SharedFile.open(offer[1], ROOM) is None
     with handover.offered(10**6, wanted=True) as (file, told):
         assert (file, told) == (None, None)
+
+
+def test_what_is_offered_is_counted_before_it_is_opened(serving):
+    entries = CELLS.size
+    server = serving(memory_bytes=32 * entries)
+    with relaxon.connect(server.target) as client, pytest.raises(errors.ResourceExhausted, match="memory"):
+        client.poisson.grid(CELLS)
+    with relaxon.connect(server.target, shared_memory=False) as client, client.poisson.grid(CELLS):
+        assert server.sessions.bytes < 32 * entries
 
 
 @pytest.fixture
 def raw(server, offer):
     """A stub, and a grid made with `offer`."""
-    _, told = offer
+    told = offer[1]
     header = pb.GridHeader(
         cells=tensors.header_of(SMALL),
         boundary=[pb.AxisBoundary(low=pb.BOUNDARY_DIRICHLET, high=pb.BOUNDARY_DIRICHLET)],
@@ -260,11 +366,10 @@ def at(offset):
 def test_the_stream_may_name_an_array_s_place_in_the_file(raw, offer, damped):
     file, _ = offer
     b = np.arange(20.0).reshape(SMALL.shape)
-    file.write(8, tensors.octets_of(b))
+    file.write(8, b)
     replies = ask(raw, at(8), shared_x=400)
     assert [reply.x.shared.offset for reply in replies if reply.HasField("x")] == [400]
-    x = np.empty(SMALL.shape)
-    file.read(400, memoryview(x.reshape(-1).view(np.uint8)))
+    x = file.view(400, np.dtype("<f8"), SMALL.shape)
     np.testing.assert_array_equal(x, solve(PoissonGrid(SMALL, boundary="dirichlet"), b, solver="damped").x)
     # Without the wish, x is sent.
     assert not any(reply.x.HasField("shared") for reply in ask(raw, at(8)))
@@ -278,14 +383,8 @@ def test_a_place_outside_the_file_is_refused(raw, damped, offset):
     assert (field, "160 bytes at offset" in words) == ("shared_x", True)
 
 
-def test_a_file_cut_short_later_is_incomplete(raw, offer, damped):
-    os.truncate(_path(offer[1]), 100)
-    field, words = refused_field(lambda: ask(raw, at(0)))
-    assert (field, words) == ("b", "b is incomplete: the shared file ends after 100 of 160 bytes")
-
-
 def test_what_is_in_a_file_is_checked_like_what_is_sent(raw, offer, damped):
-    offer[0].write(0, tensors.octets_of(np.full(SMALL.shape, np.nan)))
+    offer[0].write(0, np.full(SMALL.shape, np.nan))
     field, words = refused_field(lambda: ask(raw, at(0)))
     assert (field, "must be finite" in words) == ("b", True)
 
@@ -299,15 +398,3 @@ def test_a_grid_without_a_file_has_no_shared_arrays(client, stub, damped):
     grid = client.poisson.grid(SMALL, boundary="dirichlet")
     field, words = refused_field(lambda: ask((stub, grid.id), at(0)))
     assert (field, "none was agreed on" in words) == ("b", True)
-
-
-def _open_descriptors():
-    return [int(entry.name) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink() and _exists(entry)]
-
-
-def _exists(entry):
-    try:
-        os.readlink(entry)
-    except OSError:
-        return False
-    return True

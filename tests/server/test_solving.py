@@ -214,7 +214,7 @@ def test_several_clients_at_once_each_get_their_own_answer(serving, damped, work
 
     with ThreadPoolExecutor(len(sides)) as threads:
         np.testing.assert_array_equal(list(threads.map(work, sides)), expected)
-    assert len(server.grids) == 0
+    assert len(server.sessions) == 0
 
 
 def test_too_many_pending_solves_are_refused_and_told_when_to_come_back(serving, endless):

@@ -7,6 +7,7 @@ from relaxon.aio.boosting import BoostingClient
 from relaxon.aio.connection import Client, connect
 from relaxon.aio.equilibrium import EquilibriumClient
 from relaxon.aio.jobs import Job, JobsClient
+from relaxon.aio.linear import LinearClient, RemoteMatrix
 from relaxon.aio.models import ModelsClient
 from relaxon.aio.opening import Opening
 from relaxon.aio.poisson import PoissonClient, RemoteGrid
@@ -17,9 +18,11 @@ __all__ = [
     "EquilibriumClient",
     "Job",
     "JobsClient",
+    "LinearClient",
     "ModelsClient",
     "Opening",
     "PoissonClient",
     "RemoteGrid",
+    "RemoteMatrix",
     "connect",
 ]

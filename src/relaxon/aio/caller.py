@@ -169,13 +169,13 @@ class _Told:
         return error
 
     def _keep(self, call: Any) -> None:
-        details = _at_once(call.details())
+        details = at_once(call.details())
         if details != UNSENT and self._error is None:
-            code, first, last = map(_at_once, (call.code(), call.initial_metadata(), call.trailing_metadata()))
+            code, first, last = map(at_once, (call.code(), call.initial_metadata(), call.trailing_metadata()))
             self._error = grpc.aio.AioRpcError(code, first, last, details)
 
 
-def _at_once(ready: Coroutine[Any, Any, Any]) -> Any:
+def at_once(ready: Coroutine[Any, Any, Any]) -> Any:
     """What a coroutine gives that has nothing to wait for: that of a call that has its status."""
     try:
         ready.send(None)

@@ -9,18 +9,21 @@ from types import TracebackType
 
 import grpc.aio
 
+from relaxon.aio.attendance import Attendance
 from relaxon.aio.boosting import BoostingClient
 from relaxon.aio.caller import Caller
 from relaxon.aio.equilibrium import EquilibriumClient
 from relaxon.aio.jobs import JobsClient
+from relaxon.aio.linear import LinearClient
 from relaxon.aio.models import ModelsClient
 from relaxon.aio.opening import Opening
 from relaxon.aio.poisson import PoissonClient
 from relaxon.client.caller import Timeouts
 from relaxon.client.retries import DEFAULT_RETRIES, Retries
 from relaxon.client.status import ServerStatus, told
-from relaxon.client.target import DEFAULT_TARGET, HEALTH_METHOD, checked, health_of, unanswered
-from relaxon.client.transport import IN_CLEAR, Security, is_loopback, options
+from relaxon.client.target import DEFAULT_TARGET, HEALTH_METHOD, checked, health_of, unanswered, wire_to
+from relaxon.client.transport import IN_CLEAR, Security, options
+from relaxon.client.wire import Compression, Wire
 from relaxon.proto import status_pb2, status_pb2_grpc
 
 
@@ -30,6 +33,7 @@ def connect(
     timeout: float = 30.0,
     transfer_timeout: float = 3600.0,
     shared_memory: bool = True,
+    compression: Compression | None = None,
     retries: Retries = DEFAULT_RETRIES,
     token: str | None = None,
     tls: bool | None = None,
@@ -45,6 +49,8 @@ def connect(
     transfer_timeout : seconds for each call that moves arrays (making a grid, solving) and is given no timeout.
     shared_memory : hand large arrays over through this machine's shared memory where the server runs on it too, as
         the same user; everything is sent otherwise, or where False.
+    compression : "gzip" or "deflate" to compress what is sent of solves, both ways, message by message. It pays on slow
+        networks and for smooth or sparse right-hand sides, and costs time everywhere else.
     retries : how failed calls are made again, where that is safe; `Retries(attempts=1)` for not at all.
     token : as `relaxon token add` printed it, for a server that asks for one. It is never sent in clear to another
         machine.
@@ -76,14 +82,15 @@ def connect(
     ...     asyncio.run(solved(server.target)).result
     <Result.CONVERGED: 'converged'>
     """
+    wire = wire_to(target, shared_memory, compression)
     timeouts, security = checked(
         target, timeout, transfer_timeout, retries, token, tls, root_certificates, client_certificate
     )
-    return Opening(partial(_connected, target, timeouts, shared_memory, security))
+    return Opening(partial(_connected, target, timeouts, wire, security))
 
 
-async def _connected(target: str, timeouts: Timeouts, shared_memory: bool, security: Security) -> Client:
-    client = Client(target, timeouts, shared_memory, security)
+async def _connected(target: str, timeouts: Timeouts, wire: Wire, security: Security) -> Client:
+    client = Client(target, timeouts, wire, security)
     try:
         await client.wait_until_ready()
     except BaseException:
@@ -93,16 +100,18 @@ async def _connected(target: str, timeouts: Timeouts, shared_memory: bool, secur
 
 
 class Client:
-    """A connection, from `connect`: `poisson` solves, `boosting` and `equilibrium` train, `models` moves files.
+    """A connection, from `connect`: `poisson` and `linear` solve, `boosting` and `equilibrium` train.
 
-    `jobs` are the training jobs of all kinds.
+    `jobs` are the training jobs of all kinds; `models` moves files.
     """
 
-    def __init__(self, target: str, timeouts: Timeouts, shared_memory: bool, security: Security = IN_CLEAR) -> None:
+    def __init__(self, target: str, timeouts: Timeouts, wire: Wire, security: Security = IN_CLEAR) -> None:
         self.target = target
         self._caller = caller = Caller(timeouts.timeout, timeouts.transfer_timeout, timeouts.retries, security.metadata)
         self._channel = link = channel(target, security)
-        self.poisson = PoissonClient(link, caller, target, shared_memory and is_loopback(target))
+        self._attendance = Attendance(link, caller)
+        self.poisson = PoissonClient(link, self._attendance, caller, target, wire)
+        self.linear = LinearClient(link, self._attendance, caller, target, wire)
         self.boosting = BoostingClient(link, caller)
         self.equilibrium = EquilibriumClient(link, caller)
         self.models = ModelsClient(link, caller)
@@ -127,7 +136,9 @@ class Client:
         return told(await self._caller.make(stub.GetStatus, status_pb2.GetStatusRequest(), idempotent=True))
 
     async def close(self) -> None:
-        """Close the connection; calls that run in other tasks end with `Cancelled`."""
+        """Close the connection; calls that run in other tasks end with `Cancelled`, and what the server keeps
+        for this client goes soon."""
+        self._attendance.close()
         await self._channel.close()
 
     async def __aenter__(self) -> Client:

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from functools import partial
-from types import TracebackType
+from typing import Any
 
 import grpc.aio
 from numpy.typing import ArrayLike
 
+from relaxon.aio.attendance import Attendance
 from relaxon.aio.caller import Caller
 from relaxon.aio.opening import Opening
-from relaxon.aio.solve_call import solve
+from relaxon.aio.remote import RemoteSystem
+from relaxon.aio.steps_call import solutions
 from relaxon.client import errors
 from relaxon.client.handover import Handover, offered
 from relaxon.client.poisson_messages import (
     GridHandle,
-    Inconsistent,
     SolverInfo,
+    change_requests,
     checked_grid,
     grid_requests,
-    numbered,
     solver_infos,
 )
-from relaxon.client.solve_request import SolveRequest
+from relaxon.client.solve_messages import Inconsistent, side
+from relaxon.client.step_messages import Change, Kappa, Step, StepMessages, Unchanged
+from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
+from relaxon.proto.shared import SharedFile
 from relaxon.solvers.grid import Boundary, BoundaryLike
 from relaxon.solvers.solution import Callback, Solution
 
@@ -36,11 +39,14 @@ from relaxon.solvers.solution import Callback, Solution
 class PoissonClient:
     """The Poisson calls of a `relaxon.aio.Client`."""
 
-    def __init__(self, channel: grpc.aio.Channel, caller: Caller, target: str, shared_memory: bool) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, attendance: Attendance, caller: Caller, target: str, wire: Wire
+    ) -> None:
         self._stub: poisson_pb2_grpc.PoissonServiceAsyncStub = poisson_pb2_grpc.PoissonServiceStub(channel)
+        self._attendance = attendance
         self._caller = caller
         self._target = target
-        self._shared_memory = shared_memory
+        self._wire = wire
 
     def grid(
         self,
@@ -54,7 +60,8 @@ class PoissonClient:
         """Have the server keep a grid; the arguments are those of `relaxon.solvers.PoissonGrid`.
 
         `timeout` is in seconds, None for the client's. Await the result, or better use it in an `async with` statement,
-        which deletes the grid on the server at its end; a grid not used for a time (`expires`) is forgotten anyway.
+        which deletes the grid on the server at its end; a grid not used for a time (`expires`) is forgotten
+        anyway, and so is one whose client has closed its connection or gone.
 
         Raises
         ------
@@ -77,16 +84,20 @@ class PoissonClient:
     ) -> RemoteGrid:
         seconds = self._caller.transfer_seconds(timeout)
         grid = await asyncio.to_thread(checked_grid, cells, spacing, boundary, coefficient)
-        with offered(grid.cells.size, self._shared_memory) as (file, told):
+        attendance = await self._attendance.name()
+        with offered(grid.cells.size, self._wire.shared_memory) as (file, told):
             # A grid whose answer was lost would be kept until it expires: making it twice does harm.
             kept = await self._caller.make(
-                self._stub.CreateGrid, partial(grid_requests, grid, told), idempotent=False, seconds=seconds
+                partial(self._stub.CreateGrid, compression=self._wire.outgoing),
+                partial(grid_requests, grid, self._wire, told, attendance),
+                idempotent=False,
+                seconds=seconds,
             )
             handover = Handover(file if kept.shared else None)
-        return RemoteGrid(self._stub, kept, grid.shape, self._caller, self._target, handover)
+        return RemoteGrid(self._stub, kept, grid.shape, self._caller, self._target, handover, self._wire)
 
 
-class RemoteGrid(GridHandle):
+class RemoteGrid(GridHandle, RemoteSystem):
     """A grid that a server keeps, from `client.poisson.grid` of a `relaxon.aio.Client`."""
 
     def __init__(
@@ -97,103 +108,96 @@ class RemoteGrid(GridHandle):
         caller: Caller,
         target: str,
         handover: Handover,
+        wire: Wire,
     ) -> None:
-        super().__init__(kept, shape, target)
+        super().__init__(stub.Solve, handover, caller, target, wire)
         self._stub = stub
-        self._caller = caller
-        self._handover = handover
+        self._told(kept, shape)
 
-    async def solve(
+    def solve_steps(
         self,
-        b: ArrayLike,
+        steps: Iterable[ArrayLike | Step] | AsyncIterable[ArrayLike | Step],
         *,
-        solver: str = "dcdm",
+        solver: str | None = None,
         rtol: float = 1e-6,
         atol: float = 0.0,
         max_iterations: int | None = None,
         x0: ArrayLike | None = None,
+        warm_start: bool = True,
+        read_ahead: bool = True,
         callback: Callback | None = None,
         inconsistent: Inconsistent = "error",
         timeout: float | None = None,
-    ) -> Solution:
-        """Solve `A x = b` on the server; the arguments and the result are those of `relaxon.solvers.solve`.
+    ) -> AsyncIterator[Solution]:
+        """Solve for one right-hand side after the other, each from the solution of the one before it.
 
-        Differences: `solver` is a name. `setup_seconds` is what the set-up took in this call: 0 where an earlier
-        solve on this grid has done it. `callback` sees the newest iteration about every 50 ms rather than each one
-        (`residuals` has them all); where it returns True the solve stops at its next iteration, and what it has by
-        then comes back with `Result.CANCELLED`. `timeout` is in seconds, None for the client's; a solve that takes
-        longer is stopped. A solve that is made again (`Retries`) begins anew, for the callback too.
+        Parameters
+        ----------
+        steps : right-hand sides, or a `Step` where cells or κ change as well. It is pulled from as solutions are taken,
+            in the event loop's thread, and may be an async iterable; its arrays are its own again when it is asked for
+            the next.
+        warm_start : start each step from the last solution; False for zero.
+        read_ahead : take a step from `steps` before the solution of the one before it has been given out, so that its
+            way to the server overlaps the solve. False where a step's right-hand side depends on the last solution.
+        timeout : seconds in which each step has to be answered, None for the client's.
+
+        Everything else is as in `solve`; `x0` is the first step's start. Leave the iteration and the call ends, with
+        the step that is being solved. A callback that returns True stops its own step alone.
 
         Raises
         ------
-        InvalidArgument : naming the argument. NotFound : the grid was deleted. GridLost : the server was restarted
-        or has forgotten it. FailedPrecondition : the server lacks the solver's packages. ResourceExhausted : too
-        many solves are waiting. DeadlineExceeded, Unavailable, InternalError.
+        As `solve`, an argument's mistake at once and a step's when its turn has come; InvalidArgument names it `b[3]`.
         """
         seconds = self._caller.transfer_seconds(timeout)
-        request = await asyncio.to_thread(
-            self._solve_request, "b", b, solver, rtol, atol, max_iterations, x0, inconsistent, callback is not None
-        )
-        return await self._solved(request, callback, seconds)
+        terms = self._terms(solver, rtol, atol, max_iterations, inconsistent, callback is not None)
+        with errors.refusals():
+            start = None if x0 is None else side("x0", x0, self._shapes)
+            if not isinstance(steps, Iterable | AsyncIterable):
+                raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
 
-    async def solve_many(
+        def messages_for(shared: SharedFile | None) -> tuple[list[pb.StepsRequest], StepMessages]:
+            messages = StepMessages(self.shape, self.unknowns, self._wire, shared, self._now_has)
+            return messages.header(self.id, terms, start, warm_start), messages
+
+        begin = partial(self._stub.SolveSteps, compression=self._wire.outgoing)
+        return self._solutions(
+            solutions(self._caller, begin, self._handover, messages_for, steps, callback, read_ahead, seconds)
+        )
+
+    async def _solutions(self, found: AsyncGenerator[Solution, None]) -> AsyncIterator[Solution]:
+        with self._in_use():
+            async with aclosing(found):
+                async for one in found:
+                    yield one
+
+    async def update(
         self,
-        b: ArrayLike | Sequence[ArrayLike],
+        cells: ArrayLike | None = None,
+        coefficient: Kappa | Unchanged = "unchanged",
         *,
-        solver: str = "dcdm",
-        rtol: float = 1e-6,
-        atol: float = 0.0,
-        max_iterations: int | None = None,
-        x0: ArrayLike | Sequence[ArrayLike] | None = None,
-        callback: Callback | None = None,
-        inconsistent: Inconsistent = "error",
         timeout: float | None = None,
-    ) -> tuple[Solution, ...]:
-        """Solve for several right-hand sides, one after the other, with one set-up.
+    ) -> None:
+        """Put other cells, another κ or both in the place of the grid's: obstacles that move. Shape, spacing and sides
+        stay. What was set up for the grid is set up again when it is next used.
 
-        `b` is `(k, *grid.shape)`, `(k, unknowns)` or a sequence of right-hand sides; `x0` likewise. All are
-        checked here before the first is sent. As in process, every solution has the `setup_seconds` of the shared
-        set-up.
-        `timeout` is for each; otherwise as `solve`.
+        Parameters
+        ----------
+        cells : as for `grid`; None where they stay.
+        coefficient : as for `grid`, None for 1 everywhere.
+
+        Raises
+        ------
+        As `grid`.
         """
         seconds = self._caller.transfer_seconds(timeout)
-        requests = await asyncio.to_thread(
-            self._solve_requests, b, solver, rtol, atol, max_iterations, x0, inconsistent, callback is not None
-        )
-        solutions: list[Solution] = []
-        for number, request in enumerate(requests):
-            with numbered(number):
-                solutions.append(await self._solved(request, callback, seconds))
-        return tuple(replace(one, setup_seconds=solutions[0].setup_seconds) for one in solutions)
+        with errors.refusals():
+            change = Change.of(cells, coefficient, self.shape)
+        if change is None:
+            return
+        method = partial(self._stub.UpdateGrid, compression=self._wire.outgoing)
+        requests = partial(change_requests, self.id, change, self._wire)
+        with self._in_use():
+            self._changed(await self._caller.make(method, requests, idempotent=True, seconds=seconds))
 
-    async def delete(self) -> None:
-        """Have the server forget the grid; NotFound where it already has."""
-        await self._delete(repeated=True)
-
-    async def __aenter__(self) -> RemoteGrid:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # A grid that is gone is what is wanted; and where the block failed, its error matters more than this one.
-        with suppress(errors.NotFound if error is None else errors.RelaxonError):
-            await self._delete(repeated=error is None)
-
-    async def _delete(self, repeated: bool) -> None:
-        await self._caller.delete(self._stub.DeleteGrid, pb.DeleteGridRequest(id=self.id), repeated=repeated)
-        self._deleted = True
-        self._handover.close()
-
-    async def _solved(self, request: SolveRequest, callback: Callback | None, seconds: float) -> Solution:
-        attempts = self._caller.attempts(seconds)
-        while True:
-            try:
-                # The file is borrowed for each attempt: a server that went away may still be writing to it.
-                with self._in_use(), self._handover.lent() as shared:
-                    return await solve(self._caller, self._stub, request, callback, shared, attempts.left())
-            except errors.RelaxonError as error:
-                wait = attempts.wait_after(error, idempotent=True)
-                if wait is None:
-                    raise
-            await asyncio.sleep(wait)
+    def _deletion(self) -> tuple[Callable[..., Any], Any]:
+        return self._stub.DeleteGrid, pb.DeleteGridRequest(id=self.id)

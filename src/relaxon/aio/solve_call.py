@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from typing import Any
 
 from relaxon.aio.caller import Caller, called
-from relaxon.client.solve_request import CANCEL, SolveRequest
+from relaxon.client.system import SolveRequest
+from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import poisson_pb2_grpc
 from relaxon.proto.shared import SharedFile
 from relaxon.solvers.solution import Callback, Progress, Solution
 
 
 async def solve(
     caller: Caller,
-    stub: poisson_pb2_grpc.PoissonServiceAsyncStub,
+    method: Callable[..., Any],
     request: SolveRequest,
     callback: Callback | None,
     shared: SharedFile | None,
     timeout: float | None,
+    wire: Wire,
 ) -> Solution:
     """Make the call; what cancels the task, and an exception in the callback, ends the solve on the server.
 
@@ -28,29 +31,34 @@ async def solve(
     """
     wish: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     # Copying the arrays into the shared file would hold up the event loop.
-    messages = await asyncio.to_thread(request.handed, shared)
-    answer = request.answer(shared)
+    messages, reader = await asyncio.to_thread(request.attempt, shared)
+    solution = None
+    begin = partial(method, compression=wire.outgoing)
     try:
-        async with called(caller.begun(stub.Solve, _requests(messages, wish), timeout)) as call:
+        async with called(caller.begun(begin, _requests(messages, wish), timeout)) as call:
             async for reply in call:
-                progress = answer.take(reply)
-                if progress is not None and callback is not None and await _told(callback, progress):
+                found = reader.take(reply)
+                if isinstance(found, Solution):
+                    solution = found
+                elif isinstance(found, Progress) and callback is not None and await stopped(callback, found):
                     callback = None
                     wish.set_result(True)
     finally:
         if not wish.done():
             wish.set_result(False)
-    return answer.finished()
+    if solution is None:
+        raise reader.ended()
+    return solution
 
 
 async def _requests(messages: Iterator[pb.SolveRequest], wish: asyncio.Future[bool]) -> AsyncIterator[pb.SolveRequest]:
     for message in messages:
         yield message
     if await wish:
-        yield CANCEL
+        yield pb.SolveRequest(cancel=pb.Cancel())
 
 
-async def _told(callback: Callback, progress: Progress) -> bool:
+async def stopped(callback: Callback, progress: Progress) -> bool:
     """Whether the callback, which may be a coroutine function, wants the solve to stop."""
     answer = callback(progress)
     if inspect.isawaitable(answer):

@@ -40,7 +40,7 @@ COMMANDS = {
     "token": Entry("add, list and remove the tokens that a server asks for", "relaxon.server.token_command"),
     "train": Entry("train a learned solver or a network", "relaxon.cli.train"),
     "jobs": Entry("list, show, await, cancel and delete a server's training jobs", "relaxon.cli.jobs"),
-    "stress": Entry("solve random systems of every awkward kind, and check each answer", "relaxon.cli.stress"),
+    "stress": Entry("attack the solvers with random systems, or a server with crowds of clients", "relaxon.cli.stress"),
     "solvers": Entry("list the solvers", "relaxon.cli.solvers"),
     "completion": Entry("print what bash, zsh or fish needs to complete the arguments", "relaxon.cli.completion"),
     "doctor": Entry("say what is installed, and whether the solvers can run", "relaxon.cli.doctor"),

@@ -1,10 +1,14 @@
-"""`relaxon stress poisson`: random systems of every awkward kind; no solver may call a wrong answer right."""
+"""`relaxon stress poisson`: random systems of every awkward kind; no solver may call a wrong answer right.
+
+`relaxon stress service` is in `stress_service`.
+"""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from relaxon.cli import stress_service
 from relaxon.cli.completion import completed_by
 from relaxon.cli.errors import UsageError
 from relaxon.cli.json_output import add_json, check_json, text_beside, write_json
@@ -15,13 +19,19 @@ if TYPE_CHECKING:
 
     from relaxon.solvers.stress import Trial, TrialSettings
 
-WHAT = ("poisson",)
+POISSON = "Solve random systems of every awkward kind, and check each answer."
+SERVICE = "Have crowds of clients use a server in every way and die, check each answer, and see what is left behind."
 SHOWN = 40
 """Cases that did not converge in few iterations that the table names; the JSON file has all of them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=WHAT, help="the systems to make")
+    what = parser.add_subparsers(metavar="what", required=True)
+    service = what.add_parser("service", help=SERVICE, description=SERVICE)
+    stress_service.add_arguments(service)
+    service.set_defaults(stress=stress_service.run)
+    parser = what.add_parser("poisson", help=POISSON, description=POISSON)
+    parser.set_defaults(stress=_run_poisson)
     parser.add_argument("--count", type=int, default=200, help="cases (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the sequence of cases (default %(default)s)")
     parser.add_argument("--only", type=int, nargs="+", metavar="K", help="these cases of the sequence alone")
@@ -34,7 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 where no CONVERGED was wrong and nothing was raised, 1 where not, 2 for a mistake; slow is not wrong."""
+    """0 where no CONVERGED was wrong, nothing was raised and nothing left behind, 1 where not, 2 for a mistake; slow is
+    not wrong."""
+    status: int = args.stress(args)
+    return status
+
+
+def _run_poisson(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

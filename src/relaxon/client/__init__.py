@@ -31,12 +31,14 @@ from relaxon.client.errors import (
 )
 from relaxon.client.job_messages import JobInfo, JobState
 from relaxon.client.jobs import Job, JobsClient
+from relaxon.client.linear import LinearClient, RemoteMatrix
 from relaxon.client.models import ModelsClient
 from relaxon.client.models_messages import StoredModel
 from relaxon.client.poisson import PoissonClient, RemoteGrid
 from relaxon.client.poisson_messages import SolverInfo
 from relaxon.client.retries import Retries
 from relaxon.client.status import Amount, ServerStatus
+from relaxon.client.step_messages import Step
 
 __all__ = [
     "AlreadyExists",
@@ -61,17 +63,20 @@ __all__ = [
     "JobInfo",
     "JobState",
     "JobsClient",
+    "LinearClient",
     "ModelsClient",
     "NotFound",
     "PermissionDenied",
     "PoissonClient",
     "RelaxonError",
     "RemoteGrid",
+    "RemoteMatrix",
     "ResourceExhausted",
     "Retries",
     "ServerStatus",
     "SolverInfo",
     "StageProgress",
+    "Step",
     "StoredModel",
     "Unauthenticated",
     "Unavailable",

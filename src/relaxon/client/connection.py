@@ -7,16 +7,19 @@ from types import TracebackType
 
 import grpc
 
+from relaxon.client.attendance import Attendance
 from relaxon.client.boosting import BoostingClient
 from relaxon.client.caller import Caller, Timeouts
 from relaxon.client.equilibrium import EquilibriumClient
 from relaxon.client.jobs import JobsClient
+from relaxon.client.linear import LinearClient
 from relaxon.client.models import ModelsClient
 from relaxon.client.poisson import PoissonClient
 from relaxon.client.retries import DEFAULT_RETRIES, Retries
 from relaxon.client.status import ServerStatus, told
-from relaxon.client.target import DEFAULT_TARGET, HEALTH_METHOD, checked, health_of, unanswered
-from relaxon.client.transport import IN_CLEAR, Security, channel, is_loopback
+from relaxon.client.target import DEFAULT_TARGET, HEALTH_METHOD, checked, health_of, unanswered, wire_to
+from relaxon.client.transport import IN_CLEAR, Security, channel
+from relaxon.client.wire import Compression, Wire
 from relaxon.proto import status_pb2, status_pb2_grpc
 
 
@@ -26,6 +29,7 @@ def connect(
     timeout: float = 30.0,
     transfer_timeout: float = 3600.0,
     shared_memory: bool = True,
+    compression: Compression | None = None,
     retries: Retries = DEFAULT_RETRIES,
     token: str | None = None,
     tls: bool | None = None,
@@ -41,6 +45,8 @@ def connect(
     transfer_timeout : seconds for each call that moves arrays (making a grid, solving) and is given no timeout.
     shared_memory : hand large arrays over through this machine's shared memory where the server runs on it too, as
         the same user; everything is sent otherwise, or where False.
+    compression : "gzip" or "deflate" to compress what is sent of solves, both ways, message by message. It pays on slow
+        networks and for smooth or sparse right-hand sides, and costs time everywhere else.
     retries : how failed calls are made again, where that is safe; `Retries(attempts=1)` for not at all.
     token : as `relaxon token add` printed it, for a server that asks for one. It is never sent in clear to another
         machine.
@@ -68,10 +74,11 @@ def connect(
     ...         grid.solve(np.ones(grid.shape), solver="cg").result
     <Result.CONVERGED: 'converged'>
     """
+    wire = wire_to(target, shared_memory, compression)
     timeouts, security = checked(
         target, timeout, transfer_timeout, retries, token, tls, root_certificates, client_certificate
     )
-    client = Client(target, timeouts, shared_memory, security)
+    client = Client(target, timeouts, wire, security)
     try:
         client.wait_until_ready()
     except BaseException:
@@ -81,16 +88,18 @@ def connect(
 
 
 class Client:
-    """A connection, from `connect`: `poisson` solves, `boosting` and `equilibrium` train, `models` moves files.
+    """A connection, from `connect`: `poisson` and `linear` solve, `boosting` and `equilibrium` train.
 
-    `jobs` are the training jobs of all kinds.
+    `jobs` are the training jobs of all kinds; `models` moves files.
     """
 
-    def __init__(self, target: str, timeouts: Timeouts, shared_memory: bool, security: Security = IN_CLEAR) -> None:
+    def __init__(self, target: str, timeouts: Timeouts, wire: Wire, security: Security = IN_CLEAR) -> None:
         self.target = target
         self._caller = caller = Caller(timeouts.timeout, timeouts.transfer_timeout, timeouts.retries)
         self._channel = link = channel(target, security)
-        self.poisson = PoissonClient(link, caller, target, shared_memory and is_loopback(target))
+        self._attendance = Attendance(link, caller)
+        self.poisson = PoissonClient(link, self._attendance, caller, target, wire)
+        self.linear = LinearClient(link, self._attendance, caller, target, wire)
         self.boosting = BoostingClient(link, caller)
         self.equilibrium = EquilibriumClient(link, caller)
         self.models = ModelsClient(link, caller)
@@ -115,7 +124,9 @@ class Client:
         return told(self._caller.make(stub.GetStatus, status_pb2.GetStatusRequest(), idempotent=True))
 
     def close(self) -> None:
-        """Close the connection; calls that run in other threads end with `Cancelled`."""
+        """Close the connection; calls that run in other threads end with `Cancelled`, and what the server keeps
+        for this client goes soon."""
+        self._attendance.close()
         self._channel.close()
 
     def __enter__(self) -> Client:

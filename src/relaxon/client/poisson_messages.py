@@ -1,37 +1,28 @@
-"""Poisson systems as they travel: grids, right-hand sides and solvers, checked on this side in the engines' words."""
+"""Grids as they travel, checked on this side in the engines' words, and what a client knows of one."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from relaxon.client import errors
-from relaxon.client.solve_request import SolveRequest
+from relaxon.client.step_messages import Change
+from relaxon.client.system import SystemHandle
+from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensor_pb2, tensors
-from relaxon.solvers import validation
 from relaxon.solvers.grid import Boundary, BoundaryLike, PoissonGrid
 from relaxon.solvers.html import table
 
-PROGRESS_SECONDS = 0.05
-"""How often a callback is called at most; a solve can make thousands of iterations a second."""
 _SIDES = {
     Boundary.NEUMANN: pb.BOUNDARY_NEUMANN,
     Boundary.DIRICHLET: pb.BOUNDARY_DIRICHLET,
     Boundary.PERIODIC: pb.BOUNDARY_PERIODIC,
 }
-_INCONSISTENT = {
-    "error": pb.INCONSISTENT_ERROR,
-    "report": pb.INCONSISTENT_REPORT,
-    "project": pb.INCONSISTENT_PROJECT,
-}
-Inconsistent = Literal["error", "report", "project"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +55,10 @@ def checked_grid(
         return PoissonGrid(cells, spacing, boundary, coefficient)
 
 
-def grid_requests(grid: PoissonGrid, shared: tensor_pb2.SharedFile | None) -> Iterator[pb.CreateGridRequest]:
-    """The messages that have a server keep the grid; `shared` is how it finds the file for its arrays."""
+def grid_requests(
+    grid: PoissonGrid, wire: Wire, shared: tensor_pb2.SharedFile | None, attendance: str
+) -> Iterator[pb.CreateGridRequest]:
+    """All that is sent to have a grid kept."""
     kappa = grid.coefficient
     arrays = () if kappa is None else kappa if isinstance(kappa, tuple) else (kappa,)
     yield pb.CreateGridRequest(
@@ -75,19 +68,29 @@ def grid_requests(grid: PoissonGrid, shared: tensor_pb2.SharedFile | None) -> It
             boundary=[pb.AxisBoundary(low=_SIDES[low], high=_SIDES[high]) for low, high in grid.boundary],
             coefficient=[tensors.header_of(array) for array in arrays],
             shared=shared,
+            attendance=attendance,
         )
     )
-    for part in tensors.parts_of(grid.cells):
+    for part in tensors.parts_of(grid.cells, checksum=wire.checksums):
         yield pb.CreateGridRequest(cells=part)
     for array in arrays:
-        for part in tensors.parts_of(array):
+        for part in tensors.parts_of(array, checksum=wire.checksums):
             yield pb.CreateGridRequest(coefficient=part)
 
 
-class GridHandle:
+def change_requests(grid_id: str, change: Change, wire: Wire) -> Iterator[pb.UpdateGridRequest]:
+    """All that is sent to have a grid changed."""
+    yield pb.UpdateGridRequest(header=pb.UpdateGridHeader(id=grid_id, change=change.message()))
+    yield from change.requests(pb.UpdateGridRequest, wire)
+
+
+class GridHandle(SystemHandle):
     """What a client knows of a grid that a server keeps."""
 
-    def __init__(self, kept: pb.Grid, shape: tuple[int, ...], target: str) -> None:
+    _default_solver = "dcdm"
+
+    def _told(self, kept: pb.Grid, shape: tuple[int, ...]) -> None:
+        """Note what the server said of it."""
         self.id: str = kept.id
         self.shape = shape
         self.unknowns: int = kept.unknowns
@@ -97,9 +100,18 @@ class GridHandle:
         """What the server spent on checking the grid and finding its components."""
         self.expires: datetime = kept.expire_time.ToDatetime(UTC)
         """When the server would have forgotten the grid had it not been used since it was made."""
-        self._target = target
-        self._used = time.monotonic()
-        self._deleted = False
+
+    def _changed(self, reply: Any) -> None:
+        self._now_has(reply.unknowns)
+        self.singular_components = reply.singular_components
+        self.setup_seconds = reply.setup_seconds
+
+    def _now_has(self, unknowns: int) -> None:
+        self.unknowns = unknowns
+
+    @property
+    def _shapes(self) -> tuple[tuple[int, ...], ...]:
+        return self.shape, (self.unknowns,)
 
     def __repr__(self) -> str:
         return f"RemoteGrid({'×'.join(map(str, self.shape))}, {self.unknowns} unknowns)"
@@ -113,104 +125,3 @@ class GridHandle:
             "id": self.id,
         }
         return table("grid on a server", rows)
-
-    @contextmanager
-    def _in_use(self) -> Iterator[None]:
-        """A call on the grid: where the server does not know it, the error says what may have happened to it."""
-        try:
-            yield
-        except errors.NotFound as error:
-            if self._deleted:
-                raise
-            shape, idle = "×".join(map(str, self.shape)), time.monotonic() - self._used
-            raise errors.GridLost(
-                f"grid {self.id!r} ({shape}), last used {idle:.1f} s ago, is not on the server at {self._target} any "
-                "more: the server was restarted, or the grid has expired, made room for another or was deleted by "
-                "another client; make it again",
-                error.resource_type,
-                error.resource_name,
-            ) from error
-        self._used = time.monotonic()
-
-    def _solve_request(
-        self,
-        name: str,
-        b: ArrayLike,
-        solver: str,
-        rtol: float,
-        atol: float,
-        max_iterations: int | None,
-        x0: ArrayLike | None,
-        inconsistent: str,
-        progress: bool,
-    ) -> SolveRequest:
-        """A solve's header and arrays, refused here where they can be, in the words of the engines."""
-        with errors.refusals():
-            if not isinstance(solver, str):
-                raise TypeError(f"solver must be a name here, got {type(solver).__name__}")
-            header = pb.SolveHeader(
-                grid_id=self.id,
-                solver=solver,
-                rtol=validation.positive_float("rtol", rtol),
-                atol=validation.non_negative_float("atol", atol),
-            )
-            if max_iterations is not None:
-                # The wire has 63 bits for what nobody can count to.
-                header.max_iterations = min(validation.positive_int("max_iterations", max_iterations), 2**63 - 1)
-            if inconsistent not in _INCONSISTENT:
-                raise ValueError(f"inconsistent must be 'error', 'report' or 'project', got {inconsistent!r}")
-            header.inconsistent = _INCONSISTENT[inconsistent]
-            side = self._side(name, b)
-            start = None if x0 is None else self._side("x0", x0)
-        header.b.CopyFrom(tensors.header_of(side))
-        if start is not None:
-            header.x0.CopyFrom(tensors.header_of(start))
-        if progress:
-            header.progress_interval.FromMilliseconds(round(1000 * PROGRESS_SECONDS))
-        return SolveRequest(header, side, start)
-
-    def _solve_requests(
-        self,
-        b: ArrayLike | Sequence[ArrayLike],
-        solver: str,
-        rtol: float,
-        atol: float,
-        max_iterations: int | None,
-        x0: ArrayLike | Sequence[ArrayLike] | None,
-        inconsistent: str,
-        progress: bool,
-    ) -> list[SolveRequest]:
-        """The same for several right-hand sides; all are checked before the first is sent."""
-        with errors.refusals():
-            sides: list[Any] = list(b)  # type: ignore[arg-type]
-            if not sides:
-                raise ValueError("b must hold at least one right-hand side, got none")
-            starts: list[Any] = [None] * len(sides) if x0 is None else list(x0)  # type: ignore[arg-type]
-            if len(starts) != len(sides):
-                raise ValueError(
-                    f"x0 must hold one start for each of the {len(sides)} right-hand sides, got {len(starts)}"
-                )
-        return [
-            self._solve_request(f"b[{i}]", side, solver, rtol, atol, max_iterations, start, inconsistent, progress)
-            for i, (side, start) in enumerate(zip(sides, starts, strict=True))
-        ]
-
-    def _side(self, name: str, value: ArrayLike) -> NDArray[Any]:
-        array = validation.real_array(name, value)
-        if array.shape not in (self.shape, (self.unknowns,)):
-            raise ValueError(
-                f"{name} must have the grid's shape {self.shape} or be packed with shape ({self.unknowns},), "
-                f"got {array.shape}"
-            )
-        return array
-
-
-@contextmanager
-def numbered(number: int) -> Iterator[None]:
-    """Has refusals of `b` in the block say which of several it was: the server has one a call and cannot know."""
-    try:
-        yield
-    except errors.InvalidArgument as error:
-        if error.field != "b":
-            raise
-        raise errors.InvalidArgument(f"b[{number}]{str(error).removeprefix('b')}", f"b[{number}]") from error

@@ -7,7 +7,8 @@ from pathlib import Path
 from relaxon.client import errors
 from relaxon.client.caller import Timeouts
 from relaxon.client.retries import Retries
-from relaxon.client.transport import Security
+from relaxon.client.transport import Security, is_loopback
+from relaxon.client.wire import Wire
 from relaxon.solvers import validation
 
 DEFAULT_TARGET = "localhost:50551"
@@ -48,3 +49,10 @@ def health_of(reply: bytes) -> str:
     belongs to the server."""
     status = reply[1] if len(reply) == 2 else 0
     return HEALTH_NAMES[status] if status < len(HEALTH_NAMES) else "UNKNOWN"
+
+
+def wire_to(target: str, shared_memory: bool, compression: str | None) -> Wire:
+    """How arrays travel to that target; InvalidArgument for a compression that there is not."""
+    with errors.refusals():
+        loopback = isinstance(target, str) and is_loopback(target)
+        return Wire(shared_memory and loopback, not loopback, compression)

@@ -1,0 +1,72 @@
+"""`GridChange` as the arrays that it announces, and the grid that they make of another one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from relaxon.proto import poisson_pb2 as pb
+from relaxon.server import errors, grid_messages
+from relaxon.server.announced import AnnouncedArray
+from relaxon.server.footprint import grid_bytes
+from relaxon.server.uploads import Upload
+from relaxon.solvers.grid import PoissonGrid
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePlan:
+    """A change as it is announced."""
+
+    cells: AnnouncedArray | None
+    coefficient: tuple[AnnouncedArray, ...]
+    unit_coefficient: bool
+
+    @property
+    def bytes(self) -> int:
+        """What it takes while it is uploaded and made."""
+        arrays = [*self.coefficient, *([] if self.cells is None else [self.cells])]
+        uploaded = sum(math.prod(one.shape) * one.dtype.itemsize for one in arrays)
+        entries = sum(math.prod(one.shape) for one in self.coefficient)
+        return uploaded + grid_bytes(0 if self.cells is None else math.prod(self.cells.shape), entries)
+
+    async def read(self, upload: Upload) -> GridChange:
+        """The arrays, from the messages that follow."""
+        cells = None if self.cells is None else await upload.array("cells", self.cells)
+        coefficient = [await upload.array("coefficient", one) for one in self.coefficient]
+        return GridChange(cells, coefficient, self.unit_coefficient)
+
+
+@dataclass(frozen=True, slots=True)
+class GridChange:
+    """A change with its arrays."""
+
+    cells: NDArray[Any] | None
+    coefficient: Sequence[NDArray[Any]]
+    unit_coefficient: bool
+
+    def made(self, grid: PoissonGrid) -> PoissonGrid:
+        """The changed grid, its components found; INVALID_ARGUMENT for what `PoissonGrid` refuses."""
+        kappa = None if self.unit_coefficient else grid.coefficient
+        if self.coefficient:
+            kappa = grid_messages.kappa_of(self.coefficient)
+        cells = grid.cells if self.cells is None else self.cells
+        return grid_messages.built(cells, grid.spacing, grid.boundary, kappa)
+
+
+def plan(change: pb.GridChange, shape: tuple[int, ...]) -> ChangePlan:
+    """What a change announces for a grid of that shape; INVALID_ARGUMENT naming the argument that cannot be."""
+    cells = None
+    if change.HasField("cells"):
+        cells = AnnouncedArray.of("cells", change.cells, ("uint8",))
+        if cells.shape != shape:
+            raise errors.invalid("cells", f"cells must have the grid's shape {shape}, got {cells.shape}")
+    if change.unit_coefficient and change.coefficient:
+        raise errors.invalid("coefficient", "coefficient must not be given with unit_coefficient")
+    coefficient = grid_messages.coefficient(change.coefficient, shape)
+    if cells is None and not coefficient and not change.unit_coefficient:
+        raise errors.invalid("cells", "cells or coefficient must be given, got neither")
+    return ChangePlan(cells, coefficient, change.unit_coefficient)

@@ -1,0 +1,115 @@
+"""One `SolveSteps` call of the asyncio client: steps are pulled from the caller's iterable as the server gets on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from relaxon.aio.caller import Caller, called
+from relaxon.aio.solve_call import stopped
+from relaxon.client import errors
+from relaxon.client.handover import Handover
+from relaxon.client.solve_messages import SolutionReader, numbered
+from relaxon.client.step_messages import SLOTS, Step, StepMessages
+from relaxon.proto import poisson_pb2 as pb
+from relaxon.proto.shared import SharedFile
+from relaxon.solvers.solution import Callback, Progress, Solution
+
+Outbox = asyncio.Queue[pb.StepsRequest | None]
+
+
+async def solutions(
+    caller: Caller,
+    method: Callable[..., Any],
+    handover: Handover,
+    messages_for: Callable[[SharedFile | None], tuple[list[pb.StepsRequest], StepMessages]],
+    steps: Iterable[ArrayLike | Step] | AsyncIterable[ArrayLike | Step],
+    callback: Callback | None,
+    read_ahead: bool,
+    seconds: float,
+) -> AsyncGenerator[Solution, None]:
+    """The solutions, in the steps' order; `messages_for` a shared file gives the first messages and the maker of the
+    others. The call ends with the iteration, however that ends."""
+    outbox: Outbox = asyncio.Queue()
+    pulled = _each(steps)
+    waiting: deque[SolutionReader] = deque()
+    done, more, most = 0, True, SLOTS if read_ahead else 1
+    # Whatever ends it early, the server may still be writing the answer of a step.
+    with handover.lent(harmless=()) as shared:
+        first, messages = await asyncio.to_thread(messages_for, shared)
+        for message in first:
+            outbox.put_nowait(message)
+        try:
+            async with called(caller.begun(method, _taken(outbox), None)) as call:
+                while True:
+                    while more and len(waiting) < most:
+                        try:
+                            step = await anext(pulled)
+                        except StopAsyncIteration:
+                            more = False
+                            break
+                        waiting.append(await _sent(outbox, messages, step, done + len(waiting)))
+                    if not waiting:
+                        break
+                    solution = await _answer(call, waiting[0], callback, outbox, done, seconds)
+                    waiting.popleft()
+                    done += 1
+                    yield solution
+                # The sending side ends, after which the server ends the call. Not before: a cancel may have to go up.
+                outbox.put_nowait(None)
+                async for reply in call:
+                    raise errors.InternalError(f"the server sent {reply.WhichOneof('message')} out of turn")
+        except errors.InvalidArgument as error:
+            raise numbered(error, done) from None
+        finally:
+            outbox.put_nowait(None)
+
+
+async def _each(
+    steps: Iterable[ArrayLike | Step] | AsyncIterable[ArrayLike | Step],
+) -> AsyncIterator[ArrayLike | Step]:
+    if isinstance(steps, AsyncIterable):
+        async for step in steps:
+            yield step
+    else:
+        for step in steps:
+            yield step
+
+
+async def _taken(outbox: Outbox) -> AsyncIterator[pb.StepsRequest]:
+    while (message := await outbox.get()) is not None:
+        yield message
+
+
+async def _sent(outbox: Outbox, messages: StepMessages, step: ArrayLike | Step, number: int) -> SolutionReader:
+    """Send a step; what reads its replies."""
+    try:
+        with errors.refusals():
+            found, reader = await asyncio.to_thread(messages.step, step)
+    except errors.InvalidArgument as error:
+        raise numbered(error, number) from None
+    for message in found:
+        outbox.put_nowait(message)
+    return reader
+
+
+async def _answer(
+    call: Any, reader: SolutionReader, callback: Callback | None, outbox: Outbox, number: int, seconds: float
+) -> Solution:
+    """The solution of the step that waits for longest."""
+    try:
+        async with asyncio.timeout(seconds):
+            async for reply in call:
+                found = reader.take(reply)
+                if isinstance(found, Solution):
+                    return found
+                if isinstance(found, Progress) and callback is not None and await stopped(callback, found):
+                    callback = None
+                    outbox.put_nowait(pb.StepsRequest(cancel=pb.CancelStep(step=number)))
+    except TimeoutError:
+        raise errors.DeadlineExceeded(f"step {number} took longer than {seconds:g} s") from None
+    raise reader.ended()

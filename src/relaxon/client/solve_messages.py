@@ -1,0 +1,244 @@
+"""The messages of solves, made from arguments and read into solutions; nothing here makes a call or waits for one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from relaxon.client import errors
+from relaxon.client.wire import Wire
+from relaxon.proto import poisson_pb2 as pb
+from relaxon.proto import tensor_pb2, tensors
+from relaxon.proto.shared import SharedFile
+from relaxon.solvers import validation
+from relaxon.solvers.solution import Progress, Result, Solution
+
+PROGRESS_SECONDS = 0.05
+"""How often a callback is called at most; a solve can make thousands of iterations a second."""
+INCONSISTENT = {
+    "error": pb.INCONSISTENT_ERROR,
+    "report": pb.INCONSISTENT_REPORT,
+    "project": pb.INCONSISTENT_PROJECT,
+}
+Inconsistent = Literal["error", "report", "project"]
+Header = pb.SolveHeader | pb.StepsHeader
+
+
+@dataclass(frozen=True, slots=True)
+class SolveTerms:
+    """The arguments of a solve that are no arrays, checked."""
+
+    solver: str
+    rtol: float
+    atol: float
+    max_iterations: int | None
+    inconsistent: str
+    progress: bool
+
+    @classmethod
+    def checked(
+        cls,
+        solver: str,
+        rtol: float,
+        atol: float,
+        max_iterations: int | None,
+        inconsistent: str,
+        progress: bool,
+    ) -> SolveTerms:
+        """ValueError or TypeError in the words of the engines."""
+        if not isinstance(solver, str):
+            raise TypeError(f"solver must be a name here, got {type(solver).__name__}")
+        if inconsistent not in INCONSISTENT:
+            raise ValueError(f"inconsistent must be 'error', 'report' or 'project', got {inconsistent!r}")
+        if max_iterations is not None:
+            # The wire has 63 bits for what nobody can count to.
+            max_iterations = min(validation.positive_int("max_iterations", max_iterations), 2**63 - 1)
+        rtol, atol = validation.positive_float("rtol", rtol), validation.non_negative_float("atol", atol)
+        return cls(solver, rtol, atol, max_iterations, inconsistent, progress)
+
+    def fill(self, header: Header, wire: Wire) -> None:
+        """Put them into a header."""
+        header.solver, header.rtol, header.atol = self.solver, self.rtol, self.atol
+        if self.max_iterations is not None:
+            header.max_iterations = self.max_iterations
+        header.inconsistent = INCONSISTENT[self.inconsistent]
+        if self.progress:
+            header.progress_interval.FromMilliseconds(round(1000 * PROGRESS_SECONDS))
+        header.omit_checksums = not wire.checksums
+        header.compression = wire.incoming
+
+
+def side(name: str, value: ArrayLike, shapes: tuple[tuple[int, ...], ...]) -> NDArray[Any]:
+    """A right-hand side or a start as an array that can be sent; ValueError or TypeError in the engines' words."""
+    array = validation.real_or_complex_array(name, value)
+    if array.shape not in shapes:
+        wanted = f"shape {shapes[0]}"
+        if len(shapes) > 1:
+            wanted = f"the grid's shape {shapes[0]} or be packed with shape {shapes[1]}"
+        raise ValueError(f"{name} must have {wanted}, got {array.shape}")
+    return array
+
+
+def handed(
+    array: NDArray[Any], wire: Wire, shared: SharedFile | None, offset: int, room: int
+) -> Iterable[tensor_pb2.TensorPart]:
+    """What to send of an array, which is in the shared file on return where it fits into `room` bytes there."""
+    if shared is not None and array.nbytes <= room:
+        with suppress(OSError):
+            shared.write(offset, array)
+            return (tensors.shared_part(offset),)
+    return tensors.parts_of(array, checksum=wire.checksums)
+
+
+def solve_requests(
+    header: pb.SolveHeader, b: NDArray[Any], x0: NDArray[Any] | None, wire: Wire, shared: SharedFile | None
+) -> Iterator[pb.SolveRequest]:
+    """All that is sent of a solve but for a cancel. What passes through the shared file is there before the first is
+    taken; the header is completed."""
+    header.b.CopyFrom(tensors.header_of(b))
+    if x0 is not None:
+        header.x0.CopyFrom(tensors.header_of(x0))
+    room = 0 if shared is None else shared.size // 2
+    if shared is not None:
+        header.shared_x = 0
+        if b.size * answer_dtype(b).itemsize > shared.size:
+            header.ClearField("shared_x")
+    parts = handed(b, wire, shared, 0, room)
+    starts = () if x0 is None else handed(x0, wire, shared, room, room)
+    return _solve_requests(header, parts, starts)
+
+
+def _solve_requests(
+    header: pb.SolveHeader, b: Iterable[tensor_pb2.TensorPart], x0: Iterable[tensor_pb2.TensorPart]
+) -> Iterator[pb.SolveRequest]:
+    yield pb.SolveRequest(header=header)
+    for part in b:
+        yield pb.SolveRequest(b=part)
+    for part in x0:
+        yield pb.SolveRequest(x0=part)
+
+
+def answer_dtype(b: NDArray[Any]) -> np.dtype[Any]:
+    """Of the solution for a right-hand side."""
+    return np.dtype(np.complex128 if b.dtype.kind == "c" else np.float64)
+
+
+class SolutionReader:
+    """Puts the replies to one right-hand side together."""
+
+    def __init__(self, b: NDArray[Any], wire: Wire, shared: SharedFile | None = None) -> None:
+        self._shape = b.shape
+        self._dtype = answer_dtype(b)
+        self._wire = wire
+        self._shared = shared
+        self._header: pb.SolutionHeader | None = None
+        self._arrays: dict[str, tensors.Assembler] = {}
+        self._x: NDArray[Any] | None = None
+
+    def take(self, reply: pb.SolveReply) -> Progress | Solution | None:
+        """The solution with the last of its replies, progress where there is some; InternalError for what is wrong."""
+        kind = reply.WhichOneof("message")
+        try:
+            if kind == "progress" and self._header is None:
+                progress = reply.progress
+                return Progress(progress.iteration, progress.residual, progress.tolerance)
+            if kind == "solution" and self._header is None:
+                self._begin(reply.solution)
+                return None
+            if kind == "x" and self._x is None and "x" in self._arrays:
+                self._take_x(reply.x)
+                return None
+            if kind == "residuals" and "residuals" in self._arrays:
+                self._arrays["residuals"].take(reply.residuals)
+                return self._finished() if self._arrays["residuals"].complete else None
+        except tensors.TensorError as error:
+            raise errors.InternalError(f"the server's answer is damaged: {error}") from error
+        raise errors.InternalError(f"the server sent {kind or 'an empty message'} out of turn")
+
+    def ended(self) -> errors.RelaxonError:
+        """The error for a stream that ended before the solution was complete."""
+        if self._header is None:
+            return errors.InternalError("the server ended the call without a solution")
+        broken = next((one for one in self._arrays.values() if not one.complete), None)
+        return errors.InternalError(f"the server's answer is damaged: {'' if broken is None else broken.truncated()}")
+
+    def _begin(self, header: pb.SolutionHeader) -> None:
+        x = tensors.checked_header("x", header.x, (self._dtype.name,))
+        if x[1] != self._shape:
+            raise errors.InternalError(f"the server's x has shape {x[1]}, where b has {self._shape}")
+        residuals = tensors.checked_header("residuals", header.residuals, ("float64",))
+        if residuals[1] != (header.iterations + 1,):
+            raise errors.InternalError(
+                f"the server's residuals have shape {residuals[1]} for {header.iterations} iterations"
+            )
+        self._header = header
+        checked = self._wire.checksums
+        self._arrays = {
+            "x": tensors.Assembler("x", *x, checked),
+            "residuals": tensors.Assembler("residuals", *residuals, checked),
+        }
+
+    def _take_x(self, part: tensor_pb2.TensorPart) -> None:
+        incoming = self._arrays["x"]
+        if self._shared is not None and part.HasField("shared"):
+            incoming.take_shared(part.shared, self._shared)
+            self._x = incoming.array().copy()  # the file is written to again
+        else:
+            incoming.take(part)
+            if incoming.complete:
+                self._x = incoming.array()
+
+    def _finished(self) -> Solution:
+        header = self._header
+        if header is None or self._x is None:
+            raise self.ended()
+        return Solution(
+            x=self._x,
+            result=_result(header.result),
+            residuals=np.asarray(self._arrays["residuals"].array(), np.float64),
+            iterations=header.iterations,
+            setup_seconds=header.setup_seconds,
+            solve_seconds=header.solve_seconds,
+            true_residual=header.true_residual,
+            relative_residual=header.relative_residual,
+            tolerance=header.tolerance,
+            solver=header.solver,
+            message=header.message,
+            fallbacks=header.fallbacks,
+            info=dict(header.info),
+        )
+
+
+def _result(code: pb.Result.ValueType) -> Result:
+    try:
+        return Result[pb.Result.Name(code).removeprefix("RESULT_")]
+    except (KeyError, ValueError):
+        raise errors.InternalError(f"the server sent the unknown result {code}") from None
+
+
+def several(sides: ArrayLike | Iterable[ArrayLike], starts: Any) -> tuple[list[Any], list[Any]]:
+    """The right-hand sides of `solve_many` and a start, or None, for each."""
+    found: list[Any] = list(sides)  # type: ignore[arg-type]
+    if not found:
+        raise ValueError("b must hold at least one right-hand side, got none")
+    begun: list[Any] = [None] * len(found) if starts is None else list(starts)
+    if len(begun) != len(found):
+        raise ValueError(f"x0 must hold one start for each of the {len(found)} right-hand sides, got {len(begun)}")
+    return found, begun
+
+
+def numbered(error: errors.InvalidArgument, number: int) -> errors.InvalidArgument:
+    """A refusal of `b` as one of `b[number]`: the server has one right-hand side at a time and cannot know which."""
+    if error.field != "b":
+        return error
+    return errors.InvalidArgument(f"b[{number}]{str(error).removeprefix('b')}", f"b[{number}]")
+
+
+def with_one_set_up(solutions: list[Solution]) -> tuple[Solution, ...]:
+    """As in process, each with the seconds of the set-up that all share."""
+    return tuple(replace(one, setup_seconds=solutions[0].setup_seconds) for one in solutions)

@@ -1,0 +1,162 @@
+"""The messages of a sequence of steps; nothing here makes a call or waits for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from relaxon.client.solve_messages import SolutionReader, SolveTerms, answer_dtype, handed, side
+from relaxon.client.wire import Wire
+from relaxon.proto import poisson_pb2 as pb
+from relaxon.proto import tensors
+from relaxon.proto.shared import SharedFile
+from relaxon.solvers import validation
+from relaxon.solvers.grid import CellType
+
+Unchanged = Literal["unchanged"]
+Kappa = ArrayLike | Sequence[ArrayLike] | None
+SLOTS = 2
+"""Steps that are on their way at a time; each has a place of its own in the shared file."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """A step's right-hand side and, where the geometry moves, what the grid is from this step on."""
+
+    b: ArrayLike
+    cells: ArrayLike | None = None
+    """None for those of the step before."""
+    coefficient: Kappa | Unchanged = "unchanged"
+    """None for 1 everywhere."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Change:
+    """Other cells, another κ, or both, checked and ready to be sent."""
+
+    cells: NDArray[np.uint8] | None
+    coefficient: tuple[NDArray[Any], ...]
+    unit_coefficient: bool
+
+    @classmethod
+    def of(cls, cells: ArrayLike | None, coefficient: Kappa | Unchanged, shape: tuple[int, ...]) -> Change | None:
+        """None where nothing changes. Shapes and types are checked here, values by the server."""
+        kappa: tuple[NDArray[Any], ...] = ()
+        unchanged = isinstance(coefficient, str)
+        if unchanged and coefficient != "unchanged":
+            raise ValueError(
+                f"coefficient must be an array, a sequence of them, None or 'unchanged', got {coefficient!r}"
+            )
+        if coefficient is not None and not unchanged:
+            kappa = _kappa(coefficient, shape)
+        if cells is None and unchanged:
+            return None
+        return cls(None if cells is None else _cells(cells, shape), kappa, coefficient is None)
+
+    @property
+    def unknowns(self) -> int | None:
+        """How many the changed grid has; None where the cells stay."""
+        return None if self.cells is None else int(np.count_nonzero(self.cells == CellType.FLUID))
+
+    def message(self) -> pb.GridChange:
+        """As a header announces it."""
+        return pb.GridChange(
+            cells=None if self.cells is None else tensors.header_of(self.cells),
+            coefficient=[tensors.header_of(one) for one in self.coefficient],
+            unit_coefficient=self.unit_coefficient,
+        )
+
+    def requests(self, kind: Any, wire: Wire) -> Iterator[Any]:
+        """Its arrays' parts in messages of that class."""
+        if self.cells is not None:
+            for part in tensors.parts_of(self.cells, checksum=wire.checksums):
+                yield kind(cells=part)
+        for array in self.coefficient:
+            for part in tensors.parts_of(array, checksum=wire.checksums):
+                yield kind(coefficient=part)
+
+
+class StepMessages:
+    """Makes each step's messages, and a reader for its replies."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        unknowns: int,
+        wire: Wire,
+        shared: SharedFile | None,
+        on_change: Callable[[int], None],
+    ) -> None:
+        """`on_change` is told how many unknowns a step leaves the grid with."""
+        self._shape = shape
+        self._unknowns = unknowns
+        self._on_change = on_change
+        self._wire = wire
+        self._shared = shared
+        self._count = 0
+
+    def header(self, grid_id: str, terms: SolveTerms, x0: NDArray[Any] | None, warm: bool) -> list[pb.StepsRequest]:
+        """What comes before the first step."""
+        header = pb.StepsHeader(grid_id=grid_id, cold=not warm)
+        terms.fill(header, self._wire)
+        if x0 is None:
+            return [pb.StepsRequest(header=header)]
+        header.x0.CopyFrom(tensors.header_of(x0))
+        parts = tensors.parts_of(x0, checksum=self._wire.checksums)
+        return [pb.StepsRequest(header=header), *(pb.StepsRequest(x0=part) for part in parts)]
+
+    def step(self, step: ArrayLike | Step) -> tuple[list[pb.StepsRequest], SolutionReader]:
+        """A step's messages, which hold all of it: the caller's arrays may change from then on."""
+        number, self._count = self._count, self._count + 1
+        given = step if isinstance(step, Step) else Step(step)
+        change = Change.of(given.cells, given.coefficient, self._shape)
+        if change is not None and change.unknowns is not None:
+            self._unknowns = change.unknowns
+            self._on_change(self._unknowns)
+        b = side("b", given.b, (self._shape, (self._unknowns,)))
+        header = pb.StepHeader(b=tensors.header_of(b), change=None if change is None else change.message())
+        room = 0 if self._shared is None else self._shared.size // SLOTS
+        place = room * (number % SLOTS)
+        if self._shared is not None and b.size * answer_dtype(b).itemsize <= room:
+            header.shared_x = place
+        messages = [pb.StepsRequest(step=header)]
+        if change is not None:
+            messages += change.requests(pb.StepsRequest, self._wire)
+        messages += [pb.StepsRequest(b=part) for part in handed(b, self._wire, self._shared, place, room)]
+        return messages, SolutionReader(b, self._wire, self._shared)
+
+
+def _cells(value: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"cells must be integers (CellType values), got dtype {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"cells must have the grid's shape {shape}, got {array.shape}")
+    if array.dtype != np.uint8 and (int(array.min()) < CellType.FLUID or int(array.max()) > CellType.AIR):
+        raise ValueError(f"cells must be FLUID (0), SOLID (1) or AIR (2), got {int(array.min())} to {int(array.max())}")
+    return array.astype(np.uint8, copy=False)
+
+
+def _kappa(coefficient: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any], ...]:
+    if not isinstance(coefficient, tuple | list):
+        array = validation.real_array("coefficient", coefficient)
+        if array.shape != shape:
+            raise ValueError(f"coefficient must have shape {shape}, got {array.shape}")
+        return (array,)
+    if len(coefficient) != len(shape):
+        raise ValueError(
+            f"coefficient must be an array of the grid's shape or {len(shape)} arrays of face values, "
+            f"got {len(coefficient)} arrays"
+        )
+    faces = []
+    for axis, values in enumerate(coefficient):
+        face = validation.real_array(f"coefficient[{axis}]", values)
+        expected = tuple(n + (a == axis) for a, n in enumerate(shape))
+        if face.shape != expected:
+            raise ValueError(f"coefficient[{axis}] must have shape {expected}, got {face.shape}")
+        faces.append(face)
+    return tuple(faces)

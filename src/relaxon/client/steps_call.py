@@ -1,0 +1,126 @@
+"""One `SolveSteps` call: right-hand sides are pulled from the caller's iterable as the server gets on with them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from relaxon.client import errors
+from relaxon.client.handover import Handover
+from relaxon.client.solve_messages import SolutionReader, numbered
+from relaxon.client.step_messages import SLOTS, Step, StepMessages
+from relaxon.client.wire import Wire
+from relaxon.proto import poisson_pb2 as pb
+from relaxon.proto import poisson_pb2_grpc
+from relaxon.solvers.solution import Callback, Progress, Solution
+
+
+class StepsCall:
+    """A sequence of steps, whose solutions are iterated over once. What is the caller's runs in its own thread."""
+
+    def __init__(
+        self,
+        stub: poisson_pb2_grpc.PoissonServiceStub,
+        steps: Iterable[ArrayLike | Step],
+        callback: Callback | None,
+        read_ahead: bool,
+        timeout: float,
+        wire: Wire,
+    ) -> None:
+        self._stub = stub
+        self._steps = iter(steps)
+        self._callback = callback
+        self._most = SLOTS if read_ahead else 1
+        self._timeout = timeout
+        self._wire = wire
+        self._outbox: queue.SimpleQueue[pb.StepsRequest | None] = queue.SimpleQueue()
+        self._waiting: deque[SolutionReader] = deque()
+        """Steps that are sent and not answered."""
+        self._done = 0
+        self._late = False
+
+    def solutions(self, handover: Handover, messages_for: Any) -> Iterator[Solution]:
+        """The solutions, in the steps' order; `messages_for` a shared file gives the first messages and the maker of
+        the others. The call ends with the iteration, however that ends."""
+        # Whatever ends it early, the server may still be writing the answer of a step.
+        with handover.lent(harmless=()) as shared:
+            first, messages = messages_for(shared)
+            for message in first:
+                self._outbox.put(message)
+            call: Any = self._stub.SolveSteps(iter(self._outbox.get, None), compression=self._wire.outgoing)
+            try:
+                more = True
+                while True:
+                    while more and len(self._waiting) < self._most:
+                        more = self._pull(messages)
+                    if not self._waiting:
+                        self._end(call)
+                        return
+                    yield self._answer(call)
+            finally:
+                self._outbox.put(None)
+                call.cancel()  # does nothing where the call has ended
+
+    def _pull(self, messages: StepMessages) -> bool:
+        """Take the caller's next step and send it; False where there is none."""
+        try:
+            step = next(self._steps)
+        except StopIteration:
+            return False
+        try:
+            with errors.refusals():
+                found, reader = messages.step(step)
+        except errors.InvalidArgument as error:
+            raise numbered(error, self._done + len(self._waiting)) from None
+        for message in found:
+            self._outbox.put(message)
+        self._waiting.append(reader)
+        return True
+
+    def _answer(self, call: Any) -> Solution:
+        """The solution of the step that waits for longest."""
+        timer = threading.Timer(self._timeout, self._give_up, (call,))
+        timer.daemon = True
+        timer.start()
+        try:
+            with errors.translated():
+                solution = self._read(call)
+        except errors.Cancelled:
+            if self._late:
+                raise errors.DeadlineExceeded(f"step {self._done} took longer than {self._timeout:g} s") from None
+            raise
+        except errors.InvalidArgument as error:
+            raise numbered(error, self._done) from None
+        finally:
+            timer.cancel()
+        self._waiting.popleft()
+        self._done += 1
+        return solution
+
+    def _read(self, call: Any) -> Solution:
+        reader, stopped = self._waiting[0], False
+        for reply in call:
+            found = reader.take(reply)
+            if isinstance(found, Solution):
+                return found
+            if isinstance(found, Progress) and self._callback is not None and not stopped:
+                stopped = self._callback(found) is True
+                if stopped:
+                    self._outbox.put(pb.StepsRequest(cancel=pb.CancelStep(step=self._done)))
+        raise reader.ended()
+
+    def _end(self, call: Any) -> None:
+        """End the sending side, after which the server ends the call. Not before: a cancel may have to go up."""
+        self._outbox.put(None)
+        with errors.translated():
+            for reply in call:
+                raise errors.InternalError(f"the server sent {reply.WhichOneof('message')} out of turn")
+
+    def _give_up(self, call: Any) -> None:
+        self._late = True
+        call.cancel()

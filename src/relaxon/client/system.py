@@ -1,0 +1,116 @@
+"""What a client knows of a system `A x = b` that a server keeps, and a solve's arguments checked against it."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from numpy.typing import ArrayLike, NDArray
+
+from relaxon.client import errors
+from relaxon.client.solve_messages import SolutionReader, SolveTerms, numbered, several, side, solve_requests
+from relaxon.client.wire import Wire
+from relaxon.proto import poisson_pb2 as pb
+from relaxon.proto.shared import SharedFile
+from relaxon.solvers import validation
+
+
+class SolveRequest:
+    """A solve that has been checked; it may be attempted several times."""
+
+    def __init__(
+        self, session_id: str, terms: SolveTerms, b: NDArray[Any], x0: NDArray[Any] | None, wire: Wire
+    ) -> None:
+        self._session_id = session_id
+        self._terms = terms
+        self._b = b
+        self._x0 = x0
+        self._wire = wire
+
+    def attempt(self, shared: SharedFile | None) -> tuple[Iterator[pb.SolveRequest], SolutionReader]:
+        """The messages of one attempt, whose arrays lie in the shared file on return where they can, and what reads its
+        replies. The file is this attempt's alone, and the server has it open."""
+        header = pb.SolveHeader(grid_id=self._session_id)
+        self._terms.fill(header, self._wire)
+        messages = solve_requests(header, self._b, self._x0, self._wire, shared)
+        return messages, SolutionReader(self._b, self._wire, shared)
+
+
+class SystemHandle(ABC):
+    """Base of the grids and matrices of both clients."""
+
+    _default_solver: ClassVar[str]
+    id: str
+    unknowns: int
+    _wire: Wire
+
+    def _kept_at(self, target: str) -> None:
+        """Note which server has it, and that it has it now."""
+        self._target = target
+        self._used = time.monotonic()
+        self._deleted = False
+
+    @property
+    @abstractmethod
+    def _shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of right-hand sides and starts."""
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """A call on it: where the server does not know it, the error says what may have happened to it."""
+        try:
+            yield
+        except errors.NotFound as error:
+            if self._deleted:
+                raise
+            idle = time.monotonic() - self._used
+            raise errors.GridLost(
+                f"{self!r} with the id {self.id!r}, last used {idle:.1f} s ago, is not on the server at {self._target} "
+                "any more: the server was restarted, or it has expired, made room for others or was deleted by another "
+                "client; make it again",
+                error.resource_type,
+                error.resource_name,
+            ) from error
+        self._used = time.monotonic()
+
+    def _terms(
+        self,
+        solver: str | None,
+        rtol: float,
+        atol: float,
+        max_iterations: int | None,
+        inconsistent: str,
+        progress: bool,
+    ) -> SolveTerms:
+        with errors.refusals():
+            name = self._default_solver if solver is None else solver
+            return SolveTerms.checked(name, rtol, atol, max_iterations, inconsistent, progress)
+
+    def _request(self, terms: SolveTerms, name: str, b: ArrayLike, x0: ArrayLike | None) -> SolveRequest:
+        """A solve's arguments, refused here where they can be, in the words of the engines."""
+        with errors.refusals():
+            right = side(name, b, self._shapes)
+            start = None if x0 is None else side("x0", x0, self._shapes)
+            if start is not None and right.dtype.kind != "c":
+                start = validation.real_array("x0", start)
+        return SolveRequest(self.id, terms, right, start, self._wire)
+
+    def _requests(
+        self, terms: SolveTerms, b: ArrayLike | Sequence[ArrayLike], x0: ArrayLike | Sequence[ArrayLike] | None
+    ) -> list[SolveRequest]:
+        """The same for several right-hand sides; all are checked before the first is sent."""
+        with errors.refusals():
+            pairs = list(zip(*several(b, x0), strict=True))
+        return [self._request(terms, f"b[{i}]", right, start) for i, (right, start) in enumerate(pairs)]
+
+
+@contextmanager
+def numbered_as(number: int) -> Iterator[None]:
+    """Has refusals of `b` in the block say which of several it was: the server has one a call and cannot know."""
+    try:
+        yield
+    except errors.InvalidArgument as error:
+        raise numbered(error, number) from error

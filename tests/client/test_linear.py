@@ -1,0 +1,135 @@
+"""Sparse matrices on the server: the answers of the solve in process, and refusals by name, from both clients."""
+
+import numpy as np
+import pytest
+from both import KINDS, given, listed, play
+from scipy import sparse
+
+from relaxon import client as errors
+from relaxon.solvers import solve
+
+N = 60
+
+
+def laplacian(n=N, dtype=float):
+    return sparse.diags_array([-1.0, 2.5, -1.0], offsets=[-1, 0, 1], shape=(n, n), dtype=dtype)
+
+
+def grid_matrix(n):
+    one = laplacian(n)
+    return sparse.kron(one, sparse.eye_array(n)) + sparse.kron(sparse.eye_array(n), one)
+
+
+FORMS = {
+    "csr": lambda: laplacian().tocsr(),
+    "csc": lambda: laplacian().tocsc(),
+    "coo, entries twice": lambda: sparse.coo_array(
+        ([1.0] * N + [1.5] * N, ([*range(N)] * 2, [*range(N)] * 2)), shape=(N, N)
+    ),
+    "float32": lambda: laplacian(dtype=np.float32).tocsr(),
+    "integers": lambda: sparse.diags_array([-1, 3, -1], offsets=[-1, 0, 1], shape=(N, N), dtype=int),
+    "64-bit indices": lambda: _wide(laplacian().tocsr()),
+    "singular by constants": lambda: sparse.csr_array(
+        sparse.diags_array([np.r_[1.0, np.full(N - 2, 2.0), 1.0], -np.ones(N - 1), -np.ones(N - 1)], offsets=[0, 1, -1])
+    ),
+}
+
+
+def _wide(matrix):
+    matrix.indptr, matrix.indices = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64)
+    return matrix
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_solve_is_that_in_process_bit_for_bit(embedded, kind, form):
+    matrix = FORMS[form]()
+    rng = np.random.default_rng(4)
+    b, x0 = rng.standard_normal(N), rng.standard_normal(N)
+    if form.startswith("singular"):
+        b -= b.mean()
+    calls = [(b, {}), (b, {"x0": x0, "solver": "jacobi-cg"}), (b * (1 - 2j), {"solver": "ic-cg"})]
+    calls += [(b.astype(np.float32), {"solver": "cg"})]
+
+    async def scenario(client):
+        kept = await given(client.linear.matrix(matrix))
+        assert (kept.unknowns, kept.entries) == (N, matrix.tocsr().nnz if "twice" not in form else N)
+        assert kept.singular_components == form.startswith("singular")
+        assert f"{N} unknowns" in repr(kept)
+        found = [await given(kept.solve(one, rtol=1e-9, **options)) for one, options in calls]
+        many = await given(kept.solve_many([b, 2 * b], solver="cg"))
+        await given(kept.delete())
+        return found, many
+
+    found, many = play(kind, embedded.target, scenario)
+    for (one, options), theirs in zip(calls, found, strict=True):
+        ours = solve(matrix, one, rtol=1e-9, **options)
+        assert theirs.converged
+        np.testing.assert_array_equal(theirs.x, ours.x)
+        assert theirs.solver == ours.solver
+    for theirs, scale in zip(many, (1, 2), strict=True):
+        np.testing.assert_array_equal(theirs.x, solve(matrix, scale * b, solver="cg").x)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_large_vectors_are_handed_over(embedded, kind):
+    matrix = grid_matrix(400)
+    b = np.random.default_rng(0).standard_normal(400**2)
+    ours = solve(matrix, b, solver="cg", max_iterations=3)
+
+    async def scenario(client):
+        kept = await given(client.linear.matrix(matrix))
+        assert kept._handover._file is not None
+        return [(await given(kept.solve(b, solver="cg", max_iterations=3))).x for _ in range(3)]
+
+    for x in play(kind, embedded.target, scenario):
+        np.testing.assert_array_equal(x, ours.x)
+
+
+BAD = {
+    "no matrix": np.eye(3),
+    "not square": sparse.csr_array((3, 4)),
+    "empty": sparse.csr_array((0, 0)),
+    "without entries": sparse.csr_array((3, 3)),
+    "not symmetric": sparse.csr_array(np.triu(np.ones((4, 4)))),
+    "not positive": sparse.csr_array(-np.eye(4)),
+    "NaN": sparse.csr_array(np.diag([1.0, np.nan, 1.0])),
+    "complex": sparse.csr_array(1j * np.eye(3)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_such_matrix_is_refused_by_name(embedded, kind, name):
+    before = len(embedded.sessions)
+    with pytest.raises(errors.InvalidArgument) as caught:
+        play(kind, embedded.target, lambda client: given(client.linear.matrix(BAD[name])))
+    assert caught.value.field == "matrix"
+    assert str(caught.value).startswith("matrix ")
+    assert len(embedded.sessions) <= before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_matrix_that_is_gone_is_lost_and_a_grid_is_none(embedded, kind):
+    async def scenario(client):
+        names = [one.name for one in await given(client.linear.list_solvers())]
+        assert {"auto", "cg", "ic-cg"} <= set(names)
+        kept = await given(client.linear.matrix(laplacian()))
+        grid = await given(client.poisson.grid(np.zeros((6, 10), np.uint8), boundary="dirichlet"))
+        with pytest.raises(errors.InvalidArgument, match="solver must be"):
+            await given(kept.solve(np.ones(N), solver="dcdm"))
+        with pytest.raises(errors.InvalidArgument, match=r"b must have shape \(60,\)"):
+            await given(kept.solve(np.ones(N + 1)))
+        kept.id, grid.id = grid.id, kept.id
+        with pytest.raises(errors.GridLost):
+            await given(kept.solve(np.ones(N)))
+        with pytest.raises(errors.NotFound):
+            await given(kept.delete())
+        with pytest.raises(errors.GridLost):
+            await listed(grid.solve_steps([np.ones((6, 10))]))
+        kept.id, grid.id = grid.id, kept.id
+        await given(kept.delete())
+        with pytest.raises(errors.NotFound):
+            await given(kept.solve(np.ones(N)))
+
+    play(kind, embedded.target, scenario)
