@@ -22,7 +22,7 @@ import psutil
 from safetensors.numpy import load_file
 
 import relaxon
-from relaxon.client import BoostingSettings, Client, EquilibriumSettings, JobState
+from relaxon.client import BoostingSettings, Client, EnergySettings, EquilibriumSettings, JobState
 from relaxon.server.job_database import FILE
 
 SERVE = """
@@ -151,6 +151,19 @@ def equilibrium(epochs: int) -> Kind:
         lambda folder: save_classifier(EquilibriumClassifier(**options).fit(x, y), folder),
         lambda step: step.epoch,
         lambda model: model.train_loss,
+    )
+
+
+def energy(steps: int) -> Kind:
+    from relaxon.neuromorphic.energy import EnergyDensity
+
+    x = np.random.default_rng(1).standard_normal((600, 2)) ** 3
+    options = {"hidden_sizes": (16,), "steps": steps, "patience": steps, "random_state": 0}
+    return Kind(
+        lambda client, name: client.energy.train(x, settings=EnergySettings(**options), model=name),
+        lambda folder: EnergyDensity(**options).fit(x).save(folder),
+        lambda step: step.report,
+        lambda model: np.empty(steps // 10),
     )
 
 
