@@ -73,9 +73,9 @@ def test_a_job_is_watched_cancelled_and_found_again(client):
     client.energy.delete_model(model)
 
 
-def test_awaited_calls_answer_alike(client, done):
+def test_awaited_calls_answer_alike(embedded, client, done):
     async def asked():
-        async with relaxon.aio.connect(client.target) as there:
+        async with relaxon.aio.connect(embedded.target) as there:
             job = await there.energy.train(X, settings=QUICK, model="awaited")
             reports = [step.report async for step in job.progress()]
             model = await job.result()

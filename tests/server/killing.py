@@ -252,8 +252,8 @@ def _check(kind: Kind, one: Trained, rig: Rig, folder: Path) -> None:
     assert one.failure is None, one.failure
     assert [kind.number(step) for step in one.steps] == list(range(1, len(one.steps) + 1))
     assert [step.loss for step in one.steps] == kind.loss(model).tolist()
-    ours = load_file(_place(rig, model.name) / "network.safetensors")
-    theirs = load_file(folder / "unbroken" / "network.safetensors")
+    (own,) = (folder / "unbroken").glob("*.safetensors")
+    ours, theirs = load_file(_place(rig, model.name) / own.name), load_file(own)
     assert ours.keys() == theirs.keys()
     for name, array in theirs.items():
         assert np.array_equal(ours[name], array), name
