@@ -17,12 +17,13 @@ X = planar("two-moons").sample(600, 1)
 QUICK = EnergySettings(hidden_sizes=(16,), steps=120, random_state=0)
 
 
-@pytest.fixture
-def done(client):
+@pytest.fixture(scope="module")
+def done(embedded):
     """A model of `QUICK`, deleted at the end."""
-    model = client.energy.train(X, settings=QUICK).result()
-    yield model
-    client.energy.delete_model(model)
+    with relaxon.connect(embedded.target) as client:
+        model = client.energy.train(X, settings=QUICK).result()
+        yield model
+        client.energy.delete_model(model)
 
 
 def ours():
