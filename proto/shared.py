@@ -74,10 +74,10 @@ class SharedFile:
     def open(cls, told: pb.SharedFile, most: int) -> SharedFile | None:
         """What a caller offers, where it is a memory file of this user's, sealed, of at most so many bytes beside the
         token that it ends in."""
-        if fcntl is None or told.process <= 0 or told.descriptor < 0 or len(told.token) != TOKEN_BYTES:
+        if fcntl is None or told.process <= 0 or told.file_descriptor < 0 or len(told.token) != TOKEN_BYTES:
             return None
         # Two numbers, so that no path of a caller's is ever opened; and only once it is seen to be a memory file.
-        path = f"/proc/{told.process}/fd/{told.descriptor}"
+        path = f"/proc/{told.process}/fd/{told.file_descriptor}"
         try:
             if os.readlink(path) != LINK:
                 return None
@@ -113,7 +113,7 @@ class Offer:
 
     def message(self) -> pb.SharedFile:
         """How a server finds the file."""
-        return pb.SharedFile(process=os.getpid(), descriptor=self._descriptor, token=self._token)
+        return pb.SharedFile(process=os.getpid(), file_descriptor=self._descriptor, token=self._token)
 
     def close(self) -> None:
         """Offer it no more; who has opened it keeps it."""

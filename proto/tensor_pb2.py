@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1arelaxon/proto/tensor.proto\x12\nrelaxon.v1\"B\n\x0cTensorHeader\x12#\n\x05\x64type\x18\x01 \x01(\x0e\x32\x14.relaxon.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\"v\n\nTensorPart\x12\x0f\n\x05\x63hunk\x18\x01 \x01(\x0cH\x00\x12$\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x15.relaxon.v1.TensorEndH\x00\x12)\n\x06shared\x18\x03 \x01(\x0b\x32\x17.relaxon.v1.SharedArrayH\x00\x42\x06\n\x04part\"\x1d\n\x0bSharedArray\x12\x0e\n\x06offset\x18\x01 \x01(\x03\"@\n\nSharedFile\x12\x0f\n\x07process\x18\x01 \x01(\x03\x12\x12\n\ndescriptor\x18\x02 \x01(\x03\x12\r\n\x05token\x18\x03 \x01(\x0c\")\n\tTensorEnd\x12\x12\n\x05\x63rc32\x18\x01 \x01(\x07H\x00\x88\x01\x01\x42\x08\n\x06_crc32*\xc5\x01\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT64\x10\x02\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x03\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\x04\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x05\x12\x17\n\x13\x44\x41TA_TYPE_COMPLEX64\x10\x06\x12\x18\n\x14\x44\x41TA_TYPE_COMPLEX128\x10\x07*R\n\x0b\x43ompression\x12\x14\n\x10\x43OMPRESSION_NONE\x10\x00\x12\x17\n\x13\x43OMPRESSION_DEFLATE\x10\x01\x12\x14\n\x10\x43OMPRESSION_GZIP\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1arelaxon/proto/tensor.proto\x12\nrelaxon.v1\"B\n\x0cTensorHeader\x12#\n\x05\x64type\x18\x01 \x01(\x0e\x32\x14.relaxon.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\"v\n\nTensorPart\x12\x0f\n\x05\x63hunk\x18\x01 \x01(\x0cH\x00\x12$\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x15.relaxon.v1.TensorEndH\x00\x12)\n\x06shared\x18\x03 \x01(\x0b\x32\x17.relaxon.v1.SharedArrayH\x00\x42\x06\n\x04part\"\x1d\n\x0bSharedArray\x12\x0e\n\x06offset\x18\x01 \x01(\x03\"E\n\nSharedFile\x12\x0f\n\x07process\x18\x01 \x01(\x03\x12\x17\n\x0f\x66ile_descriptor\x18\x02 \x01(\x03\x12\r\n\x05token\x18\x03 \x01(\x0c\")\n\tTensorEnd\x12\x12\n\x05\x63rc32\x18\x01 \x01(\x07H\x00\x88\x01\x01\x42\x08\n\x06_crc32*\xc5\x01\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT64\x10\x02\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x03\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\x04\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x05\x12\x17\n\x13\x44\x41TA_TYPE_COMPLEX64\x10\x06\x12\x18\n\x14\x44\x41TA_TYPE_COMPLEX128\x10\x07*R\n\x0b\x43ompression\x12\x14\n\x10\x43OMPRESSION_NONE\x10\x00\x12\x17\n\x13\x43OMPRESSION_DEFLATE\x10\x01\x12\x14\n\x10\x43OMPRESSION_GZIP\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'relaxon.proto.tensor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATATYPE']._serialized_start=371
-  _globals['_DATATYPE']._serialized_end=568
-  _globals['_COMPRESSION']._serialized_start=570
-  _globals['_COMPRESSION']._serialized_end=652
+  _globals['_DATATYPE']._serialized_start=376
+  _globals['_DATATYPE']._serialized_end=573
+  _globals['_COMPRESSION']._serialized_start=575
+  _globals['_COMPRESSION']._serialized_end=657
   _globals['_TENSORHEADER']._serialized_start=42
   _globals['_TENSORHEADER']._serialized_end=108
   _globals['_TENSORPART']._serialized_start=110
@@ -42,7 +42,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHAREDARRAY']._serialized_start=230
   _globals['_SHAREDARRAY']._serialized_end=259
   _globals['_SHAREDFILE']._serialized_start=261
-  _globals['_SHAREDFILE']._serialized_end=325
-  _globals['_TENSOREND']._serialized_start=327
-  _globals['_TENSOREND']._serialized_end=368
+  _globals['_SHAREDFILE']._serialized_end=330
+  _globals['_TENSOREND']._serialized_start=332
+  _globals['_TENSOREND']._serialized_end=373
 # @@protoc_insertion_point(module_scope)

@@ -163,23 +163,23 @@ class SharedFile(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROCESS_FIELD_NUMBER: _builtins.int
-    DESCRIPTOR_FIELD_NUMBER: _builtins.int
+    FILE_DESCRIPTOR_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     process: _builtins.int
     """The caller's process, which must run as the server's own user, and its descriptor of the file."""
-    descriptor: _builtins.int
+    file_descriptor: _builtins.int
     token: _builtins.bytes
     """The file's last 32 bytes: whoever knows them may read and write it."""
     def __init__(
         self,
         *,
         process: _builtins.int = ...,
-        descriptor: _builtins.int = ...,
+        file_descriptor: _builtins.int = ...,
         token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["descriptor", b"descriptor", "process", b"process", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_descriptor", b"file_descriptor", "process", b"process", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -82,7 +82,7 @@ def test_the_program_solves_and_its_own_residual_meets_the_tolerance(program, se
     assert int(residuals) == int(iterations) + 1
     residual = float(re.findall(r"computed here: (\S+)", done.stdout)[0])
     assert 0 < residual <= 1e-8
-    assert len(server.grids) == 0, "the grid was left on the server"
+    assert len(server.sessions) == 0, "the grid was left on the server"
 
 
 def test_a_refusal_while_the_program_sends_is_told_by_the_server_s_words(program):

@@ -264,7 +264,7 @@ def test_a_file_is_opened_by_who_knows_its_token(offer):
 
 
 def test_a_file_cannot_be_shortened_under_the_server_s_hands(offer):
-    descriptor = offer[1].descriptor
+    descriptor = offer[1].file_descriptor
     for size in (10, 10**6):
         with pytest.raises(PermissionError):
             os.ftruncate(descriptor, size)
@@ -274,7 +274,7 @@ def test_a_file_cannot_be_shortened_under_the_server_s_hands(offer):
 
 def _other(told, made):
     """Another descriptor in the place of the one that was told; it is closed with the test's process."""
-    os.dup2(made, told.descriptor)
+    os.dup2(made, told.file_descriptor)
     os.close(made)
 
 
