@@ -197,7 +197,7 @@ GOOD = np.ones((5, 4))
         (ValueError, "b", {"b": 1.0}),
         (ValueError, "b", {"b": np.zeros((0, 4))}),
         (TypeError, "b", {"b": None}),
-        (TypeError, "b", {"b": GOOD.astype(complex)}),
+        (TypeError, "b", {"b": GOOD.astype(np.clongdouble)}),
         (TypeError, "b", {"b": GOOD.astype(object)}),
         (TypeError, "b", {"b": GOOD.astype(np.float16)}),
         (TypeError, "b", {"b": "one"}),
