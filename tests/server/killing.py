@@ -159,11 +159,21 @@ def energy(steps: int) -> Kind:
 
     x = np.random.default_rng(1).standard_normal((600, 2)) ** 3
     options = {"hidden_sizes": (16,), "steps": steps, "patience": steps, "random_state": 0}
+    losses: list[float] = []
+
+    def unbroken(folder: Path) -> None:
+        def watch(progress: Any) -> bool:
+            if progress.step % 10 == 0:
+                losses.append(progress.record.loss)
+            return False
+
+        EnergyDensity(**options).fit(x, watcher=watch).save(folder)
+
     return Kind(
         lambda client, name: client.energy.train(x, settings=EnergySettings(**options), model=name),
-        lambda folder: EnergyDensity(**options).fit(x).save(folder),
+        unbroken,
         lambda step: step.report,
-        lambda model: np.empty(steps // 10),
+        lambda model: np.array(losses),
     )
 
 
