@@ -361,7 +361,7 @@ class SolveHeader(_message.Message):
     grid_id: _builtins.str
     """The grid, or in calls of `LinearSystemService` the matrix."""
     solver: _builtins.str
-    """A name from ListSolvers."""
+    """A name from ListSolvers; `dcdm@DEVICE` for "dcdm" on one of the server's devices ("dcdm@cuda")."""
     rtol: _builtins.float
     """Done at `‖b − A x‖₂ ≤ rtol·‖b‖₂ + atol`. rtol > 0, 1e-6 where not given; atol ≥ 0."""
     atol: _builtins.float

@@ -116,8 +116,8 @@ def exhausted(subject: str, message: str, retry_seconds: float | None = None) ->
     return ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, message, *details)
 
 
-def unavailable_solver(name: str, error: ImportError) -> ServiceError:
-    """FAILED_PRECONDITION for a solver whose modules this server lacks."""
+def unavailable_solver(name: str, error: Exception) -> ServiceError:
+    """FAILED_PRECONDITION for a solver whose modules or device this server lacks."""
     return ServiceError(grpc.StatusCode.FAILED_PRECONDITION, f"solver {name!r} cannot be used on this server: {error}")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relaxon.solvers.grid import PoissonGrid
+from relaxon.solvers.naming import split_device
 
 SESSION_BYTES = 1 << 16
 """Of a session, whatever its size."""
@@ -79,6 +80,7 @@ def grid_bytes(cells: int, kappa_entries: int) -> int:
 
 def grid_setup(solver: str, grid: PoissonGrid) -> tuple[int, int]:
     """Bytes that a set-up on a grid keeps, and that it and a solve with it need beside that."""
+    solver, _ = split_device(solver)
     table = CONSTANT if grid.coefficient is None else VARIABLE
     found = table.get(solver, UNKNOWN)
     cells = grid.cells.size

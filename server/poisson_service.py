@@ -20,6 +20,7 @@ from relaxon.server.solve_service import SolveRuntime, solver_list
 from relaxon.server.steps import StepsCall
 from relaxon.solvers import registry
 from relaxon.solvers.engine import Solver
+from relaxon.solvers.naming import DeviceUnavailableError
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -104,12 +105,12 @@ def side_shapes(kept: KeptGrid) -> Shapes:
 
 
 def solver_named(name: str) -> Solver:
-    """The solver of that name; INVALID_ARGUMENT for an unknown one, FAILED_PRECONDITION where its modules lack."""
+    """The solver of that name; INVALID_ARGUMENT for an unknown one, FAILED_PRECONDITION where it lacks something."""
     try:
         return registry.get(name)
     except ValueError as error:
         raise errors.refused(error) from error
-    except ImportError as error:
+    except (ImportError, DeviceUnavailableError) as error:
         raise errors.unavailable_solver(name, error) from error
 
 

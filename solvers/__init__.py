@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relaxon.solvers.dcdm import DeepConjugateDirection, DeepConjugateDirectionCNN, DeepConjugateDirectionCycle
+    from relaxon.solvers.dcdm.device import DeviceConjugateDirections
     from relaxon.solvers.dcdm.torch_cycle import LearnedCycle
     from relaxon.solvers.driver import PreparedSolver, prepare, solve, solve_many
     from relaxon.solvers.external import PyAMG, SciPyCG, SciPyDirect
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.krylov import ConjugateGradient, JacobiCG
     from relaxon.solvers.multigrid import MultigridCG
     from relaxon.solvers.multigrid.constants import LearnedConstants
+    from relaxon.solvers.naming import DeviceUnavailableError
     from relaxon.solvers.operator import PoissonOperator
     from relaxon.solvers.registry import list_solvers
     from relaxon.solvers.solution import Callback, Progress, Result, Solution
@@ -41,6 +43,8 @@ _HOME = {
     "DeepConjugateDirection": "dcdm",
     "DeepConjugateDirectionCNN": "dcdm",
     "DeepConjugateDirectionCycle": "dcdm",
+    "DeviceConjugateDirections": "dcdm.device",
+    "DeviceUnavailableError": "naming",
     "IncompleteCholeskyCG": "incomplete_cholesky",
     "JacobiCG": "krylov",
     "MatrixDirect": "sparse",
@@ -76,6 +80,8 @@ __all__ = [
     "DeepConjugateDirection",
     "DeepConjugateDirectionCNN",
     "DeepConjugateDirectionCycle",
+    "DeviceConjugateDirections",
+    "DeviceUnavailableError",
     "IncompleteCholeskyCG",
     "JacobiCG",
     "LearnedConstants",

@@ -15,6 +15,7 @@ from relaxon.solvers import registry
 from relaxon.solvers.engine import Prepared, Solver
 from relaxon.solvers.front import Front, Inconsistent
 from relaxon.solvers.grid import PoissonGrid
+from relaxon.solvers.naming import on_device
 from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.solution import Callback, Solution
 
@@ -31,6 +32,7 @@ def solve(
     b: ArrayLike,
     *,
     solver: str | Solver | MatrixSolver | None = None,
+    device: str | None = None,
     rtol: float = 1e-6,
     atol: float = 0.0,
     max_iterations: int | None = None,
@@ -49,6 +51,8 @@ def solve(
         verdict are those of the complex system, `‖r‖² = ‖r_real‖² + ‖r_imaginary‖²`, and iterations add up.
     solver : a name from `list_solvers()` or a solver object with its options; None for "dcdm" on a grid, and for
         "auto" (which chooses, and says why in `Solution.message`) on a sparse matrix.
+    device : None for the compiled kernels on the CPU; a device of torch ("cuda", "cuda:1", "cpu" for the same code
+        without a GPU) for "dcdm" on a grid with κ = 1.
     rtol, atol : tolerances; rtol > 0, atol ≥ 0.
     max_iterations : limit, None for the solver's own.
     x0 : start, in either form; zero where None.
@@ -65,6 +69,7 @@ def solve(
     Raises
     ------
     TypeError, ValueError : naming the argument, before any work. SingularSystemError (a ValueError): see above.
+    DeviceUnavailableError (a RuntimeError) : the device is not here.
 
     Examples
     --------
@@ -75,7 +80,7 @@ def solve(
     >>> solution.result.name, bool(solution.relative_residual <= 1e-6)
     ('CONVERGED', True)
     """
-    prepared = prepare(operator, solver=solver)
+    prepared = prepare(operator, solver=solver, device=device)
     return prepared.solve(
         b,
         rtol=rtol,
@@ -92,6 +97,7 @@ def solve_many(
     b: ArrayLike | Sequence[ArrayLike],
     *,
     solver: str | Solver | MatrixSolver | None = None,
+    device: str | None = None,
     rtol: float = 1e-6,
     atol: float = 0.0,
     max_iterations: int | None = None,
@@ -105,7 +111,7 @@ def solve_many(
     right-hand side is checked before the first is solved. The set-up's seconds are those of the shared set-up, in each
     solution. A callback that stops one solve stops only that one.
     """
-    prepared = prepare(operator, solver=solver)
+    prepared = prepare(operator, solver=solver, device=device)
     sides = list(b)  # type: ignore[arg-type]
     if not sides:
         raise ValueError("b must hold at least one right-hand side, got none")
@@ -120,15 +126,25 @@ def solve_many(
 
 
 @overload
-def prepare(operator: PoissonOperator | PoissonGrid, *, solver: str | Solver | None = None) -> PreparedSolver: ...
-@overload
-def prepare(operator: SparseMatrix, *, solver: str | MatrixSolver | None = None) -> PreparedMatrix: ...
+def prepare(
+    operator: PoissonOperator | PoissonGrid, *, solver: str | Solver | None = None, device: str | None = None
+) -> PreparedSolver: ...
 @overload
 def prepare(
-    operator: PoissonOperator | PoissonGrid | SparseMatrix, *, solver: str | Solver | MatrixSolver | None = None
+    operator: SparseMatrix, *, solver: str | MatrixSolver | None = None, device: str | None = None
+) -> PreparedMatrix: ...
+@overload
+def prepare(
+    operator: PoissonOperator | PoissonGrid | SparseMatrix,
+    *,
+    solver: str | Solver | MatrixSolver | None = None,
+    device: str | None = None,
 ) -> PreparedSolver | PreparedMatrix: ...
 def prepare(
-    operator: PoissonOperator | PoissonGrid | SparseMatrix, *, solver: str | Solver | MatrixSolver | None = None
+    operator: PoissonOperator | PoissonGrid | SparseMatrix,
+    *,
+    solver: str | Solver | MatrixSolver | None = None,
+    device: str | None = None,
 ) -> PreparedSolver | PreparedMatrix:
     """Set a solver up once for many right-hand sides on one geometry (time steps, say), or with one sparse matrix."""
     if isinstance(operator, PoissonGrid):
@@ -137,6 +153,8 @@ def prepare(
         from scipy.sparse import issparse
 
         if issparse(operator):
+            if device is not None:
+                raise ValueError(f"device must be None with a sparse matrix, got {device!r}")
             from relaxon.solvers.sparse.driver import prepare_matrix
 
             return prepare_matrix(operator, solver)
@@ -145,6 +163,7 @@ def prepare(
         )
     if solver is None:
         solver = DEFAULT_SOLVER
+    solver = on_device(solver, device, DEFAULT_SOLVER)
     if operator.dtype != np.float64:
         operator = operator.grid.operator(np.float64)
     chosen = registry.get(solver) if isinstance(solver, str) else solver

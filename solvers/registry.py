@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from relaxon.solvers.engine import Solver
+from relaxon.solvers.naming import split_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +92,19 @@ def list_solvers() -> tuple[Entry, ...]:
 
 
 def get(name: str) -> Solver:
-    """The solver of that name with its default options; ValueError for an unknown one."""
+    """The solver of that name with its default options; ValueError for an unknown one.
+
+    `dcdm@DEVICE` is "dcdm" on a device of torch; DeviceUnavailableError (a RuntimeError) where that is not here.
+    """
+    name, device = split_device(name)
     if name not in _BY_NAME:
         near = get_close_matches(name, _BY_NAME, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"solver must be one of {', '.join(sorted(_BY_NAME))}, got {name!r}{hint}")
-    return _BY_NAME[name].make()
+    if device is None:
+        return _BY_NAME[name].make()
+    if name != "dcdm":
+        raise ValueError(f"device: only 'dcdm' runs on a device, got {name!r} for {device!r}")
+    from relaxon.solvers.dcdm.device import DeviceConjugateDirections
+
+    return DeviceConjugateDirections(device)

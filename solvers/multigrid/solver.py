@@ -21,7 +21,6 @@ from relaxon.solvers.engine import Monitor, Prepared, Solver
 from relaxon.solvers.multigrid.single import SingleCycle
 from relaxon.solvers.multigrid.variable import Smoother, VariableCycle
 from relaxon.solvers.operator import PoissonOperator
-from relaxon.solvers.preconditioner import unlearned_cycle
 from relaxon.solvers.solution import Result
 
 Array = NDArray[np.float64]
@@ -52,6 +51,9 @@ class MultigridCG(Solver):
         validation.positive_int("sweeps", self.sweeps)
 
     def prepare(self, operator: PoissonOperator) -> Prepared:
+        # Here, as that module needs this package.
+        from relaxon.solvers.preconditioner import unlearned_cycle
+
         if self.smoother == "jacobi" and self.sweeps == 2:
             return _MultigridCG(operator, unlearned_cycle(operator))
         return _MultigridCG(operator, VariableCycle(operator, self.smoother, self.sweeps))

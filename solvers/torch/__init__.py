@@ -1,5 +1,6 @@
-"""Poisson solves that torch can differentiate."""
+"""Poisson solves that torch can differentiate, and solves of tensors on a device."""
 
 from relaxon.solvers.torch.differentiable import NotConvergedError, poisson_solve
+from relaxon.solvers.torch.on_device import TensorSolution, solve_tensor
 
-__all__ = ["NotConvergedError", "poisson_solve"]
+__all__ = ["NotConvergedError", "TensorSolution", "poisson_solve", "solve_tensor"]

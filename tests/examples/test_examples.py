@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,8 +49,8 @@ def javascript(tmp_path_factory) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def cpp(tmp_path_factory) -> list[str]:
-    """The program, built; only tools that are missing are a reason not to."""
+def built(tmp_path_factory) -> Path:
+    """The folder with the C++ programs, built; only tools that are missing are a reason not to."""
     need(*CPP_TOOLS)
     for package in ("grpc++", "zlib"):
         if run("pkg-config", "--exists", package).returncode:
@@ -58,7 +59,12 @@ def cpp(tmp_path_factory) -> list[str]:
     for command in (("-S", EXAMPLES / "cpp", "-B", folder), ("--build", folder)):
         done = run("cmake", *command)
         assert done.returncode == 0, done.stdout + done.stderr
-    return [str(folder / "solve")]
+    return folder
+
+
+@pytest.fixture
+def cpp(built) -> list[str]:
+    return [str(built / "solve")]
 
 
 @pytest.fixture(params=["javascript", "cpp"])
@@ -82,6 +88,15 @@ def test_the_program_solves_and_its_own_residual_meets_the_tolerance(program, se
     assert int(residuals) == int(iterations) + 1
     residual = float(re.findall(r"computed here: (\S+)", done.stdout)[0])
     assert 0 < residual <= 1e-8
+    assert len(server.sessions) == 0, "the grid was left on the server"
+
+
+def test_a_simulation_in_cpp_keeps_its_water_together(built, server):
+    done = run(built / "simulate", server.target, "6")
+    assert done.returncode == 0, done.stdout + done.stderr
+    steps = re.findall(r"step (\d+): (\d+) iterations, divergence left (\S+) of", done.stdout)
+    assert [int(number) for number, _, _ in steps] == list(range(6))
+    assert all(0 < float(left) < 1e-4 for _, _, left in steps)
     assert len(server.sessions) == 0, "the grid was left on the server"
 
 
@@ -112,3 +127,26 @@ class _Nothing(Prepared):
         from relaxon.solvers.solution import Result
 
         return monitor.record(1.0) or Result.MAX_ITERATIONS
+
+
+def test_a_scipy_program_takes_the_preconditioner():
+    done = run(sys.executable, EXAMPLES / "python/scipy_cg.py", "24")
+    assert done.returncode == 0, done.stdout + done.stderr
+    without, taken = (int(count) for count in re.findall(r": (\d+) iterations", done.stdout))
+    assert taken < without / 3
+    assert all(float(r) <= 1.001e-8 for r in re.findall(r"relative residual (\S+)", done.stdout))
+
+
+def test_a_flow_solver_keeps_its_flow_free_of_divergence(tmp_path):
+    picture = tmp_path / "channel.png"
+    done = run(sys.executable, EXAMPLES / "python/finite_volume.py", "100", picture)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert picture.stat().st_size > 10_000
+    assert all(float(left) < 1e-3 for left in re.findall(r"divergence (\S+)", done.stdout))
+
+
+def test_smoke_goes_where_its_gradient_leads(tmp_path):
+    picture = tmp_path / "smoke.png"
+    done = run(sys.executable, EXAMPLES / "python/smoke_control.py", "15", picture)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert picture.stat().st_size > 5_000

@@ -29,7 +29,11 @@ DEFAULT_SOLVER = "dcdm"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     systems.add_arguments(parser)
     group = parser.add_argument_group("the solve")
-    solver = group.add_argument("--solver", default=DEFAULT_SOLVER, help="the solver (default %(default)s)")
+    solver = group.add_argument(
+        "--solver",
+        default=DEFAULT_SOLVER,
+        help="the solver (default %(default)s); dcdm@cuda for one of the server's GPUs",
+    )
     compare = group.add_argument(
         "--compare",
         nargs="+",
@@ -148,6 +152,8 @@ def _check_solvers(client: Client, solvers: Sequence[str]) -> None:
 
     known = {solver.name: solver for solver in client.poisson.list_solvers()}
     for name in solvers:
+        if "@" in name and name.partition("@")[0] in known:
+            continue  # of devices the server says what it thinks
         if name not in known:
             near = get_close_matches(name, [*known, *ALIASES], 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""

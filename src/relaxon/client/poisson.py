@@ -104,6 +104,7 @@ class RemoteGrid(GridHandle, RemoteSystem):
         steps: Iterable[ArrayLike | Step],
         *,
         solver: str | None = None,
+        device: str | None = None,
         rtol: float = 1e-6,
         atol: float = 0.0,
         max_iterations: int | None = None,
@@ -146,7 +147,7 @@ class RemoteGrid(GridHandle, RemoteSystem):
         True
         """
         seconds = self._caller.transfer_seconds(timeout)
-        terms = self._terms(solver, rtol, atol, max_iterations, inconsistent, callback is not None)
+        terms = self._terms(solver, device, rtol, atol, max_iterations, inconsistent, callback is not None)
         with errors.refusals():
             start = None if x0 is None else side("x0", x0, self._shapes)
             if not isinstance(steps, Iterable):

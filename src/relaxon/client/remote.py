@@ -37,6 +37,7 @@ class RemoteSystem(SystemHandle):
         b: ArrayLike,
         *,
         solver: str | None = None,
+        device: str | None = None,
         rtol: float = 1e-6,
         atol: float = 0.0,
         max_iterations: int | None = None,
@@ -47,12 +48,13 @@ class RemoteSystem(SystemHandle):
     ) -> Solution:
         """Solve `A x = b` on the server; the arguments and the result are those of `relaxon.solvers.solve`.
 
-        Differences: `solver` is a name, None for "dcdm" on a grid and "auto" with a matrix. `setup_seconds` is what the
-        set-up took in this call: 0 where an earlier solve has done it. `callback` sees the newest iteration about every
-        50 ms rather than each one (`residuals` has them all); where it returns True the solve stops at its next
-        iteration, and what it has by then comes back with `Result.CANCELLED`. `timeout` is in seconds, None for the
-        client's; a solve that takes longer is stopped. A solve that is made again (`Retries`) begins anew, for the
-        callback too.
+        Differences: `solver` is a name, None for "dcdm" on a grid and "auto" with a matrix; `device` is one of
+        the server's, which refuses with FailedPrecondition where it lacks it. `setup_seconds` is what the
+        set-up took in this call: 0 where an earlier solve has done it. `callback` sees the newest iteration
+        about every 50 ms rather than each one (`residuals` has them all); where it returns True the solve stops
+        at its next iteration, and what it has by then comes back with `Result.CANCELLED`. `timeout` is in
+        seconds, None for the client's; a solve that takes longer is stopped. A solve that is made again
+        (`Retries`) begins anew, for the callback too.
 
         Raises
         ------
@@ -61,7 +63,7 @@ class RemoteSystem(SystemHandle):
         are waiting. DeadlineExceeded, Unavailable, InternalError.
         """
         seconds = self._caller.transfer_seconds(timeout)
-        terms = self._terms(solver, rtol, atol, max_iterations, inconsistent, callback is not None)
+        terms = self._terms(solver, device, rtol, atol, max_iterations, inconsistent, callback is not None)
         request = self._request(terms, "b", b, x0)
         return self._solved(request, callback, seconds)
 
@@ -70,6 +72,7 @@ class RemoteSystem(SystemHandle):
         b: ArrayLike | Sequence[ArrayLike],
         *,
         solver: str | None = None,
+        device: str | None = None,
         rtol: float = 1e-6,
         atol: float = 0.0,
         max_iterations: int | None = None,
@@ -85,7 +88,7 @@ class RemoteSystem(SystemHandle):
         `timeout` is for each; otherwise as `solve`.
         """
         seconds = self._caller.transfer_seconds(timeout)
-        terms = self._terms(solver, rtol, atol, max_iterations, inconsistent, callback is not None)
+        terms = self._terms(solver, device, rtol, atol, max_iterations, inconsistent, callback is not None)
         requests = self._requests(terms, b, x0)
         solutions: list[Solution] = []
         for number, request in enumerate(requests):

@@ -16,6 +16,7 @@ from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto.shared import SharedFile
 from relaxon.solvers import validation
+from relaxon.solvers.naming import on_device
 
 
 class SolveRequest:
@@ -79,6 +80,7 @@ class SystemHandle(ABC):
     def _terms(
         self,
         solver: str | None,
+        device: str | None,
         rtol: float,
         atol: float,
         max_iterations: int | None,
@@ -86,7 +88,7 @@ class SystemHandle(ABC):
         progress: bool,
     ) -> SolveTerms:
         with errors.refusals():
-            name = self._default_solver if solver is None else solver
+            name = on_device(self._default_solver if solver is None else solver, device, self._default_solver)
             return SolveTerms.checked(name, rtol, atol, max_iterations, inconsistent, progress)
 
     def _request(self, terms: SolveTerms, name: str, b: ArrayLike, x0: ArrayLike | None) -> SolveRequest:

@@ -1,0 +1,191 @@
+"""Solves whose right-hand side is a tensor on the device already: a few numbers a step come to the host, no more."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from relaxon.solvers import validation
+from relaxon.solvers.dcdm.device import DeviceDirections
+from relaxon.solvers.driver import PreparedSolver
+from relaxon.solvers.engine import Monitor, Prepared
+from relaxon.solvers.front import MAX_RESTARTS, SingularSystemError, verdict
+from relaxon.solvers.nullspace import CONSISTENCY
+from relaxon.solvers.solution import Callback, Result
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSolution:
+    """How a solve on a device went."""
+
+    x: Tensor
+    """The solution: shape, dtype and device of `b`, 0 outside the fluid."""
+    result: Result
+    residuals: tuple[float, ...]
+    """‖r‖₂ at the start and after each iteration."""
+    iterations: int
+    true_residual: float
+    """‖b − A x‖₂ of the float64 solution, recomputed on the device."""
+    relative_residual: float
+    tolerance: float
+    solve_seconds: float
+    message: str
+    fallbacks: int
+
+    @property
+    def converged(self) -> bool:
+        return self.result is Result.CONVERGED
+
+
+def solve_tensor(
+    prepared: PreparedSolver,
+    b: Tensor,
+    *,
+    rtol: float = 1e-6,
+    atol: float = 0.0,
+    max_iterations: int | None = None,
+    x0: Tensor | None = None,
+    callback: Callback | None = None,
+    inconsistent: Literal["error", "project"] = "error",
+) -> TensorSolution:
+    """Solve `A x = b` for a tensor, on its own device.
+
+    Parameters
+    ----------
+    prepared : from `prepare(grid, device=...)`, with the device that `b` is on.
+    b : float32 or float64, of the grid's shape; values outside the fluid are ignored. Not modified; nor is `x0`.
+    rtol, atol, max_iterations, callback, inconsistent : as in `relaxon.solvers.solve`.
+
+    Raises
+    ------
+    TypeError, ValueError : naming the argument. SingularSystemError : `b` is not in the range of a singular operator.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from relaxon.solvers import PoissonGrid, prepare
+    >>> from relaxon.solvers.torch import solve_tensor
+    >>> grid = PoissonGrid(np.zeros((32, 32), np.uint8), spacing=1 / 32, boundary="dirichlet")
+    >>> solution = solve_tensor(prepare(grid, device="cpu"), torch.ones(32, 32))      # "cuda" with a GPU
+    >>> solution.result.name, solution.x.dtype
+    ('CONVERGED', torch.float32)
+    """
+    start = time.perf_counter()
+    engine = _engine(prepared)
+    rtol = validation.positive_float("rtol", rtol)
+    atol = validation.non_negative_float("atol", atol)
+    if max_iterations is not None:
+        max_iterations = validation.positive_int("max_iterations", max_iterations)
+    if inconsistent not in ("error", "project"):
+        raise ValueError(f"inconsistent must be 'error' or 'project', got {inconsistent!r}")
+    with torch.no_grad():
+        right = _checked("b", b, prepared, engine)
+        x = torch.zeros_like(right) if x0 is None else _checked("x0", x0, prepared, engine)
+        null = _NullSpace.of(prepared, engine)
+        if null is not None:
+            defect = null.defect(right)
+            if inconsistent == "error" and defect > CONSISTENCY[np.dtype(str(b.dtype).removeprefix("torch."))]:
+                raise SingularSystemError(
+                    "b is not in the range of the singular operator: a fluid component has a net source of "
+                    f"{defect:.2e} of its total; remove it or pass inconsistent='project'"
+                )
+            null.project(right)
+            null.project(x)
+        norm = float(torch.linalg.vector_norm(right))
+        if not math.isfinite(norm):
+            raise ValueError(f"b must have a finite norm in float64, got {norm}")
+        monitor = Monitor(rtol * norm + atol, callback)
+        limit = max_iterations or prepared.engine.default_max_iterations
+        true, result = 0.0, Result.CONVERGED
+        if norm == 0.0:
+            x.zero_()
+        else:
+            for _ in range(1 + MAX_RESTARTS):
+                before = monitor.iterations
+                result = engine.run_there(right, x, monitor, limit - before)
+                if null is not None:
+                    null.project(x)
+                true = engine.cycle.unit * float(torch.linalg.vector_norm(engine.cycle.residual(right, x)))
+                if result is not Result.CONVERGED or true <= monitor.tolerance or monitor.iterations >= limit:
+                    break
+                monitor.history.pop()
+        result, message = verdict(result, "", true, monitor.tolerance)
+        return TensorSolution(
+            x=x.to(b.dtype).reshape(b.shape),
+            result=result,
+            residuals=tuple(monitor.history or [true]),
+            iterations=monitor.iterations,
+            true_residual=true,
+            relative_residual=true / norm if norm > 0 else 0.0,
+            tolerance=monitor.tolerance,
+            solve_seconds=time.perf_counter() - start,
+            message="; ".join(part for part in (engine.reason, message) if part),
+            fallbacks=monitor.fallbacks,
+        )
+
+
+def _engine(prepared: PreparedSolver) -> DeviceDirections:
+    if not isinstance(prepared, PreparedSolver):
+        raise TypeError(f"prepared must be from prepare(grid, device=...), got {type(prepared).__name__}")
+    engine: Prepared = getattr(prepared.engine, "first", prepared.engine)
+    if not isinstance(engine, DeviceDirections):
+        raise ValueError("prepared must be on a device: prepare(grid, device=...)")
+    return engine
+
+
+def _checked(name: str, tensor: Tensor, prepared: PreparedSolver, engine: DeviceDirections) -> Tensor:
+    """A new float64 tensor of the planes' shape, 0 outside the fluid."""
+    grid = prepared.operator.grid
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch tensor, got {type(tensor).__name__}")
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{name} must be float32 or float64, got {tensor.dtype}")
+    if tuple(tensor.shape) != grid.shape:
+        raise ValueError(f"{name} must have the grid's shape {grid.shape}, got {tuple(tensor.shape)}")
+    device = engine.cycle.device
+    if tensor.device.type != device.type or (device.index is not None and tensor.device.index != device.index):
+        raise ValueError(f"{name} must be on {device}, got a tensor on {tensor.device}")
+    planes = prepared.operator.planes
+    zero = torch.zeros((), dtype=torch.float64, device=tensor.device)
+    return torch.where(engine.fluid, tensor.reshape(planes.shape).double(), zero)
+
+
+@dataclass(frozen=True, slots=True)
+class _NullSpace:
+    """The grid's constant null vectors on the device."""
+
+    labels: Tensor
+    sizes: Tensor
+
+    @classmethod
+    def of(cls, prepared: PreparedSolver, engine: DeviceDirections) -> _NullSpace | None:
+        null = prepared.operator.grid.nullspace
+        if null.labels is None:
+            return None
+        device = engine.cycle.device
+        labels = torch.as_tensor(null.labels.reshape(-1).astype(np.int64), device=device)
+        return cls(labels, torch.as_tensor(np.asarray(null.sizes, np.float64), device=device).clamp(min=1))
+
+    def _sums(self, v: Tensor) -> Tensor:
+        sums = torch.zeros(len(self.sizes), dtype=torch.float64, device=v.device)
+        return sums.index_add_(0, self.labels, v.reshape(-1))
+
+    def defect(self, b: Tensor) -> float:
+        """The largest |Σ b| / Σ |b| over the components, as `NullSpace.defect`."""
+        from relaxon.solvers.nullspace import NEXT_TO_NOTHING
+
+        floor = NEXT_TO_NOTHING * b.abs().mean() * self.sizes
+        ratio = self._sums(b).abs() / torch.maximum(self._sums(b.abs()), floor).clamp(min=1e-300)
+        return float(ratio[1:].max()) if len(ratio) > 1 else 0.0
+
+    def project(self, v: Tensor) -> None:
+        """Subtract each component's mean, in place."""
+        means = self._sums(v) / self.sizes
+        means[0] = 0.0
+        v.sub_(means[self.labels].reshape(v.shape))
