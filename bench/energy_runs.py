@@ -23,15 +23,17 @@ from relaxon.neuromorphic.energy import (
     ExactMLE,
     ExponentialFamilyEnergy,
     GaussianNoise,
+    ImportanceSampling,
     Objective,
     PolynomialStatistics,
     Quadrature,
     ScoreMatching,
     TrainingSettings,
+    log_partition,
     planar,
     train,
 )
-from relaxon.neuromorphic.energy.datasets import PLANAR
+from relaxon.neuromorphic.energy.datasets import NODES, PLANAR, PlanarDensity
 from relaxon.neuromorphic.energy.objectives import log_mean_exp
 
 Row = dict[str, Any]
@@ -51,6 +53,9 @@ class Arm:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+COVERAGE_DRAWS = (1000, 10_000)
+WIDE = 4
+"""A model's tails reach beyond the box that holds the density."""
 WIDE_BOX = Quadrature((-10.0,), (30.0,), 200)
 ARMS = (
     Arm("exact", ExactMLE(WIDE_BOX), False),
@@ -176,6 +181,44 @@ def planar_rows(names: list[str], rows: int, steps: int, arms: list[str], seed: 
                 "noise_nll": density.cross_entropy(noise_log_density(model, nodes)),
                 "seconds": seconds,
             }
+
+
+def coverage_rows(names: list[str], repeats: int, rows: int, steps: int, seed: int = 0) -> Iterator[Row]:
+    """How often the 95 % interval of log Z, from fresh draws each time, holds the value by quadrature."""
+    for name in names:
+        density = planar(name)
+        model = fitted_planar("meco", density.sample(rows, seed + 1), steps, seed)
+        truth, near = quadrature_log_z(model, density, WIDE), quadrature_log_z(model, density, 1)
+        for draws in COVERAGE_DRAWS:
+            method = ImportanceSampling(model.noise_, draws)
+            found = [log_partition(model.energy_, method, 1000 + number) for number in range(repeats)]
+            errors = np.array([one.value - truth for one in found])
+            yield {
+                "set": name,
+                "draws": draws,
+                "repeats": repeats,
+                "covered": sum(one.interval[0] <= truth <= one.interval[1] for one in found),
+                "trusted": sum(one.trusted for one in found),
+                "mean_error": float(errors.mean()),
+                "deviation": float(errors.std()),
+                "standard_error": float(np.mean([one.standard_error for one in found])),
+                "outside_the_box": truth - near,
+            }
+
+
+def quadrature_log_z(model: EnergyDensity, density: PlanarDensity, wide: int) -> float:
+    """log Z of the model in its standardised units, on a box so many times as wide as the density's."""
+    count = NODES * wide // 2 if wide > 1 else NODES  # a network is smoother than the density's edges
+    axis = (np.arange(count) + 0.5) / count * 2 - 1
+    half = density.half_width * wide
+    cell = (2 * half / len(axis)) ** 2
+    found = []
+    for x in half * axis:
+        line = np.stack([np.full(len(axis), x), half * axis], 1)
+        z = torch.from_numpy((line - model.mean_) / model.scale_)
+        with torch.no_grad():
+            found.append(-model.energy_(z).numpy() - np.log(model.scale_).sum())
+    return log_mass(np.concatenate(found), cell)
 
 
 def fitted_planar(objective: str, x: Any, steps: int, seed: int) -> EnergyDensity:

@@ -35,7 +35,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from hostile import Attacker, HostileCall
 
 import relaxon
-from relaxon.client import BoostingSettings, EquilibriumSettings, transport
+from relaxon.client import BoostingSettings, EnergySettings, EquilibriumSettings, transport
 from relaxon.client.transport import Security
 
 SECONDS, WAITING_SECONDS = 5.0, 0.3
@@ -295,6 +295,9 @@ def _known(served: Served) -> dict[str, list[Any]]:
         equilibrium = client.equilibrium.train(x, (x[:, 0] > 0).astype(int), settings=settings, model="known")
         equilibrium.result(timeout=120)
         client.equilibrium.predict("known", x)
+        energy = client.energy.train(x, settings=EnergySettings(hidden_sizes=(3,), steps=1), model="known")
+        energy.result(timeout=120)
+        client.energy.log_density("known", x)
     return {
         "grid_id": [grids[0], grids[1], matrix],
         "id": ["none", *grids],
@@ -309,11 +312,14 @@ def _known(served: Served) -> dict[str, list[Any]]:
             "model.json",
             "network.safetensors",
         ],
-        "operation": [job.name, equilibrium.name],
+        "operation": [job.name, equilibrium.name, energy.name],
         "solver": ["cg", "mg-cg", "ic-cg", "none"],
         "rtol": [1e-6, 0.1],
         "max_iterations": [1, 10],
-        "kind": ["boosting", "equilibrium"],
+        "kind": ["boosting", "energy", "equilibrium"],
+        "count": [1, 10],
+        "steps": [1],
+        "paths": [1, 10],
         "service": ["", "relaxon.v1.PoissonService"],
         "attendance": [""],
         "file_containing_symbol": ["relaxon.v1.PoissonService", "relaxon.v1.Grid"],

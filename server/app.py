@@ -22,6 +22,8 @@ from grpc_reflection.v1alpha import reflection
 from relaxon.proto import (
     boosting_pb2,
     boosting_pb2_grpc,
+    energy_pb2,
+    energy_pb2_grpc,
     equilibrium_pb2,
     equilibrium_pb2_grpc,
     linear_pb2,
@@ -35,11 +37,13 @@ from relaxon.proto import (
     status_pb2,
     status_pb2_grpc,
 )
-from relaxon.server import boosting_service, dashboard, equilibrium_service, logs, tracing
+from relaxon.server import boosting_service, dashboard, energy_service, equilibrium_service, logs, tracing
 from relaxon.server.access import Gate
 from relaxon.server.attendance import AttendanceList
 from relaxon.server.boosting_service import BoostingServicer
 from relaxon.server.boosting_task import KIND as BOOSTING
+from relaxon.server.energy_service import EnergyServicer
+from relaxon.server.energy_task import KIND as ENERGY
 from relaxon.server.equilibrium_service import EquilibriumServicer
 from relaxon.server.equilibrium_task import KIND as EQUILIBRIUM
 from relaxon.server.front import CallCount, Front, Observer
@@ -66,6 +70,7 @@ SERVICES = (
     linear_pb2.DESCRIPTOR.services_by_name["LinearSystemService"].full_name,
     session_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
     boosting_pb2.DESCRIPTOR.services_by_name["BoostingService"].full_name,
+    energy_pb2.DESCRIPTOR.services_by_name["EnergyService"].full_name,
     equilibrium_pb2.DESCRIPTOR.services_by_name["EquilibriumService"].full_name,
     models_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     status_pb2.DESCRIPTOR.services_by_name["StatusService"].full_name,
@@ -188,10 +193,12 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
             runner,
             {
                 BOOSTING: boosting_service.presentation(models),
+                ENERGY: energy_service.presentation(models),
                 EQUILIBRIUM: equilibrium_service.presentation(models),
             },
         )
         boosting = BoostingServicer(settings, runner, models, operations, checks, engines)
+        energy = EnergyServicer(settings, runner, models, operations, checks, engines)
         equilibrium = EquilibriumServicer(settings, runner, models, operations, checks, engines)
         observations = Observations() if settings.dashboard else None
         # Each holds a call open: the others must leave room for work.
@@ -207,6 +214,7 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
         options = (*OPTIONS, ("grpc.enable_channelz", int(settings.channelz)))
         server = grpc.aio.server(interceptors=(front,), options=options, maximum_concurrent_rpcs=settings.max_calls)
         operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
+        energy_pb2_grpc.add_EnergyServiceServicer_to_server(energy, server)
         equilibrium_pb2_grpc.add_EquilibriumServiceServicer_to_server(equilibrium, server)
         boosting_pb2_grpc.add_BoostingServiceServicer_to_server(boosting, server)
         session_pb2_grpc.add_SessionServiceServicer_to_server(attending, server)

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.proto import boosting_pb2 as pb
-from relaxon.proto import equilibrium_pb2
 from relaxon.server import classes, errors
 from relaxon.server.announced import AnnouncedArray
 from relaxon.server.boosting_task import DATA, KIND, estimator_of
@@ -110,8 +109,8 @@ def check_finite(name: str, array: NDArray[Any], missing: bool = False) -> None:
         raise errors.invalid(name, f"{name} must be finite, got {bad} {kind} of {array.size} entries")
 
 
-def seed(settings: pb.BoostingSettings | equilibrium_pb2.EquilibriumSettings) -> int:
-    """The seed, drawn here where none is given: a job that is begun again must not have another.
+def seed(settings: Any) -> int:
+    """The `random_state` of a message, drawn here where none is given: a job that is begun again must not have another.
 
     INVALID_ARGUMENT where it is none that NumPy takes.
     """
@@ -119,7 +118,7 @@ def seed(settings: pb.BoostingSettings | equilibrium_pb2.EquilibriumSettings) ->
         return secrets.randbelow(SEEDS)
     if not 0 <= settings.random_state < SEEDS:
         raise errors.invalid("random_state", f"random_state must be from 0 to 2³² − 1, got {settings.random_state}")
-    return settings.random_state
+    return int(settings.random_state)
 
 
 def features_to_predict(header: pb.PredictBoostingHeader, columns: int, settings: ServerSettings) -> AnnouncedArray:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from relaxon.server import boosting_messages, boosting_task, equilibrium_messages, equilibrium_task, errors
+from relaxon.server import (
+    boosting_messages,
+    boosting_task,
+    energy_messages,
+    energy_task,
+    equilibrium_messages,
+    equilibrium_task,
+    errors,
+)
 from relaxon.server.boosting_messages import MAX_COLUMNS, MAX_OUTPUTS
 from relaxon.server.classes import LONGEST_LABEL, MAX_CLASSES
 from relaxon.server.model_files import Tensors, check_classes, parsed_json, read_json, read_safetensors, whole
@@ -17,6 +26,12 @@ from relaxon.server.settings import ServerSettings
 
 TENSORS = "network.safetensors"
 MOST_LAYERS = 64
+ENERGY_TENSORS = "model.safetensors"
+PAIRS = {"tilted": ("base", "tilt"), "defensive": ("inner", "wide")}
+"""Energies and noise distributions that are made of two others."""
+DENSITIES = {"gaussian": "", "student": "", "mixture": "components", "kernel": "points"}
+"""The others, and what each has a number of."""
+MOST_POINTS = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +47,8 @@ class ModelKind:
     describe: Callable[[Any], object]
     """What calls will tell of it: fails where something is missing."""
     onnx: Callable[[Any], bytes] | None = None
+    answer: str = "predict"
+    """Its method that answers for rows."""
 
 
 def check_whole(kind: ModelKind, folder: Path, settings: ServerSettings) -> None:
@@ -40,7 +57,7 @@ def check_whole(kind: ModelKind, folder: Path, settings: ServerSettings) -> None
     try:
         model = kind.load(folder)
         kind.describe(model)
-        output = np.asarray(model.predict(np.zeros((1, model.n_features_in_))))
+        output = np.asarray(getattr(model, kind.answer)(np.zeros((1, model.n_features_in_))))
     except (errors.ServiceError, MemoryError, ImportError):
         raise
     except Exception as error:
@@ -108,6 +125,48 @@ def _check_equilibrium(folder: Path, settings: ServerSettings) -> None:
             raise errors.invalid(name, f"{name} must be {sizes[0]} floating-point numbers")
 
 
+def _check_energy(folder: Path, settings: ServerSettings) -> None:
+    read_json("model.json", folder / "model.json")
+    held = read_safetensors(ENERGY_TENSORS, folder / ENERGY_TENSORS)
+    description = parsed_json("description", held.metadata.get("description", ""))
+    card = description.get("card") if isinstance(description, dict) else None
+    if not isinstance(card, dict) or card.get("estimator") != "EnergyDensity":
+        raise errors.invalid("description", "description must be that of an energy-based density")
+    parameters = card.get("parameters")
+    if not isinstance(parameters, dict) or parameters.get("device") not in (None, "cpu"):
+        raise errors.invalid("parameters", "parameters must be an object whose device is the cpu")
+    modules = description.get("modules")
+    if not isinstance(modules, dict) or set(modules) != {"energy"}:
+        raise errors.invalid("modules", "modules must be one energy")
+    _check_most("bytes", 8 * held.entries(), settings.max_table_bytes)
+    entries = _entries_of(modules["energy"])
+    # The modules are made before their tensors are read into them: no larger than those are.
+    if entries > held.entries():
+        raise errors.invalid("modules", f"modules must be those of the tensors, which have {held.entries()} entries")
+
+
+def _entries_of(form: object) -> int:
+    """How many numbers a described module has, or fewer; INVALID_ARGUMENT for one that no server stores."""
+    if not isinstance(form, dict):
+        raise errors.invalid("modules", "modules must be objects")
+    kind = form.get("kind")
+    if kind in PAIRS:
+        return sum(_entries_of(form.get(part)) for part in PAIRS[kind])
+    if kind == "mlp":
+        features, hidden = whole("features", form.get("features"), MAX_COLUMNS), form.get("hidden")
+        octaves = form.get("fourier")
+        if not isinstance(hidden, list) or len(hidden) > MOST_LAYERS or type(octaves) is not int or octaves < 0:
+            raise errors.invalid("hidden", f"hidden must be at most {MOST_LAYERS} widths, fourier a number of octaves")
+        widths = [features * (1 + 2 * octaves), *(whole("hidden", width, MAX_COLUMNS) for width in hidden), 1]
+        return sum(a * b for a, b in pairwise(widths))
+    shape = form.get("event_shape")
+    if kind not in DENSITIES or not isinstance(shape, list) or len(shape) != 1:
+        raise errors.invalid("modules", "modules must be a perceptron that tilts Gaussians, mixtures or kernels")
+    d = whole("event_shape", shape[0], MAX_COLUMNS)
+    count = whole(DENSITIES[kind], form.get(DENSITIES[kind]), MOST_POINTS) if DENSITIES[kind] else 1
+    return d * d * count if kind == "mixture" else d * d + d * count
+
+
 def _check_tensors(held: Tensors, axes: Mapping[str, int], other: Mapping[str, str]) -> None:
     wrong = sorted(held.tensors.keys() ^ axes.keys())
     if wrong:
@@ -137,6 +196,12 @@ def _load_equilibrium(folder: Path) -> Any:
     return load_classifier(folder)
 
 
+def _load_energy(folder: Path) -> Any:
+    from relaxon.neuromorphic.energy import load_estimator
+
+    return load_estimator(folder)
+
+
 def _onnx(model: Any) -> bytes:
     exported: bytes = model.to_onnx().SerializeToString()
     return exported
@@ -149,6 +214,13 @@ KINDS: dict[str, ModelKind] = {
         _load_boosting,
         lambda model: boosting_messages.model_message("checked", 0.0, model),
         _onnx,
+    ),
+    energy_task.KIND: ModelKind(
+        ("model.json", ENERGY_TENSORS),
+        _check_energy,
+        _load_energy,
+        lambda model: energy_messages.model_message("checked", 0.0, model),
+        answer="_log_density",
     ),
     equilibrium_task.KIND: ModelKind(
         ("network.json", TENSORS),

@@ -51,6 +51,7 @@ class Task:
 
 TASKS = {
     "boosting": Task("relaxon.server.boosting_task", "stage"),
+    "energy": Task("relaxon.server.energy_task", "report"),
     "equilibrium": Task("relaxon.server.equilibrium_task", "epoch"),
 }
 NICENESS = 10

@@ -22,7 +22,7 @@ import psutil
 from safetensors.numpy import load_file
 
 import relaxon
-from relaxon.client import BoostingSettings, Client, EquilibriumSettings, JobState
+from relaxon.client import BoostingSettings, Client, EnergySettings, EquilibriumSettings, JobState
 from relaxon.server.job_database import FILE
 
 SERVE = """
@@ -154,6 +154,29 @@ def equilibrium(epochs: int) -> Kind:
     )
 
 
+def energy(steps: int) -> Kind:
+    from relaxon.neuromorphic.energy import EnergyDensity
+
+    x = np.random.default_rng(1).standard_normal((600, 2)) ** 3
+    options = {"hidden_sizes": (16,), "steps": steps, "patience": steps, "random_state": 0}
+    losses: list[float] = []
+
+    def unbroken(folder: Path) -> None:
+        def watch(progress: Any) -> bool:
+            if progress.step % 10 == 0:
+                losses.append(progress.record.loss)
+            return False
+
+        EnergyDensity(**options).fit(x, watcher=watch).save(folder)
+
+    return Kind(
+        lambda client, name: client.energy.train(x, settings=EnergySettings(**options), model=name),
+        unbroken,
+        lambda step: step.report,
+        lambda model: np.array(losses),
+    )
+
+
 @dataclass
 class Report:
     """What came of it."""
@@ -239,8 +262,8 @@ def _check(kind: Kind, one: Trained, rig: Rig, folder: Path) -> None:
     assert one.failure is None, one.failure
     assert [kind.number(step) for step in one.steps] == list(range(1, len(one.steps) + 1))
     assert [step.loss for step in one.steps] == kind.loss(model).tolist()
-    ours = load_file(_place(rig, model.name) / "network.safetensors")
-    theirs = load_file(folder / "unbroken" / "network.safetensors")
+    (own,) = (folder / "unbroken").glob("*.safetensors")
+    ours, theirs = load_file(_place(rig, model.name) / own.name), load_file(own)
     assert ours.keys() == theirs.keys()
     for name, array in theirs.items():
         assert np.array_equal(ours[name], array), name

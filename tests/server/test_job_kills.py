@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from killing import boosting, equilibrium, outlive
+from killing import boosting, energy, equilibrium, outlive
 
 
 def test_a_job_comes_through_a_few_kills_of_its_process_and_of_its_server(tmp_path):
@@ -11,6 +11,11 @@ def test_a_job_comes_through_a_few_kills_of_its_process_and_of_its_server(tmp_pa
     assert report.worker_kills == 2
     assert report.server_kills == 1
     assert report.starts >= report.jobs + 2
+
+
+def test_a_density_s_training_begins_anew_and_ends_with_the_same_bits(tmp_path):
+    report = outlive(tmp_path, energy(150), kills=2, seed=2, longest=0.1)
+    assert report.worker_kills == report.server_kills == 1
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ Settings, results and errors are the classes of `relaxon.client`. Importing it l
 
 from relaxon.aio.boosting import BoostingClient
 from relaxon.aio.connection import Client, connect
+from relaxon.aio.energy import EnergyClient
 from relaxon.aio.equilibrium import EquilibriumClient
 from relaxon.aio.jobs import Job, JobsClient
 from relaxon.aio.linear import LinearClient, RemoteMatrix
@@ -15,6 +16,7 @@ from relaxon.aio.poisson import PoissonClient, RemoteGrid
 __all__ = [
     "BoostingClient",
     "Client",
+    "EnergyClient",
     "EquilibriumClient",
     "Job",
     "JobsClient",

@@ -12,6 +12,7 @@ import grpc.aio
 from relaxon.aio.attendance import Attendance
 from relaxon.aio.boosting import BoostingClient
 from relaxon.aio.caller import Caller
+from relaxon.aio.energy import EnergyClient
 from relaxon.aio.equilibrium import EquilibriumClient
 from relaxon.aio.jobs import JobsClient
 from relaxon.aio.linear import LinearClient
@@ -100,7 +101,7 @@ async def _connected(target: str, timeouts: Timeouts, wire: Wire, security: Secu
 
 
 class Client:
-    """A connection, from `connect`: `poisson` and `linear` solve, `boosting` and `equilibrium` train.
+    """A connection, from `connect`: `poisson` and `linear` solve, `boosting`, `equilibrium` and `energy` train.
 
     `jobs` are the training jobs of all kinds; `models` moves files.
     """
@@ -114,8 +115,11 @@ class Client:
         self.linear = LinearClient(link, self._attendance, caller, target, wire)
         self.boosting = BoostingClient(link, caller)
         self.equilibrium = EquilibriumClient(link, caller)
+        self.energy = EnergyClient(link, caller)
         self.models = ModelsClient(link, caller)
-        self.jobs = JobsClient(link, caller, {"boosting": self.boosting, "equilibrium": self.equilibrium})
+        self.jobs = JobsClient(
+            link, caller, {"boosting": self.boosting, "equilibrium": self.equilibrium, "energy": self.energy}
+        )
 
     async def wait_until_ready(self) -> None:
         """Return once the server answers; Unavailable after the timeout."""

@@ -6,6 +6,14 @@ Importing it loads NumPy, gRPC and protobuf; never torch, Numba or SciPy.
 from relaxon.client.boosting import BoostingClient
 from relaxon.client.boosting_messages import BoostingModel, BoostingSettings, StageProgress
 from relaxon.client.connection import Client, connect
+from relaxon.client.energy import EnergyClient
+from relaxon.client.energy_messages import (
+    EnergyModel,
+    EnergyProgress,
+    EnergySettings,
+    LogDensity,
+    PartitionEstimate,
+)
 from relaxon.client.equilibrium import EquilibriumClient
 from relaxon.client.equilibrium_messages import (
     EpochProgress,
@@ -49,6 +57,10 @@ __all__ = [
     "Cancelled",
     "Client",
     "DeadlineExceeded",
+    "EnergyClient",
+    "EnergyModel",
+    "EnergyProgress",
+    "EnergySettings",
     "EpochProgress",
     "EquilibriumClient",
     "EquilibriumModel",
@@ -64,8 +76,10 @@ __all__ = [
     "JobState",
     "JobsClient",
     "LinearClient",
+    "LogDensity",
     "ModelsClient",
     "NotFound",
+    "PartitionEstimate",
     "PermissionDenied",
     "PoissonClient",
     "RelaxonError",

@@ -10,6 +10,7 @@ import grpc
 from relaxon.client.attendance import Attendance
 from relaxon.client.boosting import BoostingClient
 from relaxon.client.caller import Caller, Timeouts
+from relaxon.client.energy import EnergyClient
 from relaxon.client.equilibrium import EquilibriumClient
 from relaxon.client.jobs import JobsClient
 from relaxon.client.linear import LinearClient
@@ -88,7 +89,7 @@ def connect(
 
 
 class Client:
-    """A connection, from `connect`: `poisson` and `linear` solve, `boosting` and `equilibrium` train.
+    """A connection, from `connect`: `poisson` and `linear` solve, `boosting`, `equilibrium` and `energy` train.
 
     `jobs` are the training jobs of all kinds; `models` moves files.
     """
@@ -102,8 +103,11 @@ class Client:
         self.linear = LinearClient(link, self._attendance, caller, target, wire)
         self.boosting = BoostingClient(link, caller)
         self.equilibrium = EquilibriumClient(link, caller)
+        self.energy = EnergyClient(link, caller)
         self.models = ModelsClient(link, caller)
-        self.jobs = JobsClient(link, caller, {"boosting": self.boosting, "equilibrium": self.equilibrium})
+        self.jobs = JobsClient(
+            link, caller, {"boosting": self.boosting, "equilibrium": self.equilibrium, "energy": self.energy}
+        )
 
     def wait_until_ready(self) -> None:
         """Return once the server answers; Unavailable after the timeout."""

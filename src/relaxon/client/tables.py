@@ -55,7 +55,7 @@ class Prediction:
             else:
                 raise errors.InternalError("the server's answer does not start with its header")
         except tensors.TensorError as error:
-            raise _damaged(error) from error
+            raise damaged(error) from error
 
     def finished(self) -> tuple[Any, NDArray[np.float64]]:
         """The header and the output, once the call has ended."""
@@ -64,7 +64,7 @@ class Prediction:
         try:
             return self._header, np.asarray(self._output.array(), np.float64)
         except tensors.TensorError as error:
-            raise _damaged(error) from error
+            raise damaged(error) from error
 
     def _begin(self, header: Any) -> None:
         dtype, shape = tensors.checked_header("output", header.output, ("float64",))
@@ -74,7 +74,7 @@ class Prediction:
         self._output = tensors.Assembler("output", dtype, shape)
 
 
-def _damaged(error: tensors.TensorError) -> errors.InternalError:
+def damaged(error: tensors.TensorError) -> errors.InternalError:
     return errors.InternalError(f"the server's answer is damaged: {error}")
 
 
