@@ -1,4 +1,4 @@
-"""PETSc's Krylov method of type python: the deep conjugate direction method's outer iteration, with any preconditioner."""
+"""PETSc's Krylov method of type python: the outer iteration of deep conjugate directions, with any preconditioner."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DeepConjugateDirections:
         self._vectors: list[Any] = []
         end_before_python()
 
-    def setFromOptions(self, ksp: Any) -> None:  # noqa: N802 (PETSc's name)
+    def setFromOptions(self, ksp: Any) -> None:
         """Read `-ksp_relaxon_window`."""
         from petsc4py import PETSc
 
@@ -41,7 +41,7 @@ class DeepConjugateDirections:
             raise ValueError(f"ksp_relaxon_window must be at least 1, got {window}")
         self.window = window
 
-    def setUp(self, ksp: Any) -> None:  # noqa: N802
+    def setUp(self, ksp: Any) -> None:
         """Make the work vectors."""
         matrix, _ = ksp.getOperators()
         self._release()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -96,10 +95,7 @@ class Layout:
     def places(self, cells: tuple[slice, ...]) -> NDArray[np.int64]:
         """Where in a global vector the cells of a box are."""
         lengths = [np.diff(bounds) for bounds in self._bounds]
-        volumes = lengths[0]
-        for length in lengths[1:]:
-            volumes = np.multiply.outer(volumes, length)
-        first = np.concatenate([[0], np.cumsum(volumes.reshape(-1))[:-1]]).reshape(volumes.shape)
+        first = self._first_rows()
         blocks, inside = [], []
         for cut, bounds in zip(cells, self._bounds, strict=True):
             index = np.arange(cut.start, cut.stop)
@@ -113,29 +109,68 @@ class Layout:
             found += place
         return first[grid] + found
 
-    def around(self, owned: NDArray[np.float64], outside: float) -> NDArray[np.float64]:
-        """An array of the DMDA's own cells, wider by one cell on each side, with the neighbours' values there."""
+    def around(self, owned: NDArray[Any], outside: Any) -> NDArray[Any]:
+        """An array of the DMDA's own cells, `(count,)`, wider by one cell on each side, with the neighbours' values."""
+        wide = np.full(tuple(n + 2 for n in self.sizes3), outside, owned.dtype)
+        wide[1:-1, 1:-1, 1:-1] = owned.reshape(self.sizes3)
+        if int(self.comm.getSize()) == 1 and not any(self.periodic):
+            return wide
         da = self.da
         whole, near = da.getGlobalVec(), da.getLocalVec()
-        whole.getArray()[...] = owned.reshape(-1)
+        whole.getArray()[...] = owned
         da.globalToLocal(whole, near)
-        wide = np.full(tuple(n + 2 for n in self.sizes), outside)
-        target, source = [], []
-        for start, size, first, count, n, around in zip(
-            self.starts, self.sizes, self.ghost_starts, self.ghost_sizes, self.shape, self.periodic, strict=True
-        ):
-            low, high = max(start - 1, first), min(start + size + 1, first + count)
-            if not around:
-                low, high = max(low, 0), min(high, n)
-            target.append(slice(low - start + 1, high - start + 1))
-            source.append(slice(low - first, high - first))
-        held = near.getArray(readonly=True).reshape(self.ghost_sizes)
-        wide[tuple(target)] = held[tuple(source)]
-        # A DMDA with a star stencil has no corners, and none are looked at.
+        held = near.getArray(readonly=True).reshape(self._three(self.ghost_sizes, 1))
+        first = self._three(self.ghost_starts, 0)
+        # A DMDA with a star stencil has no corners, and none are looked at: each face's layer is taken alone.
+        for axis in range(3):
+            for side, place in enumerate((self.own3[axis, 0] - 1, self.own3[axis, 1])):
+                inside = 0 <= place < self.shape3[axis] or self.periodic3[axis]
+                if not inside or not first[axis] <= place < first[axis] + held.shape[axis]:
+                    continue
+                target: list[Any] = [slice(1, -1)] * 3
+                source: list[Any] = [slice(a - f, b - f) for (a, b), f in zip(self.own3, first, strict=True)]
+                target[axis], source[axis] = -side, int(place - first[axis])
+                wide[tuple(target)] = held[tuple(source)]
         da.restoreGlobalVec(whole)
         da.restoreLocalVec(near)
         return wide
 
-    def thinnest(self) -> int:
-        """Cells of the thinnest part of any cut axis."""
-        return min(int(b - a) for bounds in self._bounds for a, b in pairwise(bounds))
+    def _three(self, values: tuple[int, ...], lead: int) -> tuple[int, ...]:
+        """Of three axes: one plane where there are two dimensions."""
+        return (lead,) * (3 - len(values)) + values
+
+    @property
+    def sizes3(self) -> tuple[int, ...]:
+        return self._three(self.sizes, 1)
+
+    @property
+    def shape3(self) -> NDArray[np.int64]:
+        """Of the whole DMDA; 0 along the axis that two dimensions lack."""
+        return np.array(self._three(self.shape, 0), np.int64)
+
+    @property
+    def periodic3(self) -> NDArray[np.bool_]:
+        return np.array((False,) * (3 - len(self.periodic)) + self.periodic)
+
+    @property
+    def own3(self) -> NDArray[np.int64]:
+        """Where this process's cells begin and end, `(3, 2)`."""
+        starts = np.array(self._three(self.starts, 0), np.int64)
+        return np.stack([starts, starts + np.array(self.sizes3)], 1)
+
+    @property
+    def blocks(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Where each axis's parts begin `(3, most + 1)`, how many there are `(3,)`, and each part's first row."""
+        cuts = [np.array([0, 1])] * (3 - len(self._bounds)) + self._bounds
+        counts = np.array([len(c) - 1 for c in cuts], np.int64)
+        bounds = np.zeros((3, int(counts.max()) + 1), np.int64)
+        for axis, cut in enumerate(cuts):
+            bounds[axis, : len(cut)] = cut
+        return bounds, counts, self._first_rows().reshape(-1)
+
+    def _first_rows(self) -> NDArray[np.int64]:
+        """The first row of each part, in the shape of the parts."""
+        volumes = np.diff(self._bounds[0])
+        for bounds in self._bounds[1:]:
+            volumes = np.multiply.outer(volumes, np.diff(bounds))
+        return np.concatenate([[0], np.cumsum(volumes.reshape(-1))[:-1]]).reshape(volumes.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -39,13 +40,13 @@ class LearnedCycle:
         self._comm: Any = None
         end_before_python()
 
-    def setFromOptions(self, pc: Any) -> None:  # noqa: N802 (PETSc's name)
+    def setFromOptions(self, pc: Any) -> None:
         """Read `-pc_relaxon_learned`."""
         from petsc4py import PETSc
 
         self._learned = PETSc.Options(pc.getOptionsPrefix() or "").getBool("pc_relaxon_learned", True)
 
-    def setUp(self, pc: Any) -> None:  # noqa: N802
+    def setUp(self, pc: Any) -> None:
         """Recognise the grid and set the cycle up; PETSc calls it again when the matrix has changed."""
         _, matrix = pc.getOperators()
         layout = Layout(_dmda_of(pc, matrix))
@@ -58,11 +59,11 @@ class LearnedCycle:
         )
         self._cycle = self.grid.preconditioner(learned=self._learned)
         self._out = np.empty(layout.part)
-        lone = self._moved(layout, found.diagonal, matrix)
         fluid = self.grid.cells == CellType.FLUID
         self._inverse = None
-        if not fluid.all():
+        if self.grid.unknowns < math.prod(self.grid.shape):
             # Rows of zeros are left as they are.
+            lone = self._moved(layout, found.diagonal, matrix)
             self._inverse = np.where(fluid, 0.0, 1.0 / np.where(lone == 0, 1.0, lone))
         self.recognised, self._layout = found, layout
 
@@ -81,7 +82,7 @@ class LearnedCycle:
             out += self._inverse * r
         layout.store(out, y)
 
-    def applyTranspose(self, pc: Any, x: Any, y: Any) -> None:  # noqa: N802
+    def applyTranspose(self, pc: Any, x: Any, y: Any) -> None:
         """The same: the cycle is symmetric."""
         self.apply(pc, x, y)
 
