@@ -85,8 +85,8 @@ def _measured(world: Any, n: int) -> Row:
     middle = time.perf_counter()
     solution = prepared.solve(problem.b)
     seconds = time.perf_counter() - middle
-    both = np.array([middle - start, seconds / max(solution.iterations, 1)])
-    setup, step = (float(t) for t in world.allreduce(both, op=_most()))
+    setup = world.allreduce(middle - start, op=_most())
+    step = world.allreduce(seconds / max(solution.iterations, 1), op=_most())
     return {"side": n, "cells": n**3, "setup": setup, "step": step, "iterations": solution.iterations}
 
 
