@@ -8,15 +8,24 @@ if TYPE_CHECKING:
     from relaxon.solvers.distributed.communicator import Communicator, MPICommunicator
     from relaxon.solvers.distributed.decomposition import Decomposition
     from relaxon.solvers.distributed.grid import DistributedPoissonGrid, PreparedDistributed
+    from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner
 
 _HOMES = {
     "Communicator": "communicator",
     "MPICommunicator": "communicator",
     "Decomposition": "decomposition",
     "DistributedPoissonGrid": "grid",
+    "DistributedPreconditioner": "preconditioner",
     "PreparedDistributed": "grid",
 }
-__all__ = ["Communicator", "Decomposition", "DistributedPoissonGrid", "MPICommunicator", "PreparedDistributed"]
+__all__ = [
+    "Communicator",
+    "Decomposition",
+    "DistributedPoissonGrid",
+    "DistributedPreconditioner",
+    "MPICommunicator",
+    "PreparedDistributed",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +25,9 @@ from relaxon.solvers.front import Front, Inconsistent, Request
 from relaxon.solvers.grid import Boundary, BoundaryLike, CellType, PoissonGrid, checked_boundary, checked_spacing
 from relaxon.solvers.operator import Planes, PoissonOperator
 from relaxon.solvers.solution import Callback, Progress, Solution
+
+if TYPE_CHECKING:
+    from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner
 
 
 class DistributedPoissonGrid:
@@ -117,20 +120,30 @@ class DistributedPoissonGrid:
         if window > MAX_WINDOW:
             raise ValueError(f"window must be at most {MAX_WINDOW}, got {window}")
         start = time.perf_counter()
-        plan, rank = self.plan, self.communicator.rank
-        wide, box = plan.box(rank, 0, wide=True), plan.box(rank, 0)
-        halo = plan.halo(self.communicator, 0)
-        margin = self._with_neighbours(wide, plan.halo(self.communicator, 0, wide=True))
+        cycle, box, halo = self.cycle(), self.plan.box(self.communicator.rank, 0), self.plan.halo(self.communicator, 0)
         near = self._with_neighbours(box, halo)
-        constants = constants_for(self.ndim)
-        cycle = DistributedCycle(
-            self.communicator, plan, margin, self._box_planes(margin, wide), self._whole, self.unknowns, constants
-        )
         operator = PoissonOperator(self._box_grid(near, box))
         null = null_space(self.communicator, near, operator.planes, box, halo, math.prod(self.shape))
         engine = DistributedDirections(operator, cycle, window, self.communicator, box, halo)
         solver = DeepConjugateDirectionCycle(window=window, rescue=False)
         return PreparedDistributed(self, solver, engine, time.perf_counter() - start, box, halo, null)
+
+    def cycle(self, *, learned: bool = True) -> DistributedCycle:
+        """A V-cycle of this grid, set up anew: what `prepare` and `preconditioner` go through. `learned` takes the
+        shipped constants, else Chebyshev's.
+        """
+        plan, rank = self.plan, self.communicator.rank
+        wide = plan.box(rank, 0, wide=True)
+        margin = self._with_neighbours(wide, plan.halo(self.communicator, 0, wide=True))
+        planes = self._box_planes(margin, wide)
+        constants = constants_for(self.ndim) if learned else {}
+        return DistributedCycle(self.communicator, plan, margin, planes, self._whole, self.unknowns, constants)
+
+    def preconditioner(self, *, learned: bool = True) -> DistributedPreconditioner:
+        """The V-cycle `M ≈ A⁻¹` for a Krylov method of your own, as `PoissonGrid.preconditioner`. Set up here, once."""
+        from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner
+
+        return DistributedPreconditioner(self, learned=learned)
 
     def solve(
         self,

@@ -1,0 +1,32 @@
+"""For codes that run on PETSc: the learned cycle as a preconditioner, and the outer iteration as a Krylov method.
+
+Both are PETSc's types "python", and so are had by an option of a program that embeds petsc4py:
+
+    -pc_type python -pc_python_type relaxon.solvers.petsc.LearnedCycle
+    -ksp_type python -ksp_python_type relaxon.solvers.petsc.DeepConjugateDirections
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from relaxon.solvers.petsc.directions import DeepConjugateDirections
+    from relaxon.solvers.petsc.preconditioner import LearnedCycle
+    from relaxon.solvers.petsc.recognition import Recognised, recognise
+
+_HOMES = {
+    "DeepConjugateDirections": "directions",
+    "LearnedCycle": "preconditioner",
+    "Recognised": "recognition",
+    "recognise": "recognition",
+}
+__all__ = ["DeepConjugateDirections", "LearnedCycle", "Recognised", "recognise"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,177 @@
+"""PETSc's Krylov method of type python: the outer iteration of deep conjugate directions, with any preconditioner."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from relaxon.solvers.dcdm.outer import NEGLIGIBLE
+from relaxon.solvers.petsc.ending import end_before_python
+
+WINDOW = 1
+
+
+class DeepConjugateDirections:
+    """`-ksp_type python -ksp_python_type relaxon.solvers.petsc.DeepConjugateDirections`.
+
+    `d = M r`, made A-orthogonal to the last directions `p` by `d ← d − p (pᵀAd)/(pᵀAp)`; `α = dᵀr / dᵀAd`;
+    `x ← x + αd`. `M` is the KSP's preconditioner, which need be neither symmetric nor linear; `A` is symmetric and
+    positive definite, or semi-definite with `MatSetNullSpace`. Where `M r` gives no descent, the step is taken along
+    `r`. Tolerances, monitors and the convergence test are PETSc's, on the unpreconditioned norm of the residual; once
+    it says yes the residual is computed anew, and the iteration goes on from that where it does not meet the test.
+
+    Source: Kaneda, Akar, Chen, Kala, Hyde, Teran, ICML 2023, algorithm 1.
+
+    Options, with the solver's prefix: `-ksp_relaxon_window <1>`: directions to orthogonalise against, from 1 on.
+    """
+
+    def __init__(self) -> None:
+        self.window = WINDOW
+        self.fallbacks = 0
+        """Steps of the last solve that were taken along the residual."""
+        self._vectors: list[Any] = []
+        end_before_python()
+
+    def setFromOptions(self, ksp: Any) -> None:
+        """Read `-ksp_relaxon_window`."""
+        from petsc4py import PETSc
+
+        window = PETSc.Options(ksp.getOptionsPrefix() or "").getInt("ksp_relaxon_window", WINDOW)
+        if window < 1:
+            raise ValueError(f"ksp_relaxon_window must be at least 1, got {window}")
+        self.window = window
+
+    def setUp(self, ksp: Any) -> None:
+        """Make the work vectors."""
+        matrix, _ = ksp.getOperators()
+        self._release()
+        self._vectors = [matrix.createVecRight() for _ in range(2 + 2 * (self.window + 1))]
+
+    def solve(self, ksp: Any, b: Any, x: Any) -> None:
+        """Iterate until PETSc's convergence test says stop."""
+        from petsc4py import PETSc
+
+        matrix, _ = ksp.getOperators()
+        null = matrix.getNullSpace()
+        null = null if null.handle else None
+        r, z = self._vectors[:2]
+        directions, images = self._vectors[2 : 3 + self.window], self._vectors[3 + self.window :]
+        self.fallbacks = 0
+
+        def renewed() -> float:
+            matrix.mult(x, r)
+            r.aypx(-1.0, b)
+            return float(r.norm())
+
+        if not ksp.getInitialGuessNonzero():
+            x.set(0.0)
+        norm = renewed()
+        recomputed = True
+        past: list[tuple[int, float]] = []
+        step = 0
+        while True:
+            if self._ended(ksp, norm):
+                if recomputed or ksp.getConvergedReason() <= 0:
+                    return
+                norm, recomputed = renewed(), True
+                if ksp.callConvergenceTest(ksp.getIterationNumber(), norm) > 0:
+                    ksp.setResidualNorm(norm)
+                    return
+                ksp.setConvergedReason(PETSc.KSP.ConvergedReason.ITERATING)
+                past = []
+            slot = step % (self.window + 1)
+            found = self._searched(ksp.getPC(), matrix, null, r, z, directions, images, slot, past, norm)
+            curvature, projection = found
+            if not curvature > 0:
+                broken = PETSc.KSP.ConvergedReason
+                reason = broken.DIVERGED_NANORINF if not math.isfinite(curvature) else broken.DIVERGED_INDEFINITE_MAT
+                ksp.setConvergedReason(reason)
+                return
+            alpha = projection / curvature
+            x.axpy(alpha, directions[slot])
+            r.axpy(-alpha, images[slot])
+            past = [(slot, curvature), *past][: self.window]
+            norm, recomputed = float(r.norm()), False
+            step += 1
+            ksp.setIterationNumber(ksp.getIterationNumber() + 1)
+
+    def view(self, ksp: Any, viewer: Any) -> None:
+        """Say what it is, for `-ksp_view`."""
+        viewer.printfASCII(f"  relaxon: deep conjugate directions, window {self.window}\n")
+
+    def destroy(self, ksp: Any) -> None:
+        """Give the work vectors back."""
+        self._release()
+
+    def _release(self) -> None:
+        for vector in self._vectors:
+            vector.destroy()
+        self._vectors = []
+
+    @staticmethod
+    def _ended(ksp: Any, norm: float) -> bool:
+        """Tell PETSc of a residual's norm and ask whether to stop."""
+        steps = ksp.getIterationNumber()
+        ksp.setResidualNorm(norm)
+        ksp.logConvergenceHistory(norm)
+        ksp.monitor(steps, norm)
+        reason = ksp.callConvergenceTest(steps, norm)
+        if reason:
+            ksp.setConvergedReason(reason)
+        elif steps >= ksp.getTolerances()[3]:
+            ksp.setConvergedReason(-3)  # KSP_DIVERGED_ITS
+            return True
+        return bool(reason)
+
+    def _searched(
+        self,
+        pc: Any,
+        matrix: Any,
+        null: Any,
+        r: Any,
+        z: Any,
+        directions: list[Any],
+        images: list[Any],
+        slot: int,
+        past: list[tuple[int, float]],
+        norm: float,
+    ) -> tuple[float, float]:
+        """Put the next direction and its image into `slot`; its curvature `dᵀAd` and projection `dᵀr`."""
+        pc.apply(r, z)
+        found = self._conjugate(matrix, null, r, z, directions, images, slot, past)
+        if found[0] > 0 and abs(found[1]) > NEGLIGIBLE * norm * math.sqrt(found[0]):
+            return found
+        self.fallbacks += 1
+        r.copy(z)
+        found = self._conjugate(matrix, null, r, z, directions, images, slot, past)
+        return found if found[0] > 0 else self._conjugate(matrix, null, r, z, directions, images, slot, [])
+
+    @staticmethod
+    def _conjugate(
+        matrix: Any,
+        null: Any,
+        r: Any,
+        z: Any,
+        directions: list[Any],
+        images: list[Any],
+        slot: int,
+        past: list[tuple[int, float]],
+    ) -> tuple[float, float]:
+        d, image = directions[slot], images[slot]
+        z.copy(d)
+        if null is not None:
+            null.remove(d)
+        if past:
+            products = _products(d, [images[other] for other, _ in past])
+            factors = [-p / c for p, (_, c) in zip(products, past, strict=True)]
+            d.maxpy(factors, [directions[other] for other, _ in past])
+        matrix.mult(d, image)
+        curvature, projection = _products(d, [image, r])
+        return curvature, projection
+
+
+def _products(d: Any, others: list[Any]) -> list[float]:
+    """Inner products with `d`, in one exchange between processes (`Vec.mDot` is not in every petsc4py)."""
+    for other in others:
+        d.dotBegin(other)
+    return [float(d.dotEnd(other).real) for other in others]

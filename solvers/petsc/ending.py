@@ -1,0 +1,20 @@
+"""PETSc is to end before Python does."""
+
+from __future__ import annotations
+
+import atexit
+
+_registered: list[bool] = []
+
+
+def end_before_python() -> None:
+    """Have PETSc finalised among Python's exit handlers.
+
+    Left to itself petsc4py ends when the interpreter is gone, and destroys what is left then; an object of type python
+    among it would call the interpreter (a segmentation fault with 3.18).
+    """
+    if not _registered:
+        from petsc4py import PETSc
+
+        _registered.append(True)
+        atexit.register(PETSc._finalize)

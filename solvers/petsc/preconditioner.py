@@ -1,0 +1,125 @@
+"""PETSc's preconditioner of type python: one V-cycle of the learned multigrid on a DMDA."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.distributed.grid import DistributedPoissonGrid
+from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner
+from relaxon.solvers.grid import CellType
+from relaxon.solvers.petsc.ending import end_before_python
+from relaxon.solvers.petsc.layout import Layout
+from relaxon.solvers.petsc.recognition import Recognised, recognise
+
+
+class LearnedCycle:
+    """`-pc_type python -pc_python_type relaxon.solvers.petsc.LearnedCycle`.
+
+    For `−∇²` or `∇²` with κ = 1 on a DMDA in two or three dimensions, with walls, free surfaces and sides of any kind,
+    which are read off the matrix's rows (`recognition.recognise`): nothing is to be told beside the option. The DMDA is
+    that of `KSPSetDM`, else the one the matrix was made from. Rows without couplings are divided by their diagonal.
+    Symmetric and positive definite to float32 rounding (negative, for a negative operator), so that CG may stand
+    outside.
+
+    Options, with the preconditioner's prefix: `-pc_relaxon_learned <bool>` (true): false takes Chebyshev's constants.
+    """
+
+    def __init__(self) -> None:
+        self.grid: DistributedPoissonGrid | None = None
+        """The one recognised; None before set-up."""
+        self.recognised: Recognised | None = None
+        self._layout: Layout | None = None
+        self._cycle: DistributedPreconditioner | None = None
+        self._learned = True
+        self._inverse: NDArray[np.float64] | None = None
+        self._out: NDArray[np.float64] | None = None
+        self._comm: Any = None
+        end_before_python()
+
+    def setFromOptions(self, pc: Any) -> None:
+        """Read `-pc_relaxon_learned`."""
+        from petsc4py import PETSc
+
+        self._learned = PETSc.Options(pc.getOptionsPrefix() or "").getBool("pc_relaxon_learned", True)
+
+    def setUp(self, pc: Any) -> None:
+        """Recognise the grid and set the cycle up; PETSc calls it again when the matrix has changed."""
+        _, matrix = pc.getOperators()
+        layout = Layout(_dmda_of(pc, matrix))
+        if self._comm is None:
+            self._comm = pc.getComm().tompi4py()
+        found = recognise(matrix, layout, self._comm)
+        own = self._moved(layout, found.cells, matrix).astype(np.uint8)
+        self.grid = DistributedPoissonGrid(
+            own, layout.decomposition, self._comm, spacing=found.spacing, boundary=found.boundary
+        )
+        self._cycle = self.grid.preconditioner(learned=self._learned)
+        self._out = np.empty(layout.part)
+        fluid = self.grid.cells == CellType.FLUID
+        self._inverse = None
+        if self.grid.unknowns < math.prod(self.grid.shape):
+            # Rows of zeros are left as they are.
+            lone = self._moved(layout, found.diagonal, matrix)
+            self._inverse = np.where(fluid, 0.0, 1.0 / np.where(lone == 0, 1.0, lone))
+        self.recognised, self._layout = found, layout
+
+    def apply(self, pc: Any, x: Any, y: Any) -> None:
+        """`y ← M x`."""
+        layout, cycle, out, found = self._layout, self._cycle, self._out, self.recognised
+        assert layout is not None
+        assert cycle is not None
+        assert out is not None
+        assert found is not None
+        r = layout.values(x)
+        cycle(r, out)
+        if found.scale < 0:
+            np.negative(out, out)
+        if self._inverse is not None:
+            out += self._inverse * r
+        layout.store(out, y)
+
+    def applyTranspose(self, pc: Any, x: Any, y: Any) -> None:
+        """The same: the cycle is symmetric."""
+        self.apply(pc, x, y)
+
+    def view(self, pc: Any, viewer: Any) -> None:
+        """Say what was recognised, for `-ksp_view`."""
+        viewer.printfASCII("  relaxon: the learned cycle of the deep conjugate direction method\n")
+        if self.grid is not None and self._cycle is not None and self.recognised is not None:
+            levels, shared = (int(self._cycle.info[name]) for name in ("levels", "shared_levels"))
+            viewer.printfASCII(f"  {self.grid!r}, {levels} levels, {shared} of them shared among processes\n")
+            if not self.recognised.exact:
+                viewer.printfASCII("  Dirichlet values lie elsewhere than in the grid: the nearest one is taken\n")
+
+    @staticmethod
+    def _moved(layout: Layout, owned: NDArray[Any], matrix: Any) -> NDArray[np.float64]:
+        """An array of the DMDA's own cells, as this process's part of the decomposition; a copy."""
+        vector = layout.da.getGlobalVec()
+        vector.getArray()[...] = owned.reshape(-1)
+        part = np.array(layout.values(vector))
+        layout.da.restoreGlobalVec(vector)
+        return part
+
+
+def _dmda_of(pc: Any, matrix: Any) -> Any:
+    """The DMDA that a preconditioner's matrix lives on."""
+    for owner in (pc, matrix):
+        found = owner.getDM() if hasattr(owner, "getDM") else None
+        if found is not None and found.handle and found.getType() == "da":
+            return _as_dmda(found)
+    raise ValueError(
+        "the matrix must live on a DMDA: make it by DMCreateMatrix, or tell the solver by KSPSetDM and "
+        "KSPSetDMActive(ksp, PETSC_FALSE)"
+    )
+
+
+def _as_dmda(dm: Any) -> Any:
+    from petsc4py import PETSc
+
+    if isinstance(dm, PETSc.DMDA):
+        return dm
+    return PETSc.DMDA(dm)

@@ -1,0 +1,123 @@
+"""Processes that MPI really runs: the same iterations whatever their number, over mpi4py and through PETSc."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+PETSC_PYTHON = Path(os.environ.get("RELAXON_PETSC_PYTHON", ROOT / "build/petsc/bin/python"))
+"""Where docs/distributed.md has it installed."""
+COUNTS = (1, 2, 4)
+pytestmark = pytest.mark.mpi
+
+
+def launched(python: str | Path, launcher: str, program: str, processes: int) -> dict[str, Any]:
+    """What the first process printed."""
+    command = [launcher, "-n", str(processes), str(python), str(HERE / "processes" / program)]
+    version = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False).stdout
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    if "Open MPI" in version or "OpenRTE" in version:
+        command[1:1] = ["--allow-run-as-root", "--oversubscribe"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr[-4000:] + done.stdout[-2000:]
+    return json.loads(done.stdout.splitlines()[-1].removeprefix("FOUND "))
+
+
+@pytest.fixture(scope="module")
+def own() -> dict[int, dict[str, Any]]:
+    launcher = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if find_spec("mpi4py") is None or launcher is None:
+        pytest.skip("needs mpi4py and mpiexec: pip install mpi4py mpich")
+    return {count: launched(sys.executable, launcher, "own.py", count) for count in COUNTS}
+
+
+@pytest.fixture(scope="module")
+def petsc() -> dict[int, dict[str, Any]]:
+    launcher = "/usr/bin/mpiexec"
+    if not PETSC_PYTHON.exists() or not Path(launcher).exists():
+        pytest.skip(f"needs petsc4py in {PETSC_PYTHON} (docs/distributed.md says how) and its mpiexec")
+    return {count: launched(PETSC_PYTHON, launcher, "through_petsc.py", count) for count in COUNTS}
+
+
+def rows_of(found: dict[int, dict[str, Any]], case: str) -> list[dict[str, Any]]:
+    return [row for count in COUNTS for row in found[count]["solves"] if row["case"] == case]
+
+
+@pytest.mark.parametrize("case", ["box", "spheres", "pool", "random", "neumann", "periodic"])
+def test_any_number_of_processes_takes_the_iterations_of_one(own, case):
+    for row in rows_of(own, case):
+        assert row["result"] == "CONVERGED"
+        assert abs(row["iterations"] - row["alone"]) <= 1
+        assert row["residual"] <= 1.001e-8
+        assert row["difference"] <= 1e-6
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_what_is_wrong_in_the_last_process_is_raised_in_all(own, count):
+    found = own[count]["refused"]
+    assert len(found) == count
+    assert all("cells must have the shape" in text for text in found)
+
+
+PETSC_CASES = [f"{name} {way}" for name in ("box", "spheres", "pool", "random", "neumann") for way in ("cg", "dcdm")]
+
+
+@pytest.mark.parametrize("case", [*PETSC_CASES, "across x", "negative", "plane", "periodic", "nodes", "jacobi"])
+def test_petsc_takes_the_same_iterations_on_any_number_of_processes(petsc, case):
+    rows = rows_of(petsc, case)
+    assert len(rows) == len(COUNTS)
+    assert max(row["iterations"] for row in rows) - min(row["iterations"] for row in rows) <= 1
+    assert all(row["reason"] > 0 and row["residual"] <= 1.001e-8 for row in rows)
+    assert max(row["x"] for row in rows) - min(row["x"] for row in rows) <= 1e-6 * rows[0]["x"]
+    if case != "jacobi":
+        assert all(row["exact"] for row in rows)
+        assert all(row["iterations"] <= 25 for row in rows)
+
+
+def test_a_grid_is_read_off_its_matrix(petsc):
+    (row, *_) = rows_of(petsc, "periodic")
+    assert row["spacing"] == pytest.approx([1.0, 0.5, 0.7])
+    assert row["boundary"] == [["periodic"] * 2, ["periodic"] * 2, ["dirichlet", "neumann"]]
+    assert [row["scale"] for row in rows_of(petsc, "negative")] == [-1.0] * 3
+    assert [row["cut"] for row in rows_of(petsc, "across x")] == [[1, 1], [2, 1], [2, 2]]
+
+
+def test_sides_that_no_grid_has_are_taken_for_the_nearest(petsc):
+    for row in rows_of(petsc, "farther sides"):
+        assert not row["exact"]
+        assert row["reason"] > 0
+        assert row["iterations"] <= 25
+        assert row["residual"] <= 1.001e-8
+
+
+def test_a_matrix_that_is_no_grid_s_is_refused_with_a_reason(petsc):
+    expected = {
+        "κ varies": "couplings must be the same everywhere along",
+        "a shift": "a term without derivatives?",
+        "far": "neighbours only, got 1 entries farther away",
+        "NaN": "must be finite, got 1 entries",
+        "too small a diagonal": "the diagonal must be",
+        "no couplings": "must couple neighbours",
+        "no DMDA": "",
+    }
+    for count in COUNTS:
+        found = petsc[count]["refusals"]
+        assert found.keys() == expected.keys()
+        for name, text in expected.items():
+            assert found[name], name
+            assert text in found[name]
+
+
+def test_another_matrix_is_read_anew(petsc):
+    for count in COUNTS:
+        assert all(iterations <= 15 and reason > 0 for iterations, reason in petsc[count]["changed"])
