@@ -25,6 +25,7 @@ import json
 import statistics
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -158,5 +159,15 @@ def _spread(rows: list[Record], console: Console) -> list[Record]:
     return found
 
 
+def run() -> int:
+    """`main`, and the end of all processes where one of them fails: the others would wait for it."""
+    try:
+        return main()
+    except Exception:
+        traceback.print_exc()
+        MPI.COMM_WORLD.Abort(1)
+        raise
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())
