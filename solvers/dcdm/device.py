@@ -8,7 +8,8 @@ iteration passes over otherwise is float32, and one transfer of four numbers a s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -54,6 +55,15 @@ def checked_device(name: str) -> torch.device:
         text = str(error).splitlines()[0]
         raise DeviceUnavailableError(f"device {name!r} cannot hold float64 numbers: {text}") from error
     return device
+
+
+@contextmanager
+def memory_errors(device: torch.device) -> Iterator[None]:
+    """Has what does not fit on the device raise `MemoryError`, as on the CPU."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(f"{device} has not enough memory: {str(error).splitlines()[0]}") from error
 
 
 def shifted(x: Tensor, axis: int, wrap: bool) -> Tensor:
@@ -281,8 +291,10 @@ class DeviceDirections(Prepared):
 
     def run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int) -> Result:
         device = self.cycle.device
-        there = torch.as_tensor(x.reshape(self._shape), device=device).clone()
-        result = self.run_there(torch.as_tensor(b.reshape(self._shape), device=device), there, monitor, max_iterations)
+        with memory_errors(device):
+            there = torch.as_tensor(x.reshape(self._shape), device=device).clone()
+            right = torch.as_tensor(b.reshape(self._shape), device=device)
+            result = self.run_there(right, there, monitor, max_iterations)
         x[...] = there.cpu().numpy().reshape(x.shape)
         return result
 
@@ -377,8 +389,10 @@ class DeviceConjugateDirections(Solver):
         compiled = self.compiled
         if compiled is None:
             compiled = device.type == "cuda" and find_spec("triton") is not None
-        cycle = DeviceCycle(FusedCycle(operator, constants_for(operator.grid.ndim)), operator, device, compiled)
-        found = DeviceDirections(operator, cycle, self.window, MAX_ITERATIONS)
+        fused = FusedCycle(operator, constants_for(operator.grid.ndim))
+        with memory_errors(device):
+            cycle = DeviceCycle(fused, operator, device, compiled)
+            found = DeviceDirections(operator, cycle, self.window, MAX_ITERATIONS)
         found.reason = f"on {describe(device)}"
         if not self.rescue:
             return found

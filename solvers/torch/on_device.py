@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from relaxon.solvers import validation
-from relaxon.solvers.dcdm.device import DeviceDirections
+from relaxon.solvers.dcdm.device import DeviceDirections, memory_errors
 from relaxon.solvers.driver import PreparedSolver
 from relaxon.solvers.engine import Monitor, Prepared
 from relaxon.solvers.front import MAX_RESTARTS, SingularSystemError, verdict
@@ -65,6 +65,7 @@ def solve_tensor(
     Raises
     ------
     TypeError, ValueError : naming the argument. SingularSystemError : `b` is not in the range of a singular operator.
+    MemoryError : the device is full.
 
     Examples
     --------
@@ -84,7 +85,7 @@ def solve_tensor(
         max_iterations = validation.positive_int("max_iterations", max_iterations)
     if inconsistent not in ("error", "project"):
         raise ValueError(f"inconsistent must be 'error' or 'project', got {inconsistent!r}")
-    with torch.no_grad():
+    with torch.no_grad(), memory_errors(engine.cycle.device):
         right = _checked("b", b, prepared, engine)
         x = torch.zeros_like(right) if x0 is None else _checked("x0", x0, prepared, engine)
         null = _NullSpace.of(prepared, engine)

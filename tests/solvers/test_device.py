@@ -187,6 +187,24 @@ def test_a_closed_box_of_tensors():
     assert all(later <= 2 * earlier for earlier, later in pairwise(solution.residuals))
 
 
+def test_a_device_that_is_full_is_a_memory_error(monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+    grid = PoissonGrid(np.zeros((8, 8, 8), np.uint8), boundary="dirichlet")
+    prepared, b = prepare(grid, device="cpu"), np.ones(grid.shape)
+    with EmbeddedServer() as server, relaxon.connect(server.target) as client:
+        kept = client.poisson.grid(grid.cells, boundary="dirichlet")
+        kept.solve(b, device="cpu")
+        monkeypatch.setattr("relaxon.solvers.dcdm.device.DeviceCycle.__call__", full)
+        with pytest.raises(MemoryError, match="cpu has not enough memory: CUDA out of memory"):
+            prepared.solve(b)
+        with pytest.raises(MemoryError, match="not enough memory"):
+            solve_tensor(prepared, torch.from_numpy(b))
+        with pytest.raises(errors.ResourceExhausted, match="memory"):
+            kept.solve(b, device="cpu")
+
+
 def test_tensors_that_do_not_fit_are_refused():
     grid = PoissonGrid(np.zeros((8, 8, 8), np.uint8), boundary="dirichlet")
     prepared = prepare(grid, device="cpu")
