@@ -27,6 +27,8 @@ from relaxon.server.worker import BUSY, LONGEST_MESSAGE, MODEL, TASKS, Link, cau
 POLL_SECONDS = 0.5
 """That a cancelled job may wait until its actor hears of it."""
 KNOCK_SECONDS = 10.0
+ANSWER_SECONDS = 60.0
+"""In which an actor gives what it has, be it nothing; one that does not is lost, whatever the cluster says."""
 CALLS = 4
 """That an actor answers at a time: it is asked for events while it is told to stop."""
 OWN_FILES = {job_folder.PROGRESS, job_folder.LEASE, job_folder.LOG}
@@ -105,7 +107,7 @@ def _conducted(
     name = TASKS[request["kind"]].step
     told = None
     while True:
-        for what, value in ray.get(actor.events.remote(POLL_SECONDS)):
+        for what, value in ray.get(actor.events.remote(POLL_SECONDS), timeout=ANSWER_SECONDS):
             if what == "step" and steps.add(value[name], value):
                 server.say({"step": value[name], "progress": value})
             elif what == "checkpoint":

@@ -81,9 +81,13 @@ class Tracker(Working):
         if not bool(torch.isfinite(self.log_u)):
             self._begin(generator)
         z = self.noise.sample(self.noise_batch, generator)
-        with torch.no_grad():
-            log_q = self.noise.log_prob(z)
-        log_x, log_z = self.log_probabilities(x, z)
+        if self.tilt is not None:
+            # The noise's own part of the energy has no gradient, and falls out of the weights.
+            log_q = torch.zeros((), dtype=z.dtype, device=z.device)
+            log_x, log_z = self.log_ratios(x, z)
+        else:
+            log_q = self._log_noise(z)
+            log_x, log_z = self.log_probabilities(x, z)
         log_w = log_z.detach().double() - log_q.double()
         gamma = self._track(z, log_q, log_w)
         w = (log_w - self.log_u).exp().to(log_z.dtype)
@@ -91,7 +95,13 @@ class Tracker(Working):
         surrogate = -pull * log_x.mean() + (w * log_z).mean()
         self.adapt(z, log_w, x)
         log_u = float(self.log_u)
-        return Reading(surrogate, log_u, effective_size(log_w), log_u - float(log_x.detach().mean()), gamma)
+        base = 0.0 if self.tilt is None else float(self._log_noise(x).mean())
+        return Reading(surrogate, log_u, effective_size(log_w), log_u - float(log_x.detach().mean()) - base, gamma)
+
+    @torch.no_grad()
+    def _log_noise(self, points: Tensor) -> Tensor:
+        found: Tensor = self.noise.log_prob(points)
+        return found
 
     @torch.no_grad()
     def _begin(self, generator: torch.Generator) -> None:
@@ -99,7 +109,7 @@ class Tracker(Working):
         batches = []
         for _ in range(self.settings.warm_up):
             z = self.noise.sample(self.noise_batch, generator)
-            batches.append(-self.energy(z).double() - self.noise.log_prob(z).double())
+            batches.append(self.log_ratios(z[:0], z)[1].double())
         weights = torch.cat(batches)
         self.log_u.copy_(log_mean_exp(weights))
         self.variance.fill_(relative_variance(weights))
@@ -113,7 +123,11 @@ class Tracker(Working):
         if self.follows:
             buffers = dict(self.named_buffers())
             before = {name: buffers[f"previous_{index}"] for index, name in enumerate(self.names)}
-            log_before = -functional_call(self.energy, before, (z,)).double() - log_q.double()
+            if self.tilt is not None:
+                of_tilt = {name.removeprefix("tilt."): kept for name, kept in before.items()}
+                log_before = -functional_call(self.tilt, of_tilt, (z,)).double()
+            else:
+                log_before = -functional_call(self.energy, before, (z,)).double() - log_q.double()
             moved = log_g - log_mean_exp(log_before)
             spread = (torch.softmax(log_w, 0) - torch.softmax(log_before, 0)).square().sum()
             named = dict(self.energy.named_parameters())

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from relaxon.neuromorphic.energy.energies import TiltedEnergy
 from relaxon.solvers import validation
 
 
@@ -54,10 +55,26 @@ class Working(nn.Module):
         """The loss of a data batch, with a graph to the energy's parameters and to those of this module."""
         raise NotImplementedError
 
+    @property
+    def tilt(self) -> nn.Module | None:
+        """What the energy adds to `−log q` of this very noise: weights against it need no `log q` then. Else None."""
+        energy = self.energy
+        return energy.tilt if isinstance(energy, TiltedEnergy) and energy.base is self.noise else None
+
     def log_probabilities(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """`log p⁰` of both in one pass."""
         both = -self.energy(torch.cat([x, z]))
         return both[: len(x)], both[len(x) :]
+
+    def log_ratios(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """`log p⁰/q` of both in one pass, with a graph to the energy's parameters."""
+        if self.tilt is not None:
+            both = -self.tilt(torch.cat([x, z]))
+            return both[: len(x)], both[len(x) :]
+        with torch.no_grad():
+            log_q_x, log_q_z = self.noise.log_prob(x), self.noise.log_prob(z)
+        log_x, log_z = self.log_probabilities(x, z)
+        return log_x - log_q_x, log_z - log_q_z
 
     def adapt(self, z: Tensor, log_weights: Tensor, x: Tensor) -> None:
         """Let a noise distribution that moves take in the step."""
@@ -147,35 +164,41 @@ class _Normalised(Working):
 
     def read(self, x: Tensor, generator: torch.Generator) -> Reading:
         z = self.noise.sample(self.noise_batch, generator)
-        with torch.no_grad():
-            log_q_x, log_q_z = self.noise.log_prob(x), self.noise.log_prob(z)
-        log_x, log_z = self.log_probabilities(x, z)
-        loss = self.loss(log_x - self.log_z, log_q_x, log_z - self.log_z, log_q_z)
-        weights = (log_z - log_q_z).detach()
+        ratio_x, ratio_z = self.log_ratios(x, z)
+        loss = self.loss(ratio_x - self.log_z, ratio_z - self.log_z)
+        weights = ratio_z.detach()
         self.adapt(z, weights, x)
-        value = float(loss.detach())
-        return Reading(loss, float(self.log_z.detach()), effective_size(weights), value)
+        return Reading(loss, float(self.log_z.detach()), effective_size(weights), float(loss.detach()))
 
-    def loss(self, log_x: Tensor, log_q_x: Tensor, log_z: Tensor, log_q_z: Tensor) -> Tensor:
+    def loss(self, ratio_x: Tensor, ratio_z: Tensor) -> Tensor:
+        """From `log p_θ/q` of both."""
         raise NotImplementedError
 
 
 class _Logistic(_Normalised):
-    def loss(self, log_x: Tensor, log_q_x: Tensor, log_z: Tensor, log_q_z: Tensor) -> Tensor:
-        ratio = len(log_z) / len(log_x)
+    def loss(self, ratio_x: Tensor, ratio_z: Tensor) -> Tensor:
+        ratio = len(ratio_z) / len(ratio_x)
         log_ratio = math.log(ratio)
         # A data point where the noise is zero is told apart for certain.
-        return softplus(-(log_x - log_q_x - log_ratio)).mean() + ratio * softplus(log_z - log_q_z - log_ratio).mean()
+        return softplus(-(ratio_x - log_ratio)).mean() + ratio * softplus(ratio_z - log_ratio).mean()
 
 
 class _Exponential(_Normalised):
-    def loss(self, log_x: Tensor, log_q_x: Tensor, log_z: Tensor, log_q_z: Tensor) -> Tensor:
-        return torch.logaddexp(log_mean_exp(0.5 * (log_q_x - log_x)), log_mean_exp(0.5 * (log_z - log_q_z)))
+    def loss(self, ratio_x: Tensor, ratio_z: Tensor) -> Tensor:
+        return torch.logaddexp(log_mean_exp(-0.5 * ratio_x), log_mean_exp(0.5 * ratio_z))
 
 
 class _SelfNormalised(_Normalised):
-    def loss(self, log_x: Tensor, log_q_x: Tensor, log_z: Tensor, log_q_z: Tensor) -> Tensor:
-        return -log_x.mean() + (log_z - log_q_z).exp().mean() - 1
+    def read(self, x: Tensor, generator: torch.Generator) -> Reading:
+        # The data's term has no noise in it, and data may lie where the noise has no density.
+        z = self.noise.sample(self.noise_batch, generator)
+        with torch.no_grad():
+            log_q = self.noise.log_prob(z)
+        log_x, log_z = self.log_probabilities(x, z)
+        ratio = log_z - log_q
+        loss = self.log_z - log_x.mean() + (ratio - self.log_z).exp().mean() - 1
+        self.adapt(z, ratio.detach(), x)
+        return Reading(loss, float(self.log_z.detach()), effective_size(ratio), float(loss.detach()))
 
 
 def log_mean_exp(values: Tensor) -> Tensor:

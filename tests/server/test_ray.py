@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed (extra: ray)"),
     pytest.mark.in_clear,
 ]
-PATIENCE = 120.0
+PATIENCE = 240.0
 
 X = np.random.default_rng(1).standard_normal((4000, 8))
 Y = np.sin(2.0 * X[:, 0]) + X[:, 1] * X[:, 2]
