@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.engine import Monitor, Prepared, Solver
+from relaxon.solvers.factors import Factor
 from relaxon.solvers.grid import PoissonGrid
 from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.solution import Result
@@ -180,10 +181,8 @@ class _SciPyDirect(_Assembled):
 
     def __init__(self, operator: PoissonOperator) -> None:
         super().__init__(operator)
-        from scipy.sparse.linalg import splu
-
         matrix = self.matrix + _diagonal(_held(self.grid, self.matrix))
-        self.factor = splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
+        self.factor = Factor(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
 
     def iterate(self, b: Array, x0: Array, tolerance: float, limit: int, watch: Any) -> None:
         x = x0.copy()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from relaxon.solvers.engine import Monitor
+from relaxon.solvers.factors import Factor
 from relaxon.solvers.solution import Result
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.system import Array, MatrixSystem
@@ -28,10 +29,8 @@ class MatrixDirect(MatrixSolver):
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
         if system.unknowns > DIRECT_LIMIT:
             raise ValueError(f"solver 'scipy-direct' takes at most {DIRECT_LIMIT} unknowns, got {system.unknowns}")
-        from scipy.sparse.linalg import splu
-
         try:
-            factor = splu(
+            factor = Factor(
                 system.regular().tocsc(),
                 permc_spec="MMD_AT_PLUS_A",
                 diag_pivot_thresh=0.0,
@@ -42,7 +41,7 @@ class MatrixDirect(MatrixSolver):
                 f"operator must be positive definite, or singular by constants alone; its factor fails: {error}"
             ) from error
         # Without pivoting the signs of U's diagonal are those of the eigenvalues (Sylvester's law of inertia).
-        pivots = factor.U.diagonal()
+        pivots = factor.superlu.U.diagonal()
         if not (pivots > 0).all():
             raise ValueError(
                 f"operator must be positive definite, its factor has {np.count_nonzero(~(pivots > 0))} pivots "
@@ -54,9 +53,9 @@ class MatrixDirect(MatrixSolver):
 class _Factored(MatrixEngine):
     default_max_iterations = 10
 
-    def __init__(self, system: MatrixSystem, factor: Any) -> None:
+    def __init__(self, system: MatrixSystem, factor: Factor) -> None:
         self.system, self.factor = system, factor
-        self.info = {"nonzeros": float(system.matrix.nnz), "factor_nonzeros": float(factor.nnz)}
+        self.info = {"nonzeros": float(system.matrix.nnz), "factor_nonzeros": float(factor.superlu.nnz)}
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         r = np.empty_like(b)
