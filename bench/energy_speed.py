@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -91,7 +92,11 @@ def _beside_torchebm(x: torch.Tensor, repeats: int) -> Iterator[Row]:
         "eNCE": (ENCE(), False),
         "SNL": (SNL(), False),
     }
-    for name, (objective, rival) in arms.items():
+    there = find_spec("torchebm") is not None
+    if not there:
+        print("torchebm is not installed (pip install -e '.[energy-bench]'): its column is left out")
+    for name, (objective, has_rival) in arms.items():
+        rival = has_rival and there
         ours, theirs = _ours(x, objective), _theirs(x, name.partition(",")[0]) if rival else None
         mine, others = [], []
         for repeat in range(repeats + 1):
