@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import numpy as np
+from mpi4py import MPI
 from rich.console import Console
 
 from relaxon.solvers import PoissonGrid, gallery
@@ -85,8 +86,8 @@ def _measured(world: Any, n: int) -> Row:
     middle = time.perf_counter()
     solution = prepared.solve(problem.b)
     seconds = time.perf_counter() - middle
-    setup = world.allreduce(middle - start, op=_most())
-    step = world.allreduce(seconds / max(solution.iterations, 1), op=_most())
+    setup = world.allreduce(middle - start, op=MPI.MAX)
+    step = world.allreduce(seconds / max(solution.iterations, 1), op=MPI.MAX)
     return {"side": n, "cells": n**3, "setup": setup, "step": step, "iterations": solution.iterations}
 
 
@@ -101,7 +102,7 @@ def _gathered_cycle(world: Any) -> Row:
     start = time.perf_counter()
     for _ in range(3):
         cycle.matvec(r)
-    seconds = world.allreduce((time.perf_counter() - start) / 3, op=_most())
+    seconds = world.allreduce((time.perf_counter() - start) / 3, op=MPI.MAX)
     return {"cells": n**3, "seconds": seconds, "seconds_per_cell": seconds / n**3}
 
 
@@ -152,9 +153,3 @@ def _plan() -> Row:
 def _allgather(own_bytes: float) -> float:
     """Every process's bytes to every one, by doubling, each node's traffic once."""
     return math.ceil(math.log2(PROCESSES)) * LATENCY + PROCESSES * own_bytes / BANDWIDTH
-
-
-def _most() -> Any:
-    from mpi4py import MPI
-
-    return MPI.MAX

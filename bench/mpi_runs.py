@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from mpi4py import MPI
 
 from relaxon.solvers import gallery
 from relaxon.solvers.distributed import Decomposition, DistributedPoissonGrid
@@ -163,8 +164,8 @@ def _repeated(part: Part, name: str, ours: bool, repeats: int, run: Any) -> Row:
     while len(setups) < repeats and sum(setups) + sum(solves) < SECONDS:
         part.comm.Barrier()
         found = run(part)
-        setups.append(part.comm.allreduce(found[0], op=_most()))
-        solves.append(part.comm.allreduce(found[1], op=_most()))
+        setups.append(part.comm.allreduce(found[0], op=MPI.MAX))
+        solves.append(part.comm.allreduce(found[1], op=MPI.MAX))
     assert found is not None
     residual = part.relative_residual(found[3])
     return {
@@ -178,12 +179,6 @@ def _repeated(part: Part, name: str, ours: bool, repeats: int, run: Any) -> Row:
         "residual": residual,
         "met": residual <= SLACK * part.rtol,
     }
-
-
-def _most() -> Any:
-    from mpi4py import MPI
-
-    return MPI.MAX
 
 
 def _own(part: Part) -> tuple[float, float, int, Any]:

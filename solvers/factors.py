@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
@@ -28,7 +28,7 @@ class Factor:
     __slots__ = ("__weakref__", "_box")
 
     def __init__(self, matrix: Any, **options: Any) -> None:
-        owner = next(_turns())
+        owner = next(_owners())
         self._box: list[Any] = owner.submit(_made, matrix, options).result()
         weakref.finalize(self, _released, owner, self._box).atexit = False
 
@@ -55,10 +55,8 @@ def _released(owner: ThreadPoolExecutor, box: list[Any]) -> None:
 
 
 @cache
-def _owners() -> Sequence[ThreadPoolExecutor]:
-    return [ThreadPoolExecutor(1, thread_name_prefix=f"relaxon-factors-{number}") for number in range(OWNERS)]
-
-
-@cache
-def _turns() -> Any:
-    return itertools.cycle(_owners())
+def _owners() -> Iterator[ThreadPoolExecutor]:
+    """Threads, each in its turn, without an end."""
+    return itertools.cycle(
+        [ThreadPoolExecutor(1, thread_name_prefix=f"relaxon-factors-{number}") for number in range(OWNERS)]
+    )

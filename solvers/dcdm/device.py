@@ -24,6 +24,7 @@ from relaxon.solvers.dcdm.cycle import MAX_ITERATIONS, constants_for
 from relaxon.solvers.dcdm.fused import FAR, REPLACED_AFTER
 from relaxon.solvers.dcdm.outer import NEGLIGIBLE, SAFEGUARD_STEPS, STAGNATION_STEPS
 from relaxon.solvers.dcdm.rescue import Rescued, second_method
+from relaxon.solvers.dcdm.torch_cycle import coupled
 from relaxon.solvers.engine import Monitor, Prepared, Solver
 from relaxon.solvers.multigrid.building import FusedLevel
 from relaxon.solvers.multigrid.fused import FusedCycle
@@ -104,12 +105,7 @@ class CoarseOperator:
     lower: tuple[Tensor, Tensor, Tensor]
 
     def apply(self, x: Tensor) -> Tensor:
-        total = self.diagonal * x
-        for axis, lower in enumerate(self.lower):
-            if x.shape[axis] > 1:
-                # `lower` is zero across a side that is not periodic, so that rolling is right for both.
-                total = total - lower * torch.roll(x, 1, axis) - torch.roll(lower * x, -1, axis)
-        return total
+        return coupled(self.diagonal, self.lower, x)
 
 
 @dataclass(slots=True)
@@ -161,10 +157,13 @@ class DeviceLevel:
             return torch.as_tensor(np.asarray(array, np.float32), device=device) * unit
 
         self.wrap = wrap
-        self.operator: FinestOperator | CoarseOperator = operator or CoarseOperator(
-            on(level.operator[0]), tuple_of_three([on(lower) for lower in level.couplings(wrap)])
-        )
-        self.unknown = on(level.unknown)
+        self.operator: FinestOperator | CoarseOperator
+        if operator is not None:
+            self.operator, self.unknown = operator, operator.mask
+        else:
+            first, second, third = level.couplings(wrap)
+            self.operator = CoarseOperator(on(level.operator[0]), (on(first), on(second), on(third)))
+            self.unknown = on(level.unknown)
         self.gain = None if level.gain is None else on(level.gain)
         self.index = self.inverse = None
         if level.inverse is not None:
@@ -213,12 +212,6 @@ class DeviceLevel:
         z = torch.zeros_like(r)
         z.view(-1)[self.index] = self.inverse @ r.reshape(-1)[self.index]
         return z
-
-
-def tuple_of_three(parts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Their tuple."""
-    one, two, three = parts
-    return one, two, three
 
 
 class DeviceCycle:

@@ -48,11 +48,17 @@ class TorchLevel:
 
     def apply(self, x: Tensor) -> Tensor:
         """`A x`."""
-        y = self.diagonal * x
-        for axis, lower in enumerate(self.couplings):
+        return coupled(self.diagonal, self.couplings, x)
+
+
+def coupled(diagonal: Tensor, couplings: tuple[Tensor, Tensor, Tensor], x: Tensor) -> Tensor:
+    """`A x` from the diagonal and the couplings to the cell below, along the last three axes."""
+    y = diagonal * x
+    for axis, lower in enumerate(couplings, -3):
+        if x.shape[axis] > 1:
             # `lower` is zero across a side that is not periodic, so that rolling is right for both.
-            y = y - lower * torch.roll(x, 1, axis + 1) - torch.roll(lower * x, -1, axis + 1)
-        return y
+            y = y - lower * torch.roll(x, 1, axis) - torch.roll(lower * x, -1, axis)
+    return y
 
 
 def stack(cycles: Sequence[FusedCycle], device: Any = "cpu", dtype: Any = torch.float32) -> list[TorchLevel]:

@@ -53,7 +53,7 @@ class LearnedCycle:
         if self._comm is None:
             self._comm = pc.getComm().tompi4py()
         found = recognise(matrix, layout, self._comm)
-        own = self._moved(layout, found.cells, matrix).astype(np.uint8)
+        own = self._moved(layout, found.cells).astype(np.uint8)
         self.grid = DistributedPoissonGrid(
             own, layout.decomposition, self._comm, spacing=found.spacing, boundary=found.boundary
         )
@@ -63,7 +63,7 @@ class LearnedCycle:
         self._inverse = None
         if self.grid.unknowns < math.prod(self.grid.shape):
             # Rows of zeros are left as they are.
-            lone = self._moved(layout, found.diagonal, matrix)
+            lone = self._moved(layout, found.diagonal)
             self._inverse = np.where(fluid, 0.0, 1.0 / np.where(lone == 0, 1.0, lone))
         self.recognised, self._layout = found, layout
 
@@ -96,7 +96,7 @@ class LearnedCycle:
                 viewer.printfASCII("  Dirichlet values lie elsewhere than in the grid: the nearest one is taken\n")
 
     @staticmethod
-    def _moved(layout: Layout, owned: NDArray[Any], matrix: Any) -> NDArray[np.float64]:
+    def _moved(layout: Layout, owned: NDArray[Any]) -> NDArray[np.float64]:
         """An array of the DMDA's own cells, as this process's part of the decomposition; a copy."""
         vector = layout.da.getGlobalVec()
         vector.getArray()[...] = owned.reshape(-1)
@@ -110,16 +110,8 @@ def _dmda_of(pc: Any, matrix: Any) -> Any:
     for owner in (pc, matrix):
         found = owner.getDM() if hasattr(owner, "getDM") else None
         if found is not None and found.handle and found.getType() == "da":
-            return _as_dmda(found)
+            return found
     raise ValueError(
         "the matrix must live on a DMDA: make it by DMCreateMatrix, or tell the solver by KSPSetDM and "
         "KSPSetDMActive(ksp, PETSC_FALSE)"
     )
-
-
-def _as_dmda(dm: Any) -> Any:
-    from petsc4py import PETSc
-
-    if isinstance(dm, PETSc.DMDA):
-        return dm
-    return PETSc.DMDA(dm)
