@@ -87,7 +87,7 @@ def expand(names: Iterable[str]) -> tuple[str, ...]:
 def warm_up(client: Client, system: System, solver: str) -> float:
     """Run the solver on small systems of the same kind, so that its code is compiled and loaded; seconds it took."""
     start = time.perf_counter()
-    for small in warm_up_systems(system):
+    for small in warm_up_systems(system, solver):
         grid = small.grid
         with client.poisson.grid(grid.cells, grid.spacing, grid.boundary, grid.coefficient) as session:
             session.solve(
