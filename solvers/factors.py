@@ -8,11 +8,13 @@ them go in another.
 from __future__ import annotations
 
 import itertools
+import os
+import threading
 import weakref
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import cache
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import cache, partial
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -26,11 +28,16 @@ class Factor:
     """`scipy.sparse.linalg.splu(matrix, **options)`, whose errors it raises; to be solved with in any thread."""
 
     __slots__ = ("__weakref__", "_box")
+    _box: list[Any]
 
     def __init__(self, matrix: Any, **options: Any) -> None:
         owner = next(_owners())
-        self._box: list[Any] = owner.submit(_made, matrix, options).result()
-        weakref.finalize(self, _released, owner, self._box).atexit = False
+        made: Future[list[Any]] = Future()
+        owner.put(partial(_make, made, matrix, options))
+        self._box = made.result()
+        # The garbage collector may call this in the middle of anything, with any lock held: it must take none, and
+        # this queue's `put` is made for that. An executor's `submit` is not: the process stood still for ever.
+        weakref.finalize(self, owner.put, self._box.clear).atexit = False
 
     @property
     def superlu(self) -> Any:
@@ -43,20 +50,32 @@ class Factor:
         return found
 
 
-def _made(matrix: Any, options: dict[str, Any]) -> list[Any]:
+def _make(made: Future[list[Any]], matrix: Any, options: dict[str, Any]) -> None:
     from scipy.sparse.linalg import splu
 
-    return [splu(matrix, **options)]
+    try:
+        made.set_result([splu(matrix, **options)])
+    except BaseException as error:
+        made.set_exception(error)
 
 
-def _released(owner: ThreadPoolExecutor, box: list[Any]) -> None:
-    with suppress(RuntimeError):  # at the interpreter's end nothing is taken on any more, nor needed
-        owner.submit(box.clear)
+def _own(tasks: SimpleQueue[Callable[[], None]]) -> None:
+    """A thread's work, without an end."""
+    while True:
+        task = tasks.get()
+        task()
+        del task  # which holds a matrix, or a factor
 
 
 @cache
-def _owners() -> Iterator[ThreadPoolExecutor]:
-    """Threads, each in its turn, without an end."""
-    return itertools.cycle(
-        [ThreadPoolExecutor(1, thread_name_prefix=f"relaxon-factors-{number}") for number in range(OWNERS)]
-    )
+def _owners() -> Iterator[SimpleQueue[Callable[[], None]]]:
+    """The queues of the threads, each in its turn, without an end."""
+    queues: list[SimpleQueue[Callable[[], None]]] = [SimpleQueue() for _ in range(OWNERS)]
+    for number, tasks in enumerate(queues):
+        # Daemons: at the interpreter's end nothing has to be freed any more.
+        threading.Thread(target=_own, args=(tasks,), name=f"relaxon-factors-{number}", daemon=True).start()
+    return itertools.cycle(queues)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_owners.cache_clear)  # the threads stay with the parent

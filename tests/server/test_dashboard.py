@@ -388,6 +388,7 @@ def test_a_browser_shows_a_job_s_curve_and_text_stays_text(shown, page) -> None:
         shown.store.add_progress(job.id, unit, told)
     shown.store.put(jobs.failed(Job.new("boosting", "other"), Failure("INTERNAL", hostile)))
     page.wait_for_selector("#losses path.curve")
+    page.locator("#jobs").get_by_text(hostile).wait_for()
     assert page.locator("#losses path.curve").count() == 2
     assert page.locator("#jobs progress").evaluate("bar => bar.value / bar.max") == 0.25
     assert hostile in page.locator("#jobs").inner_text()

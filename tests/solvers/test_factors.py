@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +56,33 @@ def test_factors_solve_in_any_thread_and_tell_what_is_wrong():
             assert np.linalg.norm(a @ x - b) <= 1e-12 * np.linalg.norm(b)
     with pytest.raises(RuntimeError, match="singular"):
         Factor(sparse.csc_array((3, 3)))
+
+
+COLLECTED_WITHIN_A_LOCK = """
+import concurrent.futures.thread as pools, faulthandler, gc, os, signal
+from scipy import sparse
+from relaxon.solvers.factors import Factor
+faulthandler.register(signal.SIGALRM, chain=True)
+signal.alarm(60)
+class Ring: pass
+ring = Ring()
+ring.ring, ring.factor = ring, Factor(sparse.csc_array(sparse.eye_array(3)))
+del ring
+with pools._global_shutdown_lock:  # as within any executor's `submit`, whose allocations may start a collection
+    gc.collect()
+child = os.fork()
+signal.alarm(60)
+if child == 0:
+    Factor(sparse.csc_array(sparse.eye_array(3)))
+    os._exit(0)
+raise SystemExit(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_factor_can_be_collected_while_a_lock_is_held_and_made_after_a_fork():
+    done = subprocess.run([sys.executable, "-c", COLLECTED_WITHIN_A_LOCK], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
