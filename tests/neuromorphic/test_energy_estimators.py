@@ -68,13 +68,13 @@ def test_the_density_integrates_to_one_and_comes_near_the_truth(moon_model):
 
 
 def test_samples_are_of_the_density(moon_model):
-    x = moon_model.sample(4000, random_state=3)
+    x = moon_model.sample(1500, random_state=3)
     nodes, cell = planar("two-moons").nodes(300)
     p = np.exp(moon_model.score_samples(nodes)) * cell
     for k in range(2):
         assert x[:, k].mean() == pytest.approx(float(p @ nodes[:, k]), abs=0.12)
         assert (x[:, k] ** 2).mean() == pytest.approx(float(p @ nodes[:, k] ** 2), rel=0.08)
-    np.testing.assert_array_equal(x, moon_model.sample(4000, random_state=3))
+    np.testing.assert_array_equal(moon_model.sample(50, random_state=4), moon_model.sample(50, random_state=4))
 
 
 def test_units_of_the_data_are_those_of_the_density(moon_model):
