@@ -28,13 +28,15 @@ class Factor:
     """`scipy.sparse.linalg.splu(matrix, **options)`, whose errors it raises; to be solved with in any thread."""
 
     __slots__ = ("__weakref__", "_box")
-    _box: list[Any]
 
     def __init__(self, matrix: Any, **options: Any) -> None:
         owner = next(_owners())
         made: Future[list[Any]] = Future()
         owner.put(partial(_make, made, matrix, options))
-        self._box = made.result()
+        try:
+            self._box = made.result()
+        finally:
+            del made  # an error in it would hold this frame, and so the matrix
         # The garbage collector may call this in the middle of anything, with any lock held: it must take none, and
         # this queue's `put` is made for that. An executor's `submit` is not: the process stood still for ever.
         weakref.finalize(self, owner.put, self._box.clear).atexit = False
@@ -57,6 +59,7 @@ def _make(made: Future[list[Any]], matrix: Any, options: dict[str, Any]) -> None
         made.set_result([splu(matrix, **options)])
     except BaseException as error:
         made.set_exception(error)
+        del made  # as an executor does: the error holds this frame
 
 
 def _own(tasks: SimpleQueue[Callable[[], None]]) -> None:

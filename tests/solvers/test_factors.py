@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -56,6 +58,21 @@ def test_factors_solve_in_any_thread_and_tell_what_is_wrong():
             assert np.linalg.norm(a @ x - b) <= 1e-12 * np.linalg.norm(b)
     with pytest.raises(RuntimeError, match="singular"):
         Factor(sparse.csc_array((3, 3)))
+
+
+def test_a_matrix_without_factors_is_let_go_with_the_error():
+    a = sparse.csc_array((3, 3))
+    alive = weakref.ref(a)
+    gc.disable()
+    try:
+        with pytest.raises(RuntimeError, match="singular"):
+            Factor(a)
+        del a
+        for _ in range(OWNERS):  # every thread has moved on
+            Factor(laplacian(3))
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 COLLECTED_WITHIN_A_LOCK = """
