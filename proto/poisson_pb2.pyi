@@ -549,8 +549,8 @@ class StepHeader(_message.Message):
     CHANGE_FIELD_NUMBER: _builtins.int
     SHARED_X_FIELD_NUMBER: _builtins.int
     shared_x: _builtins.int
-    """As in SolveHeader. A step's `b` and `x` may lie where those of the step before the last did, once the caller has
-    read that one's `x`.
+    """As in SolveHeader. A step's `b` and `x` may lie where those of an answered step did, once the caller has no use for
+    that one's `x`: the server reads neither again.
     """
     @_builtins.property
     def b(self) -> _tensor_pb2.TensorHeader: ...

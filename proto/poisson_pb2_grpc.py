@@ -96,7 +96,8 @@ class PoissonServiceServicer:
         `header`, then for each step `step` and the parts of what it announces: its `cells`, each `coefficient` array, its
         `b`. The replies for each step, in their order, are those of `Solve`. The server reads one step ahead of the one that
         it solves and no further, so that the way to and fro of one step overlaps the solve of another: a caller has at most
-        two steps without an answer. End the sending side after the last step.
+        two steps without an answer. A step that is refused ends the call when those before it are answered. End the sending
+        side after the last step.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

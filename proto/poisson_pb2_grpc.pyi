@@ -48,7 +48,8 @@ class PoissonServiceStub:
     `header`, then for each step `step` and the parts of what it announces: its `cells`, each `coefficient` array, its
     `b`. The replies for each step, in their order, are those of `Solve`. The server reads one step ahead of the one that
     it solves and no further, so that the way to and fro of one step overlaps the solve of another: a caller has at most
-    two steps without an answer. End the sending side after the last step.
+    two steps without an answer. A step that is refused ends the call when those before it are answered. End the sending
+    side after the last step.
     """
     UpdateGrid: _grpc.StreamUnaryMultiCallable[_poisson_pb2.UpdateGridRequest, _poisson_pb2.Grid]
     """Give a kept grid other cells, another κ or both, of the same shape, with the same spacing and sides: obstacles that
@@ -80,7 +81,8 @@ class PoissonServiceAsyncStub(PoissonServiceStub):
     `header`, then for each step `step` and the parts of what it announces: its `cells`, each `coefficient` array, its
     `b`. The replies for each step, in their order, are those of `Solve`. The server reads one step ahead of the one that
     it solves and no further, so that the way to and fro of one step overlaps the solve of another: a caller has at most
-    two steps without an answer. End the sending side after the last step.
+    two steps without an answer. A step that is refused ends the call when those before it are answered. End the sending
+    side after the last step.
     """
     UpdateGrid: _aio.StreamUnaryMultiCallable[_poisson_pb2.UpdateGridRequest, _poisson_pb2.Grid]  # type: ignore[assignment]
     """Give a kept grid other cells, another κ or both, of the same shape, with the same spacing and sides: obstacles that
@@ -127,7 +129,8 @@ class PoissonServiceServicer(metaclass=_abc_1.ABCMeta):
         `header`, then for each step `step` and the parts of what it announces: its `cells`, each `coefficient` array, its
         `b`. The replies for each step, in their order, are those of `Solve`. The server reads one step ahead of the one that
         it solves and no further, so that the way to and fro of one step overlaps the solve of another: a caller has at most
-        two steps without an answer. End the sending side after the last step.
+        two steps without an answer. A step that is refused ends the call when those before it are answered. End the sending
+        side after the last step.
         """
 
     @_abc_1.abstractmethod

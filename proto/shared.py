@@ -32,6 +32,8 @@ TOKEN_BYTES = 32
 # From <linux/fcntl.h>; Python has them from 3.9 on where its C library had.
 ADD_SEALS, GET_SEALS = 1033, 1034
 SEAL_SEAL, SEAL_SHRINK, SEAL_GROW = 0x1, 0x2, 0x4
+POPULATE_WRITE = 23
+"""From <linux/mman.h>, since Linux 5.14: take a mapping's memory now, or fail where that cannot be had."""
 SEALS = SEAL_SEAL | SEAL_SHRINK | SEAL_GROW
 
 
@@ -44,7 +46,8 @@ class SharedFile:
     def __init__(self, descriptor: int, length: int) -> None:
         """Takes the descriptor over. Python keeps one of its own with the mapping."""
         try:
-            self._octets = np.frombuffer(mmap.mmap(descriptor, length), np.uint8)
+            self._mapped = mmap.mmap(descriptor, length)
+            self._octets = np.frombuffer(self._mapped, np.uint8)
         except ValueError as error:  # as for a length that has changed
             raise OSError(str(error)) from error
         finally:
@@ -53,15 +56,17 @@ class SharedFile:
         """Bytes that it has for arrays."""
 
     @classmethod
-    def create(cls, size: int) -> tuple[SharedFile, Offer]:
+    def create(cls, size: int, reserved: int | None = None) -> tuple[SharedFile, Offer]:
         """A new one and how a server finds it; close the offer once it has been tried. OSError where none can be
-        made. Its memory is taken here, so that neither side fails for want of it later."""
+        made. Its memory is taken here, so that neither side fails for want of it later: all of it, or of the first
+        `reserved` bytes; the others are not to be used before `reserve`."""
         if fcntl is None or not hasattr(os, "memfd_create"):
             raise OSError("this system has no memory files")
         token = secrets.token_bytes(TOKEN_BYTES)
         descriptor = os.memfd_create(NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            os.posix_fallocate(descriptor, 0, size + TOKEN_BYTES)
+            os.ftruncate(descriptor, size + TOKEN_BYTES)
+            os.posix_fallocate(descriptor, 0, size if reserved is None else reserved)
             os.pwrite(descriptor, token, size)
             fcntl.fcntl(descriptor, ADD_SEALS, SEALS)
             made = cls(os.dup(descriptor), size + TOKEN_BYTES)
@@ -91,6 +96,12 @@ class SharedFile:
             return cls(descriptor, os.fstat(descriptor).st_size)
         except OSError:  # no address space for it
             return None
+
+    def reserve(self, offset: int, size: int) -> None:
+        """Take the memory of a part of the file, on the caller's side; OSError where there is none, or no way to."""
+        # In whole pages; of the first, bytes before the offset may be in use, which this does not change.
+        start = offset - offset % mmap.PAGESIZE
+        self._mapped.madvise(POPULATE_WRITE, start, offset + size - start)
 
     def view(self, offset: int, dtype: np.dtype[Any], shape: Sequence[int]) -> NDArray[Any]:
         """An array of that kind at an offset, which has been checked to be within; no copy."""

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
+from relaxon.proto.shared import SharedFile
 from relaxon.server import errors
 from relaxon.server.observations import SolveTrace
 from relaxon.server.sessions import Session
@@ -18,6 +19,7 @@ from relaxon.server.solve_messages import SolveOptions
 from relaxon.solvers.front import Front
 from relaxon.solvers.solution import Progress, Solution
 
+Asked = TypeVar("Asked")
 PREPARE_ARGUMENTS = ("solver", "operator", "cells", "spacing", "boundary", "coefficient")
 """What a solver's set-up may refuse by name; any other ValueError in it is the server's own fault."""
 
@@ -44,6 +46,8 @@ class SolveJob:
         self._sent = -1
         self._stop = False
         self._abandoned = False
+        self.place: int | None = None
+        """Where in the caller's shared file the work has put `x`."""
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self.future: Future[Solution] = executor.submit(self._run)
@@ -65,6 +69,16 @@ class SolveJob:
         """In the worker thread: CancelledError where nobody waits any more."""
         if self._abandoned:
             raise CancelledError
+
+    def hand_over(self, solution: Solution, room: Room | None, front: Front) -> Solution:
+        """In the worker thread: put `x` where the caller has room for it; the solution is then one of that memory."""
+        self.check()
+        if room is None:
+            return solution
+        x = room.file.view(room.offset, solution.x.dtype, solution.x.shape)
+        front.copy_answer(solution.x, x)
+        self.place = room.offset
+        return replace(solution, x=x)
 
     def record(self, progress: Progress) -> bool:
         """The engine's callback, in the worker thread: leaves the newest progress for the event loop."""
@@ -96,6 +110,11 @@ class SolveJob:
         """The solution, or the error that the solve ended with; may be awaited by several."""
         return await asyncio.shield(self._done)
 
+    async def succeeded(self) -> bool:
+        """Whether there is a solution, once it has ended."""
+        await asyncio.wait((self._done,))
+        return not self._done.cancelled() and self._done.exception() is None
+
     def _run(self) -> Solution:
         with self._session.running:
             self.check()
@@ -111,6 +130,14 @@ class SolveJob:
                 errors.let_go(future.exception())
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Where in the caller's shared file a solution may be put."""
+
+    file: SharedFile
+    offset: int
+
+
 @dataclass(slots=True)
 class SolveArguments:
     """A solve's arguments as they came; the arrays are held by it alone, and given up when they have been taken."""
@@ -119,6 +146,7 @@ class SolveArguments:
     options: SolveOptions
     b: NDArray[Any] | None
     x0: NDArray[Any] | None = None
+    room: Room | None = None
 
     def take_arrays(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """`b` and `x0`, which are held by the taker alone from then on."""
@@ -133,7 +161,12 @@ def solve_in(session: Session, given: SolveArguments, job: SolveJob) -> Solution
     """A job's work: set up where that has not been done, and solve."""
     front, setup_seconds = prepared(session, given.solver, given.options.solver)
     job.check()
-    return replace(answered(front, given, job), setup_seconds=setup_seconds)
+    b, x0 = given.take_arrays()
+    options = given.options
+    request = checked(front.request, b, options.rtol, options.atol, options.max_iterations, x0, options.inconsistent)
+    del b, x0  # the engine has its own copies now
+    solution = replace(front.answer(request, job.record), setup_seconds=setup_seconds)
+    return job.hand_over(solution, given.room, front)
 
 
 def prepared(session: Session, solver: Any, name: str) -> tuple[Front, float]:
@@ -148,13 +181,9 @@ def prepared(session: Session, solver: Any, name: str) -> tuple[Front, float]:
         raise errors.unavailable_solver(name, error) from error
 
 
-def answered(front: Front, given: SolveArguments, job: SolveJob) -> Solution:
-    """Solve with a set-up; INVALID_ARGUMENT for what the engine's checks refuse."""
-    b, x0 = given.take_arrays()
-    options = given.options
+def checked(request: Callable[..., Asked], *arguments: Any) -> Asked:
+    """A request of the engine's; INVALID_ARGUMENT for what its checks refuse."""
     try:
-        request = front.request(b, options.rtol, options.atol, options.max_iterations, x0, options.inconsistent)
+        return request(*arguments)
     except (ValueError, TypeError) as error:
         raise errors.refused(error) from error
-    del b, x0  # the engine has its own copies now
-    return front.answer(request, job.record)

@@ -110,15 +110,6 @@ def progress_reply(progress: Progress) -> pb.SolveReply:
     )
 
 
-def share_x(solution: Solution, shared: SharedFile, offset: int) -> int | None:
-    """Put `x` into the shared file; its offset, or None where it does not fit."""
-    try:
-        shared.write(offset, solution.x)
-    except OSError:
-        return None
-    return offset
-
-
 def solution_replies(
     solution: Solution, shared_x: int | None = None, *, checksums: bool = True
 ) -> Iterator[pb.SolveReply]:

@@ -23,7 +23,7 @@ from relaxon.server.observations import Observations, SolveTrace
 from relaxon.server.places import Places
 from relaxon.server.sessions import Session, SessionStore, SetUp
 from relaxon.server.settings import ServerSettings
-from relaxon.server.solve_job import SolveArguments, SolveJob, solve_in
+from relaxon.server.solve_job import Room, SolveArguments, SolveJob, solve_in
 from relaxon.server.uploads import Upload
 from relaxon.solvers.solution import Solution
 
@@ -32,8 +32,8 @@ Answer = TypeVar("Answer")
 COMPLEX_PARTS_BYTES = 48
 """Of an entry: right-hand side, start and solution of the part that is not being solved, and the two joined."""
 SHARED_ENTRY_BYTES = 64
-"""Of a caller's shared memory for each cell or unknown: `b` and `x0`, or two steps' `b`, in complex128 and with as much
-again to spare."""
+"""Of a caller's shared memory for each cell or unknown: four arrays of complex128, for steps on their way and solutions
+in the caller's hands."""
 
 
 class SolveRuntime:
@@ -142,7 +142,7 @@ class SolveRuntime:
             allowed = shapes(session)
             b = solve_messages.side("b", header.b, allowed)
             x0 = solve_messages.start(header, allowed)
-            shared_x = solve_messages.shared_x(header, b, session.shared)
+            room = room_for_x(header, b, session.shared)
             chosen = await self.beside(partial(solver, options.solver))
             amount = array_bytes(b, x0) + session.footprint(options.solver)[1]
             with self.sessions.hold(caller.name, amount), self.sessions.set_up(session, options.solver) as place:
@@ -151,6 +151,7 @@ class SolveRuntime:
                     options,
                     await upload.array("b", b, session.shared),
                     None if x0 is None else await upload.array("x0", x0, session.shared),
+                    room,
                 )
                 job = SolveJob(
                     session,
@@ -162,17 +163,7 @@ class SolveRuntime:
                 with self.until_done(job, session, place, caller.name, amount):
                     context.set_compression(options.compression)
                     solution = await self._watched(job, upload, context)
-                    await self.reply(context, solution, session.shared, shared_x, options.checksums)
-
-    async def reply(
-        self, context: Context, solution: Solution, shared: SharedFile | None, shared_x: int | None, checksums: bool
-    ) -> None:
-        """Write a solution's messages; `x` goes into the shared file where `shared_x` says where."""
-        place = None
-        if shared is not None and shared_x is not None:
-            place = await asyncio.to_thread(solve_messages.share_x, solution, shared, shared_x)
-        for message in solve_messages.solution_replies(solution, place, checksums=checksums):
-            await context.write(message)
+                    await write_solution(job, solution, context, options.checksums)
 
     async def _watched(self, job: SolveJob, upload: Upload, context: Context) -> Solution:
         """The job's solution; its progress is written, and the caller's `cancel` obeyed, until it is there."""
@@ -190,6 +181,18 @@ async def write_progress(job: SolveJob, context: Context) -> None:
     """Write a job's progress until it has ended."""
     while (progress := await job.next_progress()) is not None:
         await context.write(solve_messages.progress_reply(progress))
+
+
+async def write_solution(job: SolveJob, solution: Solution, context: Context, checksums: bool) -> None:
+    """Write a job's solution, or where in the caller's memory it is."""
+    for message in solve_messages.solution_replies(solution, job.place, checksums=checksums):
+        await context.write(message)
+
+
+def room_for_x(header: pb.SolveHeader | pb.StepHeader, b: AnnouncedArray, shared: SharedFile | None) -> Room | None:
+    """Where `x` is to be put, if anywhere; INVALID_ARGUMENT for what is not within the file."""
+    offset = solve_messages.shared_x(header, b, shared)
+    return None if shared is None or offset is None else Room(shared, offset)
 
 
 def array_bytes(b: AnnouncedArray, x0: AnnouncedArray | None = None) -> int:

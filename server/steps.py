@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -24,8 +24,10 @@ from relaxon.server.announced import AnnouncedArray
 from relaxon.server.grid_changes import GridChange
 from relaxon.server.grids import KeptGrid
 from relaxon.server.identity import caller_of
-from relaxon.server.solve_job import SolveArguments, SolveJob, answered, prepared
-from relaxon.server.solve_service import SolveRuntime, array_bytes, write_progress
+from relaxon.server.solve_job import Room, SolveJob, checked, prepared
+from relaxon.server.solve_service import SolveRuntime, array_bytes, room_for_x, write_progress, write_solution
+from relaxon.solvers.complex_parts import ComplexRequest
+from relaxon.solvers.front import Front, Request
 from relaxon.solvers.grid import PoissonGrid
 from relaxon.solvers.solution import Solution
 
@@ -41,7 +43,14 @@ class Step:
     b: NDArray[Any] | None
     """Taken by who solves it."""
     change: GridChange | None
-    shared_x: int | None
+    room: Room | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """In a step's place, why there is none: told when its turn has come, after the answers of those before it."""
+
+    error: errors.ServiceError
 
 
 class StepsCall:
@@ -55,8 +64,8 @@ class StepsCall:
         self._upload = runtime.upload(context, self._aside)
         self._ahead = asyncio.Semaphore(AHEAD)
         self._behind = asyncio.Semaphore(AHEAD)
-        self._read_steps: asyncio.Queue[Step | None] = asyncio.Queue()
-        self._jobs: asyncio.Queue[tuple[SolveJob, int | None] | None] = asyncio.Queue()
+        self._read_steps: asyncio.Queue[Step | Failure | None] = asyncio.Queue()
+        self._jobs: asyncio.Queue[SolveJob | Failure | None] = asyncio.Queue()
         self._held = self._base = 0
         """Bytes that are taken for the call, and those of them that are the start's."""
         self._changed = False
@@ -81,9 +90,9 @@ class StepsCall:
             sequence = Sequence(kept, solver, options, start, warm=not header.cold)
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._read(kept))
-                    tasks.create_task(self._solve(kept, sequence))
-                    tasks.create_task(self._write(kept, options.checksums))
+                    tasks.create_task(_told_in_turn(self._read(kept), self._read_steps))
+                    tasks.create_task(_told_in_turn(self._solve(kept, sequence), self._jobs))
+                    tasks.create_task(self._write(options.checksums))
             except BaseExceptionGroup as group:
                 raise _first(group) from None
             except asyncio.CancelledError as error:
@@ -113,11 +122,11 @@ class StepsCall:
             planned = grid_changes.plan(header.change, kept.grid.shape) if header.HasField("change") else None
             self._changed = self._changed or planned is not None
             b = self._side(header, kept.grid)
-            shared_x = solve_messages.shared_x(header, b, kept.shared)
+            room = room_for_x(header, b, kept.shared)
             # For as many steps as are under way at a time, until the call ends.
             self._hold(AHEAD * (array_bytes(b) + (0 if planned is None else planned.bytes)))
             change = None if planned is None else await planned.read(self._upload)
-            await self._read_steps.put(Step(await self._upload.array("b", b, kept.shared), change, shared_x))
+            await self._read_steps.put(Step(await self._upload.array("b", b, kept.shared), change, room))
 
     def _side(self, header: pb.StepHeader, grid: PoissonGrid) -> AnnouncedArray:
         """`b` as announced."""
@@ -135,6 +144,9 @@ class StepsCall:
     async def _solve(self, kept: KeptGrid, sequence: Sequence) -> None:
         runtime, options = self._runtime, sequence.options
         while (step := await self._read_steps.get()) is not None:
+            if isinstance(step, Failure):
+                await self._jobs.put(step)
+                return
             await self._behind.acquire()
             async with runtime.places.waiting():
                 amount = kept.footprint(options.solver)[1]
@@ -146,17 +158,19 @@ class StepsCall:
                     )
                     self._job, self._number = job, self._number + 1
                     with runtime.until_done(job, kept, place, owner, amount):
-                        await self._jobs.put((job, step.shared_x))
-                        await job.result()
+                        await self._jobs.put(job)
+                        if not await job.succeeded():
+                            return  # the writer tells, when the answers before this one are written
             self._ahead.release()
         await self._jobs.put(None)
 
-    async def _write(self, kept: KeptGrid, checksums: bool) -> None:
-        while (entry := await self._jobs.get()) is not None:
-            job, shared_x = entry
+    async def _write(self, checksums: bool) -> None:
+        while (job := await self._jobs.get()) is not None:
+            if isinstance(job, Failure):
+                raise job.error
             await write_progress(job, self._context)
-            await self._runtime.reply(self._context, await job.result(), kept.shared, shared_x, checksums)
-            del job, entry
+            await write_solution(job, await job.result(), self._context, checksums)
+            del job
             self._behind.release()
 
 
@@ -177,6 +191,8 @@ class Sequence:
         self._start = start
         self._grid = kept.grid
         self._warm = warm
+        self._last: tuple[Front, Request] | None = None
+        """The step before, where its arrays are this one's to go on with: no copies, and no memory that is new."""
 
     def solve(self, step: Step, job: SolveJob) -> Solution:
         """A job's work."""
@@ -185,17 +201,42 @@ class Sequence:
             kept.change(step.change.made(kept.grid))
             job.check()
         if kept.grid is not self._grid:
-            self._start, self._grid = _whole(self._start, self._grid), kept.grid
+            self._start, self._grid, self._last = _whole(self._start, self._grid), kept.grid, None
         front, setup_seconds = prepared(kept, self._solver, self.options.solver)
         job.check()
-        b, step.b = step.b, None
-        start, self._start = self._start, None
-        if start is not None and b is not None and start.dtype.kind == "c" and b.dtype.kind != "c":
-            start = start.real
-        solution = answered(front, SolveArguments(self._solver, self.options, b, start), job)
+        request = self._request(front, step)
+        solution = replace(front.answer(request, job.record), setup_seconds=setup_seconds)
+        handed = job.hand_over(solution, step.room, front)
         if self._warm and math.isfinite(solution.true_residual):
             self._start = solution.x
-        return replace(solution, setup_seconds=setup_seconds)
+            # What is not in the caller's memory is still to be sent.
+            if isinstance(request, Request) and (request.packed or handed is not solution):
+                self._last = front, request
+        return handed
+
+    def _request(self, front: Front, step: Step) -> Request | ComplexRequest:
+        options = self.options
+        b, step.b = step.b, None
+        start, self._start = self._start, None
+        last, self._last = self._last, None
+        real = b is not None and b.dtype.kind != "c"
+        if last is not None and last[0] is front and real:
+            return checked(
+                front.continued, last[1], b, options.rtol, options.atol, options.max_iterations, options.inconsistent
+            )
+        if start is not None and start.dtype.kind == "c" and real:
+            start = start.real
+        return checked(
+            front.request, b, options.rtol, options.atol, options.max_iterations, start, options.inconsistent
+        )
+
+
+async def _told_in_turn(work: Coroutine[Any, Any, None], queue: asyncio.Queue[Any]) -> None:
+    """Do it; where it is refused, say so behind what it has already put into the queue."""
+    try:
+        await work
+    except errors.ServiceError as error:
+        await queue.put(Failure(error))
 
 
 def _whole(start: NDArray[Any] | None, grid: PoissonGrid) -> NDArray[Any] | None:

@@ -214,16 +214,16 @@ class PreparedSolver(Front):
         engine = self.solver.update(self.engine, operator)
         return PreparedSolver(operator, self.solver, engine, time.perf_counter() - start)
 
-    def _vector(self, name: str, array: NDArray[Any]) -> NDArray[np.float64]:
-        """A new float64 array on `shape3`, zero outside the fluid, from a full or a packed one."""
+    def _vector(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """A float64 array on `shape3`, zero outside the fluid, from a full or a packed one."""
         grid = self.operator.grid
         if array.shape == grid.shape:
             # Outside the fluid whatever the caller's array holds is dropped, the fluid's own values are copied.
             from relaxon.solvers.stencil_kernels import masked_copy
 
-            full = np.empty(grid.shape)
+            full = np.empty(grid.shape3) if out is None else out.reshape(grid.shape3)
             contiguous = np.ascontiguousarray(array)
-            masked_copy(contiguous.reshape(grid.shape3), grid.fluid.reshape(grid.shape3), full.reshape(grid.shape3))
+            masked_copy(contiguous.reshape(grid.shape3), grid.fluid.reshape(grid.shape3), full)
         elif array.shape == (grid.unknowns,):
             full = grid.unpack(array.astype(np.float64, copy=False))
         else:
@@ -232,6 +232,12 @@ class PreparedSolver(Front):
                 f"got {array.shape}"
             )
         return full.reshape(grid.shape3)
+
+    def copy_answer(self, x: NDArray[Any], out: NDArray[Any]) -> None:
+        if x.shape == self.operator.grid.shape and x.dtype == out.dtype == np.float64 and out.flags.c_contiguous:
+            self._vector("x", x, out)  # in parallel
+        else:
+            Front.copy_answer(self, x, out)
 
     def _packed(self, side: NDArray[Any]) -> bool:
         return side.shape != self.operator.grid.shape

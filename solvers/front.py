@@ -95,6 +95,19 @@ class Front(ABC):
         norm = hypot(real.b_norm, imaginary.b_norm)
         return ComplexRequest(real, imaginary, rtol * norm + atol, norm)
 
+    def continued(
+        self,
+        last: Request,
+        b: ArrayLike,
+        rtol: float,
+        atol: float,
+        max_iterations: int | None,
+        inconsistent: str,
+    ) -> Request:
+        """As `request` for a real `b` and a start where an earlier request of this front has ended, in its memory: that
+        one and its arrays are used up, where `b` is not refused for its form."""
+        return self._real_request(b, rtol, atol, max_iterations, None, inconsistent, "b", last)
+
     def _real_request(
         self,
         b: ArrayLike,
@@ -104,6 +117,7 @@ class Front(ABC):
         x0: ArrayLike | None,
         inconsistent: str,
         name: str,
+        last: Request | None = None,
     ) -> Request:
         rtol = validation.positive_float("rtol", rtol)
         atol = validation.non_negative_float("atol", atol)
@@ -112,8 +126,11 @@ class Front(ABC):
         if inconsistent not in ("error", "report", "project"):
             raise ValueError(f"inconsistent must be 'error', 'report' or 'project', got {inconsistent!r}")
         side = validation.real_array(name, b)
-        right = self._vector(name, side)
-        start = np.zeros_like(right) if x0 is None else self._vector("x0", validation.real_array("x0", x0))
+        right = self._vector(name, side, None if last is None else last.b)
+        if last is not None:
+            start = last.x
+        else:
+            start = np.zeros_like(right) if x0 is None else self._vector("x0", validation.real_array("x0", x0))
         defect, component = self._defect(right)
         refusal = ""
         if defect > CONSISTENCY[side.dtype] and inconsistent != "project":
@@ -194,8 +211,13 @@ class Front(ABC):
         return Result.STAGNATED, "the recurrence met the tolerance, the true residual did not", None
 
     @abstractmethod
-    def _vector(self, name: str, array: NDArray[Any]) -> NDArray[np.float64]:
-        """The caller's array as a new one of the engine's form; ValueError, naming it, for a wrong shape."""
+    def _vector(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """The caller's array in the engine's form: a new one, or in `out`, which is an earlier result; ValueError,
+        naming it, for a wrong shape."""
+
+    def copy_answer(self, x: NDArray[Any], out: NDArray[Any]) -> None:
+        """Copy a solution's `x` into an array of its form."""
+        out[...] = x
 
     @abstractmethod
     def _packed(self, side: NDArray[Any]) -> bool:

@@ -241,7 +241,8 @@ def masked_copy(source, mask, out):  # type: ignore[no-untyped-def]
     for row in prange(n0 * n1):
         sr, mr, rr = source[row // n1, row % n1], mask[row // n1, row % n1], out[row // n1, row % n1]
         for k in range(n2):
-            rr[k] = float(sr[k]) if mr[k] else 0.0
+            value = float(sr[k])  # read in any case, so that the loop has no branch
+            rr[k] = value if mr[k] else 0.0
 
 
 @compiled()

@@ -55,20 +55,21 @@ def whole_number(name: str, value: object) -> int:
     return number
 
 
-def real_or_complex_array(name: str, value: Any) -> NDArray[Any]:
+def real_or_complex_array(name: str, value: Any, *, finite: bool = True) -> NDArray[Any]:
     """As `real_array`; complex64 and complex128 arrays with finite entries stay what they are."""
     array = np.asarray(value)
     if array.dtype.kind != "c":
-        return real_array(name, value)
+        return real_array(name, value, finite=finite)
     if array.dtype.itemsize > np.dtype(np.complex128).itemsize:
         raise TypeError(f"{name} must be an array of complex64 or complex128 where it is complex, got {array.dtype}")
-    real_array(name, array.real)
-    real_array(name, array.imag)
+    real_array(name, array.real, finite=finite)
+    real_array(name, array.imag, finite=finite)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def real_array(name: str, value: Any) -> NDArray[Any]:
-    """`value` as a float32 or float64 array with finite entries; integers become float64, floats are not copied."""
+def real_array(name: str, value: Any, *, finite: bool = True) -> NDArray[Any]:
+    """`value` as a float32 or float64 array with finite entries; integers become float64, floats are not copied.
+    `finite=False` leaves the entries, which take a pass, to be looked at later (`finite_entries`)."""
     if value is None:
         raise TypeError(f"{name} must be an array, got None")
     array = np.asarray(value)
@@ -80,8 +81,15 @@ def real_array(name: str, value: Any) -> NDArray[Any]:
         array = array.astype(array.dtype.newbyteorder("="))
     if array.ndim == 0:
         raise ValueError(f"{name} must be an array with at least one axis, got a scalar")
+    if finite:
+        finite_entries(name, array)
+    return array
+
+
+def finite_entries(name: str, array: NDArray[Any]) -> None:
+    """ValueError where an entry of a real or complex array is not finite."""
     # One pass without a temporary: the sum is finite unless an entry is not, or it overflows.
-    if not np.isfinite(array.sum(dtype=np.float64)) and not np.isfinite(array).all():
+    wide = np.complex128 if array.dtype.kind == "c" else np.float64
+    if not np.isfinite(array.sum(dtype=wide)) and not np.isfinite(array).all():
         bad = int(np.count_nonzero(~np.isfinite(array)))
         raise ValueError(f"{name} must be finite, got {bad} NaN or infinite of {array.size} entries")
-    return array

@@ -311,7 +311,7 @@ class PreparedDistributed(Front):
         asks = communicator.totals(np.array([float(communicator.rank == 0 and callback is not None)]))[0]
         return Front.answer(self, request, asked if asks else None)
 
-    def _vector(self, name: str, array: NDArray[Any]) -> NDArray[np.float64]:
+    def _vector(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         own = self.grid.cells
         if array.shape != own.shape:
             raise ValueError(f"{name} must have the shape {own.shape} of this process's part, got {array.shape}")

@@ -44,7 +44,7 @@ class PreparedMatrix(Front):
     engine: Prepared
     setup_seconds: float
 
-    def _vector(self, name: str, array: Any) -> Array:
+    def _vector(self, name: str, array: Any, out: Array | None = None) -> Array:
         n = self.system.unknowns
         if array.shape != (n,):
             raise ValueError(f"{name} must have shape ({n},), got {array.shape}")

@@ -104,7 +104,7 @@ def test_large_arrays_are_handed_over_through_shared_memory(embedded):
 
     async def solved(client):
         async with client.poisson.grid(cells, boundary="dirichlet") as grid:
-            used = grid._handover._file is not None
+            used = grid._handover.file is not None
             return used, await grid.solve(np.ones(cells.shape), solver="mg-cg")
 
     shared, ours = run(embedded, solved)
@@ -116,9 +116,9 @@ def test_large_arrays_are_handed_over_through_shared_memory(embedded):
 def test_arrays_are_checked_off_the_event_loop(embedded, monkeypatch):
     checked, original = [], validation.real_array
 
-    def noted(name, value):
+    def noted(name, value, **options):
         checked.append(threading.get_ident())
-        return original(name, value)
+        return original(name, value, **options)
 
     monkeypatch.setattr(validation, "real_array", noted)
 

@@ -79,7 +79,7 @@ def test_large_vectors_are_handed_over(embedded, kind):
 
     async def scenario(client):
         kept = await given(client.linear.matrix(matrix))
-        assert kept._handover._file is not None
+        assert kept._handover.file is not None
         return [(await given(kept.solve(b, solver="cg", max_iterations=3))).x for _ in range(3)]
 
     for x in play(kind, embedded.target, scenario):

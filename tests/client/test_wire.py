@@ -36,7 +36,7 @@ def test_every_type_of_number_gives_the_bits_of_the_solve_in_process(embedded, k
 
     async def scenario(client):
         async with _grid(client, CELLS, boundary="dirichlet") as grid:
-            assert (grid._handover._file is not None) == shared_memory
+            assert (grid._handover.file is not None) == shared_memory
             return await given(grid.solve(b, x0=x0, **OPTIONS)), await given(grid.solve(packed, **OPTIONS))
 
     theirs, theirs_packed = play(kind, embedded.target, scenario, shared_memory=shared_memory)

@@ -247,3 +247,35 @@ def test_the_gallery_refuses_sizes_before_it_allocates(size):
 def test_the_gallery_names_what_it_knows():
     with pytest.raises(ValueError, match="did you mean 'pool'"):
         gallery.make("pol", 8)
+
+
+@pytest.mark.parametrize("boundary", ["dirichlet", "neumann"])
+@pytest.mark.parametrize("form", ["whole", "packed"])
+@pytest.mark.parametrize("solver", ["cg", "dcdm", "pyamg-sa"])
+def test_a_request_goes_on_in_the_memory_of_the_one_before_with_the_same_bits(boundary, form, solver):
+    """What a sequence of steps does: no copy of the start, no new memory."""
+    cells = np.zeros((14, 13, 12), np.uint8)
+    cells[3:6, 4:8, 2:5] = 1
+    grid = PoissonGrid(cells, boundary=boundary)
+    rng = np.random.default_rng(8)
+    sides = [grid.pack(rng.standard_normal(grid.shape)) for _ in range(4)]
+    sides = [one - one.mean() for one in sides]
+    if form == "whole":
+        sides = [grid.unpack(one, fill=np.pi) for one in sides]
+    front, start, last = prepare(grid, solver=solver), None, None
+    for b in sides:
+        expected = front.solve(b, x0=start, rtol=1e-4)
+        if last is None:
+            request = front.request(b, 1e-4, 0.0, None, None, "error")
+        else:
+            request = front.continued(last, b, 1e-4, 0.0, None, "error")
+            assert request.x is last.x
+        before = b.copy()
+        found = front.answer(request)
+        np.testing.assert_array_equal(found.x, expected.x)
+        np.testing.assert_array_equal(found.residuals, expected.residuals)
+        np.testing.assert_array_equal(b, before)
+        out = np.full_like(found.x, np.nan)
+        front.copy_answer(found.x, out)
+        np.testing.assert_array_equal(out, found.x)
+        start, last = expected.x.copy(), request

@@ -17,7 +17,7 @@ from relaxon.aio.opening import Opening
 from relaxon.aio.remote import RemoteSystem
 from relaxon.aio.steps_call import solutions
 from relaxon.client import errors
-from relaxon.client.handover import Handover, offered
+from relaxon.client.handover import Handover, Places, offered
 from relaxon.client.poisson_messages import (
     GridHandle,
     SolverInfo,
@@ -31,7 +31,6 @@ from relaxon.client.step_messages import Change, Kappa, Step, StepMessages, Unch
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
-from relaxon.proto.shared import SharedFile
 from relaxon.solvers.grid import Boundary, BoundaryLike
 from relaxon.solvers.solution import Callback, Solution
 
@@ -156,8 +155,8 @@ class RemoteGrid(GridHandle, RemoteSystem):
             if not isinstance(steps, Iterable | AsyncIterable):
                 raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
 
-        def messages_for(shared: SharedFile | None) -> tuple[list[pb.StepsRequest], StepMessages]:
-            messages = StepMessages(self.shape, self.unknowns, self._wire, shared, self._now_has)
+        def messages_for(places: Places | None) -> tuple[list[pb.StepsRequest], StepMessages]:
+            messages = StepMessages(self.shape, self.unknowns, self._wire, places, self._now_has)
             return messages.header(self.id, terms, start, warm_start), messages
 
         begin = partial(self._stub.SolveSteps, compression=self._wire.outgoing)

@@ -124,9 +124,9 @@ class RemoteSystem(SystemHandle):
         while True:
             try:
                 # The file is borrowed for each attempt: a server that went away may still be writing to it.
-                with self._in_use(), self._handover.lent() as shared:
+                with self._in_use(), self._handover.lent() as places:
                     return await solve(
-                        self._caller, self._method, request, callback, shared, attempts.left(), self._wire
+                        self._caller, self._method, request, callback, places, attempts.left(), self._wire
                     )
             except errors.RelaxonError as error:
                 wait = attempts.wait_after(error, idempotent=True)

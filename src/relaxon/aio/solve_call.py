@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 
 from relaxon.aio.caller import Caller, called
+from relaxon.client.handover import Places
 from relaxon.client.system import SolveRequest
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto.shared import SharedFile
 from relaxon.solvers.solution import Callback, Progress, Solution
 
 
@@ -21,17 +21,17 @@ async def solve(
     method: Callable[..., Any],
     request: SolveRequest,
     callback: Callback | None,
-    shared: SharedFile | None,
+    places: Places | None,
     timeout: float | None,
     wire: Wire,
 ) -> Solution:
     """Make the call; what cancels the task, and an exception in the callback, ends the solve on the server.
 
-    `shared` is this call's alone, and the server has it open: the arrays pass through it where they can.
+    `places` of the shared file are this call's alone: the arrays pass through them where they can.
     """
     wish: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     # Copying the arrays into the shared file would hold up the event loop.
-    messages, reader = await asyncio.to_thread(request.attempt, shared)
+    messages, reader = await asyncio.to_thread(request.attempt, places)
     solution = None
     begin = partial(method, compression=wire.outgoing)
     try:

@@ -12,11 +12,10 @@ from numpy.typing import ArrayLike
 from relaxon.aio.caller import Caller, called
 from relaxon.aio.solve_call import stopped
 from relaxon.client import errors
-from relaxon.client.handover import Handover
+from relaxon.client.handover import Handover, Places
 from relaxon.client.solve_messages import SolutionReader, numbered
-from relaxon.client.step_messages import SLOTS, Step, StepMessages
+from relaxon.client.step_messages import AHEAD, Step, StepMessages
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto.shared import SharedFile
 from relaxon.solvers.solution import Callback, Progress, Solution
 
 Outbox = asyncio.Queue[pb.StepsRequest | None]
@@ -26,33 +25,38 @@ async def solutions(
     caller: Caller,
     method: Callable[..., Any],
     handover: Handover,
-    messages_for: Callable[[SharedFile | None], tuple[list[pb.StepsRequest], StepMessages]],
+    messages_for: Callable[[Places | None], tuple[list[pb.StepsRequest], StepMessages]],
     steps: Iterable[ArrayLike | Step] | AsyncIterable[ArrayLike | Step],
     callback: Callback | None,
     read_ahead: bool,
     seconds: float,
 ) -> AsyncGenerator[Solution, None]:
-    """The solutions, in the steps' order; `messages_for` a shared file gives the first messages and the maker of the
-    others. The call ends with the iteration, however that ends."""
+    """The solutions, in the steps' order; `messages_for` a shared file's places gives the first messages and the
+    maker of the others. The call ends with the iteration, however that ends."""
     outbox: Outbox = asyncio.Queue()
     pulled = _each(steps)
     waiting: deque[SolutionReader] = deque()
-    done, more, most = 0, True, SLOTS if read_ahead else 1
+    done, most = 0, AHEAD if read_ahead else 1
+    more: bool | errors.InvalidArgument = True
+    """Or what is wrong with the step after those that are waited for."""
     # Whatever ends it early, the server may still be writing the answer of a step.
-    with handover.lent(harmless=()) as shared:
-        first, messages = await asyncio.to_thread(messages_for, shared)
+    with handover.lent(harmless=(), steps=True) as places:
+        first, messages = await asyncio.to_thread(messages_for, places)
         for message in first:
             outbox.put_nowait(message)
         try:
             async with called(caller.begun(method, _taken(outbox), None)) as call:
                 while True:
-                    while more and len(waiting) < most:
+                    while more is True and len(waiting) < most:
                         try:
                             step = await anext(pulled)
                         except StopAsyncIteration:
                             more = False
                             break
-                        waiting.append(await _sent(outbox, messages, step, done + len(waiting)))
+                        try:
+                            waiting.append(await _sent(outbox, messages, step))
+                        except errors.InvalidArgument as error:
+                            more = numbered(error, done + len(waiting))
                     if not waiting:
                         break
                     solution = await _answer(call, waiting[0], callback, outbox, done, seconds)
@@ -67,6 +71,8 @@ async def solutions(
             raise numbered(error, done) from None
         finally:
             outbox.put_nowait(None)
+    if isinstance(more, errors.InvalidArgument):
+        raise more
 
 
 async def _each(
@@ -85,13 +91,10 @@ async def _taken(outbox: Outbox) -> AsyncIterator[pb.StepsRequest]:
         yield message
 
 
-async def _sent(outbox: Outbox, messages: StepMessages, step: ArrayLike | Step, number: int) -> SolutionReader:
+async def _sent(outbox: Outbox, messages: StepMessages, step: ArrayLike | Step) -> SolutionReader:
     """Send a step; what reads its replies."""
-    try:
-        with errors.refusals():
-            found, reader = await asyncio.to_thread(messages.step, step)
-    except errors.InvalidArgument as error:
-        raise numbered(error, number) from None
+    with errors.refusals():
+        found, reader = await asyncio.to_thread(messages.step, step)
     for message in found:
         outbox.put_nowait(message)
     return reader

@@ -1,10 +1,22 @@
-"""How a session's arrays reach a server on the same machine: through a shared file, lent to one call at a time."""
+"""How a session's arrays reach a server on the same machine: through a shared file, lent to one call at a time.
+
+The file is cut into places. A call takes one for each array that it hands over, and the answer comes back in the place
+of its right-hand side. Where enough places are left the caller gets that very memory as the solution, and the place is
+free again when the last array on it is gone; otherwise a copy, and the place is free at once.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from relaxon.client.errors import InvalidArgument, ResourceExhausted
 from relaxon.proto import tensor_pb2 as pb
@@ -13,40 +25,174 @@ from relaxon.proto.shared import SharedFile
 SMALLEST_BYTES = 1 << 20
 """An array that fits into one message is not worth a file."""
 ENTRY_BYTES = 8
-PLACES = 2
-"""One for `b` and, when that is read, `x`; and one for `x0`, or for the next step's `b` and `x`."""
+"""Of a place, for each cell or unknown; an array of complex128 takes two places."""
+FOR_A_SOLVE, FOR_STEPS = 2, 4
+"""Places: one for `b` and, when that is read, `x`, and one for `x0`; or two for steps that are on their way, and two
+for solutions, the caller's last one and the next."""
+SPARED = 2
+"""Arrays that there must be places for beside those that the caller holds."""
 
 REFUSALS = (InvalidArgument, ResourceExhausted)
 """After these the server does not touch the file."""
+
+
+class Places:
+    """The places of a file. One call at a time takes and gives back; the caller's arrays end in any thread.
+
+    Nothing here waits for a lock: an array may end in a garbage collection, which may be in the midst of anything.
+    """
+
+    def __init__(self, file: SharedFile) -> None:
+        self.file = file
+        self.room = file.size // FOR_STEPS
+        """Bytes of one place."""
+        self._count = FOR_A_SOLVE
+        self._free = set(range(FOR_A_SOLVE))
+        self._taken: set[int] = set()
+        self._forks = 0
+        _ALL.add(self)
+
+    def grow(self) -> None:
+        """Have places for steps as well, where there is memory for them."""
+        if self._count == FOR_STEPS:
+            return
+        with suppress(OSError):
+            self.file.reserve(self._count * self.room, (FOR_STEPS - self._count) * self.room)
+            self._free.update(range(self._count, FOR_STEPS))
+            self._count = FOR_STEPS
+
+    def take(self, size: int) -> Place | None:
+        """Room for so many bytes, the call's own until it gives it back or ends; None where there is none."""
+        needed = -(-size // self.room)
+        for first in range(self._count - needed + 1):
+            numbers = range(first, first + needed)
+            if self._free.issuperset(numbers):
+                self._free.difference_update(numbers)
+                self._taken.update(numbers)
+                return Place(self, numbers)
+        return None
+
+    def give_back(self, numbers: range) -> None:
+        """A call needs these no more."""
+        self._taken.difference_update(numbers)
+        self._free.update(numbers)
+
+    def end_call(self) -> None:
+        """A call is over: what it has not given back is free."""
+        self._free.update(self._taken)
+        self._taken.clear()
+
+    def lend(self, numbers: range, array: NDArray[Any]) -> NDArray[Any] | None:
+        """The array, which lies there, for the caller to keep; None where too few places would be left."""
+        # Those that are neither free nor a call's are the caller's.
+        held = self._count - len(self._free) - len(self._taken)
+        if held + len(numbers) > self._count - SPARED * len(numbers):
+            return None
+        self._taken.difference_update(numbers)
+        return np.asarray(_Loan(self, numbers, array))
+
+    def ended(self, numbers: range, forks: int) -> None:
+        """The last array on these is gone."""
+        if forks == self._forks:
+            self._free.update(numbers)
+
+    @property
+    def forks(self) -> int:
+        """How often this process has forked since the file was made."""
+        return self._forks
+
+    def forked(self) -> None:
+        """A child of this process has the caller's arrays as well from now on, on the same memory: what is held now is
+        not to be written to any more."""
+        self._forks += 1
+
+
+class _Loan:
+    """What the caller's arrays on a place rest on, as their `base`."""
+
+    def __init__(self, places: Places, numbers: range, array: NDArray[Any]) -> None:
+        self._places, self._numbers, self._forks = places, numbers, places.forks
+        self._array = array
+        self.__array_interface__ = array.__array_interface__
+
+    def __del__(self) -> None:
+        self._places.ended(self._numbers, self._forks)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Room that a call has taken."""
+
+    places: Places
+    numbers: range
+
+    @property
+    def file(self) -> SharedFile:
+        """That it is in."""
+        return self.places.file
+
+    @property
+    def offset(self) -> int:
+        """In the file, in bytes."""
+        return self.numbers[0] * self.places.room
+
+    def write(self, array: NDArray[Any]) -> None:
+        """Put an array there, for which it was taken."""
+        self.file.write(self.offset, array)
+
+    def give_back(self) -> None:
+        """It is needed no more."""
+        self.places.give_back(self.numbers)
+
+    def kept(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The array, which lies there, as one of the caller's: this very memory or a copy. Called once, at the end."""
+        lent = self.places.lend(self.numbers, array)
+        if lent is not None:
+            return lent
+        copy = array.copy()
+        self.give_back()
+        return copy
 
 
 class Handover:
     """A session's shared file, or none where the server is elsewhere, takes none, or the arrays are small."""
 
     def __init__(self, file: SharedFile | None = None) -> None:
-        self._file = file
+        self._places = None if file is None else Places(file)
         self._turn = threading.Lock()
 
+    @property
+    def file(self) -> SharedFile | None:
+        """Which is offered to the next call, if any."""
+        return None if self._places is None else self._places.file
+
     @contextmanager
-    def lent(self, harmless: tuple[type[BaseException], ...] = REFUSALS) -> Iterator[SharedFile | None]:
-        """The file for one call; None where there is none, or another thread's call has it. It is used no more after a
-        call that ended early, but for the `harmless` errors."""
+    def lent(
+        self, harmless: tuple[type[BaseException], ...] = REFUSALS, steps: bool = False
+    ) -> Iterator[Places | None]:
+        """The file's places for one call, for one of many steps where so said; None where there is no file, or another
+        thread's call has it. It is used no more after a call that ended early, but for the `harmless` errors."""
         if not self._turn.acquire(blocking=False):
             yield None
             return
+        places = self._places
         try:
-            yield self._file
+            if places is not None and steps:
+                places.grow()
+            yield places
         except harmless:
             raise
         except BaseException:
-            self._file = None  # the server may still be writing to it
+            self._places = None  # the server may still be writing to it
             raise
         finally:
+            if places is not None:
+                places.end_call()
             self._turn.release()
 
     def close(self) -> None:
-        """Offer the file no more; it is closed when the call that has it, if any, has ended."""
-        self._file = None
+        """Offer the file no more; it is closed when the call that has it, if any, and the arrays on it have ended."""
+        self._places = None
 
 
 @contextmanager
@@ -55,8 +201,9 @@ def offered(entries: int, wanted: bool) -> Iterator[tuple[SharedFile | None, pb.
     if not wanted or ENTRY_BYTES * entries <= SMALLEST_BYTES:
         yield None, None
         return
+    room = ENTRY_BYTES * entries
     try:
-        file, offer = SharedFile.create(PLACES * ENTRY_BYTES * entries)
+        file, offer = SharedFile.create(FOR_STEPS * room, reserved=FOR_A_SOLVE * room)
     except OSError:  # no such thing on this system, or no memory for it
         yield None, None
         return
@@ -64,3 +211,15 @@ def offered(entries: int, wanted: bool) -> Iterator[tuple[SharedFile | None, pb.
         yield file, offer.message()
     finally:
         offer.close()
+
+
+_ALL: weakref.WeakSet[Places] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for places in list(_ALL):
+        places.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_forked)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from relaxon.client import errors
 from relaxon.client.attendance import Attendance
 from relaxon.client.caller import Caller
-from relaxon.client.handover import Handover, offered
+from relaxon.client.handover import Handover, Places, offered
 from relaxon.client.poisson_messages import (
     GridHandle,
     SolverInfo,
@@ -28,7 +28,6 @@ from relaxon.client.steps_call import StepsCall
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
-from relaxon.proto.shared import SharedFile
 from relaxon.solvers.grid import Boundary, BoundaryLike
 from relaxon.solvers.solution import Callback, Solution
 
@@ -153,8 +152,8 @@ class RemoteGrid(GridHandle, RemoteSystem):
             if not isinstance(steps, Iterable):
                 raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
 
-        def messages_for(shared: SharedFile | None) -> tuple[list[pb.StepsRequest], StepMessages]:
-            messages = StepMessages(self.shape, self.unknowns, self._wire, shared, self._now_has)
+        def messages_for(places: Places | None) -> tuple[list[pb.StepsRequest], StepMessages]:
+            messages = StepMessages(self.shape, self.unknowns, self._wire, places, self._now_has)
             return messages.header(self.id, terms, start, warm_start), messages
 
         call = StepsCall(self._stub, steps, callback, read_ahead, seconds, self._wire)

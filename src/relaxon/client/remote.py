@@ -124,8 +124,8 @@ class RemoteSystem(SystemHandle):
         while True:
             try:
                 # The file is borrowed for each attempt: a server that went away may still be writing to it.
-                with self._in_use(), self._handover.lent() as shared:
-                    return SolveCall(request, callback, self._wire, shared).run(self._method, attempts.left())
+                with self._in_use(), self._handover.lent() as places:
+                    return SolveCall(request, callback, self._wire, places).run(self._method, attempts.left())
             except errors.RelaxonError as error:
                 wait = attempts.wait_after(error, idempotent=True)
                 if wait is None:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from relaxon.client import errors
+from relaxon.client.handover import Places
 from relaxon.client.system import SolveRequest
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto.shared import SharedFile
 from relaxon.solvers.solution import Callback, Progress, Solution
 
 
@@ -18,10 +18,10 @@ class SolveCall:
     """Sends a request and puts the answer together; used once."""
 
     def __init__(
-        self, request: SolveRequest, callback: Callback | None, wire: Wire, shared: SharedFile | None = None
+        self, request: SolveRequest, callback: Callback | None, wire: Wire, places: Places | None = None
     ) -> None:
-        """`shared` is this call's alone, and the server has it open: the arrays pass through it where they can."""
-        self._messages, self._reader = request.attempt(shared)
+        """`places` of the shared file are this call's alone: the arrays pass through them where they can."""
+        self._messages, self._reader = request.attempt(places)
         self._wire = wire
         self._callback = callback
         self._wishes: queue.SimpleQueue[bool] = queue.SimpleQueue()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.client import errors
+from relaxon.client.handover import Place, Places
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensor_pb2, tensors
-from relaxon.proto.shared import SharedFile
 from relaxon.solvers import validation
 from relaxon.solvers.solution import Progress, Result, Solution
 
@@ -73,9 +72,10 @@ class SolveTerms:
         header.compression = wire.incoming
 
 
-def side(name: str, value: ArrayLike, shapes: tuple[tuple[int, ...], ...]) -> NDArray[Any]:
-    """A right-hand side or a start as an array that can be sent; ValueError or TypeError in the engines' words."""
-    array = validation.real_or_complex_array(name, value)
+def side(name: str, value: ArrayLike, shapes: tuple[tuple[int, ...], ...], *, finite: bool = True) -> NDArray[Any]:
+    """A right-hand side or a start as an array that can be sent; ValueError or TypeError in the engines' words.
+    `finite=False` does not look at its entries."""
+    array = validation.real_or_complex_array(name, value, finite=finite)
     if array.shape not in shapes:
         wanted = f"shape {shapes[0]}"
         if len(shapes) > 1:
@@ -84,33 +84,34 @@ def side(name: str, value: ArrayLike, shapes: tuple[tuple[int, ...], ...]) -> ND
     return array
 
 
-def handed(
-    array: NDArray[Any], wire: Wire, shared: SharedFile | None, offset: int, room: int
-) -> Iterable[tensor_pb2.TensorPart]:
-    """What to send of an array, which is in the shared file on return where it fits into `room` bytes there."""
-    if shared is not None and array.nbytes <= room:
-        with suppress(OSError):
-            shared.write(offset, array)
-            return (tensors.shared_part(offset),)
-    return tensors.parts_of(array, checksum=wire.checksums)
+def handed(array: NDArray[Any], wire: Wire, place: Place | None) -> Iterable[tensor_pb2.TensorPart]:
+    """What to send of an array, which is in its place in the shared file on return where it has one."""
+    if place is None:
+        return tensors.parts_of(array, checksum=wire.checksums)
+    place.write(array)
+    return (tensors.shared_part(place.offset),)
+
+
+def place_for(b: NDArray[Any], places: Places | None) -> Place | None:
+    """Room for a right-hand side and, when that has been read, its solution."""
+    return None if places is None else places.take(b.size * answer_dtype(b).itemsize)
 
 
 def solve_requests(
-    header: pb.SolveHeader, b: NDArray[Any], x0: NDArray[Any] | None, wire: Wire, shared: SharedFile | None
-) -> Iterator[pb.SolveRequest]:
-    """All that is sent of a solve but for a cancel. What passes through the shared file is there before the first is
-    taken; the header is completed."""
+    header: pb.SolveHeader, b: NDArray[Any], x0: NDArray[Any] | None, wire: Wire, places: Places | None
+) -> tuple[Iterator[pb.SolveRequest], SolutionReader]:
+    """All that is sent of a solve but for a cancel, and what reads the replies. What passes through the shared file is
+    there on return; the header is completed."""
     header.b.CopyFrom(tensors.header_of(b))
     if x0 is not None:
         header.x0.CopyFrom(tensors.header_of(x0))
-    room = 0 if shared is None else shared.size // 2
-    if shared is not None:
-        header.shared_x = 0
-        if b.size * answer_dtype(b).itemsize > shared.size:
-            header.ClearField("shared_x")
-    parts = handed(b, wire, shared, 0, room)
-    starts = () if x0 is None else handed(x0, wire, shared, room, room)
-    return _solve_requests(header, parts, starts)
+    place = place_for(b, places)
+    if place is not None:
+        header.shared_x = place.offset
+    starts: Iterable[tensor_pb2.TensorPart] = ()
+    if x0 is not None:
+        starts = handed(x0, wire, None if places is None else places.take(x0.nbytes))
+    return _solve_requests(header, handed(b, wire, place), starts), SolutionReader(b, wire, place)
 
 
 def _solve_requests(
@@ -131,11 +132,12 @@ def answer_dtype(b: NDArray[Any]) -> np.dtype[Any]:
 class SolutionReader:
     """Puts the replies to one right-hand side together."""
 
-    def __init__(self, b: NDArray[Any], wire: Wire, shared: SharedFile | None = None) -> None:
+    def __init__(self, b: NDArray[Any], wire: Wire, place: Place | None = None) -> None:
+        """`place` is where in the shared file the answer may come."""
         self._shape = b.shape
         self._dtype = answer_dtype(b)
         self._wire = wire
-        self._shared = shared
+        self._place = place
         self._header: pb.SolutionHeader | None = None
         self._arrays: dict[str, tensors.Assembler] = {}
         self._x: NDArray[Any] | None = None
@@ -185,13 +187,20 @@ class SolutionReader:
 
     def _take_x(self, part: tensor_pb2.TensorPart) -> None:
         incoming = self._arrays["x"]
-        if self._shared is not None and part.HasField("shared"):
-            incoming.take_shared(part.shared, self._shared)
-            self._x = incoming.array().copy()  # the file is written to again
+        place = self._place
+        if place is not None and part.HasField("shared"):
+            if part.shared.offset != place.offset:
+                raise tensors.TensorError("x", f"is not where it was to be put: at {part.shared.offset}")
+            incoming.take_shared(part.shared, place.file)
+            self._x = place.kept(incoming.array())
         else:
             incoming.take(part)
-            if incoming.complete:
-                self._x = incoming.array()
+            if not incoming.complete:
+                return
+            self._x = incoming.array()
+            if place is not None:
+                place.give_back()
+        self._place = None
 
     def _finished(self) -> Solution:
         header = self._header

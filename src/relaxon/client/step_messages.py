@@ -9,18 +9,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.client.solve_messages import SolutionReader, SolveTerms, answer_dtype, handed, side
+from relaxon.client.handover import Places
+from relaxon.client.solve_messages import SolutionReader, SolveTerms, handed, place_for, side
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensors
-from relaxon.proto.shared import SharedFile
 from relaxon.solvers import validation
 from relaxon.solvers.grid import CellType
 
 Unchanged = Literal["unchanged"]
 Kappa = ArrayLike | Sequence[ArrayLike] | None
-SLOTS = 2
-"""Steps that are on their way at a time; each has a place of its own in the shared file."""
+AHEAD = 2
+"""Steps that are on their way at a time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +88,7 @@ class StepMessages:
         shape: tuple[int, ...],
         unknowns: int,
         wire: Wire,
-        shared: SharedFile | None,
+        places: Places | None,
         on_change: Callable[[int], None],
     ) -> None:
         """`on_change` is told how many unknowns a step leaves the grid with."""
@@ -96,8 +96,7 @@ class StepMessages:
         self._unknowns = unknowns
         self._on_change = on_change
         self._wire = wire
-        self._shared = shared
-        self._count = 0
+        self._places = places
 
     def header(self, grid_id: str, terms: SolveTerms, x0: NDArray[Any] | None, warm: bool) -> list[pb.StepsRequest]:
         """What comes before the first step."""
@@ -111,23 +110,23 @@ class StepMessages:
 
     def step(self, step: ArrayLike | Step) -> tuple[list[pb.StepsRequest], SolutionReader]:
         """A step's messages, which hold all of it: the caller's arrays may change from then on."""
-        number, self._count = self._count, self._count + 1
         given = step if isinstance(step, Step) else Step(step)
         change = Change.of(given.cells, given.coefficient, self._shape)
         if change is not None and change.unknowns is not None:
             self._unknowns = change.unknowns
             self._on_change(self._unknowns)
-        b = side("b", given.b, (self._shape, (self._unknowns,)))
+        b = side("b", given.b, (self._shape, (self._unknowns,)), finite=False)
         header = pb.StepHeader(b=tensors.header_of(b), change=None if change is None else change.message())
-        room = 0 if self._shared is None else self._shared.size // SLOTS
-        place = room * (number % SLOTS)
-        if self._shared is not None and b.size * answer_dtype(b).itemsize <= room:
-            header.shared_x = place
+        place = place_for(b, self._places)
+        if place is None:
+            validation.finite_entries("b", b)  # before it is sent; a server on this machine looks at once
+        else:
+            header.shared_x = place.offset
         messages = [pb.StepsRequest(step=header)]
         if change is not None:
             messages += change.requests(pb.StepsRequest, self._wire)
-        messages += [pb.StepsRequest(b=part) for part in handed(b, self._wire, self._shared, place, room)]
-        return messages, SolutionReader(b, self._wire, self._shared)
+        messages += [pb.StepsRequest(b=part) for part in handed(b, self._wire, place)]
+        return messages, SolutionReader(b, self._wire, place)
 
 
 def _cells(value: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.uint8]:

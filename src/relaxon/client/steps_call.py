@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from relaxon.client import errors
 from relaxon.client.handover import Handover
 from relaxon.client.solve_messages import SolutionReader, numbered
-from relaxon.client.step_messages import SLOTS, Step, StepMessages
+from relaxon.client.step_messages import AHEAD, Step, StepMessages
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
@@ -35,7 +35,7 @@ class StepsCall:
         self._stub = stub
         self._steps = iter(steps)
         self._callback = callback
-        self._most = SLOTS if read_ahead else 1
+        self._most = AHEAD if read_ahead else 1
         self._timeout = timeout
         self._wire = wire
         self._outbox: queue.SimpleQueue[pb.StepsRequest | None] = queue.SimpleQueue()
@@ -43,13 +43,15 @@ class StepsCall:
         """Steps that are sent and not answered."""
         self._done = 0
         self._late = False
+        self._refused: errors.InvalidArgument | None = None
+        """The mistake in the step after those, told when they are answered."""
 
     def solutions(self, handover: Handover, messages_for: Any) -> Iterator[Solution]:
-        """The solutions, in the steps' order; `messages_for` a shared file gives the first messages and the maker of
-        the others. The call ends with the iteration, however that ends."""
+        """The solutions, in the steps' order; `messages_for` a shared file's places gives the first messages and the
+        maker of the others. The call ends with the iteration, however that ends."""
         # Whatever ends it early, the server may still be writing the answer of a step.
-        with handover.lent(harmless=()) as shared:
-            first, messages = messages_for(shared)
+        with handover.lent(harmless=(), steps=True) as places:
+            first, messages = messages_for(places)
             for message in first:
                 self._outbox.put(message)
             call: Any = self._stub.SolveSteps(iter(self._outbox.get, None), compression=self._wire.outgoing)
@@ -60,14 +62,16 @@ class StepsCall:
                         more = self._pull(messages)
                     if not self._waiting:
                         self._end(call)
-                        return
+                        break
                     yield self._answer(call)
             finally:
                 self._outbox.put(None)
                 call.cancel()  # does nothing where the call has ended
+        if self._refused is not None:
+            raise self._refused
 
     def _pull(self, messages: StepMessages) -> bool:
-        """Take the caller's next step and send it; False where there is none."""
+        """Take the caller's next step and send it; False where there is none that can be sent."""
         try:
             step = next(self._steps)
         except StopIteration:
@@ -76,7 +80,8 @@ class StepsCall:
             with errors.refusals():
                 found, reader = messages.step(step)
         except errors.InvalidArgument as error:
-            raise numbered(error, self._done + len(self._waiting)) from None
+            self._refused = numbered(error, self._done + len(self._waiting))
+            return False
         for message in found:
             self._outbox.put(message)
         self._waiting.append(reader)

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.client import errors
+from relaxon.client.handover import Places
 from relaxon.client.solve_messages import SolutionReader, SolveTerms, numbered, several, side, solve_requests
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto.shared import SharedFile
 from relaxon.solvers import validation
 from relaxon.solvers.naming import on_device
 
@@ -31,13 +31,12 @@ class SolveRequest:
         self._x0 = x0
         self._wire = wire
 
-    def attempt(self, shared: SharedFile | None) -> tuple[Iterator[pb.SolveRequest], SolutionReader]:
+    def attempt(self, places: Places | None) -> tuple[Iterator[pb.SolveRequest], SolutionReader]:
         """The messages of one attempt, whose arrays lie in the shared file on return where they can, and what reads its
-        replies. The file is this attempt's alone, and the server has it open."""
+        replies. The places are this attempt's alone."""
         header = pb.SolveHeader(grid_id=self._session_id)
         self._terms.fill(header, self._wire)
-        messages = solve_requests(header, self._b, self._x0, self._wire, shared)
-        return messages, SolutionReader(self._b, self._wire, shared)
+        return solve_requests(header, self._b, self._x0, self._wire, places)
 
 
 class SystemHandle(ABC):
