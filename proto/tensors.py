@@ -145,7 +145,7 @@ class Assembler:
         """The error for a stream that ended here."""
         return TensorError(self._field, f"is incomplete: the stream ended after {self._filled} of {self._size} bytes")
 
-    def _place(self, chunk: bytes) -> None:
+    def _place(self, chunk: bytes | memoryview) -> None:
         if not chunk:
             raise TensorError(self._field, "has an empty chunk")
         end = self._filled + len(chunk)

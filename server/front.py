@@ -17,6 +17,7 @@ from typing import Any
 
 import grpc
 
+from relaxon.proto import chunks
 from relaxon.server import errors, request_ids
 from relaxon.server.access import Gate
 from relaxon.server.identity import ANYONE, Caller, acting
@@ -88,10 +89,14 @@ class Front(grpc.aio.ServerInterceptor):
             UNKNOWN_METHOD if handler is None else method, request_ids.chosen(metadata), peer="", metadata=metadata
         )
 
+        # Without a handler nothing is read and nothing answered.
+        read = bytes if handler is None else chunks.decoder(handler.request_deserializer)
+        write = bytes if handler is None else chunks.encoder(handler.response_serializer)
+
         def decode(raw: bytes) -> Any:
             call.received += len(raw)
             try:
-                return handler.request_deserializer(raw)
+                return read(raw)
             except Exception as error:
                 raise errors.invalid(
                     "", f"the request cannot be read as the message that it has to be: {error}"
@@ -100,7 +105,7 @@ class Front(grpc.aio.ServerInterceptor):
         def encode(message: Any) -> bytes:
             for hear in call.replied:
                 hear(message)
-            raw: bytes = handler.response_serializer(message)
+            raw = write(message)
             call.sent += len(raw)
             return raw
 

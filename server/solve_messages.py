@@ -9,8 +9,8 @@ from typing import Any
 
 import grpc
 
+from relaxon.proto import chunks, tensor_pb2, tensors
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import tensor_pb2, tensors
 from relaxon.proto.shared import SharedFile
 from relaxon.server import errors
 from relaxon.server.announced import AnnouncedArray
@@ -134,10 +134,8 @@ def solution_replies(
     if shared_x is not None:
         yield pb.SolveReply(x=tensors.shared_part(shared_x))
     else:
-        for part in tensors.parts_of(solution.x, checksum=checksums):
-            yield pb.SolveReply(x=part)
-    for part in tensors.parts_of(solution.residuals, checksum=checksums):
-        yield pb.SolveReply(residuals=part)
+        yield from chunks.messages_of(pb.SolveReply, "x", solution.x, checksum=checksums)
+    yield from chunks.messages_of(pb.SolveReply, "residuals", solution.residuals, checksum=checksums)
 
 
 def _described(shapes: Shapes) -> str:

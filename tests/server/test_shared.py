@@ -60,6 +60,12 @@ def settled(figure, wanted=0, seconds=20.0):
     return figure() == wanted
 
 
+def at_rest():
+    """How many mappings there are when what earlier tests have left to other servers is gone, too."""
+    settled(mappings)
+    return mappings()
+
+
 @pytest.fixture
 def handed(monkeypatch):
     """How many arrays were taken from shared files, on both sides."""
@@ -153,7 +159,7 @@ def test_a_refused_solve_leaves_the_file_in_use(client, damped, handed):
 
 
 def test_neither_mappings_nor_descriptors_are_left_behind(client, damped):
-    before = mappings()
+    before = at_rest()
     with client.poisson.grid(CELLS, boundary="dirichlet") as grid:
         assert mappings() == before + 2  # the client's and the server's, which are this process both
         assert descriptors() == 2  # which go with the mappings
@@ -172,10 +178,9 @@ def test_no_garbage_collection_is_needed_for_a_file_to_be_gone(serving, endless)
         with open("/proc/self/maps", encoding="utf-8") as lines:
             return sum(shared_files.LINK in line for line in lines)
 
-    gc.collect()
+    before = at_rest()
     gc.disable()
     try:
-        before = served()
         with relaxon.connect(server.target) as client:
             stub, told = client.poisson._stub, SharedFile.create(CELLS.size * 16)
             request = pb.GridHeader(cells=tensors.header_of(CELLS), shared=told[1].message())
@@ -212,7 +217,7 @@ def _end_badly(stub, grid_id, file, b, steps):
 
 
 def test_a_refused_grid_leaves_no_file(serving):
-    before = mappings()
+    before = at_rest()
     server = serving(max_cells=10)
     with relaxon.connect(server.target) as client, pytest.raises(errors.ResourceExhausted):
         client.poisson.grid(CELLS)
@@ -235,7 +240,7 @@ grid.solve(np.ones((400, 350)), solver="cg", rtol=1e-300, callback=killed)
 
 @pytest.mark.in_clear
 def test_the_file_of_a_client_that_is_killed_in_a_solve_is_gone(serving):
-    before = mappings()
+    before = at_rest()
     server = serving(lease_seconds=0.2)
     client = subprocess.run([sys.executable, "-c", KILLED, server.target], timeout=120, check=False)
     assert client.returncode == -9

@@ -19,6 +19,7 @@ from relaxon.client.poisson_messages import SolverInfo, solver_infos
 from relaxon.client.wire import Wire
 from relaxon.proto import linear_pb2 as pb
 from relaxon.proto import linear_pb2_grpc, poisson_pb2
+from relaxon.proto.chunks import chunked
 
 
 class LinearClient:
@@ -27,7 +28,9 @@ class LinearClient:
     def __init__(
         self, channel: grpc.aio.Channel, attendance: Attendance, caller: Caller, target: str, wire: Wire
     ) -> None:
-        self._stub: linear_pb2_grpc.LinearSystemServiceAsyncStub = linear_pb2_grpc.LinearSystemServiceStub(channel)
+        self._stub: linear_pb2_grpc.LinearSystemServiceAsyncStub = linear_pb2_grpc.LinearSystemServiceStub(
+            chunked(channel)
+        )
         self._attendance = attendance
         self._caller = caller
         self._target = target

@@ -31,6 +31,7 @@ from relaxon.client.step_messages import Change, Kappa, Step, StepMessages, Unch
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
+from relaxon.proto.chunks import chunked
 from relaxon.solvers.grid import Boundary, BoundaryLike
 from relaxon.solvers.solution import Callback, Solution
 
@@ -41,7 +42,7 @@ class PoissonClient:
     def __init__(
         self, channel: grpc.aio.Channel, attendance: Attendance, caller: Caller, target: str, wire: Wire
     ) -> None:
-        self._stub: poisson_pb2_grpc.PoissonServiceAsyncStub = poisson_pb2_grpc.PoissonServiceStub(channel)
+        self._stub: poisson_pb2_grpc.PoissonServiceAsyncStub = poisson_pb2_grpc.PoissonServiceStub(chunked(channel))
         self._attendance = attendance
         self._caller = caller
         self._target = target

@@ -17,13 +17,14 @@ from relaxon.client.remote import RemoteSystem
 from relaxon.client.wire import Wire
 from relaxon.proto import linear_pb2 as pb
 from relaxon.proto import linear_pb2_grpc, poisson_pb2
+from relaxon.proto.chunks import chunked
 
 
 class LinearClient:
     """The calls of a `Client` for sparse matrices."""
 
     def __init__(self, channel: grpc.Channel, attendance: Attendance, caller: Caller, target: str, wire: Wire) -> None:
-        self._stub = linear_pb2_grpc.LinearSystemServiceStub(channel)
+        self._stub = linear_pb2_grpc.LinearSystemServiceStub(chunked(channel))
         self._attendance = attendance
         self._caller = caller
         self._target = target

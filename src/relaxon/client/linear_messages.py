@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from relaxon.client import errors
 from relaxon.client.system import SystemHandle
 from relaxon.client.wire import Wire
+from relaxon.proto import chunks, tensor_pb2, tensors
 from relaxon.proto import linear_pb2 as pb
-from relaxon.proto import tensor_pb2, tensors
 from relaxon.solvers import validation
 from relaxon.solvers.html import table
 
@@ -65,12 +65,8 @@ def matrix_requests(
             attendance=attendance,
         )
     )
-    for part in tensors.parts_of(indptr, checksum=wire.checksums):
-        yield pb.CreateMatrixRequest(indptr=part)
-    for part in tensors.parts_of(indices, checksum=wire.checksums):
-        yield pb.CreateMatrixRequest(indices=part)
-    for part in tensors.parts_of(data, checksum=wire.checksums):
-        yield pb.CreateMatrixRequest(data=part)
+    for field, array in (("indptr", indptr), ("indices", indices), ("data", data)):
+        yield from chunks.messages_of(pb.CreateMatrixRequest, field, array, checksum=wire.checksums)
 
 
 class MatrixHandle(SystemHandle):

@@ -28,6 +28,7 @@ from relaxon.client.steps_call import StepsCall
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
+from relaxon.proto.chunks import chunked
 from relaxon.solvers.grid import Boundary, BoundaryLike
 from relaxon.solvers.solution import Callback, Solution
 
@@ -36,7 +37,7 @@ class PoissonClient:
     """The Poisson calls of a `Client`."""
 
     def __init__(self, channel: grpc.Channel, attendance: Attendance, caller: Caller, target: str, wire: Wire) -> None:
-        self._stub = poisson_pb2_grpc.PoissonServiceStub(channel)
+        self._stub = poisson_pb2_grpc.PoissonServiceStub(chunked(channel))
         self._attendance = attendance
         self._caller = caller
         self._target = target

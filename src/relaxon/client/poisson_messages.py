@@ -13,8 +13,8 @@ from relaxon.client import errors
 from relaxon.client.step_messages import Change
 from relaxon.client.system import SystemHandle
 from relaxon.client.wire import Wire
+from relaxon.proto import chunks, tensor_pb2, tensors
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import tensor_pb2, tensors
 from relaxon.solvers.grid import Boundary, BoundaryLike, PoissonGrid
 from relaxon.solvers.html import table
 
@@ -71,11 +71,9 @@ def grid_requests(
             attendance=attendance,
         )
     )
-    for part in tensors.parts_of(grid.cells, checksum=wire.checksums):
-        yield pb.CreateGridRequest(cells=part)
+    yield from chunks.messages_of(pb.CreateGridRequest, "cells", grid.cells, checksum=wire.checksums)
     for array in arrays:
-        for part in tensors.parts_of(array, checksum=wire.checksums):
-            yield pb.CreateGridRequest(coefficient=part)
+        yield from chunks.messages_of(pb.CreateGridRequest, "coefficient", array, checksum=wire.checksums)
 
 
 def change_requests(grid_id: str, change: Change, wire: Wire) -> Iterator[pb.UpdateGridRequest]:

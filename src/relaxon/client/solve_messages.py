@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -12,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from relaxon.client import errors
 from relaxon.client.handover import Place, Places
 from relaxon.client.wire import Wire
+from relaxon.proto import chunks, tensor_pb2, tensors
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import tensor_pb2, tensors
 from relaxon.solvers import validation
 from relaxon.solvers.solution import Progress, Result, Solution
 
@@ -84,12 +85,13 @@ def side(name: str, value: ArrayLike, shapes: tuple[tuple[int, ...], ...], *, fi
     return array
 
 
-def handed(array: NDArray[Any], wire: Wire, place: Place | None) -> Iterable[tensor_pb2.TensorPart]:
-    """What to send of an array, which is in its place in the shared file on return where it has one."""
+def handed(kind: Any, field: str, array: NDArray[Any], wire: Wire, place: Place | None) -> Iterable[Any]:
+    """What to send of an array, in messages of a class; it is in its place in the shared file on return where it has
+    one."""
     if place is None:
-        return tensors.parts_of(array, checksum=wire.checksums)
+        return chunks.messages_of(kind, field, array, checksum=wire.checksums)
     place.write(array)
-    return (tensors.shared_part(place.offset),)
+    return (kind(**{field: tensors.shared_part(place.offset)}),)
 
 
 def place_for(b: NDArray[Any], places: Places | None) -> Place | None:
@@ -108,20 +110,11 @@ def solve_requests(
     place = place_for(b, places)
     if place is not None:
         header.shared_x = place.offset
-    starts: Iterable[tensor_pb2.TensorPart] = ()
+    parts: list[Iterable[Any]] = [(pb.SolveRequest(header=header),), handed(pb.SolveRequest, "b", b, wire, place)]
     if x0 is not None:
-        starts = handed(x0, wire, None if places is None else places.take(x0.nbytes))
-    return _solve_requests(header, handed(b, wire, place), starts), SolutionReader(b, wire, place)
-
-
-def _solve_requests(
-    header: pb.SolveHeader, b: Iterable[tensor_pb2.TensorPart], x0: Iterable[tensor_pb2.TensorPart]
-) -> Iterator[pb.SolveRequest]:
-    yield pb.SolveRequest(header=header)
-    for part in b:
-        yield pb.SolveRequest(b=part)
-    for part in x0:
-        yield pb.SolveRequest(x0=part)
+        start = None if places is None else places.take(x0.nbytes)
+        parts.append(handed(pb.SolveRequest, "x0", x0, wire, start))
+    return chain.from_iterable(parts), SolutionReader(b, wire, place)
 
 
 def answer_dtype(b: NDArray[Any]) -> np.dtype[Any]:

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from relaxon.client.handover import Places
 from relaxon.client.solve_messages import SolutionReader, SolveTerms, handed, place_for, side
 from relaxon.client.wire import Wire
+from relaxon.proto import chunks, tensors
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import tensors
 from relaxon.solvers import validation
 from relaxon.solvers.grid import CellType
 
@@ -73,11 +73,9 @@ class Change:
     def requests(self, kind: Any, wire: Wire) -> Iterator[Any]:
         """Its arrays' parts in messages of that class."""
         if self.cells is not None:
-            for part in tensors.parts_of(self.cells, checksum=wire.checksums):
-                yield kind(cells=part)
+            yield from chunks.messages_of(kind, "cells", self.cells, checksum=wire.checksums)
         for array in self.coefficient:
-            for part in tensors.parts_of(array, checksum=wire.checksums):
-                yield kind(coefficient=part)
+            yield from chunks.messages_of(kind, "coefficient", array, checksum=wire.checksums)
 
 
 class StepMessages:
@@ -105,8 +103,8 @@ class StepMessages:
         if x0 is None:
             return [pb.StepsRequest(header=header)]
         header.x0.CopyFrom(tensors.header_of(x0))
-        parts = tensors.parts_of(x0, checksum=self._wire.checksums)
-        return [pb.StepsRequest(header=header), *(pb.StepsRequest(x0=part) for part in parts)]
+        parts = chunks.messages_of(pb.StepsRequest, "x0", x0, checksum=self._wire.checksums)
+        return [pb.StepsRequest(header=header), *parts]
 
     def step(self, step: ArrayLike | Step) -> tuple[list[pb.StepsRequest], SolutionReader]:
         """A step's messages, which hold all of it: the caller's arrays may change from then on."""
@@ -125,7 +123,7 @@ class StepMessages:
         messages = [pb.StepsRequest(step=header)]
         if change is not None:
             messages += change.requests(pb.StepsRequest, self._wire)
-        messages += [pb.StepsRequest(b=part) for part in handed(b, self._wire, place)]
+        messages += handed(pb.StepsRequest, "b", b, self._wire, place)
         return messages, SolutionReader(b, self._wire, place)
 
 
