@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.solvers import registry
+from relaxon.solvers import registry, validation
 from relaxon.solvers.engine import Prepared, Solver
 from relaxon.solvers.front import Front, Inconsistent
 from relaxon.solvers.grid import PoissonGrid
@@ -218,13 +218,11 @@ class PreparedSolver(Front):
         """A float64 array on `shape3`, zero outside the fluid, from a full or a packed one."""
         grid = self.operator.grid
         if array.shape == grid.shape:
-            # Outside the fluid whatever the caller's array holds is dropped, the fluid's own values are copied.
-            from relaxon.solvers.stencil_kernels import masked_copy
-
-            full = np.empty(grid.shape3) if out is None else out.reshape(grid.shape3)
-            contiguous = np.ascontiguousarray(array)
-            masked_copy(contiguous.reshape(grid.shape3), grid.fluid.reshape(grid.shape3), full)
+            full = np.empty(grid.shape3) if out is None else out
+            if not self._fluid_copy(array, full):
+                validation.finite_entries(name, array)
         elif array.shape == (grid.unknowns,):
+            validation.finite_entries(name, array)
             full = grid.unpack(array.astype(np.float64, copy=False))
         else:
             raise ValueError(
@@ -233,9 +231,17 @@ class PreparedSolver(Front):
             )
         return full.reshape(grid.shape3)
 
+    def _fluid_copy(self, array: NDArray[Any], out: NDArray[np.float64]) -> bool:
+        """Copy the fluid's values of a whole array, and 0 elsewhere. Whether all of the array is finite."""
+        from relaxon.solvers.stencil_kernels import masked_copy
+
+        shape3, fluid = self.operator.grid.shape3, self.operator.grid.fluid
+        contiguous = np.ascontiguousarray(array)
+        return bool(masked_copy(contiguous.reshape(shape3), fluid.reshape(shape3), out.reshape(shape3)))
+
     def copy_answer(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         if x.shape == self.operator.grid.shape and x.dtype == out.dtype == np.float64 and out.flags.c_contiguous:
-            self._vector("x", x, out)  # in parallel
+            self._fluid_copy(x, out)  # in parallel
         else:
             Front.copy_answer(self, x, out)
 

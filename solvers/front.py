@@ -125,12 +125,16 @@ class Front(ABC):
             max_iterations = validation.positive_int("max_iterations", max_iterations)
         if inconsistent not in ("error", "report", "project"):
             raise ValueError(f"inconsistent must be 'error', 'report' or 'project', got {inconsistent!r}")
-        side = validation.real_array(name, b)
+        side = validation.real_array(name, b, finite=False)
         right = self._vector(name, side, None if last is None else last.b)
         if last is not None:
             start = last.x
         else:
-            start = np.zeros_like(right) if x0 is None else self._vector("x0", validation.real_array("x0", x0))
+            start = (
+                np.zeros_like(right)
+                if x0 is None
+                else self._vector("x0", validation.real_array("x0", x0, finite=False))
+            )
         defect, component = self._defect(right)
         refusal = ""
         if defect > CONSISTENCY[side.dtype] and inconsistent != "project":
@@ -213,7 +217,7 @@ class Front(ABC):
     @abstractmethod
     def _vector(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """The caller's array in the engine's form: a new one, or in `out`, which is an earlier result; ValueError,
-        naming it, for a wrong shape."""
+        naming it, for a wrong shape and for entries that are not finite."""
 
     def copy_answer(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         """Copy a solution's `x` into an array of its form."""

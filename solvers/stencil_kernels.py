@@ -236,13 +236,18 @@ def difference_square(b, ax):  # type: ignore[no-untyped-def]
 
 @compiled()
 def masked_copy(source, mask, out):  # type: ignore[no-untyped-def]
-    """`out ← source` where `mask`, 0 elsewhere; whatever `source` holds there."""
+    """`out ← source` where `mask`, 0 elsewhere. Returns whether all of `source` is finite, dropped values too."""
     n0, n1, n2 = out.shape
+    odd = 0
     for row in prange(n0 * n1):
         sr, mr, rr = source[row // n1, row % n1], mask[row // n1, row % n1], out[row // n1, row % n1]
+        strange = 0
         for k in range(n2):
             value = float(sr[k])  # read in any case, so that the loop has no branch
+            strange |= value - value != 0.0
             rr[k] = value if mr[k] else 0.0
+        odd += strange
+    return odd == 0
 
 
 @compiled()

@@ -293,9 +293,9 @@ class PreparedDistributed(Front):
     ) -> Request | ComplexRequest:
         problem: Exception | None = None
         try:
-            self._vector(name, validation.real_array(name, b))
+            self._vector(name, validation.real_array(name, b, finite=False))
             if x0 is not None:
-                self._vector("x0", validation.real_array("x0", x0))
+                self._vector("x0", validation.real_array("x0", x0, finite=False))
         except (TypeError, ValueError) as error:
             problem = error
         any_failure(self.grid.communicator, problem)
@@ -315,6 +315,7 @@ class PreparedDistributed(Front):
         own = self.grid.cells
         if array.shape != own.shape:
             raise ValueError(f"{name} must have the shape {own.shape} of this process's part, got {array.shape}")
+        validation.finite_entries(name, array)
         full = np.zeros(self.engine.cycle.shape)
         place = full[self.box.own]
         fluid = (own == CellType.FLUID).reshape(place.shape)

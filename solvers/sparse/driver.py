@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from relaxon.solvers import validation
 from relaxon.solvers.engine import Prepared
 from relaxon.solvers.front import Front
 from relaxon.solvers.sparse.choice import named
@@ -48,6 +49,7 @@ class PreparedMatrix(Front):
         n = self.system.unknowns
         if array.shape != (n,):
             raise ValueError(f"{name} must have shape ({n},), got {array.shape}")
+        validation.finite_entries(name, array)
         return np.array(array, np.float64, order="C", copy=True)
 
     def _packed(self, side: Any) -> bool:

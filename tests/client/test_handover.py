@@ -14,7 +14,7 @@ from test_steps import LARGE, in_process
 
 from relaxon import client as errors
 from relaxon.client import handover
-from relaxon.client.handover import FOR_A_SOLVE, FOR_STEPS, SPARED, Handover, Places
+from relaxon.client.handover import LEAST, MOST, SPARED, Handover, Places
 from relaxon.client.solve_messages import SolutionReader
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
@@ -75,8 +75,8 @@ def test_what_the_caller_holds_stays_what_it_is(embedded, kind, keeping):
     if keeping == "the last one":
         assert sum(copied) == 0
     if keeping == "all":
-        assert copied == [False] * (FOR_STEPS - SPARED) + [True] * (len(SIDES) - FOR_STEPS + SPARED)
-    assert sum(in_the_file(one.x) for _, one in held) <= FOR_STEPS - SPARED
+        assert copied == [False] * (MOST - SPARED) + [True] * (len(SIDES) - MOST + SPARED)
+    assert sum(in_the_file(one.x) for _, one in held) <= MOST - SPARED
 
 
 async def with_grid(client, work, *arguments):
@@ -151,7 +151,7 @@ def test_the_memory_goes_with_the_last_array_on_it(client):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_where_there_is_no_memory_for_more_places_steps_have_two(embedded, kind, monkeypatch):
+def test_where_there_is_no_memory_for_more_places_there_are_two(embedded, kind, monkeypatch):
     def none(self, offset, size):
         raise OSError("no memory")
 
@@ -196,7 +196,7 @@ def test_the_steps_before_a_bad_one_are_answered_first(embedded, kind, shared_me
 
 @pytest.fixture
 def places():
-    made = Places(SharedFile.create(FOR_STEPS * 800)[0])
+    made = Places(SharedFile.create(MOST * 800)[0])
     made.grow()
     return made
 
@@ -233,13 +233,13 @@ def test_places_are_never_given_out_twice(places):
     assert lent > 100
     taken.clear(), held.clear()
     places.end_call()
-    found = [places.take(1) for _ in range(FOR_STEPS)]
+    found = [places.take(1) for _ in range(MOST)]
     assert sorted(one.offset for one in found) == [0, 800, 1600, 2400]
     assert places.take(1) is None
 
 
-def test_a_solve_has_two_places_and_copies(places):
-    fresh = Places(SharedFile.create(FOR_STEPS * 800, reserved=FOR_A_SOLVE * 800)[0])
+def test_where_there_are_two_places_answers_are_copied():
+    fresh = Places(SharedFile.create(MOST * 800, reserved=LEAST * 800)[0])
     place, other = fresh.take(800), fresh.take(800)
     assert fresh.take(1) is None
     assert not in_the_file(place.kept(place.file.view(place.offset, np.dtype(float), (100,))))
@@ -249,19 +249,19 @@ def test_a_solve_has_two_places_and_copies(places):
     assert fresh.take(1600).offset == 0
 
 
-def test_the_memory_of_places_for_steps_is_taken_with_the_first_steps():
+def test_the_memory_of_the_other_places_is_taken_with_the_first_call():
     size = 1 << 20
-    file, offer = SharedFile.create(FOR_STEPS * size, reserved=FOR_A_SOLVE * size)
+    file, offer = SharedFile.create(MOST * size, reserved=LEAST * size)
 
     def taken():
         return os.fstat(offer.message().file_descriptor).st_blocks * 512
 
     made = Places(file)
-    assert FOR_A_SOLVE * size <= taken() < FOR_STEPS * size
-    before = file.view(0, np.dtype(np.uint8), (FOR_A_SOLVE * size,))
+    assert LEAST * size <= taken() < MOST * size
+    before = file.view(0, np.dtype(np.uint8), (LEAST * size,))
     before[...] = 7
     made.grow()
-    assert taken() >= FOR_STEPS * size
+    assert taken() >= MOST * size
     assert (before == 7).all()
     assert made.take(2 * size).offset == 0
     assert made.take(2 * size).offset == 2 * size
@@ -270,9 +270,9 @@ def test_the_memory_of_places_for_steps_is_taken_with_the_first_steps():
 FORKED = """
 import os, sys
 import numpy as np
-from relaxon.client.handover import FOR_STEPS, Places
+from relaxon.client.handover import MOST, Places
 from relaxon.proto.shared import SharedFile
-places = Places(SharedFile.create(FOR_STEPS * 800)[0])
+places = Places(SharedFile.create(MOST * 800)[0])
 places.grow()
 def kept():
     place = places.take(800)
@@ -301,7 +301,7 @@ print(status, len(free))
 
 def test_what_a_forked_child_holds_is_not_written_over():
     done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.split() == ["0", str(FOR_STEPS - 1)]
+    assert done.stdout.split() == ["0", str(MOST - 1)]
 
 
 def test_an_answer_at_another_place_is_an_error(places):

@@ -64,7 +64,7 @@ class RemoteSystem(SystemHandle):
         """
         seconds = self._caller.transfer_seconds(timeout)
         terms = self._terms(solver, device, rtol, atol, max_iterations, inconsistent, callback is not None)
-        request = await asyncio.to_thread(self._request, terms, "b", b, x0)
+        request = await asyncio.to_thread(self._request, terms, "b", b, x0, finite=False)
         return await self._solved(request, callback, seconds)
 
     async def solve_many(

@@ -40,7 +40,7 @@ async def solutions(
     more: bool | errors.InvalidArgument = True
     """Or what is wrong with the step after those that are waited for."""
     # Whatever ends it early, the server may still be writing the answer of a step.
-    with handover.lent(harmless=(), steps=True) as places:
+    with handover.lent(harmless=()) as places:
         first, messages = await asyncio.to_thread(messages_for, places)
         for message in first:
             outbox.put_nowait(message)

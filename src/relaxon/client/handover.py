@@ -26,9 +26,9 @@ SMALLEST_BYTES = 1 << 20
 """An array that fits into one message is not worth a file."""
 ENTRY_BYTES = 8
 """Of a place, for each cell or unknown; an array of complex128 takes two places."""
-FOR_A_SOLVE, FOR_STEPS = 2, 4
-"""Places: one for `b` and, when that is read, `x`, and one for `x0`; or two for steps that are on their way, and two
-for solutions, the caller's last one and the next."""
+LEAST, MOST = 2, 4
+"""Places: one for `b` and, when that is read, `x`, and one for `x0` or the next step; then two for solutions, the
+caller's last one and the next. Those are made with the first call, where there is memory for them."""
 SPARED = 2
 """Arrays that there must be places for beside those that the caller holds."""
 
@@ -44,22 +44,22 @@ class Places:
 
     def __init__(self, file: SharedFile) -> None:
         self.file = file
-        self.room = file.size // FOR_STEPS
+        self.room = file.size // MOST
         """Bytes of one place."""
-        self._count = FOR_A_SOLVE
-        self._free = set(range(FOR_A_SOLVE))
+        self._count = LEAST
+        self._free = set(range(LEAST))
         self._taken: set[int] = set()
         self._forks = 0
         _ALL.add(self)
 
     def grow(self) -> None:
-        """Have places for steps as well, where there is memory for them."""
-        if self._count == FOR_STEPS:
+        """Have all places, where there is memory for them."""
+        if self._count == MOST:
             return
         with suppress(OSError):
-            self.file.reserve(self._count * self.room, (FOR_STEPS - self._count) * self.room)
-            self._free.update(range(self._count, FOR_STEPS))
-            self._count = FOR_STEPS
+            self.file.reserve(self._count * self.room, (MOST - self._count) * self.room)
+            self._free.update(range(self._count, MOST))
+            self._count = MOST
 
     def take(self, size: int) -> Place | None:
         """Room for so many bytes, the call's own until it gives it back or ends; None where there is none."""
@@ -167,17 +167,15 @@ class Handover:
         return None if self._places is None else self._places.file
 
     @contextmanager
-    def lent(
-        self, harmless: tuple[type[BaseException], ...] = REFUSALS, steps: bool = False
-    ) -> Iterator[Places | None]:
-        """The file's places for one call, for one of many steps where so said; None where there is no file, or another
-        thread's call has it. It is used no more after a call that ended early, but for the `harmless` errors."""
+    def lent(self, harmless: tuple[type[BaseException], ...] = REFUSALS) -> Iterator[Places | None]:
+        """The file's places for one call; None where there is no file, or another thread's call has it. It is used no
+        more after a call that ended early, but for the `harmless` errors."""
         if not self._turn.acquire(blocking=False):
             yield None
             return
         places = self._places
         try:
-            if places is not None and steps:
+            if places is not None:
                 places.grow()
             yield places
         except harmless:
@@ -203,7 +201,7 @@ def offered(entries: int, wanted: bool) -> Iterator[tuple[SharedFile | None, pb.
         return
     room = ENTRY_BYTES * entries
     try:
-        file, offer = SharedFile.create(FOR_STEPS * room, reserved=FOR_A_SOLVE * room)
+        file, offer = SharedFile.create(MOST * room, reserved=LEAST * room)
     except OSError:  # no such thing on this system, or no memory for it
         yield None, None
         return

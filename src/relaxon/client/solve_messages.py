@@ -87,8 +87,9 @@ def side(name: str, value: ArrayLike, shapes: tuple[tuple[int, ...], ...], *, fi
 
 def handed(kind: Any, field: str, array: NDArray[Any], wire: Wire, place: Place | None) -> Iterable[Any]:
     """What to send of an array, in messages of a class; it is in its place in the shared file on return where it has
-    one."""
+    one. ValueError for entries that are not finite, before any is sent; a server that shares the file looks at once."""
     if place is None:
+        validation.finite_entries(field, array)
         return chunks.messages_of(kind, field, array, checksum=wire.checksums)
     place.write(array)
     return (kind(**{field: tensors.shared_part(place.offset)}),)

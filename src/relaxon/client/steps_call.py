@@ -50,7 +50,7 @@ class StepsCall:
         """The solutions, in the steps' order; `messages_for` a shared file's places gives the first messages and the
         maker of the others. The call ends with the iteration, however that ends."""
         # Whatever ends it early, the server may still be writing the answer of a step.
-        with handover.lent(harmless=(), steps=True) as places:
+        with handover.lent(harmless=()) as places:
             first, messages = messages_for(places)
             for message in first:
                 self._outbox.put(message)

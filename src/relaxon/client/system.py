@@ -36,7 +36,8 @@ class SolveRequest:
         replies. The places are this attempt's alone."""
         header = pb.SolveHeader(grid_id=self._session_id)
         self._terms.fill(header, self._wire)
-        return solve_requests(header, self._b, self._x0, self._wire, places)
+        with errors.refusals():
+            return solve_requests(header, self._b, self._x0, self._wire, places)
 
 
 class SystemHandle(ABC):
@@ -90,13 +91,16 @@ class SystemHandle(ABC):
             name = on_device(self._default_solver if solver is None else solver, device, self._default_solver)
             return SolveTerms.checked(name, rtol, atol, max_iterations, inconsistent, progress)
 
-    def _request(self, terms: SolveTerms, name: str, b: ArrayLike, x0: ArrayLike | None) -> SolveRequest:
-        """A solve's arguments, refused here where they can be, in the words of the engines."""
+    def _request(
+        self, terms: SolveTerms, name: str, b: ArrayLike, x0: ArrayLike | None, finite: bool = True
+    ) -> SolveRequest:
+        """A solve's arguments, refused here where they can be, in the words of the engines; entries that are not finite
+        only when they are sent where `finite` is False."""
         with errors.refusals():
-            right = side(name, b, self._shapes)
-            start = None if x0 is None else side("x0", x0, self._shapes)
+            right = side(name, b, self._shapes, finite=finite)
+            start = None if x0 is None else side("x0", x0, self._shapes, finite=finite)
             if start is not None and right.dtype.kind != "c":
-                start = validation.real_array("x0", start)
+                start = validation.real_array("x0", start, finite=False)
         return SolveRequest(self.id, terms, right, start, self._wire)
 
     def _requests(
