@@ -59,7 +59,7 @@ class Size:
     small_count: int
 
 
-QUICK = Size(rounds=5, step_side=128, step_rounds=2, checks=1000, small_seconds=10.0, small_count=10_000)
+QUICK = Size(rounds=11, step_side=128, step_rounds=3, checks=1000, small_seconds=10.0, small_count=10_000)
 FULL = Size(rounds=15, step_side=128, step_rounds=5, checks=4000, small_seconds=30.0, small_count=30_000)
 
 

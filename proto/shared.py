@@ -12,6 +12,7 @@ import mmap
 import os
 import secrets
 import stat
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,8 @@ NAME = "relaxon"
 LINK = f"/memfd:{NAME} (deleted)"
 """What the kernel calls such a file where a process's descriptors are listed."""
 TOKEN_BYTES = 32
+HALVED_BYTES = 4 << 20
+"""An array of as many is copied by two threads."""
 # From <linux/fcntl.h>; Python has them from 3.9 on where its C library had.
 ADD_SEALS, GET_SEALS = 1033, 1034
 SEAL_SEAL, SEAL_SHRINK, SEAL_GROW = 0x1, 0x2, 0x4
@@ -112,7 +115,19 @@ class SharedFile:
         """Put an array's bytes at an offset; OSError where there is no room for them."""
         if not 0 <= offset <= self.size - array.nbytes:
             raise OSError(f"{array.nbytes} bytes do not fit at {offset} of {self.size}")
-        self.view(offset, array.dtype.newbyteorder("<"), array.shape)[...] = array
+        there = self.view(offset, array.dtype.newbyteorder("<"), array.shape)
+        middle = array.shape[0] // 2 if array.nbytes >= HALVED_BYTES else 0
+        second = threading.Thread(target=np.copyto, args=(there[middle:], array[middle:]), daemon=True)
+        try:
+            if middle:
+                second.start()  # NumPy copies without Python's lock
+        except RuntimeError:  # no more threads
+            middle = 0
+        if not middle:
+            there[...] = array
+            return
+        there[:middle] = array[:middle]
+        second.join()
 
 
 class Offer:
