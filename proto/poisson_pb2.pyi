@@ -358,6 +358,7 @@ class SolveHeader(_message.Message):
     SHARED_X_FIELD_NUMBER: _builtins.int
     OMIT_CHECKSUMS_FIELD_NUMBER: _builtins.int
     COMPRESSION_FIELD_NUMBER: _builtins.int
+    HEADER_ALONE_FIELD_NUMBER: _builtins.int
     grid_id: _builtins.str
     """The grid, or in calls of `LinearSystemService` the matrix."""
     solver: _builtins.str
@@ -377,6 +378,8 @@ class SolveHeader(_message.Message):
     """Send arrays without their checksums, as on a connection that has its own."""
     compression: _tensor_pb2.Compression.ValueType
     """Of the replies."""
+    header_alone: _builtins.bool
+    """Have a solution that lies in the shared file answered by its header alone."""
     @_builtins.property
     def b(self) -> _tensor_pb2.TensorHeader:
         """FLOAT32, FLOAT64, COMPLEX64 or COMPLEX128; the grid's shape (values outside the fluid are ignored) or one axis of its
@@ -407,10 +410,11 @@ class SolveHeader(_message.Message):
         shared_x: _builtins.int | None = ...,
         omit_checksums: _builtins.bool = ...,
         compression: _tensor_pb2.Compression.ValueType = ...,
+        header_alone: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "_shared_x", b"_shared_x", "b", b"b", "max_iterations", b"max_iterations", "progress_interval", b"progress_interval", "rtol", b"rtol", "shared_x", b"shared_x", "x0", b"x0"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "_shared_x", b"_shared_x", "atol", b"atol", "b", b"b", "compression", b"compression", "grid_id", b"grid_id", "inconsistent", b"inconsistent", "max_iterations", b"max_iterations", "omit_checksums", b"omit_checksums", "progress_interval", b"progress_interval", "rtol", b"rtol", "shared_x", b"shared_x", "solver", b"solver", "x0", b"x0"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "_shared_x", b"_shared_x", "atol", b"atol", "b", b"b", "compression", b"compression", "grid_id", b"grid_id", "header_alone", b"header_alone", "inconsistent", b"inconsistent", "max_iterations", b"max_iterations", "omit_checksums", b"omit_checksums", "progress_interval", b"progress_interval", "rtol", b"rtol", "shared_x", b"shared_x", "solver", b"solver", "x0", b"x0"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_iterations: _TypeAlias = _typing.Literal["max_iterations"]  # noqa: Y015
     _WhichOneofArgType__max_iterations: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations"]  # noqa: Y015
@@ -495,6 +499,7 @@ class StepsHeader(_message.Message):
     COMPRESSION_FIELD_NUMBER: _builtins.int
     COLD_FIELD_NUMBER: _builtins.int
     X0_FIELD_NUMBER: _builtins.int
+    HEADER_ALONE_FIELD_NUMBER: _builtins.int
     grid_id: _builtins.str
     solver: _builtins.str
     rtol: _builtins.float
@@ -505,6 +510,7 @@ class StepsHeader(_message.Message):
     compression: _tensor_pb2.Compression.ValueType
     cold: _builtins.bool
     """Start each step from zero."""
+    header_alone: _builtins.bool
     @_builtins.property
     def progress_interval(self) -> _duration_pb2.Duration: ...
     @_builtins.property
@@ -525,10 +531,11 @@ class StepsHeader(_message.Message):
         compression: _tensor_pb2.Compression.ValueType = ...,
         cold: _builtins.bool = ...,
         x0: _tensor_pb2.TensorHeader | None = ...,
+        header_alone: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "max_iterations", b"max_iterations", "progress_interval", b"progress_interval", "rtol", b"rtol", "x0", b"x0"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "atol", b"atol", "cold", b"cold", "compression", b"compression", "grid_id", b"grid_id", "inconsistent", b"inconsistent", "max_iterations", b"max_iterations", "omit_checksums", b"omit_checksums", "progress_interval", b"progress_interval", "rtol", b"rtol", "solver", b"solver", "x0", b"x0"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "atol", b"atol", "cold", b"cold", "compression", b"compression", "grid_id", b"grid_id", "header_alone", b"header_alone", "inconsistent", b"inconsistent", "max_iterations", b"max_iterations", "omit_checksums", b"omit_checksums", "progress_interval", b"progress_interval", "rtol", b"rtol", "solver", b"solver", "x0", b"x0"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_iterations: _TypeAlias = _typing.Literal["max_iterations"]  # noqa: Y015
     _WhichOneofArgType__max_iterations: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations"]  # noqa: Y015
@@ -709,6 +716,8 @@ class SolutionHeader(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     FALLBACKS_FIELD_NUMBER: _builtins.int
     INFO_FIELD_NUMBER: _builtins.int
+    SHARED_X_FIELD_NUMBER: _builtins.int
+    RESIDUAL_NORMS_FIELD_NUMBER: _builtins.int
     result: Global___Result.ValueType
     iterations: _builtins.int
     setup_seconds: _builtins.float
@@ -735,6 +744,14 @@ class SolutionHeader(_message.Message):
     def info(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Figures particular to a solver, for people rather than programs."""
 
+    @_builtins.property
+    def shared_x(self) -> _tensor_pb2.SharedArray:
+        """Only where `header_alone` was asked for, and not where there are very many iterations: where `x` is, and the residual
+        norms. No parts of either follow.
+        """
+
+    @_builtins.property
+    def residual_norms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
     def __init__(
         self,
         *,
@@ -751,10 +768,12 @@ class SolutionHeader(_message.Message):
         message: _builtins.str = ...,
         fallbacks: _builtins.int = ...,
         info: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        shared_x: _tensor_pb2.SharedArray | None = ...,
+        residual_norms: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["residuals", b"residuals", "x", b"x"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["residuals", b"residuals", "shared_x", b"shared_x", "x", b"x"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallbacks", b"fallbacks", "info", b"info", "iterations", b"iterations", "message", b"message", "relative_residual", b"relative_residual", "residuals", b"residuals", "result", b"result", "setup_seconds", b"setup_seconds", "solve_seconds", b"solve_seconds", "solver", b"solver", "tolerance", b"tolerance", "true_residual", b"true_residual", "x", b"x"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallbacks", b"fallbacks", "info", b"info", "iterations", b"iterations", "message", b"message", "relative_residual", b"relative_residual", "residual_norms", b"residual_norms", "residuals", b"residuals", "result", b"result", "setup_seconds", b"setup_seconds", "shared_x", b"shared_x", "solve_seconds", b"solve_seconds", "solver", b"solver", "tolerance", b"tolerance", "true_residual", b"true_residual", "x", b"x"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

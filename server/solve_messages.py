@@ -30,6 +30,8 @@ COMPRESSION = {
     tensor_pb2.COMPRESSION_DEFLATE: grpc.Compression.Deflate,
     tensor_pb2.COMPRESSION_GZIP: grpc.Compression.Gzip,
 }
+RESIDUALS_IN_HEADER = 10_000
+"""At most; more are sent in parts."""
 Shapes = tuple[tuple[int, ...], ...]
 """The shapes that a right-hand side may have."""
 
@@ -46,6 +48,7 @@ class SolveOptions:
     progress_seconds: float | None
     checksums: bool
     compression: grpc.Compression
+    header_alone: bool
 
 
 def options(header: pb.SolveHeader | pb.StepsHeader) -> SolveOptions:
@@ -71,6 +74,7 @@ def options(header: pb.SolveHeader | pb.StepsHeader) -> SolveOptions:
         progress_seconds=_progress_seconds(header),
         checksums=not header.omit_checksums,
         compression=COMPRESSION[header.compression],
+        header_alone=header.header_alone,
     )
 
 
@@ -111,10 +115,11 @@ def progress_reply(progress: Progress) -> pb.SolveReply:
 
 
 def solution_replies(
-    solution: Solution, shared_x: int | None = None, *, checksums: bool = True
+    solution: Solution, shared_x: int | None = None, *, checksums: bool = True, header_alone: bool = False
 ) -> Iterator[pb.SolveReply]:
-    """A solution's header, then the parts of `x`, or where in the shared file it is, and those of the residuals."""
-    yield pb.SolveReply(
+    """A solution's header, then the parts of `x`, or where in the shared file it is, and those of the residuals; the
+    header alone where that is wanted and can be."""
+    reply = pb.SolveReply(
         solution=pb.SolutionHeader(
             result=pb.Result.Value(f"RESULT_{solution.result.name}"),
             x=tensors.header_of(solution.x),
@@ -131,6 +136,12 @@ def solution_replies(
             info=solution.info,
         )
     )
+    if header_alone and shared_x is not None and solution.residuals.size <= RESIDUALS_IN_HEADER:
+        reply.solution.shared_x.offset = shared_x
+        reply.solution.residual_norms.extend(solution.residuals.tolist())
+        yield reply
+        return
+    yield reply
     if shared_x is not None:
         yield pb.SolveReply(x=tensors.shared_part(shared_x))
     else:

@@ -163,7 +163,7 @@ class SolveRuntime:
                 with self.until_done(job, session, place, caller.name, amount):
                     context.set_compression(options.compression)
                     solution = await self._watched(job, upload, context)
-                    await write_solution(job, solution, context, options.checksums)
+                    await write_solution(job, solution, context, options)
 
     async def _watched(self, job: SolveJob, upload: Upload, context: Context) -> Solution:
         """The job's solution; its progress is written, and the caller's `cancel` obeyed, until it is there."""
@@ -183,9 +183,13 @@ async def write_progress(job: SolveJob, context: Context) -> None:
         await context.write(solve_messages.progress_reply(progress))
 
 
-async def write_solution(job: SolveJob, solution: Solution, context: Context, checksums: bool) -> None:
+async def write_solution(
+    job: SolveJob, solution: Solution, context: Context, options: solve_messages.SolveOptions
+) -> None:
     """Write a job's solution, or where in the caller's memory it is."""
-    for message in solve_messages.solution_replies(solution, job.place, checksums=checksums):
+    for message in solve_messages.solution_replies(
+        solution, job.place, checksums=options.checksums, header_alone=options.header_alone
+    ):
         await context.write(message)
 
 

@@ -92,7 +92,7 @@ class StepsCall:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(_told_in_turn(self._read(kept), self._read_steps))
                     tasks.create_task(_told_in_turn(self._solve(kept, sequence), self._jobs))
-                    tasks.create_task(self._write(options.checksums))
+                    tasks.create_task(self._write(options))
             except BaseExceptionGroup as group:
                 raise _first(group) from None
             except asyncio.CancelledError as error:
@@ -164,12 +164,12 @@ class StepsCall:
             self._ahead.release()
         await self._jobs.put(None)
 
-    async def _write(self, checksums: bool) -> None:
+    async def _write(self, options: solve_messages.SolveOptions) -> None:
         while (job := await self._jobs.get()) is not None:
             if isinstance(job, Failure):
                 raise job.error
             await write_progress(job, self._context)
-            await write_solution(job, await job.result(), self._context, checksums)
+            await write_solution(job, await job.result(), self._context, options)
             del job
             self._behind.release()
 

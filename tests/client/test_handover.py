@@ -21,6 +21,8 @@ from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import shared as shared_files
 from relaxon.proto import tensors
 from relaxon.proto.shared import SharedFile
+from relaxon.proto.tensor_pb2 import SharedArray
+from relaxon.server import solve_messages
 from relaxon.solvers import PoissonGrid
 
 OPTIONS = {"solver": "jacobi-cg", "max_iterations": 3}
@@ -272,6 +274,8 @@ import os, sys
 import numpy as np
 from relaxon.client.handover import MOST, Places
 from relaxon.proto.shared import SharedFile
+from relaxon.proto.tensor_pb2 import SharedArray
+from relaxon.server import solve_messages
 places = Places(SharedFile.create(MOST * 800)[0])
 places.grow()
 def kept():
@@ -332,3 +336,49 @@ def test_a_call_that_fails_takes_the_file_with_it_and_one_that_is_refused_does_n
         raise LookupError
     with one.lent() as lent:
         assert lent is None
+
+
+def answer_alone(x, place, norms=(1.0, 0.5), **changes):
+    header = {
+        "x": tensors.header_of(x),
+        "residuals": tensors.header_of(np.ones(2)),
+        "iterations": 1,
+        "result": pb.RESULT_CONVERGED,
+        "shared_x": SharedArray(offset=place),
+        "residual_norms": norms,
+    }
+    return pb.SolveReply(solution=pb.SolutionHeader(**header | changes))
+
+
+def test_a_header_alone_is_an_answer(places):
+    b, wire = np.ones((10, 10)), Wire(shared_memory=True, checksums=True)
+    place = places.take(800)
+    place.write(np.full((10, 10), 3.0))
+    found = SolutionReader(b, wire, place).take(answer_alone(b, place.offset))
+    assert (found.x == 3.0).all()
+    assert found.residuals.tolist() == [1.0, 0.5]
+    place = places.take(800)
+    flaws = {
+        "3 residual norms for 1 iterations": answer_alone(b, place.offset, (1.0, 0.5, 0.2)),
+        "0 residual norms": answer_alone(b, place.offset, ()),
+        "not where it was to be put": answer_alone(b, place.offset + 8),
+        "has shape": answer_alone(b[:5], place.offset),
+        "must be an array of float64": answer_alone(b.astype(np.float32), place.offset),
+    }
+    for words, reply in flaws.items():
+        with pytest.raises(errors.InternalError, match=words):
+            SolutionReader(b, wire, place).take(reply)
+    with pytest.raises(errors.InternalError, match="none was agreed on"):
+        SolutionReader(b, wire).take(answer_alone(b, 0))
+
+
+@pytest.mark.parametrize("most", [0, 3, 4])
+def test_residuals_of_many_iterations_come_in_parts(client, monkeypatch, most):
+    monkeypatch.setattr(solve_messages, "RESIDUALS_IN_HEADER", most)
+    ours = in_process(lambda _: LOCAL, SIDES[:3], **OPTIONS)
+    with client.poisson.grid(LARGE, boundary="dirichlet") as grid:
+        theirs = list(grid.solve_steps(SIDES[:3], **OPTIONS))
+        theirs.append(grid.solve(SIDES[0], **OPTIONS))
+    for one, other in zip(theirs, [*ours, ours[0]], strict=True):
+        np.testing.assert_array_equal(one.x, other.x)
+        np.testing.assert_array_equal(one.residuals, other.residuals)

@@ -71,6 +71,7 @@ class SolveTerms:
             header.progress_interval.FromMilliseconds(round(1000 * PROGRESS_SECONDS))
         header.omit_checksums = not wire.checksums
         header.compression = wire.incoming
+        header.header_alone = True
 
 
 def side(name: str, value: ArrayLike, shapes: tuple[tuple[int, ...], ...], *, finite: bool = True) -> NDArray[Any]:
@@ -144,14 +145,14 @@ class SolutionReader:
                 progress = reply.progress
                 return Progress(progress.iteration, progress.residual, progress.tolerance)
             if kind == "solution" and self._header is None:
-                self._begin(reply.solution)
-                return None
+                return self._begin(reply.solution)
             if kind == "x" and self._x is None and "x" in self._arrays:
                 self._take_x(reply.x)
                 return None
             if kind == "residuals" and "residuals" in self._arrays:
                 self._arrays["residuals"].take(reply.residuals)
-                return self._finished() if self._arrays["residuals"].complete else None
+                residuals = self._arrays["residuals"]
+                return self._solution(np.asarray(residuals.array(), np.float64)) if residuals.complete else None
         except tensors.TensorError as error:
             raise errors.InternalError(f"the server's answer is damaged: {error}") from error
         raise errors.InternalError(f"the server sent {kind or 'an empty message'} out of turn")
@@ -163,7 +164,7 @@ class SolutionReader:
         broken = next((one for one in self._arrays.values() if not one.complete), None)
         return errors.InternalError(f"the server's answer is damaged: {'' if broken is None else broken.truncated()}")
 
-    def _begin(self, header: pb.SolutionHeader) -> None:
+    def _begin(self, header: pb.SolutionHeader) -> Solution | None:
         x = tensors.checked_header("x", header.x, (self._dtype.name,))
         if x[1] != self._shape:
             raise errors.InternalError(f"the server's x has shape {x[1]}, where b has {self._shape}")
@@ -179,14 +180,30 @@ class SolutionReader:
             "residuals": tensors.Assembler("residuals", *residuals, checked),
         }
 
+        if not header.HasField("shared_x"):
+            return None
+        if len(header.residual_norms) != header.iterations + 1:
+            raise errors.InternalError(
+                f"the server has {len(header.residual_norms)} residual norms for {header.iterations} iterations"
+            )
+        self._take_shared_x(header.shared_x)
+        return self._solution(np.array(header.residual_norms))
+
+    def _take_shared_x(self, shared: tensor_pb2.SharedArray) -> None:
+        place, incoming = self._place, self._arrays["x"]
+        if place is None:
+            raise tensors.TensorError("x", "is said to lie in a shared file, where none was agreed on")
+        if shared.offset != place.offset:
+            raise tensors.TensorError("x", f"is not where it was to be put: at {shared.offset}")
+        incoming.take_shared(shared, place.file)
+        self._x = place.kept(incoming.array())
+        self._place = None
+
     def _take_x(self, part: tensor_pb2.TensorPart) -> None:
         incoming = self._arrays["x"]
         place = self._place
-        if place is not None and part.HasField("shared"):
-            if part.shared.offset != place.offset:
-                raise tensors.TensorError("x", f"is not where it was to be put: at {part.shared.offset}")
-            incoming.take_shared(part.shared, place.file)
-            self._x = place.kept(incoming.array())
+        if part.HasField("shared"):
+            self._take_shared_x(part.shared)
         else:
             incoming.take(part)
             if not incoming.complete:
@@ -194,16 +211,16 @@ class SolutionReader:
             self._x = incoming.array()
             if place is not None:
                 place.give_back()
-        self._place = None
+            self._place = None
 
-    def _finished(self) -> Solution:
+    def _solution(self, residuals: NDArray[np.float64]) -> Solution:
         header = self._header
         if header is None or self._x is None:
             raise self.ended()
         return Solution(
             x=self._x,
             result=_result(header.result),
-            residuals=np.asarray(self._arrays["residuals"].array(), np.float64),
+            residuals=residuals,
             iterations=header.iterations,
             setup_seconds=header.setup_seconds,
             solve_seconds=header.solve_seconds,
