@@ -10,7 +10,7 @@
 
 Each compares within one run, in turns; ratios are medians over rounds. The server is `relaxon serve` in another
 process. The JSON has the machine, every figure, and for each figure that has to reach something whether it did.
-`--quick` takes some three minutes on two cores: fewer rounds and checks. Exit status 1 where a
+`--quick` takes some five minutes on two cores: fewer rounds and checks. Exit status 1 where a
 figure does not reach what it has to.
 """
 
