@@ -7,7 +7,6 @@ way in. Whatever is not exactly of that form is read by protobuf.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
@@ -74,17 +73,14 @@ def messages_of(
     kind: Any, field: str, array: NDArray[Any], *, checksum: bool = True, chunk_bytes: int = tensors.CHUNK_BYTES
 ) -> Iterator[Any]:
     """The parts of an array, as `tensors.parts_of`, in messages of a class. Each has its bytes when it is given out."""
-    octets = tensors.octets_of(array)
     tag = kind.DESCRIPTOR.fields_by_name[field].number << 3 | LENGTH_DELIMITED
-    found = 0
-    for start in range(0, len(octets), chunk_bytes):
-        chunk = octets[start : start + chunk_bytes]
-        if checksum:
-            found = zlib.crc32(chunk, found)
-        inner = bytes((CHUNK_TAG,)) + _varint(len(chunk))
-        outer = _varint(tag) + _varint(len(inner) + len(chunk)) + inner
-        yield ChunkMessage(field, b"".join((outer, chunk)), len(outer))
-    yield kind(**{field: pb.TensorPart(end=pb.TensorEnd(crc32=found if checksum else None))})
+    for piece in tensors.pieces_of(array, chunk_bytes, checksum=checksum):
+        if not isinstance(piece, memoryview):
+            yield kind(**{field: piece})
+            continue
+        inner = bytes((CHUNK_TAG,)) + _varint(len(piece))
+        outer = _varint(tag) + _varint(len(inner) + len(piece)) + inner
+        yield ChunkMessage(field, b"".join((outer, piece)), len(outer))
 
 
 def encoder(encode: Encode) -> Encode:

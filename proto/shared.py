@@ -116,14 +116,14 @@ class SharedFile:
         if not 0 <= offset <= self.size - array.nbytes:
             raise OSError(f"{array.nbytes} bytes do not fit at {offset} of {self.size}")
         there = self.view(offset, array.dtype.newbyteorder("<"), array.shape)
-        middle = array.shape[0] // 2 if array.nbytes >= HALVED_BYTES else 0
+        middle = array.shape[0] // 2
+        if not middle or array.nbytes < HALVED_BYTES:
+            there[...] = array
+            return
         second = threading.Thread(target=np.copyto, args=(there[middle:], array[middle:]), daemon=True)
         try:
-            if middle:
-                second.start()  # NumPy copies without Python's lock
+            second.start()  # NumPy copies without Python's lock
         except RuntimeError:  # no more threads
-            middle = 0
-        if not middle:
             there[...] = array
             return
         there[:middle] = array[:middle]

@@ -45,13 +45,21 @@ def parts_of(
 ) -> Iterator[pb.TensorPart]:
     """The parts of an array: its bytes in chunks, then its end, with a checksum unless none is wanted. No second copy
     of the whole is made where the array is C-contiguous and little-endian."""
+    for piece in pieces_of(array, chunk_bytes, checksum=checksum):
+        yield pb.TensorPart(chunk=bytes(piece)) if isinstance(piece, memoryview) else piece
+
+
+def pieces_of(
+    array: NDArray[np.generic], chunk_bytes: int = CHUNK_BYTES, *, checksum: bool = True
+) -> Iterator[memoryview | pb.TensorPart]:
+    """The bytes of an array's chunks, then its end."""
     octets = octets_of(array)
     found = 0
     for start in range(0, len(octets), chunk_bytes):
         chunk = octets[start : start + chunk_bytes]
         if checksum:
             found = zlib.crc32(chunk, found)
-        yield pb.TensorPart(chunk=bytes(chunk))
+        yield chunk
     yield pb.TensorPart(end=pb.TensorEnd(crc32=found if checksum else None))
 
 

@@ -1,15 +1,14 @@
 """Solutions that the caller holds, in the file that it shares with the server: none is written over, none is lost."""
 
-import gc
 import os
 import random
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 from both import KINDS, given, play
+from shared_mappings import mappings, settled
 from test_steps import LARGE, in_process
 
 from relaxon import client as errors
@@ -18,7 +17,6 @@ from relaxon.client.handover import LEAST, MOST, SPARED, Handover, Places
 from relaxon.client.solve_messages import SolutionReader
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import shared as shared_files
 from relaxon.proto import tensors
 from relaxon.proto.shared import SharedFile
 from relaxon.proto.tensor_pb2 import SharedArray
@@ -124,32 +122,18 @@ def test_other_calls_go_round_what_the_caller_holds(client):
     assert file is not None
 
 
-def settled(figure, wanted=0, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while figure() != wanted and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return figure() == wanted
-
-
-def mapped():
-    """Shared files that this process has mapped, which is the server, too."""
-    gc.collect()
-    with open("/proc/self/maps", encoding="utf-8") as lines:
-        return sum(shared_files.LINK in line for line in lines)
-
-
 def test_the_memory_goes_with_the_last_array_on_it(client):
-    settled(mapped)
-    before = mapped()
+    settled(mappings)
+    before = mappings()
     with client.poisson.grid(LARGE, boundary="dirichlet") as grid:
         (one,) = grid.solve_steps(SIDES[:1], **OPTIONS)
     del grid
     row = one.x[3]
     del one
-    assert mapped() > before
+    assert mappings() > before
     assert np.isfinite(row).all()
     del row
-    assert settled(mapped, before)
+    assert settled(mappings, before)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import grpc
 import numpy as np
 import pytest
+from shared_mappings import mappings, settled
 from test_refusals import refused_field
 
 import relaxon
@@ -35,13 +35,6 @@ SMALL = np.zeros((4, 5), np.uint8)
 ROOM = 10**6
 
 
-def mappings():
-    """Shared files that this process, which is the server and its clients, has mapped."""
-    gc.collect()
-    with open("/proc/self/maps", encoding="utf-8") as lines:
-        return sum(shared_files.LINK in line for line in lines)
-
-
 def descriptors():
     found = 0
     for entry in os.listdir("/proc/self/fd"):
@@ -50,14 +43,6 @@ def descriptors():
         except OSError:
             continue
     return found
-
-
-def settled(figure, wanted=0, seconds=20.0):
-    """Whether a figure comes to what is wanted: a call's own frames may live for a moment longer than its reply."""
-    deadline = time.monotonic() + seconds
-    while figure() != wanted and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return figure() == wanted
 
 
 def at_rest():

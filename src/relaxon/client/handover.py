@@ -49,7 +49,8 @@ class Places:
         self._count = LEAST
         self._free = set(range(LEAST))
         self._taken: set[int] = set()
-        self._forks = 0
+        self.forks = 0
+        """How often this process has forked since the file was made."""
         _ALL.add(self)
 
     def grow(self) -> None:
@@ -93,18 +94,13 @@ class Places:
 
     def ended(self, numbers: range, forks: int) -> None:
         """The last array on these is gone."""
-        if forks == self._forks:
+        if forks == self.forks:
             self._free.update(numbers)
-
-    @property
-    def forks(self) -> int:
-        """How often this process has forked since the file was made."""
-        return self._forks
 
     def forked(self) -> None:
         """A child of this process has the caller's arrays as well from now on, on the same memory: what is held now is
         not to be written to any more."""
-        self._forks += 1
+        self.forks += 1
 
 
 class _Loan:
