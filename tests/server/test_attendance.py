@@ -10,7 +10,7 @@ import time
 import grpc
 import numpy as np
 import pytest
-from test_shared import mappings, settled
+from shared_mappings import mappings, settled
 
 import relaxon
 from relaxon import client as errors

@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from secured import Authority
-from test_shared import settled
+from shared_mappings import settled
 
 import relaxon
 from relaxon import client as errors

@@ -6,8 +6,8 @@ import time
 import grpc
 import numpy as np
 import pytest
+from shared_mappings import settled
 from test_refusals import refused_field
-from test_shared import settled
 
 import relaxon
 from relaxon import client as errors
