@@ -52,7 +52,7 @@ def javascript(tmp_path_factory) -> list[str]:
 def built(tmp_path_factory) -> Path:
     """The folder with the C++ programs, built; only tools that are missing are a reason not to."""
     need(*CPP_TOOLS)
-    for package in ("grpc++", "zlib"):
+    for package in ("grpc++", "protobuf", "zlib"):
         if run("pkg-config", "--exists", package).returncode:
             pytest.skip(f"not installed: the development files of {package}")
     folder = tmp_path_factory.mktemp("cpp")
