@@ -111,6 +111,10 @@ class SharedFile:
         count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         return self._octets[offset : offset + count].view(dtype).reshape(shape)
 
+    def offset_of(self, array: NDArray[Any]) -> int:
+        """Where an array lies that is known to lie here."""
+        return int(array.ctypes.data - self._octets.ctypes.data)
+
     def write(self, offset: int, array: NDArray[Any]) -> None:
         """Put an array's bytes at an offset; OSError where there is no room for them."""
         if not 0 <= offset <= self.size - array.nbytes:

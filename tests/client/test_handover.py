@@ -13,7 +13,7 @@ from test_steps import LARGE, in_process
 
 from relaxon import client as errors
 from relaxon.client import handover
-from relaxon.client.handover import LEAST, MOST, SPARED, Handover, Places
+from relaxon.client.handover import LEAST, MOST, SPARED, USUAL, Handover, Places
 from relaxon.client.solve_messages import SolutionReader
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
@@ -37,7 +37,7 @@ KEEPING = {
 
 
 def in_the_file(x):
-    return isinstance(x.base, handover._Loan)
+    return isinstance(x.base, handover.Loan)
 
 
 async def looped(grid, sides, seen, **options):
@@ -75,8 +75,8 @@ def test_what_the_caller_holds_stays_what_it_is(embedded, kind, keeping):
     if keeping == "the last one":
         assert sum(copied) == 0
     if keeping == "all":
-        assert copied == [False] * (MOST - SPARED) + [True] * (len(SIDES) - MOST + SPARED)
-    assert sum(in_the_file(one.x) for _, one in held) <= MOST - SPARED
+        assert copied == [False] * (USUAL - SPARED) + [True] * (len(SIDES) - USUAL + SPARED)
+    assert sum(in_the_file(one.x) for _, one in held) <= USUAL - SPARED
 
 
 async def with_grid(client, work, *arguments):
@@ -183,7 +183,7 @@ def test_the_steps_before_a_bad_one_are_answered_first(embedded, kind, shared_me
 @pytest.fixture
 def places():
     made = Places(SharedFile.create(MOST * 800)[0])
-    made.grow()
+    made.grow(MOST)
     return made
 
 
@@ -191,9 +191,9 @@ def test_places_are_never_given_out_twice(places):
     """A caller that takes, lends and drops at random, and calls that end in between."""
     chance = random.Random(0)
     taken, held, lent = [], [], 0
-    for turn in range(3000):
+    for turn in range(5000):
         wanted = chance.choice((1, 800, 1600))
-        act = chance.choice(("take", "give back", "keep", "drop", "end"))
+        act = chance.choice(("take", "give back", "keep", "drop", "end", "ask"))
         if act == "take" and (place := places.take(wanted)) is not None:
             assert len(place.numbers) == (2 if wanted > 800 else 1)
             array = place.file.view(place.offset, np.dtype(float), (len(place.numbers) * 100,))
@@ -205,6 +205,11 @@ def test_places_are_never_given_out_twice(places):
             place, array, number = taken.pop(chance.randrange(len(taken)))
             held.append((place.kept(array), number))
             lent += in_the_file(held[-1][0])
+        elif act == "ask":
+            array = places.empty(np.dtype(float), ((wanted + 7) // 8,))
+            if array is not None:
+                array[...] = turn
+                held.append((array, turn))
         elif act == "drop" and held:
             held.pop(chance.randrange(len(held)))
         elif act == "end":
@@ -218,9 +223,10 @@ def test_places_are_never_given_out_twice(places):
             assert (one == number).all()
     assert lent > 100
     taken.clear(), held.clear()
+    one = None
     places.end_call()
     found = [places.take(1) for _ in range(MOST)]
-    assert sorted(one.offset for one in found) == [0, 800, 1600, 2400]
+    assert sorted(one.offset for one in found) == [0, 800, 1600, 2400, 3200, 4000]
     assert places.take(1) is None
 
 
@@ -235,7 +241,7 @@ def test_where_there_are_two_places_answers_are_copied():
     assert fresh.take(1600).offset == 0
 
 
-def test_the_memory_of_the_other_places_is_taken_with_the_first_call():
+def test_the_memory_of_the_other_places_is_taken_when_they_are_needed():
     size = 1 << 20
     file, offer = SharedFile.create(MOST * size, reserved=LEAST * size)
 
@@ -246,7 +252,9 @@ def test_the_memory_of_the_other_places_is_taken_with_the_first_call():
     assert LEAST * size <= taken() < MOST * size
     before = file.view(0, np.dtype(np.uint8), (LEAST * size,))
     before[...] = 7
-    made.grow()
+    made.grow(USUAL)
+    assert USUAL * size <= taken() < MOST * size
+    made.grow(MOST)
     assert taken() >= MOST * size
     assert (before == 7).all()
     assert made.take(2 * size).offset == 0
@@ -261,7 +269,7 @@ from relaxon.proto.shared import SharedFile
 from relaxon.proto.tensor_pb2 import SharedArray
 from relaxon.server import solve_messages
 places = Places(SharedFile.create(MOST * 800)[0])
-places.grow()
+places.grow(MOST)
 def kept():
     place = places.take(800)
     array = place.file.view(place.offset, np.dtype(float), (100,))

@@ -3,10 +3,14 @@
 The file is cut into places. A call takes one for each array that it hands over, and the answer comes back in the place
 of its right-hand side. Where enough places are left the caller gets that very memory as the solution, and the place is
 free again when the last array on it is gone; otherwise a copy, and the place is free at once.
+
+A caller may also ask for a place to write a right-hand side into (`Handover.empty`). Such an array is not copied when
+it is handed over; its answer comes back elsewhere.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import weakref
@@ -26,9 +30,10 @@ SMALLEST_BYTES = 1 << 20
 """An array that fits into one message is not worth a file."""
 ENTRY_BYTES = 8
 """Of a place, for each cell or unknown; an array of complex128 takes two places."""
-LEAST, MOST = 2, 4
+LEAST, USUAL, MOST = 2, 4, 6
 """Places: one for `b` and, when that is read, `x`, and one for `x0` or the next step; then two for solutions, the
-caller's last one and the next. Those are made with the first call, where there is memory for them."""
+caller's last one and the next, made with the first call; then two for right-hand sides that the caller writes there,
+made when it first asks for one. Those that there is no memory for are not made."""
 SPARED = 2
 """Arrays that there must be places for beside those that the caller holds."""
 
@@ -37,9 +42,11 @@ REFUSALS = (InvalidArgument, ResourceExhausted)
 
 
 class Places:
-    """The places of a file. One call at a time takes and gives back; the caller's arrays end in any thread.
+    """The places of a file. One call at a time takes and gives back; the caller asks for arrays, and ends them, in any
+    thread.
 
-    Nothing here waits for a lock: an array may end in a garbage collection, which may be in the midst of anything.
+    Where an array ends nothing waits for a lock: that may be in a garbage collection, in the midst of anything. A place
+    is taken by the one whose `remove` from the set of free ones does not fail.
     """
 
     def __init__(self, file: SharedFile) -> None:
@@ -49,29 +56,51 @@ class Places:
         self._count = LEAST
         self._free = set(range(LEAST))
         self._taken: set[int] = set()
+        self._growing = threading.Lock()
         self.forks = 0
         """How often this process has forked since the file was made."""
         _ALL.add(self)
 
-    def grow(self) -> None:
-        """Have all places, where there is memory for them."""
-        if self._count == MOST:
+    def grow(self, count: int) -> None:
+        """Have so many places, where there is memory for them."""
+        if self._count >= count:
             return
-        with suppress(OSError):
-            self.file.reserve(self._count * self.room, (MOST - self._count) * self.room)
-            self._free.update(range(self._count, MOST))
-            self._count = MOST
+        with self._growing, suppress(OSError):
+            for more in (USUAL, MOST):
+                if self._count < more <= count:
+                    self.file.reserve(self._count * self.room, (more - self._count) * self.room)
+                    self._free.update(range(self._count, more))
+                    self._count = more
 
     def take(self, size: int) -> Place | None:
         """Room for so many bytes, the call's own until it gives it back or ends; None where there is none."""
-        needed = -(-size // self.room)
-        for first in range(self._count - needed + 1):
-            numbers = range(first, first + needed)
-            if self._free.issuperset(numbers):
-                self._free.difference_update(numbers)
-                self._taken.update(numbers)
-                return Place(self, numbers)
-        return None
+        numbers = self._found(size)
+        if numbers is None:
+            return None
+        self._taken.update(numbers)
+        return Place(self, numbers)
+
+    def empty(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
+        """An array for the caller to write a right-hand side into; None where too few places would be left."""
+        size = math.prod(shape) * dtype.itemsize
+        if not self._spares(-(-size // self.room)):
+            return None
+        numbers = self._found(size)
+        if numbers is None:
+            return None
+        return np.asarray(Sheet(self, numbers, self.file.view(numbers[0] * self.room, dtype, shape)))
+
+    def offset_of(self, array: NDArray[Any], kind: type[Loan]) -> int | None:
+        """Where in the file an array lies that is all or a part, in one piece, of a loan of that kind; None for any
+        other."""
+        loan = array.base
+        # A view of a lent array rests on that array.
+        loan = loan.base if isinstance(loan, np.ndarray) else loan
+        if not isinstance(loan, kind) or not loan.of(self):
+            return None
+        if not array.flags.c_contiguous or array.dtype != array.dtype.newbyteorder("<"):
+            return None
+        return self.file.offset_of(array)
 
     def give_back(self, numbers: range) -> None:
         """A call needs these no more."""
@@ -85,12 +114,10 @@ class Places:
 
     def lend(self, numbers: range, array: NDArray[Any]) -> NDArray[Any] | None:
         """The array, which lies there, for the caller to keep; None where too few places would be left."""
-        # Those that are neither free nor a call's are the caller's.
-        held = self._count - len(self._free) - len(self._taken)
-        if held + len(numbers) > self._count - SPARED * len(numbers):
+        if not self._spares(len(numbers)):
             return None
         self._taken.difference_update(numbers)
-        return np.asarray(_Loan(self, numbers, array))
+        return np.asarray(Loan(self, numbers, array))
 
     def ended(self, numbers: range, forks: int) -> None:
         """The last array on these is gone."""
@@ -102,8 +129,33 @@ class Places:
         not to be written to any more."""
         self.forks += 1
 
+    def _found(self, size: int) -> range | None:
+        """Places for so many bytes, free no more."""
+        needed = -(-size // self.room)
+        for first in range(self._count - needed + 1):
+            numbers = range(first, first + needed)
+            if self._free.issuperset(numbers) and self._removed(numbers):
+                return numbers
+        return None
 
-class _Loan:
+    def _removed(self, numbers: range) -> bool:
+        """Whether all were free; they are not any more then."""
+        for number in numbers:
+            try:
+                self._free.remove(number)
+            except KeyError:  # another thread has it
+                self._free.update(range(numbers[0], number))
+                return False
+        return True
+
+    def _spares(self, needed: int) -> bool:
+        """Whether the caller can have so many more and leave enough for calls."""
+        # Those that are neither free nor a call's are the caller's.
+        held = self._count - len(self._free) - len(self._taken)
+        return held + needed <= self._count - SPARED * needed
+
+
+class Loan:
     """What the caller's arrays on a place rest on, as their `base`."""
 
     def __init__(self, places: Places, numbers: range, array: NDArray[Any]) -> None:
@@ -111,8 +163,16 @@ class _Loan:
         self._array = array
         self.__array_interface__ = array.__array_interface__
 
+    def of(self, places: Places) -> bool:
+        """Whether it is of those."""
+        return self._places is places
+
     def __del__(self) -> None:
         self._places.ended(self._numbers, self._forks)
+
+
+class Sheet(Loan):
+    """Of an array that the caller writes a right-hand side into, and knows not to change while a call has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +232,7 @@ class Handover:
         places = self._places
         try:
             if places is not None:
-                places.grow()
+                places.grow(USUAL)
             yield places
         except harmless:
             raise
@@ -183,6 +243,15 @@ class Handover:
             if places is not None:
                 places.end_call()
             self._turn.release()
+
+    def empty(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        """An array for a right-hand side, not initialised: in the file where it has room, else anywhere. In any
+        thread."""
+        places, found = self._places, None
+        if places is not None:
+            places.grow(MOST)
+            found = places.empty(dtype, shape)
+        return np.empty(shape, dtype) if found is None else found
 
     def close(self) -> None:
         """Offer the file no more; it is closed when the call that has it, if any, and the arrays on it have ended."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.client import errors
-from relaxon.client.handover import Place, Places
+from relaxon.client.handover import Loan, Place, Places
 from relaxon.client.wire import Wire
 from relaxon.proto import chunks, tensor_pb2, tensors
 from relaxon.proto import poisson_pb2 as pb
@@ -86,19 +86,53 @@ def side(name: str, value: ArrayLike, shapes: tuple[tuple[int, ...], ...], *, fi
     return array
 
 
-def handed(kind: Any, field: str, array: NDArray[Any], wire: Wire, place: Place | None) -> Iterable[Any]:
-    """What to send of an array, in messages of a class; it is in its place in the shared file on return where it has
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """How an array goes to the server: it is in the shared file on the way there already, or will be sent in chunks."""
+
+    messages: Iterable[Any]
+    place: Place | None = None
+    """Taken for it, if one was."""
+    kept: NDArray[Any] | None = None
+    """The caller's own array, where that lies in the file: to be held until the server has answered."""
+
+
+def handed(
+    kind: Any, field: str, array: NDArray[Any], wire: Wire, places: Places | None, room: int, lies: type[Loan]
+) -> Handed:
+    """What to send of an array, in messages of a class. Where it lies in the shared file as a part of a loan of the
+    kind `lies`, nothing is copied; otherwise a place of so many bytes, at least its own, is taken for it where there is
     one. ValueError for entries that are not finite, before any is sent; a server that shares the file looks at once."""
-    if place is None:
-        validation.finite_entries(field, array)
-        return chunks.messages_of(kind, field, array, checksum=wire.checksums)
-    place.write(array)
-    return (kind(**{field: tensors.shared_part(place.offset)}),)
+    if places is not None:
+        offset = places.offset_of(array, lies)
+        if offset is not None:
+            return Handed((kind(**{field: tensors.shared_part(offset)}),), kept=array)
+        place = places.take(room)
+        if place is not None:
+            place.write(array)
+            return Handed((kind(**{field: tensors.shared_part(place.offset)}),), place)
+    validation.finite_entries(field, array)
+    return Handed(chunks.messages_of(kind, field, array, checksum=wire.checksums))
 
 
-def place_for(b: NDArray[Any], places: Places | None) -> Place | None:
-    """Room for a right-hand side and, when that has been read, its solution."""
-    return None if places is None else places.take(b.size * answer_dtype(b).itemsize)
+def side_handed(
+    kind: Any,
+    header: pb.SolveHeader | pb.StepHeader,
+    b: NDArray[Any],
+    wire: Wire,
+    places: Places | None,
+    lies: type[Loan],
+) -> tuple[Iterable[Any], SolutionReader]:
+    """What to send of a right-hand side, and what reads the replies to it; where its solution can come in the shared
+    file, the header says so. That is where `b` was copied to, which the server reads before."""
+    room = b.size * answer_dtype(b).itemsize
+    gone = handed(kind, "b", b, wire, places, room, lies)
+    place = gone.place
+    if place is None and places is not None:
+        place = places.take(room)
+    if place is not None:
+        header.shared_x = place.offset
+    return gone.messages, SolutionReader(b, wire, place, gone.kept)
 
 
 def solve_requests(
@@ -109,14 +143,12 @@ def solve_requests(
     header.b.CopyFrom(tensors.header_of(b))
     if x0 is not None:
         header.x0.CopyFrom(tensors.header_of(x0))
-    place = place_for(b, places)
-    if place is not None:
-        header.shared_x = place.offset
-    parts: list[Iterable[Any]] = [(pb.SolveRequest(header=header),), handed(pb.SolveRequest, "b", b, wire, place)]
+    # While the call lasts nothing of the caller's changes, be it a solution of before.
+    right, reader = side_handed(pb.SolveRequest, header, b, wire, places, Loan)
+    parts: list[Iterable[Any]] = [(pb.SolveRequest(header=header),), right]
     if x0 is not None:
-        start = None if places is None else places.take(x0.nbytes)
-        parts.append(handed(pb.SolveRequest, "x0", x0, wire, start))
-    return chain.from_iterable(parts), SolutionReader(b, wire, place)
+        parts.append(handed(pb.SolveRequest, "x0", x0, wire, places, x0.nbytes, Loan).messages)
+    return chain.from_iterable(parts), reader
 
 
 def answer_dtype(b: NDArray[Any]) -> np.dtype[Any]:
@@ -127,8 +159,11 @@ def answer_dtype(b: NDArray[Any]) -> np.dtype[Any]:
 class SolutionReader:
     """Puts the replies to one right-hand side together."""
 
-    def __init__(self, b: NDArray[Any], wire: Wire, place: Place | None = None) -> None:
-        """`place` is where in the shared file the answer may come."""
+    def __init__(
+        self, b: NDArray[Any], wire: Wire, place: Place | None = None, kept: NDArray[Any] | None = None
+    ) -> None:
+        """`place` is where in the shared file the answer may come; `kept` is held until there is a solution."""
+        self.kept = kept
         self._shape = b.shape
         self._dtype = answer_dtype(b)
         self._wire = wire
@@ -217,6 +252,7 @@ class SolutionReader:
         header = self._header
         if header is None or self._x is None:
             raise self.ended()
+        self.kept = None
         return Solution(
             x=self._x,
             result=_result(header.result),

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.client.handover import Places
-from relaxon.client.solve_messages import SolutionReader, SolveTerms, handed, place_for, side
+from relaxon.client.handover import Places, Sheet
+from relaxon.client.solve_messages import SolutionReader, SolveTerms, side, side_handed
 from relaxon.client.wire import Wire
 from relaxon.proto import chunks, tensors
 from relaxon.proto import poisson_pb2 as pb
@@ -95,6 +95,8 @@ class StepMessages:
         self._on_change = on_change
         self._wire = wire
         self._places = places
+        self._readers: list[SolutionReader] = []
+        """Of the steps that were not answered when the last one was made."""
 
     def header(self, grid_id: str, terms: SolveTerms, x0: NDArray[Any] | None, warm: bool) -> list[pb.StepsRequest]:
         """What comes before the first step."""
@@ -107,22 +109,27 @@ class StepMessages:
         return [pb.StepsRequest(header=header), *parts]
 
     def step(self, step: ArrayLike | Step) -> tuple[list[pb.StepsRequest], SolutionReader]:
-        """A step's messages, which hold all of it: the caller's arrays may change from then on."""
+        """A step's messages, which hold all of it: the caller's arrays may change from then on, but for a right-hand
+        side that lies in the shared file."""
         given = step if isinstance(step, Step) else Step(step)
         change = Change.of(given.cells, given.coefficient, self._shape)
         if change is not None and change.unknowns is not None:
             self._unknowns = change.unknowns
             self._on_change(self._unknowns)
         b = side("b", given.b, (self._shape, (self._unknowns,)), finite=False)
+        self._readers = [one for one in self._readers if one.kept is not None]
+        if any(np.may_share_memory(b, one.kept) for one in self._readers if one.kept is not None):
+            raise ValueError(
+                "b must not be in the memory of a step that is not answered yet, which the server reads there: ask "
+                "`empty` for an array for each step, or solve with read_ahead=False"
+            )
         header = pb.StepHeader(b=tensors.header_of(b), change=None if change is None else change.message())
-        place = place_for(b, self._places)
-        if place is not None:
-            header.shared_x = place.offset
+        right, reader = side_handed(pb.StepsRequest, header, b, self._wire, self._places, Sheet)
         messages = [pb.StepsRequest(step=header)]
         if change is not None:
             messages += change.requests(pb.StepsRequest, self._wire)
-        messages += handed(pb.StepsRequest, "b", b, self._wire, place)
-        return messages, SolutionReader(b, self._wire, place)
+        self._readers.append(reader)
+        return [*messages, *right], reader
 
 
 def _cells(value: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -8,15 +8,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from numpy.typing import ArrayLike, NDArray
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from relaxon.client import errors
-from relaxon.client.handover import Places
+from relaxon.client.handover import Handover, Places
 from relaxon.client.solve_messages import SolutionReader, SolveTerms, numbered, several, side, solve_requests
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.solvers import validation
 from relaxon.solvers.naming import on_device
+
+FLOATS = ("float64", "float32", "complex128", "complex64")
+"""Of right-hand sides and starts."""
 
 
 class SolveRequest:
@@ -47,6 +51,7 @@ class SystemHandle(ABC):
     id: str
     unknowns: int
     _wire: Wire
+    _handover: Handover
 
     def _kept_at(self, target: str) -> None:
         """Note which server has it, and that it has it now."""
@@ -58,6 +63,33 @@ class SystemHandle(ABC):
     @abstractmethod
     def _shapes(self) -> tuple[tuple[int, ...], ...]:
         """Of right-hand sides and starts."""
+
+    def empty(self, dtype: DTypeLike = np.float64, *, packed: bool = False) -> NDArray[Any]:
+        """An array for a right-hand side, not initialised (as `numpy.empty`), to be written to and handed over.
+
+        Where the server is on this machine the array lies, if there is room, in memory that it shares, and handing it
+        over copies nothing. Whole or as any contiguous part it is an array like others, but for this: `solve_steps`
+        reads it where it is, so do not change it before its step's solution has come. With `read_ahead` that is later
+        than the next step is asked for: ask for an array for each step. Two are there at a time as a rule; who holds
+        more gets others in ordinary memory. Its memory is used again when the last array on it is gone.
+
+        Parameters
+        ----------
+        dtype : float64, float32, complex128 or complex64.
+        packed : one entry for each unknown, rather than the grid's shape.
+
+        Raises
+        ------
+        InvalidArgument : for another dtype.
+        """
+        with errors.refusals():
+            try:
+                kind = np.dtype(dtype)
+            except (TypeError, ValueError):
+                kind = None
+            if kind is None or kind.name not in FLOATS:
+                raise TypeError(f"dtype must be one of {', '.join(FLOATS)}, got {dtype!r}")
+        return self._handover.empty(kind.newbyteorder("="), self._shapes[-1 if packed else 0])
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
