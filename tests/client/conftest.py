@@ -20,5 +20,5 @@ def embedded() -> Iterator[EmbeddedServer]:
 
 @pytest.fixture
 def client(embedded) -> Iterator[Client]:
-    with relaxon.connect(embedded.target, timeout=90, transfer_timeout=90) as connected:
+    with relaxon.connect(embedded.target, timeout=90, transfer_timeout=600) as connected:
         yield connected

@@ -29,7 +29,7 @@ BOOSTING = BoostingSettings(n_units=6, units_per_stage=2, random_state=0)
 
 
 def run(embedded, scenario, **options):
-    return play("asyncio", embedded.target, scenario, timeout=90, transfer_timeout=90, **options)
+    return play("asyncio", embedded.target, scenario, timeout=90, transfer_timeout=600, **options)
 
 
 def test_a_solve_gives_the_same_bits_as_the_blocking_client(embedded):
