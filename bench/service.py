@@ -4,8 +4,8 @@
 
     transfer  round trip of a 128³ float64 right-hand side and its solution, against the solve in process: handed over
               through shared memory, and sent over TCP loopback (as bench/transport.py, which has more ways to ask)
-    steps     100 time steps in one `solve_steps` call, against the same warm-started solves in process: right-hand sides
-              written to shared memory (`grid.empty`), copied there, and sent over TCP loopback
+    steps     100 time steps in one `solve_steps` call, against the same warm-started solves in process: right-hand
+              sides written to shared memory (`grid.empty`), copied there, and sent over TCP loopback
     health    how long health checks take while nothing, a 256³ solve, and a training job run
     small     32² solves of 32 clients at a time; then what the server's memory does over 10,000 of them
 

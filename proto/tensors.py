@@ -25,6 +25,7 @@ DTYPES = {
     pb.DATA_TYPE_COMPLEX128: np.dtype("<c16"),
 }
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
+_NAMES = {dtype: dtype.name for dtype in DTYPES.values()}  # which NumPy puts together anew each time
 
 
 class TensorError(ValueError):
@@ -84,7 +85,7 @@ def checked_header(
     TensorError : where the type is none of `dtypes`, or the shape has not one to three axes, each at least 1.
     """
     dtype = DTYPES.get(header.dtype)
-    if dtype is None or dtype.name not in dtypes:
+    if dtype is None or _NAMES[dtype] not in dtypes:
         came = "none" if header.dtype == pb.DATA_TYPE_UNSPECIFIED else dtype or f"the unknown type {header.dtype}"
         raise TensorError(field, f"must be an array of {' or '.join(dtypes)}, got dtype {came}")
     shape = tuple(header.shape)

@@ -31,6 +31,11 @@ class Places:
             )
         self.taken += 1
 
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for one."""
+        return bool(self._queue)
+
     def keep(self) -> None:
         """One more for work that goes on for a moment after its call, which had one, has ended."""
         self.taken += 1

@@ -2,17 +2,20 @@
 
 Three tasks: one reads, one has the steps solved in their order, one writes the answers. At most two right-hand sides
 and two solutions are held: no arrays are read while two steps are read and not solved, and no step is solved while two
-solutions are not written.
+solutions are not written. A step that has been read while the one before it is solved is submitted behind that, so that
+the thread that solves need not wait for the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import numpy as np
@@ -24,6 +27,7 @@ from relaxon.server.announced import AnnouncedArray
 from relaxon.server.grid_changes import GridChange
 from relaxon.server.grids import KeptGrid
 from relaxon.server.identity import caller_of
+from relaxon.server.in_turn import InTurn
 from relaxon.server.solve_job import Room, SolveJob, checked, prepared
 from relaxon.server.solve_service import SolveRuntime, array_bytes, room_for_x, write_progress, write_solution
 from relaxon.solvers.complex_parts import ComplexRequest
@@ -70,9 +74,9 @@ class StepsCall:
         """Bytes that are taken for the call, and those of them that are the start's."""
         self._changed = False
         """Whether a step has announced other cells: how many unknowns there are then is not known to the reader."""
-        self._number = -1
-        """Of the step that is being solved."""
-        self._job: SolveJob | None = None
+        self._stretch: _Stretch | None = None
+        """Of steps that are being solved."""
+        self._begun = 0
 
     async def run(self) -> None:
         """Read, solve and write until the caller's side has ended and every step is answered."""
@@ -100,15 +104,14 @@ class StepsCall:
                 raise
             finally:
                 self._upload.close()
-                self._job = None
                 sessions.give_back(self._caller.name, self._held)
 
     def _aside(self, message: Any) -> bool:
         """Deals with a `cancel`, which may come between any two messages."""
         if message.WhichOneof("message") != "cancel":
             return False
-        if self._job is not None and message.cancel.step == self._number:
-            self._job.cancel()
+        if self._stretch is not None:
+            self._stretch.cancel(message.cancel.step)
         return True
 
     async def _read(self, kept: KeptGrid) -> None:
@@ -126,7 +129,9 @@ class StepsCall:
             # For as many steps as are under way at a time, until the call ends.
             self._hold(AHEAD * (array_bytes(b) + (0 if planned is None else planned.bytes)))
             change = None if planned is None else await planned.read(self._upload)
-            await self._read_steps.put(Step(await self._upload.array("b", b, kept.shared), change, room))
+            step = Step(await self._upload.array("b", b, kept.shared), change, room)
+            if not await self._followed(step):
+                await self._read_steps.put(step)
 
     def _side(self, header: pb.StepHeader, grid: PoissonGrid) -> AnnouncedArray:
         """`b` as announced."""
@@ -141,27 +146,44 @@ class StepsCall:
             self._runtime.sessions.take(self._caller.name, more)
             self._held += more
 
+    async def _followed(self, step: Step) -> bool:
+        """Submit it behind the one that is being solved, where nobody waits for the place that this call has; False
+        where it has to wait itself."""
+        stretch = self._stretch
+        if stretch is None or not stretch.takes(step) or self._behind.locked() or self._runtime.places.wanted:
+            return False
+        await self._behind.acquire()  # at once
+        self._begin(stretch, step)
+        return True
+
+    def _begin(self, stretch: _Stretch, step: Step) -> None:
+        self._jobs.put_nowait(stretch.begin(self._begun, step))
+        self._begun += 1
+
     async def _solve(self, kept: KeptGrid, sequence: Sequence) -> None:
-        runtime, options = self._runtime, sequence.options
+        runtime, solver, owner = self._runtime, sequence.options.solver, self._caller.name
+        line = InTurn(runtime.engines)
         while (step := await self._read_steps.get()) is not None:
             if isinstance(step, Failure):
                 await self._jobs.put(step)
                 return
             await self._behind.acquire()
             async with runtime.places.waiting():
-                amount = kept.footprint(options.solver)[1]
-                owner = self._caller.name
-                with runtime.sessions.hold(owner, amount), runtime.sessions.set_up(kept, options.solver) as place:
-                    trace = runtime.trace(options.solver, kept)
-                    job = SolveJob(
-                        kept, partial(sequence.solve, step), runtime.engines, options.progress_seconds, trace
-                    )
-                    self._job, self._number = job, self._number + 1
-                    with runtime.until_done(job, kept, place, owner, amount):
-                        await self._jobs.put(job)
-                        if not await job.succeeded():
-                            return  # the writer tells, when the answers before this one are written
-            self._ahead.release()
+                amount = kept.footprint(solver)[1]
+                with runtime.sessions.hold(owner, amount), runtime.sessions.set_up(kept, solver) as place:
+                    until_done = partial(runtime.until_done, session=kept, place=place, owner=owner, amount=amount)
+                    with _Stretch(kept, sequence, runtime, line, until_done, step) as stretch:
+                        self._stretch = stretch
+                        self._begin(stretch, step)
+                        del step
+                        try:
+                            while (job := stretch.first) is not None:
+                                if not await job.succeeded():
+                                    return  # the writer tells, when the answers before this one are written
+                                stretch.end_first()
+                                self._ahead.release()
+                        finally:
+                            self._stretch = job = None
         await self._jobs.put(None)
 
     async def _write(self, options: solve_messages.SolveOptions) -> None:
@@ -172,6 +194,65 @@ class StepsCall:
             await write_solution(job, await job.result(), self._context, options)
             del job
             self._behind.release()
+
+
+class _Stretch:
+    """Steps that are solved one after the other with what was taken for the first."""
+
+    def __init__(
+        self,
+        kept: KeptGrid,
+        sequence: Sequence,
+        runtime: SolveRuntime,
+        line: InTurn,
+        until_done: Callable[[SolveJob], AbstractContextManager[None]],
+        first: Step,
+    ) -> None:
+        """`until_done` is entered with each job, and left when that has ended or the stretch has."""
+        self._kept = kept
+        self._sequence = sequence
+        self._runtime = runtime
+        self._line = line
+        self._until_done = until_done
+        self._grid = kept.grid if first.change is None else None
+        """For which the memory was counted; None where that changes."""
+        self._jobs: deque[tuple[int, SolveJob, ExitStack]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._jobs:
+            self._jobs.pop()[2].close()
+
+    def takes(self, step: Step) -> bool:
+        """Whether a step needs no other memory than what has been counted."""
+        return bool(self._jobs) and step.change is None and self._kept.grid is self._grid
+
+    def begin(self, number: int, step: Step) -> SolveJob:
+        """Have a step solved, behind those that are here."""
+        options = self._sequence.options
+        trace = self._runtime.trace(options.solver, self._kept)
+        job = SolveJob(self._kept, partial(self._sequence.solve, step), self._line, options.progress_seconds, trace)
+        stack = ExitStack()
+        stack.enter_context(self._until_done(job))
+        self._jobs.append((number, job, stack))
+        return job
+
+    @property
+    def first(self) -> SolveJob | None:
+        """The one that is being solved."""
+        return self._jobs[0][1] if self._jobs else None
+
+    def end_first(self) -> None:
+        """It has ended."""
+        self._jobs.popleft()[2].close()
+
+    def cancel(self, number: int) -> None:
+        """Stop that step, if it is being solved."""
+        for one, job, _ in self._jobs:
+            if one == number and job.future.running():
+                job.cancel()
 
 
 class Sequence:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -55,6 +58,7 @@ class StepsCall:
             for message in first:
                 self._outbox.put(message)
             call: Any = self._stub.SolveSteps(iter(self._outbox.get, None), compression=self._wire.outgoing)
+            watch = _Watch(self._timeout, partial(self._give_up, call))
             try:
                 more = True
                 while True:
@@ -63,8 +67,9 @@ class StepsCall:
                     if not self._waiting:
                         self._end(call)
                         break
-                    yield self._answer(call)
+                    yield self._answer(call, watch)
             finally:
+                watch.end()
                 self._outbox.put(None)
                 call.cancel()  # does nothing where the call has ended
         if self._refused is not None:
@@ -87,13 +92,10 @@ class StepsCall:
         self._waiting.append(reader)
         return True
 
-    def _answer(self, call: Any) -> Solution:
+    def _answer(self, call: Any, watch: _Watch) -> Solution:
         """The solution of the step that waits for longest."""
-        timer = threading.Timer(self._timeout, self._give_up, (call,))
-        timer.daemon = True
-        timer.start()
         try:
-            with errors.translated():
+            with watch.step(), errors.translated():
                 solution = self._read(call)
         except errors.Cancelled:
             if self._late:
@@ -101,8 +103,6 @@ class StepsCall:
             raise
         except errors.InvalidArgument as error:
             raise numbered(error, self._done) from None
-        finally:
-            timer.cancel()
         self._waiting.popleft()
         self._done += 1
         return solution
@@ -129,3 +129,37 @@ class StepsCall:
     def _give_up(self, call: Any) -> None:
         self._late = True
         call.cancel()
+
+
+class _Watch:
+    """Calls `late` where a step takes longer than so many seconds. One thread for all steps, which sleeps through most
+    of them: a step that begins while it sleeps is not due before it wakes."""
+
+    def __init__(self, seconds: float, late: Callable[[], None]) -> None:
+        self._seconds = min(seconds, threading.TIMEOUT_MAX)
+        self._late = late
+        self._due: float | None = None
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, name="relaxon-steps", daemon=True).start()
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """The block has to end in time."""
+        self._due = time.monotonic() + self._seconds
+        try:
+            yield
+        finally:
+            self._due = None
+
+    def end(self) -> None:
+        """Watch no more."""
+        self._ended.set()
+
+    def _run(self) -> None:
+        left = self._seconds
+        while not self._ended.wait(left):
+            due = self._due
+            left = self._seconds if due is None else due - time.monotonic()
+            if left <= 0:
+                self._late()
+                return

@@ -1,0 +1,76 @@
+"""Work that is done one after the other, each as soon as the one before it has ended: nobody has to say so."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import Any
+
+
+class InTurn(Executor):
+    """Has what is submitted run by another executor, in its order, one at a time. Between two it stands in that
+    executor's queue anew, behind others' work. Once one has failed, the others are cancelled."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._busy = False
+        """Whether one is running, or about to."""
+        self._over = False
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Have it done in its turn; RuntimeError where the executor has been shut down."""
+        future: Future[Any] = Future()
+        with self._lock:
+            if self._over:
+                future.cancel()
+                return future
+            self._waiting.append((future, partial(work, *args, **kwargs)))
+            begin, self._busy = not self._busy, True
+        if begin:
+            self._go_on()
+        return future
+
+    def _go_on(self) -> None:
+        try:
+            self._executor.submit(self._next).add_done_callback(self._left)
+        except RuntimeError:
+            self._end()
+            raise
+
+    def _next(self) -> None:
+        with self._lock:
+            if self._over:
+                return
+            future, work = self._waiting.popleft()
+        if future.set_running_or_notify_cancel():
+            try:
+                found = work()
+            except BaseException as error:
+                self._end()
+                future.set_exception(error)
+                return
+            future.set_result(found)
+            del found
+        del future, work
+        with self._lock:
+            self._busy = bool(self._waiting)
+        if self._busy:
+            self._go_on()
+
+    def _left(self, turn: Future[None]) -> None:
+        # Cancelled, or refused where the one before it ended, as the executor is being shut down.
+        if turn.cancelled() or turn.exception() is not None:
+            self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._over = True
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        for future, _ in waiting:
+            future.cancel()
