@@ -359,6 +359,7 @@ class SolveHeader(_message.Message):
     OMIT_CHECKSUMS_FIELD_NUMBER: _builtins.int
     COMPRESSION_FIELD_NUMBER: _builtins.int
     HEADER_ALONE_FIELD_NUMBER: _builtins.int
+    SHARED_B_FIELD_NUMBER: _builtins.int
     grid_id: _builtins.str
     """The grid, or in calls of `LinearSystemService` the matrix."""
     solver: _builtins.str
@@ -380,6 +381,8 @@ class SolveHeader(_message.Message):
     """Of the replies."""
     header_alone: _builtins.bool
     """Have a solution that lies in the shared file answered by its header alone."""
+    shared_b: _builtins.int
+    """Where `b` lies in the grid's shared file. No parts of it follow then."""
     @_builtins.property
     def b(self) -> _tensor_pb2.TensorHeader:
         """FLOAT32, FLOAT64, COMPLEX64 or COMPLEX128; the grid's shape (values outside the fluid are ignored) or one axis of its
@@ -411,21 +414,26 @@ class SolveHeader(_message.Message):
         omit_checksums: _builtins.bool = ...,
         compression: _tensor_pb2.Compression.ValueType = ...,
         header_alone: _builtins.bool = ...,
+        shared_b: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "_shared_x", b"_shared_x", "b", b"b", "max_iterations", b"max_iterations", "progress_interval", b"progress_interval", "rtol", b"rtol", "shared_x", b"shared_x", "x0", b"x0"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "_shared_b", b"_shared_b", "_shared_x", b"_shared_x", "b", b"b", "max_iterations", b"max_iterations", "progress_interval", b"progress_interval", "rtol", b"rtol", "shared_b", b"shared_b", "shared_x", b"shared_x", "x0", b"x0"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "_shared_x", b"_shared_x", "atol", b"atol", "b", b"b", "compression", b"compression", "grid_id", b"grid_id", "header_alone", b"header_alone", "inconsistent", b"inconsistent", "max_iterations", b"max_iterations", "omit_checksums", b"omit_checksums", "progress_interval", b"progress_interval", "rtol", b"rtol", "shared_x", b"shared_x", "solver", b"solver", "x0", b"x0"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "_shared_b", b"_shared_b", "_shared_x", b"_shared_x", "atol", b"atol", "b", b"b", "compression", b"compression", "grid_id", b"grid_id", "header_alone", b"header_alone", "inconsistent", b"inconsistent", "max_iterations", b"max_iterations", "omit_checksums", b"omit_checksums", "progress_interval", b"progress_interval", "rtol", b"rtol", "shared_b", b"shared_b", "shared_x", b"shared_x", "solver", b"solver", "x0", b"x0"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_iterations: _TypeAlias = _typing.Literal["max_iterations"]  # noqa: Y015
     _WhichOneofArgType__max_iterations: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations"]  # noqa: Y015
     _WhichOneofReturnType__rtol: _TypeAlias = _typing.Literal["rtol"]  # noqa: Y015
     _WhichOneofArgType__rtol: _TypeAlias = _typing.Literal["_rtol", b"_rtol"]  # noqa: Y015
+    _WhichOneofReturnType__shared_b: _TypeAlias = _typing.Literal["shared_b"]  # noqa: Y015
+    _WhichOneofArgType__shared_b: _TypeAlias = _typing.Literal["_shared_b", b"_shared_b"]  # noqa: Y015
     _WhichOneofReturnType__shared_x: _TypeAlias = _typing.Literal["shared_x"]  # noqa: Y015
     _WhichOneofArgType__shared_x: _TypeAlias = _typing.Literal["_shared_x", b"_shared_x"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_iterations) -> _WhichOneofReturnType__max_iterations | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rtol) -> _WhichOneofReturnType__rtol | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shared_b) -> _WhichOneofReturnType__shared_b | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__shared_x) -> _WhichOneofReturnType__shared_x | None: ...
 
@@ -555,10 +563,13 @@ class StepHeader(_message.Message):
     B_FIELD_NUMBER: _builtins.int
     CHANGE_FIELD_NUMBER: _builtins.int
     SHARED_X_FIELD_NUMBER: _builtins.int
+    SHARED_B_FIELD_NUMBER: _builtins.int
     shared_x: _builtins.int
     """As in SolveHeader. A step's `b` and `x` may lie where those of an answered step did, once the caller has no use for
     that one's `x`: the server reads neither again.
     """
+    shared_b: _builtins.int
+    """As in SolveHeader."""
     @_builtins.property
     def b(self) -> _tensor_pb2.TensorHeader: ...
     @_builtins.property
@@ -571,13 +582,19 @@ class StepHeader(_message.Message):
         b: _tensor_pb2.TensorHeader | None = ...,
         change: Global___GridChange | None = ...,
         shared_x: _builtins.int | None = ...,
+        shared_b: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_shared_x", b"_shared_x", "b", b"b", "change", b"change", "shared_x", b"shared_x"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_shared_b", b"_shared_b", "_shared_x", b"_shared_x", "b", b"b", "change", b"change", "shared_b", b"shared_b", "shared_x", b"shared_x"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_shared_x", b"_shared_x", "b", b"b", "change", b"change", "shared_x", b"shared_x"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_shared_b", b"_shared_b", "_shared_x", b"_shared_x", "b", b"b", "change", b"change", "shared_b", b"shared_b", "shared_x", b"shared_x"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__shared_b: _TypeAlias = _typing.Literal["shared_b"]  # noqa: Y015
+    _WhichOneofArgType__shared_b: _TypeAlias = _typing.Literal["_shared_b", b"_shared_b"]  # noqa: Y015
     _WhichOneofReturnType__shared_x: _TypeAlias = _typing.Literal["shared_x"]  # noqa: Y015
     _WhichOneofArgType__shared_x: _TypeAlias = _typing.Literal["_shared_x", b"_shared_x"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shared_b) -> _WhichOneofReturnType__shared_b | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__shared_x) -> _WhichOneofReturnType__shared_x | None: ...
 
 Global___StepHeader: _TypeAlias = StepHeader  # noqa: Y015

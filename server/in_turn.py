@@ -53,6 +53,7 @@ class InTurn(Executor):
             except BaseException as error:
                 self._end()
                 future.set_exception(error)
+                del future, work  # this frame is part of the error's traceback
                 return
             future.set_result(found)
             del found

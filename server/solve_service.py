@@ -149,7 +149,7 @@ class SolveRuntime:
                 arguments = SolveArguments(
                     chosen,
                     options,
-                    await upload.array("b", b, session.shared),
+                    await upload.side(header, b, session.shared),
                     None if x0 is None else await upload.array("x0", x0, session.shared),
                     room,
                 )

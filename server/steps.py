@@ -129,7 +129,7 @@ class StepsCall:
             # For as many steps as are under way at a time, until the call ends.
             self._hold(AHEAD * (array_bytes(b) + (0 if planned is None else planned.bytes)))
             change = None if planned is None else await planned.read(self._upload)
-            step = Step(await self._upload.array("b", b, kept.shared), change, room)
+            step = Step(await self._upload.side(header, b, kept.shared), change, room)
             if not await self._followed(step):
                 await self._read_steps.put(step)
 

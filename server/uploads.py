@@ -74,6 +74,22 @@ class Upload:
             raise errors.invalid(error.field, str(error)) from None
         return incoming.array()
 
+    async def side(self, header: Any, expected: AnnouncedArray, shared: SharedFile | None) -> NDArray[Any]:
+        """The announced `b`: where the header says that it lies in the shared file, or as `array`."""
+        if not header.HasField("shared_b"):
+            return await self.array("b", expected, shared)
+        name = expected.name
+        incoming = tensors.Assembler(name, expected.dtype, expected.shape)
+        part = tensors.shared_part(header.shared_b)
+        try:
+            if shared is None:
+                incoming.take(part)
+            else:
+                incoming.take_shared(part.shared, shared)
+        except tensors.TensorError as error:
+            raise errors.invalid(error.field, str(error)) from None
+        return incoming.array()
+
     async def chunk(self, name: str) -> bytes:
         """The bytes of the next message, which has to hold a `chunk` of `name`."""
         message = await self._read(name)

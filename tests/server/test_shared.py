@@ -389,3 +389,52 @@ def test_a_grid_without_a_file_has_no_shared_arrays(client, stub, damped):
     grid = client.poisson.grid(SMALL, boundary="dirichlet")
     field, words = refused_field(lambda: ask((stub, grid.id), at(0)))
     assert (field, "none was agreed on" in words) == ("b", True)
+
+
+def test_the_header_may_name_the_place_of_b(raw, offer, damped):
+    file, _ = offer
+    b = np.arange(20.0).reshape(SMALL.shape)
+    file.write(16, b)
+    ours = solve(PoissonGrid(SMALL, boundary="dirichlet"), b, solver="damped").x
+    ask(raw, [], shared_b=16, shared_x=400)
+    np.testing.assert_array_equal(file.view(400, np.dtype("<f8"), SMALL.shape), ours)
+    ask(raw, [], shared_b=16, shared_x=16)
+    np.testing.assert_array_equal(file.view(16, np.dtype("<f8"), SMALL.shape), ours)
+    file.write(16, np.full(SMALL.shape, np.inf))
+    field, words = refused_field(lambda: ask(raw, [], shared_b=16))
+    assert (field, "must be finite" in words) == ("b", True)
+
+
+@pytest.mark.parametrize("offset", [-1, -(2**62), 841, 2**62])
+def test_a_place_of_b_outside_the_file_is_refused(raw, damped, offset):
+    field, words = refused_field(lambda: ask(raw, [], shared_b=offset))
+    assert (field, "160 bytes at offset" in words) == ("b", True)
+    field, words = refused_field(lambda: steps_at(raw, offset))
+    assert (field, "160 bytes at offset" in words) == ("b", True)
+
+
+def steps_at(raw, offset, *parts):
+    stub, grid_id = raw
+    requests = [
+        pb.StepsRequest(header=pb.StepsHeader(grid_id=grid_id, solver="damped")),
+        pb.StepsRequest(step=pb.StepHeader(b=tensors.header_of(np.zeros(SMALL.shape)), shared_b=offset)),
+        *(pb.StepsRequest(b=part) for part in parts),
+    ]
+    return list(stub.SolveSteps(iter(requests), timeout=20))
+
+
+def test_what_is_named_in_the_header_is_not_sent_as_well(raw, offer, endless):
+    offer[0].write(0, np.ones(SMALL.shape))
+    field, words = refused_field(lambda: ask(raw, at(0), shared_b=0))
+    assert (field, "after all announced arrays were complete" in words) == ("b", True)
+    endless.gate.set()
+    field, words = refused_field(lambda: steps_at(raw, 0, *at(0)))
+    assert (field, "must come next, got b" in words) == ("step", True)
+
+
+def test_a_place_of_b_means_nothing_where_no_file_is_shared(client, stub, damped):
+    with client.poisson.grid(SMALL, boundary="dirichlet") as grid:
+        field, words = refused_field(lambda: ask((stub, grid.id), [], shared_b=0))
+        assert (field, "none was agreed on" in words) == ("b", True)
+        field, words = refused_field(lambda: steps_at((stub, grid.id), 0))
+        assert (field, "none was agreed on" in words) == ("b", True)

@@ -13,6 +13,7 @@ import relaxon
 from relaxon import client as errors
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensors
+from relaxon.server import steps
 from relaxon.solvers import PoissonGrid, Result, solve
 
 CELLS = np.zeros((6, 5), np.uint8)
@@ -140,6 +141,124 @@ def test_a_cancel_stops_the_step_that_it_names_and_no_other(client, endless, stu
     first, second = (reply.solution for reply in replies if reply.HasField("solution"))
     assert first.result == pb.RESULT_CANCELLED
     assert second.result != pb.RESULT_CANCELLED
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """The steps that were submitted, and how many were submitted and not ended then."""
+    found = []
+    begin = steps._Stretch.begin
+
+    def recorded(self, number, step):
+        found.append((number, len(self._jobs)))
+        return begin(self, number, step)
+
+    monkeypatch.setattr(steps._Stretch, "begin", recorded)
+    return found
+
+
+def test_a_step_stands_behind_the_one_that_is_solved(client, endless, stub, begun):
+    """It is begun when that has ended, and a cancel does not reach it before."""
+    with client.poisson.grid(CELLS, boundary="dirichlet") as kept:
+
+        def requests():
+            yield header(kept, rtol=1e-300)
+            yield from step()
+            yield from step(2 * B)
+            assert settled(lambda: begun, [(0, 0), (1, 1)])
+            yield pb.StepsRequest(cancel=pb.CancelStep(step=1))
+            time.sleep(0.2)
+            assert client.status().solves.used == 1
+            yield pb.StepsRequest(cancel=pb.CancelStep(step=0))
+            time.sleep(0.2)
+            yield pb.StepsRequest(cancel=pb.CancelStep(step=0))  # which has ended
+            endless.gate.set()
+
+        replies = [reply.solution for reply in stub.SolveSteps(requests(), timeout=60) if reply.HasField("solution")]
+    assert [reply.result == pb.RESULT_CANCELLED for reply in replies] == [True, False]
+
+
+def test_a_step_that_changes_the_grid_and_the_one_behind_it_wait_for_themselves(client, endless, stub, begun):
+    """What they need in memory is counted for what the grid is by then."""
+    endless.gate.set()
+    with client.poisson.grid(CELLS, boundary="dirichlet") as kept:
+
+        def requests():
+            yield header(kept, max_iterations=30)
+            yield from step()
+            yield from _changed()
+            yield from step()
+            yield from step()
+
+        answers = sum(reply.HasField("solution") for reply in stub.SolveSteps(requests(), timeout=60))
+    assert answers == len(begun) == 4
+    assert [number for number, _ in begun] == [0, 1, 2, 3]
+    assert [others for _, others in begun][1:3] == [0, 0]
+
+
+def test_after_a_step_that_fails_the_one_behind_it_is_not_begun(client, damped, stub, begun, monkeypatch):
+    damped.gate = threading.Event()
+    worked = []
+    run = type(damped).prepare
+
+    def prepared(self, operator):
+        made = run(self, operator)
+        solve_one = made.run
+
+        def failing(b, x, monitor, limit):
+            worked.append(float(b.max()))
+            damped.started.set()
+            assert damped.gate.wait(20)
+            if len(worked) == 2:
+                raise RuntimeError("of the engine's own")
+            return solve_one(b, x, monitor, 1)
+
+        made.run = failing
+        return made
+
+    monkeypatch.setattr(type(damped), "prepare", prepared)
+    with client.poisson.grid(CELLS, boundary="dirichlet") as kept:
+
+        def requests():
+            yield header(kept)
+            yield from step(B)
+            yield from step(2 * B)
+            assert settled(lambda: len(begun), 2)
+            damped.gate.set()
+            yield from step(3 * B)
+            yield from step(4 * B)
+
+        replies = []
+        with pytest.raises(grpc.RpcError) as caught:
+            replies.extend(stub.SolveSteps(requests(), timeout=60))
+        assert caught.value.code() == grpc.StatusCode.INTERNAL
+        assert settled(lambda: client.status().solves.used)
+    assert worked == [29.0, 58.0]
+
+
+def test_callers_take_turns_where_there_are_few_places(serving, damped):
+    """With one place for all, a sequence does not keep another's first step waiting until its own end."""
+    server = serving(max_pending=1, workers=1)
+    order = []
+
+    def sequence(name, ready):
+        with relaxon.connect(server.target) as client, client.poisson.grid(CELLS, boundary="dirichlet") as kept:
+            ready.wait(20)
+            for _ in kept.solve_steps([B] * 60, solver="damped", rtol=1e-300, max_iterations=20):
+                order.append(name)
+
+    ready = threading.Barrier(2)
+    threads = [threading.Thread(target=sequence, args=(name, ready)) for name in "ab"]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert sorted(order) == ["a"] * 60 + ["b"] * 60
+    first = order[0]
+    other = order.index("b" if first == "a" else "a")
+    assert other < 30
+    # Neither finishes while the other has hardly begun.
+    assert order[:60].count(first) < 55
 
 
 @pytest.mark.parametrize("way", ["deadline", "cancel"])

@@ -88,34 +88,38 @@ def side(name: str, value: ArrayLike, shapes: tuple[tuple[int, ...], ...], *, fi
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """How an array goes to the server: it is in the shared file on the way there already, or will be sent in chunks."""
+    """An array that is in the shared file."""
 
-    messages: Iterable[Any]
+    offset: int
     place: Place | None = None
     """Taken for it, if one was."""
     kept: NDArray[Any] | None = None
-    """The caller's own array, where that lies in the file: to be held until the server has answered."""
+    """The caller's own array, where that lies there: to be held until the server has answered."""
 
 
-def handed(
-    kind: Any, field: str, array: NDArray[Any], wire: Wire, places: Places | None, room: int, lies: type[Loan]
-) -> Handed:
-    """What to send of an array, in messages of a class. Where it lies in the shared file as a part of a loan of the
-    kind `lies`, nothing is copied; otherwise a place of so many bytes, at least its own, is taken for it where there is
-    one. ValueError for entries that are not finite, before any is sent; a server that shares the file looks at once."""
-    if places is not None:
-        offset = places.offset_of(array, lies)
-        if offset is not None:
-            return Handed((kind(**{field: tensors.shared_part(offset)}),), kept=array)
-        place = places.take(room)
-        if place is not None:
-            place.write(array)
-            return Handed((kind(**{field: tensors.shared_part(place.offset)}),), place)
+def handed(array: NDArray[Any], places: Places | None, room: int, lies: type[Loan]) -> Handed | None:
+    """Have an array in the shared file, or None where it has to be sent. Where it lies there, as a part of a loan of
+    the kind `lies`, nothing is copied; otherwise a place of so many bytes, at least its own, is taken for it."""
+    if places is None:
+        return None
+    offset = places.offset_of(array, lies)
+    if offset is not None:
+        return Handed(offset, kept=array)
+    place = places.take(room)
+    if place is None:
+        return None
+    place.write(array)
+    return Handed(place.offset, place)
+
+
+def sent(kind: Any, field: str, array: NDArray[Any], wire: Wire) -> Iterator[Any]:
+    """An array in messages of a class. ValueError for entries that are not finite, before any is sent; a server that
+    shares the file looks at once."""
     validation.finite_entries(field, array)
-    return Handed(chunks.messages_of(kind, field, array, checksum=wire.checksums))
+    return chunks.messages_of(kind, field, array, checksum=wire.checksums)
 
 
-def side_handed(
+def side_requests(
     kind: Any,
     header: pb.SolveHeader | pb.StepHeader,
     b: NDArray[Any],
@@ -123,16 +127,19 @@ def side_handed(
     places: Places | None,
     lies: type[Loan],
 ) -> tuple[Iterable[Any], SolutionReader]:
-    """What to send of a right-hand side, and what reads the replies to it; where its solution can come in the shared
-    file, the header says so. That is where `b` was copied to, which the server reads before."""
+    """What to send of a right-hand side beside the header, which is completed, and what reads the replies to it. The
+    solution may come in the shared file: where `b` was copied to, which the server reads before."""
     room = b.size * answer_dtype(b).itemsize
-    gone = handed(kind, "b", b, wire, places, room, lies)
-    place = gone.place
+    gone = handed(b, places, room, lies)
+    place = None if gone is None else gone.place
     if place is None and places is not None:
         place = places.take(room)
     if place is not None:
         header.shared_x = place.offset
-    return gone.messages, SolutionReader(b, wire, place, gone.kept)
+    if gone is None:
+        return sent(kind, "b", b, wire), SolutionReader(b, wire, place)
+    header.shared_b = gone.offset
+    return (), SolutionReader(b, wire, place, gone.kept)
 
 
 def solve_requests(
@@ -144,10 +151,15 @@ def solve_requests(
     if x0 is not None:
         header.x0.CopyFrom(tensors.header_of(x0))
     # While the call lasts nothing of the caller's changes, be it a solution of before.
-    right, reader = side_handed(pb.SolveRequest, header, b, wire, places, Loan)
+    right, reader = side_requests(pb.SolveRequest, header, b, wire, places, Loan)
     parts: list[Iterable[Any]] = [(pb.SolveRequest(header=header),), right]
     if x0 is not None:
-        parts.append(handed(pb.SolveRequest, "x0", x0, wire, places, x0.nbytes, Loan).messages)
+        start = handed(x0, places, x0.nbytes, Loan)
+        parts.append(
+            sent(pb.SolveRequest, "x0", x0, wire)
+            if start is None
+            else (pb.SolveRequest(x0=tensors.shared_part(start.offset)),)
+        )
     return chain.from_iterable(parts), reader
 
 

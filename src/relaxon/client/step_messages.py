@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.client.handover import Places, Sheet
-from relaxon.client.solve_messages import SolutionReader, SolveTerms, side, side_handed
+from relaxon.client.solve_messages import SolutionReader, SolveTerms, side, side_requests
 from relaxon.client.wire import Wire
 from relaxon.proto import chunks, tensors
 from relaxon.proto import poisson_pb2 as pb
@@ -124,7 +124,7 @@ class StepMessages:
                 "`empty` for an array for each step, or solve with read_ahead=False"
             )
         header = pb.StepHeader(b=tensors.header_of(b), change=None if change is None else change.message())
-        right, reader = side_handed(pb.StepsRequest, header, b, self._wire, self._places, Sheet)
+        right, reader = side_requests(pb.StepsRequest, header, b, self._wire, self._places, Sheet)
         messages = [pb.StepsRequest(step=header)]
         if change is not None:
             messages += change.requests(pb.StepsRequest, self._wire)
