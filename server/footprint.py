@@ -22,6 +22,8 @@ KAPPA_BYTES = 8
 ENTRY_BYTES = 40
 """A kept matrix's entry: value and column, the copy that checks symmetry with its transpose."""
 ROW_BYTES = 64
+REQUEST_BYTES = 16
+"""Right-hand side and solution as a solver has them: float64, an entry each for a cell or an unknown."""
 RESCUE = 50.0
 """Bytes a cell of the incomplete factor that takes over from `dcdm` where a grid is too much for it."""
 
@@ -87,7 +89,7 @@ def grid_setup(solver: str, grid: PoissonGrid) -> tuple[int, int]:
     kept = found.kept * cells
     if solver == "scipy-direct":
         kept += factor_bytes(grid.unknowns, 2 if min(grid.shape3) <= 2 else 3)
-    return SESSION_BYTES + int(kept), SESSION_BYTES + int(found.work * cells)
+    return _with_request(kept, found.work * cells, cells)
 
 
 def matrix_bytes(unknowns: int, entries: int) -> int:
@@ -102,7 +104,13 @@ def matrix_setup(solver: str, unknowns: int, entries: int) -> tuple[int, int]:
     kept = found.kept * fullness * unknowns
     if solver == "scipy-direct":
         kept = factor_bytes(unknowns, 3) + 200.0 * unknowns
-    return SESSION_BYTES + int(kept), SESSION_BYTES + int(found.work * fullness * unknowns)
+    return _with_request(kept, found.work * fullness * unknowns, unknowns)
+
+
+def _with_request(kept: float, work: float, entries: int) -> tuple[int, int]:
+    """A solve's arrays are counted with its work, and stay for the next one's."""
+    stay = REQUEST_BYTES * entries
+    return SESSION_BYTES + int(kept + stay), SESSION_BYTES + int(max(work - stay, 0.0))
 
 
 def machine_bytes() -> int:

@@ -166,7 +166,9 @@ def solve_in(session: Session, given: SolveArguments, job: SolveJob) -> Solution
     request = checked(front.request, b, options.rtol, options.atol, options.max_iterations, x0, options.inconsistent)
     del b, x0  # the engine has its own copies now
     solution = replace(front.answer(request, job.record), setup_seconds=setup_seconds)
-    return job.hand_over(solution, given.room, front)
+    handed = job.hand_over(solution, given.room, front)
+    front.reclaim(request, x=handed is not solution)
+    return handed
 
 
 def prepared(session: Session, solver: Any, name: str) -> tuple[Front, float]:

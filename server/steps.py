@@ -97,6 +97,7 @@ class StepsCall:
                     tasks.create_task(_told_in_turn(self._read(kept), self._read_steps))
                     tasks.create_task(_told_in_turn(self._solve(kept, sequence), self._jobs))
                     tasks.create_task(self._write(options))
+                sequence.end()
             except BaseExceptionGroup as group:
                 raise _first(group) from None
             except asyncio.CancelledError as error:
@@ -282,18 +283,32 @@ class Sequence:
             kept.change(step.change.made(kept.grid))
             job.check()
         if kept.grid is not self._grid:
+            if self._last is not None:
+                self._last[0].reclaim(self._last[1])
             self._start, self._grid, self._last = _whole(self._start, self._grid), kept.grid, None
         front, setup_seconds = prepared(kept, self._solver, self.options.solver)
         job.check()
         request = self._request(front, step)
         solution = replace(front.answer(request, job.record), setup_seconds=setup_seconds)
         handed = job.hand_over(solution, step.room, front)
-        if self._warm and math.isfinite(solution.true_residual):
-            self._start = solution.x
-            # What is not in the caller's memory is still to be sent.
-            if isinstance(request, Request) and (request.packed or handed is not solution):
-                self._last = front, request
+        # What is not in the caller's memory is still to be sent.
+        free = isinstance(request, Request) and (request.packed or handed is not solution)
+        if not self._warm or not math.isfinite(solution.true_residual):
+            front.reclaim(request, x=free)
+            return handed
+        self._start = solution.x
+        if isinstance(request, Request) and free:
+            self._last = front, request
+        else:
+            front.reclaim(request)
         return handed
+
+    def end(self) -> None:
+        """Leave the last step's memory to other calls. Not while a step is being solved."""
+        if self._last is not None:
+            front, request = self._last
+            self._start = self._last = None
+            front.reclaim(request, x=True)
 
     def _request(self, front: Front, step: Step) -> Request | ComplexRequest:
         options = self.options

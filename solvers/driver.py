@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from relaxon.solvers import registry, validation
 from relaxon.solvers.engine import Prepared, Solver
-from relaxon.solvers.front import Front, Inconsistent
+from relaxon.solvers.front import Front, Inconsistent, RequestMemory
 from relaxon.solvers.grid import PoissonGrid
 from relaxon.solvers.naming import on_device
 from relaxon.solvers.operator import PoissonOperator
@@ -183,6 +183,11 @@ class PreparedSolver(Front):
     solver: Solver
     engine: Prepared
     setup_seconds: float
+    memory: RequestMemory = field(default_factory=RequestMemory, repr=False, compare=False)
+
+    @property
+    def _memory(self) -> RequestMemory:
+        return self.memory
 
     def update(self, grid: PoissonGrid) -> PreparedSolver:
         """The same solver set up for another grid of the same shape: other cells (obstacles that move), another κ.
@@ -212,7 +217,7 @@ class PreparedSolver(Front):
         grid.nullspace  # noqa: B018  as in prepare
         operator = grid.operator()
         engine = self.solver.update(self.engine, operator)
-        return PreparedSolver(operator, self.solver, engine, time.perf_counter() - start)
+        return PreparedSolver(operator, self.solver, engine, time.perf_counter() - start, self.memory)
 
     def _vector(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """A float64 array on `shape3`, zero outside the fluid, from a full or a packed one."""

@@ -40,6 +40,24 @@ class Request:
     """Empty, or why no solution exists."""
 
 
+class RequestMemory:
+    """Arrays of earlier requests for the next one's: fresh memory takes longer than what is then done with it. Each is
+    one's alone who takes it, in any thread."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        self._kept: dict[str, NDArray[np.float64]] = {}
+
+    def take(self, name: str) -> NDArray[np.float64] | None:
+        """The one that was last kept under a name, if it is still there."""
+        return self._kept.pop(name, None)
+
+    def keep(self, name: str, array: NDArray[np.float64]) -> None:
+        """Keep one that nothing else has any more."""
+        self._kept[name] = array
+
+
 class Front(ABC):
     """A solver with its set-up done, for one grid or one matrix: `solve` for a right-hand side."""
 
@@ -60,7 +78,10 @@ class Front(ABC):
         inconsistent: Inconsistent = "error",
     ) -> Solution:
         """As the function `solve`, without the set-up."""
-        return self.answer(self.request(b, rtol, atol, max_iterations, x0, inconsistent), callback)
+        request = self.request(b, rtol, atol, max_iterations, x0, inconsistent)
+        solution = self.answer(request, callback)
+        self.reclaim(request)
+        return solution
 
     def request(
         self,
@@ -126,15 +147,8 @@ class Front(ABC):
         if inconsistent not in ("error", "report", "project"):
             raise ValueError(f"inconsistent must be 'error', 'report' or 'project', got {inconsistent!r}")
         side = validation.real_array(name, b, finite=False)
-        right = self._vector(name, side, None if last is None else last.b)
-        if last is not None:
-            start = last.x
-        else:
-            start = (
-                np.zeros_like(right)
-                if x0 is None
-                else self._vector("x0", validation.real_array("x0", x0, finite=False))
-            )
+        right = self._vector(name, side, self._spare("b") if last is None else last.b)
+        start = self._start(right, x0) if last is None else last.x
         defect, component = self._defect(right)
         refusal = ""
         if defect > CONSISTENCY[side.dtype] and inconsistent != "project":
@@ -151,6 +165,15 @@ class Front(ABC):
         if not np.isfinite(norm):
             raise ValueError(f"{name} must have a finite norm in float64, got {norm}")
         return Request(right, start, self._packed(side), rtol * norm + atol, norm, max_iterations, refusal)
+
+    def _start(self, right: NDArray[np.float64], x0: ArrayLike | None) -> NDArray[np.float64]:
+        spare = self._spare("x")
+        if x0 is not None:
+            return self._vector("x0", validation.real_array("x0", x0, finite=False), spare)
+        if spare is None:
+            return np.zeros_like(right)
+        spare.fill(0.0)
+        return spare
 
     def answer(self, request: Request | ComplexRequest, callback: Callback | None = None) -> Solution:
         """Run the solver on a checked request and judge the outcome by the true residual."""
@@ -213,6 +236,24 @@ class Front(ABC):
                 return Result.MAX_ITERATIONS, "", true
             monitor.history.pop()  # the next run records the true residual in the place of the claimed one
         return Result.STAGNATED, "the recurrence met the tolerance, the true residual did not", None
+
+    def reclaim(self, request: Request | ComplexRequest, x: bool = False) -> None:
+        """Use an answered request's memory for the next one: that of `b`, and that of `x` too where nobody has the
+        solution's."""
+        memory = self._memory
+        if memory is not None and isinstance(request, Request):
+            memory.keep("b", request.b)
+            if x:
+                memory.keep("x", request.x)
+
+    @property
+    def _memory(self) -> RequestMemory | None:
+        """Of earlier requests, where they leave it."""
+        return None
+
+    def _spare(self, name: str) -> NDArray[np.float64] | None:
+        memory = self._memory
+        return None if memory is None else memory.take(name)
 
     @abstractmethod
     def _vector(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:

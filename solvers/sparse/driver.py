@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from relaxon.solvers import validation
 from relaxon.solvers.engine import Prepared
-from relaxon.solvers.front import Front
+from relaxon.solvers.front import Front, RequestMemory
 from relaxon.solvers.sparse.choice import named
 from relaxon.solvers.sparse.engine import MatrixSolver
 from relaxon.solvers.sparse.system import Array, MatrixSystem
@@ -44,13 +44,21 @@ class PreparedMatrix(Front):
     solver: MatrixSolver
     engine: Prepared
     setup_seconds: float
+    memory: RequestMemory = field(default_factory=RequestMemory, repr=False, compare=False)
+
+    @property
+    def _memory(self) -> RequestMemory:
+        return self.memory
 
     def _vector(self, name: str, array: Any, out: Array | None = None) -> Array:
         n = self.system.unknowns
         if array.shape != (n,):
             raise ValueError(f"{name} must have shape ({n},), got {array.shape}")
         validation.finite_entries(name, array)
-        return np.array(array, np.float64, order="C", copy=True)
+        if out is None:
+            return np.array(array, np.float64, order="C", copy=True)
+        out[...] = array
+        return out
 
     def _packed(self, side: Any) -> bool:
         return True

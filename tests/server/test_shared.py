@@ -438,3 +438,26 @@ def test_a_place_of_b_means_nothing_where_no_file_is_shared(client, stub, damped
         assert (field, "none was agreed on" in words) == ("b", True)
         field, words = refused_field(lambda: steps_at((stub, grid.id), 0))
         assert (field, "none was agreed on" in words) == ("b", True)
+
+
+def test_a_solve_leaves_its_memory_to_the_next_but_not_what_is_still_to_be_sent(server, damped):
+    """Over TCP the solution is written from the solver's own array."""
+    local = PoissonGrid(CELLS, boundary="dirichlet")
+    sides = [B, 2 * B, 3 * B]
+    for shared_memory in (True, False):
+        with (
+            relaxon.connect(server.target, shared_memory=shared_memory) as client,
+            client.poisson.grid(CELLS, boundary="dirichlet") as grid,
+        ):
+            places = [one.set_ups for one in server.sessions.kept() if one.id == grid.id]
+            for b in sides:
+                theirs = grid.solve(b, **OPTIONS)
+                np.testing.assert_array_equal(theirs.x, solve(local, b, **OPTIONS).x)
+                kept = places[0]["damped"].front.memory._kept
+                assert set(kept) == ({"b", "x"} if shared_memory else {"b"})
+            steps = list(grid.solve_steps(sides, **OPTIONS))
+            assert set(places[0]["damped"].front.memory._kept) == ({"b", "x"} if shared_memory else {"b"})
+            start = None
+            for b, one in zip(sides, steps, strict=True):
+                start = solve(local, b, x0=start, **OPTIONS).x
+                np.testing.assert_array_equal(one.x, start)
