@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from relaxon.server import configuration, logs
-from relaxon.server.threads import wait_asleep
+from relaxon.server.threads import keep_apart, wait_asleep
 
 HELP = {
     "host": "address to listen on",
@@ -102,6 +102,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(configured.as_toml())
         return 0
     wait_asleep()
+    if configured.settings.workers == 1 and configured.settings.training_backend == "local":
+        keep_apart()  # Ray's processes would inherit it
     logs.set_up(configured.settings)
     try:
         from relaxon.server.app import serve

@@ -14,6 +14,7 @@ import relaxon
 from relaxon.server.job_folder import LOG
 from relaxon.server.jobs import Json
 from relaxon.server.settings import ServerSettings
+from relaxon.server.threads import inherited
 
 WORKER = "relaxon.server.worker"
 RAY_WORKER = "relaxon.server.ray_worker"
@@ -110,7 +111,7 @@ async def start(folder: Path, steps: int, settings: ServerSettings) -> Process:
             stderr=log,
             # A Ctrl-C in the server's terminal is for the server alone, which lets the jobs end in order.
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": path, **backend.environment()},
+            env={**inherited(), "PYTHONPATH": path, **backend.environment()},
         )
 
 
