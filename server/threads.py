@@ -25,10 +25,9 @@ def keep_apart() -> None:
     """Have OpenMP keep each thread of a solve on a processor of its own, where a solve has a thread for each; a
     caller's own choice stands.
 
-    The solver's loops wait for the slowest thread. With the event loop and a caller's program busy beside them, the
-    system puts two of them on one processor for a time: measured on two cores, 100 steps took 4 to 11 % longer than in
-    process, and −0.2 to 3 % with threads that stay. For a process that runs one solve at a time and has not yet loaded
-    OpenMP. Only threads that solve are bound.
+    The solver's loops wait for the slowest thread, and beside an event loop and a caller's program that are busy the
+    system puts two of them on one processor for a time. For a process that runs one solve at a time and has not yet
+    loaded OpenMP. Only threads that solve are bound.
     """
     if any(os.environ.get(name, "") not in ("", str(_processors())) for name in COUNTS):
         return  # some processors are left to others, whoever they are
