@@ -24,6 +24,8 @@ PAIRS = {
 }
 SAID_OTHERWISE = {"grid", "matrix", "state", "close", "connect", "solve_steps"}
 """Whose docs tell how they are awaited, or of tasks rather than of threads."""
+ASKS_NOBODY = {"__repr__", "empty"}
+"""What gives its answer at once."""
 BLOCKING_NAMES = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
 
 
@@ -94,7 +96,7 @@ def test_what_waits_for_the_server_is_awaited(blocking, awaited, name, member):
     other = function_of(inspect.getattr_static(awaited, BLOCKING_NAMES.get(name, name)))
     returned = get_type_hints(other, vars(inspect.getmodule(other)))["return"]
     gives = getattr(returned, "__origin__", returned)
-    if name == "__repr__" or gives in (aio.Opening, AsyncIterator):
+    if name in ASKS_NOBODY or gives in (aio.Opening, AsyncIterator):
         assert not inspect.iscoroutinefunction(other)
     else:
         assert inspect.iscoroutinefunction(other), f"{name} would block the event loop"
