@@ -11,7 +11,7 @@
 
 Each compares within one run, in turns, the steps with those in process before and after; ratios are medians over
 rounds. The server is `relaxon serve` in another process. The JSON has the machine, every figure, and for each figure
-that has to reach something whether it did. `--quick` takes some eight minutes on two cores: fewer rounds and checks.
+that has to reach something whether it did. `--quick` takes some six minutes on two cores: fewer rounds and checks.
 Exit status 1 where a figure does not reach what it has to.
 """
 
@@ -346,7 +346,7 @@ PARTS = {"transfer": transfer, "steps": steps, "health": health, "small": small}
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="some eight minutes")
+    parser.add_argument("--quick", action="store_true", help="some six minutes")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="these parts alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there; to the output where -")
     args = parser.parse_args()
