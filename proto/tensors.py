@@ -24,6 +24,8 @@ DTYPES = {
     pb.DATA_TYPE_COMPLEX64: np.dtype("<c8"),
     pb.DATA_TYPE_COMPLEX128: np.dtype("<c16"),
 }
+SIDES = ("float32", "float64", "complex64", "complex128")
+"""Of right-hand sides and starts."""
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 _NAMES = {dtype: dtype.name for dtype in DTYPES.values()}  # which NumPy puts together anew each time
 
@@ -121,9 +123,13 @@ class Assembler:
         self._checksum = 0
         self.complete = False
 
-    def take(self, part: pb.TensorPart) -> None:
-        """Place one part; `complete` becomes true with the last. TensorError where it does not fit."""
+    def take(self, part: pb.TensorPart, file: SharedFile | None = None) -> None:
+        """Place one part, which may say where in `file` the array lies; `complete` becomes true with the last.
+        TensorError where it does not fit."""
         kind = part.WhichOneof("part")
+        if kind == "shared" and file is not None:
+            self.take_shared(part.shared, file)
+            return
         if kind is None:
             raise TensorError(self._field, "has a part that holds neither a chunk nor an end")
         if self.complete:

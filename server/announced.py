@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +12,15 @@ from relaxon.proto import tensor_pb2, tensors
 from relaxon.server import errors
 
 FLOATS = ("float32", "float64")
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """INVALID_ARGUMENT, naming the argument, for an array of the caller's that the block finds to be wrong."""
+    try:
+        yield
+    except tensors.TensorError as error:
+        raise errors.invalid(error.field, str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +34,5 @@ class AnnouncedArray:
     @classmethod
     def of(cls, name: str, header: tensor_pb2.TensorHeader, dtypes: tuple[str, ...] = FLOATS) -> AnnouncedArray:
         """From its header; INVALID_ARGUMENT naming the argument where no array can be like that."""
-        try:
+        with refusing():
             return cls(name, *tensors.checked_header(name, header, dtypes))
-        except tensors.TensorError as error:
-            raise errors.invalid(error.field, str(error)) from None

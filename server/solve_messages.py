@@ -13,12 +13,11 @@ from relaxon.proto import chunks, tensor_pb2, tensors
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto.shared import SharedFile
 from relaxon.server import errors
-from relaxon.server.announced import AnnouncedArray
+from relaxon.server.announced import AnnouncedArray, refusing
 from relaxon.solvers import validation
 from relaxon.solvers.solution import Progress, Solution
 
 DEFAULT_RTOL = 1e-6
-SIDES = ("float32", "float64", "complex64", "complex128")
 INCONSISTENT = {
     pb.INCONSISTENT_UNSPECIFIED: "error",
     pb.INCONSISTENT_ERROR: "error",
@@ -80,7 +79,7 @@ def options(header: pb.SolveHeader | pb.StepsHeader) -> SolveOptions:
 
 def side(name: str, header: tensor_pb2.TensorHeader, shapes: Shapes) -> AnnouncedArray:
     """A right-hand side or a start as announced; INVALID_ARGUMENT naming it where its shape is none of `shapes`."""
-    found = AnnouncedArray.of(name, header, SIDES)
+    found = AnnouncedArray.of(name, header, tensors.SIDES)
     if found.shape not in shapes:
         raise errors.invalid(name, f"{name} must have {_described(shapes)}, got {found.shape}")
     return found
@@ -95,10 +94,8 @@ def shared_x(header: pb.SolveHeader | pb.StepHeader, b: AnnouncedArray, shared: 
     """Where in the shared file `x` may be put; None where it has to be sent."""
     if shared is None or not header.HasField("shared_x"):
         return None
-    try:
+    with refusing():
         tensors.check_range("shared_x", header.shared_x, math.prod(b.shape) * x_itemsize(b), shared)
-    except tensors.TensorError as error:
-        raise errors.invalid(error.field, str(error)) from None
     return int(header.shared_x)
 
 

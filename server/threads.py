@@ -29,7 +29,7 @@ def keep_apart() -> None:
     system puts two of them on one processor for a time. For a process that runs one solve at a time and has not yet
     loaded OpenMP. Only threads that solve are bound.
     """
-    if any(os.environ.get(name, "") not in ("", str(_processors())) for name in COUNTS):
+    if any(os.environ.get(name, "") not in ("", str(usable_cores())) for name in COUNTS):
         return  # some processors are left to others, whoever they are
     if PROC_BIND not in os.environ:
         os.environ[PROC_BIND] = "true"
@@ -41,6 +41,8 @@ def inherited() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in _OURS}
 
 
-def _processors() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def usable_cores() -> int:
+    """The cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from relaxon.proto import tensors
 from relaxon.proto.shared import SharedFile
 from relaxon.server import errors
-from relaxon.server.announced import AnnouncedArray
+from relaxon.server.announced import AnnouncedArray, refusing
 
 
 class Upload:
@@ -58,36 +58,23 @@ class Upload:
         """The announced array, whose parts come next in messages that hold `kind`, or which lies in `shared`."""
         name = expected.name
         incoming = tensors.Assembler(name, expected.dtype, expected.shape)
-        try:
+        with refusing():
             while not incoming.complete:
                 message = await self._read(name)
                 if message is None:
                     raise incoming.truncated()
                 if _kind(message) != kind:
                     raise tensors.TensorError(name, f"must be complete before {_kind(message)} comes")
-                part = getattr(message, kind)
-                if shared is not None and part.HasField("shared"):
-                    incoming.take_shared(part.shared, shared)
-                else:
-                    incoming.take(part)
-        except tensors.TensorError as error:
-            raise errors.invalid(error.field, str(error)) from None
+                incoming.take(getattr(message, kind), shared)
         return incoming.array()
 
     async def side(self, header: Any, expected: AnnouncedArray, shared: SharedFile | None) -> NDArray[Any]:
         """The announced `b`: where the header says that it lies in the shared file, or as `array`."""
         if not header.HasField("shared_b"):
             return await self.array("b", expected, shared)
-        name = expected.name
-        incoming = tensors.Assembler(name, expected.dtype, expected.shape)
-        part = tensors.shared_part(header.shared_b)
-        try:
-            if shared is None:
-                incoming.take(part)
-            else:
-                incoming.take_shared(part.shared, shared)
-        except tensors.TensorError as error:
-            raise errors.invalid(error.field, str(error)) from None
+        incoming = tensors.Assembler(expected.name, expected.dtype, expected.shape)
+        with refusing():
+            incoming.take(tensors.shared_part(header.shared_b), shared)
         return incoming.array()
 
     async def chunk(self, name: str) -> bytes:

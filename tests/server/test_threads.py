@@ -43,10 +43,10 @@ def test_a_caller_s_choice_stands_and_is_inherited(unset, choice):
 
 @pytest.mark.parametrize("name", threads.COUNTS)
 def test_where_processors_are_left_to_others_the_system_chooses(unset, name):
-    unset.setenv(name, str(threads._processors() + 1))
+    unset.setenv(name, str(threads.usable_cores() + 1))
     threads.keep_apart()
     assert threads.PROC_BIND not in os.environ
-    unset.setenv(name, str(threads._processors()))
+    unset.setenv(name, str(threads.usable_cores()))
     threads.keep_apart()
     assert os.environ[threads.PROC_BIND] == "true"
 
@@ -71,7 +71,7 @@ print(bound, main)
 
 
 @pytest.mark.skipif(
-    not hasattr(os, "sched_getaffinity") or threads._processors() < 2, reason="needs Linux and two processors"
+    not hasattr(os, "sched_getaffinity") or threads.usable_cores() < 2, reason="needs Linux and two processors"
 )
 @pytest.mark.parametrize(("options", "kept"), [([], True), (["--workers", "2"], False)])
 def test_a_server_s_solving_threads_stay_where_they_are(unset, options, kept):
@@ -79,5 +79,5 @@ def test_a_server_s_solving_threads_stay_where_they_are(unset, options, kept):
     done = subprocess.run([sys.executable, "-c", SERVED, *options], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     bound, main = map(int, done.stdout.split())
-    assert main == threads._processors()
+    assert main == threads.usable_cores()
     assert bound >= 2 if kept else bound == 0

@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from relaxon.server.threads import usable_cores
+
 PACKAGES = {
     "client": ("numpy", "argcomplete", "grpcio", "grpcio-status", "protobuf", "rich"),
     "server": (
@@ -54,13 +56,6 @@ def describe_machine() -> Machine:
 def package_versions() -> dict[str, dict[str, str | None]]:
     """Versions of `PACKAGES`, None where one is not installed."""
     return {part: {name: _version(name) for name in names} for part, names in PACKAGES.items()}
-
-
-def usable_cores() -> int:
-    """The cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def usable_memory() -> int:

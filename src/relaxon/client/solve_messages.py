@@ -131,14 +131,12 @@ def side_requests(
     solution may come in the shared file: where `b` was copied to, which the server reads before."""
     room = b.size * answer_dtype(b).itemsize
     gone = handed(b, places, room, lies)
-    place = None if gone is None else gone.place
-    if place is None and places is not None:
-        place = places.take(room)
+    if gone is None or places is None:
+        return sent(kind, "b", b, wire), SolutionReader(b, wire)
+    header.shared_b = gone.offset
+    place = gone.place or places.take(room)
     if place is not None:
         header.shared_x = place.offset
-    if gone is None:
-        return sent(kind, "b", b, wire), SolutionReader(b, wire, place)
-    header.shared_b = gone.offset
     return (), SolutionReader(b, wire, place, gone.kept)
 
 

@@ -16,11 +16,9 @@ from relaxon.client.handover import Handover, Places
 from relaxon.client.solve_messages import SolutionReader, SolveTerms, numbered, several, side, solve_requests
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
+from relaxon.proto import tensors
 from relaxon.solvers import validation
 from relaxon.solvers.naming import on_device
-
-FLOATS = ("float64", "float32", "complex128", "complex64")
-"""Of right-hand sides and starts."""
 
 
 class SolveRequest:
@@ -87,8 +85,8 @@ class SystemHandle(ABC):
                 kind = np.dtype(dtype)
             except (TypeError, ValueError):
                 kind = None
-            if kind is None or kind.name not in FLOATS:
-                raise TypeError(f"dtype must be one of {', '.join(FLOATS)}, got {dtype!r}")
+            if kind is None or kind.name not in tensors.SIDES:
+                raise TypeError(f"dtype must be one of {', '.join(tensors.SIDES)}, got {dtype!r}")
         return self._handover.empty(kind.newbyteorder("="), self._shapes[-1 if packed else 0])
 
     @contextmanager
