@@ -42,6 +42,7 @@ from relaxon.server.access import Gate
 from relaxon.server.attendance import AttendanceList
 from relaxon.server.boosting_service import BoostingServicer
 from relaxon.server.boosting_task import KIND as BOOSTING
+from relaxon.server.drain import LONGEST_QUIET_SECONDS, Drain
 from relaxon.server.energy_service import EnergyServicer
 from relaxon.server.energy_task import KIND as ENERGY
 from relaxon.server.equilibrium_service import EquilibriumServicer
@@ -91,6 +92,8 @@ OPTIONS = (
     ("grpc.so_reuseport", 0),
 )
 SWEEP_SECONDS = 30.0
+CUT_SECONDS = 1.0
+"""For calls that have been cut off to say so."""
 CHECK_THREADS = 2
 
 
@@ -210,7 +213,8 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
         busy = Busy(
             settings, calls, runner, models, lambda: len(sessions), lambda: sessions.cells, lambda: runtime.places.taken
         )
-        front = Front(gate, settings.idle_seconds, _observers(settings, calls, busy, opened))
+        drain = Drain()
+        front = Front(gate, drain, settings.idle_seconds, _observers(settings, calls, busy, opened))
         options = (*OPTIONS, ("grpc.enable_channelz", int(settings.channelz)))
         server = grpc.aio.server(interceptors=(front,), options=options, maximum_concurrent_rpcs=settings.max_calls)
         operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
@@ -246,8 +250,10 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
             sweep.cancel()
             await condition.enter_graceful_shutdown()
             attending.close()
+            grace = settings.grace_seconds
+            await drain.refuse(min(grace, LONGEST_QUIET_SECONDS))
             # Calls that wait for a job end as it does.
-            await asyncio.gather(runner.close(settings.grace_seconds), server.stop(settings.grace_seconds))
+            await asyncio.gather(runner.close(grace), drain.finish(grace), server.stop(grace + CUT_SECONDS))
             # Cut-off solves end at their next iteration; their threads must be gone before the loop is.
             await asyncio.get_running_loop().run_in_executor(None, _shut_down, engines, checks)
 

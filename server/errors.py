@@ -104,6 +104,11 @@ def stopping() -> ServiceError:
     return ServiceError(grpc.StatusCode.UNAVAILABLE, "the server is about to stop")
 
 
+def stopped() -> ServiceError:
+    """UNAVAILABLE for a call that was still running when the server's grace time was over."""
+    return ServiceError(grpc.StatusCode.UNAVAILABLE, "the server has stopped before the call was done")
+
+
 def exhausted(subject: str, message: str, retry_seconds: float | None = None) -> ServiceError:
     """RESOURCE_EXHAUSTED for a limit of this server; with a `RetryInfo` where waiting helps."""
     subject, message = shortened(subject), shortened(message)

@@ -20,6 +20,7 @@ import grpc
 from relaxon.proto import chunks
 from relaxon.server import errors, request_ids
 from relaxon.server.access import Gate
+from relaxon.server.drain import Drain
 from relaxon.server.identity import ANYONE, Caller, acting
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -71,8 +72,9 @@ class CallCount:
 class Front(grpc.aio.ServerInterceptor):
     """The interceptor; `observers` are entered in their order around each call, and left when its code is known."""
 
-    def __init__(self, gate: Gate, idle_seconds: float, observers: Sequence[Observer] = ()) -> None:
+    def __init__(self, gate: Gate, drain: Drain, idle_seconds: float, observers: Sequence[Observer] = ()) -> None:
         self._gate = gate
+        self._drain = drain
         self._idle_seconds = idle_seconds
         self._observers = tuple(observers)
 
@@ -137,7 +139,8 @@ class Front(grpc.aio.ServerInterceptor):
 
     async def _served(self, call: Call, method: str, handler: Any, requests: Any, context: Context) -> None:
         try:
-            await self._answer(call, method, handler, requests, context)
+            with self._drain.call(method):
+                await self._answer(call, method, handler, requests, context)
         except NotImplementedError:
             # What generated code does with a method that nobody has written.
             if _code(context.code()) is not grpc.StatusCode.UNIMPLEMENTED:

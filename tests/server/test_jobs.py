@@ -287,7 +287,8 @@ def test_a_stop_keeps_the_jobs_and_the_next_server_goes_on_with_them(tmp_path, t
             EmbeddedServer(ServerSettings(port=0, model_folder=folder)),
         ):
             pass
-        seen, stream = [], watch(stubs, cut)
+        stream = watch(stubs, cut)
+        seen = [next(stream).stage]
         server.__exit__(None, None, None)
         # Those who watch are not told that it has ended.
         with pytest.raises(grpc.RpcError) as caught:

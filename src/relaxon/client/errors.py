@@ -76,7 +76,8 @@ class Unavailable(RelaxonError, ConnectionError):
 
 
 class Cancelled(RelaxonError):
-    """The call was cut off: the server stopped, or the client was closed."""
+    """The call was cut off: the client was closed. Of a job: it was cancelled, or its server stopped, before it had
+    trained anything."""
 
 
 class Unauthenticated(RelaxonError, PermissionError):
@@ -102,6 +103,10 @@ _CLASSES: dict[grpc.StatusCode, type[RelaxonError]] = {
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
 }
+
+
+CANCELLED_HERE = frozenset({"Locally cancelled by application!", "Channel closed!"})
+"""What gRPC says of a call that was cancelled on this side."""
 
 
 @contextmanager
@@ -134,7 +139,11 @@ def of_call(error: grpc.RpcError) -> RelaxonError:
     """A failed call's error, with its `google.rpc` details read."""
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return InternalError(str(error))
-    return _made(error.code(), error.details() or "", _details(error))
+    code, message = error.code(), error.details() or ""
+    if code is grpc.StatusCode.CANCELLED and message not in CANCELLED_HERE:
+        # gRPC's word for a call that a server, or a proxy, has dropped at its end.
+        return Unavailable(f"the server ended the call before it was done: {message}")
+    return _made(code, message, _details(error))
 
 
 def of_status(status: Any) -> RelaxonError:
