@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from relaxon.solvers.compiling import warm_up
     from relaxon.solvers.dcdm import DeepConjugateDirection, DeepConjugateDirectionCNN, DeepConjugateDirectionCycle
     from relaxon.solvers.dcdm.device import DeviceConjugateDirections
     from relaxon.solvers.dcdm.torch_cycle import LearnedCycle
@@ -68,6 +69,7 @@ _HOME = {
     "prepare": "driver",
     "solve": "driver",
     "solve_many": "driver",
+    "warm_up": "compiling",
 }
 
 __all__ = [
@@ -105,6 +107,7 @@ __all__ = [
     "prepare",
     "solve",
     "solve_many",
+    "warm_up",
 ]
 
 

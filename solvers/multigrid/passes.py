@@ -29,6 +29,9 @@ from relaxon.solvers.multigrid.plane_passes import (
 from relaxon.solvers.plane_kernels import plane_of
 from relaxon.solvers.stencil_kernels import compiled, plain
 
+FIRST = np.int64(0)
+"""No literal: the planes' passes would be compiled once more for it."""
+
 
 @plain
 def _descend_planes(  # type: ignore[no-untyped-def]
@@ -180,7 +183,7 @@ def ascend(  # type: ignore[no-untyped-def]
 @plain
 def descend_serial(chunks, r, x, operator, smoother, wrap, transfer, share, share_unit, gain, coarse):  # type: ignore[no-untyped-def]
     """As `descend`, in the calling thread."""
-    _descend_planes(0, coarse.shape[0], r, x, operator, smoother, wrap, transfer, share, share_unit, gain, coarse)
+    _descend_planes(FIRST, coarse.shape[0], r, x, operator, smoother, wrap, transfer, share, share_unit, gain, coarse)
 
 
 @plain
@@ -189,5 +192,5 @@ def ascend_serial(  # type: ignore[no-untyped-def]
 ):
     """As `ascend`, in the calling thread."""
     _ascend_planes(
-        0, r.shape[0], r, x, operator, smoother, wrap, axis0, axis1, halved2, share, share_unit, gain, coarse, z
+        FIRST, r.shape[0], r, x, operator, smoother, wrap, axis0, axis1, halved2, share, share_unit, gain, coarse, z
     )

@@ -41,6 +41,7 @@ COMMANDS = {
     "train": Entry("train a learned solver or a network", "relaxon.cli.train"),
     "jobs": Entry("list, show, await, cancel and delete a server's training jobs", "relaxon.cli.jobs"),
     "stress": Entry("attack the solvers with random systems, or a server with crowds of clients", "relaxon.cli.stress"),
+    "compile": Entry("compile what solvers run, for all later processes on this machine", "relaxon.cli.compile"),
     "solvers": Entry("list the solvers", "relaxon.cli.solvers"),
     "completion": Entry("print what bash, zsh or fish needs to complete the arguments", "relaxon.cli.completion"),
     "doctor": Entry("say what is installed, and whether the solvers can run", "relaxon.cli.doctor"),

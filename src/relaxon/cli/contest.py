@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.cli.residual import true_residual
-from relaxon.cli.system import System, warm_up_systems
+from relaxon.cli.system import System
 from relaxon.client import Client, RelaxonError
+from relaxon.solvers.compiling import ITERATIONS, right_hand_side, small_grids
 from relaxon.solvers.solution import Progress, Solution
 
 ALIASES = {"pyamg": ("pyamg-sa", "pyamg-rs")}
 """Names of `--compare` that stand for several solvers, each of which is run and reported."""
-WARM_UP_ITERATIONS = 3
 REFUSED = "refused"
 """The `result` of a comparison that the server would not run."""
 
@@ -87,11 +87,14 @@ def expand(names: Iterable[str]) -> tuple[str, ...]:
 def warm_up(client: Client, system: System, solver: str) -> float:
     """Run the solver on small systems of the same kind, so that its code is compiled and loaded; seconds it took."""
     start = time.perf_counter()
-    for small in warm_up_systems(system, solver):
-        grid = small.grid
+    for grid in small_grids(system.grid, solver):
         with client.poisson.grid(grid.cells, grid.spacing, grid.boundary, grid.coefficient) as session:
             session.solve(
-                small.b, solver=solver, max_iterations=WARM_UP_ITERATIONS, inconsistent="project", callback=_ignore
+                right_hand_side(grid),
+                solver=solver,
+                max_iterations=ITERATIONS,
+                inconsistent="project",
+                callback=_ignore,
             )
     return time.perf_counter() - start
 

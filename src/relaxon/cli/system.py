@@ -12,16 +12,9 @@ from numpy.typing import NDArray
 
 from relaxon.cli.completion import completed_by
 from relaxon.cli.errors import UsageError
-from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
+from relaxon.solvers.grid import Boundary, PoissonGrid
 
 DEFAULT_PROBLEM, DEFAULT_SIZE = "pool", 64
-WARM_UP_SIDE = 24
-WARM_UP_CYCLE_SIDE = {2: 290, 3: 56}
-"""Of a box whose second level is divided among threads as well, by the number of dimensions: other code than that of
-small levels, which the multigrid cycle's solvers take on large grids.
-"""
-CYCLE_SOLVERS = ("dcdm", "mg-cg")
-"""Cells a side of the system on which a solver is compiled: small, yet deep enough for several grid levels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +63,6 @@ def problem_names() -> tuple[str, ...]:
     from relaxon.solvers import gallery
 
     return tuple(gallery.names())
-
-
-def warm_up_systems(system: System, solver: str = "") -> list[System]:
-    """Small systems that call for the same compiled code as `system`: a sample of it, and a closed box."""
-    grid = system.grid
-    strides = tuple(max(1, -(-n // WARM_UP_SIDE)) for n in grid.shape)
-    sample = grid.cells[tuple(slice(None, None, stride) for stride in strides)].copy()
-    sample.flat[0] = CellType.FLUID
-    box = np.zeros((WARM_UP_SIDE,) * grid.ndim, np.uint8)
-    rng = np.random.default_rng(0)
-    systems = []
-    kinds: list[tuple[Any, Any]] = [(sample, grid.boundary), (box, Boundary.NEUMANN)]
-    side = WARM_UP_CYCLE_SIDE[grid.ndim]
-    if solver in CYCLE_SOLVERS and grid.cells.size > side**grid.ndim:
-        kinds.append((np.zeros((side,) * grid.ndim, np.uint8), Boundary.NEUMANN))
-    for cells, boundary in kinds:
-        kappa = None if grid.coefficient is None else np.ones(cells.shape)
-        small = PoissonGrid(cells, grid.spacing, boundary, kappa)
-        # The Laplacian of anything is in the range of A, whatever the components: differences along one axis sum to 0.
-        systems.append(System("warm-up", "", small, rng.standard_normal(cells.shape)))
-    return systems
 
 
 def _from_gallery(args: argparse.Namespace) -> System:

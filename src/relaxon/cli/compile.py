@@ -1,0 +1,50 @@
+"""`relaxon compile`: what solvers run is compiled ahead, so that a server's first callers do not wait for it."""
+
+from __future__ import annotations
+
+import argparse
+
+from relaxon.cli.completion import completed_by
+from relaxon.cli.errors import UsageError
+from relaxon.cli.json_output import add_json, check_json, write_json
+from relaxon.cli.solvers import solver_names
+
+DEFAULT = ("dcdm",)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    solvers = parser.add_argument("solvers", nargs="*", metavar="SOLVER", help="the solvers (default dcdm)")
+    completed_by(solvers, solver_names)
+    parser.add_argument(
+        "--ndim", type=int, nargs="+", choices=(2, 3), default=[3], help="for grids of these dimensions (default 3)"
+    )
+    parser.add_argument("--varying", action="store_true", help="for a coefficient that varies, too")
+    add_json(parser, "the seconds that each took")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0; 2 for a solver that is not known."""
+    check_json(args.json)
+    from rich.console import Console
+
+    from relaxon.solvers import registry
+    from relaxon.solvers.compiling import usual_grid, warm_up
+
+    names = list(dict.fromkeys(args.solvers or DEFAULT))
+    for name in names:
+        try:
+            registry.get(name)
+        except (ValueError, RuntimeError) as error:
+            raise UsageError(str(error)) from error
+    console = Console(stderr=True)
+    rows = []
+    for name in names:
+        for ndim in dict.fromkeys(args.ndim):
+            for varying in (False, True) if args.varying else (False,):
+                kind = f"{name} in {ndim} dimensions, {'κ that varies' if varying else 'κ = 1'}"
+                with console.status(f"{kind}: compiling …"):
+                    seconds = warm_up(name, usual_grid(ndim, varying))
+                console.print(f"{kind}: {seconds:.1f} s", highlight=False)
+                rows.append({"solver": name, "ndim": ndim, "varying": varying, "seconds": seconds})
+    write_json(args.json, rows)
+    return 0
