@@ -92,7 +92,8 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> int:
     """0 when SIGTERM or Ctrl-C has stopped it, 1 where the port or a file cannot be had, 2 for a bad setting."""
-    console = Console(stderr=True)
+    # A path or an address is one line, however narrow the output is.
+    console = Console(stderr=True, soft_wrap=True)
     try:
         configured = configuration.load(given(args), os.environ, args.config)
     except (ValueError, TypeError, OSError) as error:

@@ -1,9 +1,13 @@
 """What has to be so before the first test."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+# Before anything loads OpenMP: threads that spin while they wait make two test processes many times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 FITS = """
 import numpy as np
