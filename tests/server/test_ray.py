@@ -40,15 +40,34 @@ GradientBoostedNetworkRegressor(int(sys.argv[2]), random_state=0).fit(X, y).save
 """
 
 
+class Nodes:
+    """The cluster of `ray_nodes.py`."""
+
+    def __init__(self, process):
+        self._process = process
+        self.address = self._said()
+
+    def replace(self):
+        """Have both nodes be lost, and two others come."""
+        print("replace", file=self._process.stdin, flush=True)
+        assert self._said() == "replaced"
+
+    def _said(self):
+        line = self._process.stdout.readline().strip()
+        assert line, f"the cluster's process ended with {self._process.wait(PATIENCE)}"
+        return line
+
+
 @pytest.fixture(scope="module")
 def cluster():
-    """A head without processors, and two nodes with one each."""
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    made.nodes = [made.add_node(num_cpus=1), made.add_node(num_cpus=1)]
-    yield made
-    made.shutdown()
+    command = [sys.executable, str(Path(__file__).with_name("ray_nodes.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Nodes(process)
+            process.stdin.close()
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
 
 
 @contextmanager
@@ -138,9 +157,7 @@ def test_a_job_lives_through_the_end_of_its_node_and_of_its_server(cluster, tmp_
             seen = one.progress()
             while next(seen).stage < 5:
                 pass
-        for node in cluster.nodes:
-            cluster.remove_node(node, allow_graceful=False)
-        cluster.nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
+        cluster.replace()
         until(lambda: job.info().starts > 1 and other.info().starts > 1)
     # The server has been stopped in between: the jobs are with the next one.
     with serving(cluster, tmp_path / "models") as client:
