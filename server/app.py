@@ -47,7 +47,7 @@ from relaxon.server.energy_service import EnergyServicer
 from relaxon.server.energy_task import KIND as ENERGY
 from relaxon.server.equilibrium_service import EquilibriumServicer
 from relaxon.server.equilibrium_task import KIND as EQUILIBRIUM
-from relaxon.server.front import CallCount, Front, Observer
+from relaxon.server.front import Front, Observer
 from relaxon.server.job_database import SqliteJobStore
 from relaxon.server.job_folder import locked
 from relaxon.server.job_runner import JobRunner
@@ -209,12 +209,11 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
         attendances = AttendanceList(most, settings.lease_seconds, sessions.leave)
         attending = SessionServicer(attendances)
         runtime = SolveRuntime(settings, sessions, attendances, engines, checks, observations)
-        calls = CallCount()
-        busy = Busy(
-            settings, calls, runner, models, lambda: len(sessions), lambda: sessions.cells, lambda: runtime.places.taken
-        )
         drain = Drain()
-        front = Front(gate, drain, settings.idle_seconds, _observers(settings, calls, busy, opened))
+        busy = Busy(
+            settings, drain, runner, models, lambda: len(sessions), lambda: sessions.cells, lambda: runtime.places.taken
+        )
+        front = Front(gate, drain, settings.idle_seconds, _observers(settings, busy, opened))
         options = (*OPTIONS, ("grpc.enable_channelz", int(settings.channelz)))
         server = grpc.aio.server(interceptors=(front,), options=options, maximum_concurrent_rpcs=settings.max_calls)
         operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
@@ -272,9 +271,9 @@ def _listen(server: grpc.aio.Server, settings: ServerSettings, certificate: Cert
     return f"{host}:{port}"
 
 
-def _observers(settings: ServerSettings, calls: CallCount, busy: Busy, opened: AsyncExitStack) -> list[Observer]:
+def _observers(settings: ServerSettings, busy: Busy, opened: AsyncExitStack) -> list[Observer]:
     """What watches the calls, as the settings have it, closed with `opened`. OSError where a port cannot be had."""
-    observers: list[Observer] = [calls.observe]
+    observers: list[Observer] = []
     try:
         if settings.traces:
             provider, end = tracing.exporting()

@@ -31,10 +31,15 @@ class Drain:
     """
 
     def __init__(self) -> None:
-        self._running: dict[asyncio.Task[None], str] = {}
+        self._methods: dict[asyncio.Task[None], str] = {}
         self._cut: set[asyncio.Task[None]] = set()
         self._refusing = False
         self._latest = 0.0
+
+    @property
+    def running(self) -> int:
+        """How many calls are handled now."""
+        return len(self._methods)
 
     @contextmanager
     def call(self, method: str) -> Iterator[None]:
@@ -44,7 +49,7 @@ class Drain:
         self._latest = loop.time()
         if self._refusing and method not in ALWAYS_ANSWERED:
             raise errors.stopping()
-        self._running[task] = method
+        self._methods[task] = method
         try:
             yield
         except asyncio.CancelledError:
@@ -53,7 +58,7 @@ class Drain:
             task.uncancel()
             raise errors.stopped() from None
         finally:
-            del self._running[task]
+            del self._methods[task]
             self._cut.discard(task)
 
     async def refuse(self, longest: float = LONGEST_QUIET_SECONDS) -> None:
@@ -66,13 +71,13 @@ class Drain:
             await asyncio.sleep(wait)
             quiet = self._latest + QUIET_SECONDS
         # By now they have been told by other ways what they are there to hear.
-        self._end([task for task, method in self._running.items() if method in STANDING])
+        self._end([task for task, method in self._methods.items() if method in STANDING])
 
     async def finish(self, grace_seconds: float) -> None:
         """Wait for the calls that run, at most for so long, and cut the others off."""
-        if self._running and grace_seconds > 0:
-            await asyncio.wait(list(self._running), timeout=grace_seconds)
-        self._end(self._running)
+        if self._methods and grace_seconds > 0:
+            await asyncio.wait(list(self._methods), timeout=grace_seconds)
+        self._end(self._methods)
 
     def _end(self, tasks: Iterable[asyncio.Task[None]]) -> None:
         for task in tasks:

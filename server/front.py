@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,21 +52,6 @@ class Call:
 
 
 Observer = Callable[[Call], AbstractContextManager[None]]
-
-
-class CallCount:
-    """An observer that knows how many calls are handled now."""
-
-    def __init__(self) -> None:
-        self.running = 0
-
-    @contextmanager
-    def observe(self, call: Call) -> Iterator[None]:
-        self.running += 1
-        try:
-            yield
-        finally:
-            self.running -= 1
 
 
 class Front(grpc.aio.ServerInterceptor):

@@ -15,7 +15,7 @@ from relaxon._version import __version__
 from relaxon.proto import status_pb2 as pb
 from relaxon.proto import status_pb2_grpc
 from relaxon.server import errors, identity
-from relaxon.server.front import CallCount
+from relaxon.server.drain import Drain
 from relaxon.server.job_runner import JobRunner
 from relaxon.server.jobs import JobState
 from relaxon.server.model_kinds import KINDS
@@ -31,7 +31,7 @@ class Busy:
     """Where the figures are; called on the event loop."""
 
     settings: ServerSettings
-    calls: CallCount
+    calls: Drain
     runner: JobRunner
     models: ModelStore
     sessions: Callable[[], int]
