@@ -19,40 +19,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
 
-# Sums may be reordered (so that they vectorise) and products fused; NaN and infinity keep their meaning.
-FAST = {"reassoc", "contract", "nsz"}
+from relaxon.solvers.compiled import FAST, ONE, compiled, ordered_sum, plain, shared  # noqa: F401
 
 
-ONE = np.uint64(1)
-
-
-def compiled(parallel: bool = True) -> Any:
-    """The decorator every kernel of the project uses: cached on disk, without the GIL."""
-    return njit(parallel=parallel, nogil=True, cache=True, fastmath=FAST)
-
-
-plain = njit(nogil=True, cache=True, fastmath=FAST)
-"""The decorator of parts that run inside one thread."""
-
-
-@njit(nogil=True, cache=True)
-def ordered_sum(parts):  # type: ignore[no-untyped-def]
-    """`Σ parts`, in order: a sum inside a parallel kernel would be shared among threads and show their number."""
-    total = 0.0
-    for part in parts:
-        total += part
-    return total
-
-
-@compiled()
-def apply_constant(x, code, table, w, wrap, y):  # type: ignore[no-untyped-def]
+@shared("rows", of="x")
+def apply_constant(start, stop, x, code, table, w, wrap, y):  # type: ignore[no-untyped-def]
     """`y ← A x`. `table`, `w` (3,) have the dtype of `x`; `wrap` (3,) bool says which axes are periodic."""
     n0, n1, n2 = x.shape
     w0, w1, w2 = w[0], w[1], w[2]
     none = w0 - w0
-    for row in prange(n0 * n1):
+    for row in range(start, stop):
         i = row // n1
         j = row - i * n1
         # A missing neighbour row is read from the row itself with weight 0.
@@ -82,8 +59,8 @@ def apply_constant(x, code, table, w, wrap, y):  # type: ignore[no-untyped-def]
             yr[k] = value if cr[k] != 0 else none
 
 
-@compiled()
-def count_faces(cells, units, sides, wrap, code):  # type: ignore[no-untyped-def]
+@shared("rows", of="cells")
+def count_faces(start, stop, cells, units, sides, wrap, code):  # type: ignore[no-untyped-def]
     """`code` ← the open faces of each FLUID cell, each worth its axis's `units` (3,) uint8, a Dirichlet side twice.
 
     `sides` (3, 2) bool says which sides are Dirichlet. 0 in cells that are not FLUID.
@@ -91,7 +68,7 @@ def count_faces(cells, units, sides, wrap, code):  # type: ignore[no-untyped-def
     n0, n1, n2 = cells.shape
     u0, u1, u2 = units[0], units[1], units[2]
     nothing = np.uint8(0)
-    for row in prange(n0 * n1):
+    for row in range(start, stop):
         i, j = row // n1, row % n1
         here, out = cells[i, j], code[i, j]
         beside = nothing
@@ -134,12 +111,12 @@ def count_faces(cells, units, sides, wrap, code):  # type: ignore[no-untyped-def
             out[k] = out[k] if here[k] == 0 else nothing
 
 
-@compiled()
-def apply_variable(x, diagonal, lower0, lower1, lower2, wrap, y):  # type: ignore[no-untyped-def]
+@shared("rows", of="x")
+def apply_variable(start, stop, x, diagonal, lower0, lower1, lower2, wrap, y):  # type: ignore[no-untyped-def]
     """`y ← A x` with a coefficient on each face."""
     n0, n1, n2 = x.shape
     none = x.dtype.type(0)
-    for row in prange(n0 * n1):
+    for row in range(start, stop):
         i = row // n1
         j = row - i * n1
         i0 = i - 1 if i > 0 else n0 - 1
@@ -179,88 +156,85 @@ def apply_variable(x, diagonal, lower0, lower1, lower2, wrap, y):  # type: ignor
                 yr[k] = none
 
 
-@compiled()
-def dot(x, y):  # type: ignore[no-untyped-def]
+@shared("rows", of="x", sums=1)
+def dot(start, stop, x, y, parts):  # type: ignore[no-untyped-def]
     """`⟨x, y⟩` over arrays of three axes, accumulated in float64: row by row, so that threads do not show."""
-    n0, n1, n2 = x.shape
-    parts = np.empty(n0 * n1)
-    for row in prange(n0 * n1):
+    _, n1, n2 = x.shape
+    for row in range(start, stop):
         xr, yr = x[row // n1, row % n1], y[row // n1, row % n1]
         part = 0.0
         for k in range(n2):
             part += float(xr[k]) * float(yr[k])
-        parts[row] = part
-    return ordered_sum(parts)
+        parts[row, 0] = part
 
 
-@compiled()
-def scaled(x, factor, out):  # type: ignore[no-untyped-def]
+@shared("rows", of="x")
+def scaled(start, stop, x, factor, out):  # type: ignore[no-untyped-def]
     """`out ← factor · x`, multiplied in float64 and rounded to the dtype of `out`."""
-    n0, n1, n2 = x.shape
-    for row in prange(n0 * n1):
+    _, n1, n2 = x.shape
+    for row in range(start, stop):
         xr, yr = x[row // n1, row % n1], out[row // n1, row % n1]
         for k in range(n2):
             yr[k] = factor * xr[k]
 
 
-@compiled()
-def residual_norm(b, ax, r):  # type: ignore[no-untyped-def]
+@shared("rows", of="b", sums=1)
+def residual_norm(start, stop, b, ax, r, parts):  # type: ignore[no-untyped-def]
     """`r ← b − ax`; returns `‖r‖₂²` accumulated in float64. `r` may be `ax`."""
-    n0, n1, n2 = b.shape
-    total = 0.0
-    for row in prange(n0 * n1):
+    _, n1, n2 = b.shape
+    for row in range(start, stop):
         br, ar, rr = b[row // n1, row % n1], ax[row // n1, row % n1], r[row // n1, row % n1]
         part = 0.0
         for k in range(n2):
             value = br[k] - ar[k]
             rr[k] = value
             part += float(value) * float(value)
-        total += part
-    return total
+        parts[row, 0] = part
 
 
-@compiled()
-def difference_square(b, ax):  # type: ignore[no-untyped-def]
+@shared("rows", of="b", sums=1)
+def difference_square(start, stop, b, ax, parts):  # type: ignore[no-untyped-def]
     """`‖b − ax‖₂²`, accumulated in float64."""
-    n0, n1, n2 = b.shape
-    total = 0.0
-    for row in prange(n0 * n1):
+    _, n1, n2 = b.shape
+    for row in range(start, stop):
         br, ar = b[row // n1, row % n1], ax[row // n1, row % n1]
         part = 0.0
         for k in range(n2):
             value = float(br[k]) - float(ar[k])
             part += value * value
-        total += part
-    return total
+        parts[row, 0] = part
 
 
-@compiled()
-def masked_copy(source, mask, out):  # type: ignore[no-untyped-def]
+def masked_copy(source: Any, mask: Any, out: Any) -> bool:
     """`out ← source` where `mask`, 0 elsewhere. Returns whether all of `source` is finite, dropped values too."""
-    n0, n1, n2 = out.shape
-    odd = 0
-    for row in prange(n0 * n1):
+    return bool(_masked_copy(source, mask, out) == 0)
+
+
+@shared("rows", of="out", sums=1)
+def _masked_copy(start, stop, source, mask, out, parts):  # type: ignore[no-untyped-def]
+    """As `masked_copy`; returns how many rows of `source` have a value that is not finite."""
+    _, n1, n2 = out.shape
+    for row in range(start, stop):
         sr, mr, rr = source[row // n1, row % n1], mask[row // n1, row % n1], out[row // n1, row % n1]
         strange = 0
         for k in range(n2):
             value = float(sr[k])  # read in any case, so that the loop has no branch
             strange |= value - value != 0.0
             rr[k] = value if mr[k] else 0.0
-        odd += strange
-    return odd == 0
+        parts[row, 0] = strange
 
 
-@compiled()
-def subtract_component_means(v, labels, means):  # type: ignore[no-untyped-def]
+@shared("rows", of="v")
+def subtract_component_means(start, stop, v, labels, means):  # type: ignore[no-untyped-def]
     """`v ← v − means[labels]` with `means[0] = 0`: the projection once the means are known."""
-    n0, n1, n2 = v.shape
-    for row in prange(n0 * n1):
+    _, n1, n2 = v.shape
+    for row in range(start, stop):
         vr, lr = v[row // n1, row % n1], labels[row // n1, row % n1]
         for k in range(n2):
             vr[k] -= means[lr[k]]
 
 
-@compiled(parallel=False)
+@plain
 def component_sums(v, labels, sums, magnitudes):  # type: ignore[no-untyped-def]
     """`sums[c] ← Σ v`, `magnitudes[c] ← Σ |v|` over the cells with label `c`, in float64."""
     n0, n1, n2 = v.shape

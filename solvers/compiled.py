@@ -1,0 +1,102 @@
+"""How the project's kernels are compiled, and how they are divided among threads.
+
+A kernel is compiled once, serially, without the GIL, and kept on disk. `shared` turns a kernel over a run of rows,
+planes or entries into a function over all of them whose runs go to the threads of `relaxon.solvers.threads`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from relaxon.solvers.threads import Kernel, divide, get_num_threads
+
+FAST = {"reassoc", "contract", "nsz"}
+"""Sums may be reordered (so that they vectorise) and products fused; NaN and infinity keep their meaning."""
+ONE = np.uint64(1)
+SERIAL_CELLS = 20_000
+"""Arrays with fewer entries are passed over by the calling thread: waking another one takes longer."""
+
+plain = njit(nogil=True, cache=True, fastmath=FAST)
+"""The decorator of every kernel of the project: serial, cached on disk, without the GIL."""
+
+
+def compiled(parallel: bool = True) -> Any:
+    """To be removed: the decorator of kernels that are not yet divided by `shared`."""
+    return njit(parallel=parallel, nogil=True, cache=True, fastmath=FAST)
+
+
+@njit(nogil=True, cache=True)
+def ordered_sum(parts):  # type: ignore[no-untyped-def]
+    """To be removed: `column_sum` takes its place."""
+    total = 0.0
+    for part in parts:
+        total += part
+    return total
+
+
+@njit(nogil=True, cache=True)
+def column_sum(parts, column, start, stop):  # type: ignore[no-untyped-def]
+    """Return `Σ parts[start:stop, column]`, added in order, so that the number of threads does not show."""
+    total = 0.0
+    for i in range(start, stop):
+        total += parts[i, column]
+    return total
+
+
+class Shared:
+    """A kernel over rows, planes or entries whose callers need not know of threads.
+
+    Attributes
+    ----------
+    kernel : the compiled serial routine `(start, stop, *args)`, followed by `parts (count, sums) float64` where it
+        sums; what another kernel calls.
+    """
+
+    def __init__(self, kernel: Kernel, over: Literal["rows", "planes", "entries"], of: str, sums: int) -> None:
+        self.kernel = kernel
+        self._axes = 2 if over == "rows" else 1
+        self._place = list(inspect.signature(getattr(kernel, "py_func", kernel)).parameters).index(of) - 2
+        self._over, self._of, self._sums = over, of, sums
+        self.__doc__ = kernel.__doc__
+        self.__name__ = kernel.__name__
+        self.__module__ = kernel.__module__
+
+    def __call__(self, *args: Any) -> Any:
+        array: NDArray[Any] = args[self._place]
+        count = math.prod(array.shape[: self._axes])
+        chunks = get_num_threads() if array.size >= SERIAL_CELLS else 1
+        if not self._sums:
+            divide(self.kernel, count, *args, chunks=chunks)
+            return None
+        parts = np.empty((count, self._sums))
+        divide(self.kernel, count, *args, parts, chunks=chunks)
+        if self._sums == 1:
+            return column_sum(parts, 0, 0, count)
+        return tuple(column_sum(parts, s, 0, count) for s in range(self._sums))
+
+    @property
+    def py_func(self) -> Shared:
+        """The same function with the kernel as Python runs it, for tests."""
+        return Shared(self.kernel.py_func, self._over, self._of, self._sums)  # type: ignore[attr-defined]
+
+
+def shared(
+    over: Literal["rows", "planes", "entries"], of: str, sums: int = 0
+) -> Callable[[Callable[..., Any]], Shared]:
+    """Return the decorator of kernels `(start, stop, *args[, parts])` that are divided among threads.
+
+    Parameters
+    ----------
+    over : what `start … stop − 1` count: rows or planes of an array with three axes, or entries along its first axis.
+    of : the name of the argument, an array, that is counted.
+    sums : how many sums the kernel writes into `parts[row]`; the function returns them, one as a float, several as a
+        tuple, added in the order of the rows.
+    """
+    return lambda function: Shared(plain(function), over, of, sums)
