@@ -886,8 +886,11 @@ class SolverInfo(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     summary: _builtins.str
+    extra: _builtins.str
+    """What to install on the server for them: pip install "relaxon[EXTRA]". Empty where nothing is missing."""
     @_builtins.property
     def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Python modules that the solver needs and this server lacks; empty where it can be used."""
@@ -898,10 +901,11 @@ class SolverInfo(_message.Message):
         name: _builtins.str = ...,
         summary: _builtins.str = ...,
         missing: _abc.Iterable[_builtins.str] | None = ...,
+        extra: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing", b"missing", "name", b"name", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["extra", b"extra", "missing", b"missing", "name", b"name", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -61,6 +61,41 @@ class Amount(_message.Message):
 Global___Amount: _TypeAlias = Amount  # noqa: Y015
 
 @_typing.final
+class Engine(_message.Message):
+    """A part of the service that can be asked for by itself: "poisson", "linear", "pyamg", "boosting", "energy",
+    "equilibrium", "dcdm-cnn", "dcdm@device" (the solver dcdm on any device of torch) or "onnx" (models exported to ONNX).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    extra: _builtins.str
+    """What to install on the server to have it: pip install "relaxon[EXTRA]"."""
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Python modules that it needs and this server lacks; empty where it can be used. Calls that need them end with
+        FAILED_PRECONDITION.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        missing: _abc.Iterable[_builtins.str] | None = ...,
+        extra: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["extra", b"extra", "missing", b"missing", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Engine: _TypeAlias = Engine  # noqa: Y015
+
+@_typing.final
 class ServerStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -120,6 +155,7 @@ class ServerStatus(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     ENCRYPTED_FIELD_NUMBER: _builtins.int
     AUTHENTICATED_FIELD_NUMBER: _builtins.int
+    ENGINES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     threads: _builtins.int
     caller: _builtins.str
@@ -162,6 +198,10 @@ class ServerStatus(_message.Message):
     def memory(self) -> Global___Amount:
         """Bytes of this process; the limit is the machine's memory."""
 
+    @_builtins.property
+    def engines(self) -> _containers.RepeatedCompositeFieldContainer[Global___Engine]:
+        """Every engine that this version knows, whether it can be used here or not."""
+
     def __init__(
         self,
         *,
@@ -181,10 +221,11 @@ class ServerStatus(_message.Message):
         role: _builtins.str = ...,
         encrypted: _builtins.bool = ...,
         authenticated: _builtins.bool = ...,
+        engines: _abc.Iterable[Global___Engine] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "cells", b"cells", "job_places", b"job_places", "memory", b"memory", "sessions", b"sessions", "solves", b"solves", "start_time", b"start_time", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authenticated", b"authenticated", "caller", b"caller", "calls", b"calls", "cells", b"cells", "encrypted", b"encrypted", "job_places", b"job_places", "jobs", b"jobs", "memory", b"memory", "models", b"models", "role", b"role", "sessions", b"sessions", "solves", b"solves", "start_time", b"start_time", "threads", b"threads", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authenticated", b"authenticated", "caller", b"caller", "calls", b"calls", "cells", b"cells", "encrypted", b"encrypted", "engines", b"engines", "job_places", b"job_places", "jobs", b"jobs", "memory", b"memory", "models", b"models", "role", b"role", "sessions", b"sessions", "solves", b"solves", "start_time", b"start_time", "threads", b"threads", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

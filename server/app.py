@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
@@ -45,6 +44,7 @@ from relaxon.server.boosting_task import KIND as BOOSTING
 from relaxon.server.drain import LONGEST_QUIET_SECONDS, Drain
 from relaxon.server.energy_service import EnergyServicer
 from relaxon.server.energy_task import KIND as ENERGY
+from relaxon.server.engines import describe_missing
 from relaxon.server.equilibrium_service import EquilibriumServicer
 from relaxon.server.equilibrium_task import KIND as EQUILIBRIUM
 from relaxon.server.front import Front, Observer
@@ -64,6 +64,7 @@ from relaxon.server.settings import ServerSettings
 from relaxon.server.solve_service import SolveRuntime
 from relaxon.server.status_service import Busy, StatusServicer
 from relaxon.server.transport_security import Certificate
+from relaxon.solvers.extras import explain, find_missing, install_command
 
 logger = logging.getLogger("relaxon.server")
 SERVICES = (
@@ -182,8 +183,8 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
     checks = ThreadPoolExecutor(CHECK_THREADS, "relaxon-check")
     if settings.workers > 1:
         _demand_threadsafe_kernels()
-    if settings.training_backend == "ray" and find_spec("ray") is None:
-        raise ValueError("training_backend 'ray' needs a package that is missing: pip install 'relaxon[ray]'")
+    if settings.training_backend == "ray" and find_missing(("ray",)):
+        raise ValueError(f"training_backend 'ray' needs a package that is missing: {install_command('ray')}")
     async with AsyncExitStack() as opened:
         models = ModelStore(settings.model_folder, settings.max_models)
         opened.callback(models.close)
@@ -236,6 +237,8 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
         target = _listen(server, settings, certificate)
         runner.recover()
         await server.start()
+        for line in describe_missing():
+            logger.info("not served: %s", line)
         for name in ("", *SERVICES):
             await condition.set(name, health_pb2.HealthCheckResponse.SERVING)
         if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
@@ -284,8 +287,8 @@ def _observers(settings: ServerSettings, busy: Busy, opened: AsyncExitStack) -> 
             metrics.watch(busy)
             opened.push_async_callback(asyncio.to_thread, metrics.serve(settings.metrics_port))
             observers.append(metrics.observe)
-    except ImportError as error:
-        raise ValueError(f"this setting needs a package that is missing: {error}") from error
+    except ModuleNotFoundError as error:
+        raise ValueError(f"this setting needs a package that is missing: {explain(error)}") from error
     if settings.log_calls:
         observers.append(logs.log_call)
     return observers
@@ -294,8 +297,8 @@ def _observers(settings: ServerSettings, busy: Busy, opened: AsyncExitStack) -> 
 def _add_channelz(server: grpc.aio.Server) -> None:
     try:
         from grpc_channelz.v1 import _async, channelz_pb2_grpc
-    except ImportError as error:
-        raise ValueError(f"channelz needs a package that is missing: {error}") from error
+    except ModuleNotFoundError as error:
+        raise ValueError(f"channelz needs a package that is missing: {explain(error)}") from error
     channelz_pb2_grpc.add_ChannelzServicer_to_server(_async.ChannelzServicer(), server)
 
 

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from relaxon.server import request_ids
+from relaxon.solvers.extras import explain
 
 logger = logging.getLogger("relaxon.server")
 Answer = TypeVar("Answer")
@@ -22,6 +23,8 @@ ARGUMENT = re.compile(r"[a-z_][a-z0-9_]*(\[\d+\])?(?= )")
 """The engines' refusals start with the argument that they refuse."""
 
 
+MISSING_PACKAGE = "MISSING_PACKAGE"
+"""The type of the violation in a `PreconditionFailure`: `subject` is a Python module that this server lacks."""
 LONGEST_NAME = 80
 """Characters of an unknown name that its error's message repeats."""
 LONGEST_TEXT = 1000
@@ -123,7 +126,25 @@ def exhausted(subject: str, message: str, retry_seconds: float | None = None) ->
 
 def unavailable_solver(name: str, error: Exception) -> ServiceError:
     """FAILED_PRECONDITION for a solver whose modules or device this server lacks."""
-    return ServiceError(grpc.StatusCode.FAILED_PRECONDITION, f"solver {name!r} cannot be used on this server: {error}")
+    said = f"solver {name!r} cannot be used on this server"
+    if isinstance(error, ModuleNotFoundError):
+        return _missing_package(said, explain(error))
+    return ServiceError(grpc.StatusCode.FAILED_PRECONDITION, f"{said}: {error}")
+
+
+def missing_package(error: ImportError) -> ServiceError:
+    """Return FAILED_PRECONDITION for what needs a package that this server lacks; its message names the extra to
+    install, and its `PreconditionFailure` the package."""
+    explained = explain(error) if isinstance(error, ModuleNotFoundError) else error
+    return _missing_package("this server cannot do that", explained)
+
+
+def _missing_package(said: str, error: ImportError) -> ServiceError:
+    violation = error_details_pb2.PreconditionFailure.Violation(
+        type=MISSING_PACKAGE, subject=shortened(error.name or ""), description=shortened(str(error))
+    )
+    failure = error_details_pb2.PreconditionFailure(violations=[violation])
+    return ServiceError(grpc.StatusCode.FAILED_PRECONDITION, f"{said}: {error}", failure)
 
 
 async def reported(context: grpc.aio.ServicerContext[Any, Any], work: Awaitable[Answer]) -> Answer:

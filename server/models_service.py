@@ -20,16 +20,20 @@ from relaxon.proto import models_pb2 as pb
 from relaxon.proto import models_pb2_grpc
 from relaxon.proto.tensors import CHUNK_BYTES
 from relaxon.server import errors, uploads
+from relaxon.server.engines import ENGINES
 from relaxon.server.model_kinds import KINDS, ModelKind, check_whole
 from relaxon.server.models import ModelStore, owner_of
 from relaxon.server.operations_service import timestamp
 from relaxon.server.settings import ServerSettings
+from relaxon.solvers.extras import require
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Answer = TypeVar("Answer")
 MOST_TRANSFERS = 8
 """Uploads and downloads at the same time."""
 RETRY_SECONDS = 1.0
+KIND_NEEDS = {engine.name: engine.needs for engine in ENGINES if engine.name in KINDS}
+"""The modules without which no model of a kind can be read."""
 
 
 class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
@@ -115,6 +119,7 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
         header: pb.UploadModelHeader = await upload.header()
         kind = _known(header.kind)
         files = self._announced(kind, header)
+        await self._beside(partial(require, KIND_NEEDS[header.kind], f"a model of the kind {header.kind!r}"))
         with self._transfer():
             name = self._models.reserve(header.kind, header.name, "name")
             folder = self._models.jobs / secrets.token_hex(16)
@@ -175,7 +180,7 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
         try:
             return await asyncio.get_running_loop().run_in_executor(self._checks, mine, work)
         except ImportError as error:
-            raise errors.failed_precondition(f"this server cannot do that: {error}") from error
+            raise errors.missing_package(error) from error
 
 
 def _known(kind: str) -> ModelKind:

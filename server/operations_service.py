@@ -72,6 +72,8 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
                 operation.response.Pack(await asyncio.to_thread(presented.response, job))
             except errors.ServiceError as error:
                 failure = Failure(error.code.name, error.message)
+            except ImportError as error:  # the job was done by an earlier server that had the package
+                failure = Failure(grpc.StatusCode.FAILED_PRECONDITION.name, errors.missing_package(error).message)
         if failure is not None:
             operation.error.code = grpc.StatusCode[failure.code].value[0]
             operation.error.message = failure.message

@@ -23,6 +23,7 @@ from relaxon.server.job_folder import CHECKPOINT, REQUEST
 from relaxon.server.job_process import thread_limits
 from relaxon.server.ray_actor import Files, Trainer, packed, unpack
 from relaxon.server.worker import BUSY, LONGEST_MESSAGE, MODEL, TASKS, Link, caught_up
+from relaxon.solvers.extras import explain
 
 POLL_SECONDS = 0.5
 """That a cancelled job may wait until its actor hears of it."""
@@ -55,8 +56,9 @@ def main() -> int:
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
     try:
         import ray
-    except ImportError as error:
-        server.say({"failed": {"code": "FAILED_PRECONDITION", "message": f"this server cannot train that: {error}"}})
+    except ModuleNotFoundError as error:
+        message = f"this server cannot train that: {explain(error)}"
+        server.say({"failed": {"code": "FAILED_PRECONDITION", "message": message}})
         return 0
     try:
         _knock(address)

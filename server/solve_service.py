@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import grpc
@@ -25,6 +24,7 @@ from relaxon.server.sessions import Session, SessionStore, SetUp
 from relaxon.server.settings import ServerSettings
 from relaxon.server.solve_job import Room, SolveArguments, SolveJob, solve_in
 from relaxon.server.uploads import Upload
+from relaxon.solvers.extras import find_extra, find_missing
 from relaxon.solvers.solution import Solution
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -209,13 +209,12 @@ def array_bytes(b: AnnouncedArray, x0: AnnouncedArray | None = None) -> int:
 
 
 def solver_list(entries: Iterable[tuple[str, str, tuple[str, ...]]]) -> pb.ListSolversReply:
-    """Names, summaries, and of the modules that each needs those that are missing here."""
-    return pb.ListSolversReply(
-        solvers=[
-            pb.SolverInfo(name=name, summary=summary, missing=[one for one in needs if find_spec(one) is None])
-            for name, summary, needs in entries
-        ]
-    )
+    """Return names, summaries, and of the modules that each needs those that are missing here, with their extra."""
+    reply = pb.ListSolversReply()
+    for name, summary, needs in entries:
+        missing = find_missing(needs)
+        reply.solvers.add(name=name, summary=summary, missing=missing, extra=find_extra(missing))
+    return reply
 
 
 async def _watch(upload: Upload, job: SolveJob) -> None:

@@ -16,6 +16,7 @@ from relaxon.proto import status_pb2 as pb
 from relaxon.proto import status_pb2_grpc
 from relaxon.server import errors, identity
 from relaxon.server.drain import Drain
+from relaxon.server.engines import ENGINES
 from relaxon.server.job_runner import JobRunner
 from relaxon.server.jobs import JobState
 from relaxon.server.model_kinds import KINDS
@@ -78,6 +79,7 @@ class StatusServicer(status_pb2_grpc.StatusServiceServicer):
             role=caller.role.name.lower(),
             encrypted=settings.encrypted,
             authenticated=settings.authenticated,
+            engines=[pb.Engine(name=one.name, missing=one.find_missing(), extra=one.extra) for one in ENGINES],
         )
         status.uptime.FromMilliseconds(int(1000 * (time.time() - busy.started)))
         return status

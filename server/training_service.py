@@ -173,7 +173,7 @@ class TrainingServicer:
             mine = contextvars.copy_context().run
             return await asyncio.get_running_loop().run_in_executor(threads or self._checks, mine, work)
         except ImportError as error:
-            raise errors.failed_precondition(f"this server cannot do that: {error}") from error
+            raise errors.missing_package(error) from error
 
 
 def _checked_id(request_id: str) -> str:

@@ -28,6 +28,7 @@ from relaxon.neuromorphic.checkpoints import DamagedCheckpoint
 from relaxon.server import job_folder
 from relaxon.server.job_folder import CHECKPOINT, REQUEST
 from relaxon.server.threads import wait_asleep
+from relaxon.solvers.extras import explain
 
 __all__ = ["CHECKPOINT", "MODEL", "REQUEST", "TASKS", "Tell"]
 
@@ -158,7 +159,8 @@ def trained(folder: Path, request: Mapping[str, Any], tell: Tell) -> dict[str, s
     except MemoryError:
         return {"code": "RESOURCE_EXHAUSTED", "message": "the job needs more memory than there is"}
     except ImportError as error:
-        return {"code": "FAILED_PRECONDITION", "message": f"this server cannot train that: {error}"}
+        explained = explain(error) if isinstance(error, ModuleNotFoundError) else error
+        return {"code": "FAILED_PRECONDITION", "message": f"this server cannot train that: {explained}"}
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -5,8 +5,9 @@ Importing this package loads NumPy only; SciPy, Numba and torch come with the fi
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from relaxon.solvers.extras import load_attribute
 
 if TYPE_CHECKING:
     from relaxon.solvers.compiling import warm_up
@@ -114,7 +115,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    value = load_attribute(f"{__name__}.{_HOME[name]}", name, f"{__name__}.{name}")
     globals()[name] = value
     return value
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.engine import Monitor, Prepared, Solver
+from relaxon.solvers.extras import require
 from relaxon.solvers.factors import Factor
 from relaxon.solvers.grid import PoissonGrid
 from relaxon.solvers.operator import PoissonOperator
@@ -90,6 +91,7 @@ class PyAMG(Solver):
             raise ValueError(f"method must be 'sa' or 'rs', got {self.method!r}")
 
     def prepare(self, operator: PoissonOperator) -> Prepared:
+        require(("pyamg",), f"solver 'pyamg-{self.method}'")
         return _PyAMG(operator, self.method)
 
 

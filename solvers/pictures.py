@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.extras import explain
 from relaxon.solvers.grid import CellType
 
 if TYPE_CHECKING:
@@ -31,9 +32,7 @@ def new_figure(width: float, height: float) -> Figure:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "plot() needs matplotlib; install it with: pip install 'relaxon[bench]'", name=error.name
-        ) from error
+        raise explain(error, "plot()") from error
 
     class Picture(Figure):
         """A figure that belongs to no window: it is shown where it is the value of a notebook's cell."""

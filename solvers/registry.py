@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from relaxon.solvers.engine import Solver
+from relaxon.solvers.extras import require
 from relaxon.solvers.naming import split_device
 
 
@@ -23,12 +24,16 @@ class Entry:
     needs: tuple[str, ...] = ("numba", "scipy")
 
     def make(self) -> Solver:
+        """Return the solver with its default options; MissingPackageError where a package that it needs is missing."""
+        require(self.needs, f"solver {self.name!r}")
         factory: Callable[..., Solver] = getattr(import_module(self.module), self.factory)
         return factory(**dict(self.arguments))
 
 
 _NETWORK = ("numba", "scipy", "torch", "safetensors")
 _HERE = "relaxon.solvers."
+DEVICE_NEEDS = ("numba", "scipy", "torch")
+"""The modules that a solver on a device (`dcdm@DEVICE`) needs."""
 ENTRIES = (
     Entry(
         "dcdm",
@@ -95,6 +100,7 @@ def get(name: str) -> Solver:
     """The solver of that name with its default options; ValueError for an unknown one.
 
     `dcdm@DEVICE` is "dcdm" on a device of torch; DeviceUnavailableError (a RuntimeError) where that is not here.
+    MissingPackageError (an ImportError) where a package that the solver needs is not installed.
     """
     name, device = split_device(name)
     if name not in _BY_NAME:
@@ -105,6 +111,7 @@ def get(name: str) -> Solver:
         return _BY_NAME[name].make()
     if name != "dcdm":
         raise ValueError(f"device: only 'dcdm' runs on a device, got {name!r} for {device!r}")
+    require(DEVICE_NEEDS, f"solver 'dcdm@{device}'")
     from relaxon.solvers.dcdm.device import DeviceConjugateDirections
 
     return DeviceConjugateDirections(device)

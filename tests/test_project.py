@@ -51,6 +51,20 @@ def test_the_readme_needs_two_commands_to_run_and_two_to_test() -> None:
     assert len(readme_block("Test")) == 2
 
 
+def test_what_the_readme_has_typed_names_no_host_and_installs_no_torch() -> None:
+    typed = readme_block("Set up and run") + readme_block("Test")
+    for option in ("://", "--index-url", "--extra-index-url", "--find-links", "--trusted-host", " -r ", ".txt"):
+        assert not [line for line in typed if option in line], option
+    assert "torch" not in typed[0]
+    assert '-e ".[server,bench]"' in typed[0]
+    assert "cpu.txt" not in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", ["pyproject.toml", "deploy/Containerfile", ".ci/run"])
+def test_nothing_is_installed_from_an_index_of_its_own(path: str) -> None:
+    assert not re.search(r"--(extra-)?index-url|--find-links|whl/cpu|cpu\.txt", (ROOT / path).read_text())
+
+
 def test_every_public_name_resolves() -> None:
     import relaxon.solvers
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.boosting import tables
+from relaxon.solvers.extras import explain
 from relaxon.solvers.training_bar import Record, nowhere, training_bar
 
 DEFAULT_OUT = Path("runs/boosting")
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
     try:
         write_pictures(args.out, fit, scores)
     except ModuleNotFoundError as error:
-        console.print(f"No pictures, as {error.name} is not installed: pip install 'relaxon[bench]'", markup=False)
+        console.print(f"No pictures: {explain(error)}", markup=False)
     out.print(f"Model, report and pictures are in {args.out}", markup=False, highlight=False)
     return 0
 

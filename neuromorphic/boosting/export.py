@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from relaxon.neuromorphic.boosting.network import FARTHEST, MergedNetwork
+from relaxon.solvers.extras import require
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +19,7 @@ ONNX_IR = 8
 
 def to_torch(network: MergedNetwork) -> torch.nn.Module:
     """A module from inputs `(n, d)` float64 to outputs before the link `(n, K)`; its parameters can be trained on."""
+    require(("torch",), "to_torch()")
     import torch
 
     class Merged(torch.nn.Module):
@@ -61,6 +63,7 @@ def to_onnx(network: MergedNetwork, link: str) -> Any:
 
     `link` is "identity", "exp", "logistic" (two probabilities from one logit) or "softmax".
     """
+    require(("onnx",), "to_onnx()")
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.extras import require
+
 Task = Literal["regression", "classification"]
 Cell = float | str | None
 """A number, a word, or nothing."""
@@ -186,6 +188,7 @@ def _read_csv(path: Path) -> Table:
 
 
 def _read_parquet(path: Path) -> Table:
+    require(("pyarrow",), "a Parquet file")
     import pyarrow
     from pyarrow import parquet
 

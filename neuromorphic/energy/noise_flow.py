@@ -1,6 +1,6 @@
 """A normalising flow as noise distribution: neural splines of the package zuko, fitted by maximum likelihood.
 
-Needs `pip install 'relaxon[flows]'`.
+Needs `pip install "relaxon[flows]"`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor
 from relaxon.neuromorphic.energy.events import checked_events, event_shape, rows
 from relaxon.neuromorphic.energy.noise import NoiseModule, moments, standard_normal
 from relaxon.solvers import validation
+from relaxon.solvers.extras import require
 
 WIDTH = 64
 HELD_OUT = 10
@@ -32,10 +33,9 @@ class FlowNoise(NoiseModule):
         self, shape: Any, *, transforms: int = 3, width: int = WIDTH, dtype: torch.dtype = torch.float32, seed: int = 0
     ) -> None:
         super().__init__(shape)
-        try:
-            from zuko.flows import NSF
-        except ImportError as error:
-            raise ImportError("FlowNoise needs the package zuko: pip install 'relaxon[flows]'") from error
+        require(("zuko",), "FlowNoise")
+        from zuko.flows import NSF
+
         self.transforms = validation.positive_int("transforms", transforms)
         self.width = validation.positive_int("width", width)
         # zuko draws its weights from torch's global generator, which is put back.

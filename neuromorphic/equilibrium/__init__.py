@@ -5,8 +5,9 @@ Importing this package loads nothing heavy; torch comes with the first name that
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from relaxon.solvers.extras import load_attribute
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.equilibrium.activations import ACTIVATIONS, Activation
@@ -118,7 +119,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    value = load_attribute(f"{__name__}.{_HOME[name]}", name, f"{__name__}.{name}")
     globals()[name] = value
     return value
 

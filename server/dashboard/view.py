@@ -12,6 +12,7 @@ from typing import Any
 
 from relaxon._version import __version__
 from relaxon.server import errors
+from relaxon.server.engines import describe_missing
 from relaxon.server.jobs import Job, JobState, JobStore, Json
 from relaxon.server.observations import CURVE_POINTS, Observations, SolveState, SolveTrace
 from relaxon.server.sessions import Session, SessionStore
@@ -91,6 +92,7 @@ class View:
             "cells_limit": self._settings.max_total_cells,
             "jobs": {state.value: job_states[state] for state in JobState},
             "jobs_limit": self._settings.max_jobs,
+            "not_served": list(describe_missing()),
         }
 
     def _session(self, kept: Session) -> Json:

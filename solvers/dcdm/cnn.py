@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.dcdm.outer import WINDOW, ConjugateDirections, Direction
 from relaxon.solvers.engine import Solver
+from relaxon.solvers.extras import require
 from relaxon.solvers.operator import PoissonOperator
 
 if TYPE_CHECKING:
@@ -44,7 +45,11 @@ def weights_metadata(network: int = 64) -> dict[str, Any]:
 
 
 def load_network(weights: Path | Traversable, network: int = 64) -> DirectionNetwork:
-    """The network with weights from a safetensors file; ValueError where they are another network's."""
+    """The network with weights from a safetensors file; ValueError where they are another network's.
+
+    MissingPackageError where torch or safetensors is not installed.
+    """
+    require(("torch", "safetensors"), "DeepConjugateDirectionCNN")
     from safetensors.torch import load
 
     from relaxon.solvers.dcdm.network import ARCHITECTURES, DirectionNetwork

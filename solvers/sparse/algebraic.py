@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from relaxon.solvers.extras import require
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.krylov import PreconditionedCG
 from relaxon.solvers.sparse.system import Array, MatrixSystem
@@ -28,6 +29,7 @@ class AlgebraicMultigridCG(MatrixSolver):
             raise ValueError(f"method must be 'sa' or 'rs', got {self.method!r}")
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
+        require(("pyamg",), f"solver 'pyamg-{self.method}'")
         import pyamg
         from scipy.sparse import csr_matrix
 

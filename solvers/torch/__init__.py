@@ -1,6 +1,11 @@
 """Poisson solves that torch can differentiate, and solves of tensors on a device."""
 
-from relaxon.solvers.torch.differentiable import NotConvergedError, poisson_solve
-from relaxon.solvers.torch.on_device import TensorSolution, solve_tensor
+from relaxon.solvers.extras import explain
+
+try:
+    from relaxon.solvers.torch.differentiable import NotConvergedError, poisson_solve
+    from relaxon.solvers.torch.on_device import TensorSolution, solve_tensor
+except ModuleNotFoundError as error:
+    raise explain(error, "relaxon.solvers.torch") from error
 
 __all__ = ["NotConvergedError", "TensorSolution", "poisson_solve", "solve_tensor"]

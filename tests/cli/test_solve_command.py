@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from relaxon.cli import main
+from relaxon.cli import contest, main
+from relaxon.client import FailedPrecondition
 from relaxon.solvers.pictures import best_slice
 
 SMALL = ["solve", "--problem", "pool", "--size", "12"]
@@ -24,6 +25,38 @@ def test_a_solve_prints_the_table_and_writes_the_picture_and_the_figures(tmp_pat
         assert run["converged"]
         assert run["relative_residual"] <= 1e-6
         assert len(run["residuals"]) == run["iterations"] + 1
+
+
+def test_a_result_is_shown_before_the_next_solver_is_begun(monkeypatch, capsys):
+    solve, shown = contest.solve, {}
+
+    def watched(client, system, solver, *rest):
+        shown[solver] = capsys.readouterr().out
+        return solve(client, system, solver, *rest)
+
+    monkeypatch.setattr(contest, "solve", watched)
+    assert main([*SMALL, "--solver", "cg", "--compare", "jacobi-cg", "scipy-cg"]) == 0
+    assert shown["cg"] == ""
+    for solver, before in (("jacobi-cg", "cg"), ("scipy-cg", "jacobi-cg")):
+        assert shown[solver].startswith(f"{before} converged: true relative residual")
+        assert "iterations, set-up" in shown[solver]
+        assert len(shown[solver].splitlines()) == 1
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in table if line.rstrip().endswith(" yes")] == ["cg", "jacobi-cg", "scipy-cg"]
+
+
+def test_a_comparison_that_is_refused_says_so_at_once(monkeypatch, capsys):
+    solve, shown = contest.solve, {}
+
+    def failing(client, system, solver, *rest):
+        shown[solver] = capsys.readouterr().out
+        if solver == "jacobi-cg":
+            raise FailedPrecondition("there is no such thing [here]")
+        return solve(client, system, solver, *rest)
+
+    monkeypatch.setattr(contest, "solve", failing)
+    assert main([*SMALL, "--solver", "cg", "--compare", "jacobi-cg", "scipy-cg"]) == 0
+    assert shown["scipy-cg"] == "jacobi-cg was not run: there is no such thing [here]\n"
 
 
 def test_the_exit_status_is_the_named_solver_s(capsys):

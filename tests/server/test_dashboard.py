@@ -211,6 +211,19 @@ def test_a_job_tells_how_far_it_is_and_numbers_that_json_lacks_are_none(shown) -
     assert curves == {"loss": [[1, 3.0], [2, None], [3, None], [4, 0.5]], "validation_loss": []}
 
 
+def lacking_torch(needs: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple({"torch"} & set(needs))
+
+
+def test_what_the_server_lacks_packages_for_is_told(shown, monkeypatch) -> None:
+    monkeypatch.setattr("relaxon.server.engines.find_missing", lacking_torch)
+    lines = told(shown.address, "/api/state")["server"]["not_served"]
+    assert 'energy needs torch: pip install "relaxon[neuromorphic]"' in lines
+    assert not [line for line in lines if line.startswith(("poisson", "linear", "boosting"))]
+    monkeypatch.setattr("relaxon.server.engines.find_missing", lambda needs: ())
+    assert told(shown.address, "/api/state")["server"]["not_served"] == []
+
+
 def test_a_long_job_s_curve_is_thinned_and_keeps_its_last_step(shown) -> None:
     job = jobs.begun(Job.new("boosting", "m"))
     shown.store.put(job)
@@ -394,6 +407,18 @@ def test_a_browser_shows_a_job_s_curve_and_text_stays_text(shown, page) -> None:
     assert hostile in page.locator("#jobs").inner_text()
     assert page.locator("#jobs img").count() == 0
     assert page.evaluate("document.body.dataset.broken") is None
+
+
+def test_a_browser_shows_what_is_not_served_and_nothing_where_all_is(shown, page, monkeypatch) -> None:
+    monkeypatch.setattr("relaxon.server.engines.find_missing", lambda needs: ())
+    page.wait_for_selector("#connection[data-state=live]")
+    page.wait_for_selector("#not-served", state="hidden")
+    monkeypatch.setattr("relaxon.server.engines.find_missing", lacking_torch)
+    page.locator("#not-served li").get_by_text(
+        'equilibrium needs torch: pip install "relaxon[neuromorphic]"'
+    ).wait_for()
+    monkeypatch.setattr("relaxon.server.engines.find_missing", lambda needs: ())
+    page.wait_for_selector("#not-served", state="hidden")
 
 
 def test_the_keyboard_picks_a_solve_and_keeps_its_place(shown, page) -> None:

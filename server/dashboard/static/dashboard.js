@@ -174,7 +174,20 @@ function figures(server) {
   put(byId("f-memory"), bytes(server.memory));
   put(byId("f-uptime"), duration(Math.floor(server.uptime)));
   put(byId("f-version"), `version ${server.version}`);
+  notServed(server.not_served);
   document.title = server.solves_running || jobs.running ? "relaxon, at work" : "relaxon";
+}
+
+// What the server lacks packages for, a line each; nothing where it lacks none.
+function notServed(lines) {
+  const list = byId("not-served").querySelector("ul");
+  byId("not-served").hidden = lines.length === 0;
+  if (list.children.length === lines.length && lines.every((line, place) => list.children[place].textContent === line)) return;
+  list.replaceChildren(...lines.map((line) => {
+    const item = document.createElement("li");
+    item.textContent = line;
+    return item;
+  }));
 }
 
 const colour = (solve) => `c${solve.number % COLOURS}`;

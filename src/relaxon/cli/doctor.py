@@ -6,10 +6,15 @@ import argparse
 from typing import Any
 
 from relaxon._version import __version__
+from relaxon.cli.errors import lacking
 from relaxon.cli.json_output import add_json, check_json, write_json
-from relaxon.cli.machine import describe_machine, package_versions
+from relaxon.cli.machine import PACKAGES, describe_machine, package_versions
 from relaxon.cli.weights import shipped_weights
+from relaxon.server.engines import ENGINES
+from relaxon.solvers.extras import find_missing, install_command
 
+NEEDED = (*PACKAGES["client"], "scipy", "numba", "llvmlite", "grpcio-health-checking", "grpcio-reflection")
+"""The distributions without which `relaxon solve` runs no solver; what others are for, the engines say."""
 SIMD = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512vl", "neon", "sve")
 """Of the features LLVM names, those that decide how wide the kernels' vectors are."""
 
@@ -31,19 +36,21 @@ def run(args: argparse.Namespace) -> int:
 def examine() -> dict[str, Any]:
     """The whole report, as JSON values. `ready` says whether `relaxon solve` can run here, `problems` why not."""
     packages = package_versions()
-    missing = [name for part in ("client", "server") for name, version in packages[part].items() if not version]
+    missing = [name for name in NEEDED if not (packages["client"] | packages["server"])[name]]
     problems = []
     if missing:
-        problems.append(f"not installed: {', '.join(missing)}; install with: pip install 'relaxon[server]'")
+        problems.append(f"not installed: {', '.join(missing)}; install with: {install_command('server')}")
     weights = _weights(problems)
-    installed = {name for part in packages.values() for name, version in part.items() if version}
-    kernels = _kernels(problems) if {"numba", "scipy"} <= installed else None
+    kernels = None if find_missing(("numba", "scipy")) else _kernels(problems)
     return {
         "relaxon": __version__,
         "machine": describe_machine().as_dict(),
         "packages": packages,
+        "engines": [
+            {"name": engine.name, "missing": list(engine.find_missing()), "extra": engine.extra} for engine in ENGINES
+        ],
         "kernels": kernels,
-        "gpu": _gpu() if "torch" in installed else None,
+        "gpu": None if find_missing(("torch",)) else _gpu(),
         "weights": weights,
         "problems": problems,
         "ready": not problems,
@@ -107,6 +114,7 @@ def _weights(problems: list[str]) -> list[dict[str, Any]]:
 def _show(report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
@@ -119,6 +127,10 @@ def _show(report: dict[str, Any]) -> None:
     for part, packages in report["packages"].items():
         versions = (f"{name} {version}" if version else f"[red]{name} –[/red]" for name, version in packages.items())
         table.add_row(part, ", ".join(versions))
+    table.add_row("engines", ", ".join(one["name"] for one in report["engines"] if not one["missing"]) or "none")
+    for one in report["engines"]:
+        if one["missing"]:
+            table.add_row("", Text(f"{one['name']} {lacking(one['missing'], one['extra'])}"))
     kernels = report["kernels"]
     if kernels:
         table.add_row(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from relaxon.solvers.extras import explain, find_extra, install_command
+
 
 class CommandError(Exception):
     """The command cannot go on; the message says why in one line, `status` is the exit status."""
@@ -15,24 +19,14 @@ class UsageError(CommandError):
     status = 2
 
 
-EXTRAS = {
-    "server": ("grpc_health", "grpc_reflection", "numba", "llvmlite", "pyamg", "safetensors", "scipy", "torch"),
-    "neuromorphic": ("sklearn", "joblib"),
-    "onnx": ("onnx",),
-    "tables": ("pyarrow",),
-    "metrics": ("grpc_channelz", "prometheus_client"),
-    "telemetry": ("opentelemetry",),
-    "dashboard": ("aiohttp",),
-    "ray": ("ray",),
-    "bench": ("matplotlib", "psutil"),
-}
-"""The import names that each extra of the package brings."""
-
-
 def explain_missing_module(error: ModuleNotFoundError) -> str:
     """What to install for the missing module; a module that no extra brings is a fault and is raised again."""
-    missing = (error.name or "").partition(".")[0]
-    for extra, modules in EXTRAS.items():
-        if missing in modules:
-            return f"{missing} is not installed; install it with: pip install 'relaxon[{extra}]'"
-    raise error
+    explained = explain(error)
+    if not find_extra([error.name] if error.name else []):
+        raise error
+    return str(explained)
+
+
+def lacking(missing: Iterable[str], extra: str) -> str:
+    """Say what something needs that is not installed, and how to install it."""
+    return f"needs {', '.join(missing)}: {install_command(extra)}"

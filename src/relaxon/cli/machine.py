@@ -17,12 +17,13 @@ PACKAGES = {
         "scipy",
         "numba",
         "llvmlite",
-        "torch",
         "pyamg",
+        "scikit-learn",
         "safetensors",
         "grpcio-health-checking",
         "grpcio-reflection",
     ),
+    "neuromorphic": ("torch",),
     "bench": ("matplotlib", "psutil"),
 }
 """The distributions that matter, by the part of the package that needs them."""

@@ -51,6 +51,17 @@ def print_table(console: Console, system: System, runs: Sequence[Run], rtol: flo
     )
 
 
+def print_run(console: Console, run: Run, rtol: float) -> None:
+    """Print what came of one run, in a line and its times, before the other solvers have run."""
+    times = ""
+    if run.result != REFUSED:
+        times = (
+            f"; {run.iterations} iterations, set-up {_seconds(run.setup_seconds)} s + "
+            f"solve {_seconds(run.solve_seconds)} s"
+        )
+    console.print(verdict(run, rtol) + times, style="" if run.converged else "red", markup=False, soft_wrap=True)
+
+
 def describe(system: System) -> str:
     """A line on the system: its name, its shape and how many unknowns it has."""
     grid = system.grid

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from relaxon.cli import remote
 from relaxon.cli import system as systems
 from relaxon.cli.completion import completed_by
-from relaxon.cli.errors import CommandError, UsageError
+from relaxon.cli.errors import CommandError, UsageError, lacking
 from relaxon.cli.json_output import add_json, check_json, check_writable, text_beside, write_json
 from relaxon.cli.solvers import solver_names
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measured(args: argparse.Namespace) -> tuple[systems.System, list[Run]]:
-    """Solve with every solver, and print and draw what came of it."""
+    """Solve with every solver, print what came of each as soon as it is known, then the table, and draw the picture."""
     # What follows loads gRPC and rich, which the checks before need not wait for.
     from rich.console import Console
 
@@ -86,18 +86,20 @@ def _measured(args: argparse.Namespace) -> tuple[systems.System, list[Run]]:
         raise UsageError("--solver must name a solver, got an empty name")
     system = systems.load(args)
     progress = LiveProgress(args.quiet)
+    console = Console(quiet=args.quiet, highlight=False)
+    runs: list[Run] = []
     progress.console.print(report.describe(system), highlight=False)
     try:
         with _client(args, progress) as client:
             _check_solvers(client, solvers)
-            with progress.shown():
-                runs = [
-                    _run_one(client, system, solver, args, progress, named=number == 0)
-                    for number, solver in enumerate(solvers)
-                ]
+            for solver in solvers:
+                # The live line is gone before a result is printed: where both go to one terminal, they would mix.
+                with progress.shown():
+                    runs.append(_run_one(client, system, solver, args, progress, named=not runs))
+                if len(solvers) > 1:  # the next one may take minutes
+                    report.print_run(console, runs[-1], args.rtol)
     except RelaxonError as error:
         raise CommandError(f"{type(error).__name__}: {error}") from error
-    console = Console(quiet=args.quiet, highlight=False)
     report.print_table(console, system, runs, args.rtol)
     console.print(report.verdict(runs[0], args.rtol), style="green" if runs[0].converged else "red", markup=False)
     if args.plot:
@@ -125,7 +127,7 @@ def _check_picture(path: Path) -> None:
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
-        raise UsageError("--plot needs matplotlib; install it with: pip install 'relaxon[bench]'")
+        raise UsageError(f"--plot {lacking(['matplotlib'], 'bench')}")
     from relaxon.cli.picture import FORMATS
 
     if path.suffix not in FORMATS:
@@ -159,7 +161,8 @@ def _check_solvers(client: Client, solvers: Sequence[str]) -> None:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UsageError(f"--solver and --compare must be of {', '.join(sorted(known))}, got {name!r}{hint}")
         if not known[name].available:
-            raise CommandError(f"{name} cannot run on this server, which lacks {', '.join(known[name].missing)}")
+            why = lacking(known[name].missing, known[name].extra)
+            raise CommandError(f"{name} cannot run on this server: it {why}")
 
 
 def _run_one(

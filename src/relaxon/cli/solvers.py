@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from importlib.util import find_spec
 
+from relaxon.cli.errors import lacking
 from relaxon.cli.json_output import add_json, check_json, write_json
+from relaxon.solvers.extras import find_extra, find_missing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,17 +25,21 @@ def run(args: argparse.Namespace) -> int:
     check_json(args.json)
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from relaxon.solvers import list_solvers
 
-    rows = [
-        {
-            "name": entry.name,
-            "summary": entry.summary,
-            "missing": [module for module in entry.needs if find_spec(module) is None],
-        }
-        for entry in list_solvers()
-    ]
+    rows = []
+    for entry in list_solvers():
+        missing = find_missing(entry.needs)
+        rows.append(
+            {
+                "name": entry.name,
+                "summary": entry.summary,
+                "missing": list(missing),
+                "extra": find_extra(missing),
+            }
+        )
     write_json(args.json, rows)
     if args.json is not None:
         return 0
@@ -43,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     table.add_column("what it is")
     table.add_column("available")
     for row in rows:
-        missing = ", ".join(row["missing"])
-        table.add_row(str(row["name"]), str(row["summary"]), f"needs {missing}" if missing else "yes")
+        lacks, extra = list(row["missing"]), str(row["extra"])
+        table.add_row(str(row["name"]), str(row["summary"]), Text(lacking(lacks, extra) if lacks else "yes"))
     Console().print(table)
     return 0

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from relaxon.cli import remote
-from relaxon.cli.errors import CommandError
+from relaxon.cli.errors import CommandError, lacking
 
 if TYPE_CHECKING:
     from relaxon.client import ServerStatus
@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
 def _print(status: ServerStatus) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, show_header=False, pad_edge=False)
     hours, rest = divmod(int(status.uptime_seconds), 3600)
@@ -64,4 +65,7 @@ def _print(status: ServerStatus) -> None:
     }
     for name, value in rows.items():
         table.add_row(name, value)
+    for engine in status.engines:
+        if not engine.available:
+            table.add_row("not served", Text(f"{engine.name} {lacking(engine.missing, engine.extra)}"))
     Console(highlight=False, emoji=False).print(table)

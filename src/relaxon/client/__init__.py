@@ -45,7 +45,7 @@ from relaxon.client.models_messages import StoredModel
 from relaxon.client.poisson import PoissonClient, RemoteGrid
 from relaxon.client.poisson_messages import SolverInfo
 from relaxon.client.retries import Retries
-from relaxon.client.status import Amount, ServerStatus
+from relaxon.client.status import Amount, EngineInfo, ServerStatus
 from relaxon.client.step_messages import Step
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "EnergyModel",
     "EnergyProgress",
     "EnergySettings",
+    "EngineInfo",
     "EpochProgress",
     "EquilibriumClient",
     "EquilibriumModel",

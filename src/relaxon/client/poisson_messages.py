@@ -33,6 +33,8 @@ class SolverInfo:
     summary: str
     missing: tuple[str, ...]
     """Python modules that it needs and the server lacks."""
+    extra: str = ""
+    """What to install on the server for them: `pip install "relaxon[EXTRA]"`; empty where nothing is missing."""
 
     @property
     def available(self) -> bool:
@@ -41,7 +43,7 @@ class SolverInfo:
 
 def solver_infos(reply: pb.ListSolversReply) -> tuple[SolverInfo, ...]:
     """The solvers of a list, in its order."""
-    return tuple(SolverInfo(one.name, one.summary, tuple(one.missing)) for one in reply.solvers)
+    return tuple(SolverInfo(one.name, one.summary, tuple(one.missing), one.extra) for one in reply.solvers)
 
 
 def checked_grid(

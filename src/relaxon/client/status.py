@@ -22,6 +22,22 @@ class Amount:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """A part of the service, and whether the server has the packages that it needs."""
+
+    name: str
+    """"poisson", "linear", "pyamg", "boosting", "energy", "equilibrium", "dcdm-cnn", "dcdm@device" or "onnx"."""
+    missing: tuple[str, ...]
+    """Python modules that it needs and the server lacks."""
+    extra: str
+    """What to install on the server to have it: `pip install "relaxon[EXTRA]"`."""
+
+    @property
+    def available(self) -> bool:
+        return not self.missing
+
+
+@dataclass(frozen=True, slots=True)
 class ServerStatus:
     """From `Client.status`."""
 
@@ -49,6 +65,8 @@ class ServerStatus:
     role: str
     encrypted: bool
     authenticated: bool
+    engines: tuple[EngineInfo, ...] = ()
+    """What the server can and cannot be asked for; empty where it is too old to say."""
 
 
 def told(reply: pb.ServerStatus) -> ServerStatus:
@@ -70,6 +88,7 @@ def told(reply: pb.ServerStatus) -> ServerStatus:
         role=reply.role,
         encrypted=reply.encrypted,
         authenticated=reply.authenticated,
+        engines=tuple(EngineInfo(one.name, tuple(one.missing), one.extra) for one in reply.engines),
     )
 
 
