@@ -890,7 +890,7 @@ class SolverInfo(_message.Message):
     name: _builtins.str
     summary: _builtins.str
     extra: _builtins.str
-    """What to install on the server for them: pip install "relaxon[EXTRA]". Empty where nothing is missing."""
+    """The extra of relaxon that brings them, to be installed on the server; empty where nothing is missing."""
     @_builtins.property
     def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Python modules that the solver needs and this server lacks; empty where it can be used."""

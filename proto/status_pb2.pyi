@@ -73,7 +73,7 @@ class Engine(_message.Message):
     EXTRA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     extra: _builtins.str
-    """What to install on the server to have it: pip install "relaxon[EXTRA]"."""
+    """The extra of relaxon that brings all that it needs, to be installed on the server."""
     @_builtins.property
     def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Python modules that it needs and this server lacks; empty where it can be used. Calls that need them end with
