@@ -171,3 +171,30 @@ def test_a_command_that_needs_torch_says_what_to_install(tmp_path):
     done = run_without(("torch",), tmp_path, "-m", "relaxon", "solve", "--size", "8", "--solver", "dcdm-cnn")
     assert done.returncode == 1
     assert 'it needs torch: pip install "relaxon[neuromorphic]"' in done.stderr
+
+
+UNLOADED = """
+import sys
+import numpy as np, relaxon, relaxon.cli.doctor
+from relaxon.client import BoostingSettings, InvalidArgument
+from relaxon.server.app import EmbeddedServer
+from relaxon.solvers import PyAMG
+
+with EmbeddedServer() as server, relaxon.connect(server.target) as client:
+    assert all(engine.available for engine in client.status().engines)
+    client.poisson.list_solvers(), client.linear.list_solvers(), client.models.list()
+    with client.poisson.grid(np.zeros((8, 8), np.uint8), boundary="dirichlet") as grid:
+        for solver in ("cg", "pyamg-sa", "scipy-direct"):
+            assert grid.solve(np.ones((8, 8)), solver=solver).converged
+    try:
+        client.boosting.train(np.eye(4), np.ones(4), settings=BoostingSettings(n_units=-1))
+    except InvalidArgument:
+        pass
+    assert "sklearn" in sys.modules
+print("torch" in sys.modules)
+"""
+
+
+def test_where_torch_is_installed_it_is_not_loaded_by_what_does_not_need_it(tmp_path):
+    done = run_without((), tmp_path, "-c", UNLOADED)
+    assert done.stdout.strip() == "False", done.stderr

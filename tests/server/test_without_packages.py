@@ -30,6 +30,7 @@ import relaxon, relaxon.aio
 from relaxon.client import BoostingSettings, FailedPrecondition
 from relaxon.proto import equilibrium_pb2, equilibrium_pb2_grpc, tensors
 from relaxon.server.app import EmbeddedServer
+from relaxon.server.settings import ServerSettings
 
 X, B = np.random.default_rng(0).standard_normal((40, 2)), np.ones((12, 12))
 LABELS = (X[:, 0] > 0).astype(int)
@@ -60,7 +61,13 @@ def violation(target):
             assert rpc_status.from_call(error).details[0].Unpack(failure)
             return [failure.violations[0].type, failure.violations[0].subject]
 
-with EmbeddedServer() as server, relaxon.connect(server.target) as client:
+folder = Path(sys.argv[1])
+kept = folder / "models" / "equilibrium" / "kept"  # by an earlier server, which had torch
+kept.mkdir(parents=True)
+(kept / "network.json").write_text("{}")
+(kept / "network.safetensors").write_bytes(b"none")
+settings = ServerSettings(port=0, model_folder=str(folder / "models"), grace_seconds=0.0)
+with EmbeddedServer(settings) as server, relaxon.connect(server.target) as client:
     engines = client.status().engines
     assert engines == asyncio.run(status(server.target)).engines
     said["engines"] = {engine.name: engine.missing for engine in engines}
@@ -76,10 +83,13 @@ with EmbeddedServer() as server, relaxon.connect(server.target) as client:
         attempt("matrix", lambda: matrix.solve(np.ones(9), solver="pyamg-rs"))
     attempt("equilibrium", lambda: client.equilibrium.train(X, LABELS))
     attempt("energy", lambda: client.energy.train(X))
-    folder = Path(sys.argv[1])
-    (folder / "network.json").write_text("{}")
-    (folder / "network.safetensors").write_bytes(b"none")
-    attempt("upload", lambda: client.models.upload("equilibrium", folder))
+    attempt("model", lambda: client.equilibrium.model("kept"))
+    attempt("models", client.equilibrium.models)
+    attempt("predict", lambda: client.equilibrium.predict("kept", X))
+    attempt("upload", lambda: client.models.upload("equilibrium", kept))
+    said["stored"] = [one.name for one in client.models.list("equilibrium")]
+    client.models.download("equilibrium", "kept", folder / "copy")
+    client.equilibrium.delete_model("kept")
     settings = BoostingSettings(n_units=2, random_state=0)
     def boost():
         model = client.boosting.train(X, X[:, 0], settings=settings).result(timeout=300)
@@ -106,11 +116,13 @@ def test_a_server_without_torch_serves_the_rest_and_says_and_refuses_what_it_can
     assert said["matrix"] == {}
     assert said["solved"]
     assert said["predicted"] == 40
+    assert said["stored"] == ["kept"]
+    assert (tmp_path / "copy" / "network.safetensors").read_bytes() == b"none"
     assert said["violation"] == [errors.MISSING_PACKAGE, "torch"]
     served = {"pyamg-sa", "matrix", "boosting"}
     for name, refusal in said["refused"].items():
         assert (refusal is None) == (name in served), (name, refusal)
-        assert name in served or 'torch, which is not installed; install it with: pip install "relaxon[neuro' in refusal
+        assert name in served or ("torch" in refusal and 'pip install "relaxon[neuromorphic]"' in refusal)
 
 
 def test_a_server_without_pyamg_and_scikit_learn_does_the_same(tmp_path):
