@@ -18,7 +18,6 @@ import argparse
 import json
 import math
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from petsc_launcher import find_launcher
 from rich.console import Console
 from rich.table import Table
 
@@ -217,10 +217,10 @@ def _run(folder: Path, ranks: int, limit: float) -> str:
     """Run the child; why it failed, empty where it did not."""
     command = [PYTHON, str(CHILD), str(folder)]
     if ranks > 1:
-        launcher = shutil.which("mpirun")
+        launcher = find_launcher(PYTHON, _environment())
         if launcher is None:
-            return "skipped: mpirun not present"
-        command = [launcher, "--allow-run-as-root", "--oversubscribe", "-n", str(ranks), *command]
+            return "skipped: mpiexec not present"
+        command = [*launcher, "-n", str(ranks), *command]
     try:
         done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=limit, check=False)
     except subprocess.TimeoutExpired:

@@ -15,19 +15,19 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+sys.path.append(str(ROOT / "bench"))
+import petsc_launcher  # noqa: E402
+
 PETSC_PYTHON = Path(os.environ.get("RELAXON_PETSC_PYTHON", ROOT / "build/petsc/bin/python"))
 """Where docs/distributed.md has it installed."""
 COUNTS = (1, 2, 4)
 pytestmark = pytest.mark.mpi
 
 
-def launched(python: str | Path, launcher: str, program: str, processes: int) -> dict[str, Any]:
+def launched(python: str | Path, launcher: list[str], program: str, processes: int) -> dict[str, Any]:
     """What the first process printed."""
-    command = [launcher, "-n", str(processes), str(python), str(HERE / "processes" / program)]
-    version = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False).stdout
+    command = [*launcher, "-n", str(processes), str(python), str(HERE / "processes" / program)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    if "Open MPI" in version or "OpenRTE" in version:
-        command[1:1] = ["--allow-run-as-root", "--oversubscribe"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr[-4000:] + done.stdout[-2000:]
     return json.loads(done.stdout.splitlines()[-1].removeprefix("FOUND "))
@@ -38,13 +38,14 @@ def own() -> dict[int, dict[str, Any]]:
     launcher = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if find_spec("mpi4py") is None or launcher is None:
         pytest.skip("needs mpi4py and mpiexec: pip install mpi4py mpich")
-    return {count: launched(sys.executable, launcher, "own.py", count) for count in COUNTS}
+    command = [launcher, *petsc_launcher.launcher_options(launcher)]
+    return {count: launched(sys.executable, command, "own.py", count) for count in COUNTS}
 
 
 @pytest.fixture(scope="module")
 def petsc() -> dict[int, dict[str, Any]]:
-    launcher = "/usr/bin/mpiexec"
-    if not PETSC_PYTHON.exists() or not Path(launcher).exists():
+    launcher = petsc_launcher.find_launcher(PETSC_PYTHON, os.environ) if PETSC_PYTHON.exists() else None
+    if launcher is None:
         pytest.skip(f"needs petsc4py in {PETSC_PYTHON} (docs/distributed.md says how) and its mpiexec")
     return {count: launched(PETSC_PYTHON, launcher, "through_petsc.py", count) for count in COUNTS}
 
