@@ -421,6 +421,26 @@ def test_a_browser_shows_what_is_not_served_and_nothing_where_all_is(shown, page
     page.wait_for_selector("#not-served", state="hidden")
 
 
+def test_no_table_is_wider_than_its_place_on_a_usual_screen(shown, page) -> None:
+    trace = shown.observations.solve("a-solver-with-a-long-name", (1024, 1024, 1024), 1024**3)
+    trace.begin()
+    trace.record(Progress(0, 1.0, 1e-6))
+    long = "model of the pressure in the northern section, third attempt"
+    for kind in ("boosting", "equilibrium", "energy"):
+        job = jobs.begun(Job.new(kind, long))
+        shown.store.put(job)
+        told = {"units": 1234, "units_wanted": 4096, "loss": 0.123456789, "validation_loss": 0.234567891}
+        shown.store.add_progress(job.id, 1, told)
+    shown.store.put(jobs.failed(Job.new("equilibrium", long), Failure("INTERNAL", "no room on disk " * 9)))
+    page.locator("#jobs").get_by_text("no room on disk").wait_for()
+    page.wait_for_selector("#solves tr")
+    page.evaluate("document.fonts.ready")
+    for place in page.locator(".scroll").all():
+        wide, room, label = place.evaluate("box => [box.scrollWidth, box.clientWidth, box.ariaLabel]")
+        assert wide <= room, label
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
 def test_the_keyboard_picks_a_solve_and_keeps_its_place(shown, page) -> None:
     for number in range(12):
         trace = shown.observations.solve("cg", (8, 8), 64)

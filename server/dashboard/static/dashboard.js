@@ -235,7 +235,7 @@ function jobs(state) {
   }, (made, job) => {
     const [name, words, progress, loss, time] = made.cells;
     put(name.firstChild, job.model);
-    name.firstChild.title = `${job.kind}, operations/${job.id}`;
+    name.firstChild.title = `${job.model}: ${job.kind}, operations/${job.id}`;
     mark(made, picked.job === job.id);
     put(words, job.cancelling ? "stopping" : job.state);
     words.className = RESULTS[job.state] ?? "bad";
