@@ -149,7 +149,7 @@ def server(serving) -> EmbeddedServer:
 
 @pytest.fixture
 def client(server) -> Iterator[Client]:
-    with relaxon.connect(server.target, timeout=20, transfer_timeout=60, retries=Retries(attempts=1)) as connected:
+    with relaxon.connect(server.target, timeout=60, transfer_timeout=60, retries=Retries(attempts=1)) as connected:
         yield connected
 
 

@@ -37,7 +37,7 @@ def test_reflection_lists_the_services_and_describes_ours(server):
     ]
     with grpc.insecure_channel(server.target) as channel:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-        listed, described = stub.ServerReflectionInfo(iter(requests), timeout=20)
+        listed, described = stub.ServerReflectionInfo(iter(requests), timeout=60)
     names = {service.name for service in listed.list_services_response.service}
     assert names == {*SERVICES, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
     assert poisson_pb2.DESCRIPTOR.serialized_pb in described.file_descriptor_response.file_descriptor_proto
@@ -46,7 +46,7 @@ def test_reflection_lists_the_services_and_describes_ours(server):
 @pytest.mark.parametrize("name", ["", *sorted(SERVICES)])
 def test_health_is_told_for_the_server_and_the_service(server, name):
     with grpc.insecure_channel(server.target) as channel:
-        check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=20)
+        check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=60)
     assert check.status == health_pb2.HealthCheckResponse.SERVING
 
 

@@ -69,7 +69,7 @@ def test_an_attendance_may_be_taken_up_again_within_its_lease(serving):
         call = stub.Attend(session_pb2.AttendRequest())
         first = next(call)
         assert first.lease.ToMilliseconds() == 1000
-        grid = poisson.CreateGrid(iter(grid_requests(first.id)), timeout=20)
+        grid = poisson.CreateGrid(iter(grid_requests(first.id)), timeout=60)
         call.cancel()
         time.sleep(0.2)
         again = stub.Attend(session_pb2.AttendRequest(id=first.id))
@@ -82,7 +82,7 @@ def test_an_attendance_may_be_taken_up_again_within_its_lease(serving):
             next(stub.Attend(session_pb2.AttendRequest(id=first.id)))
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
         with pytest.raises(grpc.RpcError) as caught:
-            poisson.CreateGrid(iter(grid_requests(first.id)), timeout=20)
+            poisson.CreateGrid(iter(grid_requests(first.id)), timeout=60)
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 

@@ -124,10 +124,10 @@ def test_nothing_is_allocated_for_what_is_refused(serving):
         tensor = tensor_pb2.TensorHeader
         big = tensor(dtype=FLOAT64, shape=HUGE)
         calls = [
-            lambda: poisson.CreateGrid(iter([_grid(tensor(dtype=UINT8, shape=ABSURD))]), timeout=20),
-            lambda: poisson.CreateGrid(iter([_grid(tensor(dtype=UINT8, shape=(1, 2**26)))]), timeout=20),
+            lambda: poisson.CreateGrid(iter([_grid(tensor(dtype=UINT8, shape=ABSURD))]), timeout=60),
+            lambda: poisson.CreateGrid(iter([_grid(tensor(dtype=UINT8, shape=(1, 2**26)))]), timeout=60),
             lambda: poisson.CreateGrid(
-                iter([_grid(tensor(dtype=UINT8, shape=CELLS.shape), tensor(dtype=FLOAT64, shape=ABSURD))]), timeout=20
+                iter([_grid(tensor(dtype=UINT8, shape=CELLS.shape), tensor(dtype=FLOAT64, shape=ABSURD))]), timeout=60
             ),
             lambda: list(poisson.Solve(iter([pb.SolveRequest(header=pb.SolveHeader(grid_id=grid.id, b=big))]))),
             lambda: list(
@@ -140,9 +140,9 @@ def test_nothing_is_allocated_for_what_is_refused(serving):
                     )
                 )
             ),
-            lambda: linear.CreateMatrix(iter([_matrix(tensor(dtype=INT64, shape=HUGE), big)]), timeout=20),
+            lambda: linear.CreateMatrix(iter([_matrix(tensor(dtype=INT64, shape=HUGE), big)]), timeout=60),
             lambda: linear.CreateMatrix(
-                iter([_matrix(tensor(dtype=INT64, shape=(5,)), tensor(dtype=FLOAT64, shape=(2**40,)))]), timeout=20
+                iter([_matrix(tensor(dtype=INT64, shape=(5,)), tensor(dtype=FLOAT64, shape=(2**40,)))]), timeout=60
             ),
         ]
         tracemalloc.start()

@@ -46,7 +46,7 @@ def embedded():
 
 @pytest.fixture
 def client(embedded):
-    with relaxon.connect(embedded.target, timeout=20) as connected:
+    with relaxon.connect(embedded.target, timeout=60) as connected:
         yield connected
         for model in connected.models.list():
             connected.models.delete(model.kind, model.name)
@@ -75,7 +75,7 @@ def requests(kind, contents, name="", chunk=2**20):
 def refused(stub, kind, contents, code=grpc.StatusCode.INVALID_ARGUMENT):
     """The field that an upload is refused for."""
     with pytest.raises(grpc.RpcError) as caught:
-        stub.Upload(requests(kind, contents), timeout=20)
+        stub.Upload(requests(kind, contents), timeout=60)
     assert caught.value.code() is code, caught.value.details()
     status = rpc_status.from_call(caught.value)
     for detail in status.details:
@@ -168,7 +168,7 @@ def test_a_damaged_upload_is_refused_and_leaves_nothing(stub, client, stored, em
 
     for made in (wrong_checksum(), cut_short(), too_long(), iter(())):
         with pytest.raises(grpc.RpcError) as caught:
-            stub.Upload(made, timeout=20)
+            stub.Upload(made, timeout=60)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert client.models.list() == ()
 
@@ -177,7 +177,7 @@ def test_announced_sizes_are_checked_before_a_byte_is_taken(stub):
     huge = [pb.ModelFile(name=name, size=2**40, crc32=0) for name in ("model.json", "network.safetensors")]
     header = pb.UploadModelHeader(kind="boosting", files=huge)
     with pytest.raises(grpc.RpcError) as caught:
-        stub.Upload(iter([pb.UploadModelRequest(header=header)]), timeout=20)
+        stub.Upload(iter([pb.UploadModelRequest(header=header)]), timeout=60)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 

@@ -66,7 +66,7 @@ def test_a_grid_is_its_maker_s(connected):
     def delete(name):
         with errors_of():
             poisson_pb2_grpc.PoissonServiceStub(clients[name]._channel).DeleteGrid(
-                poisson_pb2.DeleteGridRequest(id=grid.id), timeout=20
+                poisson_pb2.DeleteGridRequest(id=grid.id), timeout=60
             )
 
     with pytest.raises(errors.NotFound) as caught:
@@ -90,16 +90,16 @@ def test_a_job_is_its_maker_s(connected, trained):
         told = []
         for one in (request, absent):
             with pytest.raises(errors.NotFound) as caught, errors_of():
-                getattr(stubs["ben"], call)(one, timeout=20)
+                getattr(stubs["ben"], call)(one, timeout=60)
             told.append(str(caught.value).replace(one.name, "NAME"))
         assert told[0] == told[1]
     with pytest.raises(errors.NotFound):
         clients["ben"].boosting.job(trained)
     # Nor does the token of a next page tell that there is more.
     first = operations_pb2.ListOperationsRequest(page_size=1)
-    assert stubs["ben"].ListOperations(first, timeout=20) == operations_pb2.ListOperationsResponse()
+    assert stubs["ben"].ListOperations(first, timeout=60) == operations_pb2.ListOperationsResponse()
     for name, seen in (("ada", 2), ("ada again", 2), ("root", 2), ("ben", 0)):
-        listed = stubs[name].ListOperations(operations_pb2.ListOperationsRequest(), timeout=20)
+        listed = stubs[name].ListOperations(operations_pb2.ListOperationsRequest(), timeout=60)
         assert len(listed.operations) == seen, name
     assert clients["ada again"].boosting.job(trained).result(20).name == "hers"
 
@@ -110,7 +110,7 @@ def test_progress_of_a_job_is_its_maker_s(connected, trained):
 
     stub = boosting_pb2_grpc.BoostingServiceStub(clients["ben"]._channel)
     with pytest.raises(errors.NotFound), errors_of():
-        list(stub.Watch(boosting_pb2.WatchBoostingRequest(operation=trained), timeout=20))
+        list(stub.Watch(boosting_pb2.WatchBoostingRequest(operation=trained), timeout=60))
 
 
 def test_a_model_is_its_maker_s(connected, trained, tmp_path):

@@ -171,10 +171,10 @@ def test_no_garbage_collection_is_needed_for_a_file_to_be_gone(serving, endless)
             request = pb.GridHeader(cells=tensors.header_of(CELLS), shared=told[1].message())
             cells = [pb.CreateGridRequest(cells=part) for part in tensors.parts_of(CELLS)]
             for ending in ("refused", "cut off", "step refused", "steps cut off"):
-                kept = stub.CreateGrid(iter([pb.CreateGridRequest(header=request), *cells]), timeout=20)
+                kept = stub.CreateGrid(iter([pb.CreateGridRequest(header=request), *cells]), timeout=60)
                 assert kept.shared
                 _end_badly(stub, kept.id, told[0], bad if "refused" in ending else B, steps="step" in ending)
-                stub.DeleteGrid(pb.DeleteGridRequest(id=kept.id), timeout=20)
+                stub.DeleteGrid(pb.DeleteGridRequest(id=kept.id), timeout=60)
                 assert settled(served, before + 1, 5.0), ending  # the test's own
         del told
     finally:
@@ -338,7 +338,7 @@ def raw(server, offer):
     cells = [pb.CreateGridRequest(cells=part) for part in tensors.parts_of(SMALL)]
     with grpc.insecure_channel(server.target) as channel:
         stub = PoissonServiceStub(channel)
-        grid = stub.CreateGrid(iter([pb.CreateGridRequest(header=header), *cells]), timeout=20)
+        grid = stub.CreateGrid(iter([pb.CreateGridRequest(header=header), *cells]), timeout=60)
         assert grid.shared
         yield stub, grid.id
 
@@ -347,7 +347,7 @@ def ask(raw, parts, **changes):
     stub, grid_id = raw
     header = {"grid_id": grid_id, "solver": "damped", "b": tensors.header_of(np.zeros(SMALL.shape)), **changes}
     requests = [pb.SolveRequest(header=pb.SolveHeader(**header)), *(pb.SolveRequest(b=part) for part in parts)]
-    return list(stub.Solve(iter(requests), timeout=20))
+    return list(stub.Solve(iter(requests), timeout=60))
 
 
 def at(offset):
@@ -420,7 +420,7 @@ def steps_at(raw, offset, *parts):
         pb.StepsRequest(step=pb.StepHeader(b=tensors.header_of(np.zeros(SMALL.shape)), shared_b=offset)),
         *(pb.StepsRequest(b=part) for part in parts),
     ]
-    return list(stub.SolveSteps(iter(requests), timeout=20))
+    return list(stub.SolveSteps(iter(requests), timeout=60))
 
 
 def test_what_is_named_in_the_header_is_not_sent_as_well(raw, offer, endless):

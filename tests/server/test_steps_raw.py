@@ -82,7 +82,7 @@ def _changed():
 def test_a_message_out_of_turn_is_refused_by_name(stub, server, grid, name):
     requests, field, words = OUT_OF_TURN[name]
     before = server.sessions.bytes
-    came, description = refused_field(lambda: list(stub.SolveSteps(iter(requests(grid)), timeout=20)))
+    came, description = refused_field(lambda: list(stub.SolveSteps(iter(requests(grid)), timeout=60)))
     assert came == field
     assert words in description
     assert settled(lambda: server.sessions.bytes <= before + grid_set_up(server), True)
