@@ -70,12 +70,10 @@ class _SmootherOnly(FusedCycle):
 
         x[...] = 0
         level, below = self.levels[0], self.levels[1]
-        assert level.tables is not None
         assert below.r is not None
         below.r[...] = 0
-        a, b, _ = level.tables
-        transfer = (a.spread, b.spread, level.halved2, level.share, level.share_unit, below.gain, below.r)
-        passes.ascend(level.chunks, r, x, level.operator, level.smoother, self.wrap, *transfer, z)
+        level.r, level.x, level.z = r, x, z
+        passes.ascend(level, below.gain, below.r)
 
 
 class SmootherOnly(Solver):

@@ -23,8 +23,11 @@ ONE = np.uint64(1)
 SERIAL_CELLS = 20_000
 """Arrays with fewer entries are passed over by the calling thread: waking another one takes longer."""
 
-plain = njit(nogil=True, cache=True, fastmath=FAST)
-"""The decorator of every kernel of the project: serial, cached on disk, without the GIL."""
+plain = njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy", no_cfunc_wrapper=True)
+"""The decorator of every kernel of the project: serial, cached on disk, without the GIL. Nothing is raised where one
+divides by zero: the result is infinite or NaN, and 0 between integers."""
+part = njit(fastmath=FAST, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True)
+"""The decorator of what only kernels call: compiled into each of them, with no way in from Python and no file."""
 
 
 def compiled(parallel: bool = True) -> Any:
@@ -50,6 +53,11 @@ def column_sum(parts, column, start, stop):  # type: ignore[no-untyped-def]
     return total
 
 
+def threads_for(cells: int) -> int:
+    """Among how many threads work on so many cells is divided."""
+    return get_num_threads() if cells >= SERIAL_CELLS else 1
+
+
 class Shared:
     """A kernel over rows, planes or entries whose callers need not know of threads.
 
@@ -59,11 +67,13 @@ class Shared:
         sums; what another kernel calls.
     """
 
-    def __init__(self, kernel: Kernel, over: Literal["rows", "planes", "entries"], of: str, sums: int) -> None:
+    def __init__(
+        self, kernel: Kernel, over: Literal["rows", "planes", "entries"], of: str, sums: int, serial_below: int
+    ) -> None:
         self.kernel = kernel
         self._axes = 2 if over == "rows" else 1
         self._place = list(inspect.signature(getattr(kernel, "py_func", kernel)).parameters).index(of) - 2
-        self._over, self._of, self._sums = over, of, sums
+        self._over, self._of, self._sums, self._serial_below = over, of, sums, serial_below
         self.__doc__ = kernel.__doc__
         self.__name__ = kernel.__name__
         self.__module__ = kernel.__module__
@@ -71,7 +81,7 @@ class Shared:
     def __call__(self, *args: Any) -> Any:
         array: NDArray[Any] = args[self._place]
         count = math.prod(array.shape[: self._axes])
-        chunks = get_num_threads() if array.size >= SERIAL_CELLS else 1
+        chunks = get_num_threads() if array.size >= self._serial_below else 1
         if not self._sums:
             divide(self.kernel, count, *args, chunks=chunks)
             return None
@@ -84,11 +94,12 @@ class Shared:
     @property
     def py_func(self) -> Shared:
         """The same function with the kernel as Python runs it, for tests."""
-        return Shared(self.kernel.py_func, self._over, self._of, self._sums)  # type: ignore[attr-defined]
+        kernel = self.kernel.py_func  # type: ignore[attr-defined]
+        return Shared(kernel, self._over, self._of, self._sums, self._serial_below)
 
 
 def shared(
-    over: Literal["rows", "planes", "entries"], of: str, sums: int = 0
+    over: Literal["rows", "planes", "entries"], of: str, sums: int = 0, serial_below: int = SERIAL_CELLS
 ) -> Callable[[Callable[..., Any]], Shared]:
     """Return the decorator of kernels `(start, stop, *args[, parts])` that are divided among threads.
 
@@ -98,5 +109,6 @@ def shared(
     of : the name of the argument, an array, that is counted.
     sums : how many sums the kernel writes into `parts[row]`; the function returns them, one as a float, several as a
         tuple, added in the order of the rows.
+    serial_below : the size of the array below which the calling thread does all.
     """
-    return lambda function: Shared(plain(function), over, of, sums)
+    return lambda function: Shared(plain(function), over, of, sums, serial_below)

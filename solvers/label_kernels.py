@@ -6,12 +6,11 @@ Source: L. He, Y. Chao, K. Suzuki, "A Run-Based Two-Scan Labeling Algorithm", IE
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
-from relaxon.solvers.stencil_kernels import compiled
+from relaxon.solvers.compiled import ONE, part, plain, shared
 
 
-@compiled(parallel=False)
+@part
 def _root(parent, label):  # type: ignore[no-untyped-def]
     while parent[label] != label:
         parent[label] = parent[parent[label]]
@@ -19,7 +18,7 @@ def _root(parent, label):  # type: ignore[no-untyped-def]
     return label
 
 
-@compiled(parallel=False)
+@part
 def _join(parent, a, b):  # type: ignore[no-untyped-def]
     one, two = _root(parent, a), _root(parent, b)
     if one < two:
@@ -28,7 +27,7 @@ def _join(parent, a, b):  # type: ignore[no-untyped-def]
         parent[one] = two
 
 
-@compiled(parallel=False)
+@plain
 def count_runs(fluid):  # type: ignore[no-untyped-def]
     """How many runs of True there are along the last axis of `(n0, n1, n2)` bool."""
     n0, n1, n2 = fluid.shape
@@ -43,7 +42,7 @@ def count_runs(fluid):  # type: ignore[no-untyped-def]
     return count
 
 
-@compiled(parallel=False)
+@part
 def _starts(fluid, first, start, stop):  # type: ignore[no-untyped-def]
     """Each row's runs: `start`, `stop` (runs,), and the number of its `first` (n0 n1 + 1,)."""
     n0, n1, n2 = fluid.shape
@@ -65,7 +64,7 @@ def _starts(fluid, first, start, stop):  # type: ignore[no-untyped-def]
     first[n0 * n1] = run
 
 
-@compiled(parallel=False)
+@part
 def _join_lines(first, start, stop, parent, one, two):  # type: ignore[no-untyped-def]
     """Join the runs of two neighbouring rows that touch."""
     a, b = first[one], first[two]
@@ -78,7 +77,7 @@ def _join_lines(first, start, stop, parent, one, two):  # type: ignore[no-untype
             b += 1
 
 
-@compiled(parallel=False)
+@plain
 def components(fluid, held, wrap, runs):  # type: ignore[no-untyped-def]
     """Components of `fluid` that hold no cell of `held` (both `(n0, n1, n2)` bool), by faces.
 
@@ -131,7 +130,7 @@ def components(fluid, held, wrap, runs):  # type: ignore[no-untyped-def]
     return first, start, stop, component, sizes
 
 
-@compiled(parallel=False)
+@plain
 def paint(first, start, stop, component, labels):  # type: ignore[no-untyped-def]
     """`labels` (zero before) ← each run's component."""
     n1 = labels.shape[1]
@@ -141,34 +140,37 @@ def paint(first, start, stop, component, labels):  # type: ignore[no-untyped-def
             row[start[run] : stop[run]] = component[run]
 
 
-@compiled()
-def dirichlet_cells(cells, sides, wrap, held):  # type: ignore[no-untyped-def]
+@shared("rows", of="cells")
+def dirichlet_cells(start, stop, cells, sides, wrap, held):  # type: ignore[no-untyped-def]
     """`held` ← FLUID cells with an AIR neighbour or at a Dirichlet side; `sides` (3, 2) bool."""
     n0, n1, n2 = cells.shape
-    for i in prange(n0):
-        for j in range(n1):
-            here, out = cells[i, j], held[i, j]
-            beside = (i == 0 and sides[0, 0]) or (i == n0 - 1 and sides[0, 1])
-            beside |= (j == 0 and sides[1, 0]) or (j == n1 - 1 and sides[1, 1])
-            for k in range(n2):
-                out[k] = beside
+    for row in range(start, stop):
+        i, j = row // n1, row % n1
+        here, out = cells[i, j], held[i, j]
+        for k in range(n2):
+            out[k] = False
+        for axis in range(2):
+            index, n = (i, n0) if axis == 0 else (j, n1)
+            if (index == 0 and sides[axis, 0]) or (index == n - 1 and sides[axis, 1]):
+                for k in range(n2):
+                    out[k] = True
             for by in range(-1, 2, 2):
-                if 0 <= i + by < n0 or wrap[0]:
-                    row = cells[(i + by) % n0, j]
-                    for k in range(n2):
-                        out[k] |= row[k] == 2
-                if 0 <= j + by < n1 or wrap[1]:
-                    row = cells[i, (j + by) % n1]
-                    for k in range(n2):
-                        out[k] |= row[k] == 2
-            for k in range(n2 - 1):
-                out[k] |= here[k + 1] == 2
-            for k in range(n2 - 1):
-                out[k + 1] |= here[k] == 2
-            if wrap[2]:
-                out[0] |= here[n2 - 1] == 2
-                out[n2 - 1] |= here[0] == 2
-            out[0] |= sides[2, 0]
-            out[n2 - 1] |= sides[2, 1]
-            for k in range(n2):
-                out[k] &= here[k] == 0
+                if 0 <= index + by < n or wrap[axis]:
+                    other = cells[(i + by) % n0, j] if axis == 0 else cells[i, (j + by) % n1]
+                    for cell in range(n2):
+                        k = np.uint64(cell)
+                        out[k] |= other[k] == 2
+        for cell in range(n2 - 1):
+            k = np.uint64(cell)
+            out[k] |= here[k + ONE] == 2
+        for cell in range(n2 - 1):
+            k = np.uint64(cell)
+            out[k + ONE] |= here[k] == 2
+        if wrap[2]:
+            out[0] |= here[n2 - 1] == 2
+            out[n2 - 1] |= here[0] == 2
+        out[0] |= sides[2, 0]
+        out[n2 - 1] |= sides[2, 1]
+        for cell in range(n2):
+            k = np.uint64(cell)
+            out[k] &= here[k] == 0

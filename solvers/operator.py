@@ -147,8 +147,8 @@ class PoissonOperator:
 
         if self.constant and self.dtype == np.float64:
             planes = self.planes
-            b, x, sums = b.reshape(planes.shape), x.reshape(planes.shape), np.empty((planes.shape[0], 2))
-            return math.sqrt(plane_kernels.residual_square(b, x, planes.unit, *planes.matrix, planes.cells, sums))
+            b, x = b.reshape(planes.shape), x.reshape(planes.shape)
+            return math.sqrt(plane_kernels.residual_square(b, x, planes.unit, planes.matrix, planes.cells))
         ax = self.apply(x, np.empty_like(x))
         return math.sqrt(stencil_kernels.difference_square(b, ax))
 

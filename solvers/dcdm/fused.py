@@ -45,7 +45,7 @@ class FusedDirections(Prepared):
         before: FusedDirections | None = None,
     ) -> None:
         """`before` is one for a grid of the same shape and not used any more: its arrays are taken over."""
-        from numba import get_num_threads
+        from relaxon.solvers.plane_kernels import planes_of
 
         self.operator = operator
         self.cycle = cycle
@@ -61,9 +61,10 @@ class FusedDirections(Prepared):
             self._work = [np.empty(cycle.shape, np.float32) for _ in range(count)]
         self._r, self._z = self._work[:2]
         self._directions, self._images = self._work[2 : 3 + window], self._work[3 + window :]
-        self._sums = np.empty((cycle.shape[0], 2))
-        self._chunks = min(get_num_threads(), cycle.shape[0])
+        self._flat = [planes_of(array) for array in self._work]
+        """`_work` as the compiled passes take arrays."""
         self._matrix = operator.planes.matrix
+        self._flat_matrix = (planes_of(self._matrix[0]), *self._matrix[1:])
         self.owned = operator.planes.cells
         """The cells that sums are over, as `plane_kernels` take them."""
 
@@ -76,9 +77,11 @@ class FusedDirections(Prepared):
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         from relaxon.solvers.dcdm import fused_kernels as kernels
+        from relaxon.solvers.plane_kernels import planes_of
         from relaxon.solvers.stencil_kernels import dot
 
         b, x = b.reshape(self._shape), x.reshape(self._shape)
+        x_flat = planes_of(x)
         self._refresh(x)
         past: list[tuple[int, float]] = []  # slot and curvature pᵀAp, the newest first
         scale = 1.0 / math.sqrt(self._total(dot(b, b))[0])
@@ -98,8 +101,10 @@ class FusedDirections(Prepared):
                 return Result.NON_FINITE if not math.isfinite(curvature) else Result.STAGNATED
             alpha = projection / curvature
             factor = alpha / (scale * self._unit)
-            d, q = self._directions[slot], self._images[slot]
-            square = kernels.advance(x, factor, d, self._r, alpha, q, self.owned, self._sums)
+            step_r = np.float32(alpha)
+            square = kernels.advance(
+                x_flat, factor, self._direction(slot), self._flat[0], step_r, self._image(slot), self.owned
+            )
             norm = math.sqrt(self._total(square)[0]) / scale
             past = [(slot, curvature), *past][: self._window]
             if norm <= REPLACED_AFTER * exact and norm > monitor.tolerance:
@@ -114,7 +119,7 @@ class FusedDirections(Prepared):
     def _true_residual(self, b: Array, x: Array, scale: float) -> float:
         from relaxon.solvers.plane_kernels import true_residual
 
-        square = true_residual(b, x, self._unit, scale, *self._matrix, self._r, self.owned, self._sums)
+        square = true_residual(b, x, self._unit, scale, self._matrix, self._r, self.owned)
         return math.sqrt(self._total(square)[0])
 
     def _searched(
@@ -131,7 +136,7 @@ class FusedDirections(Prepared):
             if curvature > 0 and abs(projection) > NEGLIGIBLE * norm * math.sqrt(curvature):
                 return curvature, projection
         monitor.fallbacks += 1
-        scaled_by_diagonal(self._r, self._matrix[0], self._matrix[1], self._z)
+        scaled_by_diagonal(self._flat[0], self._flat_matrix[0], self._flat_matrix[1], self._flat[1])
         self._refresh(self._z)
         curvature, projection = self._made_conjugate(slot, past)
         # D⁻¹r may lie in the span of the window, to rounding: without it the step is plain descent.
@@ -140,29 +145,34 @@ class FusedDirections(Prepared):
     def _made_conjugate(self, slot: int, past: list[tuple[int, float]]) -> tuple[float, float]:
         from relaxon.solvers.dcdm.fused_kernels import search, two_dots
 
-        z = self._z
+        z = self._flat[1]
         slots = [s for s, _ in past] + [past[0][0] if past else slot] * (MAX_WINDOW - len(past))
         factors = [0.0, 0.0]
         if past:
-            images = (self._images[slots[0]], self._images[slots[1]])
-            products = self._total(*two_dots(z, *images, self.owned, self._sums))
+            products = self._total(*two_dots(z, self._image(slots[0]), self._image(slots[1]), self.owned))
             factors = [product / c for product, (_, c) in zip(products, past, strict=False)]
             factors += [0.0] * (MAX_WINDOW - len(factors))
         # Without a past the factors are 0 and stand beside the direction `z` itself, which is finite or is found out.
-        first, second = (self._directions[s] if past else z for s in slots)
-        curvature, projection = search(
-            self._chunks,
+        first, second = (self._direction(s) if past else z for s in slots)
+        found = search(
             z,
-            factors[0],
+            self._shape[2],
+            np.float32(factors[0]),
             first,
-            factors[1],
+            np.float32(factors[1]),
             second,
-            self._r,
-            *self._matrix,
-            self._directions[slot],
-            self._images[slot],
+            self._flat[0],
+            *self._flat_matrix,
+            self._direction(slot),
+            self._image(slot),
             self.owned,
-            self._sums,
         )
-        curvature, projection = self._total(float(curvature), float(projection))
+        curvature, projection = self._total(*found)
         return curvature, projection
+
+    def _direction(self, slot: int) -> Single:
+        """Direction `slot` as the compiled passes take it."""
+        return self._flat[2 + slot]
+
+    def _image(self, slot: int) -> Single:
+        return self._flat[3 + self._window + slot]

@@ -65,7 +65,6 @@ class DistributedCycle(LevelCycle):
         self._communicator, self._plan = communicator, plan
         self.unit = planes.unit
         local = LevelBuilder(planes, constants)
-        self._local_wrap = local.wrap
         shared, stage = local.built(Stage.first(cells, planes), unknowns, plan.levels)
         self._boxes = [plan.box(communicator.rank, depth) for depth in range(plan.levels + 1)]
         self._halos = [plan.halo(communicator, depth) for depth in range(plan.levels + 1)]
@@ -117,11 +116,7 @@ class DistributedCycle(LevelCycle):
         assert gain is not None
         assert coarse is not None
         own = self._boxes[depth + 1].own[0]
-        base0, table0, *others = level.gather
-        passes.descend(
-            level.chunks, level.r, level.x, level.operator, level.smoother, self._local_wrap,
-            (base0[own], table0[own], *others), level.share, level.share_unit, gain[own], coarse[own],
-        )  # fmt: skip
+        passes.descend(level, gain[own], coarse[own], own)
         if edge:
             self._gather(coarse[self._boxes[-1].own], below.r)
 
@@ -139,10 +134,7 @@ class DistributedCycle(LevelCycle):
         else:
             self._halos[depth + 1].exchange(below.z)
             gain, coarse = below.gain, below.z
-        passes.ascend(
-            level.chunks, level.r, level.x, level.operator, level.smoother, self._local_wrap, *level.spread,
-            level.share, level.share_unit, gain, coarse, level.z,
-        )  # fmt: skip
+        passes.ascend(level, gain, coarse)
 
     def _residual(self, level: FusedLevel, r: Single, z: Single, out: Single) -> None:
         from relaxon.solvers.multigrid import passes
@@ -151,7 +143,7 @@ class DistributedCycle(LevelCycle):
             super()._residual(level, r, z, out)
             return
         self._halos[1].exchange(z)
-        passes.residual(level.chunks, r, z, level.operator, self._local_wrap, out)
+        passes.residual(level, r, z, out)
 
     def _gather(self, owned: NDArray[Any], whole: NDArray[Any] | None) -> None:
         """Every process's owned cells of the level that is gathered, put together in each."""
@@ -171,15 +163,12 @@ class DistributedCycle(LevelCycle):
         mine = self._plan.box(self._communicator.rank, self._plan.levels, wide=True).own
         cells = np.empty(shape, np.uint8)
         self._gather(stage.cells[mine], cells)
-        faces: list[Single] | None = None
+        faces: tuple[Single, Single] | None = None
         if stage.faces is not None:
-            faces = [np.empty(shape, np.float32) for _ in range(3)]
-            for face, part in zip(faces, stage.faces[:3], strict=True):
-                self._gather(part[mine], face)
-            sides = np.empty((3, *shape), np.float32)
-            for side, part in zip(sides, stage.faces[3], strict=True):
-                self._gather(part[mine], side)
-            faces.append(sides)
+            faces = (np.empty((3, *shape), np.float32), np.empty((3, *shape), np.float32))
+            for whole, parts in zip(faces, stage.faces, strict=True):
+                for face, part in zip(whole, parts, strict=True):
+                    self._gather(part[mine], face)
         return Stage(stage.depth, cells, faces, stage.nominal)
 
     def _cut(self, level: FusedLevel, depth: int) -> FusedLevel:

@@ -347,7 +347,6 @@ class PreparedDistributed(Front):
         from relaxon.solvers import plane_kernels
 
         self.halo.exchange(x)
-        planes, sums = self.engine.operator.planes, np.empty((x.shape[0], 2))
-        own = self.engine.owned
-        square = plane_kernels.residual_square(b, x, planes.unit, *planes.matrix, own, sums)
+        planes = self.engine.operator.planes
+        square = plane_kernels.residual_square(b, x, planes.unit, planes.matrix, self.engine.owned)
         return math.sqrt(self.grid.communicator.totals(np.array([square]))[0])

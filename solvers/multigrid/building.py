@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -30,8 +30,6 @@ from relaxon.solvers.multigrid.transfers import (
 from relaxon.solvers.operator import Planes
 
 Shape = tuple[int, int, int]
-PARALLEL_CELLS = 20_000
-"""Below this a level is passed over by one thread."""
 SHARE_UNIT = 0.01
 """Shares of the finest level are whole multiples of this: 1, that of almost all cells, is one of them."""
 MOST_SHARE = 2.5
@@ -52,6 +50,8 @@ class FusedLevel:
     """The coupling of an open face an axis."""
     active: tuple[bool, bool, bool]
     """The axes that the stencil smooths along."""
+    wrap: NDArray[np.bool_]
+    """Along which axes the level goes around `(3,)`."""
     gain: Single | None
     """What a correction to this level's coarse cells is multiplied with; None on the finest level."""
     tables: tuple[TransferTables, TransferTables, TransferTables] | None = None
@@ -66,19 +66,8 @@ class FusedLevel:
     again: tuple[Single, Single] | None = None
     """Work space of a second visit."""
 
-    @property
-    def gather(self) -> tuple[Any, ...]:
-        """The transfer to the coarse level, as `passes.descend` takes it."""
-        assert self.tables is not None
-        a, b, c = self.tables
-        return a.base, a.weights, b.base, b.weights, self.halved2, c.pads
-
-    @property
-    def spread(self) -> tuple[Any, ...]:
-        """The transfer from the coarse level, as `passes.ascend` takes it."""
-        assert self.tables is not None
-        a, b, _ = self.tables
-        return a.spread, b.spread, self.halved2
+    arrays: tuple[Any, ...] | None = field(default=None, init=False, repr=False)
+    """What `passes` made of the level's arrays at first use."""
 
     def couplings(self, wrap: tuple[bool, bool, bool]) -> tuple[Single, Single, Single]:
         """To the cell below along each axis, 0 unless both are unknowns: made where the level is coded."""
@@ -105,8 +94,8 @@ class Stage:
     depth: int
     cells: NDArray[np.uint8]
     """Cell types, of the level's shape."""
-    faces: list[Single] | None
-    """Couplings of the open faces below each cell, one array an axis, and those to Dirichlet sides `(3, …)`."""
+    faces: tuple[Single, Single] | None
+    """Couplings of the open faces below each cell, and those to Dirichlet sides, along the three axes: `(3, …)`."""
     nominal: list[float]
     """The coupling of an open face an axis; 0 along axes of one cell."""
 
@@ -151,22 +140,21 @@ class LevelBuilder:
             halved = axes_to_halve(shape, nominal)
             coded = depth == 0 and planes.linear
             if not coded and faces is None:
-                faces = [*(np.empty(shape, np.float32) for _ in range(3)), np.empty((3, *shape), np.float32)]
-                kernels.open_faces(cells, weights, self._sides, wrap, *faces)
+                faces = _empty_faces(shape)
+                kernels.open_faces(kernels.read_only(cells), weights, self._sides, wrap, *faces)
             if coded:
                 last = not any(halved) or unknowns <= COARSEST_UNKNOWNS
             else:
                 assert faces is not None
                 diagonal = np.empty(shape, np.float32)
-                kernels.finish(cells, *faces, wrap, diagonal)
+                kernels.finish(cells, *faces[0], faces[1], wrap, diagonal)
                 last = not any(halved) or is_coarsest(diagonal)
             last = last and count is None
             coarse_cells, coarse_faces = cells, faces
             if not last:
                 steps, coarse_shape = coarsened(shape, halved)
                 half = np.array([0.5 if h else 1.0 for h in halved], np.float32)
-                coarse_faces = [np.empty(coarse_shape, np.float32) for _ in range(3)]
-                coarse_faces.append(np.empty((3, *coarse_shape), np.float32))
+                coarse_faces = _empty_faces(coarse_shape)
                 if coded:
                     kernels.coarsen_cells(cells, weights, self._sides, wrap, steps, half, *coarse_faces)
                 else:
@@ -179,7 +167,7 @@ class LevelBuilder:
                 level = self._coded_level(planes.code, values, wrap)
             else:
                 assert faces is not None
-                level = self._level(depth, diagonal, faces, values, nominal)
+                level = self._level(depth, diagonal, faces[0], values, nominal)
             found.append(level)
             if last:
                 _make_coarsest(level, self.wrap)
@@ -220,37 +208,23 @@ class LevelBuilder:
         smoother = (multiplier, unit, inner, outer)
         every = (float(couplings[0]), float(couplings[1]), float(couplings[2]))
         shape: Shape = (code.shape[0], code.shape[1], code.shape[2])
-        return FusedLevel(shape, operator, smoother, chunks_of(shape), every, (active[0], active[1], active[2]), None)
+        return FusedLevel(
+            shape, operator, smoother, chunks_of(shape), every, (active[0], active[1], active[2]), wrap, None
+        )
 
     def _level(
-        self, depth: int, diagonal: Single, faces: list[Single], values: LevelConstants, nominal: list[float]
+        self, depth: int, diagonal: Single, faces: Single, values: LevelConstants, nominal: list[float]
     ) -> FusedLevel:
         from relaxon.solvers.multigrid import setup_kernels as kernels
 
         shape: Shape = (diagonal.shape[0], diagonal.shape[1], diagonal.shape[2])
-        lower = faces[:3]
+        lower = (faces[0], faces[1], faces[2])
         kernels.keep_unknowns(diagonal, *lower)
         halved = axes_to_halve(shape, nominal)
         inner, outer = self._stencil(values, halved)
         multiplier, gain = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        axes = [w > 0 for w in nominal]
-        n = sum(axes)
-        counts = np.array([2 * n, 2 * n * (n - 1), 8 if n == 3 else 0], np.float32)
-        kernels.learned_arrays(
-            diagonal,
-            *lower,
-            np.array(self.wrap),
-            np.float32(2 * sum(nominal)),
-            np.maximum(counts, [1, 1, 0]).astype(np.float32),
-            values.hidden_weight,
-            values.hidden_bias,
-            values.output_weight,
-            values.output_bias,
-            np.float32(values.over),
-            np.float32(reach_of(inner, outer)),
-            multiplier,
-            gain,
-        )
+        wrap = np.array(self.wrap)
+        kernels.learned_arrays(diagonal, lower, wrap, nominal, values, reach_of(inner, outer), multiplier, gain)
         one = np.float32(1)
         operator = (diagonal, one, np.ones(3, np.float32), False, *lower)
         smoother = (multiplier, one, inner, outer)
@@ -261,6 +235,7 @@ class LevelBuilder:
             chunks_of(shape),
             (nominal[0], nominal[1], nominal[2]),
             (halved[0], halved[1], halved[2]),
+            wrap,
             gain if depth else None,
         )
         if depth:
@@ -280,19 +255,12 @@ class LevelBuilder:
         level.share_unit = np.float32(SHARE_UNIT if coded else 1.0)
         most = np.float32(MOST_SHARE / SHARE_UNIT if coded else 1e30)
         kernels.shares(
-            level.operator[0],
-            opened,
-            a.spread,
-            b.spread,
-            halved[2],
-            self.wrap[2],
-            a.beyond,
-            b.beyond,
-            c.beyond,
-            level.share_unit,
-            most,
-            level.share,
+            level.operator[0], opened, level.tables, halved[2], self.wrap[2], level.share_unit, most, level.share
         )
+
+
+def _empty_faces(shape: tuple[int, ...]) -> tuple[Single, Single]:
+    return np.empty((3, *shape), np.float32), np.empty((3, *shape), np.float32)
 
 
 def reach_of(inner: Single, outer: Single) -> float:
@@ -313,9 +281,9 @@ def coarse_nominal(nominal: list[float], halved: list[bool], coarse: tuple[int, 
 
 def chunks_of(shape: Shape) -> int:
     """Into how many runs of planes a level is divided among threads."""
-    from numba import get_num_threads
+    from relaxon.solvers.compiled import threads_for
 
-    return min(get_num_threads(), shape[0]) if math.prod(shape) >= PARALLEL_CELLS else 1
+    return min(threads_for(math.prod(shape)), shape[0])
 
 
 @lru_cache(maxsize=16)

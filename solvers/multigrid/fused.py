@@ -60,17 +60,13 @@ class LevelCycle(ABC):
         from relaxon.solvers.multigrid import passes
 
         level, below = self.levels[depth], self.levels[depth + 1]
-        descend: Any = passes.descend if level.chunks > 1 else passes.descend_serial
-        share = (level.share, level.share_unit)
-        descend(level.chunks, *_arrays(level), self.wrap, level.gather, *share, below.gain, below.r)
+        passes.descend(level, below.gain, below.r)
 
     def _ascend(self, depth: int) -> None:
         from relaxon.solvers.multigrid import passes
 
         level, below = self.levels[depth], self.levels[depth + 1]
-        ascend: Any = passes.ascend if level.chunks > 1 else passes.ascend_serial
-        share = (level.share, level.share_unit)
-        ascend(level.chunks, *_arrays(level), self.wrap, *level.spread, *share, below.gain, below.z, level.z)
+        passes.ascend(level, below.gain, below.z)
 
     def _visit_again(self) -> None:
         """`z ← z + M (r − A z)` on the second level."""
@@ -89,11 +85,7 @@ class LevelCycle(ABC):
     def _residual(self, level: FusedLevel, r: Single, z: Single, out: Single) -> None:
         from relaxon.solvers.multigrid import passes
 
-        passes.residual(level.chunks, r, z, level.operator, self.wrap, out)
-
-
-def _arrays(level: FusedLevel) -> tuple[Any, ...]:
-    return level.r, level.x, level.operator, level.smoother
+        passes.residual(level, r, z, out)
 
 
 class FusedCycle(LevelCycle):

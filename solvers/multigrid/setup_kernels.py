@@ -1,8 +1,9 @@
 """Compiled set-up of the fused V-cycle: from cell types to the arrays of each level.
 
-Cell types: 0 FLUID, 1 SOLID, 2 AIR. `open_a` is the coupling through the face below a cell along axis `a` where
-neither side is SOLID; `side` `(3, …)` the coupling of a cell to the Dirichlet sides of each axis. A coarse cell is AIR
-where a child is, else FLUID where a child is. All float32 arrays have three axes; rows are shared among threads.
+Cell types: 0 FLUID, 1 SOLID, 2 AIR. `faces` `(3, n0, n1, n2)` float32 holds for each axis the couplings through the
+faces below the cells, 0 where either side is SOLID; `known`, of the same shape, the couplings of the cells to the
+Dirichlet sides of each axis. A coarse cell is AIR where a child is, else FLUID where a child is. Rows are shared among
+threads. `wrap` (3,) bool: which axes are periodic; `sides` (3, 2) bool: which sides are Dirichlet.
 """
 
 # Indices are unsigned in some loops (a signed one might count from the end) and signed in others.
@@ -10,164 +11,206 @@ where a child is, else FLUID where a child is. All float32 arrays have three axe
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import prange
+from numpy.typing import NDArray
 
-from relaxon.solvers.multigrid.constants import BEYOND_TRAINING, MOST_GAIN, MOST_SMOOTHING
-from relaxon.solvers.multigrid.plane_passes import F0, spread_plane
-from relaxon.solvers.stencil_kernels import ONE, compiled, plain
+from relaxon.solvers.compiled import ONE, part, plain, shared, threads_for
+from relaxon.solvers.multigrid.constants import BEYOND_TRAINING, MOST_GAIN, MOST_SMOOTHING, LevelConstants
+from relaxon.solvers.multigrid.passes import NO_CODES, NO_VALUES
+from relaxon.solvers.multigrid.plane_passes import F0, mix_coarse_planes, spread_row
+from relaxon.solvers.plane_kernels import planes_of
+from relaxon.solvers.threads import divide
 
+if TYPE_CHECKING:
+    from relaxon.solvers.multigrid.transfers import TransferTables
+
+Single = NDArray[np.float32]
 FLUID, SOLID, AIR = 0, 1, 2
+F1, HALF, LEAST_OPEN, TINY = np.float32(1.0), np.float32(0.5), np.float32(0.01), np.float32(1e-30)
 
 
-@compiled()
-def open_faces(cells, w, sides, wrap, open0, open1, open2, side):  # type: ignore[no-untyped-def]
-    """Open faces and Dirichlet sides of the finest level for κ = 1; `sides` (3, 2) bool says which are Dirichlet."""
+@shared("rows", of="cells")
+def open_faces(start, stop, cells, w, sides, wrap, faces, known):  # type: ignore[no-untyped-def]
+    """Open faces and Dirichlet sides of the finest level for κ = 1."""
     n0, n1, n2 = cells.shape
-    for row in prange(n0 * n1):
+    for row in range(start, stop):
         i, j = row // n1, row % n1
         for k in range(n2):
             here = cells[i, j, k] != SOLID
-            open0[i, j, k] = w[0] if here and (i > 0 or wrap[0]) and cells[i - 1, j, k] != SOLID else F0
-            open1[i, j, k] = w[1] if here and (j > 0 or wrap[1]) and cells[i, j - 1, k] != SOLID else F0
-            open2[i, j, k] = w[2] if here and (k > 0 or wrap[2]) and cells[i, j, k - 1] != SOLID else F0
+            faces[0, i, j, k] = w[0] if here and (i > 0 or wrap[0]) and cells[i - 1, j, k] != SOLID else F0
+            faces[1, i, j, k] = w[1] if here and (j > 0 or wrap[1]) and cells[i, j - 1, k] != SOLID else F0
+            faces[2, i, j, k] = w[2] if here and (k > 0 or wrap[2]) and cells[i, j, k - 1] != SOLID else F0
             twice = np.float32(2) if here else F0
-            side[0, i, j, k] = twice * w[0] * (sides[0, 0] * (i == 0) + sides[0, 1] * (i == n0 - 1))
-            side[1, i, j, k] = twice * w[1] * (sides[1, 0] * (j == 0) + sides[1, 1] * (j == n1 - 1))
-            side[2, i, j, k] = twice * w[2] * (sides[2, 0] * (k == 0) + sides[2, 1] * (k == n2 - 1))
+            known[0, i, j, k] = twice * w[0] * (sides[0, 0] * (i == 0) + sides[0, 1] * (i == n0 - 1))
+            known[1, i, j, k] = twice * w[1] * (sides[1, 0] * (j == 0) + sides[1, 1] * (j == n1 - 1))
+            known[2, i, j, k] = twice * w[2] * (sides[2, 0] * (k == 0) + sides[2, 1] * (k == n2 - 1))
 
 
-@compiled()
-def coarsen_cells(cells, w, sides, wrap, steps, half, open0, open1, open2, side):  # type: ignore[no-untyped-def]
-    """`open_faces` and `coarsen_faces` in one, without the finest level's arrays."""
+@shared("rows", of="counted")
+def _coarsen_cells(start, stop, counted, cells, w, sides, wrap, steps, half, faces, known):  # type: ignore[no-untyped-def]
     n0, n1, n2 = cells.shape
-    m0, m1, m2 = open0.shape
-    ring0, ring1, ring2 = wrap[0] and m0 > 1, wrap[1] and m1 > 1, wrap[2] and m2 > 1
-    for row in prange(m0 * m1):
+    m1, m2 = faces.shape[2], faces.shape[3]
+    # Open faces passed along each axis; cells passed on a Dirichlet side, those on both sides of an axis twice.
+    counts = np.empty((6, n2), np.uint8)
+    none, one = np.uint8(0), np.uint8(1)
+    for row in range(start, stop):
         i, j = row // m1, row % m1
-        a0, a1, a2 = np.zeros(n2, np.uint8), np.zeros(n2, np.uint8), np.zeros(n2, np.uint8)
-        # Sides passed: each cell on a Dirichlet side counts one, on both sides of an axis two.
-        b0, b1, b2 = np.zeros(n2, np.uint8), np.zeros(n2, np.uint8), np.zeros(n2, np.uint8)
-        for a in range(i * steps[0], min((i + 1) * steps[0], n0)):
-            for b in range(j * steps[1], min((j + 1) * steps[1], n1)):
+        counts[:] = none
+        a0, b0 = i * steps[0], j * steps[1]
+        for a in range(a0, a0 + steps[0] if a0 + steps[0] < n0 else n0):
+            for b in range(b0, b0 + steps[1] if b0 + steps[1] < n1 else n1):
                 here = cells[a, b]
-                if a == i * steps[0] and (i > 0 or ring0):
-                    other = cells[a - 1, b]
-                    for cell in range(n2):
-                        k = np.uint64(cell)
-                        a0[k] += np.uint8((here[k] != SOLID) & (other[k] != SOLID))
-                if b == j * steps[1] and (j > 0 or ring1):
-                    other = cells[a, b - 1]
-                    for cell in range(n2):
-                        k = np.uint64(cell)
-                        a1[k] += np.uint8((here[k] != SOLID) & (other[k] != SOLID))
+                for axis in range(2):
+                    index, n, low = (a, n0, a0) if axis == 0 else (b, n1, b0)
+                    around = wrap[axis] and faces.shape[1 + axis] > 1
+                    if index == low and (index > 0 or around):
+                        out = counts[axis]
+                        other = cells[a - 1, b] if axis == 0 else cells[a, b - 1]
+                        for cell in range(n2):
+                            k = np.uint64(cell)
+                            out[k] += one if here[k] != SOLID and other[k] != SOLID else none
+                    on = np.uint8((sides[axis, 0] and index == 0) + (sides[axis, 1] and index == n - 1))
+                    if on > 0:
+                        out = counts[3 + axis]
+                        for cell in range(n2):
+                            k = np.uint64(cell)
+                            out[k] += on if here[k] != SOLID else none
+                out = counts[2]
                 for cell in range(n2 - 1):
                     k = np.uint64(cell)
-                    a2[k + ONE] += np.uint8((here[k + ONE] != SOLID) & (here[k] != SOLID))
-                if ring2:
-                    a2[0] += np.uint8((here[0] != SOLID) & (here[n2 - 1] != SOLID))
-                on0 = np.uint8(sides[0, 0] * (a == 0) + sides[0, 1] * (a == n0 - 1))
-                on1 = np.uint8(sides[1, 0] * (b == 0) + sides[1, 1] * (b == n1 - 1))
-                if on0 + on1 > 0:
-                    for k in range(n2):
-                        b0[k] += on0 if here[k] != SOLID else 0
-                        b1[k] += on1 if here[k] != SOLID else 0
-                b2[0] += np.uint8(sides[2, 0] and here[0] != SOLID)
-                b2[n2 - 1] += np.uint8(sides[2, 1] and here[n2 - 1] != SOLID)
-        x0, x1, x2 = half[0] * w[0], half[1] * w[1], half[2] * w[2]
-        two = np.float32(2)
-        for k in range(m2):
-            first = k * steps[2]
-            more = 1 if steps[2] == 2 and first + 1 < n2 else 0
-            other = first + more
-            open0[i, j, k] = x0 * (a0[first] + more * a0[other])
-            open1[i, j, k] = x1 * (a1[first] + more * a1[other])
-            open2[i, j, k] = x2 * a2[first]
-            side[0, i, j, k] = two * x0 * (b0[first] + more * b0[other])
-            side[1, i, j, k] = two * x1 * (b1[first] + more * b1[other])
-            side[2, i, j, k] = two * x2 * (b2[first] + more * b2[other])
+                    out[k + ONE] += one if here[k + ONE] != SOLID and here[k] != SOLID else none
+                first, last = here[0] != SOLID, here[n2 - 1] != SOLID
+                out[0] += one if wrap[2] and m2 > 1 and first and last else none
+                counts[5, 0] += one if sides[2, 0] and first else none
+                counts[5, n2 - 1] += one if sides[2, 1] and last else none
+        for face in range(6):
+            out, count = faces[face, i, j] if face < 3 else known[face - 3, i, j], counts[face]
+            factor = half[face % 3] * w[face % 3] * (F1 if face < 3 else np.float32(2))
+            for k in range(m2):
+                cell = k * steps[2]
+                passed = np.int64(count[cell])
+                if face != 2 and steps[2] == 2 and cell + 1 < n2:
+                    passed += np.int64(count[cell + 1])
+                out[k] = factor * np.float32(passed)
 
 
-@compiled()
-def coarsen_faces(fine0, fine1, fine2, fine_side, steps, wrap, half, open0, open1, open2, side):  # type: ignore[no-untyped-def]
-    """Open faces and sides of the coarse level: sums over the fine faces between coarse cells of `steps` cells.
+def coarsen_cells(cells: Any, w: Any, sides: Any, wrap: Any, steps: Any, half: Any, faces: Any, known: Any) -> None:
+    """`open_faces` and `coarsen_faces` in one, without the finest level's arrays."""
+    _coarsen_cells(faces[0], read_only(cells), w, sides, wrap, steps, half, faces, known)
+
+
+@shared("rows", of="counted")
+def _coarsen_faces(start, stop, counted, fine, fine_known, steps, wrap, half, faces, known):  # type: ignore[no-untyped-def]
+    n0, n1, n2 = fine.shape[1], fine.shape[2], fine.shape[3]
+    m0, m1, m2 = faces.shape[1], faces.shape[2], faces.shape[3]
+    for row in range(start, stop):
+        i, j = row // m1, row % m1
+        a0, b0 = i * steps[0], j * steps[1]
+        for face in range(6):
+            out = faces[face, i, j] if face < 3 else known[face - 3, i, j]
+            out[:] = F0
+            # Of the cells in a coarse one, the first layer along the face's axis has the faces below it.
+            a1 = a0 + (1 if face == 0 else steps[0])
+            b1 = b0 + (1 if face == 1 else steps[1])
+            for a in range(a0, a1 if a1 < n0 else n0):
+                for b in range(b0, b1 if b1 < n1 else n1):
+                    source = fine[face, a, b] if face < 3 else fine_known[face - 3, a, b]
+                    if steps[2] == 1:
+                        for cell in range(n2):
+                            k = np.uint64(cell)
+                            out[k] += source[k]
+                    elif face == 2:
+                        for cell in range(m2):
+                            k = np.uint64(cell)
+                            out[k] += source[k + k]
+                    else:
+                        for cell in range(n2 // 2):
+                            k = np.uint64(cell)
+                            out[k] = out[k] + source[k + k] + source[k + k + ONE]
+                        if n2 % 2 == 1:
+                            out[m2 - 1] += source[n2 - 1]
+            # A coarse cell that is its own neighbour around a periodic axis has no coupling along it.
+            factor = half[face % 3]
+            if (face == 0 and i == 0 and not (wrap[0] and m0 > 1)) or (
+                face == 1 and j == 0 and not (wrap[1] and m1 > 1)
+            ):
+                factor = F0
+            for cell in range(m2):
+                k = np.uint64(cell)
+                out[k] *= factor
+            if face == 2 and not (wrap[2] and m2 > 1):
+                out[0] = F0
+
+
+def coarsen_faces(fine: Any, fine_known: Any, steps: Any, wrap: Any, half: Any, faces: Any, known: Any) -> None:
+    """`faces` and `known` of the coarse level: sums over the fine faces between coarse cells of `steps` cells.
 
     The sum over a face of a coarsened axis is halved (`half_a` = ½), which makes the coarse operator the discretisation
     with the doubled width, times the number of cells in a coarse one.
     """
-    n0, n1, n2 = fine0.shape
-    m0, m1, m2 = open0.shape
-    for row in prange(m0 * m1):
-        i, j = row // m1, row % m1
-        for k in range(m2):
-            s0, s1, s2, b0, b1, b2 = F0, F0, F0, F0, F0, F0
-            for a in range(i * steps[0], min((i + 1) * steps[0], n0)):
-                for b in range(j * steps[1], min((j + 1) * steps[1], n1)):
-                    for c in range(k * steps[2], min((k + 1) * steps[2], n2)):
-                        b0 += fine_side[0, a, b, c]
-                        b1 += fine_side[1, a, b, c]
-                        b2 += fine_side[2, a, b, c]
-                        if a == i * steps[0]:
-                            s0 += fine0[a, b, c]
-                        if b == j * steps[1]:
-                            s1 += fine1[a, b, c]
-                        if c == k * steps[2]:
-                            s2 += fine2[a, b, c]
-            # A coarse cell that is its own neighbour around a periodic axis has no coupling along it.
-            open0[i, j, k] = half[0] * s0 if i > 0 or (wrap[0] and m0 > 1) else F0
-            open1[i, j, k] = half[1] * s1 if j > 0 or (wrap[1] and m1 > 1) else F0
-            open2[i, j, k] = half[2] * s2 if k > 0 or (wrap[2] and m2 > 1) else F0
-            side[0, i, j, k], side[1, i, j, k], side[2, i, j, k] = half[0] * b0, half[1] * b1, half[2] * b2
+    _coarsen_faces(faces[0], fine, fine_known, steps, wrap, half, faces, known)
 
 
-@compiled()
-def coarsen_types(cells, steps, coarse):  # type: ignore[no-untyped-def]
-    """AIR if any child is, else FLUID if any child is, else SOLID."""
+@shared("rows", of="coarse")
+def _coarsen_types(start, stop, cells, steps, coarse):  # type: ignore[no-untyped-def]
     n0, n1, n2 = cells.shape
-    m0, m1, m2 = coarse.shape
-    for row in prange(m0 * m1):
+    m1, m2 = coarse.shape[1], coarse.shape[2]
+    kinds = np.empty((2, n2), np.uint8)
+    none, one = np.uint8(0), np.uint8(1)
+    air, fluid = kinds[0], kinds[1]
+    for row in range(start, stop):
         i, j = row // m1, row % m1
-        air, fluid = np.zeros(n2 + 1, np.uint8), np.zeros(n2 + 1, np.uint8)
-        for a in range(i * steps[0], min((i + 1) * steps[0], n0)):
-            for b in range(j * steps[1], min((j + 1) * steps[1], n1)):
+        kinds[:] = none
+        a0, b0 = i * steps[0], j * steps[1]
+        for a in range(a0, a0 + steps[0] if a0 + steps[0] < n0 else n0):
+            for b in range(b0, b0 + steps[1] if b0 + steps[1] < n1 else n1):
                 here = cells[a, b]
                 for cell in range(n2):
                     k = np.uint64(cell)
-                    air[k] |= np.uint8(here[k] == AIR)
-                    fluid[k] |= np.uint8(here[k] == FLUID)
+                    air[k] |= one if here[k] == AIR else none
+                    fluid[k] |= one if here[k] == FLUID else none
         out = coarse[i, j]
         for k in range(m2):
             first = k * steps[2]
-            other = min(first + steps[2] - 1, n2 - 1)
+            other = first + 1 if steps[2] == 2 and first + 1 < n2 else first
             out[k] = AIR if air[first] | air[other] else (FLUID if fluid[first] | fluid[other] else SOLID)
 
 
-@compiled()
-def finish(cells, open0, open1, open2, side, wrap, diagonal):  # type: ignore[no-untyped-def]
-    """`diagonal` ← the diagonal of the FLUID cells, 0 elsewhere."""
-    n0, n1, n2 = cells.shape
-    for row in prange(n0 * n1):
+def coarsen_types(cells: NDArray[np.uint8], steps: NDArray[np.int64], coarse: NDArray[np.uint8]) -> None:
+    """AIR if any child is, else FLUID if any child is, else SOLID."""
+    _coarsen_types(read_only(cells), steps, coarse)
+
+
+def read_only(cells: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A view that is read-only as a grid's own cells are: for kernels another type than arrays that are not."""
+    view = cells.view()
+    view.flags.writeable = False
+    return view
+
+
+@shared("rows", of="diagonal")
+def _finish(start, stop, cells, open0, open1, open2, known, wrap, diagonal):  # type: ignore[no-untyped-def]
+    n0, n1, n2 = diagonal.shape
+    for row in range(start, stop):
         i, j = row // n1, row % n1
         d, c = diagonal[i, j], cells[i, j]
         b0, b1, b2 = open0[i, j], open1[i, j], open2[i, j]
-        s0, s1, s2 = side[0, i, j], side[1, i, j], side[2, i, j]
+        s0, s1, s2 = known[0, i, j], known[1, i, j], known[2, i, j]
         for cell in range(n2):
             k = np.uint64(cell)
             d[k] = s0[k] + s1[k] + s2[k]
         for cell in range(n2):
             k = np.uint64(cell)
             d[k] += b0[k] + b1[k] + b2[k]
-        if i < n0 - 1 or wrap[0]:
-            up = open0[(i + 1) % n0, j]
-            for cell in range(n2):
-                k = np.uint64(cell)
-                d[k] += up[k]
-        if j < n1 - 1 or wrap[1]:
-            up = open1[i, (j + 1) % n1]
-            for cell in range(n2):
-                k = np.uint64(cell)
-                d[k] += up[k]
+        for axis in range(2):
+            index, n = (i, n0) if axis == 0 else (j, n1)
+            if index < n - 1 or wrap[axis]:
+                up = open0[(i + 1) % n0, j] if axis == 0 else open1[i, (j + 1) % n1]
+                for cell in range(n2):
+                    k = np.uint64(cell)
+                    d[k] += up[k]
         for cell in range(n2 - 1):
             k = np.uint64(cell)
             d[k] += b2[k + ONE]
@@ -178,58 +221,63 @@ def finish(cells, open0, open1, open2, side, wrap, diagonal):  # type: ignore[no
             d[k] = d[k] if c[k] == FLUID else F0
 
 
-@compiled()
-def keep_unknowns(diagonal, lower0, lower1, lower2):  # type: ignore[no-untyped-def]
+def finish(cells: Any, open0: Any, open1: Any, open2: Any, known: Any, wrap: Any, diagonal: Any) -> None:
+    """`diagonal` ← the diagonal of the FLUID cells, 0 elsewhere; `open_a` are `faces[a]`."""
+    _finish(read_only(cells), open0, open1, open2, known, wrap, diagonal)
+
+
+@shared("rows", of="diagonal")
+def keep_unknowns(start, stop, diagonal, lower0, lower1, lower2):  # type: ignore[no-untyped-def]
     """Open faces become couplings: 0 unless there is an unknown (`diagonal ≠ 0`) on either side."""
     n0, n1, n2 = diagonal.shape
-    for row in prange(n0 * n1):
+    for row in range(start, stop):
         i, j = row // n1, row % n1
-        d, e, f = diagonal[i, j], diagonal[i - 1 if i > 0 else n0 - 1, j], diagonal[i, j - 1 if j > 0 else n1 - 1]
-        l0, l1, l2 = lower0[i, j], lower1[i, j], lower2[i, j]
-        for cell in range(n2):
-            k = np.uint64(cell)
-            l0[k] = l0[k] if d[k] != 0 and e[k] != 0 else F0
-        for cell in range(n2):
-            k = np.uint64(cell)
-            l1[k] = l1[k] if d[k] != 0 and f[k] != 0 else F0
-        l2[0] = l2[0] if d[0] != 0 and d[n2 - 1] != 0 else F0
+        d = diagonal[i, j]
+        for axis in range(2):
+            other = diagonal[i - 1 if i > 0 else n0 - 1, j] if axis == 0 else diagonal[i, j - 1 if j > 0 else n1 - 1]
+            lower = lower0[i, j] if axis == 0 else lower1[i, j]
+            for cell in range(n2):
+                k = np.uint64(cell)
+                lower[k] = lower[k] if d[k] != 0 and other[k] != 0 else F0
+        lower = lower2[i, j]
+        lower[0] = lower[0] if d[0] != 0 and d[n2 - 1] != 0 else F0
         for cell in range(n2 - 1):
             k = np.uint64(cell)
-            l2[k + ONE] = l2[k + ONE] if d[k + ONE] != 0 and d[k] != 0 else F0
+            lower[k + ONE] = lower[k + ONE] if d[k + ONE] != 0 and d[k] != 0 else F0
 
 
-@plain
-def _neighbours(i, j, mask, wrap, zero, centre, faces, edges):  # type: ignore[no-untyped-def]
-    """Along row `(i, j)`, of the three rows by three around it: the row itself, and how many of the four rows beside it
-    and of the four diagonal ones hold an unknown at `k`. Each is padded by one cell at either end.
+@part
+def _count_neighbours(i, j, mask, wrap, around):  # type: ignore[no-untyped-def]
+    """Along row `(i, j)`, of the three rows by three around it: `around` (3, n2 + 2) uint8, the row itself, how many of
+    the four rows beside it, and of the four diagonal ones, hold an unknown at `k`. Each is padded by one cell at either
+    end.
     """
     n0, n1, n2 = mask.shape
-    centre[:] = 0
-    faces[:] = 0
-    edges[:] = 0
+    none, one = np.uint8(0), np.uint8(1)
+    around[:] = none
     for a in range(-1, 2):
         for b in range(-1, 2):
             p, q = i + a, j + b
             if not (0 <= p < n0 or wrap[0]) or not (0 <= q < n1 or wrap[1]):
                 continue
-            row = mask[p % n0, q % n1]
-            out = (centre if a == 0 and b == 0 else (faces if a == 0 or b == 0 else edges))[1 : n2 + 1]
+            row, out = mask[p % n0, q % n1], around[abs(a) + abs(b)]
             for cell in range(n2):
                 k = np.uint64(cell)
-                out[k] += np.uint8(row[k] != 0)
+                out[k + ONE] += one if row[k] != 0 else none
     if wrap[2]:
-        for array in (centre, faces, edges):
-            array[0], array[n2 + 1] = array[n2], array[1]
+        for which in range(3):
+            around[which, 0], around[which, n2 + 1] = around[which, n2], around[which, 1]
 
 
-@compiled()
-def multiplier_codes(code, wrap, table, out):  # type: ignore[no-untyped-def]
+@shared("rows", of="code")
+def multiplier_codes(start, stop, code, wrap, table, out):  # type: ignore[no-untyped-def]
     """`out` ← one byte a cell from `table[half faces, unknowns beside, on edges, on corners]`; 0 where `code` is 0."""
-    n0, n1, n2 = code.shape
-    for row in prange(n0 * n1):
+    n1, n2 = code.shape[1], code.shape[2]
+    around = np.empty((3, n2 + 2), np.uint8)
+    centre, faces, edges = around[0], around[1], around[2]
+    for row in range(start, stop):
         i, j = row // n1, row % n1
-        centre, faces, edges = np.empty(n2 + 2, np.uint8), np.empty(n2 + 2, np.uint8), np.empty(n2 + 2, np.uint8)
-        _neighbours(i, j, code, wrap, centre, centre, faces, edges)
+        _count_neighbours(i, j, code, wrap, around)
         c_row, o_row = code[i, j], out[i, j]
         for k in range(n2):
             if c_row[k] == 0:
@@ -241,88 +289,167 @@ def multiplier_codes(code, wrap, table, out):  # type: ignore[no-untyped-def]
             o_row[k] = table[c_row[k], beside, edge, corner]
 
 
-@compiled()
-def learned_arrays(  # type: ignore[no-untyped-def]
-    diagonal, lower0, lower1, lower2, wrap, full, counts, w1, b1, w2, b2, over, reach, multiplier, gain
-):
-    """The network of each cell: `multiplier ← exp(…)/D`, `gain ← min(over · exp(…), 1)`; 0 where there is no unknown.
-
-    `full` is the diagonal of a cell with all faces open; `counts` (3,) how many faces, edges and corners a cell has.
-    `w1` (H, 5), `b1` (H,), `w2` (2, H), `b2` (2,); `reach` is the sum of the stencil.
-    """
+@shared("rows", of="diagonal")
+def _learned_arrays(  # type: ignore[no-untyped-def]
+    start, stop, unknown, diagonal, lower0, lower1, lower2, wrap, full, counts, w1, b1, w2, b2, over, reach, multiplier,
+    gain,
+):  # fmt: skip
     n0, n1, n2 = diagonal.shape
-    hidden = b1.size
-    for row in prange(n0 * n1):
+    around = np.empty((3, n2 + 2), np.uint8)
+    centre, faces, edges = around[0], around[1], around[2]
+    work = np.zeros((9, n2), np.float32)
+    sums, squares, part_, edge, corner = work[0], work[1], work[2], work[3], work[4]
+    even, one, two, nothing = work[5], work[6], work[7], work[8]
+    for row in range(start, stop):
         i, j = row // n1, row % n1
-        centre, faces, edges = np.empty(n2 + 2, np.uint8), np.empty(n2 + 2, np.uint8), np.empty(n2 + 2, np.uint8)
-        _neighbours(i, j, diagonal, wrap, centre, centre, faces, edges)
-        total, square = np.zeros(n2, np.float32), np.zeros(n2, np.float32)
-        above0 = lower0[(i + 1) % n0, j] if i < n0 - 1 or wrap[0] else total
-        above1 = lower1[i, (j + 1) % n1] if j < n1 - 1 or wrap[1] else square
+        _count_neighbours(i, j, unknown, wrap, around)
+        above0 = lower0[(i + 1) % n0, j] if i < n0 - 1 or wrap[0] else nothing
+        above1 = lower1[i, (j + 1) % n1] if j < n1 - 1 or wrap[1] else nothing
         d, l0, l1, l2 = diagonal[i, j], lower0[i, j], lower1[i, j], lower2[i, j]
         m, g = multiplier[i, j], gain[i, j]
-        first, second = np.empty(n2, np.float32), np.empty(n2, np.float32)
-        part, edge, corner, even = first, second, np.empty(n2, np.float32), np.empty(n2, np.float32)
-        sums, squares = np.empty(n2, np.float32), np.empty(n2, np.float32)
         for k in range(n2):
             up2 = l2[k + 1] if k < n2 - 1 else (l2[0] if wrap[2] else F0)
             sums[k] = l0[k] + l1[k] + l2[k] + above0[k] + above1[k] + up2
-            squares[k] = l0[k] ** 2 + l1[k] ** 2 + l2[k] ** 2 + above0[k] ** 2 + above1[k] ** 2 + up2**2
+            squares[k] = (
+                l0[k] * l0[k] + l1[k] * l1[k] + l2[k] * l2[k] + above0[k] * above0[k] + above1[k] * above1[k]
+                + up2 * up2
+            )  # fmt: skip
         for k in range(n2):
-            safe = d[k] if d[k] > 0 else np.float32(1)
-            part[k] = sums[k] / safe
+            safe = d[k] if d[k] > F0 else F1
+            part_[k] = sums[k] / safe
             edge[k] = (edges[k + 1] + faces[k] + faces[k + 2]) / counts[1]
-            corner[k] = (edges[k] + edges[k + 2]) / counts[2] if counts[2] > 0 else np.float32(1)
-            even[k] = sums[k] * sums[k] / max(counts[0] * squares[k], np.float32(1e-30))
-        one, two = np.empty(n2, np.float32), np.empty(n2, np.float32)
+            corner[k] = (edges[k] + edges[k + 2]) / counts[2] if counts[2] > F0 else F1
+            spread = counts[0] * squares[k]
+            even[k] = sums[k] * sums[k] / (spread if spread > TINY else TINY)
         one[:] = b2[0]
         two[:] = b2[1]
-        for h in range(hidden):
+        for h in range(b1.size):
             v0, v1, v2, v3, v4, bias = w1[h, 0] / full, w1[h, 1], w1[h, 2], w1[h, 3], w1[h, 4], b1[h]
             o1, o2 = w2[0, h], w2[1, h]
             for cell in range(n2):
                 k = np.uint64(cell)
-                value = v0 * d[k] + v1 * part[k] + v2 * edge[k] + v3 * corner[k] + v4 * even[k] + bias
-                squares[k] = max(value, F0)
+                value = v0 * d[k] + v1 * part_[k] + v2 * edge[k] + v3 * corner[k] + v4 * even[k] + bias
+                squares[k] = value if value > F0 else F0
             for cell in range(n2):
                 k = np.uint64(cell)
                 one[k] += o1 * squares[k]
                 two[k] += o2 * squares[k]
         for k in range(n2):
-            if d[k] > 0:
+            if d[k] > F0:
                 m[k] = np.float32(math.exp(one[k])) / d[k]
                 if d[k] > BEYOND_TRAINING * full:
-                    m[k] = min(m[k], MOST_SMOOTHING / (reach * (d[k] - sums[k])))
-                g[k] = min(over * np.float32(math.exp(two[k])), MOST_GAIN)
+                    most = MOST_SMOOTHING / (reach * (d[k] - sums[k]))
+                    m[k] = m[k] if m[k] < most else most
+                value = over * np.float32(math.exp(two[k]))
+                g[k] = value if value < MOST_GAIN else MOST_GAIN
             else:
                 m[k], g[k] = F0, F0
 
 
-@compiled()
-def shares(diagonal, opened, axis0, axis1, halved2, wrap2, beyond0, beyond1, beyond2, unit, most, out):  # type: ignore[no-untyped-def]
-    """`out` ← 1 over the weights that a fine unknown's interpolation finds open, in units of `unit`; 0 elsewhere.
+def learned_arrays(
+    diagonal: Single,
+    lower: tuple[Single, Single, Single],
+    wrap: NDArray[np.bool_],
+    nominal: list[float],
+    values: LevelConstants,
+    reach: float,
+    multiplier: Single,
+    gain: Single,
+) -> None:
+    """The network of each cell: `multiplier ← exp(…)/D`, `gain ← min(over · exp(…), 1)`; 0 where there is no unknown.
 
-    `opened` is a float32 mask of the coarse cells that are not SOLID. SOLID ones are left out and the rest makes up for
-    them; known values and Dirichlet sides (`beyond_a`: the weight that falls beyond one) count as the zeros they are.
+    `nominal` (3,) is the coupling of an open face an axis, 0 along axes of one cell; `reach` is the sum of the stencil.
     """
-    n0, n1, n2 = diagonal.shape
-    m1, m2 = opened.shape[1], opened.shape[2]
-    for i in prange(n0):
-        mixed, line, row = np.empty((m1, m2), np.float32), np.empty(m2 + 2, np.float32), np.empty(n2, np.float32)
-        inside, ones = np.empty((n1, n2), np.float32), np.ones((n1, n2), np.float32)
-        nothing = np.zeros((n1, n2), np.float32)
-        spread_plane(
-            i, opened, opened, axis0, axis1, halved2, wrap2, mixed, line, row, ones, np.float32(1), nothing, inside
-        )
-        for j in range(n1):
-            kept = (np.float32(1) - beyond0[i]) * (np.float32(1) - beyond1[j])
-            o_row, d_row, i_row = out[i, j], diagonal[i, j], inside[j]
+    n = sum(w > 0 for w in nominal)
+    # How many faces, edges and corners a cell has.
+    counts = np.array([max(2 * n, 1), max(2 * n * (n - 1), 1), 8 if n == 3 else 0], np.float32)
+    _learned_arrays(
+        (diagonal != 0).view(np.uint8),
+        diagonal,
+        *lower,
+        wrap,
+        np.float32(2 * sum(nominal)),
+        counts,
+        values.hidden_weight,
+        values.hidden_bias,
+        values.output_weight,
+        values.output_bias,
+        np.float32(values.over),
+        np.float32(reach),
+        multiplier,
+        gain,
+    )
+
+
+@plain
+def _shares(  # type: ignore[no-untyped-def]
+    start, stop, coded, codes, diagonal, opened, n2, targets0, weights0, targets1, weights1, halved2, wrap2,
+    beyond0, beyond1, beyond2, unit, most, coded_out, out,
+):  # fmt: skip
+    m2 = (n2 + 1) // 2 if halved2 else n2
+    work = np.zeros(opened.shape[1] + m2 + 2 + n2, np.float32)
+    line, row, mixed = work[: m2 + 2], work[m2 + 2 : m2 + 2 + n2], work[m2 + 2 + n2 :]
+    for i in range(start, stop):
+        mix_coarse_planes(i, opened, opened, targets0, weights0, mixed)
+        for j in range(beyond1.size):
+            spread_row(j, mixed, targets1, weights1, halved2, wrap2, m2, line, row)
+            kept = (F1 - beyond0[i]) * (F1 - beyond1[j])
             for cell in range(n2):
                 k = np.uint64(cell)
-                value = kept * (np.float32(1) - beyond2[k]) / max(i_row[k], np.float32(0.01)) / unit
-                row[k] = min(value + np.float32(0.5) if unit != 1 else value, most) if d_row[k] != 0 else F0
-            for k in range(n2):
-                o_row[k] = row[k]
+                inside = row[k] if row[k] > LEAST_OPEN else LEAST_OPEN
+                row[k] = kept * (F1 - beyond2[k]) / inside / unit
+            first = np.uint64(j * n2)
+            if coded:
+                for cell in range(n2):
+                    k = np.uint64(cell)
+                    value = row[k] + HALF if row[k] + HALF < most else most
+                    coded_out[i, first + k] = np.uint8(value) if codes[i, first + k] != 0 else np.uint8(0)
+            else:
+                for cell in range(n2):
+                    k = np.uint64(cell)
+                    out[i, first + k] = row[k] if diagonal[i, first + k] != 0 else F0
+
+
+def shares(
+    diagonal: NDArray[Any],
+    opened: Single,
+    tables: tuple[TransferTables, TransferTables, TransferTables],
+    halved2: bool,
+    wrap2: bool,
+    unit: np.float32,
+    most: np.float32,
+    out: NDArray[Any],
+) -> None:
+    """`out` ← 1 over the weights that a fine unknown's interpolation finds open, in units of `unit`; 0 elsewhere.
+
+    `diagonal` and `out` are both uint8, the shares being rounded to whole ones up to `most`, or both float32.
+    `opened` is a float32 mask of the coarse cells that are not SOLID. SOLID ones are left out and the rest makes up for
+    them; known values and Dirichlet sides (`beyond`: the weight that falls beyond one) count as the zeros they are.
+    """
+    coded = out.dtype == np.uint8
+    here, there = planes_of(diagonal), planes_of(out)
+    a, b, c = tables
+    divide(
+        _shares,
+        len(out),
+        coded,
+        here if coded else NO_CODES,
+        NO_VALUES if coded else here,
+        planes_of(opened),
+        out.shape[2],
+        *a.spread,
+        *b.spread,
+        halved2,
+        wrap2,
+        a.beyond,
+        b.beyond,
+        c.beyond,
+        unit,
+        most,
+        there if coded else NO_CODES,
+        NO_VALUES if coded else there,
+        chunks=threads_for(out.size),
+    )
 
 
 @plain

@@ -55,8 +55,9 @@ class TransferTables:
     """What the cells before the first and after the last are worth, in those of the last and the first, `(2,)`."""
 
     @property
-    def spread(self) -> tuple[Any, ...]:
-        return self.own, self.other, self.near, self.far
+    def spread(self) -> tuple[NDArray[np.int64], Single]:
+        """For each fine cell the two coarse ones that it takes from, `(2, n)`, and what it takes of each, `(2, n)`."""
+        return np.stack([self.own, self.other]), np.stack([self.near, self.far])
 
 
 @lru_cache(maxsize=256)

@@ -1,6 +1,5 @@
 """The V-cycles as preconditioners: symmetric, positive, fit for any geometry, equal to their plain statements."""
 
-import numba
 import numpy as np
 import pytest
 import scipy.sparse.linalg as sla
@@ -15,6 +14,7 @@ from relaxon.solvers.multigrid.transfers import transfer_tables
 from relaxon.solvers.multigrid.variable import VariableCycle, chebyshev_dampings
 from relaxon.solvers.operator import open_faces
 from relaxon.solvers.preconditioner import FusedPreconditioner
+from relaxon.solvers.threads import num_threads
 
 SHAPES = [(40, 37), (12, 13, 11), (3, 4, 50), (16, 16, 16), (1, 300), (24, 1, 9), (2, 3)]
 
@@ -104,15 +104,12 @@ def test_the_torch_constants_survive_the_way_to_numbers_and_back():
 def test_the_result_does_not_depend_on_the_number_of_threads():
     problem = gallery.make("spheres", 40)
     found = []
-    before = numba.get_num_threads()
-    try:
-        for threads in (1, before):
-            numba.set_num_threads(threads)
+    for threads in (1, 2, 4):
+        with num_threads(threads):
             grid = PoissonGrid(problem.grid.cells, problem.grid.spacing, problem.grid.boundary)
             found.append(solve(grid, problem.b, solver="dcdm").x)
-    finally:
-        numba.set_num_threads(before)
     np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
 
 
 def coarse_faces_of(fine, steps, half, axis):
