@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from relaxon.solvers.threads import Kernel, divide, get_num_threads
+from relaxon.solvers.threads import Kernel, Work, divide, get_num_threads
 
 FAST = {"reassoc", "contract", "nsz"}
 """Sums may be reordered (so that they vectorise) and products fused; NaN and infinity keep their meaning."""
@@ -23,6 +23,8 @@ ONE = np.uint64(1)
 SERIAL_CELLS = 20_000
 """Arrays with fewer entries are passed over by the calling thread: waking another one takes longer."""
 
+# Kernels allocate nothing: work space is passed to them, as each kind of array made in a kernel takes a tenth of a second
+# of compiling.
 plain = njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy", no_cfunc_wrapper=True)
 """The decorator of every kernel of the project: serial, cached on disk, without the GIL. Nothing is raised where one
 divides by zero: the result is infinite or NaN, and 0 between integers."""
@@ -51,6 +53,15 @@ def column_sum(parts, column, start, stop):  # type: ignore[no-untyped-def]
     for i in range(start, stop):
         total += parts[i, column]
     return total
+
+
+def divided_sums(
+    kernel: Kernel, count: int, sums: int, *args: Any, chunks: int, work: Work | None = None
+) -> tuple[float, ...]:
+    """Divide a kernel that writes `sums` sums of each row or plane into its last argument, and add them in order."""
+    parts = np.empty((count, sums))
+    divide(kernel, count, *args, parts, chunks=chunks, work=work)
+    return tuple(column_sum(parts, s, 0, count) for s in range(sums))
 
 
 def threads_for(cells: int) -> int:
@@ -85,11 +96,8 @@ class Shared:
         if not self._sums:
             divide(self.kernel, count, *args, chunks=chunks)
             return None
-        parts = np.empty((count, self._sums))
-        divide(self.kernel, count, *args, parts, chunks=chunks)
-        if self._sums == 1:
-            return column_sum(parts, 0, 0, count)
-        return tuple(column_sum(parts, s, 0, count) for s in range(self._sums))
+        found = divided_sums(self.kernel, count, self._sums, *args, chunks=chunks)
+        return found if self._sums > 1 else found[0]
 
     @property
     def py_func(self) -> Shared:

@@ -5,7 +5,10 @@ Source: L. He, Y. Chao, K. Suzuki, "A Run-Based Two-Scan Labeling Algorithm", IE
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from relaxon.solvers.compiled import ONE, part, plain, shared
 
@@ -78,33 +81,28 @@ def _join_lines(first, start, stop, parent, one, two):  # type: ignore[no-untype
 
 
 @plain
-def components(fluid, held, wrap, runs):  # type: ignore[no-untyped-def]
-    """Components of `fluid` that hold no cell of `held` (both `(n0, n1, n2)` bool), by faces.
-
-    Returns the row starts, the runs' starts and stops, each run's component, 1 … count, 0 where it is held, and the
-    components' sizes `(count + 1,)`.
+def _number_components(fluid, held, wrap, first, start, stop, parent, holds, component, sizes):  # type: ignore[no-untyped-def]
+    """Each run's `component`, 1 … count, 0 where it is held, and their `sizes`; returns `count`. `holds` (runs,) bool is
+    False before.
     """
     n0, n1, n2 = fluid.shape
-    first = np.empty(n0 * n1 + 1, np.int64)
-    start, stop = np.empty(runs, np.int32), np.empty(runs, np.int32)
     _starts(fluid, first, start, stop)
-    parent = np.arange(runs)
+    for run in range(parent.size):
+        parent[run] = run
     for i in range(n0):
         for j in range(n1):
             line = i * n1 + j
-            if j > 0:
-                _join_lines(first, start, stop, parent, line - 1, line)
-            elif wrap[1] and n1 > 1:
-                _join_lines(first, start, stop, parent, line + n1 - 1, line)
-            if i > 0:
-                _join_lines(first, start, stop, parent, line - n1, line)
-            elif wrap[0] and n0 > 1:
-                _join_lines(first, start, stop, parent, line + (n0 - 1) * n1, line)
+            # The rows before it along both axes, around the edge where periodic.
+            for axis in range(2):
+                index, n, by = (i, n0, n1) if axis == 0 else (j, n1, 1)
+                if index > 0:
+                    _join_lines(first, start, stop, parent, line - by, line)
+                elif wrap[axis] and n > 1:
+                    _join_lines(first, start, stop, parent, line + (n - 1) * by, line)
             if wrap[2] and first[line] < first[line + 1]:
                 a, b = first[line], first[line + 1] - 1
                 if start[a] == 0 and stop[b] == n2:
                     _join(parent, a, b)
-    holds = np.zeros(runs, np.bool_)
     for line in range(n0 * n1):
         row = held[line // n1, line % n1]
         for run in range(first[line], first[line + 1]):
@@ -114,20 +112,35 @@ def components(fluid, held, wrap, runs):  # type: ignore[no-untyped-def]
                     if row[k]:
                         holds[root] = True
                         break
-    number = np.zeros(runs, np.int32)
     count = 0
-    for run in range(runs):
+    for run in range(parent.size):
+        # A component's root is its first run, which is numbered before the others.
         root = _root(parent, run)
-        if not holds[root] and number[root] == 0:
-            count += 1
-            number[root] = count
-    sizes = np.zeros(count + 1, np.int64)
-    component = np.zeros(runs, np.int32)
-    for run in range(runs):
-        component[run] = number[_root(parent, run)]
+        if root == run:
+            component[run] = 0
+            if not holds[run]:
+                count += 1
+                component[run] = count
+        component[run] = component[root]
         if component[run] > 0:
             sizes[component[run]] += stop[run] - start[run]
-    return first, start, stop, component, sizes
+    return count
+
+
+def components(fluid: Any, held: Any, wrap: Any) -> tuple[NDArray[Any], ...]:
+    """Components of `fluid` that hold no cell of `held` (both `(n0, n1, n2)` bool), by faces.
+
+    Returns the row starts, the runs' starts and stops, each run's component, 1 … count, 0 where it is held, and the
+    components' sizes `(count + 1,)`.
+    """
+    n0, n1, _ = fluid.shape
+    runs = count_runs(fluid)
+    first = np.empty(n0 * n1 + 1, np.int64)
+    start, stop, component = (np.empty(runs, np.int32) for _ in range(3))
+    parent, sizes = np.empty(runs, np.int64), np.zeros(runs + 1, np.int64)
+    holds = np.zeros(runs, bool)
+    count = _number_components(fluid, held, wrap, first, start, stop, parent, holds, component, sizes)
+    return first, start, stop, component, sizes[: count + 1].copy()
 
 
 @plain
@@ -137,7 +150,8 @@ def paint(first, start, stop, component, labels):  # type: ignore[no-untyped-def
     for line in range(first.size - 1):
         row = labels[line // n1, line % n1]
         for run in range(first[line], first[line + 1]):
-            row[start[run] : stop[run]] = component[run]
+            for k in range(start[run], stop[run]):
+                row[k] = component[run]
 
 
 @shared("rows", of="cells")

@@ -43,7 +43,7 @@ class NullSpace:
         cells, fluid = grid.cells.reshape(grid.shape3), grid.fluid.reshape(grid.shape3)
         held = np.empty(grid.shape3, bool)
         kernels.dirichlet_cells(cells, operator.sides, operator.wrap, held)
-        *runs, component, sizes = kernels.components(fluid, held, operator.wrap, kernels.count_runs(fluid))
+        *runs, component, sizes = kernels.components(fluid, held, operator.wrap)
         if len(sizes) == 1:
             return cls(None, sizes)
         labels = np.zeros(grid.shape3, np.int32)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.compiled import ONE, part, shared
+from relaxon.solvers.compiled import ONE, divided_sums, part, plain, threads_for
 
 ZERO = 0.0
 NOTHING_KEPT = np.empty((0, 0), np.float32)
@@ -94,11 +94,10 @@ def applied_plane(below, x, above, code, table, linear, w, n2, wrap, zero, row, 
             y[first + k] = table[code[first + k]] * float(x[first + k]) - row[k] if code[first + k] != 0 else ZERO
 
 
-@shared("planes", of="x", sums=1)
-def _residuals(start, stop, b, x, n2, unit, scale, code, table, linear, w, wrap, r, owned, parts):  # type: ignore[no-untyped-def]
-    """`‖b − unit · A x‖²`; where `r` has planes, `r ← scale · (b − unit · A x)`."""
+@plain
+def _residuals(start, stop, b, x, n2, unit, scale, code, table, linear, w, wrap, r, owned, parts, work):  # type: ignore[no-untyped-def]
+    """`‖b − unit · A x‖²`; where `r` has planes, `r ← scale · (b − unit · A x)`. `work` (3, n1 · n2) of zeros."""
     size = x.shape[1]
-    work = np.zeros((3, size))
     nothing, y, row = work[0], work[1], work[2]
     zero = nothing[:n2]
     for i in range(start, stop):
@@ -154,9 +153,11 @@ def _residual(
     b: Any, x: Any, unit: float, scale: float, matrix: tuple[Any, ...], r: Any, owned: tuple[int, int, int, int]
 ) -> float:
     code, table, linear, w, wrap = matrix
-    square: float = _residuals(
-        planes_of(b), planes_of(x), x.shape[2], unit, scale, planes_of(code), table, linear, w, wrap, r, owned
-    )
+    planes = planes_of(x)
+    (square,) = divided_sums(
+        _residuals, len(x), 1, planes_of(b), planes, x.shape[2], unit, scale, planes_of(code), table, linear, w, wrap,
+        r, owned, chunks=threads_for(x.size), work=lambda: (np.zeros((3, planes.shape[1])),),
+    )  # fmt: skip
     return square
 
 

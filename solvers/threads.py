@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 Kernel = Callable[..., Any]
+Work = Callable[[], tuple[Any, ...]]
 VARIABLES = ("RELAXON_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 """Environment variables that say how many threads a solve may take; the first that is set holds."""
 _count = 0
@@ -167,9 +168,9 @@ class _Pool:
         self._free = threading.Lock()
         self._workers: list[_Worker] = []
 
-    def run(self, kernel: Kernel, count: int, chunks: int, args: tuple[Any, ...]) -> None:
+    def run(self, kernel: Kernel, count: int, chunks: int, args: tuple[Any, ...], work: Work | None) -> None:
         if chunks < 2 or not self._free.acquire(blocking=False):
-            kernel(0, count, *args)
+            kernel(0, count, *args, *(work() if work else ()))
             return
         begun: list[_Worker] = []
         failure: BaseException | None = None
@@ -178,9 +179,10 @@ class _Pool:
                 self._workers.append(_Worker(len(self._workers) + 1))
             for c in range(1, chunks):
                 worker = self._workers[c - 1]
-                worker.begin(kernel, count * c // chunks, count * (c + 1) // chunks, args)
+                own = (*args, *work()) if work else args
+                worker.begin(kernel, count * c // chunks, count * (c + 1) // chunks, own)
                 begun.append(worker)
-            kernel(0, count // chunks, *args)
+            kernel(0, count // chunks, *args, *(work() if work else ()))
         except BaseException as error:
             failure = error
         for worker in begun:
@@ -206,6 +208,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_pool)
 
 
-def divide(kernel: Kernel, count: int, *args: Any, chunks: int | None = None) -> None:
-    """Call `kernel(start, stop, *args)` on runs that make up `0 … count − 1`, side by side in `chunks` threads."""
-    _pool.run(kernel, count, min(get_num_threads() if chunks is None else chunks, count), args)
+def divide(kernel: Kernel, count: int, *args: Any, chunks: int | None = None, work: Work | None = None) -> None:
+    """Call `kernel(start, stop, *args)` on runs that make up `0 … count − 1`, side by side in `chunks` threads.
+
+    `work` makes the arrays that each run has for itself; they follow `args`.
+    """
+    _pool.run(kernel, count, min(get_num_threads() if chunks is None else chunks, count), args, work)

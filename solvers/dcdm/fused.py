@@ -157,9 +157,9 @@ class FusedDirections(Prepared):
         found = search(
             z,
             self._shape[2],
-            np.float32(factors[0]),
+            factors[0],
             first,
-            np.float32(factors[1]),
+            factors[1],
             second,
             self._flat[0],
             *self._flat_matrix,

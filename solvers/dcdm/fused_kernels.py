@@ -7,11 +7,15 @@ number of threads.
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from relaxon.solvers.compiled import part, shared
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.compiled import divided_sums, part, plain, shared, threads_for
 from relaxon.solvers.plane_kernels import applied_plane
 
+Single = NDArray[np.float32]
 F0 = np.float32(0.0)
 
 
@@ -61,13 +65,11 @@ def _combined_plane(z, c1, p, c2, q, out):  # type: ignore[no-untyped-def]
         out[k] = z[k] - c1 * p[k] - c2 * q[k]
 
 
-@shared("planes", of="z", sums=2)
-def search(start, stop, z, n2, c1, p1, c2, p2, r, code, table, linear, w, wrap, d, q, owned, parts):  # type: ignore[no-untyped-def]
-    """`d ← z − c1 p1 − c2 p2`, `q ← A d`; returns `⟨d, q⟩` and `⟨d, r⟩`. `d` must be none of the others; `c1`, `c2`
-    float32.
-    """
-    n0, size = z.shape
-    edge, row = np.zeros((3, size), np.float32), np.zeros(n2)
+@plain
+def _search_planes(  # type: ignore[no-untyped-def]
+    start, stop, z, c1, p1, c2, p2, r, code, table, linear, w, wrap, d, q, owned, parts, edge, row
+):
+    n0, n2 = z.shape[0], row.size
     zero = edge[0][:n2]
     # The planes beside the run belong to others, who may not have made them yet: they are made here once more.
     for side in range(-1, 2, 2):
@@ -91,6 +93,19 @@ def search(start, stop, z, n2, c1, p1, c2, p2, r, code, table, linear, w, wrap, 
                 one += float(a[k]) * float(b[k])
                 two += float(a[k]) * float(c[k])
         parts[i, 0], parts[i, 1] = one, two
+
+
+def search(z: Single, n2: int, c1: float, p1: Single, c2: float, p2: Single, *others: Any) -> tuple[float, ...]:
+    """`d ← z − c1 p1 − c2 p2`, `q ← A d`; returns `⟨d, q⟩` and `⟨d, r⟩`.
+
+    `others`: `r`, the matrix as `plane_kernels` take it, `d`, which must be none of the others, `q` and `owned`.
+    """
+    factors = (np.float32(c1), p1, np.float32(c2), p2)
+    n0, size = z.shape
+    return divided_sums(
+        _search_planes, n0, 2, z, *factors, *others, chunks=threads_for(z.size),
+        work=lambda: (np.zeros((3, size), np.float32), np.zeros(n2)),
+    )  # fmt: skip
 
 
 @shared("planes", of="r")

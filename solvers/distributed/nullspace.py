@@ -47,7 +47,7 @@ def null_space(
     fluid = np.ascontiguousarray(cells[own] == 0)
     nobody = np.zeros(fluid.shape, bool)
     uncut = np.array([*(planes.wrap[axis] and box.kept[axis] == box.owned[axis] for axis in range(2)), planes.wrap[2]])
-    *runs, component, sizes = kernels.components(fluid, nobody, uncut, kernels.count_runs(fluid))
+    *runs, component, sizes = kernels.components(fluid, nobody, uncut)
     # Each process's components are numbered on after those of the processes before it.
     counts = np.concatenate(communicator.gathered(np.array([len(sizes) - 1])))
     first, everything = int(counts[: communicator.rank].sum()), int(counts.sum())

@@ -45,17 +45,15 @@ NO_VALUES = np.zeros((1, 1), np.float32)
 @plain
 def _descend_planes(  # type: ignore[no-untyped-def]
     start, stop, r, x, coded, d_codes, d, m_codes, m, share_codes, share, lower0, lower1, lower2, units, w, stencil, n2,
-    wrap, base0, table0, base1, table1, halved2, pads, gain, coarse,
+    wrap, base0, table0, base1, table1, halved2, pads, gain, coarse, planes, space,
 ):  # fmt: skip
-    """Coarse planes `start … stop − 1` of `descend`."""
+    """Coarse planes `start … stop − 1` of `descend`; `planes` and `space` are zeros, see `_work`."""
     n0, size = r.shape
     n1, m2 = size // n2, coarse.shape[1] // base1.size
-    planes = np.zeros((7, size), np.float32)
     nothing, mixed, pair = planes[4], planes[5], planes[6]
     zero = nothing[:n2]
-    rows = BLOCK // n2 if BLOCK > n2 else 1
+    rows = BLOCK // n2 if n2 < BLOCK else 1
     room = rows * n2
-    space = np.zeros(2 * room + n2 + 2 * rows + 6, np.float32)
     u, v, line, ends = space[:room], space[room : 2 * room + 2], space[2 * room + 2 :], space[2 * room + n2 + 6 :]
     never = -(2**62)
     made, smoothed = never, never
@@ -96,21 +94,20 @@ def _descend_planes(  # type: ignore[no-untyped-def]
 @plain
 def _ascend_planes(  # type: ignore[no-untyped-def]
     start, stop, r, x, coded, d_codes, d, m_codes, m, share_codes, share, lower0, lower1, lower2, units, w, stencil, n2,
-    wrap, targets0, weights0, targets1, weights1, halved2, gain, coarse, z,
+    wrap, targets0, weights0, targets1, weights1, halved2, gain, coarse, z, planes, space,
 ):  # fmt: skip
-    """Planes `start … stop − 1` of `ascend`."""
+    """Planes `start … stop − 1` of `ascend`; `planes` and `space` are zeros, see `_work`."""
     n0, size = r.shape
     n1 = size // n2
     m2 = (n2 + 1) // 2 if halved2 else n2
     # The corrected planes are the first three, the weighted residuals the next.
-    planes = np.zeros((8, size), np.float32)
     nothing, pair = planes[6], planes[7]
     zero = nothing[:n2]
-    rows = BLOCK // n2 if BLOCK > n2 else 1
+    rows = BLOCK // n2 if n2 < BLOCK else 1
     room = rows * n2
-    space = np.zeros(2 * room + 2 + m2 + 2 + n2 + coarse.shape[1], np.float32)
     u, v, line = space[:room], space[room : 2 * room + 2], space[2 * room + 2 : 2 * room + m2 + 4]
-    row, mixed = space[2 * room + m2 + 4 : 2 * room + m2 + 4 + n2], space[2 * room + m2 + 4 + n2 :]
+    end = 2 * room + m2 + 4
+    row, mixed = space[end : end + n2], space[end + n2 : end + n2 + coarse.shape[1]]
     for step in range(start - 2, stop + 2):
         # Plane `step` is corrected, `step − 1` has its residual taken, `step − 2` is finished.
         y = planes[step % 3]
@@ -162,10 +159,9 @@ def _ascend_planes(  # type: ignore[no-untyped-def]
 
 
 @plain
-def _residual_planes(start, stop, r, x, d, lower0, lower1, lower2, n2, wrap, out):  # type: ignore[no-untyped-def]
-    """Planes `start … stop − 1` of `residual`."""
+def _residual_planes(start, stop, r, x, d, lower0, lower1, lower2, n2, wrap, out, planes):  # type: ignore[no-untyped-def]
+    """Planes `start … stop − 1` of `residual`; `planes` (2, n1 · n2) is work space of zeros."""
     size = r.shape[1]
-    planes = np.zeros((2, size), np.float32)
     nothing, ones = planes[0], planes[1]
     ones[:] = np.float32(1)
     for i in range(start, stop):
@@ -184,7 +180,15 @@ def descend(level: FusedLevel, gain: Any, coarse: Any, own: slice = slice(None))
     if len(coarse) != len(base0):
         base0, table0 = base0[own], table0[own]
     args = (planes_of(level.r), planes_of(level.x), *arrays, base0, table0, *others)
-    divide(_descend_planes, len(coarse), *args, planes_of(gain), planes_of(coarse), chunks=level.chunks)
+    divide(
+        _descend_planes,
+        len(coarse),
+        *args,
+        planes_of(gain),
+        planes_of(coarse),
+        chunks=level.chunks,
+        work=lambda: _work(level),
+    )
 
 
 def ascend(level: FusedLevel, gain: Any, coarse: Any) -> None:
@@ -193,14 +197,22 @@ def ascend(level: FusedLevel, gain: Any, coarse: Any) -> None:
     """
     arrays, _, spread = _arrays_of(level)
     args = (planes_of(level.r), planes_of(level.x), *arrays, *spread, planes_of(gain), planes_of(coarse))
-    divide(_ascend_planes, level.shape[0], *args, planes_of(level.z), chunks=level.chunks)
+    divide(_ascend_planes, level.shape[0], *args, planes_of(level.z), chunks=level.chunks, work=lambda: _work(level))
 
 
 def residual(level: FusedLevel, r: Single, x: Single, out: Single) -> None:
     """`out ← r − A x` on a level whose couplings are arrays."""
     d, lower0, lower1, lower2 = (planes_of(level.operator[k]) for k in (0, 4, 5, 6))
     args = (planes_of(r), planes_of(x), d, lower0, lower1, lower2, level.shape[2], level.wrap, planes_of(out))
-    divide(_residual_planes, level.shape[0], *args, chunks=level.chunks)
+    size = level.shape[1] * level.shape[2]
+    divide(_residual_planes, len(r), *args, chunks=level.chunks, work=lambda: (np.zeros((2, size), np.float32),))
+
+
+def _work(level: FusedLevel) -> tuple[Single, Single]:
+    """Work space of a run of planes: eight planes, and room for a block of rows with what is made of it."""
+    n1, n2 = level.shape[1:]
+    size, rows = n1 * n2, max(BLOCK // n2, 1)
+    return np.zeros((8, size), np.float32), np.zeros(2 * rows * (n2 + 1) + size + 2 * n2 + 8, np.float32)
 
 
 def _arrays_of(level: FusedLevel) -> tuple[Any, ...]:

@@ -12,6 +12,8 @@ from relaxon.solvers.compiled import ONE, part
 from relaxon.solvers.plane_kernels import row_of
 
 F0 = np.float32(0.0)
+FIRST = np.int64(0)
+"""No literal: what is called with it would be compiled once more."""
 BLOCK = 2048
 """Cells that are smoothed together: their two sums, 16 KiB, stay in a core's first cache."""
 
@@ -73,7 +75,7 @@ def smoothed_plane(coded, r, pair, n1, n2, wrap, zero, stencil, codes, unit, m, 
     """
     last = n2 - 1
     rows = u.size // n2
-    j = 0
+    j = FIRST
     while j < n1:
         taken = rows_together(j, rows, n1)
         count = taken * n2
@@ -106,7 +108,7 @@ def corrected_plane(coded, x, t, pair, n1, n2, wrap, zero, stencil, codes, d, u,
     """`z ← x + K t` where there are unknowns (`codes ≠ 0` where `coded`, else `d ≠ 0`); `x` is 0 elsewhere."""
     last = n2 - 1
     rows = u.size // n2
-    j = 0
+    j = FIRST
     while j < n1:
         taken = rows_together(j, rows, n1)
         start, count = j * n2, taken * n2

@@ -11,6 +11,7 @@ threads. `wrap` (3,) bool: which axes are periodic; `sides` (3, 2) bool: which s
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,12 +49,12 @@ def open_faces(start, stop, cells, w, sides, wrap, faces, known):  # type: ignor
             known[2, i, j, k] = twice * w[2] * (sides[2, 0] * (k == 0) + sides[2, 1] * (k == n2 - 1))
 
 
-@shared("rows", of="counted")
-def _coarsen_cells(start, stop, counted, cells, w, sides, wrap, steps, half, faces, known):  # type: ignore[no-untyped-def]
+@plain
+def _coarsen_cells(start, stop, cells, w, sides, wrap, steps, half, faces, known, counts):  # type: ignore[no-untyped-def]
     n0, n1, n2 = cells.shape
     m1, m2 = faces.shape[2], faces.shape[3]
-    # Open faces passed along each axis; cells passed on a Dirichlet side, those on both sides of an axis twice.
-    counts = np.empty((6, n2), np.uint8)
+    # `counts` (6, n2): open faces passed along each axis; cells passed on a Dirichlet side, those on both sides of an
+    # axis twice.
     none, one = np.uint8(0), np.uint8(1)
     for row in range(start, stop):
         i, j = row // m1, row % m1
@@ -98,11 +99,14 @@ def _coarsen_cells(start, stop, counted, cells, w, sides, wrap, steps, half, fac
 
 def coarsen_cells(cells: Any, w: Any, sides: Any, wrap: Any, steps: Any, half: Any, faces: Any, known: Any) -> None:
     """`open_faces` and `coarsen_faces` in one, without the finest level's arrays."""
-    _coarsen_cells(faces[0], read_only(cells), w, sides, wrap, steps, half, faces, known)
+    args = (read_only(cells), w, sides, wrap, steps, half, faces, known)
+    _, m0, m1, _ = faces.shape
+    work = partial(_bytes, 6, cells.shape[2])
+    divide(_coarsen_cells, m0 * m1, *args, chunks=threads_for(faces[0].size), work=work)
 
 
-@shared("rows", of="counted")
-def _coarsen_faces(start, stop, counted, fine, fine_known, steps, wrap, half, faces, known):  # type: ignore[no-untyped-def]
+@plain
+def _coarsen_faces(start, stop, fine, fine_known, steps, wrap, half, faces, known):  # type: ignore[no-untyped-def]
     n0, n1, n2 = fine.shape[1], fine.shape[2], fine.shape[3]
     m0, m1, m2 = faces.shape[1], faces.shape[2], faces.shape[3]
     for row in range(start, stop):
@@ -150,14 +154,15 @@ def coarsen_faces(fine: Any, fine_known: Any, steps: Any, wrap: Any, half: Any, 
     The sum over a face of a coarsened axis is halved (`half_a` = ½), which makes the coarse operator the discretisation
     with the doubled width, times the number of cells in a coarse one.
     """
-    _coarsen_faces(faces[0], fine, fine_known, steps, wrap, half, faces, known)
+    args = (fine, fine_known, steps, wrap, half, faces, known)
+    _, m0, m1, _ = faces.shape
+    divide(_coarsen_faces, m0 * m1, *args, chunks=threads_for(faces[0].size))
 
 
-@shared("rows", of="coarse")
-def _coarsen_types(start, stop, cells, steps, coarse):  # type: ignore[no-untyped-def]
+@plain
+def _coarsen_types(start, stop, cells, steps, coarse, kinds):  # type: ignore[no-untyped-def]
     n0, n1, n2 = cells.shape
     m1, m2 = coarse.shape[1], coarse.shape[2]
-    kinds = np.empty((2, n2), np.uint8)
     none, one = np.uint8(0), np.uint8(1)
     air, fluid = kinds[0], kinds[1]
     for row in range(start, stop):
@@ -180,7 +185,9 @@ def _coarsen_types(start, stop, cells, steps, coarse):  # type: ignore[no-untype
 
 def coarsen_types(cells: NDArray[np.uint8], steps: NDArray[np.int64], coarse: NDArray[np.uint8]) -> None:
     """AIR if any child is, else FLUID if any child is, else SOLID."""
-    _coarsen_types(read_only(cells), steps, coarse)
+    m0, m1, _ = coarse.shape
+    work = partial(_bytes, 2, cells.shape[2])
+    divide(_coarsen_types, m0 * m1, read_only(cells), steps, coarse, chunks=threads_for(coarse.size), work=work)
 
 
 def read_only(cells: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -269,11 +276,9 @@ def _count_neighbours(i, j, mask, wrap, around):  # type: ignore[no-untyped-def]
             around[which, 0], around[which, n2 + 1] = around[which, n2], around[which, 1]
 
 
-@shared("rows", of="code")
-def multiplier_codes(start, stop, code, wrap, table, out):  # type: ignore[no-untyped-def]
-    """`out` ← one byte a cell from `table[half faces, unknowns beside, on edges, on corners]`; 0 where `code` is 0."""
+@plain
+def _multiplier_codes(start, stop, code, wrap, table, out, around):  # type: ignore[no-untyped-def]
     n1, n2 = code.shape[1], code.shape[2]
-    around = np.empty((3, n2 + 2), np.uint8)
     centre, faces, edges = around[0], around[1], around[2]
     for row in range(start, stop):
         i, j = row // n1, row % n1
@@ -289,15 +294,25 @@ def multiplier_codes(start, stop, code, wrap, table, out):  # type: ignore[no-un
             o_row[k] = table[c_row[k], beside, edge, corner]
 
 
-@shared("rows", of="diagonal")
+def multiplier_codes(code: Any, wrap: Any, table: Any, out: Any) -> None:
+    """`out` ← one byte a cell from `table[half faces, unknowns beside, on edges, on corners]`; 0 where `code` is 0."""
+    n0, n1, n2 = code.shape
+    work = partial(_bytes, 3, n2 + 2)
+    divide(_multiplier_codes, n0 * n1, code, wrap, table, out, chunks=threads_for(code.size), work=work)
+
+
+def _bytes(*shape: int) -> tuple[NDArray[np.uint8]]:
+    """Work space of a kernel that fills it itself."""
+    return (np.empty(shape, np.uint8),)
+
+
+@plain
 def _learned_arrays(  # type: ignore[no-untyped-def]
     start, stop, unknown, diagonal, lower0, lower1, lower2, wrap, full, counts, w1, b1, w2, b2, over, reach, multiplier,
-    gain,
+    gain, around, work,
 ):  # fmt: skip
     n0, n1, n2 = diagonal.shape
-    around = np.empty((3, n2 + 2), np.uint8)
-    centre, faces, edges = around[0], around[1], around[2]
-    work = np.zeros((9, n2), np.float32)
+    faces, edges = around[1], around[2]
     sums, squares, part_, edge, corner = work[0], work[1], work[2], work[3], work[4]
     even, one, two, nothing = work[5], work[6], work[7], work[8]
     for row in range(start, stop):
@@ -363,7 +378,10 @@ def learned_arrays(
     n = sum(w > 0 for w in nominal)
     # How many faces, edges and corners a cell has.
     counts = np.array([max(2 * n, 1), max(2 * n * (n - 1), 1), 8 if n == 3 else 0], np.float32)
-    _learned_arrays(
+    n2 = diagonal.shape[2]
+    divide(
+        _learned_arrays,
+        diagonal.shape[0] * diagonal.shape[1],
         (diagonal != 0).view(np.uint8),
         diagonal,
         *lower,
@@ -378,17 +396,19 @@ def learned_arrays(
         np.float32(reach),
         multiplier,
         gain,
+        chunks=threads_for(diagonal.size),
+        work=lambda: (np.empty((3, n2 + 2), np.uint8), np.zeros((9, n2), np.float32)),
     )
 
 
 @plain
 def _shares(  # type: ignore[no-untyped-def]
     start, stop, coded, codes, diagonal, opened, n2, targets0, weights0, targets1, weights1, halved2, wrap2,
-    beyond0, beyond1, beyond2, unit, most, coded_out, out,
+    beyond0, beyond1, beyond2, unit, most, coded_out, out, work,
 ):  # fmt: skip
     m2 = (n2 + 1) // 2 if halved2 else n2
-    work = np.zeros(opened.shape[1] + m2 + 2 + n2, np.float32)
-    line, row, mixed = work[: m2 + 2], work[m2 + 2 : m2 + 2 + n2], work[m2 + 2 + n2 :]
+    line, row = work[: m2 + 2], work[m2 + 2 : m2 + 2 + n2]
+    mixed = work[m2 + 2 + n2 : m2 + 2 + n2 + opened.shape[1]]
     for i in range(start, stop):
         mix_coarse_planes(i, opened, opened, targets0, weights0, mixed)
         for j in range(beyond1.size):
@@ -449,68 +469,5 @@ def shares(
         there if coded else NO_CODES,
         NO_VALUES if coded else there,
         chunks=threads_for(out.size),
+        work=lambda: (np.zeros(opened[0].size + 2 * out.shape[2] + 4, np.float32),),
     )
-
-
-@plain
-def pseudo_inverse(matrix, boundary):  # type: ignore[no-untyped-def]
-    """The pseudo-inverse of a graph Laplacian plus a diagonal `boundary` ≥ 0: `(n, n)` float64.
-
-    `matrix` holds the Laplacian. A connected part without boundary is singular; its constant vector is shifted by a
-    rank-one term before the inversion by Cholesky's method and taken out again after it.
-    """
-    n = boundary.size
-    part = np.full(n, -1)
-    stack = np.empty(n, np.int64)
-    full = matrix.copy()
-    count = 0
-    for seed in range(n):
-        full[seed, seed] += boundary[seed]
-        if part[seed] >= 0:
-            continue
-        part[seed] = count
-        stack[0] = seed
-        depth = 1
-        while depth > 0:
-            depth -= 1
-            node = stack[depth]
-            for other in range(n):
-                if matrix[node, other] != 0 and part[other] < 0:
-                    part[other] = count
-                    stack[depth] = other
-                    depth += 1
-        count += 1
-    size, held, strength = np.zeros(count), np.zeros(count), np.zeros(count)
-    for node in range(n):
-        size[part[node]] += 1
-        held[part[node]] += boundary[node]
-        strength[part[node]] = max(strength[part[node]], full[node, node])
-    for a in range(n):
-        for b in range(n):
-            if part[a] == part[b] and held[part[a]] == 0:
-                full[a, b] += max(strength[part[a]], 1.0) / size[part[a]]
-    for k in range(n):
-        for a in range(k):
-            full[k, k] -= full[k, a] ** 2
-        full[k, k] = math.sqrt(full[k, k])
-        for i in range(k + 1, n):
-            for a in range(k):
-                full[i, k] -= full[i, a] * full[k, a]
-            full[i, k] /= full[k, k]
-    inverse = np.zeros((n, n))
-    for column in range(n):
-        v = inverse[column]  # symmetric: a column stands in a row
-        v[column] = 1.0
-        for i in range(column, n):
-            for a in range(column, i):
-                v[i] -= full[i, a] * v[a]
-            v[i] /= full[i, i]
-        for i in range(n - 1, -1, -1):
-            for a in range(i + 1, n):
-                v[i] -= full[a, i] * v[a]
-            v[i] /= full[i, i]
-    for a in range(n):
-        for b in range(n):
-            if part[a] == part[b] and held[part[a]] == 0:
-                inverse[a, b] -= 1.0 / (max(strength[part[a]], 1.0) * size[part[a]])
-    return inverse

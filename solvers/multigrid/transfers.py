@@ -128,8 +128,6 @@ def coarsest_inverse(
     diagonal: NDArray[np.float64], couplings: tuple[Single, Single, Single], unknown: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], Single]:
     """Flat indices of the unknowns `(m,)` and the pseudo-inverse `(m, m)` of their matrix, made in float64."""
-    from relaxon.solvers.multigrid.setup_kernels import pseudo_inverse
-
     index = np.flatnonzero(unknown)
     flat = np.full(unknown.size, -1)
     flat[index] = np.arange(len(index))
@@ -144,3 +142,35 @@ def coarsest_inverse(
     # A row sum that is only rounding is made zero, so that a level without Dirichlet faces is exactly singular.
     boundary[boundary < NEGLIGIBLE_BOUNDARY * d] = 0.0
     return index, pseudo_inverse(matrix, boundary).astype(np.float32)
+
+
+def pseudo_inverse(matrix: NDArray[np.float64], boundary: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The pseudo-inverse of a graph Laplacian plus a diagonal `boundary` ≥ 0: `(n, n)` float64.
+
+    `matrix` holds the Laplacian. A connected part without boundary is singular; its constant vector is shifted by a
+    rank-one term before the inversion by Cholesky's method and taken out again after it.
+    """
+    part = _connected_parts(matrix != 0)
+    full = matrix + np.diag(boundary)
+    strength, held, size = np.zeros(len(part)), np.zeros(len(part)), np.bincount(part, minlength=len(part))
+    np.maximum.at(strength, part, full.diagonal())
+    np.add.at(held, part, boundary)
+    singular = (part[:, None] == part) & (held[part] == 0)
+    shift = np.where(singular, (np.maximum(strength, 1.0) / np.maximum(size, 1))[part], 0.0)
+    root = np.linalg.inv(np.linalg.cholesky(full + shift))
+    # On a part's constant vector the shift is its strength.
+    back = np.where(singular, (1.0 / (np.maximum(strength, 1.0) * np.maximum(size, 1)))[part], 0.0)
+    inverse: NDArray[np.float64] = root.T @ root - back
+    return inverse
+
+
+def _connected_parts(joined: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The least index of what each index is connected with, `(n,)`, by a symmetric adjacency `(n, n)`."""
+    part = np.arange(len(joined))
+    while True:
+        beside = np.where(joined, part, len(part)).min(1, initial=len(part))
+        least = np.minimum(part, beside)
+        least = least[least]
+        if np.array_equal(least, part):
+            return part
+        part = least
