@@ -143,12 +143,17 @@ def _peak_bytes() -> int:
 
 def triad_bandwidth() -> float:
     """Bytes a second of `a ← b + s·c` in float64 by all threads, best of five: the roof over every solver here."""
-    from numba import njit, prange
+    from numba import njit
 
-    @njit(parallel=True)
-    def triad(a: NDArray[np.float64], b: NDArray[np.float64], c: NDArray[np.float64]) -> None:
-        for i in prange(a.size):
+    from relaxon.solvers.threads import divide
+
+    @njit(nogil=True)
+    def run(start: int, stop: int, a: NDArray[np.float64], b: NDArray[np.float64], c: NDArray[np.float64]) -> None:
+        for i in range(start, stop):
             a[i] = b[i] + 3.0 * c[i]
+
+    def triad(a: NDArray[np.float64], b: NDArray[np.float64], c: NDArray[np.float64]) -> None:
+        divide(run, a.size, a, b, c)
 
     a, b, c = (np.ones(TRIAD_LENGTH) for _ in range(3))
     triad(a, b, c)

@@ -36,7 +36,7 @@ from relaxon.proto import (
     status_pb2,
     status_pb2_grpc,
 )
-from relaxon.server import boosting_service, dashboard, energy_service, equilibrium_service, logs, tracing
+from relaxon.server import boosting_service, dashboard, energy_service, equilibrium_service, logs, threads, tracing
 from relaxon.server.access import Gate
 from relaxon.server.attendance import AttendanceList
 from relaxon.server.boosting_service import BoostingServicer
@@ -179,10 +179,8 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
     """A started server's address; drains at the end of the block. What was opened is closed, however far it came."""
     gate = Gate(settings)
     certificate = Certificate(settings) if settings.encrypted else None
-    engines = ThreadPoolExecutor(settings.workers, "relaxon-solve")
+    engines = ThreadPoolExecutor(settings.workers, "relaxon-solve", initializer=threads.bind)
     checks = ThreadPoolExecutor(CHECK_THREADS, "relaxon-check")
-    if settings.workers > 1:
-        _demand_threadsafe_kernels()
     if settings.training_backend == "ray" and find_missing(("ray",)):
         raise ValueError(f"training_backend 'ray' needs a package that is missing: {install_command('ray')}")
     async with AsyncExitStack() as opened:
@@ -311,10 +309,3 @@ async def _sweep(sessions: SessionStore) -> None:
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         sessions.drop_expired()
-
-
-def _demand_threadsafe_kernels() -> None:
-    """Numba's own thread pool may be entered by one thread at a time; with OpenMP or TBB several may."""
-    import numba
-
-    numba.config.THREADING_LAYER = "threadsafe"  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ import relaxon
 from relaxon.server.job_folder import LOG
 from relaxon.server.jobs import Json
 from relaxon.server.settings import ServerSettings
-from relaxon.server.threads import inherited
+from relaxon.server.threads import COUNTS, inherited
 
 WORKER = "relaxon.server.worker"
 RAY_WORKER = "relaxon.server.ray_worker"
@@ -86,7 +86,7 @@ BACKENDS: dict[str, type[Backend]] = {"local": LocalProcesses, "ray": RayCluster
 
 def thread_limits(threads: int) -> dict[str, str]:
     """The environment in which the libraries take so many threads."""
-    return {name: str(threads) for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    return {name: str(threads) for name in (*COUNTS, "OPENBLAS_NUM_THREADS")}
 
 
 async def start(folder: Path, steps: int, settings: ServerSettings) -> Process:

@@ -1,25 +1,23 @@
 """Compiled incomplete Cholesky for the 5/7-point stencil: the factor's pivots and the two triangular sweeps.
 
 The factor is `(D̃ + L) D̃⁻¹ (D̃ + Lᵀ)` with `L` the lower couplings of `A`, so that one array of pivots is all there is
-to store. Cells are eliminated in C order inside slabs of planes, one slab a thread; couplings between slabs are left
-out of the factor, which is what makes the sweeps parallel (block Jacobi of incomplete factors, a slab a block).
+to store. Cells are eliminated in C order inside slabs of planes; couplings between slabs are left out of the factor,
+which is what lets threads sweep slabs side by side (block Jacobi of incomplete factors, a slab a block).
 """
 
 from __future__ import annotations
 
-from numba import prange
-
-from relaxon.solvers.stencil_kernels import compiled
+from relaxon.solvers.compiled import plain
 
 
-@compiled()
-def pivots(diagonal, lower0, lower1, lower2, starts, modified, safety, inverse):  # type: ignore[no-untyped-def]
-    """`inverse ← 1/D̃` with the dropped fill added to the pivot, times `modified`; 0 where the row is zero.
+@plain
+def pivots(start, stop, diagonal, lower0, lower1, lower2, starts, modified, safety, inverse):  # type: ignore[no-untyped-def]
+    """`inverse ← 1/D̃` in slabs `start … stop − 1`; 0 where the row is zero.
 
-    A pivot that falls below `safety · diagonal` becomes the diagonal.
+    The dropped fill is added to the pivot, times `modified`. A pivot below `safety · diagonal` becomes the diagonal.
     """
     _, n1, n2 = diagonal.shape
-    for slab in prange(len(starts) - 1):
+    for slab in range(start, stop):
         for i in range(starts[slab], starts[slab + 1]):
             for j in range(n1):
                 for k in range(n2):
@@ -51,11 +49,11 @@ def pivots(diagonal, lower0, lower1, lower2, starts, modified, safety, inverse):
                     inverse[i, j, k] = 1.0 / pivot
 
 
-@compiled()
-def sweeps(inverse, lower0, lower1, lower2, starts, r, z):  # type: ignore[no-untyped-def]
-    """`z ← (D̃ + Lᵀ)⁻¹ D̃ (D̃ + L)⁻¹ r`, forward then backward in each slab. `L` holds `−lower`."""
+@plain
+def sweeps(start, stop, inverse, lower0, lower1, lower2, starts, r, z):  # type: ignore[no-untyped-def]
+    """`z ← (D̃ + Lᵀ)⁻¹ D̃ (D̃ + L)⁻¹ r`, forward then backward, in slabs `start … stop − 1`; `L` holds `−lower`."""
     _, n1, n2 = r.shape
-    for slab in prange(len(starts) - 1):
+    for slab in range(start, stop):
         first, past = starts[slab], starts[slab + 1]
         for i in range(first, past):
             for j in range(n1):

@@ -6,17 +6,14 @@ Passes over memory an iteration, in float64 arrays read or written: `A p` and it
 
 from __future__ import annotations
 
-from numba import prange
-
-from relaxon.solvers.stencil_kernels import compiled
+from relaxon.solvers.compiled import shared
 
 
-@compiled()
-def step(alpha, p, ap, inverse_diagonal, x, r, z):  # type: ignore[no-untyped-def]
+@shared("rows", of="x", sums=2)
+def step(start, stop, alpha, p, ap, inverse_diagonal, x, r, z, parts):  # type: ignore[no-untyped-def]
     """`x ← x + αp`, `r ← r − α·ap`, `z ← D⁻¹r`; returns `⟨r, r⟩` and `⟨r, z⟩`."""
-    n0, n1, n2 = x.shape
-    rr, rz = 0.0, 0.0
-    for row in prange(n0 * n1):
+    _, n1, n2 = x.shape
+    for row in range(start, stop):
         i, j = row // n1, row % n1
         p_row, a_row, d_row = p[i, j], ap[i, j], inverse_diagonal[i, j]
         x_row, r_row, z_row = x[i, j], r[i, j], z[i, j]
@@ -29,17 +26,15 @@ def step(alpha, p, ap, inverse_diagonal, x, r, z):  # type: ignore[no-untyped-de
             z_row[k] = d_row[k] * value
             one += value * value
             two += value * d_row[k] * value
-        rr += one
-        rz += two
-    return rr, rz
+        parts[row, 0] = one
+        parts[row, 1] = two
 
 
-@compiled()
-def plain_step(alpha, p, ap, x, r):  # type: ignore[no-untyped-def]
+@shared("rows", of="x", sums=1)
+def plain_step(start, stop, alpha, p, ap, x, r, parts):  # type: ignore[no-untyped-def]
     """`x ← x + αp`, `r ← r − α·ap`; returns `⟨r, r⟩`."""
-    n0, n1, n2 = x.shape
-    rr = 0.0
-    for row in prange(n0 * n1):
+    _, n1, n2 = x.shape
+    for row in range(start, stop):
         i, j = row // n1, row % n1
         p_row, a_row, x_row, r_row = p[i, j], ap[i, j], x[i, j], r[i, j]
         for k in range(n2):
@@ -49,15 +44,14 @@ def plain_step(alpha, p, ap, x, r):  # type: ignore[no-untyped-def]
             value = r_row[k] - alpha * a_row[k]
             r_row[k] = value
             part += value * value
-        rr += part
-    return rr
+        parts[row, 0] = part
 
 
-@compiled()
-def next_direction(z, beta, p):  # type: ignore[no-untyped-def]
+@shared("rows", of="p")
+def next_direction(start, stop, z, beta, p):  # type: ignore[no-untyped-def]
     """`p ← z + βp`."""
-    n0, n1, n2 = p.shape
-    for row in prange(n0 * n1):
+    _, n1, n2 = p.shape
+    for row in range(start, stop):
         i, j = row // n1, row % n1
         z_row, p_row = z[i, j], p[i, j]
         for k in range(n2):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from numba import njit, prange
-
-from relaxon.solvers.stencil_kernels import FAST, compiled
+from relaxon.solvers.compiled import plain, shared
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@plain
 def sample(field, x, y, z):  # type: ignore[no-untyped-def]
     """Trilinear interpolation at index coordinates, held constant beyond the array's ends."""
     n0, n1, n2 = field.shape
@@ -26,15 +24,15 @@ def sample(field, x, y, z):  # type: ignore[no-untyped-def]
     return (1 - a) * low + a * high
 
 
-@compiled()
-def advect(field, o0, o1, o2, u, v, w, time, out):  # type: ignore[no-untyped-def]
+@shared("rows", of="field")
+def advect(start, stop, field, o0, o1, o2, u, v, w, time, out):  # type: ignore[no-untyped-def]
     """`out(x) ← field(x − time · velocity)` by a midpoint step back.
 
     `field` has its first sample at `(o0, o1, o2)` cells from the corner of the domain (½ for cell centres); `u`, `v`,
     `w` live on the faces across their axes; `time · velocity` is in cells.
     """
-    n0, n1, n2 = field.shape
-    for row in prange(n0 * n1):
+    _, n1, n2 = field.shape
+    for row in range(start, stop):
         i, j = row // n1, row % n1
         for k in range(n2):
             x, y, z = i + o0, j + o1, k + o2

@@ -15,9 +15,15 @@ projection: Golub & Pereyra 1973). The gradient of that reduced objective is the
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit, prange
+from typing import Any
 
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from relaxon.solvers.threads import divide
+
+Array = NDArray[np.float64]
 BLOCK = 512
 """Rows a block: its activations stay in the first-level cache, its features in the second."""
 
@@ -384,8 +390,7 @@ def minimise(  # type: ignore[no-untyped-def]
     return value, done, evaluations
 
 
-@njit(nogil=True, cache=True)
-def buffers(features, rows, units, outputs, memory):  # type: ignore[no-untyped-def]
+def buffers(features: int, rows: int, units: int, outputs: int, memory: int) -> tuple[NDArray[Any], ...]:
     """The scratch arrays of `minimise`, in the order of its arguments; made once and used by every stage."""
     length = units * (features + 1) + (units + 1) * outputs
     scale = np.empty(BLOCK)
@@ -397,27 +402,33 @@ def buffers(features, rows, units, outputs, memory):  # type: ignore[no-untyped-
     )  # fmt: skip
 
 
-@njit(nogil=True, cache=True, parallel=True)
-def minimise_batch(starts, values, counts, x, r, w, units, ridge, project, iterations, tolerance, least_scale, memory):  # type: ignore[no-untyped-def]
-    """`minimise` from each row of `starts`, in parallel; each row's outcome does not depend on the others."""
-    for start in prange(starts.shape[0]):
-        scratch = buffers(x.shape[0], x.shape[1], units, r.shape[0], memory)
-        value, done, evaluations = minimise(
-            starts[start], x, r, w, units, ridge, project, iterations, tolerance, least_scale, *scratch
+def minimise_batch(
+    starts: Array, values: Array, counts: NDArray[np.int64], x: Array, r: Array, w: Array, units: int, *rest: Any
+) -> None:
+    """`minimise` from each row of `starts`, shared among threads; each row's outcome does not depend on the others.
+
+    `rest` is `ridge, project, iterations, tolerance, least_scale` of `minimise` and the pairs that it remembers.
+    """
+    divide(_minimise_run, len(starts), starts, values, counts, x, r, w, units, *rest)
+
+
+def _minimise_run(
+    first: int, past: int, starts: Array, values: Array, counts: NDArray[np.int64], x: Array, r: Array, w: Array,
+    units: int, ridge: float, project: bool, iterations: int, tolerance: float, least_scale: float, memory: int,
+) -> None:  # fmt: skip
+    scratch = buffers(x.shape[0], x.shape[1], units, r.shape[0], memory)
+    for index in range(first, past):
+        values[index], *counts[index] = minimise(
+            starts[index], x, r, w, units, ridge, project, iterations, tolerance, least_scale, *scratch
         )
-        values[start] = value
-        counts[start, 0] = done
-        counts[start, 1] = evaluations
 
 
-@njit(nogil=True, cache=True)
-def screen(starts, values, x, r, w, units, ridge, scratch):  # type: ignore[no-untyped-def]
+def screen(
+    starts: Array, values: Array, x: Array, r: Array, w: Array, units: int, ridge: float, scratch: tuple[Any, ...]
+) -> None:
     """The projected objective at each row of `starts`: which of them is worth following."""
-    h, scale, bits, error, delta, gram, right, grad = scratch[:8]
-    for start in range(starts.shape[0]):
-        values[start] = objective(
-            starts[start], x, r, w, units, ridge, True, h, scale, bits, error, delta, gram, right, grad
-        )
+    for index, start in enumerate(starts):
+        values[index] = objective(start, x, r, w, units, ridge, True, *scratch[:8])
 
 
 @njit(nogil=True, cache=True, fastmath=SUMS)

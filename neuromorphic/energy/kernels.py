@@ -7,9 +7,15 @@ Exponential family: `log p⁰(x) = Σ_k θ_k Π_i x_i^{p_ki} − c ‖x‖²`. O
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit, prange
+import math
 
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from relaxon.solvers.threads import divide
+
+Array = NDArray[np.float64]
 CHUNKS = 16
 """The samples are summed up in so many parts, however many threads there are: one result on any machine."""
 
@@ -44,12 +50,12 @@ def family_gradient(x, coefficients, powers, gradient):  # type: ignore[no-untyp
             gradient[k] += coefficients[n] * statistic(x[n], powers, k)
 
 
-@njit(nogil=True, cache=True, parallel=True)
-def hidden_log_density(x, theta, hidden, confinement, out):  # type: ignore[no-untyped-def]
-    """`out (n,) ← log p⁰` of events `x (n, d)` under a layer of `hidden` units."""
+@njit(nogil=True, cache=True)
+def hidden_log_density_run(start, stop, x, theta, hidden, confinement, out):  # type: ignore[no-untyped-def]
+    """`out[start:stop] ← log p⁰` of events `x (n, d)` under a layer of `hidden` units."""
     d = x.shape[1]
     bias, outer = hidden * d, hidden * (d + 1)
-    for n in prange(len(x)):
+    for n in range(start, stop):
         total = -theta[hidden * (d + 2)]
         for i in range(d):
             total -= confinement * x[n, i] * x[n, i]
@@ -57,17 +63,21 @@ def hidden_log_density(x, theta, hidden, confinement, out):  # type: ignore[no-u
             a = theta[bias + j]
             for i in range(d):
                 a += theta[j * d + i] * x[n, i]
-            total -= theta[outer + j] * np.tanh(a)
+            total -= theta[outer + j] * math.tanh(a)
         out[n] = total
 
 
-@njit(nogil=True, cache=True, parallel=True)
-def hidden_gradient(x, coefficients, theta, hidden, gradient):  # type: ignore[no-untyped-def]
-    """`gradient += Σ_n c_n ∂ log p⁰(x_n)/∂θ`: `−tanh a` for v, `−v (1 − tanh² a)` for b and that times x for W."""
+def hidden_log_density(x: Array, theta: Array, hidden: int, confinement: float, out: Array) -> None:
+    """`out (n,) ← log p⁰` of events `x (n, d)` under a layer of `hidden` units, shared among threads."""
+    divide(hidden_log_density_run, len(x), x, theta, hidden, confinement, out)
+
+
+@njit(nogil=True, cache=True)
+def hidden_gradient_parts(start, stop, x, coefficients, theta, hidden, parts):  # type: ignore[no-untyped-def]
+    """Add to each of `parts[start:stop]` its events' share of `hidden_gradient`."""
     count, d = x.shape
     bias, outer = hidden * d, hidden * (d + 1)
-    parts = np.zeros((CHUNKS, len(gradient)))
-    for chunk in prange(CHUNKS):
+    for chunk in range(start, stop):
         part = parts[chunk]
         for n in range(chunk * count // CHUNKS, (chunk + 1) * count // CHUNKS):
             c = coefficients[n]
@@ -76,12 +86,17 @@ def hidden_gradient(x, coefficients, theta, hidden, gradient):  # type: ignore[n
                 a = theta[bias + j]
                 for i in range(d):
                     a += theta[j * d + i] * x[n, i]
-                r = np.tanh(a)
+                r = math.tanh(a)
                 slope = c * theta[outer + j] * (1.0 - r * r)
                 part[outer + j] -= c * r
                 part[bias + j] -= slope
                 for i in range(d):
                     part[j * d + i] -= slope * x[n, i]
-    for chunk in range(CHUNKS):
-        for k in range(len(gradient)):
-            gradient[k] += parts[chunk, k]
+
+
+def hidden_gradient(x: Array, coefficients: Array, theta: Array, hidden: int, gradient: Array) -> None:
+    """`gradient += Σ_n c_n ∂ log p⁰(x_n)/∂θ`: `−tanh a` for v, `−v (1 − tanh² a)` for b and that times x for W."""
+    parts = np.zeros((CHUNKS, len(gradient)))
+    divide(hidden_gradient_parts, CHUNKS, x, coefficients, theta, hidden, parts)
+    for part in parts:
+        gradient += part

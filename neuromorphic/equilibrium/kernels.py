@@ -10,19 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numpy.typing import NDArray
 
-from relaxon.solvers.stencil_kernels import compiled
+from relaxon.solvers.compiled import plain
+from relaxon.solvers.threads import divide
 
 SLOPE, OFFSET = 4.0, 2.0
 
 
-def inlined() -> Any:
-    """The decorator of what the parallel kernel calls."""
-    return njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
-
-
-@inlined()
+@plain
 def rates(u, r):  # type: ignore[no-untyped-def]
     """`r ← σ(4u − 2)`; `u`, `r` are (planes, units)."""
     one = u.dtype.type(1)
@@ -40,7 +36,7 @@ def rates(u, r):  # type: ignore[no-untyped-def]
         r[0, i], r[1, i] = p * d, sine * d
 
 
-@inlined()
+@plain
 def pull(r, drive, up, down, sizes, g):  # type: ignore[no-untyped-def]
     """`g ← W r + Bᵀ r + drive`: `up` and `down` hold the matrices `(h_{n+1}, h_n)` of all pairs, row by row."""
     for plane in range(r.shape[0]):
@@ -64,7 +60,7 @@ def pull(r, drive, up, down, sizes, g):  # type: ignore[no-untyped-def]
             low = high
 
 
-@inlined()
+@plain
 def error(r, readout, bias, target, z):  # type: ignore[no-untyped-def]
     """`z ← softmax(V r + c) − y`, `(planes, classes)`; `r` is the last layer, `(planes, units)`."""
     planes, classes = z.shape
@@ -97,7 +93,7 @@ def error(r, readout, bias, target, z):  # type: ignore[no-untyped-def]
         z[1, k] = (b * real - a * imaginary) / d
 
 
-@inlined()
+@plain
 def relax_one(u, drive, up, down, sizes, readout, bias, target, beta, tolerance, steps, work, z):  # type: ignore[no-untyped-def]
     """Relax `u (planes, units)` in place under the nudge `beta (2,)`; returns the residual and the steps taken."""
     planes, units = u.shape
@@ -135,22 +131,28 @@ def relax_one(u, drive, up, down, sizes, readout, bias, target, beta, tolerance,
         taken += 1
 
 
-@compiled()
-def relax(u, drive, up, down, sizes, readout, bias, target, beta, tolerance, steps, residual, taken):  # type: ignore[no-untyped-def]
-    """Relax `u (samples, points, planes, units)` in place.
-
-    `drive (samples, units)` holds input and biases, `target (samples, classes)` is one-hot, `beta (points, 2)` the real
-    and the imaginary part of each nudge; `residual`, `taken (samples, points)` are written.
-    """
-    samples, points, planes, units = u.shape
-    for job in prange(samples * points):
+@plain
+def relax_jobs(start, stop, u, drive, up, down, sizes, readout, bias, target, beta, tolerance, steps, residual, taken):  # type: ignore[no-untyped-def]
+    """Relax `u[sample, point]` for the pairs `start … stop − 1` of sample and point, in C order."""
+    _, points, planes, units = u.shape
+    work = np.empty((2, planes, units), u.dtype)
+    z = np.empty((planes, readout.shape[0]), u.dtype)
+    for job in range(start, stop):
         sample = job // points
         point = job - sample * points
-        work = np.empty((2, planes, units), u.dtype)
-        z = np.empty((planes, readout.shape[0]), u.dtype)
         found, count = relax_one(
             *(u[sample, point], drive[sample], up, down, sizes, readout, bias, target[sample], beta[point]),
             *(tolerance, steps, work, z),
         )
         residual[sample, point] = found
         taken[sample, point] = count
+
+
+def relax(u: NDArray[Any], *args: Any) -> None:
+    """Relax `u (samples, points, planes, units)` in place, samples and points shared among threads.
+
+    The other arguments: `drive (samples, units)` holds input and biases, `up` and `down` the matrices of all pairs,
+    `sizes`, `readout`, `bias`, `target (samples, classes)` is one-hot, `beta (points, 2)` the real and the imaginary
+    part of each nudge, `tolerance`, `steps`; `residual`, `taken (samples, points)` are written.
+    """
+    divide(relax_jobs, u.shape[0] * u.shape[1], u, *args)

@@ -129,7 +129,9 @@ class ConjugateDirections(Prepared):
         for index, pair in enumerate(pairs):
             slots = [other for other, _ in pair] + [slot] * (2 - len(pair))
             first, second = (self._images[other] for other in slots)
-            square, *products = kernels.masked(d if index else proposal, self._fluid, first, second, d)
+            if index == 0:
+                d[...] = proposal
+            square, *products = kernels.masked(self._fluid, first, second, d)
             scale = 1.0
             if index == 0:
                 length = math.sqrt(square)

@@ -6,13 +6,21 @@ A level's operator is `diagonal`, per axis the coupling `lower` to the cell belo
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numba import njit, prange
 
-from relaxon.solvers.stencil_kernels import FAST, compiled
+from relaxon.solvers.compiled import plain, shared
+from relaxon.solvers.multigrid.single import Single
 
 
-@njit(nogil=True, cache=True, fastmath=FAST, inline="always")
+@plain
+def _add_product(c, x, out):  # type: ignore[no-untyped-def]
+    for k in range(len(out)):
+        out[k] += c[k] * x[k]
+
+
+@plain
 def residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, out):  # type: ignore[no-untyped-def]
     """`out ← r − A x` along the row `(i, j)`; a loop for each neighbour, as each then vectorises."""
     n0, n1, n2 = x.shape
@@ -20,23 +28,15 @@ def residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, out):  # ty
     for k in range(n2):
         out[k] = rr[k] - dr[k] * xc[k]
     if i > 0 or wrap[0]:
-        xr, cr = x[i - 1 if i > 0 else n0 - 1, j], lower0[i, j]
-        for k in range(n2):
-            out[k] += cr[k] * xr[k]
+        _add_product(lower0[i, j], x[i - 1 if i > 0 else n0 - 1, j], out)
     if i < n0 - 1 or wrap[0]:
         above = i + 1 if i < n0 - 1 else 0
-        xr, cr = x[above, j], lower0[above, j]
-        for k in range(n2):
-            out[k] += cr[k] * xr[k]
+        _add_product(lower0[above, j], x[above, j], out)
     if j > 0 or wrap[1]:
-        xr, cr = x[i, j - 1 if j > 0 else n1 - 1], lower1[i, j]
-        for k in range(n2):
-            out[k] += cr[k] * xr[k]
+        _add_product(lower1[i, j], x[i, j - 1 if j > 0 else n1 - 1], out)
     if j < n1 - 1 or wrap[1]:
         above = j + 1 if j < n1 - 1 else 0
-        xr, cr = x[i, above], lower1[i, above]
-        for k in range(n2):
-            out[k] += cr[k] * xr[k]
+        _add_product(lower1[i, above], x[i, above], out)
     cr = lower2[i, j]
     for k in range(1, n2):
         out[k] += cr[k] * xc[k - 1]
@@ -47,52 +47,54 @@ def residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, out):  # ty
         out[n2 - 1] += cr[0] * xc[0]
 
 
-@compiled()
-def first_sweep(r, omega, inverse, x):  # type: ignore[no-untyped-def]
+@shared("rows", of="r")
+def first_sweep(start, stop, r, omega, inverse, x):  # type: ignore[no-untyped-def]
     """`x ← ωD⁻¹ r`, a damped Jacobi sweep from zero; `inverse` is `D⁻¹`, zero where there is no unknown."""
-    n0, n1, n2 = r.shape
-    for row in prange(n0 * n1):
+    _, n1, n2 = r.shape
+    for row in range(start, stop):
         i, j = row // n1, row % n1
         x_row, r_row, d_row = x[i, j], r[i, j], inverse[i, j]
         for k in range(n2):
             x_row[k] = omega * d_row[k] * r_row[k]
 
 
-@compiled()
-def jacobi_sweep(x, r, omega, inverse, diagonal, lower0, lower1, lower2, wrap, y):  # type: ignore[no-untyped-def]
-    """`y ← x + ωD⁻¹ (r − A x)`."""
-    n0, n1, n2 = x.shape
-    for row in prange(n0 * n1):
+def jacobi_sweep(x: Single, r: Single, omega: np.float32, inverse: Single, *operator: Any) -> None:
+    """`y ← x + ωD⁻¹ (r − A x)`; `operator` is `diagonal, lower0, lower1, lower2, wrap`, then `y`."""
+    _weighted_residual(x, r, omega, inverse, True, *operator)
+
+
+def shared_residual(x: Single, r: Single, share: Single, *operator: Any) -> None:
+    """`t ← share · (r − A x)`, ready to be restricted; `operator` as in `jacobi_sweep`, then `t`."""
+    _weighted_residual(x, r, np.float32(1), share, False, *operator)
+
+
+@shared("rows", of="x")
+def _weighted_residual(start, stop, x, r, factor, weight, added, diagonal, lower0, lower1, lower2, wrap, y):  # type: ignore[no-untyped-def]
+    """`y ← factor · weight · (r − A x)`, plus `x` where `added`: one kernel for both, as it is long to compile."""
+    _, n1, n2 = x.shape
+    for row in range(start, stop):
         i, j = row // n1, row % n1
-        y_row, x_row, d_row = y[i, j], x[i, j], inverse[i, j]
+        y_row, x_row, w_row = y[i, j], x[i, j], weight[i, j]
         residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, y_row)
-        for k in range(n2):
-            y_row[k] = x_row[k] + omega * d_row[k] * y_row[k]
+        if added:
+            for k in range(n2):
+                y_row[k] = x_row[k] + factor * w_row[k] * y_row[k]
+        else:
+            for k in range(n2):
+                y_row[k] *= w_row[k]
 
 
-@compiled()
-def colour_sweep(x, r, inverse, colour, diagonal, lower0, lower1, lower2, wrap):  # type: ignore[no-untyped-def]
+@shared("rows", of="x")
+def colour_sweep(start, stop, x, r, inverse, colour, diagonal, lower0, lower1, lower2, wrap):  # type: ignore[no-untyped-def]
     """Gauss–Seidel in place on the cells with `i + j + k ≡ colour (mod 2)`, none of which are neighbours.
 
     `inverse` is `D⁻¹`. Needs an even number of cells along each periodic axis.
     """
-    n0, n1, n2 = x.shape
-    for row in prange(n0 * n1):
+    _, n1, n2 = x.shape
+    change = np.empty(n2, np.float32)
+    for row in range(start, stop):
         i, j = row // n1, row % n1
-        change = np.empty(n2, np.float32)
         residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, change)
         x_row, d_row = x[i, j], inverse[i, j]
         for k in range((i + j + colour) % 2, n2, 2):
             x_row[k] += d_row[k] * change[k]
-
-
-@compiled()
-def shared_residual(x, r, share, diagonal, lower0, lower1, lower2, wrap, t):  # type: ignore[no-untyped-def]
-    """`t ← share · (r − A x)`: the residual, ready to be restricted."""
-    n0, n1, n2 = x.shape
-    for row in prange(n0 * n1):
-        i, j = row // n1, row % n1
-        t_row, s_row = t[i, j], share[i, j]
-        residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, t_row)
-        for k in range(n2):
-            t_row[k] *= s_row[k]

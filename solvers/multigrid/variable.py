@@ -134,7 +134,7 @@ class VariableCycle(SingleCycle):
         unit = max([float(f.max()) for f in faces64] + [float(side64.max())]) or 1.0
         faces = [np.asarray(f / unit, np.float32) for f in (*faces64, side64)]
         del faces64, side64
-        cells = operator.grid.cells.reshape(self.shape)
+        cells = operator.grid.cells.reshape(self.shape).copy()  # the grid's are read-only: another type to kernels
         found: list[VariableLevel] = []
         while True:
             shape = cells.shape

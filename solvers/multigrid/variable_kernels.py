@@ -16,10 +16,9 @@ Arrays are float32 with three axes, rows shared among threads; `lower_a` is the 
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
+from relaxon.solvers.compiled import plain, shared
 from relaxon.solvers.multigrid.plane_passes import F0
-from relaxon.solvers.stencil_kernels import compiled, plain
 
 UNCUT = np.float32(1e30)
 """A resistance beyond this is that of a wall."""
@@ -40,15 +39,15 @@ def _half_inner(faces, axis, index, n, outward, i, j, k):  # type: ignore[no-unt
     return np.float32(0.5) / inner if inner > 0 else UNCUT
 
 
-@compiled()
-def far_weights(faces, cells, axis, wrap, dirichlet_low, dirichlet_high, far):  # type: ignore[no-untyped-def]
+@shared("rows", of="cells")
+def far_weights(start, stop, faces, cells, axis, wrap, dirichlet_low, dirichlet_high, far):  # type: ignore[no-untyped-def]
     """`far` ← what each fluid cell takes from the coarse cell beyond its outward face along `axis`.
 
     `faces` are the open faces below the cells. At a Dirichlet side half is taken from the value 0 there.
     """
-    n0, n1, n2 = cells.shape
+    _, n1, n2 = cells.shape
     n = cells.shape[axis]
-    for row in prange(n0 * n1):
+    for row in range(start, stop):
         i, j = row // n1, row % n1
         for k in range(n2):
             if cells[i, j, k] != 0:
@@ -72,13 +71,13 @@ def far_weights(faces, cells, axis, wrap, dirichlet_low, dirichlet_high, far):  
                 far[i, j, k] = own / (own + np.float32(1) / outward + min(other, UNCUT))
 
 
-@compiled()
-def coarsen_axis_faces(faces, axis, halved, steps, wrap, coarse):  # type: ignore[no-untyped-def]
+@shared("rows", of="coarse")
+def coarsen_axis_faces(start, stop, faces, axis, halved, steps, wrap, coarse):  # type: ignore[no-untyped-def]
     """Open faces of the coarse level along `axis`: sums over the fine faces between coarse cells, in series."""
     n0, n1, n2 = faces.shape
-    m0, m1, m2 = coarse.shape
+    _, m1, m2 = coarse.shape
     n, m = faces.shape[axis], coarse.shape[axis]
-    for row in prange(m0 * m1):
+    for row in range(start, stop):
         i, j = row // m1, row % m1
         for k in range(m2):
             place = i if axis == 0 else (j if axis == 1 else k)
@@ -106,21 +105,21 @@ def coarsen_axis_faces(faces, axis, halved, steps, wrap, coarse):  # type: ignor
             coarse[i, j, k] = total
 
 
-@compiled()
-def coarsen_side(side, steps, half, coarse):  # type: ignore[no-untyped-def]
+@shared("rows", of="coarse")
+def coarsen_side(start, stop, side, steps, half, coarse):  # type: ignore[no-untyped-def]
     """Couplings to the Dirichlet sides of each axis: sums over the children, times the axis's `half`."""
     _, n0, n1, n2 = side.shape
     _, m0, m1, m2 = coarse.shape
-    for row in prange(3 * m0 * m1):
-        axis = row // (m0 * m1)
-        i, j = row % (m0 * m1) // m1, row % m1
-        for k in range(m2):
-            total = F0
-            for a in range(i * steps[0], min((i + 1) * steps[0], n0)):
-                for b in range(j * steps[1], min((j + 1) * steps[1], n1)):
-                    for c in range(k * steps[2], min((k + 1) * steps[2], n2)):
-                        total += side[axis, a, b, c]
-            coarse[axis, i, j, k] = half[axis] * total
+    for plane in range(start, stop):
+        axis, i = plane // m0, plane % m0
+        for j in range(m1):
+            for k in range(m2):
+                total = F0
+                for a in range(i * steps[0], min((i + 1) * steps[0], n0)):
+                    for b in range(j * steps[1], min((j + 1) * steps[1], n1)):
+                        for c in range(k * steps[2], min((k + 1) * steps[2], n2)):
+                            total += side[axis, a, b, c]
+                coarse[axis, i, j, k] = half[axis] * total
 
 
 @plain
@@ -128,77 +127,102 @@ def _coarse_row(coarse, i, j, nothing):  # type: ignore[no-untyped-def]
     return nothing if i < 0 or j < 0 else coarse[i, j]
 
 
-@compiled()
-def prolong(coarse, beyond, own0, other0, far0, own1, other1, far1, own2, other2, far2, share, add, x):  # type: ignore[no-untyped-def]
+@plain
+def _add_interpolated(line, own, other, beyond, f0, f1, f2, c, near, away, total):  # type: ignore[no-untyped-def]
+    """Add to the fine row `total` what a coarse row `line` is worth; weights as in `_add_gathered`."""
+    for k in range(len(total)):
+        near[k] = line[own[k]]
+        away[k] = line[other[k]] if other[k] >= 0 else beyond
+    for cell in range(len(total)):
+        k = np.uint64(cell)
+        weight = (c[0] + c[1] * f0[k]) * (c[2] + c[3] * f1[k])
+        total[k] += weight * (near[k] + f2[k] * (away[k] - near[k]))
+
+
+@shared("rows", of="x")
+def prolong(start, stop, coarse, beyond, own0, other0, far0, own1, other1, far1, own2, other2, far2, share, add, x):  # type: ignore[no-untyped-def]
     """`x ← share · P coarse`, added to `x` with `add`. `own_a`, `other_a`: the coarse indices of each fine one, −1 for
     what lies beyond a side, where the coarse value is `beyond`; `far_a` as from `far_weights`.
     """
-    n0, n1, n2 = x.shape
+    _, n1, n2 = x.shape
     m2 = coarse.shape[2]
-    one = np.float32(1)
-    for row in prange(n0 * n1):
+    c = np.empty(4, np.float32)
+    nothing = np.empty(m2, np.float32)
+    nothing[:] = beyond
+    near, away, total = np.empty(n2, np.float32), np.empty(n2, np.float32), np.empty(n2, np.float32)
+    for row in range(start, stop):
         i, j = row // n1, row % n1
-        nothing = np.full(m2, beyond, np.float32)
-        near, away = np.empty(n2, np.float32), np.empty(n2, np.float32)
-        total = np.zeros(n2, np.float32)
-        f0, f1, f2 = far0[i, j], far1[i, j], far2[i, j]
-        for a in range(2):
-            if a == 1 and other0[i] == own0[i]:
+        total[:] = F0
+        for corner in range(4):
+            a, b = corner // 2, corner % 2
+            if (a == 1 and other0[i] == own0[i]) or (b == 1 and other1[j] == own1[j]):
                 continue
-            for b in range(2):
-                if b == 1 and other1[j] == own1[j]:
-                    continue
-                line = _coarse_row(coarse, own0[i] if a == 0 else other0[i], own1[j] if b == 0 else other1[j], nothing)
-                for k in range(n2):
-                    near[k] = line[own2[k]]
-                    away[k] = line[other2[k]] if other2[k] >= 0 else beyond
-                for cell in range(n2):
-                    k = np.uint64(cell)
-                    w0 = f0[k] if a == 1 else one - f0[k]
-                    w1 = f1[k] if b == 1 else one - f1[k]
-                    total[k] += w0 * w1 * (near[k] + f2[k] * (away[k] - near[k]))
+            line = _coarse_row(coarse, own0[i] if a == 0 else other0[i], own1[j] if b == 0 else other1[j], nothing)
+            _set_factors(a == 0, b == 0, c)
+            _add_interpolated(line, own2, other2, beyond, far0[i, j], far1[i, j], far2[i, j], c, near, away, total)
         x_row, s_row = x[i, j], share[i, j]
         for cell in range(n2):
             k = np.uint64(cell)
             x_row[k] = (x_row[k] if add else F0) + s_row[k] * total[k]
 
 
-@compiled()
-def restrict(t, own0, other0, far0, own1, other1, far1, own2, other2, far2, steps, wrap, diagonal, coarse):  # type: ignore[no-untyped-def]
+@plain
+def _set_factors(own_a, own_b, c):  # type: ignore[no-untyped-def]
+    """`c` ← the factors with which `c₀ + c₁ f` is `1 − f` in an axis's own coarse cell and `f` in the other one."""
+    one = np.float32(1)
+    c[0] = one if own_a else F0
+    c[1] = -one if own_a else one
+    c[2] = one if own_b else F0
+    c[3] = -one if own_b else one
+
+
+@plain
+def _add_gathered(t, f0, f1, f2, c, weight, near, away):  # type: ignore[no-untyped-def]
+    """Add a fine row's part to the sums over its cells for their own and the other coarse cells of the last axis.
+
+    A row's weight is `(c₀ + c₁ f₀)(c₂ + c₃ f₁)`, see `_set_factors`.
+    """
+    for cell in range(len(t)):
+        k = np.uint64(cell)
+        weight[k] = (c[0] + c[1] * f0[k]) * (c[2] + c[3] * f1[k]) * t[k]
+    for cell in range(len(t)):
+        k = np.uint64(cell)
+        away[k] += weight[k] * f2[k]
+        near[k] += weight[k] - weight[k] * f2[k]
+
+
+@plain
+def _takes(own, other, fine, place, first):  # type: ignore[no-untyped-def]
+    """Whether coarse cell `place` takes from cell `fine` as its own one (`first`) or as the other, each but once."""
+    return own[fine] == place if first else other[fine] == place and own[fine] != place
+
+
+@shared("rows", of="coarse")
+def restrict(start, stop, t, own0, other0, far0, own1, other1, far1, own2, other2, far2, steps, wrap, diagonal, coarse):  # type: ignore[no-untyped-def]
     """`coarse ← Pᵀ t` where the coarse level has unknowns (`diagonal ≠ 0`); the share is in `t` already."""
     n0, n1, n2 = t.shape
-    m0, m1, m2 = coarse.shape
-    one = np.float32(1)
-    for row in prange(m0 * m1):
+    _, m1, m2 = coarse.shape
+    c = np.empty(4, np.float32)
+    near, away, weight = np.empty(n2, np.float32), np.empty(n2, np.float32), np.empty(n2, np.float32)
+    for row in range(start, stop):
         i, j = row // m1, row % m1
-        near, away = np.zeros(n2, np.float32), np.zeros(n2, np.float32)
-        weight = np.empty(n2, np.float32)
+        near[:] = F0
+        away[:] = F0
         a0, a1 = (2 * i - 1, 2 * i + 3) if steps[0] == 2 else (i, i + 1)
         b0, b1 = (2 * j - 1, 2 * j + 3) if steps[1] == 2 else (j, j + 1)
         for p in range(a0, a1):
             if not (0 <= p < n0 or (wrap[0] and p - a0 < n0)):
                 continue
             a = p % n0
-            for own_a in range(2):
-                if (own0[a] if own_a == 1 else other0[a]) != i or (own_a == 0 and own0[a] == i):
+            for q in range(b0, b1):
+                if not (0 <= q < n1 or (wrap[1] and q - b0 < n1)):
                     continue
-                for q in range(b0, b1):
-                    if not (0 <= q < n1 or (wrap[1] and q - b0 < n1)):
-                        continue
-                    b = q % n1
-                    for own_b in range(2):
-                        if (own1[b] if own_b == 1 else other1[b]) != j or (own_b == 0 and own1[b] == j):
-                            continue
-                        f0, f1, f2, t_row = far0[a, b], far1[a, b], far2[a, b], t[a, b]
-                        for cell in range(n2):
-                            k = np.uint64(cell)
-                            w0 = one - f0[k] if own_a == 1 else f0[k]
-                            w1 = one - f1[k] if own_b == 1 else f1[k]
-                            weight[k] = w0 * w1 * t_row[k]
-                        for cell in range(n2):
-                            k = np.uint64(cell)
-                            away[k] += weight[k] * f2[k]
-                            near[k] += weight[k] - weight[k] * f2[k]
+                b = q % n1
+                for corner in range(4):
+                    own_a, own_b = corner < 2, corner % 2 == 0
+                    if _takes(own0, other0, a, i, own_a) and _takes(own1, other1, b, j, own_b):
+                        _set_factors(own_a, own_b, c)
+                        _add_gathered(t[a, b], far0[a, b], far1[a, b], far2[a, b], c, weight, near, away)
         out = coarse[i, j]
         out[:] = F0
         for k in range(n2):
@@ -211,11 +235,11 @@ def restrict(t, own0, other0, far0, own1, other1, far1, own2, other2, far2, step
             out[k] = out[k] if d_row[k] != 0 else F0
 
 
-@compiled()
-def inverse_shares(inside, diagonal, share):  # type: ignore[no-untyped-def]
+@shared("rows", of="share")
+def inverse_shares(start, stop, inside, diagonal, share):  # type: ignore[no-untyped-def]
     """`share ← 1 / inside` where there are unknowns, else 0; 1 where nothing is inside."""
-    n0, n1, n2 = share.shape
-    for row in prange(n0 * n1):
+    _, n1, n2 = share.shape
+    for row in range(start, stop):
         s, d, w = share[row // n1, row % n1], diagonal[row // n1, row % n1], inside[row // n1, row % n1]
         for cell in range(n2):
             k = np.uint64(cell)

@@ -1,78 +1,88 @@
 """Compiled passes over vectors and CSR matrices: products, conjugate-gradient steps, IC(0) and its two sweeps.
 
-Rows of products and vector passes are shared by threads; the factor and the sweeps go row by row, as each needs the
-rows before.
+Products and vector passes are divided among threads in blocks of entries, each of which sums up its own part; the
+factor and the sweeps go row by row, as each needs the rows before.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from numba import prange
+import numpy as np
+from numpy.typing import NDArray
 
-from relaxon.solvers.stencil_kernels import compiled
+from relaxon.solvers.compiled import SERIAL_CELLS, plain, shared
+from relaxon.solvers.threads import Kernel, divide
+
+Array = NDArray[np.float64]
+BLOCK = 4096
+"""Entries whose part of a sum is added up by itself, so that the number of threads does not show."""
 
 
-@compiled()
-def multiply(indptr, indices, data, x, y):  # type: ignore[no-untyped-def]
+@shared("entries", of="y")
+def multiply(start, stop, indptr, indices, data, x, y):  # type: ignore[no-untyped-def]
     """`y ← A x`."""
-    for i in prange(len(y)):
+    for i in range(start, stop):
         total = 0.0
         for k in range(indptr[i], indptr[i + 1]):
             total += data[k] * x[indices[k]]
         y[i] = total
 
 
-@compiled()
-def residual(indptr, indices, data, b, x, r):  # type: ignore[no-untyped-def]
-    """`r ← b − A x`; returns `⟨r, r⟩`."""
-    square = 0.0
-    for i in prange(len(r)):
+@plain
+def _dot(start, stop, x, y, parts):  # type: ignore[no-untyped-def]
+    """`⟨x, y⟩` in blocks."""
+    for block in range(start, stop):
         total = 0.0
-        for k in range(indptr[i], indptr[i + 1]):
-            total += data[k] * x[indices[k]]
-        value = b[i] - total
-        r[i] = value
-        square += value * value
-    return square
+        end = len(x) if block == len(parts) - 1 else (block + 1) * BLOCK
+        for i in range(block * BLOCK, end):
+            total += x[i] * y[i]
+        parts[block] = total
 
 
-@compiled()
-def dot(x, y):  # type: ignore[no-untyped-def]
+@plain
+def _scaled_sum(start, stop, x, y, a, b, parts):  # type: ignore[no-untyped-def]
+    """`y ← a·x + b·y` and `⟨y, y⟩` in blocks."""
+    for block in range(start, stop):
+        total = 0.0
+        end = len(x) if block == len(parts) - 1 else (block + 1) * BLOCK
+        for i in range(block * BLOCK, end):
+            value = a * x[i] + b * y[i]
+            y[i] = value
+            total += value * value
+        parts[block] = total
+
+
+def dot(x: Array, y: Array) -> float:
     """`⟨x, y⟩`."""
-    total = 0.0
-    for i in prange(len(x)):
-        total += x[i] * y[i]
-    return total
+    return _summed(_dot, x, y)
 
 
-@compiled()
-def step(alpha, p, ap, x, r):  # type: ignore[no-untyped-def]
+def step(alpha: float, p: Array, ap: Array, x: Array, r: Array) -> float:
     """`x ← x + αp`, `r ← r − α·ap`; returns `⟨r, r⟩`."""
-    square = 0.0
-    for i in prange(len(x)):
-        x[i] += alpha * p[i]
-        value = r[i] - alpha * ap[i]
-        r[i] = value
-        square += value * value
-    return square
+    _summed(_scaled_sum, p, x, alpha, 1.0)
+    return _summed(_scaled_sum, ap, r, -alpha, 1.0)
 
 
-@compiled()
-def next_direction(z, beta, p):  # type: ignore[no-untyped-def]
+def next_direction(z: Array, beta: float, p: Array) -> None:
     """`p ← z + βp`."""
-    for i in prange(len(p)):
-        p[i] = z[i] + beta * p[i]
+    _summed(_scaled_sum, z, p, 1.0, beta)
 
 
-@compiled()
-def add_scaled(factor, p, x):  # type: ignore[no-untyped-def]
+def add_scaled(factor: float, p: Array, x: Array) -> None:
     """`x ← x + factor·p`."""
-    for i in prange(len(x)):
-        x[i] += factor * p[i]
+    _summed(_scaled_sum, p, x, factor, 1.0)
 
 
-@compiled(parallel=False)
+def _summed(kernel: Kernel, x: Array, *args: Any) -> float:
+    """Run a kernel over the blocks of `x` and add up what it writes for each, always in the same order."""
+    parts = np.empty(-(-len(x) // BLOCK))
+    divide(kernel, len(parts), x, *args, parts, chunks=None if len(x) >= SERIAL_CELLS else 1)
+    return float(parts.sum())
+
+
+@plain
 def incomplete_factor(indptr, indices, data, scale, shift, least, starts, columns, values, inverse):  # type: ignore[no-untyped-def]
     """IC(0) of `S A S + shift·I`, `S = diag(scale)`, the diagonal of `S A S` being 1 (0 in empty rows).
 
@@ -113,7 +123,7 @@ def incomplete_factor(indptr, indices, data, scale, shift, least, starts, column
     return -1
 
 
-@compiled(parallel=False)
+@plain
 def sweeps(starts, columns, values, inverse, scale, r, z):  # type: ignore[no-untyped-def]
     """`z ← S L⁻ᵀ L⁻¹ S r`."""
     n = len(r)

@@ -90,8 +90,8 @@ class MatrixSystem:
         """`out ← b − A x`, in float64; returns its norm."""
         from relaxon.solvers.sparse import kernels
 
-        square = kernels.residual(self.matrix.indptr, self.matrix.indices, self.matrix.data, b, x, out)
-        return float(np.sqrt(square))
+        np.subtract(b, self.apply(x, out), out=out)
+        return float(np.sqrt(kernels.dot(out, out)))
 
     def regular(self) -> Any:
         """The matrix with an equation `x_i = 0` added for one unknown of each singular component.

@@ -30,7 +30,7 @@ def interpreted() -> types.SimpleNamespace:
     )
     scope: dict[str, Any] = dict(vars(kernels))
     for name in (*names, "stage_outputs", "screen"):
-        function = getattr(kernels, name).py_func
+        function = getattr(getattr(kernels, name), "py_func", getattr(kernels, name))
         scope[name] = types.FunctionType(function.__code__, scope, name, function.__defaults__)
     return types.SimpleNamespace(**{name: scope[name] for name in (*names, "stage_outputs", "screen")})
 

@@ -72,15 +72,20 @@ def test_plain_python_kernels_equal_the_compiled_ones():
     for energy, kind in (energies()[0], energies()[2]):
         reference, theta = kind.of(energy)
         if kind is FamilyReference:
-            arguments, form = (reference.powers,), "family"
+            arguments = (reference.powers,)
             dense, slow = (theta, reference.powers, reference.confinement), np.zeros(len(theta))
             kernels.family_gradient.py_func(x, c, *arguments, slow)
         else:
-            dense, slow, form = (theta, reference.hidden, reference.confinement), np.zeros(len(theta)), "hidden"
-            kernels.hidden_gradient.py_func(x, c, theta, reference.hidden, slow)
+            dense, slow = (theta, reference.hidden, reference.confinement), np.zeros(len(theta))
+            parts = np.zeros((kernels.CHUNKS, len(theta)))
+            kernels.hidden_gradient_parts.py_func(0, kernels.CHUNKS, x, c, theta, reference.hidden, parts)
+            slow += parts.sum(0)
         np.testing.assert_allclose(reference.gradient(x, c, theta), slow, rtol=1e-12, atol=1e-13)
         out = np.empty(len(x))
-        getattr(kernels, f"{form}_log_density").py_func(x, *dense, out)
+        if kind is FamilyReference:
+            kernels.family_log_density.py_func(x, *dense, out)
+        else:
+            kernels.hidden_log_density_run.py_func(0, len(x), x, *dense, out)
         np.testing.assert_allclose(reference.log_density(x, theta), out, rtol=1e-12)
         twin = reference.gradient(x, c, theta, "numpy")
         np.testing.assert_allclose(twin, slow, rtol=1e-11, atol=1e-12)

@@ -70,7 +70,7 @@ def test_the_kernel_as_plain_python_does_what_it_does_compiled(kind, monkeypatch
         start = start + 0.1j * rng.random(start.shape)
     given = (start, drive, target, beta, 1e-10, 200, "numba")
     compiled = reference.relax(*given)
-    for name in ("rates", "pull", "error", "relax_one", "relax"):
+    for name in ("rates", "pull", "error", "relax_one", "relax_jobs"):
         monkeypatch.setattr(kernels, name, getattr(kernels, name).py_func)
     plain = reference.relax(*given)
     np.testing.assert_allclose(compiled[0], plain[0], rtol=1e-9)

@@ -60,11 +60,11 @@ def examine() -> dict[str, Any]:
 def _kernels(problems: list[str]) -> dict[str, Any]:
     """Compile and run one solver, and say with what threads and vectors."""
     import llvmlite.binding as llvm
-    import numba
     import numpy as np
 
     from relaxon.cli.residual import true_residual
     from relaxon.solvers import PoissonGrid, solve
+    from relaxon.solvers.threads import get_num_threads
 
     grid = PoissonGrid(np.zeros((8, 8, 8), np.uint8), boundary="dirichlet")
     b = np.random.default_rng(0).standard_normal(grid.shape)
@@ -73,15 +73,13 @@ def _kernels(problems: list[str]) -> dict[str, Any]:
         works = true_residual(grid, b, solution.x).meets(1e-6)
         if not works:
             problems.append("the compiled kernels run, but a test system is not solved")
-        layer = numba.threading_layer()  # type: ignore[attr-defined]
     except Exception as error:  # whatever a broken compiler raises is what the reader needs to see
-        works, layer = False, None
+        works = False
         problems.append(f"the compiled kernels fail: {type(error).__name__}: {error}")
     features = llvm.get_host_cpu_features()
     return {
         "work": works,
-        "threads": numba.get_num_threads(),
-        "threading_layer": layer,
+        "threads": get_num_threads(),
         "cpu": llvm.get_host_cpu_name(),
         "simd": [name for name in SIMD if features.get(name)],
     }
@@ -135,8 +133,8 @@ def _show(report: dict[str, Any]) -> None:
     if kernels:
         table.add_row(
             "kernels",
-            f"{'compiled and checked' if kernels['work'] else 'failed'}; {kernels['threads']} threads "
-            f"({kernels['threading_layer']}), {kernels['cpu']}: {', '.join(kernels['simd']) or 'no known SIMD'}",
+            f"{'compiled and checked' if kernels['work'] else 'failed'}; {kernels['threads']} threads (our own pool), "
+            f"{kernels['cpu']}: {', '.join(kernels['simd']) or 'no known SIMD'}",
         )
     gpu = report["gpu"]
     if gpu:
