@@ -228,9 +228,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _with_threads() -> None:
-    """Start again with all cores for Numba and one thread for BLAS: libraries read the number when they are loaded."""
+    """Start again with all cores for the kernels and one thread for BLAS: libraries read them when they are loaded."""
     wanted = {
-        "NUMBA_NUM_THREADS": str(usable_cores()),
+        "RELAXON_NUM_THREADS": str(usable_cores()),
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": str(usable_cores()),
     }

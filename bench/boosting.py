@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 
 if __name__ == "__main__":  # imported by a test, it leaves that process's threads alone
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RELAXON_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # before NumPy: one thread for every model
 
 import argparse

@@ -50,7 +50,7 @@ RESULTS = Path(__file__).parent / "results"
 STEPS_SIDE = 64
 Record = dict[str, Any]
 Save = Callable[[Record], None]
-THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
+THREAD_VARIABLES = ("RELAXON_NUM_THREADS", "OMP_NUM_THREADS")
 BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 BLAS_THREADS = 1
 """Two threads of OpenBLAS beside another program's one made SciPy's CG 13 to 25 times as slow at 48³ as one thread did,
@@ -153,11 +153,11 @@ def petsc_summary(row: PetscRow) -> Record:
 
 def described() -> Record:
     """The machine, the threads and the versions."""
-    import numba
+    from relaxon.solvers.threads import get_num_threads
 
     machine = describe_machine().as_dict()
     machine["load_before"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    machine |= {"triad_bytes_per_second": triad_bandwidth(), "threads": numba.get_num_threads(), "gpu": _gpu()}
+    machine |= {"triad_bytes_per_second": triad_bandwidth(), "threads": get_num_threads(), "gpu": _gpu()}
     machine["blas_threads"] = os.environ.get(BLAS_VARIABLES[0], "its own choice")
     return {
         "relaxon": __version__,
@@ -220,7 +220,7 @@ def _side(text: str) -> tuple[str, int]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    wait_asleep()  # before anything loads OpenMP: spinning threads of one solver must not slow another
+    wait_asleep()  # before anything loads torch or PyAMG: spinning threads of one solver must not slow another
     args, console = parser().parse_args(argv), Console()
     if args.results:
         record = json.loads(args.results.read_text(encoding="utf-8"))

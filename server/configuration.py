@@ -15,6 +15,8 @@ PREFIX = "RELAXON_"
 FILE = "RELAXON_CONFIG"
 CLIENTS = ("RELAXON_TARGET", "RELAXON_TOKEN", "RELAXON_ROOT_CERTIFICATES")
 """Of the commands that call a server; none of them is a setting of one."""
+ENGINES = ("RELAXON_NUM_THREADS",)
+"""Of the solvers, in a server and elsewhere (`relaxon.solvers.threads`)."""
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 LONGEST_FILE = 2**20
 DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(ServerSettings)}
@@ -90,7 +92,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found = {}
     for variable, text in environment.items():
         name = variable.removeprefix(PREFIX).lower()
-        if not variable.startswith(PREFIX) or variable in (FILE, *CLIENTS):
+        if not variable.startswith(PREFIX) or variable in (FILE, *CLIENTS, *ENGINES):
             continue
         if name not in DEFAULTS or variable != variable.upper():
             known = [PREFIX + one.upper() for one in DEFAULTS]

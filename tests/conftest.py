@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-# Before anything loads OpenMP: threads that spin while they wait make two test processes many times slower.
+# Before anything loads torch: threads that spin while they wait make two test processes many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 FITS = """

@@ -92,8 +92,9 @@ def test_words_for_yes_and_no(word):
     assert settings.reflection is (word.lower() in ("1", "true", "yes", "on"))
 
 
-def test_what_the_clients_commands_read_is_no_setting():
+def test_what_the_client_s_commands_and_the_solvers_read_is_no_setting():
     configuration.load({}, {"RELAXON_TOKEN": "x", "RELAXON_TARGET": "y", "RELAXON_ROOT_CERTIFICATES": "z"})
+    configuration.load({}, {"RELAXON_NUM_THREADS": "2"})
 
 
 def test_the_command_prints_it_and_ends(tmp_path):

@@ -1,5 +1,6 @@
 """The engines' threads give way to other programs, unless the caller wants them otherwise."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,10 @@ import sys
 import pytest
 
 from relaxon.server import threads
+
+NEEDS_TWO = pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or threads.usable_cores() < 2, reason="needs Linux and two processors"
+)
 
 
 def test_waiting_threads_sleep_unless_told_otherwise(monkeypatch):
@@ -23,6 +28,7 @@ def unset(monkeypatch):
     for name in (threads.PROC_BIND, *threads.COUNTS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads, "_OURS", set())
+    monkeypatch.setattr(threads, "_apart", False)
     yield monkeypatch
     os.environ.pop(threads.PROC_BIND, None)
 
@@ -39,6 +45,41 @@ def test_a_caller_s_choice_stands_and_is_inherited(unset, choice):
     unset.setenv(threads.PROC_BIND, choice)
     threads.keep_apart()
     assert threads.inherited()[threads.PROC_BIND] == choice
+
+
+PLACES = """
+import os, sys, threading
+from relaxon.server import threads
+
+def solve():
+    threads.bind()
+    divide(lambda start, stop: found.append(sorted(os.sched_getaffinity(0))), count, chunks=count)
+
+found, count = [], int(sys.argv[1])
+threads.keep_apart()
+with num_threads(count):
+    solving = threading.Thread(target=solve)
+    solving.start()
+    solving.join()
+print([sorted(os.sched_getaffinity(0)), *sorted(found)])
+"""
+
+
+@NEEDS_TWO
+@pytest.mark.parametrize(
+    ("choice", "spared", "bound"), [(None, 0, True), ("close", 0, True), ("false", 0, False), (None, 1, False)]
+)
+def test_the_kernels_threads_are_bound_where_each_has_a_processor(unset, choice, spared, bound):
+    """The thread that solves among them, the one that waits for it not."""
+    if choice is not None:
+        unset.setenv(threads.PROC_BIND, choice)
+    processors = sorted(os.sched_getaffinity(0))
+    count = len(processors) - spared
+    done = subprocess.run([sys.executable, "-c", PLACES, str(count)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    here, *found = json.loads(done.stdout)
+    assert here == processors
+    assert found == ([[one] for one in processors] if bound else [processors] * count)
 
 
 @pytest.mark.parametrize("name", threads.COUNTS)
@@ -70,9 +111,7 @@ print(bound, main)
 """
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "sched_getaffinity") or threads.usable_cores() < 2, reason="needs Linux and two processors"
-)
+@NEEDS_TWO
 @pytest.mark.parametrize(("options", "kept"), [([], True), (["--workers", "2"], False)])
 def test_a_server_s_solving_threads_stay_where_they_are(unset, options, kept):
     """And no others do; where several solves run at a time, none."""

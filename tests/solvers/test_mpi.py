@@ -27,7 +27,7 @@ pytestmark = pytest.mark.mpi
 def launched(python: str | Path, launcher: list[str], program: str, processes: int) -> dict[str, Any]:
     """What the first process printed."""
     command = [*launcher, "-n", str(processes), str(python), str(HERE / "processes" / program)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "RELAXON_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr[-4000:] + done.stdout[-2000:]
     return json.loads(done.stdout.splitlines()[-1].removeprefix("FOUND "))

@@ -80,7 +80,7 @@ def _measured(args: argparse.Namespace) -> tuple[systems.System, list[Run]]:
     from relaxon.client import RelaxonError
     from relaxon.server.threads import wait_asleep
 
-    wait_asleep()  # before the problem is made or the server is started, which load OpenMP
+    wait_asleep()  # before anything loads torch, whose threads are OpenMP's
     solvers = contest.expand([args.solver, *args.compare])
     if not contest.expand([args.solver]):
         raise UsageError("--solver must name a solver, got an empty name")

@@ -57,7 +57,7 @@ def _run_poisson(args: argparse.Namespace) -> int:
     from relaxon.server.threads import wait_asleep
     from relaxon.solvers.stress import make_case, run_trial
 
-    wait_asleep()  # before the first solver loads OpenMP
+    wait_asleep()  # before anything loads torch, whose threads are OpenMP's
     settings = _settings(args)
     numbers = _numbers(args)
     trials: list[Trial] = []
