@@ -63,7 +63,7 @@ def jacobi_sweep(x: Single, r: Single, omega: np.float32, inverse: Single, *oper
     _weighted_residual(x, r, omega, inverse, True, *operator)
 
 
-def shared_residual(x: Single, r: Single, share: Single, *operator: Any) -> None:
+def shared_residual(x: Single, r: Single, share: Single | None, *operator: Any) -> None:
     """`t ← share · (r − A x)`, ready to be restricted; `operator` as in `jacobi_sweep`, then `t`."""
     _weighted_residual(x, r, np.float32(1), share, False, *operator)
 

@@ -50,6 +50,7 @@ def test_a_caller_s_choice_stands_and_is_inherited(unset, choice):
 PLACES = """
 import os, sys, threading
 from relaxon.server import threads
+from relaxon.solvers.threads import divide, num_threads
 
 def solve():
     threads.bind()
