@@ -15,6 +15,10 @@ from relaxon.solvers.operator import PoissonOperator, open_faces
 Smoother = Literal["jacobi", "red-black"]
 
 
+LEAST_INSIDE = np.float32(0.05)
+"""Of a cell's interpolation, the part that comes from cells that are not SOLID: with less, it is left as it is."""
+
+
 def chebyshev_dampings(ndim: int, sweeps: int) -> tuple[float, ...]:
     """Dampings of so many Jacobi sweeps that together damp the high frequencies best: `1/root` of the Chebyshev
     polynomial on the eigenvalues of `D⁻¹A` from `1/ndim` to 2, the largest root last.
@@ -204,8 +208,9 @@ class VariableCycle(SingleCycle):
         opened = (coarse_cells != 1).astype(np.float32)
         inside, ones = level.work, (level.diagonal != 0).astype(np.float32)
         kernels.prolong(opened, np.float32(1), *level.transfer, ones, False, inside)
-        level.share = np.empty(level.shape, np.float32)
-        kernels.inverse_shares(inside, level.diagonal, level.share)
+        # One over it where there are unknowns, 1 where nothing is inside.
+        level.share = np.divide(1, inside, out=np.ones_like(inside), where=inside > LEAST_INSIDE)
+        level.share[level.diagonal == 0] = 0
         inside[...] = 0
 
 

@@ -233,14 +233,3 @@ def restrict(start, stop, t, own0, other0, far0, own1, other1, far1, own2, other
         for cell in range(m2):
             k = np.uint64(cell)
             out[k] = out[k] if d_row[k] != 0 else F0
-
-
-@shared("rows", of="share")
-def inverse_shares(start, stop, inside, diagonal, share):  # type: ignore[no-untyped-def]
-    """`share ← 1 / inside` where there are unknowns, else 0; 1 where nothing is inside."""
-    _, n1, n2 = share.shape
-    for row in range(start, stop):
-        s, d, w = share[row // n1, row % n1], diagonal[row // n1, row % n1], inside[row // n1, row % n1]
-        for cell in range(n2):
-            k = np.uint64(cell)
-            s[k] = (np.float32(1) / w[k] if w[k] > np.float32(0.05) else np.float32(1)) if d[k] != 0 else F0

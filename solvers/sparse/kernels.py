@@ -1,7 +1,8 @@
 """Compiled passes over vectors and CSR matrices: products, conjugate-gradient steps, IC(0) and its two sweeps.
 
-Products and vector passes are divided among threads in blocks of entries, each of which sums up its own part; the
-factor and the sweeps go row by row, as each needs the rows before.
+Products and vector passes are divided among threads in blocks of entries, each of which sums up its own part. Short
+vectors, for which no other thread is woken, are left to NumPy and SciPy, so that these passes need not be compiled
+first. The factor and the sweeps go row by row, as each needs the rows before.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.compiled import SERIAL_CELLS, plain, shared
+from relaxon.solvers.compiled import SERIAL_CELLS, plain
 from relaxon.solvers.threads import Kernel, divide
 
 Array = NDArray[np.float64]
@@ -20,8 +21,16 @@ BLOCK = 4096
 """Entries whose part of a sum is added up by itself, so that the number of threads does not show."""
 
 
-@shared("entries", of="y")
-def multiply(start, stop, indptr, indices, data, x, y):  # type: ignore[no-untyped-def]
+def multiply(matrix: Any, x: Array, out: Array) -> None:
+    """`out ← A x`; `matrix` is in CSR form."""
+    if len(x) < SERIAL_CELLS:
+        out[...] = matrix @ x
+    else:
+        divide(_multiply, len(x), matrix.indptr, matrix.indices, matrix.data, x, out)
+
+
+@plain
+def _multiply(start, stop, indptr, indices, data, x, y):  # type: ignore[no-untyped-def]
     """`y ← A x`."""
     for i in range(start, stop):
         total = 0.0
@@ -56,29 +65,44 @@ def _scaled_sum(start, stop, x, y, a, b, parts):  # type: ignore[no-untyped-def]
 
 def dot(x: Array, y: Array) -> float:
     """`⟨x, y⟩`."""
+    if len(x) < SERIAL_CELLS:
+        return float(np.einsum("i,i", x, y))  # not BLAS's, whose order is that of its own threads
     return _summed(_dot, x, y)
 
 
 def step(alpha: float, p: Array, ap: Array, x: Array, r: Array) -> float:
     """`x ← x + αp`, `r ← r − α·ap`; returns `⟨r, r⟩`."""
+    if len(x) < SERIAL_CELLS:
+        add_scaled(alpha, p, x)
+        add_scaled(-alpha, ap, r)
+        return dot(r, r)
     _summed(_scaled_sum, p, x, alpha, 1.0)
     return _summed(_scaled_sum, ap, r, -alpha, 1.0)
 
 
 def next_direction(z: Array, beta: float, p: Array) -> None:
     """`p ← z + βp`."""
-    _summed(_scaled_sum, z, p, 1.0, beta)
+    if len(p) < SERIAL_CELLS:
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found in the sums
+            p *= beta
+            p += z
+    else:
+        _summed(_scaled_sum, z, p, 1.0, beta)
 
 
 def add_scaled(factor: float, p: Array, x: Array) -> None:
     """`x ← x + factor·p`."""
-    _summed(_scaled_sum, p, x, factor, 1.0)
+    if len(x) < SERIAL_CELLS:
+        with np.errstate(over="ignore", invalid="ignore"):
+            x += factor * p
+    else:
+        _summed(_scaled_sum, p, x, factor, 1.0)
 
 
 def _summed(kernel: Kernel, x: Array, *args: Any) -> float:
     """Run a kernel over the blocks of `x` and add up what it writes for each, always in the same order."""
     parts = np.empty(-(-len(x) // BLOCK))
-    divide(kernel, len(parts), x, *args, parts, chunks=None if len(x) >= SERIAL_CELLS else 1)
+    divide(kernel, len(parts), x, *args, parts)
     return float(parts.sum())
 
 

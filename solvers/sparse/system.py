@@ -83,14 +83,15 @@ class MatrixSystem:
         """`out ← A x`."""
         from relaxon.solvers.sparse import kernels
 
-        kernels.multiply(self.matrix.indptr, self.matrix.indices, self.matrix.data, x, out)
+        kernels.multiply(self.matrix, x, out)
         return out
 
     def residual(self, b: Array, x: Array, out: Array) -> float:
         """`out ← b − A x`, in float64; returns its norm."""
         from relaxon.solvers.sparse import kernels
 
-        np.subtract(b, self.apply(x, out), out=out)
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.subtract(b, self.apply(x, out), out=out)
         return float(np.sqrt(kernels.dot(out, out)))
 
     def regular(self) -> Any:
