@@ -274,4 +274,4 @@ class PreparedSolver(Front):
         return math.sqrt(dot(v, v))
 
     def _true_residual(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
-        return self.operator.residual_norm(b, x)
+        return self.operator.residual_norm(b, x, self.engine.by_planes)

@@ -55,6 +55,9 @@ class Prepared(ABC):
     """Why this method was chosen, where it was chosen automatically."""
     failure: str = ""
     """Why the last run could not go on; empty where it could, or where its result says all."""
+    by_planes: bool = True
+    """Whether the true residual is measured by the kernels that go plane by plane, or by those of `operator.apply`,
+    where a run has these compiled already."""
 
     @abstractmethod
     def run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int) -> Result:

@@ -56,6 +56,7 @@ class IncompleteCholeskyCG(Solver):
 
 class _IncompleteCholesky(Prepared):
     default_max_iterations = 5000
+    by_planes = False
 
     def __init__(self, operator: PoissonOperator, options: IncompleteCholeskyCG) -> None:
         from relaxon.solvers import incomplete_cholesky_kernels as kernels

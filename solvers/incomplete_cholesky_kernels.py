@@ -7,10 +7,10 @@ which is what lets threads sweep slabs side by side (block Jacobi of incomplete 
 
 from __future__ import annotations
 
-from relaxon.solvers.compiled import plain
+from relaxon.solvers.lean import lean
 
 
-@plain
+@lean
 def pivots(start, stop, diagonal, lower0, lower1, lower2, starts, modified, safety, inverse):  # type: ignore[no-untyped-def]
     """`inverse ← 1/D̃` in slabs `start … stop − 1`; 0 where the row is zero.
 
@@ -49,7 +49,7 @@ def pivots(start, stop, diagonal, lower0, lower1, lower2, starts, modified, safe
                     inverse[i, j, k] = 1.0 / pivot
 
 
-@plain
+@lean
 def sweeps(start, stop, inverse, lower0, lower1, lower2, starts, r, z):  # type: ignore[no-untyped-def]
     """`z ← (D̃ + Lᵀ)⁻¹ D̃ (D̃ + L)⁻¹ r`, forward then backward, in slabs `start … stop − 1`; `L` holds `−lower`."""
     _, n1, n2 = r.shape

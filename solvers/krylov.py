@@ -152,6 +152,7 @@ class JacobiCG(Solver):
 
 class _Plain(Prepared):
     default_max_iterations = 20_000
+    by_planes = False
 
     def __init__(self, operator: PoissonOperator) -> None:
         self.operator = operator

@@ -6,10 +6,10 @@ Passes over memory an iteration, in float64 arrays read or written: `A p` and it
 
 from __future__ import annotations
 
-from relaxon.solvers.compiled import shared
+from relaxon.solvers.lean import lean_shared
 
 
-@shared("rows", of="x", sums=2)
+@lean_shared("rows", of="x", sums=2)
 def step(start, stop, alpha, p, ap, inverse_diagonal, x, r, z, parts):  # type: ignore[no-untyped-def]
     """`x ← x + αp`, `r ← r − α·ap`, `z ← D⁻¹r`; returns `⟨r, r⟩` and `⟨r, z⟩`."""
     _, n1, n2 = x.shape
@@ -30,7 +30,7 @@ def step(start, stop, alpha, p, ap, inverse_diagonal, x, r, z, parts):  # type: 
         parts[row, 1] = two
 
 
-@shared("rows", of="x", sums=1)
+@lean_shared("rows", of="x", sums=1)
 def plain_step(start, stop, alpha, p, ap, x, r, parts):  # type: ignore[no-untyped-def]
     """`x ← x + αp`, `r ← r − α·ap`; returns `⟨r, r⟩`."""
     _, n1, n2 = x.shape
@@ -47,7 +47,7 @@ def plain_step(start, stop, alpha, p, ap, x, r, parts):  # type: ignore[no-untyp
         parts[row, 0] = part
 
 
-@shared("rows", of="p")
+@lean_shared("rows", of="p")
 def next_direction(start, stop, z, beta, p):  # type: ignore[no-untyped-def]
     """`p ← z + βp`."""
     _, n1, n2 = p.shape

@@ -141,11 +141,14 @@ class PoissonOperator:
             stencil_kernels.apply_variable(x, self.diagonal, *self.couplings, self.wrap, out)
         return out
 
-    def residual_norm(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
-        """`‖b − A x‖₂` on `shape3` float64 arrays, zero outside the fluid; nothing is checked. For solvers."""
+    def residual_norm(self, b: NDArray[np.float64], x: NDArray[np.float64], by_planes: bool = True) -> float:
+        """`‖b − A x‖₂` on `shape3` float64 arrays, zero outside the fluid; nothing is checked. For solvers.
+
+        In one pass `by_planes` where κ is 1, else by `apply`.
+        """
         from relaxon.solvers import plane_kernels, stencil_kernels
 
-        if self.constant and self.dtype == np.float64:
+        if by_planes and self.constant and self.dtype == np.float64:
             planes = self.planes
             b, x = b.reshape(planes.shape), x.reshape(planes.shape)
             return math.sqrt(plane_kernels.residual_square(b, x, planes.unit, planes.matrix, planes.cells))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from relaxon.solvers.compiled import plain, shared
+from relaxon.solvers.lean import lean, lean_shared
 
 
-@plain
+@lean
 def sample(field, x, y, z):  # type: ignore[no-untyped-def]
     """Trilinear interpolation at index coordinates, held constant beyond the array's ends."""
     n0, n1, n2 = field.shape
@@ -24,7 +24,7 @@ def sample(field, x, y, z):  # type: ignore[no-untyped-def]
     return (1 - a) * low + a * high
 
 
-@shared("rows", of="field")
+@lean_shared("rows", of="field")
 def advect(start, stop, field, o0, o1, o2, u, v, w, time, out):  # type: ignore[no-untyped-def]
     """`out(x) ← field(x − time · velocity)` by a midpoint step back.
 

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from relaxon.solvers.compiled import FAST, ONE, compiled, ordered_sum, plain, shared  # noqa: F401
+from relaxon.solvers.lean import lean, lean_shared
 
 
-@shared("rows", of="x")
+@lean_shared("rows", of="x")
 def apply_constant(start, stop, x, code, table, w, wrap, y):  # type: ignore[no-untyped-def]
     """`y ← A x`. `table`, `w` (3,) have the dtype of `x`; `wrap` (3,) bool says which axes are periodic."""
     n0, n1, n2 = x.shape
@@ -59,7 +60,7 @@ def apply_constant(start, stop, x, code, table, w, wrap, y):  # type: ignore[no-
             yr[k] = value if cr[k] != 0 else none
 
 
-@shared("rows", of="cells")
+@lean_shared("rows", of="cells")
 def count_faces(start, stop, cells, units, sides, wrap, code):  # type: ignore[no-untyped-def]
     """`code` ← the open faces of each FLUID cell, each worth its axis's `units` (3,) uint8, a Dirichlet side twice.
 
@@ -111,7 +112,7 @@ def count_faces(start, stop, cells, units, sides, wrap, code):  # type: ignore[n
             out[k] = out[k] if here[k] == 0 else nothing
 
 
-@shared("rows", of="x")
+@lean_shared("rows", of="x")
 def apply_variable(start, stop, x, diagonal, lower0, lower1, lower2, wrap, y):  # type: ignore[no-untyped-def]
     """`y ← A x` with a coefficient on each face."""
     n0, n1, n2 = x.shape
@@ -156,7 +157,7 @@ def apply_variable(start, stop, x, diagonal, lower0, lower1, lower2, wrap, y):  
                 yr[k] = none
 
 
-@shared("rows", of="x", sums=1)
+@lean_shared("rows", of="x", sums=1)
 def dot(start, stop, x, y, parts):  # type: ignore[no-untyped-def]
     """`⟨x, y⟩` over arrays of three axes, accumulated in float64: row by row, so that threads do not show."""
     _, n1, n2 = x.shape
@@ -168,7 +169,7 @@ def dot(start, stop, x, y, parts):  # type: ignore[no-untyped-def]
         parts[row, 0] = part
 
 
-@shared("rows", of="x")
+@lean_shared("rows", of="x")
 def scaled(start, stop, x, factor, out):  # type: ignore[no-untyped-def]
     """`out ← factor · x`, multiplied in float64 and rounded to the dtype of `out`."""
     _, n1, n2 = x.shape
@@ -178,7 +179,7 @@ def scaled(start, stop, x, factor, out):  # type: ignore[no-untyped-def]
             yr[k] = factor * xr[k]
 
 
-@shared("rows", of="b", sums=1)
+@lean_shared("rows", of="b", sums=1)
 def residual_norm(start, stop, b, ax, r, parts):  # type: ignore[no-untyped-def]
     """`r ← b − ax`; returns `‖r‖₂²` accumulated in float64. `r` may be `ax`."""
     _, n1, n2 = b.shape
@@ -192,7 +193,7 @@ def residual_norm(start, stop, b, ax, r, parts):  # type: ignore[no-untyped-def]
         parts[row, 0] = part
 
 
-@shared("rows", of="b", sums=1)
+@lean_shared("rows", of="b", sums=1)
 def difference_square(start, stop, b, ax, parts):  # type: ignore[no-untyped-def]
     """`‖b − ax‖₂²`, accumulated in float64."""
     _, n1, n2 = b.shape
@@ -210,7 +211,7 @@ def masked_copy(source: Any, mask: Any, out: Any) -> bool:
     return bool(_masked_copy(source, mask, out) == 0)
 
 
-@shared("rows", of="out", sums=1)
+@lean_shared("rows", of="out", sums=1)
 def _masked_copy(start, stop, source, mask, out, parts):  # type: ignore[no-untyped-def]
     """As `masked_copy`; returns how many rows of `source` have a value that is not finite."""
     _, n1, n2 = out.shape
@@ -224,7 +225,7 @@ def _masked_copy(start, stop, source, mask, out, parts):  # type: ignore[no-unty
         parts[row, 0] = strange
 
 
-@shared("rows", of="v")
+@lean_shared("rows", of="v")
 def subtract_component_means(start, stop, v, labels, means):  # type: ignore[no-untyped-def]
     """`v ← v − means[labels]` with `means[0] = 0`: the projection once the means are known."""
     _, n1, n2 = v.shape
@@ -234,7 +235,7 @@ def subtract_component_means(start, stop, v, labels, means):  # type: ignore[no-
             vr[k] -= means[lr[k]]
 
 
-@plain
+@lean
 def component_sums(v, labels, sums, magnitudes):  # type: ignore[no-untyped-def]
     """`sums[c] ← Σ v`, `magnitudes[c] ← Σ |v|` over the cells with label `c`, in float64."""
     n0, n1, n2 = v.shape

@@ -6,10 +6,10 @@ once each to orthogonalise, then the direction and `x` once to step.
 
 from __future__ import annotations
 
-from relaxon.solvers.compiled import shared
+from relaxon.solvers.lean import lean_shared
 
 
-@shared("rows", of="d", sums=3)
+@lean_shared("rows", of="d", sums=3)
 def masked(start, stop, fluid, first, second, d, parts):  # type: ignore[no-untyped-def]
     """`d ← 0` outside the fluid; returns `Σ d²` (NaN and infinity show in it), `⟨d, first⟩` and
     `⟨d, second⟩`, in float64.
@@ -30,7 +30,7 @@ def masked(start, stop, fluid, first, second, d, parts):  # type: ignore[no-unty
         parts[row, 2] = part_two
 
 
-@shared("rows", of="d")
+@lean_shared("rows", of="d")
 def combined(start, stop, d, factor, p, p_factor, q, q_factor):  # type: ignore[no-untyped-def]
     """`d ← factor · d − p_factor · p − q_factor · q`."""
     _, n1, n2 = d.shape
@@ -41,7 +41,7 @@ def combined(start, stop, d, factor, p, p_factor, q, q_factor):  # type: ignore[
             d_row[k] = factor * d_row[k] - p_factor * p_row[k] - q_factor * q_row[k]
 
 
-@shared("rows", of="d")
+@lean_shared("rows", of="d")
 def step(start, stop, x, alpha, d):  # type: ignore[no-untyped-def]
     """`x ← x + alpha · d`."""
     _, n1, n2 = d.shape
@@ -52,7 +52,7 @@ def step(start, stop, x, alpha, d):  # type: ignore[no-untyped-def]
             x_row[k] += alpha * d_row[k]
 
 
-@shared("rows", of="d", sums=2)
+@lean_shared("rows", of="d", sums=2)
 def two_products(start, stop, d, ad, r, parts):  # type: ignore[no-untyped-def]
     """`⟨d, ad⟩` and `⟨d, r⟩` in one pass."""
     _, n1, n2 = d.shape

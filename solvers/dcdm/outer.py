@@ -46,6 +46,8 @@ class ConjugateDirections(Prepared):
     brought a new least residual for a while, the step is taken along `D⁻¹r` instead and counted in `Monitor.fallbacks`.
     """
 
+    by_planes = False
+
     def __init__(
         self,
         operator: PoissonOperator,

@@ -61,6 +61,7 @@ class MultigridCG(Solver):
 
 class _MultigridCG(Prepared):
     default_max_iterations = 500
+    by_planes = False
 
     def __init__(self, operator: PoissonOperator, cycle: SingleCycle) -> None:
         self.operator = operator

@@ -10,17 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from relaxon.solvers.compiled import plain, shared
+from relaxon.solvers.compiled import shared
+from relaxon.solvers.lean import inlined, lean_shared
 from relaxon.solvers.multigrid.single import Single
 
 
-@plain
-def _add_product(c, x, out):  # type: ignore[no-untyped-def]
-    for k in range(len(out)):
-        out[k] += c[k] * x[k]
-
-
-@plain
+@inlined
 def residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, out):  # type: ignore[no-untyped-def]
     """`out ← r − A x` along the row `(i, j)`; a loop for each neighbour, as each then vectorises."""
     n0, n1, n2 = x.shape
@@ -28,15 +23,23 @@ def residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, out):  # ty
     for k in range(n2):
         out[k] = rr[k] - dr[k] * xc[k]
     if i > 0 or wrap[0]:
-        _add_product(lower0[i, j], x[i - 1 if i > 0 else n0 - 1, j], out)
+        xr, cr = x[i - 1 if i > 0 else n0 - 1, j], lower0[i, j]
+        for k in range(n2):
+            out[k] += cr[k] * xr[k]
     if i < n0 - 1 or wrap[0]:
         above = i + 1 if i < n0 - 1 else 0
-        _add_product(lower0[above, j], x[above, j], out)
+        xr, cr = x[above, j], lower0[above, j]
+        for k in range(n2):
+            out[k] += cr[k] * xr[k]
     if j > 0 or wrap[1]:
-        _add_product(lower1[i, j], x[i, j - 1 if j > 0 else n1 - 1], out)
+        xr, cr = x[i, j - 1 if j > 0 else n1 - 1], lower1[i, j]
+        for k in range(n2):
+            out[k] += cr[k] * xr[k]
     if j < n1 - 1 or wrap[1]:
         above = j + 1 if j < n1 - 1 else 0
-        _add_product(lower1[i, above], x[i, above], out)
+        xr, cr = x[i, above], lower1[i, above]
+        for k in range(n2):
+            out[k] += cr[k] * xr[k]
     cr = lower2[i, j]
     for k in range(1, n2):
         out[k] += cr[k] * xc[k - 1]
@@ -47,7 +50,7 @@ def residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, out):  # ty
         out[n2 - 1] += cr[0] * xc[0]
 
 
-@shared("rows", of="r")
+@lean_shared("rows", of="r")
 def first_sweep(start, stop, r, omega, inverse, x):  # type: ignore[no-untyped-def]
     """`x ← ωD⁻¹ r`, a damped Jacobi sweep from zero; `inverse` is `D⁻¹`, zero where there is no unknown."""
     _, n1, n2 = r.shape
@@ -68,7 +71,7 @@ def shared_residual(x: Single, r: Single, share: Single | None, *operator: Any) 
     _weighted_residual(x, r, np.float32(1), share, False, *operator)
 
 
-@shared("rows", of="x")
+@lean_shared("rows", of="x")
 def _weighted_residual(start, stop, x, r, factor, weight, added, diagonal, lower0, lower1, lower2, wrap, y):  # type: ignore[no-untyped-def]
     """`y ← factor · weight · (r − A x)`, plus `x` where `added`: one kernel for both, as it is long to compile."""
     _, n1, n2 = x.shape
@@ -84,6 +87,14 @@ def _weighted_residual(start, stop, x, r, factor, weight, added, diagonal, lower
                 y_row[k] *= w_row[k]
 
 
+@inlined
+def _colour_row(i, j, x, r, inverse, colour, diagonal, lower0, lower1, lower2, wrap, change):  # type: ignore[no-untyped-def]
+    residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, change)
+    x_row, d_row = x[i, j], inverse[i, j]
+    for k in range((i + j + colour) % 2, len(x_row), 2):
+        x_row[k] += d_row[k] * change[k]
+
+
 @shared("rows", of="x")
 def colour_sweep(start, stop, x, r, inverse, colour, diagonal, lower0, lower1, lower2, wrap):  # type: ignore[no-untyped-def]
     """Gauss–Seidel in place on the cells with `i + j + k ≡ colour (mod 2)`, none of which are neighbours.
@@ -94,7 +105,4 @@ def colour_sweep(start, stop, x, r, inverse, colour, diagonal, lower0, lower1, l
     change = np.empty(n2, np.float32)
     for row in range(start, stop):
         i, j = row // n1, row % n1
-        residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, change)
-        x_row, d_row = x[i, j], inverse[i, j]
-        for k in range((i + j + colour) % 2, n2, 2):
-            x_row[k] += d_row[k] * change[k]
+        _colour_row(i, j, x, r, inverse, colour, diagonal, lower0, lower1, lower2, wrap, change)

@@ -17,21 +17,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.compiled import plain, shared
+from relaxon.solvers.compiled import shared
+from relaxon.solvers.lean import inlined, lean, lean_shared
 from relaxon.solvers.multigrid.plane_passes import F0
 
 UNCUT = np.float32(1e30)
 """A resistance beyond this is that of a wall."""
 
 
-@plain
+@lean
 def _at(array, axis, index, i, j, k):  # type: ignore[no-untyped-def]
     if axis == 0:
         return array[index, j, k]
     return array[i, index, k] if axis == 1 else array[i, j, index]
 
 
-@plain
+@lean
 def _half_inner(faces, axis, index, n, outward, i, j, k):  # type: ignore[no-untyped-def]
     """Resistance of half the face inside the pair that holds fine `index`; of half `outward` where it is alone."""
     odd = index | 1
@@ -39,7 +40,7 @@ def _half_inner(faces, axis, index, n, outward, i, j, k):  # type: ignore[no-unt
     return np.float32(0.5) / inner if inner > 0 else UNCUT
 
 
-@shared("rows", of="cells")
+@lean_shared("rows", of="cells")
 def far_weights(start, stop, faces, cells, axis, wrap, dirichlet_low, dirichlet_high, far):  # type: ignore[no-untyped-def]
     """`far` ← what each fluid cell takes from the coarse cell beyond its outward face along `axis`.
 
@@ -71,7 +72,7 @@ def far_weights(start, stop, faces, cells, axis, wrap, dirichlet_low, dirichlet_
                 far[i, j, k] = own / (own + np.float32(1) / outward + min(other, UNCUT))
 
 
-@shared("rows", of="coarse")
+@lean_shared("rows", of="coarse")
 def coarsen_axis_faces(start, stop, faces, axis, halved, steps, wrap, coarse):  # type: ignore[no-untyped-def]
     """Open faces of the coarse level along `axis`: sums over the fine faces between coarse cells, in series."""
     n0, n1, n2 = faces.shape
@@ -105,7 +106,7 @@ def coarsen_axis_faces(start, stop, faces, axis, halved, steps, wrap, coarse):  
             coarse[i, j, k] = total
 
 
-@shared("rows", of="coarse")
+@lean_shared("rows", of="coarse")
 def coarsen_side(start, stop, side, steps, half, coarse):  # type: ignore[no-untyped-def]
     """Couplings to the Dirichlet sides of each axis: sums over the children, times the axis's `half`."""
     _, n0, n1, n2 = side.shape
@@ -122,21 +123,35 @@ def coarsen_side(start, stop, side, steps, half, coarse):  # type: ignore[no-unt
                 coarse[axis, i, j, k] = half[axis] * total
 
 
-@plain
-def _coarse_row(coarse, i, j, nothing):  # type: ignore[no-untyped-def]
-    return nothing if i < 0 or j < 0 else coarse[i, j]
-
-
-@plain
-def _add_interpolated(line, own, other, beyond, f0, f1, f2, c, near, away, total):  # type: ignore[no-untyped-def]
-    """Add to the fine row `total` what a coarse row `line` is worth; weights as in `_add_gathered`."""
-    for k in range(len(total)):
-        near[k] = line[own[k]]
-        away[k] = line[other[k]] if other[k] >= 0 else beyond
+@inlined
+def _prolong_row(  # type: ignore[no-untyped-def]
+    i, j, coarse, own0, other0, far0, own1, other1, far1, own2, other2, far2, share, add, x, line, near, away, total,
+):  # fmt: skip
+    """`prolong` for the row `(i, j)`; `line` holds what lies beyond a side."""
+    one, beyond, n2 = np.float32(1), line[0], len(total)
+    f0, f1, f2 = far0[i, j], far1[i, j], far2[i, j]
+    total[:] = F0
+    for a in range(2):
+        if a == 1 and other0[i] == own0[i]:
+            continue
+        m = own0[i] if a == 0 else other0[i]
+        for b in range(2):
+            if b == 1 and other1[j] == own1[j]:
+                continue
+            n = own1[j] if b == 0 else other1[j]
+            row = line if m < 0 or n < 0 else coarse[m, n]
+            for k in range(n2):
+                near[k] = row[own2[k]]
+                away[k] = row[other2[k]] if other2[k] >= 0 else beyond
+            for cell in range(n2):
+                k = np.uint64(cell)
+                w0 = f0[k] if a == 1 else one - f0[k]
+                w1 = f1[k] if b == 1 else one - f1[k]
+                total[k] += w0 * w1 * (near[k] + f2[k] * (away[k] - near[k]))
+    x_row, s_row = x[i, j], share[i, j]
     for cell in range(len(total)):
         k = np.uint64(cell)
-        weight = (c[0] + c[1] * f0[k]) * (c[2] + c[3] * f1[k])
-        total[k] += weight * (near[k] + f2[k] * (away[k] - near[k]))
+        x_row[k] = (x_row[k] if add else F0) + s_row[k] * total[k]
 
 
 @shared("rows", of="x")
@@ -146,90 +161,84 @@ def prolong(start, stop, coarse, beyond, own0, other0, far0, own1, other1, far1,
     """
     _, n1, n2 = x.shape
     m2 = coarse.shape[2]
-    c = np.empty(4, np.float32)
-    nothing = np.empty(m2, np.float32)
-    nothing[:] = beyond
-    near, away, total = np.empty(n2, np.float32), np.empty(n2, np.float32), np.empty(n2, np.float32)
+    work = np.empty((4, max(m2, n2)), np.float32)
+    line, near, away, total = work[0, :m2], work[1, :n2], work[2, :n2], work[3, :n2]
+    for k in range(m2):
+        line[k] = beyond
     for row in range(start, stop):
-        i, j = row // n1, row % n1
-        total[:] = F0
-        for corner in range(4):
-            a, b = corner // 2, corner % 2
-            if (a == 1 and other0[i] == own0[i]) or (b == 1 and other1[j] == own1[j]):
-                continue
-            line = _coarse_row(coarse, own0[i] if a == 0 else other0[i], own1[j] if b == 0 else other1[j], nothing)
-            _set_factors(a == 0, b == 0, c)
-            _add_interpolated(line, own2, other2, beyond, far0[i, j], far1[i, j], far2[i, j], c, near, away, total)
-        x_row, s_row = x[i, j], share[i, j]
-        for cell in range(n2):
-            k = np.uint64(cell)
-            x_row[k] = (x_row[k] if add else F0) + s_row[k] * total[k]
+        _prolong_row(
+            *(row // n1, row % n1, coarse, own0, other0, far0, own1, other1, far1, own2, other2, far2),
+            *(share, add, x, line, near, away, total),
+        )
 
 
-@plain
-def _set_factors(own_a, own_b, c):  # type: ignore[no-untyped-def]
-    """`c` ← the factors with which `c₀ + c₁ f` is `1 − f` in an axis's own coarse cell and `f` in the other one."""
-    one = np.float32(1)
-    c[0] = one if own_a else F0
-    c[1] = -one if own_a else one
-    c[2] = one if own_b else F0
-    c[3] = -one if own_b else one
-
-
-@plain
-def _add_gathered(t, f0, f1, f2, c, weight, near, away):  # type: ignore[no-untyped-def]
+@inlined
+def _add_gathered(t, f0, f1, f2, a0, a1, b0, b1, weight, near, away):  # type: ignore[no-untyped-def]
     """Add a fine row's part to the sums over its cells for their own and the other coarse cells of the last axis.
 
-    A row's weight is `(c₀ + c₁ f₀)(c₂ + c₃ f₁)`, see `_set_factors`.
+    A row's weight is `(a₀ + a₁ f₀)(b₀ + b₁ f₁)`: of `1 − f` in an axis's own coarse cell and `f` in the other one.
     """
     for cell in range(len(t)):
         k = np.uint64(cell)
-        weight[k] = (c[0] + c[1] * f0[k]) * (c[2] + c[3] * f1[k]) * t[k]
+        weight[k] = (a0 + a1 * f0[k]) * (b0 + b1 * f1[k]) * t[k]
     for cell in range(len(t)):
         k = np.uint64(cell)
         away[k] += weight[k] * f2[k]
         near[k] += weight[k] - weight[k] * f2[k]
 
 
-@plain
+@lean
 def _takes(own, other, fine, place, first):  # type: ignore[no-untyped-def]
     """Whether coarse cell `place` takes from cell `fine` as its own one (`first`) or as the other, each but once."""
     return own[fine] == place if first else other[fine] == place and own[fine] != place
 
 
+@inlined
+def _restrict_row(  # type: ignore[no-untyped-def]
+    i, j, t, own0, other0, far0, own1, other1, far1, own2, other2, far2, steps, wrap, diagonal, coarse,
+    near, away, weight,
+):  # fmt: skip
+    """`restrict` for the coarse row `(i, j)`."""
+    n0, n1, n2 = t.shape
+    one = np.float32(1)
+    near[:] = F0
+    away[:] = F0
+    p0, p1 = (2 * i - 1, 2 * i + 3) if steps[0] == 2 else (i, i + 1)
+    q0, q1 = (2 * j - 1, 2 * j + 3) if steps[1] == 2 else (j, j + 1)
+    for p in range(p0, p1):
+        if not (0 <= p < n0 or (wrap[0] and p - p0 < n0)):
+            continue
+        a = p % n0
+        for q in range(q0, q1):
+            if not (0 <= q < n1 or (wrap[1] and q - q0 < n1)):
+                continue
+            b = q % n1
+            for corner in range(4):
+                own_a, own_b = corner < 2, corner % 2 == 0
+                if _takes(own0, other0, a, i, own_a) and _takes(own1, other1, b, j, own_b):
+                    a0, a1 = (one, -one) if own_a else (F0, one)
+                    b0, b1 = (one, -one) if own_b else (F0, one)
+                    f0, f1, f2 = far0[a, b], far1[a, b], far2[a, b]
+                    _add_gathered(t[a, b], f0, f1, f2, a0, a1, b0, b1, weight, near, away)
+    out, d_row = coarse[i, j], diagonal[i, j]
+    out[:] = F0
+    for k in range(n2):
+        out[own2[k]] += near[k]
+        if other2[k] >= 0:
+            out[other2[k]] += away[k]
+    for cell in range(len(out)):
+        k = np.uint64(cell)
+        out[k] = out[k] if d_row[k] != 0 else F0
+
+
 @shared("rows", of="coarse")
 def restrict(start, stop, t, own0, other0, far0, own1, other1, far1, own2, other2, far2, steps, wrap, diagonal, coarse):  # type: ignore[no-untyped-def]
     """`coarse ← Pᵀ t` where the coarse level has unknowns (`diagonal ≠ 0`); the share is in `t` already."""
-    n0, n1, n2 = t.shape
-    _, m1, m2 = coarse.shape
-    c = np.empty(4, np.float32)
-    near, away, weight = np.empty(n2, np.float32), np.empty(n2, np.float32), np.empty(n2, np.float32)
+    m1 = coarse.shape[1]
+    work = np.empty((3, t.shape[2]), np.float32)
+    near, away, weight = work[0], work[1], work[2]
     for row in range(start, stop):
-        i, j = row // m1, row % m1
-        near[:] = F0
-        away[:] = F0
-        a0, a1 = (2 * i - 1, 2 * i + 3) if steps[0] == 2 else (i, i + 1)
-        b0, b1 = (2 * j - 1, 2 * j + 3) if steps[1] == 2 else (j, j + 1)
-        for p in range(a0, a1):
-            if not (0 <= p < n0 or (wrap[0] and p - a0 < n0)):
-                continue
-            a = p % n0
-            for q in range(b0, b1):
-                if not (0 <= q < n1 or (wrap[1] and q - b0 < n1)):
-                    continue
-                b = q % n1
-                for corner in range(4):
-                    own_a, own_b = corner < 2, corner % 2 == 0
-                    if _takes(own0, other0, a, i, own_a) and _takes(own1, other1, b, j, own_b):
-                        _set_factors(own_a, own_b, c)
-                        _add_gathered(t[a, b], far0[a, b], far1[a, b], far2[a, b], c, weight, near, away)
-        out = coarse[i, j]
-        out[:] = F0
-        for k in range(n2):
-            out[own2[k]] += near[k]
-            if other2[k] >= 0:
-                out[other2[k]] += away[k]
-        d_row = diagonal[i, j]
-        for cell in range(m2):
-            k = np.uint64(cell)
-            out[k] = out[k] if d_row[k] != 0 else F0
+        _restrict_row(
+            *(row // m1, row % m1, t, own0, other0, far0, own1, other1, far1, own2, other2, far2),
+            *(steps, wrap, diagonal, coarse, near, away, weight),
+        )

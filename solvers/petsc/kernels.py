@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.compiled import plain
+from relaxon.solvers.lean import lean
 
 FLUID, SOLID, AIR, UNKNOWN = 0, 1, 2, 3
 NOTHING, ALL_AIR, ALL_SOLID, ONE = 0, 1, 2, 3
 """What a fluid cell says of those of its neighbours that are not known; `ONE + face`: that this one is AIR."""
 
 
-@plain
+@lean
 def entries(starts, columns, data, first, own, bounds, counts, offsets, shape, periodic, diagonal, faces, least, most):  # type: ignore[no-untyped-def]
     """Sort a process's rows into diagonal and couplings.
 
@@ -82,7 +82,7 @@ def entries(starts, columns, data, first, own, bounds, counts, offsets, shape, p
     return far, broken
 
 
-@plain
+@lean
 def excesses(diagonal, scale, faces, near, own, shape, periodic, weights, excess, closed, beyond, sums, tolerance):  # type: ignore[no-untyped-def]
     """What the diagonal holds beyond the couplings to fluid cells.
 
@@ -132,7 +132,7 @@ def excesses(diagonal, scale, faces, near, own, shape, periodic, weights, excess
     return alone, least
 
 
-@plain
+@lean
 def verdicts(kinds, scores, excess, closed, weights, slack, guess, says):  # type: ignore[no-untyped-def]
     """What each fluid cell says of its neighbours that are UNKNOWN; `kinds`, `scores` are wide. With `guess` cells that
     can settle nothing name one neighbour as AIR, the one with the highest score.
@@ -167,7 +167,7 @@ def verdicts(kinds, scores, excess, closed, weights, slack, guess, says):  # typ
                     says[cell] = ONE + best_face
 
 
-@plain
+@lean
 def heard(says, kinds):  # type: ignore[no-untyped-def]
     """Make AIR or SOLID of UNKNOWN cells by what fluid cells beside them say; both wide. Returns how many."""
     nz, ny, nx = kinds.shape[0] - 2, kinds.shape[1] - 2, kinds.shape[2] - 2
@@ -193,7 +193,7 @@ def heard(says, kinds):  # type: ignore[no-untyped-def]
     return count
 
 
-@plain
+@lean
 def likeness(kinds, scores):  # type: ignore[no-untyped-def]
     """Each cell's neighbours that are AIR, less those that are SOLID; `kinds` is wide."""
     nz, ny, nx = kinds.shape[0] - 2, kinds.shape[1] - 2, kinds.shape[2] - 2
@@ -208,7 +208,7 @@ def likeness(kinds, scores):  # type: ignore[no-untyped-def]
                 scores[k - 1, j - 1, i - 1] = total
 
 
-@plain
+@lean
 def remaining(kinds, excess, closed, weights, slack):  # type: ignore[no-untyped-def]
     """How many cells' excess is not that of the AIR beside them; `kinds` is wide."""
     nz, ny, nx = kinds.shape[0] - 2, kinds.shape[1] - 2, kinds.shape[2] - 2

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.compiled import SERIAL_CELLS, plain
+from relaxon.solvers.compiled import SERIAL_CELLS
+from relaxon.solvers.lean import lean
 from relaxon.solvers.threads import Kernel, divide
 
 Array = NDArray[np.float64]
@@ -29,7 +30,7 @@ def multiply(matrix: Any, x: Array, out: Array) -> None:
         divide(_multiply, len(x), matrix.indptr, matrix.indices, matrix.data, x, out)
 
 
-@plain
+@lean
 def _multiply(start, stop, indptr, indices, data, x, y):  # type: ignore[no-untyped-def]
     """`y ← A x`."""
     for i in range(start, stop):
@@ -39,7 +40,7 @@ def _multiply(start, stop, indptr, indices, data, x, y):  # type: ignore[no-unty
         y[i] = total
 
 
-@plain
+@lean
 def _dot(start, stop, x, y, parts):  # type: ignore[no-untyped-def]
     """`⟨x, y⟩` in blocks."""
     for block in range(start, stop):
@@ -50,7 +51,7 @@ def _dot(start, stop, x, y, parts):  # type: ignore[no-untyped-def]
         parts[block] = total
 
 
-@plain
+@lean
 def _scaled_sum(start, stop, x, y, a, b, parts):  # type: ignore[no-untyped-def]
     """`y ← a·x + b·y` and `⟨y, y⟩` in blocks."""
     for block in range(start, stop):
@@ -106,7 +107,7 @@ def _summed(kernel: Kernel, x: Array, *args: Any) -> float:
     return float(parts.sum())
 
 
-@plain
+@lean
 def incomplete_factor(indptr, indices, data, scale, shift, least, starts, columns, values, inverse):  # type: ignore[no-untyped-def]
     """IC(0) of `S A S + shift·I`, `S = diag(scale)`, the diagonal of `S A S` being 1 (0 in empty rows).
 
@@ -147,7 +148,7 @@ def incomplete_factor(indptr, indices, data, scale, shift, least, starts, column
     return -1
 
 
-@plain
+@lean
 def sweeps(starts, columns, values, inverse, scale, r, z):  # type: ignore[no-untyped-def]
     """`z ← S L⁻ᵀ L⁻¹ S r`."""
     n = len(r)

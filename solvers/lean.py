@@ -1,0 +1,40 @@
+"""Kernels that make no arrays: compiled without Numba's counting of references.
+
+Counting costs an atomic operation for each row that a kernel takes a view of, which at 128³ is a third of the time of
+`A x`, and code to compile. Such a kernel can neither make an array nor return one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from numba import njit
+
+from relaxon.solvers.compiled import FAST, Shared, shared
+
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "cache": True,
+    "fastmath": FAST,
+    "error_model": "numpy",
+    "no_cfunc_wrapper": True,
+    "_nrt": False,
+}
+lean: Any = njit(**_OPTIONS)
+"""The decorator of a kernel that makes no arrays. Nothing is raised where it divides by zero."""
+inlined: Any = njit(**_OPTIONS, forceinline=True)
+"""Of what other kernels do to a row a time, where a call would cost as much as the row."""
+
+
+def lean_shared(
+    over: Literal["rows", "planes", "entries"], of: str, sums: int = 0
+) -> Callable[[Callable[..., Any]], Shared]:
+    """As `relaxon.solvers.compiled.shared`, for a kernel that makes no arrays."""
+
+    def decorated(function: Callable[..., Any]) -> Shared:
+        found = shared(over, of, sums)(function)
+        found.kernel = lean(function)
+        return found
+
+    return decorated
