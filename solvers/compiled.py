@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from relaxon.solvers.kernel_cache import enable_cache
 from relaxon.solvers.threads import Kernel, Work, divide, get_num_threads
 
 FAST = {"reassoc", "contract", "nsz"}
@@ -23,21 +24,37 @@ ONE = np.uint64(1)
 SERIAL_CELLS = 20_000
 """Arrays with fewer entries are passed over by the calling thread: waking another one takes longer."""
 
-# Kernels allocate nothing: work space is passed to them, as each kind of array made in a kernel takes a tenth of a second
-# of compiling.
-plain = njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy", no_cfunc_wrapper=True)
+
+def kernel(
+    *, fastmath: bool | set[str] = False, error_model: str = "python", counted: bool = True, forceinline: bool = False
+) -> Any:
+    """Return the decorator of kernels with these options of Numba's: serial, without the GIL, kept on disk.
+
+    Without `counted`, references to arrays are not counted: such a kernel can neither make an array nor return one.
+    """
+    options: dict[str, Any] = {"fastmath": fastmath, "error_model": error_model, "no_cfunc_wrapper": True}
+    options |= {} if counted else {"_nrt": False}
+    options |= {"forceinline": True} if forceinline else {}
+    decorate = njit(nogil=True, **options)
+    return lambda function: enable_cache(decorate(function))
+
+
+# Kernels allocate nothing: work space is passed to them, as each kind of array made in a kernel takes a tenth of a
+# second of compiling.
+plain = kernel(fastmath=FAST, error_model="numpy")
 """The decorator of every kernel of the project: serial, cached on disk, without the GIL. Nothing is raised where one
 divides by zero: the result is infinite or NaN, and 0 between integers."""
-part = njit(fastmath=FAST, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True)
+_PART: dict[str, Any] = {"no_cfunc_wrapper": True, "no_cpython_wrapper": True}
+part = njit(fastmath=FAST, error_model="numpy", **_PART)
 """The decorator of what only kernels call: compiled into each of them, with no way in from Python and no file."""
 
 
 def compiled(parallel: bool = True) -> Any:
     """To be removed: the decorator of kernels that are not yet divided by `shared`."""
-    return njit(parallel=parallel, nogil=True, cache=True, fastmath=FAST)
+    return kernel(fastmath=FAST, parallel=parallel)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def ordered_sum(parts):  # type: ignore[no-untyped-def]
     """To be removed: `column_sum` takes its place."""
     total = 0.0
@@ -46,7 +63,7 @@ def ordered_sum(parts):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def column_sum(parts, column, start, stop):  # type: ignore[no-untyped-def]
     """Return `Σ parts[start:stop, column]`, added in order, so that the number of threads does not show."""
     total = 0.0
