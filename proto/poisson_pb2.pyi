@@ -360,6 +360,7 @@ class SolveHeader(_message.Message):
     COMPRESSION_FIELD_NUMBER: _builtins.int
     HEADER_ALONE_FIELD_NUMBER: _builtins.int
     SHARED_B_FIELD_NUMBER: _builtins.int
+    COMPILE_PROGRESS_FIELD_NUMBER: _builtins.int
     grid_id: _builtins.str
     """The grid, or in calls of `LinearSystemService` the matrix."""
     solver: _builtins.str
@@ -383,6 +384,8 @@ class SolveHeader(_message.Message):
     """Have a solution that lies in the shared file answered by its header alone."""
     shared_b: _builtins.int
     """Where `b` lies in the grid's shared file. No parts of it follow then."""
+    compile_progress: _builtins.bool
+    """Have `compiling` replies come before the others while the solver's code is compiled."""
     @_builtins.property
     def b(self) -> _tensor_pb2.TensorHeader:
         """FLOAT32, FLOAT64, COMPLEX64 or COMPLEX128; the grid's shape (values outside the fluid are ignored) or one axis of its
@@ -415,10 +418,11 @@ class SolveHeader(_message.Message):
         compression: _tensor_pb2.Compression.ValueType = ...,
         header_alone: _builtins.bool = ...,
         shared_b: _builtins.int | None = ...,
+        compile_progress: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "_shared_b", b"_shared_b", "_shared_x", b"_shared_x", "b", b"b", "max_iterations", b"max_iterations", "progress_interval", b"progress_interval", "rtol", b"rtol", "shared_b", b"shared_b", "shared_x", b"shared_x", "x0", b"x0"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "_shared_b", b"_shared_b", "_shared_x", b"_shared_x", "atol", b"atol", "b", b"b", "compression", b"compression", "grid_id", b"grid_id", "header_alone", b"header_alone", "inconsistent", b"inconsistent", "max_iterations", b"max_iterations", "omit_checksums", b"omit_checksums", "progress_interval", b"progress_interval", "rtol", b"rtol", "shared_b", b"shared_b", "shared_x", b"shared_x", "solver", b"solver", "x0", b"x0"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "_shared_b", b"_shared_b", "_shared_x", b"_shared_x", "atol", b"atol", "b", b"b", "compile_progress", b"compile_progress", "compression", b"compression", "grid_id", b"grid_id", "header_alone", b"header_alone", "inconsistent", b"inconsistent", "max_iterations", b"max_iterations", "omit_checksums", b"omit_checksums", "progress_interval", b"progress_interval", "rtol", b"rtol", "shared_b", b"shared_b", "shared_x", b"shared_x", "solver", b"solver", "x0", b"x0"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_iterations: _TypeAlias = _typing.Literal["max_iterations"]  # noqa: Y015
     _WhichOneofArgType__max_iterations: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations"]  # noqa: Y015
@@ -508,6 +512,8 @@ class StepsHeader(_message.Message):
     COLD_FIELD_NUMBER: _builtins.int
     X0_FIELD_NUMBER: _builtins.int
     HEADER_ALONE_FIELD_NUMBER: _builtins.int
+    COMPILE_PROGRESS_FIELD_NUMBER: _builtins.int
+    STEP_TIMEOUT_FIELD_NUMBER: _builtins.int
     grid_id: _builtins.str
     solver: _builtins.str
     rtol: _builtins.float
@@ -519,11 +525,18 @@ class StepsHeader(_message.Message):
     cold: _builtins.bool
     """Start each step from zero."""
     header_alone: _builtins.bool
+    compile_progress: _builtins.bool
     @_builtins.property
     def progress_interval(self) -> _duration_pb2.Duration: ...
     @_builtins.property
     def x0(self) -> _tensor_pb2.TensorHeader:
         """The first step's start, whose parts come after this header; zero where not given."""
+
+    @_builtins.property
+    def step_timeout(self) -> _duration_pb2.Duration:
+        """For how long the caller waits for the answer to a step; any time where not given. Used where the solver has to be
+        compiled before the first.
+        """
 
     def __init__(
         self,
@@ -540,10 +553,12 @@ class StepsHeader(_message.Message):
         cold: _builtins.bool = ...,
         x0: _tensor_pb2.TensorHeader | None = ...,
         header_alone: _builtins.bool = ...,
+        compile_progress: _builtins.bool = ...,
+        step_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "max_iterations", b"max_iterations", "progress_interval", b"progress_interval", "rtol", b"rtol", "x0", b"x0"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "max_iterations", b"max_iterations", "progress_interval", b"progress_interval", "rtol", b"rtol", "step_timeout", b"step_timeout", "x0", b"x0"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "atol", b"atol", "cold", b"cold", "compression", b"compression", "grid_id", b"grid_id", "header_alone", b"header_alone", "inconsistent", b"inconsistent", "max_iterations", b"max_iterations", "omit_checksums", b"omit_checksums", "progress_interval", b"progress_interval", "rtol", b"rtol", "solver", b"solver", "x0", b"x0"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations", "_rtol", b"_rtol", "atol", b"atol", "cold", b"cold", "compile_progress", b"compile_progress", "compression", b"compression", "grid_id", b"grid_id", "header_alone", b"header_alone", "inconsistent", b"inconsistent", "max_iterations", b"max_iterations", "omit_checksums", b"omit_checksums", "progress_interval", b"progress_interval", "rtol", b"rtol", "solver", b"solver", "step_timeout", b"step_timeout", "x0", b"x0"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_iterations: _TypeAlias = _typing.Literal["max_iterations"]  # noqa: Y015
     _WhichOneofArgType__max_iterations: _TypeAlias = _typing.Literal["_max_iterations", b"_max_iterations"]  # noqa: Y015
@@ -797,6 +812,39 @@ class SolutionHeader(_message.Message):
 Global___SolutionHeader: _TypeAlias = SolutionHeader  # noqa: Y015
 
 @_typing.final
+class Compiling(_message.Message):
+    """How far the compiling of a solver's code is, which its first solve on a machine waits for. A call whose deadline would
+    pass before ends with UNAVAILABLE and a `RetryInfo`; the compiling goes on.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    TIME_LEFT_FIELD_NUMBER: _builtins.int
+    done: _builtins.int
+    """Kernels that are compiled, of so many."""
+    total: _builtins.int
+    @_builtins.property
+    def time_left(self) -> _duration_pb2.Duration:
+        """An estimate."""
+
+    def __init__(
+        self,
+        *,
+        done: _builtins.int = ...,
+        total: _builtins.int = ...,
+        time_left: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time_left", b"time_left"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "time_left", b"time_left", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Compiling: _TypeAlias = Compiling  # noqa: Y015
+
+@_typing.final
 class SolveReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -804,6 +852,7 @@ class SolveReply(_message.Message):
     SOLUTION_FIELD_NUMBER: _builtins.int
     X_FIELD_NUMBER: _builtins.int
     RESIDUALS_FIELD_NUMBER: _builtins.int
+    COMPILING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def progress(self) -> Global___Progress: ...
     @_builtins.property
@@ -812,6 +861,10 @@ class SolveReply(_message.Message):
     def x(self) -> _tensor_pb2.TensorPart: ...
     @_builtins.property
     def residuals(self) -> _tensor_pb2.TensorPart: ...
+    @_builtins.property
+    def compiling(self) -> Global___Compiling:
+        """Only where the header asked for it."""
+
     def __init__(
         self,
         *,
@@ -819,12 +872,13 @@ class SolveReply(_message.Message):
         solution: Global___SolutionHeader | None = ...,
         x: _tensor_pb2.TensorPart | None = ...,
         residuals: _tensor_pb2.TensorPart | None = ...,
+        compiling: Global___Compiling | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "progress", b"progress", "residuals", b"residuals", "solution", b"solution", "x", b"x"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compiling", b"compiling", "message", b"message", "progress", b"progress", "residuals", b"residuals", "solution", b"solution", "x", b"x"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "progress", b"progress", "residuals", b"residuals", "solution", b"solution", "x", b"x"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compiling", b"compiling", "message", b"message", "progress", b"progress", "residuals", b"residuals", "solution", b"solution", "x", b"x"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["progress", "solution", "x", "residuals"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["progress", "solution", "x", "residuals", "compiling"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 

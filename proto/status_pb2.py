@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1arelaxon/proto/status.proto\x12\nrelaxon.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetStatusRequest\"%\n\x06\x41mount\x12\x0c\n\x04used\x18\x01 \x01(\x03\x12\r\n\x05limit\x18\x02 \x01(\x03\"6\n\x06\x45ngine\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07missing\x18\x02 \x03(\t\x12\r\n\x05\x65xtra\x18\x03 \x01(\t\"\x98\x05\n\x0cServerStatus\x12\x0f\n\x07version\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06uptime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x08sessions\x18\x04 \x01(\x0b\x32\x12.relaxon.v1.Amount\x12!\n\x05\x63\x65lls\x18\x05 \x01(\x0b\x32\x12.relaxon.v1.Amount\x12!\n\x05\x63\x61lls\x18\x06 \x01(\x0b\x32\x12.relaxon.v1.Amount\x12\"\n\x06solves\x18\x07 \x01(\x0b\x32\x12.relaxon.v1.Amount\x12\x30\n\x04jobs\x18\x08 \x03(\x0b\x32\".relaxon.v1.ServerStatus.JobsEntry\x12&\n\njob_places\x18\t \x01(\x0b\x32\x12.relaxon.v1.Amount\x12\x34\n\x06models\x18\n \x03(\x0b\x32$.relaxon.v1.ServerStatus.ModelsEntry\x12\"\n\x06memory\x18\x0b \x01(\x0b\x32\x12.relaxon.v1.Amount\x12\x0f\n\x07threads\x18\x0c \x01(\x03\x12\x0e\n\x06\x63\x61ller\x18\r \x01(\t\x12\x0c\n\x04role\x18\x0e \x01(\t\x12\x11\n\tencrypted\x18\x0f \x01(\x08\x12\x15\n\rauthenticated\x18\x10 \x01(\x08\x12#\n\x07\x65ngines\x18\x11 \x03(\x0b\x32\x12.relaxon.v1.Engine\x1a+\n\tJobsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a-\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32T\n\rStatusService\x12\x43\n\tGetStatus\x12\x1c.relaxon.v1.GetStatusRequest\x1a\x18.relaxon.v1.ServerStatusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1arelaxon/proto/status.proto\x12\nrelaxon.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetStatusRequest\"%\n\x06\x41mount\x12\x0c\n\x04used\x18\x01 \x01(\x03\x12\r\n\x05limit\x18\x02 \x01(\x03\"6\n\x06\x45ngine\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07missing\x18\x02 \x03(\t\x12\r\n\x05\x65xtra\x18\x03 \x01(\t\"s\n\rCompileStatus\x12\x0f\n\x07waiting\x18\x01 \x03(\t\x12#\n\x07kernels\x18\x02 \x01(\x0b\x32\x12.relaxon.v1.Amount\x12,\n\ttime_left\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc6\x05\n\x0cServerStatus\x12\x0f\n\x07version\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06uptime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x08sessions\x18\x04 \x01(\x0b\x32\x12.relaxon.v1.Amount\x12!\n\x05\x63\x65lls\x18\x05 \x01(\x0b\x32\x12.relaxon.v1.Amount\x12!\n\x05\x63\x61lls\x18\x06 \x01(\x0b\x32\x12.relaxon.v1.Amount\x12\"\n\x06solves\x18\x07 \x01(\x0b\x32\x12.relaxon.v1.Amount\x12\x30\n\x04jobs\x18\x08 \x03(\x0b\x32\".relaxon.v1.ServerStatus.JobsEntry\x12&\n\njob_places\x18\t \x01(\x0b\x32\x12.relaxon.v1.Amount\x12\x34\n\x06models\x18\n \x03(\x0b\x32$.relaxon.v1.ServerStatus.ModelsEntry\x12\"\n\x06memory\x18\x0b \x01(\x0b\x32\x12.relaxon.v1.Amount\x12\x0f\n\x07threads\x18\x0c \x01(\x03\x12\x0e\n\x06\x63\x61ller\x18\r \x01(\t\x12\x0c\n\x04role\x18\x0e \x01(\t\x12\x11\n\tencrypted\x18\x0f \x01(\x08\x12\x15\n\rauthenticated\x18\x10 \x01(\x08\x12#\n\x07\x65ngines\x18\x11 \x03(\x0b\x32\x12.relaxon.v1.Engine\x12,\n\tcompiling\x18\x12 \x01(\x0b\x32\x19.relaxon.v1.CompileStatus\x1a+\n\tJobsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a-\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32T\n\rStatusService\x12\x43\n\tGetStatus\x12\x1c.relaxon.v1.GetStatusRequest\x1a\x18.relaxon.v1.ServerStatusb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,12 +43,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AMOUNT']._serialized_end=164
   _globals['_ENGINE']._serialized_start=166
   _globals['_ENGINE']._serialized_end=220
-  _globals['_SERVERSTATUS']._serialized_start=223
-  _globals['_SERVERSTATUS']._serialized_end=887
-  _globals['_SERVERSTATUS_JOBSENTRY']._serialized_start=797
-  _globals['_SERVERSTATUS_JOBSENTRY']._serialized_end=840
-  _globals['_SERVERSTATUS_MODELSENTRY']._serialized_start=842
-  _globals['_SERVERSTATUS_MODELSENTRY']._serialized_end=887
-  _globals['_STATUSSERVICE']._serialized_start=889
-  _globals['_STATUSSERVICE']._serialized_end=973
+  _globals['_COMPILESTATUS']._serialized_start=222
+  _globals['_COMPILESTATUS']._serialized_end=337
+  _globals['_SERVERSTATUS']._serialized_start=340
+  _globals['_SERVERSTATUS']._serialized_end=1050
+  _globals['_SERVERSTATUS_JOBSENTRY']._serialized_start=960
+  _globals['_SERVERSTATUS_JOBSENTRY']._serialized_end=1003
+  _globals['_SERVERSTATUS_MODELSENTRY']._serialized_start=1005
+  _globals['_SERVERSTATUS_MODELSENTRY']._serialized_end=1050
+  _globals['_STATUSSERVICE']._serialized_start=1052
+  _globals['_STATUSSERVICE']._serialized_end=1136
 # @@protoc_insertion_point(module_scope)

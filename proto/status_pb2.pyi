@@ -96,6 +96,42 @@ class Engine(_message.Message):
 Global___Engine: _TypeAlias = Engine  # noqa: Y015
 
 @_typing.final
+class CompileStatus(_message.Message):
+    """Solvers whose code is compiled in the background, for the first solves not to wait for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAITING_FIELD_NUMBER: _builtins.int
+    KERNELS_FIELD_NUMBER: _builtins.int
+    TIME_LEFT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def waiting(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is not compiled yet, in its order: "dcdm 3D", "dcdm 2D varying" (κ), "auto matrix". Empty when all is."""
+
+    @_builtins.property
+    def kernels(self) -> Global___Amount:
+        """Kernels of the first of them that are compiled, of so many."""
+
+    @_builtins.property
+    def time_left(self) -> _duration_pb2.Duration:
+        """An estimate for the first of them."""
+
+    def __init__(
+        self,
+        *,
+        waiting: _abc.Iterable[_builtins.str] | None = ...,
+        kernels: Global___Amount | None = ...,
+        time_left: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kernels", b"kernels", "time_left", b"time_left"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kernels", b"kernels", "time_left", b"time_left", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompileStatus: _TypeAlias = CompileStatus  # noqa: Y015
+
+@_typing.final
 class ServerStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -156,6 +192,7 @@ class ServerStatus(_message.Message):
     ENCRYPTED_FIELD_NUMBER: _builtins.int
     AUTHENTICATED_FIELD_NUMBER: _builtins.int
     ENGINES_FIELD_NUMBER: _builtins.int
+    COMPILING_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     threads: _builtins.int
     caller: _builtins.str
@@ -202,6 +239,8 @@ class ServerStatus(_message.Message):
     def engines(self) -> _containers.RepeatedCompositeFieldContainer[Global___Engine]:
         """Every engine that this version knows, whether it can be used here or not."""
 
+    @_builtins.property
+    def compiling(self) -> Global___CompileStatus: ...
     def __init__(
         self,
         *,
@@ -222,10 +261,11 @@ class ServerStatus(_message.Message):
         encrypted: _builtins.bool = ...,
         authenticated: _builtins.bool = ...,
         engines: _abc.Iterable[Global___Engine] | None = ...,
+        compiling: Global___CompileStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "cells", b"cells", "job_places", b"job_places", "memory", b"memory", "sessions", b"sessions", "solves", b"solves", "start_time", b"start_time", "uptime", b"uptime"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "cells", b"cells", "compiling", b"compiling", "job_places", b"job_places", "memory", b"memory", "sessions", b"sessions", "solves", b"solves", "start_time", b"start_time", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authenticated", b"authenticated", "caller", b"caller", "calls", b"calls", "cells", b"cells", "encrypted", b"encrypted", "engines", b"engines", "job_places", b"job_places", "jobs", b"jobs", "memory", b"memory", "models", b"models", "role", b"role", "sessions", b"sessions", "solves", b"solves", "start_time", b"start_time", "threads", b"threads", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authenticated", b"authenticated", "caller", b"caller", "calls", b"calls", "cells", b"cells", "compiling", b"compiling", "encrypted", b"encrypted", "engines", b"engines", "job_places", b"job_places", "jobs", b"jobs", "memory", b"memory", "models", b"models", "role", b"role", "sessions", b"sessions", "solves", b"solves", "start_time", b"start_time", "threads", b"threads", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

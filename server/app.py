@@ -39,6 +39,7 @@ from relaxon.proto import (
 from relaxon.server import boosting_service, dashboard, energy_service, equilibrium_service, logs, threads, tracing
 from relaxon.server.access import Gate
 from relaxon.server.attendance import AttendanceList
+from relaxon.server.background_compiler import BackgroundCompiler
 from relaxon.server.boosting_service import BoostingServicer
 from relaxon.server.boosting_task import KIND as BOOSTING
 from relaxon.server.drain import LONGEST_QUIET_SECONDS, Drain
@@ -60,7 +61,7 @@ from relaxon.server.operations_service import OperationsServicer
 from relaxon.server.poisson_service import PoissonServicer
 from relaxon.server.session_service import SessionServicer
 from relaxon.server.sessions import SessionStore
-from relaxon.server.settings import ServerSettings
+from relaxon.server.settings import ServerSettings, compile_kinds
 from relaxon.server.solve_service import SolveRuntime
 from relaxon.server.status_service import Busy, StatusServicer
 from relaxon.server.transport_security import Certificate
@@ -119,8 +120,8 @@ class EmbeddedServer:
     """
 
     def __init__(self, settings: ServerSettings | None = None) -> None:
-        """`settings` as for `serve`; where None, the defaults on a free port."""
-        self._settings = settings or replace(ServerSettings(), port=0)
+        """`settings` as for `serve`; where None, the defaults on a free port, and nothing is compiled ahead."""
+        self._settings = settings or replace(ServerSettings(), port=0, compile="")
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._ready = threading.Event()
@@ -207,10 +208,19 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
         most = min(settings.max_attendances, max(1, settings.max_calls // 2))
         attendances = AttendanceList(most, settings.lease_seconds, sessions.leave)
         attending = SessionServicer(attendances)
-        runtime = SolveRuntime(settings, sessions, attendances, engines, checks, observations)
+        compiler = BackgroundCompiler()
+        opened.push_async_callback(asyncio.to_thread, compiler.close)
+        runtime = SolveRuntime(settings, sessions, attendances, engines, checks, compiler, observations)
         drain = Drain()
         busy = Busy(
-            settings, drain, runner, models, lambda: len(sessions), lambda: sessions.cells, lambda: runtime.places.taken
+            settings,
+            drain,
+            runner,
+            models,
+            lambda: len(sessions),
+            lambda: sessions.cells,
+            lambda: runtime.places.taken,
+            compiler,
         )
         front = Front(gate, drain, settings.idle_seconds, _observers(settings, busy, opened))
         options = (*OPTIONS, ("grpc.enable_channelz", int(settings.channelz)))
@@ -239,6 +249,7 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
             logger.info("not served: %s", line)
         for name in ("", *SERVICES):
             await condition.set(name, health_pb2.HealthCheckResponse.SERVING)
+        readiness = asyncio.create_task(_compile_ahead(compile_kinds(settings.compile), compiler, condition))
         if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
             # What is asked of a server that is told to look at its files again; unheard, the signal would end it.
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gate.refresh)
@@ -248,6 +259,7 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
                 yield target
         finally:
             sweep.cancel()
+            readiness.cancel()
             await condition.enter_graceful_shutdown()
             attending.close()
             grace = settings.grace_seconds
@@ -256,6 +268,26 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
             await asyncio.gather(runner.close(grace), drain.finish(grace), server.stop(grace + CUT_SECONDS))
             # Cut-off solves end at their next iteration; their threads must be gone before the loop is.
             await asyncio.get_running_loop().run_in_executor(None, _shut_down, engines, checks)
+
+
+async def _compile_ahead(
+    kinds: tuple[str, ...], compiler: BackgroundCompiler, condition: health.aio.HealthServicer
+) -> None:
+    """Compile what the settings name. Until that is done the services that solve are NOT_SERVING, so that a balancer
+    takes others where it has some; a solve that comes all the same waits. The server as a whole serves."""
+    poisson, linear = SERVICES[:2]
+    states = health_pb2.HealthCheckResponse
+    waiting = {service: [kind for kind in kinds if kind.endswith(" matrix") == (service == linear)]
+               for service in (poisson, linear)}  # fmt: skip
+    for service, wanted in waiting.items():
+        if wanted:
+            await condition.set(service, states.NOT_SERVING)
+    compiler.begin(kinds)
+    for service, wanted in waiting.items():
+        for kind in wanted:
+            await compiler.compiled(kind)
+        if wanted:
+            await condition.set(service, states.SERVING)
 
 
 def _listen(server: grpc.aio.Server, settings: ServerSettings, certificate: Certificate | None) -> str:

@@ -23,6 +23,7 @@ HELP = {
     "token_file": "file of tokens, made by `relaxon token add`; every call needs one then",
     "open_health": "answer health checks without a token",
     "shared_memory": "take arrays from callers on this machine through its shared memory",
+    "compile": "solvers that are compiled in the background at the start, with commas between; empty for none",
     "workers": "solves at the same time; each uses all threads",
     "max_pending": "solves that wait, run or send their answer; one more is refused",
     "memory_bytes": "memory for kept grids, their set-ups and running calls, as estimated; 0 for half of the machine's",
@@ -83,6 +84,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         else:
             metavar = {int: "N", float: "X", str: "TEXT"}[type(default)]
             parser.add_argument(option, type=type(default), default=argparse.SUPPRESS, metavar=metavar, help=text)
+    parser.add_argument(
+        "--no-compile", dest="compile", action="store_const", const="", default=argparse.SUPPRESS,
+        help="compile nothing at the start: first solves wait for it",
+    )  # fmt: skip
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:

@@ -112,6 +112,17 @@ def stopped() -> ServiceError:
     return ServiceError(grpc.StatusCode.UNAVAILABLE, "the server has stopped before the call was done")
 
 
+def not_compiled(seconds: float) -> ServiceError:
+    """UNAVAILABLE with a `RetryInfo` for a call whose deadline would pass before its solver is compiled."""
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromMilliseconds(round(1000 * seconds))
+    message = (
+        f"the solver is being compiled for this machine's processor, which goes on for about {seconds:.0f} s: "
+        "the call's deadline would pass before"
+    )
+    return ServiceError(grpc.StatusCode.UNAVAILABLE, message, retry)
+
+
 def exhausted(subject: str, message: str, retry_seconds: float | None = None) -> ServiceError:
     """RESOURCE_EXHAUSTED for a limit of this server; with a `RetryInfo` where waiting helps."""
     subject, message = shortened(subject), shortened(message)

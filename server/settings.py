@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from relaxon.solvers import validation
+from relaxon.solvers.registry import list_solvers
 
 DEFAULT_PORT = 50551
 DEFAULT_DASHBOARD_PORT = 50552
@@ -39,6 +40,10 @@ class ServerSettings:
     """Answer health checks without a token."""
     shared_memory: bool = True
     """Take arrays from callers on this machine through files in its shared memory, where they offer that."""
+    compile: str = "dcdm, auto matrix"
+    """Solvers that are compiled in the background at the start, where this machine has not done so before: names with
+    commas between, on three-dimensional grids with κ = 1 where nothing else is said ("dcdm 2D", "dcdm 3D varying"), or
+    for sparse matrices ("auto matrix"). Empty for none: their first solves wait for it."""
     workers: int = 1
     """Solves at the same time; each uses all threads, so more than one seldom pays."""
     max_pending: int = 64
@@ -173,6 +178,7 @@ class ServerSettings:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        compile_kinds(self.compile)
         if type(self.metrics_port) is not int or not 0 <= self.metrics_port <= 65535:
             raise ValueError(f"metrics_port must be an integer from 0 to 65535, got {self.metrics_port!r}")
         self._check_security()
@@ -222,14 +228,36 @@ TEXTS = (
     "log_level",
     "training_backend",
     "ray_address",
+    "compile",
 )
 FLAGS = ("insecure", "open_health", "shared_memory", "reflection", "channelz", "traces", "log_calls", "dashboard")
+KINDS = ("2D", "3D", "2D varying", "3D varying", "matrix")
 CHOICES = {
     "certificate_role": ("read", "solve", "train", "admin"),
     "log_format": ("text", "json"),
     "training_backend": ("local", "ray"),
     "log_level": ("debug", "info", "warning", "error"),
 }
+
+
+def compile_kinds(text: str) -> tuple[str, ...]:
+    """Return the kinds of solves that the setting `compile` names, as the table of kernels calls them.
+
+    Raises
+    ------
+    ValueError : for a kind that there is none of.
+    """
+    names = {entry.name for entry in list_solvers()}
+    kinds = []
+    for one in (part.strip() for part in text.split(",")):
+        solver, _, what = one.partition(" ")
+        what = " ".join(what.split()) or "3D"
+        if not one:
+            continue
+        if what not in KINDS or (what != "matrix" and solver not in names):
+            raise ValueError(f"compile must name solvers such as 'dcdm', 'dcdm 2D' or 'auto matrix', got {one!r}")
+        kinds.append(f"{solver} {what}")
+    return tuple(dict.fromkeys(kinds))
 
 
 def is_loopback(host: str) -> bool:

@@ -15,6 +15,7 @@ from relaxon.proto.shared import SharedFile
 from relaxon.server import errors
 from relaxon.server.announced import AnnouncedArray, refusing
 from relaxon.solvers import validation
+from relaxon.solvers.compile_progress import CompileProgress
 from relaxon.solvers.solution import Progress, Solution
 
 DEFAULT_RTOL = 1e-6
@@ -109,6 +110,13 @@ def progress_reply(progress: Progress) -> pb.SolveReply:
     return pb.SolveReply(
         progress=pb.Progress(iteration=progress.iteration, residual=progress.residual, tolerance=progress.tolerance)
     )
+
+
+def compiling_reply(progress: CompileProgress) -> pb.SolveReply:
+    """How far the compiling of the solver is, as a message."""
+    reply = pb.SolveReply(compiling=pb.Compiling(done=progress.done, total=progress.total))
+    reply.compiling.time_left.FromMilliseconds(round(1000 * progress.seconds_left))
+    return reply
 
 
 def solution_replies(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +18,7 @@ from relaxon.proto.shared import SharedFile
 from relaxon.server import errors, solve_messages
 from relaxon.server.announced import AnnouncedArray
 from relaxon.server.attendance import AttendanceList
+from relaxon.server.background_compiler import BackgroundCompiler
 from relaxon.server.identity import caller_of
 from relaxon.server.observations import Observations, SolveTrace
 from relaxon.server.places import Places
@@ -24,6 +26,8 @@ from relaxon.server.sessions import Session, SessionStore, SetUp
 from relaxon.server.settings import ServerSettings
 from relaxon.server.solve_job import Room, SolveArguments, SolveJob, solve_in
 from relaxon.server.uploads import Upload
+from relaxon.solvers.compile_progress import CompileProgress
+from relaxon.solvers.compiling import kind_of
 from relaxon.solvers.extras import find_extra, find_missing
 from relaxon.solvers.solution import Solution
 
@@ -50,6 +54,7 @@ class SolveRuntime:
         attendances: AttendanceList,
         engines: Executor,
         checks: Executor,
+        compiler: BackgroundCompiler,
         observations: Observations | None = None,
     ) -> None:
         """`observations` is told of the solves."""
@@ -58,6 +63,7 @@ class SolveRuntime:
         self.attendances = attendances
         self.engines = engines
         self.checks = checks
+        self.compiler = compiler
         self._observations = observations
         self.places = Places(settings.max_pending, "solves")
 
@@ -86,6 +92,24 @@ class SolveRuntime:
         if self._observations is None:
             return None
         return self._observations.solve(solver, session.shape, session.unknowns)
+
+    async def until_compiled(self, context: Context, header: pb.SolveHeader | pb.StepsHeader, session: Session) -> None:
+        """Wait until what the header's solver runs on a session is compiled; UNAVAILABLE where the call's deadline
+        would pass before. The caller hears how far it is where it asked."""
+
+        async def report(progress: CompileProgress) -> None:
+            await context.write(solve_messages.compiling_reply(progress))
+
+        end = math.inf
+        if isinstance(header, pb.StepsHeader) and header.HasField("step_timeout"):
+            end = time.monotonic() + header.step_timeout.ToMilliseconds() / 1000
+
+        def left() -> float:
+            remaining = context.time_remaining()
+            return min(end - time.monotonic(), math.inf if remaining is None else remaining)
+
+        kind = kind_of(header.solver, getattr(session, "grid", None))
+        await self.compiler.ready(kind, left, report if header.compile_progress else None)
 
     async def in_turn(self, work: Callable[[], Answer], session: Session, owner: str, amount: int) -> Answer:
         """Run `work` on a session in a thread of `engines`, behind what waits there. Call it with a place and its
@@ -144,6 +168,8 @@ class SolveRuntime:
             x0 = solve_messages.start(header, allowed)
             room = room_for_x(header, b, session.shared)
             chosen = await self.beside(partial(solver, options.solver))
+            context.set_compression(options.compression)
+            await self.until_compiled(context, header, session)
             amount = array_bytes(b, x0) + session.footprint(options.solver)[1]
             with self.sessions.hold(caller.name, amount), self.sessions.set_up(session, options.solver) as place:
                 arguments = SolveArguments(
@@ -161,7 +187,6 @@ class SolveRuntime:
                     self.trace(options.solver, session),
                 )
                 with self.until_done(job, session, place, caller.name, amount):
-                    context.set_compression(options.compression)
                     solution = await self._watched(job, upload, context)
                     await write_solution(job, solution, context, options)
 

@@ -15,6 +15,7 @@ from relaxon._version import __version__
 from relaxon.proto import status_pb2 as pb
 from relaxon.proto import status_pb2_grpc
 from relaxon.server import errors, identity
+from relaxon.server.background_compiler import BackgroundCompiler
 from relaxon.server.drain import Drain
 from relaxon.server.engines import ENGINES
 from relaxon.server.job_runner import JobRunner
@@ -38,6 +39,7 @@ class Busy:
     sessions: Callable[[], int]
     cells: Callable[[], int]
     solves: Callable[[], int]
+    compiler: BackgroundCompiler
     started: float = field(default_factory=time.time)
 
     def jobs(self) -> dict[str, int]:
@@ -81,8 +83,17 @@ class StatusServicer(status_pb2_grpc.StatusServiceServicer):
             authenticated=settings.authenticated,
             engines=[pb.Engine(name=one.name, missing=one.find_missing(), extra=one.extra) for one in ENGINES],
         )
+        self._tell_compiling(status.compiling)
         status.uptime.FromMilliseconds(int(1000 * (time.time() - busy.started)))
         return status
+
+    def _tell_compiling(self, told: pb.CompileStatus) -> None:
+        compiler = self._busy.compiler
+        told.waiting.extend(compiler.waiting)
+        progress = compiler.progress
+        if progress is not None and compiler.waiting:
+            told.kernels.used, told.kernels.limit = progress.done, progress.total
+            told.time_left.FromMilliseconds(round(1000 * progress.seconds_left))
 
 
 def memory() -> tuple[int, int]:

@@ -86,11 +86,12 @@ class StepsCall:
             options = solve_messages.options(header)
             x0 = solve_messages.start(header, (kept.grid.shape, (kept.grid.unknowns,)))
             solver = await self._runtime.beside(lambda: self._solver(options.solver))
+            self._context.set_compression(options.compression)
+            await self._runtime.until_compiled(self._context, header, kept)
             if x0 is not None:
                 self._base = 2 * math.prod(x0.shape) * x0.dtype.itemsize  # as it comes, and a copy of what is shared
                 self._hold(0)
             start = None if x0 is None else (await self._upload.array("x0", x0, kept.shared)).copy()
-            self._context.set_compression(options.compression)
             sequence = Sequence(kept, solver, options, start, warm=not header.cold)
             try:
                 async with asyncio.TaskGroup() as tasks:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from relaxon.solvers.extras import load_attribute
 
 if TYPE_CHECKING:
+    from relaxon.solvers.compile_progress import CompileProgress, watch_compiling
     from relaxon.solvers.compiling import warm_up
     from relaxon.solvers.dcdm import DeepConjugateDirection, DeepConjugateDirectionCNN, DeepConjugateDirectionCycle
     from relaxon.solvers.dcdm.device import DeviceConjugateDirections
@@ -40,6 +41,7 @@ _HOME = {
     "Boundary": "grid",
     "Callback": "solution",
     "CellType": "grid",
+    "CompileProgress": "compile_progress",
     "ConjugateDirectionsWith": "sparse",
     "ConjugateGradient": "krylov",
     "DeepConjugateDirection": "dcdm",
@@ -71,6 +73,7 @@ _HOME = {
     "solve": "driver",
     "solve_many": "driver",
     "warm_up": "compiling",
+    "watch_compiling": "compile_progress",
 }
 
 __all__ = [
@@ -78,6 +81,7 @@ __all__ = [
     "Boundary",
     "Callback",
     "CellType",
+    "CompileProgress",
     "ConjugateDirectionsWith",
     "ConjugateGradient",
     "DeepConjugateDirection",
@@ -109,6 +113,7 @@ __all__ = [
     "solve",
     "solve_many",
     "warm_up",
+    "watch_compiling",
 ]
 
 

@@ -70,6 +70,27 @@ def open_folder() -> Folder:
     return _folder
 
 
+def use_folder(path: Path) -> None:
+    """Keep kernels in a folder that another process has opened, and that lives at least as long as this one."""
+    global _folder
+    _folder = Folder(path, writable=True)
+
+
+def claim(name: str) -> IO[bytes] | None:
+    """Return an open file for as long as which no other process gets one of that name; None where one has it."""
+    folder = open_folder()
+    if folder.path is None or not folder.writable:
+        return None
+    try:
+        file = open(folder.path / name, "ab")  # noqa: SIM115  the caller closes it
+    except OSError:
+        return None
+    if _lock(file, exclusive=True):
+        return file
+    file.close()
+    return None
+
+
 def cache_root() -> Path | None:
     """Return the folder that holds the keys' folders: in NUMBA_CACHE_DIR where that is set, else the user's cache.
 

@@ -1,19 +1,32 @@
-"""Compiling ahead: a solver is run on small systems that call for the code that large ones of their kind do.
+"""Compiling ahead: what a kind of solve runs is compiled before its first, by two processes where there are two cores.
 
-Kernels are compiled when they are first called and kept on disk (`NUMBA_CACHE_DIR`, or beside the package), for every
-later process on the same kind of processor.
+Kernels are compiled once and kept on disk (`relaxon.solvers.cache_folder`) for every later process on the same kind of
+processor.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers import cache_folder
+from relaxon.solvers.compile_progress import Watcher, tell, watch_compiling
+from relaxon.solvers.compile_work import Child, Work, compile_here
 from relaxon.solvers.engine import Solver
 from relaxon.solvers.grid import BoundaryLike, CellType, PoissonGrid
+from relaxon.solvers.kernel_table import Table, Task, grid_kind, load_table, matrix_kind
+from relaxon.solvers.naming import split_device
+from relaxon.solvers.threads import get_num_threads
+
+if TYPE_CHECKING:
+    from relaxon.solvers.sparse.engine import MatrixSolver
+    from relaxon.solvers.sparse.system import SparseMatrix
 
 SIDE = 24
 """Cells a side of the systems on which a solver is compiled: small, yet deep enough for several grid levels."""
@@ -23,16 +36,28 @@ small levels, which the multigrid cycle's solvers take on large grids.
 """
 CYCLE_SOLVERS = ("dcdm", "mg-cg")
 ITERATIONS = 3
+WORTH_A_CHILD = 2.0
+"""Seconds of compiling from which a second process pays, which takes about one to start."""
+
+_ready: set[str] = set()
+_compiling = threading.Lock()
+_under_way: list[tuple[Work, list[Child]]] = []
 
 
-def warm_up(solver: str | Solver = "dcdm", like: PoissonGrid | None = None) -> float:
-    """Compile and load what `solver` runs on grids such as `like`; seconds it took.
+def warm_up(
+    solver: str | Solver | MatrixSolver | None = None,
+    like: PoissonGrid | SparseMatrix | None = None,
+    callback: Watcher | None = None,
+) -> float:
+    """Compile and load what `solver` runs on grids such as `like`, and return the seconds it took.
 
     Parameters
     ----------
-    solver : a name from `list_solvers()` or a solver object.
+    solver : a name from `list_solvers()` or a solver object; None for the default of `solve`.
     like : a grid of the kind that is to be solved: its dimensions, boundary, kinds of cells, and whether κ varies. None
-        for a large three-dimensional one with obstacles and an open surface, κ = 1. Not modified.
+        for a large three-dimensional one with obstacles and an open surface, κ = 1. Or a SciPy sparse matrix, for
+        solves with matrices. Not modified.
+    callback : called with a `CompileProgress` after each kernel that had to be compiled, in any thread.
 
     Raises
     ------
@@ -45,14 +70,136 @@ def warm_up(solver: str | Solver = "dcdm", like: PoissonGrid | None = None) -> f
     >>> bool(warm_up("cg") <= seconds)  # the second time there is nothing to compile
     True
     """
+    from relaxon.solvers.driver import DEFAULT_SOLVER, prepare
+
+    start = time.perf_counter()
+    with watch_compiling(callback):
+        if like is None or isinstance(like, PoissonGrid):
+            solver = DEFAULT_SOLVER if solver is None else solver
+            for grid in small_grids(usual_grid(3) if like is None else like, solver):
+                prepared = prepare(grid, solver=solver)
+                prepared.solve(right_hand_side(grid), max_iterations=ITERATIONS, inconsistent="project")
+        else:
+            _warm_up_matrix(solver, like)
+    return time.perf_counter() - start
+
+
+def kind_of(solver: Any, system: Any) -> str | None:
+    """Return what the table of kernels calls solves of `system` by `solver`; None where they run no kernels of ours.
+
+    `system` is a `PoissonGrid`; anything else is a matrix.
+    """
+    name = solver if isinstance(solver, str) else getattr(solver, "name", "")
+    if hasattr(solver, "device") or split_device(name)[1] is not None:
+        return None
+    if isinstance(system, PoissonGrid):
+        return grid_kind(name, system.ndim, system.coefficient is not None)
+    return matrix_kind(name)
+
+
+def compile_kind(kind: str | None, beside: bool = False) -> None:
+    """Compile what is not in the cache of what solves of a kind (from `kind_of`) run, if anything. Never fails.
+
+    `beside` has other processes do all of it, where they can be started: this one's threads are not held up.
+    """
+    if kind is None or kind in _ready:
+        return
+    with _compiling:
+        if kind in _ready:
+            return
+        table = load_table()
+        missing = missing_kernels(table, kind)
+        if not missing or _compile(table, missing, beside):
+            _ready.add(kind)
+
+
+def is_ready(kind: str | None) -> bool:
+    """Return whether a kind is known to be compiled. Takes no time: False where nobody has looked."""
+    return kind is None or kind in _ready
+
+
+def stop_compiling() -> None:
+    """Have what `compile_kind(beside=True)` has under way end now, unfinished."""
+    for work, children in tuple(_under_way):
+        work.stop()
+        for child in children:
+            child.end()
+
+
+def missing_kernels(table: Table, kind: str) -> list[int]:
+    """Return the numbers of a kind's tasks that are neither in the cache nor in this process, those called included."""
+    import numba
+
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return []
+    called = [number for number in table.kinds.get(kind, ()) if not _is_there(table.tasks[number])]
+    return [number for number in table.needed(called) if not _is_there(table.tasks[number])]
+
+
+def compile_seconds(kind: str | None) -> float:
+    """Return about how many seconds the compiling of a kind takes on a machine like the one that wrote the table."""
+    if kind is None or kind in _ready:
+        return 0.0
+    table = load_table()
+    return sum(table.tasks[number].seconds for number in missing_kernels(table, kind))
+
+
+def _is_there(task: Task) -> bool:
+    try:
+        kernel, signature = task.kernel(), task.signature()
+        return signature in kernel.overloads or kernel._cache.holds(signature, kernel.targetctx)
+    except Exception:  # the table is older than the kernels: what it lacks is compiled when it is called
+        return True
+
+
+def _compile(table: Table, numbers: list[int], beside: bool) -> bool:
+    """Whether all of it was done."""
+    work = Work(table, numbers, tell)
+    seconds = sum(table.tasks[number].seconds for number in numbers)
+    several = seconds > WORTH_A_CHILD and len(numbers) > 1 and get_num_threads() > 1 and _cores() > 1
+    count = int(beside) + int(several)
+    claimed = cache_folder.claim("compiling") if count else None  # of many processes one starts others
+    children = [Child(work) for _ in range(count)] if claimed is not None else []
+    _under_way.append((work, children))
+    tell(work.progress())
+    try:
+        if beside:
+            for child in children:
+                child.join()
+        compile_here(table, work)
+        for child in children:
+            child.join()
+    finally:
+        _under_way.clear()
+        work.stop()
+        for child in children:
+            child.end()
+        if claimed is not None:
+            claimed.close()
+    return work.complete
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _warm_up_matrix(solver: Any, like: Any) -> None:
+    from scipy.sparse import issparse
+
     from relaxon.solvers.driver import prepare
 
-    if like is not None and not isinstance(like, PoissonGrid):
-        raise TypeError(f"like must be a PoissonGrid or None, got {type(like).__name__}")
-    start = time.perf_counter()
-    for grid in small_grids(usual_grid(3) if like is None else like, solver):
-        prepare(grid, solver=solver).solve(right_hand_side(grid), max_iterations=ITERATIONS, inconsistent="project")
-    return time.perf_counter() - start
+    if not issparse(like):
+        raise TypeError(f"like must be a PoissonGrid, a SciPy sparse matrix or None, got {type(like).__name__}")
+    for matrix in small_matrices():
+        prepared = prepare(matrix.astype(like.dtype), solver=solver)
+        b = np.random.default_rng(0).standard_normal(matrix.shape[0])
+        prepared.solve(b, max_iterations=ITERATIONS, inconsistent="project")
+
+
+def small_matrices() -> Iterator[Any]:
+    """Yield Laplacians of boxes, `(n, n)` CSR float64: with Dirichlet sides, closed, and of a few unknowns."""
+    for side, boundary in ((SIDE, "dirichlet"), (SIDE, "neumann"), (4, "dirichlet")):
+        yield PoissonGrid(_box(side, 3), 1.0, boundary).operator().to_csr()
 
 
 def usual_grid(ndim: int, varying: bool = False) -> PoissonGrid:
@@ -64,7 +211,7 @@ def usual_grid(ndim: int, varying: bool = False) -> PoissonGrid:
     return PoissonGrid(cells, coefficient=np.ones(cells.shape) if varying else None)
 
 
-def small_grids(like: PoissonGrid, solver: str | Solver) -> Iterator[PoissonGrid]:
+def small_grids(like: PoissonGrid, solver: Any) -> Iterator[PoissonGrid]:
     """Small grids that call for the same compiled code as `like`: a sample of it, and closed boxes."""
     strides = (max(1, -(-n // SIDE)) for n in like.shape)
     sample = like.cells[tuple(slice(None, None, stride) for stride in strides)].copy()
@@ -84,3 +231,13 @@ def _box(side: int, ndim: int) -> NDArray[np.uint8]:
 def right_hand_side(grid: PoissonGrid) -> NDArray[np.float64]:
     """Anything, but always the same: `grid.shape float64`."""
     return np.random.default_rng(0).standard_normal(grid.shape)
+
+
+def _forked() -> None:
+    """Give a forked child a lock of its own: the thread that held its parent's is not there."""
+    global _compiling
+    _compiling = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.solvers import registry, validation
+from relaxon.solvers import compiling, registry, validation
 from relaxon.solvers.engine import Prepared, Solver
 from relaxon.solvers.front import Front, Inconsistent, RequestMemory
 from relaxon.solvers.grid import PoissonGrid
@@ -169,6 +169,7 @@ def prepare(
     chosen = registry.get(solver) if isinstance(solver, str) else solver
     if not isinstance(chosen, Solver):
         raise TypeError(f"solver must be a name or a Solver, got {type(solver).__name__}")
+    compiling.compile_kind(compiling.kind_of(solver, operator.grid))
     start = time.perf_counter()
     operator.grid.nullspace  # noqa: B018  computed here so that it counts as set-up
     engine = chosen.prepare(operator)

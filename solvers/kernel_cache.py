@@ -20,7 +20,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 
 from relaxon.solvers import cache_folder
-from relaxon.solvers.kernel_key import is_kernel_source
+from relaxon.solvers.kernel_key import is_kernel_source, kernel_key
 
 Compiled = TypeVar("Compiled")
 CHECKSUM_BYTES = 32
@@ -28,6 +28,7 @@ CHECKSUM_BYTES = 32
 
 def enable_cache(kernel: Compiled) -> Compiled:
     """Have what is compiled of a kernel (a Numba dispatcher) kept on disk; return the kernel."""
+    kernel_key()  # of the sources as they are now, not when the first kernel is called
     if isinstance(kernel, Dispatcher):  # a plain function where NUMBA_DISABLE_JIT is set
         kernel._cache = KernelCache(kernel)
     return kernel

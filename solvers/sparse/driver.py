@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from relaxon.solvers import validation
+from relaxon.solvers import compiling, validation
 from relaxon.solvers.engine import Prepared
 from relaxon.solvers.front import Front, RequestMemory
 from relaxon.solvers.sparse.choice import named
@@ -25,6 +25,7 @@ def prepare_matrix(matrix: Any, solver: Any = None) -> PreparedMatrix:
     chosen = named(solver) if isinstance(solver, str) else solver
     if not isinstance(chosen, MatrixSolver):
         raise TypeError(f"solver must be a name or a MatrixSolver for a sparse matrix, got {type(solver).__name__}")
+    compiling.compile_kind(compiling.kind_of(solver, matrix))
     start = time.perf_counter()
     return prepare_system(MatrixSystem.of(matrix), chosen, start)
 

@@ -195,7 +195,8 @@ def test_pruning_keeps_the_newest_and_whatever_is_in_use(tmp_path, monkeypatch):
     folders = [make_key(tmp_path, number, days=number) for number in range(6)]
     (tmp_path / "notes").mkdir()  # not one of ours
     holder = subprocess.Popen(
-        [sys.executable, "-c", f"import fcntl; f = open({str(folders[5] / LOCK)!r}, 'ab'); fcntl.flock(f, fcntl.LOCK_SH);"
+        [sys.executable, "-c", f"import fcntl; f = open({str(folders[5] / LOCK)!r}, 'ab');"
+         "fcntl.flock(f, fcntl.LOCK_SH);"
          "print(flush=True); input()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

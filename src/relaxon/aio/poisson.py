@@ -158,7 +158,7 @@ class RemoteGrid(GridHandle, RemoteSystem):
 
         def messages_for(places: Places | None) -> tuple[list[pb.StepsRequest], StepMessages]:
             messages = StepMessages(self.shape, self.unknowns, self._wire, places, self._now_has)
-            return messages.header(self.id, terms, start, warm_start), messages
+            return messages.header(self.id, terms, start, warm_start, seconds), messages
 
         begin = partial(self._stub.SolveSteps, compression=self._wire.outgoing)
         return self._solutions(

@@ -60,6 +60,9 @@ def _print(status: ServerStatus) -> None:
         "models": ", ".join(f"{count} {kind}" for kind, count in sorted(status.models.items())),
         "memory": f"{status.memory.used / gib:.2f} GiB of {status.memory.limit / gib:.2f} GiB",
         "threads": str(status.threads),
+        "compiling": f"{', '.join(status.compiling.waiting)} ({status.compiling.kernels} kernels of the first)"
+        if status.compiling.waiting
+        else "nothing",
         "TLS": "yes" if status.encrypted else "no",
         "you are": f"{status.caller or 'anyone'} ({status.role})",
     }

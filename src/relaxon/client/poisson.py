@@ -155,7 +155,7 @@ class RemoteGrid(GridHandle, RemoteSystem):
 
         def messages_for(places: Places | None) -> tuple[list[pb.StepsRequest], StepMessages]:
             messages = StepMessages(self.shape, self.unknowns, self._wire, places, self._now_has)
-            return messages.header(self.id, terms, start, warm_start), messages
+            return messages.header(self.id, terms, start, warm_start, seconds), messages
 
         call = StepsCall(self._stub, steps, callback, read_ahead, seconds, self._wire)
         return self._solutions(call.solutions(self._handover, messages_for))

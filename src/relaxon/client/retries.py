@@ -23,7 +23,8 @@ class Retries:
 
     A call is made again in two cases. The server was full (`ResourceExhausted` with a time to come back): it has then
     done nothing, and any call is safe to repeat; the wait is what the server asked for. Or it could not be reached
-    (`Unavailable`): then only calls are repeated that do no harm when made twice. Their waits double from
+    (`Unavailable`): then only calls are repeated that do no harm when made twice. Where the server itself says so, with
+    a time to come back (it compiles the solver), the wait is that time; otherwise waits double from
     `first_seconds` to `longest_seconds`, each shortened by chance by up to a half. No call with all its repeats takes
     longer than its timeout: where a wait would, the error is raised at once. Calls on jobs, which outlive their server,
     are repeated for as long as the client's `timeout` while it is away, however many attempts that takes.
@@ -92,6 +93,9 @@ class Attempts:
         if self._retries.attempts == 1:
             return None
         if isinstance(error, ResourceExhausted) and error.retry_seconds is not None:
+            wait = error.retry_seconds * self._uniform(1.0, 1.0 + ASKED_SPREAD)
+        elif isinstance(error, Unavailable) and idempotent and error.retry_seconds is not None:
+            # The server is there, and knows when it can: it compiles the solver.
             wait = error.retry_seconds * self._uniform(1.0, 1.0 + ASKED_SPREAD)
         elif isinstance(error, Unavailable) and idempotent:
             doublings = min(self.failed - 1, MOST_DOUBLINGS)

@@ -15,7 +15,8 @@ from relaxon.client.handover import Loan, Place, Places
 from relaxon.client.wire import Wire
 from relaxon.proto import chunks, tensor_pb2, tensors
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.solvers import validation
+from relaxon.solvers import compile_progress, validation
+from relaxon.solvers.compile_progress import CompileProgress
 from relaxon.solvers.solution import Progress, Result, Solution
 
 PROGRESS_SECONDS = 0.05
@@ -72,6 +73,7 @@ class SolveTerms:
         header.omit_checksums = not wire.checksums
         header.compression = wire.incoming
         header.header_alone = True
+        header.compile_progress = compile_progress.is_watched()
 
 
 def side(name: str, value: ArrayLike, shapes: tuple[tuple[int, ...], ...], *, finite: bool = True) -> NDArray[Any]:
@@ -186,6 +188,9 @@ class SolutionReader:
         """The solution with the last of its replies, progress where there is some; InternalError for what is wrong."""
         kind = reply.WhichOneof("message")
         try:
+            if kind == "compiling" and self._header is None:
+                _tell_compiling(reply.compiling)
+                return None
             if kind == "progress" and self._header is None:
                 progress = reply.progress
                 return Progress(progress.iteration, progress.residual, progress.tolerance)
@@ -278,6 +283,11 @@ class SolutionReader:
             fallbacks=header.fallbacks,
             info=dict(header.info),
         )
+
+
+def _tell_compiling(state: pb.Compiling) -> None:
+    """Tell those who watch compiling in this process of the server's."""
+    compile_progress.tell(CompileProgress(state.done, state.total, state.time_left.ToMilliseconds() / 1000))
 
 
 def _result(code: pb.Result.ValueType) -> Result:

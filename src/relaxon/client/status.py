@@ -38,6 +38,18 @@ class EngineInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class CompileStatus:
+    """Solvers that a server compiles in the background, for the first solves not to wait for it."""
+
+    waiting: tuple[str, ...] = ()
+    """What is not compiled yet, in its order; empty when all is."""
+    kernels: Amount = Amount(0, 0)
+    """Of the first of them: those that are compiled, of how many."""
+    seconds_left: float = 0.0
+    """An estimate for the first of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServerStatus:
     """From `Client.status`."""
 
@@ -67,6 +79,7 @@ class ServerStatus:
     authenticated: bool
     engines: tuple[EngineInfo, ...] = ()
     """What the server can and cannot be asked for; empty where it is too old to say."""
+    compiling: CompileStatus = CompileStatus()
 
 
 def told(reply: pb.ServerStatus) -> ServerStatus:
@@ -89,6 +102,11 @@ def told(reply: pb.ServerStatus) -> ServerStatus:
         encrypted=reply.encrypted,
         authenticated=reply.authenticated,
         engines=tuple(EngineInfo(one.name, tuple(one.missing), one.extra) for one in reply.engines),
+        compiling=CompileStatus(
+            tuple(reply.compiling.waiting),
+            _amount(reply.compiling.kernels),
+            reply.compiling.time_left.ToMilliseconds() / 1000,
+        ),
     )
 
 

@@ -78,6 +78,10 @@ class Change:
             yield from chunks.messages_of(kind, "coefficient", array, checksum=wire.checksums)
 
 
+LONGEST_SECONDS = 1e9
+"""What a step may take, where it may take longer than anybody waits: the wire has no more room."""
+
+
 class StepMessages:
     """Makes each step's messages, and a reader for its replies."""
 
@@ -98,10 +102,13 @@ class StepMessages:
         self._readers: list[SolutionReader] = []
         """Of the steps that were not answered when the last one was made."""
 
-    def header(self, grid_id: str, terms: SolveTerms, x0: NDArray[Any] | None, warm: bool) -> list[pb.StepsRequest]:
-        """What comes before the first step."""
+    def header(
+        self, grid_id: str, terms: SolveTerms, x0: NDArray[Any] | None, warm: bool, seconds: float
+    ) -> list[pb.StepsRequest]:
+        """What comes before the first step; `seconds` are those that each step may take."""
         header = pb.StepsHeader(grid_id=grid_id, cold=not warm)
         terms.fill(header, self._wire)
+        header.step_timeout.FromMilliseconds(round(1000 * min(seconds, LONGEST_SECONDS)))
         if x0 is None:
             return [pb.StepsRequest(header=header)]
         header.x0.CopyFrom(tensors.header_of(x0))
