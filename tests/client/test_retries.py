@@ -49,6 +49,14 @@ def test_a_full_server_s_wish_is_kept_and_the_callers_are_spread(idempotent):
     assert attempts().wait_after(ResourceExhausted("a limit that waiting does not move"), idempotent) is None
 
 
+def test_a_server_that_compiles_is_asked_again_when_it_said():
+    compiling = Unavailable("the solver is being compiled")
+    compiling.retry_seconds = 8.0
+    assert attempts(uniform=lambda low, high: low).wait_after(compiling, True) == 8.0
+    assert attempts().wait_after(compiling, True) == 10.0
+    assert attempts(seconds=7.0).wait_after(compiling, True) is None
+
+
 def test_no_wait_goes_beyond_the_call_s_time():
     assert attempts(seconds=2.0, uniform=lambda low, high: low).wait_after(FULL, True) is None
     assert attempts(seconds=2.1, uniform=lambda low, high: low).wait_after(FULL, True) == 2.0

@@ -76,7 +76,7 @@ def test_a_call_without_the_time_is_told_when_to_come_back_and_the_compiling_goe
         assert slow.asked == ["cg 2D"]
 
 
-def test_a_client_comes_back_when_it_was_told_to(slow):
+def test_those_who_watch_on_the_client_s_side_hear_of_it(slow):
     slow.seconds_left = 1.5
     told = []
 
@@ -84,9 +84,13 @@ def test_a_client_comes_back_when_it_was_told_to(slow):
         told.append(progress)
         slow.gate.set()
 
-    with EmbeddedServer(SETTINGS) as server, relaxon.connect(server.target) as client:
-        with grid_of(client) as grid, compile_progress.watch_compiling(watch):
-            assert grid.solve(np.ones(SHAPE), solver="cg", timeout=30.0).converged
+    with (
+        EmbeddedServer(SETTINGS) as server,
+        relaxon.connect(server.target) as client,
+        grid_of(client) as grid,
+        compile_progress.watch_compiling(watch),
+    ):
+        assert grid.solve(np.ones(SHAPE), solver="cg", timeout=30.0).converged
     assert CompileProgress(3, 7, 1.5) in told
 
 

@@ -8,23 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
+from copies import CALLEE, PACKAGE, environment
 
-import relaxon.solvers
 from relaxon.solvers import cache_folder, kernel_key
 from relaxon.solvers.cache_folder import LOCK, prune
 
-PACKAGE = Path(relaxon.solvers.__file__).parent
-CALLEE = "from relaxon.solvers.compiled import plain\n\n\n@plain\ndef add(x):\n    return x + {}\n"
-CALLER = """
-from relaxon.solvers.compiled import plain
-from relaxon.solvers.inner_kernels import add
-
-
-@plain
-def add_twice(x):
-    return add(add(x))
-"""
 PROGRAM = """
 import json, warnings
 from numba.core import event
@@ -54,26 +42,6 @@ print(json.dumps({
     "warnings": [str(one.message) for one in caught if "compiled kernels" in str(one.message)],
 }))
 """
-
-
-@pytest.fixture
-def copy(tmp_path):
-    """A copy of what kernels need, with two small ones of its own, one of which calls the other in another file."""
-    root = tmp_path / "copy" / "relaxon"
-    (root / "solvers").mkdir(parents=True)
-    shutil.copy(PACKAGE.parent / "__init__.py", root)
-    shutil.copy(PACKAGE.parent / "_version.py", root)
-    for name in ("__init__", "compiled", "kernel_cache", "kernel_key", "cache_folder", "threads"):
-        shutil.copy(PACKAGE / f"{name}.py", root / "solvers")
-    (root / "solvers" / "inner_kernels.py").write_text(CALLEE.format(1))
-    (root / "solvers" / "outer_kernels.py").write_text(CALLER)
-    return root
-
-
-def environment(copy, **changes):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "XDG_"))}
-    kept |= {"PYTHONPATH": str(copy.parent), "PYTHONDONTWRITEBYTECODE": "1"}
-    return {name: value for name, value in {**kept, **changes}.items() if value is not None}
 
 
 def run(copy, **changes):

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 from relaxon.cli.completion import completed_by
 from relaxon.cli.errors import UsageError
 from relaxon.cli.json_output import add_json, check_json, write_json
 from relaxon.cli.solvers import solver_names
+
+if TYPE_CHECKING:
+    from relaxon.solvers.compile_progress import Watcher
 
 DEFAULT = ("dcdm",)
 
@@ -19,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ndim", type=int, nargs="+", choices=(2, 3), default=[3], help="for grids of these dimensions (default 3)"
     )
     parser.add_argument("--varying", action="store_true", help="for a coefficient that varies, too")
+    parser.add_argument("--matrix", action="store_true", help="for sparse matrices, too, by the solver auto")
     add_json(parser, "the seconds that each took")
 
 
@@ -28,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from relaxon.solvers import registry
-    from relaxon.solvers.compiling import usual_grid, warm_up
+    from relaxon.solvers.compiling import small_matrices, usual_grid, warm_up
 
     names = list(dict.fromkeys(args.solvers or DEFAULT))
     for name in names:
@@ -37,14 +44,23 @@ def run(args: argparse.Namespace) -> int:
         except (ValueError, RuntimeError) as error:
             raise UsageError(str(error)) from error
     console = Console(stderr=True)
-    rows = []
+    rows: list[dict[str, object]] = []
+
+    def measure(kind: str, row: dict[str, object], work: Callable[[Watcher], float]) -> None:
+        with console.status(f"{kind}: loading …") as line:
+            seconds = work(lambda progress: line.update(f"{kind}: {progress}"))
+        console.print(f"{kind}: {seconds:.1f} s", highlight=False)
+        rows.append({**row, "seconds": seconds})
+
     for name in names:
         for ndim in dict.fromkeys(args.ndim):
             for varying in (False, True) if args.varying else (False,):
                 kind = f"{name} in {ndim} dimensions, {'κ that varies' if varying else 'κ = 1'}"
-                with console.status(f"{kind}: compiling …"):
-                    seconds = warm_up(name, usual_grid(ndim, varying))
-                console.print(f"{kind}: {seconds:.1f} s", highlight=False)
-                rows.append({"solver": name, "ndim": ndim, "varying": varying, "seconds": seconds})
+                grid = usual_grid(ndim, varying)
+                row = {"solver": name, "ndim": ndim, "varying": varying}
+                measure(kind, row, partial(warm_up, name, grid))
+    if args.matrix:
+        row = {"solver": "auto", "matrix": True}
+        measure("auto for sparse matrices", row, partial(warm_up, "auto", next(small_matrices())))
     write_json(args.json, rows)
     return 0

@@ -34,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def examine() -> dict[str, Any]:
-    """The whole report, as JSON values. `ready` says whether `relaxon solve` can run here, `problems` why not."""
+    """The whole report, as JSON values. `ready` says whether `relaxon solve` can run here, `problems` why not, and
+    what makes it slow."""
     packages = package_versions()
     missing = [name for name in NEEDED if not (packages["client"] | packages["server"])[name]]
     problems = []
@@ -42,6 +43,8 @@ def examine() -> dict[str, Any]:
         problems.append(f"not installed: {', '.join(missing)}; install with: {install_command('server')}")
     weights = _weights(problems)
     kernels = None if find_missing(("numba", "scipy")) else _kernels(problems)
+    slow: list[str] = []
+    cache = _cache(slow) if kernels else None
     return {
         "relaxon": __version__,
         "machine": describe_machine().as_dict(),
@@ -50,9 +53,10 @@ def examine() -> dict[str, Any]:
             {"name": engine.name, "missing": list(engine.find_missing()), "extra": engine.extra} for engine in ENGINES
         ],
         "kernels": kernels,
+        "cache": cache,
         "gpu": None if find_missing(("torch",)) else _gpu(),
         "weights": weights,
-        "problems": problems,
+        "problems": [*problems, *slow],
         "ready": not problems,
     }
 
@@ -82,6 +86,22 @@ def _kernels(problems: list[str]) -> dict[str, Any]:
         "threads": get_num_threads(),
         "cpu": llvm.get_host_cpu_name(),
         "simd": [name for name in SIMD if features.get(name)],
+    }
+
+
+def _cache(problems: list[str]) -> dict[str, Any]:
+    """Say where compiled kernels are kept, how much is there, and what to do where they cannot be."""
+    from relaxon.solvers.cache_folder import REMEDY, folder_bytes, open_folder
+
+    folder = open_folder()
+    if not folder.writable or folder.temporary:
+        problems.append(f"compiled kernels are not kept for later processes: {folder.problem}; {REMEDY}")
+    kept = [] if folder.path is None else list(folder.path.glob("*.nbc"))
+    return {
+        "folder": None if folder.path is None else str(folder.path),
+        "kept": folder.writable and not folder.temporary,
+        "kernels": len(kept),
+        "bytes": 0 if folder.path is None else folder_bytes(folder.path),
     }
 
 
@@ -135,6 +155,13 @@ def _show(report: dict[str, Any]) -> None:
             "kernels",
             f"{'compiled and checked' if kernels['work'] else 'failed'}; {kernels['threads']} threads (our own pool), "
             f"{kernels['cpu']}: {', '.join(kernels['simd']) or 'no known SIMD'}",
+        )
+    cache = report["cache"]
+    if cache:
+        table.add_row(
+            "cache",
+            f"{cache['folder'] or 'none'}: {cache['kernels']} compiled kernels, {cache['bytes'] / 2**20:.0f} MiB"
+            f"{'' if cache['kept'] else ', not kept'}; `relaxon compile` fills it",
         )
     gpu = report["gpu"]
     if gpu:

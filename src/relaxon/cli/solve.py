@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LIST = "list"
 DEFAULT_SOLVER = "dcdm"
+ANNOUNCED_SECONDS = 1.0
+"""Of compiling, from which it is said."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -165,6 +167,16 @@ def _check_solvers(client: Client, solvers: Sequence[str]) -> None:
             raise CommandError(f"{name} cannot run on this server: it {why}")
 
 
+def _announce_compiling(solver: str, system: systems.System, progress: LiveProgress) -> None:
+    """Say, where a solver has not been used on this machine, what its first use waits for."""
+    from relaxon.solvers.compiling import compile_seconds, kind_of
+
+    seconds = compile_seconds(kind_of(solver, system.grid))
+    if seconds > ANNOUNCED_SECONDS:
+        text = f"{solver}: compiled once for this processor, then kept; `relaxon compile {solver}` does it ahead"
+        progress.console.print(text, style="dim", highlight=False, markup=False)
+
+
 def _run_one(
     client: Client,
     system: systems.System,
@@ -176,10 +188,14 @@ def _run_one(
     """Warm a solver up and run it. A comparison that the server refuses is reported, the named solver's is raised."""
     from relaxon.cli import contest
     from relaxon.client import RelaxonError, Unavailable
+    from relaxon.solvers import watch_compiling
 
-    line = progress.start(solver, "compiling kernels …")
+    if args.target is None:
+        _announce_compiling(solver, system, progress)
+    line = progress.start(solver, "loading kernels …")
     try:
-        warm_up_seconds = contest.warm_up(client, system, solver)
+        with watch_compiling(lambda state: line.say(str(state))):
+            warm_up_seconds = contest.warm_up(client, system, solver)
         progress.console.print(
             f"{solver}: compiled and loaded on a small system in {warm_up_seconds:.1f} s, not counted below",
             style="dim",
