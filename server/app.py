@@ -255,7 +255,7 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gate.refresh)
         sweep = asyncio.create_task(_sweep(sessions))
         try:
-            async with dashboard.shown(settings, target, observations, sessions, store):
+            async with dashboard.shown(settings, target, observations, sessions, store, compiler):
                 yield target
         finally:
             sweep.cancel()

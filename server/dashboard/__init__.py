@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from relaxon.server.background_compiler import BackgroundCompiler
 from relaxon.server.jobs import JobStore
 from relaxon.server.observations import Observations
 from relaxon.server.sessions import SessionStore
@@ -13,7 +14,12 @@ from relaxon.server.settings import ServerSettings
 
 @asynccontextmanager
 async def shown(
-    settings: ServerSettings, target: str, observations: Observations | None, sessions: SessionStore, jobs: JobStore
+    settings: ServerSettings,
+    target: str,
+    observations: Observations | None,
+    sessions: SessionStore,
+    jobs: JobStore,
+    compiler: BackgroundCompiler,
 ) -> AsyncIterator[None]:
     """The page while the block runs; nothing where `observations` is None. OSError where its port cannot be had."""
     if observations is None:
@@ -23,5 +29,5 @@ async def shown(
     from relaxon.server.dashboard.page import serving
     from relaxon.server.dashboard.view import View
 
-    async with serving(settings.dashboard_port, View(target, settings, observations, sessions, jobs)):
+    async with serving(settings.dashboard_port, View(target, settings, observations, sessions, jobs, compiler)):
         yield

@@ -12,6 +12,7 @@ from typing import Any
 
 from relaxon._version import __version__
 from relaxon.server import errors
+from relaxon.server.background_compiler import BackgroundCompiler
 from relaxon.server.engines import describe_missing
 from relaxon.server.jobs import Job, JobState, JobStore, Json
 from relaxon.server.observations import CURVE_POINTS, Observations, SolveState, SolveTrace
@@ -33,13 +34,20 @@ class View:
     """Reads what the server has, and changes nothing. Used from the event loop's thread only."""
 
     def __init__(
-        self, target: str, settings: ServerSettings, observations: Observations, sessions: SessionStore, jobs: JobStore
+        self,
+        target: str,
+        settings: ServerSettings,
+        observations: Observations,
+        sessions: SessionStore,
+        jobs: JobStore,
+        compiler: BackgroundCompiler | None = None,
     ) -> None:
         self._target = target
         self._settings = settings
         self._observations = observations
         self._sessions = sessions
         self._jobs = jobs
+        self._compiler = compiler
         self._since = time.time()
 
     def state(self, first_job: int = 0) -> Json:
@@ -93,6 +101,16 @@ class View:
             "jobs": {state.value: job_states[state] for state in JobState},
             "jobs_limit": self._settings.max_jobs,
             "not_served": list(describe_missing()),
+            "compiling": self._compiling(),
+        }
+
+    def _compiling(self) -> Json:
+        waiting = () if self._compiler is None else self._compiler.waiting
+        progress = None if self._compiler is None or not waiting else self._compiler.progress
+        return {
+            "waiting": list(waiting),
+            "done": 0 if progress is None else progress.done,
+            "total": 0 if progress is None else progress.total,
         }
 
     def _session(self, kept: Session) -> Json:

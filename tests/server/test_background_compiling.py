@@ -150,6 +150,27 @@ def test_health_and_status_tell_what_is_not_compiled_yet(slow):
         assert slow.asked == ["cg 2D", "jacobi-cg 3D"]
 
 
+def test_the_dashboard_says_what_is_compiled(slow):
+    from relaxon.server.background_compiler import BackgroundCompiler
+    from relaxon.server.dashboard.view import View
+    from relaxon.server.observations import Observations
+    from relaxon.server.sessions import SessionStore
+
+    class NoJobs:
+        def jobs(self):
+            return ()
+
+    compiler = BackgroundCompiler()
+    view = View("", SETTINGS, Observations(), SessionStore(SETTINGS), NoJobs(), compiler)
+    assert view.state()["server"]["compiling"] == {"waiting": [], "done": 0, "total": 0}
+    compiler.begin(["cg 2D"])
+    while compiler.progress is None:
+        pass
+    assert view.state()["server"]["compiling"] == {"waiting": ["cg 2D"], "done": 3, "total": 7}
+    slow.gate.set()
+    compiler.close()
+
+
 def test_a_server_that_stops_does_not_wait_for_the_compiling(slow):
     settings = replace(SETTINGS, compile="cg")
     with EmbeddedServer(settings) as server, relaxon.connect(server.target) as client:

@@ -166,7 +166,13 @@ function figures(server) {
   const jobs = server.jobs;
   put(byId("target"), server.target);
   put(byId("f-solves"), `${server.solves_running} running`);
-  put(byId("f-solves-more"), `${server.solves_waiting} waiting, at most ${server.solves_limit} in all`);
+  const compiling = server.compiling;
+  put(
+    byId("f-solves-more"),
+    compiling.waiting.length
+      ? `compiling ${compiling.waiting[0]}: ${compiling.done} of ${compiling.total} kernels`
+      : `${server.solves_waiting} waiting, at most ${server.solves_limit} in all`,
+  );
   put(byId("f-sessions"), `${server.sessions} of ${server.sessions_limit}`);
   put(byId("f-sessions-more"), `${((100 * server.cells) / server.cells_limit).toFixed(1)} % of the cells allowed`);
   put(byId("f-jobs"), `${jobs.running} running`);
