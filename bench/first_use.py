@@ -126,7 +126,9 @@ class Commit:
         self.python = Path(sys.executable)
         self._caches = folder
         _run(["git", "clone", "--quiet", "--no-hardlinks", str(TREE), str(self.tree)])
-        _run(["git", "checkout", "--quiet", "--detach", _commit(name)], cwd=self.tree)
+        _run(
+            ["git", "-c", "advice.detachedHead=false", "checkout", "--quiet", "--detach", _commit(name)], cwd=self.tree
+        )
 
     def set_up(self) -> dict[str, float]:
         """Run the README's own command; the seconds it takes, and the bytes of the environment it makes."""

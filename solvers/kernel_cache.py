@@ -15,14 +15,15 @@ import uuid
 from pathlib import Path
 from typing import Any, TypeVar
 
-from numba.core.caching import FunctionCache
+from numba.core import caching, serialize
 from numba.core.dispatcher import Dispatcher
-from numba.core.serialize import dumps
 
 from relaxon.solvers import cache_folder
 from relaxon.solvers.kernel_key import is_kernel_source, kernel_key
 
 Compiled = TypeVar("Compiled")
+FunctionCache: Any = caching.FunctionCache
+dump: Any = serialize.dumps
 CHECKSUM_BYTES = 32
 
 
@@ -30,14 +31,15 @@ def enable_cache(kernel: Compiled) -> Compiled:
     """Have what is compiled of a kernel (a Numba dispatcher) kept on disk; return the kernel."""
     kernel_key()  # of the sources as they are now, not when the first kernel is called
     if isinstance(kernel, Dispatcher):  # a plain function where NUMBA_DISABLE_JIT is set
-        kernel._cache = KernelCache(kernel)
+        dispatcher: Any = kernel
+        dispatcher._cache = KernelCache(dispatcher)
     return kernel
 
 
 class KernelCache(FunctionCache):  # type: ignore[misc]
     """A kernel's compiled code on disk. What fails here is compiled again and said once; nothing is raised."""
 
-    def __init__(self, kernel: Dispatcher) -> None:
+    def __init__(self, kernel: Any) -> None:
         self._py_func = kernel.py_func
         self._name = repr(kernel.py_func)
         self._impl = _Implementation(kernel.py_func)
@@ -84,7 +86,7 @@ class KernelCache(FunctionCache):  # type: ignore[misc]
         if not folder.writable:
             cache_folder.warn_once(folder.problem)
             return
-        content = dumps(self._impl.reduce(data))
+        content = dump(self._impl.reduce(data))
         draft = path.with_name(f".{uuid.uuid4().hex}.draft")
         try:
             draft.write_bytes(hashlib.sha256(content).digest() + content)

@@ -104,8 +104,7 @@ def encode(kind: Any) -> Any:
     >>> encode(types.Array(types.float64, 3, "C", readonly=True)), encode(types.UniTuple(types.int64, 2))
     ('float64[3C]r', ['int64', 'int64'])
     """
-    from numba import types
-
+    types = _numba_types()
     if isinstance(kind, types.Array):
         flags = ("" if kind.mutable else "r") + ("" if kind.aligned else "u")
         return f"{encode(kind.dtype)}[{kind.ndim}{kind.layout}]{flags}"
@@ -120,8 +119,7 @@ def encode(kind: Any) -> Any:
 
 def decode(spelt: Any) -> Any:
     """Return the type that `encode` gives these values for."""
-    from numba import types
-
+    types = _numba_types()
     if isinstance(spelt, str):
         array = ARRAY.fullmatch(spelt)
         if array is None:
@@ -132,6 +130,12 @@ def decode(spelt: Any) -> Any:
         ((what, value),) = spelt.items()
         return types.Omitted(value) if what == "Omitted" else types.literal(value)
     return types.Tuple([decode(one) for one in spelt])
+
+
+def _numba_types() -> Any:
+    from numba import types
+
+    return types
 
 
 def frozen(values: Any) -> Any:

@@ -173,7 +173,7 @@ def _announce_compiling(solver: str, system: systems.System, progress: LiveProgr
 
     seconds = compile_seconds(kind_of(solver, system.grid))
     if seconds > ANNOUNCED_SECONDS:
-        text = f"{solver}: compiled once for this processor, then kept; `relaxon compile {solver}` does it ahead"
+        text = f"{solver}: compiled once on a machine; `relaxon compile {solver}` does it ahead"
         progress.console.print(text, style="dim", highlight=False, markup=False)
 
 

@@ -1,0 +1,59 @@
+"""What commands say of compiling: once, ahead, how far it is, and where the results are kept."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from relaxon.cli import doctor, main, solve
+from relaxon.cli.progress import LiveProgress
+from relaxon.solvers import cache_folder, compile_progress, compiling
+from relaxon.solvers.compile_progress import CompileProgress
+
+
+@pytest.fixture
+def terminal():
+    progress = LiveProgress(quiet=False)
+    text = io.StringIO()
+    progress.console = progress._progress.live.console = Console(file=text, force_terminal=True, width=120)
+    progress._progress.disable = False
+    return progress, text
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(20.0, True), (0.0, False)])
+def test_the_first_command_on_a_machine_names_relaxon_compile(seconds, said, monkeypatch, capsys):
+    monkeypatch.setattr(compiling, "compile_seconds", lambda kind: seconds if kind == "cg 2D" else -1.0)
+    assert main(["solve", "--size", "8", "--ndim", "2", "--problem", "box", "--solver", "cg"]) == 0
+    told = capsys.readouterr().err
+    assert ("`relaxon compile cg` does it ahead" in told) == said
+
+
+def test_a_solve_s_line_says_how_far_compiling_is(terminal, monkeypatch):
+    from relaxon.cli import contest
+
+    progress, text = terminal
+
+    def warm_up(client, system, solver):
+        compile_progress.tell(CompileProgress(12, 31, 8.2))
+        progress._progress.refresh()
+        return 0.0
+
+    monkeypatch.setattr(contest, "warm_up", warm_up)
+    monkeypatch.setattr(contest, "solve", lambda *_: "run")
+    monkeypatch.setattr(solve, "_announce_compiling", lambda *_: None)
+    args = type("Arguments", (), {"rtol": 1e-6, "max_iterations": None, "target": None})
+    with progress.shown():
+        assert solve._run_one(None, None, "dcdm", args, progress, named=True) == "run"
+    assert "compiling 12 of 31 kernels, about 8 s left" in text.getvalue()
+
+
+def test_doctor_says_where_kernels_are_kept_and_what_to_do_where_they_are_not(monkeypatch, tmp_path):
+    (tmp_path / "one.nbc").write_bytes(bytes(2**20))
+    monkeypatch.setattr(cache_folder, "_folder", cache_folder.Folder(tmp_path, writable=True))
+    problems: list[str] = []
+    assert doctor._cache(problems) == {"folder": str(tmp_path), "kept": True, "kernels": 1, "bytes": 2**20}
+    assert problems == []
+    away = cache_folder.Folder(None, writable=False, problem="the user has no home folder")
+    monkeypatch.setattr(cache_folder, "_folder", away)
+    assert doctor._cache(problems) == {"folder": None, "kept": False, "kernels": 0, "bytes": 0}
+    assert problems == [f"compiled kernels are not kept for later processes: {away.problem}; {cache_folder.REMEDY}"]
