@@ -8,6 +8,8 @@ import pytest
 
 # Before anything loads torch: threads that spin while they wait make two test processes many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Servers that are started as processes: what their solves need is compiled when it is needed.
+os.environ.setdefault("RELAXON_COMPILE", "")
 
 FITS = """
 import numpy as np

@@ -14,7 +14,7 @@ from relaxon.server.settings import ServerSettings
 
 @pytest.fixture(scope="session")
 def embedded() -> Iterator[EmbeddedServer]:
-    with EmbeddedServer(ServerSettings(port=0, grace_seconds=0.0)) as server:
+    with EmbeddedServer(ServerSettings(port=0, grace_seconds=0.0, compile="")) as server:
         yield server
 
 

@@ -127,7 +127,7 @@ def serving() -> Iterator[Callable[..., EmbeddedServer]]:
 
     def start(**settings) -> EmbeddedServer:
         settings.setdefault("grace_seconds", 0.0)
-        servers.append(EmbeddedServer(ServerSettings(port=0, **settings)).__enter__())
+        servers.append(EmbeddedServer(ServerSettings(**{"port": 0, "compile": "", **settings})).__enter__())
         return servers[-1]
 
     yield start
@@ -171,7 +171,7 @@ def training(serving) -> Iterator[Callable[..., Stubs]]:
 def shared() -> Iterator[Stubs]:
     """One server for tests that leave nothing behind which another minds."""
     with (
-        EmbeddedServer(ServerSettings(port=0, grace_seconds=0.0)) as server,
+        EmbeddedServer(ServerSettings(port=0, grace_seconds=0.0, compile="")) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         yield stubs_of(channel)
