@@ -49,20 +49,6 @@ part = njit(fastmath=FAST, error_model="numpy", **_PART)
 """The decorator of what only kernels call: compiled into each of them, with no way in from Python and no file."""
 
 
-def compiled(parallel: bool = True) -> Any:
-    """To be removed: the decorator of kernels that are not yet divided by `shared`."""
-    return kernel(fastmath=FAST, parallel=parallel)
-
-
-@kernel()
-def ordered_sum(parts):  # type: ignore[no-untyped-def]
-    """To be removed: `column_sum` takes its place."""
-    total = 0.0
-    for part in parts:
-        total += part
-    return total
-
-
 @kernel()
 def column_sum(parts, column, start, stop):  # type: ignore[no-untyped-def]
     """Return `Σ parts[start:stop, column]`, added in order, so that the number of threads does not show."""

@@ -9,21 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from numba import njit
+from relaxon.solvers.compiled import FAST, Shared, kernel, shared
 
-from relaxon.solvers.compiled import FAST, Shared, shared
-
-_OPTIONS: dict[str, Any] = {
-    "nogil": True,
-    "cache": True,
-    "fastmath": FAST,
-    "error_model": "numpy",
-    "no_cfunc_wrapper": True,
-    "_nrt": False,
-}
-lean: Any = njit(**_OPTIONS)
+lean = kernel(fastmath=FAST, error_model="numpy", counted=False)
 """The decorator of a kernel that makes no arrays. Nothing is raised where it divides by zero."""
-inlined: Any = njit(**_OPTIONS, forceinline=True)
+inlined = kernel(fastmath=FAST, error_model="numpy", counted=False, forceinline=True)
 """Of what other kernels do to a row a time, where a call would cost as much as the row."""
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from relaxon.solvers.compiled import FAST, ONE, compiled, ordered_sum, plain, shared  # noqa: F401
+from relaxon.solvers.compiled import ONE
 from relaxon.solvers.lean import lean, lean_shared
 
 

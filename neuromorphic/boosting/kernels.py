@@ -18,9 +18,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from relaxon.solvers.compiled import kernel
 from relaxon.solvers.threads import divide
 
 Array = NDArray[np.float64]
@@ -50,7 +50,7 @@ JITTER = 1e-12
 """Ridge on the projected solve, relative to the Gram matrix's mean diagonal: two equal units still have a solution."""
 
 
-@njit(nogil=True, cache=True, fastmath=ORDERED)
+@kernel(fastmath=ORDERED)
 def sigmoid(z, scale, bits):  # type: ignore[no-untyped-def]
     """`z ← 1/(1 + e^{−z})` in place. `scale` is scratch of the size of `z`, `bits` its int64 view.
 
@@ -81,7 +81,7 @@ def sigmoid(z, scale, bits):  # type: ignore[no-untyped-def]
         z[i] = 1.0 / (1.0 + z[i] * scale[i])
 
 
-@njit(nogil=True, cache=True, fastmath=SUMS)
+@kernel(fastmath=SUMS)
 def activate_unit(theta, x, units, j, low, high, z, scale, bits):  # type: ignore[no-untyped-def]
     """`z ← σ(W_j x + b_j)` on the rows from `low` to `high`."""
     d = x.shape[0]
@@ -103,14 +103,14 @@ def activate_unit(theta, x, units, j, low, high, z, scale, bits):  # type: ignor
     sigmoid(z, scale[:count], bits[:count])
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def activate(theta, x, units, low, high, h, scale, bits):  # type: ignore[no-untyped-def]
     """`h[j, low:high] ← σ(W_j x + b_j)` for all units of `theta`."""
     for j in range(units):
         activate_unit(theta, x, units, j, low, high, h[j, low:high], scale, bits)
 
 
-@njit(nogil=True, cache=True, fastmath=SUMS)
+@kernel(fastmath=SUMS)
 def solve_outputs(theta, r, w, units, d, ridge, h, gram, right, weighted):  # type: ignore[no-untyped-def]
     """`C`, `c` of `theta` ← the ridge solution for the activations `h`, by Cholesky; False where there is none."""
     outputs, n = r.shape
@@ -181,7 +181,7 @@ def solve_outputs(theta, r, w, units, d, ridge, h, gram, right, weighted):  # ty
     return True
 
 
-@njit(nogil=True, cache=True, fastmath=SUMS)
+@kernel(fastmath=SUMS)
 def differentiate(theta, x, r, w, units, low, high, h, error, delta, grad):  # type: ignore[no-untyped-def]
     """Add the block's share to `grad` (of all of `theta`); returns its share of the objective without the ridge."""
     d, outputs, count = x.shape[0], r.shape[0], high - low
@@ -241,7 +241,7 @@ def differentiate(theta, x, r, w, units, low, high, h, error, delta, grad):  # t
     return 0.5 * value
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def objective(theta, x, r, w, units, ridge, project, h, scale, bits, error, delta, gram, right, grad):  # type: ignore[no-untyped-def]
     """`L(θ)`, with its gradient in `grad`; `project` first puts the solved `C`, `c` into `theta`.
 
@@ -277,7 +277,7 @@ def objective(theta, x, r, w, units, ridge, project, h, scale, bits, error, delt
     return value
 
 
-@njit(nogil=True, cache=True, fastmath=SUMS)
+@kernel(fastmath=SUMS)
 def two_loop(grad, moved, size, s, y, rho, first, stored, direction, alpha):  # type: ignore[no-untyped-def]
     """`direction ← −H grad` over the first `moved` entries, `H` from the `stored` newest pairs (Nocedal 1980)."""
     for i in range(moved):
@@ -305,7 +305,7 @@ def two_loop(grad, moved, size, s, y, rho, first, stored, direction, alpha):  # 
             direction[i] += s[slot, i] * (alpha[slot] - rho[slot] * total)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def minimise(  # type: ignore[no-untyped-def]
     theta, x, r, w, units, ridge, project, iterations, tolerance, least_scale,
     h, scale, bits, error, delta, gram, right, grad, trial, trial_grad, direction, s, y, rho, alpha,
@@ -431,7 +431,7 @@ def screen(
         values[index] = objective(start, x, r, w, units, ridge, True, *scratch[:8])
 
 
-@njit(nogil=True, cache=True, fastmath=SUMS)
+@kernel(fastmath=SUMS)
 def stage_outputs(theta, x, units, outputs):  # type: ignore[no-untyped-def]
     """`f(x)` of a stage on all rows: `(K, n)`."""
     d, n = x.shape

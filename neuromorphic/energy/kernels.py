@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from relaxon.solvers.compiled import kernel
 from relaxon.solvers.threads import divide
 
 Array = NDArray[np.float64]
@@ -20,7 +20,7 @@ CHUNKS = 16
 """The samples are summed up in so many parts, however many threads there are: one result on any machine."""
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def statistic(x, powers, k):  # type: ignore[no-untyped-def]
     """`T_k(x)` of one event `x (d,)`; `powers (k, d)` are whole numbers."""
     value = 1.0
@@ -30,7 +30,7 @@ def statistic(x, powers, k):  # type: ignore[no-untyped-def]
     return value
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def family_log_density(x, theta, powers, confinement, out):  # type: ignore[no-untyped-def]
     """`out (n,) ← log p⁰` of events `x (n, d)`."""
     for n in range(len(x)):
@@ -42,7 +42,7 @@ def family_log_density(x, theta, powers, confinement, out):  # type: ignore[no-u
         out[n] = total
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def family_gradient(x, coefficients, powers, gradient):  # type: ignore[no-untyped-def]
     """`gradient (k,) += Σ_n c_n ∂ log p⁰(x_n)/∂θ = Σ_n c_n T(x_n)`."""
     for n in range(len(x)):
@@ -50,7 +50,7 @@ def family_gradient(x, coefficients, powers, gradient):  # type: ignore[no-untyp
             gradient[k] += coefficients[n] * statistic(x[n], powers, k)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def hidden_log_density_run(start, stop, x, theta, hidden, confinement, out):  # type: ignore[no-untyped-def]
     """`out[start:stop] ← log p⁰` of events `x (n, d)` under a layer of `hidden` units."""
     d = x.shape[1]
@@ -72,7 +72,7 @@ def hidden_log_density(x: Array, theta: Array, hidden: int, confinement: float, 
     divide(hidden_log_density_run, len(x), x, theta, hidden, confinement, out)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def hidden_gradient_parts(start, stop, x, coefficients, theta, hidden, parts):  # type: ignore[no-untyped-def]
     """Add to each of `parts[start:stop]` its events' share of `hidden_gradient`."""
     count, d = x.shape

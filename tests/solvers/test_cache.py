@@ -230,3 +230,8 @@ def test_every_kernel_of_the_package_is_in_a_file_that_the_key_covers():
     }
     assert "solvers/stencil_kernels.py" in holding
     assert holding <= set(kernel_key.kernel_sources())
+
+
+def test_no_kernel_keeps_its_code_beside_the_package():
+    for name, text in kernel_key.kernel_sources().items():
+        assert b"cache=True" not in text, f"{name}: decorate with `kernel` or `plain` of relaxon.solvers.compiled"
