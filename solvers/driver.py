@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from relaxon.solvers import compiling, registry, validation
 from relaxon.solvers.engine import Prepared, Solver
-from relaxon.solvers.front import Front, Inconsistent, RequestMemory
+from relaxon.solvers.front import Front, Inconsistent, RequestMemory, packed_vector, refuse_columns
 from relaxon.solvers.grid import PoissonGrid
 from relaxon.solvers.naming import on_device
 from relaxon.solvers.operator import PoissonOperator
@@ -46,7 +46,8 @@ def solve(
     ----------
     operator : the grid's operator, or the grid; or a SciPy sparse matrix, symmetric and positive definite.
     b : right-hand side, float32, float64 or integers; a full array of the grid's shape (values outside the fluid
-        are ignored) or a packed vector `(unknowns,)`. Not modified; nor is `x0`. Where `b` is complex its real part is
+        are ignored) or a packed vector `(unknowns,)` or column `(unknowns, 1)`. Not modified; nor is `x0`. Where `b`
+        is complex its real part is
         solved and then its imaginary one, each to `1/√2` of the tolerance and with `max_iterations`; residuals and the
         verdict are those of the complex system, `‖r‖² = ‖r_real‖² + ‖r_imaginary‖²`, and iterations add up.
     solver : a name from `list_solvers()` or a solver object with its options; None for "dcdm" on a grid, and for
@@ -111,7 +112,9 @@ def solve_many(
     right-hand side is checked before the first is solved. The set-up's seconds are those of the shared set-up, in each
     solution. A callback that stops one solve stops only that one.
     """
+    validation.array_like("b", b)
     prepared = prepare(operator, solver=solver, device=device)
+    refuse_columns(b, prepared.unknowns)
     sides = list(b)  # type: ignore[arg-type]
     if not sides:
         raise ValueError("b must hold at least one right-hand side, got none")
@@ -187,6 +190,11 @@ class PreparedSolver(Front):
     memory: RequestMemory = field(default_factory=RequestMemory, repr=False, compare=False)
 
     @property
+    def unknowns(self) -> int:
+        """Entries of a packed vector."""
+        return self.operator.grid.unknowns
+
+    @property
     def _memory(self) -> RequestMemory:
         return self.memory
 
@@ -227,9 +235,9 @@ class PreparedSolver(Front):
             full = np.empty(grid.shape3) if out is None else out
             if not self._fluid_copy(array, full):
                 validation.finite_entries(name, array)
-        elif array.shape == (grid.unknowns,):
-            validation.finite_entries(name, array)
-            full = grid.unpack(array.astype(np.float64, copy=False))
+        elif (vector := packed_vector(name, array, grid.unknowns)) is not None:
+            validation.finite_entries(name, vector)
+            full = grid.unpack(vector.astype(np.float64, copy=False))
         else:
             raise ValueError(
                 f"{name} must have the grid's shape {grid.shape} or be packed with shape ({grid.unknowns},), "

@@ -38,6 +38,8 @@ class Request:
     max_iterations: int | None
     inconsistent: str
     """Empty, or why no solution exists."""
+    column: bool = False
+    """Whether `b` came as a column `(n, 1)`, as which `x` is given back."""
 
 
 class RequestMemory:
@@ -94,6 +96,7 @@ class Front(ABC):
         name: str = "b",
     ) -> Request | ComplexRequest:
         """Check the arguments of a solve and bring its arrays into the solver's form; of a complex `b` both parts."""
+        validation.array_like(name, b)
         if not is_complex(b):
             return self._real_request(b, rtol, atol, max_iterations, x0, inconsistent, name)
         b = validation.real_or_complex_array(name, b)
@@ -164,7 +167,9 @@ class Front(ABC):
         norm = self._norm(right)
         if not np.isfinite(norm):
             raise ValueError(f"{name} must have a finite norm in float64, got {norm}")
-        return Request(right, start, self._packed(side), rtol * norm + atol, norm, max_iterations, refusal)
+        packed = self._packed(side)
+        column = packed and side.ndim == 2
+        return Request(right, start, packed, rtol * norm + atol, norm, max_iterations, refusal, column)
 
     def _start(self, right: NDArray[np.float64], x0: ArrayLike | None) -> NDArray[np.float64]:
         spare = self._spare("x")
@@ -197,7 +202,7 @@ class Front(ABC):
         true = self._true_residual(b, x) if true is None else true
         result, message = verdict(result, message, true, request.tolerance)
         return Solution(
-            x=self._answered(x, request.packed),
+            x=self._formed(x, request),
             result=result,
             residuals=np.array(monitor.history or [true]),
             iterations=monitor.iterations,
@@ -214,7 +219,12 @@ class Front(ABC):
 
     def _unsolved(self, request: Request) -> tuple[float, NDArray[Any]]:
         """The residual norm of a request's start, and the start as an answer."""
-        return self._true_residual(request.b, request.x), self._answered(request.x.copy(), request.packed)
+        return self._true_residual(request.b, request.x), self._formed(request.x.copy(), request)
+
+    def _formed(self, x: NDArray[np.float64], request: Request) -> NDArray[Any]:
+        """A solution in the form of the request's right-hand side."""
+        answered = self._answered(x, request.packed)
+        return answered.reshape(-1, 1) if request.column else answered
 
     def _run(
         self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, limit: int
@@ -290,6 +300,28 @@ class Front(ABC):
     @abstractmethod
     def _true_residual(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
         """`‖b − A x‖₂` in float64, by nothing that the engine has computed."""
+
+
+def packed_vector(name: str, array: NDArray[Any], unknowns: int) -> NDArray[Any] | None:
+    """A vector of the unknowns, from `(unknowns,)` or a column `(unknowns, 1)`; None for any other shape.
+
+    ValueError, naming `solve_many`, for several columns.
+    """
+    if array.shape in ((unknowns,), (unknowns, 1)):
+        return array.reshape(unknowns)
+    if array.ndim == 2 and array.shape[0] == unknowns:
+        raise ValueError(
+            f"{name} must have shape ({unknowns},) or ({unknowns}, 1), got {array.shape}: for several right-hand sides "
+            f"call solve_many(A, {name}.T)"
+        )
+    return None
+
+
+def refuse_columns(b: object, unknowns: int) -> None:
+    """ValueError where the right-hand sides of `solve_many` are the columns of an array, not its rows."""
+    shape: tuple[int, ...] = getattr(b, "shape", ())
+    if len(shape) == 2 and shape[0] == unknowns != shape[1]:
+        raise ValueError(f"b must hold a right-hand side in each row, (k, {unknowns}), got {tuple(shape)}: pass b.T")
 
 
 def verdict(result: Result, message: str, true: float, tolerance: float) -> tuple[Result, str]:

@@ -55,8 +55,20 @@ def whole_number(name: str, value: object) -> int:
     return number
 
 
+def array_like(name: str, value: Any) -> None:
+    """Raise TypeError, saying the way on, for a sparse matrix and for a tensor that requires gradients."""
+    if hasattr(value, "tocsr"):
+        raise TypeError(f"{name} must be a dense array, got a sparse {type(value).__name__}: pass {name}.toarray()")
+    if getattr(value, "requires_grad", False) is True:
+        raise TypeError(
+            f"{name} must not require gradients, got a tensor with requires_grad=True: pass {name}.detach(), or "
+            "differentiate through relaxon.solvers.torch.poisson_solve on a grid"
+        )
+
+
 def real_or_complex_array(name: str, value: Any, *, finite: bool = True) -> NDArray[Any]:
     """As `real_array`; complex64 and complex128 arrays with finite entries stay what they are."""
+    array_like(name, value)
     array = np.asarray(value)
     if array.dtype.kind != "c":
         return real_array(name, value, finite=finite)
@@ -72,6 +84,7 @@ def real_array(name: str, value: Any, *, finite: bool = True) -> NDArray[Any]:
     `finite=False` leaves the entries, which take a pass, to be looked at later (`finite_entries`)."""
     if value is None:
         raise TypeError(f"{name} must be an array, got None")
+    array_like(name, value)
     array = np.asarray(value)
     if array.dtype.kind in "iu":
         array = array.astype(np.float64)

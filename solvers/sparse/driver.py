@@ -10,7 +10,7 @@ import numpy as np
 
 from relaxon.solvers import compiling, validation
 from relaxon.solvers.engine import Prepared
-from relaxon.solvers.front import Front, RequestMemory
+from relaxon.solvers.front import Front, RequestMemory, packed_vector
 from relaxon.solvers.sparse.choice import named
 from relaxon.solvers.sparse.engine import MatrixSolver
 from relaxon.solvers.sparse.system import Array, MatrixSystem
@@ -39,7 +39,7 @@ def prepare_system(system: MatrixSystem, solver: MatrixSolver, start: float | No
 
 @dataclass(frozen=True, slots=True)
 class PreparedMatrix(Front):
-    """A solver set up for one matrix, from `prepare`; `b` and `x0` are vectors `(n,)`."""
+    """A solver set up for one matrix, from `prepare`; `b` and `x0` are vectors `(n,)` or columns `(n, 1)`."""
 
     system: MatrixSystem
     solver: MatrixSolver
@@ -48,13 +48,20 @@ class PreparedMatrix(Front):
     memory: RequestMemory = field(default_factory=RequestMemory, repr=False, compare=False)
 
     @property
+    def unknowns(self) -> int:
+        """Rows of the matrix."""
+        return self.system.unknowns
+
+    @property
     def _memory(self) -> RequestMemory:
         return self.memory
 
     def _vector(self, name: str, array: Any, out: Array | None = None) -> Array:
         n = self.system.unknowns
-        if array.shape != (n,):
+        vector = packed_vector(name, array, n)
+        if vector is None:
             raise ValueError(f"{name} must have shape ({n},), got {array.shape}")
+        array = vector
         validation.finite_entries(name, array)
         if out is None:
             return np.array(array, np.float64, order="C", copy=True)

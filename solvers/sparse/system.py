@@ -13,6 +13,8 @@ from relaxon.solvers.nullspace import NullSpace
 Array = NDArray[np.float64]
 SYMMETRY = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-10}
 """How far `a_ij` and `a_ji` may lie apart, relative to `√(a_ii a_jj)`: some hundred roundings of an assembly."""
+NEARLY_SYMMETRIC = 1e3
+"""Times that, an assembly was still meant to be symmetric, and its mean with its transpose is what was meant."""
 ROW_SUM_ROUNDINGS = 4.0
 """A row sums to zero where its sum is below so many roundings (one for each entry) of its sum of magnitudes."""
 
@@ -142,8 +144,28 @@ def _check_symmetry(matrix: Any, diagonal: Array, tolerance: float) -> None:
     if excess[worst] > 0:
         i, j = int(difference.row[worst]), int(difference.col[worst])
         raise ValueError(
-            f"operator must be symmetric, got a[{i}, {j}] = {matrix[i, j]:.17g} and a[{j}, {i}] = {matrix[j, i]:.17g}"
+            f"operator must be symmetric to {tolerance:g} √(a_ii a_jj), got a[{i}, {j}] = {matrix[i, j]:.17g} and "
+            f"a[{j}, {i}] = {matrix[j, i]:.17g}: {_way_to_symmetry(matrix, difference, excess, scale, tolerance)}"
         )
+
+
+def _way_to_symmetry(matrix: Any, difference: Any, excess: Array, scale: Array, tolerance: float) -> str:
+    """What the caller of a matrix that is not symmetric can do."""
+    wrong = excess > 0
+    alone = np.diff(matrix.indptr) == 1
+    held = alone[difference.row[wrong]] | alone[difference.col[wrong]]
+    if held.all():
+        rows = np.unique(np.concatenate([difference.row[wrong], difference.col[wrong]]))
+        first = int(rows[alone[rows]][0])
+        return (
+            f"{np.count_nonzero(alone[rows])} rows, the first of them {first}, hold their diagonal alone while their "
+            "columns are kept (Dirichlet rows): there x_i = b_i / a_ii is known, so subtract a[:, i] x_i from the "
+            "other entries of b and set the other entries of column i to zero"
+        )
+    worst = float((np.abs(difference.data)[wrong] / np.maximum(scale[wrong], np.finfo(float).tiny)).max())
+    if worst <= NEARLY_SYMMETRIC * tolerance:
+        return "where that is rounding, pass (A + A.T) / 2"
+    return "it needs a solver for nonsymmetric systems, as (A + A.T) / 2 is another system"
 
 
 def _check_minors(matrix: Any, diagonal: Array, tolerance: float) -> None:

@@ -78,6 +78,7 @@ def test_the_exit_status_is_the_named_solver_s(capsys):
         (["--max-iterations", "0"], "--max-iterations must be at least 1"),
         (["--size", "1"], "--size must be at least 2"),
         (["--plot", "out.gif"], "--plot must end in .png"),
+        (["--target", "http://localhost:1"], "got 'http://localhost:1'; write 'localhost:1'"),
     ],
 )
 def test_a_mistake_is_refused_with_status_2_and_a_hint(arguments, words, capsys):

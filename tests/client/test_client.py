@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import relaxon
+import relaxon.aio
 from relaxon import client as errors
+from relaxon.client.target import check_target
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc, tensors
 from relaxon.solvers import PoissonGrid, solve, solve_many
@@ -161,6 +163,50 @@ def test_connect_refuses_bad_arguments_by_name(arguments):
     with pytest.raises(errors.InvalidArgument, match=f"^{name} must") as caught:
         relaxon.connect(**arguments)
     assert caught.value.field == name
+
+
+@pytest.mark.parametrize("connect", [relaxon.connect, relaxon.aio.connect])
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [
+        ("http://127.0.0.1:50551", "write '127.0.0.1:50551'"),
+        ("https://example.org:443/", "write 'example.org:443' with tls=True"),
+        ("grpc://example.org", "write 'example.org:50551'"),
+        ("localhost", "write 'localhost:50551'"),
+        ("127.0.0.1:50551/", "write '127.0.0.1:50551'"),
+        ("localhost:", "write 'localhost:50551'"),
+        ("localhost:http", "write 'localhost:50551'"),
+        ("localhost:65536", "write 'localhost:50551'"),
+        (" localhost:1", "write 'localhost:1'"),
+        ("::1", "write '[::1]:50551'"),
+        ("::1:50551", "write '[::1]:50551'"),
+    ],
+)
+def test_a_target_of_another_form_is_refused_with_the_one_that_is_meant(connect, target, meant):
+    with pytest.raises(errors.InvalidArgument) as refused:
+        connect(target)
+    assert refused.value.field == "target"
+    assert repr(target) in str(refused.value)
+    assert str(refused.value).endswith(meant)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "dns:///localhost:1",
+        "dns:localhost",
+        "unix:/run/relaxon",
+        "unix:///run/relaxon",
+        "ipv4:127.0.0.1:1,10.0.0.1:1",
+        "ipv6:[::1]:1",
+        "xds:///relaxon",
+        "[::1]:1",
+        "[fe80::1%eth0]:1",
+        "my-host_1.example:65535",
+    ],
+)
+def test_the_forms_that_grpc_resolves_are_taken(target):
+    check_target(target)
 
 
 SOLUTION = pb.SolutionHeader(

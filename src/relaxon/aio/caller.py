@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
+from relaxon.aio.ownership import Owner
 from relaxon.client import errors
 from relaxon.client.caller import Collector, Timeouts
 from relaxon.client.retries import Retries
@@ -28,7 +30,7 @@ class Caller(Timeouts):
         self, timeout: float, transfer_timeout: float, retries: Retries, metadata: tuple[tuple[str, str], ...]
     ) -> None:
         """`metadata` goes with every call."""
-        super().__init__(timeout, transfer_timeout, retries)
+        super().__init__(timeout, transfer_timeout, retries, Owner())
         self._metadata = metadata
 
     def begun(self, method: Callable[..., Any], request: Any, seconds: float | None) -> Any:
@@ -115,6 +117,7 @@ class Caller(Timeouts):
                         came += 1
                         attempts.succeeded()
                         yield reply
+                        self.owner.check()
                 return
             except errors.RelaxonError as error:
                 wait = attempts.wait_after(error, idempotent=True)
@@ -131,7 +134,7 @@ async def called(call: Any, arguments: Mapping[str, str] | None = None) -> Async
     gRPC tells of a call that was cut off as it tells of a task that is cancelled: what is no cancelling of this task
     is raised as `Cancelled`.
     """
-    told = _Told(call)
+    process, told = os.getpid(), _Told(call)
     try:
         with errors.translated(arguments):
             try:
@@ -144,7 +147,8 @@ async def called(call: Any, arguments: Mapping[str, str] | None = None) -> Async
             raise
         raise errors.Cancelled("the call was cut off: the client was closed") from error
     finally:
-        call.cancel()  # does nothing where the call has ended
+        if os.getpid() == process:  # in a forked child it is the parent's
+            call.cancel()  # does nothing where the call has ended
 
 
 class _Told:

@@ -22,6 +22,7 @@ from relaxon.client.job_messages import (
     known_kind,
     outcome_of,
 )
+from relaxon.client.ownership import NotPickled
 
 Step = TypeVar("Step")
 Trained = TypeVar("Trained")
@@ -103,7 +104,7 @@ class Finder(Protocol):
     async def job(self, name: str) -> Job[Any, Any]: ...
 
 
-class JobsClient:
+class JobsClient(NotPickled):
     """The jobs of all kinds on a server; `client.jobs` of a `relaxon.aio.Client`."""
 
     def __init__(self, channel: grpc.aio.Channel, caller: Caller, kinds: Mapping[str, Finder]) -> None:

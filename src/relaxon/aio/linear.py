@@ -15,6 +15,7 @@ from relaxon.aio.opening import Opening
 from relaxon.aio.remote import RemoteSystem
 from relaxon.client.handover import Handover, offered
 from relaxon.client.linear_messages import ARGUMENTS, MatrixHandle, SparseMatrix, csr_arrays, matrix_requests
+from relaxon.client.ownership import NotPickled
 from relaxon.client.poisson_messages import SolverInfo, solver_infos
 from relaxon.client.wire import Wire
 from relaxon.proto import linear_pb2 as pb
@@ -22,7 +23,7 @@ from relaxon.proto import linear_pb2_grpc, poisson_pb2
 from relaxon.proto.chunks import chunked
 
 
-class LinearClient:
+class LinearClient(NotPickled):
     """The calls of a `relaxon.aio.Client` for sparse matrices."""
 
     def __init__(

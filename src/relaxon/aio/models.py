@@ -21,10 +21,11 @@ from relaxon.client.models_messages import (
     told,
     upload_requests,
 )
+from relaxon.client.ownership import NotPickled
 from relaxon.proto import models_pb2_grpc
 
 
-class ModelsClient:
+class ModelsClient(NotPickled):
     """The calls of a `relaxon.aio.Client` that take models as files; what one can do is in the client of its kind."""
 
     def __init__(self, channel: grpc.aio.Channel, caller: Caller) -> None:

@@ -18,6 +18,7 @@ from relaxon.aio.remote import RemoteSystem
 from relaxon.aio.steps_call import solutions
 from relaxon.client import errors
 from relaxon.client.handover import Handover, Places, offered
+from relaxon.client.ownership import NotPickled
 from relaxon.client.poisson_messages import (
     GridHandle,
     SolverInfo,
@@ -36,7 +37,7 @@ from relaxon.solvers.grid import Boundary, BoundaryLike
 from relaxon.solvers.solution import Callback, Solution
 
 
-class PoissonClient:
+class PoissonClient(NotPickled):
     """The Poisson calls of a `relaxon.aio.Client`."""
 
     def __init__(

@@ -63,6 +63,7 @@ async def solutions(
                     waiting.popleft()
                     done += 1
                     yield solution
+                    caller.owner.check()
                 # The sending side ends, after which the server ends the call. Not before: a cancel may have to go up.
                 outbox.put_nowait(None)
                 async for reply in call:

@@ -87,7 +87,9 @@ def _from_files(args: argparse.Namespace) -> System:
         grid = PoissonGrid(cells, 1.0 if args.spacing is None else args.spacing, args.boundary or Boundary.NEUMANN)
         if b.dtype.kind not in "fiu":
             raise TypeError(f"rhs must be real numbers, got dtype {b.dtype}")
-        full = b if b.shape == grid.shape else grid.unpack(b)
+        if b.shape != grid.shape and b.ndim == 2 and b.shape[0] == grid.unknowns != 1 < b.shape[1]:
+            raise ValueError(f"rhs must be one right-hand side, got {b.shape[1]} columns: solve one after the other")
+        full = b if b.shape == grid.shape else grid.unpack(b.reshape(-1) if b.shape[1:] == (1,) else b)
     except (TypeError, ValueError) as error:
         raise UsageError(f"--cells {args.cells}, --rhs {args.rhs}: {error}") from error
     right = np.where(grid.fluid, full, 0.0).astype(np.float64, copy=False)

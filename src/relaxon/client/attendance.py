@@ -22,6 +22,7 @@ class Attendance:
     def __init__(self, channel: grpc.Channel, caller: Caller) -> None:
         self._stub = session_pb2_grpc.SessionServiceStub(channel)
         self._timeout = caller.timeout
+        self._owner = caller.owner
         self._lock = threading.Lock()
         self._name = ""
         self._call: Any = None
@@ -29,6 +30,7 @@ class Attendance:
 
     def name(self) -> str:
         """For the header of what the server is to keep; empty where the server knows nothing of attendances."""
+        self._owner.check()
         with self._lock:
             if self._call is None or not self._call.is_active():
                 self._begin()
@@ -65,7 +67,7 @@ class Attendance:
             return
         try:
             self._call = self._stub.Attend(pb.AttendRequest(id=self._name), wait_for_ready=True)
-        except ValueError:  # the channel has been closed
+        except errors.Cancelled:  # the client has been closed
             return
         self._call.add_done_callback(self._lost)
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 import grpc
 
 from relaxon.client import errors
+from relaxon.client.ownership import Owner
 from relaxon.client.retries import NO_RETRIES, Attempts, Retries
 from relaxon.solvers import validation
 
@@ -29,18 +30,22 @@ class Collector(Protocol[Gathered_co]):
 class Timeouts:
     """What a call may take where it is not told."""
 
-    def __init__(self, timeout: float, transfer_timeout: float, retries: Retries) -> None:
+    def __init__(self, timeout: float, transfer_timeout: float, retries: Retries, owner: Owner | None = None) -> None:
+        """`owner` says whether calls may be made at all."""
+        self.owner = Owner() if owner is None else owner
         self.timeout = timeout
         self.transfer_timeout = transfer_timeout
         self.retries = retries
 
     def transfer_seconds(self, timeout: float | None) -> float:
-        """For a call that moves arrays; InvalidArgument for a `timeout` that is none."""
+        """For a call that moves arrays; InvalidArgument for a `timeout` that is none. As `Owner.check` before any."""
+        self.owner.check()
         with errors.refusals():
             return self.transfer_timeout if timeout is None else validation.positive_float("timeout", timeout)
 
     def attempts(self, seconds: float | None, repeated: bool = True, patient: bool = False) -> Attempts:
-        """For one call; `seconds` None for a call that moves no arrays, `patient` for one on a job."""
+        """For one call; `seconds` None for a call that moves no arrays, `patient` for one on a job. As `check`."""
+        self.owner.check()
         return Attempts(
             self.retries if repeated else NO_RETRIES,
             self.timeout if seconds is None else seconds,
@@ -48,7 +53,8 @@ class Timeouts:
         )
 
     def following(self) -> Attempts:
-        """For a job's progress, which takes as long as it takes."""
+        """For a job's progress, which takes as long as it takes. As `Owner.check`."""
+        self.owner.check()
         return Attempts(self.retries, None, patience=self.timeout)
 
 

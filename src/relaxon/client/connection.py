@@ -15,6 +15,7 @@ from relaxon.client.equilibrium import EquilibriumClient
 from relaxon.client.jobs import JobsClient
 from relaxon.client.linear import LinearClient
 from relaxon.client.models import ModelsClient
+from relaxon.client.ownership import NotPickled, guarded
 from relaxon.client.poisson import PoissonClient
 from relaxon.client.retries import DEFAULT_RETRIES, Retries
 from relaxon.client.status import ServerStatus, told
@@ -41,7 +42,7 @@ def connect(
 
     Parameters
     ----------
-    target : "host:port".
+    target : "host:port", or what begins with one of gRPC's own schemes (dns:, unix:, ipv4:, ipv6:, xds:).
     timeout : seconds for connecting, and for each call that moves no arrays.
     transfer_timeout : seconds for each call that moves arrays (making a grid, solving) and is given no timeout.
     shared_memory : hand large arrays over through this machine's shared memory where the server runs on it too, as
@@ -88,7 +89,7 @@ def connect(
     return client
 
 
-class Client:
+class Client(NotPickled):
     """A connection, from `connect`: `poisson` and `linear` solve, `boosting`, `equilibrium` and `energy` train.
 
     `jobs` are the training jobs of all kinds; `models` moves files.
@@ -97,7 +98,8 @@ class Client:
     def __init__(self, target: str, timeouts: Timeouts, wire: Wire, security: Security = IN_CLEAR) -> None:
         self.target = target
         self._caller = caller = Caller(timeouts.timeout, timeouts.transfer_timeout, timeouts.retries)
-        self._channel = link = channel(target, security)
+        self._channel = channel(target, security)
+        self._link = link = guarded(self._channel, caller.owner)
         self._attendance = Attendance(link, caller)
         self.poisson = PoissonClient(link, self._attendance, caller, target, wire)
         self.linear = LinearClient(link, self._attendance, caller, target, wire)
@@ -111,6 +113,7 @@ class Client:
 
     def wait_until_ready(self) -> None:
         """Return once the server answers; Unavailable after the timeout."""
+        self._caller.owner.check()
         try:
             grpc.channel_ready_future(self._channel).result(self._caller.timeout)
         except grpc.FutureTimeoutError:
@@ -118,18 +121,21 @@ class Client:
 
     def health(self) -> str:
         """What the server says of itself: "SERVING" or "NOT_SERVING" (it is about to stop)."""
-        check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(HEALTH_METHOD)
+        check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._link.unary_unary(HEALTH_METHOD)
         # Not repeated: that a server does not answer is an answer here.
         return health_of(self._caller.make(check, b"", idempotent=True, repeated=False))
 
     def status(self) -> ServerStatus:
         """What the server is busy with."""
-        stub = status_pb2_grpc.StatusServiceStub(self._channel)
+        stub = status_pb2_grpc.StatusServiceStub(self._link)
         return told(self._caller.make(stub.GetStatus, status_pb2.GetStatusRequest(), idempotent=True))
 
     def close(self) -> None:
         """Close the connection; calls that run in other threads end with `Cancelled`, and what the server keeps
-        for this client goes soon."""
+        for this client goes soon. A forked child's copy is left as it is: the connection is its parent's."""
+        if self._caller.owner.ended:
+            return
+        self._caller.owner.close()
         self._attendance.close()
         self._channel.close()
 

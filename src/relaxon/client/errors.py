@@ -140,7 +140,7 @@ def of_call(error: grpc.RpcError) -> RelaxonError:
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return InternalError(str(error))
     code, message = error.code(), error.details() or ""
-    if code is grpc.StatusCode.CANCELLED and message not in CANCELLED_HERE:
+    if code is grpc.StatusCode.CANCELLED and not any(one in message for one in CANCELLED_HERE):
         # gRPC's word for a call that a server, or a proxy, has dropped at its end.
         return Unavailable(f"the server ended the call before it was done: {message}")
     return _made(code, message, _details(error))

@@ -14,6 +14,7 @@ from google.longrunning import operations_pb2
 from google.protobuf.message import Message
 
 from relaxon.client import errors
+from relaxon.client.ownership import NotPickled
 from relaxon.proto import job_pb2
 from relaxon.solvers import validation
 from relaxon.solvers.html import table
@@ -67,7 +68,7 @@ class JobInfo:
         return table(f"{self.kind} job {self.name!r}", rows)
 
 
-class JobHandle:
+class JobHandle(NotPickled):
     """What a client knows of a job without asking."""
 
     def __init__(self, name: str, model: str) -> None:

@@ -22,6 +22,7 @@ from relaxon.client.job_messages import (
     known_kind,
     outcome_of,
 )
+from relaxon.client.ownership import NotPickled
 
 Step = TypeVar("Step")
 Trained = TypeVar("Trained")
@@ -101,7 +102,7 @@ class Finder(Protocol):
     def job(self, name: str) -> Job[Any, Any]: ...
 
 
-class JobsClient:
+class JobsClient(NotPickled):
     """The jobs of all kinds on a server; `client.jobs`.
 
     Examples

@@ -12,6 +12,7 @@ from relaxon.client.attendance import Attendance
 from relaxon.client.caller import Caller
 from relaxon.client.handover import Handover, offered
 from relaxon.client.linear_messages import ARGUMENTS, MatrixHandle, SparseMatrix, csr_arrays, matrix_requests
+from relaxon.client.ownership import NotPickled
 from relaxon.client.poisson_messages import SolverInfo, solver_infos
 from relaxon.client.remote import RemoteSystem
 from relaxon.client.wire import Wire
@@ -20,7 +21,7 @@ from relaxon.proto import linear_pb2_grpc, poisson_pb2
 from relaxon.proto.chunks import chunked
 
 
-class LinearClient:
+class LinearClient(NotPickled):
     """The calls of a `Client` for sparse matrices."""
 
     def __init__(self, channel: grpc.Channel, attendance: Attendance, caller: Caller, target: str, wire: Wire) -> None:

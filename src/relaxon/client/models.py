@@ -20,10 +20,11 @@ from relaxon.client.models_messages import (
     told,
     upload_requests,
 )
+from relaxon.client.ownership import NotPickled
 from relaxon.proto import models_pb2_grpc
 
 
-class ModelsClient:
+class ModelsClient(NotPickled):
     """The calls of a `Client` that take models as files. What a model can do is in the client of its kind.
 
     Examples

@@ -13,6 +13,7 @@ from relaxon.client import errors
 from relaxon.client.attendance import Attendance
 from relaxon.client.caller import Caller
 from relaxon.client.handover import Handover, Places, offered
+from relaxon.client.ownership import NotPickled
 from relaxon.client.poisson_messages import (
     GridHandle,
     SolverInfo,
@@ -33,7 +34,7 @@ from relaxon.solvers.grid import Boundary, BoundaryLike
 from relaxon.solvers.solution import Callback, Solution
 
 
-class PoissonClient:
+class PoissonClient(NotPickled):
     """The Poisson calls of a `Client`."""
 
     def __init__(self, channel: grpc.Channel, attendance: Attendance, caller: Caller, target: str, wire: Wire) -> None:

@@ -29,6 +29,7 @@ class RemoteSystem(SystemHandle):
         self._method = method
         self._handover = handover
         self._caller = caller
+        self._owner = caller.owner
         self._wire = wire
         self._kept_at(target)
 
@@ -106,6 +107,8 @@ class RemoteSystem(SystemHandle):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._owner.ended:  # the server forgets it with its client; in a forked child it is the parent's
+            return
         # What is gone is what is wanted; and where the block failed, its error matters more than this one.
         with suppress(errors.NotFound if error is None else errors.RelaxonError):
             self._end(repeated=error is None)

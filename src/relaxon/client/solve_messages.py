@@ -78,14 +78,33 @@ class SolveTerms:
 
 def side(name: str, value: ArrayLike, shapes: tuple[tuple[int, ...], ...], *, finite: bool = True) -> NDArray[Any]:
     """A right-hand side or a start as an array that can be sent; ValueError or TypeError in the engines' words.
-    `finite=False` does not look at its entries."""
+    `finite=False` does not look at its entries. A column `(n, 1)` becomes a vector (`is_column`)."""
     array = validation.real_or_complex_array(name, value, finite=finite)
     if array.shape not in shapes:
+        vector = _packed(name, array, shapes[-1])
+        if vector is not None:
+            return vector
         wanted = f"shape {shapes[0]}"
         if len(shapes) > 1:
             wanted = f"the grid's shape {shapes[0]} or be packed with shape {shapes[1]}"
         raise ValueError(f"{name} must have {wanted}, got {array.shape}")
     return array
+
+
+def is_column(value: ArrayLike, vector: NDArray[Any]) -> bool:
+    """Whether a right-hand side, as `side` gave it, came as a column, as which its solution is given back."""
+    return vector.ndim == 1 and np.ndim(value) == 2
+
+
+def _packed(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
+    if array.ndim != 2 or len(shape) != 1 or array.shape[0] != shape[0]:
+        return None
+    if array.shape[1] == 1:
+        return array.reshape(shape)
+    raise ValueError(
+        f"{name} must have shape {shape} or {(*shape, 1)}, got {array.shape}: for several right-hand sides call "
+        f"solve_many({name}.T)"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +195,8 @@ class SolutionReader:
     ) -> None:
         """`place` is where in the shared file the answer may come; `kept` is held until there is a solution."""
         self.kept = kept
+        self.column = False
+        """Whether `b` came as a column, as which `x` is given back."""
         self._shape = b.shape
         self._dtype = answer_dtype(b)
         self._wire = wire
@@ -269,7 +290,7 @@ class SolutionReader:
             raise self.ended()
         self.kept = None
         return Solution(
-            x=self._x,
+            x=self._x.reshape(-1, 1) if self.column else self._x,
             result=_result(header.result),
             residuals=residuals,
             iterations=header.iterations,
@@ -297,8 +318,15 @@ def _result(code: pb.Result.ValueType) -> Result:
         raise errors.InternalError(f"the server sent the unknown result {code}") from None
 
 
-def several(sides: ArrayLike | Iterable[ArrayLike], starts: Any) -> tuple[list[Any], list[Any]]:
-    """The right-hand sides of `solve_many` and a start, or None, for each."""
+def several(
+    sides: ArrayLike | Iterable[ArrayLike], starts: Any, shapes: tuple[tuple[int, ...], ...]
+) -> tuple[list[Any], list[Any]]:
+    """The right-hand sides of `solve_many`, of one of the shapes, and a start, or None, for each."""
+    validation.array_like("b", sides)
+    given: tuple[int, ...] = getattr(sides, "shape", ())
+    unknowns = shapes[-1][0]
+    if len(given) == 2 and given[0] == unknowns != given[1] and given[1:] not in shapes:
+        raise ValueError(f"b must hold a right-hand side in each row, (k, {unknowns}), got {tuple(given)}: pass b.T")
     found: list[Any] = list(sides)  # type: ignore[arg-type]
     if not found:
         raise ValueError("b must hold at least one right-hand side, got none")

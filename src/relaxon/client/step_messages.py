@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.client.handover import Places, Sheet
-from relaxon.client.solve_messages import SolutionReader, SolveTerms, side, side_requests
+from relaxon.client.solve_messages import SolutionReader, SolveTerms, is_column, side, side_requests
 from relaxon.client.wire import Wire
 from relaxon.proto import chunks, tensors
 from relaxon.proto import poisson_pb2 as pb
@@ -132,6 +132,7 @@ class StepMessages:
             )
         header = pb.StepHeader(b=tensors.header_of(b), change=None if change is None else change.message())
         right, reader = side_requests(pb.StepsRequest, header, b, self._wire, self._places, Sheet)
+        reader.column = is_column(given.b, b)
         messages = [pb.StepsRequest(step=header)]
         if change is not None:
             messages += change.requests(pb.StepsRequest, self._wire)

@@ -13,7 +13,16 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from relaxon.client import errors
 from relaxon.client.handover import Handover, Places
-from relaxon.client.solve_messages import SolutionReader, SolveTerms, numbered, several, side, solve_requests
+from relaxon.client.ownership import NotPickled, Owner
+from relaxon.client.solve_messages import (
+    SolutionReader,
+    SolveTerms,
+    is_column,
+    numbered,
+    several,
+    side,
+    solve_requests,
+)
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensors
@@ -25,13 +34,21 @@ class SolveRequest:
     """A solve that has been checked; it may be attempted several times."""
 
     def __init__(
-        self, session_id: str, terms: SolveTerms, b: NDArray[Any], x0: NDArray[Any] | None, wire: Wire
+        self,
+        session_id: str,
+        terms: SolveTerms,
+        b: NDArray[Any],
+        x0: NDArray[Any] | None,
+        wire: Wire,
+        column: bool = False,
     ) -> None:
+        """`column` where `b` came as a column, as which the solution is given back."""
         self._session_id = session_id
         self._terms = terms
         self._b = b
         self._x0 = x0
         self._wire = wire
+        self._column = column
 
     def attempt(self, places: Places | None) -> tuple[Iterator[pb.SolveRequest], SolutionReader]:
         """The messages of one attempt, whose arrays lie in the shared file on return where they can, and what reads its
@@ -39,10 +56,12 @@ class SolveRequest:
         header = pb.SolveHeader(grid_id=self._session_id)
         self._terms.fill(header, self._wire)
         with errors.refusals():
-            return solve_requests(header, self._b, self._x0, self._wire, places)
+            messages, reader = solve_requests(header, self._b, self._x0, self._wire, places)
+        reader.column = self._column
+        return messages, reader
 
 
-class SystemHandle(ABC):
+class SystemHandle(NotPickled, ABC):
     """Base of the grids and matrices of both clients."""
 
     _default_solver: ClassVar[str]
@@ -50,6 +69,7 @@ class SystemHandle(ABC):
     unknowns: int
     _wire: Wire
     _handover: Handover
+    _owner: Owner
 
     def _kept_at(self, target: str) -> None:
         """Note which server has it, and that it has it now."""
@@ -80,6 +100,7 @@ class SystemHandle(ABC):
         ------
         InvalidArgument : for another dtype.
         """
+        self._owner.check()
         with errors.refusals():
             try:
                 kind = np.dtype(dtype)
@@ -131,14 +152,14 @@ class SystemHandle(ABC):
             start = None if x0 is None else side("x0", x0, self._shapes, finite=finite)
             if start is not None and right.dtype.kind != "c":
                 start = validation.real_array("x0", start, finite=False)
-        return SolveRequest(self.id, terms, right, start, self._wire)
+        return SolveRequest(self.id, terms, right, start, self._wire, is_column(b, right))
 
     def _requests(
         self, terms: SolveTerms, b: ArrayLike | Sequence[ArrayLike], x0: ArrayLike | Sequence[ArrayLike] | None
     ) -> list[SolveRequest]:
         """The same for several right-hand sides; all are checked before the first is sent."""
         with errors.refusals():
-            pairs = list(zip(*several(b, x0), strict=True))
+            pairs = list(zip(*several(b, x0, self._shapes), strict=True))
         return [self._request(terms, f"b[{i}]", right, start) for i, (right, start) in enumerate(pairs)]
 
 

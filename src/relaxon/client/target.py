@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from relaxon.client import errors
@@ -11,9 +12,55 @@ from relaxon.client.transport import Security, is_loopback
 from relaxon.client.wire import Wire
 from relaxon.solvers import validation
 
-DEFAULT_TARGET = "localhost:50551"
+DEFAULT_PORT = 50551
+DEFAULT_TARGET = f"localhost:{DEFAULT_PORT}"
 HEALTH_METHOD = "/grpc.health.v1.Health/Check"
 HEALTH_NAMES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
+
+
+GRPC_SCHEMES = ("dns", "unix", "unix-abstract", "vsock", "ipv4", "ipv6", "xds", "google-c2p")
+"""gRPC resolves these; a target that begins with any other it takes for the name of a host."""
+HIGHEST_PORT = 65_535
+LONGEST_GROUP = 4
+"""Characters between the colons of an IPv6 address."""
+HOST = re.compile(r"[^\s:/@\[\]]+|\[[^\s/@\[\]]+\]")
+"""Of a target; an IPv6 address stands in brackets."""
+
+
+def check_target(target: object) -> None:
+    """Raise TypeError or ValueError for what is neither "host:port" nor begins with one of gRPC's own schemes.
+
+    gRPC would look such a name up until the deadline.
+    """
+    if not isinstance(target, str) or not target:
+        raise TypeError(f"target must be a string like {DEFAULT_TARGET!r}, got {target!r}")
+    scheme, colon, _ = target.partition(":")
+    if (colon and scheme.lower() in GRPC_SCHEMES) or _is_host_and_port(target):
+        return
+    encrypted = " with tls=True" if scheme.lower() in ("https", "grpcs") else ""
+    raise ValueError(
+        f'target must be "host:port" or begin with one of gRPC\'s own schemes (dns:, unix:, ...), got {target!r}; '
+        f"write {_meant(target)!r}{encrypted}"
+    )
+
+
+def _is_host_and_port(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    numbered = port.isascii() and port.isdecimal() and 0 < int(port) <= HIGHEST_PORT
+    return numbered and HOST.fullmatch(host) is not None
+
+
+def _meant(target: str) -> str:
+    """Return the "host:port" that is likely meant."""
+    host = target.rpartition("://")[2].partition("/")[0].strip()
+    if _is_host_and_port(host):
+        return host
+    if host.count(":") > 1 and not host.startswith("["):
+        before, _, last = host.rpartition(":")
+        if len(last) > LONGEST_GROUP and last.isdecimal():
+            return f"[{before}]:{last}"
+        host = f"[{host}]"
+    return f"{host}:{DEFAULT_PORT}" if HOST.fullmatch(host) else DEFAULT_TARGET
 
 
 def checked(
@@ -28,8 +75,7 @@ def checked(
 ) -> tuple[Timeouts, Security]:
     """What calls may take and how they are secured; InvalidArgument naming what cannot be."""
     with errors.refusals():
-        if not isinstance(target, str) or not target:
-            raise TypeError(f"target must be a string like {DEFAULT_TARGET!r}, got {target!r}")
+        check_target(target)
         seconds = validation.positive_float("timeout", timeout)
         transfer_seconds = validation.positive_float("transfer_timeout", transfer_timeout)
         if not isinstance(retries, Retries):

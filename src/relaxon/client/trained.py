@@ -12,12 +12,13 @@ from relaxon.client.caller import Caller
 from relaxon.client.engine import Engine
 from relaxon.client.job_messages import get_request, metadata_of
 from relaxon.client.jobs import Job
+from relaxon.client.ownership import NotPickled
 
 Progress = TypeVar("Progress")
 Model = TypeVar("Model")
 
 
-class TrainingClient(Generic[Progress, Model]):
+class TrainingClient(NotPickled, Generic[Progress, Model]):
     """Base of the clients of services that train models of one kind."""
 
     _engine: ClassVar[Engine[Any, Any]]
