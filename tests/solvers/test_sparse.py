@@ -18,7 +18,7 @@ from relaxon.solvers import (
     solve,
     solve_many,
 )
-from relaxon.solvers.sparse import MATRIX_SOLVERS, MatrixSolver, MatrixSystem, kernels
+from relaxon.solvers.sparse import MATRIX_SOLVERS, AlgebraicMultigridCG, MatrixSolver, MatrixSystem, kernels
 from relaxon.solvers.sparse.choice import choose
 from relaxon.solvers.sparse.engine import MatrixEngine
 
@@ -519,3 +519,41 @@ def test_a_matrix_too_large_to_factor_is_refused_when_a_factor_is_asked_for(monk
     monkeypatch.setattr(direct, "DIRECT_LIMIT", 100)
     with pytest.raises(ValueError, match="takes at most 100 unknowns, got 400"):
         solve(laplacian(), np.ones(400), solver="scipy-direct")
+
+
+def bilinear(first, second, n=60):
+    """Bilinear elements of these widths on a rectangle of n by n inner nodes, zero on its sides."""
+
+    def on_axis(lower, middle):
+        return sparse.diags_array([lower, middle, lower], offsets=[-1, 0, 1], shape=(n, n))
+
+    stiffness = [on_axis(-1 / h, 2 / h) for h in (first, second)]
+    mass = [on_axis(h / 6, 4 * h / 6) for h in (first, second)]
+    return sparse.kron(stiffness[0], mass[1]) + sparse.kron(mass[0], stiffness[1])
+
+
+@pytest.mark.parametrize("stretch", [10.0, 100.0, 0.01])
+def test_stretched_bilinear_elements_are_coarsened_along_their_short_side_alone(stretch):
+    A = bilinear(1.0, 1.0 / stretch)
+    b = np.random.default_rng(7).normal(size=A.shape[0])
+    chosen = solve(A, b, solver="pyamg-sa")
+    assert chosen.converged
+    assert chosen.info["strength"] == 0.25
+    assert chosen.iterations <= 15
+    for other in (AlgebraicMultigridCG("sa", 0.0), AlgebraicMultigridCG("rs")):
+        assert solve(A, b, solver=other).iterations >= 2 * chosen.iterations
+
+
+@pytest.mark.parametrize("widths", [(1.0, 1.0), (1.0, 1 / 3)])
+def test_elements_without_strongly_positive_couplings_keep_pyamg_s_own_threshold(widths):
+    A = bilinear(*widths)
+    b = np.random.default_rng(7).normal(size=A.shape[0])
+    chosen = solve(A, b, solver="pyamg-sa")
+    assert chosen.info["strength"] == 0.0
+    assert chosen.iterations < solve(A, b, solver=AlgebraicMultigridCG("sa", 0.25)).iterations
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.0, float("nan"), "symmetric", True])
+def test_a_strength_that_is_no_threshold_is_refused(strength):
+    with pytest.raises((TypeError, ValueError), match="^strength must"):
+        AlgebraicMultigridCG("sa", strength)
