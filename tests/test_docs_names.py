@@ -1,0 +1,85 @@
+"""Every dotted name of the package that the docs and the examples give can be imported."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NAME = re.compile(r"(?<![\w./-])relaxon(?:\.[A-Za-z_]\w*)+(?![\w/-])")
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "SECURITY.md"]
+    + [
+        path
+        for folder in ("docs", "examples")
+        for ending in ("md", "py")
+        for path in (ROOT / folder).rglob(f"*.{ending}")
+    ]
+)
+PROTOCOL = "relaxon.v1"
+"""The package of the messages and services; its names are checked against the descriptors."""
+FILES = re.compile(r"\.(css|hpp|html|json|js|md|onnx|png|proto|sock|svg|toml|yaml|yml)$")
+
+
+SPOKEN = {"relaxon.request_id"}
+"""Names that the server gives to parts of a trace, not to objects."""
+
+
+def names(path: Path) -> list[str]:
+    found = {match.group() for match in NAME.finditer(path.read_text(encoding="utf-8"))}
+    return sorted(name for name in found if not FILES.search(name))
+
+
+def resolve(name: str) -> object:
+    """The object of that name; AttributeError or ImportError where there is none."""
+    parts = name.split(".")
+    found = import_module(parts[0])
+    for number, part in enumerate(parts[1:], start=2):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            found = import_module(".".join(parts[:number]))
+    return found
+
+
+def described(name: str) -> bool:
+    """Whether a name of the protocol is a message, an enumeration, a service, or a method of one."""
+    from google.protobuf import descriptor_pool
+
+    for module in sorted((ROOT / "proto").glob("*_pb2.py")):
+        import_module(f"relaxon.proto.{module.stem}")
+    pool = descriptor_pool.Default()
+    for find in (pool.FindMessageTypeByName, pool.FindEnumTypeByName, pool.FindServiceByName, pool.FindMethodByName):
+        try:
+            find(name)
+        except KeyError:
+            continue
+        return True
+    return name == PROTOCOL
+
+
+def wrong(name: str) -> str:
+    """What is wrong with a name; empty where nothing is."""
+    if name.startswith(PROTOCOL):
+        return "" if described(name) else f"{name} is not in the protocol"
+    if name in SPOKEN:
+        sources = (path.read_text(encoding="utf-8") for path in (ROOT / "server").glob("*.py"))
+        return "" if any(f'"{name}"' in text for text in sources) else f"the server does not say {name}"
+    try:
+        resolve(name)
+    except (AttributeError, ModuleNotFoundError) as error:
+        return f"{name}: {error}"
+    return ""
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_names_on_a_page_are_there(path: Path) -> None:
+    assert not list(filter(None, map(wrong, names(path))))
+
+
+def test_the_check_finds_names_and_knows_wrong_ones() -> None:
+    assert sum(len(names(path)) for path in PAGES) > 100
+    assert wrong("relaxon.solvers.driver.PreparedSolver") == ""
+    assert "no module" in wrong("relaxon.solvers.driver.NoSuchName").lower()
+    assert "not in the protocol" in wrong("relaxon.v1.NoSuchService")
