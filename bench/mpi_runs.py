@@ -25,6 +25,8 @@ DEBIAN = "/usr/lib/petscdir/*/*-real/lib/python3/dist-packages"
 """Where Debian's package is, should no alternative for /usr/lib/petsc be set."""
 SLACK = 1.001
 MOST_NULL_VECTORS = 64
+DIVERGED = 1e10
+"""Times the right-hand side's norm; PETSc's own 1e4 stops CG early where its residual rises before it falls."""
 SECONDS = 30.0
 """Of a solver's repeats, after which no other is begun."""
 RIVALS = {
@@ -203,7 +205,7 @@ def _ksp(part: Part, matrix: Any, options: dict[str, str]) -> Any:
     solver = petsc.KSP().create(comm=matrix.comm)
     solver.setOptionsPrefix(prefix)
     solver.setOperators(matrix)
-    solver.setTolerances(rtol=part.rtol, max_it=500)
+    solver.setTolerances(rtol=part.rtol, divtol=DIVERGED, max_it=500)
     solver.setNormType(petsc.KSP.NormType.UNPRECONDITIONED)
     solver.setFromOptions()
     for key in options:

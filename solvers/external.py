@@ -78,8 +78,8 @@ class PyAMG(Solver):
     ----------
     method : "sa" for smoothed aggregation, "rs" for Ruge–Stüben.
 
-    PyAMG's own checks of the residual are made a hundred times stricter than the tolerance, as it measures in
-    another norm; the monitor stops it at the true one.
+    PyAMG's CG measures `‖r‖₂ / ‖b‖₂` of a residual that it updates, not of the true one (PyAMG 5.4.1); its own check is
+    made a hundred times stricter than the tolerance, and the monitor stops it at the true residual.
     """
 
     method: Literal["sa", "rs"] = "sa"

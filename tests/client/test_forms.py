@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from both import KINDS, given, listed, play
 
 from relaxon.client import InvalidArgument
-from tests.client.both import KINDS, given, listed, play
 
 N = 150_000
 A = sp.diags_array([-1.0, 2.5, -1.0], offsets=[-1, 0, 1], shape=(N, N)).tocsr()

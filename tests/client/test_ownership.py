@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from both import KINDS, given, listed, play
 
 import relaxon
 import relaxon.aio
 from relaxon.aio.ownership import OTHER_LOOP
 from relaxon.client import BoostingSettings, Cancelled, FailedPrecondition
 from relaxon.client.ownership import BELONGS, CLOSED
-from tests.client.both import KINDS, given, listed, play
 
 SOURCE = Path(relaxon.__file__).resolve().parents[1]
 CELLS = np.zeros((16, 16), np.uint8)
@@ -31,7 +31,7 @@ from scipy.sparse import diags_array
 import relaxon, relaxon.aio
 from relaxon.client import BoostingSettings
 from relaxon.client.ownership import BELONGS
-from tests.client.both import given, listed
+from both import given, listed
 
 kind, target, ending = sys.argv[1:]
 CELLS = np.zeros((400, 400), np.uint8)
@@ -140,7 +140,7 @@ run(parent())
 def test_a_forked_child_is_refused_at_once_and_its_parent_goes_on(embedded, kind, ending):
     done = subprocess.run(
         [sys.executable, "-c", FORKING, kind, embedded.target, ending],
-        env={**os.environ, "PYTHONPATH": f"{SOURCE}{os.pathsep}{Path(__file__).parents[2]}"},
+        env={**os.environ, "PYTHONPATH": f"{SOURCE}{os.pathsep}{Path(__file__).parent}"},
         capture_output=True,
         text=True,
         timeout=300,
