@@ -92,3 +92,20 @@ def test_the_slice_that_is_drawn_shows_the_most_kinds_of_cells():
     cells[2:4, 3, 0] = 1  # a solid that one middle slice cuts
     assert best_slice(cells) in ((0, 3), (1, 3))
     assert best_slice(cells[:, :, 0]) == (1, 3)
+
+
+@pytest.mark.parametrize("columns", [0, 1, 3])
+def test_a_column_of_your_own_is_taken_and_several_are_refused(tmp_path, capsys, columns):
+    cells, out = np.zeros((9, 10), np.uint8), tmp_path / "out.json"
+    cells[:, 0] = 2
+    b = np.random.default_rng(0).normal(size=(81, columns) if columns else 81)
+    np.save(tmp_path / "cells.npy", cells)
+    np.save(tmp_path / "b.npy", b)
+    files = ["--cells", str(tmp_path / "cells.npy"), "--rhs", str(tmp_path / "b.npy")]
+    status = main(["solve", *files, "--solver", "cg", "--json", str(out)])
+    if columns > 1:
+        assert status == 2
+        assert "rhs must be one right-hand side, got 3 columns: solve one after the other" in capsys.readouterr().err
+        return
+    assert status == 0
+    assert json.loads(out.read_text())["runs"][0]["converged"]
