@@ -21,6 +21,7 @@ from relaxon.server.job_folder import REQUEST
 from relaxon.server.jobs import Job, Json
 from relaxon.server.operations_service import job_message, timestamp
 from relaxon.server.settings import ServerSettings
+from relaxon.solvers.tensor_files import write_tensors
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.boosting.storage import Estimator
@@ -63,13 +64,11 @@ class TrainPlan:
 
     def write(self, folder: Path, features: NDArray[Any], target: NDArray[Any], weights: NDArray[Any] | None) -> None:
         """Put the request and its data where the worker process reads them."""
-        from safetensors.numpy import save_file
-
         folder.mkdir()
         arrays = {"features": features, "target": target}
         if weights is not None:
             arrays["weights"] = weights
-        save_file(arrays, folder / DATA)
+        write_tensors(folder / DATA, arrays)
         (folder / REQUEST).write_text(json.dumps(self.request), encoding="utf-8")
 
 

@@ -19,6 +19,7 @@ from relaxon.server.job_folder import REQUEST
 from relaxon.server.jobs import Job, Json
 from relaxon.server.operations_service import job_message, timestamp
 from relaxon.server.settings import ServerSettings
+from relaxon.solvers.tensor_files import write_tensors
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy import EnergyDensity, LogPartition
@@ -48,10 +49,8 @@ class TrainPlan:
 
     def write(self, folder: Path, features: NDArray[Any]) -> None:
         """Put the request and its data where the worker process reads them."""
-        from safetensors.numpy import save_file
-
         folder.mkdir()
-        save_file({"features": features}, folder / DATA)
+        write_tensors(folder / DATA, {"features": features})
         (folder / REQUEST).write_text(json.dumps(self.request), encoding="utf-8")
 
 

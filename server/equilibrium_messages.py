@@ -22,6 +22,7 @@ from relaxon.server.job_folder import REQUEST
 from relaxon.server.jobs import Job, Json
 from relaxon.server.operations_service import job_message, timestamp
 from relaxon.server.settings import ServerSettings
+from relaxon.solvers.tensor_files import write_tensors
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.equilibrium import EquilibriumClassifier, Estimator
@@ -57,12 +58,10 @@ class TrainPlan:
 
     def write(self, folder: Path, features: NDArray[Any], target: NDArray[Any]) -> None:
         """Put the request and its data, which are checked first, where the worker process reads them."""
-        from safetensors.numpy import save_file
-
         check_finite("features", features)
         check_places("target", target, len(self.labels))
         folder.mkdir()
-        save_file({"features": features, "target": target}, folder / DATA)
+        write_tensors(folder / DATA, {"features": features, "target": target})
         (folder / REQUEST).write_text(json.dumps(self.request), encoding="utf-8")
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.aggregation import smoothed_aggregation_solver
 from relaxon.solvers.engine import Monitor, Prepared, Solver
 from relaxon.solvers.extras import require
 from relaxon.solvers.factors import Factor
@@ -105,7 +106,7 @@ class _PyAMG(_Assembled):
 
         # Closed components are made regular: with a singular matrix PyAMG's CG stops early now and then.
         matrix = csr_matrix(self.matrix) + _diagonal(_held(self.grid, self.matrix))
-        make = pyamg.smoothed_aggregation_solver if method == "sa" else pyamg.ruge_stuben_solver
+        make = smoothed_aggregation_solver if method == "sa" else pyamg.ruge_stuben_solver
         self.hierarchy = make(matrix.tocsr(), coarse_solver="pinv")
         self.info |= {
             "levels": float(len(self.hierarchy.levels)),

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from relaxon.neuromorphic.boosting.losses import Loss
 from relaxon.neuromorphic.boosting.network import Stage
 from relaxon.neuromorphic.boosting.training import BoostingSettings, Rows, Trained
 from relaxon.neuromorphic.checkpoints import Checkpoints, DamagedCheckpoint, Pace, replace_file
+from relaxon.solvers.tensor_files import write_tensors
 
 Array = NDArray[np.float64]
 
@@ -70,7 +70,7 @@ class Keeper:
                 "seconds": trained.seconds,
             }
             arrays = _arrays(trained)
-            replace_file(self._path, lambda path: save_file(arrays, path, {"record": json.dumps(record)}))
+            replace_file(self._path, lambda path: write_tensors(path, arrays, {"record": json.dumps(record)}))
 
 
 def seed_of(folder: Path) -> int | None:

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from relaxon._version import __version__
 from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
 from relaxon.neuromorphic.boosting.network import Layer, MergedNetwork
 from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
 from relaxon.neuromorphic.boosting.training import Outcome
+from relaxon.solvers.tensor_files import write_tensors
 
 FORMAT = 1
 MODEL, ARRAYS = "model.json", "network.safetensors"
@@ -67,7 +68,7 @@ def save(estimator: Any, path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
     # The arrays first: a folder with a model.json is complete.
     part = path / (ARRAYS + ".part")
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part)
+    write_tensors(part, arrays)
     os.replace(part, path / ARRAYS)
     part = path / (MODEL + ".part")
     part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from relaxon.neuromorphic.energy.energies import (
@@ -26,6 +26,7 @@ from relaxon.neuromorphic.energy.noise import GaussianNoise, NoiseModule, Studen
 from relaxon.neuromorphic.energy.noise_adaptive import AdaptiveNoise, DefensiveNoise
 from relaxon.neuromorphic.energy.noise_fitted import KernelDensityNoise, MixtureNoise
 from relaxon.neuromorphic.energy.noise_flow import FlowNoise
+from relaxon.solvers.tensor_files import write_tensors
 
 FORMAT = 1
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -89,20 +90,19 @@ def save_modules(folder: Path | str, modules: dict[str, Any], card: Description,
     """Write modules and further tensors, with a card of JSON values, into a folder (made where missing)."""
     folder = Path(folder)
     description: Description = {"format": FORMAT, "card": json.loads(json.dumps(card, allow_nan=False)), "modules": {}}
-    state = {f"tensor.{name}": tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    state = {f"tensor.{name}": tensor for name, tensor in tensors.items()}
     for name, module in modules.items():
         weights = module.state_dict()
         dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in weights.values() if tensor.is_floating_point()}
         if len(dtypes) > 1:
             raise TypeError(f"{name} must be of one dtype to be stored, got {sorted(dtypes)}")
         description["modules"][name] = {"dtype": next(iter(dtypes), "float32"), **describe(module)}
-        # Copies: parts may share their tensors (a noise that is the tilt's base).
-        state |= {f"{name}.{key}": tensor.detach().cpu().contiguous().clone() for key, tensor in weights.items()}
+        state |= {f"{name}.{key}": tensor for key, tensor in weights.items()}
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(description, indent=1)
     # The weights carry their description, so that a crash between the two files cannot pair the wrong ones.
     partial = folder / "model.partial"
-    save_file(state, partial, {"description": text})
+    write_tensors(partial, state, {"description": text})
     partial.replace(folder / WEIGHTS)
     partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(folder / CARD)

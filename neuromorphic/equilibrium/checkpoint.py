@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from relaxon.neuromorphic.checkpoints import DamagedCheckpoint, replace_file
+from relaxon.solvers.tensor_files import write_tensors
 
 FILE = "checkpoint.safetensors"
 
@@ -30,17 +31,13 @@ class Checkpoint:
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Write the checkpoint of a run into its folder."""
-    state = {f"network.{name}": _kept(tensor) for name, tensor in checkpoint.network.state_dict().items()}
+    state = {f"network.{name}": tensor for name, tensor in checkpoint.network.state_dict().items()}
     for index, values in checkpoint.optimiser.state_dict()["state"].items():
-        moments = {name: _kept(value) for name, value in values.items() if value is not None}
+        moments = {name: value for name, value in values.items() if value is not None}
         state |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
-    state |= {f"vector.{index}": _kept(vector).clone() for index, vector in enumerate(checkpoint.vectors)}
+    state |= {f"vector.{index}": vector for index, vector in enumerate(checkpoint.vectors)}
     record = {"record": json.dumps(checkpoint.record)}
-    replace_file(folder / FILE, lambda path: save_file(state, path, record))
-
-
-def _kept(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().contiguous()
+    replace_file(folder / FILE, lambda path: write_tensors(path, state, record))
 
 
 def restore(

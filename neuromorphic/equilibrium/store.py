@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
 from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
+from relaxon.solvers.tensor_files import write_tensors
 
 FORMAT = 1
 KINDS: dict[str, type[LayeredNetwork] | type[ConvolutionalNetwork]] = {
@@ -47,11 +48,10 @@ def save_network(network: StoredNetwork, folder: Path | str, card: dict[str, Any
         description["card"] = json.loads(json.dumps(card, allow_nan=False))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     text = json.dumps(description, indent=1)
     # The weights carry their description, so that a crash between the two files cannot pair the wrong ones.
     partial = folder / "network.partial"
-    save_file(tensors, partial, {"description": text})
+    write_tensors(partial, network.state_dict(), {"description": text})
     partial.replace(folder / "network.safetensors")
     partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(folder / "network.json")

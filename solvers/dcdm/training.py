@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from relaxon.solvers import validation
@@ -22,6 +22,7 @@ from relaxon.solvers.dcdm.problems import random_problem
 from relaxon.solvers.dcdm.ritz import RitzBasis, lanczos_basis
 from relaxon.solvers.dcdm.start import start_as_two_grid_cycle
 from relaxon.solvers.grid import PoissonGrid
+from relaxon.solvers.tensor_files import write_tensors
 
 CHOICES = {"data": ("ritz", "mixed"), "objective": ("residual", "decades"), "initial": ("random", "two-grid")}
 """The settings that are words, and the words they take."""
@@ -335,10 +336,10 @@ def _save(
     report: TrainingReport,
     best: Best,
 ) -> None:
-    state = {f"network.{name}": tensor.contiguous() for name, tensor in network.state_dict().items()} | batch.state()
+    state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()} | batch.state()
     state |= {f"best.{name}": tensor for name, tensor in best.weights.items()}
     for index, values in optimiser.state_dict()["state"].items():
-        state |= {f"adam.{index}.{name}": tensor.contiguous() for name, tensor in values.items()}
+        state |= {f"adam.{index}.{name}": tensor for name, tensor in values.items()}
     record = {"settings": settings.described(), "report": asdict(report)}
     # The checkpoint carries its record, so that one rename replaces both or neither.
     _replace(settings.out / "checkpoint.safetensors", state, {"record": json.dumps(record)})
@@ -348,7 +349,7 @@ def _save(
 
 def _replace(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata)
+    write_tensors(partial, tensors, metadata)
     partial.replace(path)
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from relaxon.solvers import validation
+from relaxon.solvers.aggregation import smoothed_aggregation_solver
 from relaxon.solvers.extras import require
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.krylov import PreconditionedCG
@@ -74,7 +75,7 @@ class AlgebraicMultigridCG(MatrixSolver):
 
         threshold = self._threshold(system)
         if self.method == "sa":
-            make, measure = pyamg.smoothed_aggregation_solver, "symmetric"
+            make, measure = smoothed_aggregation_solver, "symmetric"
         else:
             make, measure = pyamg.ruge_stuben_solver, "classical"
         strength = (measure, {"theta": threshold})
