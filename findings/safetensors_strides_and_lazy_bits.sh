@@ -31,7 +31,9 @@ arrays = {
     "transposed": (whole.T, False),
     "Fortran order": (np.asfortranarray(whole), False),
     "strided": (whole[:, ::2], False),
-    "reversed": (whole[:, ::-1], False),
+    # Its first six numbers in memory, from where it starts, still lie in the array that it is a view of. Of a reversed
+    # view of a whole array, bytes that lie behind the array are written.
+    "reversed": (np.arange(12.0).reshape(4, 3)[:2, ::-1], False),
 }
 # The view as real numbers of a conjugate: its imaginary part is negated lazily; one entry is contiguous.
 tensors = {

@@ -189,6 +189,9 @@ class PreparedSolver(Front):
     setup_seconds: float
     memory: RequestMemory = field(default_factory=RequestMemory, repr=False, compare=False)
 
+    def _used(self) -> NDArray[np.bool_]:
+        return self.operator.grid.fluid
+
     @property
     def unknowns(self) -> int:
         """Entries of a packed vector."""

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from relaxon.solvers import validation
 from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
+from relaxon.solvers.masked import fill_unused
 
 Array = NDArray[np.float64]
 HALF_CELL = 2.0
@@ -111,7 +112,7 @@ def checked_air_values(grid: PoissonGrid, values: ArrayLike | None) -> Array:
     known = np.zeros(grid.shape)
     if values is None:
         return known
-    array = np.asarray(values)
+    array = np.asarray(fill_unused("air_values", values, lambda: grid.cells == CellType.AIR))
     if array.dtype.kind not in "fiu":
         raise TypeError(f"air_values must be real numbers, got dtype {array.dtype}")
     if array.shape not in ((), grid.shape):

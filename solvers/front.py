@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from relaxon.solvers import validation
 from relaxon.solvers.complex_parts import ComplexRequest, is_complex, joined, split
 from relaxon.solvers.engine import Monitor, Prepared
+from relaxon.solvers.masked import fill_unused
 from relaxon.solvers.nullspace import CONSISTENCY
 from relaxon.solvers.solution import Callback, Result, Solution
 
@@ -97,6 +98,7 @@ class Front(ABC):
     ) -> Request | ComplexRequest:
         """Check the arguments of a solve and bring its arrays into the solver's form; of a complex `b` both parts."""
         validation.array_like(name, b)
+        b, x0 = fill_unused(name, b, self._used), fill_unused("x0", x0, self._used)
         if not is_complex(b):
             return self._real_request(b, rtol, atol, max_iterations, x0, inconsistent, name)
         b = validation.real_or_complex_array(name, b)
@@ -255,6 +257,10 @@ class Front(ABC):
             memory.keep("b", request.b)
             if x:
                 memory.keep("x", request.x)
+
+    @abstractmethod
+    def _used(self) -> NDArray[np.bool_]:
+        """Where the entries of a whole array are used: a mask elsewhere is no matter."""
 
     @property
     def _memory(self) -> RequestMemory | None:

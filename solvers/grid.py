@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from relaxon.solvers import validation
+from relaxon.solvers.masked import fill_coefficient, fill_unused, plain_array, refuse_masks
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -86,9 +87,10 @@ class PoissonGrid:
         boundary: BoundaryLike = Boundary.NEUMANN,
         coefficient: ArrayLike | Sequence[ArrayLike] | None = None,
     ) -> None:
-        self.cells = _checked_cells(cells)
+        self.cells = _checked_cells(plain_array("cells", cells))
         self.spacing = checked_spacing(spacing, self.cells.ndim)
         self.boundary = checked_boundary(boundary, self.cells.ndim)
+        coefficient = fill_coefficient(coefficient, self.cells, self.periodic)
         self.coefficient = _checked_coefficient(coefficient, self.cells.shape, self.boundary)
         self.unknowns = int(np.count_nonzero(self.cells == CellType.FLUID))
         if self.unknowns == 0:
@@ -125,14 +127,14 @@ class PoissonGrid:
 
     def pack(self, full: ArrayLike) -> NDArray[Any]:
         """The unknowns of a full array, in C order: `grid.shape → (unknowns,)`, same dtype."""
-        array = np.asarray(full)
+        array = np.asarray(fill_unused("full", full, lambda: self.fluid))
         if array.shape != self.shape:
             raise ValueError(f"full must have the grid's shape {self.shape}, got {array.shape}")
         return array.reshape(-1)[self._fluid_index]
 
     def unpack(self, packed: ArrayLike, fill: float = 0.0) -> NDArray[Any]:
         """A full array from unknowns: `(unknowns,) → grid.shape`, same dtype, `fill` outside the fluid."""
-        vector = np.asarray(packed)
+        vector = plain_array("packed", packed)
         if vector.shape != (self.unknowns,):
             raise ValueError(f"packed must have shape ({self.unknowns},), got {vector.shape}")
         full = np.full(self.cells.size, fill, vector.dtype)
@@ -209,6 +211,7 @@ def _checked_cells(cells: ArrayLike) -> NDArray[np.uint8]:
 
 def checked_spacing(spacing: float | Sequence[float], ndim: int) -> tuple[float, ...]:
     """One number an axis."""
+    refuse_masks(spacing=spacing)
     if np.ndim(spacing) == 0:
         return (_checked_width("spacing", spacing),) * ndim
     values = list(spacing)  # type: ignore[arg-type]

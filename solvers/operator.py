@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from relaxon.solvers import validation
 from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
+from relaxon.solvers.masked import fill_unused
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -179,7 +180,7 @@ class PoissonOperator:
 
         The result has the form of `x` and this operator's dtype.
         """
-        array = np.asarray(x)
+        array = np.asarray(fill_unused("x", x, lambda: self.grid.fluid))
         if array.dtype.kind not in "fiu":
             raise TypeError(f"x must be real, got dtype {array.dtype}")
         full = np.zeros(self.grid.shape, self.dtype)
@@ -198,7 +199,8 @@ class PoissonOperator:
 
     def residual(self, b: ArrayLike, x: ArrayLike) -> NDArray[Any]:
         """`b − A x`; `b` and `x` in the same form, full or packed (zero outside the fluid where full)."""
-        difference = np.asarray(validation.real_array("b", b) - self.matvec(x))
+        right = fill_unused("b", b, lambda: self.grid.fluid)
+        difference = np.asarray(validation.real_array("b", right) - self.matvec(x))
         if difference.shape == self.grid.shape:
             difference[~self.grid.fluid] = 0
         return difference

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.masked import plain_array
 from relaxon.solvers.multigrid.single import Array, Single, SingleCycle
 from relaxon.solvers.operator import PoissonOperator
 
@@ -64,6 +65,7 @@ def as_linear_operator(operator: PoissonOperator, cycle: SingleCycle) -> LinearO
     isolated = np.flatnonzero(alone)
 
     def matvec(v: NDArray[Any]) -> NDArray[Any]:
+        v = plain_array("r", v)
         r = grid.unpack(np.asarray(v, np.float64).reshape(-1)).reshape(grid.shape3)
         z = np.empty_like(r)
         cycle(r, z)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.masked import plain_array
+
 
 def positive_float(name: str, value: object) -> float:
     """`value` as a finite float > 0."""
@@ -69,7 +71,7 @@ def array_like(name: str, value: Any) -> None:
 def real_or_complex_array(name: str, value: Any, *, finite: bool = True) -> NDArray[Any]:
     """As `real_array`; complex64 and complex128 arrays with finite entries stay what they are."""
     array_like(name, value)
-    array = np.asarray(value)
+    array = plain_array(name, value)
     if array.dtype.kind != "c":
         return real_array(name, value, finite=finite)
     if array.dtype.itemsize > np.dtype(np.complex128).itemsize:
@@ -85,7 +87,7 @@ def real_array(name: str, value: Any, *, finite: bool = True) -> NDArray[Any]:
     if value is None:
         raise TypeError(f"{name} must be an array, got None")
     array_like(name, value)
-    array = np.asarray(value)
+    array = plain_array(name, value)
     if array.dtype.kind in "iu":
         array = array.astype(np.float64)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):

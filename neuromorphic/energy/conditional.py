@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from relaxon.neuromorphic.energy.conditional_density import GridDensity
 from relaxon.neuromorphic.energy.energies import initialise
 from relaxon.solvers import validation
+from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
 MARGIN = 0.25
@@ -121,6 +122,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Fit to `X (samples, features)` and targets `y (samples,)`."""
+        refuse_masks(X=X, y=y)
         x: Array
         x, target = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         target = np.asarray(target, np.float64)
@@ -191,6 +193,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     @torch.no_grad()
     def _density(self, X: ArrayLike) -> GridDensity:
         check_is_fitted(self)
+        refuse_masks(X=X)
         x: Array = validate_data(self, X, dtype=np.float64, reset=False)
         z = torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)
         grid = torch.from_numpy(self.grid_).to(self.device)
@@ -207,6 +210,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def log_density(self, X: ArrayLike, y: ArrayLike) -> Array:
         """`log p(y|x)` of pairs, `(samples,)`."""
         density = self._density(X)
+        refuse_masks(y=y)
         target = np.asarray(y, np.float64)
         if target.shape != (len(density.log_values),):
             raise ValueError(f"y must be of shape ({len(density.log_values)},), got {target.shape}")
@@ -218,6 +222,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def quantiles(self, X: ArrayLike, levels: ArrayLike) -> Array:
         """Of p(y|x) at the levels in (0, 1), `(samples, levels)`."""
+        refuse_masks(levels=levels)
         p = np.atleast_1d(np.asarray(levels, np.float64))
         if p.ndim != 1 or not ((p > 0) & (p < 1)).all():
             raise ValueError(f"levels must be numbers in (0, 1), got {levels!r}")

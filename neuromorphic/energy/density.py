@@ -34,6 +34,7 @@ from relaxon.neuromorphic.energy.samplers import MALA
 from relaxon.neuromorphic.energy.score_matching import ScoreMatching
 from relaxon.neuromorphic.energy.training import Ended, Progress, TrainingResult, TrainingSettings, Watcher, train
 from relaxon.solvers import validation
+from relaxon.solvers.masked import refuse_masks
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.distribution import EnergyDistribution
@@ -158,6 +159,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         ValueError for a feature without variation: there is no density then. `watcher` sees a `Progress` after each
         step; where it returns True, training ends with what it has.
         """
+        refuse_masks(X=X)
         x: Array = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         self.check_parameters()
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -304,6 +306,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Warns where it is not to be trusted. `log_partition_.standard_error` is the error that all of them share.
         """
         check_is_fitted(self)
+        refuse_masks(X=X)
         x: Array = validate_data(self, X, dtype=np.float64, reset=False)
         if not self.verdict_.trusted:
             why = f"log-densities are not to be trusted: {self.verdict_.reason}"

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from relaxon.solvers.masked import plain_array
+
 Floats = NDArray[np.float64]
 FEWEST_DRAWS = 8
 """Of a chain: its halves need four draws each for a variance and an autocorrelation that mean anything."""
@@ -62,7 +64,7 @@ def mean_effective_sample_size(draws: ArrayLike) -> Floats:
 
 def _flattened(draws: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
     """As `(draws, chains, coordinates)` with the coordinates' own shape."""
-    array = np.asarray(draws, np.float64)
+    array = np.asarray(plain_array("draws", draws), np.float64)
     if array.ndim < 2 or 0 in array.shape:
         raise ValueError(f"draws must have axes for draws and chains, none of them empty, got shape {array.shape}")
     return array.reshape(*array.shape[:2], -1), array.shape[2:]

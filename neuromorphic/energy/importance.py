@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from relaxon.solvers.masked import plain_array
+
 Floats = NDArray[np.float64]
 TAIL_SHARE, TAIL_FACTOR = 0.2, 3.0
 """The tail that is fitted: the largest `min(0.2 S, 3 √S)` of S weights (Vehtari et al. 2024, §2.4)."""
@@ -78,7 +80,7 @@ def systematic(log_weights: Floats, count: int, shift: float) -> NDArray[np.int6
 
 def checked(log_weights: ArrayLike) -> Floats:
     """As float64; ValueError where there are none or more than one axis."""
-    logs = np.asarray(log_weights, np.float64)
+    logs = np.asarray(plain_array("log_weights", log_weights), np.float64)
     if logs.ndim != 1 or not logs.size:
         raise ValueError(f"log_weights must have one axis and at least one entry, got shape {logs.shape}")
     return logs

@@ -17,6 +17,7 @@ from relaxon.neuromorphic.energy.density import EnergyDensity
 from relaxon.neuromorphic.energy.objectives import Objective
 from relaxon.neuromorphic.energy.training import Watcher
 from relaxon.solvers import validation
+from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
 DEVIANT = 1e6
@@ -75,6 +76,7 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: ArrayLike, y: Any = None, watcher: Watcher | None = None) -> Self:
         """Fit to `X (samples, features)`; `y` is not looked at."""
+        refuse_masks(X=X)
         x: Array = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         share = validation.positive_float("contamination", self.contamination)
         if share > 0.5:
@@ -105,6 +107,7 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     def score_samples(self, X: ArrayLike) -> Array:
         """Log-density of each row over the features that vary; the lower, the more of an outlier."""
         check_is_fitted(self)
+        refuse_masks(X=X)
         x: Array = validate_data(self, X, dtype=np.float64, reset=False)
         return self._scores(x)
 

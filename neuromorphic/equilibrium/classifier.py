@@ -29,6 +29,7 @@ from relaxon.neuromorphic.equilibrium.named import estimator_named
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation import Alternating, FixedStep, Outcome, Relaxation
 from relaxon.neuromorphic.equilibrium.training import Ended, TrainingSettings, Watcher, train
+from relaxon.solvers.masked import refuse_masks
 
 PREDICTION = Phases(FixedStep(steps=5000, tolerance=1e-12))
 """Predictions are relaxed so far that they do not depend on what else is in the batch."""
@@ -127,6 +128,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         `watcher` sees a `Progress` after each step; where it returns True, training ends with the steps done.
         With `checkpoints`, a fit that was cut off goes on where it was, to the same bits.
         """
+        refuse_masks(X=X, y=y)
         x: NDArray[np.float64]
         x, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
@@ -236,6 +238,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     def relaxed(self, X: ArrayLike) -> tuple[NDArray[np.float64], Relaxation]:
         """Logits at the free equilibrium, `(samples, classes)`, and how the free phase went."""
         check_is_fitted(self)
+        refuse_masks(X=X)
         x: NDArray[np.float64] = validate_data(self, X, dtype=np.float64, reset=False)
         scores, relaxed = predict(self.network_, self._tensor(x), PREDICTION)
         return scores.cpu().numpy(), relaxed
@@ -243,6 +246,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     def compare_gradients(self, X: ArrayLike, y: ArrayLike, estimators: Sequence[Estimator]) -> Comparison:
         """Each estimator's gradient of the batch against the exact one; `y` are labels among `classes_`."""
         check_is_fitted(self)
+        refuse_masks(X=X, y=y)
         x: NDArray[np.float64]
         x, y = validate_data(self, X, y, dtype=np.float64, reset=False)
         unknown = np.setdiff1d(y, self.classes_)

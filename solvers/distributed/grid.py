@@ -23,6 +23,7 @@ from relaxon.solvers.distributed.halo import Box, Halo
 from relaxon.solvers.distributed.nullspace import DistributedNullSpace, null_space
 from relaxon.solvers.front import Front, Inconsistent, Request
 from relaxon.solvers.grid import Boundary, BoundaryLike, CellType, PoissonGrid, checked_boundary, checked_spacing
+from relaxon.solvers.masked import fill_unused, plain_array
 from relaxon.solvers.operator import Planes, PoissonOperator
 from relaxon.solvers.solution import Callback, Progress, Solution
 
@@ -171,7 +172,7 @@ class DistributedPoissonGrid:
         )
 
     def _checked_cells(self, cells: ArrayLike) -> NDArray[np.uint8]:
-        array = np.asarray(cells)
+        array = plain_array("cells", cells)
         expected = tuple(part.stop - part.start for part in self.owned)
         if array.shape != expected:
             raise ValueError(f"cells must have the shape {expected} of this process's part, got {array.shape}")
@@ -281,6 +282,10 @@ class PreparedDistributed(Front):
     halo: Halo
     nullspace: DistributedNullSpace
 
+    def _used(self) -> NDArray[np.bool_]:
+        fluid: NDArray[np.bool_] = self.grid.cells == CellType.FLUID
+        return fluid
+
     def request(
         self,
         b: ArrayLike,
@@ -293,6 +298,7 @@ class PreparedDistributed(Front):
     ) -> Request | ComplexRequest:
         problem: Exception | None = None
         try:
+            b, x0 = fill_unused(name, b, self._used), fill_unused("x0", x0, self._used)
             self._vector(name, validation.real_array(name, b, finite=False))
             if x0 is not None:
                 self._vector("x0", validation.real_array("x0", x0, finite=False))

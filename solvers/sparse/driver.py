@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relaxon.solvers import compiling, validation
 from relaxon.solvers.engine import Prepared
@@ -46,6 +47,9 @@ class PreparedMatrix(Front):
     engine: Prepared
     setup_seconds: float
     memory: RequestMemory = field(default_factory=RequestMemory, repr=False, compare=False)
+
+    def _used(self) -> NDArray[np.bool_]:
+        return np.ones(self.system.unknowns, bool)
 
     @property
     def unknowns(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.masked import refuse_masks
 from relaxon.solvers.nullspace import NullSpace
 
 Array = NDArray[np.float64]
@@ -56,6 +57,7 @@ class MatrixSystem:
         from scipy.sparse import csr_array
 
         _check_form(matrix)
+        refuse_masks(operator=getattr(matrix, "data", None))
         dtype = np.dtype(np.float32 if matrix.dtype == np.float32 else np.float64)
         own = csr_array(matrix, dtype=np.float64, copy=True)
         if not np.isfinite(own.data).all():

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.proto import model_pb2 as pb
+from relaxon.solvers.masked import plain_array
 
 _DTYPES = {
     "strings": np.dtype(str),
@@ -20,7 +21,7 @@ _KINDS = {"b": "booleans", "i": "integers", "u": "integers", "f": "doubles", "U"
 
 def encoded(name: str, labels: ArrayLike) -> tuple[pb.Classes, NDArray[np.float64]]:
     """The classes among the labels, and each label's place in them; refusals name the argument `name`."""
-    array = np.asarray(labels)
+    array = plain_array(name, labels)
     if array.ndim != 1:
         raise ValueError(f"{name} must have one axis for a classification, got shape {array.shape}")
     if array.size == 0:

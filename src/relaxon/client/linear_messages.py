@@ -16,6 +16,7 @@ from relaxon.proto import chunks, tensor_pb2, tensors
 from relaxon.proto import linear_pb2 as pb
 from relaxon.solvers import validation
 from relaxon.solvers.html import table
+from relaxon.solvers.masked import refuse_masks
 
 ARGUMENTS = {"operator": "matrix", "cells": "matrix"}
 """What the messages' fields are called here."""
@@ -41,6 +42,7 @@ def _csr_arrays(matrix: SparseMatrix) -> tuple[NDArray[Any], NDArray[Any], NDArr
     shape = tuple(matrix.shape)
     if len(shape) != 2 or shape[0] != shape[1] or shape[0] == 0:
         raise ValueError(f"matrix must be square and not empty, got shape {shape}")
+    refuse_masks(matrix=getattr(matrix, "data", None))
     rows = matrix.tocsr()
     data = validation.real_array("matrix", rows.data)
     if data.size == 0:

@@ -16,6 +16,7 @@ from relaxon.proto import chunks, tensors
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.solvers import validation
 from relaxon.solvers.grid import CellType
+from relaxon.solvers.masked import plain_array
 
 Unchanged = Literal["unchanged"]
 Kappa = ArrayLike | Sequence[ArrayLike] | None
@@ -141,7 +142,7 @@ class StepMessages:
 
 
 def _cells(value: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    array = np.asarray(value)
+    array = plain_array("cells", value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"cells must be integers (CellType values), got dtype {array.dtype}")
     if array.shape != shape:

@@ -11,11 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from relaxon.client import errors
 from relaxon.proto import tensors
 from relaxon.solvers import validation
+from relaxon.solvers.masked import plain_array
 
 
 def table(name: str, value: ArrayLike, missing: bool) -> NDArray[Any]:
     """Rows and columns of numbers as float32 or float64; infinities, and NaN unless `missing`, are refused."""
-    array = np.asarray(value)
+    array = plain_array(name, value)
     if array.dtype.kind in "iub":
         array = array.astype(np.float64)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
