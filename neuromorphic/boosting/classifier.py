@@ -18,6 +18,7 @@ from relaxon.neuromorphic.boosting.losses import BinaryLogLoss, LogLoss, Loss, s
 from relaxon.neuromorphic.boosting.network import merge
 from relaxon.neuromorphic.boosting.training import Callback, Outcome, Rows
 from relaxon.neuromorphic.checkpoints import Checkpoints
+from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
 
@@ -104,6 +105,7 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         With `checkpoints`, a fit that was cut off goes on where it was, to the same bits.
         """
         self.check_parameters()
+        refuse_masks(X=X, y=y, sample_weight=sample_weight)
         x, given = validate_data(self, X, y, dtype=np.float64, order="C", ensure_all_finite=self._finite_rule())
         check_classification_targets(given)
         w = self._weights(sample_weight, x)
@@ -114,6 +116,7 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
             if not (w > 0.0).any() or not np.isfinite(w).all():
                 raise ValueError(f"class_weight must leave rows with a finite weight above 0, got {self.class_weight}")
             x, given, w = x[w > 0.0], given[w > 0.0], w[w > 0.0]
+        w = preparation.scale_weights(w)
         classes, labels = np.unique(given, return_inverse=True)
         if self.warm_start and hasattr(self, "network_") and not np.array_equal(classes, self.classes_):
             raise ValueError(f"y must have the classes of the earlier fit for a warm start, got {classes.tolist()}")

@@ -20,6 +20,7 @@ from relaxon.neuromorphic.boosting.losses import Loss
 from relaxon.neuromorphic.boosting.network import MergedNetwork, Stage, merge
 from relaxon.neuromorphic.boosting.training import BoostingSettings, Callback, Outcome, Rows, Trained, boost
 from relaxon.neuromorphic.checkpoints import Checkpoints
+from relaxon.solvers.masked import refuse_masks
 
 if TYPE_CHECKING:
     import torch
@@ -144,6 +145,7 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         """How much `score` falls when a column is shuffled, the mean of `n_repeats`: `(n_features,)`."""
         from sklearn.inspection import permutation_importance
 
+        refuse_masks(X=X, y=y)
         found = permutation_importance(self, X, y, n_repeats=n_repeats, random_state=random_state)
         return np.asarray(found.importances_mean)
 
@@ -274,6 +276,7 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         return total / whole if whole > 0.0 else total
 
     def _input(self, X: ArrayLike, *, reset: bool) -> Array:
+        refuse_masks(X=X)
         checked = validate_data(
             self, X, reset=reset, dtype=np.float64, order="C", ensure_all_finite=self._finite_rule()
         )

@@ -13,6 +13,30 @@ SMALL = 500
 """Below so many distinct rows, equal ones are merged."""
 
 
+MEAN_ONE = 1e-9
+"""A mean weight that is this near to 1 is 1 but for rounding."""
+LARGEST_COUNT = 2.0**53
+"""Whole numbers beyond it are not told from their neighbours in float64."""
+
+
+def scale_weights(w: Array) -> Array:
+    """Return weights `(n,)` whose unit does not matter: of mean 1 over the rows that have any.
+
+    The ridge counts against the sum of the weights, so that probabilities, which sum to 1, or inverse variances would
+    shrink a model to nothing or not regularise it at all. Whole numbers are counts, a weight of 2 a row given twice,
+    and stay as they are; so do weights whose mean is 1 but for rounding.
+    """
+    rows = int(np.count_nonzero(w))
+    if rows == 0:
+        return w
+    largest = float(w.max())
+    if largest <= LARGEST_COUNT and np.array_equal(w, np.floor(w)):
+        return w
+    share = w / largest
+    mean = float(share.sum()) / rows
+    return w if abs(mean * largest - 1.0) <= MEAN_ONE else share / mean
+
+
 def merged_rows(x: Array, y: Array, w: Array) -> tuple[Array, Array, Array]:
     """Rows in a fixed order, equal ones merged and their weights summed: `x` (n, d), `y` (n, K), `w` (n,).
 

@@ -23,6 +23,7 @@ from relaxon.neuromorphic.boosting.losses import (
 )
 from relaxon.neuromorphic.boosting.training import Callback, Rows
 from relaxon.neuromorphic.checkpoints import Checkpoints
+from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
 
@@ -146,6 +147,7 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         With `checkpoints`, a fit that was cut off goes on where it was, to the same bits.
         """
         self.check_parameters()
+        refuse_masks(X=X, y=y, sample_weight=sample_weight)
         x, targets = validate_data(
             self,
             X,
@@ -156,7 +158,7 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
             y_numeric=True,
             ensure_all_finite=self._finite_rule(),
         )
-        w = self._weights(sample_weight, x)
+        w = preparation.scale_weights(self._weights(sample_weight, x))
         flat = np.asarray(targets, np.float64).reshape(len(x), -1)
         if np.abs(flat).max() > LARGEST_TARGET:
             raise ValueError(f"y must be at most {LARGEST_TARGET:g} in size, got {np.abs(flat).max():g}")

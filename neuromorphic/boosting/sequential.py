@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from relaxon.neuromorphic.boosting.losses import BinaryLogLoss, LogLoss, Loss, SquaredLoss
 from relaxon.solvers import validation
+from relaxon.solvers.masked import refuse_masks
 
 HALVINGS = 40
 LOSSES = ("squared", "log_loss")
@@ -228,6 +229,7 @@ def _blocks(module: nn.Sequential) -> tuple[list[nn.Module], nn.Module]:
 def _data(X: Any, y: Any, settings: SequentialSettings, module: Any) -> tuple[Tensor, NDArray[np.float64], Loss]:
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be an nn.Sequential, got {type(module).__name__}")
+    refuse_masks(X=X, y=y)
     dtype = next((p.dtype for p in module.parameters()), torch.float32)
     x = np.array(X, dtype=np.float64)
     if x.ndim < 2 or len(x) == 0:
