@@ -77,6 +77,7 @@ def plan(header: pb.TrainBoostingHeader, settings: ServerSettings) -> TrainPlan:
     features = table("features", header.features)
     target = AnnouncedArray.of("target", header.target)
     labels = classes.checked("classes", header.classes) if header.HasField("classes") else None
+    classes.check_several("classes", labels)
     rows = features.shape[0]
     if target.shape[0] != rows or len(target.shape) > (2 if labels is None else 1):
         wanted = f"({rows},)" if labels is not None else f"({rows},) or ({rows}, outputs)"

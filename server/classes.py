@@ -39,6 +39,12 @@ def checked(field: str, message: model_pb2.Classes) -> NDArray[Any]:
     return labels
 
 
+def check_several(field: str, labels: NDArray[Any] | None) -> None:
+    """INVALID_ARGUMENT naming `field` where a classification has one class only; None where it is none."""
+    if labels is not None and len(labels) < 2:
+        raise errors.invalid(field, f"{field} must number at least 2 to be trained on, got {len(labels)}")
+
+
 def array(kind: str, values: list[Any]) -> NDArray[Any]:
     """Labels of one kind of the message's."""
     return np.array(values, DTYPES[kind])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from relaxon.neuromorphic.energy.rank import lacking_rank_of_table
 from relaxon.proto import energy_pb2 as pb
 from relaxon.server import errors
 from relaxon.server.announced import AnnouncedArray
@@ -46,6 +47,12 @@ class TrainPlan:
         flat = [column for column in range(features.shape[1]) if not features[:, column].std() > 0]
         if flat:
             raise errors.invalid("features", f"features must vary in each column to have a density, {flat[:5]} do not")
+        lacking = lacking_rank_of_table(features)
+        # Under kernels, and of the training rows alone, the verdict says it.
+        if lacking and self.request["parameters"].get("noise") != "kernel":
+            raise errors.invalid(
+                "features", f"features must have a covariance of full rank to have a density; {lacking}"
+            )
 
     def write(self, folder: Path, features: NDArray[Any]) -> None:
         """Put the request and its data where the worker process reads them."""

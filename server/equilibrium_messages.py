@@ -71,6 +71,7 @@ def plan(header: pb.TrainEquilibriumHeader, settings: ServerSettings) -> TrainPl
     rows, columns = features.shape
     target = _target(header.target, rows)
     labels = classes.checked("classes", header.classes)
+    classes.check_several("classes", labels)
     given: dict[str, Any] = {descriptor.name: value for descriptor, value in header.settings.ListFields()}
     given["random_state"] = seed(header.settings)
     for name in SEQUENCES:

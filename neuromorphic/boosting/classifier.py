@@ -15,8 +15,7 @@ from sklearn.utils.validation import validate_data
 from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.boosting.estimator import BoostedNetwork, _one_of
 from relaxon.neuromorphic.boosting.losses import BinaryLogLoss, LogLoss, Loss, softmax
-from relaxon.neuromorphic.boosting.network import merge
-from relaxon.neuromorphic.boosting.training import Callback, Outcome, Rows
+from relaxon.neuromorphic.boosting.training import Callback, Rows
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.solvers.masked import refuse_masks
 
@@ -99,7 +98,7 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         callback: Callback | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> Self:
-        """Train on `X` (n, d) and labels `y` (n,); with one class only, that class is predicted always.
+        """Train on `X` (n, d) and labels `y` (n,) of at least two classes.
 
         `callback` sees a `StageProgress` after each stage; where it returns `True`, training ends with the stages done.
         With `checkpoints`, a fit that was cut off goes on where it was, to the same bits.
@@ -120,10 +119,9 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         classes, labels = np.unique(given, return_inverse=True)
         if self.warm_start and hasattr(self, "network_") and not np.array_equal(classes, self.classes_):
             raise ValueError(f"y must have the classes of the earlier fit for a warm start, got {classes.tolist()}")
+        if len(classes) < 2:
+            raise ValueError(f"y must have at least two classes among the rows with a weight, got one: {classes[0]!r}")
         self.classes_ = classes
-        if len(classes) == 1:
-            self._know_one_class(x, w)
-            return self
         x, column, w = preparation.merged_rows(x, labels[:, None].astype(np.float64), w)
         labels = column[:, 0].astype(np.int64)
         if len(classes) == 2:
@@ -179,14 +177,6 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
 
     def _shaped(self, raw: Array) -> Array:
         return raw[:, 0] if raw.shape[1] == 1 else raw
-
-    def _know_one_class(self, x: Array, w: Array) -> None:
-        shift, scale = preparation.standardisation(x, w)
-        self._seed, self._attempts, self._unit = 0, 0, np.ones(1)
-        self.network_ = merge((), np.zeros(1), np.ones(1), shift, scale)
-        self.train_loss_, self.validation_loss_ = np.zeros(1), np.zeros(0)
-        self.outcome_ = Outcome.FITTED
-        self.feature_importances_ = np.zeros(x.shape[1])
 
     def _loss(self, train: Rows) -> Loss:
         if len(train.y) == 1:

@@ -29,6 +29,8 @@ class Problem:
     features: list[str]
     task: str
     encoding: tables.Encoding | None
+    said: tuple[str, ...]
+    """How the data were read, for the person who reads along."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"a CSV or Parquet file, or one of scikit-learn's sets: {', '.join(tables.BUNDLED)}",
     )
     data.add_argument("--target", help="the column to predict; needed for a file")
-    data.add_argument(
-        "--drop", action="append", default=[], metavar="COLUMN", help="leave a column out; may be repeated"
-    )
+    tables.add_reading_arguments(data)
     data.add_argument("--task", choices=("regression", "classification"), help="by default what the target looks like")
     data.add_argument("--test", type=float, default=0.2, help="part of the rows held out for the report; 0.2")
     network = parser.add_argument_group("network")
@@ -78,6 +78,8 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
         problem = _problem(args)
         estimator = _estimator(args, problem)
         train, test = _rows(args.test, problem)
+        for line in problem.said:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         since = time.perf_counter()
         _fit(estimator, problem, train, args, console)
         seconds = time.perf_counter() - since
@@ -102,12 +104,16 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
 
 def _problem(args: argparse.Namespace) -> Problem:
     if args.data in tables.BUNDLED and not Path(args.data).exists():
-        if args.target or args.drop:
-            raise tables.TableError(f"--target and --drop are for files, and {args.data} is one of scikit-learn's sets")
+        if args.target or args.drop or args.words or args.decimal or args.drop_index:
+            raise tables.TableError(
+                f"--target, --drop, --words, --decimal and --drop-index are for files, and {args.data} is one of "
+                f"scikit-learn's sets"
+            )
         X, y, names = tables.bundled(args.data)
         task = args.task or tables.BUNDLED[args.data]
-        return Problem(args.data, X, y, names, task, None)
-    table = tables.read_table(Path(args.data))
+        said: tuple[str, ...] = (f"task: {task} of {len(y)} rows", f"{len(names)} columns of numbers")
+        return Problem(args.data, X, y, names, task, None, said)
+    table = tables.read_table(Path(args.data), tables.reading_options(args))
     if not args.target:
         raise tables.TableError(f"--target must name a column of {args.data}: {', '.join(table.names)}")
     column = table.column(args.target)
@@ -115,7 +121,13 @@ def _problem(args: argparse.Namespace) -> Problem:
     rest = table.without([args.target, *args.drop])
     encoding = tables.encoding_of(rest)
     y = tables.target_values(args.target, column, task)
-    return Problem(Path(args.data).name, encoding.features(rest), y, encoding.feature_names, task, encoding)
+    found = "as --task says" if args.task else "as the target looks"
+    said = (
+        *table.notes,
+        f"task: {task} ({found}) of {table.rows} rows; target {table.describe(args.target)}",
+        *map(rest.describe, rest.names),
+    )
+    return Problem(Path(args.data).name, encoding.features(rest), y, encoding.feature_names, task, encoding, said)
 
 
 def _rows(share: float, problem: Problem) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

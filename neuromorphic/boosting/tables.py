@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
+import argparse
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.extras import require
+from relaxon.neuromorphic.boosting.cells import DECIMALS, Decimal
 
 Task = Literal["regression", "classification"]
 Cell = float | str | None
@@ -24,7 +25,8 @@ MAX_CATEGORIES = 100
 """More different words than this in a column are names rather than categories."""
 MAX_CLASSES = 20
 """A target of whole numbers with more different values than this is a quantity."""
-DELIMITERS = ",;\t|"
+SHOWN, SHOWN_WORDS = 20, 4
+"""Characters of a word, and words of a column, that are said."""
 BUNDLED = {
     "breast_cancer": "classification",
     "diabetes": "regression",
@@ -44,6 +46,10 @@ class Table:
 
     names: tuple[str, ...]
     columns: tuple[list[Cell], ...]
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """What was found out in reading it that a person should know."""
+    marks: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Decimal marks that were found, by column."""
 
     @property
     def rows(self) -> int:
@@ -58,7 +64,17 @@ class Table:
         for name in names:
             self.column(name)
         kept = [index for index, name in enumerate(self.names) if name not in names]
-        return Table(tuple(self.names[i] for i in kept), tuple(self.columns[i] for i in kept))
+        names, columns = tuple(self.names[i] for i in kept), tuple(self.columns[i] for i in kept)
+        return Table(names, columns, self.notes, self.marks)
+
+    def describe(self, name: str) -> str:
+        """How a column is read: numbers with their decimal mark, or words; and how many cells are missing."""
+        cells = self.column(name)
+        words = {_word(cell) for cell in cells if cell is not None} if has_words(cells) else None
+        mark = {",": ", decimal comma", ".": ", decimal point"}.get(self.marks.get(name, ""), "")
+        kind = f"numbers{mark}" if words is None else f"{len(words)} words ({_few(sorted(words))})"
+        missing = sum(cell is None for cell in cells)
+        return f"{name!r}: {kind}" + (f", {missing} of {len(cells)} missing" if missing else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,20 +154,64 @@ def target_values(name: str, target: Sequence[Cell], task: Task) -> NDArray[Any]
         if bad is not None:
             raise TableError(f"the target {name!r} must hold numbers for a regression, got {bad!r}")
         return np.array(target, np.float64)
-    if any(isinstance(cell, str) for cell in target):
+    if len(set(target)) < 2:
+        raise TableError(f"the target {name!r} must have at least two classes, got {target[0]!r} only")
+    if has_words(target):
+        classes = {_word(cell) for cell in target if cell is not None}
+        if len(classes) > MAX_CATEGORIES or len(classes) > max(MAX_CLASSES, len(target) / 2):
+            raise TableError(
+                f"the target {name!r} has {len(classes)} different words in {len(target)} rows "
+                f"({_few(sorted(classes))}): these are names rather than classes"
+            )
         return np.array([_word(cell) for cell in target if cell is not None])
     numbers = np.array(target, np.float64)
     return numbers.astype(np.int64) if np.array_equal(numbers, np.round(numbers)) else numbers.astype(str)
 
 
-def read_table(path: Path) -> Table:
+@dataclass(frozen=True, slots=True)
+class ReadingOptions:
+    """What a caller says of a text file: its decimal mark ("." or ","), columns that are words whatever they look like,
+    and whether columns without a name are left out."""
+
+    decimal: Decimal | None = None
+    words: tuple[str, ...] = ()
+    drop_index: bool = False
+
+
+def read_table(path: Path, options: ReadingOptions | None = None) -> Table:
     """A table from a `.parquet` file, or from a text file with a header line and one of the usual delimiters."""
+    from relaxon.neuromorphic.boosting.text_tables import read_text_table
+
     if not path.is_file():
         raise TableError(f"there is no file {path}; the sets by name are {', '.join(BUNDLED)}")
-    table = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
+    options = options or ReadingOptions()
+    binary = path.suffix.lower() in (".parquet", ".pq")
+    table = _read_parquet(path) if binary else read_text_table(path, options)
+    for name in options.words if binary else ():
+        column = table.column(name)
+        column[:] = [None if cell is None else _word(cell) for cell in column]
     if table.rows == 0:
         raise TableError(f"{path} has no rows")
     return table
+
+
+def add_reading_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say how a table of text is read."""
+    group.add_argument(
+        "--drop", action="append", default=[], metavar="COLUMN", help="leave a column out; may be repeated"
+    )
+    group.add_argument(
+        "--decimal", choices=DECIMALS, help="decimal mark of a text file; found for each column where a cell shows it"
+    )
+    group.add_argument(
+        "--words", action="append", default=[], metavar="COLUMN", help="read a column as words; may be repeated"
+    )
+    group.add_argument("--drop-index", action="store_true", help="leave out columns without a name, such as an index")
+
+
+def reading_options(args: argparse.Namespace) -> ReadingOptions:
+    """What the command line says of a file."""
+    return ReadingOptions(args.decimal, tuple(args.words), args.drop_index)
 
 
 def bundled(name: str) -> tuple[NDArray[np.float64], NDArray[Any], list[str]]:
@@ -164,27 +224,6 @@ def bundled(name: str) -> tuple[NDArray[np.float64], NDArray[Any], list[str]]:
     if BUNDLED[name] == "classification" and not np.array_equal(found.target_names, np.unique(labels)):
         labels = np.asarray(found.target_names)[labels]
     return np.asarray(found.data, np.float64), labels, names
-
-
-def _read_csv(path: Path) -> Table:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TableError(f"{path} must be text in UTF-8: {error}") from None
-    header = text.partition("\n")[0]
-    delimiter = max(DELIMITERS, key=header.count)
-    lines = [line for line in csv.reader(text.splitlines(), delimiter=delimiter) if line]
-    if not lines:
-        raise TableError(f"{path} is empty")
-    names = [name.strip() for name in lines[0]]
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise TableError(f"{path} must have column names that differ, got twice: {', '.join(map(repr, doubled))}")
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(names):
-            raise TableError(f"{path}, row {number} must have {len(names)} cells, got {len(line)}")
-    columns = [_typed([line[index] for line in lines[1:]]) for index in range(len(names))]
-    return Table(tuple(names), tuple(columns))
 
 
 def _read_parquet(path: Path) -> Table:
@@ -200,6 +239,8 @@ def _read_parquet(path: Path) -> Table:
     for name in found.column_names:
         values = found.column(name).to_pylist()
         kinds = {type(value) for value in values if value is not None}
+        if any(isinstance(value, float) and math.isinf(value) for value in values):
+            raise TableError(f"column {name!r} must hold finite numbers, got infinite ones: leave them empty")
         if kinds <= {int, float}:
             columns.append([None if value is None or math.isnan(value) else float(value) for value in values])
         elif kinds <= {str, bool}:
@@ -212,15 +253,15 @@ def _read_parquet(path: Path) -> Table:
     return Table(tuple(map(str, found.column_names)), tuple(columns))
 
 
-def _typed(cells: list[str]) -> list[Cell]:
-    """Numbers where every cell that is there is one, words else."""
-    words: list[Cell] = [None if cell.strip().lower() in MISSING else cell.strip() for cell in cells]
-    try:
-        numbers: list[Cell] = [None if word is None else float(word) for word in words]
-    except ValueError:
-        return words
-    return numbers
-
-
 def _word(cell: float | str) -> str:
     return cell if isinstance(cell, str) else f"{cell:g}"
+
+
+def has_words(cells: Sequence[Cell]) -> bool:
+    return any(isinstance(cell, str) for cell in cells)
+
+
+def _few(words: Sequence[str]) -> str:
+    """The first of some words, each cut short."""
+    shown = [word if len(word) <= SHOWN else word[: SHOWN - 1] + "…" for word in words[:SHOWN_WORDS]]
+    return ", ".join(shown) + (", …" if len(words) > SHOWN_WORDS else "")

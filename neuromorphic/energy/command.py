@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.neuromorphic.boosting import tables
 from relaxon.solvers.training_bar import Record, nowhere, training_bar
 
 if TYPE_CHECKING:
@@ -43,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help=f"a CSV or Parquet file of numbers, or one of {', '.join(PLANAR_NAMES)}, whose density is known",
     )
-    data.add_argument(
-        "--drop", action="append", default=[], metavar="COLUMN", help="leave a column out; may be repeated"
-    )
+    tables.add_reading_arguments(data)
     data.add_argument("--rows", type=int, default=20_000, help="drawn of a known density; 20000")
     data.add_argument("--test", type=float, default=0.2, help="part of the rows held out for the report; 0.2")
     model = parser.add_argument_group("model")
@@ -68,7 +67,7 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
 
     console, out = Console(stderr=True), Console()
     try:
-        rows = _rows(args)
+        rows = _rows(args, console)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the verdict is printed
             model = _fitted(args, rows, console)
@@ -87,34 +86,42 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
     return 0
 
 
-def _rows(args: argparse.Namespace) -> Rows:
+def _rows(args: argparse.Namespace, console: Any) -> Rows:
     if not 0.0 < args.test < 1.0:
         raise ValueError(f"--test must be between 0 and 1, got {args.test}")
     if args.data in PLANAR_NAMES and not Path(args.data).exists():
         from relaxon.neuromorphic.energy.datasets import planar
 
-        if args.drop:
-            raise ValueError(f"--drop is for files, and {args.data} is a known density")
+        if args.drop or args.words or args.decimal or args.drop_index:
+            raise ValueError(
+                f"--drop, --words, --decimal and --drop-index are for files, and {args.data} is a known density"
+            )
         if args.rows < 2:
             raise ValueError(f"--rows must be at least 2, got {args.rows}")
         truth: PlanarDensity | None = planar(args.data)
         assert truth is not None
         x, features = truth.sample(args.rows, args.seed + 1), ["x", "y"]
     else:
-        x, features, truth = *_table(args), None
+        x, features, truth = *_table(args, console), None
     order = np.random.default_rng(args.seed).permutation(len(x))
     held = max(1, round(args.test * len(x)))
     return Rows(Path(args.data).name, features, x[order[held:]], x[order[:held]], truth)
 
 
-def _table(args: argparse.Namespace) -> tuple[Array, list[str]]:
-    from relaxon.neuromorphic.boosting import tables
-
-    table = tables.read_table(Path(args.data)).without(args.drop)
-    encoding = tables.encoding_of(table)
-    x: Array = encoding.features(table)
-    if encoding.feature_names != list(table.names):
-        raise ValueError("columns of words have no density; --drop them, or write numbers")
+def _table(args: argparse.Namespace, console: Any) -> tuple[Array, list[str]]:
+    table = tables.read_table(Path(args.data), tables.reading_options(args)).without(args.drop)
+    for line in (*table.notes, f"task: density of {table.rows} rows", *map(table.describe, table.names)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    words = [name for name, cells in zip(table.names, table.columns, strict=True) if tables.has_words(cells)]
+    if words:
+        raise ValueError(
+            f"columns of words have no density: {', '.join(map(repr, words))}; --drop them, or write numbers"
+        )
+    for name in table.names:
+        missing = sum(cell is None for cell in table.column(name))
+        if missing:
+            raise ValueError(f"column {name!r} is missing in {missing} of {table.rows} rows: fill or remove them")
+    x: Array = tables.encoding_of(table).features(table)
     return x, list(table.names)
 
 
@@ -131,6 +138,7 @@ def _fitted(args: argparse.Namespace, rows: Rows, console: Any) -> EnergyDensity
         learning_rate=args.rate,
         random_state=args.seed,
     )
+    model._columns = rows.features
     model.check_parameters()
     with training_bar(console, "log u {task.fields[log_u]:.4g}") as bar:
         task = bar.add_task("steps", total=args.steps, log_u=math.nan)

@@ -8,6 +8,8 @@ closed forms, so nothing is sampled and maximum likelihood is exact.
 from __future__ import annotations
 
 import math
+import warnings
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
@@ -16,12 +18,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from relaxon.neuromorphic.energy.conditional_density import GridDensity
+from relaxon.neuromorphic.energy.density import LARGEST_GAP, REFERENCE_ROWS, Verdict
 from relaxon.neuromorphic.energy.energies import initialise
+from relaxon.neuromorphic.energy.rank import generalisation_gap
 from relaxon.solvers import validation
 from relaxon.solvers.masked import refuse_masks
 
@@ -83,6 +88,8 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     grid_ : the nodes, standardised.
     mean_, scale_, target_mean_, target_scale_ : of the standardisations.
     validation_ : mean log-density of the rows held out at each look, standardised y.
+    verdict_ : whether the densities can be taken at their word: rows held out are about as likely as training rows, and
+        the targets vary.
 
     >>> import numpy as np
     >>> from relaxon.neuromorphic.energy import EnergyRegressor
@@ -143,6 +150,12 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.energy_ = ConditionalEnergy(x.shape[1], tuple(self.hidden_sizes), seed).to(self.device)
         self._train((x - self.mean_) / self.scale_, z, seed)
         self.energy_.double()
+        reasons = [self._overfitting] if self._overfitting else []
+        if not low < high:
+            reasons.append("the targets do not vary: they have no density")
+        self.verdict_ = Verdict(not reasons, "; ".join(reasons))
+        if not self.verdict_.trusted:
+            warnings.warn(f"the density is not to be trusted: {self.verdict_.reason}", ConvergenceWarning, stacklevel=2)
         return self
 
     def _check(self) -> None:
@@ -189,6 +202,13 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if weights is not None:
             self.energy_.load_state_dict(weights)
         self.validation_ = np.array(scores)
+        self._overfitting = f"of {len(x)} rows none were held out to judge by (at least {FEWEST_HELD_OUT} are wanted)"
+        if count:
+            with torch.no_grad():
+                some = slice(count + REFERENCE_ROWS)
+                judged = GridDensity(grid, -self.energy_(inputs[some], grid)).log_density(targets[some])
+            each = judged.double().cpu().numpy()
+            self._overfitting = generalisation_gap(each[count:], each[:count], 1, LARGEST_GAP)
 
     @torch.no_grad()
     def _density(self, X: ArrayLike) -> GridDensity:
@@ -253,12 +273,15 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             name: torch.from_numpy(getattr(self, f"{name}_")) for name in ("mean", "scale", "grid", "validation")
         }
         tensors |= {f"energy.{name}": tensor for name, tensor in self.energy_.state_dict().items()}
-        return {}, {"target_mean": self.target_mean_, "target_scale": self.target_scale_}, tensors
+        values = {"target_mean": self.target_mean_, "target_scale": self.target_scale_}
+        return {}, values | {"verdict": asdict(self.verdict_)}, tensors
 
     def _restore(self, modules: dict[str, Any], card: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         for name in ("mean", "scale", "grid", "validation"):
             setattr(self, f"{name}_", tensors[name].numpy())
         self.target_mean_, self.target_scale_ = float(card["target_mean"]), float(card["target_scale"])
+        unknown = {"trusted": False, "reason": "it was stored by a version that did not judge it"}
+        self.verdict_ = Verdict(**card.get("verdict", unknown))
         self.energy_ = ConditionalEnergy(len(self.mean_), tuple(self.hidden_sizes), 0, torch.float64)
         weights = {name.removeprefix("energy."): t for name, t in tensors.items() if name.startswith("energy.")}
         try:

@@ -30,6 +30,7 @@ from relaxon.neuromorphic.energy.noise_adaptive import DefensiveNoise
 from relaxon.neuromorphic.energy.noise_fitted import KernelDensityNoise, MixtureNoise
 from relaxon.neuromorphic.energy.objectives import ENCE, NCE, SNL, Objective
 from relaxon.neuromorphic.energy.partition import LogPartition, log_partition
+from relaxon.neuromorphic.energy.rank import generalisation_gap, lacking_rank
 from relaxon.neuromorphic.energy.samplers import MALA
 from relaxon.neuromorphic.energy.score_matching import ScoreMatching
 from relaxon.neuromorphic.energy.training import Ended, Progress, TrainingResult, TrainingSettings, Watcher, train
@@ -58,6 +59,12 @@ LEAST_UNIQUE = 0.5
 FEWEST_ROWS = 20
 """Fewer rows give a density that hardly anything speaks for."""
 REFERENCE_ROWS = 2000
+LARGEST_GAP = 0.5
+"""Nats for each feature by which training rows may be likelier than rows held out."""
+LARGEST_KERNEL_GAP = 1.0
+"""The same for kernels, where a training row has its own."""
+JUDGED_PARTS = 3
+"""One in so many rows is set aside to judge the noise by, where too few are there to hold any out."""
 POOL = 20
 """Candidates for each sample that is asked for."""
 LEAST_POOL = 5000
@@ -116,6 +123,9 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     ((500,), True)
     """
 
+    _columns: Any
+    """What a caller's features are called, where X itself does not say."""
+
     def __init__(
         self,
         hidden_sizes: tuple[int, ...] = (96, 96),
@@ -156,8 +166,9 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: ArrayLike, y: Any = None, watcher: Watcher | None = None) -> Self:
         """Fit to `X (samples, features)`; `y` is not looked at.
 
-        ValueError for a feature without variation: there is no density then. `watcher` sees a `Progress` after each
-        step; where it returns True, training ends with what it has.
+        ValueError for a feature without variation, and for features that are combinations of others (or as many as
+        there are rows): there is no density then. With `noise="kernel"`, or a noise of your own, the latter is a
+        verdict. `watcher` sees a `Progress` after each step; where it returns True, training ends with what it has.
         """
         refuse_masks(X=X)
         x: Array = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
@@ -167,7 +178,9 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.scale_ = x.std(0)
         flat = np.flatnonzero(~(self.scale_ > 1e-12 * np.abs(self.mean_).clip(1e-300)))
         if flat.size:
-            which = ", ".join(map(str, flat[:5])) + (", …" if flat.size > 5 else "")
+            names = getattr(self, "_columns", getattr(self, "feature_names_in_", None))
+            said = flat[:5].tolist() if names is None else [names[place] for place in flat[:5]]
+            which = ", ".join(map(str, said)) + (", …" if flat.size > 5 else "")
             raise ValueError(
                 f"X must vary in each feature to have a density; constant over {len(x)} sample(s) are features {which}"
             )
@@ -179,6 +192,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         count = count if count >= FEWEST_HELD_OUT else 0
         order = _varied(z, order, count)
         held, rest = z[order[:count]], z[order[count:]]
+        lacking = self._lacking(z, rest)
         self.noise_ = self._noise(rest, held, seed)
         octaves = OCTAVES.get(z.shape[1], 0) if self.octaves == "auto" else int(self.octaves)
         # The perceptron's confinement would be a second tail beside the noise's own.
@@ -196,7 +210,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         reference = z[order[: min(len(z), REFERENCE_ROWS)]].to(self.device)
         method = ImportanceSampling(self.noise_, self.partition_draws, reference=reference)
         self.log_partition_: LogPartition = log_partition(self.energy_, method, seed)
-        self.verdict_ = self._judged(z)
+        self.verdict_ = self._judged(z, lacking or self._overfitted(rest, held, seed))
         if not self.verdict_.trusted:
             warnings.warn(f"the density is not to be trusted: {self.verdict_.reason}", ConvergenceWarning, stacklevel=2)
         return self
@@ -284,8 +298,40 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         energy.load_state_dict(judge.best, strict=False)
         self.validation_ = np.array(judge.scores)
 
-    def _judged(self, z: Tensor) -> Verdict:
-        reasons = []
+    def _lacking(self, z: Tensor, rest: Tensor) -> str:
+        """Why the rows have no density, where kernels or the caller's own noise give them one; ValueError elsewhere."""
+        names = getattr(self, "_columns", getattr(self, "feature_names_in_", None))
+        lacking = lacking_rank(z.numpy(), names)
+        if not lacking:
+            lacking = lacking_rank(rest.numpy(), names)
+            lacking = lacking and f"without the {len(z) - len(rest)} rows held out, {lacking}"
+        if lacking and isinstance(self.noise, str) and self.noise != "kernel":
+            raise ValueError(f"X must have a covariance of full rank to have a density; {lacking}")
+        return lacking and f"the covariance has no full rank: {lacking}"
+
+    @torch.no_grad()
+    def _overfitted(self, rest: Tensor, held: Tensor, seed: int) -> str:
+        """Why rows held out speak against the density; where there are none, against its noise fitted to a part."""
+        kernels = isinstance(getattr(self.noise_, "inner", self.noise_), KernelDensityNoise)
+        largest = LARGEST_KERNEL_GAP if kernels else LARGEST_GAP
+        if len(held):
+            base, features = self.energy_, rest.shape[1]
+            found = [-base(part.to(self.device)).double().cpu().numpy() for part in (rest[:REFERENCE_ROWS], held)]
+            shift = self.log_partition_.value
+            return generalisation_gap(found[0] - shift, found[1] - shift, features, largest)
+        if not isinstance(self.noise, str) or len(rest) < FEWEST_ROWS:
+            return ""
+        cut = len(rest) // JUDGED_PARTS
+        order = _varied(rest, torch.arange(len(rest)), cut)
+        aside, part = rest[order[:cut]], rest[order[cut:]]
+        if not kernels and lacking_rank(part.numpy()):
+            return f"{len(rest)} rows are too few to judge a density of {rest.shape[1]} features by"
+        noise = self._noise(part, aside[:0], seed).double()
+        found = [noise.log_prob(rows.to(self.device)).cpu().numpy() for rows in (part, aside)]
+        return generalisation_gap(found[0], found[1], rest.shape[1], largest)
+
+    def _judged(self, z: Tensor, against: str) -> Verdict:
+        reasons = [against] if against else []
         if not self.log_partition_.trusted:
             reasons.append(self.log_partition_.reason)
         training: TrainingResult | None = self.training_

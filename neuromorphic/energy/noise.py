@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from relaxon.neuromorphic.energy.events import checked_events, event_shape, rows
+from relaxon.neuromorphic.energy.rank import lacking_rank_of_table
 from relaxon.solvers import validation
 
 LEAST_SCALE = 1e-8
@@ -107,6 +108,9 @@ class GaussianNoise(NoiseModule):
         data = checked_events("data", data, least=2)
         flat = rows(data)
         mean, covariance = moments(flat)
+        lacking = lacking_rank_of_table(flat.double().cpu().numpy())
+        if lacking:
+            raise ValueError(f"data must have a covariance of full rank; {lacking}")
         return cls(mean.reshape(data.shape[1:]), covariance * validation.positive_float("widen", widen) ** 2)
 
     @classmethod

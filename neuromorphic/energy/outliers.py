@@ -75,7 +75,11 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.device = device
 
     def fit(self, X: ArrayLike, y: Any = None, watcher: Watcher | None = None) -> Self:
-        """Fit to `X (samples, features)`; `y` is not looked at."""
+        """Fit to `X (samples, features)`; `y` is not looked at.
+
+        ValueError where X has no density: no feature varies, or, but for `noise="kernel"`, some are combinations of
+        others; under kernels `density_.verdict_` says the latter.
+        """
         refuse_masks(X=X)
         x: Array = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         share = validation.positive_float("contamination", self.contamination)
@@ -88,7 +92,7 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         if not self.varying_.all():
             count = int((~self.varying_).sum())
             warnings.warn(f"{count} features of X do not vary and are left out of the density", stacklevel=2)
-        self.density_ = EnergyDensity(
+        density = EnergyDensity(
             self.hidden_sizes,
             noise=self.noise,
             objective=self.objective,
@@ -100,7 +104,10 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             octaves=0,
             random_state=self.random_state,
             device=self.device,
-        ).fit(x[:, self.varying_], watcher=watcher)
+        )
+        names = getattr(self, "feature_names_in_", np.arange(x.shape[1]))
+        density._columns = names[self.varying_]
+        self.density_ = density.fit(x[:, self.varying_], watcher=watcher)
         self.offset_ = float(np.percentile(self._scores(x), 100 * share))
         return self
 

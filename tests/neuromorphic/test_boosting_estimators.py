@@ -349,11 +349,11 @@ def test_zeros_for_poisson_are_refused() -> None:
         regressor(loss="poisson").fit(X[:50], np.full(50, -1.0))
 
 
-def test_one_class_is_predicted_always() -> None:
-    model = classifier().fit(X[:20], ["only"] * 20)
-    assert set(model.predict(X)) == {"only"}
-    np.testing.assert_array_equal(model.predict_proba(X), 1.0)
-    assert (model.n_units_, model.outcome_) == (0, Outcome.FITTED)
+def test_one_class_is_refused() -> None:
+    with pytest.raises(ValueError, match="y must have at least two classes.*got one: .*only"):
+        classifier().fit(X[:20], ["only"] * 20)
+    with pytest.raises(ValueError, match="y must have at least two classes"):
+        classifier().fit(X[:20], np.arange(20) % 2, sample_weight=np.arange(20) % 2)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -574,7 +574,7 @@ def test_importances_find_the_columns_that_matter() -> None:
     assert partial_dependence(model, X, [0], grid_resolution=5)["average"].shape == (1, 5)
 
 
-@pytest.mark.parametrize("kind", ["regression", "outputs", "binary", "strings", "deep", "one class"])
+@pytest.mark.parametrize("kind", ["regression", "outputs", "binary", "strings", "deep"])
 def test_a_saved_model_is_the_same_and_goes_on_the_same(kind: str, tmp_path: Path) -> None:
     if kind in ("regression", "outputs"):
         x, y = X, Y if kind == "regression" else np.column_stack([Y, -Y])
@@ -582,7 +582,6 @@ def test_a_saved_model_is_the_same_and_goes_on_the_same(kind: str, tmp_path: Pat
     else:
         x, y = CX, labels(2 if kind == "binary" else 3)
         y = np.array(["a", "ü", "c"])[y] if kind == "strings" else y
-        y = np.zeros(len(y), bool) if kind == "one class" else y
         weights = {"a": 2.0, "ü": 1.0, "c": 1.0} if kind == "strings" else None
         layers = (5, 3) if kind == "deep" else None
         model = classifier(8, layers=layers, class_weight=weights, warm_start=True).fit(x, y)
@@ -594,8 +593,7 @@ def test_a_saved_model_is_the_same_and_goes_on_the_same(kind: str, tmp_path: Pat
     for one in (model, again):
         one.set_params(**({"layers": (5, 6)} if kind == "deep" else {"n_units": 11})).fit(x, y)
     np.testing.assert_array_equal(again.predict(x), model.predict(x))
-    if kind not in ("one class",):
-        assert again.n_units_ == 11
+    assert again.n_units_ == 11
 
 
 def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def train_requests(
             raise TypeError(f"model must be a string, got {type(model).__name__}")
         header.model = model
         if task == "classification":
-            classes, target = labels.encoded("y", y)
+            classes, target = labels.encoded("y", y, least=2)
             header.classes.CopyFrom(classes)
         else:
             target = validation.real_array("y", y)

@@ -185,7 +185,7 @@ def train_requests(
             raise TypeError(f"settings must be EquilibriumSettings, got {type(settings).__name__}")
         if not isinstance(model, str):
             raise TypeError(f"model must be a string, got {type(model).__name__}")
-        features, classes, target = _batch(X, y)
+        features, classes, target = _batch(X, y, least=2)
         header = pb.TrainEquilibriumHeader(
             model=model,
             settings=(settings or EquilibriumSettings()).message(),
@@ -230,7 +230,7 @@ class Comparison:
             for one in estimators:
                 if not isinstance(one, GradientEstimator):
                     raise TypeError(f"estimators must hold GradientEstimator, got {type(one).__name__}")
-            self._features, self._given, self._places = _batch(X, y)
+            self._features, self._given, self._places = _batch(X, y, least=1)
             self.model = ENGINE.name_of(model)
             self._wanted = [
                 pb.GradientEstimator(
@@ -301,10 +301,10 @@ def step_of(message: pb.EquilibriumProgress) -> EpochProgress:
     )
 
 
-def _batch(X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], Any, Array]:
+def _batch(X: ArrayLike, y: ArrayLike, least: int) -> tuple[NDArray[Any], Any, Array]:
     """Features, classes and each row's place among them."""
     features = table("X", X, missing=False)
-    classes, places = labels.encoded("y", y)
+    classes, places = labels.encoded("y", y, least)
     if len(places) != len(features):
         raise ValueError(f"y must have a label for each of the {len(features)} rows of X, got {len(places)}")
     return features, classes, places

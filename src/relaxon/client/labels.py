@@ -19,8 +19,9 @@ _DTYPES = {
 _KINDS = {"b": "booleans", "i": "integers", "u": "integers", "f": "doubles", "U": "strings"}
 
 
-def encoded(name: str, labels: ArrayLike) -> tuple[pb.Classes, NDArray[np.float64]]:
-    """The classes among the labels, and each label's place in them; refusals name the argument `name`."""
+def encoded(name: str, labels: ArrayLike, least: int = 1) -> tuple[pb.Classes, NDArray[np.float64]]:
+    """The classes among the labels, and each label's place in them; refusals name the argument `name`. There must be at
+    least so many classes: two to train on."""
     array = plain_array(name, labels)
     if array.ndim != 1:
         raise ValueError(f"{name} must have one axis for a classification, got shape {array.shape}")
@@ -36,6 +37,8 @@ def encoded(name: str, labels: ArrayLike) -> tuple[pb.Classes, NDArray[np.float6
     if kind == "doubles" and not (np.isfinite(array).all() and (array == np.round(array)).all()):
         raise ValueError(f"{name} must hold classes, got numbers that are not whole")
     classes, places = np.unique(array, return_inverse=True)
+    if len(classes) < least:
+        raise ValueError(f"{name} must have at least {least} classes, got {len(classes)}: {classes[0]!r}")
     if kind == "integers" and classes.dtype.kind == "u" and classes[-1] > np.iinfo(np.int64).max:
         raise ValueError(f"{name} must fit into 64 bits with a sign, got {classes[-1]}")
     message = pb.Classes()
