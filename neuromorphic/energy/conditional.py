@@ -22,6 +22,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from relaxon.neuromorphic.energy.conditional_density import GridDensity
 from relaxon.neuromorphic.energy.density import LARGEST_GAP, REFERENCE_ROWS, Verdict
@@ -49,10 +50,12 @@ class ConditionalEnergy(nn.Module):
         widths = (features, *hidden)
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
-            layers += [nn.Linear(before, after, dtype=dtype), nn.SiLU()]
-        self.a = nn.Sequential(*layers, nn.Linear(widths[-1], FEATURES, dtype=dtype))
+            layers += [skip_init(nn.Linear, before, after, dtype=dtype), nn.SiLU()]
+        self.a = nn.Sequential(*layers, skip_init(nn.Linear, widths[-1], FEATURES, dtype=dtype))
         self.b = nn.Sequential(
-            nn.Linear(1 + 2 * OCTAVES, 64, dtype=dtype), nn.SiLU(), nn.Linear(64, FEATURES, dtype=dtype)
+            skip_init(nn.Linear, 1 + 2 * OCTAVES, 64, dtype=dtype),
+            nn.SiLU(),
+            skip_init(nn.Linear, 64, FEATURES, dtype=dtype),
         )
         initialise(self.a, seed)
         initialise(self.b, seed + 1)

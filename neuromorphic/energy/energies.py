@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from relaxon.neuromorphic.energy.events import event_shape, rows
 from relaxon.solvers import validation
@@ -65,7 +66,7 @@ class MLPEnergy(nn.Module):
         widths = (self.features * (1 + 2 * self.fourier), *self.hidden, 1)
         layers: list[nn.Module] = []
         for index, (before, after) in enumerate(pairwise(widths)):
-            layers += [nn.Linear(before, after, dtype=dtype)]
+            layers += [skip_init(nn.Linear, before, after, dtype=dtype)]
             layers += [ACTIVATIONS[activation]()] if index < len(self.hidden) else []
         self.net = nn.Sequential(*layers)
         initialise(self, seed)
@@ -118,9 +119,9 @@ class ConvolutionalEnergy(nn.Module):
         before, height, width = shape
         for index, after in enumerate(self.channels):
             stride = 1 if index == 0 else 2
-            layers += [nn.Conv2d(before, after, 3, stride, 1, dtype=dtype), ACTIVATIONS[activation]()]
+            layers += [skip_init(nn.Conv2d, before, after, 3, stride, 1, dtype=dtype), ACTIVATIONS[activation]()]
             before, height, width = after, -(-height // stride), -(-width // stride)
-        self.net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * height * width, 1, dtype=dtype))
+        self.net = nn.Sequential(*layers, nn.Flatten(), skip_init(nn.Linear, before * height * width, 1, dtype=dtype))
         initialise(self, seed)
 
     @property
@@ -261,7 +262,10 @@ class TiltedEnergy(nn.Module):
 
 
 def initialise(module: nn.Module, seed: int) -> None:
-    """Uniform weights of torch's default size, drawn from the seed; the last layer starts small: a flat energy."""
+    """Uniform weights of torch's default size, drawn from the seed; the last layer starts small: a flat energy.
+
+    Layers are made by `skip_init`: torch's own start would be drawn from the caller's global stream, to be overwritten.
+    """
     generator = torch.Generator().manual_seed(seed)
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     with torch.no_grad():

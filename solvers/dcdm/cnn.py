@@ -50,15 +50,18 @@ def load_network(weights: Path | Traversable, network: int = 64) -> DirectionNet
     MissingPackageError where torch or safetensors is not installed.
     """
     require(("torch", "safetensors"), "DeepConjugateDirectionCNN")
+    import torch
     from safetensors.torch import load
 
     from relaxon.solvers.dcdm.network import ARCHITECTURES, DirectionNetwork
 
     if network not in ARCHITECTURES:
         raise ValueError(f"network must be one of {sorted(ARCHITECTURES)}, got {network!r}")
-    model = DirectionNetwork(ARCHITECTURES[network])
+    # Without memory or a start of its own, which would be drawn from the caller's global random stream.
+    with torch.device("meta"):
+        model = DirectionNetwork(ARCHITECTURES[network])
     try:
-        model.load_state_dict(load(weights.read_bytes()))
+        model.load_state_dict(load(weights.read_bytes()), assign=True)
     except RuntimeError as error:
         raise ValueError(f"weights must be those of the {network}-network, got {weights}: {error}") from None
     return model.eval()

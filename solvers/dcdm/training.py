@@ -222,6 +222,7 @@ class Batch:
             setattr(self, name, state[f"batch.{name}"].clone())
 
 
+@torch.random.fork_rng(devices=[])  # the caller's global stream is put back
 def train(settings: TrainingSettings, watcher: Watcher | None = None) -> TrainingReport:
     """Train and write `weights.safetensors`, `training.json` and `checkpoint.safetensors` into `settings.out`.
 

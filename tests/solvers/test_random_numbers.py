@@ -76,3 +76,11 @@ def test_the_pyamg_that_others_import_draws_as_it_did():
         weights.append(pyamg.smoothed_aggregation_solver(matrix).levels[0].P.data)
     np.testing.assert_array_equal(weights[0], weights[1])
     assert not np.array_equal(weights[0], weights[2])
+
+
+def test_a_solver_by_a_network_leaves_torchs_global_stream_alone():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    assert solve(grid(), np.ones(grid().shape), solver="dcdm-cnn", rtol=1e-2, max_iterations=20).iterations > 0
+    assert torch.equal(torch.get_rng_state(), before)
