@@ -22,11 +22,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from relaxon.neuromorphic.energy.conditional_density import GridDensity
 from relaxon.neuromorphic.energy.density import LARGEST_GAP, REFERENCE_ROWS, Verdict
-from relaxon.neuromorphic.energy.energies import initialise
+from relaxon.neuromorphic.energy.energies import blank_layer, initialise
 from relaxon.neuromorphic.energy.rank import generalisation_gap
 from relaxon.solvers import validation
 from relaxon.solvers.masked import refuse_masks
@@ -50,12 +49,12 @@ class ConditionalEnergy(nn.Module):
         widths = (features, *hidden)
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
-            layers += [skip_init(nn.Linear, before, after, dtype=dtype), nn.SiLU()]
-        self.a = nn.Sequential(*layers, skip_init(nn.Linear, widths[-1], FEATURES, dtype=dtype))
+            layers += [blank_layer(nn.Linear, before, after, dtype=dtype), nn.SiLU()]
+        self.a = nn.Sequential(*layers, blank_layer(nn.Linear, widths[-1], FEATURES, dtype=dtype))
         self.b = nn.Sequential(
-            skip_init(nn.Linear, 1 + 2 * OCTAVES, 64, dtype=dtype),
+            blank_layer(nn.Linear, 1 + 2 * OCTAVES, 64, dtype=dtype),
             nn.SiLU(),
-            skip_init(nn.Linear, 64, FEATURES, dtype=dtype),
+            blank_layer(nn.Linear, 64, FEATURES, dtype=dtype),
         )
         initialise(self.a, seed)
         initialise(self.b, seed + 1)

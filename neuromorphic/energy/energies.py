@@ -66,7 +66,7 @@ class MLPEnergy(nn.Module):
         widths = (self.features * (1 + 2 * self.fourier), *self.hidden, 1)
         layers: list[nn.Module] = []
         for index, (before, after) in enumerate(pairwise(widths)):
-            layers += [skip_init(nn.Linear, before, after, dtype=dtype)]
+            layers += [blank_layer(nn.Linear, before, after, dtype=dtype)]
             layers += [ACTIVATIONS[activation]()] if index < len(self.hidden) else []
         self.net = nn.Sequential(*layers)
         initialise(self, seed)
@@ -119,9 +119,9 @@ class ConvolutionalEnergy(nn.Module):
         before, height, width = shape
         for index, after in enumerate(self.channels):
             stride = 1 if index == 0 else 2
-            layers += [skip_init(nn.Conv2d, before, after, 3, stride, 1, dtype=dtype), ACTIVATIONS[activation]()]
+            layers += [blank_layer(nn.Conv2d, before, after, 3, stride, 1, dtype=dtype), ACTIVATIONS[activation]()]
             before, height, width = after, -(-height // stride), -(-width // stride)
-        self.net = nn.Sequential(*layers, nn.Flatten(), skip_init(nn.Linear, before * height * width, 1, dtype=dtype))
+        self.net = nn.Sequential(*layers, nn.Flatten(), blank_layer(nn.Linear, before * height * width, 1, dtype=dtype))
         initialise(self, seed)
 
     @property
@@ -261,11 +261,13 @@ class TiltedEnergy(nn.Module):
         return out
 
 
-def initialise(module: nn.Module, seed: int) -> None:
-    """Uniform weights of torch's default size, drawn from the seed; the last layer starts small: a flat energy.
+def blank_layer(kind: type[nn.Module], *sizes: int, dtype: torch.dtype) -> Any:
+    """Make a layer for `initialise` to fill: torch's own start would be drawn from the caller's global stream."""
+    return skip_init(kind, *sizes, dtype=dtype)  # type: ignore[no-untyped-call]
 
-    Layers are made by `skip_init`: torch's own start would be drawn from the caller's global stream, to be overwritten.
-    """
+
+def initialise(module: nn.Module, seed: int) -> None:
+    """Uniform weights of torch's default size, drawn from the seed; the last layer starts small: a flat energy."""
     generator = torch.Generator().manual_seed(seed)
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     with torch.no_grad():
