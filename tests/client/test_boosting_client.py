@@ -128,6 +128,7 @@ BAD_TRAININGS = {
     "labels with fractions": ({"y": Y, "task": "classification"}, "y"),
     "labels of two axes": ({"y": X > 0, "task": "classification"}, "y"),
     "labels of objects": ({"y": [None] * 50, "task": "classification"}, "y"),
+    "labels of one class": ({"y": np.zeros(50, int), "task": "classification"}, "y"),
     "an unknown task": ({"task": "ranking"}, "task"),
     "settings in a dictionary": ({"settings": {"n_units": 3}}, "settings"),
     "units in floats": ({"settings": BoostingSettings(n_units=3.0)}, "n_units"),

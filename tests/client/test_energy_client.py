@@ -101,6 +101,8 @@ def test_awaited_calls_answer_alike(embedded, client, done):
         (lambda e, m: e.train([["a"]]), "X"),
         (lambda e, m: e.train(np.ones((30, 2))), "X"),
         (lambda e, m: e.train(X[:1]), "X"),
+        (lambda e, m: e.train(np.c_[X, 2 * X[:, 0]]), "X must have a covariance of full rank.*1 of 3"),
+        (lambda e, m: e.train(np.random.default_rng(0).standard_normal((25, 60))), "X must.*25 rows of 60 features"),
         (lambda e, m: e.train(X, settings={"steps": 3}), "settings"),
         (lambda e, m: e.train(X, settings=EnergySettings(steps=0)), "steps"),
         (lambda e, m: e.train(X, settings=EnergySettings(noise="cauchy")), "noise"),

@@ -74,6 +74,7 @@ def test_a_free_phase_that_does_not_come_to_rest_is_warned_of(client, monkeypatc
 
 
 BAD = {
+    "labels of one class": ({"y": np.full(len(Y), "up")}, "y"),
     "X of one axis": ({"X": X[:, 0]}, "X"),
     "NaN in X": ({"X": np.where(X > 1, np.nan, X)}, "X"),
     "labels of other rows": ({"y": Y[1:]}, "y"),
