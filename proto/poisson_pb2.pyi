@@ -84,7 +84,9 @@ class _ResultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Result.ValueTy
     DESCRIPTOR: _descriptor.EnumDescriptor
     RESULT_UNSPECIFIED: _Result.ValueType  # 0
     RESULT_CONVERGED: _Result.ValueType  # 1
-    """The residual, recomputed in float64 from `x`, meets the tolerance."""
+    """The residual, recomputed in float64 from `x`, meets the tolerance. With a coefficient and with matrices it does so
+    scaled by the diagonal as well, `‖D^−½ r‖ ≤ rtol·‖D^−½ b‖`, in all rows that their own diagonal does not decide.
+    """
     RESULT_MAX_ITERATIONS: _Result.ValueType  # 2
     RESULT_STAGNATED: _Result.ValueType  # 3
     RESULT_DIVERGED: _Result.ValueType  # 4
@@ -96,7 +98,9 @@ class Result(_Result, metaclass=_ResultEnumTypeWrapper): ...
 
 RESULT_UNSPECIFIED: Result.ValueType  # 0
 RESULT_CONVERGED: Result.ValueType  # 1
-"""The residual, recomputed in float64 from `x`, meets the tolerance."""
+"""The residual, recomputed in float64 from `x`, meets the tolerance. With a coefficient and with matrices it does so
+scaled by the diagonal as well, `‖D^−½ r‖ ≤ rtol·‖D^−½ b‖`, in all rows that their own diagonal does not decide.
+"""
 RESULT_MAX_ITERATIONS: Result.ValueType  # 2
 RESULT_STAGNATED: Result.ValueType  # 3
 RESULT_DIVERGED: Result.ValueType  # 4
@@ -750,6 +754,7 @@ class SolutionHeader(_message.Message):
     INFO_FIELD_NUMBER: _builtins.int
     SHARED_X_FIELD_NUMBER: _builtins.int
     RESIDUAL_NORMS_FIELD_NUMBER: _builtins.int
+    BACKWARD_ERROR_FIELD_NUMBER: _builtins.int
     result: Global___Result.ValueType
     iterations: _builtins.int
     setup_seconds: _builtins.float
@@ -764,13 +769,15 @@ class SolutionHeader(_message.Message):
     message: _builtins.str
     fallbacks: _builtins.int
     """Steps in which a learned direction was refused and a safe one taken."""
+    backward_error: _builtins.float
+    """The componentwise backward error of `x`, max |b − A x| / (|A||x| + |b|) over the rows."""
     @_builtins.property
     def x(self) -> _tensor_pb2.TensorHeader:
         """FLOAT64, or COMPLEX128 where `b` is complex, in the form of `b`."""
 
     @_builtins.property
     def residuals(self) -> _tensor_pb2.TensorHeader:
-        """FLOAT64: ‖r‖₂ at the start and after each iteration."""
+        """FLOAT64: ‖r‖₂ at the start and after each iteration; where decided unknowns were eliminated, of the other rows."""
 
     @_builtins.property
     def info(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
@@ -802,10 +809,11 @@ class SolutionHeader(_message.Message):
         info: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         shared_x: _tensor_pb2.SharedArray | None = ...,
         residual_norms: _abc.Iterable[_builtins.float] | None = ...,
+        backward_error: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["residuals", b"residuals", "shared_x", b"shared_x", "x", b"x"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallbacks", b"fallbacks", "info", b"info", "iterations", b"iterations", "message", b"message", "relative_residual", b"relative_residual", "residual_norms", b"residual_norms", "residuals", b"residuals", "result", b"result", "setup_seconds", b"setup_seconds", "shared_x", b"shared_x", "solve_seconds", b"solve_seconds", "solver", b"solver", "tolerance", b"tolerance", "true_residual", b"true_residual", "x", b"x"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backward_error", b"backward_error", "fallbacks", b"fallbacks", "info", b"info", "iterations", b"iterations", "message", b"message", "relative_residual", b"relative_residual", "residual_norms", b"residual_norms", "residuals", b"residuals", "result", b"result", "setup_seconds", b"setup_seconds", "shared_x", b"shared_x", "solve_seconds", b"solve_seconds", "solver", b"solver", "tolerance", b"tolerance", "true_residual", b"true_residual", "x", b"x"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

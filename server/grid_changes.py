@@ -50,7 +50,7 @@ class GridChange:
 
     def made(self, grid: PoissonGrid) -> PoissonGrid:
         """The changed grid, its components found; INVALID_ARGUMENT for what `PoissonGrid` refuses."""
-        kappa = None if self.unit_coefficient else grid.coefficient
+        kappa = None if self.unit_coefficient else grid.given_coefficient
         if self.coefficient:
             kappa = grid_messages.kappa_of(self.coefficient)
         cells = grid.cells if self.cells is None else self.cells

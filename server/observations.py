@@ -71,6 +71,8 @@ class SolveTrace:
         """The name of its `Result`; "failed" where it has none, "abandoned" where its caller was gone before that."""
         self.setup_seconds: float | None = None
         self.iterations = 0
+        self.backward_error: float | None = None
+        """Of the solution, once there is one."""
         self.residuals = Curve()
 
     @property
@@ -102,6 +104,7 @@ class SolveTrace:
             self.setup_seconds = solution.setup_seconds
             self.iterations = solution.iterations
             self.tolerance = solution.tolerance
+            self.backward_error = solution.backward_error
             self.residuals.add(solution.iterations, solution.true_residual)
         self.ended = time.time()
 

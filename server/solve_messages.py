@@ -139,6 +139,7 @@ def solution_replies(
             message=solution.message,
             fallbacks=solution.fallbacks,
             info=solution.info,
+            backward_error=solution.backward_error,
         )
     )
     if header_alone and shared_x is not None and solution.residuals.size <= RESIDUALS_IN_HEADER:

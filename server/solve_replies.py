@@ -18,6 +18,7 @@ class Solved:
     setup_seconds: float
     solve_seconds: float
     relative_residual: float
+    backward_error: float
 
 
 def solution_of(reply: Any) -> Solved | None:
@@ -36,4 +37,5 @@ def solution_of(reply: Any) -> Solved | None:
         header.setup_seconds,
         header.solve_seconds,
         header.relative_residual,
+        header.backward_error,
     )

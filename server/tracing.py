@@ -81,6 +81,7 @@ class Tracing:
                 "relaxon.setup_seconds": solution.setup_seconds,
                 "relaxon.solve_seconds": solution.solve_seconds,
                 "relaxon.relative_residual": solution.relative_residual,
+                "relaxon.backward_error": solution.backward_error,
             },
         )
         span.end(end)

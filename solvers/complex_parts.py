@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from relaxon.solvers import scaling
 from relaxon.solvers.solution import Callback, Progress, Result, Solution
 
 if TYPE_CHECKING:
@@ -28,18 +29,27 @@ WORST_FIRST = (
 
 @dataclass(frozen=True, slots=True)
 class ComplexRequest:
-    """The checked parts of a complex right-hand side; `tolerance` and `b_norm` are those of the whole."""
+    """The checked parts of a complex right-hand side; `tolerance` and `b_norm` are those of the whole, as given."""
 
     real: Request
     imaginary: Request
     tolerance: float
     b_norm: float
 
-    @property
-    def parts(self) -> tuple[Request, Request]:
-        """Each with the tolerance that leaves the whole within its own: `√(τ²/2 + τ²/2) = τ`."""
-        share = self.tolerance / math.sqrt(2.0)
-        return replace(self.real, tolerance=share), replace(self.imaginary, tolerance=share)
+    def parts(self, sides: tuple[float, float] | None) -> tuple[Request, Request]:
+        """Each with the tolerance that leaves the whole within its own: `√(τ²/2 + τ²/2) = τ`.
+
+        `sides` are the whole's norms of the right-hand side for the scaled test, where there is one.
+        """
+        return self._part(self.real, sides), self._part(self.imaginary, sides)
+
+    def _part(self, part: Request, sides: tuple[float, float] | None) -> Request:
+        tolerance = scaling.scaled(self.tolerance / math.sqrt(2.0), -part.exponent)
+        shares = None
+        if sides is not None:
+            scaled, left = (scaling.scaled(side / math.sqrt(2.0), -part.exponent) for side in sides)
+            shares = scaled, left
+        return replace(part, tolerance=tolerance, atol=part.atol / math.sqrt(2.0), sides=shares)
 
 
 def is_complex(value: ArrayLike | None) -> bool:
@@ -55,27 +65,30 @@ def split(value: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def joined(
     request: ComplexRequest,
+    sides: tuple[float, float] | None,
     solve: Callable[[Request, Callback | None], Solution],
-    start: Callable[[Request], tuple[float, NDArray[Any]]],
+    start: Callable[[Request], tuple[float, float, NDArray[Any]]],
     callback: Callback | None,
 ) -> Solution:
-    """Solve both parts by `solve` and put their solutions together; `start` gives the residual norm of a part's start,
-    and the start in the form of an answer.
+    """Solve both parts by `solve` and put their solutions together; `start` gives the residual norm and the backward
+    error of a part's start, and the start in the form of an answer. `sides` as for `ComplexRequest.parts`.
 
     Residual norms are of the complex system all along: `√(‖r_real‖² + ‖r_imaginary‖²)`, of which first one part is
-    improved and then the other.
+    improved and then the other. The backward error is the larger one of the parts', which bounds that of the whole.
     """
-    first, second = request.parts
-    resting, unsolved = start(second)
+    first, second = request.parts(sides)
+    resting, backward_error, unsolved = start(second)
     one = solve(first, _raised(callback, request.tolerance, 0, resting))
     cancelled = one.result is Result.CANCELLED
     if cancelled:
         two = replace(one, x=unsolved, residuals=np.array([resting]), iterations=0, true_residual=resting, fallbacks=0)
+        two = replace(two, backward_error=backward_error)
     else:
         two = solve(second, _raised(callback, request.tolerance, one.iterations, one.true_residual))
     true = math.hypot(one.true_residual, two.true_residual)
     result = min((one.result, two.result), key=WORST_FIRST.index)
-    if true <= request.tolerance and result not in (Result.CANCELLED, Result.SINGULAR_INCONSISTENT):
+    # A part may have more than its share; of the scaled test each has its own, as solutions do not say how it went.
+    if sides is None and true <= request.tolerance and result not in (Result.CANCELLED, Result.SINGULAR_INCONSISTENT):
         result = Result.CONVERGED
     messages = dict.fromkeys(part.message for part in (one, two) if part.message)
     return Solution(
@@ -92,6 +105,7 @@ def joined(
         message="; ".join(messages),
         fallbacks=one.fallbacks + two.fallbacks,
         info=one.info,
+        backward_error=max(one.backward_error, two.backward_error),
     )
 
 

@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.solvers import compiling, registry, validation
+from relaxon.solvers.elimination import GridElimination
 from relaxon.solvers.engine import Prepared, Solver
 from relaxon.solvers.front import Front, Inconsistent, RequestMemory, packed_vector, refuse_columns
 from relaxon.solvers.grid import PoissonGrid
 from relaxon.solvers.naming import on_device
 from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.solution import Callback, Solution
+from relaxon.solvers.verdict import Figures
+from relaxon.solvers.working import Working
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.driver import PreparedMatrix
@@ -174,9 +177,9 @@ def prepare(
         raise TypeError(f"solver must be a name or a Solver, got {type(solver).__name__}")
     compiling.compile_kind(compiling.kind_of(solver, operator.grid))
     start = time.perf_counter()
-    operator.grid.nullspace  # noqa: B018  computed here so that it counts as set-up
-    engine = chosen.prepare(operator)
-    return PreparedSolver(operator, chosen, engine, time.perf_counter() - start)
+    working = Working.of(operator)
+    engine = chosen.prepare(working.left)
+    return PreparedSolver(operator, chosen, engine, time.perf_counter() - start, working)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +190,7 @@ class PreparedSolver(Front):
     solver: Solver
     engine: Prepared
     setup_seconds: float
+    working: Working = field(repr=False, compare=False)
     memory: RequestMemory = field(default_factory=RequestMemory, repr=False, compare=False)
 
     def _used(self) -> NDArray[np.bool_]:
@@ -226,10 +230,10 @@ class PreparedSolver(Front):
         if grid.shape != self.operator.grid.shape:
             raise ValueError(f"grid must have the shape {self.operator.grid.shape}, got {grid.shape}")
         start = time.perf_counter()
-        grid.nullspace  # noqa: B018  as in prepare
         operator = grid.operator()
-        engine = self.solver.update(self.engine, operator)
-        return PreparedSolver(operator, self.solver, engine, time.perf_counter() - start, self.memory)
+        working = Working.of(operator)
+        engine = self.solver.update(self.engine, working.left)
+        return PreparedSolver(operator, self.solver, engine, time.perf_counter() - start, working, self.memory)
 
     def _vector(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """A float64 array on `shape3`, zero outside the fluid, from a full or a packed one."""
@@ -237,7 +241,7 @@ class PreparedSolver(Front):
         if array.shape == grid.shape:
             full = np.empty(grid.shape3) if out is None else out
             if not self._fluid_copy(array, full):
-                validation.finite_entries(name, array)
+                validation.finite_entries(name, np.where(grid.fluid, array, 0))
         elif (vector := packed_vector(name, array, grid.unknowns)) is not None:
             validation.finite_entries(name, vector)
             full = grid.unpack(vector.astype(np.float64, copy=False))
@@ -249,7 +253,7 @@ class PreparedSolver(Front):
         return full.reshape(grid.shape3)
 
     def _fluid_copy(self, array: NDArray[Any], out: NDArray[np.float64]) -> bool:
-        """Copy the fluid's values of a whole array, and 0 elsewhere. Whether all of the array is finite."""
+        """Copy the fluid's values of a whole array, and 0 elsewhere. Whether all of these are finite."""
         from relaxon.solvers.stencil_kernels import masked_copy
 
         shape3, fluid = self.operator.grid.shape3, self.operator.grid.fluid
@@ -285,5 +289,20 @@ class PreparedSolver(Front):
 
         return math.sqrt(dot(v, v))
 
-    def _true_residual(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
-        return self.operator.residual_norm(b, x, self.engine.by_planes)
+    def _figures(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> Figures:
+        return self.working.figures(b, x)
+
+    @property
+    def exponent(self) -> int:
+        return self.working.exponent
+
+    @property
+    def elimination(self) -> GridElimination | None:
+        return self.working.elimination
+
+    @property
+    def reduced(self) -> Front | None:
+        if self.working.elimination is None:
+            return None
+        left = self.working.left
+        return PreparedSolver(left, self.solver, self.engine, self.setup_seconds, Working(left, left, 0, None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -24,6 +25,7 @@ class Monitor:
         self.history: list[float] = []
         self.fallbacks = 0
         self._callback = callback
+        self._undo: Callable[[], None] | None = None
 
     def record(self, residual: float) -> Result | None:
         """Take ‖r‖₂ (the first call is the initial one); None to go on, else the reason to stop."""
@@ -40,6 +42,22 @@ class Monitor:
         if residual > DIVERGENCE_FACTOR * self.history[0]:
             return Result.DIVERGED
         return Result.CANCELLED if stopped else None
+
+    def ask(self, progress: Progress) -> bool:
+        """Pass progress on to the caller's callback, without recording it; whether it stops the solve."""
+        return self._callback is not None and self._callback(progress) is True
+
+    def stepped(self, undo: Callable[[], None] | None) -> None:
+        """Note how the last step can be undone as long as its direction is held; None once that is overwritten."""
+        self._undo = undo
+
+    def undo_worse_step(self) -> bool:
+        """Undo the last step where it made the residual larger and can be undone; whether that was done. Once."""
+        undo, self._undo = self._undo, None
+        if undo is None or len(self.history) < 2 or self.history[-1] <= self.history[-2]:
+            return False
+        undo()
+        return True
 
     @property
     def iterations(self) -> int:

@@ -41,15 +41,18 @@ class _Assembled(Prepared):
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         shape, grid = self.grid.shape, self.grid
         right, start = grid.pack(b.reshape(shape)), grid.pack(x.reshape(shape))
-        latest: list[Array] = [start]
-        reason = monitor.record(float(np.linalg.norm(right - self.matrix @ start)))
+        best: list[Array] = [start]
+        least = float(np.linalg.norm(right - self.matrix @ start))
+        reason = monitor.record(least)
         if reason is not None:
             return reason
 
         def watch(iterate: Array) -> None:
-            nonlocal reason
-            latest[0] = np.array(iterate, copy=True)
-            reason = monitor.record(float(np.linalg.norm(right - self.matrix @ iterate)))
+            nonlocal reason, least
+            norm = float(np.linalg.norm(right - self.matrix @ iterate))
+            if norm <= least:
+                best[0], least = np.array(iterate, copy=True), norm
+            reason = monitor.record(norm)
             if reason is not None:
                 raise _StopIterating
 
@@ -59,9 +62,9 @@ class _Assembled(Prepared):
         while reason is None and left > 0 and monitor.history[-1] < PROGRESS * before:
             before = monitor.history[-1]
             with contextlib.suppress(_StopIterating):
-                self.iterate(right, latest[0], monitor.tolerance, left, watch)
+                self.iterate(right, best[0], monitor.tolerance, left, watch)
             left = max_iterations - (monitor.iterations - began)
-        x[...] = grid.unpack(latest[0]).reshape(x.shape)
+        x[...] = grid.unpack(best[0]).reshape(x.shape)
         if reason is not None:
             return reason
         return Result.MAX_ITERATIONS if left <= 0 else Result.STAGNATED

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from enum import IntEnum, StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +64,8 @@ class PoissonGrid:
     boundary : "neumann" (default), "dirichlet" or "periodic" for all sides; or a sequence with, for each axis,
         one of these or a (low side, high side) pair.
     coefficient : κ; None for 1, an array of the grid's shape (harmonic mean at faces), or one array an axis with
-        the values on faces (one longer along its own axis; face `i` lies below cell `i`). Finite and > 0.
+        the values on faces (one longer along its own axis; face `i` lies below cell `i`). Finite and > 0 wherever
+        the fluid reads it: in FLUID cells and AIR cells beside them, or on their open faces. Elsewhere it is ignored.
 
     Raises
     ------
@@ -90,8 +92,9 @@ class PoissonGrid:
         self.cells = _checked_cells(plain_array("cells", cells))
         self.spacing = checked_spacing(spacing, self.cells.ndim)
         self.boundary = checked_boundary(boundary, self.cells.ndim)
+        self._ignored: tuple[NDArray[np.bool_], ...] | None = None
         coefficient = fill_coefficient(coefficient, self.cells, self.periodic)
-        self.coefficient = _checked_coefficient(coefficient, self.cells.shape, self.boundary)
+        self.coefficient = self._checked_coefficient(coefficient)
         self.unknowns = int(np.count_nonzero(self.cells == CellType.FLUID))
         if self.unknowns == 0:
             raise ValueError("cells must hold at least one FLUID cell, got none")
@@ -114,6 +117,16 @@ class PoissonGrid:
     def periodic(self) -> tuple[bool, ...]:
         return tuple(low is Boundary.PERIODIC for low, _ in self.boundary)
 
+    @property
+    def given_coefficient(self) -> NDArray[np.float64] | tuple[NDArray[np.float64], ...] | None:
+        """κ with NaN wherever what was given is ignored, so that other cells which read it are refused."""
+        if self._ignored is None or self.coefficient is None:
+            return self.coefficient
+        whole = isinstance(self.coefficient, tuple)
+        arrays = self.coefficient if isinstance(self.coefficient, tuple) else (self.coefficient,)
+        marked = tuple(np.where(gone, np.nan, one) for one, gone in zip(arrays, self._ignored, strict=True))
+        return marked if whole else marked[0]
+
     @cached_property
     def fluid(self) -> NDArray[np.bool_]:
         """Where the unknowns are: `grid.shape bool`, read-only."""
@@ -124,6 +137,35 @@ class PoissonGrid:
     @cached_property
     def _fluid_index(self) -> NDArray[np.int64]:
         return np.flatnonzero(self.fluid)
+
+    def _checked_coefficient(
+        self, coefficient: ArrayLike | Sequence[ArrayLike] | None
+    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], ...] | None:
+        if coefficient is None:
+            return None
+        cells, shape = self.cells, self.shape
+        if not isinstance(coefficient, tuple | list):
+            read = partial(_cells_read, cells, self.boundary)
+            kappa, gone = _checked_kappa("coefficient", np.asarray(coefficient), shape, read)
+            self._ignored = None if gone is None else (gone,)
+            return kappa
+        if len(coefficient) != len(shape):
+            raise ValueError(
+                f"coefficient must be an array of the grid's shape or {len(shape)} arrays of face values, "
+                f"got {len(coefficient)} arrays"
+            )
+        faces, ignored = [], []
+        for axis, values in enumerate(coefficient):
+            expected = tuple(n + (a == axis) for a, n in enumerate(shape))
+            read = partial(_faces_read, cells, axis, self.periodic[axis])
+            face, gone = _checked_kappa(f"coefficient[{axis}]", values, expected, read)
+            if self.periodic[axis] and not np.array_equal(face.take(0, axis), face.take(-1, axis)):
+                raise ValueError(f"coefficient[{axis}] must be equal on the first and last faces of a periodic axis")
+            faces.append(face)
+            ignored.append(np.zeros(expected, bool) if gone is None else gone)
+        if any(gone.any() for gone in ignored):
+            self._ignored = tuple(ignored)
+        return tuple(faces)
 
     def pack(self, full: ArrayLike) -> NDArray[Any]:
         """The unknowns of a full array, in C order: `grid.shape → (unknowns,)`, same dtype."""
@@ -252,34 +294,50 @@ def _checked_side(name: str, value: object) -> Boundary:
         raise ValueError(f"{name} must be one of {names}, got {value!r}") from None
 
 
-def _checked_coefficient(
-    coefficient: ArrayLike | Sequence[ArrayLike] | None, shape: tuple[int, ...], boundary: Sides
-) -> NDArray[np.float64] | tuple[NDArray[np.float64], ...] | None:
-    if coefficient is None:
-        return None
-    if isinstance(coefficient, tuple | list):
-        if len(coefficient) != len(shape):
-            raise ValueError(
-                f"coefficient must be an array of the grid's shape or {len(shape)} arrays of face values, "
-                f"got {len(coefficient)} arrays"
-            )
-        faces = []
-        for axis, values in enumerate(coefficient):
-            expected = tuple(n + (a == axis) for a, n in enumerate(shape))
-            face = _checked_kappa(f"coefficient[{axis}]", values, expected)
-            if boundary[axis][0] is Boundary.PERIODIC and not np.array_equal(face.take(0, axis), face.take(-1, axis)):
-                raise ValueError(f"coefficient[{axis}] must be equal on the first and last faces of a periodic axis")
-            faces.append(face)
-        return tuple(faces)
-    return _checked_kappa("coefficient", np.asarray(coefficient), shape)
-
-
-def _checked_kappa(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    array = validation.real_array(name, values)
+def _checked_kappa(
+    name: str, values: ArrayLike, shape: tuple[int, ...], read: Callable[[], NDArray[np.bool_]]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
+    """A copy of κ, and where 1 stands in it for what is no coefficient because `read` says that nobody reads it."""
+    array = validation.real_array(name, values, finite=False)
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
-    if array.min() <= 0:
-        raise ValueError(f"{name} must be greater than 0 everywhere, got {array.min()}")
     own = np.array(array, np.float64, order="C", copy=True)
+    low, high, unread = float(own.min()), float(own.max()), None
+    if not (low > 0 and math.isfinite(high)):  # so too for NaN, which both show
+        unread = ~read() & ~(np.isfinite(own) & (own > 0))
+        own[unread] = 1.0
+        validation.finite_entries(name, own)
+        if own.min() <= 0:
+            raise ValueError(f"{name} must be greater than 0 everywhere, got {own.min()}")
     own.flags.writeable = False
-    return own
+    return own, unread
+
+
+def _cells_read(cells: NDArray[np.uint8], boundary: Sides) -> NDArray[np.bool_]:
+    """The cells whose κ enters the matrix: the fluid, and the AIR beside it."""
+    fluid = cells == CellType.FLUID
+    beside = fluid.copy()
+    for axis, (low, _) in enumerate(boundary):
+        n = cells.shape[axis]
+        below = (slice(None),) * axis + (slice(0, n - 1),)
+        above = (slice(None),) * axis + (slice(1, n),)
+        beside[below] |= fluid[above]
+        beside[above] |= fluid[below]
+        if low is Boundary.PERIODIC:
+            first, last = (slice(None),) * axis + (0,), (slice(None),) * axis + (n - 1,)
+            beside[first] |= fluid[last]
+            beside[last] |= fluid[first]
+    read: NDArray[np.bool_] = beside & (cells != CellType.SOLID)
+    return read
+
+
+def _faces_read(cells: NDArray[np.uint8], axis: int, periodic: bool) -> NDArray[np.bool_]:
+    """The faces across `axis` whose κ enters the matrix: those with fluid on one side and no wall on the other."""
+    edge = (
+        [cells.take([-1], axis), cells.take([0], axis)] if periodic else [cells.take([0], axis), cells.take([-1], axis)]
+    )
+    below = np.concatenate([edge[0], cells], axis)
+    above = np.concatenate([cells, edge[1]], axis)
+    some = (below == CellType.FLUID) | (above == CellType.FLUID)
+    read: NDArray[np.bool_] = some & (below != CellType.SOLID) & (above != CellType.SOLID)
+    return read

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from relaxon.solvers.engine import Monitor, Prepared, Solver
 from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.solution import Result
+from relaxon.solvers.verdict import subtract
 
 Array = NDArray[np.float64]
 Preconditioner = Callable[[Array, Array], None]
@@ -66,11 +68,13 @@ def conjugate_gradients(
     p = preconditioned().copy()
     rz = dot(r, p)
     least, since = rr, 0
-    for _ in range(max_iterations):
+    for left in range(max_iterations, 0, -1):
         curvature = dot(p, operator.apply(p, ap))
         if not (curvature > 0 and rz > 0):
             return _breakdown(curvature, rz)
-        rr = kernels.plain_step(rz / curvature, p, ap, x, r)
+        alpha = rz / curvature
+        rr = kernels.plain_step(alpha, p, ap, x, r)
+        monitor.stepped(partial(subtract, x, alpha, p))
         if not math.isfinite(rr):
             monitor.record(rr)
             return Result.NON_FINITE
@@ -80,6 +84,9 @@ def conjugate_gradients(
         least, since = (rr, 0) if rr < least else (least, since + 1)
         if since >= stagnation_steps:
             return Result.STAGNATED
+        if left == 1:
+            break
+        monitor.stepped(None)
         step = preconditioned()
         old = rz
         rz = dot(r, step) if precondition is not None else rr
@@ -109,12 +116,13 @@ def _jacobi_gradients(
     z = inverse * r
     p, rz = z.copy(), dot(r, z)
     least, since = rr, 0
-    for _ in range(max_iterations):
+    for left in range(max_iterations, 0, -1):
         curvature = dot(p, operator.apply(p, ap))
         if not (curvature > 0 and rz > 0):
             return _breakdown(curvature, rz)
-        old = rz
-        rr, rz = kernels.step(rz / curvature, p, ap, inverse, x, r, z)
+        old, alpha = rz, rz / curvature
+        rr, rz = kernels.step(alpha, p, ap, inverse, x, r, z)
+        monitor.stepped(partial(subtract, x, alpha, p))
         if not math.isfinite(rr):
             monitor.record(rr)
             return Result.NON_FINITE
@@ -124,6 +132,9 @@ def _jacobi_gradients(
         least, since = (rr, 0) if rr < least else (least, since + 1)
         if since >= STAGNATION_STEPS:
             return Result.STAGNATED
+        if left == 1:
+            break
+        monitor.stepped(None)
         kernels.next_direction(z, rz / old, p)
     return Result.MAX_ITERATIONS
 

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 class Result(Enum):
-    """How a solve ended. Only `CONVERGED` means that the tolerance was met, and it was checked in float64."""
+    """How a solve ended. Only `CONVERGED` means that the tolerance was met, and it was checked in float64.
+
+    On grids with κ = 1 the test is `‖r‖₂ ≤ rtol·‖b‖₂ + atol`. For other κ and for matrices it is that and, unless
+    `‖r‖₂ ≤ atol`, `‖D^−½ r‖₂ ≤ rtol·‖D^−½ b‖₂` (D the diagonal) on what is left when each unknown with
+    `a_ii ≥ 10⁴ Σ_{j≠i} |a_ij|` is eliminated: a few huge rows cannot hide the error in the others.
+    """
 
     CONVERGED = "converged"
     MAX_ITERATIONS = "max_iterations"
@@ -46,13 +51,15 @@ class Solution:
     """A solve's outcome.
 
     `x` has the form of the right-hand side it answers: a full array of the grid's shape, zero outside the
-    fluid, or a packed vector of the unknowns; float64, or complex128 where the right-hand side is complex.
+    fluid, or a packed vector of the unknowns; float64, or complex128 where the right-hand side is complex. Where a
+    solve ends with a larger residual than it had a step before or at its start, `x` is that one, and `message` says so.
     """
 
     x: NDArray[Any]
     result: Result
     residuals: NDArray[np.float64]
-    """‖r‖₂ at the start and after each iteration: `(iterations + 1,) float64`."""
+    """‖r‖₂ at the start and after each iteration: `(iterations + 1,) float64`. Where unknowns of a matrix or of κ were
+    eliminated, because their own diagonal decides them, it is of the other rows."""
     iterations: int
     setup_seconds: float
     solve_seconds: float
@@ -67,6 +74,10 @@ class Solution:
     """Steps in which a learned direction was refused and a safe one taken."""
     info: dict[str, float] = field(default_factory=dict)
     """Figures particular to a solver (levels, operator complexity), for people rather than programs."""
+    backward_error: float = 0.0
+    """The componentwise backward error of `x`, `maxᵢ |b − A x|ᵢ / (|A||x| + |b|)ᵢ`: the least ε for which `x` is the
+    exact solution of a system whose every entry differs from this one's by at most ε of itself (Oettli, Prager 1964).
+    Some 1e-16 are rounding; near 1, some row is not solved at all, however small the residual's norm is."""
 
     @property
     def converged(self) -> bool:
@@ -105,6 +116,7 @@ class Solution:
             "iterations": self.iterations,
             "relative residual": f"{self.relative_residual:.2e}",
             "tolerance": f"{self.tolerance:.2e} (true residual {self.true_residual:.2e})",
+            "backward error": f"{self.backward_error:.2e}",
             "set-up": f"{self.setup_seconds:.3g} s",
             "solve": f"{self.solve_seconds:.3g} s",
             "x": f"{'×'.join(map(str, self.x.shape))} {self.x.dtype}",

@@ -207,21 +207,22 @@ def difference_square(start, stop, b, ax, parts):  # type: ignore[no-untyped-def
 
 
 def masked_copy(source: Any, mask: Any, out: Any) -> bool:
-    """`out ← source` where `mask`, 0 elsewhere. Returns whether all of `source` is finite, dropped values too."""
+    """`out ← source` where `mask`, 0 elsewhere. Returns whether all that is copied is finite."""
     return bool(_masked_copy(source, mask, out) == 0)
 
 
 @lean_shared("rows", of="out", sums=1)
 def _masked_copy(start, stop, source, mask, out, parts):  # type: ignore[no-untyped-def]
-    """As `masked_copy`; returns how many rows of `source` have a value that is not finite."""
+    """As `masked_copy`; returns how many rows have a value that is copied and not finite."""
     _, n1, n2 = out.shape
     for row in range(start, stop):
         sr, mr, rr = source[row // n1, row % n1], mask[row // n1, row % n1], out[row // n1, row % n1]
         strange = 0
         for k in range(n2):
             value = float(sr[k])  # read in any case, so that the loop has no branch
-            strange |= value - value != 0.0
-            rr[k] = value if mr[k] else 0.0
+            kept = value if mr[k] else 0.0
+            strange |= kept - kept != 0.0
+            rr[k] = kept
         parts[row, 0] = strange
 
 

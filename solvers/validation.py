@@ -105,6 +105,8 @@ def finite_entries(name: str, array: NDArray[Any]) -> None:
     """ValueError where an entry of a real or complex array is not finite."""
     # One pass without a temporary: the sum is finite unless an entry is not, or it overflows.
     wide = np.complex128 if array.dtype.kind == "c" else np.float64
-    if not np.isfinite(array.sum(dtype=wide)) and not np.isfinite(array).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = array.sum(dtype=wide)
+    if not np.isfinite(total) and not np.isfinite(array).all():
         bad = int(np.count_nonzero(~np.isfinite(array)))
         raise ValueError(f"{name} must be finite, got {bad} NaN or infinite of {array.size} entries")

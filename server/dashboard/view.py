@@ -164,6 +164,7 @@ def _solve(trace: SolveTrace, drawn: bool) -> Json:
         "seconds": None if trace.started is None else now - trace.started,
         "setup_seconds": trace.setup_seconds,
         "tolerance": _number(trace.tolerance),
+        "backward_error": _number(trace.backward_error),
         "residuals": [[x, _number(y)] for x, y in trace.residuals.points()] if drawn else None,
     }
 

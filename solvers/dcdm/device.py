@@ -247,6 +247,13 @@ class DeviceCycle:
         operator = FinestOperator(diagonal, self.operator.mask, self.operator.weights, self.operator.wrap)
         return b / self.unit - operator.apply(x)
 
+    def magnitude(self, b: Tensor, x: Tensor) -> Tensor:
+        """`|b| / unit + |A| |x|` in float64: what `residual` is compared with row by row."""
+        diagonal = self._table[self._code.int()]
+        first, second, third = (-weight for weight in self.operator.weights)
+        operator = FinestOperator(diagonal, self.operator.mask, (first, second, third), self.operator.wrap)
+        return b.abs() / self.unit + operator.apply(x.abs())
+
     def __call__(self, r: Tensor, depth: int = 0) -> Tensor:
         level = self.levels[depth]
         if level.inverse is not None:
@@ -260,6 +267,11 @@ class DeviceCycle:
                 e = e + self(coarse - below.operator.apply(e), 1)
         found: Tensor = self._up[depth](r, x, below.gain, e)
         return found
+
+
+def _take_back(x: Tensor, d: Tensor, factor: Tensor) -> None:
+    """`x ← x − factor·d`."""
+    x.sub_(d.double() * factor)
 
 
 def total(x: Tensor, y: Tensor) -> Tensor:
@@ -331,7 +343,9 @@ class DeviceDirections(Prepared):
                     break
             if not done:
                 return Result.NON_FINITE if not math.isfinite(bent) else Result.STAGNATED
-            x.add_(d.double() * (alpha / (scale * unit)))
+            factor = alpha / (scale * unit)
+            x.add_(d.double() * factor)
+            monitor.stepped(partial(_take_back, x, d, factor))
             r = new
             past = (d, q, curvature) if self._window else None
             norm = math.sqrt(square) / scale

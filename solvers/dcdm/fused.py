@@ -8,6 +8,7 @@ residual's recurrence loses no more than rounding of `r` itself. From time to ti
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from relaxon.solvers.engine import Monitor, Prepared
 from relaxon.solvers.multigrid.fused import LevelCycle
 from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.solution import Result
+from relaxon.solvers.verdict import subtract
 
 Array = NDArray[np.float64]
 Single = NDArray[np.float32]
@@ -95,6 +97,7 @@ class FusedDirections(Prepared):
             if reason is not None:
                 return reason
             slot = step % (self._window + 1)
+            monitor.stepped(None)  # the slot may hold the last step's direction
             found = self._searched(slot, past, norm * scale, monitor, plain=since >= SAFEGUARD_STEPS)
             curvature, projection = found
             if not curvature > 0:
@@ -105,6 +108,7 @@ class FusedDirections(Prepared):
             square = kernels.advance(
                 x_flat, factor, self._direction(slot), self._flat[0], step_r, self._image(slot), self.owned
             )
+            monitor.stepped(partial(subtract, x, factor, self._directions[slot]))
             norm = math.sqrt(self._total(square)[0]) / scale
             past = [(slot, curvature), *past][: self._window]
             if norm <= REPLACED_AFTER * exact and norm > monitor.tolerance:

@@ -7,6 +7,7 @@ Systems", ICML 2023, algorithm 1.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from relaxon.solvers.engine import Monitor, Prepared
 from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.solution import Result
+from relaxon.solvers.verdict import subtract
 
 WINDOW = 2
 """Directions the next one is made A-orthogonal to; the paper found that more do not pay."""
@@ -82,10 +84,12 @@ class ConjugateDirections(Prepared):
             if reason is not None:
                 return reason
             slot = step % (self._window + 1)
+            monitor.stepped(None)  # the slot may hold the last step's direction
             curvature, projection = self._searched(slot, past, norm, monitor, plain=since >= self._safeguard_steps)
             if not curvature > 0:
                 return Result.NON_FINITE if not math.isfinite(curvature) else Result.STAGNATED
             kernels.step(x, projection / curvature, self._directions[slot])
+            monitor.stepped(partial(subtract, x, projection / curvature, self._directions[slot]))
             past = [*past, (slot, curvature)][-self._window :] if self._window else []
             norm = self._residual(b, x)
             reason = monitor.record(norm)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.solvers import validation
-from relaxon.solvers.complex_parts import ComplexRequest
+from relaxon.solvers.complex_parts import ComplexRequest, is_complex, split
 from relaxon.solvers.dcdm.cycle import MAX_ITERATIONS, DeepConjugateDirectionCycle, constants_for
 from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
 from relaxon.solvers.distributed.communicator import Communicator, any_failure, as_communicator
@@ -26,6 +26,8 @@ from relaxon.solvers.grid import Boundary, BoundaryLike, CellType, PoissonGrid, 
 from relaxon.solvers.masked import fill_unused, plain_array
 from relaxon.solvers.operator import Planes, PoissonOperator
 from relaxon.solvers.solution import Callback, Progress, Solution
+from relaxon.solvers.verdict import Figures
+from relaxon.solvers.working import constant_figures
 
 if TYPE_CHECKING:
     from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner
@@ -299,15 +301,23 @@ class PreparedDistributed(Front):
         problem: Exception | None = None
         try:
             b, x0 = fill_unused(name, b, self._used), fill_unused("x0", x0, self._used)
-            self._vector(name, validation.real_array(name, b, finite=False))
+            self._check(name, b)
             if x0 is not None:
-                self._vector("x0", validation.real_array("x0", x0, finite=False))
+                self._check("x0", x0)
         except (TypeError, ValueError) as error:
             problem = error
         any_failure(self.grid.communicator, problem)
         return Front.request(self, b, rtol, atol, max_iterations, x0, inconsistent, name)
 
-    def answer(self, request: Request | ComplexRequest, callback: Callback | None = None) -> Solution:
+    def _check(self, name: str, value: ArrayLike) -> None:
+        for part in (
+            split(validation.real_or_complex_array(name, value, finite=False)) if is_complex(value) else (value,)
+        ):
+            self._vector(name, validation.real_array(name, part, finite=False))
+
+    def answer(
+        self, request: Request | ComplexRequest, callback: Callback | None = None, x0: ArrayLike | None = None
+    ) -> Solution:
         communicator = self.grid.communicator
 
         def asked(progress: Progress) -> bool:
@@ -315,19 +325,19 @@ class PreparedDistributed(Front):
             return bool(communicator.totals(np.array([float(says)]))[0])
 
         asks = communicator.totals(np.array([float(communicator.rank == 0 and callback is not None)]))[0]
-        return Front.answer(self, request, asked if asks else None)
+        return Front.answer(self, request, asked if asks else None, x0)
 
     def _vector(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         own = self.grid.cells
         if array.shape != own.shape:
             raise ValueError(f"{name} must have the shape {own.shape} of this process's part, got {array.shape}")
-        validation.finite_entries(name, array)
         full = np.zeros(self.engine.cycle.shape)
         place = full[self.box.own]
         fluid = (own == CellType.FLUID).reshape(place.shape)
         np.copyto(
             place, array.reshape(place.shape), where=fluid, casting="same_kind" if array.dtype.kind == "f" else "safe"
         )
+        validation.finite_entries(name, place)
         return full
 
     def _packed(self, side: NDArray[Any]) -> bool:
@@ -349,10 +359,15 @@ class PreparedDistributed(Front):
         own = v[self.box.own]
         return math.sqrt(self.grid.communicator.totals(np.array([float(np.vdot(own, own))]))[0])
 
-    def _true_residual(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
-        from relaxon.solvers import plane_kernels
+    def _largest(self, v: NDArray[np.float64]) -> float:
+        return self._largest_of_all(float(np.abs(v[self.box.own]).max()))
 
+    def _largest_of_all(self, value: float) -> float:
+        """Of what each process gives."""
+        return float(np.concatenate(self.grid.communicator.gathered(np.array([value]))).max())
+
+    def _figures(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> Figures:
         self.halo.exchange(x)
-        planes = self.engine.operator.planes
-        square = plane_kernels.residual_square(b, x, planes.unit, planes.matrix, self.engine.owned)
-        return math.sqrt(self.grid.communicator.totals(np.array([square]))[0])
+        mine = constant_figures(self.engine.operator.planes, self.engine.owned, b, x)
+        square = self.grid.communicator.totals(np.array([mine.residual**2]))[0]
+        return Figures(math.sqrt(square), self._largest_of_all(mine.backward_error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from relaxon.solvers.factors import Factor
 from relaxon.solvers.solution import Result
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.system import Array, MatrixSystem
+from relaxon.solvers.verdict import subtract
 
 DIRECT_LIMIT = 300_000
 """Unknowns up to which a factor is tried: in three dimensions it then holds some billions of bytes."""
@@ -64,7 +66,9 @@ class _Factored(MatrixEngine):
         for _ in range(max_iterations):
             if reason is not None:
                 return reason
-            x += self.factor.solve(r)
+            step = self.factor.solve(r)
+            x += step
+            monitor.stepped(partial(subtract, x, 1.0, step))
             self.system.project(x)
             before, norm = norm, self.system.residual(b, x, r)
             reason = monitor.record(norm)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from relaxon.solvers.solution import Result
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.krylov import STAGNATION_STEPS, inverse_diagonal
 from relaxon.solvers.sparse.system import Array, MatrixSystem
+from relaxon.solvers.verdict import subtract
 
 WINDOW = 2
 """The paper's: directions that the next one is made A-orthogonal to."""
@@ -77,7 +79,8 @@ class ConjugateDirectionsWith(Solver, MatrixSolver):
     def prepare(self, operator: PoissonOperator) -> Prepared:
         from relaxon.solvers.dcdm import ConjugateDirections
 
-        grid = operator.grid
+        # Where decided cells are eliminated the caller's map is of the grid with them, on which they are zero.
+        grid = getattr(operator.grid, "whole", operator.grid)
         precondition = _checked_map(self.preconditioner, grid.unknowns)
 
         def direction(r: NDArray[np.float64]) -> NDArray[Any]:
@@ -87,13 +90,29 @@ class ConjugateDirectionsWith(Solver, MatrixSolver):
         return ConjugateDirections(operator, direction, self.window)
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
-        return _Directions(system, _checked_map(self.preconditioner, system.unknowns), self.window)
+        return _Directions(system, _map_of(system, self.preconditioner), self.window)
 
 
 def _sparse(value: Any) -> bool:
     from scipy.sparse import issparse
 
     return bool(issparse(value))
+
+
+def _map_of(system: MatrixSystem, preconditioner: Any) -> Map:
+    """The preconditioner on the system's unknowns: where others are eliminated, these are zero for it."""
+    kept, whole = system.kept, system.whole
+    if kept is None:
+        return _checked_map(preconditioner, system.unknowns)
+    precondition = _checked_map(preconditioner, whole)
+
+    def mapped(r: NDArray[Any]) -> NDArray[Any]:
+        full = np.zeros(whole)
+        full[kept] = r
+        found: NDArray[Any] = precondition(full)[kept]
+        return found
+
+    return mapped
 
 
 def _checked_map(preconditioner: Any, unknowns: int) -> Map:
@@ -149,6 +168,7 @@ class _Directions(MatrixEngine):
                     self.failure = f"the matrix is not positive definite: a direction has the curvature {curvature:.3g}"
                 return Result.STAGNATED if math.isfinite(curvature) else Result.NON_FINITE
             kernels.add_scaled(projection / curvature, d, x)
+            monitor.stepped(partial(subtract, x, projection / curvature, d))
             self._past = [*self._past, (d, image, curvature)][-self.window :] if self.window else []
             norm = self.system.residual(b, x, r)
             reason = monitor.record(norm)

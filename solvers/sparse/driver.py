@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers import compiling, validation
+from relaxon.solvers.elimination import MatrixElimination
 from relaxon.solvers.engine import Prepared
 from relaxon.solvers.front import Front, RequestMemory, packed_vector
+from relaxon.solvers.nullspace import CONSISTENCY
 from relaxon.solvers.sparse.choice import named
 from relaxon.solvers.sparse.engine import MatrixSolver
 from relaxon.solvers.sparse.system import Array, MatrixSystem
+from relaxon.solvers.verdict import Figures, backward_error
 
 DEFAULT_SOLVER = "auto"
 
@@ -34,8 +38,12 @@ def prepare_matrix(matrix: Any, solver: Any = None) -> PreparedMatrix:
 def prepare_system(system: MatrixSystem, solver: MatrixSolver, start: float | None = None) -> PreparedMatrix:
     """Set a solver up for a matrix that has been checked; `start` is when that was begun, now where None."""
     start = time.perf_counter() if start is None else start
-    engine = solver.prepare_matrix(system)
-    return PreparedMatrix(system, solver, engine, time.perf_counter() - start)
+    elimination = MatrixElimination.of(system)
+    left = system if elimination is None or not len(elimination.index) else elimination.system()
+    engine = solver.prepare_matrix(left)
+    seconds = time.perf_counter() - start
+    reduced = None if left is system else PreparedMatrix(left, solver, engine, seconds)
+    return PreparedMatrix(system, solver, engine, seconds, elimination, reduced)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,10 @@ class PreparedMatrix(Front):
     solver: MatrixSolver
     engine: Prepared
     setup_seconds: float
+    elimination: MatrixElimination | None = field(default=None, repr=False, compare=False)
+    """Of the unknowns that their own diagonal decides, where there are any."""
+    reduced: PreparedMatrix | None = field(default=None, repr=False, compare=False)
+    """The solver set up for the others, where there are any and not only they."""
     memory: RequestMemory = field(default_factory=RequestMemory, repr=False, compare=False)
 
     def _used(self) -> NDArray[np.bool_]:
@@ -88,7 +100,29 @@ class PreparedMatrix(Front):
         self.system.project(v)
 
     def _norm(self, v: Array) -> float:
-        return float(np.linalg.norm(v))
+        with np.errstate(over="ignore"):  # of what is then scaled
+            return float(np.linalg.norm(v))
 
-    def _true_residual(self, b: Array, x: Array) -> float:
-        return self.system.residual(b, x, np.empty_like(b))
+    def _figures(self, b: Array, x: Array) -> Figures:
+        from relaxon.solvers.sparse import verdict_kernels as kernels
+
+        a, r, m = self.system.matrix, np.empty_like(b), np.empty_like(b)
+        kernels.row_figures(a.indptr, a.indices, a.data, b, x, r, m)
+        residual, error = float(np.linalg.norm(r)), backward_error(r, m)
+        inverse, left, side = self.system.inverse_diagonal, r, b
+        if self.elimination is not None:
+            index, side = self.elimination.index, self.elimination.side(b, x)
+            inverse, left = inverse[index], r[index]
+        scaled, scaled_side = (math.sqrt(float(np.vdot(v * inverse, v))) for v in (left, side))
+        return Figures(residual, error, scaled, scaled_side, float(np.linalg.norm(left)), float(np.linalg.norm(side)))
+
+    @property
+    def exponent(self) -> int:
+        return self.system.exponent
+
+    @property
+    def _remark(self) -> str:
+        return "rows that sum to zero to the rounding of float32 are taken to sum to zero" if self.system.single else ""
+
+    def _consistency(self, dtype: np.dtype[Any]) -> float:
+        return CONSISTENCY[np.dtype(np.float32)] if self.system.single else CONSISTENCY[dtype]

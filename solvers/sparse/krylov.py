@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from relaxon.solvers.engine import Monitor
 from relaxon.solvers.solution import Result
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.system import Array, MatrixSystem
+from relaxon.solvers.verdict import subtract
 
 Precondition = Callable[[Array, Array], None]
 """`precondition(r, z)` writes `z ← M r`; `r` must stay as it is."""
@@ -42,17 +44,22 @@ class PreconditionedCG(MatrixEngine):
         step = self._preconditioned(r, z)
         p, rz = step.copy(), kernels.dot(r, step)
         least, since = norm, 0
-        for _ in range(max_iterations):
+        for left in range(max_iterations, 0, -1):
             curvature = kernels.dot(p, system.apply(p, ap))
             if not (curvature > 0 and rz > 0):
                 return self._broken(curvature, rz)
-            norm = math.sqrt(kernels.step(rz / curvature, p, ap, x, r))
+            alpha = rz / curvature
+            norm = math.sqrt(kernels.step(alpha, p, ap, x, r))
+            monitor.stepped(partial(subtract, x, alpha, p))
             reason = monitor.record(norm)
             if reason is not None:
                 return reason
             least, since = (norm, 0) if norm < least else (least, since + 1)
             if since >= STAGNATION_STEPS:
                 return Result.STAGNATED
+            if left == 1:
+                break
+            monitor.stepped(None)
             step, old = self._preconditioned(r, z), rz
             rz = kernels.dot(r, step)
             kernels.next_direction(step, rz / old, p)

@@ -8,16 +8,16 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers import scaling
 from relaxon.solvers.masked import refuse_masks
 from relaxon.solvers.nullspace import NullSpace
+from relaxon.solvers.sparse.row_sums import close_rows, component_null_vectors
 
 Array = NDArray[np.float64]
 SYMMETRY = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-10}
 """How far `a_ij` and `a_ji` may lie apart, relative to `√(a_ii a_jj)`: some hundred roundings of an assembly."""
 NEARLY_SYMMETRIC = 1e3
 """Times that, an assembly was still meant to be symmetric, and its mean with its transpose is what was meant."""
-ROW_SUM_ROUNDINGS = 4.0
-"""A row sums to zero where its sum is below so many roundings (one for each entry) of its sum of magnitudes."""
 
 
 @runtime_checkable
@@ -40,10 +40,23 @@ class MatrixSystem:
     matrix: Any
     diagonal: Array
     null: NullSpace
+    exponent: int = 0
+    """The caller's matrix is `2^exponent` times this one: not 0 where its entries are extreme."""
+    single: bool = False
+    """Whether rows sum to zero to the rounding of float32 only."""
+    kept: NDArray[np.int64] | None = None
+    """Where this is the principal submatrix of another: its unknowns there."""
+    whole: int = 0
+    """The other's number of unknowns, 0 where there is none."""
 
     @property
     def unknowns(self) -> int:
         return len(self.diagonal)
+
+    @property
+    def inverse_diagonal(self) -> Array:
+        """`1/D`, 0 in empty rows; a new array."""
+        return np.divide(1.0, self.diagonal, out=np.zeros_like(self.diagonal), where=self.diagonal > 0)
 
     @classmethod
     def of(cls, matrix: Any) -> MatrixSystem:
@@ -71,7 +84,21 @@ class MatrixSystem:
         diagonal = _checked_diagonal(own)
         _check_symmetry(own, diagonal, SYMMETRY[dtype])
         _check_minors(own, diagonal, SYMMETRY[dtype])
-        return cls(own, diagonal, _constant_null_vectors(own))
+        exponent = _bring_into_range(own, diagonal)
+        null, nearly = component_null_vectors(own, dtype == np.float32)
+        close_rows(own, nearly)
+        return cls(own, np.asarray(own.diagonal(), np.float64), null, exponent, bool(nearly.any()))
+
+    @classmethod
+    def part(cls, matrix: Any, kept: NDArray[np.int64], whole: int) -> MatrixSystem:
+        """Make a system of the principal submatrix of the unknowns `kept` of a checked one; it is taken over."""
+        from scipy.sparse import csr_array
+
+        own = csr_array(matrix)
+        own.sort_indices()
+        exponent = _bring_into_range(own, np.asarray(own.diagonal(), np.float64))
+        null, _ = component_null_vectors(own, single=False)
+        return cls(own, np.asarray(own.diagonal(), np.float64), null, exponent, kept=kept, whole=whole)
 
     def project(self, v: Array) -> Array:
         """Subtract, in place, the mean of each singular component; returns `v`, `(n,)`."""
@@ -122,6 +149,14 @@ def _check_form(matrix: Any) -> None:
     kind = np.dtype(matrix.dtype)
     if kind.kind not in "iuf" or kind.itemsize > np.dtype(np.float64).itemsize:
         raise TypeError(f"operator must hold float32, float64 or integers, got dtype {kind}")
+
+
+def _bring_into_range(matrix: Any, diagonal: Array) -> int:
+    """Divide the entries by a power of two, in place, where the largest is extreme; its exponent."""
+    largest = float(diagonal.max())
+    exponent = 0 if largest == 0 or scaling.is_safe(largest) else scaling.exponent_of(largest)
+    scaling.scale(matrix.data, -exponent)
+    return exponent
 
 
 def _checked_diagonal(matrix: Any) -> Array:
@@ -181,24 +216,3 @@ def _check_minors(matrix: Any, diagonal: Array, tolerance: float) -> None:
             f"operator must be positive definite, got |a[{i}, {j}]| = {abs(matrix.data[worst]):.6g} above "
             f"√(a[{i}, {i}] a[{j}, {j}]) = {root[i] * root[j]:.6g}"
         )
-
-
-def _constant_null_vectors(matrix: Any) -> NullSpace:
-    """The components whose row sums all vanish to rounding."""
-    from scipy.sparse.csgraph import connected_components
-
-    n = matrix.shape[0]
-    magnitude = np.asarray(abs(matrix).sum(axis=1)).ravel()
-    entries = np.diff(matrix.indptr)
-    limit = ROW_SUM_ROUNDINGS * np.finfo(np.float64).eps * entries * magnitude
-    open_row = np.abs(np.asarray(matrix.sum(axis=1)).ravel()) > limit
-    if open_row.all():
-        return NullSpace(None, np.zeros(1, np.int64))
-    count, component = connected_components(matrix, directed=False)
-    held = np.zeros(count, bool)
-    held[component[open_row]] = True
-    if held.all():
-        return NullSpace(None, np.zeros(1, np.int64))
-    labels = np.where(held, 0, np.cumsum(~held)).astype(np.int32)[component]
-    sizes = np.bincount(labels, minlength=int(np.count_nonzero(~held)) + 1)
-    return NullSpace(labels.reshape(1, 1, n), sizes)

@@ -10,6 +10,7 @@ import numpy as np
 
 from relaxon.solvers import validation
 from relaxon.solvers.driver import solve
+from relaxon.solvers.elimination import DECIDED
 from relaxon.solvers.engine import Solver
 from relaxon.solvers.solution import Result
 from relaxon.solvers.stress.assembly import assembled
@@ -36,7 +37,8 @@ class TrialSettings:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of a case. `relative_residual` is ‖b − A x‖/‖b‖ with `A` from `assembled`, `rounding` its own error."""
+    """What came of a case. `relative_residual` is ‖b − A x‖/‖b‖ with `A` from `assembled`, `rounding` its own error.
+    `scaled_residual` is ‖D^−½ r‖/‖D^−½ b‖ of what is left without decided cells, 0 where κ is 1."""
 
     seed: int
     number: int
@@ -51,7 +53,8 @@ class Trial:
     rounding: float
     seconds: float
     wrong: bool
-    """CONVERGED was said, and the recomputed residual does not meet the tolerance."""
+    """CONVERGED was said, and one of the recomputed residuals does not meet the tolerance."""
+    scaled_residual: float = 0.0
     raised: str = ""
     """What the solver raised, where it did: these systems are all legal."""
 
@@ -88,7 +91,8 @@ def run_trial(case: Case, settings: TrialSettings) -> Trial:
         )
     seconds = time.perf_counter() - start
     relative, rounding = judged(case, solution.x)
-    within = relative <= settings.rtol + rounding
+    scaled, scaled_rounding = judged_scaled(case, solution.x)
+    within = relative <= settings.rtol + rounding and scaled <= settings.rtol + scaled_rounding
     return Trial(
         **known,
         result=solution.result.value,
@@ -98,6 +102,7 @@ def run_trial(case: Case, settings: TrialSettings) -> Trial:
         rounding=rounding,
         seconds=seconds,
         wrong=solution.converged and not within,
+        scaled_residual=scaled,
     )
 
 
@@ -115,3 +120,27 @@ def judged(case: Case, x: Any) -> tuple[float, float]:
         return (0.0 if size == 0.0 else float("inf")), 0.0
     magnitude = abs(matrix) @ np.abs(unknowns) + np.abs(b)
     return size / norm, ROUNDINGS * float(np.finfo(np.float64).eps) * float(np.linalg.norm(magnitude)) / norm
+
+
+def judged_scaled(case: Case, x: Any) -> tuple[float, float]:
+    """The residual of `x` scaled by the diagonal, of what is left without decided cells, and a bound on its rounding.
+
+    Both 0 where κ is 1; infinite as for `judged`.
+    """
+    grid = case.grid
+    if grid.coefficient is None:
+        return 0.0, 0.0
+    if not np.isfinite(x).all() or np.any(x[~grid.fluid] != 0):
+        return float("inf"), 0.0
+    matrix, b, unknowns = assembled(grid), grid.pack(case.b), grid.pack(x)
+    diagonal = matrix.diagonal()
+    decided = (diagonal > 0) & (diagonal >= DECIDED * (abs(matrix).sum(axis=1) - diagonal))
+    left = (diagonal > 0) & ~decided
+    weight = np.divide(1.0, np.sqrt(diagonal), out=np.zeros_like(diagonal), where=left)
+    norm = float(np.linalg.norm(weight * (b - matrix @ np.where(decided, unknowns, 0.0))))
+    size = float(np.linalg.norm(weight * (b - matrix @ unknowns)))
+    rounding = float(np.linalg.norm(weight * (abs(matrix) @ np.abs(unknowns) + np.abs(b))))
+    rounding *= ROUNDINGS * float(np.finfo(np.float64).eps)
+    if norm == 0.0:
+        return (0.0 if size <= rounding else float("inf")), 0.0
+    return size / norm, rounding / norm

@@ -11,13 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relaxon.solvers import validation
+from relaxon.solvers import scaling, validation
 from relaxon.solvers.dcdm.device import DeviceDirections, memory_errors
 from relaxon.solvers.driver import PreparedSolver
 from relaxon.solvers.engine import Monitor, Prepared
-from relaxon.solvers.front import MAX_RESTARTS, SingularSystemError, verdict
+from relaxon.solvers.front import MAX_RESTARTS, SingularSystemError
 from relaxon.solvers.nullspace import CONSISTENCY
 from relaxon.solvers.solution import Callback, Result
+from relaxon.solvers.verdict import BETTER, Figures, verdict
+
+MOST_AT_ONCE = 1000
+"""The largest power of two that float64 holds is 2^1023."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class TensorSolution:
     solve_seconds: float
     message: str
     fallbacks: int
+    backward_error: float = 0.0
+    """As of `Solution`."""
 
     @property
     def converged(self) -> bool:
@@ -86,9 +92,15 @@ def solve_tensor(
     if inconsistent not in ("error", "project"):
         raise ValueError(f"inconsistent must be 'error' or 'project', got {inconsistent!r}")
     with torch.no_grad(), memory_errors(engine.cycle.device):
-        right = _checked("b", b, prepared, engine)
-        x = torch.zeros_like(right) if x0 is None else _checked("x0", x0, prepared, engine)
         null = _NullSpace.of(prepared, engine)
+        right = _checked("b", b, prepared, engine)
+        largest = float(right.abs().max())
+        if not math.isfinite(largest):
+            raise ValueError(f"b must have a finite norm in float64, got {largest}")
+        exponent = scaling.exponent_of(largest)
+        exponent = 0 if scaling.is_safe(largest) else exponent
+        _scale(right, -exponent)
+        x = torch.zeros_like(right) if x0 is None else _start(x0, prepared, engine, exponent)
         if null is not None:
             defect = null.defect(right)
             if inconsistent == "error" and defect > CONSISTENCY[np.dtype(str(b.dtype).removeprefix("torch."))]:
@@ -98,37 +110,106 @@ def solve_tensor(
                 )
             null.project(right)
             null.project(x)
-        norm = float(torch.linalg.vector_norm(right))
-        if not math.isfinite(norm):
-            raise ValueError(f"b must have a finite norm in float64, got {norm}")
-        monitor = Monitor(rtol * norm + atol, callback)
-        limit = max_iterations or prepared.engine.default_max_iterations
-        true, result = 0.0, Result.CONVERGED
+        norm, atol = float(torch.linalg.vector_norm(right)), scaling.scaled(atol, -exponent)
+        tolerance = rtol * norm + atol
+        monitor = Monitor(tolerance, scaling.unscaled_callback(callback, exponent))
+        result, message = Result.CONVERGED, ""
         if norm == 0.0:
             x.zero_()
+            figures = Figures(0.0, 0.0)
         else:
-            for _ in range(1 + MAX_RESTARTS):
-                before = monitor.iterations
-                result = engine.run_there(right, x, monitor, limit - before)
-                if null is not None:
-                    null.project(x)
-                true = engine.cycle.unit * float(torch.linalg.vector_norm(engine.cycle.residual(right, x)))
-                if result is not Result.CONVERGED or true <= monitor.tolerance or monitor.iterations >= limit:
-                    break
-                monitor.history.pop()
-        result, message = verdict(result, "", true, monitor.tolerance)
+            result, figures = _run(engine, null, right, x, monitor, max_iterations)
+        if result is not Result.CONVERGED:
+            figures, message = _better(engine, null, right, x, monitor, figures, norm, x0, prepared, exponent)
+        _scale(x, exponent - prepared.exponent)
+        result, message = verdict(result, message, figures, tolerance, rtol, atol)
         return TensorSolution(
             x=x.to(b.dtype).reshape(b.shape),
             result=result,
-            residuals=tuple(monitor.history or [true]),
+            residuals=tuple(scaling.scaled(one, exponent) for one in monitor.history or [figures.residual]),
             iterations=monitor.iterations,
-            true_residual=true,
-            relative_residual=true / norm if norm > 0 else 0.0,
-            tolerance=monitor.tolerance,
+            true_residual=scaling.scaled(figures.residual, exponent),
+            relative_residual=figures.residual / norm if norm > 0 else 0.0,
+            tolerance=scaling.scaled(tolerance, exponent),
             solve_seconds=time.perf_counter() - start,
             message="; ".join(part for part in (engine.reason, message) if part),
             fallbacks=monitor.fallbacks,
+            backward_error=figures.backward_error,
         )
+
+
+def _run(
+    engine: DeviceDirections,
+    null: _NullSpace | None,
+    right: Tensor,
+    x: Tensor,
+    monitor: Monitor,
+    max_iterations: int | None,
+) -> tuple[Result, Figures]:
+    """Run; where the recurrence claims the tolerance and the true residual does not, go on from there."""
+    limit = max_iterations or engine.default_max_iterations
+    for _ in range(1 + MAX_RESTARTS):
+        before = monitor.iterations
+        result = engine.run_there(right, x, monitor, limit - before)
+        if null is not None:
+            null.project(x)
+        figures = _figures(engine, right, x)
+        if result is not Result.CONVERGED or figures.residual <= monitor.tolerance or monitor.iterations >= limit:
+            break
+        monitor.history.pop()
+    return result, figures
+
+
+def _better(
+    engine: DeviceDirections,
+    null: _NullSpace | None,
+    right: Tensor,
+    x: Tensor,
+    monitor: Monitor,
+    figures: Figures,
+    norm: float,
+    x0: Tensor | None,
+    prepared: PreparedSolver,
+    exponent: int,
+) -> tuple[Figures, str]:
+    """As `Front` does: go back to the step before or to the start where its residual is less."""
+    said = ""
+    if monitor.undo_worse_step():
+        if null is not None:
+            null.project(x)
+        figures, said = _figures(engine, right, x), BETTER["step"]
+    if x0 is not None and monitor.history and not figures.residual <= monitor.history[0]:
+        x.copy_(_start(x0, prepared, engine, exponent))
+        if null is not None:
+            null.project(x)
+        figures, said = _figures(engine, right, x), BETTER["start"]
+    if not figures.residual <= norm:
+        x.zero_()
+        figures, said = _figures(engine, right, x), BETTER["zero"]
+    return figures, said
+
+
+def _figures(engine: DeviceDirections, right: Tensor, x: Tensor) -> Figures:
+    r, magnitude = engine.cycle.residual(right, x), engine.cycle.magnitude(right, x)
+    residual = engine.cycle.unit * float(torch.linalg.vector_norm(r))
+    parts = torch.where(magnitude > 0, r.abs() / magnitude, torch.zeros_like(r))
+    return Figures(residual, float(parts.max()))
+
+
+def _start(x0: Tensor, prepared: PreparedSolver, engine: DeviceDirections, exponent: int) -> Tensor:
+    """The start in the solver's size; zero where it is so much larger than `b` that float64 cannot hold both."""
+    x = _checked("x0", x0, prepared, engine)
+    shift = prepared.exponent - exponent
+    _scale(x, shift)
+    return x if not shift or bool(torch.isfinite(x).all()) else torch.zeros_like(x)
+
+
+def _scale(x: Tensor, exponent: int) -> None:
+    """Multiply by `2^exponent`, in place, in steps that are representable."""
+    while exponent:
+        step = max(-MOST_AT_ONCE, min(MOST_AT_ONCE, exponent))
+        x.mul_(2.0**step)
+        exponent -= step
 
 
 def _engine(prepared: PreparedSolver) -> DeviceDirections:

@@ -6,6 +6,7 @@ import pytest
 
 from relaxon.cli import main
 from relaxon.solvers.driver import PreparedSolver
+from relaxon.solvers.verdict import Figures
 
 SMALL = ["stress", "poisson", "--max-cells", "600", "--seed", "3"]
 
@@ -58,7 +59,7 @@ def test_slow_cases_are_named_with_the_command_that_makes_them_again(capsys):
 
 
 def test_a_wrong_converged_fails_the_command(capsys, monkeypatch):
-    monkeypatch.setattr(PreparedSolver, "_true_residual", lambda *_: 0.0)  # every verdict becomes CONVERGED
+    monkeypatch.setattr(PreparedSolver, "_figures", lambda *_: Figures(0.0, 0.0))  # every verdict becomes CONVERGED
     status, printed = outcome(capsys, "--count", "4", "--solver", "cg", "--few", "1", "--limit", "1")
     assert status == 1
     assert "WRONG" in printed.out

@@ -492,7 +492,6 @@ def test_a_matrix_that_cannot_be_solved_is_refused(error, match, matrix):
         (ValueError, "b must have shape", {"b": np.ones((4, 1))}),
         (ValueError, "b must be finite", {"b": np.full(4, np.nan)}),
         (TypeError, "b must be an array of float32", {"b": np.ones(4, np.float16)}),
-        (ValueError, "b must have a finite norm", {"b": np.full(4, 1e308)}),
         (ValueError, "x0 must have shape", {"x0": np.ones(3)}),
         (ValueError, "rtol must", {"rtol": 0}),
         (ValueError, "max_iterations must", {"max_iterations": 0}),

@@ -202,11 +202,11 @@ function solves(list, extra) {
   const all = extra && !list.some((solve) => solve.number === extra.number) ? [...list, extra] : list;
   if (picked.solve !== null && !all.some((solve) => solve.number === picked.solve)) picked.solve = null;
   rows(byId("solves"), list, (solve) => solve.number, (solve) => {
-    const made = row(5, { 2: "n", 3: "n" });
+    const made = row(6, { 2: "n", 3: "n", 4: "n" });
     pickable(made, "solve", solve.number);
     return made;
   }, (made, solve) => {
-    const [name, grid, iterations, time, result] = made.cells, button = name.firstChild;
+    const [name, grid, iterations, time, error, result] = made.cells, button = name.firstChild;
     if (!button.childNodes.length) {
       const swatch = document.createElement("span");
       swatch.className = `swatch ${colour(solve)}`;
@@ -216,6 +216,7 @@ function solves(list, extra) {
     put(grid, solve.shape.join(" × "));
     put(iterations, whole(solve.iterations));
     put(time, duration(solve.seconds));
+    put(error, short(solve.backward_error));
     const words = solve.outcome || solve.state;
     put(result, words.replaceAll("_", " "));
     result.className = RESULTS[words] ?? "bad";

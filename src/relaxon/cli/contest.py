@@ -40,6 +40,10 @@ class Run:
     warm_up_seconds: float
     relative_residual: float
     reported_residual: float
+    scaled_residual: float
+    """Recomputed here as well, as the backward error: see `cli.residual.TrueResidual`."""
+    backward_error: float
+    reported_backward_error: float
     meets_tolerance: bool
     residuals: NDArray[np.float64]
     message: str
@@ -73,6 +77,9 @@ class Run:
             "warm_up_seconds": self.warm_up_seconds,
             "relative_residual": _number(self.relative_residual),
             "reported_relative_residual": _number(self.reported_residual),
+            "scaled_residual": _number(self.scaled_residual),
+            "backward_error": _number(self.backward_error),
+            "reported_backward_error": _number(self.reported_backward_error),
             "residuals": [_number(residual) for residual in self.residuals],
             "message": self.message,
         }
@@ -88,7 +95,7 @@ def warm_up(client: Client, system: System, solver: str) -> float:
     """Run the solver on small systems of the same kind, so that its code is compiled and loaded; seconds it took."""
     start = time.perf_counter()
     for grid in small_grids(system.grid, solver):
-        with client.poisson.grid(grid.cells, grid.spacing, grid.boundary, grid.coefficient) as session:
+        with client.poisson.grid(grid.cells, grid.spacing, grid.boundary, grid.given_coefficient) as session:
             session.solve(
                 right_hand_side(grid),
                 solver=solver,
@@ -111,7 +118,7 @@ def solve(
     """One timed run, on a grid made for it, so that no solver finds another one's work done."""
     grid = system.grid
     start = time.perf_counter()
-    with client.poisson.grid(grid.cells, grid.spacing, grid.boundary, grid.coefficient) as session:
+    with client.poisson.grid(grid.cells, grid.spacing, grid.boundary, grid.given_coefficient) as session:
         solution = session.solve(system.b, solver=solver, rtol=rtol, max_iterations=max_iterations, callback=callback)
         wall = time.perf_counter() - start
         setup = session.setup_seconds + solution.setup_seconds
@@ -121,7 +128,8 @@ def solve(
 def refused(solver: str, error: RelaxonError) -> Run:
     """The place in the table of a comparison that could not be run."""
     nothing = np.empty(0)
-    return Run(solver, REFUSED, 0, 0.0, 0.0, 0.0, 0.0, np.nan, np.nan, False, nothing, str(error), None)
+    unknown = (np.nan,) * 5
+    return Run(solver, REFUSED, 0, 0.0, 0.0, 0.0, 0.0, *unknown, False, nothing, str(error), None)
 
 
 def _checked(
@@ -138,6 +146,9 @@ def _checked(
         warm_up_seconds=warm_up_seconds,
         relative_residual=true.relative,
         reported_residual=solution.relative_residual,
+        scaled_residual=true.scaled,
+        backward_error=true.backward_error,
+        reported_backward_error=solution.backward_error,
         meets_tolerance=true.meets(rtol),
         residuals=solution.residuals,
         message=solution.message,

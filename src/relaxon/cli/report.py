@@ -74,8 +74,16 @@ def verdict(run: Run, rtol: float) -> str:
     if run.result == REFUSED:
         return f"{run.solver} was not run: {run.message}"
     if run.converged:
-        return f"{run.solver} converged: true relative residual {run.relative_residual:.2e} ≤ {rtol:g}"
+        return (
+            f"{run.solver} converged: true relative residual {run.relative_residual:.2e} ≤ {rtol:g}, "
+            f"backward error {run.backward_error:.1e}"
+        )
     reason = f" ({run.message})" if run.message else ""
+    if run.result == "converged" and run.relative_residual <= rtol:
+        return (
+            f"{run.solver} says that it converged, but the residual scaled by the diagonal is "
+            f"{run.scaled_residual:.2e} > {rtol:g}{reason}"
+        )
     if run.result == "converged":
         return (
             f"{run.solver} says that it converged, but the true relative residual is "

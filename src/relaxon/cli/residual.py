@@ -13,70 +13,117 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
+from relaxon.solvers.scaling import exponent_of, is_safe, scaled_grid
 
 ROUNDINGS_A_ROW = 8
 """A row adds up to six differences and the right-hand side: each rounds by at most half an ulp of its size."""
 
 
+DECIDED = 1e4
+"""A cell whose own conductance is so many times that towards the fluid is decided by its own row."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrueResidual:
-    """`relative` is ‖b − A x‖₂ / ‖b‖₂ over the fluid cells (0 where both are 0); `rounding` bounds its own error."""
+    """`relative` is ‖b − A x‖₂ / ‖b‖₂ over the fluid cells (0 where both are 0); `rounding` bounds its own error.
+
+    `scaled` is ‖D^−½ r‖ / ‖D^−½ b‖ over the cells that are left when decided ones are eliminated, 0 where κ is 1, and
+    `scaled_rounding` its error; `backward_error` is max |r| / (|A||x| + |b|) over the cells.
+    """
 
     relative: float
     rounding: float
+    scaled: float
+    scaled_rounding: float
+    backward_error: float
 
     def meets(self, rtol: float) -> bool:
-        """Whether the residual is below `rtol`, to the rounding of this very computation."""
-        return self.relative <= rtol + self.rounding
+        """Whether both residuals are below `rtol`, to the rounding of this very computation."""
+        return self.relative <= rtol + self.rounding and self.scaled <= rtol + self.scaled_rounding
+
+
+@dataclass(slots=True)
+class _Flows:
+    """What is added up face by face: each cell's outflow, its magnitudes, its conductance in all and to fluid."""
+
+    outflow: NDArray[np.float64]
+    size: NDArray[np.float64]
+    total: NDArray[np.float64]
+    inner: NDArray[np.float64]
 
 
 def true_residual(grid: PoissonGrid, b: NDArray[Any], x: NDArray[Any]) -> TrueResidual:
-    """The relative residual of full arrays `b` and `x` (`grid.shape`; values outside the fluid are ignored)."""
+    """The residuals of full arrays `b` and `x` (`grid.shape`; values outside the fluid are ignored)."""
     fluid = grid.cells == CellType.FLUID
-    solution = np.where(fluid, x, 0.0).astype(np.float64, copy=False)
+    grid, exponent = scaled_grid(grid)
     right = np.where(fluid, b, 0.0).astype(np.float64, copy=False)
-    outflow, magnitude = np.zeros(grid.shape), np.zeros(grid.shape)
-    for axis in range(grid.ndim):
-        _add_fluxes(grid, solution, axis, outflow, magnitude)
-    remaining = np.where(fluid, right - outflow, 0.0)
+    # By a power of two, so that squares of very small and very large numbers can be added up.
+    largest = float(np.abs(right).max())
+    own = 0 if largest == 0 or is_safe(largest) else exponent_of(largest)
+    right = np.ldexp(right, -own)
+    solution = np.ldexp(np.where(fluid, x, 0.0).astype(np.float64, copy=False), exponent - own)
+    flows = _flows(grid, solution)
+    remaining = np.where(fluid, right - flows.outflow, 0.0)
+    magnitude = np.where(fluid, flows.size + np.abs(right), 0.0)
+    unit = ROUNDINGS_A_ROW * float(np.finfo(np.float64).eps)
+    backward = float(np.divide(np.abs(remaining), magnitude, out=np.zeros(grid.shape), where=magnitude > 0).max())
+    relative, rounding = _quotients(right, remaining, unit * magnitude)
+    if grid.coefficient is None:
+        return TrueResidual(relative, rounding, 0.0, 0.0, backward)
+    decided = fluid & (flows.total > 0) & (flows.total >= DECIDED * flows.inner)
+    known = _flows(grid, np.where(decided, solution, 0.0)).outflow if decided.any() else 0.0
+    left = fluid & ~decided & (flows.total > 0)
+    root = np.sqrt(np.divide(flows.total.max(), flows.total, out=np.zeros(grid.shape), where=left))
+    scaled = _quotients(root * (right - known), root * remaining, unit * root * magnitude)
+    return TrueResidual(relative, rounding, *scaled, backward)
+
+
+def _quotients(right: Any, remaining: Any, rounded: Any) -> tuple[float, float]:
+    """`‖remaining‖/‖right‖` and `‖rounded‖/‖right‖`; infinite, and 0, where there is no right-hand side."""
     norm, size = float(np.linalg.norm(right)), float(np.linalg.norm(remaining))
     if norm == 0.0:
-        return TrueResidual(0.0 if size == 0.0 else float("inf"), 0.0)
-    rounded = np.where(fluid, magnitude + np.abs(right), 0.0)
-    unit = ROUNDINGS_A_ROW * float(np.finfo(np.float64).eps)
-    return TrueResidual(size / norm, unit * float(np.linalg.norm(rounded)) / norm)
+        return (0.0 if size <= float(np.linalg.norm(rounded)) else float("inf")), 0.0
+    return size / norm, float(np.linalg.norm(rounded)) / norm
 
 
-def _add_fluxes(
-    grid: PoissonGrid, x: NDArray[np.float64], axis: int, outflow: NDArray[np.float64], size: NDArray[np.float64]
-) -> None:
-    """Add each cell's net outflow along an axis, per unit of volume, and the magnitudes it is made of."""
+def _flows(grid: PoissonGrid, x: NDArray[np.float64]) -> _Flows:
+    flows = _Flows(*(np.zeros(grid.shape) for _ in range(4)))
+    for axis in range(grid.ndim):
+        _add_fluxes(grid, x, axis, flows)
+    return flows
+
+
+def _add_fluxes(grid: PoissonGrid, x: NDArray[np.float64], axis: int, flows: _Flows) -> None:
+    """Add each cell's net outflow along an axis, per unit of volume, and the rest of `_Flows`."""
     low, high = grid.boundary[axis]
     n = grid.shape[axis]
     below, above = _cut(axis, 0, n - 1), _cut(axis, 1, n)
     first, last = _cut(axis, 0, 1), _cut(axis, n - 1, n)
     kappa_low, kappa_inner, kappa_high = _face_kappa(grid, axis)
     per_volume = grid.spacing[axis] ** -2
-    open_cell = grid.cells != CellType.SOLID
+    open_cell, fluid = grid.cells != CellType.SOLID, grid.cells == CellType.FLUID
 
     def exchange(one: Any, other: Any, kappa: Any) -> None:
         passes = (open_cell[one] & open_cell[other]) * (kappa * per_volume)
         flux = passes * (x[one] - x[other])
-        outflow[one] += flux
-        outflow[other] -= flux
+        flows.outflow[one] += flux
+        flows.outflow[other] -= flux
         scale = passes * (np.abs(x[one]) + np.abs(x[other]))
-        size[one] += scale
-        size[other] += scale
+        for side, beside in ((one, other), (other, one)):
+            flows.size[side] += scale
+            flows.total[side] += passes
+            flows.inner[side] += passes * fluid[beside]
 
     exchange(below, above, kappa_inner)
-    if low is Boundary.PERIODIC:
+    if low is Boundary.PERIODIC and n > 1:
         exchange(last, first, kappa_low)
     for side, cells, kappa in ((low, first, kappa_low), (high, last, kappa_high)):
         if side is Boundary.DIRICHLET:
             # The known value 0 lies half a cell away.
             flux = 2.0 * kappa * per_volume * x[cells]
-            outflow[cells] += flux
-            size[cells] += np.abs(flux)
+            flows.outflow[cells] += flux
+            flows.size[cells] += np.abs(flux)
+            flows.total[cells] += 2.0 * kappa * per_volume
 
 
 def _face_kappa(grid: PoissonGrid, axis: int) -> tuple[Any, Any, Any]:

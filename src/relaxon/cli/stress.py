@@ -155,7 +155,7 @@ def _record(args: argparse.Namespace, trials: list[Trial]) -> dict[str, Any]:
 
     rows = [asdict(trial) for trial in trials]
     for row in rows:
-        for key in ("relative_residual", "rounding"):
+        for key in ("relative_residual", "rounding", "scaled_residual"):
             row[key] = row[key] if abs(row[key]) < float("inf") else None  # JSON has no infinity
     asked = {name: getattr(args, name) for name in ("seed", "solver", "rtol", "few", "limit", "max_cells")}
     return {"settings": asked, "machine": describe_machine().as_dict(), "trials": rows}

@@ -61,7 +61,7 @@ def grid_requests(
     grid: PoissonGrid, wire: Wire, shared: tensor_pb2.SharedFile | None, attendance: str
 ) -> Iterator[pb.CreateGridRequest]:
     """All that is sent to have a grid kept."""
-    kappa = grid.coefficient
+    kappa = grid.given_coefficient
     arrays = () if kappa is None else kappa if isinstance(kappa, tuple) else (kappa,)
     yield pb.CreateGridRequest(
         header=pb.GridHeader(

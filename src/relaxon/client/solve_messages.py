@@ -78,8 +78,10 @@ class SolveTerms:
 
 def side(name: str, value: ArrayLike, shapes: tuple[tuple[int, ...], ...], *, finite: bool = True) -> NDArray[Any]:
     """A right-hand side or a start as an array that can be sent; ValueError or TypeError in the engines' words.
-    `finite=False` does not look at its entries. A column `(n, 1)` becomes a vector (`is_column`)."""
-    array = validation.real_or_complex_array(name, value, finite=finite)
+    `finite=False` does not look at its entries; of an array of a grid's shape the server does, in the fluid. A column
+    `(n, 1)` becomes a vector (`is_column`)."""
+    whole = len(shapes) > 1 and np.shape(value) == shapes[0]
+    array = validation.real_or_complex_array(name, value, finite=finite and not whole)
     if array.shape not in shapes:
         vector = _packed(name, array, shapes[-1])
         if vector is not None:
@@ -134,9 +136,10 @@ def handed(array: NDArray[Any], places: Places | None, room: int, lies: type[Loa
 
 
 def sent(kind: Any, field: str, array: NDArray[Any], wire: Wire) -> Iterator[Any]:
-    """An array in messages of a class. ValueError for entries that are not finite, before any is sent; a server that
-    shares the file looks at once."""
-    validation.finite_entries(field, array)
+    """An array in messages of a class. ValueError for unknowns that are not finite, before any is sent; a server that
+    shares the file looks at once. An array of a grid's shape may hold anything outside the fluid: the server looks."""
+    if array.ndim == 1:
+        validation.finite_entries(field, array)
     return chunks.messages_of(kind, field, array, checksum=wire.checksums)
 
 
@@ -303,6 +306,7 @@ class SolutionReader:
             message=header.message,
             fallbacks=header.fallbacks,
             info=dict(header.info),
+            backward_error=header.backward_error,
         )
 
 

@@ -154,7 +154,7 @@ def _cells(value: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 def _kappa(coefficient: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any], ...]:
     if not isinstance(coefficient, tuple | list):
-        array = validation.real_array("coefficient", coefficient)
+        array = validation.real_array("coefficient", coefficient, finite=False)
         if array.shape != shape:
             raise ValueError(f"coefficient must have shape {shape}, got {array.shape}")
         return (array,)
@@ -165,7 +165,7 @@ def _kappa(coefficient: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any], ...]
         )
     faces = []
     for axis, values in enumerate(coefficient):
-        face = validation.real_array(f"coefficient[{axis}]", values)
+        face = validation.real_array(f"coefficient[{axis}]", values, finite=False)
         expected = tuple(n + (a == axis) for a, n in enumerate(shape))
         if face.shape != expected:
             raise ValueError(f"coefficient[{axis}] must have shape {expected}, got {face.shape}")

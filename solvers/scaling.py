@@ -1,0 +1,91 @@
+"""Powers of two that bring vectors and operators of any size to where the sums of their squares are representable.
+
+Multiplication by a power of two is exact, so that a scaled system has the same solution to the last bit. Ordinary
+systems are left alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.solution import Callback, Progress
+
+if TYPE_CHECKING:
+    from relaxon.solvers.grid import PoissonGrid
+
+SAFE_EXPONENT = 200
+"""Between `2⁻²⁰⁰` and `2²⁰⁰` (about 1e±60) products of three numbers, and sums of many, are far from float64's ends."""
+
+
+def is_safe(magnitude: float) -> bool:
+    """Return whether a norm or a largest entry needs no scaling. False for 0, NaN and infinity."""
+    return 2.0**-SAFE_EXPONENT <= magnitude <= 2.0**SAFE_EXPONENT
+
+
+def exponent_of(magnitude: float) -> int:
+    """Return `e` with `magnitude / 2ᵉ` from ½ to 1; 0 for 0."""
+    return math.frexp(magnitude)[1]
+
+
+def scale(array: NDArray[np.float64], exponent: int) -> None:
+    """Multiply `array` by `2^exponent`, in place. What leaves float64's range becomes 0 or infinity."""
+    if exponent:
+        with np.errstate(over="ignore", under="ignore"):
+            np.ldexp(array, exponent, out=array)
+
+
+def scaled(value: float, exponent: int) -> float:
+    """Return `value · 2^exponent`, infinity where that is too large."""
+    try:
+        return math.ldexp(value, exponent)
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+def unscaled_callback(callback: Callback | None, exponent: int) -> Callback | None:
+    """Return the caller's callback for a solver whose residuals are the caller's divided by `2^exponent`."""
+    if callback is None or not exponent:
+        return callback
+
+    def called(progress: Progress) -> object:
+        residual, tolerance = scaled(progress.residual, exponent), scaled(progress.tolerance, exponent)
+        return callback(replace(progress, residual=residual, tolerance=tolerance))
+
+    return called
+
+
+def scaled_grid(grid: PoissonGrid) -> tuple[PoissonGrid, int]:
+    """Return a grid whose operator times `2^exponent` is that of `grid`, and that exponent.
+
+    The grid itself, and 0, where the largest `κ/h²` is not extreme.
+    """
+    inverse_square = max(h**-2 for h in grid.spacing)
+    kappa = _largest(grid.coefficient)
+    exponents = exponent_of(inverse_square), exponent_of(kappa)
+    if abs(sum(exponents)) <= SAFE_EXPONENT:
+        return grid, 0
+    halved = exponents[0] // 2
+    own = copy.copy(grid)
+    own.__dict__.pop("_operators", None)
+    own.spacing = tuple(math.ldexp(h, halved) for h in grid.spacing)
+    if grid.coefficient is None:
+        return own, 2 * halved
+    if isinstance(grid.coefficient, tuple):
+        own.coefficient = tuple(np.ldexp(face, -exponents[1]) for face in grid.coefficient)
+    else:
+        own.coefficient = np.ldexp(grid.coefficient, -exponents[1])
+    return own, 2 * halved + exponents[1]
+
+
+def _largest(coefficient: Any) -> float:
+    if coefficient is None:
+        return 1.0
+    if isinstance(coefficient, tuple):
+        return max(float(face.max()) for face in coefficient)
+    return float(coefficient.max())

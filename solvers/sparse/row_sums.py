@@ -1,0 +1,72 @@
+"""Which rows of a matrix sum to zero: to the rounding of the precision that its entries really have.
+
+A matrix computed in float32 has row sums of some 1e-7 of its entries where they should be 0, whatever the dtype that it
+is kept in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.nullspace import NullSpace
+
+Array = NDArray[np.float64]
+ROW_SUM_ROUNDINGS = 4.0
+"""A row sums to zero where its sum is below so many roundings (one for each entry) of its sum of magnitudes."""
+SINGLE_BITS = 24
+"""Of a float32 number's significand."""
+FULL_PART = 0.1
+"""Numbers rounded to float32 use all bits but one in three of four cases; short decimals and integers in none."""
+
+
+def component_null_vectors(matrix: Any, single: bool) -> tuple[NullSpace, NDArray[np.bool_]]:
+    """Return the components whose row sums all vanish, and the rows where that is so to float32's rounding alone.
+
+    `single` says that the caller's entries were float32. In a float64 matrix that is looked at where it matters.
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    n = matrix.shape[0]
+    magnitude = np.asarray(abs(matrix).sum(axis=1)).ravel()
+    sums = np.abs(np.asarray(matrix.sum(axis=1)).ravel())
+    entries = np.diff(matrix.indptr)
+    open_row = sums > ROW_SUM_ROUNDINGS * np.finfo(np.float64).eps * entries * magnitude
+    # In float32 fewer roundings: a shift of the diagonal that float32 can hold must not be taken for rounding.
+    nearly = open_row & (sums <= np.finfo(np.float32).eps * np.sqrt(entries) * magnitude)
+    if nearly.any() and not (single or is_rounded_to_single(matrix.data)):
+        nearly[:] = False
+    open_row &= ~nearly
+    none = NullSpace(None, np.zeros(1, np.int64)), np.zeros(n, bool)
+    if open_row.all():
+        return none
+    count, component = connected_components(matrix, directed=False)
+    held = np.zeros(count, bool)
+    held[component[open_row]] = True
+    if held.all():
+        return none
+    labels = np.where(held, 0, np.cumsum(~held)).astype(np.int32)[component]
+    sizes = np.bincount(labels, minlength=int(np.count_nonzero(~held)) + 1)
+    return NullSpace(labels.reshape(1, 1, n), sizes), nearly & (labels > 0)
+
+
+def is_rounded_to_single(data: Array) -> bool:
+    """Return whether float64 numbers were rounded to float32: each is one, and not because it is short."""
+    with np.errstate(over="ignore"):
+        single = data.astype(np.float32)
+    if not np.array_equal(single, data):
+        return False
+    significand = np.ldexp(np.frexp(np.abs(data))[0], SINGLE_BITS).astype(np.int64)
+    return bool(np.count_nonzero(significand % 4) > FULL_PART * len(data))
+
+
+def close_rows(matrix: Any, rows: NDArray[np.bool_]) -> None:
+    """Change the diagonal of `rows`, in place and within its rounding, so that they sum to zero in float64."""
+    index = np.flatnonzero(rows)
+    if len(index):
+        places = np.flatnonzero(np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)) == matrix.indices)
+        diagonal = dict(zip(matrix.indices[places].tolist(), places.tolist(), strict=True))
+        sums = np.asarray(matrix.sum(axis=1)).ravel()
+        matrix.data[[diagonal[row] for row in index.tolist()]] -= sums[index]

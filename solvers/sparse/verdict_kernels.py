@@ -1,0 +1,18 @@
+"""The compiled pass that judges an `x` of a matrix in compressed sparse rows."""
+
+from __future__ import annotations
+
+from relaxon.solvers.compiled import shared
+
+
+@shared("entries", of="r")
+def row_figures(start, stop, indptr, indices, data, b, x, r, m):  # type: ignore[no-untyped-def]
+    """`r ← b − A x`, `m ← |A||x| + |b|`."""
+    for i in range(start, stop):
+        total, size = 0.0, 0.0
+        for k in range(indptr[i], indptr[i + 1]):
+            value = data[k] * x[indices[k]]
+            total += value
+            size += abs(value)
+        r[i] = b[i] - total
+        m[i] = size + abs(b[i])

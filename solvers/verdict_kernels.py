@@ -1,0 +1,134 @@
+"""Compiled passes that judge an `x` on a grid: the residual in float64, and the largest part of a row that it is.
+
+`|r|/(|A||x| + |b|)` is divided only where it exceeds what has been found so far: counting such cells vectorises, and
+there are none in most planes and rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from relaxon.solvers.compiled import part, plain, shared
+from relaxon.solvers.plane_kernels import applied_plane, plane_of
+
+
+@part
+def _magnitudes(x, out):  # type: ignore[no-untyped-def]
+    """`out ← |x|` on a plane."""
+    for cell in range(x.size):
+        k = np.uint64(cell)
+        out[k] = abs(x[k])
+
+
+@part
+def largest_ratio(r, m, first, last, held):  # type: ignore[no-untyped-def]
+    """The largest of `held` and `r/m` over entries `first … last − 1`; neither `r` nor `m` is negative."""
+    above = 0
+    for cell in range(first, last):
+        k = np.uint64(cell)
+        above += r[k] > held * m[k]
+    if above > 0:
+        for cell in range(first, last):
+            if r[cell] > held * m[cell]:
+                held = r[cell] / m[cell]
+    return held
+
+
+@plain
+def constant_figures(start, stop, b, x, n2, unit, code, table, linear, w, away, wrap, owned, worst, parts, work):  # type: ignore[no-untyped-def]
+    """`‖b − unit · A x‖²` for κ = 1, arrays as in `plane_kernels`; `worst` (n0,) has the backward errors.
+
+    `away` is `−w`: with it `applied_plane` gives `|A||x|` from `|x|`. `worst` is the largest of the planes of a run so
+    far, 0 where `owned` leaves a plane out. `work` (7, n1 · n2) of zeros.
+    """
+    nothing, y, row, m = work[0], work[1], work[2], work[3]
+    zero = nothing[:n2]
+    held, fresh = 0.0, True
+    for i in range(start, stop):
+        parts[i, 0] = 0.0
+        worst[i] = 0.0
+        if i < owned[0] or i >= owned[1]:
+            continue
+        below, above = plane_of(x, i - 1, wrap[0], nothing), plane_of(x, i + 1, wrap[0], nothing)
+        low, middle, high = work[4 + (i + 2) % 3], work[4 + i % 3], work[4 + (i + 1) % 3]
+        if fresh:
+            _magnitudes(below, low)
+            _magnitudes(x[i], middle)
+            fresh = False
+        _magnitudes(above, high)
+        applied_plane(below, x[i], above, code[i], table, linear, w, n2, wrap, zero, row, y)
+        applied_plane(low, middle, high, code[i], table, linear, away, n2, wrap, zero, row, m)
+        given = b[i]
+        total = 0.0
+        for cell in range(owned[2], owned[3]):
+            k = np.uint64(cell)
+            value = given[k] - unit * y[k]
+            total += value * value
+        for cell in range(owned[2], owned[3]):
+            k = np.uint64(cell)
+            y[k] = abs(given[k] - unit * y[k])
+            m[k] = unit * m[k] + abs(given[k])
+        held = largest_ratio(y, m, owned[2], owned[3], held)
+        parts[i, 0] = total
+        worst[i] = held
+
+
+@part
+def _add_row(coupling, x, r, m):  # type: ignore[no-untyped-def]
+    """`r ← r + c x`, `m ← m + |c x|`."""
+    for cell in range(len(r)):
+        k = np.uint64(cell)
+        value = coupling[k] * x[k]
+        r[k] += value
+        m[k] += abs(value)
+
+
+@shared("rows", of="x", sums=5)
+def variable_figures(start, stop, b, side, x, diagonal, lower0, lower1, lower2, wrap, gone, worst, parts):  # type: ignore[no-untyped-def]
+    """`‖r‖²`, then of the rows that are left, where `gone` is false, `‖D^−½ r‖²`, `‖D^−½ side‖²`, `‖r‖²` and `‖side‖²`,
+    with `r = b − A x` and a coefficient on each face. `worst` (rows,) has the largest backward error of a run so far.
+    """
+    n0, n1, n2 = x.shape
+    r, m = np.empty(n2), np.empty(n2)
+    held = 0.0
+    for row in range(start, stop):
+        i, j = row // n1, row % n1
+        i0, i1 = (i - 1 if i > 0 else n0 - 1), (i + 1 if i < n0 - 1 else 0)
+        j0, j1 = (j - 1 if j > 0 else n1 - 1), (j + 1 if j < n1 - 1 else 0)
+        xc, dr, br, sr, gr, cr = x[i, j], diagonal[i, j], b[i, j], side[i, j], gone[i, j], lower2[i, j]
+        for cell in range(n2):
+            k = np.uint64(cell)
+            value = dr[k] * xc[k]
+            r[k] = br[k] - value
+            m[k] = abs(value) + abs(br[k])
+        if i > 0 or wrap[0]:
+            _add_row(lower0[i, j], x[i0, j], r, m)
+        if i < n0 - 1 or wrap[0]:
+            _add_row(lower0[i1, j], x[i1, j], r, m)
+        if j > 0 or wrap[1]:
+            _add_row(lower1[i, j], x[i, j0], r, m)
+        if j < n1 - 1 or wrap[1]:
+            _add_row(lower1[i, j1], x[i, j1], r, m)
+        _add_row(cr[1:], xc[:-1], r[1:], m[1:])
+        _add_row(cr[1:], xc[1:], r[:-1], m[:-1])
+        if wrap[2]:
+            _add_row(cr[:1], xc[n2 - 1 :], r[:1], m[:1])
+            _add_row(cr[:1], xc[:1], r[n2 - 1 :], m[n2 - 1 :])
+        square, scaled, scaled_side, left, left_side = 0.0, 0.0, 0.0, 0.0, 0.0
+        for cell in range(n2):
+            k = np.uint64(cell)
+            square += r[k] * r[k]
+            weight = 0.0 if gr[k] else 1.0
+            inverse = weight / dr[k] if dr[k] > 0.0 else 0.0
+            left += weight * (r[k] * r[k])
+            left_side += weight * (sr[k] * sr[k])
+            scaled += inverse * (r[k] * r[k])
+            scaled_side += inverse * (sr[k] * sr[k])
+            r[k] = abs(r[k])
+        held = largest_ratio(r, m, 0, n2, held)
+        worst[row] = held
+        parts[row, 0] = square
+        parts[row, 1] = scaled
+        parts[row, 2] = scaled_side
+        parts[row, 3] = left
+        parts[row, 4] = left_side
