@@ -90,7 +90,8 @@ def ratio(part: float, whole: float) -> float:
 def backward_error(r: NDArray[np.float64], magnitude: NDArray[np.float64]) -> float:
     """Return `max |r|ᵢ / magnitudeᵢ`, where `magnitude` is `|A||x| + |b|`; `r` is overwritten."""
     np.abs(r, out=r)
-    parts: NDArray[np.float64] = np.divide(r, magnitude, out=np.zeros_like(r), where=magnitude > 0)
+    with np.errstate(invalid="ignore"):  # of an x that is not finite
+        parts: NDArray[np.float64] = np.divide(r, magnitude, out=np.zeros_like(r), where=magnitude > 0)
     return float(parts.max())
 
 
