@@ -302,8 +302,8 @@ def test_kappa_is_read_in_the_fluid_and_in_the_air_beside_it_alone():
 
 # --- extreme numbers ---------------------------------------------------------------------------------------------------
 
-EXPONENTS = (-1060, -665, -532, 498, 1000)
-"""Of two: about 1e-319, 1e-200, 1e-160, 1e150 and 1e301."""
+EXPONENTS = (-665, -532, 498)
+"""Of two: about 1e-200, 1e-160 and 1e150."""
 GRID_SOLVERS = ("dcdm", "mg-cg", "ic-cg", "jacobi-cg", "cg", "scipy-direct", "pyamg-sa", "pyamg-rs", "scipy-cg")
 
 
@@ -313,7 +313,7 @@ def test_the_size_of_b_and_of_kappa_changes_no_bit_of_a_grids_solution(solver):
     grid, b, kappa = problem.grid, np.round(problem.b * 2**10) / 2**10, problem.grid.coefficient
     expected = solve(grid, b, solver=solver)
     assert expected.converged
-    for exponent in EXPONENTS[1:]:
+    for exponent in EXPONENTS:
         found = solve(grid, np.ldexp(b, exponent), solver=solver)
         assert found.converged
         # Brought to 1 the numbers differ from `b` by another power of two, which PyAMG's and SciPy's tests may see.
@@ -324,7 +324,7 @@ def test_the_size_of_b_and_of_kappa_changes_no_bit_of_a_grids_solution(solver):
         np.testing.assert_allclose(
             np.ldexp(found.true_residual, -exponent), found.relative_residual * np.linalg.norm(b)
         )
-    for exponent in (-900, -300, 300, 900):
+    for exponent in (-900, 900):
         stiff = PoissonGrid(grid.cells, grid.spacing, grid.boundary, np.ldexp(kappa, exponent))
         found = solve(stiff, b, solver=solver)
         assert found.converged
@@ -339,12 +339,12 @@ def test_the_size_of_b_and_of_a_matrix_changes_nothing(solver):
     b = np.round(np.random.default_rng(0).standard_normal(a.shape[0]) * 2**10)
     expected = solve(a, b, solver=solver, rtol=1e-9)
     assert expected.converged
-    for exponent in EXPONENTS[1:]:
+    for exponent in EXPONENTS:
         for found in (solve(a, np.ldexp(b, exponent), solver=solver, rtol=1e-9),):
             assert found.converged
             close = dict(rtol=1e-6, atol=1e-8 * abs(expected.x).max())
             np.testing.assert_allclose(np.ldexp(found.x, -exponent), expected.x, **close)
-    for exponent in (-900, -300, 300, 900):
+    for exponent in (-900, 900):
         other = sparse.csr_array((np.ldexp(a.data, exponent), a.indices, a.indptr), shape=a.shape)
         found = solve(other, b, solver=solver, rtol=1e-9)
         assert found.converged
