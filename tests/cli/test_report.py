@@ -30,6 +30,9 @@ def run(solver="dcdm", seconds=0.125, iterations=12, **changes):
         "residuals": np.ones(1),
         "message": "",
         "x": None,
+        "scaled_residual": 0.0,
+        "backward_error": 1e-8,
+        "reported_backward_error": 1e-8,
     }
     return Run(**{**values, **changes})
 

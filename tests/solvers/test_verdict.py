@@ -427,3 +427,57 @@ def test_a_start_that_is_better_than_the_end_is_given_back():
     solution = solve(a, b, solver="cg", max_iterations=2, rtol=1e-15, x0=start)
     assert solution.true_residual <= solution.residuals[0] * (1 + 1e-6)
     np.testing.assert_array_equal(start, before)
+
+
+# --- the same on a device of torch, and distributed
+
+
+@pytest.mark.parametrize("exponent", [0, -665, -532, 498])
+def test_a_solve_of_tensors_keeps_all_of_it(exponent):
+    torch = pytest.importorskip("torch")
+    from relaxon.solvers.torch import poisson_solve, solve_tensor
+
+    grid = PoissonGrid(holed(), boundary="dirichlet")
+    b = np.where(grid.fluid, 1.0, np.nan)
+    expected = solve(grid, b, rtol=1e-10).x
+    prepared = prepare(grid, device="cpu")
+    side = torch.from_numpy(np.ldexp(b, exponent))
+    solution = solve_tensor(prepared, side, x0=side)
+    assert solution.converged
+    np.testing.assert_allclose(np.ldexp(solution.x.numpy(), -exponent), expected, atol=1e-5 * expected.max())
+    x = np.where(grid.fluid, solution.x.numpy(), 0.0)
+    clean, matrix = np.ldexp(np.where(grid.fluid, 1.0, 0.0), exponent), grid.operator().to_csr()
+    found = backward_error(matrix, grid.pack(clean), grid.pack(x))
+    assert solution.backward_error == pytest.approx(found, rel=1e-3)
+    through = poisson_solve(grid, torch.from_numpy(np.ldexp(np.where(grid.fluid, 1.0, 0.0), exponent)))
+    np.testing.assert_allclose(np.ldexp(through.numpy(), -exponent), expected, atol=1e-5 * expected.max())
+    wrong = side.clone()
+    wrong[0, 0] = np.nan
+    with pytest.raises(ValueError, match="^b must have a finite norm"):
+        solve_tensor(prepared, wrong)
+    cut = solve_tensor(prepared, side, x0=torch.from_numpy(solution.x.numpy()), rtol=1e-12, max_iterations=1)
+    assert cut.true_residual <= cut.residuals[0] * (1 + 1e-3)
+
+
+@pytest.mark.parametrize("exponent", [0, -665, 498])
+def test_a_distributed_grid_keeps_all_of_it(exponent):
+    from relaxon.solvers.distributed import Decomposition, DistributedPoissonGrid
+
+    cells = np.zeros((16, 16, 16), np.uint8)
+    cells[4:8, 4:8, 4:8] = CellType.SOLID
+    grid = PoissonGrid(cells, boundary="dirichlet")
+    b = np.ldexp(np.where(grid.fluid, 1.0, np.nan), exponent)
+    split = DistributedPoissonGrid(cells, Decomposition.of(cells.shape, 1), boundary="dirichlet")
+    expected = solve(grid, b)
+    for side in (b, b * (1 + 1j)):
+        solution = split.solve(side, x0=side)
+        assert solution.converged
+        np.testing.assert_allclose(solution.x.real, expected.x, atol=1e-4 * np.abs(expected.x).max())
+    plain = split.solve(b)
+    assert plain.backward_error == pytest.approx(
+        backward_error(grid.operator().to_csr(), grid.pack(np.where(grid.fluid, b, 0)), grid.pack(plain.x)),
+        rel=1e-3,
+    )
+    b[0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="^b must be finite, got 1 NaN"):
+        split.solve(b)
