@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         MatrixIncompleteCholeskyCG,
         PreparedMatrix,
     )
+    from relaxon.solvers.threads import get_num_threads, num_threads, set_num_threads
 
 _HOME = {
     "AlgebraicMultigridCG": "sparse",
@@ -68,8 +69,11 @@ _HOME = {
     "SingularSystemError": "front",
     "Solution": "solution",
     "boundary_source": "faces",
+    "get_num_threads": "threads",
     "list_solvers": "registry",
+    "num_threads": "threads",
     "prepare": "driver",
+    "set_num_threads": "threads",
     "solve": "driver",
     "solve_many": "driver",
     "warm_up": "compiling",
@@ -108,8 +112,11 @@ __all__ = [
     "SingularSystemError",
     "Solution",
     "boundary_source",
+    "get_num_threads",
     "list_solvers",
+    "num_threads",
     "prepare",
+    "set_num_threads",
     "solve",
     "solve_many",
     "warm_up",

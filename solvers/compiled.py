@@ -44,9 +44,11 @@ def kernel(
 plain = kernel(fastmath=FAST, error_model="numpy")
 """The decorator of every kernel of the project: serial, cached on disk, without the GIL. Nothing is raised where one
 divides by zero: the result is infinite or NaN, and 0 between integers."""
-_PART: dict[str, Any] = {"no_cfunc_wrapper": True, "no_cpython_wrapper": True}
+_PART: dict[str, Any] = {"no_cfunc_wrapper": True, "no_cpython_wrapper": True, "forceinline": True}
 part = njit(fastmath=FAST, error_model="numpy", **_PART)
-"""The decorator of what only kernels call: compiled into each of them, with no way in from Python and no file."""
+"""The decorator of what only kernels call: compiled into each of them, with no way in from Python and no file. It is
+inlined: else a process that compiled a kernel might call another kernel's copy of it, rounded otherwise, than one that
+loaded it from disk."""
 
 
 @kernel()

@@ -3,6 +3,8 @@
 Source: L. He, Y. Chao, K. Suzuki, "A Run-Based Two-Scan Labeling Algorithm", IEEE Trans. Image Process. 17 (2008).
 """
 
+# Indices are unsigned in some loops (a signed one might count from the end) and signed in others.
+# mypy: disable-error-code="assignment"
 from __future__ import annotations
 
 from typing import Any
@@ -82,8 +84,9 @@ def _join_lines(first, start, stop, parent, one, two):  # type: ignore[no-untype
 
 @plain
 def _number_components(fluid, held, wrap, first, start, stop, parent, holds, component, sizes):  # type: ignore[no-untyped-def]
-    """Each run's `component`, 1 … count, 0 where it is held, and their `sizes`; returns `count`. `holds` (runs,) bool is
-    False before.
+    """Each run's `component`, 1 … count, 0 where it is held, and their `sizes`; returns `count`.
+
+    `holds` (runs,) bool is False before, and `sizes` 0.
     """
     n0, n1, n2 = fluid.shape
     _starts(fluid, first, start, stop)

@@ -7,6 +7,8 @@ added in order, so that threads do not show; they are those of the cells `owned`
 of each the flat cells `owned[2] … owned[3] − 1`.
 """
 
+# Indices are unsigned in some loops (a signed one might count from the end) and signed in others.
+# mypy: disable-error-code="assignment"
 from __future__ import annotations
 
 from typing import Any
@@ -161,6 +163,7 @@ def _residual(
     return square
 
 
-def planes_of(array: NDArray[Any]) -> NDArray[Any]:
+def planes_of(array: Any) -> NDArray[Any]:
     """The same memory with each plane put end to end: `(n0, n1, n2)` → `(n0, n1 · n2)`."""
-    return array.reshape(array.shape[0], -1)
+    flat: NDArray[Any] = array.reshape(array.shape[0], -1)
+    return flat

@@ -74,10 +74,13 @@ def _allowed_threads() -> int:
     return max(1, min(cores, math.ceil(quota) if quota else cores))
 
 
-def _cpu_quota() -> float | None:
-    """Return the processors that this process's control group may use, None where it is not limited."""
+def _cpu_quota(root: str = "") -> float | None:
+    """Return the processors that this process's control group may use, None where it is not limited.
+
+    `root` stands before the paths of the control groups' files.
+    """
     found: float | None = None
-    for path in _quota_files():
+    for path in _quota_files(root):
         try:
             with open(path) as file:
                 limit, period = [*file.read().split(), "100000"][:2]
@@ -87,7 +90,7 @@ def _cpu_quota() -> float | None:
             continue
         try:
             if path.endswith("cpu.cfs_quota_us"):
-                with open(path.replace("quota", "period")) as file:
+                with open(path.removesuffix("quota_us") + "period_us") as file:
                     period = file.read()
             share = int(limit) / int(period)
         except (OSError, ValueError, ZeroDivisionError):
@@ -96,24 +99,24 @@ def _cpu_quota() -> float | None:
     return found
 
 
-def _quota_files() -> list[str]:
+def _quota_files(root: str) -> list[str]:
     """Return the files that may limit this process, those of the enclosing control groups included."""
     try:
-        with open("/proc/self/cgroup") as file:
+        with open(f"{root}/proc/self/cgroup") as file:
             lines = [line.strip().split(":", 2) for line in file]
     except OSError:
         return []
     files: list[str] = []
     for _, controllers, path in (line for line in lines if len(line) == 3):
         if controllers == "":
-            root, name = "/sys/fs/cgroup", "cpu.max"
+            top, name = f"{root}/sys/fs/cgroup", "cpu.max"
         elif "cpu" in controllers.split(","):
-            root, name = "/sys/fs/cgroup/cpu", "cpu.cfs_quota_us"
+            top, name = f"{root}/sys/fs/cgroup/cpu", "cpu.cfs_quota_us"
         else:
             continue
         parts = [part for part in path.split("/") if part and part != ".."]
         for depth in range(len(parts) + 1):
-            files.append("/".join([root, *parts[:depth], name]))
+            files.append("/".join([top, *parts[:depth], name]))
     return files
 
 

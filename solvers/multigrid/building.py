@@ -147,7 +147,7 @@ class LevelBuilder:
             else:
                 assert faces is not None
                 diagonal = np.empty(shape, np.float32)
-                kernels.finish(cells, *faces[0], faces[1], wrap, diagonal)
+                kernels.finish(cells, faces[0][0], faces[0][1], faces[0][2], faces[1], wrap, diagonal)
                 last = not any(halved) or is_coarsest(diagonal)
             last = last and count is None
             coarse_cells, coarse_faces = cells, faces

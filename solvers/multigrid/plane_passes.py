@@ -4,6 +4,8 @@ A plane's rows stand end to end, `n1` rows of `n2` cells, so that one loop goes 
 from one row to the next is put right at the rows' ends.
 """
 
+# Indices are unsigned in some loops (a signed one might count from the end) and signed in others.
+# mypy: disable-error-code="assignment"
 from __future__ import annotations
 
 import numpy as np
