@@ -210,28 +210,6 @@ def test_a_forked_child_solves_as_its_parent_does(expected):
     assert run(script) == [expected] * 3
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_child_forked_while_another_thread_solves_solves_too(expected):
-    script = """
-        digest()
-        going = [True]
-        def solving():
-            while going[0]:
-                digest()
-        thread = threading.Thread(target=solving)
-        thread.start()
-        for _ in range(3):
-            child = os.fork()
-            if child == 0:
-                os.write(1, (digest() + "\\n").encode())
-                os._exit(0)
-            assert os.waitpid(child, 0)[1] == 0
-        going[0] = False
-        thread.join()
-    """
-    assert run(script) == [expected] * 3
-
-
 @pytest.mark.parametrize("method", [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()])
 def test_workers_of_multiprocessing_solve(tmp_path, expected, method):
     # In a file, which spawned workers can import.
@@ -283,44 +261,6 @@ def test_python_threads_solve_side_by_side(count):
     assert not failed
     for one, other in zip(found, right, strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.skipif(not hasattr(os, "kill") or sys.platform == "win32", reason="this system has no signals")
-def test_an_interrupted_solve_leaves_the_pool_usable(expected):
-    script = """
-        digest()
-        def interrupt():
-            for _ in range(20):
-                time.sleep(0.01)
-                os.kill(os.getpid(), signal.SIGINT)
-        class Interrupted(BaseException): pass
-        def handler(*_):
-            raise Interrupted
-        count = 0
-        signal.signal(signal.SIGINT, handler)
-        thread = threading.Thread(target=interrupt)
-        try:
-            thread.start()
-        except Interrupted:
-            count += 1
-        while thread.is_alive():
-            try:
-                digest()
-                thread.join(0.001)
-            except Interrupted:
-                count += 1
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        assert count > 0
-        print(digest())
-        problem = gallery.make("box", 32)
-        owners = set()
-        def note(start, stop):
-            time.sleep(0.01)
-            owners.add(threading.get_ident())
-        threads.divide(note, 2, chunks=2)
-        print(len(owners))
-    """
-    assert run(script) == [expected, "2"]
 
 
 def test_an_object_that_solves_when_it_is_collected_does_not_wait_for_itself(expected):
