@@ -298,7 +298,6 @@ class Front(ABC):
         answered = self._answered(x, request.packed)
         return answered.reshape(-1, 1) if request.column else answered
 
-
     def _run(self, request: Request, monitor: Monitor) -> tuple[Result, str, Figures | None]:
         """Run; where a recurrence claims the tolerance and the true residual does not, go on from there.
 
@@ -473,4 +472,3 @@ def refuse_columns(b: object, unknowns: int) -> None:
     shape: tuple[int, ...] = getattr(b, "shape", ())
     if len(shape) == 2 and shape[0] == unknowns != shape[1]:
         raise ValueError(f"b must hold a right-hand side in each row, (k, {unknowns}), got {tuple(shape)}: pass b.T")
-

@@ -9,7 +9,7 @@ import platform
 import re
 import sys
 
-SOURCES = re.compile(r"(\w+_)?(kernels|passes|sweeps|compiled)\.py")
+SOURCES = re.compile(r"(\w+_)?(kernels|passes|sweeps|compiled|lean)\.py")
 """The names of the files that hold kernels. A kernel may call those of other files, and Numba itself looks at the file
 of the calling one alone: an edit of any of these files gives every kernel another key."""
 PARTS = ("solvers", "neuromorphic")

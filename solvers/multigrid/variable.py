@@ -143,7 +143,7 @@ class VariableCycle(SingleCycle):
         while True:
             shape = cells.shape
             diagonal = np.empty(shape, np.float32)
-            kernels.finish(cells, *faces, self.wrap, diagonal)
+            kernels.finish(cells, faces[0], faces[1], faces[2], faces[3], self.wrap, diagonal)
             halved = axes_to_halve(shape, _mean_couplings(faces))
             last = is_coarsest(diagonal) or not any(halved)
             coarse_faces, coarse_cells, transfer = faces, cells, None
