@@ -3,10 +3,14 @@
 SciPy keeps SuperLU's memory by thread: a factor that goes in another thread than it came from is never freed
 (measured with SciPy 1.17: 100 MB for each factor of 20,000 rows). A server makes factors in one worker thread and lets
 them go in another.
+
+These threads end before the interpreter does: where a daemon thread that has made a factor is there to the last, Python
+exits with status 120 after `TypeError: an integer is required` (SciPy 1.17.1; `findings/superlu_daemon_thread.sh`).
 """
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 import threading
@@ -22,6 +26,8 @@ from numpy.typing import NDArray
 
 OWNERS = 4
 """Threads that make factors, and so as many as are made at a time."""
+END_SECONDS = 2.0
+"""How long the interpreter's end waits for each of them."""
 
 
 class Factor:
@@ -62,22 +68,33 @@ def _make(made: Future[list[Any]], matrix: Any, options: dict[str, Any]) -> None
         del made  # as an executor does: the error holds this frame
 
 
-def _own(tasks: SimpleQueue[Callable[[], None]]) -> None:
-    """A thread's work, without an end."""
-    while True:
-        task = tasks.get()
+def _own(tasks: SimpleQueue[Callable[[], None] | None]) -> None:
+    """A thread's work, until there is None."""
+    while (task := tasks.get()) is not None:
         task()
         del task  # which holds a matrix, or a factor
 
 
 @cache
-def _owners() -> Iterator[SimpleQueue[Callable[[], None]]]:
+def _owners() -> Iterator[SimpleQueue[Callable[[], None] | None]]:
     """The queues of the threads, each in its turn, without an end."""
-    queues: list[SimpleQueue[Callable[[], None]]] = [SimpleQueue() for _ in range(OWNERS)]
+    queues: list[SimpleQueue[Callable[[], None] | None]] = [SimpleQueue() for _ in range(OWNERS)]
+    threads = []
     for number, tasks in enumerate(queues):
-        # Daemons: at the interpreter's end nothing has to be freed any more.
-        threading.Thread(target=_own, args=(tasks,), name=f"relaxon-factors-{number}", daemon=True).start()
+        # Daemons: a factorisation that takes minutes does not hold the interpreter's end up.
+        threads.append(threading.Thread(target=_own, args=(tasks,), name=f"relaxon-factors-{number}", daemon=True))
+        threads[-1].start()
+    atexit.register(_end, queues, threads)
     return itertools.cycle(queues)
+
+
+def _end(queues: list[SimpleQueue[Callable[[], None] | None]], threads: list[threading.Thread]) -> None:
+    """End the threads; what is asked for later gets new ones."""
+    _owners.cache_clear()
+    for tasks in queues:
+        tasks.put(None)
+    for thread in threads:
+        thread.join(END_SECONDS)
 
 
 if hasattr(os, "register_at_fork"):
