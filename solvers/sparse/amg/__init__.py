@@ -1,0 +1,5 @@
+"""Algebraic multigrid of our own for sparse symmetric positive (semi)definite matrices, compiled."""
+
+from relaxon.solvers.sparse.amg.solver import AlgebraicMultigrid
+
+__all__ = ["AlgebraicMultigrid"]

@@ -1,0 +1,137 @@
+"""A symmetric cycle through a hierarchy: large levels divided among threads, all smaller ones in one kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.sparse.amg import cycle_kernels as kernels
+from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level
+
+TWICE = 0.5
+"""A level is solved by two cycles a visit where it has at most this part of the entries of the one above it; work on
+all levels then stays within a multiple of the first one's."""
+BUDGET = 3.0
+"""Entries on all levels of a cycle, those of repeated visits included, over the first level's."""
+
+
+class _Divided:
+    """A level in blocks, with the memory of its vectors."""
+
+    def __init__(self, level: Level) -> None:
+        n = level.rows
+        self.level = level
+        self.right, self.x, self.old, self.z, self.q, self.r = (np.zeros(n, np.float32) for _ in range(6))
+        self.parts = np.zeros((len(level.bounds) - 1, 3))
+
+
+class Cycle:
+    """`apply(r)` is about `A⁻¹ r`, in float32 and in the order of the first level's rows."""
+
+    def __init__(self, hierarchy: Hierarchy) -> None:
+        levels = hierarchy.levels
+        self.steps = steps(levels)
+        self.top = [_Divided(level) for level in levels if len(level.bounds) > 2]
+        self.solution = hierarchy.solution
+        tail = levels[len(self.top) :]
+        counts = [level.rows for level in tail]
+        if not tail or len(self.solution) != tail[-1].rows:
+            counts.append(0)  # the last level is only smoothed
+        rows, entries = np.cumsum([0, *counts]), np.cumsum([0, *(len(level.columns) for level in tail), 0])
+        self.table = np.ones((len(counts), 4), np.int64)
+        for index, count in enumerate(counts):
+            self.table[index, :3] = rows[index], entries[index], count
+            if index < len(tail):
+                self.table[index, kernels.STEPS] = self.steps[len(self.top) + index]
+        names = ("first", "middle", "last", "columns", "values", "diagonal", "inverse", "excess")
+        self.arrays: tuple[NDArray[Any], ...] = tuple(
+            np.concatenate([np.empty(0, np.float32 if name in names[4:] else np.uint32), *(getattr(l, name) for l in tail)])
+            .astype(np.float32 if name in names[4:] else np.uint32) for name in names
+        )
+        self.group = np.full(int(rows[-1]), -1, np.int32)
+        for index, level in enumerate(tail):
+            if len(level.group):
+                self.group[rows[index] : rows[index] + level.rows] = level.group
+        self.vectors = tuple(np.zeros(int(rows[-1]), np.float32) for _ in range(5))
+        self.parts = np.zeros((1, 3))
+
+    @property
+    def right(self) -> Floats:
+        """Where `apply` takes its argument from, at the first level's rows."""
+        return self.top[0].right if self.top else self.vectors[0][: self.table[0, kernels.COUNT]]
+
+    def apply(self) -> Floats:
+        """Return about `A⁻¹ right`, in memory that the next call writes to."""
+        if self.top:
+            self._cycle(0, self.top[0].right)
+            return self.top[0].x
+        self._recursive(False)
+        return self.vectors[1][: self.table[0, kernels.COUNT]]
+
+    def _recursive(self, accelerated: bool) -> None:
+        kernels.recursive(self.table, accelerated, *self.arrays, self.group, self.solution, *self.vectors, self.parts)
+
+    def _cycle(self, index: int, right: Floats) -> None:
+        """`x ← M right` on a divided level."""
+        own = self.top[index]
+        a = own.level
+        a.over(kernels.forward, a.first, a.middle, a.columns, a.values, a.inverse, right, own.x)
+        last = index + 1 == len(self.top)
+        below = self.top[index + 1].right if not last else self.vectors[0]
+        a.over(
+            kernels.restricted, a.offsets, a.middle, a.last, a.columns, a.values, a.excess, own.x, a.group, below
+        )
+        if last:
+            self._recursive(True)
+            correction = self.vectors[1]
+        else:
+            self._accelerated(index + 1)
+            correction = self.top[index + 1].x
+        a.over(kernels.prolonged, a.group, correction, own.x, own.old)
+        a.over(
+            kernels.backward, a.first, a.inner, a.last, a.columns, a.values, a.inverse, a.excess, right, own.x, own.old
+        )
+
+    def _accelerated(self, index: int) -> None:
+        """Up to two steps of flexible conjugate gradients on a divided level, each preconditioned with a cycle."""
+        own = self.top[index]
+        a = own.level
+        self._cycle(index, own.right)
+        if self.steps[index] == 1:
+            return
+        own.x, own.z = own.z, own.x
+        a.over(
+            kernels.image, a.first, a.last, a.columns, a.values, a.diagonal, own.z, own.q, own.right, own.right, own.parts
+        )
+        rho, along = (float(value) for value in own.parts.sum(axis=0)[:2])
+        if not rho > 0.0:
+            own.x, own.z = own.z, own.x
+            return
+        first = np.float32(along / rho)
+        a.over(kernels.reduced, first, own.q, own.right, own.r, own.parts)
+        after, before = (float(value) for value in own.parts.sum(axis=0)[:2])
+        if after <= kernels.ENOUGH * before:
+            a.over(kernels.combined, first, own.z, np.float32(0), own.z, own.x)
+            return
+        self._cycle(index, own.r)
+        a.over(
+            kernels.image, a.first, a.last, a.columns, a.values, a.diagonal, own.x, own.right, own.r, own.q, own.parts
+        )
+        sums = own.parts.sum(axis=0)
+        one, two = kernels.combination(sums, rho, float(sums[2]), along)
+        a.over(kernels.combined, one, own.z, two, own.x, own.x)
+
+
+def steps(levels: tuple[Level, ...]) -> list[int]:
+    """How many steps a visit of each level takes, so that a cycle's work is bounded."""
+    taken, visits = [1], 1.0
+    entries = [max(1, level.entries) for level in levels]
+    spent = 1.0
+    for above, own in zip(entries, entries[1:], strict=False):
+        twice = own <= TWICE * above and spent + 2 * visits * own / entries[0] <= BUDGET
+        taken.append(2 if twice else 1)
+        visits *= taken[-1]
+        spent += visits * own / entries[0]
+    return taken

@@ -1,0 +1,266 @@
+"""Kernels of a cycle and of the iteration around it, over blocks of rows as those of the set-up.
+
+A level's rows hold the entries before the diagonal, after it, and outside the block: `first`, `middle`, `inner`,
+`last`. One sweep of Gauss–Seidel goes forwards before the coarse correction and backwards after it, within a block;
+between blocks old values are taken, and the diagonal has `excess` added, so that the cycle is symmetric and definite.
+
+Source of the K-cycle: Y. Notay, P. S. Vassilevski, "Recursive Krylov-based multigrid cycles", Numer. Linear Algebra
+Appl. 15 (2008), algorithm 3.2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from relaxon.solvers.compiled import plain
+from relaxon.solvers.sparse.amg.levels_kernels import rows_kernel
+
+ONE = np.uint32(1)
+ENOUGH = 0.0625
+"""One step on a coarse level is enough where it leaves this part of the residual's square (a quarter of its norm)."""
+ROW, ENTRY, COUNT, STEPS = 0, 1, 2, 3
+"""Columns of the table of levels that `recursive` takes."""
+
+
+@rows_kernel
+def forward(start, stop, bounds, first, middle, c, v, inverse, b, x):  # type: ignore[no-untyped-def]
+    """One sweep forwards from `x = 0`."""
+    for block in range(start, stop):
+        for i in range(bounds[block], bounds[block + 1]):
+            total = b[i]
+            for k in range(first[i], middle[i]):
+                total -= v[k] * x[c[k]]
+            x[i] = total * inverse[i]
+
+
+@rows_kernel
+def restricted(start, stop, bounds, offsets, middle, last, c, v, excess, x, group, coarse):  # type: ignore[no-untyped-def]
+    """`coarse ← Pᵀ(b − A x)` after a sweep forwards from zero, whose residual is `excess·x − U x`."""
+    for block in range(start, stop):
+        for g in range(offsets[block], offsets[block + 1]):
+            coarse[g] = 0
+        for i in range(bounds[block], bounds[block + 1]):
+            if group[i] >= 0:
+                total = excess[i] * x[i]
+                for k in range(middle[i], last[i]):
+                    total -= v[k] * x[c[k]]
+                coarse[np.uint32(group[i])] += total
+
+
+@rows_kernel
+def prolonged(start, stop, bounds, group, coarse, x, old):  # type: ignore[no-untyped-def]
+    """`x ← x + P coarse`, and a copy of it."""
+    for block in range(start, stop):
+        for i in range(bounds[block], bounds[block + 1]):
+            value = x[i]
+            if group[i] >= 0:
+                value += coarse[np.uint32(group[i])]
+            x[i] = value
+            old[i] = value
+
+
+@rows_kernel
+def backward(start, stop, bounds, first, inner, last, c, v, inverse, excess, b, x, old):  # type: ignore[no-untyped-def]
+    """One sweep backwards; `old` is a copy of `x`, of which values outside the block are taken."""
+    for block in range(start, stop):
+        lo, hi = bounds[block], bounds[block + 1]
+        i = hi
+        while i > lo:
+            i -= ONE
+            total = b[i] + excess[i] * old[i]
+            for k in range(first[i], inner[i]):
+                total -= v[k] * x[c[k]]
+            for k in range(inner[i], last[i]):
+                total -= v[k] * old[c[k]]
+            x[i] = total * inverse[i]
+
+
+@rows_kernel
+def image(start, stop, bounds, first, last, c, v, diagonal, x, y, b, other, parts):  # type: ignore[no-untyped-def]
+    """`y ← A x`; `parts[block]` gets `⟨x, y⟩`, `⟨x, b⟩` and `⟨x, other⟩`."""
+    for block in range(start, stop):
+        square, along, across = 0.0, 0.0, 0.0
+        for i in range(bounds[block], bounds[block + 1]):
+            total = diagonal[i] * x[i]
+            for k in range(first[i], last[i]):
+                total += v[k] * x[c[k]]
+            y[i] = total
+            square += total * x[i]
+            along += x[i] * b[i]
+            across += x[i] * other[i]
+        parts[block, 0], parts[block, 1], parts[block, 2] = square, along, across
+
+
+@plain
+def reduced(start, stop, bounds, factor, q, b, r, parts):  # type: ignore[no-untyped-def]
+    """`r ← b − factor·q`; `parts[block]` gets `⟨r, r⟩` and `⟨b, b⟩`."""
+    for block in range(start, stop):
+        after, before = np.float32(0), np.float32(0)
+        for i in range(bounds[block], bounds[block + 1]):
+            value = b[i] - factor * q[i]
+            r[i] = value
+            after += value * value
+            before += b[i] * b[i]
+        parts[block, 0], parts[block, 1] = after, before
+
+
+@plain
+def combined(start, stop, bounds, one, z, two, w, x):  # type: ignore[no-untyped-def]
+    """`x ← one·z + two·w`."""
+    for block in range(start, stop):
+        for i in range(bounds[block], bounds[block + 1]):
+            x[i] = one * z[i] + two * w[i]
+
+
+@plain
+def dense_product(inverse, b, x):  # type: ignore[no-untyped-def]
+    """`x ← inverse @ b`."""
+    for i in range(len(x)):
+        total = np.float32(0)
+        for k in range(len(b)):
+            total += inverse[i, k] * b[k]
+        x[i] = total
+
+
+@rows_kernel
+def combination(parts, rho, gamma, along):  # type: ignore[no-untyped-def]
+    """The factors of both directions of two steps of flexible conjugate gradients (algorithm 3.2)."""
+    square, ahead = parts[0], parts[1]
+    rest = square - gamma * gamma / rho
+    if not rest > 1e-6 * square:
+        return np.float32(along / rho), np.float32(0)
+    two = ahead / rest
+    return np.float32(along / rho - gamma / rho * two), np.float32(two)
+
+
+@rows_kernel
+def recursive(  # type: ignore[no-untyped-def]
+    table, accelerated, first, middle, last, c, v, diagonal, inverse, excess, group, solution, right, x, z, q, r, parts
+):  # fmt: skip
+    """Solve on the levels of `table` roughly, from `right` into `x`, both at the first level's rows.
+
+    Each level is one block. Where the level's `STEPS` is 2 it is solved by up to two steps of flexible conjugate
+    gradients, each preconditioned with a cycle; where it is 1 by one cycle. The first one is so only if `accelerated`.
+    `solution` is the inverse on the last level. `x`, `z`, `q`, `r` are memory for all levels' vectors.
+    """
+    final = len(table) - 1
+    step = np.zeros(final + 1, np.int64)
+    rho, along = np.zeros(final + 1), np.zeros(final + 1)
+    whole, ends = np.zeros(2, np.uint32), np.zeros(2, np.uint32)
+    level = 0
+    down = True
+    while True:
+        row, entry, count = table[level, ROW], table[level, ENTRY], table[level, COUNT]
+        rows = slice(row, row + count)
+        whole[1] = count
+        c_, v_, x_ = c[entry:], v[entry:], x[rows]
+        if level < final:
+            b_ = right[rows] if step[level] == 0 else r[rows]
+            coarse = table[level + 1, COUNT]
+            below = slice(table[level + 1, ROW], table[level + 1, ROW] + coarse)
+        if down:
+            if level == final:
+                dense_product(solution, right[rows], x_)
+                down = False
+                level -= 1
+                if level < 0:
+                    return
+                continue
+            forward(0, 1, whole, first[rows], middle[rows], c_, v_, inverse[rows], b_, x_)
+            ends[1] = coarse
+            restricted(
+                0, 1, whole, ends, middle[rows], last[rows], c_, v_, excess[rows], x_, group[rows], right[below]
+            )
+            level += 1
+            continue
+        prolonged(0, 1, whole, group[rows], x[below], x_, x_)
+        backward(0, 1, whole, first[rows], last[rows], last[rows], c_, v_, inverse[rows], excess[rows], b_, x_, x_)
+        if table[level, STEPS] == 1 or (level == 0 and not accelerated):
+            level -= 1
+        elif step[level] == 0:
+            q_, z_, r_ = q[rows], z[rows], r[rows]
+            z_[:] = x_
+            image(0, 1, whole, first[rows], last[rows], c_, v_, diagonal[rows], z_, q_, b_, b_, parts)
+            rho[level], along[level] = parts[0, 0], parts[0, 1]
+            if not rho[level] > 0.0:
+                level -= 1
+            else:
+                reduced(0, 1, whole, np.float32(along[level] / rho[level]), q_, b_, r_, parts)
+                if parts[0, 0] <= ENOUGH * parts[0, 1]:
+                    combined(0, 1, whole, np.float32(along[level] / rho[level]), z_, np.float32(0), z_, x_)
+                    level -= 1
+                else:
+                    step[level] = 1
+                    down = True
+        else:
+            # The image of the second direction is needed for its sums alone: it takes the place of the residual.
+            spare = right[rows]
+            image(0, 1, whole, first[rows], last[rows], c_, v_, diagonal[rows], x_, spare, b_, q[rows], parts)
+            one, two = combination(parts[0], rho[level], parts[0, 2], along[level])
+            combined(0, 1, whole, one, z[rows], two, x_, x_)
+            step[level] = 0
+            level -= 1
+        if level < 0:
+            return
+
+
+@plain
+def conjugated(start, stop, bounds, z, one, two, parts):  # type: ignore[no-untyped-def]
+    """`parts[block]` gets `⟨z, one⟩` and `⟨z, two⟩`, the images of the last two directions."""
+    for block in range(start, stop):
+        a, b = 0.0, 0.0
+        for i in range(bounds[block], bounds[block + 1]):
+            a += z[i] * one[i]
+            b += z[i] * two[i]
+        parts[block, 0], parts[block, 1] = a, b
+
+
+@plain
+def directed(start, stop, bounds, z, one, p, two, q, d):  # type: ignore[no-untyped-def]
+    """`d ← z − one·p − two·q`; `d` may be `q`."""
+    for block in range(start, stop):
+        for i in range(bounds[block], bounds[block + 1]):
+            d[i] = z[i] - one * p[i] - two * q[i]
+
+
+@rows_kernel
+def searched(start, stop, bounds, indptr, indices, data, d, image, r, parts):  # type: ignore[no-untyped-def]
+    """`image ← A d` in float64; `parts[block]` gets `⟨d, image⟩` and `⟨d, r⟩`."""
+    for block in range(start, stop):
+        curvature, projection = 0.0, 0.0
+        for i in range(bounds[block], bounds[block + 1]):
+            total = 0.0
+            for k in range(indptr[i], indptr[i + ONE]):
+                total += data[k] * d[indices[k]]
+            image[i] = total
+            curvature += total * d[i]
+            projection += d[i] * r[i]
+        parts[block, 0], parts[block, 1] = curvature, projection
+
+
+@plain
+def stepped(start, stop, bounds, alpha, d, image, x, r, scale, short, parts):  # type: ignore[no-untyped-def]
+    """`x ← x + alpha·d`, `r ← r − alpha·image`, `short ← scale·r`; `parts[block]` gets `⟨r, r⟩`."""
+    for block in range(start, stop):
+        square = 0.0
+        for i in range(bounds[block], bounds[block + 1]):
+            x[i] += alpha * d[i]
+            value = r[i] - alpha * image[i]
+            r[i] = value
+            short[i] = scale * value
+            square += value * value
+        parts[block, 0] = square
+
+
+@rows_kernel
+def remaining(start, stop, bounds, indptr, indices, data, b, x, r, parts):  # type: ignore[no-untyped-def]
+    """`r ← b − A x`; `parts[block]` gets `⟨r, r⟩`."""
+    for block in range(start, stop):
+        square = 0.0
+        for i in range(bounds[block], bounds[block + 1]):
+            total = b[i]
+            for k in range(indptr[i], indptr[i + ONE]):
+                total -= data[k] * x[indices[k]]
+            r[i] = total
+            square += total * total
+        parts[block, 0] = square

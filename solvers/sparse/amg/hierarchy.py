@@ -1,0 +1,287 @@
+"""The hierarchy: levels of aggregates of aggregates, float32, and a cycle through them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.sparse.amg import levels_kernels as kernels
+from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.threads import divide, get_num_threads
+
+Floats = NDArray[np.float32]
+STRENGTH = 0.25
+"""A coupling is strong from this part of the geometric mean of both rows' strongest ones on."""
+DOMINATED = 0.4
+"""Rows whose off-diagonal magnitudes are below this part of the diagonal converge by smoothing alone."""
+DENSE = 100
+"""Rows from which on a level's inverse is kept."""
+DENSE_AT_MOST = 1500
+"""Rows up to which the inverse is kept where coarsening has come to a halt."""
+STALLED = 0.7
+"""A level that keeps more than this part of its rows is coarsened again with whatever couplings there are."""
+BLOCK, BLOCKS, DIVIDED = 8_192, 8, 40_000
+"""Rows of a block at least, blocks at most, and rows from which on a level is divided into blocks."""
+SHARED_ROWS = 20_000
+"""Rows from which on a level's work is divided among threads."""
+SCATTERED = 0.05
+"""Of the couplings: where more of them leave their block, rows are put in breadth-first order."""
+MAX_LEVELS = 40
+HALTED = 0.9
+"""A level that keeps more than this part of its rows even so is the last one."""
+LEAST_EIGENVALUE = 1e-6
+"""Of the last level's matrix scaled to a unit diagonal, where it is not positive definite: what float32 leaves of 0."""
+
+
+@dataclass(slots=True)
+class Level:
+    """One level's matrix in sweeping order, its aggregates, and memory for its vectors."""
+
+    bounds: NDArray[np.uint32]
+    first: NDArray[np.uint32]
+    middle: NDArray[np.uint32]
+    inner: NDArray[np.uint32]
+    last: NDArray[np.uint32]
+    columns: NDArray[np.uint32]
+    values: Floats
+    diagonal: Floats
+    inverse: Floats
+    excess: Floats
+    most: Floats
+    surplus: NDArray[np.float64]
+    labels: NDArray[np.int32] | None
+    group: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    offsets: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(1, np.uint32))
+
+    @property
+    def rows(self) -> int:
+        return len(self.first)
+
+    @property
+    def entries(self) -> int:
+        return int(np.sum(self.last - self.first, dtype=np.int64)) + self.rows
+
+    @property
+    def chunks(self) -> int:
+        return get_num_threads() if self.rows >= SHARED_ROWS else 1
+
+    def over(self, kernel: Any, *args: Any) -> None:
+        """Run a kernel over the level's blocks."""
+        divide(kernel, len(self.bounds) - 1, self.bounds, *args, chunks=self.chunks)
+
+
+def blocks(rows: int) -> NDArray[np.uint32]:
+    """Return the bounds of a level's blocks, which depend on its size alone."""
+    count = min(rows // BLOCK, BLOCKS) if rows >= DIVIDED else 1
+    return (np.arange(count + 1, dtype=np.int64) * rows // count).astype(np.uint32)
+
+
+def finest(system: MatrixSystem) -> tuple[Level, NDArray[np.uint32] | None, float]:
+    """Return the first level, the order of its rows where that is not the matrix's, and the factor of its values."""
+    a, n = system.matrix, system.unknowns
+    indptr, indices = a.indptr.view(np.uint32), a.indices.view(np.uint32)
+    positive = system.diagonal[system.diagonal > 0]
+    # A power of two near the diagonal's geometric mean, so that float32 reaches as far up as down.
+    scale = 2.0 ** -round(float(np.mean(np.log2(positive)))) if len(positive) else 1.0
+    labels = None if system.null.labels is None else system.null.labels.reshape(-1)
+    bounds = blocks(n)
+    order = None
+    begin, end, columns, values = indptr[:-1], indptr[1:], indices, a.data
+    if len(bounds) > 2 and scattered(indptr, indices, n // (len(bounds) - 1)):
+        order, place = np.empty(n, np.uint32), np.empty(n, np.uint32)
+        kernels.breadth_first(indptr, indices, order, place)
+        lengths = np.diff(a.indptr)[order]
+        begin, end = np.zeros(n, np.uint32), np.empty(n, np.uint32)
+        np.cumsum(lengths[:-1], out=begin[1:])
+        columns, values = np.empty(a.nnz, np.uint32), np.empty(a.nnz)
+        divide(
+            kernels.permuted, len(bounds) - 1, bounds, order, place, indptr, indices, a.data, 1.0,
+            begin, end, columns, values, chunks=get_num_threads() if n >= SHARED_ROWS else 1,
+        )  # fmt: skip
+        labels = None if labels is None else labels[order]
+    level = arrange(begin, end, columns, values, scale, None, labels)
+    return level, order, scale
+
+
+def scattered(indptr: NDArray[np.uint32], indices: NDArray[np.uint32], reach: int) -> bool:
+    """Whether many of a sample's couplings reach farther than a block is long."""
+    rows = np.arange(0, len(indptr) - 1, max(1, (len(indptr) - 1) // 2000))
+    picked = np.concatenate([np.arange(indptr[i], indptr[i + 1]) for i in rows])
+    centres = np.repeat(rows, np.diff(indptr.view(np.int32))[rows])
+    far = np.abs(indices[picked].astype(np.int64) - centres) > reach
+    return bool(far.mean() > SCATTERED) if len(far) else False
+
+
+def arrange(
+    begin: NDArray[np.uint32],
+    end: NDArray[np.uint32],
+    columns: NDArray[np.uint32],
+    values: NDArray[Any],
+    scale: float,
+    surplus: NDArray[np.float64] | None,
+    labels: NDArray[np.int32] | None,
+) -> Level:
+    """Return a level from rows in any order of their entries; `surplus` are the row sums, None to compute them."""
+    n = len(begin)
+    bounds = blocks(n)
+    lengths = np.zeros(n + 1, np.int64)
+    np.cumsum(end - begin, out=lengths[1:])
+    places = lengths[bounds].astype(np.uint32)
+    size = int(lengths[-1])
+    fresh = surplus is None
+    sums = np.empty(n) if surplus is None else surplus
+    ints = [np.empty(n, np.uint32) for _ in range(4)]
+    floats = [np.empty(n, np.float32) for _ in range(4)]
+    out_columns, out_values = np.empty(size, np.uint32), np.empty(size, np.float32)
+    diagonal, inverse, excess, most = floats
+    divide(
+        kernels.arranged, len(bounds) - 1, bounds, places, begin, end, columns, values, scale, fresh,
+        sums, *floats, *ints, out_columns, out_values,
+        chunks=get_num_threads() if n >= SHARED_ROWS else 1,
+    )  # fmt: skip
+    if fresh and labels is not None:
+        sums[labels > 0] = 0.0
+    return Level(bounds, *ints, out_columns, out_values, diagonal, inverse, excess, most, sums, labels)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows of a matrix between two levels, where their block's rows stood before."""
+
+    bounds: NDArray[np.uint32]
+    first: NDArray[np.uint32]
+    last: NDArray[np.uint32]
+    columns: NDArray[np.uint32]
+    values: Floats
+    surplus: NDArray[np.float64]
+    weight: Floats
+    most: Floats
+
+
+def coarsened(level: Level, strength: float, anyone: bool) -> tuple[NDArray[np.int32], NDArray[np.uint32], _Rows]:
+    """Pair rows, and pair the pairs: each row's aggregate, the aggregates of each block, and `Pᵀ A P`."""
+    rows = _Rows(
+        level.bounds, level.first, level.last, level.columns, level.values, level.surplus, level.diagonal, level.most
+    )
+    group, offsets, pairs = halved(rows, strength, DOMINATED, anyone, level.chunks)
+    if len(pairs.first) == 0:
+        return group, offsets, pairs
+    second, offsets, fours = halved(pairs, strength, -1.0, anyone, level.chunks)
+    level.over(kernels.composed, second, group)
+    return group, offsets, fours
+
+
+def halved(
+    rows: _Rows, strength: float, dominated: float, anyone: bool, chunks: int
+) -> tuple[NDArray[np.int32], NDArray[np.uint32], _Rows]:
+    """One matching and the matrix between its groups."""
+    n, count = len(rows.first), len(rows.bounds) - 1
+    group, heads, link, size = (np.empty(n, np.int32) for _ in range(4))
+    counts = np.zeros(count, np.int64)
+    divide(
+        kernels.paired, count, rows.bounds, rows.first, rows.last, rows.columns, rows.values, rows.weight, rows.surplus,
+        rows.most, np.float32(strength**2), np.float32(dominated), anyone, group, heads, link, size, counts,
+        chunks=chunks,
+    )  # fmt: skip
+    offsets = np.zeros(count + 1, np.uint32)
+    np.cumsum(counts, out=offsets[1:])
+    total = int(offsets[-1])
+    compact = np.empty(total, np.int32)
+    divide(kernels.numbered, count, rows.bounds, offsets, group, heads, compact, chunks=chunks)
+    merged = _Rows(
+        offsets, np.empty(total, np.uint32), np.empty(total, np.uint32), np.empty_like(rows.columns),
+        np.empty_like(rows.values), np.empty(total), np.empty(total, np.float32), np.empty(total, np.float32),
+    )  # fmt: skip
+    divide(
+        kernels.merged, count, rows.bounds, offsets, group, compact, link, rows.first, rows.last, rows.columns,
+        rows.values, rows.surplus, rows.weight, merged.first, merged.last, merged.columns, merged.values,
+        merged.surplus, merged.weight, merged.most, chunks=chunks,
+    )  # fmt: skip
+    return group, offsets, merged
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """Levels from fine to coarse, and the inverse of the last one's matrix (without rows where that has too many).
+
+    `order[i]` is the matrix's row that is row `i` of the first level, None where they are the same; `scale` is the
+    factor of the values.
+    """
+
+    levels: tuple[Level, ...]
+    solution: Floats
+    order: NDArray[np.uint32] | None
+    scale: float
+
+    @classmethod
+    def of(cls, system: MatrixSystem) -> Hierarchy:
+        """Set the levels up for a matrix."""
+        level, order, scale = finest(system)
+        levels = [level]
+        while level.rows > DENSE and len(levels) < MAX_LEVELS:
+            following = next_level(level)
+            if following is None:
+                break
+            level = following
+            levels.append(level)
+        if level.rows <= DENSE_AT_MOST:
+            return cls(tuple(levels), dense_inverse(level), order, scale)
+        level.group = np.full(level.rows, -1, np.int32)
+        level.offsets = np.zeros(len(level.bounds), np.uint32)
+        return cls(tuple(levels), np.zeros((0, 0), np.float32), order, scale)
+
+    @property
+    def operator_complexity(self) -> float:
+        """Entries of all levels over those of the first."""
+        return sum(level.entries for level in self.levels) / max(1, self.levels[0].entries)
+
+
+def next_level(level: Level) -> Level | None:
+    """Aggregate a level's rows, and return the level of the aggregates; None where coarsening has come to a halt."""
+    group, offsets, rows = coarsened(level, STRENGTH, False)
+    if len(rows.first) > STALLED * level.rows:
+        group, offsets, rows = coarsened(level, 0.0, True)
+        if len(rows.first) > HALTED * level.rows:
+            return None
+    level.group, level.offsets = group, offsets
+    labels = None
+    if level.labels is not None:
+        labels = np.zeros(len(rows.first), np.int32)
+        kept = group >= 0
+        labels[group[kept]] = level.labels[kept]
+    return arrange(rows.first, rows.last, rows.columns, rows.values, 1.0, rows.surplus, labels)
+
+
+def dense_inverse(level: Level) -> Floats:
+    """Return the inverse of a level's matrix; the mean of a singular component is held."""
+    n = level.rows
+    matrix = np.zeros((n, n))
+    kernels.dense(level.bounds, level.first, level.last, level.columns, level.values, level.surplus, matrix)
+    diagonal = matrix.diagonal().copy()
+    held = diagonal > 0
+    root = np.sqrt(np.where(held, diagonal, 1.0))
+    matrix /= root
+    matrix /= root[:, None]
+    matrix[~held, ~held] = 1.0
+    if level.labels is not None:
+        for label in np.unique(level.labels[level.labels > 0]):
+            null = np.where((level.labels == label) & held, root, 0.0)
+            matrix += np.outer(null, null / max(float(null @ null), np.finfo(float).tiny))
+    inverse = _inverted((matrix + matrix.T) / 2)
+    inverse[~held] = 0.0
+    inverse[:, ~held] = 0.0
+    return np.ascontiguousarray(inverse / root / root[:, None], np.float32)
+
+
+def _inverted(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The inverse, of the positive part of the spectrum where rounding has left another."""
+    try:
+        np.linalg.cholesky(matrix)
+        return np.asarray(np.linalg.inv(matrix))
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(matrix)
+        good = values > LEAST_EIGENVALUE
+        return np.asarray((vectors[:, good] / values[good]) @ vectors[:, good].T)

@@ -1,0 +1,264 @@
+"""Kernels of the set-up: a level's rows in the order in which they are swept, aggregates, and the matrix between them.
+
+Every kernel runs over blocks of rows, `bounds[block] … bounds[block + 1] − 1`. What is in a block depends on the matrix
+alone, and no aggregate leaves its block, so that results do not depend on the number of threads. Indices of rows and
+entries are uint32: with signed ones Numba tests at every access for a negative one, which takes twice as long.
+
+Sources: Y. Notay, "An aggregation-based algebraic multigrid method", ETNA 37 (2010), for double pairwise aggregation;
+A. Napov, Y. Notay, "An algebraic multigrid method with guaranteed convergence rate", SIAM J. Sci. Comput. 34 (2012),
+eq. (4.4), for the quality by which pairs are ranked.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+rows_kernel = njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
+"""As `compiled.plain`, without the freedom to reorder sums: vectorising rows of seven entries makes them slower."""
+ROUNDINGS = 4.0 * np.finfo(np.float64).eps
+"""A row sum below so much, times its entries, of its sum of magnitudes is zero."""
+BETTER = np.float32(1.001)
+"""A partner must be better than an earlier one by more than rounding, so that regular grids give regular aggregates."""
+UNSET, LEFT_OUT = np.int32(-2), np.int32(-1)
+ONE = np.uint32(1)
+
+
+@rows_kernel
+def permuted(start, stop, bounds, order, place, indptr, indices, data, scale, begin, end, columns, values):  # type: ignore[no-untyped-def]
+    """Copy the rows of a block, `order[i]` as row `i`, into `columns` and `values` from `begin[i]`."""
+    for block in range(start, stop):
+        for i in range(bounds[block], bounds[block + 1]):
+            o = order[i]
+            position = begin[i]
+            for k in range(indptr[o], indptr[o + ONE]):
+                columns[position] = place[indices[k]]
+                values[position] = data[k] * scale
+                position += ONE
+            end[i] = position
+
+
+@rows_kernel
+def breadth_first(indptr, indices, order, place):  # type: ignore[no-untyped-def]
+    """Number the rows in the order in which a breadth-first search meets them, component by component."""
+    n = len(order)
+    place[:] = np.uint32(0xFFFFFFFF)
+    head = 0
+    tail = 0
+    for s in range(n):
+        if place[s] != np.uint32(0xFFFFFFFF):
+            continue
+        order[tail] = s
+        place[s] = tail
+        tail += 1
+        while head < tail:
+            i = order[head]
+            head += 1
+            for k in range(indptr[i], indptr[i + ONE]):
+                j = indices[k]
+                if place[j] == np.uint32(0xFFFFFFFF):
+                    place[j] = tail
+                    order[tail] = j
+                    tail += 1
+
+
+@rows_kernel
+def arranged(  # type: ignore[no-untyped-def]
+    start, stop, bounds, position_of, begin, end, c, v, scale, fresh, surplus, diagonal, inverse, excess, most,
+    first, middle, inner, last, columns, values,
+):  # fmt: skip
+    """Bring a block's rows into the order of a sweep: entries before the diagonal, after it, outside the block.
+
+    Row `i` of the source is `c[begin[i]:end[i]]`; its parts begin at `first[i]`, `middle[i]`, `inner[i]` and end at
+    `last[i]`. `surplus` is the row's sum: computed where `fresh`, else given; then the diagonal follows from it.
+    `excess` is half the sum of magnitudes outside the block, which makes a sweep of Gauss–Seidel within blocks
+    convergent whatever lies between them; `inverse` is 1 / (diagonal + excess); `most` is the largest `−a_ij`.
+    """
+    for block in range(start, stop):
+        lo, hi = bounds[block], bounds[block + 1]
+        position = position_of[block]
+        for i in range(lo, hi):
+            first[i] = position
+            d, off, magnitude, away, largest = 0.0, 0.0, 0.0, 0.0, 0.0
+            outside = False
+            for k in range(begin[i], end[i]):
+                j = c[k]
+                a = v[k] * scale
+                if j == i:
+                    d += a
+                    continue
+                off += a
+                magnitude += abs(a)
+                largest = max(largest, -a)
+                if j < lo or j >= hi:
+                    outside = True
+                    away += abs(a)
+                elif j < i:
+                    columns[position] = j
+                    values[position] = a
+                    position += ONE
+            middle[i] = position
+            for k in range(begin[i], end[i]):
+                if c[k] > i and c[k] < hi:
+                    columns[position] = c[k]
+                    values[position] = v[k] * scale
+                    position += ONE
+            inner[i] = position
+            if outside:
+                for k in range(begin[i], end[i]):
+                    if c[k] < lo or c[k] >= hi:
+                        columns[position] = c[k]
+                        values[position] = v[k] * scale
+                        position += ONE
+            last[i] = position
+            if fresh:
+                total = d + off
+                surplus[i] = total if abs(total) > ROUNDINGS * (position - first[i] + ONE) * (d + magnitude) else 0.0
+            else:
+                d = surplus[i] - off
+            diagonal[i] = d
+            most[i] = largest
+            excess[i] = 0.5 * away
+            inverse[i] = 1.0 / (d + 0.5 * away) if d > 0.0 else 0.0
+
+
+@rows_kernel
+def paired(  # type: ignore[no-untyped-def]
+    start, stop, bounds, first, last, c, v, weight, surplus, most, strength, dominated, anyone,
+    group, heads, link, size, counts,
+):  # fmt: skip
+    """Match each row with the partner of the best quality in its block; those left over join a group.
+
+    Coupled strongly are `a_ij < 0` with `a_ij² ≥ strength · most[i] · most[j]`. Rows whose off-diagonal magnitudes
+    are at most `dominated` of their diagonal are left out: smoothing alone is enough for them. With `anyone`, rows
+    left over join whatever they are coupled to. `group` gets numbers from `bounds[block]` on, `heads[number]` its
+    first member, `link` the next one of each, −1 at the end, and `counts[block]` how many groups there are.
+    """
+    for block in range(start, stop):
+        lo, hi = bounds[block], bounds[block + 1]
+        number = np.int32(lo)
+        for i in range(lo, hi):
+            group[i] = UNSET
+            if dominated >= 0:
+                total = np.float32(0)
+                for k in range(first[i], last[i]):
+                    total += abs(v[k])
+                if total <= dominated * weight[i]:
+                    group[i] = LEFT_OUT
+        for i in range(lo, hi):
+            if group[i] != UNSET:
+                continue
+            best, found = np.float32(0), np.int32(-1)
+            own, row, wi = strength * most[i], max(np.float32(surplus[i]), np.float32(0)), weight[i]
+            for k in range(first[i], last[i]):
+                j, a = c[k], -v[k]
+                if a > 0 and j >= lo and j < hi and group[j] == UNSET and a * a >= own * most[j]:
+                    other = max(np.float32(surplus[j]), np.float32(0))
+                    hold = row * other / (row + other) if row + other > 0 else np.float32(0)
+                    quality = (a + hold) * (np.float32(1) / wi + np.float32(1) / weight[j])
+                    if quality > BETTER * best:
+                        best, found = quality, np.int32(j)
+            if found >= 0:
+                j = np.uint32(found)
+                group[i] = group[j] = number
+                heads[number], link[i], link[j] = i, found, -1
+                size[number] = 2
+                number += np.int32(1)
+        for i in range(lo, hi):
+            if group[i] != UNSET:
+                continue
+            most_coupled, found = np.float32(0), np.int32(-1)
+            for k in range(first[i], last[i]):
+                j, a = c[k], -v[k]
+                if a > most_coupled and j >= lo and j < hi and group[j] >= 0:
+                    strong = a * a >= strength * most[i] * most[j] and size[np.uint32(group[j])] < 3
+                    if anyone or 4 * a >= weight[i] or strong:
+                        most_coupled, found = a, group[j]
+            if found >= 0:
+                group[i] = found
+                link[i], heads[found] = heads[found], i
+                size[np.uint32(found)] += np.int32(1)
+            else:
+                group[i] = number
+                heads[number], link[i] = i, -1
+                size[number] = 1
+                number += np.int32(1)
+        counts[block] = number - np.int32(lo)
+
+
+@rows_kernel
+def numbered(start, stop, bounds, offsets, group, heads, compact):  # type: ignore[no-untyped-def]
+    """Number a block's groups from `offsets[block]` on, and move their first members there, into `compact`."""
+    for block in range(start, stop):
+        lo = np.int32(bounds[block])
+        shift = np.int32(offsets[block]) - lo
+        for i in range(bounds[block], bounds[block + 1]):
+            if group[i] >= 0:
+                group[i] += shift
+        for g in range(offsets[block], offsets[block + 1]):
+            compact[g] = heads[np.uint32(np.int32(g) - shift)]
+
+
+@rows_kernel
+def merged(  # type: ignore[no-untyped-def]
+    start, stop, bounds, offsets, group, heads, link, first, last, c, v, surplus, weight,
+    begin, end, columns, values, coarse_surplus, coarse_weight, coarse_most,
+):  # fmt: skip
+    """Sum the rows and columns of each group: `Pᵀ A P` without its diagonal, which follows from `coarse_surplus`.
+
+    Row `I` of the result is `columns[begin[I]:end[I]]`, somewhere in the part of the arrays that its block's rows
+    had before.
+    """
+    seen = np.zeros(len(heads), np.uint32)
+    for block in range(start, stop):
+        position = first[bounds[block]]
+        for g in range(offsets[block], offsets[block + 1]):
+            row = position
+            total = 0.0
+            held = np.float32(0)
+            i = heads[g]
+            while i >= 0:
+                m = np.uint32(i)
+                total += surplus[m]
+                held += weight[m]
+                for k in range(first[m], last[m]):
+                    h = group[c[k]]
+                    if h == LEFT_OUT:
+                        total -= v[k]
+                    elif h != g:
+                        place = seen[np.uint32(h)]
+                        if place > row:
+                            values[place - ONE] += v[k]
+                        else:
+                            columns[position] = h
+                            values[position] = v[k]
+                            position += ONE
+                            seen[np.uint32(h)] = position
+                i = link[m]
+            begin[g], end[g] = row, position
+            coarse_surplus[g] = total
+            coarse_weight[g] = held
+            largest = np.float32(0)
+            for k in range(row, position):
+                largest = max(largest, -values[k])
+            coarse_most[g] = largest
+
+
+@rows_kernel
+def composed(start, stop, bounds, second, group):  # type: ignore[no-untyped-def]
+    """`group ← second[group]`."""
+    for block in range(start, stop):
+        for i in range(bounds[block], bounds[block + 1]):
+            if group[i] >= 0:
+                group[i] = second[np.uint32(group[i])]
+
+
+@rows_kernel
+def dense(bounds, first, last, c, v, diagonal_surplus, out):  # type: ignore[no-untyped-def]
+    """A level's matrix, float64, its diagonal from the row sums so that little is lost where they nearly vanish."""
+    for i in range(bounds[0], bounds[-1]):
+        total = diagonal_surplus[i]
+        for k in range(first[i], last[i]):
+            out[i, c[k]] = v[k]
+            total -= v[k]
+        out[i, i] = total
