@@ -1,0 +1,31 @@
+"""Families of sparse matrices, each assembled here from a number of unknowns and a seed: `gallery.matrix`."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+from relaxon.solvers import validation
+from relaxon.solvers.sparse.families.elements import ELEMENTS
+from relaxon.solvers.sparse.families.graphs import GRAPHS
+from relaxon.solvers.sparse.families.stencils import STENCILS
+
+FAMILIES = {**STENCILS, **ELEMENTS, **GRAPHS}
+LEAST = 64
+"""Unknowns: fewer make some of the meshes degenerate."""
+
+
+def make(name: str, n: int, seed: int) -> Any:
+    """As `gallery.matrix`."""
+    if name not in FAMILIES:
+        near = get_close_matches(str(name), FAMILIES, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"name must be one of {', '.join(FAMILIES)}, got {name!r}{hint}")
+    n = validation.positive_int("n", n)
+    if n < LEAST:
+        raise ValueError(f"n must be at least {LEAST}, got {n}")
+    matrix = FAMILIES[name](n, np.random.default_rng(seed))
+    matrix.sort_indices()
+    return matrix

@@ -1,0 +1,165 @@
+"""Matrices on regular grids: finite volumes with a coefficient that jumps or varies, stencils, bilinear elements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+Array = NDArray[np.float64]
+
+
+def side(n: int, ndim: int) -> int:
+    """The side of a grid of about `n` points."""
+    return max(2, round(n ** (1 / ndim)))
+
+
+def finite_volumes(kappa: Array, weights: tuple[float, ...], held: str = "all") -> Any:
+    """`−∇·(κ∇)` by cells, κ on faces the harmonic mean; `weights` of each axis; Dirichlet sides where `held`.
+
+    `held` is "all" sides, the "first" one of the first axis, or "none".
+    """
+    shape = kappa.shape
+    number = np.arange(kappa.size).reshape(shape)
+    diagonal = np.zeros(shape)
+    rows: list[NDArray[np.int64]] = []
+    columns: list[NDArray[np.int64]] = []
+    values: list[Array] = []
+    for axis, weight in enumerate(weights):
+        low = tuple(slice(None, -1) if a == axis else slice(None) for a in range(len(shape)))
+        high = tuple(slice(1, None) if a == axis else slice(None) for a in range(len(shape)))
+        face = weight * 2.0 / (1.0 / kappa[low] + 1.0 / kappa[high])
+        diagonal[low] += face
+        diagonal[high] += face
+        rows += [number[low].ravel(), number[high].ravel()]
+        columns += [number[high].ravel(), number[low].ravel()]
+        values += [-face.ravel(), -face.ravel()]
+        if held == "all" or (held == "first" and axis == 0):
+            edges = (0, -1) if held == "all" else (0,)
+            for edge in edges:
+                place = tuple(edge if a == axis else slice(None) for a in range(len(shape)))
+                diagonal[place] += 2.0 * weight * kappa[place]
+    rows.append(number.ravel())
+    columns.append(number.ravel())
+    values.append(diagonal.ravel())
+    return assembled(np.concatenate(rows), np.concatenate(columns), np.concatenate(values), kappa.size)
+
+
+def assembled(rows: NDArray[Any], columns: NDArray[Any], values: Array, n: int) -> Any:
+    """CSR of `n` rows, duplicates summed, indices int32."""
+    matrix = sparse.coo_array((values, (rows.astype(np.int32), columns.astype(np.int32))), shape=(n, n)).tocsr()
+    matrix.sum_duplicates()
+    return matrix
+
+
+def laplacian_2d(n: int, rng: np.random.Generator) -> Any:
+    s = side(n, 2)
+    return finite_volumes(np.ones((s, s)), (1.0, 1.0))
+
+
+def laplacian_3d(n: int, rng: np.random.Generator) -> Any:
+    s = side(n, 3)
+    return finite_volumes(np.ones((s, s, s)), (1.0, 1.0, 1.0))
+
+
+def neumann_2d(n: int, rng: np.random.Generator) -> Any:
+    s = side(n, 2)
+    return finite_volumes(np.ones((s, s)), (1.0, 1.0), "none")
+
+
+def lognormal_3d(n: int, rng: np.random.Generator) -> Any:
+    s = side(n, 3)
+    return finite_volumes(np.exp(2.0 * rng.standard_normal((s, s, s))), (1.0, 1.0, 1.0))
+
+
+def layers_3d(n: int, rng: np.random.Generator) -> Any:
+    s = side(n, 3)
+    layer = 10.0 ** rng.uniform(-3, 3, -(-s // 4))
+    kappa = np.repeat(layer, 4)[:s, None, None] * np.ones((s, s, s))
+    return finite_volumes(kappa, (1.0, 1.0, 1.0))
+
+
+def checkerboard_2d(n: int, rng: np.random.Generator) -> Any:
+    s = side(n, 2)
+    i, j = np.indices((s, s)) // 8
+    return finite_volumes(np.where((i + j) % 2 == 0, 1.0, 1e8), (1.0, 1.0))
+
+
+def random_jumps_3d(n: int, rng: np.random.Generator) -> Any:
+    s = side(n, 3)
+    return finite_volumes(np.where(rng.random((s, s, s)) < 0.3, 1e8, 1.0), (1.0, 1.0, 1.0))
+
+
+def stretched_3d(n: int, rng: np.random.Generator) -> Any:
+    s = side(n, 3)
+    return finite_volumes(np.ones((s, s, s)), (1.0, 100.0, 10_000.0), "first")
+
+
+def heat_step_3d(n: int, rng: np.random.Generator) -> Any:
+    """A short implicit time step: dominated by its diagonal."""
+    a = laplacian_3d(n, rng)
+    return sparse.csr_array(a * (0.5 / 6.0) + sparse.eye_array(a.shape[0]))
+
+
+def stencil_27(n: int, rng: np.random.Generator) -> Any:
+    """26 on the diagonal, −1 for all neighbours, those by edges and corners too."""
+    s = side(n, 3)
+    line = sparse.diags_array([1.0, 1.0, 1.0], offsets=[-1, 0, 1], shape=(s, s))
+    box = sparse.kron(sparse.kron(line, line), line)
+    return sparse.csr_array(27.0 * sparse.eye_array(s**3) - box)
+
+
+def quadrilaterals(n: int, matrix: Array, spacing: tuple[float, float]) -> Any:
+    """Bilinear elements of `−∇·(K∇)` on rectangles, `K` a 2 × 2 matrix, Dirichlet sides."""
+    s = side(n, 2) + 1  # elements a side
+    hx, hy = spacing
+    stiff, mass = np.array([[1.0, -1.0], [-1.0, 1.0]]), np.array([[2.0, 1.0], [1.0, 2.0]]) / 6.0
+    cross = np.array([[-0.5, -0.5], [0.5, 0.5]])  # ∫ φ_i' φ_j
+    element = matrix[0, 0] * hy / hx * np.kron(stiff, mass) + matrix[1, 1] * hx / hy * np.kron(mass, stiff)
+    element += matrix[0, 1] * (np.kron(cross, cross.T) + np.kron(cross.T, cross))
+    node = np.arange((s + 1) ** 2).reshape(s + 1, s + 1)
+    corners = np.stack([node[:-1, :-1], node[:-1, 1:], node[1:, :-1], node[1:, 1:]], -1).reshape(-1, 4)
+    return held(scattered(corners, np.broadcast_to(element, (len(corners), 4, 4)), node.size), node[1:-1, 1:-1].ravel())
+
+
+def scattered(corners: NDArray[np.int64], elements: Array, n: int) -> Any:
+    """The sum of element matrices `(e, k, k)` at the unknowns `corners (e, k)`."""
+    k = corners.shape[1]
+    rows, columns = np.repeat(corners, k, axis=1).ravel(), np.tile(corners, (1, k)).ravel()
+    return assembled(rows, columns, np.ascontiguousarray(elements).ravel(), n)
+
+
+def held(a: Any, free: NDArray[np.int64]) -> Any:
+    """The rows and columns of the unknowns that are not held."""
+    return sparse.csr_array(a[free][:, free])
+
+
+def rotated_2d(n: int, rng: np.random.Generator) -> Any:
+    """Diffusion 1 : 1e-3, its axes turned by 30 degrees against the grid."""
+    c, s = np.cos(np.pi / 6), np.sin(np.pi / 6)
+    turn = np.array([[c, -s], [s, c]])
+    return quadrilaterals(n, turn @ np.diag([1.0, 1e-3]) @ turn.T, (1.0, 1.0))
+
+
+def bilinear_2d(n: int, rng: np.random.Generator) -> Any:
+    """Square elements' matrix on rectangles 1 : 10, with positive entries off the diagonal."""
+    return quadrilaterals(n, np.eye(2), (1.0, 10.0))
+
+
+STENCILS: dict[str, Callable[[int, np.random.Generator], Any]] = {
+    "laplacian-2d": laplacian_2d,
+    "laplacian-3d": laplacian_3d,
+    "neumann-2d": neumann_2d,
+    "stencil-27": stencil_27,
+    "lognormal-3d": lognormal_3d,
+    "layers-3d": layers_3d,
+    "checkerboard-2d": checkerboard_2d,
+    "random-jumps-3d": random_jumps_3d,
+    "stretched-3d": stretched_3d,
+    "rotated-2d": rotated_2d,
+    "bilinear-2d": bilinear_2d,
+    "heat-step-3d": heat_step_3d,
+}
