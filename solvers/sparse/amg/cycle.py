@@ -23,7 +23,7 @@ class _Divided:
     def __init__(self, level: Level) -> None:
         n = level.rows
         self.level = level
-        self.right, self.x, self.old, self.z, self.q, self.r = (np.zeros(n, np.float32) for _ in range(6))
+        self.right, self.x, self.old, self.z, self.q, self.r = (np.zeros(n, level.values.dtype) for _ in range(6))
         self.parts = np.zeros((len(level.bounds) - 1, 3))
 
 
@@ -45,16 +45,17 @@ class Cycle:
             self.table[index, :3] = rows[index], entries[index], count
             if index < len(tail):
                 self.table[index, kernels.STEPS] = self.steps[len(self.top) + index]
-        names = ("first", "middle", "last", "columns", "values", "diagonal", "inverse", "excess")
+        names = ("first", "middle", "last", "columns", "values", "sums", "inverse", "excess")
+        dtypes = (np.uint32,) * 4 + (hierarchy.dtype,) * 4
         self.arrays: tuple[NDArray[Any], ...] = tuple(
-            np.concatenate([np.empty(0, np.float32 if name in names[4:] else np.uint32), *(getattr(l, name) for l in tail)])
-            .astype(np.float32 if name in names[4:] else np.uint32) for name in names
+            np.concatenate([np.empty(0, dtype), *(getattr(level, name) for level in tail)])
+            for name, dtype in zip(names, dtypes, strict=True)
         )
         self.group = np.full(int(rows[-1]), -1, np.int32)
         for index, level in enumerate(tail):
             if len(level.group):
                 self.group[rows[index] : rows[index] + level.rows] = level.group
-        self.vectors = tuple(np.zeros(int(rows[-1]), np.float32) for _ in range(5))
+        self.vectors = tuple(np.zeros(int(rows[-1]), hierarchy.dtype) for _ in range(5))
         self.parts = np.zeros((1, 3))
 
     @property
@@ -103,21 +104,21 @@ class Cycle:
             return
         own.x, own.z = own.z, own.x
         a.over(
-            kernels.image, a.first, a.last, a.columns, a.values, a.diagonal, own.z, own.q, own.right, own.right, own.parts
+            kernels.image, a.first, a.last, a.columns, a.values, a.sums, own.z, own.q, own.right, own.right, own.parts
         )
         rho, along = (float(value) for value in own.parts.sum(axis=0)[:2])
         if not rho > 0.0:
             own.x, own.z = own.z, own.x
             return
-        first = np.float32(along / rho)
+        first = along / rho
         a.over(kernels.reduced, first, own.q, own.right, own.r, own.parts)
         after, before = (float(value) for value in own.parts.sum(axis=0)[:2])
         if after <= kernels.ENOUGH * before:
-            a.over(kernels.combined, first, own.z, np.float32(0), own.z, own.x)
+            a.over(kernels.combined, first, own.z, 0.0, own.z, own.x)
             return
         self._cycle(index, own.r)
         a.over(
-            kernels.image, a.first, a.last, a.columns, a.values, a.diagonal, own.x, own.right, own.r, own.q, own.parts
+            kernels.image, a.first, a.last, a.columns, a.values, a.sums, own.x, own.right, own.r, own.q, own.parts
         )
         sums = own.parts.sum(axis=0)
         one, two = kernels.combination(sums, rho, float(sums[2]), along)

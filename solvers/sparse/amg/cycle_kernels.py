@@ -76,14 +76,19 @@ def backward(start, stop, bounds, first, inner, last, c, v, inverse, excess, b, 
 
 
 @rows_kernel
-def image(start, stop, bounds, first, last, c, v, diagonal, x, y, b, other, parts):  # type: ignore[no-untyped-def]
-    """`y ← A x`; `parts[block]` gets `⟨x, y⟩`, `⟨x, b⟩` and `⟨x, other⟩`."""
+def image(start, stop, bounds, first, last, c, v, sums, x, y, b, other, parts):  # type: ignore[no-untyped-def]
+    """`y ← A x`; `parts[block]` gets `⟨x, y⟩`, `⟨x, b⟩` and `⟨x, other⟩`.
+
+    By the row sums and `x_j − x_i`: where strong couplings hold `x` level, its image is small beside their products
+    with `x`, and float32 would leave nothing of it.
+    """
     for block in range(start, stop):
         square, along, across = 0.0, 0.0, 0.0
         for i in range(bounds[block], bounds[block + 1]):
-            total = diagonal[i] * x[i]
+            own = x[i]
+            total = sums[i] * own
             for k in range(first[i], last[i]):
-                total += v[k] * x[c[k]]
+                total += v[k] * (x[c[k]] - own)
             y[i] = total
             square += total * x[i]
             along += x[i] * b[i]
@@ -95,7 +100,7 @@ def image(start, stop, bounds, first, last, c, v, diagonal, x, y, b, other, part
 def reduced(start, stop, bounds, factor, q, b, r, parts):  # type: ignore[no-untyped-def]
     """`r ← b − factor·q`; `parts[block]` gets `⟨r, r⟩` and `⟨b, b⟩`."""
     for block in range(start, stop):
-        after, before = np.float32(0), np.float32(0)
+        after, before = 0.0, 0.0
         for i in range(bounds[block], bounds[block + 1]):
             value = b[i] - factor * q[i]
             r[i] = value
@@ -116,7 +121,7 @@ def combined(start, stop, bounds, one, z, two, w, x):  # type: ignore[no-untyped
 def dense_product(inverse, b, x):  # type: ignore[no-untyped-def]
     """`x ← inverse @ b`."""
     for i in range(len(x)):
-        total = np.float32(0)
+        total = 0.0
         for k in range(len(b)):
             total += inverse[i, k] * b[k]
         x[i] = total
@@ -128,14 +133,14 @@ def combination(parts, rho, gamma, along):  # type: ignore[no-untyped-def]
     square, ahead = parts[0], parts[1]
     rest = square - gamma * gamma / rho
     if not rest > 1e-6 * square:
-        return np.float32(along / rho), np.float32(0)
+        return along / rho, 0.0
     two = ahead / rest
-    return np.float32(along / rho - gamma / rho * two), np.float32(two)
+    return along / rho - gamma / rho * two, two
 
 
 @rows_kernel
 def recursive(  # type: ignore[no-untyped-def]
-    table, accelerated, first, middle, last, c, v, diagonal, inverse, excess, group, solution, right, x, z, q, r, parts
+    table, accelerated, first, middle, last, c, v, sums, inverse, excess, group, solution, right, x, z, q, r, parts
 ):  # fmt: skip
     """Solve on the levels of `table` roughly, from `right` into `x`, both at the first level's rows.
 
@@ -180,14 +185,14 @@ def recursive(  # type: ignore[no-untyped-def]
         elif step[level] == 0:
             q_, z_, r_ = q[rows], z[rows], r[rows]
             z_[:] = x_
-            image(0, 1, whole, first[rows], last[rows], c_, v_, diagonal[rows], z_, q_, b_, b_, parts)
+            image(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], z_, q_, b_, b_, parts)
             rho[level], along[level] = parts[0, 0], parts[0, 1]
             if not rho[level] > 0.0:
                 level -= 1
             else:
-                reduced(0, 1, whole, np.float32(along[level] / rho[level]), q_, b_, r_, parts)
+                reduced(0, 1, whole, along[level] / rho[level], q_, b_, r_, parts)
                 if parts[0, 0] <= ENOUGH * parts[0, 1]:
-                    combined(0, 1, whole, np.float32(along[level] / rho[level]), z_, np.float32(0), z_, x_)
+                    combined(0, 1, whole, along[level] / rho[level], z_, 0.0, z_, x_)
                     level -= 1
                 else:
                     step[level] = 1
@@ -195,7 +200,7 @@ def recursive(  # type: ignore[no-untyped-def]
         else:
             # The image of the second direction is needed for its sums alone: it takes the place of the residual.
             spare = right[rows]
-            image(0, 1, whole, first[rows], last[rows], c_, v_, diagonal[rows], x_, spare, b_, q[rows], parts)
+            image(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], x_, spare, b_, q[rows], parts)
             one, two = combination(parts[0], rho[level], parts[0, 2], along[level])
             combined(0, 1, whole, one, z[rows], two, x_, x_)
             step[level] = 0

@@ -12,7 +12,8 @@ from relaxon.solvers.sparse.amg import levels_kernels as kernels
 from relaxon.solvers.sparse.system import MatrixSystem
 from relaxon.solvers.threads import divide, get_num_threads
 
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]
+"""float32, or float64 where the matrix asks for it."""
 STRENGTH = 0.25
 """A coupling is strong from this part of the geometric mean of both rows' strongest ones on."""
 DOMINATED = 0.4
@@ -25,6 +26,9 @@ STALLED = 0.7
 """A level that keeps more than this part of its rows is coarsened again with whatever couplings there are."""
 BLOCK, BLOCKS, DIVIDED = 8_192, 8, 40_000
 """Rows of a block at least, blocks at most, and rows from which on a level is divided into blocks."""
+CONTRAST = 1e5
+"""Between the largest and the least diagonal entry. With more of it levels are kept in float64: `x`, rounded to float32,
+would have a larger residual where the matrix is stiff than the whole of it elsewhere."""
 SHARED_ROWS = 20_000
 """Rows from which on a level's work is divided among threads."""
 SCATTERED = 0.05
@@ -52,6 +56,7 @@ class Level:
     excess: Floats
     most: Floats
     surplus: NDArray[np.float64]
+    sums: Floats
     labels: NDArray[np.int32] | None
     group: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     offsets: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(1, np.uint32))
@@ -86,6 +91,7 @@ def finest(system: MatrixSystem) -> tuple[Level, NDArray[np.uint32] | None, floa
     positive = system.diagonal[system.diagonal > 0]
     # A power of two near the diagonal's geometric mean, so that float32 reaches as far up as down.
     scale = 2.0 ** -round(float(np.mean(np.log2(positive)))) if len(positive) else 1.0
+    dtype = np.float64 if len(positive) and positive.max() > CONTRAST * positive.min() else np.float32
     labels = None if system.null.labels is None else system.null.labels.reshape(-1)
     bounds = blocks(n)
     order = None
@@ -93,16 +99,17 @@ def finest(system: MatrixSystem) -> tuple[Level, NDArray[np.uint32] | None, floa
     if len(bounds) > 2 and scattered(indptr, indices, n // (len(bounds) - 1)):
         order, place = np.empty(n, np.uint32), np.empty(n, np.uint32)
         kernels.breadth_first(indptr, indices, order, place)
-        lengths = np.diff(a.indptr)[order]
         begin, end = np.zeros(n, np.uint32), np.empty(n, np.uint32)
-        np.cumsum(lengths[:-1], out=begin[1:])
+        np.cumsum(np.diff(a.indptr)[order[:-1]], out=begin[1:])
         columns, values = np.empty(a.nnz, np.uint32), np.empty(a.nnz)
         divide(
-            kernels.permuted, len(bounds) - 1, bounds, order, place, indptr, indices, a.data, 1.0,
-            begin, end, columns, values, chunks=get_num_threads() if n >= SHARED_ROWS else 1,
+            kernels.permuted, len(bounds) - 1, bounds, order, place, indptr, indices, a.data, begin, end, columns,
+            values, chunks=get_num_threads() if n >= SHARED_ROWS else 1,
         )  # fmt: skip
+        if scattered(np.append(begin, np.uint32(a.nnz)), columns, n // (len(bounds) - 1)):
+            bounds = bounds[[0, -1]]  # a graph without geometry: blocks would have little in common with its structure
         labels = None if labels is None else labels[order]
-    level = arrange(begin, end, columns, values, scale, None, labels)
+    level = arrange(bounds, begin, end, columns, values, scale, None, labels, dtype)
     return level, order, scale
 
 
@@ -116,6 +123,7 @@ def scattered(indptr: NDArray[np.uint32], indices: NDArray[np.uint32], reach: in
 
 
 def arrange(
+    bounds: NDArray[np.uint32],
     begin: NDArray[np.uint32],
     end: NDArray[np.uint32],
     columns: NDArray[np.uint32],
@@ -123,10 +131,10 @@ def arrange(
     scale: float,
     surplus: NDArray[np.float64] | None,
     labels: NDArray[np.int32] | None,
+    dtype: Any,
 ) -> Level:
     """Return a level from rows in any order of their entries; `surplus` are the row sums, None to compute them."""
     n = len(begin)
-    bounds = blocks(n)
     lengths = np.zeros(n + 1, np.int64)
     np.cumsum(end - begin, out=lengths[1:])
     places = lengths[bounds].astype(np.uint32)
@@ -134,8 +142,8 @@ def arrange(
     fresh = surplus is None
     sums = np.empty(n) if surplus is None else surplus
     ints = [np.empty(n, np.uint32) for _ in range(4)]
-    floats = [np.empty(n, np.float32) for _ in range(4)]
-    out_columns, out_values = np.empty(size, np.uint32), np.empty(size, np.float32)
+    floats = [np.empty(n, dtype) for _ in range(4)]
+    out_columns, out_values = np.empty(size, np.uint32), np.empty(size, dtype)
     diagonal, inverse, excess, most = floats
     divide(
         kernels.arranged, len(bounds) - 1, bounds, places, begin, end, columns, values, scale, fresh,
@@ -144,7 +152,7 @@ def arrange(
     )  # fmt: skip
     if fresh and labels is not None:
         sums[labels > 0] = 0.0
-    return Level(bounds, *ints, out_columns, out_values, diagonal, inverse, excess, most, sums, labels)
+    return Level(bounds, *ints, out_columns, out_values, diagonal, inverse, excess, most, sums, sums.astype(dtype), labels)
 
 
 @dataclass(slots=True)
@@ -178,12 +186,12 @@ def halved(
     rows: _Rows, strength: float, dominated: float, anyone: bool, chunks: int
 ) -> tuple[NDArray[np.int32], NDArray[np.uint32], _Rows]:
     """One matching and the matrix between its groups."""
-    n, count = len(rows.first), len(rows.bounds) - 1
+    n, count, dtype = len(rows.first), len(rows.bounds) - 1, rows.values.dtype
     group, heads, link, size = (np.empty(n, np.int32) for _ in range(4))
     counts = np.zeros(count, np.int64)
     divide(
         kernels.paired, count, rows.bounds, rows.first, rows.last, rows.columns, rows.values, rows.weight, rows.surplus,
-        rows.most, np.float32(strength**2), np.float32(dominated), anyone, group, heads, link, size, counts,
+        rows.most, dtype.type(strength**2), dtype.type(dominated), anyone, group, heads, link, size, counts,
         chunks=chunks,
     )  # fmt: skip
     offsets = np.zeros(count + 1, np.uint32)
@@ -193,11 +201,11 @@ def halved(
     divide(kernels.numbered, count, rows.bounds, offsets, group, heads, compact, chunks=chunks)
     merged = _Rows(
         offsets, np.empty(total, np.uint32), np.empty(total, np.uint32), np.empty_like(rows.columns),
-        np.empty_like(rows.values), np.empty(total), np.empty(total, np.float32), np.empty(total, np.float32),
+        np.empty_like(rows.values), np.empty(total), np.empty(total, dtype), np.empty(total, dtype),
     )  # fmt: skip
     divide(
         kernels.merged, count, rows.bounds, offsets, group, compact, link, rows.first, rows.last, rows.columns,
-        rows.values, rows.surplus, rows.weight, merged.first, merged.last, merged.columns, merged.values,
+        rows.values, rows.surplus, rows.weight, rows.most, merged.first, merged.last, merged.columns, merged.values,
         merged.surplus, merged.weight, merged.most, chunks=chunks,
     )  # fmt: skip
     return group, offsets, merged
@@ -231,7 +239,11 @@ class Hierarchy:
             return cls(tuple(levels), dense_inverse(level), order, scale)
         level.group = np.full(level.rows, -1, np.int32)
         level.offsets = np.zeros(len(level.bounds), np.uint32)
-        return cls(tuple(levels), np.zeros((0, 0), np.float32), order, scale)
+        return cls(tuple(levels), np.zeros((0, 0), level.values.dtype), order, scale)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.levels[0].values.dtype
 
     @property
     def operator_complexity(self) -> float:
@@ -252,7 +264,10 @@ def next_level(level: Level) -> Level | None:
         labels = np.zeros(len(rows.first), np.int32)
         kept = group >= 0
         labels[group[kept]] = level.labels[kept]
-    return arrange(rows.first, rows.last, rows.columns, rows.values, 1.0, rows.surplus, labels)
+    bounds = blocks(len(rows.first))
+    return arrange(
+        bounds, rows.first, rows.last, rows.columns, rows.values, 1.0, rows.surplus, labels, level.values.dtype
+    )
 
 
 def dense_inverse(level: Level) -> Floats:
@@ -273,7 +288,7 @@ def dense_inverse(level: Level) -> Floats:
     inverse = _inverted((matrix + matrix.T) / 2)
     inverse[~held] = 0.0
     inverse[:, ~held] = 0.0
-    return np.ascontiguousarray(inverse / root / root[:, None], np.float32)
+    return np.ascontiguousarray(inverse / root / root[:, None], level.values.dtype)
 
 
 def _inverted(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,14 +18,16 @@ rows_kernel = njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
 """As `compiled.plain`, without the freedom to reorder sums: vectorising rows of seven entries makes them slower."""
 ROUNDINGS = 4.0 * np.finfo(np.float64).eps
 """A row sum below so much, times its entries, of its sum of magnitudes is zero."""
-BETTER = np.float32(1.001)
+BETTER = 1.001
 """A partner must be better than an earlier one by more than rounding, so that regular grids give regular aggregates."""
+SLIGHT = 64.0
+"""Where coarsening comes to a halt, a row joins what it is coupled to by one part in so many of its diagonal."""
 UNSET, LEFT_OUT = np.int32(-2), np.int32(-1)
 ONE = np.uint32(1)
 
 
 @rows_kernel
-def permuted(start, stop, bounds, order, place, indptr, indices, data, scale, begin, end, columns, values):  # type: ignore[no-untyped-def]
+def permuted(start, stop, bounds, order, place, indptr, indices, data, begin, end, columns, values):  # type: ignore[no-untyped-def]
     """Copy the rows of a block, `order[i]` as row `i`, into `columns` and `values` from `begin[i]`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
@@ -33,7 +35,7 @@ def permuted(start, stop, bounds, order, place, indptr, indices, data, scale, be
             position = begin[i]
             for k in range(indptr[o], indptr[o + ONE]):
                 columns[position] = place[indices[k]]
-                values[position] = data[k] * scale
+                values[position] = data[k]
                 position += ONE
             end[i] = position
 
@@ -131,7 +133,7 @@ def paired(  # type: ignore[no-untyped-def]
 
     Coupled strongly are `a_ij < 0` with `a_ij² ≥ strength · most[i] · most[j]`. Rows whose off-diagonal magnitudes
     are at most `dominated` of their diagonal are left out: smoothing alone is enough for them. With `anyone`, rows
-    left over join whatever they are coupled to. `group` gets numbers from `bounds[block]` on, `heads[number]` its
+    left over join what they are slightly coupled to. `group` gets numbers from `bounds[block]` on, `heads[number]` its
     first member, `link` the next one of each, −1 at the end, and `counts[block]` how many groups there are.
     """
     for block in range(start, stop):
@@ -140,7 +142,7 @@ def paired(  # type: ignore[no-untyped-def]
         for i in range(lo, hi):
             group[i] = UNSET
             if dominated >= 0:
-                total = np.float32(0)
+                total = 0.0
                 for k in range(first[i], last[i]):
                     total += abs(v[k])
                 if total <= dominated * weight[i]:
@@ -148,14 +150,14 @@ def paired(  # type: ignore[no-untyped-def]
         for i in range(lo, hi):
             if group[i] != UNSET:
                 continue
-            best, found = np.float32(0), np.int32(-1)
-            own, row, wi = strength * most[i], max(np.float32(surplus[i]), np.float32(0)), weight[i]
+            best, found = 0.0, np.int32(-1)
+            own, row, wi = strength * most[i], max(surplus[i], 0.0), weight[i]
             for k in range(first[i], last[i]):
                 j, a = c[k], -v[k]
                 if a > 0 and j >= lo and j < hi and group[j] == UNSET and a * a >= own * most[j]:
-                    other = max(np.float32(surplus[j]), np.float32(0))
-                    hold = row * other / (row + other) if row + other > 0 else np.float32(0)
-                    quality = (a + hold) * (np.float32(1) / wi + np.float32(1) / weight[j])
+                    other = max(surplus[j], 0.0)
+                    hold = row * other / (row + other) if row + other > 0.0 else 0.0
+                    quality = (a + hold) * (1.0 / wi + 1.0 / weight[j])
                     if quality > BETTER * best:
                         best, found = quality, np.int32(j)
             if found >= 0:
@@ -167,12 +169,12 @@ def paired(  # type: ignore[no-untyped-def]
         for i in range(lo, hi):
             if group[i] != UNSET:
                 continue
-            most_coupled, found = np.float32(0), np.int32(-1)
+            most_coupled, found = 0.0, np.int32(-1)
             for k in range(first[i], last[i]):
                 j, a = c[k], -v[k]
                 if a > most_coupled and j >= lo and j < hi and group[j] >= 0:
                     strong = a * a >= strength * most[i] * most[j] and size[np.uint32(group[j])] < 3
-                    if anyone or 4 * a >= weight[i] or strong:
+                    if (anyone and SLIGHT * a >= weight[i]) or 4 * a >= weight[i] or strong:
                         most_coupled, found = a, group[j]
             if found >= 0:
                 group[i] = found
@@ -201,13 +203,14 @@ def numbered(start, stop, bounds, offsets, group, heads, compact):  # type: igno
 
 @rows_kernel
 def merged(  # type: ignore[no-untyped-def]
-    start, stop, bounds, offsets, group, heads, link, first, last, c, v, surplus, weight,
+    start, stop, bounds, offsets, group, heads, link, first, last, c, v, surplus, weight, most,
     begin, end, columns, values, coarse_surplus, coarse_weight, coarse_most,
 ):  # fmt: skip
     """Sum the rows and columns of each group: `Pᵀ A P` without its diagonal, which follows from `coarse_surplus`.
 
     Row `I` of the result is `columns[begin[I]:end[I]]`, somewhere in the part of the arrays that its block's rows
-    had before.
+    had before. `coarse_most` is what was strongest among the members, inside a group too: groups that are held together
+    by strong couplings are not to be joined by weak ones, as no smoothing would tell them apart again.
     """
     seen = np.zeros(len(heads), np.uint32)
     for block in range(start, stop):
@@ -215,12 +218,14 @@ def merged(  # type: ignore[no-untyped-def]
         for g in range(offsets[block], offsets[block + 1]):
             row = position
             total = 0.0
-            held = np.float32(0)
+            held = 0.0
+            largest = 0.0
             i = heads[g]
             while i >= 0:
                 m = np.uint32(i)
                 total += surplus[m]
                 held += weight[m]
+                largest = max(largest, most[m])
                 for k in range(first[m], last[m]):
                     h = group[c[k]]
                     if h == LEFT_OUT:
@@ -238,9 +243,6 @@ def merged(  # type: ignore[no-untyped-def]
             begin[g], end[g] = row, position
             coarse_surplus[g] = total
             coarse_weight[g] = held
-            largest = np.float32(0)
-            for k in range(row, position):
-                largest = max(largest, -values[k])
             coarse_most[g] = largest
 
 

@@ -1,33 +1,12 @@
-"""Conjugate directions with a compiled algebraic multigrid cycle: a sparse matrix's solver of our own.
-
-Source of the outer iteration: Kaneda et al., "A Deep Conjugate Direction Method for Iteratively Solving Linear
-Systems", ICML 2023, algorithm 1.
-"""
+"""Algebraic multigrid of our own as a solver of sparse matrices."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from relaxon.solvers.engine import Monitor
-from relaxon.solvers.solution import Result
-from relaxon.solvers.sparse.amg import cycle_kernels as kernels
-from relaxon.solvers.sparse.amg.cycle import Cycle
-from relaxon.solvers.sparse.amg.hierarchy import SHARED_ROWS, Floats, Hierarchy
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.krylov import inverse_diagonal
-from relaxon.solvers.sparse.system import Array, MatrixSystem
-from relaxon.solvers.threads import divide, get_num_threads
-
-STAGNATION_STEPS = 100
-"""So many steps without a new least residual mean that rounding has won."""
-NEGATIVE = 1e-10
-"""Curvature of a direction below this part of `‖d‖² max a_ii`, and negative, is not rounding."""
-OUTER_BLOCKS = 16
-"""Partial sums of the outer iteration, whatever the number of threads."""
+from relaxon.solvers.sparse.system import MatrixSystem
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,95 +29,7 @@ class AlgebraicMultigrid(MatrixSolver):
     summary: ClassVar[str] = "compiled algebraic multigrid under conjugate directions"
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
+        from relaxon.solvers.sparse.amg.engine import MultigridDirections
+        from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
+
         return MultigridDirections(system, Hierarchy.of(system))
-
-
-class MultigridDirections(MatrixEngine):
-    """`d = M r`, made A-orthogonal to the last two directions; `α = dᵀr / dᵀAd`; `x ← x + αd`; `r ← r − αAd`."""
-
-    default_max_iterations = 1000
-
-    def __init__(self, system: MatrixSystem, hierarchy: Hierarchy) -> None:
-        self.system, self.hierarchy, self.cycle = system, hierarchy, Cycle(hierarchy)
-        self.info = {
-            "nonzeros": float(system.matrix.nnz),
-            "levels": float(len(hierarchy.levels)),
-            "operator_complexity": hierarchy.operator_complexity,
-        }
-        n = system.unknowns
-        count = min(OUTER_BLOCKS, n) if n >= SHARED_ROWS else 1
-        self._bounds = (np.arange(count + 1, dtype=np.int64) * n // count).astype(np.uint32)
-        self._parts = np.zeros((count, 2))
-        self._chunks = n >= SHARED_ROWS
-        a = system.matrix
-        self._rows = a.indptr.view(np.uint32), a.indices.view(np.uint32), a.data
-
-    def _over(self, kernel: object, *args: object) -> None:
-        chunks = get_num_threads() if self._chunks else 1
-        divide(kernel, len(self._bounds) - 1, self._bounds, *args, chunks=chunks)  # type: ignore[arg-type]
-
-    def _sums(self, kernel: object, *args: object) -> tuple[float, float]:
-        self._over(kernel, *args, self._parts)
-        first, second = self._parts.sum(axis=0)
-        return float(first), float(second)
-
-    def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
-        self.failure = ""
-        n = len(b)
-        r, short = np.empty(n), np.empty(n, np.float32)
-        norm = math.sqrt(self._sums(kernels.remaining, *self._rows, b, x, r)[0])
-        reason = monitor.record(norm)
-        if reason is not None:
-            return reason
-        np.multiply(r, 1.0 / norm, out=short, casting="same_kind")
-        past = [(np.zeros(n, np.float32), np.zeros(n), 0.0) for _ in range(2)]
-        largest = float(self.system.diagonal.max())
-        least, since = norm, 0
-        for _ in range(max_iterations):
-            z = self._preconditioned(short)
-            d, image, curvature, projection = self._direction(z, r, past)
-            if not (curvature > 0.0 and math.isfinite(projection)):
-                if curvature < -NEGATIVE * largest * float(np.dot(d, d)):
-                    self.failure = f"the matrix is not positive definite: a direction has the curvature {curvature:.3g}"
-                    return Result.STAGNATED
-                monitor.fallbacks += 1
-                d, image, curvature, projection = self._direction(self._descent(r, norm), r, past)
-                if not (curvature > 0.0 and math.isfinite(projection)):
-                    return Result.STAGNATED if math.isfinite(curvature) else Result.NON_FINITE
-            scale = 1.0 / norm
-            square, _ = self._sums(kernels.stepped, projection / curvature, d, image, x, r, scale, short)
-            norm = math.sqrt(square)
-            reason = monitor.record(norm)
-            if reason is not None:
-                return reason
-            past = [(d, image, curvature), past[0]]
-            least, since = (norm, 0) if norm < least else (least, since + 1)
-            if since >= STAGNATION_STEPS:
-                return Result.STAGNATED
-        return Result.MAX_ITERATIONS
-
-    def _preconditioned(self, short: Floats) -> Floats:
-        order = self.hierarchy.order
-        if order is None:
-            self.cycle.right[...] = short
-            return self.cycle.apply()
-        np.take(short, order, out=self.cycle.right)
-        z = np.empty_like(short)
-        z[order] = self.cycle.apply()
-        return z
-
-    def _descent(self, r: Array, norm: float) -> Floats:
-        return np.asarray(inverse_diagonal(self.system) * (r / norm), np.float32)
-
-    def _direction(
-        self, z: Floats, r: Array, past: list[tuple[Floats, Array, float]]
-    ) -> tuple[Floats, Array, float, float]:
-        """`z` made conjugate, in the memory of the older direction; its image, `dᵀAd` and `dᵀr`."""
-        (p, first, one), (d, second, two) = past
-        along, before = self._sums(kernels.conjugated, z, first, second)
-        self._over(
-            kernels.directed, z, np.float32(along / one if one > 0 else 0.0), p,
-            np.float32(before / two if two > 0 else 0.0), d, d,
-        )  # fmt: skip
-        curvature, projection = self._sums(kernels.searched, *self._rows, d, second, r)
-        return d, second, curvature, projection
