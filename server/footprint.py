@@ -57,6 +57,7 @@ VARIABLE = CONSTANT | {
     "cg": Footprint(40.0, 95.0),
 }
 MATRIX = {
+    "amg": Footprint(200.0, 350.0),
     "cg": Footprint(8.0, 64.0),
     "jacobi-cg": Footprint(16.0, 64.0),
     "ic-cg": Footprint(400.0, 400.0),

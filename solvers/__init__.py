@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.registry import list_solvers
     from relaxon.solvers.solution import Callback, Progress, Result, Solution
     from relaxon.solvers.sparse import (
+        AlgebraicMultigrid,
         AlgebraicMultigridCG,
         ConjugateDirectionsWith,
         MatrixDirect,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.threads import get_num_threads, num_threads, set_num_threads
 
 _HOME = {
+    "AlgebraicMultigrid": "sparse",
     "AlgebraicMultigridCG": "sparse",
     "Boundary": "grid",
     "Callback": "solution",
@@ -81,6 +83,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AlgebraicMultigrid",
     "AlgebraicMultigridCG",
     "Boundary",
     "Callback",

@@ -191,6 +191,27 @@ def make(name: str, size: Size, ndim: int = 3, seed: int = 0) -> Problem:
     return _MAKERS[name](size, ndim=ndim, seed=seed)
 
 
+def matrix(name: str, n: int, seed: int = 0) -> Any:
+    """A symmetric positive (semi)definite matrix of about `n` unknowns, of a family of `matrix_names()`.
+
+    CSR, float64, int32 indices, sorted, the same for the same `seed`. ValueError for an unknown name and for `n` below 64.
+
+    >>> from relaxon.solvers import gallery
+    >>> gallery.matrix("rotated-2d", 100).shape
+    (100, 100)
+    """
+    from relaxon.solvers.sparse import families
+
+    return families.make(name, n, seed)
+
+
+def matrix_names() -> tuple[str, ...]:
+    """The names `matrix` knows."""
+    from relaxon.solvers.sparse.families import FAMILIES
+
+    return tuple(FAMILIES)
+
+
 def _shape(size: Size, ndim: int) -> tuple[int, ...]:
     if ndim not in (2, 3):
         raise ValueError(f"ndim must be 2 or 3, got {ndim!r}")

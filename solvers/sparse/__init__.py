@@ -1,6 +1,7 @@
 """Symmetric positive definite systems given as SciPy sparse matrices, behind the same `solve` as grids."""
 
 from relaxon.solvers.sparse.algebraic import AlgebraicMultigridCG
+from relaxon.solvers.sparse.amg import AlgebraicMultigrid
 from relaxon.solvers.sparse.choice import MATRIX_SOLVERS, Automatic
 from relaxon.solvers.sparse.direct import MatrixDirect
 from relaxon.solvers.sparse.directions import ConjugateDirectionsWith
@@ -12,6 +13,7 @@ from relaxon.solvers.sparse.system import MatrixSystem
 
 __all__ = [
     "MATRIX_SOLVERS",
+    "AlgebraicMultigrid",
     "AlgebraicMultigridCG",
     "Automatic",
     "ConjugateDirectionsWith",

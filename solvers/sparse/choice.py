@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from relaxon.solvers.sparse.amg import AlgebraicMultigrid
 from relaxon.solvers.sparse.algebraic import AlgebraicMultigridCG
 from relaxon.solvers.sparse.direct import DIRECT_LIMIT, MatrixDirect
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.incomplete_cholesky import MatrixIncompleteCholeskyCG
 from relaxon.solvers.sparse.krylov import MatrixCG, MatrixJacobiCG
 from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.watched import Watched
 
 # All numbers below come from what bench/sparse.py measures on two cores.
 SMALL = 1_000
@@ -22,13 +24,12 @@ SMALL = 1_000
 FACTOR_COST = {False: 3e8, True: 1e11}
 """The envelope's `Σ band²` up to which a factor is made; more of it where iterations are expected to be slow (many
 positive off-diagonals: plates, elasticity), as a factor does not mind. A factor's real cost is a part of it."""
-DOMINANT = 0.9
-"""Largest `Σ|a_ij| / a_ii` for which the scaled matrix's condition is at most 19: some thirty steps to 1e-6."""
+NARROW = 100.0
+"""Operations a row up to which a factor is made at once: bands of some ten entries."""
+PATIENCE = 150
+"""Multigrid's iterations before something else is tried."""
 POSITIVE_PART = 0.05
 """Of the off-diagonal weight: with more of it positive, the matrix is not like a Laplacian."""
-DEEP = 400
-"""Levels of the graph, from one end to the other. IC-CG's iterations are about a quarter of them, and about a hundred
-iterations take as long as Ruge–Stüben's hierarchy and its few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,9 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Automatic(MatrixSolver):
-    """Chooses by size, dominance of the diagonal, a factor's cost, signs and the graph's depth.
+    """Multigrid, but for small and narrow matrices; where it is slow, what suits the matrix better goes on.
 
-    `Solution.message` has the choice and the reason. Where an incomplete factor was chosen and breaks down, smoothed
-    aggregation takes its place.
+    `Solution.message` has the choice and the reason.
     """
 
     name: ClassVar[str] = "auto"
@@ -53,16 +53,25 @@ class Automatic(MatrixSolver):
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
         choice = choose(system)
         engine = choice.solver.prepare_matrix(system)
-        reason = f"auto chose {_name(choice.solver)}: {choice.reason}"
-        if engine.info.get("retries", 0.0) > 0 and find_spec("pyamg") is not None:
-            engine = AlgebraicMultigridCG("sa").prepare_matrix(system)
-            reason = f"auto chose pyamg-sa: an incomplete factor without fill breaks down ({choice.reason})"
-        engine.reason = reason
+        if isinstance(choice.solver, AlgebraicMultigrid):
+            engine = Watched(system, engine, PATIENCE, _instead)
+        engine.reason = f"auto chose {_name(choice.solver)}: {choice.reason}"
         return engine
+
+
+def _instead(system: MatrixSystem) -> tuple[MatrixEngine, str]:
+    """What goes on where multigrid is slow, and why it."""
+    choice = alternative(system)
+    engine, name, reason = choice.solver.prepare_matrix(system), _name(choice.solver), choice.reason
+    if engine.info.get("retries", 0.0) > 0 and find_spec("pyamg") is not None:
+        engine = AlgebraicMultigridCG("sa").prepare_matrix(system)
+        name, reason = "pyamg-sa", f"an incomplete factor without fill breaks down ({reason})"
+    return engine, f"{name} went on: {reason}"
 
 
 MATRIX_SOLVERS: dict[str, MatrixSolver] = {
     "auto": Automatic(),
+    "amg": AlgebraicMultigrid(),
     "pyamg-sa": AlgebraicMultigridCG("sa"),
     "pyamg-rs": AlgebraicMultigridCG("rs"),
     "ic-cg": MatrixIncompleteCholeskyCG(),
@@ -77,12 +86,16 @@ def choose(system: MatrixSystem) -> Choice:
     n = system.unknowns
     if n <= SMALL:
         return Choice(MATRIX_SOLVERS["scipy-direct"], f"{n} unknowns are few enough to factor, whatever the pattern")
-    dominance, positive = _weights(system.matrix, system.diagonal)
-    if dominance <= DOMINANT:
-        return Choice(
-            MATRIX_SOLVERS["jacobi-cg"],
-            f"every row's off-diagonal sum is at most {dominance:.2g} of its diagonal, so that few steps do",
-        )
+    cost = _band(system.matrix)
+    if cost <= NARROW * n and n <= DIRECT_LIMIT:
+        return Choice(MATRIX_SOLVERS["scipy-direct"], f"a factor's envelope costs {cost:.1e} operations at most")
+    return Choice(MATRIX_SOLVERS["amg"], f"{n} unknowns, too wide a pattern for a factor to be soon made")
+
+
+def alternative(system: MatrixSystem) -> Choice:
+    """The solver for a matrix on which multigrid is slow."""
+    n = system.unknowns
+    positive = _positive_part(system.matrix)
     cost, depth = _envelope(system.matrix)
     unlike = positive > POSITIVE_PART
     if cost <= FACTOR_COST[unlike] and n <= DIRECT_LIMIT:
@@ -92,11 +105,15 @@ def choose(system: MatrixSystem) -> Choice:
             MATRIX_SOLVERS["ic-cg"],
             f"{positive:.0%} of the off-diagonal weight is positive, and a factor would cost up to {cost:.1e}",
         )
-    if depth > DEEP and find_spec("pyamg") is not None:
-        return Choice(
-            MATRIX_SOLVERS["pyamg-rs"], f"like a Laplacian, on a graph {depth:.0f} levels deep: multigrid pays"
-        )
     return Choice(MATRIX_SOLVERS["ic-cg"], f"like a Laplacian, on a graph of {depth:.0f} levels")
+
+
+def _band(matrix: Any) -> float:
+    """`Σ band_i²` in the order of the rows, which are sorted."""
+    starts = matrix.indptr[:-1]
+    filled = np.diff(matrix.indptr) > 0
+    first = matrix.indices[starts[filled]]
+    return float(np.sum((np.flatnonzero(filled) - first).clip(0).astype(np.float64) ** 2))
 
 
 def named(name: str) -> MatrixSolver:
@@ -117,15 +134,12 @@ def _name(solver: MatrixSolver) -> str:
     return next((name for name, known in MATRIX_SOLVERS.items() if known == solver), solver.name)
 
 
-def _weights(matrix: Any, diagonal: Any) -> tuple[float, float]:
-    """The largest `Σ_{j≠i}|a_ij| / a_ii`, and the positive part of the off-diagonal weight."""
+def _positive_part(matrix: Any) -> float:
+    """The positive part of the off-diagonal weight."""
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     weight = np.abs(matrix.data) * (rows != matrix.indices)
-    sums = np.bincount(rows, weight, matrix.shape[0])
-    dominance = float(np.max(sums / np.where(diagonal > 0, diagonal, 1.0)))
     total = float(weight.sum())
-    positive = float(weight[matrix.data > 0].sum()) / total if total > 0 else 0.0
-    return dominance, positive
+    return float(weight[matrix.data > 0].sum()) / total if total > 0 else 0.0
 
 
 def _envelope(matrix: Any) -> tuple[float, float]:

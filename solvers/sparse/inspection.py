@@ -46,8 +46,8 @@ def inspect(matrix: Any, tolerance: float, roundings: float) -> Inspection:
     limit = roundings * np.finfo(np.float64).eps
     divide(_rows, count, bounds, indptr, indices, matrix.data, limit, diagonal, root, open_rows, flags, chunks=chunks)
     found = int(np.bitwise_or.reduce(flags))
-    if not found:
-        found = int(_couplings(indptr, indices, matrix.data, root, tolerance, indptr[:-1].copy()))
+    if not found & ~STORED_ZERO:
+        found |= int(_couplings(indptr, indices, matrix.data, root, tolerance, indptr[:-1].copy()))
     return Inspection(found, diagonal, open_rows)
 
 

@@ -81,9 +81,7 @@ class Cycle:
         a.over(kernels.forward, a.first, a.middle, a.columns, a.values, a.inverse, right, own.x)
         last = index + 1 == len(self.top)
         below = self.top[index + 1].right if not last else self.vectors[0]
-        a.over(
-            kernels.restricted, a.offsets, a.middle, a.last, a.columns, a.values, a.excess, own.x, a.group, below
-        )
+        a.over(kernels.restricted, a.offsets, a.middle, a.last, a.columns, a.values, a.excess, own.x, a.group, below)
         if last:
             self._recursive(True)
             correction = self.vectors[1]
@@ -117,9 +115,7 @@ class Cycle:
             a.over(kernels.combined, first, own.z, 0.0, own.z, own.x)
             return
         self._cycle(index, own.r)
-        a.over(
-            kernels.image, a.first, a.last, a.columns, a.values, a.sums, own.x, own.right, own.r, own.q, own.parts
-        )
+        a.over(kernels.image, a.first, a.last, a.columns, a.values, a.sums, own.x, own.right, own.r, own.q, own.parts)
         sums = own.parts.sum(axis=0)
         one, two = kernels.combination(sums, rho, float(sums[2]), along)
         a.over(kernels.combined, one, own.z, two, own.x, own.x)

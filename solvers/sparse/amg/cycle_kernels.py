@@ -173,9 +173,7 @@ def recursive(  # type: ignore[no-untyped-def]
                 continue
             forward(0, 1, whole, first[rows], middle[rows], c_, v_, inverse[rows], b_, x_)
             ends[1] = coarse
-            restricted(
-                0, 1, whole, ends, middle[rows], last[rows], c_, v_, excess[rows], x_, group[rows], right[below]
-            )
+            restricted(0, 1, whole, ends, middle[rows], last[rows], c_, v_, excess[rows], x_, group[rows], right[below])
             level += 1
             continue
         prolonged(0, 1, whole, group[rows], x[below], x_, x_)

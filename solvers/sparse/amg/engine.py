@@ -111,8 +111,6 @@ class MultigridDirections(MatrixEngine):
         """`z` made conjugate, in the memory of the older direction; its image, `dᵀAd` and `dᵀr`."""
         (p, first, one), (d, second, two) = past
         along, before = self._sums(kernels.conjugated, z, first, second)
-        self._over(
-            kernels.directed, z, along / one if one > 0 else 0.0, p, before / two if two > 0 else 0.0, d, d
-        )
+        self._over(kernels.directed, z, along / one if one > 0 else 0.0, p, before / two if two > 0 else 0.0, d, d)
         curvature, projection = self._sums(kernels.searched, *self._rows, d, second, r)
         return d, second, curvature, projection

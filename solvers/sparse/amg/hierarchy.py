@@ -80,7 +80,7 @@ class Level:
 
 def blocks(rows: int) -> NDArray[np.uint32]:
     """Return the bounds of a level's blocks, which depend on its size alone."""
-    count = min(rows // BLOCK, BLOCKS) if rows >= DIVIDED else 1
+    count = max(1, min(rows // BLOCK, BLOCKS)) if rows >= DIVIDED else 1
     return (np.arange(count + 1, dtype=np.int64) * rows // count).astype(np.uint32)
 
 
@@ -152,7 +152,9 @@ def arrange(
     )  # fmt: skip
     if fresh and labels is not None:
         sums[labels > 0] = 0.0
-    return Level(bounds, *ints, out_columns, out_values, diagonal, inverse, excess, most, sums, sums.astype(dtype), labels)
+    return Level(
+        bounds, *ints, out_columns, out_values, diagonal, inverse, excess, most, sums, sums.astype(dtype), labels
+    )
 
 
 @dataclass(slots=True)

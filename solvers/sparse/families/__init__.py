@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from relaxon.solvers import validation
 from relaxon.solvers.sparse.families.elements import ELEMENTS
@@ -26,6 +27,6 @@ def make(name: str, n: int, seed: int) -> Any:
     n = validation.positive_int("n", n)
     if n < LEAST:
         raise ValueError(f"n must be at least {LEAST}, got {n}")
-    matrix = FAMILIES[name](n, np.random.default_rng(seed))
+    matrix = sparse.csr_array(FAMILIES[name](n, np.random.default_rng(seed)))
     matrix.sort_indices()
     return matrix

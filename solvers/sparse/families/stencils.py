@@ -149,6 +149,12 @@ def bilinear_2d(n: int, rng: np.random.Generator) -> Any:
     return quadrilaterals(n, np.eye(2), (1.0, 10.0))
 
 
+def plate_2d(n: int, rng: np.random.Generator) -> Any:
+    """A plate: the square of a Laplacian, with positive off-diagonals and its condition squared."""
+    a = laplacian_2d(n, rng)
+    return sparse.csr_array(a @ a)
+
+
 STENCILS: dict[str, Callable[[int, np.random.Generator], Any]] = {
     "laplacian-2d": laplacian_2d,
     "laplacian-3d": laplacian_3d,
@@ -162,4 +168,5 @@ STENCILS: dict[str, Callable[[int, np.random.Generator], Any]] = {
     "rotated-2d": rotated_2d,
     "bilinear-2d": bilinear_2d,
     "heat-step-3d": heat_step_3d,
+    "plate-2d": plate_2d,
 }

@@ -1,0 +1,243 @@
+"""Algebraic multigrid of our own: it converges on every family of the gallery with one configuration, its cycle is
+symmetric and definite, its coarse matrices are Galerkin products, and threads do not show in its bits."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from relaxon.solvers import AlgebraicMultigrid, Result, gallery, prepare, solve
+from relaxon.solvers.sparse import MatrixSystem
+from relaxon.solvers.sparse.amg.cycle import Cycle, steps
+from relaxon.solvers.sparse.amg.hierarchy import DENSE, Hierarchy
+from relaxon.solvers.sparse.inspection import inspect
+from relaxon.solvers.threads import num_threads
+
+N = 4_000
+MOST = {"rotated-2d": 60, "elasticity-3d": 45, "tetrahedra-contrast-3d": 35, "random-jumps-3d": 35}
+"""Iterations to 1e-6 at N unknowns; 25 elsewhere."""
+
+
+def in_range(a, seed=1):
+    return a @ np.random.default_rng(seed).standard_normal(a.shape[0])
+
+
+def level_matrix(level):
+    """A level's matrix, dense."""
+    out = np.zeros((level.rows, level.rows))
+    for i in range(level.rows):
+        part = slice(level.first[i], level.last[i])
+        out[i, level.columns[part]] = level.values[part]
+        out[i, i] = level.surplus[i] - out[i].sum()
+    return out
+
+
+def prolongation(level, coarse_rows):
+    kept = np.flatnonzero(level.group >= 0)
+    return sparse.csr_array((np.ones(len(kept)), (kept, level.group[kept])), shape=(level.rows, coarse_rows)).toarray()
+
+
+@pytest.mark.parametrize("name", gallery.matrix_names())
+def test_every_family_converges_in_few_iterations_to_the_true_residual(name):
+    a = gallery.matrix(name, N)
+    b = in_range(a)
+    solution = solve(a, b, solver="amg")
+    assert solution.result is Result.CONVERGED, solution.message
+    assert np.linalg.norm(b - a @ solution.x) <= 1e-6 * np.linalg.norm(b)
+    assert solution.iterations <= MOST.get(name, 25)
+    assert solution.info["operator_complexity"] < 3.5
+
+
+@pytest.mark.parametrize("name", gallery.matrix_names())
+def test_a_family_is_symmetric_semidefinite_canonical_and_the_same_for_the_same_seed(name):
+    a, again = gallery.matrix(name, 300, seed=3), gallery.matrix(name, 300, seed=3)
+    assert a.dtype == np.float64 and a.indices.dtype == np.int32 and a.has_canonical_format
+    assert (a != again).nnz == 0
+    dense = a.toarray()
+    np.testing.assert_allclose(dense, dense.T, atol=1e-10 * abs(dense).max())
+    assert np.linalg.eigvalsh(dense)[0] > -1e-10 * abs(dense).max()
+    assert 100 < a.shape[0] < 600
+
+
+def test_gallery_matrix_names_what_it_refuses():
+    with pytest.raises(ValueError, match="^name must be one of .* did you mean 'rotated-2d'"):
+        gallery.matrix("rotated-2", 100)
+    with pytest.raises(ValueError, match="^n must be at least 64, got 63"):
+        gallery.matrix("chain", 63)
+
+
+@pytest.mark.parametrize("name", ["laplacian-2d", "stencil-27", "lognormal-3d"])
+def test_iterations_hardly_grow_with_the_matrix(name):
+    few, many = (
+        solve(a, in_range(a), solver="amg").iterations for a in map(lambda n: gallery.matrix(name, n), (2_000, 60_000))
+    )
+    assert many <= few + 4
+
+
+@pytest.mark.parametrize("name", ["lognormal-3d", "triangles-2d", "parts", "heavy-tailed", "random-jumps-3d"])
+def test_coarse_matrices_are_galerkin_products(name):
+    """`Pᵀ A P` of piecewise constants, whatever was paired in between, and with what is left out."""
+    hierarchy = Hierarchy.of(MatrixSystem.of(gallery.matrix(name, 1_500)))
+    assert len(hierarchy.levels) >= 3
+    for fine, coarse in zip(hierarchy.levels, hierarchy.levels[1:], strict=False):
+        a, c, p = level_matrix(fine), level_matrix(coarse), prolongation(fine, coarse.rows)
+        np.testing.assert_allclose(c, p.T @ a @ p, atol=2e-6 * abs(a).max())
+        assert coarse.rows < 0.6 * fine.rows
+
+
+@pytest.mark.parametrize("name", ["laplacian-2d", "tetrahedra-contrast-3d", "random-jumps-3d", "bilinear-2d"])
+def test_the_cycle_of_two_levels_is_symmetric_and_bounded_below(name, monkeypatch):
+    """Without the K-cycle, which is not linear: eigenvalues of `M A` are real, positive and at most 1."""
+    from relaxon.solvers.sparse.amg import hierarchy as module
+
+    monkeypatch.setattr(module, "DENSE", 200)
+    a = gallery.matrix(name, 400)
+    hierarchy = Hierarchy.of(MatrixSystem.of(a))
+    assert len(hierarchy.levels) == 2
+    cycle = Cycle(hierarchy)
+    m = np.empty(a.shape)
+    for i in range(a.shape[0]):
+        cycle.right[:] = 0
+        cycle.right[i] = 1
+        m[:, i] = cycle.apply()
+    scaled = np.diag(np.sqrt(a.diagonal()))
+    m = scaled @ m @ scaled * hierarchy.scale  # where entries differ by many orders, all are compared alike
+    np.testing.assert_allclose(m, m.T, atol=1e-4 * abs(m).max())
+    root = np.linalg.inv(scaled)
+    values = np.sort(np.linalg.eigvals(m @ (root @ a.toarray() @ root)).real)
+    assert values[0] > 0.03 and values[-1] < 1.01
+
+
+@pytest.mark.parametrize("name", ["laplacian-3d", "tetrahedra-3d", "random-weights"])
+def test_any_number_of_threads_gives_the_same_bits(name):
+    a = gallery.matrix(name, 45_000)
+    b = in_range(a)
+    answers = []
+    for count in (1, 2, 3):
+        with num_threads(count):
+            answers.append(solve(a, b, solver="amg", max_iterations=8))
+    for other in answers[1:]:
+        np.testing.assert_array_equal(answers[0].x, other.x)
+        np.testing.assert_array_equal(answers[0].residuals, other.residuals)
+
+
+def test_levels_in_blocks_and_in_one_piece_converge_alike(monkeypatch):
+    """The kernels over blocks and the recursive one do the same, but for old values between blocks."""
+    from relaxon.solvers.sparse.amg import hierarchy as module
+
+    a = gallery.matrix("lognormal-3d", 20_000)
+    b = in_range(a)
+    one = solve(a, b, solver="amg").iterations
+    monkeypatch.setattr(module, "DIVIDED", 100)
+    monkeypatch.setattr(module, "BLOCK", 600)
+    divided = solve(a, b, solver="amg")
+    assert divided.converged and abs(divided.iterations - one) <= 3
+
+
+def test_random_numbering_costs_few_iterations():
+    a = gallery.matrix("laplacian-3d", 50_000)
+    order = np.random.default_rng(0).permutation(a.shape[0])
+    shuffled = sparse.csr_array(a[order][:, order])
+    b = in_range(a)
+    plain, mixed = solve(a, b, solver="amg"), solve(shuffled, b[order], solver="amg")
+    assert mixed.iterations <= plain.iterations + 4
+    np.testing.assert_allclose(mixed.x, plain.x[order], atol=1e-4 * abs(plain.x).max())
+
+
+def test_scaling_the_matrix_scales_the_answer_alone():
+    a = gallery.matrix("lognormal-3d", 2_000)
+    b = in_range(a)
+    plain = solve(a, b, solver="amg")
+    for power in (-300, -140, 100, 300):
+        scaled = solve(a * 2.0**power, b, solver="amg")
+        assert scaled.iterations == plain.iterations
+        np.testing.assert_array_equal(scaled.x * 2.0**power, plain.x)
+
+
+def test_a_star_with_thousands_of_rays_and_a_diagonal_alone_are_solved_at_once():
+    n = 5_000
+    centre = np.zeros(n - 1, int)
+    star = sparse.coo_array((-np.ones(n - 1), (centre, np.arange(1, n))), shape=(n, n))
+    a = sparse.csr_array(star + star.T)
+    a = sparse.csr_array(a - sparse.diags_array(a.sum(axis=1)) + 1e-3 * sparse.eye_array(n))
+    assert solve(a, in_range(a), solver="amg").iterations <= 5
+    d = sparse.csr_array(sparse.diags_array(10.0 ** np.random.default_rng(0).uniform(-8, 8, 500)))
+    assert solve(d, np.ones(500), solver="amg", rtol=1e-12).iterations <= 3
+
+
+def test_an_indefinite_matrix_is_told_and_never_called_converged():
+    a = gallery.matrix("laplacian-2d", 2_500)
+    shifted = sparse.csr_array(a - 0.3 * sparse.eye_array(a.shape[0]))
+    solution = solve(shifted, np.random.default_rng(0).standard_normal(a.shape[0]), solver="amg", max_iterations=300)
+    assert solution.result is Result.CONVERGED or "not positive definite" in solution.message
+    assert (solution.result is Result.CONVERGED) == (solution.true_residual <= solution.tolerance)
+
+
+def test_one_set_up_answers_many_right_hand_sides_and_leaves_them_alone():
+    a = gallery.matrix("triangles-2d", 3_000)
+    prepared = prepare(a, solver=AlgebraicMultigrid())
+    for seed in range(3):
+        b = in_range(a, seed)
+        before = b.copy()
+        solution = prepared.solve(b, rtol=1e-10)
+        assert solution.converged
+        np.testing.assert_array_equal(b, before)
+        np.testing.assert_array_equal(solution.x, solve(a, b, solver="amg", rtol=1e-10).x)
+
+
+def test_a_cycle_s_work_stays_within_its_budget():
+    for name in ("heavy-tailed", "random-weights", "chain"):
+        levels = Hierarchy.of(MatrixSystem.of(gallery.matrix(name, 20_000))).levels
+        visits, work = 1.0, 0.0
+        for level, taken in zip(levels, steps(levels), strict=True):
+            visits *= taken
+            work += visits * level.entries / levels[0].entries
+        assert work < 4.5
+        assert levels[-1].rows <= DENSE or name == "random-weights"
+
+
+# --- the fast look at a matrix ----------------------------------------------------------------------------------------
+
+
+def test_a_fast_look_finds_what_is_amiss():
+    a = sparse.csr_array(gallery.matrix("triangles-2d", 400))
+    assert inspect(a, 1e-10, 4.0).flags == 0
+    np.testing.assert_array_equal(inspect(a, 1e-10, 4.0).diagonal, a.diagonal())
+    i, j = 17, int(a.indices[a.indptr[17]])
+    entry = int(a.indptr[17])
+    assert i != j
+    diagonal = int(np.flatnonzero(a.indices[a.indptr[17] : a.indptr[18]] == 17)[0]) + entry
+    for place, value in (
+        (entry, a.data[entry] * 1.001),
+        (entry, np.nan),
+        (entry, np.inf),
+        (diagonal, -1.0),
+        (diagonal, 0.0),
+    ):
+        wrong = a.copy()
+        wrong.data[place] = value
+        assert inspect(wrong, 1e-10, 4.0).flags, (place, value)
+    swapped = a.copy()
+    swapped.indices[entry], swapped.indices[entry + 1] = a.indices[entry + 1], a.indices[entry]
+    assert inspect(swapped, 1e-10, 4.0).flags
+    strong = a.copy()
+    for row, column in ((i, j), (j, i)):
+        strong[row, column] = -1e3 * a.diagonal().max()
+    assert inspect(strong, 1e-10, 4.0).flags
+    lone = sparse.csr_array(sparse.coo_array(([1.0, 1.0, 0.5], ([0, 1, 0], [0, 1, 1])), shape=(2, 2)))
+    assert inspect(lone, 1e-10, 4.0).flags
+
+
+def test_the_fast_look_and_the_slow_one_agree_on_singular_parts():
+    a = gallery.matrix("parts", 3_000)
+    fast = MatrixSystem.of(a)
+    doubled = a.tocoo()
+    slow = sparse.csr_array(a.shape)
+    slow.indptr, slow.indices, slow.data = a.indptr.copy(), a.indices.copy(), a.data.copy()
+    for row in range(a.shape[0]):
+        part = slice(a.indptr[row], a.indptr[row + 1])
+        slow.indices[part], slow.data[part] = a.indices[part][::-1], a.data[part][::-1]
+    slow.has_sorted_indices = False
+    other = MatrixSystem.of(slow)
+    assert fast.null.dimension == other.null.dimension > 0
+    np.testing.assert_array_equal(fast.null.labels, other.null.labels)
+    np.testing.assert_array_equal(fast.matrix.toarray(), doubled.toarray())
