@@ -194,7 +194,8 @@ def make(name: str, size: Size, ndim: int = 3, seed: int = 0) -> Problem:
 def matrix(name: str, n: int, seed: int = 0) -> Any:
     """A symmetric positive (semi)definite matrix of about `n` unknowns, of a family of `matrix_names()`.
 
-    CSR, float64, int32 indices, sorted, the same for the same `seed`. ValueError for an unknown name and for `n` below 64.
+    CSR, float64, int32 indices, sorted, the same for the same `seed`. ValueError for an unknown name and for `n` below
+    64.
 
     >>> from relaxon.solvers import gallery
     >>> gallery.matrix("rotated-2d", 100).shape

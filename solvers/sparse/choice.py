@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from relaxon.solvers.sparse.amg import AlgebraicMultigrid
 from relaxon.solvers.sparse.algebraic import AlgebraicMultigridCG
+from relaxon.solvers.sparse.amg import AlgebraicMultigrid
 from relaxon.solvers.sparse.direct import DIRECT_LIMIT, MatrixDirect
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.incomplete_cholesky import MatrixIncompleteCholeskyCG

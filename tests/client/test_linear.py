@@ -49,7 +49,7 @@ def test_a_solve_is_that_in_process_bit_for_bit(embedded, kind, form):
     if form.startswith("singular"):
         b -= b.mean()
     calls = [(b, {}), (b, {"x0": x0, "solver": "jacobi-cg"}), (b * (1 - 2j), {"solver": "ic-cg"})]
-    calls += [(b.astype(np.float32), {"solver": "cg"})]
+    calls += [(b.astype(np.float32), {"solver": "cg"}), (b, {"solver": "amg"})]
 
     async def scenario(client):
         kept = await given(client.linear.matrix(matrix))
@@ -113,7 +113,7 @@ def test_what_is_no_such_matrix_is_refused_by_name(embedded, kind, name):
 def test_a_matrix_that_is_gone_is_lost_and_a_grid_is_none(embedded, kind):
     async def scenario(client):
         names = [one.name for one in await given(client.linear.list_solvers())]
-        assert {"auto", "cg", "ic-cg"} <= set(names)
+        assert {"auto", "amg", "cg", "ic-cg"} <= set(names)
         kept = await given(client.linear.matrix(laplacian()))
         grid = await given(client.poisson.grid(np.zeros((6, 10), np.uint8), boundary="dirichlet"))
         with pytest.raises(errors.InvalidArgument, match="solver must be"):

@@ -50,7 +50,9 @@ def test_every_family_converges_in_few_iterations_to_the_true_residual(name):
 @pytest.mark.parametrize("name", gallery.matrix_names())
 def test_a_family_is_symmetric_semidefinite_canonical_and_the_same_for_the_same_seed(name):
     a, again = gallery.matrix(name, 300, seed=3), gallery.matrix(name, 300, seed=3)
-    assert a.dtype == np.float64 and a.indices.dtype == np.int32 and a.has_canonical_format
+    assert a.dtype == np.float64
+    assert a.indices.dtype == np.int32
+    assert a.has_canonical_format
     assert (a != again).nnz == 0
     dense = a.toarray()
     np.testing.assert_allclose(dense, dense.T, atol=1e-10 * abs(dense).max())
@@ -68,7 +70,7 @@ def test_gallery_matrix_names_what_it_refuses():
 @pytest.mark.parametrize("name", ["laplacian-2d", "stencil-27", "lognormal-3d"])
 def test_iterations_hardly_grow_with_the_matrix(name):
     few, many = (
-        solve(a, in_range(a), solver="amg").iterations for a in map(lambda n: gallery.matrix(name, n), (2_000, 60_000))
+        solve(a, in_range(a), solver="amg").iterations for a in (gallery.matrix(name, n) for n in (2_000, 60_000))
     )
     assert many <= few + 4
 
@@ -104,7 +106,8 @@ def test_the_cycle_of_two_levels_is_symmetric_and_bounded_below(name, monkeypatc
     np.testing.assert_allclose(m, m.T, atol=1e-4 * abs(m).max())
     root = np.linalg.inv(scaled)
     values = np.sort(np.linalg.eigvals(m @ (root @ a.toarray() @ root)).real)
-    assert values[0] > 0.03 and values[-1] < 1.01
+    assert values[0] > 0.03
+    assert values[-1] < 1.01
 
 
 @pytest.mark.parametrize("name", ["laplacian-3d", "tetrahedra-3d", "random-weights"])
@@ -130,7 +133,8 @@ def test_levels_in_blocks_and_in_one_piece_converge_alike(monkeypatch):
     monkeypatch.setattr(module, "DIVIDED", 100)
     monkeypatch.setattr(module, "BLOCK", 600)
     divided = solve(a, b, solver="amg")
-    assert divided.converged and abs(divided.iterations - one) <= 3
+    assert divided.converged
+    assert abs(divided.iterations - one) <= 3
 
 
 def test_random_numbering_costs_few_iterations():

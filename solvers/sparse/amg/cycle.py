@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ class _Divided:
     def __init__(self, level: Level) -> None:
         n = level.rows
         self.level = level
-        self.right, self.x, self.old, self.z, self.q, self.r = (np.zeros(n, level.values.dtype) for _ in range(6))
+        self.right, self.x, self.old, self.z, self.q, self.r = (np.zeros(n, np.float32) for _ in range(6))
         self.parts = np.zeros((len(level.bounds) - 1, 3))
 
 
@@ -46,7 +47,7 @@ class Cycle:
             if index < len(tail):
                 self.table[index, kernels.STEPS] = self.steps[len(self.top) + index]
         names = ("first", "middle", "last", "columns", "values", "sums", "inverse", "excess")
-        dtypes = (np.uint32,) * 4 + (hierarchy.dtype,) * 4
+        dtypes = (np.uint32,) * 4 + (np.float32,) * 4
         self.arrays: tuple[NDArray[Any], ...] = tuple(
             np.concatenate([np.empty(0, dtype), *(getattr(level, name) for level in tail)])
             for name, dtype in zip(names, dtypes, strict=True)
@@ -55,7 +56,7 @@ class Cycle:
         for index, level in enumerate(tail):
             if len(level.group):
                 self.group[rows[index] : rows[index] + level.rows] = level.group
-        self.vectors = tuple(np.zeros(int(rows[-1]), hierarchy.dtype) for _ in range(5))
+        self.vectors = tuple(np.zeros(int(rows[-1]), np.float32) for _ in range(5))
         self.parts = np.zeros((1, 3))
 
     @property
@@ -72,7 +73,8 @@ class Cycle:
         return self.vectors[1][: self.table[0, kernels.COUNT]]
 
     def _recursive(self, accelerated: bool) -> None:
-        kernels.recursive(self.table, accelerated, *self.arrays, self.group, self.solution, *self.vectors, self.parts)
+        memory: tuple[Any, ...] = (*self.arrays, self.group, self.solution, *self.vectors, self.parts)
+        kernels.recursive(self.table, accelerated, *memory)
 
     def _cycle(self, index: int, right: Floats) -> None:
         """`x ← M right` on a divided level."""
@@ -126,7 +128,7 @@ def steps(levels: tuple[Level, ...]) -> list[int]:
     taken, visits = [1], 1.0
     entries = [max(1, level.entries) for level in levels]
     spent = 1.0
-    for above, own in zip(entries, entries[1:], strict=False):
+    for above, own in pairwise(entries):
         twice = own <= TWICE * above and spent + 2 * visits * own / entries[0] <= BUDGET
         taken.append(2 if twice else 1)
         visits *= taken[-1]

@@ -7,6 +7,7 @@ Systems", ICML 2023, algorithm 1.
 from __future__ import annotations
 
 import math
+
 import numpy as np
 
 from relaxon.solvers.engine import Monitor
@@ -59,14 +60,13 @@ class MultigridDirections(MatrixEngine):
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         self.failure = ""
         n = len(b)
-        dtype = self.hierarchy.dtype
-        r, short = np.empty(n), np.empty(n, dtype)
+        r, short = np.empty(n), np.empty(n, np.float32)
         norm = math.sqrt(self._sums(kernels.remaining, *self._rows, b, x, r)[0])
         reason = monitor.record(norm)
         if reason is not None:
             return reason
         np.multiply(r, 1.0 / norm, out=short, casting="same_kind")
-        past = [(np.zeros(n, dtype), np.zeros(n), 0.0) for _ in range(2)]
+        past = [(np.zeros(n, np.float32), np.zeros(n), 0.0) for _ in range(2)]
         largest = float(self.system.diagonal.max())
         least, since = norm, 0
         for _ in range(max_iterations):
@@ -103,7 +103,7 @@ class MultigridDirections(MatrixEngine):
         return z
 
     def _descent(self, r: Array, norm: float) -> Floats:
-        return np.asarray(inverse_diagonal(self.system) * (r / norm), self.hierarchy.dtype)
+        return np.asarray(inverse_diagonal(self.system) * (r / norm), np.float32)
 
     def _direction(
         self, z: Floats, r: Array, past: list[tuple[Floats, Array, float]]

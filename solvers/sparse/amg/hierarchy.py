@@ -12,8 +12,7 @@ from relaxon.solvers.sparse.amg import levels_kernels as kernels
 from relaxon.solvers.sparse.system import MatrixSystem
 from relaxon.solvers.threads import divide, get_num_threads
 
-Floats = NDArray[Any]
-"""float32, or float64 where the matrix asks for it."""
+Floats = NDArray[np.float32]
 STRENGTH = 0.25
 """A coupling is strong from this part of the geometric mean of both rows' strongest ones on."""
 DOMINATED = 0.4
@@ -26,9 +25,6 @@ STALLED = 0.7
 """A level that keeps more than this part of its rows is coarsened again with whatever couplings there are."""
 BLOCK, BLOCKS, DIVIDED = 8_192, 8, 40_000
 """Rows of a block at least, blocks at most, and rows from which on a level is divided into blocks."""
-CONTRAST = 1e5
-"""Between the largest and the least diagonal entry. With more of it levels are kept in float64: `x`, rounded to float32,
-would have a larger residual where the matrix is stiff than the whole of it elsewhere."""
 SHARED_ROWS = 20_000
 """Rows from which on a level's work is divided among threads."""
 SCATTERED = 0.05
@@ -91,7 +87,6 @@ def finest(system: MatrixSystem) -> tuple[Level, NDArray[np.uint32] | None, floa
     positive = system.diagonal[system.diagonal > 0]
     # A power of two near the diagonal's geometric mean, so that float32 reaches as far up as down.
     scale = 2.0 ** -round(float(np.mean(np.log2(positive)))) if len(positive) else 1.0
-    dtype = np.float64 if len(positive) and positive.max() > CONTRAST * positive.min() else np.float32
     labels = None if system.null.labels is None else system.null.labels.reshape(-1)
     bounds = blocks(n)
     order = None
@@ -109,7 +104,7 @@ def finest(system: MatrixSystem) -> tuple[Level, NDArray[np.uint32] | None, floa
         if scattered(np.append(begin, np.uint32(a.nnz)), columns, n // (len(bounds) - 1)):
             bounds = bounds[[0, -1]]  # a graph without geometry: blocks would have little in common with its structure
         labels = None if labels is None else labels[order]
-    level = arrange(bounds, begin, end, columns, values, scale, None, labels, dtype)
+    level = arrange(bounds, begin, end, columns, values, scale, None, labels)
     return level, order, scale
 
 
@@ -117,7 +112,7 @@ def scattered(indptr: NDArray[np.uint32], indices: NDArray[np.uint32], reach: in
     """Whether many of a sample's couplings reach farther than a block is long."""
     rows = np.arange(0, len(indptr) - 1, max(1, (len(indptr) - 1) // 2000))
     picked = np.concatenate([np.arange(indptr[i], indptr[i + 1]) for i in rows])
-    centres = np.repeat(rows, np.diff(indptr.view(np.int32))[rows])
+    centres = np.repeat(rows, (indptr[rows + 1] - indptr[rows]).astype(np.int64))
     far = np.abs(indices[picked].astype(np.int64) - centres) > reach
     return bool(far.mean() > SCATTERED) if len(far) else False
 
@@ -131,7 +126,6 @@ def arrange(
     scale: float,
     surplus: NDArray[np.float64] | None,
     labels: NDArray[np.int32] | None,
-    dtype: Any,
 ) -> Level:
     """Return a level from rows in any order of their entries; `surplus` are the row sums, None to compute them."""
     n = len(begin)
@@ -141,20 +135,20 @@ def arrange(
     size = int(lengths[-1])
     fresh = surplus is None
     sums = np.empty(n) if surplus is None else surplus
-    ints = [np.empty(n, np.uint32) for _ in range(4)]
-    floats = [np.empty(n, dtype) for _ in range(4)]
-    out_columns, out_values = np.empty(size, np.uint32), np.empty(size, dtype)
-    diagonal, inverse, excess, most = floats
+    first, middle, inner, last = (np.empty(n, np.uint32) for _ in range(4))
+    diagonal, inverse, excess, most = (np.empty(n, np.float32) for _ in range(4))
+    out_columns, out_values = np.empty(size, np.uint32), np.empty(size, np.float32)
     divide(
         kernels.arranged, len(bounds) - 1, bounds, places, begin, end, columns, values, scale, fresh,
-        sums, *floats, *ints, out_columns, out_values,
+        sums, diagonal, inverse, excess, most, first, middle, inner, last, out_columns, out_values,
         chunks=get_num_threads() if n >= SHARED_ROWS else 1,
     )  # fmt: skip
     if fresh and labels is not None:
         sums[labels > 0] = 0.0
     return Level(
-        bounds, *ints, out_columns, out_values, diagonal, inverse, excess, most, sums, sums.astype(dtype), labels
-    )
+        bounds, first, middle, inner, last, out_columns, out_values, diagonal, inverse, excess, most, sums,
+        sums.astype(np.float32), labels,
+    )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -188,12 +182,12 @@ def halved(
     rows: _Rows, strength: float, dominated: float, anyone: bool, chunks: int
 ) -> tuple[NDArray[np.int32], NDArray[np.uint32], _Rows]:
     """One matching and the matrix between its groups."""
-    n, count, dtype = len(rows.first), len(rows.bounds) - 1, rows.values.dtype
+    n, count = len(rows.first), len(rows.bounds) - 1
     group, heads, link, size = (np.empty(n, np.int32) for _ in range(4))
     counts = np.zeros(count, np.int64)
     divide(
         kernels.paired, count, rows.bounds, rows.first, rows.last, rows.columns, rows.values, rows.weight, rows.surplus,
-        rows.most, dtype.type(strength**2), dtype.type(dominated), anyone, group, heads, link, size, counts,
+        rows.most, np.float32(strength**2), np.float32(dominated), anyone, group, heads, link, size, counts,
         chunks=chunks,
     )  # fmt: skip
     offsets = np.zeros(count + 1, np.uint32)
@@ -203,7 +197,7 @@ def halved(
     divide(kernels.numbered, count, rows.bounds, offsets, group, heads, compact, chunks=chunks)
     merged = _Rows(
         offsets, np.empty(total, np.uint32), np.empty(total, np.uint32), np.empty_like(rows.columns),
-        np.empty_like(rows.values), np.empty(total), np.empty(total, dtype), np.empty(total, dtype),
+        np.empty_like(rows.values), np.empty(total), np.empty(total, np.float32), np.empty(total, np.float32),
     )  # fmt: skip
     divide(
         kernels.merged, count, rows.bounds, offsets, group, compact, link, rows.first, rows.last, rows.columns,
@@ -241,11 +235,7 @@ class Hierarchy:
             return cls(tuple(levels), dense_inverse(level), order, scale)
         level.group = np.full(level.rows, -1, np.int32)
         level.offsets = np.zeros(len(level.bounds), np.uint32)
-        return cls(tuple(levels), np.zeros((0, 0), level.values.dtype), order, scale)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.levels[0].values.dtype
+        return cls(tuple(levels), np.zeros((0, 0), np.float32), order, scale)
 
     @property
     def operator_complexity(self) -> float:
@@ -267,9 +257,7 @@ def next_level(level: Level) -> Level | None:
         kept = group >= 0
         labels[group[kept]] = level.labels[kept]
     bounds = blocks(len(rows.first))
-    return arrange(
-        bounds, rows.first, rows.last, rows.columns, rows.values, 1.0, rows.surplus, labels, level.values.dtype
-    )
+    return arrange(bounds, rows.first, rows.last, rows.columns, rows.values, 1.0, rows.surplus, labels)
 
 
 def dense_inverse(level: Level) -> Floats:
@@ -290,7 +278,7 @@ def dense_inverse(level: Level) -> Floats:
     inverse = _inverted((matrix + matrix.T) / 2)
     inverse[~held] = 0.0
     inverse[:, ~held] = 0.0
-    return np.ascontiguousarray(inverse / root / root[:, None], level.values.dtype)
+    return np.ascontiguousarray(inverse / root / root[:, None], np.float32)
 
 
 def _inverted(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from relaxon.solvers.sparse.system import MatrixSystem
 
 @dataclass(frozen=True, slots=True)
 class AlgebraicMultigrid(MatrixSolver):
-    """Aggregates of matched pairs, a K-cycle in float32 with symmetric Gauss–Seidel, float64 conjugate directions around.
+    """Aggregates of matched pairs, a K-cycle in float32 with Gauss–Seidel, conjugate directions in float64 around it.
 
     For symmetric positive definite matrices, and for those that are singular by constants.
 

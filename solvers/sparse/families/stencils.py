@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 def side(n: int, ndim: int) -> int:
     """The side of a grid of about `n` points."""
-    return max(2, round(n ** (1 / ndim)))
+    return max(2, int(n ** (1 / ndim) + 0.5))
 
 
 def finite_volumes(kappa: Array, weights: tuple[float, ...], held: str = "all") -> Any:
