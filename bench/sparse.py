@@ -184,7 +184,9 @@ def main() -> int:
         "family", "n", "entries a row", *(f"{name} s (its)" for name in args.solvers), "PyAMG s (its)", "ratio"
     )
     with num_threads(1 if args.cpu else get_num_threads()):
-        race("lognormal-3d", WARM_UP, args.solvers, 1, args.limit, args.cpu)
+        first = gallery.matrix("lognormal-3d", WARM_UP)
+        for name in args.solvers:
+            solve(first, np.ones(first.shape[0]), solver=name, max_iterations=5)
         for family in args.families:
             row = race(family, n, args.solvers, repeats, args.limit, args.cpu)
             rows.append(row)

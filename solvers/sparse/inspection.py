@@ -22,37 +22,36 @@ UNSORTED, STORED_ZERO, NOT_FINITE, BAD_DIAGONAL, ASYMMETRIC, BAD_MINOR = 1, 2, 4
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What one pass has found: `flags` of what is amiss (0: nothing), the diagonal, and whether each row sums to
-    something."""
+    """What was found: `flags` of what is amiss (0: nothing), and of each row the diagonal, the sum and that of the
+    magnitudes."""
 
     flags: int
     diagonal: NDArray[np.float64]
-    open_rows: NDArray[np.bool_]
+    sums: NDArray[np.float64]
+    magnitudes: NDArray[np.float64]
 
 
-def inspect(matrix: Any, tolerance: float, roundings: float) -> Inspection:
+def inspect(matrix: Any, tolerance: float) -> Inspection:
     """Look through a CSR matrix with float64 values and int32 indices; it is not modified.
 
-    `tolerance` is that of symmetry and of the minors of two rows, relative to `√(a_ii a_jj)`; a row sums to zero
-    where its sum is at most `roundings`, times its entries, of its sum of magnitudes.
+    `tolerance` is that of symmetry and of the minors of two rows, relative to `√(a_ii a_jj)`.
     """
     n = matrix.shape[0]
     indptr, indices = matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32)
-    diagonal, root, open_rows = np.zeros(n), np.zeros(n), np.zeros(n, bool)
+    diagonal, root, sums, magnitudes = (np.zeros(n) for _ in range(4))
     count = min(PARTS, n) if n >= SHARED_ROWS else 1
     bounds = (np.arange(count + 1, dtype=np.int64) * n // count).astype(np.uint32)
     flags = np.zeros(count, np.int64)
     chunks = get_num_threads() if n >= SHARED_ROWS else 1
-    limit = roundings * np.finfo(np.float64).eps
-    divide(_rows, count, bounds, indptr, indices, matrix.data, limit, diagonal, root, open_rows, flags, chunks=chunks)
+    divide(_rows, count, bounds, indptr, indices, matrix.data, diagonal, root, sums, magnitudes, flags, chunks=chunks)
     found = int(np.bitwise_or.reduce(flags))
     if not found & ~STORED_ZERO:
         found |= int(_couplings(indptr, indices, matrix.data, root, tolerance, indptr[:-1].copy()))
-    return Inspection(found, diagonal, open_rows)
+    return Inspection(found, diagonal, sums, magnitudes)
 
 
 @njit(nogil=True, cache=True)
-def _rows(start, stop, bounds, indptr, indices, data, limit, diagonal, root, open_rows, flags):  # type: ignore[no-untyped-def]
+def _rows(start, stop, bounds, indptr, indices, data, diagonal, root, sums, magnitudes, flags):  # type: ignore[no-untyped-def]
     """Order, finiteness, diagonal and sum of each row."""
     for part in range(start, stop):
         flag = 0
@@ -61,7 +60,7 @@ def _rows(start, stop, bounds, indptr, indices, data, limit, diagonal, root, ope
             least = np.int64(-1)
             for k in range(indptr[i], indptr[i + ONE]):
                 j, a = indices[k], data[k]
-                if np.int64(j) <= least:
+                if np.int64(j) <= least or j >= len(diagonal):
                     flag |= UNSORTED
                 least = np.int64(j)
                 if a == 0.0:
@@ -76,7 +75,8 @@ def _rows(start, stop, bounds, indptr, indices, data, limit, diagonal, root, ope
                 flag |= BAD_DIAGONAL
             diagonal[i] = own
             root[i] = np.sqrt(own) if own > 0.0 else 0.0
-            open_rows[i] = abs(total) > limit * np.float64(indptr[i + ONE] - indptr[i]) * magnitude
+            sums[i] = total
+            magnitudes[i] = magnitude
         flags[part] = flag
 
 

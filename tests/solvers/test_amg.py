@@ -13,7 +13,7 @@ from relaxon.solvers.sparse.inspection import inspect
 from relaxon.solvers.threads import num_threads
 
 N = 4_000
-MOST = {"rotated-2d": 60, "elasticity-3d": 45, "tetrahedra-contrast-3d": 35, "random-jumps-3d": 35}
+MOST = {"rotated-2d": 60, "plate-2d": 90, "elasticity-3d": 45, "tetrahedra-contrast-3d": 35, "random-jumps-3d": 35}
 """Iterations to 1e-6 at N unknowns; 25 elsewhere."""
 
 
@@ -204,8 +204,8 @@ def test_a_cycle_s_work_stays_within_its_budget():
 
 def test_a_fast_look_finds_what_is_amiss():
     a = sparse.csr_array(gallery.matrix("triangles-2d", 400))
-    assert inspect(a, 1e-10, 4.0).flags == 0
-    np.testing.assert_array_equal(inspect(a, 1e-10, 4.0).diagonal, a.diagonal())
+    assert inspect(a, 1e-10).flags == 0
+    np.testing.assert_array_equal(inspect(a, 1e-10).diagonal, a.diagonal())
     i, j = 17, int(a.indices[a.indptr[17]])
     entry = int(a.indptr[17])
     assert i != j
@@ -219,16 +219,16 @@ def test_a_fast_look_finds_what_is_amiss():
     ):
         wrong = a.copy()
         wrong.data[place] = value
-        assert inspect(wrong, 1e-10, 4.0).flags, (place, value)
+        assert inspect(wrong, 1e-10).flags, (place, value)
     swapped = a.copy()
     swapped.indices[entry], swapped.indices[entry + 1] = a.indices[entry + 1], a.indices[entry]
-    assert inspect(swapped, 1e-10, 4.0).flags
+    assert inspect(swapped, 1e-10).flags
     strong = a.copy()
     for row, column in ((i, j), (j, i)):
         strong[row, column] = -1e3 * a.diagonal().max()
-    assert inspect(strong, 1e-10, 4.0).flags
+    assert inspect(strong, 1e-10).flags
     lone = sparse.csr_array(sparse.coo_array(([1.0, 1.0, 0.5], ([0, 1, 0], [0, 1, 1])), shape=(2, 2)))
-    assert inspect(lone, 1e-10, 4.0).flags
+    assert inspect(lone, 1e-10).flags
 
 
 def test_the_fast_look_and_the_slow_one_agree_on_singular_parts():
