@@ -22,16 +22,20 @@ FULL_PART = 0.1
 """Numbers rounded to float32 use all bits but one in three of four cases; short decimals and integers in none."""
 
 
-def component_null_vectors(matrix: Any, single: bool) -> tuple[NullSpace, NDArray[np.bool_]]:
+def component_null_vectors(
+    matrix: Any, single: bool, rows: tuple[Array, Array] | None = None
+) -> tuple[NullSpace, NDArray[np.bool_]]:
     """Return the components whose row sums all vanish, and the rows where that is so to float32's rounding alone.
 
-    `single` says that the caller's entries were float32. In a float64 matrix that is looked at where it matters.
+    `single` says that the caller's entries were float32. In a float64 matrix that is looked at where it matters. `rows`
+    are the sums of each row's entries and of their magnitudes, where they are known.
     """
     from scipy.sparse.csgraph import connected_components
 
     n = matrix.shape[0]
-    magnitude = np.asarray(abs(matrix).sum(axis=1)).ravel()
-    sums = np.abs(np.asarray(matrix.sum(axis=1)).ravel())
+    if rows is None:
+        rows = np.asarray(matrix.sum(axis=1)).ravel(), np.asarray(abs(matrix).sum(axis=1)).ravel()
+    sums, magnitude = np.abs(rows[0]), rows[1]
     entries = np.diff(matrix.indptr)
     open_row = sums > ROW_SUM_ROUNDINGS * np.finfo(np.float64).eps * entries * magnitude
     # In float32 fewer roundings: a shift of the diagonal that float32 can hold must not be taken for rounding.

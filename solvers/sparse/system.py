@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from relaxon.solvers import scaling
 from relaxon.solvers.masked import refuse_masks
 from relaxon.solvers.nullspace import NullSpace
 from relaxon.solvers.sparse.row_sums import close_rows, component_null_vectors
+
+if TYPE_CHECKING:
+    from relaxon.solvers.sparse.inspection import Inspection
 
 Array = NDArray[np.float64]
 SYMMETRY = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-10}
@@ -73,19 +76,14 @@ class MatrixSystem:
         refuse_masks(operator=getattr(matrix, "data", None))
         dtype = np.dtype(np.float32 if matrix.dtype == np.float32 else np.float64)
         own = csr_array(matrix, dtype=np.float64, copy=True)
-        if not np.isfinite(own.data).all():
-            bad = int(np.count_nonzero(~np.isfinite(own.data)))
-            raise ValueError(f"operator must be finite, got {bad} NaN or infinite of {own.nnz} entries")
-        own.sum_duplicates()
-        own.eliminate_zeros()
-        own.sort_indices()
-        if own.nnz <= np.iinfo(np.int32).max and own.indices.dtype != np.int32:
-            own = csr_array((own.data, own.indices.astype(np.int32), own.indptr.astype(np.int32)), shape=own.shape)
-        diagonal = _checked_diagonal(own)
-        _check_symmetry(own, diagonal, SYMMETRY[dtype])
-        _check_minors(own, diagonal, SYMMETRY[dtype])
+        found = _sound(own, SYMMETRY[dtype])
+        if found is None:
+            own, diagonal = _checked(own, SYMMETRY[dtype])
+        else:
+            diagonal = found.diagonal
         exponent = _bring_into_range(own, diagonal)
-        null, nearly = component_null_vectors(own, dtype == np.float32)
+        rows = None if found is None or exponent else (found.sums, found.magnitudes)
+        null, nearly = component_null_vectors(own, dtype == np.float32, rows)
         close_rows(own, nearly)
         return cls(own, np.asarray(own.diagonal(), np.float64), null, exponent, bool(nearly.any()))
 
@@ -138,6 +136,39 @@ class MatrixSystem:
         found, first = np.unique(self.null.labels, return_index=True)
         held[first[found > 0]] = float(self.diagonal.max()) or 1.0
         return csr_array(self.matrix + diags_array(held))
+
+
+def _sound(own: Any, tolerance: float) -> Inspection | None:
+    """What a fast look finds, where it finds the matrix in canonical form and in order; `own` may be given int32
+    indices."""
+    from relaxon.solvers.sparse.inspection import STORED_ZERO, inspect
+
+    if own.nnz > np.iinfo(np.int32).max:
+        return None
+    if own.indices.dtype != np.int32 or own.indptr.dtype != np.int32:
+        own.indices, own.indptr = own.indices.astype(np.int32), own.indptr.astype(np.int32)
+    found = inspect(own, tolerance)
+    if found.flags == STORED_ZERO:
+        own.eliminate_zeros()
+    return found if found.flags in (0, STORED_ZERO) else None
+
+
+def _checked(own: Any, tolerance: float) -> tuple[Any, Array]:
+    """The matrix in canonical form and its diagonal, after the checks one by one, with what to say."""
+    from scipy.sparse import csr_array
+
+    if not np.isfinite(own.data).all():
+        bad = int(np.count_nonzero(~np.isfinite(own.data)))
+        raise ValueError(f"operator must be finite, got {bad} NaN or infinite of {own.nnz} entries")
+    own.sum_duplicates()
+    own.eliminate_zeros()
+    own.sort_indices()
+    if own.nnz <= np.iinfo(np.int32).max and own.indices.dtype != np.int32:
+        own = csr_array((own.data, own.indices.astype(np.int32), own.indptr.astype(np.int32)), shape=own.shape)
+    diagonal = _checked_diagonal(own)
+    _check_symmetry(own, diagonal, tolerance)
+    _check_minors(own, diagonal, tolerance)
+    return own, diagonal
 
 
 def _check_form(matrix: Any) -> None:
