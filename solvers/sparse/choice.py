@@ -24,6 +24,10 @@ SMALL = 1_000
 FACTOR_COST = {False: 3e8, True: 1e11}
 """The envelope's `Σ band²` up to which a factor is made; more of it where iterations are expected to be slow (many
 positive off-diagonals: plates, elasticity), as a factor does not mind. A factor's real cost is a part of it."""
+DOMINANT = 0.9
+"""Largest `Σ|a_ij| / a_ii` for which the scaled matrix's condition is at most 19: some thirty steps to 1e-6."""
+MULTIGRID_FROM = 30_000
+"""Unknowns below which an incomplete factor is as quick, and asks for a tenth of the compiling on a new machine."""
 NARROW = 100.0
 """Operations a row up to which a factor is made at once: bands of some ten entries."""
 PATIENCE = 150
@@ -52,20 +56,27 @@ class Automatic(MatrixSolver):
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
         choice = choose(system)
-        engine = choice.solver.prepare_matrix(system)
         if isinstance(choice.solver, AlgebraicMultigrid):
-            engine = Watched(system, engine, PATIENCE, _instead)
-        engine.reason = f"auto chose {_name(choice.solver)}: {choice.reason}"
+            engine: MatrixEngine = Watched(system, choice.solver.prepare_matrix(system), PATIENCE, _instead)
+            engine.reason = f"auto chose {_name(choice.solver)}: {choice.reason}"
+            return engine
+        engine, name, reason = _set_up(system, choice)
+        engine.reason = f"auto chose {name}: {reason}"
         return engine
 
 
-def _instead(system: MatrixSystem) -> tuple[MatrixEngine, str]:
-    """What goes on where multigrid is slow, and why it."""
-    choice = alternative(system)
+def _set_up(system: MatrixSystem, choice: Choice) -> tuple[MatrixEngine, str, str]:
+    """Set a chosen method up, or another where its incomplete factor breaks down; its name, and why it."""
     engine, name, reason = choice.solver.prepare_matrix(system), _name(choice.solver), choice.reason
     if engine.info.get("retries", 0.0) > 0 and find_spec("pyamg") is not None:
         engine = AlgebraicMultigridCG("sa").prepare_matrix(system)
         name, reason = "pyamg-sa", f"an incomplete factor without fill breaks down ({reason})"
+    return engine, name, reason
+
+
+def _instead(system: MatrixSystem) -> tuple[MatrixEngine, str]:
+    """Set up what goes on where multigrid is slow, and say why it."""
+    engine, name, reason = _set_up(system, alternative(system))
     return engine, f"{name} went on: {reason}"
 
 
@@ -86,6 +97,14 @@ def choose(system: MatrixSystem) -> Choice:
     n = system.unknowns
     if n <= SMALL:
         return Choice(MATRIX_SOLVERS["scipy-direct"], f"{n} unknowns are few enough to factor, whatever the pattern")
+    dominance, positive = _weights(system.matrix, system.diagonal)
+    if dominance <= DOMINANT:
+        return Choice(
+            MATRIX_SOLVERS["jacobi-cg"],
+            f"every row's off-diagonal sum is at most {dominance:.2g} of its diagonal, so that few steps do",
+        )
+    if n < MULTIGRID_FROM:
+        return _without_multigrid(system, positive)
     cost = _band(system.matrix)
     if cost <= NARROW * n and n <= DIRECT_LIMIT:
         return Choice(MATRIX_SOLVERS["scipy-direct"], f"a factor's envelope costs {cost:.1e} operations at most")
@@ -94,11 +113,14 @@ def choose(system: MatrixSystem) -> Choice:
 
 def alternative(system: MatrixSystem) -> Choice:
     """The solver for a matrix on which multigrid is slow."""
-    n = system.unknowns
-    positive = _positive_part(system.matrix)
+    return _without_multigrid(system, _weights(system.matrix, system.diagonal)[1])
+
+
+def _without_multigrid(system: MatrixSystem, positive: float) -> Choice:
+    """A factor where it is cheap, else an incomplete one; `positive` is a part of the off-diagonal weight."""
     cost, depth = _envelope(system.matrix)
     unlike = positive > POSITIVE_PART
-    if cost <= FACTOR_COST[unlike] and n <= DIRECT_LIMIT:
+    if cost <= FACTOR_COST[unlike] and system.unknowns <= DIRECT_LIMIT:
         return Choice(MATRIX_SOLVERS["scipy-direct"], f"a factor's envelope costs {cost:.1e} operations at most")
     if unlike:
         return Choice(
@@ -134,12 +156,15 @@ def _name(solver: MatrixSolver) -> str:
     return next((name for name, known in MATRIX_SOLVERS.items() if known == solver), solver.name)
 
 
-def _positive_part(matrix: Any) -> float:
-    """The positive part of the off-diagonal weight."""
+def _weights(matrix: Any, diagonal: Any) -> tuple[float, float]:
+    """The largest `Σ_{j≠i}|a_ij| / a_ii`, and the positive part of the off-diagonal weight."""
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     weight = np.abs(matrix.data) * (rows != matrix.indices)
+    sums = np.bincount(rows, weight, matrix.shape[0])
+    dominance = float(np.max(sums / np.where(diagonal > 0, diagonal, 1.0)))
     total = float(weight.sum())
-    return float(weight[matrix.data > 0].sum()) / total if total > 0 else 0.0
+    positive = float(weight[matrix.data > 0].sum()) / total if total > 0 else 0.0
+    return dominance, positive
 
 
 def _envelope(matrix: Any) -> tuple[float, float]:

@@ -22,6 +22,9 @@ SYMMETRY = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-10}
 NEARLY_SYMMETRIC = 1e3
 """Times that, an assembly was still meant to be symmetric, and its mean with its transpose is what was meant."""
 
+LOOKED_AT = 20_000
+"""Rows from which on a compiled look at a matrix is quicker than SciPy's checks one by one."""
+
 
 @runtime_checkable
 class SparseMatrix(Protocol):
@@ -141,9 +144,10 @@ class MatrixSystem:
 def _sound(own: Any, tolerance: float) -> Inspection | None:
     """What a fast look finds, where it finds the matrix in canonical form and in order; `own` may be given int32
     indices."""
-    from relaxon.solvers.sparse.inspection import STORED_ZERO, inspect
+    from relaxon.solvers.sparse.inspection import inspect
+    from relaxon.solvers.sparse.inspection_kernels import STORED_ZERO
 
-    if own.nnz > np.iinfo(np.int32).max:
+    if not own.shape[0] >= LOOKED_AT or own.nnz > np.iinfo(np.int32).max:
         return None
     if own.indices.dtype != np.int32 or own.indptr.dtype != np.int32:
         own.indices, own.indptr = own.indices.astype(np.int32), own.indptr.astype(np.int32)

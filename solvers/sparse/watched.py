@@ -1,7 +1,8 @@
-"""A method that is watched: where it has not converged after some iterations, another goes on from where it stands."""
+"""A method that is watched: where it would not converge in some iterations, another goes on from where it stands."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from relaxon.solvers.engine import Monitor
@@ -11,11 +12,18 @@ from relaxon.solvers.sparse.system import Array, MatrixSystem
 
 Instead = Callable[[MatrixSystem], tuple[MatrixEngine, str]]
 """Sets the other method up, and says which it is and why."""
+LOOK = 20
+"""Iterations after which the rate of convergence is looked at, again and again."""
 ENDED = (Result.CONVERGED, Result.CANCELLED, Result.DIVERGED, Result.NON_FINITE)
 
 
 class Watched(MatrixEngine):
-    """`first` for `patience` iterations, then what `instead` sets up; that one alone for later right-hand sides."""
+    """`first` while it is expected to need at most `patience` iterations, then what `instead` sets up; that one alone
+    for later right-hand sides.
+
+    The expectation is the mean rate of the residual so far, taken after every `LOOK` iterations; the first ones go
+    quicker than the rest more often than not.
+    """
 
     def __init__(self, system: MatrixSystem, first: MatrixEngine, patience: int, instead: Instead) -> None:
         self.system, self.first, self.patience, self.instead = system, first, patience, instead
@@ -26,11 +34,17 @@ class Watched(MatrixEngine):
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         begun = monitor.iterations
         if self.second is None:
-            result = self.first.run(b, x, monitor, min(self.patience, max_iterations))
-            self.failure = self.first.failure
-            left = max_iterations - (monitor.iterations - begun)
-            if result in ENDED or left <= 0 or self.failure:
-                return result
+            left = max_iterations
+            while True:
+                result = self.first.run(b, x, monitor, min(LOOK, self.patience, left))
+                self.failure = self.first.failure
+                done = monitor.iterations - begun
+                left = max_iterations - done
+                if result in ENDED or left <= 0 or self.failure:
+                    return result
+                if result is not Result.MAX_ITERATIONS or _expected(monitor, begun) > self.patience:
+                    break
+                monitor.history.pop()  # the next run records the residual where it begins
             try:
                 self.second, why = self.instead(self.system)
             except ValueError as error:  # a factor that finds the matrix indefinite
@@ -44,3 +58,11 @@ class Watched(MatrixEngine):
         result = self.second.run(b, x, monitor, left)
         self.failure = self.second.failure
         return result
+
+
+def _expected(monitor: Monitor, begun: int) -> float:
+    """How many iterations the run that began at history's entry `begun` takes in all, at its mean rate."""
+    first, last = monitor.history[begun], monitor.history[-1]
+    if not 0 < last < first:
+        return math.inf
+    return (monitor.iterations - begun) * math.log(monitor.tolerance / first) / math.log(last / first)

@@ -12,9 +12,10 @@ eq. (4.4), for the quality by which pairs are ranked.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-rows_kernel = njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
+from relaxon.solvers.compiled import kernel
+
+rows_kernel = kernel(fastmath={"contract", "nsz"})
 """As `compiled.plain`, without the freedom to reorder sums: vectorising rows of seven entries makes them slower."""
 ROUNDINGS = 4.0 * np.finfo(np.float64).eps
 """A row sum below so much, times its entries, of its sum of magnitudes is zero."""
