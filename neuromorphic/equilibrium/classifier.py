@@ -134,7 +134,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         check_classification_targets(y)
         classes, labels = np.unique(y, return_inverse=True)
         if len(classes) < 2:
-            raise ValueError(f"y must have at least two classes, got one: {classes[0]!r}")
+            raise ValueError(f"y must have at least two classes, got one class: {classes.tolist()[0]!r}")
         self.classes_ = classes
         self.mean_, spread = self._location(x)
         # A constant feature has nothing to say; dividing it by its rounding error would make it shout.

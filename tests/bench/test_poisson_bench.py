@@ -93,7 +93,7 @@ def test_the_machine_and_the_versions_are_in_the_json(small_run):
     assert machine["cpu"]
     assert machine["python"]
     assert record["versions"]["client"]["numpy"]
-    assert {"numba", "torch", "pyamg", "scipy"} <= set(record["versions"]["server"])
+    assert {"numba", "pyamg", "scipy"} <= set(record["versions"]["server"])
 
 
 def test_time_steps_are_run_on_both_geometries_and_judged(small_run):

@@ -350,7 +350,7 @@ def test_zeros_for_poisson_are_refused() -> None:
 
 
 def test_one_class_is_refused() -> None:
-    with pytest.raises(ValueError, match="y must have at least two classes.*got one: .*only"):
+    with pytest.raises(ValueError, match="y must have at least two classes.*got one class: 'only'$"):
         classifier().fit(X[:20], ["only"] * 20)
     with pytest.raises(ValueError, match="y must have at least two classes"):
         classifier().fit(X[:20], np.arange(20) % 2, sample_weight=np.arange(20) % 2)
@@ -415,6 +415,8 @@ def test_three_rows_or_fewer_are_fitted(rows: int) -> None:
     for newton in ("guarded", "published"):
         model = regressor(newton=newton).fit(X[:rows], Y[:rows])
         assert np.isfinite(model.predict(X)).all()
+        if rows == 1:
+            continue  # of one class
         labelled = classifier(newton=newton).fit(X[:rows], np.arange(rows))
         assert np.isfinite(labelled.predict_proba(X)).all()
         if newton == "guarded":

@@ -24,6 +24,7 @@ NEEDED = (
     "compile_progress",
     "compile_work",
     "compiled",
+    "extras",
     "kernel_cache",
     "kernel_key",
     "kernel_table",
