@@ -8,6 +8,12 @@ import pytest
 
 # Before anything loads torch: threads that spin while they wait make two test processes many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Test processes side by side have a core each: two threads of torch or BLAS in each of two would only wait for one
+    # another. Kernels are divided among as many threads as ever.
+    os.environ.setdefault("RELAXON_NUM_THREADS", str(max(2, os.cpu_count() or 1)))
+    for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(library, "1")
 # Servers that are started as processes: what their solves need is compiled when it is needed.
 os.environ.setdefault("RELAXON_COMPILE", "")
 
