@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from enum import IntEnum, StrEnum
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from relaxon.solvers import validation
+from relaxon.solvers.cached import cached_property
 from relaxon.solvers.masked import fill_coefficient, fill_unused, plain_array, refuse_masks
 
 if TYPE_CHECKING:

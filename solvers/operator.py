@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from relaxon.solvers import validation
+from relaxon.solvers.cached import cached_property
 from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
 from relaxon.solvers.masked import fill_unused
 

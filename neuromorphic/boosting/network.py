@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.boosting import kernels
+from relaxon.solvers.cached import cached_property
 
 Array = NDArray[np.float64]
 

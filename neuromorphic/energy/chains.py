@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from relaxon.neuromorphic.energy.diagnostics import bulk_effective_sample_size, r_hat
+from relaxon.solvers.cached import cached_property
 
 LARGEST_R_HAT = 1.01
 FEWEST_EFFECTIVE_DRAWS = 400.0

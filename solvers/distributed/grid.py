@@ -6,13 +6,13 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.solvers import validation
+from relaxon.solvers.cached import cached_property
 from relaxon.solvers.complex_parts import ComplexRequest, is_complex, split
 from relaxon.solvers.dcdm.cycle import MAX_ITERATIONS, DeepConjugateDirectionCycle, constants_for
 from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
