@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import itertools
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -29,6 +30,10 @@ OWNERS = 4
 END_SECONDS = 2.0
 """How long the interpreter's end waits for each of them."""
 
+Tasks = SimpleQueue[Callable[[], None] | None]
+_thread = threading.local()
+"""Its `tasks` is the queue of the thread that asks, where it is an owner."""
+
 
 class Factor:
     """`scipy.sparse.linalg.splu(matrix, **options)`, whose errors it raises; to be solved with in any thread."""
@@ -36,11 +41,24 @@ class Factor:
     __slots__ = ("__weakref__", "_box")
 
     def __init__(self, matrix: Any, **options: Any) -> None:
-        owner = next(_owners())
+        # In an owner's thread an object may be collected that solves: there the factor is made at once, as owners that
+        # wait for each other wait for ever. And when the interpreter ends no other thread runs any more.
+        ending = sys.is_finalizing()
+        here: Tasks | None = SimpleQueue() if ending else getattr(_thread, "tasks", None)
+        owner = next(_owners()) if here is None else here
         made: Future[list[Any]] = Future()
-        owner.put(partial(_make, made, matrix, options))
+        make = partial(_make, made, matrix, options)
+        if here is None:
+            owner.put(make)
+        else:
+            make()
+        del make
         try:
             self._box = made.result()
+        except BaseException:
+            if not made.done() or made.exception() is None:  # interrupted
+                owner.put(partial(_drop, made))
+            raise
         finally:
             del made  # an error in it would hold this frame, and so the matrix
         # The garbage collector may call this in the middle of anything, with any lock held: it must take none, and
@@ -68,17 +86,24 @@ def _make(made: Future[list[Any]], matrix: Any, options: dict[str, Any]) -> None
         del made  # as an executor does: the error holds this frame
 
 
-def _own(tasks: SimpleQueue[Callable[[], None] | None]) -> None:
+def _drop(made: Future[list[Any]]) -> None:
+    """Free a factor that nobody waits for any more."""
+    if made.exception() is None:
+        made.result().clear()
+
+
+def _own(tasks: Tasks) -> None:
     """A thread's work, until there is None."""
+    _thread.tasks = tasks
     while (task := tasks.get()) is not None:
         task()
         del task  # which holds a matrix, or a factor
 
 
 @cache
-def _owners() -> Iterator[SimpleQueue[Callable[[], None] | None]]:
+def _owners() -> Iterator[Tasks]:
     """The queues of the threads, each in its turn, without an end."""
-    queues: list[SimpleQueue[Callable[[], None] | None]] = [SimpleQueue() for _ in range(OWNERS)]
+    queues: list[Tasks] = [SimpleQueue() for _ in range(OWNERS)]
     threads = []
     for number, tasks in enumerate(queues):
         # Daemons: a factorisation that takes minutes does not hold the interpreter's end up.
@@ -88,7 +113,7 @@ def _owners() -> Iterator[SimpleQueue[Callable[[], None] | None]]:
     return itertools.cycle(queues)
 
 
-def _end(queues: list[SimpleQueue[Callable[[], None] | None]], threads: list[threading.Thread]) -> None:
+def _end(queues: list[Tasks], threads: list[threading.Thread]) -> None:
     """End the threads; what is asked for later gets new ones."""
     _owners.cache_clear()
     for tasks in queues:

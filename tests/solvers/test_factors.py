@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 import weakref
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import sparse
 
+from relaxon.solvers import factors
 from relaxon.solvers.factors import OWNERS, Factor
 
 
@@ -58,6 +59,46 @@ def test_factors_solve_in_any_thread_and_tell_what_is_wrong():
             assert np.linalg.norm(a @ x - b) <= 1e-12 * np.linalg.norm(b)
     with pytest.raises(RuntimeError, match="singular"):
         Factor(sparse.csc_array((3, 3)))
+
+
+def test_factors_that_are_made_in_the_owners_threads_wait_for_no_other_owner():
+    # As when an object that solves is collected there.
+    a, made = laplacian(3), [Future() for _ in range(2 * OWNERS)]
+    for future in made:
+        next(factors._owners()).put(lambda future=future: future.set_result(Factor(a)))
+    for future in made:
+        assert future.result(20).solve(np.ones(27)).shape == (27,)
+
+
+def test_a_factor_is_freed_though_its_caller_was_interrupted(monkeypatch):
+    gone, go, lives = threading.Event(), threading.Event(), []
+
+    class Made:
+        def __init__(self, matrix, **options):
+            assert go.wait(20)
+            self.thread = threading.get_ident()
+
+        def __del__(self):
+            lives.append((self.thread, threading.get_ident()))
+            gone.set()
+
+    monkeypatch.setattr("scipy.sparse.linalg.splu", Made)
+    waiting = Future.result
+    taken = []
+
+    def interrupt(self, timeout=None):
+        taken.append(self)
+        monkeypatch.setattr(Future, "result", waiting)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Future, "result", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Factor(None)
+    go.set()
+    assert taken.pop().exception(20) is None
+    assert gone.wait(20)
+    ((made, ended),) = lives
+    assert made == ended
 
 
 def test_a_matrix_without_factors_is_let_go_with_the_error():
