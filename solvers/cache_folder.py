@@ -53,7 +53,7 @@ class Folder:
     """Why it is not the usual folder, or cannot be written to."""
 
 
-_opening = threading.Lock()
+_opening = threading.RLock()
 _folder: Folder | None = None
 _held: list[IO[bytes]] = []
 """The files whose locks say that a folder is in use; open for as long as the process lives."""
@@ -250,3 +250,13 @@ def _last_use(path: Path) -> float:
         return os.stat(path / LOCK).st_mtime
     except OSError:
         return 0.0
+
+
+def _forked() -> None:
+    """Give a forked child a lock of its own: the thread that held its parent's is not there."""
+    global _opening
+    _opening = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -47,18 +47,21 @@ class Work:
         self._left, self._stopped = set(wanted), False
         self._seconds = self._all_seconds = sum(table.tasks[number].seconds for number in wanted)
         self._start = time.monotonic()
-        self._changed = threading.Condition()
+        # The lock itself, not the condition, stands in `with`: entering that is a call of a function of Python's, in
+        # which a signal's handler may raise when the lock is already taken.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
 
     def take(self) -> int | None:
         """Return the number of a task that can be compiled, once there is one; None where nothing is left to do."""
-        with self._changed:
+        with self._lock:
             while not self._ready and self._left and not self._stopped:
                 self._changed.wait()
             return heapq.heappop(self._ready)[1] if self._ready and not self._stopped else None
 
     def finish(self, number: int) -> None:
         """Count a task as done, or as one that fails."""
-        with self._changed:
+        with self._lock:
             self._left.discard(number)
             self._seconds -= self._table.tasks[number].seconds
             for caller in self._callers[number]:
@@ -71,7 +74,7 @@ class Work:
 
     def give_back(self, number: int) -> None:
         """Have somebody else do a task that was taken."""
-        with self._changed:
+        with self._lock:
             heapq.heappush(self._ready, (-self._chain[number], number))
             self._changed.notify_all()
 
@@ -82,7 +85,7 @@ class Work:
 
     def stop(self) -> None:
         """Hand out nothing more."""
-        with self._changed:
+        with self._lock:
             self._stopped = True
             self._changed.notify_all()
 

@@ -7,6 +7,7 @@ processor.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -40,7 +41,8 @@ WORTH_A_CHILD = 2.0
 """Seconds of compiling from which a second process pays, which takes about one to start."""
 
 _ready: set[str] = set()
-_compiling = threading.Lock()
+_compiling = threading.RLock()
+"""A signal's handler, or an object that is collected, may solve in the midst of compiling, in the same thread."""
 _under_way: list[tuple[Work, list[Child]]] = []
 
 
@@ -102,7 +104,7 @@ def compile_kind(kind: str | None, beside: bool = False) -> None:
 
     `beside` has other processes do all of it, where they can be started: this one's threads are not held up.
     """
-    if kind is None or kind in _ready:
+    if kind is None or kind in _ready or sys.is_finalizing():  # then no other thread runs any more
         return
     with _compiling:
         if kind in _ready:
@@ -159,10 +161,13 @@ def _compile(table: Table, numbers: list[int], beside: bool) -> bool:
     several = seconds > WORTH_A_CHILD and len(numbers) > 1 and get_num_threads() > 1 and _cores() > 1
     count = int(beside) + int(several)
     claimed = cache_folder.claim("compiling") if count else None  # of many processes one starts others
-    children = [Child(work) for _ in range(count)] if claimed is not None else []
-    _under_way.append((work, children))
-    tell(work.progress())
+    children: list[Child] = []
+    under_way = (work, children)
+    _under_way.append(under_way)
     try:
+        while claimed is not None and len(children) < count:
+            children.append(Child(work))
+        tell(work.progress())
         if beside:
             for child in children:
                 child.join()
@@ -170,7 +175,7 @@ def _compile(table: Table, numbers: list[int], beside: bool) -> bool:
         for child in children:
             child.join()
     finally:
-        _under_way.clear()
+        _under_way.remove(under_way)
         work.stop()
         for child in children:
             child.end()
@@ -234,9 +239,11 @@ def right_hand_side(grid: PoissonGrid) -> NDArray[np.float64]:
 
 
 def _forked() -> None:
-    """Give a forked child a lock of its own: the thread that held its parent's is not there."""
+    """Give a forked child a lock of its own: the thread that held its parent's is not there. And what its parent has
+    under way is not the child's to end."""
     global _compiling
-    _compiling = threading.Lock()
+    _compiling = threading.RLock()
+    _under_way.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -15,7 +15,7 @@ import uuid
 from pathlib import Path
 from typing import Any, TypeVar
 
-from numba.core import caching, serialize
+from numba.core import caching, compiler_lock, serialize
 from numba.core.dispatcher import Dispatcher
 
 from relaxon.solvers import cache_folder
@@ -24,6 +24,7 @@ from relaxon.solvers.kernel_key import is_kernel_source, kernel_key
 Compiled = TypeVar("Compiled")
 FunctionCache: Any = caching.FunctionCache
 dump: Any = serialize.dumps
+COMPILER_LOCK: Any = compiler_lock.global_compiler_lock
 CHECKSUM_BYTES = 32
 
 
@@ -132,3 +133,10 @@ def _own_source(path: str) -> str:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError:  # a notebook's cell: its code is part of the signature's key
         return ""
+
+
+if hasattr(os, "register_at_fork"):
+    # No thread is within the compiler when the process forks: a child would wait for it for ever.
+    os.register_at_fork(
+        before=COMPILER_LOCK.acquire, after_in_parent=COMPILER_LOCK.release, after_in_child=COMPILER_LOCK.release
+    )
