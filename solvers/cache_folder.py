@@ -12,7 +12,6 @@ import re
 import shutil
 import sys
 import tempfile
-import threading
 import time
 import uuid
 import warnings
@@ -53,7 +52,6 @@ class Folder:
     """Why it is not the usual folder, or cannot be written to."""
 
 
-_opening = threading.RLock()
 _folder: Folder | None = None
 _held: list[IO[bytes]] = []
 """The files whose locks say that a folder is in use; open for as long as the process lives."""
@@ -61,12 +59,15 @@ _warned = False
 
 
 def open_folder() -> Folder:
-    """Return the folder of this process's kernels, made where it was not there. Never raises."""
+    """Return the folder of this process's kernels, made where it was not there. Never raises.
+
+    Without a lock, for which a forked child or a signal's handler might wait: threads that open it at once all open it.
+    """
     global _folder
     if _folder is None:
-        with _opening:
-            if _folder is None:
-                _folder = _opened()
+        opened = _opened()
+        if _folder is None:
+            _folder = opened
     return _folder
 
 
@@ -250,13 +251,3 @@ def _last_use(path: Path) -> float:
         return os.stat(path / LOCK).st_mtime
     except OSError:
         return 0.0
-
-
-def _forked() -> None:
-    """Give a forked child a lock of its own: the thread that held its parent's is not there."""
-    global _opening
-    _opening = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
