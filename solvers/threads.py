@@ -12,15 +12,21 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
+from operator import methodcaller
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 Kernel = Callable[..., Any]
 Work = Callable[[], tuple[Any, ...]]
+Call = Callable[[], object]
 VARIABLES = ("RELAXON_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 """Environment variables that say how many threads a solve may take; the first that is set holds."""
 _count = 0
@@ -120,82 +126,140 @@ def _quota_files(root: str) -> list[str]:
     return files
 
 
+PASS = methodcaller("_acquire_restore", (1, 0))
+"""Waits at a gate until it is open."""
+
+
+class _Task:
+    """A kernel's run of rows for a worker, who opens the gate when it has left the arrays alone."""
+
+    __slots__ = ("args", "failure", "gate", "kernel", "start", "stop")
+
+    def __init__(self, kernel: Kernel, start: int, stop: int, args: tuple[Any, ...], gate: Any) -> None:
+        self.kernel, self.start, self.stop, self.args, self.gate = kernel, start, stop, args, gate
+        self.failure: BaseException | None = None
+
+
 class _Worker:
-    """A thread that runs one kernel at a time on its run of rows."""
+    """A thread that runs the tasks in its inbox, one at a time. It ends when this object goes."""
 
     def __init__(self, index: int) -> None:
-        self.failure: BaseException | None = None
-        self._task: tuple[Kernel, int, int, tuple[Any, ...]] | None = None
-        self._go, self._done = threading.Lock(), threading.Lock()
-        self._go.acquire()
-        self._done.acquire()
-        threading.Thread(target=self._serve, name=f"relaxon-{index}", daemon=True).start()
+        self.inbox: SimpleQueue[_Task | None] = SimpleQueue()
+        thread = threading.Thread(target=_serve, args=(self.inbox,), name=f"relaxon-{index}", daemon=True)
+        thread.start()
+        self._ident = thread.ident
 
-    def begin(self, kernel: Kernel, start: int, stop: int, args: tuple[Any, ...]) -> None:
-        self._task = (kernel, start, stop, args)
-        self._go.release()
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # an interruption came before there was an inbox
+            self.inbox.put(None)
 
-    def end(self) -> None:
-        """Wait for the task; an interruption of the waiting is raised when the kernel has left the arrays alone."""
-        interruption: BaseException | None = None
-        while True:
-            try:
-                self._done.acquire()
-                break
-            except BaseException as error:  # a signal's handler may raise anything
-                interruption = error
-        self._task = None
-        if interruption is not None:
-            raise interruption
-        if self.failure is not None:
-            failure, self.failure = self.failure, None
-            raise failure
+    def gate(self) -> Any:
+        """Return a lock that this thread holds, and is to release."""
+        gate: Any = threading.RLock()
+        gate._acquire_restore((1, self._ident))
+        return gate
 
-    def _serve(self) -> None:
-        while True:
-            self._go.acquire()
-            assert self._task is not None
-            kernel, start, stop, args = self._task
-            try:
-                kernel(start, stop, *args)
-            except BaseException as error:
-                self.failure = error
-            del kernel, args
-            self._done.release()
+
+def _serve(inbox: SimpleQueue[_Task | None]) -> None:
+    """Do a worker's tasks, until there is None."""
+    while (task := inbox.get()) is not None:
+        gate = task.gate
+        try:
+            task.kernel(task.start, task.stop, *task.args)
+        except BaseException as error:
+            task.failure = error
+        del task  # and so the arrays
+        gate.release()
+        del gate
+
+
+class _Turn:
+    """One caller's time with the workers. The next caller's follows when it is over."""
+
+    __slots__ = ("following", "over")
+
+    def __init__(self, over: bool = False) -> None:
+        self.over = over
+        self.following: dict[None, _Turn] = {}
 
 
 class _Pool:
-    """The workers of this process. One caller has them at a time; others run their kernels alone meanwhile."""
+    """The workers of this process. One caller has them at a time; others run their kernels alone meanwhile.
+
+    Signals' handlers may raise anything, at any time. Python calls them when a function is entered, when a call
+    returns, and at the end of a loop's pass, but not within what a single call does in C. Hence
+      - a caller has the workers as long as its turn is not over, which is said by an assignment, not a call;
+      - all tasks are handed over by a single call, the first one in its `try`, and so all or none;
+      - they are waited for by a single call, which no signal ends: `_acquire_restore`, by which
+        `threading.Condition.wait` takes its lock again;
+      - what each call waits for is its own: nothing is left behind that a later one could find.
+    """
 
     def __init__(self) -> None:
-        self._free = threading.Lock()
         self._workers: list[_Worker] = []
+        self._turn = _Turn(over=True)
 
     def run(self, kernel: Kernel, count: int, chunks: int, args: tuple[Any, ...], work: Work | None) -> None:
-        if chunks < 2 or not self._free.acquire(blocking=False):
-            kernel(0, count, *args, *(work() if work else ()))
-            return
-        begun: list[_Worker] = []
-        failure: BaseException | None = None
-        try:
-            while len(self._workers) < chunks - 1:
-                self._workers.append(_Worker(len(self._workers) + 1))
-            for c in range(1, chunks):
-                worker = self._workers[c - 1]
-                own = (*args, *work()) if work else args
-                worker.begin(kernel, count * c // chunks, count * (c + 1) // chunks, own)
-                begun.append(worker)
-            kernel(0, count // chunks, *args, *(work() if work else ()))
-        except BaseException as error:
-            failure = error
-        for worker in begun:
+        # At the interpreter's end the workers do not run any more.
+        if chunks > 1 and not sys.is_finalizing() and not _compiles():
+            turn = _Turn()
             try:
-                worker.end()
-            except BaseException as error:
-                failure = failure or error
-        self._free.release()
-        if failure is not None:
-            raise failure
+                if self._take(turn) and (chunks := 1 + self._start(chunks - 1)) > 1:
+                    self._divide(kernel, count, chunks, args, work)
+                    return
+            finally:
+                turn.over = True
+        kernel(0, count, *args, *(work() if work else ()))
+
+    def _take(self, turn: _Turn) -> bool:
+        """Whether the workers are this turn's now. That it may be over already is the case of a caller who was
+        interrupted here."""
+        last = self._turn
+        while last.over:
+            following = last.following.setdefault(None, turn)  # of several callers at once one gets its own
+            if following is turn:
+                self._turn = turn
+                return True
+            last = following
+        return False
+
+    def _start(self, wanted: int) -> int:
+        """Have so many workers, or as many as the system has threads for; return how many of them there are."""
+        with suppress(RuntimeError):
+            while len(self._workers) < wanted:
+                self._workers.append(_Worker(len(self._workers) + 1))
+        return min(wanted, len(self._workers))
+
+    def _divide(self, kernel: Kernel, count: int, chunks: int, args: tuple[Any, ...], work: Work | None) -> None:
+        workers = self._workers[: chunks - 1]
+        own = [(*args, *work()) if work else args for _ in range(chunks)]
+        tasks = [
+            _Task(kernel, count * c // chunks, count * (c + 1) // chunks, own[c], worker.gate())
+            for c, worker in enumerate(workers, 1)
+        ]
+        hand_over: Call = partial(deque, map(SimpleQueue.put, [worker.inbox for worker in workers], tasks), 0)
+        wait: Call = partial(deque, map(PASS, [task.gate for task in tasks]), 0)
+        try:
+            hand_over()
+            kernel(0, count // chunks, *own[0])
+        finally:
+            wait()
+        for task in tasks:
+            failure, task.failure = task.failure, None
+            if failure is not None:
+                try:
+                    raise failure
+                finally:
+                    del failure  # which holds this frame, and so the arrays
+
+
+def _compiles() -> bool:
+    """Whether this thread is in the midst of compiling, as where an object is collected there that solves.
+
+    Workers who have a kernel to compile or to load would wait for it.
+    """
+    module = sys.modules.get("numba.core.compiler_lock")
+    return module is not None and bool(module.global_compiler_lock.is_locked())
 
 
 _pool = _Pool()

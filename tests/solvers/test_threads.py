@@ -1,11 +1,14 @@
 """The pool of threads that kernels are divided among: in every process and under every load that people have."""
 
+import gc
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -211,6 +214,77 @@ def test_a_forked_child_solves_as_its_parent_does(expected):
     assert run(script) == [expected] * 3
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize(
+    "busy", ["threads.divide(lambda start, stop: time.sleep(0.02), 2, chunks=2)", "digest()", "compile_kernel()"]
+)
+def test_a_child_forked_while_another_thread_is_busy_solves_too(expected, busy):
+    script = f"""
+        import faulthandler, numba
+        def compile_kernel():
+            numba.njit(lambda x: np.sqrt(x).sum() + x.argmax())(np.ones(2))
+        digest()
+        going = [True]
+        def work():
+            while going[0]:
+                {busy}
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        for number in range(12):
+            time.sleep(0.02 + 0.007 * number)
+            child = os.fork()
+            if child == 0:
+                faulthandler.dump_traceback_later(20, exit=True)
+                if number == 11:
+                    compile_kernel()
+                os.write(1, (digest() + "\\n").encode())
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        going[0] = False
+        thread.join()
+    """
+    assert run(script) == [expected] * 12
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_forked_while_another_thread_compiles_neither_waits_for_it_nor_ends_its_processes(expected):
+    script = """
+        import faulthandler
+        from relaxon.solvers import compiling
+        class Ended:
+            def stop(self): raise AssertionError
+        held, going = threading.Event(), threading.Event()
+        def hold():
+            with compiling._compiling:
+                held.set()
+                going.wait()
+        threading.Thread(target=hold, daemon=True).start()
+        held.wait()
+        compiling._under_way.append((Ended(), []))
+        child = os.fork()
+        if child == 0:
+            faulthandler.dump_traceback_later(20, exit=True)
+            compiling.stop_compiling()
+            os.write(1, digest().encode())
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        going.set()
+    """
+    assert run(script) == [expected]
+
+
+def test_what_solves_in_the_midst_of_compiling_does_not_wait_for_itself(expected):
+    script = """
+        import faulthandler
+        from relaxon.solvers import compiling
+        from relaxon.solvers.kernel_cache import COMPILER_LOCK
+        faulthandler.dump_traceback_later(20, exit=True)
+        with compiling._compiling, COMPILER_LOCK:  # as where an object is collected meanwhile
+            print(digest())
+    """
+    assert run(script) == [expected]
+
+
 @pytest.mark.parametrize("method", [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()])
 def test_workers_of_multiprocessing_solve(tmp_path, expected, method):
     # In a file, which spawned workers can import.
@@ -277,18 +351,137 @@ def test_an_object_that_solves_when_it_is_collected_does_not_wait_for_itself(exp
             Solving()
             gc.collect()
         threads.divide(collect, 2, chunks=2)
+        gc.collect()  # of two threads that collect at once one finds nothing to do
         print(*found)
     """
     assert run(script) == [expected] * 2
 
 
-def test_the_interpreter_ends_while_workers_wait_and_while_one_works():
-    assert run("digest(); print('end')") == ["end"]
+def test_kernels_at_the_end_of_the_interpreter_do_not_wait_for_its_threads():
     script = """
-        def last():
-            threads.divide(lambda start, stop: time.sleep(0.2), 2, chunks=2)
-        threading.Thread(target=last, daemon=True).start()
-        time.sleep(0.05)
+        from relaxon.solvers.stencil_kernels import dot
+        class Working:
+            def __init__(self, array):
+                self.itself, self.array = self, array
+            def __del__(self, dot=dot, write=os.write):
+                assert sys.is_finalizing()
+                write(1, str(dot(self.array, self.array)).encode())
+        array = np.ones((32, 32, 32))
+        dot(array, array)
+        working = Working(array)  # in a cycle, and so there until the threads have been stopped
+    """
+    assert run(script) == ["32768.0"]
+
+
+def test_a_kernel_that_fails_in_a_worker_leaves_no_array_behind():
+    def fail(start, stop, array):
+        if start:
+            raise ValueError("in a kernel")
+
+    array = np.zeros(2)
+    alive = weakref.ref(array)
+    gc.disable()
+    try:
+        with pytest.raises(ValueError, match="in a kernel") as caught:
+            divide(fail, 2, array, chunks=2)
+        del array, caught
+        divide(lambda start, stop: None, 2, chunks=2)  # after which the worker has done with the task before
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_a_system_without_threads_left_solves_in_the_calling_one(monkeypatch):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads, "_pool", threads._Pool())
+    monkeypatch.setattr(threading.Thread, "start", start)
+    seen, owner = [0] * 8, [0] * 8
+    divide(mark, 8, seen, owner, chunks=4)
+    assert seen == [1] * 8
+    assert set(owner) == {threading.get_ident()}
+
+
+SIGNALS = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that send signals")
+
+
+@SIGNALS
+def test_an_interrupted_solve_leaves_the_pool_usable(expected):
+    script = """
+        import random
+        digest()
+        class Interrupted(BaseException): pass
+        def handler(*_):
+            raise Interrupted
+        signal.signal(signal.SIGALRM, handler)
+        at, count = random.Random(0), 0
+        for _ in range(30):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, at.uniform(0.001, 0.05))
+                while True:
+                    digest()
+            except Interrupted:
+                count += 1
+        assert count == 30
+        print(digest())
+        owners = set()
+        threads.divide(lambda start, stop: owners.add(threading.get_ident()), 2, chunks=2)
+        print(len(owners))
+    """
+    assert run(script) == [expected, "2"]
+
+
+@SIGNALS
+@pytest.mark.parametrize("chunks", [2, 4])
+def test_a_signal_at_any_time_neither_loses_the_pool_nor_returns_before_the_workers(chunks):
+    # Signals from a timer and from a thread, two each time: one may strike where the other is dealt with.
+    script = f"""
+        import random
+        chunks = {chunks}
+        class Interrupted(BaseException): pass
+        def handler(*_):
+            if to_come[0]:
+                to_come[0] -= 1
+                raise Interrupted
+        running, to_come, main, at = set(), [0], threading.main_thread().ident, random.Random(0)
+        def kernel(start, stop, owners):
+            if start:  # a worker, whom no signal interrupts
+                running.add(start)
+                end = time.perf_counter() + 2e-5
+                while time.perf_counter() < end:
+                    pass
+                running.discard(start)
+            owners.add(threading.get_ident())
+        def send():
+            while True:
+                time.sleep(at.random() * 1e-4)
+                if to_come[0]:
+                    signal.pthread_kill(main, signal.SIGUSR1)
+        def work():
+            while to_come[0]:
+                threads.divide(kernel, chunks, set(), chunks=chunks)
+        signal.signal(signal.SIGALRM, handler)
+        signal.signal(signal.SIGUSR1, handler)
+        threading.Thread(target=send, daemon=True).start()
+        for _ in range(1500):
+            left = 0
+            try:
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 1e-6 + at.random() * 2e-4)
+                    to_come[0] = 2
+                    work()
+                except Interrupted:
+                    left += len(running)
+                    work()
+            except Interrupted:
+                left += len(running)
+            assert left == 0, "a worker ran on"
+            owners = set()
+            threads.divide(kernel, chunks, owners, chunks=chunks)
+            assert len(owners) == chunks, "the pool was not free"
         print("end")
+        sys.stdout.flush()
+        os._exit(0)  # not in the midst of a signal
     """
     assert run(script) == ["end"]
