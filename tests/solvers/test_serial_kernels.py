@@ -1,6 +1,7 @@
 """Kernels are serial code that our own threads divide: Numba's are never started, and their number never shows."""
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -176,3 +177,37 @@ def test_the_reference_kernels_have_the_same_bits_at_any_number_of_threads():
         return end, residual, taken
 
     same_bits(relaxed)
+
+
+BITS = """
+import hashlib
+import numpy as np
+from relaxon.solvers import PoissonGrid, gallery, solve
+
+problem, rng = gallery.make("spheres", 24), np.random.default_rng(0)
+grid = problem.grid
+varying = PoissonGrid(grid.cells, grid.spacing, grid.boundary, rng.uniform(0.5, 2, grid.shape))
+matrix = PoissonGrid(np.zeros((12, 12, 12), np.uint8), 1.0, "dirichlet").operator().to_csr()
+found = [solve(grid, problem.b, solver=name).x for name in ("dcdm", "cg", "ic-cg")]
+found += [solve(varying, problem.b, solver="dcdm").x, solve(matrix, rng.standard_normal(matrix.shape[0])).x]
+for x in found:
+    print(hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.slow  # all kernels are compiled
+def test_a_process_that_compiles_and_one_that_loads_give_the_same_bits(tmp_path):
+    def answers():
+        done = subprocess.run(
+            [sys.executable, "-c", BITS],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "RELAXON_NUM_THREADS": "2"},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        return done.stdout.split()
+
+    compiled = answers()
+    assert any(tmp_path.rglob("*.nbc"))
+    assert len(set(compiled)) == 5
+    assert answers() == compiled
