@@ -120,7 +120,8 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         if self.warm_start and hasattr(self, "network_") and not np.array_equal(classes, self.classes_):
             raise ValueError(f"y must have the classes of the earlier fit for a warm start, got {classes.tolist()}")
         if len(classes) < 2:
-            raise ValueError(f"y must have at least two classes among the rows with a weight, got one class: {classes.tolist()[0]!r}")
+            found = repr(classes.tolist()[0])
+            raise ValueError(f"y must have at least two classes among the rows with a weight, got one class: {found}")
         self.classes_ = classes
         x, column, w = preparation.merged_rows(x, labels[:, None].astype(np.float64), w)
         labels = column[:, 0].astype(np.int64)

@@ -221,7 +221,7 @@ def test_the_key_follows_sources_versions_processor_and_numbas_settings(monkeypa
 
 
 def test_every_kernel_of_the_package_is_in_a_file_that_the_key_covers():
-    marks = ("njit(", "@njit", "@plain", "@shared(", "@kernel(", "= kernel(", "@lean", "@inlined", "@part", "@rows_kernel")
+    marks = ("njit(", "@njit", "= kernel(", "@kernel(", "@plain", "@part", "@shared(", "@lean", "@inlined")
     holding = {
         str(file.relative_to(PACKAGE.parent))
         for part in kernel_key.PARTS
