@@ -200,6 +200,24 @@ def test_a_solve_starts_no_threading_layer_of_numba(expected):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("layer", ["workqueue", "omp", "tbb"])
+def test_whichever_layer_numba_is_told_to_take_threads_and_forks_solve(expected, layer):
+    # Numba's workqueue ends a process in which two threads call kernels at once, GNU's OpenMP a child that was forked.
+    script = """
+        found = []
+        several = [threading.Thread(target=lambda: found.append(digest())) for _ in range(3)]
+        for one in several:
+            one.start()
+        for one in several:
+            one.join()
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            found += pool.map(digest, [1, 1])
+        print(*found)
+    """
+    assert run(script, NUMBA_THREADING_LAYER=layer) == [expected] * 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_solves_as_its_parent_does(expected):
     script = """
         print(digest(), flush=True)
