@@ -164,8 +164,8 @@ def solve_in(session: Session, given: SolveArguments, job: SolveJob) -> Solution
     b, x0 = given.take_arrays()
     options = given.options
     request = checked(front.request, b, options.rtol, options.atol, options.max_iterations, x0, options.inconsistent)
-    del b, x0  # the engine has its own copies now
-    solution = replace(front.answer(request, job.record), setup_seconds=setup_seconds)
+    del b  # the engine has its own copy now; the start is what a solve that ends with a larger residual gives back
+    solution = replace(front.answer(request, job.record, x0), setup_seconds=setup_seconds)
     handed = job.hand_over(solution, given.room, front)
     front.reclaim(request, x=handed is not solution)
     return handed

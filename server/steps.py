@@ -31,8 +31,9 @@ from relaxon.server.in_turn import InTurn
 from relaxon.server.solve_job import Room, SolveJob, checked, prepared
 from relaxon.server.solve_service import SolveRuntime, array_bytes, room_for_x, write_progress, write_solution
 from relaxon.solvers.complex_parts import ComplexRequest
-from relaxon.solvers.front import Front, Request
+from relaxon.solvers.front import Front
 from relaxon.solvers.grid import PoissonGrid
+from relaxon.solvers.request import Request
 from relaxon.solvers.solution import Solution
 
 AHEAD = 2
@@ -289,8 +290,9 @@ class Sequence:
             self._start, self._grid, self._last = _whole(self._start, self._grid), kept.grid, None
         front, setup_seconds = prepared(kept, self._solver, self.options.solver)
         job.check()
-        request = self._request(front, step)
-        solution = replace(front.answer(request, job.record), setup_seconds=setup_seconds)
+        request, start = self._request(front, step)
+        solution = replace(front.answer(request, job.record, start), setup_seconds=setup_seconds)
+        del start
         handed = job.hand_over(solution, step.room, front)
         # What is not in the caller's memory is still to be sent.
         free = isinstance(request, Request) and (request.packed or handed is not solution)
@@ -311,21 +313,24 @@ class Sequence:
             self._start = self._last = None
             front.reclaim(request, x=True)
 
-    def _request(self, front: Front, step: Step) -> Request | ComplexRequest:
+    def _request(self, front: Front, step: Step) -> tuple[Request | ComplexRequest, NDArray[Any] | None]:
+        """The step's request, and its start where that is not in the memory that the solve goes on in."""
         options = self.options
         b, step.b = step.b, None
         start, self._start = self._start, None
         last, self._last = self._last, None
         real = b is not None and b.dtype.kind != "c"
         if last is not None and last[0] is front and real:
-            return checked(
+            request = checked(
                 front.continued, last[1], b, options.rtol, options.atol, options.max_iterations, options.inconsistent
             )
+            return request, None
         if start is not None and start.dtype.kind == "c" and real:
             start = start.real
-        return checked(
+        request = checked(
             front.request, b, options.rtol, options.atol, options.max_iterations, start, options.inconsistent
         )
+        return request, start
 
 
 async def _told_in_turn(work: Coroutine[Any, Any, None], queue: asyncio.Queue[Any]) -> None:

@@ -14,7 +14,7 @@ from relaxon.solvers import scaling
 from relaxon.solvers.solution import Callback, Progress, Result, Solution
 
 if TYPE_CHECKING:
-    from relaxon.solvers.front import Request
+    from relaxon.solvers.request import Request
 
 WORST_FIRST = (
     Result.NON_FINITE,

@@ -21,7 +21,8 @@ from relaxon.solvers.solution import Progress, Result
 
 if TYPE_CHECKING:
     from relaxon.solvers.engine import Monitor
-    from relaxon.solvers.front import Front, Request
+    from relaxon.solvers.front import Front
+    from relaxon.solvers.request import Request
     from relaxon.solvers.sparse.system import MatrixSystem
 
 Array = NDArray[np.float64]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from math import hypot
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from relaxon.solvers.elimination import Elimination, run_reduced
 from relaxon.solvers.engine import Monitor, Prepared
 from relaxon.solvers.masked import fill_unused
 from relaxon.solvers.nullspace import CONSISTENCY
+from relaxon.solvers.request import Request, RequestMemory
 from relaxon.solvers.solution import Callback, Result, Solution
 from relaxon.solvers.verdict import BETTER, Figures, verdict
 
@@ -29,51 +29,6 @@ MAX_TIGHTENINGS = 6
 
 class SingularSystemError(ValueError):
     """`b` is not in the range of a singular operator: a closed pocket of fluid is given a net source."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A checked right-hand side: arrays on `shape3`, zero outside the fluid, `b` in the range of `A`.
-
-    `b` is the caller's divided by `2^exponent`, and so are `tolerance`, `atol` and `b_norm`; the exponent is 0 where
-    `b` is of ordinary size.
-    """
-
-    b: NDArray[np.float64]
-    x: NDArray[np.float64]
-    packed: bool
-    tolerance: float
-    b_norm: float
-    max_iterations: int | None
-    inconsistent: str
-    """Empty, or why no solution exists."""
-    rtol: float
-    atol: float
-    exponent: int
-    warm: bool
-    """Whether `x` holds a start other than zero."""
-    sides: tuple[float, float] | None = None
-    """Of a part of a complex `b`: norms of the whole, as `Figures.beside` takes them."""
-    column: bool = False
-    """Whether `b` came as a column `(n, 1)`, as which `x` is given back."""
-
-
-class RequestMemory:
-    """Arrays of earlier requests for the next one's: fresh memory takes longer than what is then done with it. Each is
-    one's alone who takes it, in any thread."""
-
-    __slots__ = ("_kept",)
-
-    def __init__(self) -> None:
-        self._kept: dict[str, NDArray[np.float64]] = {}
-
-    def take(self, name: str) -> NDArray[np.float64] | None:
-        """The one that was last kept under a name, if it is still there."""
-        return self._kept.pop(name, None)
-
-    def keep(self, name: str, array: NDArray[np.float64]) -> None:
-        """Keep one that nothing else has any more."""
-        self._kept[name] = array
 
 
 class Front(ABC):
@@ -180,7 +135,7 @@ class Front(ABC):
             refusal = self._make_consistent(name, right, side.dtype, inconsistent)
             norm = self._norm(right)
         scaling.scale(start, self.exponent - exponent)
-        if exponent != self.exponent and not np.isfinite(start).all():
+        if exponent != self.exponent and not self._largest(start) <= scaling.LARGEST_START:
             start.fill(0.0)  # it is so much larger than the solution that float64 cannot hold both
         self._project(start)
         atol = scaling.scaled(atol, -exponent)

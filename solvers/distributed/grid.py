@@ -21,10 +21,11 @@ from relaxon.solvers.distributed.cycle import DistributedCycle, Plan
 from relaxon.solvers.distributed.decomposition import Decomposition
 from relaxon.solvers.distributed.halo import Box, Halo
 from relaxon.solvers.distributed.nullspace import DistributedNullSpace, null_space
-from relaxon.solvers.front import Front, Inconsistent, Request
+from relaxon.solvers.front import Front, Inconsistent
 from relaxon.solvers.grid import Boundary, BoundaryLike, CellType, PoissonGrid, checked_boundary, checked_spacing
 from relaxon.solvers.masked import fill_unused, plain_array
 from relaxon.solvers.operator import Planes, PoissonOperator
+from relaxon.solvers.request import Request
 from relaxon.solvers.solution import Callback, Progress, Solution
 from relaxon.solvers.verdict import Figures
 from relaxon.solvers.working import constant_figures

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from relaxon.solvers import compiling, validation
 from relaxon.solvers.elimination import MatrixElimination
 from relaxon.solvers.engine import Prepared
-from relaxon.solvers.front import Front, RequestMemory, packed_vector
+from relaxon.solvers.front import Front, packed_vector
 from relaxon.solvers.nullspace import CONSISTENCY
+from relaxon.solvers.request import RequestMemory
 from relaxon.solvers.sparse.choice import named
 from relaxon.solvers.sparse.engine import MatrixSolver
 from relaxon.solvers.sparse.system import Array, MatrixSystem
@@ -130,4 +131,5 @@ class PreparedMatrix(Front):
 
 def _norm(v: Array) -> float:
     """`‖v‖₂` without BLAS, whose threads take longer to wake than a vector takes to add up."""
-    return math.sqrt(float(np.square(v).sum()))
+    with np.errstate(over="ignore"):  # infinity is what is scaled, or said
+        return math.sqrt(float(np.square(v).sum()))

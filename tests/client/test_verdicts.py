@@ -96,3 +96,39 @@ def test_tiny_and_huge_right_hand_sides_are_solved(embedded, kind, exponent):
     assert whole.converged
     assert packed.converged
     assert 0 < whole.relative_residual <= 1e-6
+
+
+def wandering():
+    """A system whose residual rises at first, and a start that is good but for its smooth part."""
+    rng = np.random.default_rng(1)
+    kappa = 10.0 ** rng.uniform(-3, 3, (20, 20))
+    grid = PoissonGrid(np.zeros(kappa.shape, np.uint8), boundary="dirichlet", coefficient=kappa)
+    b, other = rng.standard_normal((2, *kappa.shape))
+    exact, smooth = (solve(grid, side, solver="scipy-direct").x for side in (b, other))
+    return grid, b, exact + 0.01 * smooth
+
+
+@pytest.mark.parametrize("shared_memory", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_start_that_is_better_than_the_end_is_given_back(embedded, kind, shared_memory):
+    grid, b, start = wandering()
+    matrix = grid.operator().to_csr()
+    options = {"solver": "cg", "rtol": 1e-12, "max_iterations": 5}
+
+    async def scenario(client):
+        kept = await given(client.poisson.grid(grid.cells, boundary="dirichlet", coefficient=grid.coefficient))
+        held = await given(client.linear.matrix(matrix))
+        found = [await given(kept.solve(b, x0=start, **options))]
+        found += await listed(kept.solve_steps([b], x0=start, **options))
+        both = await given(kept.solve(b * (1 - 2j), x0=start * (1 - 2j), **options))
+        return found, both, await given(held.solve(b.ravel(), x0=start.ravel(), **options))
+
+    found, both, plain = play(kind, embedded.target, scenario, shared_memory=shared_memory)
+    for one in found:
+        assert not one.converged
+        assert "x is the start" in one.message
+        np.testing.assert_array_equal(one.x, start)
+    np.testing.assert_array_equal(both.x, start * (1 - 2j))
+    ours = solve(matrix, b.ravel(), x0=start.ravel(), **options)
+    np.testing.assert_array_equal(plain.x, ours.x)
+    assert plain.true_residual <= plain.residuals[0] * (1 + 1e-9)

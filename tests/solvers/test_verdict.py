@@ -1,5 +1,7 @@
 """Verdicts that a few huge rows, float32 entries and extreme numbers cannot mislead; the better of two ends."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -373,6 +375,17 @@ def test_a_start_an_imaginary_part_and_a_source_keep_their_sizes():
         solve(grid, np.full((8, 8), 2.0**-665))
     huge_start = solve(grid, b * 2.0**-1000, x0=np.full((8, 8), 1e300))
     assert huge_start.converged
+    # One whose square is not representable beside b, as where a step's source has died away.
+    matrix = grid.operator().to_csr()
+    exact = solve(grid, b).x
+    for system, side in ((grid, b), (matrix, b.ravel())):
+        for solver in ("cg", "ic-cg", "scipy-direct"):
+            late = solve(system, side * 2.0**-532, x0=np.ones(side.shape), solver=solver)
+            assert late.converged, (solver, late.message)
+            np.testing.assert_allclose(late.x * 2.0**532, exact.reshape(side.shape), rtol=1e-4, atol=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert solve(matrix, b.ravel() * 2.0**600).converged
     values = []
     solve(grid, b * 2.0**-665, solver="cg", callback=lambda p: values.append((p.residual, p.tolerance)))
     assert 0 < values[0][0] < 1e-190
