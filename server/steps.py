@@ -321,10 +321,10 @@ class Sequence:
         last, self._last = self._last, None
         real = b is not None and b.dtype.kind != "c"
         if last is not None and last[0] is front and real:
-            request = checked(
+            going_on = checked(
                 front.continued, last[1], b, options.rtol, options.atol, options.max_iterations, options.inconsistent
             )
-            return request, None
+            return going_on, None
         if start is not None and start.dtype.kind == "c" and real:
             start = start.real
         request = checked(

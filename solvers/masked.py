@@ -17,6 +17,15 @@ from numpy.typing import NDArray
 SOLID = 1
 """`CellType.SOLID`, from a module that this one must not import."""
 FLUID = 0
+REMEDIES = {
+    "cells": "say what those cells are: cells.filled(1) makes them SOLID",
+    "coefficient": "put a positive value there, with coefficient.filled(1.0), or make those cells SOLID",
+    "operator": "a sparse matrix leaves out what is zero: build it from data.filled(0.0)",
+    "matrix": "a sparse matrix leaves out what is zero: build it from data.filled(0.0)",
+    "b": "put a value there, with filled(0.0), or make those cells SOLID",
+    "x0": "put a value there, with filled(0.0)",
+}
+"""What to do about masked entries, by the argument; of tables, to leave the rows out."""
 
 
 def plain_array(name: str, value: Any) -> NDArray[Any]:
@@ -50,6 +59,32 @@ def fill_unused(name: str, value: Any, used: Callable[[], NDArray[np.bool_]], fi
     if bad.any():
         raise _refusal(name, int(np.count_nonzero(bad)), mask.size)
     return np.where(mask, fill, array)
+
+
+def is_masked(value: Any) -> bool:
+    """Return whether an array, or a list of arrays, holds masked entries."""
+    return value is not None and _mask_of(value) is not None
+
+
+def masks_as_nan(value: Any) -> Any:
+    """Return `value` with NaN for its masked entries, as a plain array: for one that knows which entries are used. What
+    holds no masked entry is returned as it is."""
+    mask = None if value is None else _mask_of(value)
+    if mask is None:
+        return value
+    array = _with_mask(value)[0]
+    if array.dtype.kind not in "fc":
+        array = array.astype(np.float64)
+    return np.where(mask, array.dtype.type(np.nan), array)
+
+
+def masked_refusal(name: str, value_count: int | None = None, size: int | None = None) -> str:
+    """Return the sentence that refuses an argument for masked entries where they are used."""
+    counted = "" if value_count is None else f", got {value_count} of {size}"
+    return (
+        f"{name} must have no masked entries where they are used{counted}: what lies under a mask is no number; "
+        f"{REMEDIES.get(name.split('[')[0], f'put a value there, with {name}.filled(0.0), or leave those rows out')}"
+    )
 
 
 def fill_coefficient(coefficient: Any, cells: NDArray[np.uint8], periodic: tuple[bool, ...]) -> Any:
@@ -130,7 +165,4 @@ def _holds_masked(values: Any) -> bool:
 
 
 def _refusal(name: str, count: int, size: int) -> ValueError:
-    return ValueError(
-        f"{name} must have no masked entries where they are used, got {count} of {size}: what lies under a mask is no "
-        f"number; put a value there, with {name}.filled(0.0), or leave those rows out"
-    )
+    return ValueError(masked_refusal(name, count, size))

@@ -1,7 +1,7 @@
 """The measures by which other libraries' solvers stop, as functions of `(A, b, x, M)`; docs/tolerances.md says which.
 
 `A` and `M` are anything with a product: SciPy sparse matrices, `LinearOperator`s, arrays. `M` approximates `A⁻¹`.
-relaxon's own is `relative_residual`, in float64.
+relaxon's own are `relative_residual` and `scaled_residual`, in float64.
 """
 
 from __future__ import annotations
@@ -13,12 +13,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
+DECIDED = 1e4
+"""A diagonal entry that is so many times the sum of the others' magnitudes decides its unknown."""
+ROUNDING = 1e-3
+"""Of that sum of squared couplings."""
 
 
 def relative_residual(A: Any, b: Vector, x: Vector) -> float:
     """Return `‖b − A x‖₂ / ‖b‖₂`: relaxon's; SciPy's and PyAMG's `cg` and `bicgstab`, SciPy's `gmres`, PETSc's
     "unpreconditioned" norm."""
     return _ratio(float(np.linalg.norm(b - A @ x)), float(np.linalg.norm(b)))
+
+
+def scaled_residual(A: Any, b: Vector, x: Vector) -> float:
+    """Return `‖D^−½ (b − A x)‖₂ / ‖D^−½ b'‖₂`, `D` the diagonal of a sparse matrix: relaxon's second test, for matrices
+    and where κ varies. Left out are the unknowns that their own diagonal decides, `a_ii ≥ 10⁴ Σ_{j≠i} |a_ij|` and
+    `Σ_{j≠i} a_ij² / (a_ii a_jj) ≤ 10⁻⁴`; `b'` is `b` without what these contribute."""
+    diagonal = A.diagonal()
+    others = np.asarray(abs(A).sum(axis=1)).ravel() - np.abs(diagonal)
+    inverse = np.zeros(len(diagonal))
+    np.divide(1.0, diagonal, out=inverse, where=diagonal > 0)
+    couplings = (A.multiply(A) @ inverse) * inverse - (diagonal > 0)
+    decided = (diagonal > 0) & (diagonal >= DECIDED * others) & (couplings * DECIDED <= 1.0 + ROUNDING)
+    weight = np.sqrt(np.where(decided, 0.0, inverse))
+    side = weight * (b - A @ np.where(decided, x, 0.0))
+    return _ratio(float(np.linalg.norm(weight * (b - A @ x))), float(np.linalg.norm(side)))
 
 
 def preconditioned_residual(A: Any, b: Vector, x: Vector, M: Any) -> float:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -23,17 +22,18 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from relaxon.neuromorphic.energy.energies import MLPEnergy, TiltedEnergy
+from relaxon.neuromorphic.energy.held_out import Judge, varied
 from relaxon.neuromorphic.energy.importance_sampling import ImportanceSampling
 from relaxon.neuromorphic.energy.meco import MECO
-from relaxon.neuromorphic.energy.noise import GaussianNoise
-from relaxon.neuromorphic.energy.noise_adaptive import DefensiveNoise
-from relaxon.neuromorphic.energy.noise_fitted import KernelDensityNoise, MixtureNoise
+from relaxon.neuromorphic.energy.noise_choice import NOISES, NoiseName, fitted_noise
+from relaxon.neuromorphic.energy.noise_fitted import KernelDensityNoise
 from relaxon.neuromorphic.energy.objectives import ENCE, NCE, SNL, Objective
 from relaxon.neuromorphic.energy.partition import LogPartition, log_partition
 from relaxon.neuromorphic.energy.rank import generalisation_gap, lacking_rank
 from relaxon.neuromorphic.energy.samplers import MALA
 from relaxon.neuromorphic.energy.score_matching import ScoreMatching
 from relaxon.neuromorphic.energy.training import Ended, Progress, TrainingResult, TrainingSettings, Watcher, train
+from relaxon.neuromorphic.energy.verdict import FEWEST_ROWS, Verdict, judged
 from relaxon.solvers import validation
 from relaxon.solvers.masked import refuse_masks
 
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.distribution import EnergyDistribution
 
 Array = NDArray[np.float64]
-NoiseName = Literal["auto", "gaussian", "mixture", "kernel", "flow"]
-NOISES = ("auto", "gaussian", "mixture", "kernel", "flow")
 OBJECTIVES = {"meco": MECO, "nce": NCE, "ence": ENCE, "snl": SNL, "score-matching": ScoreMatching}
 FEWEST_HELD_OUT = 10
 """With fewer rows held out, nothing can be judged by them: the tilt is not trained."""
@@ -54,10 +52,6 @@ OCTAVES = {1: 5, 2: 5}
 """Of sines and cosines beside the inputs, by the number of features; none for more."""
 REACH = 3.0
 """Standard deviations that the lowest octave spans half a period of."""
-LEAST_UNIQUE = 0.5
-"""A smaller share of different rows means atoms, of which no density tells."""
-FEWEST_ROWS = 20
-"""Fewer rows give a density that hardly anything speaks for."""
 REFERENCE_ROWS = 2000
 LARGEST_GAP = 0.5
 """Nats for each feature by which training rows may be likelier than rows held out."""
@@ -74,14 +68,6 @@ POLISH = 20
 
 class UntrustedDensityWarning(UserWarning):
     """A log-density is given whose log Z, or whose training, is not to be trusted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether the log-densities can be taken at their word, and why not."""
-
-    trusted: bool
-    reason: str = ""
 
 
 class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
@@ -190,7 +176,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         order = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))
         count = round(self.validation_fraction * len(z))
         count = count if count >= FEWEST_HELD_OUT else 0
-        order = _varied(z, order, count)
+        order = varied(z, order, count)
         held, rest = z[order[:count]], z[order[count:]]
         lacking = self._lacking(z, rest)
         self.noise_ = self._noise(rest, held, seed)
@@ -210,7 +196,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         reference = z[order[: min(len(z), REFERENCE_ROWS)]].to(self.device)
         method = ImportanceSampling(self.noise_, self.partition_draws, reference=reference)
         self.log_partition_: LogPartition = log_partition(self.energy_, method, seed)
-        self.verdict_ = self._judged(z, lacking or self._overfitted(rest, held, seed))
+        self.verdict_ = judged(z, self.log_partition_, self.training_, lacking or self._overfitted(rest, held, seed))
         if not self.verdict_.trusted:
             warnings.warn(f"the density is not to be trusted: {self.verdict_.reason}", ConvergenceWarning, stacklevel=2)
         return self
@@ -257,21 +243,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """The noise distribution over the standardised features, in double precision."""
         if not isinstance(self.noise, str):
             return self.noise.to(self.device) if isinstance(self.noise, torch.nn.Module) else self.noise
-        fits: dict[str, Callable[[], Any]] = {
-            "gaussian": lambda: GaussianNoise.fit(rest),
-            "mixture": lambda: MixtureNoise.fit(rest, seed=seed),
-            "kernel": lambda: KernelDensityNoise.fit(rest),
-            "flow": lambda: _flow(rest, seed),
-        }
-        if self.noise == "auto":
-            # With too few rows to judge by, the plainest is taken.
-            names = ("gaussian", "mixture", "kernel") if len(held) else ("gaussian",)
-            found = [defended(fits[name](), rest) for name in names]
-            scores = [float(one.log_prob(held).mean()) if len(held) else 0.0 for one in found]
-            noise = found[int(np.argmax(scores))]
-        else:
-            noise = defended(fits[self.noise](), rest)
-        return noise.to(self.device)
+        return fitted_noise(self.noise, rest, held, seed).to(self.device)
 
     def _train(self, rest: Tensor, held: Tensor, seed: int, watcher: Watcher | None) -> None:
         energy, device = self.energy_, self.device
@@ -283,7 +255,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         else:
             single = draws.dtype
             energy.to(single)
-        judge = _Judge(energy, draws.to(single), held.to(single), self.patience)
+        judge = Judge(energy, draws.to(single), held.to(single), self.patience)
 
         def watch(progress: Progress) -> bool:
             if progress.step % CHECK_EVERY == 0:
@@ -322,27 +294,13 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         if not isinstance(self.noise, str) or len(rest) < FEWEST_ROWS:
             return ""
         cut = len(rest) // JUDGED_PARTS
-        order = _varied(rest, torch.arange(len(rest)), cut)
+        order = varied(rest, torch.arange(len(rest)), cut)
         aside, part = rest[order[:cut]], rest[order[cut:]]
         if not kernels and lacking_rank(part.numpy()):
             return f"{len(rest)} rows are too few to judge a density of {rest.shape[1]} features by"
         noise = self._noise(part, aside[:0], seed).double()
         found = [noise.log_prob(rows.to(self.device)).cpu().numpy() for rows in (part, aside)]
         return generalisation_gap(found[0], found[1], rest.shape[1], largest)
-
-    def _judged(self, z: Tensor, against: str) -> Verdict:
-        reasons = [against] if against else []
-        if not self.log_partition_.trusted:
-            reasons.append(self.log_partition_.reason)
-        training: TrainingResult | None = self.training_
-        if training is not None and training.ended in (Ended.NON_FINITE, Ended.DIVERGED):
-            reasons.append(f"training ended early: {training.reason}")
-        share = len(torch.unique(z, dim=0)) / len(z)
-        if share < LEAST_UNIQUE:
-            reasons.append(f"only {share:.0%} of the rows differ: the data have atoms, which have no density")
-        if len(z) < FEWEST_ROWS:
-            reasons.append(f"{len(z)} rows are too few for a density (at least {FEWEST_ROWS} are taken)")
-        return Verdict(not reasons, "; ".join(reasons))
 
     # ---- answers -------------------------------------------------------------------------------------------------
 
@@ -431,61 +389,3 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
 
 ROWS_AT_ONCE = 20_000
-
-
-def _varied(z: Tensor, order: Tensor, count: int) -> Tensor:
-    """The order with rows held out exchanged for others where the rest would not vary in some feature."""
-    for feature in range(z.shape[1]):
-        column = z[order, feature]
-        differing = torch.nonzero(column[:count] != column[-1])
-        if count and bool((column[count:] == column[-1]).all()) and len(differing):
-            order = order.clone()
-            place = int(differing[0])
-            order[[place, count]] = order[[count, place]]
-    return order
-
-
-class _Judge:
-    """Keeps the weights under which the rows held out are likeliest."""
-
-    def __init__(self, energy: TiltedEnergy, draws: Tensor, held: Tensor, patience: int) -> None:
-        self.energy, self.draws, self.held, self.patience = energy, draws, held, patience
-        self.best: dict[str, Tensor] = {}
-        self.scores = list[float]()
-        self.top, self.since = -math.inf, 0
-
-    @property
-    def done(self) -> bool:
-        return self.since >= self.patience
-
-    @torch.no_grad()
-    def look(self, weights: dict[str, Tensor]) -> None:
-        kept = {name: p.detach().clone() for name, p in self.energy.named_parameters() if p.requires_grad}
-        self.energy.load_state_dict(weights, strict=False)
-        # The noise is the base: its part of the likelihood is the same for all weights.
-        log_z = float(torch.logsumexp(-self.energy.tilt(self.draws).double(), 0)) - math.log(len(self.draws))
-        score = -float(self.energy.tilt(self.held).double().mean()) - log_z
-        self.energy.load_state_dict(kept, strict=False)
-        self.scores.append(score)
-        if score > self.top:
-            self.top, self.best, self.since = score, weights, 0
-        else:
-            self.since += 1
-
-
-WIDE, SHARE = 2.0, 0.05
-"""Deviations and share of the Gaussian that guards the tails."""
-
-
-def defended(noise: Any, data: Tensor) -> DefensiveNoise:
-    """With a wide component against tails that are too light; kernels get wide kernels, which know the data's form."""
-    if isinstance(noise, KernelDensityNoise):
-        wide = KernelDensityNoise(noise.points, WIDE * noise.factor, noise.event_shape)
-        return DefensiveNoise(noise, wide, SHARE)
-    return DefensiveNoise.around(noise, data, share=SHARE, widen=WIDE)
-
-
-def _flow(data: Tensor, seed: int) -> Any:
-    from relaxon.neuromorphic.energy.noise_flow import FlowNoise
-
-    return FlowNoise.fit(data, seed=seed)

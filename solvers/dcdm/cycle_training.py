@@ -79,11 +79,12 @@ def train_cycle(
     from relaxon.solvers.dcdm.torch_cycle import LearnedCycle, residual_norms, stack
 
     began = time.perf_counter()
-    torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
-    module = LearnedCycle(settings.ndim, settings.levels, settings.hidden, settings.visits)
-    if start is not None:
-        module = LearnedCycle.of(start)
+    with torch.random.fork_rng(devices=[]):  # the caller's global stream is put back
+        torch.manual_seed(settings.seed)
+        module = LearnedCycle(settings.ndim, settings.levels, settings.hidden, settings.visits)
+        if start is not None:
+            module = LearnedCycle.of(start)
     grids = [_geometry(settings, rng) for _ in range(settings.count)]
     plain = {settings.ndim: chebyshev(settings.ndim)}
     by_depth: dict[int, list[tuple[PoissonGrid, FusedCycle]]] = {}

@@ -56,6 +56,45 @@ def test_grids_and_matrices(kind, embedded):
     play(kind, embedded.target, scenario, timeout=60)
 
 
+@pytest.mark.parametrize("shared_memory", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_wholly_outside_the_fluid_are_taken(kind, shared_memory, embedded):
+    cells = np.zeros((40, 36), np.uint8)
+    cells[12:20, 10:26] = 1
+    cells[:, -1] = 2
+    outside = cells != 0
+    plain = np.where(outside, 0.0, np.random.default_rng(0).standard_normal(cells.shape))
+    fill = {np.float64: 9.96921e36, np.float32: 9.96921e36, np.complex128: 9.96921e36j, np.int64: 99}
+    inside = outside.copy()
+    inside[0, 0] = True
+
+    async def scenario(client):
+        kept = await given(client.poisson.grid(cells, boundary="dirichlet"))
+        for kind_of_number, value in fill.items():
+            numbers = (10 * plain * (1 - 2j if kind_of_number is np.complex128 else 1)).astype(kind_of_number)
+            masked = np.ma.array(np.where(outside, value, numbers), mask=outside, dtype=kind_of_number)
+            before = masked.data.copy()
+            expected = await given(kept.solve(numbers, x0=numbers, solver="cg"))
+            found = [await given(kept.solve(masked, x0=masked, solver="cg"))]
+            found += await given(kept.solve_many([masked], x0=[masked], solver="cg"))
+            found += await listed(kept.solve_steps([masked], x0=masked, solver="cg"))
+            for one in found:
+                assert one.converged
+                np.testing.assert_array_equal(one.x, expected.x)
+            np.testing.assert_array_equal(masked.data, before)
+            bad = np.ma.array(masked.data, mask=inside)
+            await refused("b", lambda bad=bad: kept.solve(bad))
+            await refused("x0", lambda bad=bad, ok=masked: kept.solve(ok, x0=bad))
+            await refused("b[1]", lambda bad=bad, ok=masked: kept.solve_many([ok, bad]))
+            await refused("b[1]", lambda bad=bad, ok=masked: kept.solve_steps([ok, bad]))
+            await refused("x0", lambda bad=bad, ok=masked: kept.solve_steps([ok, ok], x0=bad))
+        nan = np.ma.array(np.where(inside, np.nan, 1.0), mask=outside)
+        with pytest.raises(InvalidArgument, match="^b must"):
+            await given(kept.solve(nan))
+
+    play(kind, embedded.target, scenario, timeout=60, shared_memory=shared_memory)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_tables_and_predictions(kind, embedded):
     async def scenario(client):

@@ -143,6 +143,17 @@ def test_training_the_cycle_is_repeatable_and_lowers_the_objective(ndim, tmp_pat
     assert solve(problem.grid, problem.b, solver=DeepConjugateDirectionCycle(constants)).converged
 
 
+def test_training_the_cycle_leaves_torch_s_global_stream_alone():
+    settings = CycleTraining(ndim=2, size=12, count=2, steps=1, batch=1)
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        found.append(train_cycle(settings)["levels"])
+        assert torch.equal(torch.get_rng_state(), before)
+    assert found[0] == found[1]
+
+
 def test_training_of_the_cycle_can_be_stopped():
     settings = CycleTraining(ndim=2, size=12, count=2, steps=50, batch=1)
     assert train_cycle(settings, lambda step, decades: step == 3)["steps"] == 3

@@ -29,6 +29,7 @@ def test_the_measures_are_what_their_formulas_say():
     factor = np.sum(np.abs(A.toarray() @ x0 - mean) + np.abs(b - mean))
     expected = {
         norms.relative_residual(A, b, x): np.linalg.norm(r) / np.linalg.norm(b),
+        norms.scaled_residual(A, b, x): np.sqrt(r @ inverse @ r) / np.sqrt(b @ inverse @ b),
         norms.preconditioned_residual(A, b, x, M): np.linalg.norm(inverse @ r) / np.linalg.norm(inverse @ b),
         norms.natural_residual(A, b, x, M): np.sqrt((r @ inverse @ r) / (b @ inverse @ b)),
         norms.backward_residual(A, b, x): np.linalg.norm(r) / (np.linalg.norm(A.toarray()) * np.linalg.norm(x)),
@@ -37,6 +38,19 @@ def test_the_measures_are_what_their_formulas_say():
     }
     for found, right in expected.items():
         assert found == pytest.approx(right, rel=1e-9)
+
+
+def test_huge_rows_hide_nothing_from_the_scaled_residual():
+    A, b, _ = system(mixed=False)
+    held = np.arange(b.size) < 20
+    A = sparse.csr_array(A + sparse.diags_array(np.where(held, 1e12, 0.0)))
+    b = np.where(held, 1e12, 0.0)
+    guess = np.where(held, 1.0, 0.0)
+    assert norms.relative_residual(A, b, guess) < 1e-6
+    assert norms.scaled_residual(A, b, guess) > 0.5
+    solution = solve(A, b, rtol=1e-8)
+    assert solution.converged
+    assert norms.scaled_residual(A, b, solution.x) <= 1e-8 * (1 + 1e-6)
 
 
 def test_a_zero_right_hand_side_has_residual_0_at_0_and_none_elsewhere():

@@ -34,6 +34,7 @@ from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
 from relaxon.proto.chunks import chunked
 from relaxon.solvers.grid import Boundary, BoundaryLike
+from relaxon.solvers.masked import is_masked
 from relaxon.solvers.solution import Callback, Solution
 
 
@@ -159,7 +160,7 @@ class RemoteGrid(GridHandle, RemoteSystem):
 
         def messages_for(places: Places | None) -> tuple[list[pb.StepsRequest], StepMessages]:
             messages = StepMessages(self.shape, self.unknowns, self._wire, places, self._now_has)
-            return messages.header(self.id, terms, start, warm_start, seconds), messages
+            return messages.header(self.id, terms, start, warm_start, seconds, is_masked(x0)), messages
 
         begin = partial(self._stub.SolveSteps, compression=self._wire.outgoing)
         return self._solutions(

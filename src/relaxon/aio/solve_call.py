@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from relaxon.aio.caller import Caller, called
+from relaxon.client import errors
 from relaxon.client.handover import Places
 from relaxon.client.system import SolveRequest
 from relaxon.client.wire import Wire
@@ -43,6 +44,8 @@ async def solve(
                 elif isinstance(found, Progress) and callback is not None and await stopped(callback, found):
                     callback = None
                     wish.set_result(True)
+    except errors.InvalidArgument as error:
+        raise reader.refused(error) from None
     finally:
         if not wish.done():
             wish.set_result(False)

@@ -69,7 +69,7 @@ async def solutions(
                 async for reply in call:
                     raise errors.InternalError(f"the server sent {reply.WhichOneof('message')} out of turn")
         except errors.InvalidArgument as error:
-            raise numbered(error, done) from None
+            raise numbered(waiting[0].refused(error) if waiting else error, done) from None
         finally:
             outbox.put_nowait(None)
     if isinstance(more, errors.InvalidArgument):

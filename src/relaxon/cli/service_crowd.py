@@ -23,6 +23,7 @@ import relaxon
 from relaxon.client import Client, GridLost, ResourceExhausted, Retries, Step
 from relaxon.client import errors as client_errors
 from relaxon.solvers import PoissonGrid, Result
+from relaxon.solvers.norms import scaled_residual
 from relaxon.solvers.solution import Solution
 from relaxon.solvers.stress import assembled
 
@@ -109,6 +110,9 @@ class Stresser:
             b = self._rng.standard_normal(kept.unknowns)
             solution = kept.solve(b, rtol=RTOL)
             _judge(solution, float(np.linalg.norm(b - matrix @ solution.x)), solution.tolerance)
+            scaled = scaled_residual(matrix, b, solution.x)
+            if not scaled <= RTOL * (1 + ROUNDING):
+                raise Violation(f"{solution.solver}: CONVERGED is wrong: scaled residual {scaled:.3e}, rtol {RTOL:g}")
 
     def stops(self) -> None:
         """Callbacks that stop, deadlines that pass, iterations that are left."""

@@ -29,6 +29,12 @@ class SolveCall:
 
     def run(self, method: Callable[..., Any], timeout: float | None) -> Solution:
         """Make the call; its errors are this package's, and an exception in the callback ends the call."""
+        try:
+            return self._answer(method, timeout)
+        except errors.InvalidArgument as error:
+            raise self._reader.refused(error) from None
+
+    def _answer(self, method: Callable[..., Any], timeout: float | None) -> Solution:
         solution, callback = None, self._callback
         with errors.translated():
             call = method(self._requests(), timeout=timeout, compression=self._wire.outgoing)

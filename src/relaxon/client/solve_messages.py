@@ -17,6 +17,7 @@ from relaxon.proto import chunks, tensor_pb2, tensors
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.solvers import compile_progress, validation
 from relaxon.solvers.compile_progress import CompileProgress
+from relaxon.solvers.masked import is_masked, masked_refusal, masks_as_nan
 from relaxon.solvers.solution import Progress, Result, Solution
 
 PROGRESS_SECONDS = 0.05
@@ -79,8 +80,10 @@ class SolveTerms:
 def side(name: str, value: ArrayLike, shapes: tuple[tuple[int, ...], ...], *, finite: bool = True) -> NDArray[Any]:
     """A right-hand side or a start as an array that can be sent; ValueError or TypeError in the engines' words.
     `finite=False` does not look at its entries; of an array of a grid's shape the server does, in the fluid. A column
-    `(n, 1)` becomes a vector (`is_column`)."""
+    `(n, 1)` becomes a vector (`is_column`); masked entries of an array of a grid's shape become NaN."""
     whole = len(shapes) > 1 and np.shape(value) == shapes[0]
+    if whole:
+        value = masks_as_nan(value)  # which the server ignores outside the fluid, and refuses in it
     array = validation.real_or_complex_array(name, value, finite=finite and not whole)
     if array.shape not in shapes:
         vector = _packed(name, array, shapes[-1])
@@ -91,6 +94,11 @@ def side(name: str, value: ArrayLike, shapes: tuple[tuple[int, ...], ...], *, fi
             wanted = f"the grid's shape {shapes[0]} or be packed with shape {shapes[1]}"
         raise ValueError(f"{name} must have {wanted}, got {array.shape}")
     return array
+
+
+def masked_names(b: ArrayLike, x0: ArrayLike | None = None) -> tuple[str, ...]:
+    """Which of the two hold masked entries."""
+    return tuple(name for name, value in (("b", b), ("x0", x0)) if is_masked(value))
 
 
 def is_column(value: ArrayLike, vector: NDArray[Any]) -> bool:
@@ -200,6 +208,8 @@ class SolutionReader:
         self.kept = kept
         self.column = False
         """Whether `b` came as a column, as which `x` is given back."""
+        self.masked: tuple[str, ...] = ()
+        """Those of `b` and `x0` whose masked entries are sent as NaN."""
         self._shape = b.shape
         self._dtype = answer_dtype(b)
         self._wire = wire
@@ -230,6 +240,12 @@ class SolutionReader:
         except tensors.TensorError as error:
             raise errors.InternalError(f"the server's answer is damaged: {error}") from error
         raise errors.InternalError(f"the server sent {kind or 'an empty message'} out of turn")
+
+    def refused(self, error: errors.InvalidArgument) -> errors.InvalidArgument:
+        """The refusal in the words for a mask, where what the server takes for NaN is one."""
+        if error.field not in self.masked or "must be finite" not in str(error):
+            return error
+        return errors.InvalidArgument(masked_refusal(error.field), error.field)
 
     def ended(self) -> errors.RelaxonError:
         """The error for a stream that ended before the solution was complete."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.client.handover import Places, Sheet
-from relaxon.client.solve_messages import SolutionReader, SolveTerms, is_column, side, side_requests
+from relaxon.client.solve_messages import SolutionReader, SolveTerms, is_column, masked_names, side, side_requests
 from relaxon.client.wire import Wire
 from relaxon.proto import chunks, tensors
 from relaxon.proto import poisson_pb2 as pb
@@ -100,13 +100,16 @@ class StepMessages:
         self._on_change = on_change
         self._wire = wire
         self._places = places
+        self._masked_start: tuple[str, ...] = ()
+        """"x0", until the first step is made, where that holds masked entries."""
         self._readers: list[SolutionReader] = []
         """Of the steps that were not answered when the last one was made."""
 
     def header(
-        self, grid_id: str, terms: SolveTerms, x0: NDArray[Any] | None, warm: bool, seconds: float
+        self, grid_id: str, terms: SolveTerms, x0: NDArray[Any] | None, warm: bool, seconds: float, masked: bool = False
     ) -> list[pb.StepsRequest]:
-        """What comes before the first step; `seconds` are those that each step may take."""
+        """What comes before the first step; `seconds` are those that each step may take, `masked` whether `x0` was."""
+        self._masked_start = ("x0",) if masked else ()
         header = pb.StepsHeader(grid_id=grid_id, cold=not warm)
         terms.fill(header, self._wire)
         header.step_timeout.FromMilliseconds(round(1000 * min(seconds, LONGEST_SECONDS)))
@@ -134,6 +137,8 @@ class StepMessages:
         header = pb.StepHeader(b=tensors.header_of(b), change=None if change is None else change.message())
         right, reader = side_requests(pb.StepsRequest, header, b, self._wire, self._places, Sheet)
         reader.column = is_column(given.b, b)
+        reader.masked = (*masked_names(given.b), *self._masked_start)
+        self._masked_start = ()
         messages = [pb.StepsRequest(step=header)]
         if change is not None:
             messages += change.requests(pb.StepsRequest, self._wire)

@@ -102,7 +102,7 @@ class StepsCall:
                 raise errors.DeadlineExceeded(f"step {self._done} took longer than {self._timeout:g} s") from None
             raise
         except errors.InvalidArgument as error:
-            raise numbered(error, self._done) from None
+            raise numbered(self._waiting[0].refused(error), self._done) from None
         self._waiting.popleft()
         self._done += 1
         return solution

@@ -18,6 +18,7 @@ from relaxon.client.solve_messages import (
     SolutionReader,
     SolveTerms,
     is_column,
+    masked_names,
     numbered,
     several,
     side,
@@ -41,14 +42,16 @@ class SolveRequest:
         x0: NDArray[Any] | None,
         wire: Wire,
         column: bool = False,
+        masked: tuple[str, ...] = (),
     ) -> None:
-        """`column` where `b` came as a column, as which the solution is given back."""
+        """`column` where `b` came as a column, as which the solution is given back; `masked` as `SolutionReader`'s."""
         self._session_id = session_id
         self._terms = terms
         self._b = b
         self._x0 = x0
         self._wire = wire
         self._column = column
+        self._masked = masked
 
     def attempt(self, places: Places | None) -> tuple[Iterator[pb.SolveRequest], SolutionReader]:
         """The messages of one attempt, whose arrays lie in the shared file on return where they can, and what reads its
@@ -57,7 +60,7 @@ class SolveRequest:
         self._terms.fill(header, self._wire)
         with errors.refusals():
             messages, reader = solve_requests(header, self._b, self._x0, self._wire, places)
-        reader.column = self._column
+        reader.column, reader.masked = self._column, self._masked
         return messages, reader
 
 
@@ -152,7 +155,7 @@ class SystemHandle(NotPickled, ABC):
             start = None if x0 is None else side("x0", x0, self._shapes, finite=finite)
             if start is not None and right.dtype.kind != "c":
                 start = validation.real_array("x0", start, finite=False)
-        return SolveRequest(self.id, terms, right, start, self._wire, is_column(b, right))
+        return SolveRequest(self.id, terms, right, start, self._wire, is_column(b, right), masked_names(b, x0))
 
     def _requests(
         self, terms: SolveTerms, b: ArrayLike | Sequence[ArrayLike], x0: ArrayLike | Sequence[ArrayLike] | None
