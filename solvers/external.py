@@ -42,7 +42,8 @@ class _Assembled(Prepared):
         shape, grid = self.grid.shape, self.grid
         right, start = grid.pack(b.reshape(shape)), grid.pack(x.reshape(shape))
         best: list[Array] = [start]
-        least = float(np.linalg.norm(right - self.matrix @ start))
+        with np.errstate(over="ignore"):  # infinity is recorded as what it is
+            least = float(np.linalg.norm(right - self.matrix @ start))
         reason = monitor.record(least)
         if reason is not None:
             return reason

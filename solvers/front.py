@@ -25,6 +25,7 @@ MAX_RESTARTS = 3
 """How often a run whose own residual claims the tolerance is started again from where it stands."""
 MAX_TIGHTENINGS = 6
 """How often a run that meets the tolerance in ‖r‖₂ is asked for more, because the scaled residual does not meet it."""
+TOO_LARGE = "x0 is too large beside the solution for float64: started from zero"
 
 
 class SingularSystemError(ValueError):
@@ -135,7 +136,7 @@ class Front(ABC):
             refusal = self._make_consistent(name, right, side.dtype, inconsistent)
             norm = self._norm(right)
         scaling.scale(start, self.exponent - exponent)
-        if exponent != self.exponent and not self._largest(start) <= scaling.LARGEST_START:
+        if exponent != self.exponent and not np.isfinite(start).all():
             start.fill(0.0)  # it is so much larger than the solution that float64 cannot hold both
         self._project(start)
         atol = scaling.scaled(atol, -exponent)
@@ -211,6 +212,12 @@ class Front(ABC):
             result, message = Result.CONVERGED, "b is zero"
         else:
             result, message, figures = self._run(request, monitor)
+            if result is Result.NON_FINITE and request.warm and monitor.iterations == 0:
+                # The start is so large beside the solution that its residual has no norm in float64.
+                x[...] = 0.0
+                monitor = Monitor(request.tolerance, scaling.unscaled_callback(callback, request.exponent))
+                result, message, figures = self._run(request, monitor)
+                message = "; ".join(part for part in (TOO_LARGE, message) if part)
             if result is not Result.CONVERGED:
                 figures, returned = self._better(request, monitor, x0, figures)
                 message = "; ".join(part for part in (message, returned) if part)

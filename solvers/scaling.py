@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 SAFE_EXPONENT = 200
 """Between `2⁻²⁰⁰` and `2²⁰⁰` (about 1e±60) products of three numbers, and sums of many, are far from float64's ends."""
-LARGEST_START = 2.0 ** (2 * SAFE_EXPONENT)
-"""Beside a right-hand side of size 1 and an operator that is safe, the residual of a larger start may not be
-representable."""
 
 
 def is_safe(magnitude: float) -> bool:

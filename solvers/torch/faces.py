@@ -9,14 +9,26 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from relaxon.solvers import scaling
 from relaxon.solvers.faces import side_shape
 from relaxon.solvers.grid import CellType, PoissonGrid
 
+LARGEST = 1000
+"""Of exponents that powers of two are made of."""
 Pairs = Sequence[tuple[torch.Tensor | None, torch.Tensor | None]]
 
 
 def face_means(grid: PoissonGrid, kappa: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """κ of cells to κ of faces: harmonic means inside, the cell's own κ at the ends of an axis."""
+    exponent = scaling.exponent_of(float(kappa.detach().abs().max()))
+    if scaling.is_safe(2.0 ** max(min(exponent, LARGEST), -LARGEST)):
+        return _means(grid, kappa)
+    # The derivatives hold 1/κ², which is not representable: by a power of two to size and back, which is exact.
+    half = max(min(exponent, LARGEST), -LARGEST) // 2
+    return tuple(face * 2.0**half * 2.0**half for face in _means(grid, kappa * 2.0**-half * 2.0**-half))
+
+
+def _means(grid: PoissonGrid, kappa: torch.Tensor) -> tuple[torch.Tensor, ...]:
     faces = []
     for axis, n in enumerate(grid.shape):
         first, last = kappa.narrow(axis, 0, 1), kappa.narrow(axis, n - 1, 1)

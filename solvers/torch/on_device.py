@@ -15,7 +15,7 @@ from relaxon.solvers import scaling, validation
 from relaxon.solvers.dcdm.device import DeviceDirections, memory_errors
 from relaxon.solvers.driver import PreparedSolver
 from relaxon.solvers.engine import Monitor, Prepared
-from relaxon.solvers.front import MAX_RESTARTS, SingularSystemError
+from relaxon.solvers.front import MAX_RESTARTS, TOO_LARGE, SingularSystemError
 from relaxon.solvers.nullspace import CONSISTENCY
 from relaxon.solvers.solution import Callback, Result
 from relaxon.solvers.verdict import BETTER, Figures, verdict
@@ -113,12 +113,17 @@ def solve_tensor(
         norm, atol = float(torch.linalg.vector_norm(right)), scaling.scaled(atol, -exponent)
         tolerance = rtol * norm + atol
         monitor = Monitor(tolerance, scaling.unscaled_callback(callback, exponent))
-        result, message = Result.CONVERGED, ""
+        result, message, notes = Result.CONVERGED, "", [engine.reason]
         if norm == 0.0:
             x.zero_()
             figures = Figures(0.0, 0.0)
         else:
             result, figures = _run(engine, null, right, x, monitor, max_iterations)
+            if result is Result.NON_FINITE and x0 is not None and monitor.iterations == 0:
+                x.zero_()
+                monitor = Monitor(tolerance, scaling.unscaled_callback(callback, exponent))
+                result, figures = _run(engine, null, right, x, monitor, max_iterations)
+                notes.append(TOO_LARGE)
         if result is not Result.CONVERGED:
             figures, message = _better(engine, null, right, x, monitor, figures, norm, x0, prepared, exponent)
         _scale(x, exponent - prepared.exponent)
@@ -132,7 +137,7 @@ def solve_tensor(
             relative_residual=figures.residual / norm if norm > 0 else 0.0,
             tolerance=scaling.scaled(tolerance, exponent),
             solve_seconds=time.perf_counter() - start,
-            message="; ".join(part for part in (engine.reason, message) if part),
+            message="; ".join(part for part in (*notes, message) if part),
             fallbacks=monitor.fallbacks,
             backward_error=figures.backward_error,
         )

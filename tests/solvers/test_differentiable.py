@@ -371,3 +371,18 @@ def test_periodic_neighbours_see_the_air_around_the_edge():
 def test_a_mistake_in_boundary_values_is_refused(error, name, air, sides):
     with pytest.raises(error, match=f"^{name} must"):
         boundary_source(GRIDS["open sides"], air, sides)
+
+
+@pytest.mark.parametrize("exponent", [-665, -532, 665])
+def test_tiny_and_huge_coefficients_have_derivatives(exponent):
+    """Of κ by `2^e` with b by `2^e`: x stays, dx/dκ is that of κ by `2^-e`."""
+    rng = np.random.default_rng(0)
+    kappa, b = rng.uniform(0.5, 2, (7, 6)), rng.standard_normal((7, 6))
+    grid, found = PoissonGrid(np.zeros(b.shape, np.uint8), boundary="dirichlet"), []
+    for power in (0, exponent):
+        k = torch.tensor(np.ldexp(kappa, power), requires_grad=True)
+        x = poisson_solve(grid, torch.tensor(np.ldexp(b, power)), coefficient=k, rtol=1e-10)
+        x.sum().backward()
+        found.append((x.detach().numpy(), np.ldexp(k.grad.numpy(), power)))
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-6, atol=1e-7)

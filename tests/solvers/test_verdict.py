@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from relaxon.solvers import CellType, ConjugateDirectionsWith, PoissonGrid, Result, gallery, prepare, solve
+from relaxon.solvers import CellType, ConjugateDirectionsWith, PoissonGrid, Result, gallery, prepare, solve, solve_many
 from relaxon.solvers.sparse import MATRIX_SOLVERS, MatrixSystem
 from relaxon.solvers.sparse.row_sums import is_rounded_to_single
 
@@ -375,21 +375,29 @@ def test_a_start_an_imaginary_part_and_a_source_keep_their_sizes():
         solve(grid, np.full((8, 8), 2.0**-665))
     huge_start = solve(grid, b * 2.0**-1000, x0=np.full((8, 8), 1e300))
     assert huge_start.converged
-    # One whose square is not representable beside b, as where a step's source has died away.
-    matrix = grid.operator().to_csr()
-    exact = solve(grid, b).x
-    for system, side in ((grid, b), (matrix, b.ravel())):
-        for solver in ("cg", "ic-cg", "scipy-direct"):
-            late = solve(system, side * 2.0**-532, x0=np.ones(side.shape), solver=solver)
-            assert late.converged, (solver, late.message)
-            np.testing.assert_allclose(late.x * 2.0**532, exact.reshape(side.shape), rtol=1e-4, atol=1e-6)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert solve(matrix, b.ravel() * 2.0**600).converged
     values = []
     solve(grid, b * 2.0**-665, solver="cg", callback=lambda p: values.append((p.residual, p.tolerance)))
     assert 0 < values[0][0] < 1e-190
     assert values[0][1] == pytest.approx(1e-6 * np.linalg.norm(b) * 2.0**-665)
+
+
+@pytest.mark.parametrize(("size", "start"), [(2.0**-532, 1.0), (1.0, 1e200), (2.0**-1000, 1e300), (2.0**600, 0.0)])
+def test_a_start_whose_residual_has_no_norm_in_float64_is_left_out(size, start):
+    """As where a source dies away between two steps, or bursts for one."""
+    rng = np.random.default_rng(0)
+    grid = PoissonGrid(np.zeros((9, 8), np.uint8), boundary="dirichlet", coefficient=rng.uniform(0.5, 2, (9, 8)))
+    b = rng.standard_normal(grid.shape)
+    exact, matrix = solve(grid, b, rtol=1e-12).x, grid.operator().to_csr()
+    given = [(grid, b, name) for name in ("dcdm", "mg-cg", "cg", "ic-cg", "pyamg-sa", "scipy-cg", "scipy-direct")]
+    given += [(matrix, b.ravel() * part, name) for part in (1, 1 - 2j) for name in ("auto", *MATRIX_SOLVERS)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        for system, side, solver in given:
+            expected = exact.reshape(side.shape) * (side.flat[0] / b.flat[0])
+            solution = solve(system, side * size, x0=np.full(side.shape, start), solver=solver)
+            assert solution.converged, (solver, solution.message)
+            np.testing.assert_allclose(solution.x / size, expected, atol=1e-4 * np.abs(expected).max())
+            assert ("started from zero" in solution.message) == (start > 0) or size < 1e-200
 
 
 # --- the better of two ends -------------------------------------------------------------------------------------------
@@ -437,8 +445,11 @@ def test_a_start_that_is_better_than_the_end_is_given_back():
     a, b = wandering()
     start = np.linalg.solve(a.toarray(), b) * (1 + 1e-9)
     before = start.copy()
-    solution = solve(a, b, solver="cg", max_iterations=2, rtol=1e-15, x0=start)
-    assert solution.true_residual <= solution.residuals[0] * (1 + 1e-6)
+    for solution in (
+        solve(a, b, solver="cg", max_iterations=2, rtol=1e-15, x0=start),
+        *solve_many(a, [b, b], solver="cg", max_iterations=2, rtol=1e-15, x0=[start, start]),
+    ):
+        assert solution.true_residual <= solution.residuals[0] * (1 + 1e-6)
     np.testing.assert_array_equal(start, before)
 
 
@@ -464,6 +475,9 @@ def test_a_solve_of_tensors_keeps_all_of_it(exponent):
     assert solution.backward_error == pytest.approx(found, rel=1e-3)
     through = poisson_solve(grid, torch.from_numpy(np.ldexp(np.where(grid.fluid, 1.0, 0.0), exponent)))
     np.testing.assert_allclose(np.ldexp(through.numpy(), -exponent), expected, atol=1e-5 * expected.max())
+    huge = solve_tensor(prepared, side, x0=torch.full_like(side, 1e200))
+    assert huge.converged
+    assert exponent or "started from zero" in huge.message
     wrong = side.clone()
     wrong[0, 0] = np.nan
     with pytest.raises(ValueError, match="^b must have a finite norm"):
