@@ -157,11 +157,24 @@ def pseudo_inverse(matrix: NDArray[np.float64], boundary: NDArray[np.float64]) -
     np.add.at(held, part, boundary)
     singular = (part[:, None] == part) & (held[part] == 0)
     shift = np.where(singular, (np.maximum(strength, 1.0) / np.maximum(size, 1))[part], 0.0)
-    root = np.linalg.inv(np.linalg.cholesky(full + shift))
+    try:
+        root = np.linalg.inv(np.linalg.cholesky(full + shift))
+    except np.linalg.LinAlgError:
+        root = _rounded_root(full + shift)
     # On a part's constant vector the shift is its strength.
     back = np.where(singular, (1.0 / (np.maximum(strength, 1.0) * np.maximum(size, 1)))[part], 0.0)
     inverse: NDArray[np.float64] = root.T @ root - back
     return inverse
+
+
+def _rounded_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`R` with `RᵀR` near the inverse of a matrix that rounding has left indefinite: of κ over more decades than
+    float64 has digits. Its eigenvalues, scaled by the diagonal, are raised to rounding's size."""
+    scale = 1.0 / np.sqrt(matrix.diagonal())
+    values, vectors = np.linalg.eigh(scale[:, None] * matrix * scale)
+    values = np.maximum(values, np.finfo(np.float64).eps * len(values) * values.max())
+    root: NDArray[np.float64] = (vectors / np.sqrt(values)).T * scale
+    return root
 
 
 def _connected_parts(joined: NDArray[np.bool_]) -> NDArray[np.int64]:

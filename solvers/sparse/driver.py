@@ -22,6 +22,10 @@ from relaxon.solvers.sparse.system import Array, MatrixSystem
 from relaxon.solvers.verdict import Figures, backward_error
 
 DEFAULT_SOLVER = "auto"
+NEARLY_SINGULAR = (
+    "nearly singular: rows sum to no more than the rounding of float32; if the entries were computed in float32, pass "
+    "A.astype(numpy.float32), which takes the sums for zero"
+)
 
 
 def prepare_matrix(matrix: Any, solver: Any = None) -> PreparedMatrix:
@@ -123,7 +127,9 @@ class PreparedMatrix(Front):
 
     @property
     def _remark(self) -> str:
-        return "rows that sum to zero to the rounding of float32 are taken to sum to zero" if self.system.single else ""
+        if self.system.single:
+            return "rows that sum to zero to the rounding of float32 are taken to sum to zero"
+        return NEARLY_SINGULAR if self.system.suspected else ""
 
     def _consistency(self, dtype: np.dtype[Any]) -> float:
         return CONSISTENCY[np.dtype(np.float32)] if self.system.single else CONSISTENCY[dtype]

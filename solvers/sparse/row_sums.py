@@ -24,8 +24,9 @@ FULL_PART = 0.1
 
 def component_null_vectors(
     matrix: Any, single: bool, rows: tuple[Array, Array] | None = None
-) -> tuple[NullSpace, NDArray[np.bool_]]:
-    """Return the components whose row sums all vanish, and the rows where that is so to float32's rounding alone.
+) -> tuple[NullSpace, NDArray[np.bool_], bool]:
+    """Return the components whose row sums all vanish, and the rows where that is so to float32's rounding alone; and
+    whether there are components of which that would hold had their entries been float32.
 
     `single` says that the caller's entries were float32. In a float64 matrix that is looked at where it matters. `rows`
     are the sums of each row's entries and of their magnitudes, where they are known.
@@ -40,10 +41,12 @@ def component_null_vectors(
     open_row = sums > ROW_SUM_ROUNDINGS * np.finfo(np.float64).eps * entries * magnitude
     # In float32 fewer roundings: a shift of the diagonal that float32 can hold must not be taken for rounding.
     nearly = open_row & (sums <= np.finfo(np.float32).eps * np.sqrt(entries) * magnitude)
+    suspected = False
     if nearly.any() and not (single or is_rounded_to_single(matrix.data)):
+        suspected = _holds_component(matrix, nearly, open_row & ~nearly)
         nearly[:] = False
     open_row &= ~nearly
-    none = NullSpace(None, np.zeros(1, np.int64)), np.zeros(n, bool)
+    none = NullSpace(None, np.zeros(1, np.int64)), np.zeros(n, bool), suspected
     if open_row.all():
         return none
     count, component = connected_components(matrix, directed=False)
@@ -53,7 +56,17 @@ def component_null_vectors(
         return none
     labels = np.where(held, 0, np.cumsum(~held)).astype(np.int32)[component]
     sizes = np.bincount(labels, minlength=int(np.count_nonzero(~held)) + 1)
-    return NullSpace(labels.reshape(1, 1, n), sizes), nearly & (labels > 0)
+    return NullSpace(labels.reshape(1, 1, n), sizes), nearly & (labels > 0), suspected
+
+
+def _holds_component(matrix: Any, rows: NDArray[np.bool_], others: NDArray[np.bool_]) -> bool:
+    """Whether some component has one of `rows` and none of `others`."""
+    from scipy.sparse.csgraph import connected_components
+
+    count, component = connected_components(matrix, directed=False)
+    held = np.zeros(count, bool)
+    held[component[others]] = True
+    return bool((rows & ~held[component]).any())
 
 
 def is_rounded_to_single(data: Array) -> bool:

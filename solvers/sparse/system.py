@@ -50,6 +50,8 @@ class MatrixSystem:
     """The caller's matrix is `2^exponent` times this one: not 0 where its entries are extreme."""
     single: bool = False
     """Whether rows sum to zero to the rounding of float32 only."""
+    suspected: bool = False
+    """Whether rows of a whole component sum to about the rounding of float32, which is not what their entries are."""
     kept: NDArray[np.int64] | None = None
     """Where this is the principal submatrix of another: its unknowns there."""
     whole: int = 0
@@ -86,9 +88,9 @@ class MatrixSystem:
             diagonal = found.diagonal
         exponent = _bring_into_range(own, diagonal)
         rows = None if found is None or exponent else (found.sums, found.magnitudes)
-        null, nearly = component_null_vectors(own, dtype == np.float32, rows)
+        null, nearly, suspected = component_null_vectors(own, dtype == np.float32, rows)
         close_rows(own, nearly)
-        return cls(own, np.asarray(own.diagonal(), np.float64), null, exponent, bool(nearly.any()))
+        return cls(own, np.asarray(own.diagonal(), np.float64), null, exponent, bool(nearly.any()), suspected)
 
     @classmethod
     def part(cls, matrix: Any, kept: NDArray[np.int64], whole: int) -> MatrixSystem:
@@ -98,8 +100,9 @@ class MatrixSystem:
         own = csr_array(matrix)
         own.sort_indices()
         exponent = _bring_into_range(own, np.asarray(own.diagonal(), np.float64))
-        null, _ = component_null_vectors(own, single=False)
-        return cls(own, np.asarray(own.diagonal(), np.float64), null, exponent, kept=kept, whole=whole)
+        null, _, suspected = component_null_vectors(own, single=False)
+        diagonal = np.asarray(own.diagonal(), np.float64)
+        return cls(own, diagonal, null, exponent, suspected=suspected, kept=kept, whole=whole)
 
     def project(self, v: Array) -> Array:
         """Subtract, in place, the mean of each singular component; returns `v`, `(n,)`."""

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from relaxon.solvers import CellType, ConjugateDirectionsWith, PoissonGrid, Result, gallery, prepare, solve, solve_many
+from relaxon.solvers import (
+    CellType,
+    ConjugateDirectionsWith,
+    PoissonGrid,
+    Result,
+    gallery,
+    norms,
+    prepare,
+    solve,
+    solve_many,
+)
 from relaxon.solvers.sparse import MATRIX_SOLVERS, MatrixSystem
 from relaxon.solvers.sparse.row_sums import is_rounded_to_single
 
@@ -398,6 +408,40 @@ def test_a_start_whose_residual_has_no_norm_in_float64_is_left_out(size, start):
             assert solution.converged, (solver, solution.message)
             np.testing.assert_allclose(solution.x / size, expected, atol=1e-4 * np.abs(expected).max())
             assert ("started from zero" in solution.message) == (start > 0) or size < 1e-200
+
+
+def test_coefficients_beyond_single_precision_s_range_end_without_a_warning_and_are_not_said_to_be_solved():
+    rng = np.random.default_rng(0)
+    kappa = 10.0 ** rng.uniform(-20, 20, (24, 20))
+    grid = PoissonGrid(np.zeros(kappa.shape, np.uint8), boundary="dirichlet", coefficient=kappa)
+    b, matrix = rng.standard_normal(kappa.shape), grid.operator().to_csr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        for solver in ("dcdm", "mg-cg", "mg-rbgs-cg"):
+            solution = solve(grid, b, solver=solver, max_iterations=25)
+            assert solution.converged == (norms.scaled_residual(matrix, grid.pack(b), grid.pack(solution.x)) <= 1e-6)
+
+
+def test_float32_entries_that_were_scaled_in_float64_are_said_to_be_nearly_singular():
+    rng = np.random.default_rng(0)
+    n = 300
+    ends = np.stack([np.arange(n), (np.arange(n) + 1) % n])
+    ends = np.concatenate([ends, rng.integers(0, n, (2, n))], axis=1)
+    ends = ends[:, ends[0] != ends[1]]
+    graph = sparse.coo_array((rng.uniform(0.1, 1, ends.shape[1]), tuple(ends)), shape=(n, n)).tocsr()
+    graph = graph + graph.T
+    laplacian = sparse.csr_array(sparse.diags_array(graph.sum(axis=1)) - graph)
+    single = sparse.csr_array(laplacian.astype(np.float32).astype(np.float64) / 0.3)
+    shifted = sparse.csr_array(laplacian + 1e-3 * sparse.eye_array(n))
+    b = laplacian @ rng.standard_normal(n)
+    for matrix, said in (
+        (single, True),
+        (laplacian, False),
+        (shifted, False),
+        (sparse.csr_array(laplacian / 3), False),
+    ):
+        for solver in ("auto", "cg"):
+            assert ("nearly singular" in solve(matrix, b, solver=solver).message) == said
 
 
 # --- the better of two ends -------------------------------------------------------------------------------------------
