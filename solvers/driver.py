@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from relaxon.solvers import compiling, registry, validation
 from relaxon.solvers.elimination import GridElimination
 from relaxon.solvers.engine import Prepared, Solver
-from relaxon.solvers.front import Front, Inconsistent, packed_vector, refuse_columns
+from relaxon.solvers.front import Front, Inconsistent
 from relaxon.solvers.grid import PoissonGrid
 from relaxon.solvers.naming import on_device
 from relaxon.solvers.operator import PoissonOperator
-from relaxon.solvers.request import RequestMemory
+from relaxon.solvers.request import RequestMemory, packed_vector, refuse_columns
 from relaxon.solvers.solution import Callback, Solution
 from relaxon.solvers.verdict import Figures
 from relaxon.solvers.working import Working

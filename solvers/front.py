@@ -412,25 +412,3 @@ class Front(ABC):
     @abstractmethod
     def _figures(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> Figures:
         """The figures that the verdict is made from, in float64, by nothing that the engine has computed."""
-
-
-def packed_vector(name: str, array: NDArray[Any], unknowns: int) -> NDArray[Any] | None:
-    """A vector of the unknowns, from `(unknowns,)` or a column `(unknowns, 1)`; None for any other shape.
-
-    ValueError, naming `solve_many`, for several columns.
-    """
-    if array.shape in ((unknowns,), (unknowns, 1)):
-        return array.reshape(unknowns)
-    if array.ndim == 2 and array.shape[0] == unknowns:
-        raise ValueError(
-            f"{name} must have shape ({unknowns},) or ({unknowns}, 1), got {array.shape}: for several right-hand sides "
-            f"call solve_many(A, {name}.T)"
-        )
-    return None
-
-
-def refuse_columns(b: object, unknowns: int) -> None:
-    """ValueError where the right-hand sides of `solve_many` are the columns of an array, not its rows."""
-    shape: tuple[int, ...] = getattr(b, "shape", ())
-    if len(shape) == 2 and shape[0] == unknowns != shape[1]:
-        raise ValueError(f"b must hold a right-hand side in each row, (k, {unknowns}), got {tuple(shape)}: pass b.T")

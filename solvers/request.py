@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,3 +52,25 @@ class RequestMemory:
     def keep(self, name: str, array: NDArray[np.float64]) -> None:
         """Keep one that nothing else has any more."""
         self._kept[name] = array
+
+
+def packed_vector(name: str, array: NDArray[Any], unknowns: int) -> NDArray[Any] | None:
+    """A vector of the unknowns, from `(unknowns,)` or a column `(unknowns, 1)`; None for any other shape.
+
+    ValueError, naming `solve_many`, for several columns.
+    """
+    if array.shape in ((unknowns,), (unknowns, 1)):
+        return array.reshape(unknowns)
+    if array.ndim == 2 and array.shape[0] == unknowns:
+        raise ValueError(
+            f"{name} must have shape ({unknowns},) or ({unknowns}, 1), got {array.shape}: for several right-hand sides "
+            f"call solve_many(A, {name}.T)"
+        )
+    return None
+
+
+def refuse_columns(b: object, unknowns: int) -> None:
+    """ValueError where the right-hand sides of `solve_many` are the columns of an array, not its rows."""
+    shape: tuple[int, ...] = getattr(b, "shape", ())
+    if len(shape) == 2 and shape[0] == unknowns != shape[1]:
+        raise ValueError(f"b must hold a right-hand side in each row, (k, {unknowns}), got {tuple(shape)}: pass b.T")

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from relaxon.solvers import compiling, validation
 from relaxon.solvers.elimination import MatrixElimination
 from relaxon.solvers.engine import Prepared
-from relaxon.solvers.front import Front, packed_vector
+from relaxon.solvers.front import Front
 from relaxon.solvers.nullspace import CONSISTENCY
-from relaxon.solvers.request import RequestMemory
+from relaxon.solvers.request import RequestMemory, packed_vector
 from relaxon.solvers.sparse.choice import named
 from relaxon.solvers.sparse.engine import MatrixSolver
 from relaxon.solvers.sparse.system import Array, MatrixSystem
