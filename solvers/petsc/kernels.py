@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from relaxon.solvers.compiled import plain
 from relaxon.solvers.lean import lean
 
 FLUID, SOLID, AIR, UNKNOWN = 0, 1, 2, 3
@@ -15,7 +16,7 @@ NOTHING, ALL_AIR, ALL_SOLID, ONE = 0, 1, 2, 3
 """What a fluid cell says of those of its neighbours that are not known; `ONE + face`: that this one is AIR."""
 
 
-@lean
+@plain
 def entries(starts, columns, data, first, own, bounds, counts, offsets, shape, periodic, diagonal, faces, least, most):  # type: ignore[no-untyped-def]
     """Sort a process's rows into diagonal and couplings.
 

@@ -159,11 +159,13 @@ def test_a_solution_is_a_start_and_a_side_where_it_is(embedded, kind, copied):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_solution_that_is_a_step_may_change_at_once(embedded, kind, copied):
     """Unlike an array of `empty` it is the caller's own: it is copied."""
-    first = solve(LOCAL, SIDES[0], **OPTIONS)
-    ours = in_process(lambda _: LOCAL, [first.x, 2 * first.x, 4 * first.x], **OPTIONS)
+    # No step ends worse than it started: a server that shares memory does not hold a step's start (docs/poisson.md).
+    options = OPTIONS | {"max_iterations": 2}
+    first = solve(LOCAL, SIDES[0], **options)
+    ours = in_process(lambda _: LOCAL, [first.x, 2 * first.x, 4 * first.x], **options)
 
     async def work(grid):
-        x = (await given(grid.solve(SIDES[0], **OPTIONS))).x
+        x = (await given(grid.solve(SIDES[0], **options))).x
         assert in_the_file(x)
 
         def doubling():
@@ -171,7 +173,7 @@ def test_a_solution_that_is_a_step_may_change_at_once(embedded, kind, copied):
                 yield x
                 x[...] *= 2
 
-        same(await listed(grid.solve_steps(doubling(), **OPTIONS)), ours)
+        same(await listed(grid.solve_steps(doubling(), **options)), ours)
 
     with_grid(kind, embedded, work)
     assert len(copied) == 4
