@@ -1,0 +1,133 @@
+"""Solves of this tree beside those of another commit, in turn, so that both see the same machine.
+
+    python bench/against.py ceabc37 --sizes 32 128 --solvers dcdm
+
+Each tree has a process of its own, which has compiled before anything is timed. A round is one solve by each, set-up
+included, on a new grid; what is printed is the median of each and of the ratios round by round (this tree's time over
+the other's: below 1 this one is quicker), and both counts of iterations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+TREE = Path(__file__).resolve().parents[1]
+CASES = ("box", "spheres", "pool", "random", "neumann", "variable", "plume")
+SECONDS = 4.0
+"""That the rounds of a case may take together, once there are three."""
+WORKER = """
+import json, sys, time
+from relaxon.solvers import PoissonGrid, gallery, solve
+problems = {}
+for line in sys.stdin:
+    case, size, solver = json.loads(line)
+    if (case, size) not in problems:
+        problems.clear()
+        problems[case, size] = gallery.make(case, size, seed=0)
+    problem = problems[case, size]
+    given = problem.grid
+    grid = PoissonGrid(given.cells, given.spacing, given.boundary, given.coefficient)
+    start = time.perf_counter()
+    solution = solve(grid, problem.b, solver=solver, rtol=1e-6)
+    seconds = time.perf_counter() - start
+    print(json.dumps([seconds, solution.iterations, bool(solution.converged)]), flush=True)
+"""
+
+
+class Tree:
+    """A process that solves with the package of a checkout."""
+
+    def __init__(self, folder: Path) -> None:
+        environment = os.environ | {"PYTHONPATH": str(folder / "src")}
+        command = [sys.executable, "-c", WORKER]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=folder, text=True
+        )
+
+    def solve(self, case: str, size: int, solver: str) -> tuple[float, int, bool]:
+        """Solve a case once; seconds, iterations and whether it converged."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([case, size, solver]) + "\n")
+        self._process.stdin.flush()
+        seconds, iterations, converged = json.loads(self._process.stdout.readline())
+        return seconds, iterations, converged
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def race(ours: Tree, theirs: Tree, case: str, size: int, solver: str, rounds: int) -> dict[str, Any]:
+    """Solve in turn, the first of a round changing; medians, iterations and the ratio."""
+    for tree in (ours, theirs):
+        tree.solve(case, size, solver)  # compiles, or loads what is compiled
+    pairs: list[tuple[float, float]] = []
+    counts: tuple[int, int] = (0, 0)
+    while len(pairs) < rounds and (len(pairs) < 3 or sum(map(sum, pairs)) < SECONDS):
+        if len(pairs) % 2:
+            other, own = theirs.solve(case, size, solver), ours.solve(case, size, solver)
+        else:
+            own, other = ours.solve(case, size, solver), theirs.solve(case, size, solver)
+        pairs.append((own[0], other[0]))
+        counts = (own[1], other[1])
+        if not (own[2] and other[2]):
+            raise SystemExit(f"{solver} did not converge on {case} of {size}")
+    return {
+        "case": case,
+        "size": size,
+        "solver": solver,
+        "rounds": len(pairs),
+        "seconds": statistics.median(own for own, _ in pairs),
+        "theirs": statistics.median(other for _, other in pairs),
+        "ratio": statistics.median(own / other for own, other in pairs),
+        "iterations": counts,
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("commit", help="the other tree: any name that git knows")
+    parser.add_argument("--sizes", nargs="+", type=int, default=[32, 128])
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--solvers", nargs="+", default=["dcdm"])
+    parser.add_argument("--rounds", type=int, default=41)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args(argv)
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        clone = Path(name) / "tree"
+        subprocess.run(["git", "clone", "--quiet", str(TREE), str(clone)], check=True)
+        subprocess.run(["git", "checkout", "--quiet", args.commit], cwd=clone, check=True)
+        ours, theirs = Tree(TREE), Tree(clone)
+        print(f"load before: {os.getloadavg()[0]:.2f}")
+        print("solver    case       size      here s  there s   ratio  iterations  rounds")
+        for solver in args.solvers:
+            for size in args.sizes:
+                for case in args.cases:
+                    row = race(ours, theirs, case, size, solver, args.rounds)
+                    rows.append(row)
+                    own, other = row["iterations"]
+                    print(
+                        f"{solver:9} {case:10} {size:4}³ {row['seconds']:9.5f} {row['theirs']:8.5f} "
+                        f"{row['ratio']:7.3f}  {own:3} {other:3}     {row['rounds']:3}",
+                        flush=True,
+                    )
+        ours.close()
+        theirs.close()
+    if args.json:
+        args.json.write_text(json.dumps({"commit": args.commit, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
