@@ -21,8 +21,9 @@ from relaxon.solvers.threads import Kernel, Work, divide, get_num_threads
 FAST = {"reassoc", "contract", "nsz"}
 """Sums may be reordered (so that they vectorise) and products fused; NaN and infinity keep their meaning."""
 ONE = np.uint64(1)
-SERIAL_CELLS = 20_000
-"""Arrays with fewer entries are passed over by the calling thread: waking another one takes longer."""
+SERIAL_CELLS = 40_000
+"""Arrays with fewer entries are passed over by the calling thread: waking another one takes longer. A solve on 32³
+cells takes 4 ms so, and 6 ms in two threads."""
 
 
 def kernel(

@@ -18,6 +18,8 @@ from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.solution import Result
 from relaxon.solvers.threads import Kernel, divide
 
+SWEPT_SERIALLY = 20_000
+"""Cells below which one thread sweeps all slabs."""
 MIN_SLAB_PLANES = 8
 """Thinner slabs lose more by the couplings they leave out than their threads win."""
 MOST_SLABS = 2
@@ -76,9 +78,7 @@ class _IncompleteCholesky(Prepared):
 
     def _divide(self, kernel: Kernel, *args: Any) -> None:
         """Call a kernel on all slabs; a small grid's in this thread."""
-        from relaxon.solvers.compiled import SERIAL_CELLS
-
-        divide(kernel, len(self._starts) - 1, *args, chunks=None if self._inverse.size >= SERIAL_CELLS else 1)
+        divide(kernel, len(self._starts) - 1, *args, chunks=None if self._inverse.size >= SWEPT_SERIALLY else 1)
 
     def _turned(self, array: Array) -> Array:
         return np.ascontiguousarray(array.transpose(self._turn))

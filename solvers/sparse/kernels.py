@@ -13,18 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.compiled import SERIAL_CELLS
 from relaxon.solvers.lean import lean
 from relaxon.solvers.threads import Kernel, divide
 
 Array = NDArray[np.float64]
+SHORT = 20_000
+"""Vectors with fewer entries are NumPy's and SciPy's: there is little to divide, and nothing to compile."""
 BLOCK = 4096
 """Entries whose part of a sum is added up by itself, so that the number of threads does not show."""
 
 
 def multiply(matrix: Any, x: Array, out: Array) -> None:
     """`out ← A x`; `matrix` is in CSR form."""
-    if len(x) < SERIAL_CELLS:
+    if len(x) < SHORT:
         out[...] = matrix @ x
     else:
         divide(_multiply, len(x), matrix.indptr, matrix.indices, matrix.data, x, out)
@@ -66,14 +67,14 @@ def _scaled_sum(start, stop, x, y, a, b, parts):  # type: ignore[no-untyped-def]
 
 def dot(x: Array, y: Array) -> float:
     """`⟨x, y⟩`."""
-    if len(x) < SERIAL_CELLS:
+    if len(x) < SHORT:
         return float(np.einsum("i,i", x, y))  # not BLAS's, whose order is that of its own threads
     return _summed(_dot, x, y)
 
 
 def step(alpha: float, p: Array, ap: Array, x: Array, r: Array) -> float:
     """`x ← x + αp`, `r ← r − α·ap`; returns `⟨r, r⟩`."""
-    if len(x) < SERIAL_CELLS:
+    if len(x) < SHORT:
         add_scaled(alpha, p, x)
         add_scaled(-alpha, ap, r)
         return dot(r, r)
@@ -83,7 +84,7 @@ def step(alpha: float, p: Array, ap: Array, x: Array, r: Array) -> float:
 
 def next_direction(z: Array, beta: float, p: Array) -> None:
     """`p ← z + βp`."""
-    if len(p) < SERIAL_CELLS:
+    if len(p) < SHORT:
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found in the sums
             p *= beta
             p += z
@@ -93,7 +94,7 @@ def next_direction(z: Array, beta: float, p: Array) -> None:
 
 def add_scaled(factor: float, p: Array, x: Array) -> None:
     """`x ← x + factor·p`."""
-    if len(x) < SERIAL_CELLS:
+    if len(x) < SHORT:
         with np.errstate(over="ignore", invalid="ignore"):
             x += factor * p
     else:

@@ -93,8 +93,8 @@ def same_bits(compute):
 
 GRIDS = {
     "spheres": lambda: gallery.make("spheres", 40),
-    "variable": lambda: gallery.make("variable", 30),
-    "flat": lambda: gallery.make("pool", 180, 2),
+    "variable": lambda: gallery.make("variable", 36),
+    "flat": lambda: gallery.make("pool", 220, 2),
 }
 SOLVERS = {
     "cg": "cg",
@@ -138,7 +138,7 @@ def test_a_sparse_solve_has_the_same_bits_at_any_number_of_threads(solver):
 
 def test_a_plume_has_the_same_bits_at_any_number_of_threads():
     def moved():
-        plume = SmokePlume((30, 30, 30))
+        plume = SmokePlume((36, 36, 36))
         for _ in range(2):
             plume.step(solver="cg")
         return (plume.smoke, *plume.velocity)

@@ -25,7 +25,7 @@ SOLVES = """
     from relaxon.solvers import PoissonGrid, gallery, set_num_threads, solve, threads
 
     def digest(seed=1):
-        problem = gallery.make("spheres", 32)
+        problem = gallery.make("spheres", 36)
         grid = PoissonGrid(problem.grid.cells, problem.grid.spacing, problem.grid.boundary)
         solution = solve(grid, seed * problem.b, solver="dcdm", rtol=1e-8)
         assert grid.operator().residual(seed * problem.b, solution.x).size
@@ -333,7 +333,7 @@ def test_workers_of_joblib_solve(expected):
 
 @pytest.mark.parametrize("count", [2, 8])
 def test_python_threads_solve_side_by_side(count):
-    problem = gallery.make("spheres", 32)
+    problem = gallery.make("spheres", 36)
     with num_threads(2):
         right = [solve(problem.grid, k * problem.b, solver="dcdm").x for k in range(1, count + 1)]
         found, failed = [None] * count, []
@@ -384,11 +384,11 @@ def test_kernels_at_the_end_of_the_interpreter_do_not_wait_for_its_threads():
             def __del__(self, dot=dot, write=os.write):
                 assert sys.is_finalizing()
                 write(1, str(dot(self.array, self.array)).encode())
-        array = np.ones((32, 32, 32))
+        array = np.ones((36, 36, 36))
         dot(array, array)
         working = Working(array)  # in a cycle, and so there until the threads have been stopped
     """
-    assert run(script) == ["32768.0"]
+    assert run(script) == ["46656.0"]
 
 
 def test_a_kernel_that_fails_in_a_worker_leaves_no_array_behind():
