@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from relaxon.solvers.compiled import FAST, Shared, kernel, shared
+from relaxon.solvers.compiled import FAST, SERIAL_CELLS, Shared, kernel
 
 lean = kernel(fastmath=FAST, error_model="numpy", counted=False)
 """The decorator of a kernel that makes no arrays. Nothing is raised where it divides by zero."""
@@ -21,10 +21,4 @@ def lean_shared(
     over: Literal["rows", "planes", "entries"], of: str, sums: int = 0
 ) -> Callable[[Callable[..., Any]], Shared]:
     """As `relaxon.solvers.compiled.shared`, for a kernel that makes no arrays."""
-
-    def decorated(function: Callable[..., Any]) -> Shared:
-        found = shared(over, of, sums)(function)
-        found.kernel = lean(function)
-        return found
-
-    return decorated
+    return lambda function: Shared(lean(function), over, of, sums, SERIAL_CELLS)

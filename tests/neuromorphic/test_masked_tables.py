@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
+from small_engines import engines
 
-from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor
+from relaxon.neuromorphic.boosting import GradientBoostedNetworkRegressor
 from relaxon.neuromorphic.boosting.sequential import train_sequentially
-from relaxon.neuromorphic.energy import EnergyDensity, EnergyOutlierDetector, EnergyRegressor
-from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
 
 X = np.random.default_rng(0).standard_normal((60, 2))
 Y = (X[:, 0] > 0).astype(int)
@@ -19,17 +16,6 @@ HOLES[4, 1] = True
 MX = np.ma.array(np.where(HOLES, 9.96921e36, X), mask=HOLES)
 MY = np.ma.array(Y, mask=HOLES[:, 1])
 MW = np.ma.array(np.ones(60), mask=HOLES[:, 1])
-
-
-def engines() -> dict[str, Any]:
-    return {
-        "boosted regressor": GradientBoostedNetworkRegressor(2, random_state=0),
-        "boosted classifier": GradientBoostedNetworkClassifier(2, random_state=0),
-        "density": EnergyDensity((4,), steps=2, partition_draws=200, random_state=0),
-        "outlier detector": EnergyOutlierDetector(hidden_sizes=(4,), steps=2, random_state=0),
-        "energy regressor": EnergyRegressor((4,), steps=2, random_state=0),
-        "equilibrium classifier": EquilibriumClassifier((4,), epochs=1, random_state=0),
-    }
 
 
 PREDICT = ("predict", "predict_proba", "decision_function", "score_samples", "staged_predict", "quantiles", "sample")

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
+from small_engines import engines
 
-from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor
-from relaxon.neuromorphic.energy import ConvolutionalEnergy, EnergyDensity, EnergyOutlierDetector, EnergyRegressor
-from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
+from relaxon.neuromorphic.energy import ConvolutionalEnergy
 
 X = np.random.default_rng(0).standard_normal((80, 2))
 Y = (X[:, 0] > 0).astype(int)
-
-
-def engines() -> dict[str, Any]:
-    return {
-        "boosted regressor": GradientBoostedNetworkRegressor(2, random_state=0),
-        "boosted classifier": GradientBoostedNetworkClassifier(2, random_state=0),
-        "density": EnergyDensity((4,), steps=2, partition_draws=200, random_state=0),
-        "outlier detector": EnergyOutlierDetector(hidden_sizes=(4,), steps=2, random_state=0),
-        "energy regressor": EnergyRegressor((4,), steps=2, random_state=0),
-        "equilibrium classifier": EquilibriumClassifier((4,), epochs=1, random_state=0),
-    }
 
 
 @pytest.mark.filterwarnings("ignore")
