@@ -3,8 +3,6 @@
 Source: L. He, Y. Chao, K. Suzuki, "A Run-Based Two-Scan Labeling Algorithm", IEEE Trans. Image Process. 17 (2008).
 """
 
-# Indices are unsigned in some loops (a signed one might count from the end) and signed in others.
-# mypy: disable-error-code="assignment"
 from __future__ import annotations
 
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.compiled import ONE, part, plain, shared
+from relaxon.solvers.compiled import part, plain
 
 
 @part
@@ -32,43 +30,6 @@ def _join(parent, a, b):  # type: ignore[no-untyped-def]
         parent[one] = two
 
 
-@plain
-def count_runs(fluid):  # type: ignore[no-untyped-def]
-    """How many runs of True there are along the last axis of `(n0, n1, n2)` bool."""
-    n0, n1, n2 = fluid.shape
-    count = 0
-    for i in range(n0):
-        for j in range(n1):
-            row = fluid[i, j]
-            before = False
-            for k in range(n2):
-                count += row[k] and not before
-                before = row[k]
-    return count
-
-
-@part
-def _starts(fluid, first, start, stop):  # type: ignore[no-untyped-def]
-    """Each row's runs: `start`, `stop` (runs,), and the number of its `first` (n0 n1 + 1,)."""
-    n0, n1, n2 = fluid.shape
-    run = 0
-    for line in range(n0 * n1):
-        first[line] = run
-        row = fluid[line // n1, line % n1]
-        before = False
-        for k in range(n2):
-            if row[k] and not before:
-                start[run] = k
-            if before and not row[k]:
-                stop[run] = k
-                run += 1
-            before = row[k]
-        if before:
-            stop[run] = n2
-            run += 1
-    first[n0 * n1] = run
-
-
 @part
 def _join_lines(first, start, stop, parent, one, two):  # type: ignore[no-untyped-def]
     """Join the runs of two neighbouring rows that touch."""
@@ -83,15 +44,12 @@ def _join_lines(first, start, stop, parent, one, two):  # type: ignore[no-untype
 
 
 @plain
-def _number_components(fluid, held, wrap, first, start, stop, parent, holds, component, sizes):  # type: ignore[no-untyped-def]
+def _number_components(held, wrap, first, start, stop, parent, holds, component, sizes):  # type: ignore[no-untyped-def]
     """Each run's `component`, 1 … count, 0 where it is held, and their `sizes`; returns `count`.
 
-    `holds` (runs,) bool is False before, and `sizes` 0.
+    `parent` (runs,) numbers the runs before, `holds` (runs,) bool is False, and `sizes` 0.
     """
-    n0, n1, n2 = fluid.shape
-    _starts(fluid, first, start, stop)
-    for run in range(parent.size):
-        parent[run] = run
+    n0, n1, n2 = held.shape
     for i in range(n0):
         for j in range(n1):
             line = i * n1 + j
@@ -136,14 +94,28 @@ def components(fluid: Any, held: Any, wrap: Any) -> tuple[NDArray[Any], ...]:
     Returns the row starts, the runs' starts and stops, each run's component, 1 … count, 0 where it is held, and the
     components' sizes `(count + 1,)`.
     """
-    n0, n1, _ = fluid.shape
-    runs = count_runs(fluid)
-    first = np.empty(n0 * n1 + 1, np.int64)
-    start, stop, component = (np.empty(runs, np.int32) for _ in range(3))
-    parent, sizes = np.empty(runs, np.int64), np.zeros(runs + 1, np.int64)
+    first, start, stop = _runs(fluid)
+    runs = len(start)
+    component, parent, sizes = np.empty(runs, np.int32), np.arange(runs), np.zeros(runs + 1, np.int64)
     holds = np.zeros(runs, bool)
-    count = _number_components(fluid, held, wrap, first, start, stop, parent, holds, component, sizes)
+    count = _number_components(held, wrap, first, start, stop, parent, holds, component, sizes)
     return first, start, stop, component, sizes[: count + 1].copy()
+
+
+def _runs(fluid: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Runs of True along the last axis of `(n0, n1, n2)`: where each row's begin, as numbers of runs
+    `(n0 n1 + 1,) int64`, and each run's `start` and `stop` `(runs,) int32`.
+    """
+    n2 = fluid.shape[2]
+    ends = fluid.copy()
+    np.greater(fluid[..., 1:], fluid[..., :-1], out=ends[..., 1:])
+    row, start = np.divmod(np.flatnonzero(ends), n2)
+    ends[...] = fluid
+    np.greater(fluid[..., :-1], fluid[..., 1:], out=ends[..., :-1])
+    stop = np.flatnonzero(ends) % n2 + 1
+    first = np.zeros(fluid.size // n2 + 1, np.int64)
+    np.cumsum(np.bincount(row, minlength=first.size - 1), out=first[1:])
+    return first, start.astype(np.int32), stop.astype(np.int32)
 
 
 @plain
@@ -155,39 +127,3 @@ def paint(first, start, stop, component, labels):  # type: ignore[no-untyped-def
         for run in range(first[line], first[line + 1]):
             for k in range(start[run], stop[run]):
                 row[k] = component[run]
-
-
-@shared("rows", of="cells")
-def dirichlet_cells(start, stop, cells, sides, wrap, held):  # type: ignore[no-untyped-def]
-    """`held` ← FLUID cells with an AIR neighbour or at a Dirichlet side; `sides` (3, 2) bool."""
-    n0, n1, n2 = cells.shape
-    for row in range(start, stop):
-        i, j = row // n1, row % n1
-        here, out = cells[i, j], held[i, j]
-        for k in range(n2):
-            out[k] = False
-        for axis in range(2):
-            index, n = (i, n0) if axis == 0 else (j, n1)
-            if (index == 0 and sides[axis, 0]) or (index == n - 1 and sides[axis, 1]):
-                for k in range(n2):
-                    out[k] = True
-            for by in range(-1, 2, 2):
-                if 0 <= index + by < n or wrap[axis]:
-                    other = cells[(i + by) % n0, j] if axis == 0 else cells[i, (j + by) % n1]
-                    for cell in range(n2):
-                        k = np.uint64(cell)
-                        out[k] |= other[k] == 2
-        for cell in range(n2 - 1):
-            k = np.uint64(cell)
-            out[k] |= here[k + ONE] == 2
-        for cell in range(n2 - 1):
-            k = np.uint64(cell)
-            out[k + ONE] |= here[k] == 2
-        if wrap[2]:
-            out[0] |= here[n2 - 1] == 2
-            out[n2 - 1] |= here[0] == 2
-        out[0] |= sides[2, 0]
-        out[n2 - 1] |= sides[2, 1]
-        for cell in range(n2):
-            k = np.uint64(cell)
-            out[k] &= here[k] == 0

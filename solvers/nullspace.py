@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.neighbours import dirichlet_cells
+
 if TYPE_CHECKING:
     from relaxon.solvers.grid import PoissonGrid
 
@@ -42,7 +44,7 @@ class NullSpace:
         operator = grid.operator()
         cells, fluid = grid.cells.reshape(grid.shape3), grid.fluid.reshape(grid.shape3)
         held = np.empty(grid.shape3, bool)
-        kernels.dirichlet_cells(cells, operator.sides, operator.wrap, held)
+        dirichlet_cells(cells, operator.sides, operator.wrap, held)
         *runs, component, sizes = kernels.components(fluid, held, operator.wrap)
         if len(sizes) == 1:
             return cls(None, sizes)

@@ -13,6 +13,7 @@ from relaxon.solvers import validation
 from relaxon.solvers.cached import cached_property
 from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
 from relaxon.solvers.masked import fill_unused
+from relaxon.solvers.neighbours import count_faces
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -102,15 +103,13 @@ class PoissonOperator:
 
     @cached_property
     def _coded(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-        from relaxon.solvers import stencil_kernels
-
         grid = self.grid
         # Half faces: all alike where the spacing is, else in base 5 an axis, so that equal codes have equal diagonals.
         units = [1] * grid.ndim if self.linear else [5**axis for axis in range(grid.ndim)]
         lead = 3 - grid.ndim
         code = np.empty(grid.shape3, np.uint8)
         cells = grid.cells.reshape(grid.shape3)
-        stencil_kernels.count_faces(cells, np.array([0] * lead + units, np.uint8), self.sides, self.wrap, code)
+        count_faces(cells, np.array([0] * lead + units, np.uint8), self.sides, self.wrap, code)
         values = np.arange(4 * grid.ndim + 1 if self.linear else 5**grid.ndim)
         if self.linear:
             table = values * grid.spacing[0] ** -2

@@ -60,58 +60,6 @@ def apply_constant(start, stop, x, code, table, w, wrap, y):  # type: ignore[no-
             yr[k] = value if cr[k] != 0 else none
 
 
-@lean_shared("rows", of="cells")
-def count_faces(start, stop, cells, units, sides, wrap, code):  # type: ignore[no-untyped-def]
-    """`code` ← the open faces of each FLUID cell, each worth its axis's `units` (3,) uint8, a Dirichlet side twice.
-
-    `sides` (3, 2) bool says which sides are Dirichlet. 0 in cells that are not FLUID.
-    """
-    n0, n1, n2 = cells.shape
-    u0, u1, u2 = units[0], units[1], units[2]
-    nothing = np.uint8(0)
-    for row in range(start, stop):
-        i, j = row // n1, row % n1
-        here, out = cells[i, j], code[i, j]
-        beside = nothing
-        for axis in range(2):
-            index, n = (i, n0) if axis == 0 else (j, n1)
-            unit = u0 if axis == 0 else u1
-            if index == 0 and sides[axis, 0]:
-                beside += np.uint8(2) * unit
-            if index == n - 1 and sides[axis, 1]:
-                beside += np.uint8(2) * unit
-        for k in range(n2):
-            out[k] = beside
-        for axis in range(2):
-            index, n = (i, n0) if axis == 0 else (j, n1)
-            unit = u0 if axis == 0 else u1
-            for by in range(-1, 2, 2):
-                other = index + by
-                if (0 <= other < n) or wrap[axis]:
-                    other = other % n
-                    row_beside = cells[other, j] if axis == 0 else cells[i, other]
-                    for cell in range(n2):
-                        k = np.uint64(cell)
-                        out[k] += unit if row_beside[k] != 1 else nothing
-        for cell in range(n2 - 1):
-            k = np.uint64(cell)
-            out[k + ONE] += u2 if here[k] != 1 else nothing
-        for cell in range(n2 - 1):
-            k = np.uint64(cell)
-            out[k] += u2 if here[k + ONE] != 1 else nothing
-        last = n2 - 1
-        if wrap[2]:
-            out[0] += u2 if here[last] != 1 else nothing
-            out[last] += u2 if here[0] != 1 else nothing
-        if sides[2, 0]:
-            out[0] += np.uint8(2) * u2
-        if sides[2, 1]:
-            out[last] += np.uint8(2) * u2
-        for cell in range(n2):
-            k = np.uint64(cell)
-            out[k] = out[k] if here[k] == 0 else nothing
-
-
 @lean_shared("rows", of="x")
 def apply_variable(start, stop, x, diagonal, lower0, lower1, lower2, wrap, y):  # type: ignore[no-untyped-def]
     """`y ← A x` with a coefficient on each face."""

@@ -56,8 +56,9 @@ def constant_figures(start, stop, b, x, n2, unit, code, table, linear, w, away, 
             _magnitudes(x[i], middle)
             fresh = False
         _magnitudes(above, high)
-        applied_plane(below, x[i], above, code[i], table, linear, w, n2, wrap, zero, row, y)
-        applied_plane(low, middle, high, code[i], table, linear, away, n2, wrap, zero, row, m)
+        for turn in range(2):  # a loop, as two calls would be compiled twice
+            first, second, third, weights, out = (below, x[i], above, w, y) if turn == 0 else (low, middle, high, away, m)
+            applied_plane(first, second, third, code[i], table, linear, weights, n2, wrap, zero, row, out)
         given = b[i]
         total = 0.0
         for cell in range(owned[2], owned[3]):

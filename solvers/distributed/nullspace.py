@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.distributed.communicator import Communicator
 from relaxon.solvers.distributed.halo import Box, Halo
+from relaxon.solvers.neighbours import dirichlet_cells
 from relaxon.solvers.nullspace import NullSpace
 from relaxon.solvers.operator import Planes
 
@@ -43,7 +44,7 @@ def null_space(
 
     own = box.own
     held = np.empty(cells.shape, bool)
-    kernels.dirichlet_cells(cells, planes.sides, planes.wrap, held)
+    dirichlet_cells(cells, planes.sides, planes.wrap, held)
     fluid = np.ascontiguousarray(cells[own] == 0)
     nobody = np.zeros(fluid.shape, bool)
     uncut = np.array([*(planes.wrap[axis] and box.kept[axis] == box.owned[axis] for axis in range(2)), planes.wrap[2]])
