@@ -56,10 +56,9 @@ def _number_components(held, wrap, first, start, stop, parent, holds, component,
             # The rows before it along both axes, around the edge where periodic.
             for axis in range(2):
                 index, n, by = (i, n0, n1) if axis == 0 else (j, n1, 1)
-                if index > 0:
-                    _join_lines(first, start, stop, parent, line - by, line)
-                elif wrap[axis] and n > 1:
-                    _join_lines(first, start, stop, parent, line + (n - 1) * by, line)
+                other = line - by if index > 0 else line + (n - 1) * by
+                if index > 0 or (wrap[axis] and n > 1):
+                    _join_lines(first, start, stop, parent, other, line)
             if wrap[2] and first[line] < first[line + 1]:
                 a, b = first[line], first[line + 1] - 1
                 if start[a] == 0 and stop[b] == n2:

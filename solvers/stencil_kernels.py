@@ -68,28 +68,21 @@ def apply_variable(start, stop, x, diagonal, lower0, lower1, lower2, wrap, y):  
     for row in range(start, stop):
         i = row // n1
         j = row - i * n1
-        i0 = i - 1 if i > 0 else n0 - 1
-        i1 = i + 1 if i < n0 - 1 else 0
-        j0 = j - 1 if j > 0 else n1 - 1
-        j1 = j + 1 if j < n1 - 1 else 0
         yr, xc = y[i, j], x[i, j]
         dr = diagonal[i, j]
         for k in range(n2):
             yr[k] = dr[k] * xc[k]
-        if i > 0 or wrap[0]:
-            xr, cr = x[i0, j], lower0[i, j]
-            for k in range(n2):
-                yr[k] -= cr[k] * xr[k]
-        if i < n0 - 1 or wrap[0]:
-            xr, cr = x[i1, j], lower0[i1, j]
-            for k in range(n2):
-                yr[k] -= cr[k] * xr[k]
-        if j > 0 or wrap[1]:
-            xr, cr = x[i, j0], lower1[i, j]
-            for k in range(n2):
-                yr[k] -= cr[k] * xr[k]
-        if j < n1 - 1 or wrap[1]:
-            xr, cr = x[i, j1], lower1[i, j1]
+        for side in range(4):  # one loop, as four would be compiled one by one
+            index, n = (i, n0) if side < 2 else (j, n1)
+            down = side % 2 == 0
+            at_edge = index == 0 if down else index == n - 1
+            if at_edge and not wrap[side // 2]:
+                continue
+            beside = (n - 1 if down else 0) if at_edge else (index - 1 if down else index + 1)
+            p, q = (beside, j) if side < 2 else (i, beside)
+            above, across = (i, j) if down else (p, q)
+            xr = x[p, q]
+            cr = lower0[above, across] if side < 2 else lower1[above, across]
             for k in range(n2):
                 yr[k] -= cr[k] * xr[k]
         cr = lower2[i, j]

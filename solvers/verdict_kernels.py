@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.compiled import part, plain, shared
+from relaxon.solvers.compiled import part, plain
+from relaxon.solvers.lean import lean
 from relaxon.solvers.plane_kernels import applied_plane, plane_of
 
 
@@ -57,8 +58,8 @@ def constant_figures(start, stop, b, x, n2, unit, code, table, linear, w, away, 
             fresh = False
         _magnitudes(above, high)
         for turn in range(2):  # a loop, as two calls would be compiled twice
-            first, second, third, weights, out = (below, x[i], above, w, y) if turn == 0 else (low, middle, high, away, m)
-            applied_plane(first, second, third, code[i], table, linear, weights, n2, wrap, zero, row, out)
+            one, two, three, weights, out = (below, x[i], above, w, y) if turn == 0 else (low, middle, high, away, m)
+            applied_plane(one, two, three, code[i], table, linear, weights, n2, wrap, zero, row, out)
         given = b[i]
         total = 0.0
         for cell in range(owned[2], owned[3]):
@@ -84,37 +85,44 @@ def _add_row(coupling, x, r, m):  # type: ignore[no-untyped-def]
         m[k] += abs(value)
 
 
-@shared("rows", of="x", sums=5)
-def variable_figures(start, stop, b, side, x, diagonal, lower0, lower1, lower2, wrap, gone, worst, parts):  # type: ignore[no-untyped-def]
-    """`‖r‖²`, then of the rows that are left, where `gone` is false, `‖D^−½ r‖²`, `‖D^−½ side‖²`, `‖r‖²` and `‖side‖²`,
-    with `r = b − A x` and a coefficient on each face. `worst` (rows,) has the largest backward error of a run so far.
+@lean
+def variable_figures(start, stop, b, given, x, diagonal, lower0, lower1, lower2, wrap, gone, worst, parts, work):  # type: ignore[no-untyped-def]
+    """`‖r‖²`, then of the rows that are left, where `gone` is false, `‖D^−½ r‖²`, `‖D^−½ given‖²`, `‖r‖²` and
+    `‖given‖²`, with `r = b − A x` and a coefficient on each face. `worst` (rows,) has the largest backward error of a
+    run so far. `work` (2, n2).
     """
     n0, n1, n2 = x.shape
-    r, m = np.empty(n2), np.empty(n2)
+    r, m = work[0], work[1]
     held = 0.0
     for row in range(start, stop):
         i, j = row // n1, row % n1
-        i0, i1 = (i - 1 if i > 0 else n0 - 1), (i + 1 if i < n0 - 1 else 0)
-        j0, j1 = (j - 1 if j > 0 else n1 - 1), (j + 1 if j < n1 - 1 else 0)
-        xc, dr, br, sr, gr, cr = x[i, j], diagonal[i, j], b[i, j], side[i, j], gone[i, j], lower2[i, j]
+        xc, dr, br, sr, gr = x[i, j], diagonal[i, j], b[i, j], given[i, j], gone[i, j]
         for cell in range(n2):
             k = np.uint64(cell)
             value = dr[k] * xc[k]
             r[k] = br[k] - value
             m[k] = abs(value) + abs(br[k])
-        if i > 0 or wrap[0]:
-            _add_row(lower0[i, j], x[i0, j], r, m)
-        if i < n0 - 1 or wrap[0]:
-            _add_row(lower0[i1, j], x[i1, j], r, m)
-        if j > 0 or wrap[1]:
-            _add_row(lower1[i, j], x[i, j0], r, m)
-        if j < n1 - 1 or wrap[1]:
-            _add_row(lower1[i, j1], x[i, j1], r, m)
+        for side in range(4):  # one loop, as four would be compiled one by one
+            index, n = (i, n0) if side < 2 else (j, n1)
+            down = side % 2 == 0
+            at_edge = index == 0 if down else index == n - 1
+            if at_edge and not wrap[side // 2]:
+                continue
+            beside = (n - 1 if down else 0) if at_edge else (index - 1 if down else index + 1)
+            p, q = (beside, j) if side < 2 else (i, beside)
+            above, across = (i, j) if down else (p, q)
+            xr = x[p, q]
+            cr = lower0[above, across] if side < 2 else lower1[above, across]
+            _add_row(cr, xr, r, m)
+        cr = lower2[i, j]
         _add_row(cr[1:], xc[:-1], r[1:], m[1:])
         _add_row(cr[1:], xc[1:], r[:-1], m[:-1])
         if wrap[2]:
-            _add_row(cr[:1], xc[n2 - 1 :], r[:1], m[:1])
-            _add_row(cr[:1], xc[:1], r[n2 - 1 :], m[n2 - 1 :])
+            first, last = cr[0] * xc[n2 - 1], cr[0] * xc[0]
+            r[0] += first
+            m[0] += abs(first)
+            r[n2 - 1] += last
+            m[n2 - 1] += abs(last)
         square, scaled, scaled_side, left, left_side = 0.0, 0.0, 0.0, 0.0, 0.0
         for cell in range(n2):
             k = np.uint64(cell)

@@ -48,12 +48,17 @@ class Working:
 
     def _variable_figures(self, b: Array, x: Array) -> Figures:
         from relaxon.solvers import verdict_kernels as kernels
+        from relaxon.solvers.compiled import divided_sums, threads_for
 
         operator, elimination = self.operator, self.elimination
         gone = np.zeros(x.shape, bool) if elimination is None else elimination.decided
         side = b if elimination is None else elimination.side(b, x).reshape(x.shape)
-        worst = np.empty(x.shape[0] * x.shape[1])
-        sums = kernels.variable_figures(b, side, x, operator.diagonal, *operator.couplings, operator.wrap, gone, worst)
+        rows, n2 = x.shape[0] * x.shape[1], x.shape[2]
+        worst = np.empty(rows)
+        sums = divided_sums(
+            kernels.variable_figures, rows, 5, b, side, x, operator.diagonal, *operator.couplings, operator.wrap, gone,
+            worst, chunks=threads_for(x.size), work=lambda: (np.empty((2, n2)),),
+        )  # fmt: skip
         residual, scaled, scaled_side, left, left_side = (math.sqrt(total) for total in sums)
         return Figures(residual, float(worst.max()), scaled, scaled_side, left, left_side)
 

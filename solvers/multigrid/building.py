@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.multigrid.coarsening import coarsen_types
 from relaxon.solvers.multigrid.constants import (
     BEYOND_TRAINING,
     MOST_SMOOTHING,
@@ -161,7 +162,7 @@ class LevelBuilder:
                     assert faces is not None
                     kernels.coarsen_faces(*faces, steps, wrap, half, *coarse_faces)
                 coarse_cells = np.empty(coarse_shape, np.uint8)
-                kernels.coarsen_types(cells, steps, coarse_cells)
+                coarsen_types(cells, steps, coarse_cells)
             values = self._of(depth, sum(halved))
             if coded:
                 level = self._coded_level(planes.code, values, wrap)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.multigrid.transfers import TransferTables
 
 Single = NDArray[np.float32]
-FLUID, SOLID, AIR = 0, 1, 2
+FLUID, SOLID = 0, 1
 F1, HALF, LEAST_OPEN, TINY = np.float32(1.0), np.float32(0.5), np.float32(0.01), np.float32(1e-30)
 
 
@@ -157,37 +157,6 @@ def coarsen_faces(fine: Any, fine_known: Any, steps: Any, wrap: Any, half: Any, 
     args = (fine, fine_known, steps, wrap, half, faces, known)
     _, m0, m1, _ = faces.shape
     divide(_coarsen_faces, m0 * m1, *args, chunks=threads_for(faces[0].size))
-
-
-@plain
-def _coarsen_types(start, stop, cells, steps, coarse, kinds):  # type: ignore[no-untyped-def]
-    n0, n1, n2 = cells.shape
-    m1, m2 = coarse.shape[1], coarse.shape[2]
-    none, one = np.uint8(0), np.uint8(1)
-    air, fluid = kinds[0], kinds[1]
-    for row in range(start, stop):
-        i, j = row // m1, row % m1
-        kinds[:] = none
-        a0, b0 = i * steps[0], j * steps[1]
-        for a in range(a0, a0 + steps[0] if a0 + steps[0] < n0 else n0):
-            for b in range(b0, b0 + steps[1] if b0 + steps[1] < n1 else n1):
-                here = cells[a, b]
-                for cell in range(n2):
-                    k = np.uint64(cell)
-                    air[k] |= one if here[k] == AIR else none
-                    fluid[k] |= one if here[k] == FLUID else none
-        out = coarse[i, j]
-        for k in range(m2):
-            first = k * steps[2]
-            other = first + 1 if steps[2] == 2 and first + 1 < n2 else first
-            out[k] = AIR if air[first] | air[other] else (FLUID if fluid[first] | fluid[other] else SOLID)
-
-
-def coarsen_types(cells: NDArray[np.uint8], steps: NDArray[np.int64], coarse: NDArray[np.uint8]) -> None:
-    """AIR if any child is, else FLUID if any child is, else SOLID."""
-    m0, m1, _ = coarse.shape
-    work = partial(_bytes, 2, cells.shape[2])
-    divide(_coarsen_types, m0 * m1, read_only(cells), steps, coarse, chunks=threads_for(coarse.size), work=work)
 
 
 def read_only(cells: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -17,27 +17,22 @@ from relaxon.solvers.multigrid.single import Single
 
 @inlined
 def residual_row(i, j, x, r, diagonal, lower0, lower1, lower2, wrap, out):  # type: ignore[no-untyped-def]
-    """`out ← r − A x` along the row `(i, j)`; a loop for each neighbour, as each then vectorises."""
+    """`out ← r − A x` along the row `(i, j)`; a pass for each neighbour, as each then vectorises."""
     n0, n1, n2 = x.shape
     xc, rr, dr = x[i, j], r[i, j], diagonal[i, j]
     for k in range(n2):
         out[k] = rr[k] - dr[k] * xc[k]
-    if i > 0 or wrap[0]:
-        xr, cr = x[i - 1 if i > 0 else n0 - 1, j], lower0[i, j]
-        for k in range(n2):
-            out[k] += cr[k] * xr[k]
-    if i < n0 - 1 or wrap[0]:
-        above = i + 1 if i < n0 - 1 else 0
-        xr, cr = x[above, j], lower0[above, j]
-        for k in range(n2):
-            out[k] += cr[k] * xr[k]
-    if j > 0 or wrap[1]:
-        xr, cr = x[i, j - 1 if j > 0 else n1 - 1], lower1[i, j]
-        for k in range(n2):
-            out[k] += cr[k] * xr[k]
-    if j < n1 - 1 or wrap[1]:
-        above = j + 1 if j < n1 - 1 else 0
-        xr, cr = x[i, above], lower1[i, above]
+    for side in range(4):  # one loop, as four would be compiled one by one
+        index, n = (i, n0) if side < 2 else (j, n1)
+        down = side % 2 == 0
+        at_edge = index == 0 if down else index == n - 1
+        if at_edge and not wrap[side // 2]:
+            continue
+        beside = (n - 1 if down else 0) if at_edge else (index - 1 if down else index + 1)
+        p, q = (beside, j) if side < 2 else (i, beside)
+        above, across = (i, j) if down else (p, q)
+        xr = x[p, q]
+        cr = lower0[above, across] if side < 2 else lower1[above, across]
         for k in range(n2):
             out[k] += cr[k] * xr[k]
     cr = lower2[i, j]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.multigrid.coarsening import coarsen_side, coarsen_types
 from relaxon.solvers.multigrid.single import Array, Single, SingleCycle
 from relaxon.solvers.multigrid.transfers import axes_to_halve, axis_weights, coarsened, coarsest_inverse, is_coarsest
 from relaxon.solvers.operator import PoissonOperator, open_faces
@@ -171,7 +172,6 @@ class VariableCycle(SingleCycle):
         self, cells: NDArray[np.uint8], faces: list[Single], halved: list[bool]
     ) -> tuple[list[Single], NDArray[np.uint8], tuple[Any, ...]]:
         """The coarse level's faces and types, and the far weights with what they belong to."""
-        from relaxon.solvers.multigrid import setup_kernels
         from relaxon.solvers.multigrid import variable_kernels as kernels
 
         steps, shape = coarsened(cells.shape, halved)
@@ -184,9 +184,9 @@ class VariableCycle(SingleCycle):
             if halved[axis]:
                 kernels.far_weights(faces[axis], cells, axis, wrap, *self._sides[axis], far[axis])
         half = np.array([0.5 if h else 1.0 for h in halved], np.float32)
-        kernels.coarsen_side(faces[3], steps, half, coarse[3])
+        coarsen_side(faces[3], steps, half, coarse[3])
         types = np.empty(shape, np.uint8)
-        setup_kernels.coarsen_types(cells, steps, types)
+        coarsen_types(cells, steps, types)
         return coarse, types, (far, halved, steps)
 
     def _add_transfer(self, level: VariableLevel, transfer: tuple[Any, ...], coarse_cells: NDArray[np.uint8]) -> None:

@@ -15,24 +15,29 @@ Arrays are float32 with three axes, rows shared among threads; `lower_a` is the 
 # mypy: disable-error-code="assignment"
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 
-from relaxon.solvers.compiled import shared
+from relaxon.solvers.compiled import threads_for
 from relaxon.solvers.lean import inlined, lean, lean_shared
 from relaxon.solvers.multigrid.plane_passes import F0
+from relaxon.solvers.multigrid.single import Single
+from relaxon.solvers.threads import divide
 
 UNCUT = np.float32(1e30)
 """A resistance beyond this is that of a wall."""
 
 
-@lean
+@inlined
 def _at(array, axis, index, i, j, k):  # type: ignore[no-untyped-def]
     if axis == 0:
         return array[index, j, k]
     return array[i, index, k] if axis == 1 else array[i, j, index]
 
 
-@lean
+@inlined
 def _half_inner(faces, axis, index, n, outward, i, j, k):  # type: ignore[no-untyped-def]
     """Resistance of half the face inside the pair that holds fine `index`; of half `outward` where it is alone."""
     odd = index | 1
@@ -106,23 +111,6 @@ def coarsen_axis_faces(start, stop, faces, axis, halved, steps, wrap, coarse):  
             coarse[i, j, k] = total
 
 
-@lean_shared("rows", of="coarse")
-def coarsen_side(start, stop, side, steps, half, coarse):  # type: ignore[no-untyped-def]
-    """Couplings to the Dirichlet sides of each axis: sums over the children, times the axis's `half`."""
-    _, n0, n1, n2 = side.shape
-    _, m0, m1, m2 = coarse.shape
-    for plane in range(start, stop):
-        axis, i = plane // m0, plane % m0
-        for j in range(m1):
-            for k in range(m2):
-                total = F0
-                for a in range(i * steps[0], min((i + 1) * steps[0], n0)):
-                    for b in range(j * steps[1], min((j + 1) * steps[1], n1)):
-                        for c in range(k * steps[2], min((k + 1) * steps[2], n2)):
-                            total += side[axis, a, b, c]
-                coarse[axis, i, j, k] = half[axis] * total
-
-
 @inlined
 def _prolong_row(  # type: ignore[no-untyped-def]
     i, j, coarse, own0, other0, far0, own1, other1, far1, own2, other2, far2, share, add, x, line, near, away, total,
@@ -154,14 +142,13 @@ def _prolong_row(  # type: ignore[no-untyped-def]
         x_row[k] = (x_row[k] if add else F0) + s_row[k] * total[k]
 
 
-@shared("rows", of="x")
-def prolong(start, stop, coarse, beyond, own0, other0, far0, own1, other1, far1, own2, other2, far2, share, add, x):  # type: ignore[no-untyped-def]
-    """`x ← share · P coarse`, added to `x` with `add`. `own_a`, `other_a`: the coarse indices of each fine one, −1 for
-    what lies beyond a side, where the coarse value is `beyond`; `far_a` as from `far_weights`.
-    """
+@lean
+def _prolong(  # type: ignore[no-untyped-def]
+    start, stop, coarse, beyond, own0, other0, far0, own1, other1, far1, own2, other2, far2, share, add, x, work,
+):  # fmt: skip
+    """Rows `start … stop − 1` of `prolong`; `work` (4, n) is as long as the longer of a fine and a coarse row."""
     _, n1, n2 = x.shape
     m2 = coarse.shape[2]
-    work = np.empty((4, max(m2, n2)), np.float32)
     line, near, away, total = work[0, :m2], work[1, :n2], work[2, :n2], work[3, :n2]
     for k in range(m2):
         line[k] = beyond
@@ -170,6 +157,19 @@ def prolong(start, stop, coarse, beyond, own0, other0, far0, own1, other1, far1,
             *(row // n1, row % n1, coarse, own0, other0, far0, own1, other1, far1, own2, other2, far2),
             *(share, add, x, line, near, away, total),
         )
+
+
+def prolong(coarse: Single, beyond: np.float32, *transfer: Any) -> None:
+    """`x ← share · P coarse`, added to `x` with `add`; `transfer` is `own0, other0, far0` and so on for each axis, then
+    `share, add, x`.
+
+    `own_a`, `other_a`: the coarse indices of each fine one, −1 for what lies beyond a side, where the coarse value is
+    `beyond`; `far_a` as from `far_weights`.
+    """
+    x: Single = transfer[-1]
+    length = max(coarse.shape[2], x.shape[2])
+    work = partial(_lines, 4, length)
+    divide(_prolong, x[..., 0].size, coarse, beyond, *transfer, chunks=threads_for(x.size), work=work)
 
 
 @inlined
@@ -187,7 +187,7 @@ def _add_gathered(t, f0, f1, f2, a0, a1, b0, b1, weight, near, away):  # type: i
         near[k] += weight[k] - weight[k] * f2[k]
 
 
-@lean
+@inlined
 def _takes(own, other, fine, place, first):  # type: ignore[no-untyped-def]
     """Whether coarse cell `place` takes from cell `fine` as its own one (`first`) or as the other, each but once."""
     return own[fine] == place if first else other[fine] == place and own[fine] != place
@@ -231,14 +231,29 @@ def _restrict_row(  # type: ignore[no-untyped-def]
         out[k] = out[k] if d_row[k] != 0 else F0
 
 
-@shared("rows", of="coarse")
-def restrict(start, stop, t, own0, other0, far0, own1, other1, far1, own2, other2, far2, steps, wrap, diagonal, coarse):  # type: ignore[no-untyped-def]
-    """`coarse ← Pᵀ t` where the coarse level has unknowns (`diagonal ≠ 0`); the share is in `t` already."""
+@lean
+def _restrict(  # type: ignore[no-untyped-def]
+    start, stop, t, own0, other0, far0, own1, other1, far1, own2, other2, far2, steps, wrap, diagonal, coarse, work,
+):  # fmt: skip
+    """Rows `start … stop − 1` of `restrict`; `work` (3, n) has the length of a fine row."""
     m1 = coarse.shape[1]
-    work = np.empty((3, t.shape[2]), np.float32)
     near, away, weight = work[0], work[1], work[2]
     for row in range(start, stop):
         _restrict_row(
             *(row // m1, row % m1, t, own0, other0, far0, own1, other1, far1, own2, other2, far2),
             *(steps, wrap, diagonal, coarse, near, away, weight),
         )
+
+
+def restrict(t: Single, *transfer: Any) -> None:
+    """`coarse ← Pᵀ t` where the coarse level has unknowns (`diagonal ≠ 0`); the share is in `t` already. `transfer` is
+    that of `prolong` for the axes, then `steps, wrap, diagonal, coarse`.
+    """
+    coarse: Single = transfer[-1]
+    work = partial(_lines, 3, t.shape[2])
+    divide(_restrict, coarse[..., 0].size, t, *transfer, chunks=threads_for(coarse.size), work=work)
+
+
+def _lines(count: int, length: int) -> tuple[Single]:
+    """Work space of a kernel that fills it itself."""
+    return (np.empty((count, length), np.float32),)
