@@ -330,6 +330,43 @@ def test_a_call_that_fails_takes_the_file_with_it_and_one_that_is_refused_does_n
         assert lent is None
 
 
+def test_a_call_that_a_signal_ends_leaves_its_turn_to_the_next_one(places):
+    """Wherever the handler raises: at the entry of a function, or where a call of C returns."""
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupted_at(number):
+        seen = 0
+
+        def handler(_, event, __):
+            nonlocal seen
+            seen += event in ("call", "c_return")
+            if seen == number:
+                raise Interrupted
+
+        one, completed = Handover(places.file), False
+        sys.setprofile(handler)
+        try:
+            with one.lent():
+                pass
+            completed = True
+        except Interrupted:
+            pass
+        finally:
+            sys.setprofile(None)
+        one._places = places  # given up after most of the interruptions
+        with one.lent() as lent, one.lent() as other:
+            assert lent is places, f"interruption {number}"
+            assert other is None
+        return not completed
+
+    count = 1
+    while interrupted_at(count):
+        count += 1
+    assert count > 8
+
+
 def answer_alone(x, place, norms=(1.0, 0.5), **changes):
     header = {
         "x": tensors.header_of(x),

@@ -210,12 +210,23 @@ class Place:
         return copy
 
 
+class _CallTurn:
+    """One call's time with the file. The next call's follows when it is over, which is said by an assignment: a
+    signal's handler may raise wherever a call begins or returns, and would leave a lock locked."""
+
+    __slots__ = ("following", "over")
+
+    def __init__(self, over: bool = False) -> None:
+        self.over = over
+        self.following: dict[None, _CallTurn] = {}
+
+
 class Handover:
     """A session's shared file, or none where the server is elsewhere, takes none, or the arrays are small."""
 
     def __init__(self, file: SharedFile | None = None) -> None:
         self._places = None if file is None else Places(file)
-        self._turn = threading.Lock()
+        self._turn = _CallTurn(over=True)
 
     @property
     def file(self) -> SharedFile | None:
@@ -226,23 +237,38 @@ class Handover:
     def lent(self, harmless: tuple[type[BaseException], ...] = REFUSALS) -> Iterator[Places | None]:
         """The file's places for one call; None where there is no file, or another thread's call has it. It is used no
         more after a call that ended early, but for the `harmless` errors."""
-        if not self._turn.acquire(blocking=False):
-            yield None
-            return
-        places = self._places
+        turn, mine = _CallTurn(), False
         try:
-            if places is not None:
-                places.grow(USUAL)
-            yield places
-        except harmless:
-            raise
-        except BaseException:
-            self._places = None  # the server may still be writing to it
-            raise
+            mine = self._take(turn)
+            if not mine:
+                yield None
+                return
+            places = self._places
+            try:
+                if places is not None:
+                    places.grow(USUAL)
+                yield places
+            except harmless:
+                raise
+            except BaseException:
+                self._places = None  # the server may still be writing to it
+                raise
+            finally:
+                if places is not None:
+                    places.end_call()
         finally:
-            if places is not None:
-                places.end_call()
-            self._turn.release()
+            turn.over = True
+
+    def _take(self, turn: _CallTurn) -> bool:
+        """Whether it is this call's turn now. That it may be over already is the case of one that was interrupted."""
+        last = self._turn
+        while last.over:
+            following = last.following.setdefault(None, turn)  # of several calls at once one gets its own
+            if following is turn:
+                self._turn = turn
+                return True
+            last = following
+        return False
 
     def empty(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
         """An array for a right-hand side, not initialised: in the file where it has room, else anywhere. In any
