@@ -2,6 +2,8 @@
 
     python bench/first_use.py --quick                        # compiling and solves of this tree, in this environment
     python bench/first_use.py --against ceabc37 --json out.json   # and set-up, of both, from fresh clones
+    python bench/first_use.py --parts compile kernels --against ceabc37 --repeats 3 --matrix --engines \
+        --solvers dcdm mg-cg ic-cg cg --ndim 2 3 --varying        # what else compiles, each kind in turn
 
 Each commit is cloned into a temporary folder; every measurement is a process of its own that starts with an empty cache
 of compiled kernels. With `--against` the two take turns, part by part, so that both see the same machine.
@@ -11,6 +13,10 @@ without it this environment's packages are used. `import` is the least of severa
 wall time of `warm_up` and the processor time of all its processes; `kernels` is the same by one process, kernel by
 kernel, each with and without those it calls. `solve` is the first solve of a process on an empty cache, the second in
 the same process, and the first of the next process, which finds the cache.
+
+What is compiled: each of `--solvers` on grids of each `--ndim`, with `--varying` where κ varies too; `--matrix`: the
+first solve with the 13,824 unknowns of a 24³ Laplacian; `--engines`: the first small fit of each training engine whose
+kernels are ours. With `--repeats` each figure is the least of several, taken in turn.
 """
 
 from __future__ import annotations
@@ -30,8 +36,8 @@ from typing import Any
 TREE = Path(__file__).resolve().parents[1]
 PARTS = ("set-up", "import", "compile", "kernels", "solve")
 QUICK = ("import", "compile", "solve")
-KINDS = ("dcdm 3D", "dcdm 2D", "dcdm 3D varying", "mg-cg 3D", "ic-cg 3D", "cg 3D", "auto matrix")
-DEFAULT_KINDS = ("dcdm 3D",)
+MATRIX = "auto matrix"
+ENGINES = ("boosting fit", "energy fit", "equilibrium fit")
 HEADING = "## Set up and run"
 IMPORTS = 3
 SHOWN_KERNELS = 25
@@ -47,6 +53,34 @@ def used():
     return times.user + times.system + times.children_user + times.children_system
 
 
+if what == "fit":  # not what is timed
+    import importlib
+    import numpy as np
+    importlib.import_module("relaxon.neuromorphic.boosting")
+    importlib.import_module(f"relaxon.neuromorphic.{solver}.kernels")
+
+
+def fit():
+    X = np.random.default_rng(0).standard_normal((60, 2))
+    if solver == "boosting":
+        from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor
+        GradientBoostedNetworkRegressor(2, random_state=0).fit(X, X[:, 0]).predict(X)
+        GradientBoostedNetworkClassifier(2, random_state=0).fit(X, X[:, 0] > 0).predict(X)
+    elif solver == "energy":
+        from relaxon.neuromorphic.energy import kernels
+        theta, powers, out = np.ones(16), np.array([[1, 0], [0, 1]]), np.empty(60)
+        kernels.family_log_density(X, theta[:2], powers, 0.1, out)
+        kernels.family_gradient(X, out, powers, np.zeros(2))
+        kernels.hidden_log_density(X, theta[:13], 3, 0.1, out)
+        kernels.hidden_gradient(X, out, theta[:13], 3, np.zeros(13))
+    else:
+        from relaxon.neuromorphic.equilibrium import kernels
+        sizes, u = np.array([5, 4]), np.full((3, 2, 1, 9), 0.5)
+        up, drive = np.full(20, 0.1), np.zeros((3, 9))
+        given = (drive, up, up.copy(), sizes, np.ones((3, 4)), np.zeros(3), np.eye(3), np.array([[0.2, 0], [-0.2, 0]]))
+        kernels.relax(u, *given, 1e-9, 20, np.empty((3, 2)), np.empty((3, 2), np.int64))
+
+
 def system():
     import numpy as np
     from relaxon.solvers import gallery
@@ -59,7 +93,9 @@ def system():
 
 def warm_up():
     from relaxon.solvers import compiling, solve
-    if what == "matrix":  # every commit compiles it with its first solve
+    if what == "fit":
+        fit()
+    elif what == "matrix":  # every commit compiles it with its first solve
         solve(*system())
     else:
         compiling.warm_up(solver, compiling.usual_grid(int(what[0]), bool(rest)))
@@ -179,7 +215,18 @@ class Commit:
         return {**os.environ, "PYTHONPATH": str(self.tree / "src"), "NUMBA_CACHE_DIR": str(cache)}
 
 
-def measure_all(commits: Sequence[Commit], parts: Sequence[str], kinds: Sequence[str], side: int) -> dict[str, Any]:
+def all_kinds(
+    solvers: Iterable[str], dimensions: Sequence[int], varying: bool, matrix: bool, engines: bool
+) -> list[str]:
+    """What is compiled: names as `WORK` takes them."""
+    forms = ["", " varying"] if varying else [""]
+    found = [f"{solver} {ndim}D{form}" for solver in solvers for ndim in dimensions for form in forms]
+    return found + [MATRIX] * matrix + list(ENGINES) * engines
+
+
+def measure_all(
+    commits: Sequence[Commit], parts: Sequence[str], kinds: Sequence[str], side: int, repeats: int = 1
+) -> dict[str, Any]:
     """All parts of all commits, which take turns."""
     record: dict[str, Any] = {commit.name: {} for commit in commits}
     if "set-up" in parts:
@@ -190,10 +237,22 @@ def measure_all(commits: Sequence[Commit], parts: Sequence[str], kinds: Sequence
             record[commit.name]["import"] = commit.import_seconds()
     for part in ("compile", "kernels", "solve"):
         for kind in kinds if part in parts else ():
-            for commit in commits:
-                record[commit.name].setdefault(part, {})[kind] = commit.measure(part, kind, side)
-                print(f"{commit.name}: {part}, {kind}", file=sys.stderr)
+            if part == "solve" and kind in ENGINES:
+                continue
+            for commit in [commit for _ in range(repeats) for commit in commits]:
+                row = commit.measure(part, kind, side)
+                times = (f"{name} {row[name]:.1f} s" for name in ("wall", "cpu", "first") if name in row)
+                print(f"{commit.name}: {part}, {kind},", *times, file=sys.stderr)
+                rows = record[commit.name].setdefault(part, {})
+                rows[kind] = least(rows[kind], row) if kind in rows else row
     return record
+
+
+def least(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The smaller of each time; the rest is that of the run that took less."""
+    measure = "cpu" if "cpu" in one else "first"
+    best = one if one[measure] <= other[measure] else other
+    return {name: min(one[name], other[name]) if isinstance(value, float) else value for name, value in best.items()}
 
 
 def figures(measured: dict[str, Any]) -> dict[str, float]:
@@ -246,7 +305,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--against", metavar="COMMIT", help="measure another commit in the same run, and print ratios")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--quick", action="store_true", help=f"the parts {', '.join(QUICK)}, in this environment")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(DEFAULT_KINDS), help="of solves")
+    parser.add_argument("--solvers", nargs="*", default=["dcdm"], metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--ndim", nargs="+", type=int, choices=(2, 3), default=[3], help="of the solvers' grids")
+    parser.add_argument("--varying", action="store_true", help="grids where κ varies as well")
+    parser.add_argument("--matrix", action="store_true", help="a sparse matrix as well")
+    parser.add_argument("--engines", action="store_true", help="the training engines' kernels as well")
+    parser.add_argument("--repeats", type=int, default=1, help="of which the least counts (default %(default)s)")
     parser.add_argument("--size", type=int, default=128, help="cells a side of the solves (default %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there; to the output where -")
     args = parser.parse_args(argv)
@@ -257,7 +321,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             place = Path(folder, str(number))
             place.mkdir()
             commits.append(Commit(name, place))
-        record = measure_all(commits, QUICK if args.quick else args.parts, args.kinds, args.size)
+        kinds = all_kinds(args.solvers, args.ndim, args.varying, args.matrix, args.engines)
+        record = measure_all(commits, QUICK if args.quick else args.parts, kinds, args.size, args.repeats)
     to_output = args.json is not None and str(args.json) == "-"
     show(record, sys.stderr if to_output else sys.stdout)
     if args.json is not None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from relaxon.solvers.lean import lean, lean_shared
+from relaxon.solvers.lean import inlined, lean_shared
 
 
-@lean
+@inlined
 def sample(field, x, y, z):  # type: ignore[no-untyped-def]
     """Trilinear interpolation at index coordinates, held constant beyond the array's ends."""
     n0, n1, n2 = field.shape

@@ -20,7 +20,7 @@ CHUNKS = 16
 """The samples are summed up in so many parts, however many threads there are: one result on any machine."""
 
 
-@kernel()
+@kernel(forceinline=True)
 def statistic(x, powers, k):  # type: ignore[no-untyped-def]
     """`T_k(x)` of one event `x (d,)`; `powers (k, d)` are whole numbers."""
     value = 1.0

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.compiled import plain
+from relaxon.solvers.compiled import part, plain
 from relaxon.solvers.threads import divide
 
 SLOPE, OFFSET = 4.0, 2.0
 
 
-@plain
+@part
 def rates(u, r):  # type: ignore[no-untyped-def]
     """`r ← σ(4u − 2)`; `u`, `r` are (planes, units)."""
     one = u.dtype.type(1)
@@ -36,7 +36,7 @@ def rates(u, r):  # type: ignore[no-untyped-def]
         r[0, i], r[1, i] = p * d, sine * d
 
 
-@plain
+@part
 def pull(r, drive, up, down, sizes, g):  # type: ignore[no-untyped-def]
     """`g ← W r + Bᵀ r + drive`: `up` and `down` hold the matrices `(h_{n+1}, h_n)` of all pairs, row by row."""
     for plane in range(r.shape[0]):
@@ -60,7 +60,7 @@ def pull(r, drive, up, down, sizes, g):  # type: ignore[no-untyped-def]
             low = high
 
 
-@plain
+@part
 def error(r, readout, bias, target, z):  # type: ignore[no-untyped-def]
     """`z ← softmax(V r + c) − y`, `(planes, classes)`; `r` is the last layer, `(planes, units)`."""
     planes, classes = z.shape
@@ -93,7 +93,7 @@ def error(r, readout, bias, target, z):  # type: ignore[no-untyped-def]
         z[1, k] = (b * real - a * imaginary) / d
 
 
-@plain
+@part
 def relax_one(u, drive, up, down, sizes, readout, bias, target, beta, tolerance, steps, work, z):  # type: ignore[no-untyped-def]
     """Relax `u (planes, units)` in place under the nudge `beta (2,)`; returns the residual and the steps taken."""
     planes, units = u.shape
