@@ -45,11 +45,20 @@ def kernel(
 plain = kernel(fastmath=FAST, error_model="numpy")
 """The decorator of every kernel of the project: serial, cached on disk, without the GIL. Nothing is raised where one
 divides by zero: the result is infinite or NaN, and 0 between integers."""
-_PART: dict[str, Any] = {"no_cfunc_wrapper": True, "no_cpython_wrapper": True, "forceinline": True}
-part = njit(fastmath=FAST, error_model="numpy", **_PART)
-"""The decorator of what only kernels call: compiled into each of them, with no way in from Python and no file. It is
-inlined: else a process that compiled a kernel might call another kernel's copy of it, rounded otherwise, than one that
-loaded it from disk."""
+
+
+def kernel_part(*, fastmath: bool | set[str] = False, error_model: str = "python") -> Any:
+    """Return the decorator of what only kernels call: compiled into each of them, with no way in from Python, no file.
+
+    It is inlined: else a process that compiled a kernel might call another kernel's copy of it, rounded otherwise, than
+    one that loaded it from disk.
+    """
+    wrappers = {"no_cfunc_wrapper": True, "no_cpython_wrapper": True}
+    return njit(fastmath=fastmath, error_model=error_model, forceinline=True, **wrappers)
+
+
+part = kernel_part(fastmath=FAST, error_model="numpy")
+"""The decorator of what only kernels decorated with `plain` call."""
 
 
 @kernel()

@@ -20,12 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.compiled import kernel
+from relaxon.solvers.compiled import kernel, kernel_part
 from relaxon.solvers.threads import divide
 
 Array = NDArray[np.float64]
 BLOCK = 512
 """Rows a block: its activations stay in the first-level cache, its features in the second."""
+
+FIRST = np.int64(0)
+"""No literal: what is called with one is compiled once more."""
 
 # Sums may be reordered, so that they vectorise, and products fused; NaN and infinity keep their meaning.
 SUMS = {"reassoc", "contract", "nsz"}
@@ -50,7 +53,7 @@ JITTER = 1e-12
 """Ridge on the projected solve, relative to the Gram matrix's mean diagonal: two equal units still have a solution."""
 
 
-@kernel(fastmath=ORDERED)
+@kernel(fastmath=ORDERED, forceinline=True)
 def sigmoid(z, scale, bits):  # type: ignore[no-untyped-def]
     """`z ← 1/(1 + e^{−z})` in place. `scale` is scratch of the size of `z`, `bits` its int64 view.
 
@@ -81,7 +84,7 @@ def sigmoid(z, scale, bits):  # type: ignore[no-untyped-def]
         z[i] = 1.0 / (1.0 + z[i] * scale[i])
 
 
-@kernel(fastmath=SUMS)
+@kernel_part(fastmath=SUMS)
 def activate_unit(theta, x, units, j, low, high, z, scale, bits):  # type: ignore[no-untyped-def]
     """`z ← σ(W_j x + b_j)` on the rows from `low` to `high`."""
     d = x.shape[0]
@@ -103,20 +106,20 @@ def activate_unit(theta, x, units, j, low, high, z, scale, bits):  # type: ignor
     sigmoid(z, scale[:count], bits[:count])
 
 
-@kernel()
+@kernel_part()
 def activate(theta, x, units, low, high, h, scale, bits):  # type: ignore[no-untyped-def]
     """`h[j, low:high] ← σ(W_j x + b_j)` for all units of `theta`."""
     for j in range(units):
         activate_unit(theta, x, units, j, low, high, h[j, low:high], scale, bits)
 
 
-@kernel(fastmath=SUMS)
+@kernel_part(fastmath=SUMS)
 def solve_outputs(theta, r, w, units, d, ridge, h, gram, right, weighted):  # type: ignore[no-untyped-def]
     """`C`, `c` of `theta` ← the ridge solution for the activations `h`, by Cholesky; False where there is none."""
     outputs, n = r.shape
     gram[:] = 0.0
     right[:] = 0.0
-    low = 0
+    low = FIRST
     while low < n:
         high = min(low + BLOCK, n)
         count = high - low
@@ -127,7 +130,8 @@ def solve_outputs(theta, r, w, units, d, ridge, h, gram, right, weighted):  # ty
                 for i in range(count):
                     part[i] = wb[i] * hj[i]
             else:
-                part[:] = wb
+                for i in range(count):
+                    part[i] = wb[i]
             for m in range(j):
                 hm, total = h[m, low:high], 0.0
                 for i in range(count):
@@ -181,7 +185,7 @@ def solve_outputs(theta, r, w, units, d, ridge, h, gram, right, weighted):  # ty
     return True
 
 
-@kernel(fastmath=SUMS)
+@kernel_part(fastmath=SUMS)
 def differentiate(theta, x, r, w, units, low, high, h, error, delta, grad):  # type: ignore[no-untyped-def]
     """Add the block's share to `grad` (of all of `theta`); returns its share of the objective without the ridge."""
     d, outputs, count = x.shape[0], r.shape[0], high - low
@@ -241,7 +245,7 @@ def differentiate(theta, x, r, w, units, low, high, h, error, delta, grad):  # t
     return 0.5 * value
 
 
-@kernel()
+@kernel(forceinline=True)
 def objective(theta, x, r, w, units, ridge, project, h, scale, bits, error, delta, gram, right, grad):  # type: ignore[no-untyped-def]
     """`L(θ)`, with its gradient in `grad`; `project` first puts the solved `C`, `c` into `theta`.
 
@@ -253,21 +257,18 @@ def objective(theta, x, r, w, units, ridge, project, h, scale, bits, error, delt
     at = units * (d + 1)
     grad[:] = 0.0
     value = 0.0
-    if project:
-        low = 0
+    # One loop for both passes of `project`: each function is called at one place, and so compiled once.
+    for turn in range(2 if project else 1):
+        if turn == 1 and not solve_outputs(theta, r, w, units, d, ridge, h, gram, right, delta):
+            return np.inf
+        low = FIRST
         while low < n:
             high = min(low + BLOCK, n)
-            activate(theta, x, units, low, high, h, scale, bits)
+            if turn == 0:
+                activate(theta, x, units, low, high, h, scale, bits)
+            if turn == 1 or not project:
+                value += differentiate(theta, x, r, w, units, low, high, h, error, delta, grad)
             low = high
-        if not solve_outputs(theta, r, w, units, d, ridge, h, gram, right, delta):
-            return np.inf
-    low = 0
-    while low < n:
-        high = min(low + BLOCK, n)
-        if not project:
-            activate(theta, x, units, low, high, h, scale, bits)
-        value += differentiate(theta, x, r, w, units, low, high, h, error, delta, grad)
-        low = high
     for i in range(units * d):
         value += 0.5 * ridge * theta[i] * theta[i]
         grad[i] += ridge * theta[i]
@@ -277,7 +278,7 @@ def objective(theta, x, r, w, units, ridge, project, h, scale, bits, error, delt
     return value
 
 
-@kernel(fastmath=SUMS)
+@kernel_part(fastmath=SUMS)
 def two_loop(grad, moved, size, s, y, rho, first, stored, direction, alpha):  # type: ignore[no-untyped-def]
     """`direction ← −H grad` over the first `moved` entries, `H` from the `stored` newest pairs (Nocedal 1980)."""
     for i in range(moved):
@@ -305,19 +306,31 @@ def two_loop(grad, moved, size, s, y, rho, first, stored, direction, alpha):  # 
             direction[i] += s[slot, i] * (alpha[slot] - rho[slot] * total)
 
 
-@kernel()
-def minimise(  # type: ignore[no-untyped-def]
-    theta, x, r, w, units, ridge, project, iterations, tolerance, least_scale,
-    h, scale, bits, error, delta, gram, right, grad, trial, trial_grad, direction, s, y, rho, alpha,
-):  # fmt: skip
+def minimise(
+    theta: Array, x: Array, r: Array, w: Array, units: int, ridge: float, project: bool, iterations: int,
+    tolerance: float, least_scale: float, *scratch: Any,
+) -> tuple[float, int, int]:  # fmt: skip
     """Move `theta` to a minimum of the stage objective by L-BFGS; returns the value, iterations and evaluations.
 
     Stops after `iterations`, or where an iteration lowers the value by less than
-    `tolerance · max(value, least_scale)`. A step satisfies the weak Wolfe conditions, by bracketing.
+    `tolerance · max(value, least_scale)`. A step satisfies the weak Wolfe conditions, by bracketing. `scratch` are the
+    arrays of `buffers`.
     """
+    value = objective(theta, x, r, w, units, ridge, project, *scratch[:8])
+    found: tuple[float, int, int] = descend(
+        theta, value, x, r, w, units, ridge, project, iterations, tolerance, least_scale, *scratch
+    )
+    return found
+
+
+@kernel()
+def descend(  # type: ignore[no-untyped-def]
+    theta, value, x, r, w, units, ridge, project, iterations, tolerance, least_scale,
+    h, scale, bits, error, delta, gram, right, grad, trial, trial_grad, direction, s, y, rho, alpha,
+):  # fmt: skip
+    """`minimise` from a `theta` whose objective is `value`, with its gradient in `grad`."""
     size, moved = s.shape[0], units * (x.shape[0] + 1) if project else theta.size
-    value = objective(theta, x, r, w, units, ridge, project, h, scale, bits, error, delta, gram, right, grad)
-    evaluations, done, stored, first = 1, 0, 0, 0
+    evaluations, done, stored, first = 1, 0, FIRST, FIRST
     while done < iterations and np.isfinite(value):
         two_loop(grad, moved, size, s, y, rho, first, stored, direction, alpha)
         slope, length = 0.0, 0.0
@@ -328,7 +341,12 @@ def minimise(  # type: ignore[no-untyped-def]
             break
         step = 1.0 if stored > 0 else min(1.0, 1.0 / np.sqrt(length))
         low, high, accepted, reached = 0.0, np.inf, False, value
-        for _ in range(LINE_STEPS):
+        for attempt in range(LINE_STEPS + 1):
+            if attempt == LINE_STEPS:
+                # The search ended between brackets: go back to the last step that lowered the value enough.
+                if not accepted or low == step:
+                    break
+                step = low
             for i in range(moved):
                 trial[i] = theta[i] + step * direction[i]
             for i in range(moved, theta.size):
@@ -337,6 +355,8 @@ def minimise(  # type: ignore[no-untyped-def]
                 trial, x, r, w, units, ridge, project, h, scale, bits, error, delta, gram, right, trial_grad
             )
             evaluations += 1
+            if attempt == LINE_STEPS:
+                break
             trial_slope = 0.0
             for i in range(moved):
                 trial_slope += trial_grad[i] * direction[i]
@@ -357,14 +377,6 @@ def minimise(  # type: ignore[no-untyped-def]
                 break
         if not accepted:
             break
-        if low != step:
-            # The search ended between brackets: go back to the last step that lowered the value enough.
-            for i in range(moved):
-                trial[i] = theta[i] + low * direction[i]
-            reached = objective(
-                trial, x, r, w, units, ridge, project, h, scale, bits, error, delta, gram, right, trial_grad
-            )
-            evaluations += 1
         slot = (first + stored) % size if stored < size else first
         sy, yy = 0.0, 0.0
         for i in range(moved):
@@ -382,8 +394,10 @@ def minimise(  # type: ignore[no-untyped-def]
             stored = 0  # the pair has been written over the oldest one: begin anew
         gained = value - reached
         value = reached
-        theta[:] = trial
-        grad[:] = trial_grad
+        # Element by element: an assignment of whole arrays compiles the message of its error, for seconds.
+        for i in range(theta.size):
+            theta[i] = trial[i]
+            grad[i] = trial_grad[i]
         done += 1
         if gained <= tolerance * max(abs(value), least_scale):
             break
@@ -440,7 +454,7 @@ def stage_outputs(theta, x, units, outputs):  # type: ignore[no-untyped-def]
     f = np.empty((outputs, n))
     buffer, scale = np.empty(BLOCK), np.empty(BLOCK)
     bits = scale.view(np.int64)
-    low = 0
+    low = FIRST
     while low < n:
         high = min(low + BLOCK, n)
         count = high - low

@@ -26,6 +26,7 @@ def interpreted() -> types.SimpleNamespace:
         "objective",
         "two_loop",
         "minimise",
+        "descend",
         "buffers",
     )
     scope: dict[str, Any] = dict(vars(kernels))

@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.compiled import plain
-from relaxon.solvers.sparse.amg.levels_kernels import rows_kernel
+from relaxon.solvers.compiled import FAST, kernel, plain
+from relaxon.solvers.sparse.amg.levels_kernels import IN_ORDER, rows_kernel
 
 ONE = np.uint32(1)
 ENOUGH = 0.0625
 """One step on a coarse level is enough where it leaves this part of the residual's square (a quarter of its norm)."""
 ROW, ENTRY, COUNT, STEPS = 0, 1, 2, 3
 """Columns of the table of levels that `recursive` takes."""
+inlined_rows = kernel(fastmath=IN_ORDER, forceinline=True)
+inlined = kernel(fastmath=FAST, error_model="numpy", forceinline=True)
+"""The decorators of what `recursive` calls as well: see `compiled.kernel_part` for why it is inlined there."""
 
 
-@rows_kernel
+@inlined_rows
 def forward(start, stop, bounds, first, middle, c, v, inverse, b, x):  # type: ignore[no-untyped-def]
     """One sweep forwards from `x = 0`."""
     for block in range(start, stop):
@@ -33,7 +36,7 @@ def forward(start, stop, bounds, first, middle, c, v, inverse, b, x):  # type: i
             x[i] = total * inverse[i]
 
 
-@rows_kernel
+@inlined_rows
 def restricted(start, stop, bounds, offsets, middle, last, c, v, excess, x, group, coarse):  # type: ignore[no-untyped-def]
     """`coarse ← Pᵀ(b − A x)` after a sweep forwards from zero, whose residual is `excess·x − U x`."""
     for block in range(start, stop):
@@ -47,7 +50,7 @@ def restricted(start, stop, bounds, offsets, middle, last, c, v, excess, x, grou
                 coarse[np.uint32(group[i])] += total
 
 
-@rows_kernel
+@inlined_rows
 def prolonged(start, stop, bounds, group, coarse, x, old):  # type: ignore[no-untyped-def]
     """`x ← x + P coarse`, and a copy of it."""
     for block in range(start, stop):
@@ -59,7 +62,7 @@ def prolonged(start, stop, bounds, group, coarse, x, old):  # type: ignore[no-un
             old[i] = value
 
 
-@rows_kernel
+@inlined_rows
 def backward(start, stop, bounds, first, inner, last, c, v, inverse, excess, b, x, old):  # type: ignore[no-untyped-def]
     """One sweep backwards; `old` is a copy of `x`, of which values outside the block are taken."""
     for block in range(start, stop):
@@ -75,7 +78,7 @@ def backward(start, stop, bounds, first, inner, last, c, v, inverse, excess, b, 
             x[i] = total * inverse[i]
 
 
-@rows_kernel
+@inlined_rows
 def image(start, stop, bounds, first, last, c, v, sums, x, y, b, other, parts):  # type: ignore[no-untyped-def]
     """`y ← A x`; `parts[block]` gets `⟨x, y⟩`, `⟨x, b⟩` and `⟨x, other⟩`.
 
@@ -96,7 +99,7 @@ def image(start, stop, bounds, first, last, c, v, sums, x, y, b, other, parts): 
         parts[block, 0], parts[block, 1], parts[block, 2] = square, along, across
 
 
-@plain
+@inlined
 def reduced(start, stop, bounds, factor, q, b, r, parts):  # type: ignore[no-untyped-def]
     """`r ← b − factor·q`; `parts[block]` gets `⟨r, r⟩` and `⟨b, b⟩`."""
     for block in range(start, stop):
@@ -109,7 +112,7 @@ def reduced(start, stop, bounds, factor, q, b, r, parts):  # type: ignore[no-unt
         parts[block, 0], parts[block, 1] = after, before
 
 
-@plain
+@inlined
 def combined(start, stop, bounds, one, z, two, w, x):  # type: ignore[no-untyped-def]
     """`x ← one·z + two·w`."""
     for block in range(start, stop):
@@ -117,7 +120,7 @@ def combined(start, stop, bounds, one, z, two, w, x):  # type: ignore[no-untyped
             x[i] = one * z[i] + two * w[i]
 
 
-@plain
+@inlined
 def dense_product(inverse, b, x):  # type: ignore[no-untyped-def]
     """`x ← inverse @ b`."""
     for i in range(len(x)):
@@ -127,7 +130,7 @@ def dense_product(inverse, b, x):  # type: ignore[no-untyped-def]
         x[i] = total
 
 
-@rows_kernel
+@inlined_rows
 def combination(parts, rho, gamma, along):  # type: ignore[no-untyped-def]
     """The factors of both directions of two steps of flexible conjugate gradients (algorithm 3.2)."""
     square, ahead = parts[0], parts[1]
@@ -182,7 +185,8 @@ def recursive(  # type: ignore[no-untyped-def]
             level -= 1
         elif step[level] == 0:
             q_, z_, r_ = q[rows], z[rows], r[rows]
-            z_[:] = x_
+            for row in range(x_.size):  # an assignment of whole arrays compiles the message of its error
+                z_[row] = x_[row]
             image(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], z_, q_, b_, b_, parts)
             rho[level], along[level] = parts[0, 0], parts[0, 1]
             if not rho[level] > 0.0:

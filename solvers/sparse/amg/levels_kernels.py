@@ -15,7 +15,8 @@ import numpy as np
 
 from relaxon.solvers.compiled import kernel
 
-rows_kernel = kernel(fastmath={"contract", "nsz"})
+IN_ORDER = {"contract", "nsz"}
+rows_kernel = kernel(fastmath=IN_ORDER)
 """As `compiled.plain`, without the freedom to reorder sums: vectorising rows of seven entries makes them slower."""
 ROUNDINGS = 4.0 * np.finfo(np.float64).eps
 """A row sum below so much, times its entries, of its sum of magnitudes is zero."""
