@@ -1,8 +1,6 @@
 """What has to be so before the first test."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -16,27 +14,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(library, "1")
 # Servers that are started as processes: what their solves need is compiled when it is needed.
 os.environ.setdefault("RELAXON_COMPILE", "")
-
-FITS = """
-import numpy as np
-from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor
-X = np.random.default_rng(0).standard_normal((40, 2))
-for options in ({}, {"restarts": 2}, {"newton": "published"}):
-    GradientBoostedNetworkRegressor(2, random_state=0, **options).fit(X, X[:, 0]).predict(X)
-    GradientBoostedNetworkClassifier(2, random_state=0, **options).fit(X, X[:, 0] > 0).predict(X)
-"""
-
-
-@pytest.fixture(scope="session", autouse=True)
-def kernels_come_from_the_cache(request):
-    """Have another process compile the kernels of boosting, where tests need them, before this one asks for them.
-
-    A kernel that a process has just compiled rounds differently, in the last place, from the same kernel read from the
-    cache; workers read theirs from there, and what they fit is compared bit for bit with what is fitted here.
-    """
-    pages = ("boosting", "service.md", "train-on-the-server.md", "train-on-a-cluster.md")
-    if any(page in item.nodeid for item in request.session.items for page in pages):
-        subprocess.run([sys.executable, "-c", FITS], check=True, timeout=300)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -30,9 +30,8 @@ def sources(*folders):
     return [path for folder in folders for path in sorted(Path(folder).resolve().rglob("*.py"))]
 
 
-def test_no_kernel_is_compiled_for_numba_s_threads():
-    """Neither those of a module nor those that a function makes."""
-    found = 0
+def kernels():
+    """Name and dispatcher of each kernel of a module."""
     for package in ("solvers", "neuromorphic"):
         for path in sources(PACKAGE / package):
             if "numba" not in (text := path.read_text()) and "solvers.compiled" not in text:
@@ -41,13 +40,32 @@ def test_no_kernel_is_compiled_for_numba_s_threads():
             for value in vars(importlib.import_module(f"relaxon.{package}.{name}")).values():
                 kernel = getattr(value, "kernel", value)
                 if isinstance(kernel, Dispatcher):
-                    found += 1
-                    assert not kernel.targetoptions.get("parallel"), f"{name}.{kernel.__name__}"
+                    yield f"{name}.{kernel.__name__}", kernel
+
+
+def test_no_kernel_is_compiled_for_numba_s_threads():
+    """Neither those of a module nor those that a function makes."""
+    found = 0
+    for name, kernel in kernels():
+        found += 1
+        assert not kernel.targetoptions.get("parallel"), name
     assert found > 60
     written = sources(PACKAGE / "solvers", PACKAGE / "neuromorphic", ROOT / "bench", PACKAGE / "cli")
     assert len(written) > 150
     for path in written:
         assert "prange" not in path.read_text(), path
+
+
+def test_what_a_kernel_calls_is_inlined():
+    """Else a process that compiled it might call another kernel's copy, rounded otherwise, than one that loaded it."""
+    found = 0
+    for name, kernel in kernels():
+        for called in kernel.py_func.__code__.co_names:
+            other = kernel.py_func.__globals__.get(called)
+            if isinstance(other, Dispatcher):
+                found += 1
+                assert other.targetoptions.get("forceinline"), f"{name} calls {called}"
+    assert found > 40
 
 
 SOLVED = """
@@ -182,6 +200,8 @@ def test_the_reference_kernels_have_the_same_bits_at_any_number_of_threads():
 BITS = """
 import hashlib
 import numpy as np
+from relaxon.neuromorphic.boosting import GradientBoostedNetworkRegressor
+from relaxon.neuromorphic.equilibrium import kernels
 from relaxon.solvers import PoissonGrid, gallery, solve
 
 problem, rng = gallery.make("spheres", 24), np.random.default_rng(0)
@@ -190,7 +210,13 @@ varying = PoissonGrid(grid.cells, grid.spacing, grid.boundary, rng.uniform(0.5, 
 matrix = PoissonGrid(np.zeros((12, 12, 12), np.uint8), 1.0, "dirichlet").operator().to_csr()
 found = [solve(grid, problem.b, solver=name).x for name in ("dcdm", "cg", "ic-cg")]
 found += [solve(varying, problem.b, solver="dcdm").x, solve(matrix, rng.standard_normal(matrix.shape[0])).x]
-for x in found:
+found.append(solve(matrix, np.ones(matrix.shape[0]), solver="amg").x)
+table, u = rng.standard_normal((90, 3)), rng.random((3, 2, 2, 9))
+found.append(GradientBoostedNetworkRegressor(2, random_state=0).fit(table, table[:, 0]).predict(table))
+weights, beta = rng.standard_normal(20) / 9, np.array([[0.2, 0.1], [-0.2, 0.0]])
+given = (rng.random((3, 9)), weights, weights.copy(), np.array([5, 4]), rng.standard_normal((3, 4)), np.zeros(3))
+kernels.relax(u, *given, np.eye(3), beta, 1e-9, 50, np.empty((3, 2)), np.empty((3, 2), np.int64))
+for x in (*found, u):
     print(hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest())
 """
 
@@ -209,5 +235,5 @@ def test_a_process_that_compiles_and_one_that_loads_give_the_same_bits(tmp_path)
 
     compiled = answers()
     assert any(tmp_path.rglob("*.nbc"))
-    assert len(set(compiled)) == 5
+    assert len(set(compiled)) == 8
     assert answers() == compiled
