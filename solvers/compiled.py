@@ -53,8 +53,9 @@ def kernel_part(*, fastmath: bool | set[str] = False, error_model: str = "python
     It is inlined: else a process that compiled a kernel might call another kernel's copy of it, rounded otherwise, than
     one that loaded it from disk.
     """
-    wrappers = {"no_cfunc_wrapper": True, "no_cpython_wrapper": True}
-    return njit(fastmath=fastmath, error_model=error_model, forceinline=True, **wrappers)
+    options: dict[str, Any] = {"fastmath": fastmath, "error_model": error_model, "forceinline": True}
+    options |= {"no_cfunc_wrapper": True, "no_cpython_wrapper": True}
+    return njit(**options)
 
 
 part = kernel_part(fastmath=FAST, error_model="numpy")

@@ -13,6 +13,8 @@ projection: Golub & Pereyra 1973). The gradient of that reduced objective is the
 `C`, `c`, as `∂L/∂C = 0` there. Without `project` all of `θ` moves together, as in the published algorithm.
 """
 
+# Counts begin with NumPy's int64, for the sake of `FIRST`, and go on as Python's.
+# mypy: disable-error-code="assignment"
 from __future__ import annotations
 
 from typing import Any
