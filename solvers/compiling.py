@@ -37,8 +37,9 @@ small levels, which the multigrid cycle's solvers take on large grids.
 """
 CYCLE_SOLVERS = ("dcdm", "mg-cg")
 ITERATIONS = 3
-WORTH_A_CHILD = 2.0
-"""Seconds of compiling from which a second process pays, which takes about one to start."""
+WORTH_A_CHILD = 4.0
+"""Seconds of compiling from which a second process pays: one takes about a second of processor time to start, which is
+a quarter of what is compiled by then."""
 
 _ready: set[str] = set()
 _compiling = threading.RLock()
