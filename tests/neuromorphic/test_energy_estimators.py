@@ -48,7 +48,7 @@ def moons(count=3000, seed=1):
 
 @pytest.fixture(scope="module")
 def moon_model():
-    return EnergyDensity((64, 64), steps=400, random_state=0).fit(moons())
+    return EnergyDensity((32, 32), steps=300, random_state=0).fit(moons(1500))
 
 
 def test_the_density_integrates_to_one_and_comes_near_the_truth(moon_model):
