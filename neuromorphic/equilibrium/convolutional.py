@@ -100,9 +100,12 @@ class ConvolutionalNetwork(Network):
             for weight in drawn[1:]:
                 self.backward_weights.append(nn.Parameter(turned(weight, angle, generator).to(dtype)))
 
+        self.bind_parameters()
+
+    def bind_parameters(self) -> None:
         # Plain lists beside the registered ones: slicing a ParameterList registers its parameters anew, at each step.
         self._forward_weights, self._inner_biases = list(self.weights)[1:], list(self.biases)[1:]
-        self._feedback_weights = self._forward_weights if feedback == "tied" else list(self.backward_weights)
+        self._feedback_weights = self._forward_weights if self.feedback == "tied" else list(self.backward_weights)
 
     def config(self) -> dict[str, Any]:
         """The arguments that make a network of this form, as JSON values."""

@@ -94,10 +94,13 @@ class LayeredNetwork(Network):
             for weight in drawn[1 : len(relaxing)]:
                 self.backward_weights.append(nn.Parameter(turned(weight, angle, generator).to(dtype)))
 
+        self.bind_parameters()
+
+    def bind_parameters(self) -> None:
         # Plain lists beside the registered ones: slicing a ParameterList registers its parameters anew, at each step.
-        self._forward_weights = list(self.weights)[1 : len(relaxing)]
-        self._feedback_weights = self._forward_weights if feedback == "tied" else list(self.backward_weights)
-        self._inner_biases = list(self.biases)[1 : len(relaxing)]
+        self._forward_weights = list(self.weights)[1 : len(self.layers)]
+        self._feedback_weights = self._forward_weights if self.feedback == "tied" else list(self.backward_weights)
+        self._inner_biases = list(self.biases)[1 : len(self.layers)]
         self._readout, self._readout_bias = [self.weights[-1]], [self.biases[-1]]
 
     def config(self) -> dict[str, Any]:

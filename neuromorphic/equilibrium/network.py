@@ -63,6 +63,12 @@ class Network(nn.Module, ABC):
     def scores(self, r: Tensor) -> Tensor:
         """What the network says at rates `r`: `(batch, outputs)`, the largest the predicted class."""
 
+    def bind_parameters(self) -> None:
+        """Take the parameters anew from the module's registry, where a network keeps them in lists of its own.
+
+        To be called where `torch.func.functional_call` has put other tensors in their place.
+        """
+
     def nudge(self, r: Tensor, target: Tensor) -> Tensor:
         """`∂L/∂r`, `(batch, units)`, holomorphic where the loss is."""
         losses, pullback = pulled_back(lambda rates: self.loss(rates, target), r)

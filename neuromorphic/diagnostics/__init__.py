@@ -1,0 +1,83 @@
+"""What a training says of its rows and its network: scores of rows, coherence of gradients, groups that pull apart,
+input gradients put to the test, and the geometry of hidden layers.
+
+For any torch module and for the project's networks. Importing this package loads nothing heavy; torch comes with the
+first name that is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from relaxon.solvers.extras import load_attribute
+
+if TYPE_CHECKING:
+    from relaxon.neuromorphic.diagnostics.agreement import GradientCoherence, coherence
+    from relaxon.neuromorphic.diagnostics.blocks import BlockDigits, block_digits
+    from relaxon.neuromorphic.diagnostics.geometry import RepresentationGeometry, representation_geometry
+    from relaxon.neuromorphic.diagnostics.gradients import GradientChunk, per_sample_gradients
+    from relaxon.neuromorphic.diagnostics.opposing import OpposingSignals, opposing_signals
+    from relaxon.neuromorphic.diagnostics.roar import InputGradientRoar, input_gradient_roar, input_gradients
+    from relaxon.neuromorphic.diagnostics.scores import RowScores, el2n, grand
+    from relaxon.neuromorphic.diagnostics.snapshots import Snapshots, SnapshotSettings, train_snapshots, train_starts
+    from relaxon.neuromorphic.diagnostics.subjects import TorchExportable
+
+_HOME = {
+    "BlockDigits": "blocks",
+    "GradientChunk": "gradients",
+    "GradientCoherence": "agreement",
+    "InputGradientRoar": "roar",
+    "OpposingSignals": "opposing",
+    "RepresentationGeometry": "geometry",
+    "RowScores": "scores",
+    "SnapshotSettings": "snapshots",
+    "Snapshots": "snapshots",
+    "TorchExportable": "subjects",
+    "block_digits": "blocks",
+    "coherence": "agreement",
+    "el2n": "scores",
+    "grand": "scores",
+    "input_gradient_roar": "roar",
+    "input_gradients": "roar",
+    "opposing_signals": "opposing",
+    "per_sample_gradients": "gradients",
+    "representation_geometry": "geometry",
+    "train_snapshots": "snapshots",
+    "train_starts": "snapshots",
+}
+
+__all__ = [
+    "BlockDigits",
+    "GradientChunk",
+    "GradientCoherence",
+    "InputGradientRoar",
+    "OpposingSignals",
+    "RepresentationGeometry",
+    "RowScores",
+    "SnapshotSettings",
+    "Snapshots",
+    "TorchExportable",
+    "block_digits",
+    "coherence",
+    "el2n",
+    "grand",
+    "input_gradient_roar",
+    "input_gradients",
+    "opposing_signals",
+    "per_sample_gradients",
+    "representation_geometry",
+    "train_snapshots",
+    "train_starts",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = load_attribute(f"{__name__}.{_HOME[name]}", name, f"{__name__}.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,156 @@
+"""Representation geometry: how far a hidden layer's kernel is that of the inputs, and how far that of the targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from relaxon.neuromorphic.diagnostics.gradients import FORWARD_ROWS, MAX_BYTES, Progress, slices
+from relaxon.neuromorphic.diagnostics.subjects import Subject, as_subjects, checked_data
+from relaxon.solvers import validation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = NDArray[np.float64]
+FLOAT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RepresentationGeometry:
+    """Alignments, in [0, 1], of the hidden layers of T models: `inputs` and `targets` are `(T, layers)`.
+
+    `baseline` is the alignment of the inputs' own kernel with the targets': what a layer that did nothing would have.
+    NaN where a layer gives every row the same values.
+    """
+
+    layers: tuple[str, ...]
+    inputs: Array = field(repr=False)
+    targets: Array = field(repr=False)
+    baseline: float
+
+    def plot(self) -> Figure:
+        """Return a figure of both alignments over the models, a line for each layer; needs matplotlib."""
+        from relaxon.neuromorphic.diagnostics.pictures import draw_geometry
+
+        return draw_geometry(self)
+
+
+def representation_geometry(
+    models: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    layers: Sequence[str] | None = None,
+    loss: str = "auto",
+    max_bytes: int = MAX_BYTES,
+    progress: Progress | None = None,
+) -> RepresentationGeometry:
+    """Return how well hidden layers' kernels align with the inputs' and the targets' kernels, for each of the models.
+
+    Parameters
+    ----------
+    models, X, y, loss, progress : as for `el2n`; the models are best those of `train_snapshots(...).models`.
+    layers : names of layers (`named_modules`; "layer 1", … of a network that relaxes). Where None, the activation
+        modules, or where a module has none, every layer without parts but the last, before what is applied to it.
+    max_bytes : bound on the bytes of a layer's values and of a kernel; ValueError where the rows are too many for it.
+
+    Kernels are linear and centred: `A(K, L) = ⟨K, L⟩ / (‖K‖ ‖L‖)` with `K = H Hᵀ`, H the layer's values with the
+    columns' means taken off, L that of the inputs or of the targets (one-hot for classes).
+
+    Source: Alleman, Lindsey and Fusi, "Task structure and nonlinearity jointly determine learned representational
+    geometry", ICLR 2024: with one hidden layer tanh goes to the targets' geometry, ReLU keeps more of the inputs'.
+    The centred alignment is that of Cortes, Mohri and Rostamizadeh 2012.
+
+    Raises
+    ------
+    TypeError, ValueError : naming the argument, before any work.
+
+    >>> import torch
+    >>> from relaxon.neuromorphic.diagnostics import representation_geometry
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False), torch.nn.Identity(), torch.nn.Linear(2, 2))
+    >>> with torch.no_grad():
+    ...     _ = model[0].weight.copy_(torch.eye(2))
+    >>> found = representation_geometry(model, [[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]], [0, 1, 1], layers=["0"])
+    >>> round(float(found.inputs[0, 0]), 6), bool(abs(found.targets[0, 0] - found.baseline) < 1e-6)
+    (1.0, True)
+    """
+    subjects = as_subjects(models, loss, y)
+    bound = validation.positive_int("max_bytes", max_bytes)
+    data = [checked_data(subject, X, y) for subject in subjects]
+    names = _layer_names(subjects, layers)
+    rows = len(data[0][0])
+    if rows < 3:
+        raise ValueError(f"X must have at least three rows to have a geometry, got {rows}")
+    x, target = data[0]
+    inputs, targets = _centred("X", x, bound), _centred("y", target, bound)
+    found = np.empty((2, len(subjects), len(names)))
+    for number, (subject, (own, _)) in enumerate(zip(subjects, data, strict=True)):
+        for place, name in enumerate(names):
+            hidden = _hidden(subject, own, name, bound)
+            found[:, number, place] = alignment(hidden, inputs, bound), alignment(hidden, targets, bound)
+        if progress is not None:
+            progress(rows * (number + 1), rows * len(subjects))
+    return RepresentationGeometry(names, found[0], found[1], alignment(inputs, targets, bound))
+
+
+def alignment(left: Array, right: Array, max_bytes: int = MAX_BYTES) -> float:
+    """Return `⟨K, L⟩ / (‖K‖ ‖L‖)` of `K = left leftᵀ` and `L = right rightᵀ`, both `(rows, …)`; NaN where one is zero.
+
+    As `⟨K, L⟩ = ‖leftᵀ right‖²`, no kernel is made where the columns are fewer than the rows.
+    """
+    rows, wide = len(left), max(left.shape[1], right.shape[1])
+    if min(rows, wide) ** 2 * FLOAT > max_bytes:
+        raise ValueError(
+            f"max_bytes must be at least {min(rows, wide) ** 2 * FLOAT} for a kernel of {rows} rows, got {max_bytes}: "
+            "pass fewer rows"
+        )
+    if wide <= rows:
+        products = [float(np.square(a.T @ b).sum()) for a, b in ((left, right), (left, left), (right, right))]
+    else:
+        kernels = [part @ part.T for part in (left, right)]
+        products = [float((a * b).sum()) for a, b in (kernels, kernels[:1] * 2, kernels[1:] * 2)]
+    scale = float(np.sqrt(products[1] * products[2]))
+    return products[0] / scale if scale > 0 else float("nan")
+
+
+def _layer_names(subjects: Sequence[Subject], layers: Sequence[str] | None) -> tuple[str, ...]:
+    names = subjects[0].default_layers() if layers is None else tuple(layers)
+    if isinstance(layers, str) or not names:
+        raise ValueError(f"layers must name at least one hidden layer, got {layers!r}")
+    for subject in subjects:
+        unknown = [name for name in names if name not in subject.layers]
+        if unknown:
+            known = ", ".join(subject.layers)
+            raise ValueError(f"layers must be among those of the model ({known}), got {unknown[0]!r}")
+    return names
+
+
+def _hidden(subject: Subject, x: Tensor, name: str, max_bytes: int) -> Array:
+    parts = []
+    for rows in slices(len(x), FORWARD_ROWS):
+        parts.append(subject.activations(x[rows], [name])[name])
+        _check_size(name, len(x) * parts[0].shape[1], max_bytes)
+    return _centred(name, torch.cat(parts), max_bytes)
+
+
+def _centred(name: str, values: Tensor, max_bytes: int) -> Array:
+    _check_size(name, values.numel(), max_bytes)
+    flat: Array = values.flatten(1).double().cpu().numpy()
+    moved: Array = flat - flat.mean(0)
+    # What a column of equal values leaves is rounding, not geometry.
+    moved[:, np.abs(moved).max(0) <= 1e-12 * np.abs(flat).max(0)] = 0.0
+    return moved
+
+
+def _check_size(name: str, numbers: int, max_bytes: int) -> None:
+    if numbers * FLOAT > max_bytes:
+        raise ValueError(
+            f"max_bytes must be at least {numbers * FLOAT} for the values of {name!r}, got {max_bytes}: pass fewer rows"
+        )

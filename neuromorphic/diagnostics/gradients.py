@@ -1,0 +1,283 @@
+"""Per-sample gradients, vectorised and in chunks that a bound on memory sets; norms without making the gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from relaxon.neuromorphic.diagnostics.losses import row_losses
+from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, Subject, as_subject, checked_data
+from relaxon.solvers import validation
+
+MAX_BYTES = 256 * 2**20
+"""Bytes that the gradients of a chunk, with what makes them, may take by default."""
+COPIES = 3
+"""A chunk's gradients are held about so many times over while they are made."""
+CACHED_BYTES = 2 * 2**20
+"""Chunks are no larger than about a processor's cache, where there is a choice: larger ones are slower."""
+FEWEST_ROWS = {True: 16, False: 256}
+"""A chunk has so many rows where memory allows, cache or not, by whether its gradients are outer products: a call of
+`torch.func` costs about a millisecond, an outer product next to nothing."""
+ACTIVATION_COPIES = 4
+"""A layer's values and their derivatives, before and after the nonlinearity."""
+FORWARD_ROWS = 4096
+"""Rows that pass the model at a time where no row's gradient is held."""
+
+Progress = Callable[[int, int], object]
+"""Is called with the rows done and the rows in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class GradientChunk:
+    """Gradients of the losses of consecutive rows: `gradients[name]` is `(rows, *shape of the parameter)`."""
+
+    rows: slice
+    gradients: dict[str, Tensor]
+
+    def flat(self) -> Tensor:
+        """Return the gradients as rows of one matrix, `(rows, parameters)`, in the order of the parameters."""
+        return torch.cat([part.flatten(1) for part in self.gradients.values()], 1)
+
+
+def per_sample_gradients(
+    model: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    loss: str = "auto",
+    max_bytes: int = MAX_BYTES,
+    progress: Progress | None = None,
+) -> Iterator[GradientChunk]:
+    """Return an iterator over the gradient of each row's loss by the parameters, in chunks of rows.
+
+    Parameters
+    ----------
+    model : a torch module from rows to outputs, a fitted estimator with `to_torch()`, or a network trained by
+        equilibrium propagation, whose gradient is that at its free equilibrium (adjoint solved to rounding).
+    X : `(rows, …)` real and finite. y : labels `(rows,)`, or values `(rows,)` or `(rows, outputs)`.
+    loss : "auto", "cross-entropy", "squared" (½‖·‖²) or "poisson".
+    max_bytes : bound on the bytes of a chunk's gradients with what makes them; it changes no result.
+    progress : is called with rows done and rows in all after each chunk.
+
+    Raises
+    ------
+    TypeError, ValueError : naming the argument, before any work: modules without parameters, batch normalisation or
+        dropout in training mode, NaN, one class, a bound that the gradient of one row exceeds.
+
+    The model's parameters, gradients, mode and buffers stay as they are.
+
+    >>> import torch
+    >>> from relaxon.neuromorphic.diagnostics import per_sample_gradients
+    >>> model = torch.nn.Linear(2, 2)
+    >>> chunk = next(per_sample_gradients(model, [[1.0, 2.0], [3.0, 4.0]], [0, 1]))
+    >>> {name: tuple(part.shape) for name, part in chunk.gradients.items()}
+    {'weight': (2, 2, 2), 'bias': (2, 2)}
+    """
+    subject = as_subject(model, loss, y)
+    x, target = checked_data(subject, X, y)
+    size = chunk_rows(subject, max_bytes)
+    if is_factored(subject):
+        assert isinstance(subject, ModuleSubject)
+        many = _forward_rows(subject, x, size, max_bytes)
+        return _factored_chunks(subject, x, target, (many, size), progress)
+    return _chunks(subject, x, target, size, progress)
+
+
+def _chunks(
+    subject: Subject, x: Tensor, target: Tensor, size: int, progress: Progress | None
+) -> Iterator[GradientChunk]:
+    by_row = vmapped(subject)
+    parameters = subject.parameters()
+    for rows in slices(len(x), size):
+        held = subject.constants(x[rows], target[rows])
+        yield GradientChunk(rows, by_row(parameters, x[rows], target[rows], *held))
+        if progress is not None:
+            progress(min(rows.stop, len(x)), len(x))
+
+
+def _factored_chunks(
+    subject: ModuleSubject, x: Tensor, target: Tensor, sizes: tuple[int, int], progress: Progress | None
+) -> Iterator[GradientChunk]:
+    """As `_chunks`, by outer products: a pass of the first of `sizes` rows serves many chunks of the second."""
+    forward, size = sizes
+    for many in slices(len(x), forward):
+        factors = _factors(subject, x[many], target[many])
+        held = len(x[many])
+        for rows in slices(held, size):
+            found = slice(many.start + rows.start, many.start + min(rows.stop, held))
+            yield GradientChunk(found, _outer_products(factors, rows, subject.parameters()))
+            if progress is not None:
+                progress(found.stop, len(x))
+
+
+def vmapped(subject: Subject) -> Callable[..., dict[str, Tensor]]:
+    """Return the function from parameters and rows to the gradient of each row."""
+
+    def of_rows(parameters: dict[str, Tensor], x: Tensor, target: Tensor, *held: Tensor) -> dict[str, Tensor]:
+        dims = (None, *[0] * (2 + len(held)))
+        found: dict[str, Tensor] = vmap(grad(subject.row_loss), in_dims=dims)(parameters, x, target, *held)
+        return found
+
+    return of_rows
+
+
+def chunk_rows(subject: Subject, max_bytes: int) -> int:
+    """Return the rows of a chunk; ValueError where the gradient of one row does not fit."""
+    bound = validation.positive_int("max_bytes", max_bytes)
+    parameters = subject.parameters()
+    one = COPIES * sum(value.numel() * value.element_size() for value in parameters.values())
+    if bound < one:
+        raise ValueError(f"max_bytes must be at least {one}, which the gradient of one row takes, got {max_bytes}")
+    return min(bound // one, max(FEWEST_ROWS[is_factored(subject)], CACHED_BYTES * COPIES // one))
+
+
+def is_factored(subject: Subject) -> bool:
+    """Return whether the gradients of the model's rows are outer products."""
+    return isinstance(subject, ModuleSubject) and is_sequence_of_linear(subject.module)
+
+
+def _forward_rows(subject: ModuleSubject, x: Tensor, size: int, max_bytes: int) -> int:
+    """Return the rows that pass a factored model at a time: as many as fit."""
+    widths = [part.in_features + part.out_features for part in subject.module.modules() if isinstance(part, nn.Linear)]
+    one = x.element_size() * (x[0].numel() + ACTIVATION_COPIES * sum(widths))
+    return max(size, min(FORWARD_ROWS, max_bytes // one))
+
+
+def slices(rows: int, size: int) -> Iterator[slice]:
+    """Yield the slices of so many rows each; the last may end beyond `rows`."""
+    for low in range(0, rows, size):
+        yield slice(low, low + size)
+
+
+@dataclass(frozen=True, slots=True)
+class GradientMoments:
+    """Of the gradients of m rows, float64: squared norms by row and by parameter, and their mean by parameter."""
+
+    squares: dict[str, NDArray[np.float64]]
+    means: dict[str, NDArray[np.float64]]
+
+    @property
+    def norms(self) -> NDArray[np.float64]:
+        """`‖g_i‖` over all parameters, `(m,)`."""
+        return np.asarray(np.sqrt(np.sum(list(self.squares.values()), axis=0)))
+
+
+def gradient_moments(
+    subject: Subject, x: Tensor, target: Tensor, max_bytes: int, progress: Progress | None = None
+) -> GradientMoments:
+    """Return squared norms and mean of the rows' gradients.
+
+    A network of `nn.Linear` and elementwise layers in sequence needs no gradient of a row: that of a weight is the
+    outer product `δ aᵀ` of its output's derivative and its input, so that `‖δ aᵀ‖² = ‖δ‖² ‖a‖²`, and one backward pass
+    has all of them.
+    """
+    size = chunk_rows(subject, max_bytes)
+    squares: dict[str, list[Tensor]] = {name: [] for name in subject.parameters()}
+    totals = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in subject.parameters().items()}
+    factored = is_factored(subject)
+    if factored:
+        assert isinstance(subject, ModuleSubject)
+        size = _forward_rows(subject, x, size, max_bytes)
+    by_row = vmapped(subject)
+    for rows in slices(len(x), size):
+        if factored:
+            assert isinstance(subject, ModuleSubject)
+            _add_factors(_factors(subject, x[rows], target[rows]), squares, totals)
+        else:
+            held = subject.constants(x[rows], target[rows])
+            for name, part in by_row(subject.parameters(), x[rows], target[rows], *held).items():
+                wide = part.flatten(1)
+                squares[name].append(wide.square().sum(1, dtype=torch.float64))
+                totals[name] += part.sum(0, dtype=torch.float64)
+        if progress is not None:
+            progress(min(rows.stop, len(x)), len(x))
+    return GradientMoments(
+        {name: torch.cat(parts).cpu().numpy() for name, parts in squares.items()},
+        {name: (total / len(x)).cpu().numpy() for name, total in totals.items()},
+    )
+
+
+def is_sequence_of_linear(module: nn.Module) -> bool:
+    """Return whether each row passes `nn.Linear` and elementwise layers one after another, and through nothing else."""
+    if isinstance(module, nn.Linear):
+        return type(module) is nn.Linear and not _is_parametrised(module)
+    if type(module) is not nn.Sequential:
+        return type(module) in _ELEMENTWISE
+    parts = list(module)
+    # A layer that comes twice has a sum of outer products for its gradient.
+    alone = len({id(part) for part in module.modules()}) == sum(1 for _ in module.named_modules(remove_duplicate=False))
+    tied = len(list(module.named_parameters())) < len(list(module.named_parameters(remove_duplicate=False)))
+    hooked = any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+    return alone and not tied and not hooked and all(is_sequence_of_linear(part) for part in parts)
+
+
+_ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Identity,
+                nn.Dropout)  # fmt: skip
+
+
+def _is_parametrised(module: nn.Module) -> bool:
+    return hasattr(module, "parametrizations") or bool(module._forward_pre_hooks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Factors:
+    """Of an `nn.Linear` on consecutive rows: its input a and the loss's derivative by its output, `(rows, …)` each."""
+
+    name: str
+    a: Tensor
+    delta: Tensor
+
+
+def _factors(subject: ModuleSubject, x: Tensor, target: Tensor) -> list[_Factors]:
+    """Return what the gradients of the linear layers are outer products of, by one forward and one backward pass."""
+    met: list[tuple[str, Tensor, Tensor]] = []
+
+    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, given: Any, made: Any) -> None:
+            del module
+            met.append((name, given[0].detach(), made))
+
+        return hook
+
+    leaves = {name: value.detach().clone().requires_grad_() for name, value in subject.module.named_parameters()}
+    layers = [(name, part) for name, part in subject.module.named_modules() if isinstance(part, nn.Linear)]
+    handles = [part.register_forward_hook(keep(name)) for name, part in layers]
+    try:
+        with torch.enable_grad():
+            outputs = subject.widened(functional_call(subject.module, leaves, (x,)))
+            total = row_losses(subject.loss, outputs, target).sum()
+            derivatives = torch.autograd.grad(total, [made for _, _, made in met])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [_Factors(f"{name}." if name else "", a, d) for (name, a, _), d in zip(met, derivatives, strict=True)]
+
+
+def _outer_products(factors: list[_Factors], rows: slice, names: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the gradients of those rows, in the order of the parameters."""
+    found: dict[str, Tensor] = {}
+    for layer in factors:
+        a, delta = layer.a[rows], layer.delta[rows]
+        found[layer.name + "weight"] = delta[:, :, None] * a[:, None, :]
+        found[layer.name + "bias"] = delta
+    return {name: found[name] for name in names}
+
+
+def _add_factors(factors: list[_Factors], squares: dict[str, list[Tensor]], totals: dict[str, Tensor]) -> None:
+    """Add squared norms and sums of the rows' gradients, `‖δ‖² ‖a‖²` and `Σ δ aᵀ`."""
+    for layer in factors:
+        size = layer.delta.square().sum(1, dtype=torch.float64)
+        weight, bias = layer.name + "weight", layer.name + "bias"
+        if weight in squares:
+            squares[weight].append(size * layer.a.square().sum(1, dtype=torch.float64))
+            totals[weight] += (layer.delta.T @ layer.a).double()
+        if bias in squares:
+            squares[bias].append(size)
+            totals[bias] += layer.delta.sum(0, dtype=torch.float64)

@@ -1,0 +1,136 @@
+"""Opposing signals: the two groups of rows whose losses one step moves furthest in opposite directions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from relaxon.neuromorphic.diagnostics.gradients import (
+    FORWARD_ROWS,
+    MAX_BYTES,
+    Progress,
+    chunk_rows,
+    gradient_moments,
+    slices,
+)
+from relaxon.neuromorphic.diagnostics.losses import row_losses
+from relaxon.neuromorphic.diagnostics.subjects import Subject, as_subjects, checked_data
+from relaxon.solvers import validation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class OpposingSignals:
+    """Two groups of rows with opposite changes of loss.
+
+    `losses` `(T, rows)` at each of T models. `rising[t]` and `falling[t]` `(group,)` are the rows whose loss rose and
+    fell most from model t to t + 1, the most first; `swings[t]` is the smaller of the two groups' mean changes in size.
+    `step` is the t of the largest swing, where `gradient_cosine` is the cosine of the angle between the groups' mean
+    gradients: near −1 they pull the parameters opposite ways. NaN where a group's mean gradient is zero.
+    """
+
+    losses: Array = field(repr=False)
+    rising: Rows = field(repr=False)
+    falling: Rows = field(repr=False)
+    swings: Array = field(repr=False)
+    step: int
+    gradient_cosine: float
+
+    @property
+    def groups(self) -> tuple[Rows, Rows]:
+        """The rising and the falling rows of the step with the largest swing."""
+        return self.rising[self.step], self.falling[self.step]
+
+    @property
+    def changes(self) -> Array:
+        """Change of each row's loss from one model to the next, `(T − 1, rows)`."""
+        return np.diff(self.losses, axis=0)
+
+    def share(self) -> float:
+        """Return the part of all absolute changes at `step` that the two groups hold."""
+        sizes = np.abs(self.changes[self.step])
+        total = float(sizes.sum())
+        return float(sizes[np.concatenate(self.groups)].sum()) / total if total else 0.0
+
+    def plot(self) -> Figure:
+        """Return a figure of the two groups' losses over the models and of the changes; needs matplotlib."""
+        from relaxon.neuromorphic.diagnostics.pictures import draw_opposing
+
+        return draw_opposing(self)
+
+
+def opposing_signals(
+    models: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    group: int = 10,
+    loss: str = "auto",
+    max_bytes: int = MAX_BYTES,
+    progress: Progress | None = None,
+) -> OpposingSignals:
+    """Return the two groups of `group` rows whose losses move furthest apart from one model to the next.
+
+    `models` are two or more states of one training in order, best one step apart
+    (`train_snapshots(..., SnapshotSettings(every="step"))`); other arguments as for `grand`. What is found is to be
+    looked at: rows that share a strong feature and disagree on the label.
+
+    Source: Rosenfeld and Risteski, "Outliers with Opposing Signals Have an Outsized Effect on Neural Network
+    Optimization", 2023, whose groups these are; choosing the step by the smaller of the two mean changes and the cosine
+    of the groups' gradients are ours.
+
+    Raises
+    ------
+    TypeError, ValueError : naming the argument, before any work.
+    """
+    subjects = as_subjects(models, loss, y)
+    if len(subjects) < 2:
+        raise ValueError(f"models must hold at least two states of a training, got {len(subjects)}")
+    for subject in subjects:
+        chunk_rows(subject, max_bytes)
+    data = [checked_data(subject, X, y) for subject in subjects]
+    rows = len(data[0][0])
+    if 2 * validation.positive_int("group", group) > rows:
+        raise ValueError(f"group must be at most half of the {rows} rows, got {group}")
+    losses = []
+    for number, (subject, (x, target)) in enumerate(zip(subjects, data, strict=True)):
+        losses.append(losses_of(subject, x, target))
+        if progress is not None:
+            progress(rows * (number + 1), rows * len(subjects))
+    found = np.stack(losses)
+    changes = np.diff(found, axis=0)
+    order = np.argsort(changes, axis=1, kind="stable")
+    falling, rising = order[:, :group], order[:, ::-1][:, :group]
+    falls = -np.take_along_axis(changes, falling, 1).mean(1)
+    rises = np.take_along_axis(changes, rising, 1).mean(1)
+    swings = np.minimum(rises, falls)
+    step = int(np.argmax(swings))
+    x, target = data[step]
+    pulls = [_mean_gradient(subjects[step], x[part], target[part], max_bytes) for part in (rising[step], falling[step])]
+    lengths = [float(np.linalg.norm(pull)) for pull in pulls]
+    cosine = float(pulls[0] @ pulls[1]) / (lengths[0] * lengths[1]) if min(lengths) > 0 else float("nan")
+    return OpposingSignals(found, rising.copy(), falling, swings, step, cosine)
+
+
+def losses_of(subject: Subject, x: Tensor, target: Tensor) -> Array:
+    """Return the loss of each row, `(rows,)`."""
+    parts = [
+        row_losses(subject.loss, subject.outputs(x[rows]).double(), target[rows].double())
+        for rows in slices(len(x), FORWARD_ROWS)
+    ]
+    return torch.cat(parts).cpu().numpy()
+
+
+def _mean_gradient(subject: Subject, x: Tensor, target: Tensor, max_bytes: int) -> Array:
+    means = gradient_moments(subject, x, target, max_bytes).means
+    return np.concatenate([mean.ravel() for mean in means.values()])

@@ -1,0 +1,204 @@
+"""EL2N and GraNd: how far a row's prediction is from its target, and how far the row would move the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from relaxon.neuromorphic.diagnostics.gradients import (
+    FORWARD_ROWS,
+    MAX_BYTES,
+    Progress,
+    chunk_rows,
+    gradient_moments,
+    slices,
+)
+from relaxon.neuromorphic.diagnostics.losses import errors, linked
+from relaxon.neuromorphic.diagnostics.subjects import Subject, as_subjects, checked_data
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class RowScores:
+    """A score of each row, the mean over models.
+
+    `scores` and `spread` are `(rows,)`: mean and standard deviation over the `models` that were given. `predicted` is
+    the mean prediction `(rows, outputs)`, probabilities for classes; `given` the number of each row's own class, None
+    for targets that are no classes. `classes` are the labels that the numbers stand for.
+    """
+
+    name: str
+    scores: Array = field(repr=False)
+    spread: Array = field(repr=False)
+    models: int
+    predicted: Array = field(repr=False)
+    given: NDArray[np.int64] | None = field(repr=False)
+    classes: NDArray[Any] | None = field(repr=False)
+
+    def highest(self, count: int) -> NDArray[np.int64]:
+        """Return the rows with the highest scores, the highest first."""
+        return np.asarray(np.argsort(-self.scores, kind="stable")[:count])
+
+    def keep(self, share: float) -> NDArray[np.int64]:
+        """Return the rows, in their order, of the share with the highest scores: what Paul et al. keep of a set."""
+        if not 0.0 < share <= 1.0:
+            raise ValueError(f"share must be above 0 and at most 1, got {share!r}")
+        return np.sort(self.highest(max(1, round(share * len(self.scores)))))
+
+    def suspects(self) -> NDArray[np.int64]:
+        """Return the rows whose mean prediction is another class than their own, the highest score first.
+
+        ValueError where targets are no classes.
+        """
+        if self.given is None:
+            raise ValueError(f"{self.name} must be of classes to say which labels are suspect, got other targets")
+        order = self.highest(len(self.scores))
+        return order[self.predicted.argmax(1)[order] != self.given[order]]
+
+    def label(self, number: int) -> Any:
+        """Return the label of a class by its number."""
+        return number if self.classes is None else self.classes[number]
+
+    def plot(self) -> Figure:
+        """Return a figure of the sorted scores and of their distribution; needs matplotlib."""
+        from relaxon.neuromorphic.diagnostics.pictures import draw_scores
+
+        return draw_scores(self)
+
+
+def el2n(models: Any, X: ArrayLike, y: ArrayLike, *, loss: str = "auto", progress: Progress | None = None) -> RowScores:
+    """Return the EL2N score of each row, `E ‖p(x) − y‖₂`, over the models given.
+
+    Parameters
+    ----------
+    models : a model, or a list or tuple of models, as for `per_sample_gradients`; best ten or more starts, trained for
+        few epochs (`train_starts`): a model that has fitted every row says little of them.
+    X : `(rows, …)`. y : labels `(rows,)`, or values; then the score is the length of the residual.
+    loss : "auto", "cross-entropy" (p is the softmax), "squared" (p is the output) or "poisson" (p is the mean).
+    progress : is called with rows done and rows in all, over all models.
+
+    High scores are hard rows, and wrong labels: `RowScores.keep` prunes a set, `RowScores.suspects` lists what looks
+    mislabelled.
+
+    Source: Paul, Ganguli and Dziugaite, "Deep Learning on a Data Diet", NeurIPS 2021, definition of EL2N.
+
+    Raises
+    ------
+    TypeError, ValueError : naming the argument, before any work.
+
+    >>> import torch
+    >>> from relaxon.neuromorphic.diagnostics import el2n
+    >>> model = torch.nn.Linear(1, 2)
+    >>> with torch.no_grad():
+    ...     _, _ = model.weight.copy_(torch.tensor([[-9.0], [9.0]])), model.bias.zero_()
+    >>> el2n(model, [[1.0], [-1.0], [1.0]], [1, 0, 0]).scores.round(3)
+    array([0.   , 0.   , 1.414])
+    """
+
+    def score(subject: Subject, x: Tensor, target: Tensor, tick: Callable[[int], None]) -> Array:
+        found = []
+        for rows in slices(len(x), FORWARD_ROWS):
+            found.append(errors(subject.loss, subject.outputs(x[rows]).double(), target[rows].double()).norm(dim=1))
+            tick(len(x[rows]))
+        return torch.cat(found).cpu().numpy()
+
+    return _scored("EL2N", models, X, y, loss, score, progress)
+
+
+def grand(
+    models: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    loss: str = "auto",
+    max_bytes: int = MAX_BYTES,
+    progress: Progress | None = None,
+) -> RowScores:
+    """Return the GraNd score of each row, `E ‖∇_θ ℓ(x, y)‖₂` over all parameters, over the models given.
+
+    Arguments as for `el2n`; `max_bytes` as for `per_sample_gradients`.
+
+    At initialisation the score does not find the rows that matter: Kirsch ("Does 'Deep Learning on a Data Diet'
+    reproduce?", 2023) could not reproduce that claim and found it to follow the length of the input. See
+    `docs/diagnostics.md` for our figures.
+
+    Source: Paul, Ganguli and Dziugaite 2021, definition of GraNd.
+
+    >>> import torch
+    >>> from relaxon.neuromorphic.diagnostics import grand
+    >>> model = torch.nn.Linear(2, 1, bias=False)
+    >>> with torch.no_grad():
+    ...     _ = model.weight.zero_()
+    >>> grand(model, [[3.0, 4.0], [1.0, 0.0]], [2.0, -1.0]).scores          # |residual| · ‖x‖
+    array([10.,  1.])
+    """
+    for subject in as_subjects(models, loss, y):
+        chunk_rows(subject, max_bytes)
+
+    def score(subject: Subject, x: Tensor, target: Tensor, tick: Callable[[int], None]) -> Array:
+        done = 0
+
+        def count(rows: int, total: int) -> None:
+            nonlocal done
+            del total
+            tick(rows - done)
+            done = rows
+
+        return gradient_moments(subject, x, target, max_bytes, count).norms
+
+    return _scored("GraNd", models, X, y, loss, score, progress)
+
+
+def _scored(
+    name: str,
+    models: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    loss: str,
+    score: Callable[[Subject, Tensor, Tensor, Callable[[int], None]], Array],
+    progress: Progress | None,
+) -> RowScores:
+    subjects = as_subjects(models, loss, y)
+    data = [checked_data(subject, X, y) for subject in subjects]
+    shapes = {tuple(target.shape) for _, target in data}
+    if len(shapes) > 1:
+        raise ValueError(f"models must have the same outputs, got {sorted(shape[1] for shape in shapes)}")
+    rows, done = len(data[0][0]), 0
+
+    def tick(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, rows * len(subjects))
+
+    each, predicted = [], np.zeros(next(iter(shapes)))
+    for subject, (x, target) in zip(subjects, data, strict=True):
+        each.append(score(subject, x, target, tick))
+        predicted += predictions(subject, x)
+    return RowScores(
+        name,
+        np.mean(each, axis=0),
+        np.std(each, axis=0),
+        len(subjects),
+        predicted / len(subjects),
+        data[0][1].argmax(1).cpu().numpy() if subjects[0].classifies else None,
+        subjects[0].classes,
+    )
+
+
+def predictions(subject: Subject, x: Tensor) -> Array:
+    """Return what the model predicts, `(rows, outputs)`: probabilities of classes, values or means."""
+    parts: Sequence[Tensor] = [
+        linked(subject.loss, subject.outputs(x[rows]).double()) for rows in slices(len(x), FORWARD_ROWS)
+    ]
+    return torch.cat(list(parts)).cpu().numpy()

@@ -1,0 +1,315 @@
+"""What the diagnostics ask of a model: outputs, the loss of a row as a function of the parameters, hidden layers.
+
+`as_subject` takes any torch module and any fitted estimator that has `to_torch()`; networks that relax have a subject
+of their own in `relaxing`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from relaxon.neuromorphic.diagnostics.losses import LOSS_KINDS, LossKind, row_losses, two_logits
+from relaxon.solvers.masked import plain_array
+
+Parameters = dict[str, Tensor]
+UNBATCHED = (nn.modules.batchnorm._BatchNorm,)
+RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)
+
+
+@runtime_checkable
+class TorchExportable(Protocol):
+    """A fitted estimator that can be diagnosed: `to_torch()` gives a module from rows to outputs before the link.
+
+    A classifier also has `classes_`; its module has an output for each of them, or one logit, of the second of two.
+    """
+
+    def to_torch(self) -> nn.Module:
+        """Return the fitted network as a torch module."""
+
+
+class Subject(ABC):
+    """A model under diagnosis. Rows are tensors `(n, …)`, targets `(n, K)`, one-hot for classes."""
+
+    name: str
+    loss: LossKind
+    classes: NDArray[Any] | None
+    """Labels of a classifier that has its own; None where labels are the numbers of the outputs."""
+
+    @property
+    def classifies(self) -> bool:
+        """Whether targets are classes."""
+        return self.loss == "cross-entropy"
+
+    @abstractmethod
+    def parameters(self) -> Parameters:
+        """Return the parameters that are trained, detached, by their names."""
+
+    @abstractmethod
+    def rows(self, X: ArrayLike) -> Tensor:
+        """Return checked rows in the dtype, shape and place of the model."""
+
+    @abstractmethod
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return the outputs before the link, `(n, K)`, without a graph."""
+
+    @abstractmethod
+    def row_loss(self, parameters: Parameters, x: Tensor, target: Tensor, *constants: Tensor) -> Tensor:
+        """Return the loss of one row, a scalar, to be differentiated by parameters or by `x`."""
+
+    @abstractmethod
+    def activations(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Return the values of the hidden layers named, each `(n, units)`."""
+
+    @property
+    @abstractmethod
+    def layers(self) -> tuple[str, ...]:
+        """The hidden layers that there are by name."""
+
+    def default_layers(self) -> tuple[str, ...]:
+        """Return the hidden layers that are looked at where none is named."""
+        return self.layers
+
+    def constants(self, x: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+        """Return what `row_loss` takes beside the row and does not differentiate, each `(n, …)`."""
+        del x, target
+        return ()
+
+    def width(self) -> int:
+        """Return the numbers in the gradient of one row."""
+        return sum(parameter.numel() for parameter in self.parameters().values())
+
+    def labels(self, y: ArrayLike, outputs: int) -> NDArray[np.int64]:
+        """Return labels as numbers of outputs, `(n,)`; ValueError for one that the model does not know."""
+        given = plain_array("y", y)
+        if self.classes is not None:
+            unknown = np.setdiff1d(given, self.classes)
+            if unknown.size:
+                raise ValueError(f"y must hold the labels {_few(self.classes)} of the model, got {unknown[0]!r}")
+            return np.searchsorted(self.classes, given).astype(np.int64)
+        if given.dtype.kind not in "iu":
+            raise TypeError(f"y must hold the numbers of the classes as integers, got dtype {given.dtype}")
+        if given.min() < 0 or given.max() >= outputs:
+            raise ValueError(
+                f"y must hold numbers from 0 to {outputs - 1}, as the model has {outputs} outputs, "
+                f"got {given.min()} to {given.max()}"
+            )
+        return given.astype(np.int64)
+
+
+class ModuleSubject(Subject):
+    """A torch module from rows to outputs `(n, K)`. It is called with copies of its buffers and is left as it is."""
+
+    def __init__(self, module: nn.Module, loss: LossKind, classes: NDArray[Any] | None, name: str) -> None:
+        _check_module(module)
+        self.module, self.loss, self.classes, self.name = module, loss, classes, name
+        named = dict(module.named_parameters())
+        self._trained = {key: value.detach() for key, value in named.items() if value.requires_grad}
+        self._fixed = {key: value.detach() for key, value in named.items() if not value.requires_grad}
+        self._sample = next(iter(named.values()))
+
+    def parameters(self) -> Parameters:
+        return self._trained
+
+    def rows(self, X: ArrayLike) -> Tensor:
+        x = finite_rows(X, self._sample.dtype).to(self._sample.device)
+        try:
+            with torch.no_grad():
+                made = self._call(self._trained, x[:1])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"X must have rows that the model takes, got shape {tuple(x.shape)}: {error}") from error
+        if not isinstance(made, Tensor) or made.ndim != 2 or len(made) != 1:
+            got = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
+            raise ValueError(f"model must give outputs (rows, outputs), got {got} for one row")
+        return x
+
+    def outputs(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.widened(self._call(self._trained, x))
+
+    def row_loss(self, parameters: Parameters, x: Tensor, target: Tensor, *constants: Tensor) -> Tensor:
+        outputs = self.widened(self._call(parameters, x[None]))
+        return row_losses(self.loss, outputs, target[None])[0]
+
+    def row_output(self, x: Tensor, direction: Tensor) -> Tensor:
+        """Return the outputs of one row times `direction (K,)`, a scalar, to be differentiated by `x`."""
+        return (self.widened(self._call(self._trained, x[None]))[0] * direction).sum()
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return tuple(name for name, module in self.module.named_modules() if name and not isinstance(module, _LISTS))
+
+    def default_layers(self) -> tuple[str, ...]:
+        """Return the activation modules; where there is none, every layer without parts but the last."""
+        leaves = [
+            (name, module) for name, module in self.module.named_modules() if name and not list(module.children())
+        ]
+        active = tuple(name for name, module in leaves if type(module).__module__ == nn.ReLU.__module__)
+        return active or tuple(name for name, _ in leaves[:-1])
+
+    def activations(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Any:
+            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+                del module, inputs
+                if not isinstance(output, Tensor) or len(output) != len(x):
+                    raise ValueError(f"layers must name layers with a value for each row, got {name!r}")
+                found[name] = output.detach().flatten(1)
+
+            return hook
+
+        handles = [self.module.get_submodule(name).register_forward_hook(keep(name)) for name in layers]
+        try:
+            with torch.no_grad():
+                self._call(self._trained, x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        silent = [name for name in layers if name not in found]
+        if silent:
+            raise ValueError(f"layers must name layers that the model calls, got {silent[0]!r}")
+        return found
+
+    def _call(self, parameters: Parameters, x: Tensor) -> Any:
+        buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+        return functional_call(self.module, {**self._fixed, **buffers, **parameters}, (x,))
+
+    def widened(self, outputs: Tensor) -> Tensor:
+        """Return two logits for the one of a binary classifier, other outputs as they are."""
+        return two_logits(outputs) if self.loss == "cross-entropy" and outputs.shape[-1] == 1 else outputs
+
+
+_LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def as_subject(model: Any, loss: str = "auto", y: ArrayLike | None = None) -> Subject:
+    """Return what the diagnostics need of a model; TypeError or ValueError, naming `model`, for what has none of it.
+
+    `loss` "auto" is the model's own: of an estimator what it was trained with, of a network that relaxes what it nudges
+    with, of a module "cross-entropy" where `y` holds integers and "squared" where it holds other numbers.
+    """
+    if loss not in ("auto", *LOSS_KINDS):
+        raise ValueError(f"loss must be one of auto, {', '.join(LOSS_KINDS)}, got {loss!r}")
+    if isinstance(model, Subject):
+        return model
+    from relaxon.neuromorphic.diagnostics.relaxing import relaxing_subject
+
+    relaxing = relaxing_subject(model)
+    if relaxing is not None:
+        if loss not in ("auto", relaxing.loss):
+            raise ValueError(f"loss must be {relaxing.loss!r}, with which the network was trained, got {loss!r}")
+        return relaxing
+    name = type(model).__name__
+    if isinstance(model, nn.Module):
+        return ModuleSubject(model, _kind(loss, y), None, name)
+    if isinstance(model, type) or not isinstance(model, TorchExportable):
+        raise TypeError(f"model must be a torch module or a fitted estimator with to_torch(), got {name}")
+    module = model.to_torch()
+    classes = getattr(model, "classes_", None)
+    own = "poisson" if getattr(model, "loss", None) == "poisson" else "squared" if classes is None else "cross-entropy"
+    if classes is not None and loss not in ("auto", "cross-entropy"):
+        raise ValueError(f"loss must be 'cross-entropy' for a classifier, got {loss!r}")
+    return ModuleSubject(module, own if loss == "auto" else loss, classes, name)  # type: ignore[arg-type]
+
+
+def as_subjects(models: Any, loss: str = "auto", y: ArrayLike | None = None) -> tuple[Subject, ...]:
+    """Return the subjects of a model or of a sequence of models."""
+    if not isinstance(models, list | tuple):
+        models = [models]
+    if not models:
+        raise ValueError("models must hold at least one model, got none")
+    subjects = tuple(as_subject(model, loss, y) for model in models)
+    if len({subject.loss for subject in subjects}) > 1:
+        raise ValueError(f"models must have one loss, got {', '.join(sorted({s.loss for s in subjects}))}")
+    return subjects
+
+
+def checked_data(subject: Subject, X: ArrayLike, y: ArrayLike) -> tuple[Tensor, Tensor]:
+    """Return rows and targets `(n, K)` on the model's device; TypeError or ValueError naming `X` or `y`.
+
+    Labels become one-hot; there must be at least two classes among them.
+    """
+    given = plain_array("y", y.detach().cpu().numpy() if isinstance(y, Tensor) else y)
+    x = subject.rows(X)
+    if given.ndim == 0 or len(given) != len(x):
+        raise ValueError(f"y must hold one entry for each of {len(x)} rows, got shape {given.shape}")
+    outputs = subject.outputs(x[:1])
+    if subject.classifies:
+        if given.ndim != 1:
+            raise ValueError(f"y must be labels (rows,), got shape {given.shape}")
+        labels = subject.labels(given, outputs.shape[1])
+        if len(np.unique(labels)) < 2:
+            raise ValueError(f"y must have at least two classes, got one class: {given[0]!r}")
+        target = torch.zeros(len(x), outputs.shape[1], dtype=outputs.dtype)
+        target[torch.arange(len(x)), torch.from_numpy(labels)] = 1.0
+        return x, target.to(outputs.device)
+    if given.dtype.kind not in "fiu" or not np.isfinite(given).all():
+        raise ValueError(f"y must hold finite numbers, got {_kind_of_numbers(given)}")
+    target = torch.from_numpy(given.reshape(len(x), -1).astype(np.float64)).to(outputs.dtype)
+    if target.shape[1] != outputs.shape[1]:
+        raise ValueError(f"y must have {outputs.shape[1]} columns, as the model has outputs, got {target.shape[1]}")
+    return x, target.to(outputs.device)
+
+
+def finite_rows(X: ArrayLike, dtype: torch.dtype) -> Tensor:
+    """Return rows `(n, …)` as a tensor; TypeError or ValueError naming `X`."""
+    array = plain_array("X", X.detach().cpu().numpy() if isinstance(X, Tensor) else X)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"X must hold real numbers, got dtype {array.dtype}")
+    if array.ndim < 2 or len(array) == 0:
+        raise ValueError(f"X must be (rows, …) with at least one row, got shape {array.shape}")
+    bad = int(np.count_nonzero(~np.isfinite(array)))
+    if bad:
+        raise ValueError(f"X must be finite, got {bad} NaN or infinite of {array.size} entries")
+    return torch.from_numpy(np.ascontiguousarray(array, np.float64)).to(dtype)
+
+
+def _check_module(module: nn.Module) -> None:
+    parameters = list(module.named_parameters())
+    if not parameters:
+        raise ValueError(f"model must have parameters, got a {type(module).__name__} without any")
+    if not any(parameter.requires_grad for _, parameter in parameters):
+        raise ValueError("model must have parameters that require gradients, got frozen ones only")
+    for name, parameter in parameters:
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ValueError(f"model must have initialised parameters, got {name!r} without a shape")
+        if not parameter.is_floating_point():
+            raise TypeError(f"model must have real parameters, got {name!r} of {parameter.dtype}")
+        if not bool(torch.isfinite(parameter).all()):
+            raise ValueError(f"model must have finite parameters, got NaN or infinite ones in {name!r}")
+    for name, part in module.named_modules():
+        if isinstance(part, UNBATCHED) and (part.training or part.running_mean is None):
+            raise ValueError(
+                f"model must not normalise by the batch, where a row has no gradient of its own: got {name!r}, a "
+                f"{type(part).__name__} in training mode; call model.eval()"
+            )
+        if isinstance(part, RANDOM) and part.training and getattr(part, "p", 1.0) > 0:
+            raise ValueError(
+                f"model must not be random: got {name!r}, a {type(part).__name__} in training mode; call model.eval()"
+            )
+
+
+def _kind(loss: str, y: ArrayLike | None) -> LossKind:
+    if loss != "auto":
+        return loss  # type: ignore[return-value]
+    kind = np.asarray(y.detach().cpu().numpy() if isinstance(y, Tensor) else y).dtype.kind
+    return "squared" if kind == "f" else "cross-entropy"
+
+
+def _kind_of_numbers(array: NDArray[Any]) -> str:
+    if array.dtype.kind not in "fiu":
+        return f"dtype {array.dtype}"
+    return f"{int(np.count_nonzero(~np.isfinite(array)))} NaN or infinite of {array.size} entries"
+
+
+def _few(classes: NDArray[Any]) -> str:
+    shown = ", ".join(map(repr, classes[:6].tolist()))
+    return shown + (", …" if len(classes) > 6 else "")
