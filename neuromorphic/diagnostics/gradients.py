@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from relaxon.neuromorphic.diagnostics.losses import row_losses
+from relaxon.neuromorphic.diagnostics.shallow import Affine
 from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, Subject, as_subject, checked_data
 from relaxon.solvers import validation
 
@@ -20,7 +21,7 @@ MAX_BYTES = 256 * 2**20
 """Bytes that the gradients of a chunk, with what makes them, may take by default."""
 COPIES = 3
 """A chunk's gradients are held about so many times over while they are made."""
-CACHED_BYTES = 2 * 2**20
+CACHED_BYTES = 2**20
 """Chunks are no larger than about a processor's cache, where there is a choice: larger ones are slower."""
 FEWEST_ROWS = {True: 16, False: 256}
 """A chunk has so many rows where memory allows, cache or not, by whether its gradients are outer products: a call of
@@ -219,7 +220,7 @@ def is_sequence_of_linear(module: nn.Module) -> bool:
 
 
 _ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Identity,
-                nn.Dropout)  # fmt: skip
+                nn.Dropout, Affine)  # fmt: skip
 
 
 def _is_parametrised(module: nn.Module) -> bool:

@@ -110,7 +110,7 @@ def opposing_signals(
     found = np.stack(losses)
     changes = np.diff(found, axis=0)
     order = np.argsort(changes, axis=1, kind="stable")
-    falling, rising = order[:, :group], order[:, ::-1][:, :group]
+    falling, rising = order[:, :group].copy(), order[:, ::-1][:, :group].copy()
     falls = -np.take_along_axis(changes, falling, 1).mean(1)
     rises = np.take_along_axis(changes, rising, 1).mean(1)
     swings = np.minimum(rises, falls)
@@ -119,7 +119,7 @@ def opposing_signals(
     pulls = [_mean_gradient(subjects[step], x[part], target[part], max_bytes) for part in (rising[step], falling[step])]
     lengths = [float(np.linalg.norm(pull)) for pull in pulls]
     cosine = float(pulls[0] @ pulls[1]) / (lengths[0] * lengths[1]) if min(lengths) > 0 else float("nan")
-    return OpposingSignals(found, rising.copy(), falling, swings, step, cosine)
+    return OpposingSignals(found, rising, falling, swings, step, cosine)
 
 
 def losses_of(subject: Subject, x: Tensor, target: Tensor) -> Array:

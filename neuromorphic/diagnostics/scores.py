@@ -63,7 +63,7 @@ class RowScores:
         if self.given is None:
             raise ValueError(f"{self.name} must be of classes to say which labels are suspect, got other targets")
         order = self.highest(len(self.scores))
-        return order[self.predicted.argmax(1)[order] != self.given[order]]
+        return np.asarray(order[self.predicted.argmax(1)[order] != self.given[order]])
 
     def label(self, number: int) -> Any:
         """Return the label of a class by its number."""

@@ -1,7 +1,7 @@
 """What the diagnostics ask of a model: outputs, the loss of a row as a function of the parameters, hidden layers.
 
-`as_subject` takes any torch module and any fitted estimator that has `to_torch()`; networks that relax have a subject
-of their own in `relaxing`.
+`as_subject` takes any torch module and any fitted estimator that has `to_torch()`; boosted and convex networks of one
+hidden layer are made modules of in `shallow`, and networks that relax have a subject of their own in `relaxing`.
 """
 
 from __future__ import annotations
@@ -210,9 +210,13 @@ def as_subject(model: Any, loss: str = "auto", y: ArrayLike | None = None) -> Su
     name = type(model).__name__
     if isinstance(model, nn.Module):
         return ModuleSubject(model, _kind(loss, y), None, name)
-    if isinstance(model, type) or not isinstance(model, TorchExportable):
-        raise TypeError(f"model must be a torch module or a fitted estimator with to_torch(), got {name}")
-    module = model.to_torch()
+    from relaxon.neuromorphic.diagnostics.shallow import shallow_module
+
+    module = None if isinstance(model, type) else shallow_module(model)
+    if module is None:
+        if isinstance(model, type) or not isinstance(model, TorchExportable):
+            raise TypeError(f"model must be a torch module or a fitted estimator with to_torch(), got {name}")
+        module = model.to_torch()
     classes = getattr(model, "classes_", None)
     own = "poisson" if getattr(model, "loss", None) == "poisson" else "squared" if classes is None else "cross-entropy"
     if classes is not None and loss not in ("auto", "cross-entropy"):

@@ -39,6 +39,7 @@ COMMANDS = {
     "status": Entry("say what a server is busy with", "relaxon.cli.status"),
     "token": Entry("add, list and remove the tokens that a server asks for", "relaxon.server.token_command"),
     "train": Entry("train a learned solver or a network", "relaxon.cli.train"),
+    "diagnose": Entry("say which rows matter to a trained network and which look wrong", "relaxon.cli.diagnose"),
     "jobs": Entry("list, show, await, cancel and delete a server's training jobs", "relaxon.cli.jobs"),
     "stress": Entry("attack the solvers with random systems, or a server with crowds of clients", "relaxon.cli.stress"),
     "compile": Entry("compile what solvers run, for all later processes on this machine", "relaxon.cli.compile"),

@@ -1,0 +1,192 @@
+"""`relaxon diagnose`: a stored model and its data in; a page that says which rows matter and which look wrong out."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.neuromorphic.boosting import tables
+from relaxon.solvers.training_bar import Record, nowhere, training_bar
+
+if TYPE_CHECKING:
+    from relaxon.neuromorphic.diagnostics.examination import Examined
+    from relaxon.neuromorphic.diagnostics.page import PageData
+    from relaxon.neuromorphic.diagnostics.stored import StoredModel
+
+DEFAULT_OUT = Path("diagnosis.html")
+IMAGES = {"digits": (8, 8)}
+"""Sets of scikit-learn whose rows are images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The data that a model is held against."""
+
+    name: str
+    X: NDArray[np.float64]
+    y: NDArray[Any]
+    columns: list[str]
+    image: tuple[int, int] | None
+    notes: tuple[str, ...] = ()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options; those that read a table are the same as in training."""
+    parser.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="folder of a boosted, convex or equilibrium network, or of its training",
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        required=True,
+        help=f"a CSV or Parquet file, one of scikit-learn's sets ({', '.join(tables.BUNDLED)}), or for an equilibrium "
+        "network what it was trained on",
+    )
+    data.add_argument("--target", help="the column that was predicted; needed for a file")
+    tables.add_reading_arguments(data)
+    scores = parser.add_argument_group("scores")
+    scores.add_argument("--starts", type=int, default=10, help="reference networks that score the rows early; 10")
+    scores.add_argument("--epochs", type=int, default=5, help="epochs that they are trained for; 5")
+    scores.add_argument("--rows", type=int, default=20, help="rows in each list; 20")
+    scores.add_argument("--max-bytes", type=int, help="bound on the memory of gradients; 256 MiB")
+    scores.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="FILE", help=f"the page; {DEFAULT_OUT}")
+
+
+def run(args: argparse.Namespace, record: Record = nowhere) -> int:
+    """0 when the page is written, 2 for a mistake; what was found goes to `record` as JSON values."""
+    from rich.console import Console
+
+    console, out = Console(stderr=True), Console()
+    try:
+        record(_diagnose(args, console, out))
+    except (FileNotFoundError, TypeError, ValueError) as error:
+        console.print(f"relaxon diagnose: {error}", markup=False)
+        return 2
+    return 0
+
+
+def _diagnose(args: argparse.Namespace, console: Any, out: Any) -> dict[str, Any]:
+    from relaxon.neuromorphic.diagnostics.examination import STEPS, DiagnosisSettings, examine, use_one_thread
+    from relaxon.neuromorphic.diagnostics.gradients import MAX_BYTES
+    from relaxon.neuromorphic.diagnostics.page import PageData, render_page
+    from relaxon.neuromorphic.diagnostics.stored import load_model
+
+    if args.rows < 1:
+        raise ValueError(f"--rows must be at least 1, got {args.rows}")
+    settings = DiagnosisSettings(
+        starts=args.starts, epochs=args.epochs, seed=args.seed, max_bytes=args.max_bytes or MAX_BYTES
+    )
+    stored = load_model(args.model)
+    rows = _rows(args, stored)
+    for line in rows.notes:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    use_one_thread()
+    with training_bar(console, "{task.fields[step]}") as bar:
+        task = bar.add_task("diagnosis", total=None, step=STEPS[0])
+        found = examine(
+            stored.model,
+            rows.X,
+            rows.y,
+            settings,
+            lambda step, done, total: bar.update(task, completed=done, total=total, step=step),
+        )
+    page = PageData(f"{stored.kind} network", rows.name, rows.columns, rows.X, rows.y, rows.image)
+    args.out.write_text(render_page(page, found, args.rows), encoding="utf-8")
+    _say(out, page, found)
+    out.print(f"The page is {args.out}", markup=False, highlight=False)
+    return _content(args, page, found)
+
+
+def _rows(args: argparse.Namespace, stored: StoredModel) -> Rows:
+    path = Path(args.data)
+    plain = stored.kind == "equilibrium" and not hasattr(stored.model, "classes_")
+    if plain:
+        return _images(args)
+    if args.data in tables.BUNDLED and not path.exists():
+        if args.target or args.drop or args.words or args.decimal or args.drop_index:
+            raise ValueError(
+                "--target, --drop, --words, --decimal and --drop-index are for files, and "
+                f"{args.data} is one of scikit-learn's sets"
+            )
+        X, y, names = tables.bundled(args.data)
+        return Rows(args.data, X, y, names, IMAGES.get(args.data))
+    table = tables.read_table(path, tables.reading_options(args))
+    if not args.target:
+        raise ValueError(f"--target must name a column of {args.data}: {', '.join(table.names)}")
+    column = table.column(args.target)
+    rest = table.without([args.target, *args.drop])
+    if stored.encoding is None:
+        encoding = tables.encoding_of(rest)
+    else:
+        categories = tuple(words if words is None else tuple(words) for words in stored.encoding["categories"])
+        encoding = tables.Encoding(tuple(stored.encoding["names"]), categories)
+    X = encoding.features(rest)
+    task: tables.Task = "classification" if hasattr(stored.model, "classes_") else "regression"
+    y = tables.target_values(args.target, column, task)
+    expected = int(stored.model.n_features_in_)
+    if X.shape[1] != expected:
+        raise ValueError(
+            f"--data must have the {expected} columns that the model was trained on, got {X.shape[1]}: --drop others"
+        )
+    missing = int(np.isnan(X).any(1).sum())
+    if missing:
+        raise ValueError(f"--data must have no missing cells, got {missing} rows with some: fill or remove them")
+    return Rows(path.name, X, y, encoding.feature_names, None, table.notes)
+
+
+def _images(args: argparse.Namespace) -> Rows:
+    from relaxon.neuromorphic.equilibrium import datasets
+
+    if args.target or args.drop or args.words or args.decimal or args.drop_index:
+        raise ValueError("--target, --drop, --words, --decimal and --drop-index are for tables, not for images")
+    data = datasets.load(args.data)
+    channels, height, width = data.image
+    columns = [f"pixel {number}" for number in range(channels * height * width)]
+    X = data.x.astype(np.float64)
+    flat = X.reshape(len(X), -1)
+    return Rows(data.name, flat, data.y, columns, (height, width) if channels == 1 else None)
+
+
+def _say(out: Any, page: PageData, found: Examined) -> None:
+    """Print the outcome in a few lines."""
+    if found.accuracy is not None:
+        suspects = found.early.suspects()
+        out.print(
+            f"{page.data}: {len(page.X):,} rows, {100 * found.accuracy:.2f} % predicted as labelled", markup=False
+        )
+        first = ", ".join(map(str, suspects[:10].tolist()))
+        out.print(f"Look mislabelled: {len(suspects)} rows" + (f", first {first}" if first else ""), markup=False)
+    else:
+        out.print(f"{page.data}: {len(page.X):,} rows, RMSE {found.rmse:.4g}", markup=False)
+    first = ", ".join(map(str, found.gradient.highest(10).tolist()))
+    out.print(f"Matter most: rows {first}", markup=False)
+
+
+def _content(args: argparse.Namespace, page: PageData, found: Examined) -> dict[str, Any]:
+    """Return everything as JSON values."""
+    early = found.early
+    return {
+        "model": str(args.model),
+        "data": page.data,
+        "rows": len(page.X),
+        "accuracy": found.accuracy,
+        "rmse": found.rmse,
+        "early_el2n": early.scores.tolist(),
+        "early_el2n_spread": early.spread.tolist(),
+        "el2n": found.error.scores.tolist(),
+        "grand": found.gradient.scores.tolist(),
+        "suspects": None if early.given is None else early.suspects().tolist(),
+        "coherence": [value if math.isfinite(value) else None for value in found.coherence.values.tolist()],
+        "opposing": {"step": found.opposing.step, "rising": found.opposing.groups[0].tolist(),
+                     "falling": found.opposing.groups[1].tolist()},
+    }  # fmt: skip

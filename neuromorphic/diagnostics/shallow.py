@@ -1,0 +1,78 @@
+"""Fitted networks of one hidden layer, boosted or convex, as a sequence of torch layers whose gradients are cheap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Array = NDArray[np.float64]
+
+FARTHEST = 1e6
+"""Standardised inputs count as no larger than this, as in the boosted network's own prediction."""
+CONVEX = ("hidden", "output", "shift", "scale", "target_shift", "target_unit")
+"""What the network of a convex estimator holds: `f(x) = target_shift + target_unit · (x̃ hiddenᵀ)₊ output`, where
+`x̃ = ((x − shift) · scale, 1)`."""
+
+
+class Affine(nn.Module):
+    """`(x − shift) · scale`, limited to ±`bound`; nothing here is trained."""
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, shift: Array, scale: Array, bound: float = np.inf) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.tensor(shift, dtype=torch.float64))
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
+        self.bound = bound
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x - self.shift) * self.scale).clamp(-self.bound, self.bound)
+
+
+def shallow_module(model: Any) -> nn.Module | None:
+    """Return the module, in float64, of a fitted estimator whose `network_` has one hidden layer; None for others."""
+    network = getattr(model, "network_", None)
+    if all(hasattr(network, name) for name in CONVEX):
+        return _convex(network)
+    if hasattr(network, "output_weights") and len(network.layers) == 1:  # type: ignore[union-attr]
+        return _boosted(network)
+    return None
+
+
+def _boosted(network: Any) -> nn.Module:
+    layer = network.layers[0]
+    return nn.Sequential(
+        Affine(network.shift, network.scale, FARTHEST),
+        _linear(layer.weights, layer.bias),
+        nn.Sigmoid(),
+        _linear(network.output_weights.T, network.biases[-1]),
+    )
+
+
+def _convex(network: Any) -> nn.Module:
+    outputs = network.output.shape[1]
+    unit = np.asarray(network.target_unit, np.float64)
+    made = nn.Sequential(
+        Affine(network.shift, network.scale),
+        _linear(network.hidden[:, :-1], network.hidden[:, -1]),
+        nn.ReLU(),
+        _linear(network.output.T, np.zeros(outputs)),
+        Affine(-np.asarray(network.target_shift) / unit, unit),
+    )
+    # The network has no bias at its output: none is trained.
+    made[3].bias.requires_grad_(False)
+    return made
+
+
+def _linear(weights: Array, bias: Array) -> nn.Linear:
+    # Torch's random numbers are not used up by a start that is thrown away.
+    made = nn.Linear(weights.shape[1], weights.shape[0], dtype=torch.float64, device="meta").to_empty(device="cpu")
+    with torch.no_grad():
+        made.weight.copy_(torch.tensor(np.ascontiguousarray(weights)))
+        made.bias.copy_(torch.tensor(np.ascontiguousarray(bias)))
+    return made

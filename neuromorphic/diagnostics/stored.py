@@ -1,0 +1,79 @@
+"""Trained models that the commands and the services have stored, found by what their folders hold."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+MODEL, NETWORK, WEIGHTS = "model.json", "network.json", "network.safetensors"
+INNER = "model"
+"""A training command's folder keeps the model in a folder of this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A model and how the columns of its table were encoded, where its training's report says so."""
+
+    model: Any
+    kind: str
+    folder: Path
+    encoding: dict[str, Any] | None
+
+
+def load_model(folder: Path) -> StoredModel:
+    """Return the model of a folder that an engine wrote, or of the folder of a training command around it.
+
+    FileNotFoundError where there is none, ValueError for a damaged one or one that has no targets to diagnose.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"MODEL must be a folder with a stored model, got {str(folder)!r}")
+    inner = folder if _holds_model(folder) else folder / INNER
+    if not _holds_model(inner):
+        raise FileNotFoundError(f"MODEL must be a folder that holds {MODEL} or {NETWORK}, got {str(folder)!r}")
+    encoding = _encoding(folder)
+    if (inner / NETWORK).is_file():
+        return StoredModel(_equilibrium(inner), "equilibrium", inner, encoding)
+    content = _content(inner / MODEL)
+    if "certificate" in content and find_spec("relaxon.neuromorphic.convex") is not None:
+        return StoredModel(import_module("relaxon.neuromorphic.convex").load(inner), "convex", inner, encoding)
+    if content.get("kind") in ("classifier", "regressor") and (inner / WEIGHTS).is_file():
+        from relaxon.neuromorphic.boosting import load
+
+        return StoredModel(load(inner), "boosting", inner, encoding)
+    raise ValueError(
+        f"MODEL must be a boosted or a convex network or one trained by equilibrium propagation, got "
+        f"{content.get('kind')!r} in {str(inner / MODEL)!r}"
+    )
+
+
+def _holds_model(folder: Path) -> bool:
+    return (folder / MODEL).is_file() or (folder / NETWORK).is_file()
+
+
+def _equilibrium(folder: Path) -> Any:
+    from relaxon.neuromorphic.equilibrium.classifier_store import CARD, load_classifier
+    from relaxon.neuromorphic.equilibrium.store import load_network
+
+    network, card = load_network(folder)
+    return load_classifier(folder) if CARD in card else network
+
+
+def _encoding(folder: Path) -> dict[str, Any] | None:
+    """Return what a training command's report says of the columns."""
+    for place in (folder, folder.parent):
+        if (place / "report.json").is_file():
+            found: dict[str, Any] | None = _content(place / "report.json").get("encoding")
+            return found
+    return None
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} must be JSON: {error}") from None
+    return content if isinstance(content, dict) else {}
