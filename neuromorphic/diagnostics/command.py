@@ -119,6 +119,7 @@ def _rows(args: argparse.Namespace, stored: StoredModel) -> Rows:
                 f"{args.data} is one of scikit-learn's sets"
             )
         X, y, names = tables.bundled(args.data)
+        _check_columns(stored, X)
         return Rows(args.data, X, y, names, IMAGES.get(args.data))
     table = tables.read_table(path, tables.reading_options(args))
     if not args.target:
@@ -133,15 +134,19 @@ def _rows(args: argparse.Namespace, stored: StoredModel) -> Rows:
     X = encoding.features(rest)
     task: tables.Task = "classification" if hasattr(stored.model, "classes_") else "regression"
     y = tables.target_values(args.target, column, task)
+    _check_columns(stored, X)
+    missing = int(np.isnan(X).any(1).sum())
+    if missing:
+        raise ValueError(f"--data must have no missing cells, got {missing} rows with some: fill or remove them")
+    return Rows(path.name, X, y, encoding.feature_names, None, table.notes)
+
+
+def _check_columns(stored: StoredModel, X: NDArray[np.float64]) -> None:
     expected = int(stored.model.n_features_in_)
     if X.shape[1] != expected:
         raise ValueError(
             f"--data must have the {expected} columns that the model was trained on, got {X.shape[1]}: --drop others"
         )
-    missing = int(np.isnan(X).any(1).sum())
-    if missing:
-        raise ValueError(f"--data must have no missing cells, got {missing} rows with some: fill or remove them")
-    return Rows(path.name, X, y, encoding.feature_names, None, table.notes)
 
 
 def _images(args: argparse.Namespace) -> Rows:

@@ -48,7 +48,8 @@ class Examined:
     """Scores of the stored model's rows, early scores by reference networks, and what those show over their epochs.
 
     `accuracy` is the share of rows that the stored model predicts right, None where targets are no classes. `geometry`
-    is the reference network's, `hidden` the stored model's own, None where its hidden layers have no names.
+    is the reference network's, `hidden` the stored model's own, None where its hidden layers have no names; `opposing`
+    begins after the first epoch.
     """
 
     accuracy: float | None
@@ -114,7 +115,8 @@ def examine(
         error,
         gradient,
         coherence(watched.models, rows, targets, max_bytes=settings.max_bytes),
-        opposing_signals(watched.models, rows, targets, group=settings.group, max_bytes=settings.max_bytes),
+        # The first epoch moves every row: what pulls apart shows after it.
+        opposing_signals(watched.models[1:], rows, targets, group=settings.group, max_bytes=settings.max_bytes),
         representation_geometry(watched.models, rows, targets),
         _hidden(model, X, y),
     )

@@ -148,7 +148,7 @@ def _forward_rows(subject: ModuleSubject, x: Tensor, size: int, max_bytes: int) 
     """Return the rows that pass a factored model at a time: as many as fit."""
     widths = [part.in_features + part.out_features for part in subject.module.modules() if isinstance(part, nn.Linear)]
     one = x.element_size() * (x[0].numel() + ACTIVATION_COPIES * sum(widths))
-    return max(size, min(FORWARD_ROWS, max_bytes // one))
+    return max(1, min(FORWARD_ROWS, max_bytes // one) // size) * size
 
 
 def slices(rows: int, size: int) -> Iterator[slice]:

@@ -67,6 +67,7 @@ def render_page(data: PageData, found: Examined, shown: int) -> str:
         "most. Rows that are hard and right are what training lives on; rows that are wrong stand here too.</p>",
         _rows(data, found.gradient, found.gradient.highest(shown)),
         *_pictures(found),
+        _hidden(found.hidden),
         f"<p class=note>Written by relaxon {escape(__version__)}. Row numbers count from 0. Early scores are those of "
         f"{found.early.models} networks with {HIDDEN} hidden units, trained anew on these rows for few epochs.</p>",
     ]
@@ -90,7 +91,8 @@ def _summary(data: PageData, found: Examined) -> str:
     values = found.coherence.values
     said.append(
         f"m-coherence in training, of at most {found.coherence.rows:,}: {values[0]:.3g} at the start, {values[1]:.3g} "
-        f"after one epoch, {values[-1]:.3g} after {len(values) - 1}. Labels without a pattern stay near 1."
+        f"after one epoch, {values[-1]:.3g} after {len(values) - 1}. Labels without a pattern are near 1 from the "
+        "first epochs on; others come there when most rows are fitted."
     )
     return "<p>" + escape(" ".join(said)) + "</p>"
 
@@ -112,11 +114,15 @@ def _suspects(data: PageData, found: Examined, shown: int) -> str:
 
 def _rows(data: PageData, scores: RowScores, rows: NDArray[np.int64]) -> str:
     names = list(data.columns[:SHOWN_COLUMNS])
-    heads = ["row", scores.name, "±", "label"] + (["predicted", "probability"] if scores.given is not None else [])
+    many = scores.models > 1
+    heads = ["row", scores.name, *(["±"] if many else []), "label"] + (
+        ["predicted", "probability"] if scores.given is not None else []
+    )
     heads += ["image"] if data.image else names
     lines = ["<table><tr>" + "".join(f"<th>{escape(str(head))}</th>" for head in heads) + "</tr>"]
     for row in rows.tolist():
-        cells = [str(row), f"{scores.scores[row]:.3f}", f"{scores.spread[row]:.3f}", str(data.y[row])]
+        spread = [f"{scores.spread[row]:.3f}"] if many else []
+        cells = [str(row), f"{scores.scores[row]:.3f}", *spread, str(data.y[row])]
         if scores.given is not None:
             likeliest = int(scores.predicted[row].argmax())
             cells += [str(scores.label(likeliest)), f"{scores.predicted[row, likeliest]:.2f}"]
@@ -137,8 +143,6 @@ def _pictures(found: Examined) -> list[str]:
         ("Two groups of rows that pull apart", _groups(found), found.opposing),
         ("Hidden layer over the epochs", "Centred kernel alignment of the reference network.", found.geometry),
     ]
-    if found.hidden is not None:
-        shown.append(("Hidden layers of the stored model", "", found.hidden))
     parts = []
     for heading, note, result in shown:
         try:
@@ -149,11 +153,26 @@ def _pictures(found: Examined) -> list[str]:
     return parts
 
 
+def _hidden(found: RepresentationGeometry | None) -> str:
+    """Return the alignments of the stored model's own hidden layers as a table."""
+    if found is None:
+        return ""
+    lines = "".join(
+        f"<tr><td>{escape(name)}</td><td>{inputs:.3f}</td><td>{targets:.3f}</td></tr>"
+        for name, inputs, targets in zip(found.layers, found.inputs[0], found.targets[0], strict=True)
+    )
+    return (
+        "<h2>Hidden layers of the stored model</h2><p class=note>Centred kernel alignment; that of the inputs with the "
+        f"targets is {found.baseline:.3f}.</p><table><tr><th>layer</th><th>with the inputs</th>"
+        f"<th>with the targets</th></tr>{lines}</table>"
+    )
+
+
 def _groups(found: Examined) -> str:
     rising, falling = (", ".join(map(str, rows[:10].tolist())) for rows in found.opposing.groups)
     return (
-        f"From epoch {found.opposing.step} to the next the losses of rows {rising} rose and those of rows {falling} "
-        "fell furthest."
+        f"From epoch {found.opposing.step + 1} to the next the losses of rows {rising} rose furthest, and those of "
+        f"rows {falling} fell furthest."
     )
 
 

@@ -105,7 +105,7 @@ def draw_geometry(found: RepresentationGeometry) -> Figure:
     for axes, values, name in zip(panels, (found.inputs, found.targets), ("inputs", "targets"), strict=True):
         for number, layer in enumerate(found.layers):
             _curve(axes, values[:, number], layer, number)
-        axes.set(xlabel="model", title=f"alignment with the {name}'", ylim=(0.0, 1.02))
+        axes.set(xlabel="model", title=f"alignment with the {name}", ylim=(0.0, 1.02))
         axes.grid(alpha=0.3)
     panels[1].axhline(found.baseline, color="0.4", linestyle=":", linewidth=1, label="inputs with targets")
     panels[0].set_ylabel("centred kernel alignment")

@@ -92,7 +92,9 @@ class Subject(ABC):
         if self.classes is not None:
             unknown = np.setdiff1d(given, self.classes)
             if unknown.size:
-                raise ValueError(f"y must hold the labels {_few(self.classes)} of the model, got {unknown[0]!r}")
+                raise ValueError(
+                    f"y must hold the labels {_few(self.classes)} of the model, got {unknown.tolist()[0]!r}"
+                )
             return np.searchsorted(self.classes, given).astype(np.int64)
         if given.dtype.kind not in "iu":
             raise TypeError(f"y must hold the numbers of the classes as integers, got dtype {given.dtype}")
@@ -251,7 +253,7 @@ def checked_data(subject: Subject, X: ArrayLike, y: ArrayLike) -> tuple[Tensor, 
             raise ValueError(f"y must be labels (rows,), got shape {given.shape}")
         labels = subject.labels(given, outputs.shape[1])
         if len(np.unique(labels)) < 2:
-            raise ValueError(f"y must have at least two classes, got one class: {given[0]!r}")
+            raise ValueError(f"y must have at least two classes, got one class: {given.tolist()[0]!r}")
         target = torch.zeros(len(x), outputs.shape[1], dtype=outputs.dtype)
         target[torch.arange(len(x)), torch.from_numpy(labels)] = 1.0
         return x, target.to(outputs.device)
