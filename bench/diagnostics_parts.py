@@ -303,7 +303,7 @@ def roar_part(scale: Scale) -> Part:
 def opposing_part(scale: Scale) -> Part:
     """The two groups of rows that a full-batch step moves furthest apart, by learning rate."""
     data, table, figure = split_digits(0), [], None
-    for rate in (0.1, 1.0, 2.0):
+    for rate in (0.1, 0.5, 1.0):
         plain = SnapshotSettings(epochs=150, batch=0, rate=rate, optimiser="sgd", every="step")
         states = train_snapshots(build_module(build, 0), data.x, data.y, plain)
         found = opposing_signals(states.models, data.x, data.y, group=10)

@@ -30,7 +30,8 @@ BROUGHT = {
 NEED_TORCH = re.compile(
     r"relaxon\.(solvers\.torch|solvers\.dcdm\.(device|network|start|torch_cycle|training)$"
     r"|neuromorphic\.energy\.(?!command|kernels|importance$|diagnostics|datasets|reference)"
-    r"|neuromorphic\.equilibrium\.(?!command|kernels|datasets|reference)|neuromorphic\.boosting\.sequential)"
+    r"|neuromorphic\.equilibrium\.(?!command|kernels|datasets|reference)|neuromorphic\.boosting\.sequential"
+    r"|neuromorphic\.diagnostics\.(?!command|blocks|pictures|stored))"
 )
 """Modules that are for nothing but torch's tensors."""
 
@@ -113,6 +114,7 @@ TORCH = (
     "from relaxon.neuromorphic.equilibrium import EquilibriumClassifier",
     "from relaxon.neuromorphic.energy import EnergyDensity",
     "from relaxon.neuromorphic.boosting import train_sequentially",
+    "from relaxon.neuromorphic.diagnostics import el2n",
     "from relaxon.solvers import LearnedCycle",
     "from relaxon.solvers.torch import poisson_solve",
     "import relaxon.solvers.torch.faces",
