@@ -120,6 +120,11 @@ def _rows(args: argparse.Namespace, stored: StoredModel) -> Rows:
             )
         X, y, names = tables.bundled(args.data)
         _check_columns(stored, X)
+        classes = getattr(stored.model, "classes_", None)
+        if classes is not None and classes.dtype.kind in "iu":  # a model fitted to the numbers of the classes
+            from sklearn import datasets
+
+            y = getattr(datasets, f"load_{args.data}")().target
         return Rows(args.data, X, y, names, IMAGES.get(args.data))
     table = tables.read_table(path, tables.reading_options(args))
     if not args.target:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_breast_cancer
 
 from relaxon.cli import main
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor
@@ -125,6 +126,20 @@ def _write_idx(folder: Path) -> None:
         labels = data.y[:count].astype(np.uint8)
         header = bytes((0, 0, 8, 1)) + np.array(labels.shape, ">u4").tobytes()
         (folder / f"{stem}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+
+
+def test_one_of_scikit_learns_sets_by_the_numbers_or_the_names_of_its_classes(
+    tmp_path: Path, without_pictures: None
+) -> None:
+    data = load_breast_cancer()
+    found = []
+    for labels in (data.target, data.target_names[data.target]):
+        GradientBoostedNetworkClassifier(n_units=3, random_state=0).fit(data.data, labels).save(tmp_path / "model")
+        options = ("--data", "breast_cancer", "--out", tmp_path / "page.html", "--json", tmp_path / "scores.json")
+        assert diagnose(tmp_path / "model", *options) == 0
+        found.append(json.loads((tmp_path / "scores.json").read_text()))
+    assert found[0]["accuracy"] > 0.9
+    assert found[1]["accuracy"] > 0.9
 
 
 def test_mistakes_are_refused_by_name(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
