@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.diagnostics.stored import StoredModel
 
 DEFAULT_OUT = Path("diagnosis.html")
+NAMES = {"boosting": "Boosted network", "convex": "Convex network", "equilibrium": "Equilibrium network"}
 IMAGES = {"digits": (8, 8)}
 """Sets of scikit-learn whose rows are images."""
 
@@ -100,7 +101,7 @@ def _diagnose(args: argparse.Namespace, console: Any, out: Any) -> dict[str, Any
             settings,
             lambda step, done, total: bar.update(task, completed=done, total=total, step=step),
         )
-    page = PageData(f"{stored.kind} network", rows.name, rows.columns, rows.X, rows.y, rows.image)
+    page = PageData(NAMES[stored.kind], rows.name, rows.columns, rows.X, rows.y, rows.image)
     args.out.write_text(render_page(page, found, args.rows), encoding="utf-8")
     _say(out, page, found)
     out.print(f"The page is {args.out}", markup=False, highlight=False)

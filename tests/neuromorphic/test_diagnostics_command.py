@@ -3,6 +3,8 @@
 import csv
 import html.parser
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,13 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 from relaxon.cli import main
+from relaxon.neuromorphic import diagnostics
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor
 from relaxon.neuromorphic.diagnostics import pictures
 from relaxon.neuromorphic.equilibrium import LayeredNetwork, save_network
 from relaxon.neuromorphic.equilibrium.datasets import digits
 
+SOURCE = Path(__file__).parents[2] / "src"
 RNG = np.random.default_rng(2)
 ROWS = 150
 A, B = RNG.normal(size=(2, ROWS))
@@ -24,6 +28,21 @@ KIND = np.where(A + B > 0, "<yes>", "no")
 WRONG = np.argsort(-np.abs(A + B))[:3]  # far from the border between the classes
 KIND[WRONG] = np.where(KIND[WRONG] == "no", "<yes>", "no")
 PAY = 2.0 * A - B + (TOWN == "Ulm")
+
+
+def test_the_package_and_its_command_load_nothing_heavy_and_each_name_is_there() -> None:
+    code = (
+        "import argparse, sys; import relaxon.neuromorphic.diagnostics; "
+        "from relaxon.neuromorphic.diagnostics import command; command.add_arguments(argparse.ArgumentParser()); "
+        "print(*[m for m in ('torch', 'numba', 'scipy', 'sklearn', 'matplotlib') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=SOURCE)
+    assert run.stdout.strip() == ""
+    assert set(diagnostics.__all__) == set(diagnostics._HOME)
+    for name in diagnostics.__all__:
+        assert callable(getattr(diagnostics, name))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = diagnostics.no_such_name
 
 
 class Elements(html.parser.HTMLParser):
