@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -329,7 +329,7 @@ def _timed(module: nn.Module, rows: NDArray[np.float64], y: NDArray[np.int64], r
     subject = as_subject(module, "auto", y)
     tensor, target = checked_data(subject, rows, y)
     ways: dict[str, Callable[[], object]] = {
-        "loop": lambda: _loop(module, tensor[:LOOP_ROWS], y),
+        "loop": lambda: [None for _ in looped_gradients(module, tensor[:LOOP_ROWS], y)],
         "gradients": lambda: [None for _ in per_sample_gradients(module, rows, y)],
         "norms": lambda: gradient_moments(subject, tensor, target, MAX_BYTES),
     }
@@ -374,11 +374,12 @@ def _convolutional() -> nn.Module:
     )
 
 
-def _loop(module: nn.Module, x: torch.Tensor, y: NDArray[np.int64]) -> None:
+def looped_gradients(module: nn.Module, x: torch.Tensor, y: NDArray[np.int64]) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield the gradients of one row after another, by one backward pass each."""
     parameters, labels = list(module.parameters()), torch.from_numpy(y)
     for row in range(len(x)):
         loss = nn.functional.cross_entropy(module(x[row : row + 1]), labels[row : row + 1])
-        torch.autograd.grad(loss, parameters)
+        yield torch.autograd.grad(loss, parameters)
 
 
 PARTS: dict[str, Callable[[Scale], Part]] = {
