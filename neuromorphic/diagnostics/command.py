@@ -17,7 +17,7 @@ from relaxon.solvers.training_bar import Record, nowhere, training_bar
 if TYPE_CHECKING:
     from relaxon.neuromorphic.diagnostics.examination import Examined
     from relaxon.neuromorphic.diagnostics.page import PageData
-    from relaxon.neuromorphic.diagnostics.stored import StoredModel
+    from relaxon.neuromorphic.diagnostics.stored import LoadedModel
 
 DEFAULT_OUT = Path("diagnosis.html")
 NAMES = {"boosting": "Boosted network", "convex": "Convex network", "equilibrium": "Equilibrium network"}
@@ -26,7 +26,7 @@ IMAGES = {"digits": (8, 8)}
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class DiagnosedRows:
     """The data that a model is held against."""
 
     name: str
@@ -108,7 +108,7 @@ def _diagnose(args: argparse.Namespace, console: Any, out: Any) -> dict[str, Any
     return _content(args, page, found)
 
 
-def _rows(args: argparse.Namespace, stored: StoredModel) -> Rows:
+def _rows(args: argparse.Namespace, stored: LoadedModel) -> DiagnosedRows:
     path = Path(args.data)
     plain = stored.kind == "equilibrium" and not hasattr(stored.model, "classes_")
     if plain:
@@ -126,7 +126,7 @@ def _rows(args: argparse.Namespace, stored: StoredModel) -> Rows:
             from sklearn import datasets
 
             y = getattr(datasets, f"load_{args.data}")().target
-        return Rows(args.data, X, y, names, IMAGES.get(args.data))
+        return DiagnosedRows(args.data, X, y, names, IMAGES.get(args.data))
     table = tables.read_table(path, tables.reading_options(args))
     if not args.target:
         raise ValueError(f"--target must name a column of {args.data}: {', '.join(table.names)}")
@@ -144,10 +144,10 @@ def _rows(args: argparse.Namespace, stored: StoredModel) -> Rows:
     missing = int(np.isnan(X).any(1).sum())
     if missing:
         raise ValueError(f"--data must have no missing cells, got {missing} rows with some: fill or remove them")
-    return Rows(path.name, X, y, encoding.feature_names, None, table.notes)
+    return DiagnosedRows(path.name, X, y, encoding.feature_names, None, table.notes)
 
 
-def _check_columns(stored: StoredModel, X: NDArray[np.float64]) -> None:
+def _check_columns(stored: LoadedModel, X: NDArray[np.float64]) -> None:
     expected = int(stored.model.n_features_in_)
     if X.shape[1] != expected:
         raise ValueError(
@@ -155,7 +155,7 @@ def _check_columns(stored: StoredModel, X: NDArray[np.float64]) -> None:
         )
 
 
-def _images(args: argparse.Namespace) -> Rows:
+def _images(args: argparse.Namespace) -> DiagnosedRows:
     from relaxon.neuromorphic.equilibrium import datasets
 
     if args.target or args.drop or args.words or args.decimal or args.drop_index:
@@ -165,7 +165,7 @@ def _images(args: argparse.Namespace) -> Rows:
     columns = [f"pixel {number}" for number in range(channels * height * width)]
     X = data.x.astype(np.float64)
     flat = X.reshape(len(X), -1)
-    return Rows(data.name, flat, data.y, columns, (height, width) if channels == 1 else None)
+    return DiagnosedRows(data.name, flat, data.y, columns, (height, width) if channels == 1 else None)
 
 
 def _say(out: Any, page: PageData, found: Examined) -> None:

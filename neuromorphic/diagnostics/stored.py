@@ -15,7 +15,7 @@ INNER = "model"
 
 
 @dataclass(frozen=True, slots=True)
-class StoredModel:
+class LoadedModel:
     """A model and how the columns of its table were encoded, where its training's report says so."""
 
     model: Any
@@ -24,7 +24,7 @@ class StoredModel:
     encoding: dict[str, Any] | None
 
 
-def load_model(folder: Path) -> StoredModel:
+def load_model(folder: Path) -> LoadedModel:
     """Return the model of a folder that an engine wrote, or of the folder of a training command around it.
 
     FileNotFoundError where there is none, ValueError for a damaged one or one that has no targets to diagnose.
@@ -36,14 +36,14 @@ def load_model(folder: Path) -> StoredModel:
         raise FileNotFoundError(f"MODEL must be a folder that holds {MODEL} or {NETWORK}, got {str(folder)!r}")
     encoding = _encoding(folder)
     if (inner / NETWORK).is_file():
-        return StoredModel(_equilibrium(inner), "equilibrium", inner, encoding)
+        return LoadedModel(_equilibrium(inner), "equilibrium", inner, encoding)
     content = _content(inner / MODEL)
     if "certificate" in content and find_spec("relaxon.neuromorphic.convex") is not None:
-        return StoredModel(import_module("relaxon.neuromorphic.convex").load(inner), "convex", inner, encoding)
+        return LoadedModel(import_module("relaxon.neuromorphic.convex").load(inner), "convex", inner, encoding)
     if content.get("kind") in ("classifier", "regressor") and (inner / WEIGHTS).is_file():
         from relaxon.neuromorphic.boosting import load
 
-        return StoredModel(load(inner), "boosting", inner, encoding)
+        return LoadedModel(load(inner), "boosting", inner, encoding)
     raise ValueError(
         f"MODEL must be a boosted or a convex network or one trained by equilibrium propagation, got "
         f"{content.get('kind')!r} in {str(inner / MODEL)!r}"
