@@ -195,8 +195,8 @@ def gradient_moments(
             held = subject.constants(x[rows], target[rows])
             for name, part in by_row(subject.parameters(), x[rows], target[rows], *held).items():
                 wide = part.flatten(1)
-                squares[name].append(wide.square().sum(1, dtype=torch.float64))
-                totals[name] += part.sum(0, dtype=torch.float64)
+                squares[name].append(wide.square().sum(1).double())
+                totals[name] += part.sum(0).double()
         if progress is not None:
             progress(min(rows.stop, len(x)), len(x))
     return GradientMoments(
@@ -274,11 +274,11 @@ def _outer_products(factors: list[_Factors], rows: slice, names: dict[str, Tenso
 def _add_factors(factors: list[_Factors], squares: dict[str, list[Tensor]], totals: dict[str, Tensor]) -> None:
     """Add squared norms and sums of the rows' gradients, `‖δ‖² ‖a‖²` and `Σ δ aᵀ`."""
     for layer in factors:
-        size = layer.delta.square().sum(1, dtype=torch.float64)
+        size = layer.delta.square().sum(1).double()
         weight, bias = layer.name + "weight", layer.name + "bias"
         if weight in squares:
-            squares[weight].append(size * layer.a.square().sum(1, dtype=torch.float64))
+            squares[weight].append(size * layer.a.square().sum(1).double())
             totals[weight] += (layer.delta.T @ layer.a).double()
         if bias in squares:
             squares[bias].append(size)
-            totals[bias] += layer.delta.sum(0, dtype=torch.float64)
+            totals[bias] += layer.delta.sum(0).double()
