@@ -87,6 +87,7 @@ def train_snapshots(
 ) -> Snapshots:
     """Train a copy of a module and return copies of it on the way; `module` itself stays as it is.
 
+    The copy trains in training mode, whatever mode `module` is in, on the mean loss of a batch.
     `progress` is called with steps done and steps in all. The same module, data and settings give the same bits.
 
     Raises
@@ -107,7 +108,11 @@ def train_snapshots(
     # Batch normalisation and dropout may train; they are looked at in evaluation mode only.
     trained = copy.deepcopy(module)
     subject = as_subject(trained.eval(), loss, y)
-    assert isinstance(subject, ModuleSubject)
+    if not isinstance(subject, ModuleSubject):
+        raise TypeError(
+            f"module must be called on rows, got a {type(module).__name__}, which relaxes and has its own trainer: "
+            "relaxon.neuromorphic.equilibrium.train"
+        )
     x, target = checked_data(subject, X, y)
     rows = len(x) if settings.batch == 0 else min(settings.batch, len(x))
     steps_per_epoch = -(-len(x) // rows)
@@ -120,19 +125,15 @@ def train_snapshots(
     if settings.every != "end":
         keep(0)
     step = 0
-    for batch in _batches(len(x), rows, settings):
-        trained.train()
-        optimiser.zero_grad()
-        with torch.enable_grad():
-            outputs = subject.widened(trained(x[batch]))
-            torch.autograd.backward(row_losses(subject.loss, outputs, target[batch]).mean())
-        optimiser.step()
-        trained.eval()
-        step += 1
-        if settings.every == "step" or (settings.every == "epoch" and step % steps_per_epoch == 0):
-            keep(step)
-        if progress is not None:
-            progress(step, steps_per_epoch * settings.epochs)
+    with torch.random.fork_rng(devices=[]):  # for dropout
+        torch.manual_seed(settings.seed)
+        for batch in _batches(len(x), rows, settings):
+            _step(subject, x[batch], target[batch], optimiser)
+            step += 1
+            if settings.every == "step" or (settings.every == "epoch" and step % steps_per_epoch == 0):
+                keep(step)
+            if progress is not None:
+                progress(step, steps_per_epoch * settings.epochs)
     if settings.every == "end":
         keep(step)
     steps, losses, models = zip(*kept, strict=True)
@@ -177,6 +178,16 @@ def build_module(build: Build, seed: int) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise TypeError(f"build must return a torch module, got {type(module).__name__}")
     return module
+
+
+def _step(subject: ModuleSubject, x: Tensor, target: Tensor, optimiser: Any) -> None:
+    subject.module.train()
+    optimiser.zero_grad()
+    with torch.enable_grad():
+        outputs = subject.widened(subject.module(x))
+        torch.autograd.backward(row_losses(subject.loss, outputs, target).mean())
+    optimiser.step()
+    subject.module.eval()
 
 
 def _batches(count: int, rows: int, settings: SnapshotSettings) -> Iterator[Tensor]:

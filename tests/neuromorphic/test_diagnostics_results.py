@@ -22,6 +22,7 @@ from relaxon.neuromorphic.diagnostics import (
     train_starts,
 )
 from relaxon.neuromorphic.diagnostics.shallow import shallow_module
+from relaxon.neuromorphic.equilibrium import LayeredNetwork
 
 RNG = np.random.default_rng(1)
 ROWS = 24
@@ -327,7 +328,7 @@ def test_diffroar_refuses_by_name(options: dict[str, object], message: str) -> N
 
 
 def test_training_keeps_copies_and_leaves_the_module_and_the_random_numbers_alone() -> None:
-    model = two_layer(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3)).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.random.get_rng_state()
     settings = SnapshotSettings(epochs=3, batch=10, every="step")
@@ -339,6 +340,9 @@ def test_training_keeps_copies_and_leaves_the_module_and_the_random_numbers_alon
     assert first.losses[-1] < first.losses[0]
     assert all(torch.equal(a, b) for a, b in zip(first.final.parameters(), again.final.parameters(), strict=True))
     assert all(torch.equal(before[name], value) for name, value in first.models[0].state_dict().items())
+    assert not any(part.training for state in first.models for part in state.modules())
+    with pytest.raises(TypeError, match="module must be called on rows, got a LayeredNetwork"):
+        train_snapshots(LayeredNetwork((4, 3, 3)), X, Y)
     end = train_snapshots(model, X, Y, SnapshotSettings(epochs=3, batch=10, every="end"))
     assert len(end.models) == 1
     assert end.losses[0] == first.losses[-1]
