@@ -1,9 +1,13 @@
 """Scores, coherence, opposing groups, geometry and DiffROAR: closed forms of small models, and invariances."""
 
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor
@@ -22,7 +26,9 @@ from relaxon.neuromorphic.diagnostics import (
     train_starts,
 )
 from relaxon.neuromorphic.diagnostics.shallow import shallow_module
-from relaxon.neuromorphic.equilibrium import LayeredNetwork
+from relaxon.neuromorphic.diagnostics.stored import load_model
+from relaxon.neuromorphic.equilibrium import EquilibriumClassifier, LayeredNetwork
+from relaxon.neuromorphic.equilibrium.classifier_store import save_classifier
 
 RNG = np.random.default_rng(1)
 ROWS = 24
@@ -115,6 +121,23 @@ def test_boosted_networks_have_the_scores_of_their_own_probabilities() -> None:
     np.testing.assert_allclose(el2n(line, x[:, :3], x[:, 3]).scores, residual, atol=1e-12)
     counts = GradientBoostedNetworkRegressor(n_units=4, loss="poisson", random_state=0).fit(x, y)
     np.testing.assert_allclose(el2n(counts, x, y).scores, np.abs(counts.predict(x) - y), atol=1e-12)
+
+
+def test_a_classifier_that_relaxes_has_the_scores_of_its_own_probabilities(tmp_path: Path) -> None:
+    x, y = load_iris(return_X_y=True)
+    names = np.array(["a", "b", "c"])[y]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = EquilibriumClassifier((4,), epochs=2, random_state=0).fit(x, names)
+    expected = np.linalg.norm(model.predict_proba(x) - np.eye(3)[y], axis=1)
+    np.testing.assert_allclose(el2n(model, x, names).scores, expected, atol=1e-8)
+    assert representation_geometry(model, x, names).layers == ("layer 1",)
+    with pytest.raises(ValueError, match=r"X must be \(rows, 4\) as in the fit, got shape \(150, 3\)"):
+        el2n(model, x[:, :3], names)
+    save_classifier(model, tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.kind == "equilibrium"
+    np.testing.assert_allclose(grand(loaded.model, x, names).scores, grand(model, x, names).scores, rtol=1e-9)
 
 
 class Weights:
