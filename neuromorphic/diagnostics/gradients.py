@@ -210,7 +210,8 @@ def is_sequence_of_linear(module: nn.Module) -> bool:
     if isinstance(module, nn.Linear):
         return type(module) is nn.Linear and not _is_parametrised(module)
     if type(module) is not nn.Sequential:
-        return type(module) in _ELEMENTWISE
+        # What works in place overwrites the values whose derivatives are taken.
+        return type(module) in _ELEMENTWISE and not getattr(module, "inplace", False)
     parts = list(module)
     # A layer that comes twice has a sum of outer products for its gradient.
     alone = len({id(part) for part in module.modules()}) == sum(1 for _ in module.named_modules(remove_duplicate=False))
@@ -224,7 +225,7 @@ _ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sig
 
 
 def _is_parametrised(module: nn.Module) -> bool:
-    return hasattr(module, "parametrizations") or bool(module._forward_pre_hooks)
+    return hasattr(module, "parametrizations") or bool(module._forward_pre_hooks or module._forward_hooks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,7 @@ class ModuleSubject(Subject):
                 del module, inputs
                 if not isinstance(output, Tensor) or len(output) != len(x):
                     raise ValueError(f"layers must name layers with a value for each row, got {name!r}")
-                found[name] = output.detach().flatten(1)
+                found[name] = output.detach().clone().flatten(1)  # a layer after it may work in place
 
             return hook
 

@@ -50,6 +50,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "dense": dense,
     "without bias": lambda: nn.Sequential(nn.Linear(6, 3, bias=False)).double(),
     "nested": lambda: dense(nn.Sequential(nn.Linear(5, 5), nn.GELU())),
+    "in place": lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Linear(5, 3)).double(),
     "normalised": lambda: dense(nn.BatchNorm1d(5)).eval(),
     "layer norm": lambda: dense(nn.LayerNorm(5)),
     "tied": tied,

@@ -245,6 +245,10 @@ def test_alignments_are_those_of_the_centred_kernels() -> None:
     np.testing.assert_allclose(found.inputs, [[align(hidden, X)]])
     np.testing.assert_allclose(found.targets, [[align(hidden, np.eye(3)[Y])]])
     np.testing.assert_allclose(found.baseline, align(X, np.eye(3)[Y]))
+    in_place = nn.Sequential(nn.Linear(4, 8), nn.ReLU(inplace=True), nn.Linear(8, 3)).double()
+    before = in_place[0](torch.tensor(X)).detach().numpy()
+    found = representation_geometry(in_place, X, Y, layers=["0"])
+    np.testing.assert_allclose(found.inputs, [[align(before, X)]])
     few = representation_geometry(model, X[:3], Y[:3])  # kernels are smaller than the features' products
     np.testing.assert_allclose(few.inputs, [[align(hidden[:3], X[:3])]])
 
