@@ -206,4 +206,4 @@ def _optimiser(module: nn.Module, settings: SnapshotSettings) -> Any:
 
 def _mean_loss(subject: ModuleSubject, x: Tensor, target: Tensor) -> float:
     with torch.no_grad():
-        return float(row_losses(subject.loss, subject.widened(subject.module(x)), target).double().mean())
+        return float(row_losses(subject.loss, subject.widened(subject.module(x.clone())), target).double().mean())

@@ -182,7 +182,8 @@ class ModuleSubject(Subject):
 
     def _call(self, parameters: Parameters, x: Tensor) -> Any:
         buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
-        return functional_call(self.module, {**self._fixed, **buffers, **parameters}, (x,))
+        # A first layer that works in place would change the rows.
+        return functional_call(self.module, {**self._fixed, **buffers, **parameters}, (x.clone(),))
 
     def widened(self, outputs: Tensor) -> Tensor:
         """Return two logits for the one of a binary classifier, other outputs as they are."""
@@ -275,7 +276,7 @@ def finite_rows(X: ArrayLike, dtype: torch.dtype) -> Tensor:
     bad = int(np.count_nonzero(~np.isfinite(array)))
     if bad:
         raise ValueError(f"X must be finite, got {bad} NaN or infinite of {array.size} entries")
-    return torch.from_numpy(np.ascontiguousarray(array, np.float64)).to(dtype)
+    return torch.tensor(np.ascontiguousarray(array, np.float64), dtype=dtype)
 
 
 def _check_module(module: nn.Module) -> None:

@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from relaxon.neuromorphic.diagnostics import el2n, grand, per_sample_gradients
+from relaxon.neuromorphic.diagnostics import (
+    SnapshotSettings,
+    el2n,
+    grand,
+    per_sample_gradients,
+    representation_geometry,
+    train_snapshots,
+)
 from relaxon.neuromorphic.diagnostics.gradients import MAX_BYTES, gradient_moments, is_sequence_of_linear
 from relaxon.neuromorphic.diagnostics.subjects import as_subject, checked_data
 from relaxon.neuromorphic.equilibrium import (
@@ -182,6 +189,24 @@ def test_a_model_is_left_as_it_was(name: str) -> None:
     assert [part.training for part in model.modules()] == modes
     assert all(bool((parameter.grad == 1).all()) and parameter.requires_grad for parameter in model.parameters())
     assert not any(part._forward_hooks for part in model.modules())
+
+
+def test_rows_stay_as_they_are_where_the_first_layer_works_in_place() -> None:
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(6, 3)).double()
+    plain = nn.Sequential(nn.ReLU(), model[1])
+    x = X.copy()
+    for score in (el2n, grand):
+        np.testing.assert_allclose(score(model, x, Y).scores, score(plain, x, Y).scores)
+    assert representation_geometry(model, x, Y, layers=["1"]).inputs == pytest.approx(
+        representation_geometry(plain, x, Y, layers=["1"]).inputs
+    )
+    states = [train_snapshots(part, x, Y, SnapshotSettings(epochs=2)) for part in (model, plain)]
+    np.testing.assert_allclose(states[0].losses, states[1].losses)
+    tensor = torch.tensor(x)
+    el2n(model, tensor, Y)
+    assert np.array_equal(x, X)
+    assert torch.equal(tensor, torch.tensor(X))
 
 
 class Sums(nn.Module):
