@@ -1,0 +1,190 @@
+"""One call of a wrapped solver: what its derivatives need, with flat lists of tensors for all structures."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from relaxon.implicit.arguments import Arguments, to_tensors
+from relaxon.implicit.options import ImplicitOptions
+from relaxon.implicit.verdict import Sink
+
+
+class Memory:
+    """Linear solutions to start from and factors to use again; safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[Any, Any] = {}
+
+    def get(self, key: Any) -> Any:
+        """Return what was put under the key, or None."""
+        with self._lock:
+            return self._kept.get(key)
+
+    def put(self, key: Any, value: Any) -> None:
+        """Keep a value in the place of the last under this key."""
+        with self._lock:
+            self._kept[key] = value
+
+
+class SolverCall:
+    """A call of a wrapped solver, whose tensors come anew with each method: those of a `torch.func` level.
+
+    `solve` runs the solver and `residual` is F; both take and return lists of tensors. `active` says in which tensors
+    of θ derivatives are taken, `batch_dims` how many first axes of x count samples.
+    """
+
+    active: Sequence[bool]
+    options: ImplicitOptions
+    sinks: tuple[Sink, ...]
+    batch_dims: int
+    factors: Memory
+    starts: Memory
+    starts_count: int
+    """How many of the tensors are the start's, which come first."""
+    x_count: int
+    """How many leaves x has; known once `solve` has run."""
+
+    def solve(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the leaves of x and the tensors of the auxiliary output."""
+        raise NotImplementedError
+
+    def residual(self, x: Sequence[Tensor], theta: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return F(x, θ) with the dtypes of x."""
+        raise NotImplementedError
+
+    def structured(self, leaves: Sequence[Tensor], function: Callable[[Any], Any]) -> list[Tensor]:
+        """Apply a user's map of pytrees like x to leaves, a sample of any outer batch at a time."""
+        raise NotImplementedError
+
+
+class PlainCall(SolverCall):
+    """A call as the user made it."""
+
+    def __init__(
+        self,
+        *,
+        solver: Callable[..., Any],
+        function: Callable[..., Any],
+        fixed_point: bool,
+        owned: bool,
+        has_aux: bool,
+        numpy: bool,
+        settings: dict[str, Any],
+        start: Arguments,
+        theta: Arguments,
+        options: ImplicitOptions,
+        sinks: tuple[Sink, ...],
+        batch_dims: int,
+        starts: Memory,
+    ) -> None:
+        """`owned` says that the last argument of `theta` is the module whose method `function` is."""
+        self._solver, self._function, self._fixed_point, self._owned = solver, function, fixed_point, owned
+        self._has_aux, self._numpy, self._settings = has_aux, numpy, settings
+        self._start, self._theta = start, theta
+        self.options, self.sinks, self.batch_dims = options, sinks, batch_dims
+        self.active, self.starts_count = theta.active, len(start.tensors)
+        self.starts, self.factors = starts, Memory()
+        self.x_tree: Any = None
+        self._aux_slots: list[Any] = []
+        self._aux_tree: Any = None
+
+    def solve(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        tensors = [one.detach() for one in tensors]
+        (init,) = self._start.rebuild(tensors[: self.starts_count], self._numpy)
+        theta = self._theta.rebuild(tensors[self.starts_count :], self._numpy)
+        found = self._solver(init, *(theta[:-1] if self._owned else theta), **self._settings)
+        aux = None
+        if self._has_aux:
+            if not isinstance(found, tuple) or len(found) != 2:
+                raise TypeError(f"solver must return (x, aux) where has_aux=True, got {type(found).__name__}")
+            found, aux = found
+        x, self.x_tree = to_tensors("the solver's result", found, tensors)
+        self.x_count = len(x)
+        given = {one.untyped_storage().data_ptr() for one in tensors}
+        x = [one.clone() if one.untyped_storage().data_ptr() in given else one for one in x]
+        leaves, self._aux_tree = pytree.tree_flatten(aux)
+        self._aux_slots = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        return x, [leaf.detach().clone() for leaf in leaves if isinstance(leaf, Tensor)]
+
+    def result(self, outputs: Sequence[Tensor]) -> Any:
+        """Return x, or (x, aux), from the leaves and tensors that `solve` gave."""
+        x = pytree.tree_unflatten(list(outputs[: self.x_count]), self.x_tree)
+        if not self._has_aux:
+            return x
+        tensors = iter(outputs[self.x_count :])
+        leaves = [next(tensors) if slot is None else slot for slot in self._aux_slots]
+        return x, pytree.tree_unflatten(leaves, self._aux_tree)
+
+    def residual(self, x: Sequence[Tensor], theta: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        rebuilt = self._theta.rebuild(theta)
+        rebuilt = (
+            [rebuilt[-1], pytree.tree_unflatten(list(x), self.x_tree), *rebuilt[:-1]]
+            if self._owned
+            else [
+                pytree.tree_unflatten(list(x), self.x_tree),
+                *rebuilt,
+            ]
+        )
+        values, tree = pytree.tree_flatten(self._function(*rebuilt))
+        name = "T" if self._fixed_point else "F"
+        if tree != self.x_tree:
+            raise ValueError(f"{name} must return the structure of x, {self.x_tree}, got {tree}")
+        for place, (value, one) in enumerate(zip(values, x, strict=True)):
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name} must return tensors, got {type(value).__name__} as leaf {place}")
+            if value.shape != one.shape or value.is_complex() != one.is_complex():
+                raise ValueError(
+                    f"{name} must return the shape and kind of x, {tuple(one.shape)} {one.dtype} as leaf {place}, got "
+                    f"{tuple(value.shape)} {value.dtype}"
+                )
+        values = [value.to(one.dtype) for value, one in zip(values, x, strict=True)]
+        return tuple(v - one for v, one in zip(values, x, strict=True)) if self._fixed_point else tuple(values)
+
+    def structured(self, leaves: Sequence[Tensor], function: Callable[[Any], Any]) -> list[Tensor]:
+        found, tree = pytree.tree_flatten(function(pytree.tree_unflatten(list(leaves), self.x_tree)))
+        if tree != self.x_tree:
+            raise ValueError(f"a preconditioner or linear_solver must return the structure of x, {self.x_tree}")
+        for one, leaf in zip(found, leaves, strict=True):
+            if not isinstance(one, Tensor) or one.shape != leaf.shape:
+                raise ValueError(
+                    f"a preconditioner or linear_solver must return tensors of x's shapes, {tuple(leaf.shape)}, got "
+                    f"{tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__}"
+                )
+        return found
+
+
+class VmappedCall(SolverCall):
+    """A call under one level of `torch.vmap`: the solver runs for one sample after the other, F for all at once."""
+
+    def __init__(self, inner: SolverCall, size: int, dims: Sequence[int | None]) -> None:
+        """`dims` are 0 or None for each of the tensors of start and θ."""
+        self._inner, self._size, self._dims = inner, size, list(dims)
+        self.active, self.options, self.sinks = inner.active, inner.options, inner.sinks
+        self.batch_dims, self.starts_count = inner.batch_dims + 1, inner.starts_count
+        self.factors, self.starts = Memory(), inner.starts
+        self.x_count = getattr(inner, "x_count", 0)
+
+    def solve(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        found = [
+            self._inner.solve([t if dim is None else t[index] for t, dim in zip(tensors, self._dims, strict=True)])
+            for index in range(self._size)
+        ]
+        self.x_count = self._inner.x_count
+        return tuple([torch.stack(same) for same in zip(*part, strict=True)] for part in zip(*found, strict=True))  # type: ignore[return-value]
+
+    def residual(self, x: Sequence[Tensor], theta: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        dims = self._dims[self.starts_count :]
+        return torch.vmap(lambda *all_: self._inner.residual(all_[: len(x)], all_[len(x) :]), (*[0] * len(x), *dims))(
+            *x, *theta
+        )  # type: ignore[no-any-return]
+
+    def structured(self, leaves: Sequence[Tensor], function: Callable[[Any], Any]) -> list[Tensor]:
+        found = [self._inner.structured([leaf[i] for leaf in leaves], function) for i in range(self._size)]
+        return [torch.stack(same) for same in zip(*found, strict=True)]

@@ -1,0 +1,42 @@
+"""Modules with other tensors in the place of their parameters: the original is neither changed nor locked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters of a module by their dotted names, shared ones once."""
+    return dict(module.named_parameters())
+
+
+def with_parameters(module: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Return a module that computes with `tensors`, by the dotted names that `named_tensors` gives.
+
+    Only the tree of modules is copied; buffers are the original's. Modules and parameters that occur more than once
+    stay shared. Several threads may do this to one module at a time.
+    """
+    by_identity = {id(parameter): tensors[name] for name, parameter in module.named_parameters()}
+    return _copied(module, by_identity, {})
+
+
+def _copied(module: nn.Module, by_identity: Mapping[int, Tensor], done: dict[int, nn.Module]) -> nn.Module:
+    if id(module) in done:
+        return done[id(module)]
+    copy = module.__class__.__new__(module.__class__)
+    done[id(module)] = copy
+    copy.__dict__.update(module.__dict__)
+    parts = {
+        "_parameters": {name: p if p is None else by_identity[id(p)] for name, p in module._parameters.items()},
+        "_buffers": dict(module._buffers),
+        "_modules": {
+            name: child if child is None else _copied(child, by_identity, done)
+            for name, child in module._modules.items()
+        },
+    }
+    copy.__dict__.update(parts)
+    if isinstance(module, nn.RNNBase):  # it keeps a list of its weights beside their names
+        copy.__dict__["_flat_weights"] = [getattr(copy, name, None) for name in module._flat_weights_names]
+    return copy

@@ -1,0 +1,112 @@
+"""`ImplicitOptions`: how the linear system of a derivative is solved, and when a derivative is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+Method = Literal["auto", "direct", "cg", "gmres", "bicgstab"]
+Unconverged = Literal["error", "record"]
+Estimate = Literal["quick", "first-order", "none"]
+METHODS = ("auto", "direct", "cg", "gmres", "bicgstab")
+ROOT_RTOL = {torch.float32: 1e-3, torch.float64: 1e-6}
+"""Relative residual up to which a point counts as a root, by dtype: what common solvers reach when left alone."""
+LINEAR_RTOL = {torch.float32: 1e-5, torch.float64: 1e-10}
+"""Relative residual asked of a linear solve, by dtype."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImplicitOptions:
+    """How derivatives are computed and judged.
+
+    Parameters
+    ----------
+    method : of the linear systems in `J = ∂₁F`. "direct" builds J and factors it once for all derivatives of one call;
+        "cg" needs `symmetric`; "auto" takes "direct" up to `dense_limit` unknowns a sample, then "cg" where
+        `symmetric`, else "gmres".
+    symmetric : J is symmetric (Hermitian where complex), which a probe checks in each derivative.
+    rtol : tolerance on `‖g − Ju‖ / ‖g‖` of the linear solve, a sample; by dtype where None (1e-10, float32 1e-5).
+    root_rtol : tolerance on the root's residual relative to `‖J‖‖x‖ + ‖∂₂F‖‖θ‖`, each an estimate in the mean-square
+        sense: the relative change of x or θ that would make x a root. By dtype where None (1e-6, float32 1e-3).
+    root_atol : tolerance on `‖F(x, θ)‖` itself, for roots where that scale says nothing; either suffices.
+    max_iterations : products with J in one linear solve; 10 for each unknown, at most 1000, where None.
+    restart : Krylov vectors that GMRES keeps.
+    dense_limit : see `method`.
+    linear_solver : `(product, right, transposed) -> u`, in place of `method`: solve `J u = right` (`Jᵀ u = right` where
+        transposed) for pytrees like x; `product(v)` is J v (Jᵀ v). Its result is checked as any.
+    preconditioner : a map like J⁻¹ of pytrees like x, for CG symmetric and definite.
+    adjoint_preconditioner : the same for Jᵀ; `preconditioner` where None.
+    warm_start : begin a linear solve at the last solution of the same kind and shape.
+    error_estimate : of the derivative, from both residuals. "quick" takes one second-order product and `‖u‖/‖g‖` for
+        `‖J⁻¹‖`; "first-order" takes the Newton step and two more solves, exact to first order in the root's error.
+        With a direct method the second costs nothing and is what "quick" does.
+    on_unconverged : "error" raises `DerivativeError`; "record" goes on and leaves it to the verdict.
+    seed : of the probes.
+
+    Raises
+    ------
+    TypeError, ValueError : naming the argument.
+    """
+
+    method: Method = "auto"
+    symmetric: bool = False
+    rtol: float | None = None
+    root_rtol: float | None = None
+    root_atol: float = 0.0
+    max_iterations: int | None = None
+    restart: int = 50
+    dense_limit: int = 128
+    linear_solver: Callable[[Callable[[Any], Any], Any, bool], Any] | None = None
+    preconditioner: Callable[[Any], Any] | None = None
+    adjoint_preconditioner: Callable[[Any], Any] | None = None
+    warm_start: bool = False
+    error_estimate: Estimate = "quick"
+    on_unconverged: Unconverged = "error"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_choice("method", self.method, METHODS)
+        _check_choice("error_estimate", self.error_estimate, ("quick", "first-order", "none"))
+        _check_choice("on_unconverged", self.on_unconverged, ("error", "record"))
+        for name in ("rtol", "root_rtol"):
+            if getattr(self, name) is not None:
+                _check_float(name, getattr(self, name), above=True)
+        _check_float("root_atol", self.root_atol, above=False)
+        if self.max_iterations is not None:
+            _check_int("max_iterations", self.max_iterations, 1)
+        _check_int("restart", self.restart, 1)
+        _check_int("dense_limit", self.dense_limit, 0)
+        _check_int("seed", self.seed, 0)
+        for name in ("symmetric", "warm_start"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be a bool, got {getattr(self, name)!r}")
+        for name in ("linear_solver", "preconditioner", "adjoint_preconditioner"):
+            if getattr(self, name) is not None and not callable(getattr(self, name)):
+                raise TypeError(f"{name} must be callable or None, got {type(getattr(self, name)).__name__}")
+        if self.method == "cg" and not self.symmetric:
+            raise ValueError("method must not be 'cg' unless symmetric=True: CG needs a symmetric Jacobian")
+        if self.linear_solver is not None and self.method != "auto":
+            raise ValueError(f"method must be left out beside a linear_solver, got {self.method!r}")
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def _check_float(name: str, value: object, above: bool) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not math.isfinite(value) or value < 0 or (above and value == 0):
+        raise ValueError(f"{name} must be finite and {'> 0' if above else '≥ 0'}, got {value!r}")
+
+
+def _check_int(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
