@@ -33,6 +33,10 @@ class Memory:
             self._kept[key] = value
 
 
+_TENSOR = object()
+"""Stands for a tensor among what is no tensor."""
+
+
 class SolverCall:
     """A call of a wrapped solver, whose tensors come anew with each method: those of a `torch.func` level.
 
@@ -48,8 +52,10 @@ class SolverCall:
     starts: Memory
     starts_count: int
     """How many of the tensors are the start's, which come first."""
-    x_count: int
+    x_count: int = 0
     """How many leaves x has; known once `solve` has run."""
+    aux_constants: list[Any]
+    """What of the auxiliary output is no tensor; likewise."""
 
     def solve(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Return the leaves of x and the tensors of the auxiliary output."""
@@ -92,7 +98,6 @@ class PlainCall(SolverCall):
         self.active, self.starts_count = theta.active, len(start.tensors)
         self.starts, self.factors = starts, Memory()
         self.x_tree: Any = None
-        self._aux_slots: list[Any] = []
         self._aux_tree: Any = None
 
     def solve(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -110,7 +115,7 @@ class PlainCall(SolverCall):
         given = {one.untyped_storage().data_ptr() for one in tensors}
         x = [one.clone() if one.untyped_storage().data_ptr() in given else one for one in x]
         leaves, self._aux_tree = pytree.tree_flatten(aux)
-        self._aux_slots = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        self.aux_constants = [_TENSOR if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         return x, [leaf.detach().clone() for leaf in leaves if isinstance(leaf, Tensor)]
 
     def result(self, outputs: Sequence[Tensor]) -> Any:
@@ -119,20 +124,13 @@ class PlainCall(SolverCall):
         if not self._has_aux:
             return x
         tensors = iter(outputs[self.x_count :])
-        leaves = [next(tensors) if slot is None else slot for slot in self._aux_slots]
+        leaves = [next(tensors) if one is _TENSOR else one for one in self.aux_constants]
         return x, pytree.tree_unflatten(leaves, self._aux_tree)
 
     def residual(self, x: Sequence[Tensor], theta: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        rebuilt = self._theta.rebuild(theta)
-        rebuilt = (
-            [rebuilt[-1], pytree.tree_unflatten(list(x), self.x_tree), *rebuilt[:-1]]
-            if self._owned
-            else [
-                pytree.tree_unflatten(list(x), self.x_tree),
-                *rebuilt,
-            ]
-        )
-        values, tree = pytree.tree_flatten(self._function(*rebuilt))
+        rebuilt, state = self._theta.rebuild(theta), pytree.tree_unflatten(list(x), self.x_tree)
+        arguments = [rebuilt[-1], state, *rebuilt[:-1]] if self._owned else [state, *rebuilt]
+        values, tree = pytree.tree_flatten(self._function(*arguments))
         name = "T" if self._fixed_point else "F"
         if tree != self.x_tree:
             raise ValueError(f"{name} must return the structure of x, {self.x_tree}, got {tree}")
@@ -163,28 +161,35 @@ class PlainCall(SolverCall):
 class VmappedCall(SolverCall):
     """A call under one level of `torch.vmap`: the solver runs for one sample after the other, F for all at once."""
 
-    def __init__(self, inner: SolverCall, size: int, dims: Sequence[int | None]) -> None:
-        """`dims` are 0 or None for each of the tensors of start and θ."""
-        self._inner, self._size, self._dims = inner, size, list(dims)
+    def __init__(self, inner: SolverCall, size: int, dims: Sequence[int | None], shared: bool = False) -> None:
+        """`dims` are 0 or None for each of the tensors of start and θ; `shared` says that x is the same for all."""
+        self.inner, self.shared = inner, shared
+        self._size, self._dims = size, list(dims)
         self.active, self.options, self.sinks = inner.active, inner.options, inner.sinks
         self.batch_dims, self.starts_count = inner.batch_dims + 1, inner.starts_count
         self.factors, self.starts = Memory(), inner.starts
-        self.x_count = getattr(inner, "x_count", 0)
+        self.x_count = inner.x_count
 
     def solve(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        found = [
-            self._inner.solve([t if dim is None else t[index] for t, dim in zip(tensors, self._dims, strict=True)])
-            for index in range(self._size)
-        ]
-        self.x_count = self._inner.x_count
-        return tuple([torch.stack(same) for same in zip(*part, strict=True)] for part in zip(*found, strict=True))  # type: ignore[return-value]
+        x: list[list[Tensor]] = []
+        aux: list[list[Tensor]] = []
+        constants: list[Any] = []
+        for index in range(self._size):
+            mine = [t if dim is None else t[index] for t, dim in zip(tensors, self._dims, strict=True)]
+            for whole, part in zip((x, aux), self.inner.solve(mine), strict=True):
+                whole.append(part)
+            constants.append(self.inner.aux_constants)
+        if any(one != constants[0] for one in constants):
+            raise ValueError("aux must have only tensors as leaves that differ between samples under torch.vmap")
+        self.x_count, self.aux_constants = self.inner.x_count, constants[0]
+        return [torch.stack(same) for same in zip(*x, strict=True)], [torch.stack(s) for s in zip(*aux, strict=True)]
 
     def residual(self, x: Sequence[Tensor], theta: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        dims = self._dims[self.starts_count :]
-        return torch.vmap(lambda *all_: self._inner.residual(all_[: len(x)], all_[len(x) :]), (*[0] * len(x), *dims))(
-            *x, *theta
-        )  # type: ignore[no-any-return]
+        dims = (*[0] * len(x), *self._dims[self.starts_count :])
+        count = len(x)
+        mapped = torch.vmap(lambda *all_: self.inner.residual(all_[:count], all_[count:]), dims)
+        return mapped(*x, *theta)
 
     def structured(self, leaves: Sequence[Tensor], function: Callable[[Any], Any]) -> list[Tensor]:
-        found = [self._inner.structured([leaf[i] for leaf in leaves], function) for i in range(self._size)]
+        found = [self.inner.structured([leaf[i] for leaf in leaves], function) for i in range(self._size)]
         return [torch.stack(same) for same in zip(*found, strict=True)]

@@ -18,17 +18,18 @@ Map = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class KrylovSolution:
-    """What a solve came to: `x`, recomputed `‖b − Ax‖/‖b‖` of each sample, products taken, and what broke it off."""
+    """What a solve came to: `x`, recomputed `‖b − Ax‖/‖b‖` of each sample, products, and whether A is indefinite."""
 
     x: Tensor
     relative_residuals: Tensor
     products: int
-    note: str = ""
+    indefinite: bool = False
 
 
 def norms(v: Tensor) -> Tensor:
     """Return the norms of the samples, `(samples, 1)`."""
-    return torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+    return length
 
 
 def _over(a: Tensor, b: Tensor) -> Tensor:
@@ -49,7 +50,7 @@ def relative(residual: Tensor, size: Tensor) -> Tensor:
 def cg(apply: Map, b: Tensor, x: Tensor | None, precondition: Map | None, rtol: float, steps: int) -> KrylovSolution:
     """Solve `A x = b` for symmetric definite A (positive or negative) by conjugate gradients.
 
-    The note is "indefinite" where directions of both signs of curvature were met; x is then what there was before.
+    Ends as `indefinite` where directions of both signs of curvature were met, or of none; x is what there was before.
     """
     size = norms(b)
     x = torch.zeros_like(b) if x is None else x.clone()
@@ -69,7 +70,7 @@ def cg(apply: Map, b: Tensor, x: Tensor | None, precondition: Map | None, rtol: 
             curvature = _dot(p, image)
             sign = torch.where(active, torch.sign(curvature), torch.zeros_like(curvature))
             if bool(((signs * sign) < 0).any()) or bool((active & (curvature == 0) & (norms(p) > 0)).any()):
-                return _finished(apply, b, x, size, spent, "indefinite")
+                return _finished(apply, b, x, size, spent, indefinite=True)
             signs = torch.where(sign != 0, sign, signs)
             step = torch.where(active, _over(rho, curvature), torch.zeros_like(rho))
             x = x + step * p
@@ -83,7 +84,7 @@ def cg(apply: Map, b: Tensor, x: Tensor | None, precondition: Map | None, rtol: 
         if not bool((relative(b - apply(x), size) < 0.5 * before).any()):
             spent += 1
             break
-    return _finished(apply, b, x, size, spent, "")
+    return _finished(apply, b, x, size, spent)
 
 
 MAX_RESTARTS = 4
@@ -192,7 +193,7 @@ def bicgstab(
         spent += used
         if used == 0 or not bool((active & (relative(b - apply(x), size) < STAGNATION * left)).any()):
             break
-    return _finished(apply, b, x, size, spent, "")
+    return _finished(apply, b, x, size, spent)
 
 
 def _bicgstab_run(
@@ -222,5 +223,5 @@ def _bicgstab_run(
     return x, used
 
 
-def _finished(apply: Map, b: Tensor, x: Tensor, size: Tensor, spent: int, note: str) -> KrylovSolution:
-    return KrylovSolution(x, relative(b - apply(x), size)[:, 0], spent, note)
+def _finished(apply: Map, b: Tensor, x: Tensor, size: Tensor, spent: int, indefinite: bool = False) -> KrylovSolution:
+    return KrylovSolution(x, relative(b - apply(x), size)[:, 0], spent + 1, indefinite)

@@ -30,20 +30,21 @@ class ImplicitOptions:
         `symmetric`, else "gmres".
     symmetric : J is symmetric (Hermitian where complex), which a probe checks in each derivative.
     rtol : tolerance on `‖g − Ju‖ / ‖g‖` of the linear solve, a sample; by dtype where None (1e-10, float32 1e-5).
-    root_rtol : tolerance on the root's residual relative to `‖J‖‖x‖ + ‖∂₂F‖‖θ‖`, each an estimate in the mean-square
-        sense: the relative change of x or θ that would make x a root. By dtype where None (1e-6, float32 1e-3).
+    root_rtol : tolerance on `‖F(x, θ)‖` relative to `‖J‖‖x‖ + ‖∂₂F‖‖θ‖`, in mean-square norms, a sample: the relative
+        change of x or of θ that a residual of this size stands for. By dtype where None (1e-6, float32 1e-3).
     root_atol : tolerance on `‖F(x, θ)‖` itself, for roots where that scale says nothing; either suffices.
     max_iterations : products with J in one linear solve; 10 for each unknown, at most 1000, where None.
     restart : Krylov vectors that GMRES keeps.
     dense_limit : see `method`.
-    linear_solver : `(product, right, transposed) -> u`, in place of `method`: solve `J u = right` (`Jᵀ u = right` where
-        transposed) for pytrees like x; `product(v)` is J v (Jᵀ v). Its result is checked as any.
+    linear_solver : `(right, transposed) -> u`, in place of `method`: the solution of `J u = right` (`Jᵀ u = right`
+        where transposed) for pytrees like x. Its residual is recomputed and judged as any.
     preconditioner : a map like J⁻¹ of pytrees like x, for CG symmetric and definite.
     adjoint_preconditioner : the same for Jᵀ; `preconditioner` where None.
     warm_start : begin a linear solve at the last solution of the same kind and shape.
-    error_estimate : of the derivative, from both residuals. "quick" takes one second-order product and `‖u‖/‖g‖` for
-        `‖J⁻¹‖`; "first-order" takes the Newton step and two more solves, exact to first order in the root's error.
-        With a direct method the second costs nothing and is what "quick" does.
+    error_estimate : of the derivative's error, from both residuals, by comparing with the derivative a step away.
+        "quick" takes `‖u‖/‖g‖` for `‖J⁻¹‖` and costs about three products; "first-order" takes the Newton step and the
+        change of u, each another linear solve, and is exact to first order in the error of the root. With factors at
+        hand ("direct"), "quick" does the latter. "none" leaves it out.
     on_unconverged : "error" raises `DerivativeError`; "record" goes on and leaves it to the verdict.
     seed : of the probes.
 
@@ -60,7 +61,7 @@ class ImplicitOptions:
     max_iterations: int | None = None
     restart: int = 50
     dense_limit: int = 128
-    linear_solver: Callable[[Callable[[Any], Any], Any, bool], Any] | None = None
+    linear_solver: Callable[[Any, bool], Any] | None = None
     preconditioner: Callable[[Any], Any] | None = None
     adjoint_preconditioner: Callable[[Any], Any] | None = None
     warm_start: bool = False

@@ -75,7 +75,7 @@ class DerivativeVerdict:
 
 
 class DerivativeError(RuntimeError):
-    """A derivative was refused: the point is no root, or the linear system was not solved; `verdict` has the figures."""
+    """A derivative was refused: the point is no root, or its linear system was not solved; `verdict` tells."""
 
     def __init__(self, message: str, verdict: DerivativeVerdict) -> None:
         super().__init__(message)
