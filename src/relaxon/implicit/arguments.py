@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -136,3 +138,37 @@ def _to_tensor(name: str, leaf: Any, like: Sequence[Tensor]) -> Tensor:
     if not (tensor.is_floating_point() or tensor.is_complex()):
         raise TypeError(f"{name} must have floating or complex leaves, got a tensor of {tensor.dtype}")
     return tensor
+
+
+CAPTURED = (
+    "F must not use tensors that require grad and are not among its arguments, whose gradient would be lost: pass them "
+    "(or the module that holds them) as part of θ"
+)
+
+
+def refuse_captured_levels(F: Callable[..., Any]) -> None:
+    """Raise ValueError where a function has captured a tensor that a `torch.func` transform is working on.
+
+    What runs below that level would take it for a constant. Closures and partial arguments are looked into; a tensor
+    that is reached through globals or objects is not found.
+    """
+    if torch._C._functorch.peek_interpreter_stack() is None:
+        return
+    waiting: list[Any] = [F]
+    seen: set[int] = set()
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(one):
+            raise ValueError(CAPTURED)
+        if isinstance(one, functools.partial):
+            waiting += [one.func, *one.args, *one.keywords.values()]
+        elif inspect.isfunction(one):
+            waiting += [cell.cell_contents for cell in one.__closure__ or () if cell != _EMPTY]
+        elif isinstance(one, tuple | list | dict):
+            waiting += pytree.tree_leaves(one)
+
+
+_EMPTY = types.CellType()

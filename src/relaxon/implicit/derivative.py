@@ -26,7 +26,7 @@ def solve_and_judge(
     theta: Sequence[Tensor],
     motion: Mapping[int, Tensor],
 ) -> list[Tensor]:
-    """Return the leaves of u with `J u = right`, or `Jᵀ u = right` where transposed.
+    """Return the leaves of u with `J u = right`, or `Jᵀ u = right` where transposed, once judged.
 
     `motion` is that of the tensors of θ, by index, of which `right` is the image in forward mode; may be empty.
 
@@ -38,15 +38,35 @@ def solve_and_judge(
     while isinstance(call, VmappedCall) and call.shared:
         # One point for the whole axis: several right-hand sides of one system.
         call, x, motion = call.inner, [one[0] for one in x], {}
-    if any(one.numel() == 0 for one in right):
-        raise ValueError("x must have elements in all of its leaves for a derivative, got one without")
-    jacobian = StateJacobian(call, x, theta)
+    jacobian, b = _prepared(call, right, x, theta)
     packing = jacobian.packing
-    flat = [one.reshape(-1, *leaf.shape) for one, leaf in zip(right, jacobian.x, strict=True)]
-    b = torch.cat([packing.pack([one[k] for one in flat]) for k in range(len(flat[0]))])
     solution = _judged(jacobian, b, transposed, motion)
     parts = [packing.unpack(part) for part in torch.split(solution, packing.samples)]
     return [torch.stack(same).reshape(one.shape) for same, one in zip(zip(*parts, strict=True), right, strict=True)]
+
+
+@torch.no_grad()
+def reverse_gradient(
+    call: SolverCall, right: Sequence[Tensor], x: Sequence[Tensor], theta: Sequence[Tensor]
+) -> dict[int, Tensor]:
+    """Return `−Bᵀu` with `Jᵀ u = right` for the tensors of θ that may have a derivative, by index, once judged.
+
+    The same as `solve_and_judge` and a product, with F run once for both; raises the same.
+    """
+    jacobian, b = _prepared(call, right, x, theta)
+    _, slopes = jacobian.joint_pull(_judged(jacobian, b, True, {}))
+    return {index: -slope for index, slope in zip(jacobian.active, slopes, strict=True)}
+
+
+def _prepared(
+    call: SolverCall, right: Sequence[Tensor], x: Sequence[Tensor], theta: Sequence[Tensor]
+) -> tuple[StateJacobian, Tensor]:
+    """The Jacobian, and the right-hand side (which may have axes before those of x) packed."""
+    if any(one.numel() == 0 for one in right):
+        raise ValueError("x must have elements in all of its leaves for a derivative, got one without")
+    jacobian = StateJacobian(call, x, theta)
+    flat = [one.reshape(-1, *leaf.shape) for one, leaf in zip(right, jacobian.x, strict=True)]
+    return jacobian, torch.cat([jacobian.packing.pack([one[k] for one in flat]) for k in range(len(flat[0]))])
 
 
 def _judged(jacobian: StateJacobian, b: Tensor, transposed: bool, motion: Mapping[int, Tensor]) -> Tensor:
@@ -92,12 +112,16 @@ def judge_root(jacobian: StateJacobian) -> tuple[Tensor, float, bool]:
     residual does not depend on the units of F, x or θ.
     """
     packing, options = jacobian.packing, jacobian.options
-    value = packing.pack(jacobian.values)
+    value = jacobian.value
     image, slopes = jacobian.joint_pull(jacobian.probe())
-    scale = krylov.norms(image) * krylov.norms(packing.pack(jacobian.x)) / math.sqrt(packing.unknowns)
+    scale = (
+        krylov.norms(image)
+        * krylov.norms(packing.pack([one.detach() for one in jacobian.x]))
+        / math.sqrt(packing.unknowns)
+    )
     for one, slope in zip(jacobian.active_theta, slopes, strict=True):
         if one.numel():
-            size = torch.linalg.vector_norm(one) * torch.linalg.vector_norm(slope)
+            size = torch.linalg.vector_norm(one.detach()) * torch.linalg.vector_norm(slope)
             scale = scale + (size / math.sqrt(one.numel() * packing.samples)).to(scale.dtype)
     residuals = krylov.relative(value, scale)[:, 0].double()
     tolerance = options.root_rtol or ROOT_RTOL[jacobian.precision]

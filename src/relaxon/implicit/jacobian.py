@@ -1,4 +1,8 @@
-"""The Jacobian `J = ∂₁F` at a point, as a linear map of packed vectors."""
+"""The Jacobian `J = ∂₁F` at a point, as a linear map of packed vectors.
+
+It works on plain tensors and with torch's plain autograd, which is cheaper than `torch.func` and lets F do what that
+does not allow.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,10 @@ import torch
 from torch import Tensor
 
 from relaxon.implicit import krylov
+from relaxon.implicit.arguments import CAPTURED
 from relaxon.implicit.calls import SolverCall
 from relaxon.implicit.options import LINEAR_RTOL
 from relaxon.implicit.packing import Packing
-from relaxon.implicit.products import TensorMap, linearised, pullback, with_chosen
 
 ASYMMETRY = {torch.float32: 1e-3, torch.float64: 1e-8}
 """What a probe may find of a Jacobian that was declared symmetric, by dtype."""
@@ -20,46 +24,32 @@ MOST_PRODUCTS = 1000
 
 
 class StateJacobian:
-    """J at `(x, θ)`; vectors are `(k·samples, n)`, k right-hand sides for each sample.
+    """J at `(x, θ)`; vectors are `(k·samples, n)`, k right-hand sides for each sample. F runs once.
 
-    F runs once for all products with Jᵀ, and once more for all with J.
+    Raises
+    ------
+    TypeError, ValueError : for an F that does not return what it must, or that has captured what it may not.
     """
 
     def __init__(self, call: SolverCall, x: Sequence[Tensor], theta: Sequence[Tensor]) -> None:
         self.call, self.options = call, call.options
-        self.x, self.theta = [one.detach() for one in x], [one.detach() for one in theta]
+        self.active = [index for index, one in enumerate(call.active) if one]
+        self.x = [one.detach().requires_grad_() for one in x]
+        self.theta = [one.detach() for one in theta]
+        for index in self.active:
+            self.theta[index].requires_grad_()
         self.packing = Packing.of(self.x, call.batch_dims)
-        with torch.enable_grad():  # so that a tensor that F has captured shows
-            self.values, self._pull = pullback(self._of_x, self.x)
-        if any(value.requires_grad for value in self.values):
-            raise ValueError(
-                "F must not use tensors that require grad and are not among its arguments, whose gradient would be "
-                "lost: pass them (or the module that holds them) as part of θ"
-            )
-        self._push: TensorMap | None = None
-        self._joint_pull: TensorMap | None = None
+        with torch.enable_grad():
+            self._values = call.residual(self.x, self.theta)
+        _refuse_captured(self._values, [*self.x, *self.active_theta])
+        self.value = self.packing.pack([one.detach() for one in self._values])
+        self._dummies: list[Tensor] = []
+        self._pulled: Sequence[Tensor] = ()
+        self._last: tuple[Tensor, tuple[Tensor, list[Tensor]]] | None = None
         wide = all(one.dtype.to_real() == torch.float64 for one in self.x)
         self.precision = torch.float64 if wide else torch.float32
         self.rtol = self.options.rtol or LINEAR_RTOL[self.precision]
         self.max_products = self.options.max_iterations or min(10 * self.packing.unknowns, MOST_PRODUCTS)
-        self.active = [index for index, one in enumerate(call.active) if one]
-
-    def _of_x(self, *x: Tensor) -> tuple[Tensor, ...]:
-        return self.call.residual(x, self.theta)
-
-    def joint(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """F as a function of x and of the tensors of θ that may have a derivative."""
-        count = len(self.x)
-        theta = with_chosen(lambda *full: self.call.residual(tensors[:count], full), self.theta, self.active)
-        return theta(*tensors[count:])
-
-    def joint_pull(self, v: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return `(Jᵀv, Bᵀv)` for a vector like x, `Bᵀv` as the tensors of θ that may have a derivative."""
-        if self._joint_pull is None:
-            self._joint_pull = pullback(self.joint, [*self.x, *self.active_theta])[1]
-        pulled = self._joint_pull(*self.packing.unpack(v))
-        count = len(self.x)
-        return self.packing.pack(pulled[:count]), list(pulled[count:])
 
     @property
     def active_theta(self) -> list[Tensor]:
@@ -68,14 +58,38 @@ class StateJacobian:
 
     def product(self, v: Tensor, transposed: bool) -> Tensor:
         """Return J v, or Jᵀ v."""
-        if not transposed and self._push is None:
-            self._push = linearised(self._of_x, self.x)
-        apply = self._pull if transposed or self._push is None else self._push
         packing = self.packing
+        apply = self._transposed if transposed else self._plain
         if len(v) == packing.samples:
-            return packing.pack(apply(*packing.unpack(v)))
+            return packing.pack(apply(packing.unpack(v)))
         stacked = v.reshape(-1, packing.samples, packing.unknowns)
-        return torch.vmap(lambda one: packing.pack(apply(*packing.unpack(one))))(stacked).reshape(v.shape)
+        return torch.vmap(lambda one: packing.pack(apply(packing.unpack(one))))(stacked).reshape(v.shape)
+
+    def _transposed(self, v: Sequence[Tensor]) -> Sequence[Tensor]:
+        return _grad(self._values, self.x, v)
+
+    def _plain(self, v: Sequence[Tensor]) -> Sequence[Tensor]:
+        """J v as the transpose of the transpose: all that it asks of F is to be differentiable twice."""
+        if not self._dummies:
+            self._dummies = [torch.zeros_like(one, requires_grad=True) for one in self._values]
+            with torch.enable_grad():
+                self._pulled = _grad(self._values, self.x, self._dummies, create_graph=True)
+        return _grad(self._pulled, self._dummies, v)
+
+    def joint_pull(self, v: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return `(Jᵀv, Bᵀv)` for a vector like x, `Bᵀv` as the tensors of θ that may have a derivative."""
+        if self._last is None or self._last[0] is not v:
+            pulled = _grad(self._values, [*self.x, *self.active_theta], self.packing.unpack(v))
+            count = len(self.x)
+            self._last = v, (self.packing.pack(pulled[:count]), list(pulled[count:]))
+        return self._last[1]
+
+    def joint_push(self, v: Tensor, motion: Sequence[Tensor]) -> Tensor:
+        """Return `J v + B motion`."""
+        dummies = [torch.zeros_like(one, requires_grad=True) for one in self._values]
+        with torch.enable_grad():
+            pulled = _grad(self._values, [*self.x, *self.active_theta], dummies, create_graph=True)
+        return self.packing.pack(_grad(pulled, dummies, [*self.packing.unpack(v), *motion]))
 
     def probe(self) -> Tensor:
         """Return normal random numbers like x, from the options' seed."""
@@ -93,3 +107,40 @@ class StateJacobian:
                 f"symmetric must be False for this F: a probe of its Jacobian finds ‖Jᵀp − Jp‖/‖Jᵀp‖ = {found:.1e}, "
                 f"more than {ASYMMETRY[self.precision]:.0e}"
             )
+
+
+def _grad(
+    outputs: Sequence[Tensor], inputs: Sequence[Tensor], v: Sequence[Tensor], create_graph: bool = False
+) -> Sequence[Tensor]:
+    """The product of v with the transposed Jacobian; zeros where an output does not depend on an input."""
+    pairs = [(one, part) for one, part in zip(outputs, v, strict=True) if one.requires_grad]
+    if not pairs:
+        return [torch.zeros_like(one) for one in inputs]
+    depending, parts = zip(*pairs, strict=True)
+    return torch.autograd.grad(
+        depending,
+        inputs,
+        parts,
+        retain_graph=True,
+        create_graph=create_graph,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+
+
+def _refuse_captured(values: Sequence[Tensor], known: Sequence[Tensor]) -> None:
+    """Raise ValueError where the graph of `values` has other leaves than `known`: their gradient would be lost."""
+    mine = {id(one) for one in known}
+    waiting = [value.grad_fn for value in values if value.grad_fn is not None]
+    if any(value.requires_grad and value.grad_fn is None and id(value) not in mine for value in values):
+        raise ValueError(CAPTURED)
+    seen = set()
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and id(leaf) not in mine:
+            raise ValueError(CAPTURED)
+        waiting += [following for following, _ in node.next_functions if following is not None]

@@ -12,10 +12,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 from relaxon.implicit.calls import SolverCall, VmappedCall
-from relaxon.implicit.derivative import solve_and_judge
+from relaxon.implicit.derivative import reverse_gradient, solve_and_judge
 from relaxon.implicit.products import image, pullback, push, transposed_image, with_chosen
 
 
@@ -49,7 +50,11 @@ class _Root(torch.autograd.Function):
         first = 1 + call.starts_count
         wanted = [i for i, on in enumerate(call.active) if on and ctx.needs_input_grad[first + i]]
         found: list[Tensor | None] = [None] * (first + len(theta))
-        if wanted:
+        if wanted and _is_plain():
+            slopes = reverse_gradient(call, gradients[: call.x_count], x, theta)
+            for index in wanted:
+                found[first + index] = slopes[index]
+        elif wanted:
             u = _solve(call, True, gradients[: call.x_count], x, theta)
             _, pull = pullback(_of_theta(call, x, theta, wanted), [theta[i] for i in wanted])
             for index, gradient in zip(wanted, pull(*u), strict=True):
@@ -177,6 +182,12 @@ def _solve(
 
 def _apply(function: type[torch.autograd.Function], *arguments: Any) -> tuple[Tensor, ...]:
     return cast(tuple[Tensor, ...], function.apply(*arguments))  # type: ignore[no-untyped-call]
+
+
+def _is_plain() -> bool:
+    """Whether nothing will differentiate or transform what is computed now."""
+    functorch = torch._C._functorch.peek_interpreter_stack() is not None
+    return not (torch.is_grad_enabled() or functorch or forward_ad._current_level >= 0)
 
 
 def _primals(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:

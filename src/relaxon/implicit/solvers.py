@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from relaxon.implicit.arguments import Arguments, constant_positions
+from relaxon.implicit.arguments import Arguments, constant_positions, refuse_captured_levels
 from relaxon.implicit.calls import Memory, PlainCall
 from relaxon.implicit.options import ImplicitOptions
 from relaxon.implicit.rule import differentiable_root
@@ -61,6 +63,17 @@ class ImplicitSolver:
 
     def __call__(self, init: Any, *theta: Any, **settings: Any) -> Any:
         """Return `solver(init, *theta, **settings)`, differentiable in θ."""
+        run = self._run
+        if "torch._dynamo" in sys.modules:  # else there is no torch.compile that would follow the solver
+            run = torch.compiler.disable(run)  # type: ignore[no-untyped-call]
+        return run(init, *theta, **settings)
+
+    # What torch.compiler.disable sets, which would import torch._dynamo for it: `torch.compile` breaks its graph here.
+    __call__._torchdynamo_disable = True  # type: ignore[attr-defined]
+    __call__._torchdynamo_disable_msg = "a solver with an implicit derivative"  # type: ignore[attr-defined]
+
+    def _run(self, init: Any, *theta: Any, **settings: Any) -> Any:
+        refuse_captured_levels(self.F)
         for name, value in settings.items():
             if any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in pytree.tree_leaves(value)):
                 raise ValueError(

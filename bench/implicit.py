@@ -1,0 +1,54 @@
+"""Implicit differentiation, measured: what a gradient costs beside its linear solve, and what it saves.
+
+    python bench/implicit.py --quick                     # a minute or two: smaller systems, fewer repeats
+    python bench/implicit.py
+    python bench/implicit.py --only overhead --json out.json
+
+Sections: `overhead` (time of a gradient over that of the bare adjoint solve, memory against the solver's iterations).
+Times are this process's CPU time, of pairs measured in turn; a ratio is the median of the pairs' ratios. One thread.
+"""
+
+from __future__ import annotations
+
+import os
+
+if __name__ == "__main__":  # imported by a test, it leaves that process's threads alone
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")  # before NumPy and torch
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import implicit_overhead
+import torch
+from rich.console import Console
+
+from relaxon.cli.machine import describe_machine
+
+Section = Callable[[Console, bool], dict[str, Any]]
+SECTIONS: dict[str, Section] = {"overhead": implicit_overhead.run}
+"""Each prints its rows, takes `quick`, and returns what goes into the JSON."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--json", type=Path)
+    args, console = parser.parse_args(argv), Console(highlight=False)
+    record: dict[str, Any] = {"machine": asdict(describe_machine()), "torch": torch.__version__, "quick": args.quick}
+    for name in args.only:
+        console.rule(name)
+        record[name] = SECTIONS[name](console, args.quick)
+    if args.json:
+        args.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
