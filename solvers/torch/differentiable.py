@@ -1,34 +1,45 @@
 """`poisson_solve`: the solution of a Poisson system as a function that torch differentiates, any number of times.
 
-By the implicit function theorem: from `A(κ) x = b` follows `A dx = db − dA x`, and with the adjoint `A λ = g` (`A` is
-symmetric: the same solver, set up once) the derivative of `⟨g, x⟩` is `λ` in `b` and `−(λ_below − λ_above)(x_below −
-x_above)` in the conductance of a face. No iteration is recorded: memory does not grow with their number, and the
-derivative is as exact as the two solves. `λ` is itself such a solve, which is what makes second derivatives work.
+`x` is a root of `A(κ) x − b`, whose derivatives `relaxon.implicit` takes; A is symmetric, so that each of its linear
+systems is one more solve by the same solver, set up once. No iteration is recorded: memory does not grow with their
+number, and a derivative is as exact as the solves.
 Source for the method: M. B. Giles, N. A. Pierce, "An Introduction to the Adjoint Approach to Design", 2000.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils import _pytree as pytree
 
+from relaxon.implicit import DerivativeOutcome, DerivativeVerdict, ImplicitOptions, implicit
 from relaxon.solvers import validation
 from relaxon.solvers.driver import PreparedSolver, prepare
 from relaxon.solvers.engine import Solver
-from relaxon.solvers.faces import check_side_pairs, openness, side_shape
+from relaxon.solvers.faces import face_coefficients, openness
 from relaxon.solvers.front import Inconsistent
-from relaxon.solvers.grid import CellType, PoissonGrid
+from relaxon.solvers.grid import PoissonGrid
 from relaxon.solvers.solution import Solution
-from relaxon.solvers.torch.faces import Pairs, differences, face_means, known_source, one_around
+from relaxon.solvers.torch.arguments import (
+    Coefficient,
+    check_batch,
+    check_boundary_values,
+    checked_coefficient,
+    is_mapped,
+    known_values,
+    to_array,
+    with_coefficient,
+)
+from relaxon.solvers.torch.faces import Pairs, apply_operator, face_means, known_source, one_around
 
-FLOATS = (torch.float32, torch.float64)
-Coefficient = torch.Tensor | Sequence[torch.Tensor]
 Unconverged = Literal["error", "record"]
+Purpose = Literal["forward", "adjoint"]
 Log = list[tuple[str, Solution]]
 
 
@@ -38,20 +49,6 @@ class NotConvergedError(RuntimeError):
     def __init__(self, message: str, solution: Solution) -> None:
         super().__init__(message)
         self.solution = solution
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """What every solve of one call shares."""
-
-    prepared: PreparedSolver
-    rtol: float
-    adjoint_rtol: float
-    max_iterations: int | None
-    inconsistent: Inconsistent
-    unconverged: Unconverged
-    log: Log | None
-    x0: NDArray[np.float64] | None
 
 
 def poisson_solve(
@@ -123,103 +120,154 @@ def poisson_solve(
         raise ValueError("log must be a list where unconverged='record', so that a failure is seen, got None")
     if inconsistent not in ("error", "project"):
         raise ValueError(f"inconsistent must be 'error' or 'project', got {inconsistent!r}")
-    _check_batch("b", b, geometry.shape)
-    _check_boundary_values(geometry, air_values, side_values)
-    kappa = _checked_coefficient(coefficient)
+    check_batch("b", b, geometry.shape)
+    check_boundary_values(geometry, air_values, side_values)
+    kappa = checked_coefficient(coefficient)
     if prepared is not None and kappa is not None:
         raise ValueError("coefficient must be None beside a prepared solver, which is set up for its own")
-    if prepared is None:
-        prepared = prepare(_with_coefficient(geometry, kappa), solver=solver)
-    elif solver != "dcdm":
+    if prepared is not None and solver != "dcdm":
         raise ValueError(f"solver must be left out beside a prepared solver, got {solver!r}")
-    start = None if x0 is None else _checked_start(x0, geometry)
-    options = _Options(prepared, rtol, adjoint_rtol, max_iterations, inconsistent, unconverged, log, start)
-    faces = _faces(geometry, kappa)
+    if prepared is None and kappa is None:
+        prepared = prepare(geometry, solver=solver)
+    if x0 is not None:
+        check_batch("x0", x0, geometry.shape)
+    rtols: dict[Purpose, float] = {"forward": rtol, "adjoint": adjoint_rtol}
+    system = _System(geometry, prepared, solver, rtols, max_iterations, inconsistent, unconverged, log)
+    if kappa is not None:
+        known = pytree.tree_map(known_values, kappa)
+        if any(map(is_mapped, pytree.tree_leaves(kappa))):
+            with_coefficient(geometry, known)
+        else:
+            system.prepare_for(known)
     right = b
     if air_values is not None or side_values is not None:
-        constant = _grids_faces(prepared.operator.grid, b) if faces is None else faces
-        weights = [scale * face for scale, face in zip(_scales(geometry, constant), constant, strict=True)]
+        weights = system.weights(kappa, b)
         right = b + known_source(geometry, weights, air_values, side_values).to(
             b.device, _dtype(b, air_values, side_values)
         )
-    x: torch.Tensor = _Solve.apply(right, options, options.rtol, "forward", *(faces or ()))  # type: ignore[no-untyped-call]
+    # The solver judges its solutions, x and the adjoint, which a second residual would not tell more of.
+    options = ImplicitOptions(
+        linear_solver=system.solve_adjoint,
+        rtol=math.inf,
+        root_rtol=math.inf,
+        error_estimate="none",
+        on_unconverged="record",
+    )
+    dims = b.ndim - geometry.ndim
+    derive = implicit(system.solve, system.residual, options=options, batch_dims=dims, on_verdict=_refuse_non_finite)
+    x: torch.Tensor = derive(x0, right, kappa)
     return x
 
 
-class _Solve(torch.autograd.Function):
-    """`x = A(κ)⁺ b` for `(…, *grid.shape)`; κ on faces, one tensor an axis, or none where it is a constant."""
+@dataclass(frozen=True)
+class _System:
+    """The systems of one call: how they are solved, and what their solution is a root of.
 
-    @staticmethod
-    def forward(
-        ctx: Any, b: torch.Tensor, options: _Options, rtol: float, purpose: str, *faces: torch.Tensor
-    ) -> torch.Tensor:
-        x = _solved(b, options, rtol, purpose)
-        ctx.options = options
-        ctx.save_for_backward(x, *faces)
-        return x
+    `prepared` is None where κ is an argument: the solver is then set up for each that comes.
+    """
 
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, *faces = ctx.saved_tensors
-        options: _Options = ctx.options
-        grid = options.prepared.operator.grid
-        if not torch.isfinite(gradient).all():
-            raise ValueError("the gradient that came back to poisson_solve must be finite, got NaN or infinity")
-        adjoint: torch.Tensor = _Solve.apply(gradient, options, options.adjoint_rtol, "adjoint", *faces)  # type: ignore[no-untyped-call]
-        by_face: list[torch.Tensor | None] = []
-        for axis, (face, scale) in enumerate(zip(faces, _scales(grid, faces), strict=True)):
-            if not ctx.needs_input_grad[4 + axis]:
-                by_face.append(None)
-                continue
-            product = -differences(grid, adjoint, axis) * differences(grid, x, axis)
-            summed = product.reshape(-1, *face.shape).sum(0)
-            by_face.append((scale * summed.to(face.device)).to(face.dtype))
-        return (adjoint if ctx.needs_input_grad[0] else None, None, None, None, *by_face)
+    geometry: PoissonGrid
+    prepared: PreparedSolver | None
+    solver: str | Solver
+    rtols: dict[Purpose, float]
+    max_iterations: int | None
+    inconsistent: Inconsistent
+    unconverged: Unconverged
+    log: Log | None
+    set_up: list[tuple[list[NDArray[Any]], PreparedSolver]] = field(default_factory=list)
 
+    @cached_property
+    def grid(self) -> PoissonGrid:
+        """The grid that the solver is set up for, or that κ completes."""
+        return self.geometry if self.prepared is None else self.prepared.operator.grid
 
-def _solved(b: torch.Tensor, options: _Options, rtol: float, purpose: str) -> torch.Tensor:
-    """Each right-hand side by the prepared solver, on the CPU."""
-    grid = options.prepared.operator.grid
-    forward = purpose == "forward"
-    sides = b.detach().cpu().numpy().reshape(-1, *grid.shape)
-    starts = [None] * len(sides)
-    if forward and options.x0 is not None:
-        starts = list(np.broadcast_to(options.x0, sides.shape))
-    solutions = np.empty(sides.shape)
-    for index, (side, start) in enumerate(zip(sides, starts, strict=True)):
-        solution = options.prepared.solve(
-            side,
-            rtol=rtol,
-            max_iterations=options.max_iterations,
-            x0=start,
-            inconsistent=options.inconsistent if forward else "project",
+    @cached_property
+    def scales(self) -> tuple[torch.Tensor, ...]:
+        """A face's conductance over its κ, one tensor an axis."""
+        return tuple(
+            torch.from_numpy(open_face * h**-2)
+            for open_face, h in zip(openness(self.grid), self.grid.spacing, strict=True)
         )
-        if options.log is not None:
-            options.log.append((purpose, solution))
-        if not solution.converged and options.unconverged == "error":
-            which = f" {index} of {len(sides)}" if len(sides) > 1 else ""
-            raise NotConvergedError(
-                f"the {purpose} solve{which} ended {solution.result.name} after {solution.iterations} iterations with "
-                f"a relative residual of {solution.relative_residual:.2e}, asked for {rtol:.2e}"
-                + (f" ({solution.message})" if solution.message else ""),
-                solution,
+
+    @cached_property
+    def own_faces(self) -> tuple[torch.Tensor, ...]:
+        """κ of the grid itself on faces, one tensor an axis."""
+        return tuple(map(torch.tensor, face_coefficients(self.grid)))
+
+    def residual(self, x: torch.Tensor, b: torch.Tensor, kappa: Coefficient | None) -> torch.Tensor:
+        """`A(κ) x − b`, differentiable; it means nothing outside the fluid."""
+        return apply_operator(self.grid, self.weights(kappa, x), x) - b
+
+    def weights(self, kappa: Coefficient | None, like: torch.Tensor) -> list[torch.Tensor]:
+        """Conductances of faces, one tensor an axis, on the device of `like`; 0 where nothing flows, whatever κ is."""
+        if kappa is None:
+            return [(scale * face).to(like.device) for scale, face in zip(self.scales, self.own_faces, strict=True)]
+        faces = face_means(self.grid, kappa) if isinstance(kappa, torch.Tensor) else one_around(self.grid, kappa)
+        scales = [scale.to(face.device, face.dtype) for scale, face in zip(self.scales, faces, strict=True)]
+        return [
+            torch.where(scale != 0, scale * face, torch.zeros_like(face)).to(like.device)
+            for scale, face in zip(scales, faces, strict=True)
+        ]
+
+    def solve(self, x0: torch.Tensor | None, b: torch.Tensor, kappa: Coefficient | None) -> torch.Tensor:
+        """Solve for each right-hand side of `(…, *grid.shape)`."""
+        return self._solved("forward", b, kappa, x0)
+
+    def solve_adjoint(
+        self, g: torch.Tensor, _x: torch.Tensor, _b: torch.Tensor, kappa: Coefficient | None, *, transposed: bool
+    ) -> torch.Tensor:
+        """Solve with A, which is its transpose."""
+        del transposed
+        return self._solved("adjoint", g, kappa, None)
+
+    def _solved(
+        self, purpose: Purpose, b: torch.Tensor, kappa: Coefficient | None, x0: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Each right-hand side by the prepared solver, on the CPU."""
+        prepared, rtol = self.prepare_for(kappa), self.rtols[purpose]
+        sides = to_array(b).reshape(-1, *self.grid.shape)
+        starts: Any = [None] * len(sides)
+        if x0 is not None:
+            starts = np.broadcast_to(to_array(x0).astype(np.float64), sides.shape)
+        solutions = np.empty(sides.shape)
+        for index, (side, start) in enumerate(zip(sides, starts, strict=True)):
+            solution = prepared.solve(
+                side,
+                rtol=rtol,
+                max_iterations=self.max_iterations,
+                x0=start,
+                inconsistent=self.inconsistent if purpose == "forward" else "project",
             )
-        solutions[index] = solution.x
-    return torch.from_numpy(solutions.reshape(b.shape)).to(dtype=b.dtype, device=b.device)
+            if self.log is not None:
+                self.log.append((purpose, solution))
+            if not solution.converged and self.unconverged == "error":
+                which = f" {index} of {len(sides)}" if len(sides) > 1 else ""
+                raise NotConvergedError(
+                    f"the {purpose} solve{which} ended {solution.result.name} after {solution.iterations} iterations "
+                    f"with a relative residual of {solution.relative_residual:.2e}, asked for {rtol:.2e}"
+                    + (f" ({solution.message})" if solution.message else ""),
+                    solution,
+                )
+            solutions[index] = solution.x
+        return torch.from_numpy(solutions.reshape(b.shape)).to(dtype=b.dtype, device=b.device)
+
+    def prepare_for(self, kappa: Coefficient | None) -> PreparedSolver:
+        """Return the solver set up for κ: once for each that comes (under `torch.vmap` there may be many)."""
+        if kappa is None:
+            assert self.prepared is not None
+            return self.prepared
+        parts = [to_array(one) for one in pytree.tree_leaves(kappa)]
+        for known, prepared in self.set_up:
+            if all(np.array_equal(*pair, equal_nan=True) for pair in zip(known, parts, strict=True)):  # NaN in walls
+                return prepared
+        prepared = prepare(with_coefficient(self.grid, kappa), solver=self.solver)
+        self.set_up.append(([one.copy() for one in parts], prepared))
+        return prepared
 
 
-def _scales(grid: PoissonGrid, faces: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """A face's conductance over its κ, one tensor an axis, with the dtypes and devices of `faces`."""
-    return [
-        torch.as_tensor(open_face * h**-2, dtype=face.dtype, device=face.device)
-        for open_face, h, face in zip(openness(grid), grid.spacing, faces, strict=False)
-    ]
-
-
-def _faces(grid: PoissonGrid, kappa: Coefficient | None) -> tuple[torch.Tensor, ...] | None:
-    if kappa is None:
-        return None
-    return face_means(grid, kappa) if isinstance(kappa, torch.Tensor) else one_around(grid, kappa)
+def _refuse_non_finite(verdict: DerivativeVerdict) -> None:
+    if verdict.outcome is DerivativeOutcome.NON_FINITE:
+        raise ValueError("the gradient that came back to poisson_solve must be finite, got NaN or infinity")
 
 
 def _dtype(b: torch.Tensor, air_values: torch.Tensor | None, side_values: Pairs | None) -> torch.dtype:
@@ -227,76 +275,3 @@ def _dtype(b: torch.Tensor, air_values: torch.Tensor | None, side_values: Pairs 
     values = [b, air_values, *(value for pair in side_values or () for value in pair)]
     wide = any(value is not None and value.dtype == torch.float64 for value in values)
     return torch.float64 if wide else torch.float32
-
-
-def _grids_faces(grid: PoissonGrid, b: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    from relaxon.solvers.faces import face_coefficients
-
-    return tuple(torch.tensor(face, dtype=torch.float64, device=b.device) for face in face_coefficients(grid))
-
-
-def _with_coefficient(grid: PoissonGrid, kappa: Coefficient | None) -> PoissonGrid:
-    """The grid with κ in the place of its own; what the grid refuses is refused in its words."""
-    if kappa is None:
-        return grid
-    values: Any = _array(kappa) if isinstance(kappa, torch.Tensor) else [_array(face) for face in kappa]
-    return PoissonGrid(grid.cells, grid.spacing, grid.boundary, values)
-
-
-def _checked_coefficient(coefficient: Coefficient | None) -> Coefficient | None:
-    if coefficient is None:
-        return None
-    if isinstance(coefficient, torch.Tensor):
-        _check_float("coefficient", coefficient)
-        return coefficient
-    if isinstance(coefficient, str) or not isinstance(coefficient, Sequence):
-        raise TypeError(f"coefficient must be a tensor or one tensor an axis, got {type(coefficient).__name__}")
-    for axis, face in enumerate(coefficient):
-        _check_float(f"coefficient[{axis}]", face)
-    return tuple(coefficient)
-
-
-def _checked_start(x0: torch.Tensor, grid: PoissonGrid) -> NDArray[np.float64]:
-    _check_batch("x0", x0, grid.shape)
-    return _array(x0).astype(np.float64)
-
-
-def _check_boundary_values(grid: PoissonGrid, air_values: torch.Tensor | None, side_values: Pairs | None) -> None:
-    if air_values is not None:
-        _check_batch("air_values", air_values, grid.shape)
-        air = torch.as_tensor(grid.cells == CellType.AIR, device=air_values.device)
-        if not torch.isfinite(air_values.detach()[..., air]).all():
-            raise ValueError("air_values must be finite in the AIR cells, got NaN or infinity there")
-    if side_values is None:
-        return
-    check_side_pairs(grid, side_values)
-    for axis, pair in enumerate(side_values):
-        for side, value in enumerate(pair):
-            if value is None:
-                continue
-            name = f"side_values[{axis}][{side}]"
-            _check_float(name, value)
-            if value.ndim:
-                _check_batch(name, value, side_shape(grid, axis))
-            if not torch.isfinite(value.detach()).all():
-                raise ValueError(f"{name} must be finite, got NaN or infinity")
-
-
-def _check_batch(name: str, value: Any, shape: tuple[int, ...]) -> None:
-    _check_float(name, value)
-    if value.ndim not in (len(shape), len(shape) + 1) or tuple(value.shape[value.ndim - len(shape) :]) != shape:
-        raise ValueError(f"{name} must have shape {shape} or (k, *{shape}), got {tuple(value.shape)}")
-    if value.numel() == 0:
-        raise ValueError(f"{name} must not be empty, got shape {tuple(value.shape)}")
-
-
-def _check_float(name: str, value: Any) -> None:
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}")
-    if value.dtype not in FLOATS:
-        raise TypeError(f"{name} must be float32 or float64, got {value.dtype}")
-
-
-def _array(tensor: torch.Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = tensor.detach().cpu().numpy()
-    return array

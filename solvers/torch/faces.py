@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from relaxon.solvers import scaling
 from relaxon.solvers.faces import side_shape
 from relaxon.solvers.grid import CellType, PoissonGrid
 
@@ -20,12 +19,10 @@ Pairs = Sequence[tuple[torch.Tensor | None, torch.Tensor | None]]
 
 def face_means(grid: PoissonGrid, kappa: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """κ of cells to κ of faces: harmonic means inside, the cell's own κ at the ends of an axis."""
-    exponent = scaling.exponent_of(float(kappa.detach().abs().max()))
-    if scaling.is_safe(2.0 ** max(min(exponent, LARGEST), -LARGEST)):
-        return _means(grid, kappa)
-    # The derivatives hold 1/κ², which is not representable: by a power of two to size and back, which is exact.
-    half = max(min(exponent, LARGEST), -LARGEST) // 2
-    return tuple(face * 2.0**half * 2.0**half for face in _means(grid, kappa * 2.0**-half * 2.0**-half))
+    # The derivatives hold 1/κ², which may not be representable: by a power of two to size and back, which is exact.
+    exponent = torch.frexp(kappa.detach().abs().amax()).exponent.clamp(-LARGEST, LARGEST)
+    half = torch.pow(2.0, (exponent // 2).double())
+    return tuple(face * half * half for face in _means(grid, kappa / half / half))
 
 
 def _means(grid: PoissonGrid, kappa: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -60,6 +57,22 @@ def differences(grid: PoissonGrid, x: torch.Tensor, axis: int) -> torch.Tensor:
     beyond = torch.zeros_like(x.narrow(dim, 0, 1))
     around = x.narrow(dim, n - 1, 1) if grid.periodic[axis] else beyond
     return torch.cat([around, x], dim) - torch.cat([x, beyond], dim)
+
+
+def apply_operator(grid: PoissonGrid, weights: Sequence[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """Return `−∇·(κ∇x)` for conductances on faces, one tensor an axis: the transpose of `differences` of the fluxes.
+
+    `x` is 0 outside the fluid; what is returned there means nothing.
+    """
+    total = torch.zeros_like(x)
+    for axis, weight in enumerate(weights):
+        n, dim = grid.shape[axis], x.ndim - grid.ndim + axis
+        flux = weight * differences(grid, x, axis)
+        total = total + flux.narrow(dim, 1, n) - flux.narrow(dim, 0, n)
+        if grid.periodic[axis]:
+            around = torch.zeros_like(total.narrow(dim, 0, n - 1))
+            total = total + torch.cat([around, flux.narrow(dim, 0, 1)], dim)
+    return total
 
 
 def known_source(

@@ -65,8 +65,10 @@ class SolverCall:
         """Return F(x, θ) with the dtypes of x."""
         raise NotImplementedError
 
-    def structured(self, leaves: Sequence[Tensor], function: Callable[[Any], Any]) -> list[Tensor]:
-        """Apply a user's map of pytrees like x to leaves, a sample of any outer batch at a time."""
+    def structured(
+        self, function: Callable[..., Any], vector: Sequence[Tensor], x: Sequence[Tensor], theta: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Apply a user's map `function(vector, x, *theta)` of pytrees like x, to one sample of a `vmap` at a time."""
         raise NotImplementedError
 
 
@@ -145,15 +147,21 @@ class PlainCall(SolverCall):
         values = [value.to(one.dtype) for value, one in zip(values, x, strict=True)]
         return tuple(v - one for v, one in zip(values, x, strict=True)) if self._fixed_point else tuple(values)
 
-    def structured(self, leaves: Sequence[Tensor], function: Callable[[Any], Any]) -> list[Tensor]:
-        found, tree = pytree.tree_flatten(function(pytree.tree_unflatten(list(leaves), self.x_tree)))
+    def structured(
+        self, function: Callable[..., Any], vector: Sequence[Tensor], x: Sequence[Tensor], theta: Sequence[Tensor]
+    ) -> list[Tensor]:
+        theta_trees = self._theta.rebuild([one.detach() for one in theta])
+        given = [pytree.tree_unflatten([one.detach() for one in part], self.x_tree) for part in (vector, x)]
+        found, tree = pytree.tree_flatten(function(*given, *(theta_trees[:-1] if self._owned else theta_trees)))
         if tree != self.x_tree:
-            raise ValueError(f"a preconditioner or linear_solver must return the structure of x, {self.x_tree}")
-        for one, leaf in zip(found, leaves, strict=True):
-            if not isinstance(one, Tensor) or one.shape != leaf.shape:
+            raise ValueError(
+                f"a preconditioner or linear_solver must return the structure of x, {self.x_tree}, got {tree}"
+            )
+        for one, like in zip(found, vector, strict=True):
+            if not isinstance(one, Tensor) or one.shape != like.shape or one.is_complex() != like.is_complex():
                 raise ValueError(
-                    f"a preconditioner or linear_solver must return tensors of x's shapes, {tuple(leaf.shape)}, got "
-                    f"{tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__}"
+                    f"a preconditioner or linear_solver must return tensors like x, {tuple(like.shape)} {like.dtype}, "
+                    f"got {f'{tuple(one.shape)} {one.dtype}' if isinstance(one, Tensor) else type(one).__name__}"
                 )
         return found
 
@@ -190,6 +198,17 @@ class VmappedCall(SolverCall):
         mapped = torch.vmap(lambda *all_: self.inner.residual(all_[:count], all_[count:]), dims)
         return mapped(*x, *theta)
 
-    def structured(self, leaves: Sequence[Tensor], function: Callable[[Any], Any]) -> list[Tensor]:
-        found = [self.inner.structured([leaf[i] for leaf in leaves], function) for i in range(self._size)]
+    def structured(
+        self, function: Callable[..., Any], vector: Sequence[Tensor], x: Sequence[Tensor], theta: Sequence[Tensor]
+    ) -> list[Tensor]:
+        dims = self._dims[self.starts_count :]
+        found = [
+            self.inner.structured(
+                function,
+                [one[i] for one in vector],
+                [one[i] for one in x],
+                [one if dim is None else one[i] for one, dim in zip(theta, dims, strict=True)],
+            )
+            for i in range(self._size)
+        ]
         return [torch.stack(same) for same in zip(*found, strict=True)]

@@ -54,7 +54,7 @@ def reverse_gradient(
     The same as `solve_and_judge` and a product, with F run once for both; raises the same.
     """
     jacobian, b = _prepared(call, right, x, theta)
-    _, slopes = jacobian.joint_pull(_judged(jacobian, b, True, {}))
+    slopes = jacobian.theta_pull(_judged(jacobian, b, True, {}))
     return {index: -slope for index, slope in zip(jacobian.active, slopes, strict=True)}
 
 
@@ -75,11 +75,9 @@ def _judged(jacobian: StateJacobian, b: Tensor, transposed: bool, motion: Mappin
     roots, root_tolerance, is_root = judge_root(jacobian)
     solution = SystemSolution(torch.full_like(b, math.nan), torch.full_like(b[:, 0], math.nan), 0, "nothing")
     error, message, outcome = math.nan, "", None if is_root else DerivativeOutcome.NOT_A_ROOT
-    if not (bool(torch.isfinite(roots).all()) and bool(torch.isfinite(b).all())):
+    if not (is_finite := bool(torch.isfinite(jacobian.value).all())) or not bool(torch.isfinite(b).all()):
         outcome = DerivativeOutcome.NON_FINITE
-        message = "NaN or infinity in " + (
-            "x or F(x, θ)" if not bool(torch.isfinite(roots).all()) else "the incoming derivative"
-        )
+        message = f"NaN or infinity in {'the incoming derivative' if is_finite else 'F(x, θ)'}"
     elif is_root or options.on_unconverged == "record":
         if options.symmetric:
             jacobian.refuse_asymmetric()
@@ -113,6 +111,8 @@ def judge_root(jacobian: StateJacobian) -> tuple[Tensor, float, bool]:
     """
     packing, options = jacobian.packing, jacobian.options
     value = jacobian.value
+    if options.root_rtol == math.inf:
+        return torch.full_like(value[:, 0], math.nan).double(), math.inf, True
     image, slopes = jacobian.joint_pull(jacobian.probe())
     scale = (
         krylov.norms(image)
@@ -134,7 +134,7 @@ def _outcome(jacobian: StateJacobian, solution: SystemSolution) -> DerivativeOut
         return DerivativeOutcome.SINGULAR
     if not bool(torch.isfinite(solution.u).all()):
         return DerivativeOutcome.NON_FINITE
-    if bool((solution.relative_residuals <= jacobian.rtol).all()):
+    if jacobian.rtol == math.inf or bool((solution.relative_residuals <= jacobian.rtol).all()):
         return DerivativeOutcome.CONVERGED
     if solution.products < jacobian.max_products:
         return DerivativeOutcome.STAGNATED

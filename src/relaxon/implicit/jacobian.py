@@ -6,6 +6,7 @@ does not allow.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -34,7 +35,9 @@ class StateJacobian:
     def __init__(self, call: SolverCall, x: Sequence[Tensor], theta: Sequence[Tensor]) -> None:
         self.call, self.options = call, call.options
         self.active = [index for index, one in enumerate(call.active) if one]
-        self.x = [one.detach().requires_grad_() for one in x]
+        # Of a linear solver that judges itself, nothing but Bᵀu is asked for here.
+        unjudged = self.options.rtol == self.options.root_rtol == math.inf and self.options.error_estimate == "none"
+        self.x = [one.detach().requires_grad_(not unjudged) for one in x]
         self.theta = [one.detach() for one in theta]
         for index in self.active:
             self.theta[index].requires_grad_()
@@ -83,6 +86,12 @@ class StateJacobian:
             count = len(self.x)
             self._last = v, (self.packing.pack(pulled[:count]), list(pulled[count:]))
         return self._last[1]
+
+    def theta_pull(self, v: Tensor) -> list[Tensor]:
+        """Return `Bᵀv` as the tensors of θ that may have a derivative."""
+        if self._last is not None and self._last[0] is v:
+            return self._last[1][1]
+        return list(_grad(self._values, self.active_theta, self.packing.unpack(v)))
 
     def joint_push(self, v: Tensor, motion: Sequence[Tensor]) -> Tensor:
         """Return `J v + B motion`."""

@@ -30,14 +30,16 @@ class ImplicitOptions:
         `symmetric`, else "gmres".
     symmetric : J is symmetric (Hermitian where complex), which a probe checks in each derivative.
     rtol : tolerance on `‖g − Ju‖ / ‖g‖` of the linear solve, a sample; by dtype where None (1e-10, float32 1e-5).
+        `math.inf`, beside a `linear_solver` that judges itself: the residual is neither computed nor judged.
     root_rtol : tolerance on `‖F(x, θ)‖` relative to `‖J‖‖x‖ + ‖∂₂F‖‖θ‖`, in mean-square norms, a sample: the relative
         change of x or of θ that a residual of this size stands for. By dtype where None (1e-6, float32 1e-3).
+        `math.inf`, for a solver that judges its result itself: neither computed nor judged.
     root_atol : tolerance on `‖F(x, θ)‖` itself, for roots where that scale says nothing; either suffices.
     max_iterations : products with J in one linear solve; 10 for each unknown, at most 1000, where None.
     restart : Krylov vectors that GMRES keeps.
     dense_limit : see `method`.
-    linear_solver : `(right, transposed) -> u`, in place of `method`: the solution of `J u = right` (`Jᵀ u = right`
-        where transposed) for pytrees like x. Its residual is recomputed and judged as any.
+    linear_solver : `(right, x, *theta, transposed=...) -> u`, in place of `method`: the solution of `J u = right`
+        (`Jᵀ u = right` where transposed) for pytrees like x. Its residual is recomputed and judged as any.
     preconditioner : a map like J⁻¹ of pytrees like x, for CG symmetric and definite.
     adjoint_preconditioner : the same for Jᵀ; `preconditioner` where None.
     warm_start : begin a linear solve at the last solution of the same kind and shape.
@@ -61,7 +63,7 @@ class ImplicitOptions:
     max_iterations: int | None = None
     restart: int = 50
     dense_limit: int = 128
-    linear_solver: Callable[[Any, bool], Any] | None = None
+    linear_solver: Callable[..., Any] | None = None
     preconditioner: Callable[[Any], Any] | None = None
     adjoint_preconditioner: Callable[[Any], Any] | None = None
     warm_start: bool = False
@@ -74,8 +76,10 @@ class ImplicitOptions:
         _check_choice("error_estimate", self.error_estimate, ("quick", "first-order", "none"))
         _check_choice("on_unconverged", self.on_unconverged, ("error", "record"))
         for name in ("rtol", "root_rtol"):
-            if getattr(self, name) is not None:
+            if getattr(self, name) not in (None, math.inf):
                 _check_float(name, getattr(self, name), above=True)
+        if self.rtol == math.inf and self.linear_solver is None:
+            raise ValueError("rtol must be finite without a linear_solver that judges itself, got inf")
         _check_float("root_atol", self.root_atol, above=False)
         if self.max_iterations is not None:
             _check_int("max_iterations", self.max_iterations, 1)

@@ -1,0 +1,104 @@
+"""What `poisson_solve` refuses before any work, by the argument's name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from relaxon.solvers.faces import check_side_pairs, side_shape
+from relaxon.solvers.grid import CellType, PoissonGrid
+from relaxon.solvers.torch.faces import Pairs
+
+FLOATS = (torch.float32, torch.float64)
+Coefficient = torch.Tensor | Sequence[torch.Tensor]
+
+
+def checked_coefficient(coefficient: Coefficient | None) -> Coefficient | None:
+    """Return κ as a tensor or a tuple of them.
+
+    Raises
+    ------
+    TypeError : naming the argument. Shapes and values are the grid's to judge.
+    """
+    if coefficient is None:
+        return None
+    if isinstance(coefficient, torch.Tensor):
+        _check_float("coefficient", coefficient)
+        return coefficient
+    if isinstance(coefficient, str) or not isinstance(coefficient, Sequence):
+        raise TypeError(f"coefficient must be a tensor or one tensor an axis, got {type(coefficient).__name__}")
+    for axis, face in enumerate(coefficient):
+        _check_float(f"coefficient[{axis}]", face)
+    return tuple(coefficient)
+
+
+def with_coefficient(grid: PoissonGrid, kappa: Coefficient) -> PoissonGrid:
+    """Return the grid with κ in the place of its own; what the grid refuses is refused in its words."""
+    values: Any = to_array(kappa) if isinstance(kappa, torch.Tensor) else [to_array(face) for face in kappa]
+    return PoissonGrid(grid.cells, grid.spacing, grid.boundary, values)
+
+
+def is_mapped(tensor: torch.Tensor) -> bool:
+    """Return whether `torch.vmap` is working on the tensor: then it has a shape and no values to be judged yet."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        if torch._C._functorch.is_batchedtensor(tensor):
+            return True
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return False
+
+
+def known_values(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the plain tensor that levels of `torch.func` wrap; ones of its shape where it is mapped."""
+    if is_mapped(tensor):
+        return torch.ones(tensor.shape, dtype=tensor.dtype)
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
+def check_boundary_values(grid: PoissonGrid, air_values: torch.Tensor | None, side_values: Pairs | None) -> None:
+    """Raise TypeError or ValueError where values beyond the fluid are not what the grid takes."""
+    if air_values is not None:
+        check_batch("air_values", air_values, grid.shape)
+        air = torch.as_tensor(grid.cells == CellType.AIR)
+        if not torch.isfinite(known_values(air_values).detach()[..., air]).all():
+            raise ValueError("air_values must be finite in the AIR cells, got NaN or infinity there")
+    if side_values is None:
+        return
+    check_side_pairs(grid, side_values)
+    for axis, pair in enumerate(side_values):
+        for side, value in enumerate(pair):
+            if value is None:
+                continue
+            name = f"side_values[{axis}][{side}]"
+            _check_float(name, value)
+            if value.ndim:
+                check_batch(name, value, side_shape(grid, axis))
+            if not torch.isfinite(known_values(value).detach()).all():
+                raise ValueError(f"{name} must be finite, got NaN or infinity")
+
+
+def check_batch(name: str, value: Any, shape: tuple[int, ...]) -> None:
+    """Raise TypeError or ValueError unless `value` is floating and has the shape, with one axis before it or none."""
+    _check_float(name, value)
+    if value.ndim not in (len(shape), len(shape) + 1) or tuple(value.shape[value.ndim - len(shape) :]) != shape:
+        raise ValueError(f"{name} must have shape {shape} or (k, *{shape}), got {tuple(value.shape)}")
+    if value.numel() == 0:
+        raise ValueError(f"{name} must not be empty, got shape {tuple(value.shape)}")
+
+
+def _check_float(name: str, value: Any) -> None:
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}")
+    if value.dtype not in FLOATS:
+        raise TypeError(f"{name} must be float32 or float64, got {value.dtype}")
+
+
+def to_array(tensor: torch.Tensor) -> NDArray[Any]:
+    """Return a plain tensor's values on the CPU."""
+    with torch._C._DisableFuncTorch():  # else a level of `torch.func` would wrap what `detach` returns
+        array: NDArray[Any] = tensor.detach().cpu().numpy()
+    return array
