@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.equilibrium.classifier import EquilibriumClassifier
     from relaxon.neuromorphic.equilibrium.comparison import Comparison, compare_gradients
     from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
+    from relaxon.neuromorphic.equilibrium.differentiable import equilibrium_state
     from relaxon.neuromorphic.equilibrium.estimators import (
         AsymmetricCauchy,
         Cauchy,
@@ -68,6 +69,7 @@ _HOME = {
     "Verdict": "result",
     "antisymmetry": "homeostasis",
     "compare_gradients": "comparison",
+    "equilibrium_state": "differentiable",
     "gradient": "gradients",
     "load_network": "store",
     "predict": "gradients",
@@ -108,6 +110,7 @@ __all__ = [
     "Verdict",
     "antisymmetry",
     "compare_gradients",
+    "equilibrium_state",
     "gradient",
     "load_network",
     "predict",

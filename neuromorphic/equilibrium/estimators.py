@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from relaxon.neuromorphic.equilibrium.adjoint import gmres
+from relaxon.implicit import DerivativeVerdict, ImplicitOptions, implicit
 from relaxon.neuromorphic.equilibrium.network import Network, holomorphic, parameter_gradients
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation import (
@@ -330,11 +330,33 @@ class Implicit(Estimator):
         return "Implicit()"
 
     def read(self, free: FreePhase) -> Reading:
-        apply, side = adjoint_system(free)
-        tolerance = self.tolerance or (1e-5 if side.dtype == torch.float32 else 1e-12)
-        delta, residual, products = gmres(apply, side, tolerance, self.steps)
-        relaxed = Relaxation(delta, residual, tolerance, products, judged(residual, tolerance))
-        return Reading(delta, relaxed, None, products * len(side))
+        tolerance = self.tolerance or (1e-5 if free.rates.dtype == torch.float32 else 1e-12)
+        verdicts: list[DerivativeVerdict] = []
+        options = ImplicitOptions(
+            method="gmres",
+            rtol=tolerance,
+            root_rtol=math.inf,  # the free phase is judged by its own tolerance
+            max_iterations=self.steps,
+            error_estimate="none",
+            on_unconverged="record",
+        )
+        at_rest = implicit(
+            lambda state, *_: state,
+            lambda state, push, network: network.field(state, free.drive) + push,
+            options=options,
+            constants=("network",),
+            batch_dims=1,
+            on_verdict=verdicts.append,
+        )
+        # δ is what the loss at the equilibrium gains by a push on each unit.
+        side = free.network.activation.derivative(free.state) * free.network.nudge(free.rates, free.target)
+        with torch.enable_grad():
+            push = torch.zeros_like(free.state, requires_grad=True)
+            (delta,) = torch.autograd.grad(at_rest(free.state, push, free.network), push, side)
+        (verdict,) = verdicts
+        residual = verdict.linear_residual
+        relaxed = Relaxation(delta, residual, tolerance, verdict.products, judged(residual, tolerance))
+        return Reading(delta, relaxed, None, verdict.products * len(side))
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ def _copied(module: nn.Module, by_identity: Mapping[int, Tensor], done: dict[int
         },
     }
     copy.__dict__.update(parts)
-    if isinstance(module, nn.RNNBase):  # it keeps a list of its weights beside their names
-        copy.__dict__["_flat_weights"] = [getattr(copy, name, None) for name in module._flat_weights_names]
+    for name, value in module.__dict__.items():
+        if type(value) in (list, tuple) and any(id(one) in by_identity for one in value):
+            # Parameters in plain lists beside the registered ones, as `nn.LSTM` has them.
+            copy.__dict__[name] = type(value)([by_identity.get(id(one), one) for one in value])
     return copy

@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import Tensor
 
-Sink = Callable[["DerivativeVerdict"], None]
+Sink = Callable[["DerivativeVerdict"], object]
 
 
 class DerivativeOutcome(Enum):
