@@ -28,7 +28,7 @@ BROUGHT = {
 }
 """The distribution that brings a package, where it is called otherwise."""
 NEED_TORCH = re.compile(
-    r"relaxon\.(solvers\.torch|solvers\.dcdm\.(device|network|start|torch_cycle|training)$"
+    r"relaxon\.(implicit|solvers\.torch|solvers\.dcdm\.(device|network|start|torch_cycle|training)$"
     r"|neuromorphic\.energy\.(?!command|kernels|importance$|diagnostics|datasets|reference)"
     r"|neuromorphic\.equilibrium\.(?!command|kernels|datasets|reference)|neuromorphic\.boosting\.sequential"
     r"|neuromorphic\.diagnostics\.(?!command|blocks|pictures|stored))"
@@ -91,7 +91,7 @@ print("\\n".join(failed))
 
 
 def test_all_but_what_is_for_torch_s_tensors_is_imported_without_torch(tmp_path):
-    everything = modules("solvers", "neuromorphic", "server", "client", "aio", "cli")
+    everything = modules("implicit", "solvers", "neuromorphic", "server", "client", "aio", "cli")
     names = [name for name in everything if ".petsc" not in name and not NEED_TORCH.match(name)]
     assert len(names) > 200
     done = run_without(("torch",), tmp_path, "-c", IMPORT_ALL, *names)
@@ -118,6 +118,8 @@ TORCH = (
     "from relaxon.solvers import LearnedCycle",
     "from relaxon.solvers.torch import poisson_solve",
     "import relaxon.solvers.torch.faces",
+    "import relaxon.implicit",
+    "from relaxon.implicit.options import ImplicitOptions",
     "from relaxon.solvers.registry import get; get('dcdm-cnn')",
     "from relaxon.solvers.registry import get; get('dcdm@cuda')",
     "from relaxon.solvers.dcdm.cnn import load_network; load_network(None)",

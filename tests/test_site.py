@@ -24,6 +24,7 @@ PUBLIC = (
     "relaxon.solvers",
     "relaxon.solvers.sparse",
     "relaxon.solvers.torch",
+    "relaxon.implicit",
     "relaxon.solvers.dcdm",
     "relaxon.solvers.stress",
     "relaxon.neuromorphic.boosting",
