@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -100,15 +101,16 @@ class StateJacobian:
             pulled = _grad(self._values, [*self.x, *self.active_theta], dummies, create_graph=True)
         return self.packing.pack(_grad(pulled, dummies, [*self.packing.unpack(v), *motion]))
 
+    @cached_property
     def probe(self) -> Tensor:
-        """Return normal random numbers like x, from the options' seed."""
+        """Normal random numbers like x, from the options' seed."""
         generator = torch.Generator().manual_seed(self.options.seed)
         shape = (self.packing.samples, self.packing.unknowns)
         return torch.randn(shape, generator=generator, dtype=self.packing.dtype).to(self.packing.device)
 
     def refuse_asymmetric(self) -> None:
         """Raise ValueError where `Jᵀp` and `Jp` differ for a random p."""
-        p = self.probe()
+        p = self.probe
         image = self.product(p, transposed=True)
         found = float(krylov.relative(image - self.product(p, transposed=False), krylov.norms(image)).max())
         if not found <= ASYMMETRY[self.precision]:
@@ -122,19 +124,13 @@ def _grad(
     outputs: Sequence[Tensor], inputs: Sequence[Tensor], v: Sequence[Tensor], create_graph: bool = False
 ) -> Sequence[Tensor]:
     """The product of v with the transposed Jacobian; zeros where an output does not depend on an input."""
-    pairs = [(one, part) for one, part in zip(outputs, v, strict=True) if one.requires_grad]
-    if not pairs:
-        return [torch.zeros_like(one) for one in inputs]
-    depending, parts = zip(*pairs, strict=True)
-    return torch.autograd.grad(
-        depending,
-        inputs,
-        parts,
-        retain_graph=True,
-        create_graph=create_graph,
-        allow_unused=True,
-        materialize_grads=True,
-    )
+    if not all(one.requires_grad for one in outputs):
+        pairs = [(one, part) for one, part in zip(outputs, v, strict=True) if one.requires_grad]
+        if not pairs:
+            return [torch.zeros_like(one) for one in inputs]
+        outputs, v = zip(*pairs, strict=True)
+    found = torch.autograd.grad(outputs, inputs, v, retain_graph=True, create_graph=create_graph, allow_unused=True)
+    return [torch.zeros_like(one) if part is None else part for one, part in zip(inputs, found, strict=True)]
 
 
 def _refuse_captured(values: Sequence[Tensor], known: Sequence[Tensor]) -> None:

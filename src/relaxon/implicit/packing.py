@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Packing:
     """The shapes and dtypes of the tensors of a state.
 
@@ -38,12 +39,17 @@ class Packing:
         shapes, dtypes = tuple(leaf.shape for leaf in leaves), tuple(leaf.dtype for leaf in leaves)
         return cls(shapes, dtypes, batch, dtype, leaves[0].device)
 
-    @property
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether the state is one real tensor, which only needs another shape."""
+        return self.dtypes == (self.dtype,)
+
+    @cached_property
     def samples(self) -> int:
         """How many samples there are; 1 without a batch."""
         return math.prod(self.batch)
 
-    @property
+    @cached_property
     def unknowns(self) -> int:
         """Real unknowns of a sample."""
         real = sum(
@@ -54,6 +60,8 @@ class Packing:
 
     def pack(self, leaves: Sequence[Tensor]) -> Tensor:
         """Return tensors of these shapes as `(samples, n)` real numbers."""
+        if self.is_plain:
+            return leaves[0].reshape(self.samples, -1)
         parts = [
             (torch.view_as_real(leaf.resolve_conj()) if leaf.is_complex() else leaf)
             .reshape(self.samples, -1)
@@ -64,6 +72,8 @@ class Packing:
 
     def unpack(self, vector: Tensor) -> list[Tensor]:
         """Return `(samples, n)` real numbers as tensors of these shapes and dtypes."""
+        if self.is_plain:
+            return [vector.reshape(self.shapes[0])]
         leaves, start = [], 0
         for shape, dtype in zip(self.shapes, self.dtypes, strict=True):
             count = math.prod(shape) * (2 if dtype.is_complex else 1) // max(self.samples, 1)
