@@ -39,7 +39,11 @@ def modules(*packages: str) -> list[str]:
 
 
 def test_every_module_of_the_engines_can_be_imported_first():
-    names = [name for name in modules("implicit", "solvers", "neuromorphic") if ".petsc." not in name or name.endswith("kernels")]
+    names = [
+        name
+        for name in modules("implicit", "solvers", "neuromorphic")
+        if ".petsc." not in name or name.endswith("kernels")
+    ]
     assert len(names) > 100
     done = subprocess.run([sys.executable, "-c", PROGRAM, *names], capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
