@@ -4,7 +4,9 @@
     python bench/implicit.py
     python bench/implicit.py --only overhead --json out.json
 
-Sections: `overhead` (time of a gradient over that of the bare adjoint solve, memory against the solver's iterations).
+Sections: `overhead` (time of a gradient over that of the bare adjoint solve, memory against the solver's iterations),
+`svm` (implicit against unrolling at equal error of the gradient), `torchopt` (against TorchOpt where it is installed),
+`error` (of implicit and unrolled Jacobians, and the bound, as a solver converges).
 Times are this process's CPU time, of pairs measured in turn; a ratio is the median of the pairs' ratios. One thread.
 """
 
@@ -24,14 +26,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import implicit_error
 import implicit_overhead
+import implicit_svm
+import implicit_torchopt
 import torch
 from rich.console import Console
 
 from relaxon.cli.machine import describe_machine
 
 Section = Callable[[Console, bool], dict[str, Any]]
-SECTIONS: dict[str, Section] = {"overhead": implicit_overhead.run}
+SECTIONS: dict[str, Section] = {
+    "overhead": implicit_overhead.run,
+    "svm": implicit_svm.run,
+    "torchopt": implicit_torchopt.run,
+    "error": implicit_error.run,
+}
 """Each prints its rows, takes `quick`, and returns what goes into the JSON."""
 
 
