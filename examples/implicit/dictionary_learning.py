@@ -26,7 +26,7 @@ L1, L2 = 0.05, 0.01
 STEP = 0.1  # 1/L of the codes' objective for unit atoms is at least 1/ATOMS
 
 
-def load(train: int = 300, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def load(train: int = 600, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return unit images (m, 64) and labels (m,): `train` of them, and all the others."""
     digits = load_digits()
     order = np.random.default_rng(seed).permutation(len(digits.target))
@@ -64,7 +64,7 @@ def encode(start: None, atoms: Tensor, images: Tensor) -> Tensor:
     return codes
 
 
-def learn(images: Tensor, labels: Tensor, steps: int, task_driven: bool, rate: float = 0.02) -> tuple[Tensor, Tensor]:
+def learn(images: Tensor, labels: Tensor, steps: int, task_driven: bool, rate: float = 0.005) -> tuple[Tensor, Tensor]:
     """Return atoms (a, 64) and the classifier (a + 1, 10).
 
     Half the steps learn the atoms for the reconstruction; the others train the classifier, and, if `task_driven`, the
