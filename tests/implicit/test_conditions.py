@@ -8,11 +8,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from conditions_with_closed_forms import KNOWN, Known, randn, scalar, vector  # noqa: E402
+from conditions_with_closed_forms import KNOWN, Known, half_squared_distance, randn, scalar, vector  # noqa: E402
 from torch.autograd import gradcheck, gradgradcheck  # noqa: E402
 from torch.utils import _pytree as pytree  # noqa: E402
 
 from relaxon.implicit import (  # noqa: E402
+    DerivativeError,
+    DerivativeOutcome,
     ImplicitOptions,
     block_proximal_gradient,
     conic_residual,
@@ -194,3 +196,12 @@ def test_a_mistake_is_refused_by_the_name_of_the_argument(name):
     call, message = REFUSALS[name]
     with pytest.raises(ValueError, match=re.escape(message)):
         call()
+
+
+def test_a_constraint_that_is_active_with_a_multiplier_of_zero_has_no_derivative():
+    """The nearest point of z ≤ r to a = r: it moves with a to one side only."""
+    condition = karush_kuhn_tucker(half_squared_distance, inequality=lambda z, a, r: z - r)
+    known = Known(condition, False, lambda a, r: (a, 0 * a), (vector(1.0), vector(1.0)))
+    with pytest.raises(DerivativeError) as refused:
+        torch.func.jacrev(differentiated(known))(*known.theta)
+    assert refused.value.verdict.outcome is DerivativeOutcome.SINGULAR
