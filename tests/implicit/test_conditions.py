@@ -102,6 +102,17 @@ def test_taylor_remainders_fall_with_the_second_and_the_third_power(known):
         assert slope == pytest.approx(order, abs=0.25)
 
 
+@pytest.mark.parametrize("name", [name for name in KNOWN if KNOWN[name]().fixed_point])
+def test_a_fixed_point_iteration_converges_from_near_by(name):
+    """Its steps are those of a method, not only at rest in the same place."""
+    known = KNOWN[name]()
+    solution = known.solution(*known.theta)
+    x = pytree.tree_map(lambda leaf: leaf + 0.05 * (leaf != 0), solution)
+    for _ in range(200):
+        x = known.condition(x, *known.theta)
+    torch.testing.assert_close(flat(x), flat(solution), rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("step", [0.1, 0.9])
 def test_the_step_changes_neither_the_solution_nor_its_derivative(step):
     def condition(step):
@@ -139,7 +150,13 @@ def test_the_self_dual_residual_is_zero_along_the_whole_ray_and_its_last_entry_f
     root = torch.cat((u, v, torch.ones(1, dtype=torch.float64)))
     for scale in (0.5, 1.0, 7.0):
         assert residual(scale * root, *known.theta).abs().max() < 1e-13
-    point = randn(6, seed=3)
+    c, e, d = known.theta
+    corner = torch.zeros(2, 2), torch.zeros(3, 3), torch.zeros(1, 1)
+    rows = (corner[0], e.T, c[:, None]), (-e, corner[1], d[:, None]), (-c[None], -d[None], corner[2])
+    q = torch.cat([torch.cat(row, 1) for row in rows])
+    for point in (randn(6, seed=3), -randn(6, seed=3)):  # scales of both signs
+        projected = torch.cat((point[:2], point[2:].clamp(min=0)))
+        torch.testing.assert_close(residual(point, c, e, d), q @ projected - projected + point)
     value, projected = residual(point, *known.theta), torch.cat((point[:2], point[2:].clamp(min=0)))
     assert abs(float(projected @ value)) < 1e-13  # ⟨Πx, F(x)⟩ = 0 anywhere
 
