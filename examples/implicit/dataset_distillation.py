@@ -4,7 +4,7 @@
 
 The inner problem trains a multiclass logistic regression on the ten images θ, `x⋆(θ) = argmin loss(x, θ) + ε ‖x‖²`, by
 SciPy's L-BFGS, which torch cannot see into; the outer one lowers that classifier's loss on the whole training set by
-gradient descent on the pixels (M. Blondel et al. 2022, section 4.2). The gradient needs one linear solve with the
+gradient descent on the pixels (M. Blondel et al. 2022, section 4). The gradient needs one linear solve with the
 inner Hessian.
 """
 

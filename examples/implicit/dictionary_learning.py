@@ -3,7 +3,7 @@
     python dictionary_learning.py [STEPS] [PICTURE.png]
 
 The sparse code of an image b in a dictionary θ is `x⋆(θ) = argmin ½ ‖b − x θ‖² + λ₁ ‖x‖₁ + ½ λ₂ ‖x‖²` (J. Mairal, F.
-Bach, J. Ponce, "Task-driven dictionary learning", 2012; M. Blondel et al. 2022, section 4.3); a logistic regression
+Bach, J. Ponce, "Task-driven dictionary learning", 2012; M. Blondel et al. 2022, section 4); a logistic regression
 reads the digit from the code. Both, atoms and classifier, are trained together on the classifier's loss: the
 derivative of the codes in the dictionary comes from the proximal gradient fixed point. The comparison is with a
 dictionary learned for the reconstruction alone, with the same classifier trained on its codes.

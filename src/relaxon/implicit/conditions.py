@@ -35,7 +35,7 @@ Map = Callable[..., Any]
 
 
 def stationary(objective: Objective) -> Map:
-    """Return `F(x, *θ) = ∇₁ objective(x, *θ)`, zero at an unconstrained minimum (Blondel et al. 2022, equation 4).
+    """Return `F(x, *θ) = ∇₁ objective(x, *θ)`, zero at an unconstrained minimum (Blondel et al. 2022, section 2.2).
 
     x may be a pytree; F has its structure.
 
@@ -55,8 +55,7 @@ def karush_kuhn_tucker(objective: Objective, equality: Map | None = None, inequa
     """Return the optimality conditions of `min objective(z)` subject to `equality(z) = 0` and `inequality(z) ≤ 0`.
 
     The unknown is a tuple, `(z, ν)`, `(z, λ)` or `(z, ν, λ)`: the primal variable and the multipliers of the
-    constraints that are given, each of its constraint's shape. F returns a tuple of the same shapes (Blondel et al.
-    2022, equation 6):
+    constraints that are given, each of its constraint's shape. F returns a tuple of the same shapes (Blondel et al. 2022, section 2.2):
 
         ∇₁ objective + (∂₁ equality)ᵀ ν + (∂₁ inequality)ᵀ λ,    equality,    λ ∘ inequality
 
@@ -104,7 +103,7 @@ def quadratic_program(equality: bool = True, inequality: bool = True) -> Map:
 
     F takes the unknown `(z, ν, λ)` and the parameters `Q, c, E, d, M, h` in this order; without `equality` there are
     no ν, E, d, without `inequality` no λ, M, h. Q is (n, n), of which the symmetric part counts, E is (p, n) and M (q,
-    n). It is `karush_kuhn_tucker` of these functions (Blondel et al. 2022, equation 6 and section 2.2).
+    n). It is `karush_kuhn_tucker` of these functions (Blondel et al. 2022, section 2.2).
 
     The nearest point to −c on the half-space z₁ + z₂ ≤ h, where the constraint is active: dz⋆/dh = (½, ½).
 
@@ -137,7 +136,7 @@ def proximal_gradient(objective: Objective, proximal: Map, step: float = 1.0) ->
     """Return the proximal gradient step `T(x, *θ) = prox(x − step · ∇₁ objective(x, *θ), step, *θ)`.
 
     Its fixed point is the minimum of `objective + g` where `proximal(y, step, *θ)` is the proximal operator of
-    `step · g(·, θ)` (Blondel et al. 2022, equation 7). The solution and its derivative do not depend on `step`; the
+    `step · g(·, θ)` (Blondel et al. 2022, section 2.2). The solution and its derivative do not depend on `step`; the
     conditioning of the adjoint system does, and a step of the order of 1/L (L the Lipschitz constant of the gradient)
     serves. x may be a pytree, if `proximal` takes one.
 
@@ -164,7 +163,7 @@ def projected_gradient(objective: Objective, projection: Map, step: float = 1.0)
     """Return the projected gradient step `T(x, *θ) = projection(x − step · ∇₁ objective(x, *θ), *θ)`.
 
     Its fixed point is the minimum of `objective` over the convex set that `projection(y, *θ)` projects onto
-    (Blondel et al. 2022, equation 9). x may be a pytree, if `projection` takes one; `step` as in `proximal_gradient`.
+    (Blondel et al. 2022, section 2.2). x may be a pytree, if `projection` takes one; `step` as in `proximal_gradient`.
 
     The nearest point of the simplex: the derivative on its support of k entries is I − 1/k, zero elsewhere.
 
@@ -208,7 +207,7 @@ def block_proximal_gradient(
 ) -> Map:
     """Return the block step `Tⱼ(x, *θ) = proxⱼ(xⱼ − stepⱼ · [∇₁ objective(x, *θ)]ⱼ, stepⱼ, *θ)` of a tuple x of blocks.
 
-    Each block has an operator and a step of its own (Blondel et al. 2022, equation 15): the condition of block
+    Each block has an operator and a step of its own (Blondel et al. 2022, section 2.2): the condition of block
     coordinate descent. A block without a regulariser takes `lambda y, step, *theta: y`.
 
     Raises ValueError where the numbers of blocks, operators and steps differ.

@@ -26,7 +26,7 @@ def self_dual_residual(dual_projection: Projection) -> Callable[..., Tensor]:
 
     x is `(u, v, w)` of p + m + 1 entries, `Π` projects onto `ℝᵖ × K* × ℝ₊` (`dual_projection` onto the dual cone K*),
     and `Q` is the skew-symmetric matrix `[[0, Eᵀ, c], [−E, 0, d], [−cᵀ, −dᵀ, 0]]` (E. Busseti, W. Moursi, S. Boyd,
-    "Solution refinement at regular points of conic problems", 2019; Blondel et al. 2022, equation 18). For use in
+    "Solution refinement at regular points of conic problems", 2019; Blondel et al. 2022, section 2.2). For use in
     solvers: F is homogeneous, so that ∂₁F is singular along x; `conic_residual` is the one to differentiate through.
     """
 
