@@ -3,7 +3,8 @@
     python svm_hyperparameters.py [SAMPLES] [PICTURE.png]
 
 The dual of the multiclass SVM has one probability vector a sample: `x⋆(θ) = argmin θ/2 ‖W(x, θ)‖² + ⟨x, Y⟩` over rows
-on the simplex, `W(x, θ) = Xᵀ(Y − x)/θ` being the classifier (K. Crammer and Y. Singer 2001; M. Blondel et al. 2022, section 4). Three solvers find it, projected gradient, mirror descent and block coordinate descent in NumPy; the
+on the simplex, `W(x, θ) = Xᵀ(Y − x)/θ` being the classifier (K. Crammer and Y. Singer 2001; M. Blondel et al. 2022,
+section 4). Three solvers find it, projected gradient, mirror descent and block coordinate descent in NumPy; the
 derivative of all three comes from one and the same condition, the projected gradient fixed point. Gradient descent on
 log θ then finds the regulariser with the least loss on the validation set.
 """

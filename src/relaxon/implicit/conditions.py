@@ -55,7 +55,8 @@ def karush_kuhn_tucker(objective: Objective, equality: Map | None = None, inequa
     """Return the optimality conditions of `min objective(z)` subject to `equality(z) = 0` and `inequality(z) ≤ 0`.
 
     The unknown is a tuple, `(z, ν)`, `(z, λ)` or `(z, ν, λ)`: the primal variable and the multipliers of the
-    constraints that are given, each of its constraint's shape. F returns a tuple of the same shapes (Blondel et al. 2022, section 2.2):
+    constraints that are given, each of its constraint's shape. F returns a tuple of the same shapes (Blondel et al.
+    2022, section 2.2):
 
         ∇₁ objective + (∂₁ equality)ᵀ ν + (∂₁ inequality)ᵀ λ,    equality,    λ ∘ inequality
 
@@ -180,7 +181,7 @@ def mirror_descent(objective: Objective, projection: Map, mirror: Map, step: flo
     """Return the mirror descent step `T(x, *θ) = projection(mirror(x) − step · ∇₁ objective(x, *θ), *θ)`.
 
     `mirror` is ∇φ of a strictly convex φ and `projection(y, *θ)` the point `argmin_{x ∈ C} φ(x) − ⟨x, y⟩` (Blondel et
-    al. 2022, equation 13). On the simplex, `mirror=torch.log` (up to a constant, which the projection does not see)
+    al. 2022, section 2.2). On the simplex, `mirror=torch.log` (up to a constant, which the projection does not see)
     with `project_simplex_entropic`: then the solution must have no entry of zero, where the logarithm has no
     derivative.
 
@@ -246,7 +247,7 @@ def newton(residual: Map, step: float = 1.0) -> Map:
     """Return the Newton step `T(x, *θ) = x − step · [∂₁ residual(x, *θ)]⁻¹ residual(x, *θ)`.
 
     Its fixed points are the roots of `residual`, which takes and returns a tensor of one shape (Blondel et al. 2022,
-    equation 14). The Jacobian is formed and factored, n² numbers for n unknowns. At a root `∂₁T = (1 − step) I`, so
+    section 2.2). The Jacobian is formed and factored, n² numbers for n unknowns. At a root `∂₁T = (1 − step) I`, so
     with `step = 1` the adjoint system is the identity, and the derivative holds to the order of the residual.
 
     A square root: dx⋆/dθ = 1/(2 x⋆).
