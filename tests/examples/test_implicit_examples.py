@@ -12,11 +12,11 @@ torch = pytest.importorskip("torch")
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "implicit"
 SIZES = {
-    "svm_hyperparameters": "60",
+    "svm_hyperparameters": "40",
     "dataset_distillation": "12",
     "dictionary_learning": "16",
     "molecular_dynamics": "12",
-    "error_bound": "60",
+    "error_bound": "30",
 }
 
 
