@@ -1,0 +1,131 @@
+"""`ConvexNetworkClassifier`: the best two-layer ReLU network for classes among those with sampled patterns."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from relaxon.neuromorphic.boosting import preparation
+from relaxon.neuromorphic.convex.admm import Callback
+from relaxon.neuromorphic.convex.estimator import ConvexEstimator, _one_of
+from relaxon.neuromorphic.convex.losses import ConvexLoss, HingeLoss, LogisticLoss, SoftmaxLoss, SquaredError
+from relaxon.solvers.masked import refuse_masks
+
+Array = NDArray[np.float64]
+LOSSES = ("logistic", "hinge", "squared")
+
+
+def _has_probabilities(estimator: Any) -> bool:
+    if estimator.loss != "logistic":
+        raise AttributeError(f"predict_proba is there with loss='logistic' only, got loss={estimator.loss!r}")
+    return True
+
+
+class ConvexNetworkClassifier(ClassifierMixin, ConvexEstimator):  # type: ignore[misc]
+    """A classifying two-layer ReLU network trained to the global optimum of a convex program, with a certificate.
+
+    Two classes give one output. More give an output each, with units of its own: under the logistic loss all are
+    trained together (softmax), under the hinge and squared losses each tells its class from the rest. Parameters and
+    attributes as for `ConvexNetworkRegressor`, and
+
+    loss : "logistic", "hinge", or "squared" with targets −1 and 1.
+    classes_ : the classes.
+
+    >>> from sklearn.datasets import load_iris
+    >>> from relaxon.neuromorphic.convex import ConvexNetworkClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = ConvexNetworkClassifier(n_patterns=20, random_state=0).fit(X, y)
+    >>> model.predict_proba(X).shape, model.score(X, y) > 0.97
+    ((150, 3), True)
+    """
+
+    classes_: NDArray[Any]
+
+    def __init__(
+        self,
+        n_patterns: int = 100,
+        *,
+        beta: float = 1e-3,
+        loss: Literal["logistic", "hinge", "squared"] = "logistic",
+        program: Literal["patterns", "units"] = "patterns",
+        tol: float = 1e-4,
+        max_iter: int = 5000,
+        certificate_draws: int = 100,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        super().__init__(
+            n_patterns,
+            beta=beta,
+            loss=loss,
+            program=program,
+            tol=tol,
+            max_iter=max_iter,
+            certificate_draws=certificate_draws,
+            random_state=random_state,
+        )
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, callback: Callback | None = None
+    ) -> Self:
+        """Train on `X` (n, d) and labels `y` (n,) of at least two classes.
+
+        `callback` sees a `ConvexProgress` every few iterations; where it returns `True`, training ends there.
+        """
+        self.check_parameters()
+        refuse_masks(X=X, y=y, sample_weight=sample_weight)
+        x, given = validate_data(self, X, y, dtype=np.float64, order="C")
+        check_classification_targets(given)
+        w = self._weights(sample_weight, x)
+        # A class without any weight is not there: a weight of 0 means the same as no row.
+        x, given, w = x[w > 0.0], np.asarray(given)[w > 0.0], w[w > 0.0]
+        classes, labels = np.unique(given, return_inverse=True)
+        if len(classes) < 2:
+            found = repr(classes.tolist()[0]) if len(classes) else "none"
+            raise ValueError(f"y must have at least two classes among the rows with a weight, got one class: {found}")
+        self.classes_ = classes
+        x, column, w = preparation.merged_rows(x, labels[:, None].astype(np.float64), w)
+        loss = self._loss(column[:, 0].astype(np.int64))
+        outputs = 1 if len(classes) == 2 else len(classes)
+        self._train(x, w, loss, np.zeros(outputs), np.ones(outputs), callback)
+        return self
+
+    def check_parameters(self) -> None:
+        super().check_parameters()
+        _one_of("loss", self.loss, LOSSES)
+
+    def decision_function(self, X: ArrayLike) -> Array:
+        """Outputs: `(n,)` for the second class where there are two, else `(n, classes)`."""
+        raw = self._raw(X)
+        return raw[:, 0] if raw.shape[1] == 1 else raw
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The class of each row with the largest output, `(n,)`."""
+        raw = self._raw(X)
+        chosen = raw.argmax(axis=1) if raw.shape[1] > 1 else (raw[:, 0] > 0.0).astype(int)
+        labels: NDArray[Any] = self.classes_[chosen]
+        return labels
+
+    @available_if(_has_probabilities)
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Probabilities `(n, classes)`; there with `loss="logistic"` only, an `AttributeError` otherwise."""
+        from scipy.special import expit, softmax
+
+        raw = self._raw(X)
+        if raw.shape[1] > 1:
+            return np.asarray(softmax(raw, axis=1))
+        return np.column_stack([expit(-raw[:, 0]), expit(raw[:, 0])])
+
+    def _loss(self, labels: NDArray[np.int64]) -> ConvexLoss:
+        classes = len(self.classes_)
+        if classes > 2 and self.loss == "logistic":
+            return SoftmaxLoss(labels, classes)
+        signs = np.where(labels[:, None] == (np.arange(classes) if classes > 2 else 1), 1.0, -1.0)
+        made: dict[str, type[Any]] = {"logistic": LogisticLoss, "hinge": HingeLoss, "squared": SquaredError}
+        loss: ConvexLoss = made[self.loss](signs)
+        return loss

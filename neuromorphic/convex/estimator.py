@@ -1,0 +1,145 @@
+"""What the two estimators share: parameters and their refusals, training, prediction, storage."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from relaxon.neuromorphic.boosting import preparation
+from relaxon.neuromorphic.convex.admm import (
+    AdmmSettings,
+    Callback,
+    ConvexHistory,
+    ConvexOutcome,
+    solve_admm,
+)
+from relaxon.neuromorphic.convex.certificate import ConvexCertificate, certify, draw_units
+from relaxon.neuromorphic.convex.cones import PatternCones
+from relaxon.neuromorphic.convex.losses import ConvexLoss
+from relaxon.neuromorphic.convex.network import ConvexNetwork, augment, recover
+from relaxon.neuromorphic.convex.patterns import draw_patterns
+from relaxon.neuromorphic.convex.program import Objective, PatternProgram, Program, UnitProgram
+from relaxon.solvers.masked import refuse_masks
+
+Array = NDArray[np.float64]
+PROGRAMS = ("patterns", "units")
+
+
+class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
+    """Base of the estimators; a subclass gives targets and loss."""
+
+    network_: ConvexNetwork
+    certificate_: ConvexCertificate
+    history_: ConvexHistory
+    outcome_: ConvexOutcome
+    n_iter_: int
+
+    def __init__(
+        self,
+        n_patterns: int,
+        *,
+        beta: float,
+        loss: str,
+        program: Literal["patterns", "units"],
+        tol: float,
+        max_iter: int,
+        certificate_draws: int,
+        random_state: int | np.random.RandomState | None,
+    ) -> None:
+        self.n_patterns = n_patterns
+        self.beta = beta
+        self.loss = loss
+        self.program = program
+        self.tol = tol
+        self.max_iter = max_iter
+        self.certificate_draws = certificate_draws
+        self.random_state = random_state
+
+    @property
+    def n_units_(self) -> int:
+        """Hidden units of the network: variables of the program that are not zero."""
+        return self._fitted().units
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted estimator to the folder `path`: `network.safetensors` and `model.json`, no pickle."""
+        from relaxon.neuromorphic.convex.storage import save
+
+        save(self, Path(path))
+
+    def check_parameters(self) -> None:
+        """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
+        _whole("n_patterns", self.n_patterns, 1)
+        _whole("max_iter", self.max_iter, 1)
+        _whole("certificate_draws", self.certificate_draws, 0)
+        _positive("beta", self.beta)
+        _positive("tol", self.tol)
+        _one_of("program", self.program, PROGRAMS)
+
+    # ---- training ------------------------------------------------------------------------------------------------
+
+    def _train(
+        self, x: Array, w: Array, loss: ConvexLoss, shift: Array, unit: Array, callback: Callback | None
+    ) -> None:
+        """Solve the program of features (n, d), weights (n,) and a loss whose targets are in `unit` around `shift`."""
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        rng = np.random.default_rng(seed)
+        x_shift, x_scale = preparation.standardisation(x, w)
+        seen = augment(x, x_shift, x_scale)
+        objective = Objective(loss, w / w.sum(), float(self.beta), len(unit))
+        program = self._program(objective, seen, rng)
+        solved = solve_admm(program, AdmmSettings(float(self.tol), int(self.max_iter)), callback)
+        hidden, output = recover(program, solved.variables)
+        self.network_ = ConvexNetwork(hidden, output, x_shift, x_scale, shift, unit)
+        self.certificate_ = certify(program, solved, seen, int(self.certificate_draws), rng)
+        self.history_, self.outcome_, self.n_iter_ = solved.history, solved.outcome, solved.iterations
+
+    def _program(self, objective: Objective, x: Array, rng: np.random.Generator) -> Program:
+        if self.program == "units":
+            return UnitProgram.of(objective, x, draw_units(int(self.n_patterns), x.shape[1], rng))
+        patterns = draw_patterns(x, int(self.n_patterns), rng)
+        return PatternProgram(objective, x, patterns, PatternCones.of(x, patterns, np.zeros(x.shape[1])))
+
+    def _input(self, X: ArrayLike) -> Array:
+        refuse_masks(X=X)
+        return np.asarray(validate_data(self, X, reset=False, dtype=np.float64, order="C"))
+
+    def _weights(self, sample_weight: ArrayLike | None, x: Array) -> Array:
+        w = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
+        return preparation.scale_weights(np.asarray(w))
+
+    def _fitted(self) -> ConvexNetwork:
+        check_is_fitted(self)
+        return self.network_
+
+    def _raw(self, X: ArrayLike) -> Array:
+        network = self._fitted()
+        return network.raw(self._input(X))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "network_")
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r}")
+
+
+def _positive(name: str, value: object) -> None:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not (np.isfinite(float(value)) and float(value) > 0.0):
+        raise ValueError(f"{name} must be positive and finite, got {value!r}")
+
+
+def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")
