@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.convex.losses import SquaredError
-from relaxon.neuromorphic.convex.normal import FactoredNormal
+from relaxon.neuromorphic.convex.normal import normal_equations
 from relaxon.neuromorphic.convex.program import Program, primal_value
 
 Array = NDArray[np.float64]
@@ -92,11 +92,12 @@ Callback = Callable[[ConvexProgress], bool | None]
 
 @dataclass(frozen=True, slots=True)
 class AdmmSettings:
-    """When to stop, and the first penalty."""
+    """When to stop, the first penalty, and above how many rows there is no Cholesky factor but conjugate gradients."""
 
     tolerance: float
     iterations: int
     rho: float | None = None
+    largest_factor: int = 8192
 
 
 @dataclass(slots=True)
@@ -132,11 +133,11 @@ def solve_admm(program: Program, settings: AdmmSettings, callback: Callback | No
     """Return the solution of the program, up to a relative gap or a number of iterations."""
     loss, c, beta = program.objective.loss, program.objective.shares, program.objective.beta
     direct = isinstance(loss, SquaredError)
-    normal = FactoredNormal(program.map, c)
+    normal = normal_equations(program.map, c, settings.largest_factor)
     sigma = loss.curvature
     v = program.zeros()
     scaled = np.zeros_like(v)
-    z = np.zeros((len(c), program.objective.outputs))
+    z = program.map.forward(program.difference(v))
     multiplier = np.zeros_like(z)
     theta = loss.gradient(z, c)
     track = _Track(v.copy(), 0.0 * theta, loss.value(z, c), 0.0)

@@ -13,7 +13,7 @@ what the dual bound of the program rests on.
 
 from __future__ import annotations
 
-from relaxon.solvers.compiled import kernel, part, plain
+from relaxon.solvers.compiled import kernel, part
 
 BLOCK = 256
 """Rows priced together: their products stay in the first-level cache."""
@@ -78,7 +78,7 @@ def drop_row(columns, weights, at, count, d):  # type: ignore[no-untyped-def]
             columns[i, j] = columns[i + 1, j]
 
 
-@plain
+@part
 def price(xt, signs, inverse_norms, box, p, block):  # type: ignore[no-untyped-def]
     """Return the most violated row and its product with `p`: `min_k s_k x_kᵀp − ε_k Σ box_j |p_j|`."""
     d, n = xt.shape
@@ -87,73 +87,21 @@ def price(xt, signs, inverse_norms, box, p, block):  # type: ignore[no-untyped-d
         budget += box[j] * abs(p[j])
     best, at = 0.0, -1
     for begin in range(0, n, BLOCK):
-        end = min(begin + BLOCK, n)
-        for k in range(end - begin):
+        size = min(BLOCK, n - begin)
+        for k in range(size):
             block[k] = 0.0
         for j in range(d):
             factor = p[j]
-            for k in range(end - begin):
+            for k in range(size):
                 block[k] += factor * xt[j, begin + k]
-        for k in range(end - begin):
+        for k in range(size):
             value = signs[begin + k] * block[k] - inverse_norms[begin + k] * budget
             if value < best:
                 best, at = value, begin + k
     return at, best
 
 
-@plain
-def start_active(v, columns, weights, count, q, r, trial):  # type: ignore[no-untyped-def]
-    """Return how many of the rows kept from the last call stay: those whose weights come out positive together."""
-    d = v.size
-    i = 0
-    while i < count:
-        if orthogonalise(columns, q, r, i, d) <= PARALLEL:
-            drop_row(columns, weights, i, count, d)
-            count -= 1
-        else:
-            i += 1
-    while count > 0:
-        solve_active(q, r, v, count, d, trial)
-        least, at = 0.0, -1
-        for k in range(count):
-            if trial[k] <= least:
-                least, at = trial[k], k
-        if at < 0:
-            break
-        drop_row(columns, weights, at, count, d)
-        count -= 1
-        for k in range(at, count):
-            orthogonalise(columns, q, r, k, d)
-    for k in range(count):
-        weights[k] = trial[k]
-    return count
-
-
-@plain
-def settle(v, columns, weights, count, q, r, trial):  # type: ignore[no-untyped-def]
-    """Return the number of active rows once the newest, the last, is in and those that it drives out are gone."""
-    d = v.size
-    while True:
-        solve_active(q, r, v, count, d, trial)
-        step, at = 1.0, -1
-        for k in range(count):
-            if trial[k] <= 0.0:
-                reach = weights[k] / (weights[k] - trial[k]) if weights[k] > 0.0 else 0.0
-                if reach < step or at < 0:
-                    step, at = reach, k
-        if at < 0:
-            for k in range(count):
-                weights[k] = trial[k]
-            return count
-        for k in range(count):
-            weights[k] += step * (trial[k] - weights[k])
-        drop_row(columns, weights, at, count, d)
-        count -= 1
-        for k in range(at, count):
-            orthogonalise(columns, q, r, k, d)
-
-
-@plain
+@part
 def residual(v, q, count, p):  # type: ignore[no-untyped-def]
     """Write the part of `v` outside the span of the active rows to `p`; return its norm."""
     d = v.size
@@ -169,38 +117,73 @@ def residual(v, q, count, p):  # type: ignore[no-untyped-def]
     return norm_of(p, d)
 
 
-@plain
+@part
+def blocking_row(weights, trial, count):  # type: ignore[no-untyped-def]
+    """Return the active row whose weight reaches 0 first on the way to `trial`, or −1, and the share of the way."""
+    step, at = 1.0, -1
+    for k in range(count):
+        if trial[k] <= 0.0:
+            reach = weights[k] / (weights[k] - trial[k]) if weights[k] > 0.0 else 0.0
+            if reach < step or at < 0:
+                step, at = reach, k
+    return at, step
+
+
+@part
 def project(xt, signs, inverse_norms, box, v, floor, columns, weights, count, p, block, q, r, trial):  # type: ignore[no-untyped-def]
     """Write the projection of `v` onto the cone to `p`; return the number of active rows.
 
-    The search ends early where the norm is down to `floor`, below which the caller needs no projection.
+    It starts from the rows and weights given. The search ends early where the norm is down to `floor`, below which the
+    caller needs no projection.
     """
     d = v.size
-    count = start_active(v, columns, weights, count, q, r, trial)
     size = norm_of(v, d)
+    factored, newest = 0, -1
     for _ in range(PASSES * d):
-        if residual(v, q, count, p) <= floor or count == d:
-            break
+        # (1) Orthonormalise the rows that are new or have moved up.
+        while factored < count:
+            if orthogonalise(columns, q, r, factored, d) > PARALLEL:
+                factored += 1
+            else:
+                drop_row(columns, weights, factored, count, d)
+                count -= 1
+                if factored == newest:
+                    return count
+        # (2) Go towards the weights at which all active rows' products are 0, as far as none gets negative.
+        solve_active(q, r, v, count, d, trial)
+        at, step = blocking_row(weights, trial, count)
+        if at >= 0:
+            for k in range(count):
+                weights[k] += step * (trial[k] - weights[k])
+            drop_row(columns, weights, at, count, d)
+            count -= 1
+            factored = at
+            if at == newest and step == 0.0:
+                return count
+            newest = -1
+            continue
+        for k in range(count):
+            weights[k] = trial[k]
+        # (3) The point reached is the projection where no row is violated; else take the worst one in.
+        if count == d:
+            for j in range(d):
+                p[j] = 0.0
+            return count
+        if residual(v, q, count, p) <= floor:
+            return count
         at, value = price(xt, signs, inverse_norms, box, p, block)
         if at < 0 or value >= -FEASIBLE * size:
-            break
+            return count
         for j in range(d):
             turn = 1.0 if p[j] > 0.0 else (-1.0 if p[j] < 0.0 else 0.0)
             columns[count, j] = signs[at] * xt[j, at] - inverse_norms[at] * box[j] * turn
         weights[count] = 0.0
-        if orthogonalise(columns, q, r, count, d) <= PARALLEL:
-            break
-        before = count
-        count = settle(v, columns, weights, count + 1, q, r, trial)
-        if count == before and weights[count - 1] == 0.0:
-            break
-    if count == d:
-        for j in range(d):
-            p[j] = 0.0
+        newest = count
+        count += 1
     return count
 
 
-@kernel(error_model="numpy")
+@kernel(error_model="numpy", counted=False)
 def project_groups(  # type: ignore[no-untyped-def]
     start, stop, xt, signs, inverse_norms, box, inputs, floor, columns, weights, counts, out, block, q, r, trial
 ):

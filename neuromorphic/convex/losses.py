@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.convex.prox_kernels import prox_logistic, prox_softmax
+from relaxon.neuromorphic.convex.prox_kernels import prox_logistic, prox_robust, prox_softmax
 
 Array = NDArray[np.float64]
 
@@ -146,3 +146,63 @@ class HingeLoss:
     def dual_value(self, theta: Array, c: Array, longest: float) -> tuple[float, float]:
         s = np.clip(-longest * theta * self.y / c[:, None], 0.0, 1.0)
         return float(c @ s.sum(axis=1)), longest
+
+
+@dataclass(frozen=True, slots=True)
+class RobustLoss:
+    """The worst of a loss in a box: outputs `(n, K (1 + d))` are each `z` with `r`, and `‖r‖₁` is the most it moves.
+
+    For margins it is `ℓ(y z − ‖r‖₁)`, for the squared loss `½ (|z − y| + ‖r‖₁)²` (Bai et al. 2023, section 4). Its
+    conjugate at `(θ, ψ)` with `|ψ_j| ≤ |θ|` is that of the loss at `θ`.
+
+    Attributes
+    ----------
+    plain : the loss without a box.
+    kind : 0 for the hinge loss, 1 logistic, 2 squared.
+    """
+
+    plain: HingeLoss | LogisticLoss | SquaredError
+    kind: int
+
+    @property
+    def curvature(self) -> float:
+        return self.plain.curvature
+
+    def value(self, z: Array, c: Array) -> float:
+        return self.plain.value(self._worst(z), c)
+
+    def gradient(self, z: Array, c: Array) -> Array:
+        parts = self._parts(z)
+        theta = self.plain.gradient(self._worst(z), c)
+        slopes = np.abs(theta)[..., None] * np.sign(parts[..., 1:])
+        return np.concatenate([theta[..., None], slopes], axis=-1).reshape(z.shape)
+
+    def prox(self, a: Array, sigma: float) -> Array:
+        parts = np.ascontiguousarray(self._parts(a))
+        out = np.empty_like(parts)
+        width = parts.shape[-1]
+        prox_robust(parts.reshape(-1, width), self.plain.y.ravel(), self.kind, sigma, out.reshape(-1, width))
+        return out.reshape(a.shape)
+
+    def dual_value(self, theta: Array, c: Array, longest: float) -> tuple[float, float]:
+        parts = self._parts(theta)
+        if self.kind < 2:
+            # Rounding apart, |ψ_j| ≤ |θ|; a θ of that size in the direction of the margin is what the conjugate needs.
+            return self.plain.dual_value(-self.plain.y * np.abs(parts).max(axis=-1), c, longest)
+        size = np.abs(parts).max(axis=-1)
+        slope = -float((parts[..., 0] * self.plain.y).sum())
+        bend = float((np.square(size).sum(axis=1) / c).sum())
+        t = min(max(slope / max(bend, TINY), 0.0), longest)
+        return t * slope - 0.5 * t * t * bend, t
+
+    def _parts(self, z: Array) -> Array:
+        return z.reshape(len(z), self.plain.y.shape[1], -1)
+
+    def _worst(self, z: Array) -> Array:
+        """Return the worst output in the box of each row: `(n, K)`."""
+        parts = self._parts(z)
+        reach = np.abs(parts[..., 1:]).sum(axis=-1)
+        if self.kind < 2:
+            return np.asarray(parts[..., 0] - self.plain.y * reach)
+        error = parts[..., 0] - self.plain.y
+        return np.asarray(parts[..., 0] + np.where(error < 0.0, -reach, reach))

@@ -1,7 +1,10 @@
-"""The linear system of the ADMM's first step, `(I + t FᵀCF) q = r`, by one Cholesky factor of the smaller size.
+"""The linear system of the ADMM's first step, `(I + t FᵀCF) q = r`: one Cholesky factor, or conjugate gradients.
 
-`F q = Σ_i D_i X q_i` for differences `q_i = v_i − w_i`, `C = diag(c)`. The factor is that of `I + t FᵀCF`,
-`(P d, P d)`, or of `I + t C^½ F Fᵀ C^½`, `(n, n)` (Sherman, Morrison & Woodbury), where `F Fᵀ = (X Xᵀ) ∘ (D Dᵀ)`.
+The factor is that of `I + t FᵀCF`, a row for each unknown, or of `I + t C^½ F Fᵀ C^½`, a row for each row of the data
+(Sherman, Morrison & Woodbury), whichever is smaller; for patterns `F Fᵀ = (X Xᵀ) ∘ (D Dᵀ)`.
+
+Where both are too large, conjugate gradients apply `F` and `Fᵀ` only. They are preconditioned by the system of a sample
+of the rows, each with the weight of those it stands for, which the second formula inverts by a small factor.
 """
 
 from __future__ import annotations
@@ -13,118 +16,112 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
+from relaxon.neuromorphic.convex.maps import LinearMap
+
 Array = NDArray[np.float64]
+Factor = tuple[Array, bool]
+
+CLOSE = 1e-10
+"""Conjugate gradients stop where the residual is this share of the right-hand side."""
+STEPS = 1000
 
 
-class LinearMap(Protocol):
-    """The map from the unknowns `(K, N)` to the outputs `(n, K)`."""
+class NormalEquations(Protocol):
+    """A way to solve `(I + t FᵀCF) q = r`."""
 
-    @property
-    def unknowns(self) -> int:
-        """`N`."""
+    def set_weight(self, t: float) -> None:
+        """Prepare for this `t`."""
 
-    def forward(self, q: Array) -> Array:
-        """Return `F q`: `(K, N)` to `(n, K)`."""
+    def solve(self, r: Array) -> Array:
+        """Return `q` for right-hand sides `(K, N)`."""
 
-    def adjoint(self, theta: Array) -> Array:
-        """Return `Fᵀ θ`: `(n, K)` to `(K, N)`."""
 
-    def matrix(self) -> Array:
-        """Return `F` `(n, N)`."""
-
-    def outer(self) -> Array:
-        """Return `F Fᵀ` `(n, n)`."""
+def normal_equations(map: LinearMap, c: Array, largest: int) -> NormalEquations:
+    """Return the solver by a factor where that has at most `largest` rows, else by conjugate gradients."""
+    rows = len(c) if map.by_rows else map.unknowns
+    return FactoredNormal(map, c) if rows <= largest else IterativeNormal(map, c, max(1, largest // 2))
 
 
 @dataclass(slots=True)
 class FactoredNormal:
-    """Solve `(I + t FᵀCF) q = r`; the factored product is computed once, the factor once for each `t`."""
+    """Solve by a Cholesky factor; the factored product is computed once, the factor once for each `t`."""
 
     map: LinearMap
     c: Array
     _product: Array | None = field(default=None, init=False)
-    _factor: tuple[Array, bool] | None = field(default=None, init=False)
+    _factor: Factor | None = field(default=None, init=False)
     _t: float = field(default=0.0, init=False)
 
-    @property
-    def by_rows(self) -> bool:
-        """Whether the factor has a row for each row of the data, not for each unknown."""
-        return len(self.c) <= self.map.unknowns
-
     def set_weight(self, t: float) -> None:
-        """Factorise for this `t`."""
-        root = np.sqrt(self.c)
         if self._product is None:
-            if self.by_rows:
-                self._product = self.map.outer() * np.outer(root, root)
-            else:
-                scaled = self.map.matrix() * root[:, None]
-                self._product = scaled.T @ scaled
-        matrix = t * self._product
-        matrix.flat[:: len(matrix) + 1] += 1.0
-        self._factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-        self._t = t
+            root = np.sqrt(self.c)
+            by_rows = self.map.by_rows
+            self._product = self.map.outer() * np.outer(root, root) if by_rows else self.map.gram(self.c)
+        self._factor, self._t = shifted_factor(self._product, t), t
 
     def solve(self, r: Array) -> Array:
-        """Return `q` for right-hand sides `(K, N)`."""
         assert self._factor is not None
-        if not self.by_rows:
+        if not self.map.by_rows:
             return np.asarray(cho_solve(self._factor, r.T, check_finite=False).T)
         root = np.sqrt(self.c)[:, None]
         inner = cho_solve(self._factor, root * self.map.forward(r), check_finite=False)
         return r - self._t * self.map.adjoint(root * inner)
 
 
-@dataclass(frozen=True, slots=True)
-class PatternMap:
-    """`F q = Σ_i D_i X q_i` for patterns `(n, P)` and rows `(n, d)`; unknowns `(K, P·d)`."""
+@dataclass(slots=True)
+class IterativeNormal:
+    """Solve by preconditioned conjugate gradients, from the last solution on; nothing larger than `F q` is stored.
 
-    x: Array
-    patterns: NDArray[np.bool_]
+    Attributes
+    ----------
+    sampled : rows that the preconditioner is made of.
+    iterations : of the last solve.
+    """
 
-    @property
-    def unknowns(self) -> int:
-        return int(self.patterns.shape[1] * self.x.shape[1])
+    map: LinearMap
+    c: Array
+    sampled: int
+    iterations: int = field(default=0, init=False)
+    _t: float = field(default=0.0, init=False)
+    _sample: FactoredNormal = field(init=False)
+    _last: Array | None = field(default=None, init=False)
 
-    def forward(self, q: Array) -> Array:
-        n, d = self.x.shape
-        outputs = len(q)
-        # All patterns of all outputs in one product.
-        products = (self.x @ q.reshape(-1, d).T).reshape(n, outputs, -1)
-        return np.asarray(np.einsum("nkp,np->nk", products, self.patterns))
+    def __post_init__(self) -> None:
+        n = len(self.c)
+        rows = np.sort(np.random.default_rng(0).choice(n, min(self.sampled, n), replace=False))
+        shares = self.c[rows] * (self.c.sum() / self.c[rows].sum())
+        self._sample = FactoredNormal(self.map.at_rows(rows), shares)
 
-    def adjoint(self, theta: Array) -> Array:
-        n, outputs = theta.shape
-        active = theta[:, :, None] * self.patterns[:, None, :]
-        return np.asarray((active.reshape(n, -1).T @ self.x).reshape(outputs, -1))
+    def set_weight(self, t: float) -> None:
+        self._sample.set_weight(t)
+        self._t = t
 
-    def matrix(self) -> Array:
-        n = len(self.x)
-        return (self.patterns[:, :, None] * self.x[:, None, :]).reshape(n, -1)
+    def solve(self, r: Array) -> Array:
+        q = np.zeros_like(r) if self._last is None else self._last.copy()
+        residual = r - self._apply(q)
+        goal = CLOSE * float(np.linalg.norm(r))
+        direction, weight = np.zeros_like(r), 1.0
+        self.iterations = 0
+        while float(np.linalg.norm(residual)) > goal and self.iterations < STEPS:
+            z = self._sample.solve(residual)
+            product = float((z * residual).sum())
+            direction = z + (product / weight) * direction
+            applied = self._apply(direction)
+            step = product / float((direction * applied).sum())
+            q += step * direction
+            residual -= step * applied
+            weight = product
+            self.iterations += 1
+        self._last = q.copy()
+        return q
 
-    def outer(self) -> Array:
-        active = self.patterns.astype(np.float64)
-        return np.asarray((self.x @ self.x.T) * (active @ active.T))
+    def _apply(self, q: Array) -> Array:
+        return q + self._t * self.map.adjoint(self.c[:, None] * self.map.forward(q))
 
 
-@dataclass(frozen=True, slots=True)
-class UnitMap:
-    """`F α = H α` for hidden activations `H` `(n, m)`; unknowns `(K, m)`."""
-
-    hidden: Array
-
-    @property
-    def unknowns(self) -> int:
-        return int(self.hidden.shape[1])
-
-    def forward(self, q: Array) -> Array:
-        return self.hidden @ q.T
-
-    def adjoint(self, theta: Array) -> Array:
-        return np.asarray(theta.T @ self.hidden)
-
-    def matrix(self) -> Array:
-        return self.hidden
-
-    def outer(self) -> Array:
-        return np.asarray(self.hidden @ self.hidden.T)
+def shifted_factor(product: Array, t: float) -> Factor:
+    """Return the Cholesky factor of `I + t · product`."""
+    matrix = t * product
+    matrix.flat[:: len(matrix) + 1] += 1.0
+    factor: Factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+    return factor

@@ -1,7 +1,9 @@
 """The two convex programs: sampled activation patterns (Pilanci & Ergen 2020), sampled units (Bai et al. 2023).
 
 Patterns: `min Σ_k c_k ℓ(z_k) + β Σ_i (‖v_i‖ + ‖w_i‖)`, `z = Σ_i D_i X (v_i − w_i)`, `(2D_i − I) X v_i ≥ 0`, same for
-`w_i`. Its dual is `max −Σ_k c_k ℓ*(θ_k/c_k)` subject to `‖Proj_{K_i}(∓Xᵀ D_i θ)‖ ≤ β`: by Moreau's decomposition the
+`w_i`. Under an l∞ box of half-widths `ε`, the loss is the worst in the box, of `z_k` and `‖Σ_i d_ik ε ∘ (v_i − w_i)‖₁`, and
+the constraints are `(2D_i − I) X v_i ≥ ‖ε ∘ v_i‖₁`, so that no perturbation changes a pattern (Bai et al. 2023, section
+4). The dual is `max −Σ_k c_k ℓ*(θ_k/c_k)` subject to `‖Proj_{K_i}(∓Xᵀ D_i θ)‖ ≤ β`: by Moreau's decomposition the
 norm of the projection is that of `∓Xᵀ D_i θ + Σ λ_k a_k`, `λ ≥ 0`, at its least.
 Units: `min Σ_k c_k ℓ(z_k) + β ‖α‖₁`, `z = Σ_j (X u_j)₊ α_j`, with random `u_j` of norm 1, no constraint.
 """
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from relaxon.neuromorphic.convex.cones import ConeProjector, PatternCones
 from relaxon.neuromorphic.convex.losses import ConvexLoss
-from relaxon.neuromorphic.convex.normal import LinearMap, PatternMap, UnitMap
+from relaxon.neuromorphic.convex.maps import LinearMap, PatternMap, RobustMap, UnitMap
 
 Array = NDArray[np.float64]
 
@@ -76,12 +78,13 @@ class PatternProgram:
     x: Array
     patterns: NDArray[np.bool_]
     cones: PatternCones
-    map: PatternMap = field(init=False)
+    map: PatternMap | RobustMap = field(init=False)
     _steps: ConeProjector = field(init=False)
     _checks: ConeProjector = field(init=False)
 
     def __post_init__(self) -> None:
-        self.map = PatternMap(self.x, self.patterns)
+        box = self.cones.box
+        self.map = RobustMap(self.x, self.patterns, box) if box.any() else PatternMap(self.x, self.patterns)
         groups = self.objective.outputs * 2 * self.patterns.shape[1]
         self._steps, self._checks = ConeProjector(self.cones, groups), ConeProjector(self.cones, groups)
 
@@ -106,7 +109,7 @@ class PatternProgram:
         return float(np.linalg.norm(v, axis=-1).sum())
 
     def dual_norm(self, theta: Array) -> float:
-        back = self.map.adjoint(theta).reshape(-1, 1, *self.zeros().shape[2:])
+        back = self.map.adjoint(theta).reshape(-1, 1, self.patterns.shape[1], self.x.shape[1])
         groups = np.concatenate([-back, back], axis=1).reshape(-1, self.x.shape[1])
         return float(np.linalg.norm(self._checks(groups, self.objective.beta), axis=1).max(initial=0.0))
 

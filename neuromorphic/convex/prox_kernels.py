@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from math import exp, inf, log
 
-from relaxon.solvers.compiled import plain
+from relaxon.solvers.compiled import part, plain
 
 STEPS = 60
+HALVINGS = 52
+HINGE, LOGISTIC, SQUARED = 0, 1, 2
 CLOSE = 1e-14
 """Newton stops where a step moves no output by more than this share of it, or of 1."""
 
@@ -77,3 +79,47 @@ def prox_softmax(a, labels, sigma, out):  # type: ignore[no-untyped-def]
             level += total / slope
             if total <= CLOSE * classes:
                 break
+
+
+@part
+def slope_at(s, a, y, kind, sigma):  # type: ignore[no-untyped-def]
+    """Return `−h'` of the worst margin, or the worst error, at the point that multiplier `s` leads to."""
+    reach = 0.0
+    for j in range(1, a.size):
+        reach += max(abs(a[j]) - s / sigma, 0.0)
+    if kind == SQUARED:
+        return max(abs(a[0] - y) - s / sigma, 0.0) + reach
+    margin = y * a[0] + s / sigma - reach
+    if kind == HINGE:
+        return 1.0 if margin < 1.0 else 0.0
+    return 1.0 / (1.0 + exp(margin))
+
+
+@plain
+def prox_robust(a, y, kind, sigma, out):  # type: ignore[no-untyped-def]
+    """Write `argmin ℓ_worst(z, r) + ½ σ ((z − a_0)² + ‖r − a_{1…}‖²)` for each row: `a`, `out` (n, 1 + d), `y` (n,).
+
+    The optimum moves `z` by `s/σ` in the direction that lowers the loss and shrinks each `r_j` by `s/σ`, where `s` is the
+    size of the loss's slope there, which falls as `s` grows: bisection. `kind` is `HINGE`, `LOGISTIC` or `SQUARED`.
+    """
+    n, width = a.shape
+    for i in range(n):
+        low, high = 0.0, 1.0
+        if kind == SQUARED:
+            high = slope_at(0.0, a[i], y[i], kind, sigma)
+        for _ in range(HALVINGS):
+            s = 0.5 * (low + high)
+            if slope_at(s, a[i], y[i], kind, sigma) > s:
+                low = s
+            else:
+                high = s
+        s = 0.5 * (low + high)
+        if kind == SQUARED:
+            error = a[i, 0] - y[i]
+            short = max(abs(error) - s / sigma, 0.0)
+            out[i, 0] = y[i] + (short if error > 0.0 else -short)
+        else:
+            out[i, 0] = a[i, 0] + y[i] * s / sigma
+        for j in range(1, width):
+            short = max(abs(a[i, j]) - s / sigma, 0.0)
+            out[i, j] = short if a[i, j] > 0.0 else -short
