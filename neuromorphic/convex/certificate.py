@@ -56,8 +56,9 @@ def certify(program: Program, solved: Solved, x: Array, draws: int, rng: np.rand
     objective = program.objective
     norms = _drawn_norms(program, solved.theta, x, draws, rng)
     worst = float(norms.max(initial=0.0)) / objective.beta
-    longest = 1.0 if worst <= 1.0 else 1.0 / worst
-    dual = objective.loss.dual_value(solved.theta, objective.shares, longest)[0]
+    dual = solved.dual
+    if worst > 1.0:
+        dual = min(dual, objective.loss.dual_value(solved.theta, objective.shares, 1.0 / worst)[0])
     return ConvexCertificate(
         program="sampled patterns" if isinstance(program, PatternProgram) else "sampled units",
         primal=solved.primal,
@@ -69,7 +70,7 @@ def certify(program: Program, solved: Solved, x: Array, draws: int, rng: np.rand
         drawn=len(norms),
         drawn_violation=max(worst - 1.0, 0.0) if worst > 1.0 + EQUAL else 0.0,
         drawn_violating=float(np.mean(norms > objective.beta * (1.0 + EQUAL))) if len(norms) else 0.0,
-        drawn_dual=min(dual, solved.dual),
+        drawn_dual=dual,
     )
 
 

@@ -14,7 +14,17 @@ from sklearn.utils.validation import validate_data
 from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.convex.admm import Callback
 from relaxon.neuromorphic.convex.estimator import ConvexEstimator, _one_of
-from relaxon.neuromorphic.convex.losses import ConvexLoss, HingeLoss, LogisticLoss, SoftmaxLoss, SquaredError
+from relaxon.neuromorphic.convex.losses import (
+    HINGE,
+    LOGISTIC,
+    SQUARED,
+    ConvexLoss,
+    HingeLoss,
+    LogisticLoss,
+    RobustLoss,
+    SoftmaxLoss,
+    SquaredError,
+)
 from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
@@ -31,8 +41,8 @@ class ConvexNetworkClassifier(ClassifierMixin, ConvexEstimator):  # type: ignore
     """A classifying two-layer ReLU network trained to the global optimum of a convex program, with a certificate.
 
     Two classes give one output. More give an output each, with units of its own: under the logistic loss all are
-    trained together (softmax), under the hinge and squared losses each tells its class from the rest. Parameters and
-    attributes as for `ConvexNetworkRegressor`, and
+    trained together (softmax); under the hinge and squared losses, and where `epsilon` is above 0, each tells its class
+    from the rest. Parameters and attributes as for `ConvexNetworkRegressor`, and
 
     loss : "logistic", "hinge", or "squared" with targets −1 and 1.
     classes_ : the classes.
@@ -54,8 +64,10 @@ class ConvexNetworkClassifier(ClassifierMixin, ConvexEstimator):  # type: ignore
         beta: float = 1e-3,
         loss: Literal["logistic", "hinge", "squared"] = "logistic",
         program: Literal["patterns", "units"] = "patterns",
+        epsilon: float = 0.0,
         tol: float = 1e-4,
         max_iter: int = 5000,
+        largest_factor: int = 8192,
         certificate_draws: int = 100,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -64,8 +76,10 @@ class ConvexNetworkClassifier(ClassifierMixin, ConvexEstimator):  # type: ignore
             beta=beta,
             loss=loss,
             program=program,
+            epsilon=epsilon,
             tol=tol,
             max_iter=max_iter,
+            largest_factor=largest_factor,
             certificate_draws=certificate_draws,
             random_state=random_state,
         )
@@ -117,15 +131,23 @@ class ConvexNetworkClassifier(ClassifierMixin, ConvexEstimator):  # type: ignore
         from scipy.special import expit, softmax
 
         raw = self._raw(X)
+        if raw.shape[1] > 1 and self.epsilon > 0.0:
+            each = expit(raw)
+            return np.asarray(each / each.sum(axis=1, keepdims=True))
         if raw.shape[1] > 1:
             return np.asarray(softmax(raw, axis=1))
         return np.column_stack([expit(-raw[:, 0]), expit(raw[:, 0])])
 
     def _loss(self, labels: NDArray[np.int64]) -> ConvexLoss:
         classes = len(self.classes_)
-        if classes > 2 and self.loss == "logistic":
+        if classes > 2 and self.loss == "logistic" and self.epsilon == 0.0:
             return SoftmaxLoss(labels, classes)
         signs = np.where(labels[:, None] == (np.arange(classes) if classes > 2 else 1), 1.0, -1.0)
-        made: dict[str, type[Any]] = {"logistic": LogisticLoss, "hinge": HingeLoss, "squared": SquaredError}
-        loss: ConvexLoss = made[self.loss](signs)
-        return loss
+        made: dict[str, tuple[type[Any], int]] = {
+            "hinge": (HingeLoss, HINGE),
+            "logistic": (LogisticLoss, LOGISTIC),
+            "squared": (SquaredError, SQUARED),
+        }
+        kind, code = made[self.loss]
+        loss: ConvexLoss = kind(signs)
+        return RobustLoss(kind(signs), code) if self.epsilon > 0.0 else loss

@@ -48,8 +48,10 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
         beta: float,
         loss: str,
         program: Literal["patterns", "units"],
+        epsilon: float,
         tol: float,
         max_iter: int,
+        largest_factor: int,
         certificate_draws: int,
         random_state: int | np.random.RandomState | None,
     ) -> None:
@@ -57,8 +59,10 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
         self.beta = beta
         self.loss = loss
         self.program = program
+        self.epsilon = epsilon
         self.tol = tol
         self.max_iter = max_iter
+        self.largest_factor = largest_factor
         self.certificate_draws = certificate_draws
         self.random_state = random_state
 
@@ -77,10 +81,14 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
         _whole("n_patterns", self.n_patterns, 1)
         _whole("max_iter", self.max_iter, 1)
+        _whole("largest_factor", self.largest_factor, 1)
         _whole("certificate_draws", self.certificate_draws, 0)
-        _positive("beta", self.beta)
-        _positive("tol", self.tol)
+        _number("beta", self.beta, positive=True)
+        _number("tol", self.tol, positive=True)
+        _number("epsilon", self.epsilon, positive=False)
         _one_of("program", self.program, PROGRAMS)
+        if self.epsilon > 0.0 and self.program != "patterns":
+            raise ValueError(f"epsilon must be 0 for program='units', which has no robust form, got {self.epsilon!r}")
 
     # ---- training ------------------------------------------------------------------------------------------------
 
@@ -93,18 +101,20 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
         x_shift, x_scale = preparation.standardisation(x, w)
         seen = augment(x, x_shift, x_scale)
         objective = Objective(loss, w / w.sum(), float(self.beta), len(unit))
-        program = self._program(objective, seen, rng)
-        solved = solve_admm(program, AdmmSettings(float(self.tol), int(self.max_iter)), callback)
+        box = np.append(float(self.epsilon) * x_scale, 0.0)
+        program = self._program(objective, seen, box, rng)
+        settings = AdmmSettings(float(self.tol), int(self.max_iter), largest_factor=int(self.largest_factor))
+        solved = solve_admm(program, settings, callback)
         hidden, output = recover(program, solved.variables)
         self.network_ = ConvexNetwork(hidden, output, x_shift, x_scale, shift, unit)
         self.certificate_ = certify(program, solved, seen, int(self.certificate_draws), rng)
         self.history_, self.outcome_, self.n_iter_ = solved.history, solved.outcome, solved.iterations
 
-    def _program(self, objective: Objective, x: Array, rng: np.random.Generator) -> Program:
+    def _program(self, objective: Objective, x: Array, box: Array, rng: np.random.Generator) -> Program:
         if self.program == "units":
             return UnitProgram.of(objective, x, draw_units(int(self.n_patterns), x.shape[1], rng))
         patterns = draw_patterns(x, int(self.n_patterns), rng)
-        return PatternProgram(objective, x, patterns, PatternCones.of(x, patterns, np.zeros(x.shape[1])))
+        return PatternProgram(objective, x, patterns, PatternCones.of(x, patterns, box))
 
     def _input(self, X: ArrayLike) -> Array:
         refuse_masks(X=X)
@@ -133,11 +143,11 @@ def _whole(name: str, value: object, least: int) -> None:
         raise ValueError(f"{name} must be at least {least}, got {value!r}")
 
 
-def _positive(name: str, value: object) -> None:
+def _number(name: str, value: object, *, positive: bool) -> None:
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if not (np.isfinite(float(value)) and float(value) > 0.0):
-        raise ValueError(f"{name} must be positive and finite, got {value!r}")
+    if not (np.isfinite(float(value)) and float(value) >= 0.0 and (float(value) > 0.0 or not positive)):
+        raise ValueError(f"{name} must be {'positive' if positive else 'at least 0'} and finite, got {value!r}")
 
 
 def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:

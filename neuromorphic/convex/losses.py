@@ -13,10 +13,28 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.convex.prox_kernels import prox_logistic, prox_robust, prox_softmax
+from relaxon.neuromorphic.convex.prox_kernels import (
+    HINGE,
+    LOGISTIC,
+    SQUARED,
+    prox_logistic,
+    prox_robust,
+    prox_softmax,
+)
 
 Array = NDArray[np.float64]
 
+__all__ = [
+    "HINGE",
+    "LOGISTIC",
+    "SQUARED",
+    "ConvexLoss",
+    "HingeLoss",
+    "LogisticLoss",
+    "RobustLoss",
+    "SoftmaxLoss",
+    "SquaredError",
+]
 TINY = 1e-300
 
 
@@ -158,7 +176,7 @@ class RobustLoss:
     Attributes
     ----------
     plain : the loss without a box.
-    kind : 0 for the hinge loss, 1 logistic, 2 squared.
+    kind : `HINGE`, `LOGISTIC` or `SQUARED`.
     """
 
     plain: HingeLoss | LogisticLoss | SquaredError
@@ -186,7 +204,7 @@ class RobustLoss:
 
     def dual_value(self, theta: Array, c: Array, longest: float) -> tuple[float, float]:
         parts = self._parts(theta)
-        if self.kind < 2:
+        if self.kind != SQUARED:
             # Rounding apart, |ψ_j| ≤ |θ|; a θ of that size in the direction of the margin is what the conjugate needs.
             return self.plain.dual_value(-self.plain.y * np.abs(parts).max(axis=-1), c, longest)
         size = np.abs(parts).max(axis=-1)
@@ -202,7 +220,7 @@ class RobustLoss:
         """Return the worst output in the box of each row: `(n, K)`."""
         parts = self._parts(z)
         reach = np.abs(parts[..., 1:]).sum(axis=-1)
-        if self.kind < 2:
+        if self.kind != SQUARED:
             return np.asarray(parts[..., 0] - self.plain.y * reach)
         error = parts[..., 0] - self.plain.y
         return np.asarray(parts[..., 0] + np.where(error < 0.0, -reach, reach))

@@ -1,10 +1,10 @@
 """The two convex programs: sampled activation patterns (Pilanci & Ergen 2020), sampled units (Bai et al. 2023).
 
 Patterns: `min Σ_k c_k ℓ(z_k) + β Σ_i (‖v_i‖ + ‖w_i‖)`, `z = Σ_i D_i X (v_i − w_i)`, `(2D_i − I) X v_i ≥ 0`, same for
-`w_i`. Under an l∞ box of half-widths `ε`, the loss is the worst in the box, of `z_k` and `‖Σ_i d_ik ε ∘ (v_i − w_i)‖₁`, and
-the constraints are `(2D_i − I) X v_i ≥ ‖ε ∘ v_i‖₁`, so that no perturbation changes a pattern (Bai et al. 2023, section
-4). The dual is `max −Σ_k c_k ℓ*(θ_k/c_k)` subject to `‖Proj_{K_i}(∓Xᵀ D_i θ)‖ ≤ β`: by Moreau's decomposition the
-norm of the projection is that of `∓Xᵀ D_i θ + Σ λ_k a_k`, `λ ≥ 0`, at its least.
+`w_i`. Under an l∞ box of half-widths `ε`, the loss is the worst in the box, of `z_k` and `‖Σ_i d_ik ε ∘ (v_i − w_i)‖₁`,
+and the constraints are `(2D_i − I) X v_i ≥ ‖ε ∘ v_i‖₁`, so that no perturbation changes a pattern (Bai et al. 2023,
+section 4). The dual is `max −Σ_k c_k ℓ*(θ_k/c_k)` subject to `‖Proj_{K_i}(∓Xᵀ D_i θ)‖ ≤ β`: by Moreau's decomposition
+the norm of the projection is that of `∓Xᵀ D_i θ + Σ λ_k a_k`, `λ ≥ 0`, at its least.
 Units: `min Σ_k c_k ℓ(z_k) + β ‖α‖₁`, `z = Σ_j (X u_j)₊ α_j`, with random `u_j` of norm 1, no constraint.
 """
 

@@ -99,8 +99,8 @@ def slope_at(s, a, y, kind, sigma):  # type: ignore[no-untyped-def]
 def prox_robust(a, y, kind, sigma, out):  # type: ignore[no-untyped-def]
     """Write `argmin ℓ_worst(z, r) + ½ σ ((z − a_0)² + ‖r − a_{1…}‖²)` for each row: `a`, `out` (n, 1 + d), `y` (n,).
 
-    The optimum moves `z` by `s/σ` in the direction that lowers the loss and shrinks each `r_j` by `s/σ`, where `s` is the
-    size of the loss's slope there, which falls as `s` grows: bisection. `kind` is `HINGE`, `LOGISTIC` or `SQUARED`.
+    The optimum moves `z` by `s/σ` in the direction that lowers the loss and shrinks each `r_j` by `s/σ`, where `s` is
+    the size of the loss's slope there, which falls as `s` grows: bisection. `kind` is `HINGE`, `LOGISTIC` or `SQUARED`.
     """
     n, width = a.shape
     for i in range(n):

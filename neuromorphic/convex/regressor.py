@@ -12,7 +12,7 @@ from sklearn.utils.validation import validate_data
 from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.convex.admm import Callback
 from relaxon.neuromorphic.convex.estimator import ConvexEstimator, _one_of
-from relaxon.neuromorphic.convex.losses import SquaredError
+from relaxon.neuromorphic.convex.losses import SQUARED, ConvexLoss, RobustLoss, SquaredError
 from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
@@ -36,8 +36,13 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
     loss : "squared", the only one for numbers.
     program : "patterns", the constrained program; "units", the unconstrained one of the second paper (section 5), where
         hidden units are random and only their output weights are trained (a lasso).
+    epsilon : half-width of the box, in the units of the columns, in whose worst point each row's loss is taken
+        (adversarial training); 0 for none. A pattern takes part only as far as no point of the boxes changes it, which
+        leaves few patterns where ε is not small beside the rows' distances from the units' planes.
     tol : the relative gap between the bounds at which training stops.
     max_iter : iterations of the ADMM at most.
+    largest_factor : rows of the Cholesky factor, the smaller of the rows of the data and patterns times columns, above
+        which conjugate gradients solve the ADMM's linear system without a matrix.
     certificate_draws : patterns drawn after training, which the dual is tested with.
     random_state : seed; the same seed gives the same bits.
 
@@ -68,8 +73,10 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
         beta: float = 1e-3,
         loss: Literal["squared"] = "squared",
         program: Literal["patterns", "units"] = "patterns",
+        epsilon: float = 0.0,
         tol: float = 1e-4,
         max_iter: int = 5000,
+        largest_factor: int = 8192,
         certificate_draws: int = 100,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -78,8 +85,10 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
             beta=beta,
             loss=loss,
             program=program,
+            epsilon=epsilon,
             tol=tol,
             max_iter=max_iter,
+            largest_factor=largest_factor,
             certificate_draws=certificate_draws,
             random_state=random_state,
         )
@@ -105,7 +114,9 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
         shift, scale = preparation.standardisation(flat, w)
         unit = np.divide(1.0, scale, out=np.ones_like(scale), where=scale > 0.0)
         standard = np.where(scale > 0.0, (flat - shift) / unit, 0.0)
-        self._train(x, w, SquaredError(np.ascontiguousarray(standard)), shift, unit, callback)
+        plain = SquaredError(np.ascontiguousarray(standard))
+        loss: ConvexLoss = RobustLoss(plain, SQUARED) if self.epsilon > 0.0 else plain
+        self._train(x, w, loss, shift, unit, callback)
         return self
 
     def check_parameters(self) -> None:

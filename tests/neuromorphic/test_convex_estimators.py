@@ -55,7 +55,7 @@ def test_probabilities_are_those_of_the_outputs() -> None:
     p = model.predict_proba(X)
     assert np.allclose(p.sum(axis=1), 1.0)
     assert np.array_equal(model.classes_[p.argmax(axis=1)], model.predict(X))
-    with pytest.raises(AttributeError, match="loss='logistic'"):
+    with pytest.raises(AttributeError, match="predict_proba"):
         ConvexNetworkClassifier(**SMALL | {"loss": "hinge"}).fit(X, y).predict_proba(X)
 
 
