@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +112,18 @@ class Solved:
     iterations: int
     history: ConvexHistory
 
+    @property
+    def relative_gap(self) -> float:
+        """`(primal − dual) / primal`."""
+        return relative_gap(self.primal, self.dual)
+
+    def after(self, before: Solved) -> Solved:
+        """Return this solution with the iterations and the history of the round before it in front."""
+        names = [field.name for field in fields(ConvexHistory)]
+        joined = {name: np.concatenate([getattr(before.history, name), getattr(self.history, name)]) for name in names}
+        joined["iteration"][len(before.history.iteration) :] += before.iterations
+        return replace(self, iterations=self.iterations + before.iterations, history=ConvexHistory(**joined))
+
 
 @dataclass(slots=True)
 class _Track:
@@ -129,18 +141,23 @@ class _Track:
         return ConvexHistory(table[:, 0].astype(np.int64), *(table[:, j].copy() for j in range(1, 6)))
 
 
-def solve_admm(program: Program, settings: AdmmSettings, callback: Callback | None = None) -> Solved:
-    """Return the solution of the program, up to a relative gap or a number of iterations."""
+def solve_admm(
+    program: Program, settings: AdmmSettings, callback: Callback | None = None, start: Array | None = None
+) -> Solved:
+    """Return the solution of the program, up to a relative gap or a number of iterations.
+
+    It begins at `start`, which is in the constraint set, else at 0. The callback ends it by returning `True`.
+    """
     loss, c, beta = program.objective.loss, program.objective.shares, program.objective.beta
     direct = isinstance(loss, SquaredError)
     normal = normal_equations(program.map, c, settings.largest_factor)
     sigma = loss.curvature
-    v = program.zeros()
+    v = program.zeros() if start is None else start.copy()
     scaled = np.zeros_like(v)
     z = program.map.forward(program.difference(v))
     multiplier = np.zeros_like(z)
     theta = loss.gradient(z, c)
-    track = _Track(v.copy(), 0.0 * theta, loss.value(z, c), 0.0)
+    track = _Track(v.copy(), 0.0 * theta, primal_value(program, v, z), 0.0)
     _improve_dual(program, track, theta)
     rho = settings.rho or _first_penalty(program, theta)
     outcome, iteration = ConvexOutcome.ITERATION_LIMIT, 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,7 @@ from relaxon.neuromorphic.convex.admm import (
     Callback,
     ConvexHistory,
     ConvexOutcome,
+    Solved,
     solve_admm,
 )
 from relaxon.neuromorphic.convex.certificate import ConvexCertificate, certify, draw_units
@@ -26,10 +28,13 @@ from relaxon.neuromorphic.convex.losses import ConvexLoss
 from relaxon.neuromorphic.convex.network import ConvexNetwork, augment, recover
 from relaxon.neuromorphic.convex.patterns import draw_patterns
 from relaxon.neuromorphic.convex.program import Objective, PatternProgram, Program, UnitProgram
+from relaxon.neuromorphic.convex.refinement import refine
 from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
 PROGRAMS = ("patterns", "units")
+ROUGH = 1e-3
+"""The relative gap at which training goes on with new patterns, but for the last round."""
 
 
 class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
@@ -48,6 +53,7 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
         beta: float,
         loss: str,
         program: Literal["patterns", "units"],
+        refinements: int,
         epsilon: float,
         tol: float,
         max_iter: int,
@@ -59,6 +65,7 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
         self.beta = beta
         self.loss = loss
         self.program = program
+        self.refinements = refinements
         self.epsilon = epsilon
         self.tol = tol
         self.max_iter = max_iter
@@ -81,6 +88,7 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
         _whole("n_patterns", self.n_patterns, 1)
         _whole("max_iter", self.max_iter, 1)
+        _whole("refinements", self.refinements, 0)
         _whole("largest_factor", self.largest_factor, 1)
         _whole("certificate_draws", self.certificate_draws, 0)
         _number("beta", self.beta, positive=True)
@@ -104,11 +112,30 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
         box = np.append(float(self.epsilon) * x_scale, 0.0)
         program = self._program(objective, seen, box, rng)
         settings = AdmmSettings(float(self.tol), int(self.max_iter), largest_factor=int(self.largest_factor))
-        solved = solve_admm(program, settings, callback)
+        program, solved = self._solve(program, settings, rng, callback)
         hidden, output = recover(program, solved.variables)
         self.network_ = ConvexNetwork(hidden, output, x_shift, x_scale, shift, unit)
         self.certificate_ = certify(program, solved, seen, int(self.certificate_draws), rng)
         self.history_, self.outcome_, self.n_iter_ = solved.history, solved.outcome, solved.iterations
+
+    def _solve(
+        self, program: Program, settings: AdmmSettings, rng: np.random.Generator, callback: Callback | None
+    ) -> tuple[Program, Solved]:
+        """Solve the program, and again with new patterns as often as `refinements` says and the dual has any."""
+        rounds = int(self.refinements) if isinstance(program, PatternProgram) else 0
+        first = replace(settings, tolerance=max(settings.tolerance, ROUGH)) if rounds else settings
+        solved = solve_admm(program, first, callback)
+        for left in range(rounds - 1, -1, -1):
+            if solved.outcome not in (ConvexOutcome.CONVERGED, ConvexOutcome.ITERATION_LIMIT):
+                break
+            assert isinstance(program, PatternProgram)
+            found = refine(program, solved.variables, solved.theta, int(self.n_patterns), rng)
+            if found is None and solved.relative_gap <= settings.tolerance:
+                break
+            program, start = found or (program, solved.variables)
+            again = first if left and found else settings
+            solved = solve_admm(program, again, _later(callback, solved.iterations), start).after(solved)
+        return program, solved
 
     def _program(self, objective: Objective, x: Array, box: Array, rng: np.random.Generator) -> Program:
         if self.program == "units":
@@ -134,6 +161,13 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "network_")
+
+
+def _later(callback: Callback | None, iterations: int) -> Callback | None:
+    """Return the callback for a round that begins after so many iterations of those before."""
+    if callback is None:
+        return None
+    return lambda progress: callback(replace(progress, iteration=progress.iteration + iterations))
 
 
 def _whole(name: str, value: object, least: int) -> None:

@@ -36,11 +36,14 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
     loss : "squared", the only one for numbers.
     program : "patterns", the constrained program; "units", the unconstrained one of the second paper (section 5), where
         hidden units are random and only their output weights are trained (a lasso).
+    refinements : how often up to `n_patterns` new patterns, at which the dual of all patterns is found violated, join
+        the program and those without a unit leave it. 0 is the papers' program; the bounds are the last program's.
+        Not used with program="units".
     epsilon : half-width of the box, in the units of the columns, in whose worst point each row's loss is taken
         (adversarial training); 0 for none. A pattern takes part only as far as no point of the boxes changes it, which
         leaves few patterns where ε is not small beside the rows' distances from the units' planes.
     tol : the relative gap between the bounds at which training stops.
-    max_iter : iterations of the ADMM at most.
+    max_iter : iterations of the ADMM at most, for each program.
     largest_factor : rows of the Cholesky factor, the smaller of the rows of the data and patterns times columns, above
         which conjugate gradients solve the ADMM's linear system without a matrix.
     certificate_draws : patterns drawn after training, which the dual is tested with.
@@ -73,6 +76,7 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
         beta: float = 1e-3,
         loss: Literal["squared"] = "squared",
         program: Literal["patterns", "units"] = "patterns",
+        refinements: int = 3,
         epsilon: float = 0.0,
         tol: float = 1e-4,
         max_iter: int = 5000,
@@ -85,6 +89,7 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
             beta=beta,
             loss=loss,
             program=program,
+            refinements=refinements,
             epsilon=epsilon,
             tol=tol,
             max_iter=max_iter,

@@ -12,14 +12,22 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from relaxon.neuromorphic.convex import ConvexNetworkClassifier, ConvexNetworkRegressor, load
 
-SMALL = {"n_patterns": 4, "certificate_draws": 2, "beta": 0.01, "max_iter": 400, "tol": 1e-3, "random_state": 0}
+SMALL = {
+    "n_patterns": 4,
+    "certificate_draws": 2,
+    "beta": 0.01,
+    "max_iter": 400,
+    "tol": 1e-3,
+    "refinements": 1,
+    "random_state": 0,
+}
 
 
 @parametrize_with_checks(
     [
         ConvexNetworkRegressor(**SMALL),
         ConvexNetworkClassifier(**SMALL),
-        ConvexNetworkClassifier(**SMALL | {"program": "units", "loss": "hinge", "n_patterns": 40}),
+        ConvexNetworkClassifier(**SMALL | {"program": "units", "loss": "hinge", "n_patterns": 40, "refinements": 0}),
     ]
 )
 def test_estimators_satisfy_scikit_learn(estimator: Any, check: Any) -> None:

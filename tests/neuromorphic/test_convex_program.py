@@ -26,6 +26,7 @@ from relaxon.neuromorphic.convex.network import recover
 from relaxon.neuromorphic.convex.patterns import draw_patterns
 from relaxon.neuromorphic.convex.program import Objective, PatternProgram, primal_value
 from relaxon.neuromorphic.convex.reference import project_plainly, published_admm
+from relaxon.neuromorphic.convex.refinement import refine
 from relaxon.solvers.threads import num_threads
 
 N, D, P, BETA = 40, 4, 6, 0.02
@@ -264,7 +265,7 @@ def test_the_networks_objective_is_the_programs(kind: Any) -> None:
     X = rng.standard_normal((50, 3)) * [1.0, 7.0, 0.1] + [5.0, 0.0, -2.0]
     y = np.column_stack([np.abs(X[:, 0] - 5.0), X[:, 1]]) * 30.0 + 8.0
     w = rng.uniform(0.5, 2.0, 50)
-    settings: dict[str, Any] = {"n_patterns": 12, "beta": 0.01, "program": kind, "random_state": 0}
+    settings: dict[str, Any] = {"n_patterns": 12, "beta": 0.01, "program": kind, "refinements": 0, "random_state": 0}
     model = ConvexNetworkRegressor(**settings).fit(X, y, w)
     error = (model.predict(X) - y) / model.network_.target_unit
     shares = w / w.sum()
@@ -300,12 +301,14 @@ def test_the_same_seed_gives_the_same_bits_at_any_number_of_threads() -> None:
 def test_the_callback_ends_training_and_sees_bounds() -> None:
     x, y = table()
     seen: list[Any] = []
-    model = ConvexNetworkRegressor(n_patterns=5, tol=1e-12, random_state=0)
+    model = ConvexNetworkRegressor(n_patterns=5, tol=1e-12, refinements=0, random_state=0)
     model.fit(x[:, :3], y, callback=lambda progress: seen.append(progress) or len(seen) == 2)
     assert model.outcome_ is ConvexOutcome.INTERRUPTED
     assert seen[1].dual <= model.certificate_.primal <= seen[0].primal
     assert model.n_iter_ == seen[1].iteration == model.history_.iteration[-1]
-    limited = ConvexNetworkRegressor(n_patterns=5, tol=1e-12, max_iter=3, random_state=0).fit(x[:, :3], y)
+    limited = ConvexNetworkRegressor(n_patterns=5, tol=1e-12, max_iter=3, refinements=0, random_state=0).fit(
+        x[:, :3], y
+    )
     assert limited.outcome_ is ConvexOutcome.ITERATION_LIMIT
     assert limited.n_iter_ == 3
 
@@ -324,3 +327,32 @@ def test_constant_columns_and_constant_targets_are_fitted() -> None:
     flat = ConvexNetworkRegressor(**settings).fit(x[:, :3], np.full(N, 5.0))
     assert np.array_equal(flat.predict(x[:, :3]), np.full(N, 5.0))
     assert flat.n_units_ == 0
+
+
+def test_refinement_lowers_the_optimum_and_the_violation() -> None:
+    x, y = table()
+    settings: dict[str, Any] = {"n_patterns": 6, "beta": 0.005, "random_state": 0, "certificate_draws": 200}
+    plain = ConvexNetworkRegressor(**settings, refinements=0).fit(x[:, :3], y)
+    refined = ConvexNetworkRegressor(**settings, refinements=4).fit(x[:, :3], y)
+    assert refined.certificate_.primal < plain.certificate_.dual
+    assert refined.certificate_.drawn_violation < 0.5 * plain.certificate_.drawn_violation
+    assert refined.certificate_.relative_gap <= 1e-4
+    # One history of all rounds: the network gets no worse when patterns join.
+    assert (np.diff(refined.history_.iteration) > 0).all()
+    assert (np.diff(refined.history_.primal) <= 1e-12).all()
+    assert refined.n_iter_ == refined.history_.iteration[-1]
+
+
+def test_refinement_starts_from_the_network_there_is_and_adds_violating_patterns() -> None:
+    made = program("squared", 1e-3)
+    solved = solve(made)
+    found = refine(made, solved.variables, solved.theta, 5, np.random.default_rng(0))
+    assert found is not None
+    larger, start = found
+    assert np.isclose(primal_value(larger, start), solved.primal, rtol=1e-13)
+    kept = int((np.linalg.norm(solved.variables, axis=-1).max(axis=(0, 1)) > 0.0).sum())
+    assert larger.patterns.shape[1] == kept + 5
+    for column in larger.patterns[:, kept:].T:
+        cones = PatternCones.of(made.x, column[:, None], np.zeros(D))
+        one = PatternProgram(made.objective, made.x, column[:, None], cones)
+        assert one.dual_norm(solved.theta) > made.objective.beta
