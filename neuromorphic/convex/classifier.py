@@ -61,7 +61,7 @@ class ConvexNetworkClassifier(ClassifierMixin, ConvexEstimator):  # type: ignore
         self,
         n_patterns: int = 100,
         *,
-        beta: float = 1e-3,
+        beta: float = 1e-2,
         loss: Literal["logistic", "hinge", "squared"] = "logistic",
         program: Literal["patterns", "units"] = "patterns",
         refinements: int = 3,

@@ -73,7 +73,7 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
         self,
         n_patterns: int = 100,
         *,
-        beta: float = 1e-3,
+        beta: float = 1e-2,
         loss: Literal["squared"] = "squared",
         program: Literal["patterns", "units"] = "patterns",
         refinements: int = 3,

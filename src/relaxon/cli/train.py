@@ -17,6 +17,7 @@ TRAINABLE = {
     "poisson": ("the published DCDM network for Poisson systems", "relaxon.solvers.dcdm.command"),
     "poisson-cycle": ("the learned multigrid cycle of dcdm", "relaxon.solvers.dcdm.cycle_command"),
     "boosting": ("a gradient-boosted network on a table", "relaxon.neuromorphic.boosting.command"),
+    "convex": ("the best two-layer ReLU network, certified", "relaxon.neuromorphic.convex.command"),
     "energy": ("an energy-based density", "relaxon.neuromorphic.energy.command"),
     "equilibrium": ("a network by equilibrium propagation", "relaxon.neuromorphic.equilibrium.command"),
 }

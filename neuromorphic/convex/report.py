@@ -1,0 +1,143 @@
+"""What `relaxon train convex` says at the end: scores, the certificate, a JSON report, and two pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from relaxon._version import __version__
+from relaxon.neuromorphic.convex.admm import ConvexHistory
+
+LEAST_GAP = 1e-16
+"""Gaps of 0 are drawn as this on a logarithmic axis."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConvexFit:
+    """A trained estimator and what it was trained on."""
+
+    data: str
+    task: str
+    features: list[str]
+    estimator: Any
+    seconds: float
+    train_rows: int
+    test_rows: int
+
+    @property
+    def measure(self) -> str:
+        return "error rate" if self.task == "classification" else "RMSE"
+
+    def scores(self, X: Any, y: Any, test_X: Any, test_y: Any) -> ConvexScores:
+        """Return the errors on both parts, and a constant's on the second."""
+        predicted = self.estimator.predict(X), self.estimator.predict(test_X)
+        if self.task == "classification":
+            labels, counts = np.unique(y, return_counts=True)
+            constant: Any = labels[np.argmax(counts)]
+        else:
+            constant = np.mean(y)
+        guess = np.full(len(test_y), constant)
+        return ConvexScores(self._error(predicted[0], y), self._error(predicted[1], test_y), self._error(guess, test_y))
+
+    def _error(self, predicted: NDArray[Any], target: NDArray[Any]) -> float:
+        if self.task == "classification":
+            return float(np.mean(predicted != target))
+        return float(np.sqrt(np.mean(np.square(predicted - target))))
+
+
+@dataclass(frozen=True, slots=True)
+class ConvexScores:
+    """Errors on the rows trained on and on those held out, and that of a constant on the latter."""
+
+    train: float
+    test: float
+    constant: float
+
+
+def print_report(console: Console, fit: ConvexFit, scores: ConvexScores) -> None:
+    """Print the outcome in a few lines."""
+    estimator, certificate = fit.estimator, fit.estimator.certificate_
+    lines = (
+        f"{fit.data}: {fit.task}, {fit.train_rows:,} rows to train on, {fit.test_rows:,} held out, "
+        f"{len(fit.features)} columns",
+        f"{fit.measure}: {scores.train:.4g} in training, {scores.test:.4g} held out; a constant: {scores.constant:.4g}",
+        f"{estimator.n_units_} units of {certificate.sampled} {certificate.program}, {estimator.n_iter_} iterations, "
+        f"{fit.seconds:.2f} s, {estimator.outcome_.value}",
+        f"The optimum of the program with these {certificate.program} is between {certificate.dual:.6g} and "
+        f"{certificate.primal:.6g}: relative gap {certificate.relative_gap:.1e}",
+    )
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
+    if certificate.drawn:
+        console.print(
+            f"Of {certificate.drawn} newly drawn ones {certificate.drawn_violating:.0%} violate the dual, by up to "
+            f"{certificate.drawn_violation:.2f} β: with them the optimum is at least {certificate.drawn_dual:.6g}",
+            markup=False,
+            highlight=False,
+        )
+
+
+def write_report(path: Path, fit: ConvexFit, scores: ConvexScores, encoding: dict[str, Any] | None) -> None:
+    """Write all figures as JSON, and how a table's cells become features."""
+    estimator, history = fit.estimator, fit.estimator.history_
+    content = {
+        "relaxon": __version__,
+        "data": fit.data,
+        "task": fit.task,
+        "rows": {"train": fit.train_rows, "test": fit.test_rows},
+        "parameters": estimator.get_params(),
+        "units": estimator.n_units_,
+        "iterations": estimator.n_iter_,
+        "outcome": estimator.outcome_.value,
+        "seconds": fit.seconds,
+        "certificate": asdict(estimator.certificate_),
+        "measure": fit.measure,
+        "train_error": scores.train,
+        "test_error": scores.test,
+        "constant_error": scores.constant,
+        "history": {
+            "iteration": history.iteration.tolist(),
+            "primal": history.primal.tolist(),
+            "dual": history.dual.tolist(),
+            "primal_residual": history.primal_residual.tolist(),
+            "dual_residual": history.dual_residual.tolist(),
+        },
+        "features": fit.features,
+        "encoding": encoding,
+    }
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_pictures(folder: Path, fit: ConvexFit) -> None:
+    """Write `gap.png`, the bounds' gap and the residuals, and `bounds.png`, the bounds themselves."""
+    from matplotlib.figure import Figure
+
+    history = fit.estimator.history_
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    draw_gap(axes, history)
+    axes.set_title(f"{fit.data}: gap and residuals")
+    figure.savefig(folder / "gap.png", dpi=120)
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(history.iteration, history.primal, label="primal: the network's objective")
+    axes.plot(history.iteration, history.dual, label="dual: no network with these patterns is below")
+    axes.set(xlabel="iteration", ylabel="mean loss + β · penalty", title=f"{fit.data}: bounds of the optimum")
+    axes.set_ylim(bottom=0.0)
+    axes.legend()
+    figure.savefig(folder / "bounds.png", dpi=120)
+
+
+def draw_gap(axes: Any, history: ConvexHistory) -> None:
+    """Draw the relative gap and both residuals over the iterations, on a logarithmic axis."""
+    axes.semilogy(history.iteration, np.maximum(history.relative_gap, LEAST_GAP), label="relative gap")
+    axes.semilogy(history.iteration, np.maximum(history.primal_residual, LEAST_GAP), label="primal residual", lw=0.8)
+    axes.semilogy(history.iteration, np.maximum(history.dual_residual, LEAST_GAP), label="dual residual", lw=0.8)
+    axes.set(xlabel="iteration", ylabel="relative")
+    axes.legend()
