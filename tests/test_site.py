@@ -28,6 +28,7 @@ PUBLIC = (
     "relaxon.solvers.dcdm",
     "relaxon.solvers.stress",
     "relaxon.neuromorphic.boosting",
+    "relaxon.neuromorphic.convex",
     "relaxon.neuromorphic.energy",
     "relaxon.neuromorphic.equilibrium",
     "relaxon.client",

@@ -138,6 +138,14 @@ def project(xt, signs, inverse_norms, box, v, floor, columns, weights, count, p,
     """
     d = v.size
     size = norm_of(v, d)
+    # The weights of the last call bound the projection's norm: often that is enough.
+    for j in range(d):
+        p[j] = v[j]
+    for i in range(count):
+        for j in range(d):
+            p[j] += weights[i] * columns[i, j]
+    if norm_of(p, d) <= floor:
+        return count
     factored, newest = 0, -1
     for _ in range(PASSES * d):
         # (1) Orthonormalise the rows that are new or have moved up.
