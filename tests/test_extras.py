@@ -124,6 +124,7 @@ TORCH = (
     "from relaxon.solvers.registry import get; get('dcdm@cuda')",
     "from relaxon.solvers.dcdm.cnn import load_network; load_network(None)",
     "from relaxon.neuromorphic.boosting.export import to_torch; to_torch(None)",
+    "from relaxon.neuromorphic.convex.export import to_torch; to_torch(None)",
 )
 
 
@@ -141,6 +142,7 @@ OTHERS = {
     "from relaxon.solvers import PyAMG; PyAMG().prepare(None)": "pyamg",
     "from relaxon.solvers import AlgebraicMultigridCG; AlgebraicMultigridCG().prepare_matrix(None)": "pyamg",
     "from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier": "sklearn",
+    "from relaxon.neuromorphic.convex import ConvexNetworkClassifier": "sklearn",
     "from relaxon.neuromorphic.energy.noise_flow import FlowNoise; FlowNoise((2,))": "zuko",
     "from relaxon.neuromorphic.boosting.export import to_onnx; to_onnx(None, '')": "onnx",
     "from relaxon.neuromorphic.boosting.tables import _read_parquet; _read_parquet(None)": "pyarrow",

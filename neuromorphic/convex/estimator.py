@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +30,9 @@ from relaxon.neuromorphic.convex.patterns import draw_patterns
 from relaxon.neuromorphic.convex.program import Objective, PatternProgram, Program, UnitProgram
 from relaxon.neuromorphic.convex.refinement import refine
 from relaxon.solvers.masked import refuse_masks
+
+if TYPE_CHECKING:
+    import torch
 
 Array = NDArray[np.float64]
 PROGRAMS = ("patterns", "units")
@@ -77,6 +80,12 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
     def n_units_(self) -> int:
         """Hidden units of the network: variables of the program that are not zero."""
         return self._fitted().units
+
+    def to_torch(self) -> torch.nn.Module:
+        """Return the network as a torch module in float64: inputs `(n, d)` to outputs `(n, K)`, before any link."""
+        from relaxon.neuromorphic.convex.export import to_torch
+
+        return to_torch(self._fitted())
 
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator to the folder `path`: `network.safetensors` and `model.json`, no pickle."""

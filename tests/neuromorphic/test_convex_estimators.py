@@ -57,6 +57,16 @@ def test_the_stored_estimator_predicts_the_same_bits(table: tuple[Any, Any], tmp
         assert again.get_params() == model.get_params()
 
 
+def test_the_torch_module_is_the_network(table: tuple[Any, Any]) -> None:
+    torch = pytest.importorskip("torch")
+    X, y = table
+    model = ConvexNetworkRegressor(**SMALL).fit(X, np.column_stack([y, -y]))
+    module = model.to_torch()
+    assert np.allclose(module(torch.tensor(X)).detach().numpy(), model.predict(X), rtol=1e-12)
+    module(torch.tensor(X)).sum().backward()
+    assert module.hidden.grad.abs().sum() > 0.0
+
+
 def test_probabilities_are_those_of_the_outputs() -> None:
     X, y = load_iris(return_X_y=True)
     model = ConvexNetworkClassifier(**SMALL).fit(X, y)
