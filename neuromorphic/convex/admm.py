@@ -140,6 +140,88 @@ class _Track:
         table = np.array(self.rows, np.float64).reshape(-1, 6)
         return ConvexHistory(table[:, 0].astype(np.int64), *(table[:, j].copy() for j in range(1, 6)))
 
+    def solved(self, outcome: ConvexOutcome, iterations: int) -> Solved:
+        return Solved(self.variables, self.theta, self.primal, self.dual, outcome, iterations, self.history())
+
+
+@dataclass(frozen=True, slots=True)
+class _Residuals:
+    """Relative residuals: of the copy `u = v`, of its multipliers, and the same of `F u = z`."""
+
+    primal: float
+    dual: float
+    split: float
+    slack: float
+
+    @property
+    def worst(self) -> float:
+        return max(self.primal, self.dual, self.split, self.slack)
+
+
+class _Iterate:
+    """The copies, their scaled multipliers and the penalties: `v`, `λ`, ρ; `z`, its multiplier and σ."""
+
+    def __init__(self, program: Program, settings: AdmmSettings, start: Array | None) -> None:
+        self.program, self.loss, self.c = program, program.objective.loss, program.objective.shares
+        self.normal = normal_equations(program.map, self.c, settings.largest_factor)
+        self.v = program.zeros() if start is None else start.copy()
+        self.scaled = np.zeros_like(self.v)
+        self.z = program.map.forward(program.difference(self.v))
+        self.multiplier = np.zeros_like(self.z)
+        self.theta = self.loss.gradient(self.z, self.c)
+        self.sigma = self.loss.curvature
+        # A ρ at which the threshold β/ρ is of the size that the variables will have.
+        self.rho = settings.rho or max(program.objective.beta, 0.1 * program.dual_norm(self.theta))
+        # A change of the difference v − w costs half as much in v and half in w.
+        self.pairs = 1.0 if program.difference(self.v).shape == self.v.shape else 2.0
+        self.change_at = CHECK_EVERY
+
+    def factorise(self) -> None:
+        """Prepare the linear system for these penalties."""
+        self.normal.set_weight(self.pairs * self.sigma / self.rho)
+
+    def step(self) -> None:
+        """Take an iteration, the steps (1) to (3)."""
+        program, loss = self.program, self.loss
+        target = loss.y if isinstance(loss, SquaredError) else self.z - self.multiplier
+        # (1) The minimum over u: its sums stay those of v − λ, its differences solve the normal equations.
+        start = self.v - self.scaled
+        behind = program.difference(start)
+        pulled = program.map.adjoint(self.c[:, None] * target)
+        self.q = self.normal.solve(behind + self.pairs * self.sigma / self.rho * pulled)
+        self.u = program.lift(start, self.q - behind)
+        # (2) and (3), over-relaxed.
+        relaxed = RELAXATION * self.u + (1.0 - RELAXATION) * self.v + self.scaled
+        self.v_before, self.v = self.v, program.shrink(relaxed, program.objective.beta / self.rho)
+        self.scaled = relaxed - self.v
+        if not isinstance(loss, SquaredError):
+            self.outputs = program.map.forward(self.q)
+            moved = RELAXATION * self.outputs + (1.0 - RELAXATION) * self.z + self.multiplier
+            self.z_before, self.z = self.z, loss.prox(moved, self.sigma)
+            self.multiplier = moved - self.z
+
+    def residuals(self) -> _Residuals:
+        """Return the residuals of the last step, and set the loss's multipliers at `u`, `theta`."""
+        primal = _share(_norm(self.u - self.v), max(_norm(self.u), _norm(self.v)))
+        dual = _share(_norm(self.v - self.v_before), _norm(self.scaled))
+        if isinstance(self.loss, SquaredError):
+            self.theta = self.loss.gradient(self.program.map.forward(self.q), self.c)
+            return _Residuals(primal, dual, 0.0, 0.0)
+        self.theta = self.sigma * self.c[:, None] * self.multiplier
+        split = _share(_norm(self.outputs - self.z), max(_norm(self.outputs), _norm(self.z)))
+        return _Residuals(primal, dual, split, _share(_norm(self.z - self.z_before), _norm(self.multiplier)))
+
+    def balance(self, found: _Residuals, iteration: int) -> None:
+        """Change the penalties where one residual is far above the other, and it is time for that."""
+        change, bend = _balance(found.primal, found.dual), _balance(found.split, found.slack)
+        if iteration < self.change_at or (change == 1.0 and bend == 1.0):
+            return
+        self.change_at = int(PATIENCE * iteration) + CHECK_EVERY
+        self.rho, self.scaled = self.rho * change, self.scaled / change
+        self.sigma, self.multiplier = self.sigma * bend, self.multiplier / bend
+        if change != bend:
+            self.factorise()
+
 
 def solve_admm(
     program: Program, settings: AdmmSettings, callback: Callback | None = None, start: Array | None = None
@@ -148,81 +230,34 @@ def solve_admm(
 
     It begins at `start`, which is in the constraint set, else at 0. The callback ends it by returning `True`.
     """
-    loss, c, beta = program.objective.loss, program.objective.shares, program.objective.beta
-    direct = isinstance(loss, SquaredError)
-    normal = normal_equations(program.map, c, settings.largest_factor)
-    sigma = loss.curvature
-    v = program.zeros() if start is None else start.copy()
-    scaled = np.zeros_like(v)
-    z = program.map.forward(program.difference(v))
-    multiplier = np.zeros_like(z)
-    theta = loss.gradient(z, c)
-    track = _Track(v.copy(), 0.0 * theta, primal_value(program, v, z), 0.0)
-    _improve_dual(program, track, theta)
-    rho = settings.rho or _first_penalty(program, theta)
-    outcome, iteration = ConvexOutcome.ITERATION_LIMIT, 0
+    at = _Iterate(program, settings, start)
+    track = _Track(at.v.copy(), 0.0 * at.theta, primal_value(program, at.v, at.z), 0.0)
+    _improve_dual(program, track, at.theta)
     # At β no smaller than the dual norm of the gradient at 0, the optimum is 0.
     if relative_gap(track.primal, track.dual) <= settings.tolerance:
-        return Solved(
-            track.variables, track.theta, track.primal, track.dual, ConvexOutcome.CONVERGED, 0, track.history()
-        )
-    pairs = 1.0 if program.difference(v).shape == v.shape else 2.0
-    normal.set_weight(pairs * sigma / rho)
-    change_at = CHECK_EVERY
+        return track.solved(ConvexOutcome.CONVERGED, 0)
+    at.factorise()
     for iteration in range(1, settings.iterations + 1):
-        target = loss.y if isinstance(loss, SquaredError) else z - multiplier
-        # (1) The minimum over u: its sums stay those of v − λ, its differences solve the normal equations.
-        start = v - scaled
-        behind = program.difference(start)
-        q = normal.solve(behind + pairs * sigma / rho * program.map.adjoint(c[:, None] * target))
-        u = program.lift(start, q - behind)
-        # (2) and (3), over-relaxed.
-        before, relaxed = v, RELAXATION * u + (1.0 - RELAXATION) * v + scaled
-        v = program.shrink(relaxed, beta / rho)
-        scaled = relaxed - v
-        outputs = program.map.forward(q) if not direct or iteration % CHECK_EVERY == 0 else z
-        z_before = z
-        if not direct:
-            moved = RELAXATION * outputs + (1.0 - RELAXATION) * z + multiplier
-            z = loss.prox(moved, sigma)
-            multiplier = moved - z
-        if iteration % CHECK_EVERY and iteration != settings.iterations:
+        at.step()
+        last = iteration == settings.iterations
+        if iteration % CHECK_EVERY and not last:
             continue
-        if not np.isfinite(v).all():
-            outcome = ConvexOutcome.NOT_FINITE
-            break
-        primal_residual = _share(_norm(u - v), max(_norm(u), _norm(v)))
-        dual_residual = _share(_norm(v - before), _norm(scaled))
-        theta = loss.gradient(outputs, c) if direct else sigma * c[:, None] * multiplier
-        split = slack = 0.0
-        if not direct:
-            split = _share(_norm(outputs - z), max(_norm(outputs), _norm(z)))
-            slack = _share(_norm(z - z_before), _norm(multiplier))
-        value = primal_value(program, v)
+        if not np.isfinite(at.v).all():
+            return track.solved(ConvexOutcome.NOT_FINITE, iteration)
+        found = at.residuals()
+        value = primal_value(program, at.v)
         if value < track.primal:
-            track.primal, track.variables = value, v.copy()
-        worst = max(primal_residual, dual_residual, split, slack)
-        if worst * DUAL_WORTH <= track.last_worst or iteration == settings.iterations:
-            track.last_worst = worst
-            _improve_dual(program, track, theta)
-        track.rows.append((iteration, track.primal, track.dual, primal_residual, dual_residual, rho))
+            track.primal, track.variables = value, at.v.copy()
+        if found.worst * DUAL_WORTH <= track.last_worst or last:
+            track.last_worst = found.worst
+            _improve_dual(program, track, at.theta)
+        track.rows.append((iteration, track.primal, track.dual, found.primal, found.dual, at.rho))
         if relative_gap(track.primal, track.dual) <= settings.tolerance:
-            outcome = ConvexOutcome.CONVERGED
-            break
-        if callback and callback(ConvexProgress(iteration, track.primal, track.dual, primal_residual, dual_residual)):
-            outcome = ConvexOutcome.INTERRUPTED
-            break
-        if iteration < change_at:
-            continue
-        change = _balance(primal_residual, dual_residual)
-        bend = _balance(split, slack)
-        if change != 1.0 or bend != 1.0:
-            change_at = int(PATIENCE * iteration) + CHECK_EVERY
-            rho, scaled = rho * change, scaled / change
-            sigma, multiplier = sigma * bend, multiplier / bend
-            if change != bend:
-                normal.set_weight(pairs * sigma / rho)
-    return Solved(track.variables, track.theta, track.primal, track.dual, outcome, iteration, track.history())
+            return track.solved(ConvexOutcome.CONVERGED, iteration)
+        if callback and callback(ConvexProgress(iteration, track.primal, track.dual, found.primal, found.dual)):
+            return track.solved(ConvexOutcome.INTERRUPTED, iteration)
+        at.balance(found, iteration)
+    return track.solved(ConvexOutcome.ITERATION_LIMIT, settings.iterations)
 
 
 def _improve_dual(program: Program, track: _Track, theta: Array) -> None:
@@ -233,12 +268,6 @@ def _improve_dual(program: Program, track: _Track, theta: Array) -> None:
     value, t = objective.loss.dual_value(theta, objective.shares, longest)
     if value > track.dual:
         track.dual, track.theta = value, t * theta
-
-
-def _first_penalty(program: Program, theta: Array) -> float:
-    """Return a ρ at which the threshold β/ρ is of the size that the variables will have."""
-    norm = program.dual_norm(theta)
-    return max(program.objective.beta, 0.1 * norm)
 
 
 def _balance(first: float, second: float) -> float:
