@@ -133,7 +133,8 @@ def draw(record: Record, folder: Path) -> Path:
             if rival.get("within"):
                 names.append(rival["solver"] + (" (loose)" if rival["options"] else ""))
                 seconds.append(rival["seconds"])
-    race.barh(names, seconds, color=["C0" if "relaxon" in name else "0.6" for name in names])
+    colours = ["C0" if "relaxon" in name else "0.6" for name in names]
+    race.barh(range(len(names)), seconds, color=colours, tick_label=names)
     race.set_xscale("log")
     race.invert_yaxis()
     race.tick_params(axis="y", labelsize=6)
