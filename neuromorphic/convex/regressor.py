@@ -34,7 +34,7 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
     beta : β > 0, the weight decay, relative to the *mean* loss of targets of variance 1. The papers' loss is a sum:
         their β is this one times the number of rows.
     loss : "squared", the only one for numbers.
-    program : "patterns", the constrained program; "units", the unconstrained one of the second paper (section 5), where
+    program : "patterns", the constrained program; "units", the unconstrained one of the second paper, where
         hidden units are random and only their output weights are trained (a lasso).
     refinements : how often up to `n_patterns` new patterns, at which the dual of all patterns is found violated, join
         the program and those without a unit leave it. 0 is the papers' program; the bounds are the last program's.

@@ -14,9 +14,6 @@ from rich.console import Console
 from relaxon._version import __version__
 from relaxon.neuromorphic.convex.admm import ConvexHistory
 
-LEAST_GAP = 1e-16
-"""Gaps of 0 are drawn as this on a logarithmic axis."""
-
 
 @dataclass(frozen=True, slots=True)
 class ConvexFit:
@@ -135,9 +132,10 @@ def write_pictures(folder: Path, fit: ConvexFit) -> None:
 
 
 def draw_gap(axes: Any, history: ConvexHistory) -> None:
-    """Draw the relative gap and both residuals over the iterations, on a logarithmic axis."""
-    axes.semilogy(history.iteration, np.maximum(history.relative_gap, LEAST_GAP), label="relative gap")
-    axes.semilogy(history.iteration, np.maximum(history.primal_residual, LEAST_GAP), label="primal residual", lw=0.8)
-    axes.semilogy(history.iteration, np.maximum(history.dual_residual, LEAST_GAP), label="dual residual", lw=0.8)
+    """Draw the relative gap and both residuals over the iterations, on a logarithmic axis; zeros are left out."""
+    curves = {"relative gap": history.relative_gap, "primal residual": history.primal_residual}
+    for name, values in (curves | {"dual residual": history.dual_residual}).items():
+        shown = np.where(values > 0.0, values, np.nan)
+        axes.semilogy(history.iteration, shown, label=name, lw=1.5 if name == "relative gap" else 0.8)
     axes.set(xlabel="iteration", ylabel="relative")
     axes.legend()
