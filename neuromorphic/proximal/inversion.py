@@ -1,0 +1,145 @@
+"""Inverting a learned proximal operator: `a y + c f(y) = v` by Newton's method with conjugate gradients.
+
+It is the stationarity of the strongly convex `½ a‖y‖² + c ψ(y) − ⟨v, y⟩`, so there is one solution, and Newton's method
+with a line search on that function finds it from anywhere (Nocedal, Wright 2006, algorithm 7.1). With a = 0 and c = 1
+it inverts f (Fang, Buchanan, Sulam 2024, section 3.3); with a = τ and c = 1 − τ, f(y) is the proximal operator of τR.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from relaxon.neuromorphic.proximal.potentials import Potential
+
+Array = NDArray[np.float64]
+ARMIJO = 1e-4
+"""Part of the predicted decrease that a step must keep."""
+HALVINGS = 40
+FORCING = 0.1
+"""Largest relative residual that Newton's systems are solved to; it falls with the gradient."""
+CG_STEPS = 200
+ROUNDING = 1e-14
+"""Relative rounding of the function that the line search compares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preimage:
+    """Solutions y of `f(y) = x`, a row each, and how well each was found."""
+
+    y: Array
+    """`(n, *shape)`."""
+    residuals: Array
+    """`‖f(y) − x‖₂ / ‖x‖₂` (‖f(y)‖ where x is 0), `(n,)`."""
+    converged: NDArray[np.bool_]
+    """Whether the residual met the tolerance, `(n,)`."""
+    iterations: int
+    """Newton steps of the row that took most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inverse:
+    """What `solve_shifted` found, as tensors: `y`, `f(y)` and ψ(y), relative residuals, which rows converged."""
+
+    y: Tensor
+    proximal: Tensor
+    value: Tensor
+    residuals: Tensor
+    converged: Tensor
+    iterations: int
+
+
+def solve_shifted(
+    potential: Potential, v: Tensor, a: float, c: float, *, start: Tensor, rtol: float, max_iterations: int
+) -> Inverse:
+    """Return y with `a y + c f(y) = v` for each row of `v (n, *shape)` float64, from `start`; a ≥ 0, c > 0.
+
+    A row is done where `‖a y + c f(y) − v‖₂ ≤ rtol ‖v‖₂` (`rtol` itself where v is 0).
+    """
+    y = start.detach().clone()
+    sizes = _norms(v)
+    sizes = torch.where(sizes > 0, sizes, torch.ones_like(sizes))
+    value, proximal = potential.value_and_proximal(y)
+    residuals = _norms(a * y + c * proximal - v) / sizes
+    iterations = 0
+    stuck = torch.zeros(len(y), dtype=torch.bool)
+    for _ in range(max_iterations):
+        rows = ((residuals > rtol) & ~stuck & torch.isfinite(residuals)).nonzero().squeeze(1)
+        if not len(rows):
+            break
+        iterations += 1
+        step = _newton_step(potential, y[rows], v[rows], a, c)
+        moved, found_value, found, accepted = _search(potential, y[rows], v[rows], a, c, step, value[rows])
+        y[rows], value[rows], proximal[rows] = moved, found_value, found
+        residuals[rows] = _norms(a * moved + c * found - v[rows]) / sizes[rows]
+        stuck[rows] = ~accepted
+    return Inverse(y, proximal, value, residuals, residuals <= rtol, iterations)
+
+
+def _newton_step(potential: Potential, y: Tensor, v: Tensor, a: float, c: float) -> Tensor:
+    """Return d with `(a I + c ∇²ψ(y)) d ≈ −(a y + c f(y) − v)`, each row by its own conjugate gradients."""
+    with torch.enable_grad():
+        point = y.detach().requires_grad_()
+        proximal = potential.proximal(point, differentiable=True)
+        residual = (v - a * point - c * proximal).detach()
+        axes = (slice(None),) + (None,) * (y.ndim - 1)
+        size = _norms(residual)
+        limit = size * torch.minimum(size / size.max().clamp(min=1e-300), torch.tensor(1.0)).sqrt() * FORCING
+        limit = torch.minimum(limit, size * size.sqrt())
+        d, r = torch.zeros_like(y), residual.clone()
+        p, rho = r.clone(), size**2
+        for _ in range(min(CG_STEPS, 2 * y[0].numel() + 1)):
+            open_rows = rho.sqrt() > limit
+            if not bool(open_rows.any()):
+                break
+            (product,) = torch.autograd.grad(proximal, point, p, retain_graph=True)
+            product = a * p + c * product
+            curvature = _dots(p, product)
+            rate = torch.where(open_rows & (curvature > 0), rho / curvature.clamp(min=1e-300), torch.zeros_like(rho))
+            d = d + rate[axes] * p
+            r = r - rate[axes] * product
+            before, rho = rho, torch.where(open_rows, _dots(r, r), rho)
+            turn = torch.where(open_rows, rho / before.clamp(min=1e-300), torch.zeros_like(rho))
+            p = torch.where(open_rows[axes], r + turn[axes] * p, p)
+    return d
+
+
+def _search(
+    potential: Potential, y: Tensor, v: Tensor, a: float, c: float, step: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Halve each row's step until the function has fallen enough, or its gradient has where rounding hides that."""
+    axes = (slice(None),) + (None,) * (y.ndim - 1)
+    _, proximal = potential.value_and_proximal(y)
+    gradient = a * y + c * proximal - v
+    start = 0.5 * a * _dots(y, y) + c * value - _dots(v, y)
+    slope, size = _dots(gradient, step), _norms(gradient)
+    length = torch.ones(len(y), dtype=y.dtype)
+    best, best_value, best_proximal = y.clone(), value.clone(), proximal.clone()
+    accepted = torch.zeros(len(y), dtype=torch.bool)
+    for _ in range(HALVINGS):
+        tried = y + length[axes] * step
+        tried_value, tried_proximal = potential.value_and_proximal(tried)
+        end = 0.5 * a * _dots(tried, tried) + c * tried_value - _dots(v, tried)
+        smaller = _norms(a * tried + c * tried_proximal - v) <= (1 - ARMIJO * length) * size
+        fallen = end <= start + ARMIJO * length * slope
+        level = (end - start).abs() <= ROUNDING * start.abs().clamp(min=1.0)
+        good = ~accepted & (fallen & ~level | smaller)
+        best[good], best_value[good], best_proximal[good] = tried[good], tried_value[good], tried_proximal[good]
+        accepted |= good
+        if bool(accepted.all()):
+            break
+        length = torch.where(accepted, length, length / 2)
+    return best, best_value, best_proximal, accepted
+
+
+def _dots(one: Tensor, other: Tensor) -> Tensor:
+    return (one * other).flatten(1).sum(1)
+
+
+def _norms(rows: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(rows.flatten(1), dim=1)
+    return norms

@@ -1,0 +1,184 @@
+"""A trained proximal operator: it denoises, evaluates its prior and solves inverse problems."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from relaxon.neuromorphic.proximal.inversion import Preimage, solve_shifted
+from relaxon.neuromorphic.proximal.potentials import NetworkSettings, Potential
+from relaxon.solvers import validation
+
+if TYPE_CHECKING:
+    from relaxon.neuromorphic.proximal.operators import ForwardOperator
+    from relaxon.neuromorphic.proximal.plug_and_play import Method, PlugAndPlayCallback, Reconstruction
+    from relaxon.neuromorphic.proximal.training import MatchingResult
+
+Array = NDArray[np.float64]
+ENTRIES_AT_ONCE = 1 << 20
+"""Entries of the signals that go through the network together, which bounds its memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriorEvaluation:
+    """Values of a learned regulariser R, and how well each is known."""
+
+    values: Array
+    """R(x) up to a constant that all signals share, `(n,)`."""
+    preimage: Preimage
+    """The y with `f(y) = x`, their residuals and whether each was found."""
+
+
+class ProximalModel:
+    """A learned proximal operator `f = prox_R` of a regulariser `R ≈ −noise² log p`, in double precision.
+
+    Parameters
+    ----------
+    potential : ψ, the convex potential of which f is the gradient. It is turned to float64.
+    noise : standard deviation of the noise that it was trained at.
+    training : how the training went; None where that is not known.
+    card : JSON values that belong to the model.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from relaxon.neuromorphic.proximal import NetworkSettings, ProximalModel
+    >>> from relaxon.neuromorphic.proximal.potentials import build_potential
+    >>> model = ProximalModel(build_potential(NetworkSettings((2,), hidden=(8,))), noise=0.1)
+    >>> x = model.denoise(np.array([[0.3, -0.2]]))
+    >>> found = model.prior(x).preimage
+    >>> bool(np.allclose(found.y, [[0.3, -0.2]]))
+    True
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        noise: float,
+        training: MatchingResult | None = None,
+        card: dict[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(potential, Potential):
+            raise TypeError(f"potential must be a Potential, got {type(potential).__name__}")
+        self.potential = potential.double().requires_grad_(False)
+        self.noise = validation.positive_float("noise", noise)
+        self.training = training
+        self.card = card or {}
+
+    @property
+    def settings(self) -> NetworkSettings:
+        return self.potential.settings
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one signal, as it was trained; a convolutional model takes images of other sizes too."""
+        return self.settings.shape
+
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Return whether the model takes signals of that shape."""
+        if self.settings.kind == "dense":
+            return shape == self.shape
+        return len(shape) == len(self.shape) and shape[:-2] == self.shape[:-2]
+
+    def denoise(self, y: ArrayLike) -> Array:
+        """Return `f(y) = prox_R(y)` of one signal or of `(n, *shape)`, in the shape of `y`, float64."""
+        rows, single = self.read_signals("y", y)
+        found = np.concatenate([self.potential.proximal(part).numpy() for part in self._parts(rows)])
+        return found[0] if single else found
+
+    def prior(self, x: ArrayLike, *, rtol: float = 1e-10, max_iterations: int = 200) -> PriorEvaluation:
+        """Evaluate the learned regulariser: `R(f(y)) = ⟨y, f(y)⟩ − ½‖f(y)‖² − ψ(y)` at the y with `f(y) = x`.
+
+        Fang, Buchanan and Sulam (2024), equation (3.1); y by Newton's method on the convex `ψ(y) − ⟨x, y⟩`. R is known
+        up to a constant. A row whose residual is above `rtol` is said so in `preimage.converged`.
+        """
+        rows, single = self.read_signals("x", x)
+        rtol = validation.positive_float("rtol", rtol)
+        max_iterations = validation.positive_int("max_iterations", max_iterations)
+        found = [
+            solve_shifted(self.potential, part, 0.0, 1.0, start=part, rtol=rtol, max_iterations=max_iterations)
+            for part in self._parts(rows)
+        ]
+        y, residuals = torch.cat([one.y for one in found]), torch.cat([one.residuals for one in found])
+        fy, psi = torch.cat([one.proximal for one in found]), torch.cat([one.value for one in found])
+        values = regulariser(y, fy, psi).numpy()
+        preimage = Preimage(
+            y[0].numpy() if single else y.numpy(),
+            residuals.numpy(),
+            torch.cat([one.converged for one in found]).numpy(),
+            max(one.iterations for one in found),
+        )
+        return PriorEvaluation(values, preimage)
+
+    def solve(
+        self,
+        observation: ArrayLike,
+        operator: ForwardOperator,
+        *,
+        data_weight: float | None = None,
+        observation_noise: float | None = None,
+        method: Method = "pgd",
+        penalty: float | None = None,
+        tolerance: float = 1e-6,
+        max_iterations: int = 5000,
+        x0: ArrayLike | None = None,
+        callback: PlugAndPlayCallback | None = None,
+    ) -> Reconstruction:
+        """Find a stationary point of `data_weight ½‖A x − b‖² + R(x)` by plug-and-play iterations.
+
+        See `relaxon.neuromorphic.proximal.plug_and_play.reconstruct`, whose arguments these are.
+        """
+        from relaxon.neuromorphic.proximal.plug_and_play import reconstruct
+
+        return reconstruct(
+            self,
+            observation,
+            operator,
+            data_weight=data_weight,
+            observation_noise=observation_noise,
+            method=method,
+            penalty=penalty,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            x0=x0,
+            callback=callback,
+        )
+
+    def save(self, folder: Path | str, card: dict[str, Any] | None = None) -> None:
+        """Write the model to a folder (made where missing): safetensors and JSON, no pickle."""
+        from relaxon.neuromorphic.proximal.store import save_proximal
+
+        save_proximal(self, folder, card)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Return the model that `save` wrote; FileNotFoundError where there is none, ValueError for a damaged one."""
+        from relaxon.neuromorphic.proximal.store import load_proximal
+
+        found: Any = load_proximal(folder)
+        return found  # type: ignore[no-any-return]
+
+    def read_signals(self, name: str, value: ArrayLike) -> tuple[Tensor, bool]:
+        """Return signals as `(n, *shape)` float64, a copy, and whether `value` was a single one."""
+        array = validation.real_array(name, value)
+        single = array.ndim == len(self.shape)
+        shape = array.shape if single else array.shape[1:]
+        if array.ndim not in (len(self.shape), len(self.shape) + 1) or not self.accepts(shape) or array.size == 0:
+            expected = ", ".join(map(str, self.shape))
+            raise ValueError(f"{name} must have shape ({expected}) or (n, {expected}), got {array.shape}")
+        return torch.from_numpy(np.array(array, np.float64).reshape(-1, *shape)), single
+
+    def _parts(self, rows: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(rows, max(1, ENTRIES_AT_ONCE // rows[0].numel()))
+
+
+def regulariser(y: Tensor, proximal: Tensor, value: Tensor) -> Tensor:
+    """Return `R(f(y))` of rows from y, f(y) and ψ(y), `(n,)`."""
+    y, x = y.flatten(1), proximal.flatten(1)
+    return (y * x).sum(1) - 0.5 * x.square().sum(1) - value

@@ -1,0 +1,225 @@
+"""Input-convex potentials ψ with smooth activations; their gradient `f = ∇ψ` is a proximal operator by construction.
+
+A map is the proximal operator of some function, convex or not, exactly where it is the gradient of a convex function
+(Gribonval, Nikolova 2020, Theorem 1). ψ is the input-convex network of Amos, Xu and Kolter (2017) with softplus units
+plus `α‖x‖²` (Fang, Buchanan, Sulam 2024, Proposition 3.1): weights from one hidden layer to the next are ≥ 0, those
+that read the input are free.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from relaxon.solvers import validation
+
+PotentialKind = Literal["dense", "convolutional"]
+IMAGE_AXES = (2, 3)
+"""A convolutional potential takes `(height, width)` or `(channels, height, width)`."""
+HALF = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """The form of a potential; the same settings give the same initial weights.
+
+    Parameters
+    ----------
+    shape : of one signal, without the axis of samples. For "convolutional" `(height, width)` or
+        `(channels, height, width)`; such a network then takes images of other heights and widths too.
+    kind : "dense" sees the signal as a vector, "convolutional" sums the same potential over all pixels.
+    hidden : units of each hidden layer; channels of each for "convolutional".
+    kernel : side of the convolutions' kernels, an odd number; "dense" has none.
+    beta : sharpness of the softplus units `log(1 + e^{βt})/β`. f bends within a width of about 1/β (times `scale`).
+    alpha : weight of `‖x‖²`, > 0: f is strongly monotone with modulus 2α, so that it has an inverse.
+    scale, offset : the network works on `(x − offset)/scale`, in the units of x otherwise.
+    seed : of the initial weights.
+
+    Raises
+    ------
+    TypeError, ValueError : naming the argument.
+    """
+
+    shape: tuple[int, ...]
+    kind: PotentialKind = "dense"
+    hidden: tuple[int, ...] = (64, 64)
+    kernel: int = 3
+    beta: float = 10.0
+    alpha: float = 0.01
+    scale: float = 1.0
+    offset: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", _sides("shape", self.shape))
+        object.__setattr__(self, "hidden", _sides("hidden", self.hidden))
+        if self.kind not in get_args(PotentialKind):
+            raise ValueError(f"kind must be 'dense' or 'convolutional', got {self.kind!r}")
+        if self.kind == "convolutional" and len(self.shape) not in IMAGE_AXES:
+            raise ValueError(f"shape must have 2 or 3 axes where kind is 'convolutional', got {self.shape}")
+        if validation.positive_int("kernel", self.kernel) % 2 == 0:
+            raise ValueError(f"kernel must be odd, got {self.kernel!r}")
+        for name in ("beta", "alpha", "scale"):
+            validation.positive_float(name, getattr(self, name))
+        if self.alpha > HALF:
+            raise ValueError(f"alpha must be at most ½, where f is at least the identity, got {self.alpha!r}")
+        validation.finite_float("offset", self.offset)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be an integer from 0 to 2³¹ − 1, got {self.seed!r}")
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings as JSON values, which `NetworkSettings(**values)` takes back."""
+        return asdict(self) | {"shape": list(self.shape), "hidden": list(self.hidden)}
+
+
+class Potential(nn.Module):
+    """A convex function ψ of signals `(n, *shape)`, in `(n,)`; `proximal` is its gradient."""
+
+    settings: NetworkSettings
+
+    def core(self, z: Tensor) -> Tensor:
+        """Return the network's value for scaled signals, without `α‖z‖²`: convex in `z`."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ψ of `x (n, *shape)`, `(n,)`, in the dtype of the weights."""
+        settings = self.settings
+        z = (x - settings.offset) / settings.scale
+        value = self.core(z) + settings.alpha * z.flatten(1).square().sum(1)
+        return settings.scale**2 * value + settings.offset * x.flatten(1).sum(1)
+
+    def proximal(self, y: Tensor, *, differentiable: bool = False) -> Tensor:
+        """Return `f(y) = ∇ψ(y)`, of the shape of `y (n, *shape)`; with a graph where `differentiable`."""
+        with torch.enable_grad():
+            x = y if differentiable and y.requires_grad else y.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self(x).sum(), x, create_graph=differentiable)
+        return gradient
+
+    def value_and_proximal(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ψ(y) and f(y), detached."""
+        with torch.enable_grad():
+            x = y.detach().requires_grad_()
+            value = self(x)
+            (gradient,) = torch.autograd.grad(value.sum(), x)
+        return value.detach(), gradient
+
+    def positive_weights(self) -> list[nn.Parameter]:
+        """Return the weights that must be ≥ 0 for ψ to be convex."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Set negative entries of the weights that must be ≥ 0 to zero, in place."""
+        for weight in self.positive_weights():
+            weight.clamp_(min=0.0)
+
+
+class DensePotential(Potential):
+    """A potential of fully connected layers over the signal as a vector.
+
+    `z₁ = s(V₀ x + b₀)`, `z_{k+1} = s(W_k z_k + V_k x + b_k)`, `ψ = w·z + v·x + α‖x‖²` with `W_k, w ≥ 0`.
+
+    >>> import torch
+    >>> potential = DensePotential(NetworkSettings((3,), hidden=(8, 8)))
+    >>> potential.proximal(torch.zeros(5, 3)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        inputs, hidden = math.prod(settings.shape), settings.hidden
+        self.reads = nn.ModuleList(_blank(nn.Linear, inputs, width) for width in hidden)
+        self.carries = nn.ModuleList(_blank(nn.Linear, before, after, bias=False) for before, after in pairwise(hidden))
+        self.last = _blank(nn.Linear, hidden[-1], 1, bias=False)
+        self.slope = _blank(nn.Linear, inputs, 1, bias=False)
+        _initialise(self, settings.seed)
+
+    def core(self, z: Tensor) -> Tensor:
+        rows, beta = z.flatten(1), self.settings.beta
+        hidden = functional.softplus(self.reads[0](rows), beta)
+        for read, carry in zip(list(self.reads)[1:], self.carries, strict=True):
+            hidden = functional.softplus(carry(hidden) + read(rows), beta)
+        value: Tensor = self.last(hidden) + self.slope(rows)
+        return value.squeeze(1)
+
+    def positive_weights(self) -> list[nn.Parameter]:
+        return [layer.weight for layer in (*self.carries, self.last)]
+
+
+class ConvolutionalPotential(Potential):
+    """A potential of convolutions with zero padding, summed over the pixels: the same prior at each place.
+
+    >>> import torch
+    >>> potential = ConvolutionalPotential(NetworkSettings((8, 8), "convolutional", hidden=(4, 4)))
+    >>> potential.proximal(torch.zeros(2, 12, 10)).shape
+    torch.Size([2, 12, 10])
+    """
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.channels = settings.shape[0] if len(settings.shape) == IMAGE_AXES[1] else 1
+        hidden, kernel = settings.hidden, settings.kernel
+        self.reads = nn.ModuleList(_blank_convolution(self.channels, width, kernel) for width in hidden)
+        self.carries = nn.ModuleList(
+            _blank_convolution(before, after, kernel, bias=False) for before, after in pairwise(hidden)
+        )
+        self.last = _blank_convolution(hidden[-1], 1, 1, bias=False)
+        _initialise(self, settings.seed)
+
+    def core(self, z: Tensor) -> Tensor:
+        image, beta = z.reshape(len(z), self.channels, *z.shape[-2:]), self.settings.beta
+        hidden = functional.softplus(self.reads[0](image), beta)
+        for read, carry in zip(list(self.reads)[1:], self.carries, strict=True):
+            hidden = functional.softplus(carry(hidden) + read(image), beta)
+        return self.last(hidden).sum((1, 2, 3))  # type: ignore[no-any-return]
+
+    def positive_weights(self) -> list[nn.Parameter]:
+        return [layer.weight for layer in (*self.carries, self.last)]
+
+
+def build_potential(settings: NetworkSettings) -> Potential:
+    """Return the potential of these settings with its initial weights, in float32."""
+    if not isinstance(settings, NetworkSettings):
+        raise TypeError(f"settings must be NetworkSettings, got {type(settings).__name__}")
+    return DensePotential(settings) if settings.kind == "dense" else ConvolutionalPotential(settings)
+
+
+def _blank(layer: Any, *sizes: int, **options: Any) -> Any:
+    """A layer whose weights are not drawn, so that torch's global generator stays where it is."""
+    return torch.nn.utils.skip_init(layer, *sizes, **options)  # type: ignore[no-untyped-call]
+
+
+def _blank_convolution(before: int, after: int, kernel: int, *, bias: bool = True) -> Any:
+    return _blank(nn.Conv2d, before, after, kernel, padding=kernel // 2, bias=bias)
+
+
+@torch.no_grad()
+def _initialise(potential: Potential, seed: int) -> None:
+    """Draw the weights: those of the input as He et al. have them, those that are ≥ 0 so that means are kept."""
+    generator = torch.Generator().manual_seed(seed)
+    positive = {id(weight) for weight in potential.positive_weights()}
+    for parameter in potential.parameters():
+        if parameter.ndim == 1:
+            parameter.zero_()
+            continue
+        inputs = math.prod(parameter.shape[1:])
+        drawn = torch.randn(parameter.shape, generator=generator)
+        parameter.copy_((drawn * HALF).exp() / inputs if id(parameter) in positive else drawn / math.sqrt(inputs))
+
+
+def _sides(name: str, value: Any) -> tuple[int, ...]:
+    sides = (value,) if isinstance(value, int) else value
+    if isinstance(sides, str) or not hasattr(sides, "__iter__"):
+        raise TypeError(f"{name} must be integers, got {type(value).__name__}")
+    found = tuple(validation.positive_int(name, side) for side in sides)
+    if not found:
+        raise ValueError(f"{name} must have at least one entry, got none")
+    return found

@@ -1,0 +1,328 @@
+"""Training by proximal matching: noisy samples in, a proximal operator of their log-prior out.
+
+Fang, Buchanan and Sulam (2024), equation (3.2): `ℓ(x, f(y)) = 1 − exp(−‖f(y) − x‖²/γ²)` up to a constant factor, with
+`y = x + σ v`, v standard normal; as γ → 0 its minimiser tends to the posterior's mode, `prox_{−σ² log p}(y)`.
+The loss is flat far from its minimum, so training starts with the mean absolute error and lowers γ in stages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import Enum
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from relaxon.neuromorphic.equilibrium.checkpoint import Checkpoint, restore, save
+from relaxon.neuromorphic.proximal.model import ProximalModel
+from relaxon.neuromorphic.proximal.potentials import NetworkSettings, build_potential
+from relaxon.solvers import validation
+
+LOST_STEPS = 20
+"""So many steps in a row without a finite gradient end a run."""
+FALL = 0.1
+"""Part of its first rate that a phase ends with."""
+
+
+class MatchingOutcome(Enum):
+    """How a training run ended."""
+
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    NON_FINITE = "non_finite"
+
+
+@dataclass(frozen=True, slots=True)
+class MatchingSettings:
+    """What a training by proximal matching is; the same settings on the same machine give the same weights.
+
+    Parameters
+    ----------
+    noise : σ, the standard deviation of the noise in the units of the data; the regulariser is `−σ² log p`.
+    start_steps : steps with the mean absolute error, at `rate`.
+    gammas : widths of the matching loss, one a stage, falling; as parts of `noise`, and per entry of the signal: the
+        loss is `1 − exp(−‖r‖²/(n (γσ)²))` for n entries (the paper's γ is this one times `σ√n`).
+    stage_steps : steps of each stage, at `matching_rate`.
+    rate, matching_rate : of Adam; each phase lets it fall to a tenth along a cosine.
+    batch : samples a step, drawn without replacement until all were seen.
+    average : decay of the exponential average of the weights that the model holds in the end; None for the last ones.
+    seed : of the order of samples and of the noise.
+    record_every : steps between two records.
+    device : that torch knows.
+    out : folder for the checkpoint; a run of the same settings and data found there is gone on with.
+    checkpoint_every : steps between two checkpoints.
+
+    Raises
+    ------
+    TypeError, ValueError : naming the argument.
+    """
+
+    noise: float
+    start_steps: int = 2000
+    gammas: tuple[float, ...] = (1.0, 0.5)
+    stage_steps: int = 1000
+    rate: float = 1e-3
+    matching_rate: float = 3e-4
+    batch: int = 128
+    average: float | None = 0.99
+    seed: int = 0
+    record_every: int = 10
+    device: str = "cpu"
+    out: Path | None = None
+    checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("noise", "rate", "matching_rate"):
+            validation.positive_float(name, getattr(self, name))
+        for name in ("start_steps", "stage_steps", "batch", "record_every", "checkpoint_every"):
+            validation.positive_int(name, getattr(self, name))
+        if isinstance(self.gammas, str) or not hasattr(self.gammas, "__iter__"):
+            raise TypeError(f"gammas must be numbers, got {type(self.gammas).__name__}")
+        gammas = tuple(validation.positive_float("gammas", gamma) for gamma in self.gammas)
+        if any(after >= before for before, after in pairwise(gammas)):
+            raise ValueError(f"gammas must fall from one stage to the next, got {gammas}")
+        object.__setattr__(self, "gammas", gammas)
+        if self.average is not None and not 0 <= validation.finite_float("average", self.average) < 1:
+            raise ValueError(f"average must be at least 0 and below 1, got {self.average!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be an integer from 0 to 2³¹ − 1, got {self.seed!r}")
+        if self.out is not None:
+            object.__setattr__(self, "out", Path(self.out))
+        try:
+            torch.device(self.device)
+        except RuntimeError as error:
+            raise ValueError(f"device must be one that torch knows, got {self.device!r}") from error
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self.start_steps + len(self.gammas) * self.stage_steps
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings that decide the outcome, as JSON values."""
+        names = [name for name in self.__dataclass_fields__ if name not in ("out", "checkpoint_every")]
+        return {name: getattr(self, name) for name in names} | {"gammas": list(self.gammas)}
+
+
+@dataclass(frozen=True, slots=True)
+class MatchingRecord:
+    """One step, before its change of the weights."""
+
+    step: int
+    stage: int
+    """0 for the start with the mean absolute error, then 1, 2, … for each of `gammas`."""
+    loss: float
+    mean_square: float
+    """Mean square of `f(y) − x` over the step's samples and their entries."""
+    gradient_norm: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class MatchingProgress:
+    """What a watcher sees after each step."""
+
+    step: int
+    steps: int
+    record: MatchingRecord
+
+
+MatchingWatcher = Callable[[MatchingProgress], object]
+"""Called after each step; returning True stops the run after a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatchingResult:
+    """How a run went; `records` are every `record_every`-th step and the last."""
+
+    ended: MatchingOutcome
+    steps: int
+    records: tuple[MatchingRecord, ...]
+    seconds: float
+    reason: str = ""
+
+
+def train_proximal(
+    data: ArrayLike | Tensor,
+    network: NetworkSettings,
+    settings: MatchingSettings,
+    *,
+    watcher: MatchingWatcher | None = None,
+) -> ProximalModel:
+    """Train a learned proximal operator on samples of the prior, and return the model with how the training went.
+
+    A step whose gradient is not finite changes nothing; twenty in a row end the run as `NON_FINITE`. With
+    `settings.out`, a checkpoint of the same data and settings is gone on with, to the same bits as a run that was never
+    interrupted.
+
+    Parameters
+    ----------
+    data : samples `(n, *network.shape)`, finite.
+    network, settings : see there.
+    watcher : called after each step; returning True ends the run as `CANCELLED` with what it has.
+
+    Raises
+    ------
+    TypeError, ValueError : naming the argument, before any work.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from relaxon.neuromorphic.proximal import MatchingSettings, NetworkSettings, train_proximal
+    >>> data = np.random.default_rng(0).laplace(size=(500, 1))
+    >>> settings = MatchingSettings(noise=1.0, start_steps=20, gammas=(0.5,), stage_steps=10)
+    >>> model = train_proximal(data, NetworkSettings((1,), hidden=(8,)), settings)
+    >>> model.training.ended.name, model.denoise(np.zeros(1)).shape
+    ('FINISHED', (1,))
+    """
+    if not isinstance(network, NetworkSettings):
+        raise TypeError(f"network must be NetworkSettings, got {type(network).__name__}")
+    if not isinstance(settings, MatchingSettings):
+        raise TypeError(f"settings must be MatchingSettings, got {type(settings).__name__}")
+    array = validation.real_array("data", data.detach().cpu().numpy() if isinstance(data, Tensor) else data)
+    if array.shape[1:] != network.shape or not len(array):
+        shape = ", ".join(map(str, network.shape))
+        raise ValueError(f"data must have shape (n, {shape}) with n ≥ 1, got {array.shape}")
+    return _MatchingRun(torch.from_numpy(np.array(array, np.float32)), network, settings).go(watcher)
+
+
+class _MatchingRun:
+    def __init__(self, data: Tensor, network: NetworkSettings, settings: MatchingSettings) -> None:
+        self.settings, self.network = settings, network
+        self.data = data.to(settings.device)
+        self.digest = hashlib.sha256(data.numpy().tobytes()).hexdigest()
+        self.potential = build_potential(network).to(settings.device)
+        self.parameters = list(self.potential.parameters())
+        self.optimiser = torch.optim.Adam(self.parameters, lr=settings.rate)
+        self.averages = [p.detach().clone() for p in self.parameters] if settings.average is not None else []
+        self.per_epoch = math.ceil(len(data) / settings.batch)
+        self.order, self.order_of = torch.empty(0, dtype=torch.int64), -1
+        self.step, self.lost, self.seconds = 0, 0, 0.0
+        self.records = list[MatchingRecord]()
+
+    def go(self, watcher: MatchingWatcher | None) -> ProximalModel:
+        self._resume()
+        settings = self.settings
+        while self.step < settings.steps:
+            began = time.perf_counter()
+            record = self._take_step()
+            last = self.step == settings.steps
+            lost = self.lost >= LOST_STEPS
+            if self.step % settings.record_every == 0 or last or lost:
+                self.records.append(record)
+            self.seconds += time.perf_counter() - began
+            if lost:
+                return self._finish(MatchingOutcome.NON_FINITE, f"{self.lost} gradients in a row were not finite")
+            stopped = watcher is not None and watcher(MatchingProgress(self.step, settings.steps, record)) is True
+            if self.step % settings.checkpoint_every == 0 or stopped or last:
+                self._save()
+            if stopped and not last:
+                return self._finish(MatchingOutcome.CANCELLED, "the watcher stopped the run")
+        return self._finish(MatchingOutcome.FINISHED, "")
+
+    def _phase(self) -> tuple[int, float]:
+        """The stage of the next step and how much of it is done, from 0 to 1."""
+        done = self.step - self.settings.start_steps
+        if done < 0:
+            return 0, self.step / self.settings.start_steps
+        stage, place = divmod(done, self.settings.stage_steps)
+        return stage + 1, place / self.settings.stage_steps
+
+    def _batch(self) -> Tensor:
+        epoch, place = divmod(self.step, self.per_epoch)
+        if epoch != self.order_of:
+            # Drawn anew from the seed and the epoch, so that a resumed run needs no generator's state.
+            order = torch.randperm(len(self.data), generator=_seeded(self.settings.seed, 0, epoch))
+            self.order, self.order_of = order.to(self.data.device), epoch
+        return self.data[self.order[place * self.settings.batch : (place + 1) * self.settings.batch]]
+
+    def _take_step(self) -> MatchingRecord:
+        settings = self.settings
+        began = time.perf_counter()
+        stage, done = self._phase()
+        clean = self._batch()
+        noise = torch.randn(clean.shape, generator=_seeded(settings.seed, 1, self.step)).to(clean.device)
+        noisy = (clean + settings.noise * noise).requires_grad_()
+        error = self.potential.proximal(noisy, differentiable=True) - clean
+        squares = error.flatten(1).square().mean(1)
+        loss = error.abs().mean() if stage == 0 else matching_loss(squares, settings.gammas[stage - 1] * settings.noise)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = self._apply(loss, stage, done)
+        self.step += 1
+        seconds = self.seconds + time.perf_counter() - began
+        return MatchingRecord(self.step, stage, float(loss.detach()), float(squares.detach().mean()), norm, seconds)
+
+    def _apply(self, loss: Tensor, stage: int, done: float) -> float:
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = float(torch.stack([gradient.detach().norm() for gradient in gradients]).norm())
+        if not math.isfinite(norm) or not math.isfinite(float(loss.detach())):
+            self.lost += 1
+            return norm
+        self.lost = 0
+        first = self.settings.matching_rate if stage else self.settings.rate
+        for group in self.optimiser.param_groups:
+            group["lr"] = first * (FALL + (1 - FALL) * 0.5 * (1 + math.cos(math.pi * done)))
+        self.optimiser.step()
+        self.potential.project()
+        if self.averages:
+            decay = self.settings.average
+            assert decay is not None
+            with torch.no_grad():
+                for average, parameter in zip(self.averages, self.parameters, strict=True):
+                    # Averages begin at 0 and are divided by 1 − decay^step in the end.
+                    average.mul_(decay if self.step else 0.0).add_(parameter, alpha=1 - decay)
+        return norm
+
+    def _finish(self, ended: MatchingOutcome, reason: str) -> ProximalModel:
+        if self.averages and self.step:
+            assert self.settings.average is not None
+            bias = 1 - self.settings.average**self.step
+            with torch.no_grad():
+                for average, parameter in zip(self.averages, self.parameters, strict=True):
+                    parameter.copy_(average / bias)
+        result = MatchingResult(ended, self.step, tuple(self.records), self.seconds, reason)
+        return ProximalModel(self.potential.cpu(), self.settings.noise, result)
+
+    def _same(self) -> dict[str, Any]:
+        """What a run must share with a checkpoint to go on with it."""
+        data = {"shape": list(self.data.shape), "sha256": self.digest}
+        return {"settings": self.settings.describe(), "architecture": self.network.describe(), "data": data}
+
+    def _save(self) -> None:
+        if self.settings.out is not None:
+            record = self._same() | {
+                "step": self.step,
+                "lost": self.lost,
+                "seconds": self.seconds,
+                "records": [asdict(one) for one in self.records],
+            }
+            save(self.settings.out, Checkpoint(self.potential, self.optimiser, self.averages, record))
+
+    def _resume(self) -> None:
+        if self.settings.out is None:
+            return
+        record = restore(self.settings.out, self.potential, self.optimiser, self.averages, self._same())
+        if record is not None:
+            self.step, self.lost, self.seconds = record["step"], record["lost"], record["seconds"]
+            self.records = [MatchingRecord(**one) for one in record["records"]]
+
+
+def matching_loss(squares: Tensor, gamma: float) -> Tensor:
+    """Return the mean of `1 − exp(−s/γ²)` over samples whose mean square error is `s (n,)`."""
+    return -torch.expm1(-squares / gamma**2).mean()
+
+
+def _seeded(seed: int, stream: int, index: int) -> torch.Generator:
+    """A generator of its own for each use and step of a run."""
+    mixed = np.random.SeedSequence((seed, stream, index)).generate_state(1)
+    return torch.Generator().manual_seed(int(mixed[0]))
