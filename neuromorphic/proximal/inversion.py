@@ -23,7 +23,7 @@ HALVINGS = 40
 FORCING = 0.1
 """Largest relative residual that Newton's systems are solved to; it falls with the gradient."""
 CG_STEPS = 200
-ROUNDING = 1e-14
+ROUNDING = 1e-13
 """Relative rounding of the function that the line search compares."""
 
 
@@ -127,7 +127,7 @@ def _search(
         smaller = _norms(a * tried + c * tried_proximal - v) <= (1 - ARMIJO * length) * size
         fallen = end <= start + ARMIJO * length * slope
         level = (end - start).abs() <= ROUNDING * start.abs().clamp(min=1.0)
-        good = ~accepted & (fallen & ~level | smaller)
+        good = ~accepted & torch.where(level, smaller, fallen)
         best[good], best_value[good], best_proximal[good] = tried[good], tried_value[good], tried_proximal[good]
         accepted |= good
         if bool(accepted.all()):

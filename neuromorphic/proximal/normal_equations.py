@@ -54,7 +54,7 @@ class NormalEquations:
 
         def product(x: Array) -> Array:
             x = x.reshape(shape)
-            found: Array = self.weight * self.operator.adjoint(self.operator.apply(x)) + self.penalty * x
+            found: Array = self.weight * self.operator._adjoint(self.operator._apply(x)) + self.penalty * x
             return found.ravel()
 
         linear = LinearOperator((right.size, right.size), matvec=product, dtype=np.float64)

@@ -126,8 +126,8 @@ class _Problem:
         return self.complete(y, x, value)
 
     def complete(self, y: Tensor, x: Tensor, value: Tensor) -> _Iterate:
-        misfit = self.operator.apply(x[0].numpy()) - self.observation
-        gradient = torch.from_numpy(self.weight * self.operator.adjoint(misfit))[None] + y - x
+        misfit = self.operator._apply(x[0].numpy()) - self.observation
+        gradient = torch.from_numpy(self.weight * self.operator._adjoint(misfit))[None] + y - x
         prior = float((y * x).sum() - 0.5 * x.square().sum() - value[0])
         return _Iterate(y, x, gradient, 0.5 * self.weight * float((misfit**2).sum()) + prior)
 

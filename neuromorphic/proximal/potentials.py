@@ -23,6 +23,9 @@ PotentialKind = Literal["dense", "convolutional"]
 IMAGE_AXES = (2, 3)
 """A convolutional potential takes `(height, width)` or `(channels, height, width)`."""
 HALF = 0.5
+LINEAR_ABOVE = 50.0
+"""`βt` from which torch takes softplus to be t: its own 20 makes f jump by 2e-9 there, more than an inversion's
+tolerance; e⁻⁵⁰ is below double precision's rounding, and e⁵⁰ within single precision's range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +146,9 @@ class DensePotential(Potential):
 
     def core(self, z: Tensor) -> Tensor:
         rows, beta = z.flatten(1), self.settings.beta
-        hidden = functional.softplus(self.reads[0](rows), beta)
+        hidden = softplus(self.reads[0](rows), beta)
         for read, carry in zip(list(self.reads)[1:], self.carries, strict=True):
-            hidden = functional.softplus(carry(hidden) + read(rows), beta)
+            hidden = softplus(carry(hidden) + read(rows), beta)
         value: Tensor = self.last(hidden) + self.slope(rows)
         return value.squeeze(1)
 
@@ -176,13 +179,18 @@ class ConvolutionalPotential(Potential):
 
     def core(self, z: Tensor) -> Tensor:
         image, beta = z.reshape(len(z), self.channels, *z.shape[-2:]), self.settings.beta
-        hidden = functional.softplus(self.reads[0](image), beta)
+        hidden = softplus(self.reads[0](image), beta)
         for read, carry in zip(list(self.reads)[1:], self.carries, strict=True):
-            hidden = functional.softplus(carry(hidden) + read(image), beta)
+            hidden = softplus(carry(hidden) + read(image), beta)
         return self.last(hidden).sum((1, 2, 3))  # type: ignore[no-any-return]
 
     def positive_weights(self) -> list[nn.Parameter]:
         return [layer.weight for layer in (*self.carries, self.last)]
+
+
+def softplus(t: Tensor, beta: float) -> Tensor:
+    """Return `log(1 + e^{βt})/β`."""
+    return functional.softplus(t, beta, LINEAR_ABOVE)
 
 
 def build_potential(settings: NetworkSettings) -> Potential:

@@ -1,8 +1,13 @@
 """Training by proximal matching: noisy samples in, a proximal operator of their log-prior out.
 
-Fang, Buchanan and Sulam (2024), equation (3.2): `ℓ(x, f(y)) = 1 − exp(−‖f(y) − x‖²/γ²)` up to a constant factor, with
-`y = x + σ v`, v standard normal; as γ → 0 its minimiser tends to the posterior's mode, `prox_{−σ² log p}(y)`.
-The loss is flat far from its minimum, so training starts with the mean absolute error and lowers γ in stages.
+Fang, Buchanan and Sulam (2024): `ℓ(x, f(y)) = 1 − exp(−‖f(y) − x‖²/γ²)` up to a constant factor, with `y = x + σ v`,
+v standard normal; as γ → 0 its minimiser tends to the posterior's mode, `prox_{−σ² log p}(y)`. The loss is flat far
+from its minimum, so training starts with the mean absolute error and lowers γ in stages.
+
+The mode of few samples is uncertain: for one entry the error of its estimate goes as `1/√(N γ³)`. "posterior" pairs
+take the mean over which sample a noisy signal came from exactly, `Σ_i w_i(y) ℓ(x_i, f(y))` over all samples with
+`w_i ∝ e^{−‖y − x_i‖²/2σ²}`: the same expectation, without that noise. In many dimensions w_i is 1 for one sample, and
+nothing is gained.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -27,8 +32,14 @@ from relaxon.neuromorphic.proximal.model import ProximalModel
 from relaxon.neuromorphic.proximal.potentials import NetworkSettings, build_potential
 from relaxon.solvers import validation
 
+Pairing = Literal["drawn", "posterior"]
+LARGEST_PAIRS = 1 << 24
+"""Entries of all the differences of a step with "posterior" pairs."""
 LOST_STEPS = 20
 """So many steps in a row without a finite gradient end a run."""
+ASTRAY = 2.0
+"""A root mean square error of so many times the noise, in a stage of matching, is one that its flat loss cannot undo;
+as many steps in a row with it as `LOST_STEPS` end a run."""
 FALL = 0.1
 """Part of its first rate that a phase ends with."""
 
@@ -39,6 +50,7 @@ class MatchingOutcome(Enum):
     FINISHED = "finished"
     CANCELLED = "cancelled"
     NON_FINITE = "non_finite"
+    DIVERGED = "diverged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,8 @@ class MatchingSettings:
     stage_steps : steps of each stage, at `matching_rate`.
     rate, matching_rate : of Adam; each phase lets it fall to a tenth along a cosine.
     batch : samples a step, drawn without replacement until all were seen.
+    pairing : "drawn" compares f(y) with the sample that y was made from, "posterior" with all samples, by their weights
+        given y; for few samples in few dimensions.
     average : decay of the exponential average of the weights that the model holds in the end; None for the last ones.
     seed : of the order of samples and of the noise.
     record_every : steps between two records.
@@ -73,6 +87,7 @@ class MatchingSettings:
     rate: float = 1e-3
     matching_rate: float = 3e-4
     batch: int = 128
+    pairing: Pairing = "drawn"
     average: float | None = 0.99
     seed: int = 0
     record_every: int = 10
@@ -91,6 +106,8 @@ class MatchingSettings:
         if any(after >= before for before, after in pairwise(gammas)):
             raise ValueError(f"gammas must fall from one stage to the next, got {gammas}")
         object.__setattr__(self, "gammas", gammas)
+        if self.pairing not in get_args(Pairing):
+            raise ValueError(f"pairing must be 'drawn' or 'posterior', got {self.pairing!r}")
         if self.average is not None and not 0 <= validation.finite_float("average", self.average) < 1:
             raise ValueError(f"average must be at least 0 and below 1, got {self.average!r}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
@@ -160,9 +177,10 @@ def train_proximal(
 ) -> ProximalModel:
     """Train a learned proximal operator on samples of the prior, and return the model with how the training went.
 
-    A step whose gradient is not finite changes nothing; twenty in a row end the run as `NON_FINITE`. With
-    `settings.out`, a checkpoint of the same data and settings is gone on with, to the same bits as a run that was never
-    interrupted.
+    A step whose gradient is not finite changes nothing; twenty in a row end the run as `NON_FINITE`. Twenty steps of
+    matching in a row with f(y) twice as far from x as y is end it as `DIVERGED`: the γ is too small for the errors.
+    With `settings.out`, a checkpoint of the same data and settings is gone on with, to the same bits as a run that was
+    never interrupted.
 
     Parameters
     ----------
@@ -192,6 +210,11 @@ def train_proximal(
     if array.shape[1:] != network.shape or not len(array):
         shape = ", ".join(map(str, network.shape))
         raise ValueError(f"data must have shape (n, {shape}) with n ≥ 1, got {array.shape}")
+    if settings.pairing == "posterior" and settings.batch * array.size > LARGEST_PAIRS:
+        raise ValueError(
+            f"pairing must be 'drawn' where batch × entries of data exceed {LARGEST_PAIRS}, got {settings.batch} × "
+            f"{array.size}"
+        )
     return _MatchingRun(torch.from_numpy(np.array(array, np.float32)), network, settings).go(watcher)
 
 
@@ -206,7 +229,7 @@ class _MatchingRun:
         self.averages = [p.detach().clone() for p in self.parameters] if settings.average is not None else []
         self.per_epoch = math.ceil(len(data) / settings.batch)
         self.order, self.order_of = torch.empty(0, dtype=torch.int64), -1
-        self.step, self.lost, self.seconds = 0, 0, 0.0
+        self.step, self.lost, self.astray, self.seconds = 0, 0, 0, 0.0
         self.records = list[MatchingRecord]()
 
     def go(self, watcher: MatchingWatcher | None) -> ProximalModel:
@@ -216,12 +239,18 @@ class _MatchingRun:
             began = time.perf_counter()
             record = self._take_step()
             last = self.step == settings.steps
-            lost = self.lost >= LOST_STEPS
-            if self.step % settings.record_every == 0 or last or lost:
+            lost, astray = self.lost >= LOST_STEPS, self.astray >= LOST_STEPS
+            if self.step % settings.record_every == 0 or last or lost or astray:
                 self.records.append(record)
             self.seconds += time.perf_counter() - began
             if lost:
                 return self._finish(MatchingOutcome.NON_FINITE, f"{self.lost} gradients in a row were not finite")
+            if astray:
+                return self._finish(
+                    MatchingOutcome.DIVERGED,
+                    f"f(y) was {math.sqrt(record.mean_square) / settings.noise:.1f} times as far from x as the noise "
+                    f"at step {self.step}: start with a larger γ, or with more steps",
+                )
             stopped = watcher is not None and watcher(MatchingProgress(self.step, settings.steps, record)) is True
             if self.step % settings.checkpoint_every == 0 or stopped or last:
                 self._save()
@@ -252,15 +281,30 @@ class _MatchingRun:
         clean = self._batch()
         noise = torch.randn(clean.shape, generator=_seeded(settings.seed, 1, self.step)).to(clean.device)
         noisy = (clean + settings.noise * noise).requires_grad_()
-        error = self.potential.proximal(noisy, differentiable=True) - clean
-        squares = error.flatten(1).square().mean(1)
-        loss = error.abs().mean() if stage == 0 else matching_loss(squares, settings.gammas[stage - 1] * settings.noise)
+        found = self.potential.proximal(noisy, differentiable=True)
+        gamma = settings.gammas[stage - 1] * settings.noise if stage else None
+        loss = self._compare(found, clean, noisy.detach(), gamma)
+        squares = (found.detach() - clean).flatten(1).square().mean(1)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = self._apply(loss, stage, done)
         self.step += 1
+        far = stage > 0 and float(squares.mean()) > (ASTRAY * settings.noise) ** 2
+        self.astray = self.astray + 1 if far else 0
         seconds = self.seconds + time.perf_counter() - began
-        return MatchingRecord(self.step, stage, float(loss.detach()), float(squares.detach().mean()), norm, seconds)
+        return MatchingRecord(self.step, stage, float(loss.detach()), float(squares.mean()), norm, seconds)
+
+    def _compare(self, found: Tensor, clean: Tensor, noisy: Tensor, gamma: float | None) -> Tensor:
+        """The step's loss: mean absolute error where `gamma` is None."""
+        if self.settings.pairing == "drawn":
+            error = (found - clean).flatten(1)
+            return error.abs().mean() if gamma is None else matching_loss(error.square().mean(1), gamma).mean()
+        samples, noisy = self.data.flatten(1), noisy.flatten(1)
+        distances = (noisy[:, None] - samples[None]).square().sum(2)
+        weights = torch.softmax(-0.5 * distances / self.settings.noise**2, 1)
+        error = found.flatten(1)[:, None] - samples[None]
+        each = error.abs().mean(2) if gamma is None else matching_loss(error.square().mean(2), gamma)
+        return (weights * each).sum(1).mean()
 
     def _apply(self, loss: Tensor, stage: int, done: float) -> float:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
@@ -303,6 +347,7 @@ class _MatchingRun:
             record = self._same() | {
                 "step": self.step,
                 "lost": self.lost,
+                "astray": self.astray,
                 "seconds": self.seconds,
                 "records": [asdict(one) for one in self.records],
             }
@@ -313,13 +358,14 @@ class _MatchingRun:
             return
         record = restore(self.settings.out, self.potential, self.optimiser, self.averages, self._same())
         if record is not None:
-            self.step, self.lost, self.seconds = record["step"], record["lost"], record["seconds"]
+            self.step, self.lost, self.astray = record["step"], record["lost"], record["astray"]
+            self.seconds = record["seconds"]
             self.records = [MatchingRecord(**one) for one in record["records"]]
 
 
 def matching_loss(squares: Tensor, gamma: float) -> Tensor:
-    """Return the mean of `1 − exp(−s/γ²)` over samples whose mean square error is `s (n,)`."""
-    return -torch.expm1(-squares / gamma**2).mean()
+    """Return `1 − exp(−s/γ²)` for mean square errors s, of any shape."""
+    return -torch.expm1(-squares / gamma**2)
 
 
 def _seeded(seed: int, stream: int, index: int) -> torch.Generator:

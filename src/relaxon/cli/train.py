@@ -20,6 +20,7 @@ TRAINABLE = {
     "convex": ("the best two-layer ReLU network, certified", "relaxon.neuromorphic.convex.command"),
     "energy": ("an energy-based density", "relaxon.neuromorphic.energy.command"),
     "equilibrium": ("a network by equilibrium propagation", "relaxon.neuromorphic.equilibrium.command"),
+    "proximal": ("a learned proximal operator", "relaxon.neuromorphic.proximal.command"),
 }
 
 NOT_SETTINGS = {"json", "train", "subcommand"}
