@@ -87,7 +87,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     from relaxon.neuromorphic.proximal.recipes import NAMES, choose_recipe, recipe_for_samples
 
     path = Path(args.data)
-    if args.data in NAMES and not path.exists():
+    if args.data in NAMES:
         recipe = choose_recipe(args.data, args.seed)
     elif path.suffix not in datasets.ENDINGS:
         raise ValueError(

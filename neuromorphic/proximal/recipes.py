@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal.training import MatchingSettings
 
 Array = NDArray[np.float64]
-LAPLACE_ROWS = 2048
+LAPLACE_ROWS = 1024
 BLOCK_ROWS, BLOCK_SIDE, BLOCK_PATCH = 3000, 32, 20
 DIGIT_SIDE = 16
 HELD = 200
@@ -45,17 +45,17 @@ def choose_recipe(data: str, seed: int = 0) -> Recipe:
             data,
             datasets.list_laplace_quantiles(LAPLACE_ROWS),
             datasets.draw_laplace(HELD, seed + 1),
-            NetworkSettings((1,), hidden=(32, 32), beta=20.0, seed=seed),
+            NetworkSettings((1,), hidden=(32, 32), beta=20.0, alpha=0.002, seed=seed),
             MatchingSettings(
                 1.0,
-                start_steps=1000,
-                gammas=(0.5, 0.25, 0.12, 0.06, 0.03, 0.02),
-                stage_steps=700,
+                start_steps=600,
+                gammas=(0.5, 0.2, 0.1, 0.05, 0.03),
+                stage_steps=800,
                 rate=5e-3,
-                matching_rate=3e-3,
-                batch=384,
+                matching_rate=2e-3,
+                batch=512,
                 pairing="posterior",
-                average=0.995,
+                average=0.998,
                 seed=seed,
                 record_every=100,
             ),
