@@ -5,11 +5,10 @@ v standard normal; as γ → 0 its minimiser tends to the posterior's mode, `pro
 from its minimum, so training starts with the mean absolute error and lowers γ in stages.
 
 The mode of few samples is uncertain: for one entry the error of its estimate goes as `1/√(N γ³)`. "posterior" pairs
-take the mean over which sample a noisy signal came from exactly, over all samples with `w_i ∝ e^{−‖y − x_i‖²/2σ²}`:
-the same expectation, without that noise. As it is known for each y, its logarithm can be taken, which has the same
-minimiser f(y) and is flat nowhere: `−log Σ_i w_i(y) e^{−‖f(y) − x_i‖²/γ²}`; and y may be drawn more widely than the
-noise has it, so that f is learned at its rare values too. In many dimensions w_i is 1 for one sample, and nothing is
-gained.
+take the mean over which sample a noisy signal came from exactly, `Σ_i w_i(y) ℓ(x_i, f(y))` over all samples with
+`w_i ∝ e^{−‖y − x_i‖²/2σ²}`: the same expectation, without that noise. As it is known for each y, y may be drawn more
+widely than the noise has it, so that f is learned at its rare values too. In many dimensions w_i is 1 for one sample,
+and nothing is gained.
 """
 
 from __future__ import annotations
@@ -306,11 +305,10 @@ class _MatchingRun:
             return error.abs().mean() if gamma is None else matching_loss(error.square().mean(1), gamma).mean()
         samples, noisy = self.data.flatten(1), noisy.flatten(1)
         distances = (noisy[:, None] - samples[None]).square().sum(2)
-        log_weights = torch.log_softmax(-0.5 * distances / self.settings.noise**2, 1)
+        weights = torch.softmax(-0.5 * distances / self.settings.noise**2, 1)
         error = found.flatten(1)[:, None] - samples[None]
-        if gamma is None:
-            return (log_weights.exp() * error.abs().mean(2)).sum(1).mean()
-        return -torch.logsumexp(log_weights - error.square().mean(2) / gamma**2, 1).mean()
+        each = error.abs().mean(2) if gamma is None else matching_loss(error.square().mean(2), gamma)
+        return (weights * each).sum(1).mean()
 
     def _apply(self, loss: Tensor, stage: int, done: float) -> float:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
