@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal.training import MatchingSettings
 
 Array = NDArray[np.float64]
-LAPLACE_ROWS = 1024
+LAPLACE_ROWS = 2048
 BLOCK_ROWS, BLOCK_SIDE, BLOCK_PATCH = 3000, 32, 20
 DIGIT_SIDE = 16
 HELD = 200
@@ -45,17 +45,17 @@ def choose_recipe(data: str, seed: int = 0) -> Recipe:
             data,
             datasets.list_laplace_quantiles(LAPLACE_ROWS),
             datasets.draw_laplace(HELD, seed + 1),
-            NetworkSettings((1,), hidden=(64,), beta=20.0, alpha=0.002, seed=seed),
+            NetworkSettings((1,), hidden=(32, 32), seed=seed),
             MatchingSettings(
                 1.0,
-                start_steps=500,
-                gammas=(0.5, 0.1, 0.03, 0.02),
+                start_steps=1000,
+                gammas=(0.5, 0.25, 0.12, 0.06, 0.03),
                 stage_steps=600,
-                rate=2e-2,
+                rate=5e-3,
                 matching_rate=3e-3,
                 batch=256,
                 pairing="posterior",
-                average=0.995,
+                average=0.99,
                 seed=seed,
                 record_every=100,
             ),

@@ -6,9 +6,8 @@ from its minimum, so training starts with the mean absolute error and lowers γ 
 
 The mode of few samples is uncertain: for one entry the error of its estimate goes as `1/√(N γ³)`. "posterior" pairs
 take the mean over which sample a noisy signal came from exactly, `Σ_i w_i(y) ℓ(x_i, f(y))` over all samples with
-`w_i ∝ e^{−‖y − x_i‖²/2σ²}`: the same expectation, without that noise. As it is known for each y, y may be drawn more
-widely than the noise has it, so that f is learned at its rare values too. In many dimensions w_i is 1 for one sample,
-and nothing is gained.
+`w_i ∝ e^{−‖y − x_i‖²/2σ²}`: the same expectation, without that noise. In many dimensions w_i is 1 for one sample, and
+nothing is gained.
 """
 
 from __future__ import annotations
@@ -36,8 +35,6 @@ from relaxon.solvers import validation
 Pairing = Literal["drawn", "posterior"]
 LARGEST_PAIRS = 1 << 24
 """Entries of all the differences of a step with "posterior" pairs."""
-WIDENED = 2.0
-"""With "posterior" pairs, y is drawn with so many times the noise."""
 LOST_STEPS = 20
 """So many steps in a row without a finite gradient end a run."""
 ASTRAY = 2.0
@@ -283,8 +280,7 @@ class _MatchingRun:
         stage, done = self._phase()
         clean = self._batch()
         noise = torch.randn(clean.shape, generator=_seeded(settings.seed, 1, self.step)).to(clean.device)
-        width = settings.noise * (WIDENED if settings.pairing == "posterior" else 1.0)
-        noisy = (clean + width * noise).requires_grad_()
+        noisy = (clean + settings.noise * noise).requires_grad_()
         found = self.potential.proximal(noisy, differentiable=True)
         gamma = settings.gammas[stage - 1] * settings.noise if stage else None
         loss = self._compare(found, clean, noisy.detach(), gamma)
@@ -293,7 +289,7 @@ class _MatchingRun:
         loss.backward()  # type: ignore[no-untyped-call]
         norm = self._apply(loss, stage, done)
         self.step += 1
-        far = stage > 0 and float(squares.mean()) > (ASTRAY * width) ** 2
+        far = stage > 0 and float(squares.mean()) > (ASTRAY * settings.noise) ** 2
         self.astray = self.astray + 1 if far else 0
         seconds = self.seconds + time.perf_counter() - began
         return MatchingRecord(self.step, stage, float(loss.detach()), float(squares.mean()), norm, seconds)
