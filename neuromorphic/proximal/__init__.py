@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal.plug_and_play import PlugAndPlayProgress, Reconstruction
     from relaxon.neuromorphic.proximal.poisson_map import PoissonMap
     from relaxon.neuromorphic.proximal.potentials import ConvolutionalPotential, DensePotential, NetworkSettings
-    from relaxon.neuromorphic.proximal.pretrained import list_pretrained, pretrained
     from relaxon.neuromorphic.proximal.radon import RadonOperator
+    from relaxon.neuromorphic.proximal.shipped import list_pretrained, pretrained
     from relaxon.neuromorphic.proximal.store import load_proximal, save_proximal
     from relaxon.neuromorphic.proximal.training import (
         MatchingOutcome,
@@ -64,9 +64,9 @@ _HOME = {
     "ProximalModel": "model",
     "RadonOperator": "radon",
     "Reconstruction": "plug_and_play",
-    "list_pretrained": "pretrained",
+    "list_pretrained": "shipped",
     "load_proximal": "store",
-    "pretrained": "pretrained",
+    "pretrained": "shipped",
     "save_proximal": "store",
     "train_proximal": "training",
 }
