@@ -42,7 +42,7 @@ def prox_logistic(m, sigma, out):  # type: ignore[no-untyped-def]
         out[i] = z
 
 
-@plain
+@part
 def log_share(t, sigma):  # type: ignore[no-untyped-def]
     """Return the root of `e^x + σ x = t` by Newton's method from its right, where the steps cannot pass it."""
     x = log(t) if t > 1.0 else min(0.0, t / sigma)
