@@ -7,6 +7,7 @@ it inverts f (Fang, Buchanan, Sulam 2024, section 3.3); with a = τ and c = 1 �
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,10 @@ FORCING = 0.1
 CG_STEPS = 200
 ROUNDING = 1e-13
 """Relative rounding of the function that the line search compares."""
+
+
+InversionCallback = Callable[[int, float], object]
+"""Called after each Newton step with its number and the largest residual; returning True ends the run there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +59,20 @@ class Inverse:
 
 
 def solve_shifted(
-    potential: Potential, v: Tensor, a: float, c: float, *, start: Tensor, rtol: float, max_iterations: int
+    potential: Potential,
+    v: Tensor,
+    a: float,
+    c: float,
+    *,
+    start: Tensor,
+    rtol: float,
+    max_iterations: int,
+    callback: InversionCallback | None = None,
 ) -> Inverse:
     """Return y with `a y + c f(y) = v` for each row of `v (n, *shape)` float64, from `start`; a ≥ 0, c > 0.
 
-    A row is done where `‖a y + c f(y) − v‖₂ ≤ rtol ‖v‖₂` (`rtol` itself where v is 0).
+    A row is done where `‖a y + c f(y) − v‖₂ ≤ rtol ‖v‖₂` (`rtol` itself where v is 0). The `callback` ends all rows
+    where it returns True.
     """
     y = start.detach().clone()
     sizes = _norms(v)
@@ -77,6 +91,8 @@ def solve_shifted(
         y[rows], value[rows], proximal[rows] = moved, found_value, found
         residuals[rows] = _norms(a * moved + c * found - v[rows]) / sizes[rows]
         stuck[rows] = ~accepted
+        if callback is not None and callback(iterations, float(residuals.max())) is True:
+            break
     return Inverse(y, proximal, value, residuals, residuals <= rtol, iterations)
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from relaxon.neuromorphic.proximal.inversion import Preimage, solve_shifted
+from relaxon.neuromorphic.proximal.inversion import InversionCallback, Preimage, solve_shifted
 from relaxon.neuromorphic.proximal.potentials import NetworkSettings, Potential
 from relaxon.solvers import validation
 
@@ -92,17 +92,34 @@ class ProximalModel:
         found = np.concatenate([self.potential.proximal(part).numpy() for part in self._parts(rows)])
         return found[0] if single else found
 
-    def prior(self, x: ArrayLike, *, rtol: float = 1e-10, max_iterations: int = 200) -> PriorEvaluation:
+    def prior(
+        self,
+        x: ArrayLike,
+        *,
+        rtol: float = 1e-10,
+        max_iterations: int = 200,
+        callback: InversionCallback | None = None,
+    ) -> PriorEvaluation:
         """Evaluate the learned regulariser: `R(f(y)) = ⟨y, f(y)⟩ − ½‖f(y)‖² − ψ(y)` at the y with `f(y) = x`.
 
         Fang, Buchanan and Sulam (2024), equation (3.1); y by Newton's method on the convex `ψ(y) − ⟨x, y⟩`. R is known
-        up to a constant. A row whose residual is above `rtol` is said so in `preimage.converged`.
+        up to a constant. A row whose residual is above `rtol` is said so in `preimage.converged`. The `callback` is
+        called after each Newton step of the rows that go through the network together; returning True ends their run.
         """
         rows, single = self.read_signals("x", x)
         rtol = validation.positive_float("rtol", rtol)
         max_iterations = validation.positive_int("max_iterations", max_iterations)
         found = [
-            solve_shifted(self.potential, part, 0.0, 1.0, start=part, rtol=rtol, max_iterations=max_iterations)
+            solve_shifted(
+                self.potential,
+                part,
+                0.0,
+                1.0,
+                start=part,
+                rtol=rtol,
+                max_iterations=max_iterations,
+                callback=callback,
+            )
             for part in self._parts(rows)
         ]
         y, residuals = torch.cat([one.y for one in found]), torch.cat([one.residuals for one in found])

@@ -27,6 +27,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from relaxon.neuromorphic.checkpoints import Pace
 from relaxon.neuromorphic.equilibrium.checkpoint import Checkpoint, restore, save
 from relaxon.neuromorphic.proximal.model import ProximalModel
 from relaxon.neuromorphic.proximal.potentials import NetworkSettings, build_potential
@@ -74,6 +75,8 @@ class MatchingSettings:
     device : that torch knows.
     out : folder for the checkpoint; a run of the same settings and data found there is gone on with.
     checkpoint_every : steps between two checkpoints.
+    checkpoint_seconds : in place of those steps: a checkpoint after the step that ends so many seconds after the last
+        one, less often where writing is slow; after every step where 0.
 
     Raises
     ------
@@ -94,6 +97,7 @@ class MatchingSettings:
     device: str = "cpu"
     out: Path | None = None
     checkpoint_every: int = 500
+    checkpoint_seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("noise", "rate", "matching_rate"):
@@ -112,6 +116,8 @@ class MatchingSettings:
             raise ValueError(f"average must be at least 0 and below 1, got {self.average!r}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be an integer from 0 to 2³¹ − 1, got {self.seed!r}")
+        if self.checkpoint_seconds is not None:
+            validation.non_negative_float("checkpoint_seconds", self.checkpoint_seconds)
         if self.out is not None:
             object.__setattr__(self, "out", Path(self.out))
         try:
@@ -126,7 +132,7 @@ class MatchingSettings:
 
     def describe(self) -> dict[str, Any]:
         """Return the settings that decide the outcome, as JSON values."""
-        names = [name for name in self.__dataclass_fields__ if name not in ("out", "checkpoint_every")]
+        names = [name for name in self.__dataclass_fields__ if name != "out" and not name.startswith("checkpoint")]
         return {name: getattr(self, name) for name in names} | {"gammas": list(self.gammas)}
 
 
@@ -231,6 +237,7 @@ class _MatchingRun:
         self.order, self.order_of = torch.empty(0, dtype=torch.int64), -1
         self.step, self.lost, self.astray, self.seconds = 0, 0, 0, 0.0
         self.records = list[MatchingRecord]()
+        self.pace = Pace(settings.checkpoint_seconds or 0.0)
 
     def go(self, watcher: MatchingWatcher | None) -> ProximalModel:
         self._resume()
@@ -252,11 +259,16 @@ class _MatchingRun:
                     f"at step {self.step}: start with a larger γ, or with more steps",
                 )
             stopped = watcher is not None and watcher(MatchingProgress(self.step, settings.steps, record)) is True
-            if self.step % settings.checkpoint_every == 0 or stopped or last:
+            if self._due() or stopped or last:
                 self._save()
             if stopped and not last:
                 return self._finish(MatchingOutcome.CANCELLED, "the watcher stopped the run")
         return self._finish(MatchingOutcome.FINISHED, "")
+
+    def _due(self) -> bool:
+        if self.settings.checkpoint_seconds is not None:
+            return self.pace.due
+        return self.step % self.settings.checkpoint_every == 0
 
     def _phase(self) -> tuple[int, float]:
         """The stage of the next step and how much of it is done, from 0 to 1."""
@@ -351,7 +363,8 @@ class _MatchingRun:
                 "seconds": self.seconds,
                 "records": [asdict(one) for one in self.records],
             }
-            save(self.settings.out, Checkpoint(self.potential, self.optimiser, self.averages, record))
+            with self.pace.writing():
+                save(self.settings.out, Checkpoint(self.potential, self.optimiser, self.averages, record))
 
     def _resume(self) -> None:
         if self.settings.out is None:
