@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal.training import MatchingResult
 
 Array = NDArray[np.float64]
-ENTRIES_AT_ONCE = 1 << 20
-"""Entries of the signals that go through the network together, which bounds its memory."""
+ENTRIES_AT_ONCE = 1 << 22
+"""Entries of the widest layer for the signals that go through the network together, which bounds its memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,9 @@ class ProximalModel:
         return torch.from_numpy(np.array(array, np.float64).reshape(-1, *shape)), single
 
     def _parts(self, rows: Tensor) -> tuple[Tensor, ...]:
-        return torch.split(rows, max(1, ENTRIES_AT_ONCE // rows[0].numel()))
+        places = 1 if self.settings.kind == "dense" else rows.shape[-2] * rows.shape[-1]
+        widest = max(rows[0].numel(), places * max(self.settings.hidden))
+        return torch.split(rows, max(1, ENTRIES_AT_ONCE // widest))
 
 
 def regulariser(y: Tensor, proximal: Tensor, value: Tensor) -> Tensor:
