@@ -21,7 +21,7 @@ with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         with relaxon.connect(target) as client:
             lacking = {engine.name: engine.extra for engine in client.status().engines if not engine.available}
             print("not served:", lacking)
-            assert lacking.keys() == {"energy", "equilibrium", "dcdm-cnn", "dcdm@device", "onnx"}, lacking
+            assert lacking.keys() == {"energy", "equilibrium", "proximal", "dcdm-cnn", "dcdm@device", "onnx"}, lacking
             cells = np.zeros((16, 16, 16), np.uint8)
             with client.poisson.grid(cells, boundary="dirichlet") as grid:
                 solution = grid.solve(np.ones(cells.shape), solver="cg")

@@ -208,6 +208,7 @@ class TrainProximalHeader(_message.Message):
     NETWORK_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """As in `TrainBoostingHeader`."""
@@ -219,7 +220,11 @@ class TrainProximalHeader(_message.Message):
     def settings(self) -> Global___ProximalSettings: ...
     @_builtins.property
     def data(self) -> _tensor_pb2.TensorHeader:
-        """FLOAT32 or FLOAT64, (samples, entries of a signal)."""
+        """FLOAT32 or FLOAT64, (samples, …signal)."""
+
+    @_builtins.property
+    def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of `data` where it is sent as one axis."""
 
     def __init__(
         self,
@@ -228,11 +233,12 @@ class TrainProximalHeader(_message.Message):
         network: Global___ProximalNetwork | None = ...,
         settings: Global___ProximalSettings | None = ...,
         data: _tensor_pb2.TensorHeader | None = ...,
+        shape: _abc.Iterable[_builtins.int] | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "network", b"network", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "model", b"model", "network", b"network", "request_id", b"request_id", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "model", b"model", "network", b"network", "request_id", b"request_id", "settings", b"settings", "shape", b"shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -427,11 +433,11 @@ class DenoiseHeader(_message.Message):
     model: _builtins.str
     @_builtins.property
     def y(self) -> _tensor_pb2.TensorHeader:
-        """FLOAT32 or FLOAT64, (signals, entries of a signal)."""
+        """FLOAT32 or FLOAT64: a signal or (signals, …signal). Convolutional models take images of any size."""
 
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Of a signal; the model's own where empty. Another one is for convolutional models, which take images of any size."""
+        """Of `y` where it is sent as one axis."""
 
     def __init__(
         self,
@@ -481,7 +487,7 @@ class DenoiseReplyHeader(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def output(self) -> _tensor_pb2.TensorHeader:
-        """FLOAT64, of the shape of `y`."""
+        """FLOAT64, in the form of `y`."""
 
     def __init__(
         self,
@@ -538,12 +544,10 @@ class PriorHeader(_message.Message):
     """Newton steps, at most."""
     @_builtins.property
     def x(self) -> _tensor_pb2.TensorHeader:
-        """FLOAT32 or FLOAT64, (signals, entries of a signal)."""
+        """As `y` in `DenoiseHeader`."""
 
     @_builtins.property
-    def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """As in `DenoiseHeader`."""
-
+    def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
@@ -619,7 +623,7 @@ class PriorReplyHeader(_message.Message):
 
     @_builtins.property
     def preimage(self) -> _tensor_pb2.TensorHeader:
-        """FLOAT64, (signals, entries of a signal): the y with `f(y) = x`."""
+        """FLOAT64, in the form of `x`: the y with `f(y) = x`."""
 
     def __init__(
         self,
@@ -897,7 +901,7 @@ class SolveInverseHeader(_message.Message):
 
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Of the signal; the model's own where empty, as in `DenoiseHeader`."""
+        """Of the signal. Where empty, that of the first map's array where it is a mask or a grid, else the model's own."""
 
     @_builtins.property
     def progress_interval(self) -> _duration_pb2.Duration:

@@ -28,7 +28,8 @@ if _version_not_supported:
 
 class ProximalServiceStub:
     """Training is a job, as in `EnergyService`. An operation's `metadata` is a `ProximalTraining`, its `response` a
-    `ProximalModel`. Signals travel as the rows of a table, each of their entries in C order.
+    `ProximalModel`. An array of several signals has them along its first axis; where that makes four axes, it is sent as one
+    axis, in C order, with its `shape` beside it.
     """
 
     def __init__(self, channel):
@@ -81,7 +82,8 @@ class ProximalServiceStub:
 
 class ProximalServiceServicer:
     """Training is a job, as in `EnergyService`. An operation's `metadata` is a `ProximalTraining`, its `response` a
-    `ProximalModel`. Signals travel as the rows of a table, each of their entries in C order.
+    `ProximalModel`. An array of several signals has them along its first axis; where that makes four axes, it is sent as one
+    axis, in C order, with its `shape` beside it.
     """
 
     def Train(self, request_iterator, context):
@@ -196,7 +198,8 @@ def add_ProximalServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ProximalService:
     """Training is a job, as in `EnergyService`. An operation's `metadata` is a `ProximalTraining`, its `response` a
-    `ProximalModel`. Signals travel as the rows of a table, each of their entries in C order.
+    `ProximalModel`. An array of several signals has them along its first axis; where that makes four axes, it is sent as one
+    axis, in C order, with its `shape` beside it.
     """
 
     @staticmethod

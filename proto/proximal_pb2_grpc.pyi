@@ -31,7 +31,8 @@ GRPC_VERSION: str
 
 class ProximalServiceStub:
     """Training is a job, as in `EnergyService`. An operation's `metadata` is a `ProximalTraining`, its `response` a
-    `ProximalModel`. Signals travel as the rows of a table, each of their entries in C order.
+    `ProximalModel`. An array of several signals has them along its first axis; where that makes four axes, it is sent as one
+    axis, in C order, with its `shape` beside it.
     """
 
     @_typing.overload
@@ -64,7 +65,8 @@ class ProximalServiceStub:
 @_typing.type_check_only
 class ProximalServiceAsyncStub(ProximalServiceStub):
     """Training is a job, as in `EnergyService`. An operation's `metadata` is a `ProximalTraining`, its `response` a
-    `ProximalModel`. Signals travel as the rows of a table, each of their entries in C order.
+    `ProximalModel`. An array of several signals has them along its first axis; where that makes four axes, it is sent as one
+    axis, in C order, with its `shape` beside it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -93,7 +95,8 @@ class ProximalServiceAsyncStub(ProximalServiceStub):
 
 class ProximalServiceServicer(metaclass=_abc_1.ABCMeta):
     """Training is a job, as in `EnergyService`. An operation's `metadata` is a `ProximalTraining`, its `response` a
-    `ProximalModel`. Signals travel as the rows of a table, each of their entries in C order.
+    `ProximalModel`. An array of several signals has them along its first axis; where that makes four axes, it is sent as one
+    axis, in C order, with its `shape` beside it.
     """
 
     @_abc_1.abstractmethod

@@ -63,7 +63,8 @@ Global___Amount: _TypeAlias = Amount  # noqa: Y015
 @_typing.final
 class Engine(_message.Message):
     """A part of the service that can be asked for by itself: "poisson", "linear", "pyamg", "boosting", "energy",
-    "equilibrium", "dcdm-cnn", "dcdm@device" (the solver dcdm on any device of torch) or "onnx" (models exported to ONNX).
+    "equilibrium", "proximal", "dcdm-cnn", "dcdm@device" (the solver dcdm on any device of torch) or "onnx" (models exported
+    to ONNX).
     """
 
     DESCRIPTOR: _descriptor.Descriptor

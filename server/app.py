@@ -31,12 +31,23 @@ from relaxon.proto import (
     models_pb2_grpc,
     poisson_pb2,
     poisson_pb2_grpc,
+    proximal_pb2,
+    proximal_pb2_grpc,
     session_pb2,
     session_pb2_grpc,
     status_pb2,
     status_pb2_grpc,
 )
-from relaxon.server import boosting_service, dashboard, energy_service, equilibrium_service, logs, threads, tracing
+from relaxon.server import (
+    boosting_service,
+    dashboard,
+    energy_service,
+    equilibrium_service,
+    logs,
+    proximal_service,
+    threads,
+    tracing,
+)
 from relaxon.server.access import Gate
 from relaxon.server.attendance import AttendanceList
 from relaxon.server.background_compiler import BackgroundCompiler
@@ -59,6 +70,8 @@ from relaxon.server.models_service import ModelsServicer
 from relaxon.server.observations import Observations
 from relaxon.server.operations_service import OperationsServicer
 from relaxon.server.poisson_service import PoissonServicer
+from relaxon.server.proximal_service import ProximalServicer
+from relaxon.server.proximal_task import KIND as PROXIMAL
 from relaxon.server.session_service import SessionServicer
 from relaxon.server.sessions import SessionStore
 from relaxon.server.settings import ServerSettings, compile_kinds
@@ -75,6 +88,7 @@ SERVICES = (
     boosting_pb2.DESCRIPTOR.services_by_name["BoostingService"].full_name,
     energy_pb2.DESCRIPTOR.services_by_name["EnergyService"].full_name,
     equilibrium_pb2.DESCRIPTOR.services_by_name["EquilibriumService"].full_name,
+    proximal_pb2.DESCRIPTOR.services_by_name["ProximalService"].full_name,
     models_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     status_pb2.DESCRIPTOR.services_by_name["StatusService"].full_name,
     operations_pb2.DESCRIPTOR.services_by_name["Operations"].full_name,
@@ -198,12 +212,14 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
                 BOOSTING: boosting_service.presentation(models),
                 ENERGY: energy_service.presentation(models),
                 EQUILIBRIUM: equilibrium_service.presentation(models),
+                PROXIMAL: proximal_service.presentation(models),
             },
         )
         boosting = BoostingServicer(settings, runner, models, operations, checks, engines)
         energy = EnergyServicer(settings, runner, models, operations, checks, engines)
         equilibrium = EquilibriumServicer(settings, runner, models, operations, checks, engines)
         observations = Observations() if settings.dashboard else None
+        proximal = ProximalServicer(settings, runner, models, operations, checks, engines, observations)
         # Each holds a call open: the others must leave room for work.
         most = min(settings.max_attendances, max(1, settings.max_calls // 2))
         attendances = AttendanceList(most, settings.lease_seconds, sessions.leave)
@@ -228,6 +244,7 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
         operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
         energy_pb2_grpc.add_EnergyServiceServicer_to_server(energy, server)
         equilibrium_pb2_grpc.add_EquilibriumServiceServicer_to_server(equilibrium, server)
+        proximal_pb2_grpc.add_ProximalServiceServicer_to_server(proximal, server)
         boosting_pb2_grpc.add_BoostingServiceServicer_to_server(boosting, server)
         session_pb2_grpc.add_SessionServiceServicer_to_server(attending, server)
         poisson_pb2_grpc.add_PoissonServiceServicer_to_server(PoissonServicer(runtime), server)

@@ -33,6 +33,7 @@ ENGINES = (
     ServedEngine("boosting", LEARNING, "server"),
     ServedEngine("energy", ("torch", *LEARNING), "neuromorphic"),
     ServedEngine("equilibrium", ("torch", *LEARNING), "neuromorphic"),
+    ServedEngine("proximal", ("torch", "numba", "scipy", "safetensors"), "neuromorphic"),
     ServedEngine("dcdm-cnn", ("torch", "safetensors"), "neuromorphic"),
     ServedEngine("dcdm@device", DEVICE_NEEDS, "neuromorphic"),
     ServedEngine("onnx", ("onnx",), "onnx"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relaxon.server import (
     boosting_messages,
@@ -18,6 +19,9 @@ from relaxon.server import (
     equilibrium_messages,
     equilibrium_task,
     errors,
+    proximal_limits,
+    proximal_messages,
+    proximal_task,
 )
 from relaxon.server.boosting_messages import MAX_COLUMNS, MAX_OUTPUTS
 from relaxon.server.classes import LONGEST_LABEL, MAX_CLASSES
@@ -26,7 +30,7 @@ from relaxon.server.settings import ServerSettings
 
 TENSORS = "network.safetensors"
 MOST_LAYERS = 64
-ENERGY_TENSORS = "model.safetensors"
+MODEL_TENSORS = "model.safetensors"
 PAIRS = {"tilted": ("base", "tilt"), "defensive": ("inner", "wide")}
 """Energies and noise distributions that are made of two others."""
 DENSITIES = {"gaussian": "", "student": "", "mixture": "components", "kernel": "points"}
@@ -49,6 +53,8 @@ class ModelKind:
     onnx: Callable[[Any], bytes] | None = None
     answer: str = "predict"
     """Its method that answers for rows."""
+    row: Callable[[Any], NDArray[np.float64]] = lambda model: np.zeros((1, model.n_features_in_))
+    """A table of one row that it answers for."""
 
 
 def check_whole(kind: ModelKind, folder: Path, settings: ServerSettings) -> None:
@@ -57,7 +63,7 @@ def check_whole(kind: ModelKind, folder: Path, settings: ServerSettings) -> None
     try:
         model = kind.load(folder)
         kind.describe(model)
-        output = np.asarray(getattr(model, kind.answer)(np.zeros((1, model.n_features_in_))))
+        output = np.asarray(getattr(model, kind.answer)(kind.row(model)))
     except (errors.ServiceError, MemoryError, ImportError):
         raise
     except Exception as error:
@@ -127,7 +133,7 @@ def _check_equilibrium(folder: Path, settings: ServerSettings) -> None:
 
 def _check_energy(folder: Path, settings: ServerSettings) -> None:
     read_json("model.json", folder / "model.json")
-    held = read_safetensors(ENERGY_TENSORS, folder / ENERGY_TENSORS)
+    held = read_safetensors(MODEL_TENSORS, folder / MODEL_TENSORS)
     description = parsed_json("description", held.metadata.get("description", ""))
     card = description.get("card") if isinstance(description, dict) else None
     if not isinstance(card, dict) or card.get("estimator") != "EnergyDensity":
@@ -143,6 +149,27 @@ def _check_energy(folder: Path, settings: ServerSettings) -> None:
     # The modules are made before their tensors are read into them: no larger than those are.
     if entries > held.entries():
         raise errors.invalid("modules", f"modules must be those of the tensors, which have {held.entries()} entries")
+
+
+def _check_proximal(folder: Path, settings: ServerSettings) -> None:
+    from relaxon.neuromorphic.proximal import NetworkSettings
+
+    read_json("model.json", folder / "model.json")
+    held = read_safetensors(MODEL_TENSORS, folder / MODEL_TENSORS)
+    description = parsed_json("description", held.metadata.get("description", ""))
+    if not isinstance(description, dict) or description.get("kind") != proximal_task.KIND:
+        raise errors.invalid("description", "description must be that of a proximal operator")
+    network = description.get("network")
+    if not isinstance(network, dict):
+        raise errors.invalid("network", "network must be an object")
+    try:
+        form = NetworkSettings(**network)
+    except (TypeError, ValueError) as error:
+        raise errors.refused(error) from error
+    proximal_limits.check_network(form, settings)
+    # The network is built before its tensors are read into it: no larger than they are.
+    if proximal_limits.count_weights(form) != held.entries():
+        raise errors.invalid("network", f"network must be that of the tensors, which have {held.entries()} entries")
 
 
 def _entries_of(form: object) -> int:
@@ -202,6 +229,12 @@ def _load_energy(folder: Path) -> Any:
     return load_estimator(folder)
 
 
+def _load_proximal(folder: Path) -> Any:
+    from relaxon.neuromorphic.proximal import load_proximal
+
+    return load_proximal(folder)
+
+
 def _onnx(model: Any) -> bytes:
     exported: bytes = model.to_onnx().SerializeToString()
     return exported
@@ -216,7 +249,7 @@ KINDS: dict[str, ModelKind] = {
         _onnx,
     ),
     energy_task.KIND: ModelKind(
-        ("model.json", ENERGY_TENSORS),
+        ("model.json", MODEL_TENSORS),
         _check_energy,
         _load_energy,
         lambda model: energy_messages.model_message("checked", 0.0, model),
@@ -227,5 +260,13 @@ KINDS: dict[str, ModelKind] = {
         _check_equilibrium,
         _load_equilibrium,
         lambda model: equilibrium_messages.model_message("checked", 0.0, model),
+    ),
+    proximal_task.KIND: ModelKind(
+        ("model.json", MODEL_TENSORS),
+        _check_proximal,
+        _load_proximal,
+        lambda model: proximal_messages.model_message("checked", 0.0, model),
+        answer="denoise",
+        row=lambda model: np.zeros((1, *model.shape)),
     ),
 }

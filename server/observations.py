@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
 from enum import Enum
+from typing import Any
 
 from relaxon.solvers.solution import Progress, Solution
 
@@ -91,8 +92,8 @@ class SolveTrace:
         self.iterations = progress.iteration
         self.residuals.add(progress.iteration, progress.residual)
 
-    def end(self, future: Future[Solution]) -> None:
-        """It is over, in whichever way."""
+    def end(self, future: Future[Any]) -> None:
+        """It is over, in whichever way. A solve ends in a `Solution`, an inverse problem in a `Reconstruction`."""
         try:
             solution = future.result()
         except CancelledError:
@@ -101,11 +102,14 @@ class SolveTrace:
             self.outcome = "failed"
         else:
             self.outcome = solution.result.value
-            self.setup_seconds = solution.setup_seconds
             self.iterations = solution.iterations
             self.tolerance = solution.tolerance
-            self.backward_error = solution.backward_error
-            self.residuals.add(solution.iterations, solution.true_residual)
+            if isinstance(solution, Solution):
+                self.setup_seconds = solution.setup_seconds
+                self.backward_error = solution.backward_error
+                self.residuals.add(solution.iterations, solution.true_residual)
+            else:
+                self.residuals.add(solution.iterations, solution.residual)
         self.ended = time.time()
 
 

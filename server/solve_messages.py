@@ -71,7 +71,7 @@ def options(header: pb.SolveHeader | pb.StepsHeader) -> SolveOptions:
         atol=atol,
         max_iterations=limit,
         inconsistent=INCONSISTENT[header.inconsistent],
-        progress_seconds=_progress_seconds(header),
+        progress_seconds=progress_seconds(header),
         checksums=not header.omit_checksums,
         compression=COMPRESSION[header.compression],
         header_alone=header.header_alone,
@@ -161,7 +161,8 @@ def _described(shapes: Shapes) -> str:
     return f"the grid's shape {shapes[0]} or be packed with shape {shapes[1]}"
 
 
-def _progress_seconds(header: Any) -> float | None:
+def progress_seconds(header: Any) -> float | None:
+    """Return how often a header wants progress, None for never; INVALID_ARGUMENT for an interval that is none."""
     if not header.HasField("progress_interval"):
         return None
     interval = header.progress_interval

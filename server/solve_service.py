@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -192,14 +192,20 @@ class SolveRuntime:
 
     async def _watched(self, job: SolveJob, upload: Upload, context: Context) -> Solution:
         """The job's solution; its progress is written, and the caller's `cancel` obeyed, until it is there."""
-        watch = asyncio.create_task(_watch(upload, job))
-        try:
-            await write_progress(job, context)
-            if watch.done():
-                watch.result()
-            return await job.result()
-        finally:
-            watch.cancel()
+        solution: Solution = await watched(job, upload, partial(write_progress, job, context))
+        return solution
+
+
+async def watched(job: SolveJob, upload: Upload, tell: Callable[[], Awaitable[None]]) -> Any:
+    """Return the job's result; `tell` tells of its progress, and the caller's `cancel` is obeyed, until it is there."""
+    watch = asyncio.create_task(_watch(upload, job))
+    try:
+        await tell()
+        if watch.done():
+            watch.result()
+        return await job.result()
+    finally:
+        watch.cancel()
 
 
 async def write_progress(job: SolveJob, context: Context) -> None:

@@ -54,6 +54,7 @@ TASKS = {
     "boosting": Task("relaxon.server.boosting_task", "stage"),
     "energy": Task("relaxon.server.energy_task", "report"),
     "equilibrium": Task("relaxon.server.equilibrium_task", "epoch"),
+    "proximal": Task("relaxon.server.proximal_task", "report"),
 }
 NICENESS = 10
 """Solves and the server's own answers come before training."""

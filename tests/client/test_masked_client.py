@@ -107,6 +107,8 @@ def test_training_tables_and_predictions(kind, embedded):
         await refused("X", lambda: client.boosting.predict("none", X))
         await refused("X", lambda: client.energy.train(X))
         await refused("X", lambda: client.energy.log_density("none", X))
+        await refused("y", lambda: client.proximal.denoise("none", X))
+        await refused("x", lambda: client.proximal.prior("none", X))
         await refused("X", lambda: client.equilibrium.train(X, y))
         await refused("y", lambda: client.equilibrium.train(x, Y))
         await refused("X", lambda: client.equilibrium.predict("none", X))

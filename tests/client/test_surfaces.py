@@ -18,6 +18,7 @@ PAIRS = {
     "RemoteGrid": (client.RemoteGrid, aio.RemoteGrid),
     "BoostingClient": (client.BoostingClient, aio.BoostingClient),
     "EquilibriumClient": (client.EquilibriumClient, aio.EquilibriumClient),
+    "ProximalClient": (client.ProximalClient, aio.ProximalClient),
     "Job": (client.Job, aio.Job),
     "JobsClient": (client.JobsClient, aio.JobsClient),
     "ModelsClient": (client.ModelsClient, aio.ModelsClient),

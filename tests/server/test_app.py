@@ -26,7 +26,9 @@ from relaxon.solvers import Result
 ROOT = Path(relaxon.__file__).resolve().parents[2]
 SERVICE = "relaxon.v1.PoissonService"
 SERVICES = {f"relaxon.v1.{name}Service" for name in ("Poisson", "LinearSystem", "Session")}
-SERVICES |= {f"relaxon.v1.{name}Service" for name in ("Boosting", "Energy", "Equilibrium", "Model", "Status")}
+SERVICES |= {
+    f"relaxon.v1.{name}Service" for name in ("Boosting", "Energy", "Equilibrium", "Model", "Proximal", "Status")
+}
 SERVICES.add("google.longrunning.Operations")
 
 

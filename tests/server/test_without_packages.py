@@ -27,7 +27,7 @@ import grpc, numpy as np
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 import relaxon, relaxon.aio
-from relaxon.client import BoostingSettings, FailedPrecondition
+from relaxon.client import BoostingSettings, FailedPrecondition, InvalidArgument, ProximalNetwork, ProximalSettings
 from relaxon.proto import equilibrium_pb2, equilibrium_pb2_grpc, tensors
 from relaxon.server.app import EmbeddedServer
 from relaxon.server.settings import ServerSettings
@@ -42,6 +42,8 @@ def attempt(name, call):
         said["refused"][name] = None
     except FailedPrecondition as error:
         said["refused"][name] = str(error)
+    except InvalidArgument:
+        said["refused"][name] = None
 
 async def status(target):
     async with relaxon.aio.connect(target) as client:
@@ -66,6 +68,10 @@ kept = folder / "models" / "equilibrium" / "kept"  # by an earlier server, which
 kept.mkdir(parents=True)
 (kept / "network.json").write_text("{}")
 (kept / "network.safetensors").write_bytes(b"none")
+kept_prior = folder / "models" / "proximal" / "kept"
+kept_prior.mkdir(parents=True)
+for name in ("model.json", "model.safetensors"):
+    (kept_prior / name).write_bytes(b"none")
 settings = ServerSettings(port=0, model_folder=str(folder / "models"), grace_seconds=0.0)
 with EmbeddedServer(settings) as server, relaxon.connect(server.target) as client:
     engines = client.status().engines
@@ -83,6 +89,8 @@ with EmbeddedServer(settings) as server, relaxon.connect(server.target) as clien
         attempt("matrix", lambda: matrix.solve(np.ones(9), solver="pyamg-rs"))
     attempt("equilibrium", lambda: client.equilibrium.train(X, LABELS))
     attempt("energy", lambda: client.energy.train(X))
+    attempt("proximal", lambda: client.proximal.train(X, ProximalNetwork((2,)), ProximalSettings(1.0, 1, (1.0,), 1)))
+    attempt("prior", lambda: client.models.upload("proximal", kept_prior))
     attempt("model", lambda: client.equilibrium.model("kept"))
     attempt("models", client.equilibrium.models)
     attempt("predict", lambda: client.equilibrium.predict("kept", X))
@@ -110,7 +118,7 @@ def serve_without(hidden: tuple[str, ...], folder: Path) -> dict:
 def test_a_server_without_torch_serves_the_rest_and_says_and_refuses_what_it_cannot(tmp_path):
     said = serve_without(("torch",), tmp_path)
     assert {name for name, missing in said["engines"].items() if missing} == {
-        "energy", "equilibrium", "dcdm-cnn", "dcdm@device",
+        "energy", "equilibrium", "proximal", "dcdm-cnn", "dcdm@device",
     }  # fmt: skip
     assert said["grid"] == {"dcdm-cnn": [["torch"], "neuromorphic"]}
     assert said["matrix"] == {}
@@ -132,7 +140,7 @@ def test_a_server_without_pyamg_and_scikit_learn_does_the_same(tmp_path):
     }  # fmt: skip
     assert said["grid"] == said["matrix"] == {name: [["pyamg"], "server"] for name in ("pyamg-sa", "pyamg-rs")}
     assert said["solved"]
-    assert said["refused"]["dcdm@cpu"] is said["refused"]["dcdm-cnn"] is None
+    assert {said["refused"][name] for name in ("dcdm@cpu", "dcdm-cnn", "proximal", "prior")} == {None}
     told = 'which is not installed; install it with: pip install "relaxon[server]"'
     for name in ("pyamg-sa", "matrix"):
         assert f"pyamg, {told}" in said["refused"][name]
@@ -144,11 +152,12 @@ WORKER = """
 import json, sys
 from pathlib import Path
 from relaxon.server.worker import trained
-print(json.dumps(trained(Path(sys.argv[1]), {"kind": sys.argv[2], "parameters": {}, "classes": None}, bool)))
+request = {"kind": sys.argv[2], "parameters": {}, "classes": None, "network": {}, "settings": {}}
+print(json.dumps(trained(Path(sys.argv[1]), request, bool)))
 """
 
 
-@pytest.mark.parametrize("kind", ["equilibrium", "energy"])
+@pytest.mark.parametrize("kind", ["equilibrium", "energy", "proximal"])
 def test_a_job_that_an_earlier_server_left_fails_with_the_extra_to_install(kind, tmp_path):
     failed = json.loads(run_without(("torch",), tmp_path, "-c", WORKER, str(tmp_path), kind).stdout)
     assert failed["code"] == "FAILED_PRECONDITION"

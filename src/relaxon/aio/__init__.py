@@ -12,6 +12,7 @@ from relaxon.aio.linear import LinearClient, RemoteMatrix
 from relaxon.aio.models import ModelsClient
 from relaxon.aio.opening import Opening
 from relaxon.aio.poisson import PoissonClient, RemoteGrid
+from relaxon.aio.proximal import ProximalClient
 
 __all__ = [
     "BoostingClient",
@@ -24,6 +25,7 @@ __all__ = [
     "ModelsClient",
     "Opening",
     "PoissonClient",
+    "ProximalClient",
     "RemoteGrid",
     "RemoteMatrix",
     "connect",

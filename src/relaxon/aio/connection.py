@@ -19,6 +19,7 @@ from relaxon.aio.linear import LinearClient
 from relaxon.aio.models import ModelsClient
 from relaxon.aio.opening import Opening
 from relaxon.aio.poisson import PoissonClient
+from relaxon.aio.proximal import ProximalClient
 from relaxon.client.caller import Timeouts
 from relaxon.client.ownership import NotPickled, guarded
 from relaxon.client.retries import DEFAULT_RETRIES, Retries
@@ -102,7 +103,8 @@ async def _connected(target: str, timeouts: Timeouts, wire: Wire, security: Secu
 
 
 class Client(NotPickled):
-    """A connection, from `connect`: `poisson` and `linear` solve, `boosting`, `equilibrium` and `energy` train.
+    """A connection, from `connect`, with the server's parts: `poisson` and `linear` solve, `boosting`, `equilibrium`,
+    `energy` and `proximal` train.
 
     `jobs` are the training jobs of all kinds; `models` moves files.
     """
@@ -118,9 +120,17 @@ class Client(NotPickled):
         self.boosting = BoostingClient(link, caller)
         self.equilibrium = EquilibriumClient(link, caller)
         self.energy = EnergyClient(link, caller)
+        self.proximal = ProximalClient(link, caller)
         self.models = ModelsClient(link, caller)
         self.jobs = JobsClient(
-            link, caller, {"boosting": self.boosting, "equilibrium": self.equilibrium, "energy": self.energy}
+            link,
+            caller,
+            {
+                "boosting": self.boosting,
+                "equilibrium": self.equilibrium,
+                "energy": self.energy,
+                "proximal": self.proximal,
+            },
         )
 
     async def wait_until_ready(self) -> None:

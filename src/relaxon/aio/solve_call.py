@@ -11,21 +11,20 @@ from typing import Any
 from relaxon.aio.caller import Caller, called
 from relaxon.client import errors
 from relaxon.client.handover import Places
-from relaxon.client.system import SolveRequest
+from relaxon.client.solve_call import Answer, Attemptable
 from relaxon.client.wire import Wire
-from relaxon.proto import poisson_pb2 as pb
-from relaxon.solvers.solution import Callback, Progress, Solution
+from relaxon.solvers.solution import Progress
 
 
 async def solve(
     caller: Caller,
     method: Callable[..., Any],
-    request: SolveRequest,
-    callback: Callback | None,
+    request: Attemptable[Answer],
+    callback: Callable[[Any], object] | None,
     places: Places | None,
     timeout: float | None,
     wire: Wire,
-) -> Solution:
+) -> Answer:
     """Make the call; what cancels the task, and an exception in the callback, ends the solve on the server.
 
     `places` of the shared file are this call's alone: the arrays pass through them where they can.
@@ -33,35 +32,36 @@ async def solve(
     wish: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     # Copying the arrays into the shared file would hold up the event loop.
     messages, reader = await asyncio.to_thread(request.attempt, places)
-    solution = None
+    answer = None
     begin = partial(method, compression=wire.outgoing)
     try:
-        async with called(caller.begun(begin, _requests(messages, wish), timeout)) as call:
+        async with called(caller.begun(begin, _requests(messages, request.cancel, wish), timeout)) as call:
             async for reply in call:
                 found = reader.take(reply)
-                if isinstance(found, Solution):
-                    solution = found
-                elif isinstance(found, Progress) and callback is not None and await stopped(callback, found):
-                    callback = None
-                    wish.set_result(True)
+                if isinstance(found, Progress):
+                    if callback is not None and await stopped(callback, found):
+                        callback = None
+                        wish.set_result(True)
+                elif found is not None:
+                    answer = found
     except errors.InvalidArgument as error:
         raise reader.refused(error) from None
     finally:
         if not wish.done():
             wish.set_result(False)
-    if solution is None:
+    if answer is None:
         raise reader.ended()
-    return solution
+    return answer
 
 
-async def _requests(messages: Iterator[pb.SolveRequest], wish: asyncio.Future[bool]) -> AsyncIterator[pb.SolveRequest]:
+async def _requests(messages: Iterator[Any], cancel: Any, wish: asyncio.Future[bool]) -> AsyncIterator[Any]:
     for message in messages:
         yield message
     if await wish:
-        yield pb.SolveRequest(cancel=pb.Cancel())
+        yield cancel
 
 
-async def stopped(callback: Callback, progress: Progress) -> bool:
+async def stopped(callback: Callable[[Any], object], progress: Progress) -> bool:
     """Whether the callback, which may be a coroutine function, wants the solve to stop."""
     answer = callback(progress)
     if inspect.isawaitable(answer):

@@ -37,6 +37,8 @@ from relaxon.client.errors import (
     Unauthenticated,
     Unavailable,
 )
+from relaxon.client.forward_maps import BlurMap, FieldMap, IdentityMap, MaskMap, RadonMap
+from relaxon.client.inverse_messages import InverseProgress, InverseSolution
 from relaxon.client.job_messages import JobInfo, JobState
 from relaxon.client.jobs import Job, JobsClient
 from relaxon.client.linear import LinearClient, RemoteMatrix
@@ -44,6 +46,14 @@ from relaxon.client.models import ModelsClient
 from relaxon.client.models_messages import StoredModel
 from relaxon.client.poisson import PoissonClient, RemoteGrid
 from relaxon.client.poisson_messages import SolverInfo
+from relaxon.client.proximal import ProximalClient
+from relaxon.client.proximal_messages import (
+    PriorValues,
+    ProximalModelInfo,
+    ProximalNetwork,
+    ProximalProgress,
+    ProximalSettings,
+)
 from relaxon.client.retries import Retries
 from relaxon.client.status import Amount, EngineInfo, ServerStatus
 from relaxon.client.step_messages import Step
@@ -51,6 +61,7 @@ from relaxon.client.step_messages import Step
 __all__ = [
     "AlreadyExists",
     "Amount",
+    "BlurMap",
     "BoostingClient",
     "BoostingModel",
     "BoostingSettings",
@@ -67,22 +78,34 @@ __all__ = [
     "EquilibriumModel",
     "EquilibriumSettings",
     "FailedPrecondition",
+    "FieldMap",
     "GradientComparison",
     "GradientEstimator",
     "GridLost",
+    "IdentityMap",
     "InternalError",
     "InvalidArgument",
+    "InverseProgress",
+    "InverseSolution",
     "Job",
     "JobInfo",
     "JobState",
     "JobsClient",
     "LinearClient",
     "LogDensity",
+    "MaskMap",
     "ModelsClient",
     "NotFound",
     "PartitionEstimate",
     "PermissionDenied",
     "PoissonClient",
+    "PriorValues",
+    "ProximalClient",
+    "ProximalModelInfo",
+    "ProximalNetwork",
+    "ProximalProgress",
+    "ProximalSettings",
+    "RadonMap",
     "RelaxonError",
     "RemoteGrid",
     "RemoteMatrix",

@@ -17,6 +17,7 @@ from relaxon.client.linear import LinearClient
 from relaxon.client.models import ModelsClient
 from relaxon.client.ownership import NotPickled, guarded
 from relaxon.client.poisson import PoissonClient
+from relaxon.client.proximal import ProximalClient
 from relaxon.client.retries import DEFAULT_RETRIES, Retries
 from relaxon.client.status import ServerStatus, told
 from relaxon.client.target import DEFAULT_TARGET, HEALTH_METHOD, checked, health_of, unanswered, wire_to
@@ -90,7 +91,8 @@ def connect(
 
 
 class Client(NotPickled):
-    """A connection, from `connect`: `poisson` and `linear` solve, `boosting`, `equilibrium` and `energy` train.
+    """A connection, from `connect`, with the server's parts: `poisson` and `linear` solve, `boosting`, `equilibrium`,
+    `energy` and `proximal` train.
 
     `jobs` are the training jobs of all kinds; `models` moves files.
     """
@@ -106,9 +108,17 @@ class Client(NotPickled):
         self.boosting = BoostingClient(link, caller)
         self.equilibrium = EquilibriumClient(link, caller)
         self.energy = EnergyClient(link, caller)
+        self.proximal = ProximalClient(link, caller)
         self.models = ModelsClient(link, caller)
         self.jobs = JobsClient(
-            link, caller, {"boosting": self.boosting, "equilibrium": self.equilibrium, "energy": self.energy}
+            link,
+            caller,
+            {
+                "boosting": self.boosting,
+                "equilibrium": self.equilibrium,
+                "energy": self.energy,
+                "proximal": self.proximal,
+            },
         )
 
     def wait_until_ready(self) -> None:

@@ -16,7 +16,7 @@ from relaxon.client import errors
 from relaxon.proto import models_pb2 as pb
 from relaxon.proto.tensors import CHUNK_BYTES
 
-Kind = Literal["boosting", "energy", "equilibrium"]
+Kind = Literal["boosting", "energy", "equilibrium", "proximal"]
 Format = Literal["stored", "onnx"]
 FORMATS = {"stored": pb.MODEL_FORMAT_STORED, "onnx": pb.MODEL_FORMAT_ONNX}
 
@@ -38,6 +38,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "boosting": ("model.json", "network.safetensors"),
     "energy": ("model.json", "model.safetensors"),
     "equilibrium": ("network.json", "network.safetensors"),
+    "proximal": ("model.json", "model.safetensors"),
 }
 """What a saved model of each kind consists of."""
 EXPORTED = "model.onnx"

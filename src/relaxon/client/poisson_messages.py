@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from relaxon.client import errors
 from relaxon.client.step_messages import Change
@@ -61,21 +61,30 @@ def grid_requests(
     grid: PoissonGrid, wire: Wire, shared: tensor_pb2.SharedFile | None, attendance: str
 ) -> Iterator[pb.CreateGridRequest]:
     """All that is sent to have a grid kept."""
-    kappa = grid.given_coefficient
-    arrays = () if kappa is None else kappa if isinstance(kappa, tuple) else (kappa,)
-    yield pb.CreateGridRequest(
-        header=pb.GridHeader(
-            cells=tensors.header_of(grid.cells),
-            spacing=grid.spacing,
-            boundary=[pb.AxisBoundary(low=_SIDES[low], high=_SIDES[high]) for low, high in grid.boundary],
-            coefficient=[tensors.header_of(array) for array in arrays],
-            shared=shared,
-            attendance=attendance,
-        )
-    )
+    header = grid_header(grid)
+    header.attendance = attendance
+    if shared is not None:
+        header.shared.CopyFrom(shared)
+    yield pb.CreateGridRequest(header=header)
     yield from chunks.messages_of(pb.CreateGridRequest, "cells", grid.cells, checksum=wire.checksums)
-    for array in arrays:
+    for array in coefficient_arrays(grid):
         yield from chunks.messages_of(pb.CreateGridRequest, "coefficient", array, checksum=wire.checksums)
+
+
+def grid_header(grid: PoissonGrid) -> pb.GridHeader:
+    """Return what describes a grid beside its arrays."""
+    return pb.GridHeader(
+        cells=tensors.header_of(grid.cells),
+        spacing=grid.spacing,
+        boundary=[pb.AxisBoundary(low=_SIDES[low], high=_SIDES[high]) for low, high in grid.boundary],
+        coefficient=[tensors.header_of(array) for array in coefficient_arrays(grid)],
+    )
+
+
+def coefficient_arrays(grid: PoissonGrid) -> tuple[NDArray[Any], ...]:
+    """Return the arrays of a grid's κ, none where it is 1."""
+    kappa = grid.given_coefficient
+    return () if kappa is None else kappa if isinstance(kappa, tuple) else (kappa,)
 
 
 def change_requests(grid_id: str, change: Change, wire: Wire) -> Iterator[pb.UpdateGridRequest]:

@@ -34,6 +34,8 @@ from relaxon.solvers.naming import on_device
 class SolveRequest:
     """A solve that has been checked; it may be attempted several times."""
 
+    cancel: ClassVar[pb.SolveRequest] = pb.SolveRequest(cancel=pb.Cancel())
+
     def __init__(
         self,
         session_id: str,
