@@ -22,7 +22,15 @@ import psutil
 from safetensors.numpy import load_file
 
 import relaxon
-from relaxon.client import BoostingSettings, Client, EnergySettings, EquilibriumSettings, JobState
+from relaxon.client import (
+    BoostingSettings,
+    Client,
+    EnergySettings,
+    EquilibriumSettings,
+    JobState,
+    ProximalNetwork,
+    ProximalSettings,
+)
 from relaxon.server.job_database import FILE
 
 SERVE = """
@@ -171,6 +179,29 @@ def energy(steps: int) -> Kind:
 
     return Kind(
         lambda client, name: client.energy.train(x, settings=EnergySettings(**options), model=name),
+        unbroken,
+        lambda step: step.report,
+        lambda model: np.array(losses),
+    )
+
+
+def proximal(steps: int) -> Kind:
+    from relaxon.neuromorphic.proximal import MatchingSettings, NetworkSettings, train_proximal
+
+    x = np.random.default_rng(1).laplace(size=(200, 6))
+    network = {"shape": (6,), "hidden": (16,)}
+    options = {"noise": 1.0, "start_steps": steps, "gammas": (0.5,), "stage_steps": steps}
+    losses: list[float] = []
+
+    def unbroken(folder: Path) -> None:
+        model = train_proximal(x, NetworkSettings(**network), MatchingSettings(**options))
+        losses.extend(record.loss for record in model.training.records)
+        model.save(folder)
+
+    return Kind(
+        lambda client, name: client.proximal.train(
+            x, ProximalNetwork(**network), ProximalSettings(**options), model=name
+        ),
         unbroken,
         lambda step: step.report,
         lambda model: np.array(losses),

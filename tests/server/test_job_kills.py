@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from killing import boosting, energy, equilibrium, outlive
+from killing import boosting, energy, equilibrium, outlive, proximal
 
 
 def test_a_job_comes_through_a_few_kills_of_its_process_and_of_its_server(tmp_path):
@@ -19,10 +19,20 @@ def test_a_density_s_training_begins_anew_and_ends_with_the_same_bits(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_proximal_operator_s_training_comes_through_kills_of_its_process_and_of_its_server(tmp_path):
+    report = outlive(tmp_path, proximal(300), kills=3, seed=4, longest=0.2)
+    assert (report.worker_kills, report.server_kills) == (2, 1)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("kind", ["boosting", "equilibrium"])
+@pytest.mark.parametrize("kind", ["boosting", "equilibrium", "proximal"])
 def test_jobs_come_through_50_kills_at_random_moments(kind, tmp_path, capsys):
-    made = boosting(700) if kind == "boosting" else equilibrium(25)
+    made = {
+        "boosting": lambda: boosting(700),
+        "equilibrium": lambda: equilibrium(25),
+        "proximal": lambda: proximal(800),
+    }[kind]()
     since = time.monotonic()
     report = outlive(tmp_path, made, kills=50, seed=1, longest=1.0)
     assert report.worker_kills == report.server_kills == 25
