@@ -35,7 +35,14 @@ from grpc_reflection.v1alpha import reflection_pb2
 from hostile import Attacker, HostileCall
 
 import relaxon
-from relaxon.client import BoostingSettings, EnergySettings, EquilibriumSettings, transport
+from relaxon.client import (
+    BoostingSettings,
+    EnergySettings,
+    EquilibriumSettings,
+    ProximalNetwork,
+    ProximalSettings,
+    transport,
+)
 from relaxon.client.transport import Security
 
 SECONDS, WAITING_SECONDS = 5.0, 0.3
@@ -298,6 +305,10 @@ def _known(served: Served) -> dict[str, list[Any]]:
         energy = client.energy.train(x, settings=EnergySettings(hidden_sizes=(3,), steps=1), model="known")
         energy.result(timeout=120)
         client.energy.log_density("known", x)
+        tiny = ProximalSettings(noise=1.0, start_steps=1, gammas=(1.0,), stage_steps=1)
+        proximal = client.proximal.train(x, ProximalNetwork((5,), hidden=(3,)), tiny, model="known")
+        proximal.result(timeout=120)
+        client.proximal.denoise("known", x)
     return {
         "grid_id": [grids[0], grids[1], matrix],
         "id": ["none", *grids],
@@ -312,11 +323,14 @@ def _known(served: Served) -> dict[str, list[Any]]:
             "model.json",
             "network.safetensors",
         ],
-        "operation": [job.name, equilibrium.name, energy.name],
+        "operation": [job.name, equilibrium.name, energy.name, proximal.name],
         "solver": ["cg", "mg-cg", "ic-cg", "none"],
         "rtol": [1e-6, 0.1],
         "max_iterations": [1, 10],
-        "kind": ["boosting", "energy", "equilibrium"],
+        "kind": ["boosting", "energy", "equilibrium", "proximal", "dense", "convolutional"],
+        "method": ["pgd", "admm", "mirror", ""],
+        "start_steps": [1],
+        "stage_steps": [1],
         "count": [1, 10],
         "steps": [1],
         "paths": [1, 10],

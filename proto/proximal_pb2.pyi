@@ -387,7 +387,7 @@ class ProximalModel(_message.Message):
     steps: _builtins.int
     """Steps that were taken; 0 where it is not known how the model was trained."""
     outcome: _builtins.str
-    """"finished", "cancelled", "non_finite"; empty where it is not known."""
+    """"finished", "cancelled", "non_finite", "diverged"; empty where it is not known."""
     message: _builtins.str
     """Why training ended early; empty where it did not."""
     @_builtins.property

@@ -110,7 +110,7 @@ class ProximalModelInfo:
     steps: int
     """That were taken; 0 where it is not known how the model was trained."""
     outcome: str
-    """How training ended: "finished", "cancelled", "non_finite"; empty where that is not known."""
+    """How training ended: "finished", "cancelled", "non_finite", "diverged"; empty where that is not known."""
     message: str
     """Why it ended early."""
     train_loss: Array
