@@ -165,7 +165,7 @@ def _check_proximal(folder: Path, settings: ServerSettings) -> None:
     try:
         form = NetworkSettings(**network)
     except (TypeError, ValueError) as error:
-        raise errors.refused(error) from error
+        raise errors.invalid("network", f"network must be that of a proximal operator: {error}") from error
     proximal_limits.check_network(form, settings)
     # The network is built before its tensors are read into it: no larger than they are.
     if proximal_limits.count_weights(form) != held.entries():

@@ -439,15 +439,16 @@ def test_files_go_out_and_come_in_and_damaged_ones_are_refused(client, done, tmp
     client.proximal.delete_model("copy")
     path = tmp_path / "model.safetensors"
     whole = path.read_bytes()
-    changes = {
-        "network": lambda card: card["network"].update(hidden=[13]),
-        "description": lambda card: card.update(kind="energy"),
-        "hidden": lambda card: card["network"].update(hidden=[10**7]),
-        "shape": lambda card: card["network"].update(shape=[10**7, 10**7]),
-        "beta": lambda card: card["network"].update(beta="sharp"),
-        "files": lambda card: card.update(noise=-1.0),
-    }
-    for field, change in changes.items():
+    changes = (
+        ("network", lambda card: card["network"].update(hidden=[13])),
+        ("description", lambda card: card.update(kind="energy")),
+        ("hidden", lambda card: card["network"].update(hidden=[10**7])),
+        ("shape", lambda card: card["network"].update(shape=[10**7, 10**7])),
+        ("network", lambda card: card["network"].update(beta="sharp")),
+        ("network", lambda card: card["network"].update(depth=3)),
+        ("files", lambda card: card.update(noise=-1.0)),
+    )
+    for field, change in changes:
         path.write_bytes(whole)
         rewritten(path, change)
         with pytest.raises((errors.InvalidArgument, errors.ResourceExhausted)) as caught:
