@@ -100,13 +100,13 @@ class InverseRun:
         """Run in a worker thread; it ends within one application of A where nobody waits any more."""
         from relaxon.neuromorphic.proximal.poisson_map import UnsolvedFieldError
 
-        job.check()
+        record: Any = job.record  # whose progress is a solve's: it reads what the two have in common
         try:
             return self.model.solve(
                 self.observation,
                 WatchedOperator(self._operator(), job.check),
                 x0=self.x0,
-                callback=_recorder(job),
+                callback=record,
                 **self.options,
             )
         except UnsolvedFieldError as error:
@@ -176,14 +176,6 @@ def reconstruction_replies(found: Reconstruction) -> Iterator[pb.SolveInverseRep
     for name, array in arrays.items():
         for part in tensors.parts_of(array):
             yield pb.SolveInverseReply(**{name: part})  # type: ignore[arg-type]
-
-
-def _recorder(job: SolveJob) -> Callable[[Any], bool]:
-    def record(progress: Any) -> bool:
-        job.check()
-        return job.record(progress)
-
-    return record
 
 
 def _options(header: pb.SolveInverseHeader) -> dict[str, Any]:
