@@ -128,6 +128,7 @@ class ProximalSettings(_message.Message):
     AVERAGE_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     RECORD_EVERY_FIELD_NUMBER: _builtins.int
+    PAIRING_FIELD_NUMBER: _builtins.int
     noise: _builtins.float
     """Standard deviation of the noise, in the units of the data; needed."""
     start_steps: _builtins.int
@@ -141,6 +142,8 @@ class ProximalSettings(_message.Message):
     """The same one gives the same bits on the same machine."""
     record_every: _builtins.int
     """Steps between two reports."""
+    pairing: _builtins.str
+    """"drawn" or "posterior"."""
     @_builtins.property
     def gammas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
     def __init__(
@@ -156,10 +159,11 @@ class ProximalSettings(_message.Message):
         average: _builtins.float | None = ...,
         seed: _builtins.int | None = ...,
         record_every: _builtins.int | None = ...,
+        pairing: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_average", b"_average", "_batch", b"_batch", "_matching_rate", b"_matching_rate", "_noise", b"_noise", "_rate", b"_rate", "_record_every", b"_record_every", "_seed", b"_seed", "_stage_steps", b"_stage_steps", "_start_steps", b"_start_steps", "average", b"average", "batch", b"batch", "matching_rate", b"matching_rate", "noise", b"noise", "rate", b"rate", "record_every", b"record_every", "seed", b"seed", "stage_steps", b"stage_steps", "start_steps", b"start_steps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_average", b"_average", "_batch", b"_batch", "_matching_rate", b"_matching_rate", "_noise", b"_noise", "_pairing", b"_pairing", "_rate", b"_rate", "_record_every", b"_record_every", "_seed", b"_seed", "_stage_steps", b"_stage_steps", "_start_steps", b"_start_steps", "average", b"average", "batch", b"batch", "matching_rate", b"matching_rate", "noise", b"noise", "pairing", b"pairing", "rate", b"rate", "record_every", b"record_every", "seed", b"seed", "stage_steps", b"stage_steps", "start_steps", b"start_steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average", b"_average", "_batch", b"_batch", "_matching_rate", b"_matching_rate", "_noise", b"_noise", "_rate", b"_rate", "_record_every", b"_record_every", "_seed", b"_seed", "_stage_steps", b"_stage_steps", "_start_steps", b"_start_steps", "average", b"average", "batch", b"batch", "gammas", b"gammas", "matching_rate", b"matching_rate", "noise", b"noise", "rate", b"rate", "record_every", b"record_every", "seed", b"seed", "stage_steps", b"stage_steps", "start_steps", b"start_steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average", b"_average", "_batch", b"_batch", "_matching_rate", b"_matching_rate", "_noise", b"_noise", "_pairing", b"_pairing", "_rate", b"_rate", "_record_every", b"_record_every", "_seed", b"_seed", "_stage_steps", b"_stage_steps", "_start_steps", b"_start_steps", "average", b"average", "batch", b"batch", "gammas", b"gammas", "matching_rate", b"matching_rate", "noise", b"noise", "pairing", b"pairing", "rate", b"rate", "record_every", b"record_every", "seed", b"seed", "stage_steps", b"stage_steps", "start_steps", b"start_steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__average: _TypeAlias = _typing.Literal["average"]  # noqa: Y015
     _WhichOneofArgType__average: _TypeAlias = _typing.Literal["_average", b"_average"]  # noqa: Y015
@@ -169,6 +173,8 @@ class ProximalSettings(_message.Message):
     _WhichOneofArgType__matching_rate: _TypeAlias = _typing.Literal["_matching_rate", b"_matching_rate"]  # noqa: Y015
     _WhichOneofReturnType__noise: _TypeAlias = _typing.Literal["noise"]  # noqa: Y015
     _WhichOneofArgType__noise: _TypeAlias = _typing.Literal["_noise", b"_noise"]  # noqa: Y015
+    _WhichOneofReturnType__pairing: _TypeAlias = _typing.Literal["pairing"]  # noqa: Y015
+    _WhichOneofArgType__pairing: _TypeAlias = _typing.Literal["_pairing", b"_pairing"]  # noqa: Y015
     _WhichOneofReturnType__rate: _TypeAlias = _typing.Literal["rate"]  # noqa: Y015
     _WhichOneofArgType__rate: _TypeAlias = _typing.Literal["_rate", b"_rate"]  # noqa: Y015
     _WhichOneofReturnType__record_every: _TypeAlias = _typing.Literal["record_every"]  # noqa: Y015
@@ -187,6 +193,8 @@ class ProximalSettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__matching_rate) -> _WhichOneofReturnType__matching_rate | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__noise) -> _WhichOneofReturnType__noise | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pairing) -> _WhichOneofReturnType__pairing | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rate) -> _WhichOneofReturnType__rate | None: ...
     @_typing.overload

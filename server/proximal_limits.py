@@ -70,6 +70,8 @@ def check_signals(network: NetworkSettings, count: int, shape: tuple[int, ...], 
 
 def check_training(rows: int, network: NetworkSettings, training: MatchingSettings, settings: ServerSettings) -> None:
     """Refuse a training that takes too many steps, or too much memory."""
+    from relaxon.neuromorphic.proximal.training import LARGEST_PAIRS
+
     at_most("gammas", len(training.gammas), MAX_STAGES, "gammas' entries")
     at_most("start_steps", training.steps, MAX_STEPS, "start_steps and those of all stages")
     if training.steps > MAX_REPORTS * training.record_every:
@@ -79,6 +81,11 @@ def check_training(rows: int, network: NetworkSettings, training: MatchingSettin
     check_network(network, settings)
     check_bytes(rows * math.prod(network.shape), settings)
     check_bytes(min(rows, training.batch) * _activations(network, network.shape), settings)
+    entries = training.batch * rows * math.prod(network.shape)
+    if training.pairing == "posterior" and entries > LARGEST_PAIRS:
+        raise errors.exhausted(
+            "pairing", f"pairing must be 'drawn' where batch × entries of data exceed {LARGEST_PAIRS}, got {entries}"
+        )
 
 
 def _activations(network: NetworkSettings, shape: tuple[int, ...]) -> int:

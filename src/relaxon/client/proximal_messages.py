@@ -72,6 +72,7 @@ class ProximalSettings:
     seed: int | None = None
     record_every: int | None = None
     """Steps between two reports."""
+    pairing: Literal["drawn", "posterior"] | None = None
 
     def message(self) -> pb.ProximalSettings:
         """Return it as it is sent; TypeError or ValueError naming what cannot be."""
