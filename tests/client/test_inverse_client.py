@@ -1,5 +1,6 @@
 """Inverse problems through the client: the bits of those in process, ended early, refused."""
 
+import asyncio
 import time
 
 import numpy as np
@@ -9,6 +10,7 @@ pytest.importorskip("torch")
 
 from small_priors import DATA, SHAPE, uploaded
 
+import relaxon.aio
 from relaxon import client as errors
 from relaxon.client import BlurMap, FieldMap, IdentityMap, MaskMap, RadonMap
 from relaxon.neuromorphic.proximal import (
@@ -87,6 +89,9 @@ def test_images_of_several_channels_and_other_sizes_travel(client, images):
     found = client.proximal.solve("images", one, BlurMap(width=0.5), data_weight=0.5, shape=one.shape)
     here = images.solve(one, BlurOperator.gaussian(one.shape, 0.5), data_weight=0.5)
     assert np.array_equal(found.x, here.x)
+    told = client.proximal.model("images")
+    assert (told.network.shape, told.network.kind, told.noise) == ((2, 4, 3), "convolutional", images.noise)
+    assert (told.steps, told.outcome, len(told.train_loss)) == (0, "", 0)
     observed = rng.random(one.shape) < 0.5
     found = client.proximal.solve("images", one[observed], MaskMap(observed), data_weight=0.5)
     assert found.x.shape == one.shape
@@ -133,6 +138,22 @@ def test_a_run_beyond_its_deadline_is_ended_on_the_server_within_an_application(
     assert 1 < count < NORM_STEPS
     time.sleep(0.1)
     assert len(slow) == count
+
+
+def test_a_task_that_is_cancelled_ends_its_run_on_the_server(embedded, model, slow):
+    async def asked():
+        async with relaxon.aio.connect(embedded.target) as there:
+            task = asyncio.create_task(there.proximal.solve("inverse", DATA[3], IdentityMap(), **ENDLESS))
+            while len(slow) < 20:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            count = await asyncio.to_thread(settled, slow)
+            await asyncio.sleep(0.1)
+            return count
+
+    assert asyncio.run(asked()) == len(slow)
 
 
 def test_a_prior_beyond_its_deadline_is_ended_on_the_server_within_a_step(client, model, monkeypatch):
