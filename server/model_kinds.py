@@ -30,7 +30,7 @@ from relaxon.server.settings import ServerSettings
 
 TENSORS = "network.safetensors"
 MOST_LAYERS = 64
-MODEL_TENSORS = "model.safetensors"
+ENERGY_TENSORS = "model.safetensors"
 PAIRS = {"tilted": ("base", "tilt"), "defensive": ("inner", "wide")}
 """Energies and noise distributions that are made of two others."""
 DENSITIES = {"gaussian": "", "student": "", "mixture": "components", "kernel": "points"}
@@ -133,7 +133,7 @@ def _check_equilibrium(folder: Path, settings: ServerSettings) -> None:
 
 def _check_energy(folder: Path, settings: ServerSettings) -> None:
     read_json("model.json", folder / "model.json")
-    held = read_safetensors(MODEL_TENSORS, folder / MODEL_TENSORS)
+    held = read_safetensors(ENERGY_TENSORS, folder / ENERGY_TENSORS)
     description = parsed_json("description", held.metadata.get("description", ""))
     card = description.get("card") if isinstance(description, dict) else None
     if not isinstance(card, dict) or card.get("estimator") != "EnergyDensity":
@@ -154,8 +154,9 @@ def _check_energy(folder: Path, settings: ServerSettings) -> None:
 def _check_proximal(folder: Path, settings: ServerSettings) -> None:
     from relaxon.neuromorphic.proximal import NetworkSettings
 
-    read_json("model.json", folder / "model.json")
-    held = read_safetensors(MODEL_TENSORS, folder / MODEL_TENSORS)
+    card, weights = proximal_task.FILES
+    read_json(card, folder / card)
+    held = read_safetensors(weights, folder / weights)
     description = parsed_json("description", held.metadata.get("description", ""))
     if not isinstance(description, dict) or description.get("kind") != proximal_task.KIND:
         raise errors.invalid("description", "description must be that of a proximal operator")
@@ -249,7 +250,7 @@ KINDS: dict[str, ModelKind] = {
         _onnx,
     ),
     energy_task.KIND: ModelKind(
-        ("model.json", MODEL_TENSORS),
+        ("model.json", ENERGY_TENSORS),
         _check_energy,
         _load_energy,
         lambda model: energy_messages.model_message("checked", 0.0, model),
@@ -262,7 +263,7 @@ KINDS: dict[str, ModelKind] = {
         lambda model: equilibrium_messages.model_message("checked", 0.0, model),
     ),
     proximal_task.KIND: ModelKind(
-        ("model.json", MODEL_TENSORS),
+        proximal_task.FILES,
         _check_proximal,
         _load_proximal,
         lambda model: proximal_messages.model_message("checked", 0.0, model),

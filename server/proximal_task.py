@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 KIND = "proximal"
 DATA = "data.safetensors"
+FILES = ("model.json", "model.safetensors")
+"""Of a stored model: what it is, and its weights."""
 
 
 def run(folder: Path, request: Json, tell: Tell) -> None:
