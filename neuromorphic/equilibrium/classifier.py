@@ -17,6 +17,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
+from relaxon.neuromorphic.binary.packed import MOST_SWEEPS, PackedEquilibrium, pack_network
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.equilibrium.checkpoint import recorded
 from relaxon.neuromorphic.equilibrium.comparison import Comparison, compare_gradients
@@ -29,6 +31,7 @@ from relaxon.neuromorphic.equilibrium.named import estimator_named
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation import Alternating, FixedStep, Outcome, Relaxation
 from relaxon.neuromorphic.equilibrium.training import Ended, TrainingSettings, Watcher, train
+from relaxon.neuromorphic.losses import calibrated_scale
 from relaxon.solvers.masked import refuse_masks
 
 PREDICTION = Phases(FixedStep(steps=5000, tolerance=1e-12))
@@ -52,13 +55,20 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     contraction, readout_bound : bounds on the weights that keep the equilibrium unique and the nudges inside the radius
         of analyticity; None for none (see `TrainingSettings`).
     noise : standard deviation of the noise on the states in training.
+    loss, tau : "cross-entropy", or "comp-sum" with its τ above 0 and below 2 (see `relaxon.neuromorphic.losses`).
+    optimizer : "sgd", "adam", "diffgrad", "normalized", "adadagrad" or "adadagrad-norm" (see
+        `relaxon.neuromorphic.optimizers`); with the last two, batches start at `batch_size` and grow.
+    binary : weights of −1 and 1, times one number for each matrix; predictions count bits, with rates of 16 levels.
+        Needs tied feedback and the activation "sigmoid", without `channels`.
+    binarizer : "reste" or "biper": how the training of binary weights looks through the sign.
     standardise : bring each feature (of images: each channel) to mean 0 and deviation 1 first.
     random_state : seed or generator.
     device : where torch computes.
 
     Attributes
     ----------
-    classes_, n_features_in_, network_ (LayeredNetwork or ConvolutionalNetwork), report_ (TrainingReport), mean_, scale_
+    classes_, n_features_in_, network_ (LayeredNetwork, BinaryLayeredNetwork or ConvolutionalNetwork), report_
+    (TrainingReport), mean_, scale_
 
     >>> from sklearn.datasets import load_iris
     >>> from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
@@ -89,6 +99,11 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         contraction: float | None = 0.9,
         readout_bound: float | None = 4.0,
         noise: float = 0.0,
+        loss: str = "cross-entropy",
+        tau: float = 1.0,
+        optimizer: str = "sgd",
+        binary: bool = False,
+        binarizer: str = "reste",
         standardise: bool = True,
         random_state: int | np.random.RandomState | None = None,
         device: str = "cpu",
@@ -112,6 +127,11 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         self.contraction = contraction
         self.readout_bound = readout_bound
         self.noise = noise
+        self.loss = loss
+        self.tau = tau
+        self.optimizer = optimizer
+        self.binary = binary
+        self.binarizer = binarizer
         self.standardise = standardise
         self.random_state = random_state
         self.device = device
@@ -143,6 +163,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         network = self._network(x.shape[1], len(self.classes_), seed).to(self.device)
         target = torch.from_numpy(np.ascontiguousarray(labels)).to(self.device)
         self.network_ = network
+        self._packed = None
         settings = self._settings(seed)
         if checkpoints is not None:
             settings = replace(settings, out=checkpoints.folder, checkpoint_seconds=checkpoints.seconds)
@@ -185,6 +206,19 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         return self.image
 
     def _network(self, features: int, classes: int, seed: int) -> LayeredNetwork | ConvolutionalNetwork:
+        if self.loss == "squared":
+            raise ValueError("loss must be 'cross-entropy' or 'comp-sum' for a classifier, got 'squared'")
+        if self.binary:
+            self._refuse_as_binary()
+            return BinaryLayeredNetwork(
+                (features, *self.hidden_sizes, classes),
+                binarizer=self.binarizer,  # type: ignore[arg-type]
+                gain=self.gain,
+                loss=self.loss,
+                tau=self.tau,
+                seed=seed,
+                dtype=torch.float64,
+            )
         if self.channels is not None:
             return ConvolutionalNetwork(
                 self._image(features),
@@ -194,6 +228,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
                 activation=self.activation,
                 feedback=self.feedback,  # type: ignore[arg-type]
                 angle=self.angle,
+                loss=self.loss,  # type: ignore[arg-type]
+                tau=self.tau,
                 gain=self.gain,
                 seed=seed,
                 dtype=torch.float64,
@@ -203,6 +239,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             activation=self.activation,
             feedback=self.feedback,  # type: ignore[arg-type]
             angle=self.angle,
+            loss=self.loss,  # type: ignore[arg-type]
+            tau=self.tau,
             gain=self.gain,
             seed=seed,
             dtype=torch.float64,
@@ -214,6 +252,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             batch=self.batch_size,
             rate=self.learning_rate,
             momentum=self.momentum,
+            optimiser=self.optimizer,  # type: ignore[arg-type]
             schedule="cosine",
             estimator=self._estimator(),
             phases=self._phases(),
@@ -223,6 +262,19 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             readout_bound=self.readout_bound if self.channels is None else None,
             probe=False,
         )
+
+    def _refuse_as_binary(self) -> None:
+        """ValueError naming what a binary network cannot be."""
+        if not isinstance(self.binary, bool | np.bool_):
+            raise TypeError(f"binary must be True or False, got {self.binary!r}")
+        if self.channels is not None:
+            raise ValueError("channels must be None for a binary network: only layered ones are packed")
+        if self.feedback != "tied":
+            raise ValueError(f"feedback must be 'tied' for a binary network, got {self.feedback!r}")
+        if self.activation != "sigmoid":
+            raise ValueError(f"activation must be 'sigmoid' for a binary network, got {self.activation!r}")
+        if self.homeostasis:
+            raise ValueError(f"homeostasis must be 0 for a binary network, which is symmetric, got {self.homeostasis}")
 
     def _phases(self) -> Phases:
         if self.channels is None:
@@ -243,8 +295,29 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         check_is_fitted(self)
         refuse_masks(X=X)
         x: NDArray[np.float64] = validate_data(self, X, dtype=np.float64, reset=False)
+        if self.binary:
+            return self._relaxed_levels((x - self.mean_) / self.scale_)
         scores, relaxed = predict(self.network_, self._tensor(x), PREDICTION)
         return scores.cpu().numpy(), relaxed
+
+    def packed(self) -> PackedEquilibrium:
+        """The binary network as it predicts: bits, scales and biases. ValueError for a network that is not binary."""
+        check_is_fitted(self)
+        if not self.binary:
+            raise ValueError("binary must be True for a packed network")
+        packed: PackedEquilibrium | None = getattr(self, "_packed", None)
+        if packed is None:
+            packed = self._packed = pack_network(self.network_)
+        return packed
+
+    def _relaxed_levels(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], Relaxation]:
+        """As `relaxed`, by counting bits; the residual is 0 where no level changes any more."""
+        rest = self.packed().relax(x)
+        steps = int(np.abs(rest.sweeps).max())
+        done = bool((rest.sweeps > 0).all())
+        state = torch.from_numpy(rest.levels.astype(np.float64) / 15)
+        outcome = Outcome.CONVERGED if done else Outcome.MAX_STEPS
+        return rest.scores, Relaxation(state, 0.0 if done else 1.0, 0.0, min(steps, MOST_SWEEPS), outcome)
 
     def compare_gradients(self, X: ArrayLike, y: ArrayLike, estimators: Sequence[Estimator]) -> Comparison:
         """Each estimator's gradient of the batch against the exact one; `y` are labels among `classes_`."""
@@ -270,8 +343,9 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         return logits
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Softmax of the readout, `(samples, classes)`."""
-        return probabilities(self._logits(X))
+        """Softmax of the readout, `(samples, classes)`; of the comp-sum loss with the logits times `2 − τ`."""
+        logits = self._logits(X)
+        return probabilities(logits if self.loss != "comp-sum" else calibrated_scale(self.tau) * logits)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The class of the largest probability."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.equilibrium.classifier import EquilibriumClassifier
 from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
 from relaxon.neuromorphic.equilibrium.store import StoredNetwork, load_network, save_network
@@ -78,6 +79,8 @@ def _restored(network: StoredNetwork, card: dict[str, Any]) -> EquilibriumClassi
         raise ValueError(
             f"network must have the card's features and classes, got {features} features, {network.classes} classes"
         )
+    if isinstance(network, BinaryLayeredNetwork) != bool(classifier.binary):
+        raise ValueError(f"network must be of the card's form, got a {type(network).__name__}")
     if isinstance(network, LayeredNetwork) != (classifier.channels is None):
         raise ValueError(f"network must be of the card's form, got a {type(network).__name__}")
     if len(classifier.scale_) != len(classifier.mean_) or not (classifier.scale_ > 0).all():

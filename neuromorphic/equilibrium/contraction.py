@@ -34,7 +34,7 @@ class Contraction:
             )
         self.weights = [*network.weights[1 : len(network.layers)], *network.backward_weights]
         self.bounds = [bound / CHAIN_NORM.get(len(network.layers), 2.0)] * len(self.weights)
-        if readout is not None and network.loss_name == "cross-entropy":
+        if readout is not None and network.loss_name != "squared":
             self.weights.append(network.weights[-1])
             self.bounds.append(readout)
         self.vectors = [torch.ones_like(weight[0]) / weight.shape[1] ** 0.5 for weight in self.weights]
@@ -43,13 +43,13 @@ class Contraction:
     def apply(self, iterations: int = ITERATIONS) -> None:
         """Project in place."""
         for weight, vector, bound in zip(self.weights, self.vectors, self.bounds, strict=True):
-            norm = _norm(weight, vector, iterations)
+            norm = spectral_norm(weight, vector, iterations)
             if norm > bound:
                 weight.mul_(bound / norm)
 
 
-def _norm(weight: Tensor, vector: Tensor, iterations: int) -> float:
-    """Spectral norm by the power method on `WᵀW`; `vector` is moved towards the right singular vector."""
+def spectral_norm(weight: Tensor, vector: Tensor, iterations: int) -> float:
+    """Return the spectral norm by the power method on `WᵀW`; `vector` is moved towards the right singular vector."""
     norm = 0.0
     for _ in range(iterations):
         image = weight.T @ (weight @ vector)

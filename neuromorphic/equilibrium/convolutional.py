@@ -11,8 +11,16 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, linear
 
 from relaxon.neuromorphic.equilibrium.activations import activation_named
-from relaxon.neuromorphic.equilibrium.layered import angle_between, check_choices, turned
-from relaxon.neuromorphic.equilibrium.network import Drive, Feedback, Network, cross_entropy, soft_max
+from relaxon.neuromorphic.equilibrium.layered import angle_between, check_choices, check_loss, turned
+from relaxon.neuromorphic.equilibrium.network import (
+    Drive,
+    Feedback,
+    LossName,
+    Network,
+    readout_error,
+    readout_loss,
+    soft_max,
+)
 from relaxon.solvers import validation
 
 POOL = 2
@@ -30,6 +38,7 @@ class ConvolutionalNetwork(Network):
     channels : of each relaxing layer.
     classes : of the readout.
     kernel : odd side of the kernels; borders are padded with zeros.
+    loss, tau : "cross-entropy", or "comp-sum" with its τ.
     feedback, angle, activation, gain, input_gain, seed, dtype : as `LayeredNetwork`.
 
     Source: Laborieux and Zenke 2022, 2024.
@@ -49,6 +58,8 @@ class ConvolutionalNetwork(Network):
         activation: str = "sigmoid",
         feedback: Feedback = "tied",
         angle: float = 0.0,
+        loss: LossName = "cross-entropy",
+        tau: float = 1.0,
         gain: float = 0.3,
         input_gain: float = 1.0,
         seed: int = 0,
@@ -72,7 +83,10 @@ class ConvolutionalNetwork(Network):
                 f"image must have sides divisible by {POOL ** len(self.channels)} for {len(self.channels)} layers, "
                 f"got {self.image[1]}×{self.image[2]}"
             )
-        check_choices(feedback, angle, "cross-entropy", dtype)
+        check_choices(feedback, angle, loss, dtype)
+        if loss == "squared":
+            raise ValueError("loss must be 'cross-entropy' or 'comp-sum' for a convolutional network, got 'squared'")
+        self.loss_name, self.tau = loss, check_loss(loss, tau)
         validation.non_negative_float("gain", gain)
         validation.positive_float("input_gain", input_gain)
         self.activation = activation_named(activation)
@@ -117,6 +131,7 @@ class ConvolutionalNetwork(Network):
             "activation": self.activation.name,
             "feedback": self.feedback,
             "angle": self.angle,
+            **({} if self.tau is None else {"loss": self.loss_name, "tau": self.tau}),
         }
 
     def feedback_angles(self) -> list[float]:
@@ -168,10 +183,10 @@ class ConvolutionalNetwork(Network):
         return linear(last, self.readout, self.readout_bias)
 
     def loss(self, r: Tensor, target: Tensor) -> Tensor:
-        return cross_entropy(self._logits(r), target)
+        return readout_loss(self._logits(r), target, self.tau)
 
     def nudge(self, r: Tensor, target: Tensor) -> Tensor:
-        difference = soft_max(self._logits(r)) - target
+        difference = readout_error(self._logits(r), target, self.tau)
         if difference.is_complex():
             error = torch.complex(difference.real @ self.readout, difference.imag @ self.readout)
         else:

@@ -17,11 +17,12 @@ from relaxon.neuromorphic.equilibrium.network import (
     Feedback,
     LossName,
     Network,
-    cross_entropy,
-    soft_max,
+    readout_error,
+    readout_loss,
     squared_loss,
 )
 from relaxon.neuromorphic.equilibrium.relaxation import Field
+from relaxon.neuromorphic.losses import CALIBRATED, check_tau
 from relaxon.solvers import validation
 
 
@@ -35,7 +36,8 @@ class LayeredNetwork(Network):
     feedback : "tied" for `B = W`, "independent" for feedback weights of their own, trained by their own gradient.
     angle : degrees between `B` and `W` at the start, 0 to 180, where they are independent.
     loss : "squared" makes the output a layer of relaxing units with `L = ½‖r − y‖²`; "cross-entropy" makes it a
-        softmax readout outside the dynamics.
+        softmax readout outside the dynamics, as does "comp-sum" with its loss (see `relaxon.neuromorphic.losses`).
+    tau : τ of the comp-sum loss; 1 for the others.
     gain : spread of the initial weights: `N(0, gain²/fan-in)`; those from the input have `input_gain`.
     seed, dtype : the weights are drawn in float64 and rounded.
 
@@ -56,6 +58,7 @@ class LayeredNetwork(Network):
         feedback: Feedback = "tied",
         angle: float = 0.0,
         loss: LossName = "cross-entropy",
+        tau: float = 1.0,
         gain: float = 0.3,
         input_gain: float = 1.0,
         seed: int = 0,
@@ -69,6 +72,7 @@ class LayeredNetwork(Network):
         self.activation = activation_named(activation)
         self.declared_holomorphic = self.activation.holomorphic
         self.feedback, self.loss_name, self.angle = feedback, loss, float(angle)
+        self.tau = check_loss(loss, tau)
         validation.non_negative_float("gain", gain)
         validation.positive_float("input_gain", input_gain)
         self.classes = self.sizes[-1]
@@ -111,6 +115,7 @@ class LayeredNetwork(Network):
             "feedback": self.feedback,
             "angle": self.angle,
             "loss": self.loss_name,
+            **({} if self.tau is None else {"tau": self.tau}),
         }
 
     def feedback_angles(self) -> list[float]:
@@ -202,7 +207,7 @@ class LayeredNetwork(Network):
     def loss(self, r: Tensor, target: Tensor) -> Tensor:
         if self.loss_name == "squared":
             return squared_loss(r[..., -self.layers[-1] :], target)
-        return cross_entropy(self._logits(r), target)
+        return readout_loss(self._logits(r), target, self.tau)
 
     def nudge(self, r: Tensor, target: Tensor) -> Tensor:
         return nn.functional.pad(self._error(r, target, None), (self.units - self.layers[-1], 0))
@@ -213,7 +218,7 @@ class LayeredNetwork(Network):
         if self.loss_name == "squared":
             error = r[..., -self.layers[-1] :] - target
             return error if beta is None else beta * error
-        difference = soft_max(self._logits(r)) - target
+        difference = readout_error(self._logits(r), target, self.tau)
         if beta is not None:
             difference = beta * difference
         if difference.is_complex():
@@ -236,12 +241,12 @@ class LayeredNetwork(Network):
                     found[f"weights.{n}"] += back
                 else:
                     found[f"backward_weights.{n - 1}"] = back
-        if self.loss_name == "cross-entropy":
+        if self.loss_name != "squared":
             logits = self._logits(rates)
-            error = (soft_max(logits) - target) / len(x)
+            error = readout_error(logits, target, self.tau) / len(x)
             last = len(self.sizes) - 2
             found[f"weights.{last}"], found[f"biases.{last}"] = error.T @ r[-1], error.sum(0)
-            loss = cross_entropy(logits, target).mean()
+            loss = readout_loss(logits, target, self.tau).mean()
         else:
             loss = self.loss(rates, target).mean()
         return loss, {name: found[name] for name, parameter in self.named_parameters() if parameter.requires_grad}
@@ -271,10 +276,20 @@ def check_choices(feedback: str, angle: float, loss: str, dtype: torch.dtype) ->
     if feedback not in get_args(Feedback):
         raise ValueError(f"feedback must be 'tied' or 'independent', got {feedback!r}")
     if loss not in get_args(LossName):
-        raise ValueError(f"loss must be 'squared' or 'cross-entropy', got {loss!r}")
+        raise ValueError(f"loss must be 'squared', 'cross-entropy' or 'comp-sum', got {loss!r}")
     if not 0 <= validation.finite_float("angle", angle) <= 180:
         raise ValueError(f"angle must be between 0 and 180 degrees, got {angle!r}")
     if feedback == "tied" and angle:
         raise ValueError(f"angle must be 0 where feedback is tied, got {angle!r}")
     if dtype not in (torch.float32, torch.float64):
         raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+
+
+def check_loss(loss: str, tau: float) -> float | None:
+    """Return τ for the comp-sum loss and None for the others, whose `tau` must be 1."""
+    number = check_tau(tau, CALIBRATED)
+    if loss == "comp-sum":
+        return number
+    if number != 1.0:
+        raise ValueError(f"tau must be 1 unless loss is 'comp-sum', got {tau!r} with loss {loss!r}")
+    return None

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from relaxon.neuromorphic.equilibrium.activations import ACTIVATIONS, Activation, activation_named
 from relaxon.neuromorphic.equilibrium.relaxation import Field
+from relaxon.neuromorphic.losses import comp_sum, comp_sum_weight
 
 Drive = Tensor
 """What the input contributes, `(batch, …)` and real; computed once a batch."""
@@ -347,7 +348,7 @@ class HopfieldPotential(nn.Module):
 
 
 Feedback = Literal["tied", "independent"]
-LossName = Literal["squared", "cross-entropy"]
+LossName = Literal["squared", "cross-entropy", "comp-sum"]
 
 
 def squared_loss(r: Tensor, target: Tensor) -> Tensor:
@@ -366,3 +367,14 @@ def soft_max(z: Tensor) -> Tensor:
 def cross_entropy(z: Tensor, target: Tensor) -> Tensor:
     """`log Σ e^z − zᵀy` for real logits and one-hot targets."""
     return torch.logsumexp(z, -1) - (z * target).sum(-1)
+
+
+def readout_loss(z: Tensor, target: Tensor, tau: float | None) -> Tensor:
+    """The loss of each sample from logits and one-hot targets: cross-entropy, or with τ the comp-sum loss."""
+    return cross_entropy(z, target) if tau is None else comp_sum(z, target, tau)
+
+
+def readout_error(z: Tensor, target: Tensor, tau: float | None) -> Tensor:
+    """`∂L/∂z` of `readout_loss`, real or complex: `softmax − y`, with τ times `p_y^{τ−1}`."""
+    error = soft_max(z) - target
+    return error if tau is None else error * comp_sum_weight(z, target, tau)

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
 from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
 from relaxon.solvers.tensor_files import write_tensors
@@ -18,6 +19,7 @@ FORMAT = 1
 KINDS: dict[str, type[LayeredNetwork] | type[ConvolutionalNetwork]] = {
     "layered": LayeredNetwork,
     "convolutional": ConvolutionalNetwork,
+    "binary": BinaryLayeredNetwork,
 }
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 StoredNetwork = LayeredNetwork | ConvolutionalNetwork
@@ -34,12 +36,12 @@ def describe(network: torch.nn.Module) -> dict[str, Any]:
                 **network.config(),
             }
     raise TypeError(
-        f"network must be a LayeredNetwork or a ConvolutionalNetwork to be stored, got {type(network).__name__}"
+        f"network must be a layered, binary or convolutional network to be stored, got {type(network).__name__}"
     )
 
 
 def save_network(network: StoredNetwork, folder: Path | str, card: dict[str, Any] | None = None) -> None:
-    """Write `network.safetensors` and `network.json` into a folder (made where missing).
+    """Write `network.safetensors` and `network.json` into a folder (made where missing); a binary network in bits.
 
     `card` is what else is to be known of the model (accuracy, data, settings): JSON values.
     """
@@ -51,7 +53,8 @@ def save_network(network: StoredNetwork, folder: Path | str, card: dict[str, Any
     text = json.dumps(description, indent=1)
     # The weights carry their description, so that a crash between the two files cannot pair the wrong ones.
     partial = folder / "network.partial"
-    write_tensors(partial, network.state_dict(), {"description": text})
+    tensors = network.packed_state() if isinstance(network, BinaryLayeredNetwork) else network.state_dict()
+    write_tensors(partial, tensors, {"description": text})
     partial.replace(folder / "network.safetensors")
     partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(folder / "network.json")
@@ -69,6 +72,15 @@ def load_network(folder: Path | str, device: str = "cpu") -> tuple[StoredNetwork
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is not a stored network: {error}") from error
     network = build(description)
+    card: dict[str, Any] = description.get("card", {})
+    if isinstance(network, BinaryLayeredNetwork):
+        try:
+            network.load_packed(tensors)
+        except ValueError as error:
+            raise ValueError(f"{path} is not a stored binary network: {error}") from error
+        if not all(bool(torch.isfinite(bias).all()) for bias in network.biases):
+            raise ValueError(f"{path} must hold finite weights, got NaN or infinite ones")
+        return network.to(device), card
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     held = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != held:
@@ -77,7 +89,6 @@ def load_network(folder: Path | str, device: str = "cpu") -> tuple[StoredNetwork
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise ValueError(f"{path} must hold finite weights, got NaN or infinite ones")
     network.load_state_dict(tensors)
-    card: dict[str, Any] = description.get("card", {})
     return network.to(device), card
 
 
@@ -87,6 +98,15 @@ def build(description: dict[str, Any]) -> StoredNetwork:
         got = f"format {description.get('format')!r}, kind {description.get('kind')!r}"
         raise ValueError(f"a stored network must be of format {FORMAT} and of kind {' or '.join(KINDS)}, got {got}")
     dtype = DTYPES[description["dtype"]]
+    tau = description.get("tau", 1.0)
+    if description["kind"] == "binary":
+        return BinaryLayeredNetwork(
+            description["sizes"],
+            binarizer=description["binarizer"],
+            loss=description["loss"],
+            tau=tau,
+            dtype=dtype,
+        )
     if description["kind"] == "layered":
         return LayeredNetwork(
             description["sizes"],
@@ -94,6 +114,7 @@ def build(description: dict[str, Any]) -> StoredNetwork:
             feedback=description["feedback"],
             angle=description["angle"],
             loss=description["loss"],
+            tau=tau,
             dtype=dtype,
         )
     channels, height, width = description["image"]
@@ -105,5 +126,7 @@ def build(description: dict[str, Any]) -> StoredNetwork:
         activation=description["activation"],
         feedback=description["feedback"],
         angle=description["angle"],
+        loss=description.get("loss", "cross-entropy"),
+        tau=tau,
         dtype=dtype,
     )

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork, LatentWeights
 from relaxon.neuromorphic.checkpoints import Pace
 from relaxon.neuromorphic.equilibrium.checkpoint import Checkpoint, restore, save
 from relaxon.neuromorphic.equilibrium.comparison import closeness
@@ -25,9 +26,11 @@ from relaxon.neuromorphic.equilibrium.network import Network, parameter_gradient
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation import Outcome
 from relaxon.neuromorphic.equilibrium.result import Gradient, Verdict
+from relaxon.neuromorphic.equilibrium.spread import gradient_with_spread
+from relaxon.neuromorphic.optimizers import ADAPTIVE, AdaptiveBatchAdaGrad, optimizer_named
 from relaxon.solvers import validation
 
-Optimiser = Literal["sgd", "adam"]
+Optimiser = Literal["sgd", "adam", "diffgrad", "normalized", "adadagrad", "adadagrad-norm"]
 Schedule = Literal["constant", "cosine"]
 PROBE = 64
 """Samples on which the angle to the exact gradient and ‖A‖ are measured after each epoch."""
@@ -52,7 +55,9 @@ class Ended(Enum):
 class TrainingSettings:
     """What a training run is; the same settings on the same machine give the same weights, resumed or not.
 
-    `schedule` "cosine" lets the learning rate fall to zero over all epochs. `clip` bounds the gradient's norm. With
+    `optimiser` is torch's "sgd" or "adam", or one of `relaxon.neuromorphic.optimizers`; with "adadagrad" and
+    "adadagrad-norm", `batch` is the first batch's size and the batches grow. `schedule` "cosine" lets the learning rate
+    fall to zero over all epochs. `clip` bounds the gradient's norm. With
     `probe`, the angle to the exact gradient is measured after each epoch.
     """
 
@@ -89,7 +94,10 @@ class TrainingSettings:
         if not 0 <= validation.finite_float("momentum", self.momentum) < 1:
             raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum!r}")
         if self.optimiser not in get_args(Optimiser):
-            raise ValueError(f"optimiser must be 'sgd' or 'adam', got {self.optimiser!r}")
+            names = ", ".join(map(repr, get_args(Optimiser)))
+            raise ValueError(f"optimiser must be one of {names}, got {self.optimiser!r}")
+        if self.optimiser in ADAPTIVE and self.batch < 2:
+            raise ValueError(f"batch must be at least 2 for optimiser {self.optimiser!r}, got {self.batch}")
         if self.schedule not in get_args(Schedule):
             raise ValueError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}")
         if not isinstance(self.estimator, Estimator):
@@ -235,39 +243,43 @@ class _Run:
     ) -> None:
         self.network, self.x, self.target, self.settings, self.test = network, x, target, settings, test
         self.named = {name: p for name, p in network.named_parameters() if p.requires_grad}
-        self.optimiser = _optimiser(settings, list(self.named.values()))
+        self.latent = None
+        if isinstance(network, BinaryLayeredNetwork):
+            self.latent = LatentWeights(network, settings.contraction, settings.readout_bound)
+            self.latent.apply(0.0, FIRST_ITERATIONS)
+        self.optimiser = _optimiser(settings, self._moved(), len(x))
         self.contraction = None
-        if settings.contraction is not None:
+        if settings.contraction is not None and self.latent is None:
             self.contraction = Contraction(network, settings.contraction, settings.readout_bound)
             self.contraction.apply(FIRST_ITERATIONS)
         self.per_epoch = math.ceil(len(x) / settings.batch)
         self.steps = self.per_epoch * settings.epochs
-        self.step, self.lost, self.seconds = 0, 0, 0.0
+        self.step, self.lost, self.seconds, self.place = 0, 0, 0.0, 0
         self.sums, self.epochs = Sums(), list[EpochMetrics]()
         self.pace = Pace(settings.checkpoint_seconds or 0.0)
 
     def go(self, watcher: Watcher | None) -> TrainingReport:
         self._resume()
-        while self.step < self.steps:
+        while len(self.epochs) < self.settings.epochs:
+            epoch = len(self.epochs)
             began = time.perf_counter()
             found = self._take_step()
             self.sums.seconds += time.perf_counter() - began
             self.seconds += time.perf_counter() - began
             metrics = None
-            if self.step % self.per_epoch == 0:
+            if self.place >= len(self.x):
                 metrics = self._end_epoch()
+            last = len(self.epochs) == self.settings.epochs
             if self.lost >= LOST_STEPS:
                 self._save()
                 return self._report(
                     Ended.NON_FINITE, f"{self.lost} gradients in a row were not finite: {found.message}"
                 )
-            progress = Progress(
-                self.step, self.steps, (self.step - 1) // self.per_epoch, found.loss, found.verdict, metrics
-            )
+            progress = Progress(self.step, self.steps, epoch, found.loss, found.verdict, metrics)
             stopped = watcher is not None and watcher(progress) is True
-            if self._due(metrics is not None) or stopped or self.step == self.steps:
+            if self._due(metrics is not None) or stopped or last:
                 self._save()
-            if stopped and self.step < self.steps:
+            if stopped and not last:
                 return self._report(Ended.CANCELLED)
         return self._report(Ended.FINISHED)
 
@@ -277,17 +289,19 @@ class _Run:
         return epoch_ended and len(self.epochs) % self.settings.checkpoint_every == 0
 
     def _report(self, ended: Ended, message: str = "") -> TrainingReport:
+        if self.latent is not None:
+            self.latent.harden()
         return TrainingReport(ended, tuple(self.epochs), self.step, self.seconds, message)
 
     def _take_step(self) -> Gradient:
         settings, network = self.settings, self.network
-        epoch, place = divmod(self.step, self.per_epoch)
+        epoch, place = len(self.epochs), self.place
         # Drawn anew from the seed and the epoch (or step), so that a resumed run needs no generator's state.
         order = torch.randperm(len(self.x), generator=_seeded(settings.seed, 0, epoch))
-        chosen = order[place * settings.batch : (place + 1) * settings.batch].to(self.x.device)
+        chosen = order[place : place + self._batch()].to(self.x.device)
         x, target = self.x[chosen], self.target[chosen]
         generator = _seeded(settings.seed, 1, self.step)
-        found = gradient(network, x, target, settings.estimator, settings.phases, generator)
+        found = self._gradient(x, target, generator)
         gradients = found.gradients
         if settings.homeostasis is not None and settings.homeostasis.weight:
             with torch.no_grad():
@@ -299,7 +313,42 @@ class _Run:
         self._apply(gradients, found.verdict is not Verdict.NON_FINITE)
         self.sums.add(found, target, network.classes)
         self.step += 1
+        self.place += len(chosen)
         return found
+
+    def _batch(self) -> int:
+        """The size of the next batch."""
+        adaptive = isinstance(self.optimiser, AdaptiveBatchAdaGrad)
+        return self.optimiser.batch_size if adaptive else self.settings.batch
+
+    def _gradient(self, x: Tensor, target: Tensor, generator: torch.Generator) -> Gradient:
+        """The batch's gradient; where the optimiser chooses the batches, it is told of the samples' spread."""
+        network, estimator, phases = self.network, self.settings.estimator, self.settings.phases
+        if not isinstance(self.optimiser, AdaptiveBatchAdaGrad):
+            return gradient(network, x, target, estimator, phases, generator)
+        found, variance = gradient_with_spread(network, x, target, estimator, phases, generator)
+        if variance is not None:
+            self.optimiser.adapt(variance, float(sum(g.square().sum() for g in found.gradients.values())))
+        return found
+
+    def _moved(self) -> list[torch.nn.Parameter]:
+        """What the optimiser moves: the network's parameters, of a binary one the latent weights and the biases."""
+        if self.latent is None:
+            return list(self.named.values())
+        weights = {id(weight) for weight in self.latent.weights}
+        return [*self.latent.latent, *[one for one in self.named.values() if id(one) not in weights]]
+
+    def _share(self) -> float:
+        """How much of the training is done, from 0 to 1."""
+        if isinstance(self.optimiser, AdaptiveBatchAdaGrad):
+            return (len(self.epochs) + self.place / len(self.x)) / self.settings.epochs
+        return self.step / self.steps
+
+    def _angle(self) -> float:
+        """Where on its cosine, from 0 to π, the learning rate is."""
+        if isinstance(self.optimiser, AdaptiveBatchAdaGrad):
+            return math.pi * self._share()
+        return math.pi * self.step / self.steps
 
     def _apply(self, gradients: dict[str, Tensor], finite: bool) -> None:
         total = torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt()
@@ -313,9 +362,13 @@ class _Run:
             parameter.grad = gradients[name] * shrink
         if self.settings.schedule == "cosine":
             for group in self.optimiser.param_groups:
-                group["lr"] = self.settings.rate * 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
+                group["lr"] = self.settings.rate * 0.5 * (1 + math.cos(self._angle()))
+        if self.latent is not None:
+            self.latent.set_gradients()
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
+        if self.latent is not None:
+            self.latent.apply(min(1.0, self._share()))
         if self.contraction is not None:
             self.contraction.apply()
 
@@ -342,7 +395,7 @@ class _Run:
             seconds=sums.seconds,
         )
         self.epochs.append(metrics)
-        self.sums = Sums()
+        self.sums, self.place = Sums(), 0
         self.seconds += time.perf_counter() - began
         return metrics
 
@@ -371,11 +424,15 @@ class _Run:
                 "sums": asdict(self.sums),
                 "epochs": [asdict(epoch) for epoch in self.epochs],
             }
+            if self.settings.optimiser in ADAPTIVE:
+                record |= {"place": self.place, "batch": self._batch()}
             with self.pace.writing():
                 save(self.settings.out, Checkpoint(self.network, self.optimiser, self._vectors(), record))
 
     def _vectors(self) -> list[Tensor]:
         """State beside the network and the optimiser."""
+        if self.latent is not None:
+            return self.latent.vectors
         return [] if self.contraction is None else self.contraction.vectors
 
     def _resume(self) -> None:
@@ -387,6 +444,11 @@ class _Run:
             self.step, self.lost, self.seconds = record["step"], record["lost"], record["seconds"]
             self.sums = Sums(**record["sums"])
             self.epochs = [EpochMetrics(**epoch) for epoch in record["epochs"]]
+            self.place = record.get("place", self.step % self.per_epoch * self.settings.batch)
+            for group in self.optimiser.param_groups if "batch" in record else []:
+                group["batch_size"] = record["batch"]
+            if self.latent is not None:
+                self.latent.resume(min(1.0, self._share()))
 
 
 def _checked(network: Network, data: tuple[Tensor, Tensor], name: str) -> tuple[Tensor, Tensor]:
@@ -399,7 +461,12 @@ def _checked(network: Network, data: tuple[Tensor, Tensor], name: str) -> tuple[
     return data
 
 
-def _optimiser(settings: TrainingSettings, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+def _optimiser(settings: TrainingSettings, parameters: list[torch.nn.Parameter], rows: int) -> torch.optim.Optimizer:
+    name = settings.optimiser
+    if name not in ("sgd", "adam"):
+        return optimizer_named(
+            name, parameters, settings.rate, momentum=settings.momentum, batch=settings.batch, most=rows
+        )
     if settings.optimiser == "adam":
         return torch.optim.Adam(parameters, lr=settings.rate)
     return torch.optim.SGD(parameters, lr=settings.rate, momentum=settings.momentum)

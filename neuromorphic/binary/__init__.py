@@ -1,0 +1,48 @@
+"""Networks of signs: activations to train them by, weights packed into bits, prediction by counting bits.
+
+Importing this package loads nothing heavy; torch and Numba come with the first name that needs them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from relaxon.solvers.extras import load_attribute
+
+if TYPE_CHECKING:
+    from relaxon.neuromorphic.binary.activations import BiPer, ReSTE
+    from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
+    from relaxon.neuromorphic.binary.packed import PackedEquilibrium, pack_network
+    from relaxon.neuromorphic.binary.packing import SignMatrix, pack_signs
+
+_HOME = {
+    "BiPer": "activations",
+    "BinaryLayeredNetwork": "layered",
+    "PackedEquilibrium": "packed",
+    "ReSTE": "activations",
+    "SignMatrix": "packing",
+    "pack_network": "packed",
+    "pack_signs": "packing",
+}
+
+__all__ = [
+    "BiPer",
+    "BinaryLayeredNetwork",
+    "PackedEquilibrium",
+    "ReSTE",
+    "SignMatrix",
+    "pack_network",
+    "pack_signs",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = load_attribute(f"{__name__}.{_HOME[name]}", name, f"{__name__}.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,159 @@
+"""Prediction of a binary equilibrium network by counting bits: rates of 16 levels, read as four planes of bits.
+
+A unit's rate is the level `q/15` next to `σ(4u − 2)`: level `q` holds from the state `u` where `σ(4u − 2) = (q − ½)/15`
+on. Layers are brought to rest one after another. As the feedback is tied, each such step lowers
+
+    E(q) = Σ_i Σ_{k≤q_i} t_k / 15 − Σ_n q_nᵀ W_n q_{n−1} / 15² − Σ_i q_i d_i / 15,
+
+with `t_k` the threshold states and `d` the drive, or leaves the levels as they are: relaxation ends after finitely many
+steps at an equilibrium that is exact, without a tolerance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.neuromorphic.binary import kernels
+from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
+from relaxon.neuromorphic.binary.packing import SignMatrix
+from relaxon.solvers.cached import cached_property
+
+Array = NDArray[np.float64]
+SLOPE, OFFSET = 4.0, 2.0
+"""Of the activation `σ(4u − 2)`."""
+STEP = 2.0**-6
+"""Of the inputs, which are whole multiples of it."""
+MIDDLE = 2**11
+"""Inputs have twelve bits: from −32 to 32 standard deviations."""
+MOST_SWEEPS = 10_000
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Where rows came to rest: `scores (rows, classes)`, `levels (rows, units)` from 0 to 15, `sweeps (rows,)`."""
+
+    scores: Array
+    levels: NDArray[np.uint64]
+    sweeps: NDArray[np.int64]
+    """Passes over the layers; negative where the last one still changed a level."""
+
+
+@dataclass(frozen=True)
+class PackedEquilibrium:
+    """A binary equilibrium network ready to predict: packed matrices, their scales, real biases.
+
+    `matrices` lead from the input, from each relaxing layer to the next, and to the classes. Memory beside them: for
+    prediction each recurrent matrix is also held transposed, as its feedback runs along the other axis.
+    """
+
+    matrices: tuple[SignMatrix, ...]
+    scales: tuple[float, ...]
+    biases: tuple[Array, ...]
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Columns of the input, units of each relaxing layer, classes."""
+        return np.array([self.matrices[0].columns, *[len(matrix.packed) for matrix in self.matrices]], np.int64)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights as stored: bits, and a scale of eight bytes for each matrix."""
+        return sum(matrix.nbytes for matrix in self.matrices) + 8 * len(self.scales)
+
+    @cached_property
+    def thresholds(self) -> Array:
+        """The states from which on a unit has level 1 … 15, `(15,)`."""
+        share = (np.arange(1, kernels.HIGHEST + 1) - 0.5) / kernels.HIGHEST
+        return np.asarray((np.log(share) - np.log1p(-share) + OFFSET) / SLOPE)
+
+    @cached_property
+    def weights(self) -> Array:
+        """What the whole-numbered sums of each matrix are multiplied by."""
+        return np.array([self.scales[0] * STEP, *[scale / kernels.HIGHEST for scale in self.scales[1:]]])
+
+    @property
+    def first_level(self) -> int:
+        """The level of the state 0, where relaxation starts."""
+        return int((self.thresholds <= 0.0).sum())
+
+    def quantise(self, x: Array) -> NDArray[np.uint64]:
+        """Return inputs `(rows, columns)` as whole numbers from 0 to 4095, the middle being 0."""
+        steps = np.clip(np.rint(x / STEP), -MIDDLE, MIDDLE - 1) + MIDDLE
+        return np.ascontiguousarray(steps.astype(np.uint64))
+
+    def relax(self, x: Array, sweeps: int = MOST_SWEEPS) -> Rest:
+        """Relax rows `x (rows, columns)` float64, standardised as in training."""
+        if x.ndim != 2 or x.shape[1] != self.sizes[0] or not np.isfinite(x).all():
+            raise ValueError(f"x must be finite and (rows, {self.sizes[0]}), got shape {x.shape}")
+        rows, sizes = len(x), self.sizes
+        scores = np.empty((rows, int(sizes[-1])))
+        levels = np.empty((rows, int(sizes[1:-1].sum())), np.uint64)
+        taken = np.empty(rows, np.int64)
+        words, ones, biases = self._laid_out
+        kernels.relax_packed(
+            self.quantise(x), words, ones, sizes, self.weights, biases, self.thresholds, np.uint64(self.first_level),
+            MIDDLE, sweeps, scores, levels, taken,
+        )  # fmt: skip
+        return Rest(scores, levels, taken)
+
+    def energy(self, x: Array, levels: NDArray[np.uint64]) -> Array:
+        """Return `E` of each row at those levels, `(rows,)`, in float64."""
+        sizes, top = self.sizes, kernels.HIGHEST
+        rates = np.split(levels.astype(np.float64) / top, np.cumsum(sizes[1:-2]), axis=1)
+        below = (self.quantise(x).astype(np.float64) - MIDDLE) * STEP
+        cost = np.concatenate([[0.0], np.cumsum(self.thresholds)]) / top
+        total = cost[levels.astype(np.int64)].sum(axis=1)
+        for n, rate in enumerate(rates):
+            W = self.scales[n] * self.matrices[n].unpack()
+            total -= ((below @ W.T + self.biases[n]) * rate).sum(axis=1)
+            below = rate
+        return np.asarray(total)
+
+    @cached_property
+    def _laid_out(self) -> tuple[NDArray[np.uint64], NDArray[np.int64], Array]:
+        order = [self.matrices[0]]
+        for matrix in self.matrices[1:-1]:
+            order += [matrix, matrix.transposed()]
+        order.append(self.matrices[-1])
+        words = np.concatenate([matrix.words.ravel() for matrix in order])
+        return words, np.concatenate([matrix.ones for matrix in order]), np.concatenate(self.biases)
+
+
+def pack_network(network: BinaryLayeredNetwork) -> PackedEquilibrium:
+    """Pack a binarized network for prediction; TypeError for another network, ValueError where it is not binarized."""
+    if not isinstance(network, BinaryLayeredNetwork):
+        raise TypeError(f"network must be a BinaryLayeredNetwork, got {type(network).__name__}")
+    scales = tuple(network.scales())
+    biases = tuple(np.asarray(bias.detach().cpu().double().numpy()) for bias in network.biases)
+    return PackedEquilibrium(tuple(network.sign_matrices()), scales, biases)
+
+
+def relax_unpacked(packed: PackedEquilibrium, x: Array, sweeps: int = MOST_SWEEPS) -> Rest:
+    """Relax row by row with whole numbers in place of bits: the slow, plain twin of the kernel."""
+    signs = [matrix.unpack().astype(np.int64) for matrix in packed.matrices]
+    weights, layers = packed.weights, len(signs) - 1
+    inputs = packed.quantise(x).astype(np.int64) - MIDDLE
+    found = []
+    for row in inputs:
+        q = [np.full(len(signs[n]), packed.first_level, np.int64) for n in range(layers)]
+        taken, changed = 0, True
+        while changed and taken < sweeps:
+            changed = False
+            for n in range(layers):
+                u = packed.biases[n].copy()
+                if n == 0:
+                    u = u + weights[0] * (signs[0] @ row)
+                else:
+                    u = u + weights[n] * (signs[n] @ q[n - 1])
+                if n + 1 < layers:
+                    u = u + weights[n + 1] * (signs[n + 1].T @ q[n + 1])
+                level = (u[:, None] >= packed.thresholds).sum(axis=1)
+                changed = changed or bool((level != q[n]).any())
+                q[n] = level
+            taken += 1
+        scores = packed.biases[-1] + weights[-1] * (signs[-1] @ q[-1])
+        found.append((scores, np.concatenate(q).astype(np.uint64), -taken if changed else taken))
+    return Rest(*(np.array(part) for part in zip(*found, strict=True)))

@@ -1,0 +1,337 @@
+"""Optimisers for any torch module, by name for the trainers: diffGrad, AdAdaGrad, normalised gradient descent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from relaxon.solvers import validation
+
+OptimizerName = Literal["diffgrad", "normalized", "adadagrad", "adadagrad-norm"]
+ADAPTIVE = ("adadagrad", "adadagrad-norm")
+"""Those that choose the size of the batches, from the spread of the samples' gradients."""
+NOISE = 1.0
+"""η of the norm test: how large the error of a batch's gradient may be, relative to its norm."""
+SMALLEST = 1e-30
+"""Squared norm of a gradient below which nothing follows from its ratio to the spread."""
+
+
+class _Stepping(Optimizer):
+    """Take a closure as torch's optimisers do, then the step of the subclass."""
+
+    def _update(self) -> None:
+        raise NotImplementedError
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Move the parameters once along their gradients; returns the closure's loss where one is given."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._update()
+        return loss
+
+
+class DiffGrad(_Stepping):
+    """Adam's step times `ξ = σ(|g_{t−1} − g_t|)`, between ½ where a gradient stands still and 1 where it changes.
+
+    Parameters
+    ----------
+    params : parameters or groups of them, as torch's optimisers take them.
+    lr : above 0.
+    betas : decays of the averages of g and g², each at least 0 and below 1.
+    eps : above 0, added to the root of the second average.
+    weight_decay : at least 0, added to the gradient.
+
+    `g_0 = 0`. The gradient of the step before is kept as a copy: the authors' first file kept the tensor itself, which
+    the next backward pass overwrites where gradients are zeroed in place, so that ξ is ½ always.
+    Source: Dubey et al. 2020, "diffGrad: an optimization method for convolutional neural networks".
+
+    >>> import torch
+    >>> from relaxon.neuromorphic.optimizers import DiffGrad
+    >>> x = torch.nn.Parameter(torch.tensor([3.0]))
+    >>> optimizer = DiffGrad([x], lr=0.1)
+    >>> for _ in range(200):
+    ...     optimizer.zero_grad()
+    ...     x.square().sum().backward()
+    ...     optimizer.step()
+    >>> bool(x.abs() < 0.05)
+    True
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        validation.positive_float("lr", lr)
+        validation.positive_float("eps", eps)
+        validation.non_negative_float("weight_decay", weight_decay)
+        for index, beta in enumerate(betas):
+            _check_decay(f"betas[{index}]", beta)
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
+
+    def _update(self) -> None:
+        for group in self.param_groups:
+            first, second = group["betas"]
+            for parameter, gradient in _gradients(group):
+                state = self.state[parameter]
+                if not state:
+                    state["step"] = torch.zeros((), dtype=torch.float32)
+                    for name in ("mean", "square", "previous"):
+                        state[name] = torch.zeros_like(parameter)
+                state["step"] += 1
+                taken = int(state["step"])
+                gradient = _decayed(gradient, parameter, group["weight_decay"])
+                state["mean"].lerp_(gradient, 1 - first)
+                state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+                friction = torch.sigmoid((state["previous"] - gradient).abs())
+                state["previous"].copy_(gradient)
+                size = group["lr"] * math.sqrt(1 - second**taken) / (1 - first**taken)
+                parameter.addcdiv_(state["mean"] * friction, state["square"].sqrt().add_(group["eps"]), value=-size)
+
+
+class NormalizedGradientDescent(_Stepping):
+    """Move by `lr · g/‖g‖`, the norm over all parameters of all groups; where the gradient is 0, stay.
+
+    Parameters
+    ----------
+    params : parameters or groups of them.
+    lr : the length of a step, above 0.
+    momentum : decay of the average of the directions, at least 0 and below 1.
+
+    On a separable set the logistic loss has no minimum, and its gradient falls as the margin grows: steps of one length
+    go on growing the margin. Gradient descent with a step that tends to infinity is the batch perceptron there, see
+    `perceptron_direction`. Source: Tyurin 2024, "From logistic regression to the perceptron algorithm".
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float = 0.1, momentum: float = 0.0) -> None:
+        validation.positive_float("lr", lr)
+        _check_decay("momentum", momentum)
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    def _update(self) -> None:
+        found = [pair for group in self.param_groups for pair in _gradients(group)]
+        if not found:
+            return
+        norm = float(torch.stack([gradient.norm() for _, gradient in found]).norm())
+        if not norm > 0.0:
+            return
+        for group in self.param_groups:
+            for parameter, gradient in _gradients(group):
+                direction = gradient / norm
+                if group["momentum"]:
+                    state = self.state[parameter]
+                    if not state:
+                        state["direction"] = torch.zeros_like(parameter)
+                    direction = state["direction"].mul_(group["momentum"]).add_(direction)
+                parameter.sub_(direction, alpha=group["lr"])
+
+
+def perceptron_direction(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
+    """Return the batch perceptron's step `1/n Σ y_i x_i [y_i x_iᵀw < 0]` (a tie counts ½), `(features,)`.
+
+    It is what gradient descent on the logistic loss does to `w = θ/γ` in the limit of an infinite step γ, for rows
+    `x (n, features)` and labels `y (n,)` of −1 and 1: `−∇ℓ(θ) = 1/n Σ σ(−y_i x_iᵀθ) y_i x_i` with `θ = γ w`.
+    """
+    share = torch.heaviside(-y * (x @ w), torch.full((), 0.5, dtype=x.dtype, device=x.device))
+    return ((share * y)[:, None] * x).mean(0)
+
+
+class AdaptiveBatchAdaGrad(_Stepping):
+    """AdaGrad whose batches grow until their gradient's error is at most η times its norm (AdAdaGrad).
+
+    The size of the next batch is `max(b, ⌈Σ Var(g_i) / (η² ‖ḡ‖²)⌉)`, the variance over the samples of this batch; it
+    never falls. `AdaptiveBatchSampler` draws batches of that size.
+
+    Parameters
+    ----------
+    params : parameters or groups of them.
+    lr : above 0.
+    eta : η of the norm test, above 0: the smaller, the larger the batches.
+    norm : one step size for all parameters, `lr / √(Σ_t ‖g_t‖²)` (AdAdaGradNorm), in place of one for each.
+    batch_size, max_batch_size : of the first batch, and the most.
+    eps : above 0, added to the root of the sum of squares.
+    weight_decay : at least 0, added to the gradient.
+
+    Attributes
+    ----------
+    batch_size : of the next batch.
+
+    Source: Lau, Liu, Kolar 2024, "AdAdaGrad: adaptive batch size schemes for adaptive gradient methods".
+
+    >>> import torch
+    >>> from relaxon.neuromorphic.optimizers import AdaptiveBatchAdaGrad, AdaptiveBatchSampler
+    >>> x = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
+    >>> y = (x[:, 0] > 0).long()
+    >>> model = torch.nn.Linear(3, 2)
+    >>> optimizer = AdaptiveBatchAdaGrad(model.parameters(), lr=0.1, batch_size=16, max_batch_size=200)
+    >>> for epoch in range(3):
+    ...     for rows in AdaptiveBatchSampler(len(x), optimizer, seed=epoch):
+    ...         loss = optimizer.measure(model, torch.nn.functional.cross_entropy, x[rows], y[rows])
+    ...         optimizer.step()
+    >>> 16 <= optimizer.batch_size <= 200
+    True
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.01,
+        *,
+        eta: float = NOISE,
+        norm: bool = False,
+        batch_size: int = 32,
+        max_batch_size: int | None = None,
+        eps: float = 1e-10,
+        weight_decay: float = 0.0,
+    ) -> None:
+        for name, value in (("lr", lr), ("eta", eta), ("eps", eps)):
+            validation.positive_float(name, value)
+        validation.non_negative_float("weight_decay", weight_decay)
+        if not isinstance(norm, bool):
+            raise TypeError(f"norm must be True or False, got {norm!r}")
+        validation.positive_int("batch_size", batch_size)
+        if max_batch_size is not None and validation.positive_int("max_batch_size", max_batch_size) < batch_size:
+            raise ValueError(f"max_batch_size must be at least batch_size {batch_size}, got {max_batch_size}")
+        defaults = {"lr": lr, "eta": eta, "norm": norm, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, defaults | {"batch_size": batch_size, "max_batch_size": max_batch_size})
+
+    @property
+    def batch_size(self) -> int:
+        """The size of the next batch."""
+        return int(self.param_groups[0]["batch_size"])
+
+    def adapt(self, variance: float, square: float) -> int:
+        """Return the next batch's size from `Σ Var(g_i)` (of single samples) and `‖ḡ‖²` of this batch."""
+        group, size = self.param_groups[0], self.batch_size
+        if math.isfinite(variance) and math.isfinite(square):
+            most = group["max_batch_size"]
+            if square > SMALLEST:
+                wanted = variance / (group["eta"] ** 2 * square)
+            else:
+                wanted = math.inf if variance > SMALLEST and most is not None else 0.0
+            wanted = wanted if most is None else min(wanted, most)
+            size = max(size, math.ceil(wanted))
+        for one in self.param_groups:
+            one["batch_size"] = size
+        return size
+
+    def measure(
+        self, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, target: Tensor
+    ) -> Tensor:
+        """Set the gradients of a batch's mean loss, adapt the batch size to their spread, and return the mean loss.
+
+        `loss` takes outputs `(1, …)` and targets `(1, …)` of one sample; the samples' gradients are found together, so
+        the memory is that of `batch · parameters` numbers. Of one sample there is no variance: the size stays.
+        """
+        named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not named:
+            raise ValueError("model must have a parameter that requires a gradient")
+        buffers = dict(model.named_buffers())
+
+        def of_one(parameters: dict[str, Tensor], one: Tensor, goal: Tensor) -> Tensor:
+            outputs = torch.func.functional_call(model, (parameters, buffers), (one[None],))
+            return loss(outputs, goal[None])
+
+        detached = {name: parameter.detach() for name, parameter in named.items()}
+        each = torch.func.vmap(torch.func.grad_and_value(of_one), in_dims=(None, 0, 0))
+        gradients, losses = each(detached, x, target)
+        variance = square = 0.0
+        for name, parameter in named.items():
+            mean = gradients[name].mean(0)
+            square += float(mean.square().sum())
+            if len(x) > 1:
+                variance += float(gradients[name].var(0).sum())
+            parameter.grad = mean
+        if len(x) > 1:
+            self.adapt(variance, square)
+        return losses.detach().mean()
+
+    def _update(self) -> None:
+        found = [(group, *pair) for group in self.param_groups for pair in _gradients(group)]
+        moves = [(group, p, _decayed(g, p, group["weight_decay"])) for group, p, g in found]
+        whole = sum((gradient.square().sum() for _, _, gradient in moves), start=torch.zeros(()))
+        for group, parameter, gradient in moves:
+            state = self.state[parameter]
+            if not state:
+                state["sum"] = torch.zeros((), dtype=parameter.dtype) if group["norm"] else torch.zeros_like(parameter)
+            state["sum"] += whole.to(parameter.dtype) if group["norm"] else gradient.square()
+            parameter.addcdiv_(gradient, (state["sum"].sqrt() + group["eps"]).to(gradient.device), value=-group["lr"])
+
+
+class AdaptiveBatchSampler:
+    """Draw the rows of an epoch in batches, each of the size that the optimiser wants when it is drawn.
+
+    Parameters
+    ----------
+    count : rows there are.
+    optimizer : whose `batch_size` is asked for before each batch.
+    seed : of the order; each pass over the sampler has the same.
+    """
+
+    def __init__(self, count: int, optimizer: AdaptiveBatchAdaGrad, seed: int = 0) -> None:
+        self.count = validation.positive_int("count", count)
+        if not isinstance(optimizer, AdaptiveBatchAdaGrad):
+            raise TypeError(f"optimizer must be an AdaptiveBatchAdaGrad, got {type(optimizer).__name__}")
+        self.optimizer, self.seed = optimizer, seed
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield row numbers `(batch,) int64` until each has come once."""
+        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(self.seed))
+        low = 0
+        while low < self.count:
+            high = low + self.optimizer.batch_size
+            yield order[low:high]
+            low = high
+
+
+def optimizer_named(
+    name: str, params: Iterable[Any], lr: float, *, momentum: float, batch: int, most: int, weight_decay: float = 0.0
+) -> Optimizer:
+    """Return the optimiser of a name of `OptimizerName`, as the trainers make it.
+
+    `momentum` goes to "normalized"; `batch` and `most` are the first and the largest batch of the adaptive ones.
+    """
+    if name == "diffgrad":
+        return DiffGrad(params, lr, weight_decay=weight_decay)
+    if name == "normalized":
+        if weight_decay:
+            raise ValueError(f"weight_decay must be 0 for optimizer 'normalized', got {weight_decay!r}")
+        return NormalizedGradientDescent(params, lr, momentum)
+    if name in ADAPTIVE:
+        largest = max(most, batch)
+        return AdaptiveBatchAdaGrad(
+            params, lr, norm=name == "adadagrad-norm", batch_size=batch, max_batch_size=largest, weight_decay=weight_decay
+        )
+    raise ValueError(f"optimizer must be 'diffgrad', 'normalized', 'adadagrad' or 'adadagrad-norm', got {name!r}")
+
+
+def _gradients(group: dict[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
+    for parameter in group["params"]:
+        if parameter.grad is not None:
+            if parameter.grad.is_sparse:
+                raise TypeError("params must have dense gradients, got a sparse one")
+            yield parameter, parameter.grad
+
+
+def _decayed(gradient: Tensor, parameter: Tensor, decay: float) -> Tensor:
+    return gradient.add(parameter, alpha=decay) if decay else gradient
+
+
+def _check_decay(name: str, value: object) -> None:
+    if not 0 <= validation.finite_float(name, value) < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")
