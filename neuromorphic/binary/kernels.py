@@ -187,3 +187,50 @@ def relax_signs(
 def relax_packed(inputs: NDArray[np.uint64], *args: Any) -> None:
     """Relax all rows, shared among threads; arguments as those of `relax_signs` behind `inputs`."""
     divide(relax_signs, len(inputs), inputs, *args)
+
+
+@COUNTED
+def predict_signs(start, stop, x, missing, thresholds, words, limits, tables, bias, out):  # type: ignore[no-untyped-def]
+    """`out[row] ← bias + Σ_groups tables[group, signs of its units]` for rows `start … stop − 1` of `x (n, d)`.
+
+    `thresholds` are those of all bits, `words (⌈bits/64⌉, units)` the units' signs; a unit is 1 where fewer than its
+    limit of the row's bits differ from them.
+    """
+    d, bits, units = x.shape[1], thresholds.size, limits.size
+    outputs, across = out.shape[1], (units + WORD - 1) // WORD
+    row, counts = np.empty(bits), np.empty(units, np.uint64)
+    code, signs = np.empty(words.shape[0], np.uint64), np.empty(across, np.uint64)
+    for i in range(start, stop):
+        for j in range(d):
+            value = x[i, j]
+            row[j] = value if value == value else missing[j]
+        for j in range(d, bits):
+            row[j] = row[j - d]
+        for w in range(code.size):
+            word, low = ZERO, w * WORD
+            for j in range(min(WORD, bits - low)):
+                word |= (ONE if row[low + j] > thresholds[low + j] else ZERO) << np.uint64(j)
+            code[w] = word
+        for u in range(units):
+            counts[u] = ZERO
+        for w in range(code.size):
+            word, own = code[w], words[w]
+            for u in range(units):
+                counts[u] += popcount(own[u] ^ word)
+        for w in range(across):
+            word, low = ZERO, w * WORD
+            for j in range(min(WORD, units - low)):
+                word |= (ONE if counts[low + j] < limits[low + j] else ZERO) << np.uint64(j)
+            signs[w] = word
+        for k in range(outputs):
+            out[i, k] = bias[k]
+        for g in range(tables.shape[0]):
+            place = g * GROUP
+            at = (signs[place // WORD] >> np.uint64(place % WORD)) & np.uint64(HIGHEST)
+            for k in range(outputs):
+                out[i, k] += tables[g, at, k]
+
+
+def predict_packed(x: NDArray[np.float64], *args: Any) -> None:
+    """Predict all rows, shared among threads; arguments as those of `predict_signs` behind `x`."""
+    divide(predict_signs, len(x), x, *args)

@@ -34,7 +34,7 @@ class Keeper:
         self._pace = Pace(checkpoints.seconds)
         self._identity = {
             "format": FORMAT,
-            "settings": asdict(settings),
+            "settings": {name: value for name, value in asdict(settings).items() if name != "signs" or value},
             "loss": _described(loss),
             "train": _digest(train),
             "validation": None if validation is None else _digest(validation),

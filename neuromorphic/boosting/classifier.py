@@ -13,8 +13,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from relaxon.neuromorphic.boosting import preparation
-from relaxon.neuromorphic.boosting.estimator import BoostedNetwork, _one_of
-from relaxon.neuromorphic.boosting.losses import BinaryLogLoss, LogLoss, Loss, softmax
+from relaxon.neuromorphic.boosting.estimator import BoostedNetwork, _one_of, _real
+from relaxon.neuromorphic.boosting.losses import BinaryLogLoss, CompSumBoostingLoss, LogLoss, Loss, softmax
 from relaxon.neuromorphic.boosting.training import Callback, Rows
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.solvers.masked import refuse_masks
@@ -28,10 +28,11 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
     Two classes give one output whose logistic is the probability, more give an output each (softmax) on one shared
     hidden layer. Parameters and attributes as for `GradientBoostedNetworkRegressor`, and
 
-    loss : "log_loss", the only one.
+    loss : "log_loss", or "comp-sum", the comp-sum loss of Mao, Mohri and Zhong 2023.
+    tau : τ of "comp-sum", above 0 and below 2: 1 is the log-loss; above 1 rows that are far off count less.
     class_weight : None, "balanced" or a weight for each class.
     classes_ : the classes.
-    train_loss_ : mean log-loss in nats.
+    train_loss_ : mean loss; of "log_loss" in nats.
 
     >>> from sklearn.datasets import load_iris
     >>> from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier
@@ -47,7 +48,8 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         self,
         n_units: int = 200,
         *,
-        loss: Literal["log_loss"] = "log_loss",
+        loss: Literal["log_loss", "comp-sum"] = "log_loss",
+        tau: float = 1.0,
         units_per_stage: int = 1,
         learning_rate: float = 0.5,
         newton: Literal["guarded", "published"] = "guarded",
@@ -58,6 +60,8 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         restarts: int = 1,
         candidates: int = 8,
         layers: tuple[int, ...] | None = None,
+        binary: bool = False,
+        bits: int = 4,
         missing: Literal["refuse", "mean"] = "refuse",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -79,6 +83,8 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
             restarts=restarts,
             candidates=candidates,
             layers=layers,
+            binary=binary,
+            bits=bits,
             missing=missing,
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
@@ -88,6 +94,7 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
             random_state=random_state,
         )
         self.loss = loss
+        self.tau = tau
         self.class_weight = class_weight
 
     def fit(
@@ -135,7 +142,12 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
 
     def check_parameters(self) -> None:
         super().check_parameters()
-        _one_of("loss", self.loss, ("log_loss",))
+        _one_of("loss", self.loss, ("log_loss", "comp-sum"))
+        _real("tau", self.tau, above=0.0, below=2.0)
+        if self.loss == "log_loss" and self.tau != 1.0:
+            raise ValueError(f"tau must be 1 unless loss is 'comp-sum', got {self.tau!r}")
+        if self.loss == "comp-sum" and self.newton == "published":
+            raise ValueError("newton must be 'guarded' for loss 'comp-sum': the published algorithm has the log-loss only")
 
     def decision_function(self, X: ArrayLike) -> Array:
         """Logits: `(n,)` of the second class where there are two, else `(n, classes)`."""
@@ -180,6 +192,8 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         return raw[:, 0] if raw.shape[1] == 1 else raw
 
     def _loss(self, train: Rows) -> Loss:
+        if self.loss == "comp-sum":
+            return CompSumBoostingLoss(float(self.tau), len(train.y))
         if len(train.y) == 1:
             return BinaryLogLoss()
         # The published start for more than two classes is 0.

@@ -18,6 +18,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.boosting.losses import Loss
 from relaxon.neuromorphic.boosting.network import MergedNetwork, Stage, merge
+from relaxon.neuromorphic.boosting.sign_network import of_signs
+from relaxon.neuromorphic.boosting.sign_units import choose_thresholds
 from relaxon.neuromorphic.boosting.training import BoostingSettings, Callback, Outcome, Rows, Trained, boost
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.solvers.masked import refuse_masks
@@ -45,6 +47,8 @@ PUBLISHED = StageFit(ridge=1e-4, tolerance=2.2e-9)
 """`MLPRegressor`'s weight decay and SciPy's stopping rule."""
 FEW_ROWS = 2000
 """Up to so many, half of them cost accuracy (found on the benchmark's sets to choose on, of up to 1200 rows)."""
+MOST_BITS = 64
+"""Of the code of a column."""
 SMALL_SHARE, SHARE = 1.0, 0.5
 """The part of the rows that a stage sees under subsample="auto": all of a small table, the paper's half of others."""
 
@@ -75,6 +79,8 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         restarts: int,
         candidates: int,
         layers: tuple[int, ...] | None,
+        binary: bool,
+        bits: int,
         missing: Literal["refuse", "mean"],
         early_stopping: bool,
         validation_fraction: float,
@@ -94,6 +100,8 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         self.restarts = restarts
         self.candidates = candidates
         self.layers = layers
+        self.binary = binary
+        self.bits = bits
         self.missing = missing
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -156,13 +164,21 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         """
         from relaxon.neuromorphic.boosting.export import to_torch
 
+        self._refuse_signs("to_torch()")
         return to_torch(self._fitted())
 
     def to_onnx(self) -> Any:
         """The merged network as an ONNX model with input `X` and output `prediction` or `probabilities`, in float64."""
         from relaxon.neuromorphic.boosting.export import to_onnx
 
+        self._refuse_signs("to_onnx()")
         return to_onnx(self._fitted(), self._link())
+
+    def _refuse_signs(self, what: str) -> None:
+        """ValueError for an export of sign units, whose bits neither torch nor ONNX counts."""
+        self._fitted()
+        if self.binary:
+            raise ValueError(f"binary must be False for {what}: neither format counts bits; save() keeps them packed")
 
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator to the folder `path`: `network.safetensors` and `model.json`, no pickle."""
@@ -193,10 +209,12 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
             x, y, w = x[chosen], y[chosen], w[chosen]
         if again:
             shift, scale, unit = self.network_.shift, self.network_.scale, self._unit
+            thresholds = getattr(self.network_, "thresholds", None)
         else:
             shift, scale = preparation.standardisation(x, w)
             unit = self._target_unit(y, w)
-        empty = merge((), np.zeros(y.shape[1]), np.ones(y.shape[1]), shift, scale)
+            thresholds = choose_thresholds(x, w, int(self.bits)) if self.binary else None
+        empty = self._merged((), np.zeros(y.shape[1]), np.ones(y.shape[1]), shift, scale, thresholds)
         train = preparation.rows(empty.standardised(x), y / unit, w)
         loss = self._loss(train)
         validation = preparation.rows(empty.standardised(vx), vy / unit, vw) if self.early_stopping else None
@@ -209,12 +227,25 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
             before = keeper.found()
         trained = boost(settings, loss, train, validation, before, callback, keeper)
         self._unit = unit
-        self.network_ = merge(tuple(trained.stages), trained.initial, loss.gain * unit, shift, scale)
+        stages = tuple(trained.stages)
+        self.network_ = self._merged(stages, trained.initial, loss.gain * unit, shift, scale, thresholds)
         self._attempts = trained.attempts
         self.train_loss_ = np.array(trained.losses)
         self.validation_loss_ = np.array(trained.validation)
         self.outcome_ = trained.outcome
         self.feature_importances_ = self._importances(x)
+
+    def _merged(
+        self,
+        stages: tuple[Stage, ...],
+        initial: Array,
+        gain: Array,
+        shift: Array,
+        scale: Array,
+        thresholds: Array | None,
+    ) -> MergedNetwork:
+        network = merge(stages, initial, gain, shift, scale)
+        return network if thresholds is None else of_signs(network, thresholds)
 
     def _drawn_seed(self, checkpoints: Checkpoints | None) -> int:
         """The seed of this fit; where none is given, that of the fit that it goes on with."""
@@ -259,6 +290,7 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
             patience=int(self.n_iter_no_change) if self.early_stopping else None,
             tolerance=float(self.tol),
             seed=self._seed,
+            signs=bool(self.binary),
         )
 
     def _layer_sizes(self) -> tuple[int, ...]:
@@ -335,7 +367,8 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         _real("validation_fraction", self.validation_fraction, above=0.0, below=1.0)
         _one_of("newton", self.newton, ("guarded", "published"))
         _one_of("missing", self.missing, ("refuse", "mean"))
-        for name in ("early_stopping", "warm_start"):
+        self._check_binary()
+        for name in ("binary", "early_stopping", "warm_start"):
             if not isinstance(getattr(self, name), bool | np.bool_):
                 raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
         if self.layers is not None:
@@ -343,6 +376,18 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
                 raise ValueError(f"layers must be None or units of each hidden layer, got {self.layers!r}")
             for width in self.layers:
                 _whole("layers", width)
+
+    def _check_binary(self) -> None:
+        """ValueError naming what sign units cannot be."""
+        _whole("bits", self.bits)
+        if self.bits > MOST_BITS:
+            raise ValueError(f"bits must be at most {MOST_BITS}, got {self.bits}")
+        if not self.binary:
+            return
+        if self.newton == "published":
+            raise ValueError("newton must be 'guarded' for sign units: the published stage fits logistic ones")
+        if self.layers is not None and len(tuple(self.layers)) > 1:
+            raise ValueError(f"layers must have one layer for sign units, got {tuple(self.layers)}")
 
 
 def _whole(name: str, value: object) -> None:

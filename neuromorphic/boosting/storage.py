@@ -13,9 +13,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from relaxon._version import __version__
+from relaxon.neuromorphic.binary.packing import SignMatrix, pack_signs
 from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
 from relaxon.neuromorphic.boosting.network import Layer, MergedNetwork
 from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
+from relaxon.neuromorphic.boosting.sign_network import SignNetwork, of_signs
 from relaxon.neuromorphic.boosting.training import Outcome
 from relaxon.solvers.tensor_files import write_tensors
 
@@ -64,7 +66,12 @@ def save(estimator: Any, path: Path) -> None:
         "importances": estimator.feature_importances_,
     }
     for index, layer in enumerate(network.layers):
-        arrays |= {f"weights_{index}": layer.weights, f"bias_{index}": layer.bias}
+        # The weights of sign units in bits.
+        signs = isinstance(network, SignNetwork)
+        arrays |= {f"weights_{index}": pack_signs(layer.weights).packed if signs else layer.weights}
+        arrays |= {f"bias_{index}": layer.bias}
+    if isinstance(network, SignNetwork):
+        arrays["thresholds"] = network.thresholds
     path.mkdir(parents=True, exist_ok=True)
     # The arrays first: a folder with a model.json is complete.
     part = path / (ARRAYS + ".part")
@@ -96,11 +103,14 @@ def _restored(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Estim
     kind = content["kind"]
     parameters = {name: _restored_parameter(name, value) for name, value in content["parameters"].items()}
     estimator: Any = KINDS[kind](**parameters)
-    layers = tuple(
-        Layer(arrays[f"weights_{index}"], arrays[f"bias_{index}"]) for index in range(content["hidden_layers"])
-    )
+    hidden = range(content["hidden_layers"])
+    layers = tuple(Layer(_weights(arrays, index), arrays[f"bias_{index}"]) for index in hidden)
     names = ("shift", "scale", "output", "initial", "intercepts", "sizes", "gain")
     network = MergedNetwork(layers=layers, **{name: arrays[name] for name in names})
+    if ("thresholds" in arrays) != bool(estimator.binary):
+        raise ValueError("thresholds must be there for sign units, and for them only")
+    if "thresholds" in arrays:
+        network = of_signs(network, arrays["thresholds"])
     _check(network, int(content["n_features"]))
     estimator.network_ = network
     estimator.n_features_in_ = int(content["n_features"])
@@ -128,11 +138,17 @@ def _restored(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Estim
 def _check(network: MergedNetwork, features: int) -> None:
     """Refuse arrays whose shapes do not belong together, before a prediction meets them."""
     wide, outputs = features, network.outputs
+    if isinstance(network, SignNetwork):
+        if network.thresholds.ndim != 2 or network.thresholds.shape[1] != features or len(network.layers) > 1:
+            raise ValueError(f"thresholds must be (bits, {features}) of one layer, got {network.thresholds.shape}")
+        if np.isnan(network.thresholds).any():
+            raise ValueError("thresholds must not hold NaN")
+        wide = network.thresholds.size
     for index, layer in enumerate(network.layers):
         if layer.weights.shape != (len(layer.bias), wide):
             raise ValueError(f"weights_{index} must be {(len(layer.bias), wide)}, got {layer.weights.shape}")
         wide += len(layer.bias)
-    units = wide - features
+    units = sum(len(layer.bias) for layer in network.layers)
     shapes = {
         "shift": (network.shift.shape, (features,)),
         "scale": (network.scale.shape, (features,)),
@@ -147,6 +163,14 @@ def _check(network: MergedNetwork, features: int) -> None:
     arrays = (network.shift, network.scale, network.output, network.initial, network.intercepts, network.gain)
     if not all(np.isfinite(array).all() for array in (*arrays, *[layer.weights for layer in network.layers])):
         raise ValueError("the arrays must be finite")
+
+
+def _weights(arrays: dict[str, NDArray[Any]], index: int) -> NDArray[np.float64]:
+    """A layer's weights; of sign units unpacked."""
+    stored = arrays[f"weights_{index}"]
+    if "thresholds" not in arrays:
+        return stored
+    return SignMatrix(stored, int(arrays["thresholds"].size)).unpack().astype(np.float64)
 
 
 def _classes(classes: NDArray[Any]) -> dict[str, Any]:

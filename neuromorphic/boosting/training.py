@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from relaxon.neuromorphic.boosting import kernels
 from relaxon.neuromorphic.boosting.losses import Loss
 from relaxon.neuromorphic.boosting.network import Stage
+from relaxon.neuromorphic.boosting.sign_units import SignStageFitter, sign_outputs
 from relaxon.neuromorphic.boosting.stage import StageFitter, StageSettings
 
 Array = NDArray[np.float64]
@@ -75,6 +76,8 @@ class BoostingSettings:
     """Stages without an improvement of the validation loss by `tolerance` before training stops."""
     tolerance: float
     seed: int
+    signs: bool = False
+    """Units that are signs of sums of signs, in place of logistic ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,7 @@ class _Run:
     ) -> None:
         self.settings, self.loss, self.callback, self.keeper = settings, loss, callback, keeper
         self.train, self.validation = train, validation
+        self.outputs_of = sign_outputs if settings.signs else kernels.stage_outputs
         self.result = before or Trained(loss.initial(train.y, train.w))
         self.result.outcome = Outcome.COMPLETED
         self.F = np.tile(self.result.initial[:, None], (1, train.y.shape[1]))
@@ -211,7 +215,7 @@ class _Run:
         _put(theta, d, units, output, intercept)
         if not np.isfinite(theta).all():
             return None
-        f = kernels.stage_outputs(theta, self.x, units, outputs)
+        f = self.outputs_of(theta, self.x, units, outputs)
         if settings.newton == "published":
             rho = self.loss.published_step(rows.y, self.F, r, f, rows.w)
             if not np.isfinite(rho).all():
@@ -224,7 +228,7 @@ class _Run:
             moved = settings.learning_rate * rho
             stage = Stage(self.layer, weights, bias, output * moved, intercept * moved)
             _put(theta, d, units, stage.output, stage.intercept)
-            F = self.F + kernels.stage_outputs(theta, self.x, units, outputs)
+            F = self.F + self.outputs_of(theta, self.x, units, outputs)
             with np.errstate(over="ignore", invalid="ignore"):
                 values = self.loss.values(rows.y, F, rows.w)
             # `not ≤` is true for NaN as well.
@@ -242,7 +246,7 @@ class _Run:
         self.F, self.values = F, values
         self.in_layer += units
         if self.V is not None:
-            self.V = self.V + kernels.stage_outputs(theta, self.v, units, outputs)
+            self.V = self.V + self.outputs_of(theta, self.v, units, outputs)
         return stage
 
     def _within_radius(self, rho: Array, f: Array) -> Array:
@@ -275,7 +279,7 @@ class _Run:
             rows.weight * share,
         )
 
-    def _fitter(self, units: int, weight: float) -> StageFitter:
+    def _fitter(self, units: int, weight: float) -> StageFitter | SignStageFitter:
         settings, published = self.settings, self.settings.newton == "published"
         wanted = StageSettings(
             units=units,
@@ -290,7 +294,8 @@ class _Run:
         )
         current = getattr(self, "_current", None)
         if current is None or current.settings != wanted or current.features != self.x.shape[0]:
-            current = StageFitter(wanted, self.x.shape[0], len(self.F))
+            kind = SignStageFitter if settings.signs else StageFitter
+            current = kind(wanted, self.x.shape[0], len(self.F))
             self._current = current
         return current
 
@@ -301,9 +306,9 @@ class _Run:
         (units, d), outputs = stage.weights.shape, len(self.F)
         theta = np.concatenate([stage.weights.ravel(), stage.bias, np.empty((units + 1) * outputs)])
         _put(theta, d, units, stage.output, stage.intercept)
-        self.F = self.F + kernels.stage_outputs(theta, self.x, units, outputs)
+        self.F = self.F + self.outputs_of(theta, self.x, units, outputs)
         if self.V is not None:
-            self.V = self.V + kernels.stage_outputs(theta, self.v, units, outputs)
+            self.V = self.V + self.outputs_of(theta, self.v, units, outputs)
         self.in_layer += units
 
     def _deepen(self) -> None:
