@@ -25,7 +25,7 @@ CALIBRATED = 2.0
 
 
 def log_softmax_of(logits: Tensor, target: Tensor) -> Tensor:
-    """Return `log softmax(logits)` of the class that the one-hot `target` marks; logits real or complex, `(…, classes)`."""
+    """Return `log softmax` of the class that the one-hot `target` marks; logits `(…, classes)`, real or complex."""
     if not logits.is_complex():
         return (logits * target).sum(-1) - torch.logsumexp(logits, -1)
     largest = logits.real.amax(-1, keepdim=True)

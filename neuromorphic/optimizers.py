@@ -230,9 +230,7 @@ class AdaptiveBatchAdaGrad(_Stepping):
             one["batch_size"] = size
         return size
 
-    def measure(
-        self, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, target: Tensor
-    ) -> Tensor:
+    def measure(self, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, target: Tensor) -> Tensor:
         """Set the gradients of a batch's mean loss, adapt the batch size to their spread, and return the mean loss.
 
         `loss` takes outputs `(1, …)` and targets `(1, …)` of one sample; the samples' gradients are found together, so
@@ -245,7 +243,8 @@ class AdaptiveBatchAdaGrad(_Stepping):
 
         def of_one(parameters: dict[str, Tensor], one: Tensor, goal: Tensor) -> Tensor:
             outputs = torch.func.functional_call(model, (parameters, buffers), (one[None],))
-            return loss(outputs, goal[None])
+            value: Tensor = loss(outputs, goal[None])
+            return value
 
         detached = {name: parameter.detach() for name, parameter in named.items()}
         each = torch.func.vmap(torch.func.grad_and_value(of_one), in_dims=(None, 0, 0))
@@ -259,7 +258,8 @@ class AdaptiveBatchAdaGrad(_Stepping):
             parameter.grad = mean
         if len(x) > 1:
             self.adapt(variance, square)
-        return losses.detach().mean()
+        total: Tensor = losses.detach().mean()
+        return total
 
     def _update(self) -> None:
         found = [(group, *pair) for group in self.param_groups for pair in _gradients(group)]
@@ -315,7 +315,12 @@ def optimizer_named(
     if name in ADAPTIVE:
         largest = max(most, batch)
         return AdaptiveBatchAdaGrad(
-            params, lr, norm=name == "adadagrad-norm", batch_size=batch, max_batch_size=largest, weight_decay=weight_decay
+            params,
+            lr,
+            norm=name == "adadagrad-norm",
+            batch_size=batch,
+            max_batch_size=largest,
+            weight_decay=weight_decay,
         )
     raise ValueError(f"optimizer must be 'diffgrad', 'normalized', 'adadagrad' or 'adadagrad-norm', got {name!r}")
 

@@ -114,10 +114,13 @@ class BoostingSettings(_message.Message):
     RANDOM_STATE_FIELD_NUMBER: _builtins.int
     BALANCED_FIELD_NUMBER: _builtins.int
     CLASS_WEIGHTS_FIELD_NUMBER: _builtins.int
+    TAU_FIELD_NUMBER: _builtins.int
+    BINARY_FIELD_NUMBER: _builtins.int
+    BITS_FIELD_NUMBER: _builtins.int
     n_units: _builtins.int
     """Hidden units in all; 200 where not given."""
     loss: _builtins.str
-    """Regression: "squared", "absolute", "huber", "quantile" or "poisson"; classification: "log_loss"."""
+    """Regression: "squared", "absolute", "huber", "quantile" or "poisson"; classification: "log_loss" or "comp-sum"."""
     units_per_stage: _builtins.int
     learning_rate: _builtins.float
     """η in (0, 1]."""
@@ -144,6 +147,14 @@ class BoostingSettings(_message.Message):
     """The seed; the same one gives the same bits on the same machine. Drawn by the server where not given."""
     balanced: _builtins.bool
     """Weigh the classes so that each counts as much; not together with `class_weights`."""
+    tau: _builtins.float
+    """τ of loss "comp-sum", above 0 and below 2."""
+    binary: _builtins.bool
+    """Sign units of binary weights, kept and predicted in bits: with "guarded" steps and one hidden layer only. Such a
+    model has no ONNX form.
+    """
+    bits: _builtins.int
+    """Of the code that sign units see of each column, 1 to 64."""
     @_builtins.property
     def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Units of each hidden layer, for a deep network; `n_units` does not count then."""
@@ -177,11 +188,18 @@ class BoostingSettings(_message.Message):
         random_state: _builtins.int | None = ...,
         balanced: _builtins.bool = ...,
         class_weights: _abc.Iterable[_builtins.float] | None = ...,
+        tau: _builtins.float | None = ...,
+        binary: _builtins.bool | None = ...,
+        bits: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_early_stopping", b"_early_stopping", "_huber_delta", b"_huber_delta", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_missing", b"_missing", "_n_iter_no_change", b"_n_iter_no_change", "_n_units", b"_n_units", "_newton", b"_newton", "_quantile", b"_quantile", "_random_state", b"_random_state", "_restarts", b"_restarts", "_ridge", b"_ridge", "_stage_iterations", b"_stage_iterations", "_stage_tolerance", b"_stage_tolerance", "_subsample", b"_subsample", "_tol", b"_tol", "_units_per_stage", b"_units_per_stage", "_validation_fraction", b"_validation_fraction", "candidates", b"candidates", "early_stopping", b"early_stopping", "huber_delta", b"huber_delta", "learning_rate", b"learning_rate", "loss", b"loss", "missing", b"missing", "n_iter_no_change", b"n_iter_no_change", "n_units", b"n_units", "newton", b"newton", "quantile", b"quantile", "random_state", b"random_state", "restarts", b"restarts", "ridge", b"ridge", "stage_iterations", b"stage_iterations", "stage_tolerance", b"stage_tolerance", "subsample", b"subsample", "tol", b"tol", "units_per_stage", b"units_per_stage", "validation_fraction", b"validation_fraction"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_binary", b"_binary", "_bits", b"_bits", "_candidates", b"_candidates", "_early_stopping", b"_early_stopping", "_huber_delta", b"_huber_delta", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_missing", b"_missing", "_n_iter_no_change", b"_n_iter_no_change", "_n_units", b"_n_units", "_newton", b"_newton", "_quantile", b"_quantile", "_random_state", b"_random_state", "_restarts", b"_restarts", "_ridge", b"_ridge", "_stage_iterations", b"_stage_iterations", "_stage_tolerance", b"_stage_tolerance", "_subsample", b"_subsample", "_tau", b"_tau", "_tol", b"_tol", "_units_per_stage", b"_units_per_stage", "_validation_fraction", b"_validation_fraction", "binary", b"binary", "bits", b"bits", "candidates", b"candidates", "early_stopping", b"early_stopping", "huber_delta", b"huber_delta", "learning_rate", b"learning_rate", "loss", b"loss", "missing", b"missing", "n_iter_no_change", b"n_iter_no_change", "n_units", b"n_units", "newton", b"newton", "quantile", b"quantile", "random_state", b"random_state", "restarts", b"restarts", "ridge", b"ridge", "stage_iterations", b"stage_iterations", "stage_tolerance", b"stage_tolerance", "subsample", b"subsample", "tau", b"tau", "tol", b"tol", "units_per_stage", b"units_per_stage", "validation_fraction", b"validation_fraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_early_stopping", b"_early_stopping", "_huber_delta", b"_huber_delta", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_missing", b"_missing", "_n_iter_no_change", b"_n_iter_no_change", "_n_units", b"_n_units", "_newton", b"_newton", "_quantile", b"_quantile", "_random_state", b"_random_state", "_restarts", b"_restarts", "_ridge", b"_ridge", "_stage_iterations", b"_stage_iterations", "_stage_tolerance", b"_stage_tolerance", "_subsample", b"_subsample", "_tol", b"_tol", "_units_per_stage", b"_units_per_stage", "_validation_fraction", b"_validation_fraction", "balanced", b"balanced", "candidates", b"candidates", "class_weights", b"class_weights", "early_stopping", b"early_stopping", "huber_delta", b"huber_delta", "layers", b"layers", "learning_rate", b"learning_rate", "loss", b"loss", "missing", b"missing", "n_iter_no_change", b"n_iter_no_change", "n_units", b"n_units", "newton", b"newton", "quantile", b"quantile", "random_state", b"random_state", "restarts", b"restarts", "ridge", b"ridge", "stage_iterations", b"stage_iterations", "stage_tolerance", b"stage_tolerance", "subsample", b"subsample", "tol", b"tol", "units_per_stage", b"units_per_stage", "validation_fraction", b"validation_fraction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_binary", b"_binary", "_bits", b"_bits", "_candidates", b"_candidates", "_early_stopping", b"_early_stopping", "_huber_delta", b"_huber_delta", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_missing", b"_missing", "_n_iter_no_change", b"_n_iter_no_change", "_n_units", b"_n_units", "_newton", b"_newton", "_quantile", b"_quantile", "_random_state", b"_random_state", "_restarts", b"_restarts", "_ridge", b"_ridge", "_stage_iterations", b"_stage_iterations", "_stage_tolerance", b"_stage_tolerance", "_subsample", b"_subsample", "_tau", b"_tau", "_tol", b"_tol", "_units_per_stage", b"_units_per_stage", "_validation_fraction", b"_validation_fraction", "balanced", b"balanced", "binary", b"binary", "bits", b"bits", "candidates", b"candidates", "class_weights", b"class_weights", "early_stopping", b"early_stopping", "huber_delta", b"huber_delta", "layers", b"layers", "learning_rate", b"learning_rate", "loss", b"loss", "missing", b"missing", "n_iter_no_change", b"n_iter_no_change", "n_units", b"n_units", "newton", b"newton", "quantile", b"quantile", "random_state", b"random_state", "restarts", b"restarts", "ridge", b"ridge", "stage_iterations", b"stage_iterations", "stage_tolerance", b"stage_tolerance", "subsample", b"subsample", "tau", b"tau", "tol", b"tol", "units_per_stage", b"units_per_stage", "validation_fraction", b"validation_fraction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__binary: _TypeAlias = _typing.Literal["binary"]  # noqa: Y015
+    _WhichOneofArgType__binary: _TypeAlias = _typing.Literal["_binary", b"_binary"]  # noqa: Y015
+    _WhichOneofReturnType__bits: _TypeAlias = _typing.Literal["bits"]  # noqa: Y015
+    _WhichOneofArgType__bits: _TypeAlias = _typing.Literal["_bits", b"_bits"]  # noqa: Y015
     _WhichOneofReturnType__candidates: _TypeAlias = _typing.Literal["candidates"]  # noqa: Y015
     _WhichOneofArgType__candidates: _TypeAlias = _typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
     _WhichOneofReturnType__early_stopping: _TypeAlias = _typing.Literal["early_stopping"]  # noqa: Y015
@@ -214,12 +232,18 @@ class BoostingSettings(_message.Message):
     _WhichOneofArgType__stage_tolerance: _TypeAlias = _typing.Literal["_stage_tolerance", b"_stage_tolerance"]  # noqa: Y015
     _WhichOneofReturnType__subsample: _TypeAlias = _typing.Literal["subsample"]  # noqa: Y015
     _WhichOneofArgType__subsample: _TypeAlias = _typing.Literal["_subsample", b"_subsample"]  # noqa: Y015
+    _WhichOneofReturnType__tau: _TypeAlias = _typing.Literal["tau"]  # noqa: Y015
+    _WhichOneofArgType__tau: _TypeAlias = _typing.Literal["_tau", b"_tau"]  # noqa: Y015
     _WhichOneofReturnType__tol: _TypeAlias = _typing.Literal["tol"]  # noqa: Y015
     _WhichOneofArgType__tol: _TypeAlias = _typing.Literal["_tol", b"_tol"]  # noqa: Y015
     _WhichOneofReturnType__units_per_stage: _TypeAlias = _typing.Literal["units_per_stage"]  # noqa: Y015
     _WhichOneofArgType__units_per_stage: _TypeAlias = _typing.Literal["_units_per_stage", b"_units_per_stage"]  # noqa: Y015
     _WhichOneofReturnType__validation_fraction: _TypeAlias = _typing.Literal["validation_fraction"]  # noqa: Y015
     _WhichOneofArgType__validation_fraction: _TypeAlias = _typing.Literal["_validation_fraction", b"_validation_fraction"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__binary) -> _WhichOneofReturnType__binary | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bits) -> _WhichOneofReturnType__bits | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__candidates) -> _WhichOneofReturnType__candidates | None: ...
     @_typing.overload
@@ -252,6 +276,8 @@ class BoostingSettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__stage_tolerance) -> _WhichOneofReturnType__stage_tolerance | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__subsample) -> _WhichOneofReturnType__subsample | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tau) -> _WhichOneofReturnType__tau | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tol) -> _WhichOneofReturnType__tol | None: ...
     @_typing.overload
@@ -470,6 +496,7 @@ class BoostingModel(_message.Message):
     TRAIN_LOSS_FIELD_NUMBER: _builtins.int
     VALIDATION_LOSS_FIELD_NUMBER: _builtins.int
     FEATURE_IMPORTANCES_FIELD_NUMBER: _builtins.int
+    BINARY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     classifier: _builtins.bool
     n_features: _builtins.int
@@ -482,6 +509,8 @@ class BoostingModel(_message.Message):
     hidden_layers: _builtins.int
     loss: _builtins.str
     outcome: Global___BoostingOutcome.ValueType
+    binary: _builtins.bool
+    """Whether its units are signs of binary weights; in all lists."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -521,10 +550,11 @@ class BoostingModel(_message.Message):
         train_loss: _abc.Iterable[_builtins.float] | None = ...,
         validation_loss: _abc.Iterable[_builtins.float] | None = ...,
         feature_importances: _abc.Iterable[_builtins.float] | None = ...,
+        binary: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_count", b"class_count", "classes", b"classes", "classifier", b"classifier", "create_time", b"create_time", "ends", b"ends", "feature_importances", b"feature_importances", "hidden_layers", b"hidden_layers", "loss", b"loss", "n_features", b"n_features", "name", b"name", "outcome", b"outcome", "outputs", b"outputs", "stages", b"stages", "train_loss", b"train_loss", "units", b"units", "validation_loss", b"validation_loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binary", b"binary", "class_count", b"class_count", "classes", b"classes", "classifier", b"classifier", "create_time", b"create_time", "ends", b"ends", "feature_importances", b"feature_importances", "hidden_layers", b"hidden_layers", "loss", b"loss", "n_features", b"n_features", "name", b"name", "outcome", b"outcome", "outputs", b"outputs", "stages", b"stages", "train_loss", b"train_loss", "units", b"units", "validation_loss", b"validation_loss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -43,6 +43,7 @@ class EnergySettings(_message.Message):
     PATIENCE_FIELD_NUMBER: _builtins.int
     PARTITION_DRAWS_FIELD_NUMBER: _builtins.int
     RANDOM_STATE_FIELD_NUMBER: _builtins.int
+    OPTIMIZER_FIELD_NUMBER: _builtins.int
     noise: _builtins.str
     """"auto", "gaussian", "mixture", "kernel" or "flow"."""
     objective: _builtins.str
@@ -59,6 +60,8 @@ class EnergySettings(_message.Message):
     partition_draws: _builtins.int
     random_state: _builtins.int
     """The seed; the same one gives the same bits on the same machine. Drawn by the server where not given."""
+    optimizer: _builtins.str
+    """"adam", "sgd", "momentum", "diffgrad" or "normalized"."""
     @_builtins.property
     def hidden_sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
@@ -78,10 +81,11 @@ class EnergySettings(_message.Message):
         patience: _builtins.int | None = ...,
         partition_draws: _builtins.int | None = ...,
         random_state: _builtins.int | None = ...,
+        optimizer: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_average", b"_average", "_batch_size", b"_batch_size", "_learning_rate", b"_learning_rate", "_noise", b"_noise", "_noise_batch_size", b"_noise_batch_size", "_objective", b"_objective", "_octaves", b"_octaves", "_partition_draws", b"_partition_draws", "_patience", b"_patience", "_random_state", b"_random_state", "_steps", b"_steps", "_validation_fraction", b"_validation_fraction", "_weight_decay", b"_weight_decay", "average", b"average", "batch_size", b"batch_size", "learning_rate", b"learning_rate", "noise", b"noise", "noise_batch_size", b"noise_batch_size", "objective", b"objective", "octaves", b"octaves", "partition_draws", b"partition_draws", "patience", b"patience", "random_state", b"random_state", "steps", b"steps", "validation_fraction", b"validation_fraction", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_average", b"_average", "_batch_size", b"_batch_size", "_learning_rate", b"_learning_rate", "_noise", b"_noise", "_noise_batch_size", b"_noise_batch_size", "_objective", b"_objective", "_octaves", b"_octaves", "_optimizer", b"_optimizer", "_partition_draws", b"_partition_draws", "_patience", b"_patience", "_random_state", b"_random_state", "_steps", b"_steps", "_validation_fraction", b"_validation_fraction", "_weight_decay", b"_weight_decay", "average", b"average", "batch_size", b"batch_size", "learning_rate", b"learning_rate", "noise", b"noise", "noise_batch_size", b"noise_batch_size", "objective", b"objective", "octaves", b"octaves", "optimizer", b"optimizer", "partition_draws", b"partition_draws", "patience", b"patience", "random_state", b"random_state", "steps", b"steps", "validation_fraction", b"validation_fraction", "weight_decay", b"weight_decay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average", b"_average", "_batch_size", b"_batch_size", "_learning_rate", b"_learning_rate", "_noise", b"_noise", "_noise_batch_size", b"_noise_batch_size", "_objective", b"_objective", "_octaves", b"_octaves", "_partition_draws", b"_partition_draws", "_patience", b"_patience", "_random_state", b"_random_state", "_steps", b"_steps", "_validation_fraction", b"_validation_fraction", "_weight_decay", b"_weight_decay", "average", b"average", "batch_size", b"batch_size", "hidden_sizes", b"hidden_sizes", "learning_rate", b"learning_rate", "noise", b"noise", "noise_batch_size", b"noise_batch_size", "objective", b"objective", "octaves", b"octaves", "partition_draws", b"partition_draws", "patience", b"patience", "random_state", b"random_state", "steps", b"steps", "validation_fraction", b"validation_fraction", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average", b"_average", "_batch_size", b"_batch_size", "_learning_rate", b"_learning_rate", "_noise", b"_noise", "_noise_batch_size", b"_noise_batch_size", "_objective", b"_objective", "_octaves", b"_octaves", "_optimizer", b"_optimizer", "_partition_draws", b"_partition_draws", "_patience", b"_patience", "_random_state", b"_random_state", "_steps", b"_steps", "_validation_fraction", b"_validation_fraction", "_weight_decay", b"_weight_decay", "average", b"average", "batch_size", b"batch_size", "hidden_sizes", b"hidden_sizes", "learning_rate", b"learning_rate", "noise", b"noise", "noise_batch_size", b"noise_batch_size", "objective", b"objective", "octaves", b"octaves", "optimizer", b"optimizer", "partition_draws", b"partition_draws", "patience", b"patience", "random_state", b"random_state", "steps", b"steps", "validation_fraction", b"validation_fraction", "weight_decay", b"weight_decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__average: _TypeAlias = _typing.Literal["average"]  # noqa: Y015
     _WhichOneofArgType__average: _TypeAlias = _typing.Literal["_average", b"_average"]  # noqa: Y015
@@ -97,6 +101,8 @@ class EnergySettings(_message.Message):
     _WhichOneofArgType__objective: _TypeAlias = _typing.Literal["_objective", b"_objective"]  # noqa: Y015
     _WhichOneofReturnType__octaves: _TypeAlias = _typing.Literal["octaves"]  # noqa: Y015
     _WhichOneofArgType__octaves: _TypeAlias = _typing.Literal["_octaves", b"_octaves"]  # noqa: Y015
+    _WhichOneofReturnType__optimizer: _TypeAlias = _typing.Literal["optimizer"]  # noqa: Y015
+    _WhichOneofArgType__optimizer: _TypeAlias = _typing.Literal["_optimizer", b"_optimizer"]  # noqa: Y015
     _WhichOneofReturnType__partition_draws: _TypeAlias = _typing.Literal["partition_draws"]  # noqa: Y015
     _WhichOneofArgType__partition_draws: _TypeAlias = _typing.Literal["_partition_draws", b"_partition_draws"]  # noqa: Y015
     _WhichOneofReturnType__patience: _TypeAlias = _typing.Literal["patience"]  # noqa: Y015
@@ -123,6 +129,8 @@ class EnergySettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__objective) -> _WhichOneofReturnType__objective | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__octaves) -> _WhichOneofReturnType__octaves | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__optimizer) -> _WhichOneofReturnType__optimizer | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__partition_draws) -> _WhichOneofReturnType__partition_draws | None: ...
     @_typing.overload

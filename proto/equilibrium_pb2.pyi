@@ -103,6 +103,11 @@ class EquilibriumSettings(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     CHANNELS_FIELD_NUMBER: _builtins.int
     KERNEL_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    TAU_FIELD_NUMBER: _builtins.int
+    OPTIMIZER_FIELD_NUMBER: _builtins.int
+    BINARY_FIELD_NUMBER: _builtins.int
+    BINARIZER_FIELD_NUMBER: _builtins.int
     activation: _builtins.str
     feedback: _builtins.str
     """"tied" or "independent"."""
@@ -129,6 +134,16 @@ class EquilibriumSettings(_message.Message):
     random_state: _builtins.int
     """The seed; the same one gives the same bits on the same machine. Drawn by the server where not given."""
     kernel: _builtins.int
+    loss: _builtins.str
+    """"cross-entropy" or "comp-sum"."""
+    tau: _builtins.float
+    """τ of "comp-sum", above 0 and below 2."""
+    optimizer: _builtins.str
+    """"sgd", "adam", "diffgrad", "normalized", "adadagrad" or "adadagrad-norm"."""
+    binary: _builtins.bool
+    """Weights of −1 and 1, kept and predicted in bits: with tied feedback and the activation "sigmoid" only."""
+    binarizer: _builtins.str
+    """"reste" or "biper": how the training of binary weights looks through the sign."""
     @_builtins.property
     def hidden_sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Units of the relaxing layers."""
@@ -166,10 +181,15 @@ class EquilibriumSettings(_message.Message):
         image: _abc.Iterable[_builtins.int] | None = ...,
         channels: _abc.Iterable[_builtins.int] | None = ...,
         kernel: _builtins.int | None = ...,
+        loss: _builtins.str | None = ...,
+        tau: _builtins.float | None = ...,
+        optimizer: _builtins.str | None = ...,
+        binary: _builtins.bool | None = ...,
+        binarizer: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_activation", b"_activation", "_angle", b"_angle", "_batch_size", b"_batch_size", "_contraction", b"_contraction", "_epochs", b"_epochs", "_estimator", b"_estimator", "_feedback", b"_feedback", "_gain", b"_gain", "_homeostasis", b"_homeostasis", "_kernel", b"_kernel", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_n", b"_n", "_noise", b"_noise", "_radius", b"_radius", "_random_state", b"_random_state", "_readout_bound", b"_readout_bound", "_standardise", b"_standardise", "activation", b"activation", "angle", b"angle", "batch_size", b"batch_size", "contraction", b"contraction", "epochs", b"epochs", "estimator", b"estimator", "feedback", b"feedback", "gain", b"gain", "homeostasis", b"homeostasis", "kernel", b"kernel", "learning_rate", b"learning_rate", "momentum", b"momentum", "n", b"n", "noise", b"noise", "radius", b"radius", "random_state", b"random_state", "readout_bound", b"readout_bound", "standardise", b"standardise"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_activation", b"_activation", "_angle", b"_angle", "_batch_size", b"_batch_size", "_binarizer", b"_binarizer", "_binary", b"_binary", "_contraction", b"_contraction", "_epochs", b"_epochs", "_estimator", b"_estimator", "_feedback", b"_feedback", "_gain", b"_gain", "_homeostasis", b"_homeostasis", "_kernel", b"_kernel", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_momentum", b"_momentum", "_n", b"_n", "_noise", b"_noise", "_optimizer", b"_optimizer", "_radius", b"_radius", "_random_state", b"_random_state", "_readout_bound", b"_readout_bound", "_standardise", b"_standardise", "_tau", b"_tau", "activation", b"activation", "angle", b"angle", "batch_size", b"batch_size", "binarizer", b"binarizer", "binary", b"binary", "contraction", b"contraction", "epochs", b"epochs", "estimator", b"estimator", "feedback", b"feedback", "gain", b"gain", "homeostasis", b"homeostasis", "kernel", b"kernel", "learning_rate", b"learning_rate", "loss", b"loss", "momentum", b"momentum", "n", b"n", "noise", b"noise", "optimizer", b"optimizer", "radius", b"radius", "random_state", b"random_state", "readout_bound", b"readout_bound", "standardise", b"standardise", "tau", b"tau"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_activation", b"_activation", "_angle", b"_angle", "_batch_size", b"_batch_size", "_contraction", b"_contraction", "_epochs", b"_epochs", "_estimator", b"_estimator", "_feedback", b"_feedback", "_gain", b"_gain", "_homeostasis", b"_homeostasis", "_kernel", b"_kernel", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_n", b"_n", "_noise", b"_noise", "_radius", b"_radius", "_random_state", b"_random_state", "_readout_bound", b"_readout_bound", "_standardise", b"_standardise", "activation", b"activation", "angle", b"angle", "batch_size", b"batch_size", "channels", b"channels", "contraction", b"contraction", "epochs", b"epochs", "estimator", b"estimator", "feedback", b"feedback", "gain", b"gain", "hidden_sizes", b"hidden_sizes", "homeostasis", b"homeostasis", "image", b"image", "kernel", b"kernel", "learning_rate", b"learning_rate", "momentum", b"momentum", "n", b"n", "noise", b"noise", "radius", b"radius", "random_state", b"random_state", "readout_bound", b"readout_bound", "standardise", b"standardise"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_activation", b"_activation", "_angle", b"_angle", "_batch_size", b"_batch_size", "_binarizer", b"_binarizer", "_binary", b"_binary", "_contraction", b"_contraction", "_epochs", b"_epochs", "_estimator", b"_estimator", "_feedback", b"_feedback", "_gain", b"_gain", "_homeostasis", b"_homeostasis", "_kernel", b"_kernel", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_momentum", b"_momentum", "_n", b"_n", "_noise", b"_noise", "_optimizer", b"_optimizer", "_radius", b"_radius", "_random_state", b"_random_state", "_readout_bound", b"_readout_bound", "_standardise", b"_standardise", "_tau", b"_tau", "activation", b"activation", "angle", b"angle", "batch_size", b"batch_size", "binarizer", b"binarizer", "binary", b"binary", "channels", b"channels", "contraction", b"contraction", "epochs", b"epochs", "estimator", b"estimator", "feedback", b"feedback", "gain", b"gain", "hidden_sizes", b"hidden_sizes", "homeostasis", b"homeostasis", "image", b"image", "kernel", b"kernel", "learning_rate", b"learning_rate", "loss", b"loss", "momentum", b"momentum", "n", b"n", "noise", b"noise", "optimizer", b"optimizer", "radius", b"radius", "random_state", b"random_state", "readout_bound", b"readout_bound", "standardise", b"standardise", "tau", b"tau"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__activation: _TypeAlias = _typing.Literal["activation"]  # noqa: Y015
     _WhichOneofArgType__activation: _TypeAlias = _typing.Literal["_activation", b"_activation"]  # noqa: Y015
@@ -177,6 +197,10 @@ class EquilibriumSettings(_message.Message):
     _WhichOneofArgType__angle: _TypeAlias = _typing.Literal["_angle", b"_angle"]  # noqa: Y015
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
+    _WhichOneofReturnType__binarizer: _TypeAlias = _typing.Literal["binarizer"]  # noqa: Y015
+    _WhichOneofArgType__binarizer: _TypeAlias = _typing.Literal["_binarizer", b"_binarizer"]  # noqa: Y015
+    _WhichOneofReturnType__binary: _TypeAlias = _typing.Literal["binary"]  # noqa: Y015
+    _WhichOneofArgType__binary: _TypeAlias = _typing.Literal["_binary", b"_binary"]  # noqa: Y015
     _WhichOneofReturnType__contraction: _TypeAlias = _typing.Literal["contraction"]  # noqa: Y015
     _WhichOneofArgType__contraction: _TypeAlias = _typing.Literal["_contraction", b"_contraction"]  # noqa: Y015
     _WhichOneofReturnType__epochs: _TypeAlias = _typing.Literal["epochs"]  # noqa: Y015
@@ -193,12 +217,16 @@ class EquilibriumSettings(_message.Message):
     _WhichOneofArgType__kernel: _TypeAlias = _typing.Literal["_kernel", b"_kernel"]  # noqa: Y015
     _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
     _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
+    _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015
     _WhichOneofReturnType__momentum: _TypeAlias = _typing.Literal["momentum"]  # noqa: Y015
     _WhichOneofArgType__momentum: _TypeAlias = _typing.Literal["_momentum", b"_momentum"]  # noqa: Y015
     _WhichOneofReturnType__n: _TypeAlias = _typing.Literal["n"]  # noqa: Y015
     _WhichOneofArgType__n: _TypeAlias = _typing.Literal["_n", b"_n"]  # noqa: Y015
     _WhichOneofReturnType__noise: _TypeAlias = _typing.Literal["noise"]  # noqa: Y015
     _WhichOneofArgType__noise: _TypeAlias = _typing.Literal["_noise", b"_noise"]  # noqa: Y015
+    _WhichOneofReturnType__optimizer: _TypeAlias = _typing.Literal["optimizer"]  # noqa: Y015
+    _WhichOneofArgType__optimizer: _TypeAlias = _typing.Literal["_optimizer", b"_optimizer"]  # noqa: Y015
     _WhichOneofReturnType__radius: _TypeAlias = _typing.Literal["radius"]  # noqa: Y015
     _WhichOneofArgType__radius: _TypeAlias = _typing.Literal["_radius", b"_radius"]  # noqa: Y015
     _WhichOneofReturnType__random_state: _TypeAlias = _typing.Literal["random_state"]  # noqa: Y015
@@ -207,12 +235,18 @@ class EquilibriumSettings(_message.Message):
     _WhichOneofArgType__readout_bound: _TypeAlias = _typing.Literal["_readout_bound", b"_readout_bound"]  # noqa: Y015
     _WhichOneofReturnType__standardise: _TypeAlias = _typing.Literal["standardise"]  # noqa: Y015
     _WhichOneofArgType__standardise: _TypeAlias = _typing.Literal["_standardise", b"_standardise"]  # noqa: Y015
+    _WhichOneofReturnType__tau: _TypeAlias = _typing.Literal["tau"]  # noqa: Y015
+    _WhichOneofArgType__tau: _TypeAlias = _typing.Literal["_tau", b"_tau"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__activation) -> _WhichOneofReturnType__activation | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__angle) -> _WhichOneofReturnType__angle | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_size) -> _WhichOneofReturnType__batch_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__binarizer) -> _WhichOneofReturnType__binarizer | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__binary) -> _WhichOneofReturnType__binary | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__contraction) -> _WhichOneofReturnType__contraction | None: ...
     @_typing.overload
@@ -230,11 +264,15 @@ class EquilibriumSettings(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loss) -> _WhichOneofReturnType__loss | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__momentum) -> _WhichOneofReturnType__momentum | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__n) -> _WhichOneofReturnType__n | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__noise) -> _WhichOneofReturnType__noise | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__optimizer) -> _WhichOneofReturnType__optimizer | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__radius) -> _WhichOneofReturnType__radius | None: ...
     @_typing.overload
@@ -243,6 +281,8 @@ class EquilibriumSettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__readout_bound) -> _WhichOneofReturnType__readout_bound | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__standardise) -> _WhichOneofReturnType__standardise | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tau) -> _WhichOneofReturnType__tau | None: ...
 
 Global___EquilibriumSettings: _TypeAlias = EquilibriumSettings  # noqa: Y015
 
@@ -463,6 +503,9 @@ class EquilibriumModel(_message.Message):
     TRAIN_ACCURACY_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     CHANNELS_FIELD_NUMBER: _builtins.int
+    BINARY_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    OPTIMIZER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     n_features: _builtins.int
     """Columns of the features."""
@@ -474,6 +517,10 @@ class EquilibriumModel(_message.Message):
     """Steps that were taken."""
     message: _builtins.str
     """Why training ended early; empty where it did not."""
+    binary: _builtins.bool
+    """Whether its weights are −1 and 1; in all lists, as the next two."""
+    loss: _builtins.str
+    optimizer: _builtins.str
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -512,10 +559,13 @@ class EquilibriumModel(_message.Message):
         train_accuracy: _abc.Iterable[_builtins.float] | None = ...,
         image: _abc.Iterable[_builtins.int] | None = ...,
         channels: _abc.Iterable[_builtins.int] | None = ...,
+        binary: _builtins.bool = ...,
+        loss: _builtins.str = ...,
+        optimizer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "channels", b"channels", "class_count", b"class_count", "classes", b"classes", "create_time", b"create_time", "feedback", b"feedback", "hidden_sizes", b"hidden_sizes", "image", b"image", "message", b"message", "n_features", b"n_features", "name", b"name", "outcome", b"outcome", "steps", b"steps", "train_accuracy", b"train_accuracy", "train_loss", b"train_loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "binary", b"binary", "channels", b"channels", "class_count", b"class_count", "classes", b"classes", "create_time", b"create_time", "feedback", b"feedback", "hidden_sizes", b"hidden_sizes", "image", b"image", "loss", b"loss", "message", b"message", "n_features", b"n_features", "name", b"name", "optimizer", b"optimizer", "outcome", b"outcome", "steps", b"steps", "train_accuracy", b"train_accuracy", "train_loss", b"train_loss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -145,6 +145,7 @@ def model_message(name: str, created: float, model: Estimator, whole: bool = Tru
         stages=network.stages,
         hidden_layers=len(network.layers),
         loss=model.loss,
+        binary=bool(model.binary),
         outcome=pb.BoostingOutcome.Value(f"BOOSTING_OUTCOME_{model.outcome_.name}"),
     )
     if whole:
@@ -214,6 +215,8 @@ def _check_size(rows: int, columns: int, outputs: int, estimator: Any, settings:
         if value > most:
             what = {"features": "features' columns", "target": "target's outputs", "layers": "layers' units"}
             raise errors.exhausted(name, f"{what.get(name, name)} must be at most {most} here, got {value}")
+    # Sign units see a code of each column.
+    columns = columns * estimator.bits if estimator.binary else columns
     # What a later layer sees of the layers before is held for every row, as the data are.
     check_bytes(rows * (columns + outputs + 1 + sum(layers[:-1])), settings)
     check_bytes(units * (columns + sum(layers[:-1]) + outputs), settings)

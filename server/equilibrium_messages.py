@@ -37,8 +37,8 @@ MAX_BATCH = 4096
 MAX_STEPS = 10_000
 """Of a turn of the nudge, or unrolled, whose states are all held."""
 DEFAULT_POINTS, DEFAULT_RADIUS = 6, 0.5
-RENAMED = {"batch": "batch_size", "rate": "learning_rate"}
-"""The engine's own names for two of the classifier's parameters."""
+RENAMED = {"batch": "batch_size", "rate": "learning_rate", "optimiser": "optimizer"}
+"""The engine's own names for three of the classifier's parameters."""
 OUTPUTS = {
     pb.EQUILIBRIUM_OUTPUT_UNSPECIFIED: "prediction",
     pb.EQUILIBRIUM_OUTPUT_PREDICTION: "prediction",
@@ -158,6 +158,9 @@ def model_message(
         outcome=pb.EquilibriumOutcome.Value(f"EQUILIBRIUM_OUTCOME_{report.ended.name}"),
         steps=report.steps,
         message=report.message,
+        binary=classifier.binary,
+        loss=classifier.loss,
+        optimizer=classifier.optimizer,
     )
     if whole:
         message.classes.CopyFrom(classes.of(classifier.classes_))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,6 +31,8 @@ from relaxon.server.settings import ServerSettings
 
 TENSORS = "network.safetensors"
 MOST_LAYERS = 64
+MOST_BITS = 64
+"""Of the code that sign units see of a column."""
 ENERGY_TENSORS = "model.safetensors"
 PAIRS = {"tilted": ("base", "tilt"), "defensive": ("inner", "wide")}
 """Energies and noise distributions that are made of two others."""
@@ -89,7 +92,16 @@ def _check_boosting(folder: Path, settings: ServerSettings) -> None:
     flat = ["shift", "scale", "initial", "gain", "sizes", "unit", "train_loss", "validation_loss", "importances"]
     axes = dict.fromkeys(flat + [f"bias_{index}" for index in range(layers)], 1)
     axes |= dict.fromkeys(["output", "intercepts"] + [f"weights_{index}" for index in range(layers)], 2)
-    _check_tensors(held, axes, {"sizes": "I64"})
+    other = {"sizes": "I64"}
+    if "thresholds" in held.tensors:
+        # Sign units: their weights are bits, and a row's code has as many as there are thresholds.
+        axes["thresholds"] = 2
+        other |= {f"weights_{index}": "U8" for index in range(layers)}
+    _check_tensors(held, axes, other)
+    if "thresholds" in held.tensors:
+        _check_most("bits", math.prod(held.tensors["thresholds"][1]), MOST_BITS * MAX_COLUMNS)
+        bits = math.prod(held.tensors["thresholds"][1]) * sum(held.tensors[f"bias_{i}"][1][0] for i in range(layers))
+        _check_most("bytes", 8 * bits, settings.max_table_bytes)
     units = sum(held.tensors[f"bias_{index}"][1][0] for index in range(layers))
     _check_most("units", units, settings.max_units)
     _check_most("outputs", held.tensors["initial"][1][0], MAX_OUTPUTS)
@@ -104,8 +116,8 @@ def _check_equilibrium(folder: Path, settings: ServerSettings) -> None:
     read_json("network.json", folder / "network.json")
     held = read_safetensors(TENSORS, folder / TENSORS)
     description = parsed_json("description", held.metadata.get("description", ""))
-    if not isinstance(description, dict) or description.get("kind") != "layered":
-        raise errors.invalid("description", "description must be that of a layered network")
+    if not isinstance(description, dict) or description.get("kind") not in ("layered", "binary"):
+        raise errors.invalid("description", "description must be that of a layered network, of real or binary weights")
     sizes = description.get("sizes")
     if not isinstance(sizes, list) or not 2 <= len(sizes) <= MOST_LAYERS:
         raise errors.invalid("sizes", f"sizes must be 2 to {MOST_LAYERS} whole numbers")
@@ -114,9 +126,10 @@ def _check_equilibrium(folder: Path, settings: ServerSettings) -> None:
     _check_most("units", sum(sizes[1:-1]), settings.max_units)
     # The network is made before its tensors are read into it: no larger than they are.
     entries = sum(above * below for above, below in zip(sizes[1:], sizes[:-1], strict=True))
-    if entries > held.entries():
-        raise errors.invalid("sizes", f"sizes must be those of the tensors, which have {held.entries()} entries")
-    _check_most("bytes", 8 * held.entries(), settings.max_table_bytes)
+    held_entries = held.entries() * (8 if description["kind"] == "binary" else 1)
+    if entries > held_entries:
+        raise errors.invalid("sizes", f"sizes must be those of the tensors, which have {held_entries} entries")
+    _check_most("bytes", 8 * held_entries, settings.max_table_bytes)
     card = description.get("card")
     classifier = card.get("classifier") if isinstance(card, dict) else None
     if not isinstance(classifier, dict):
@@ -237,6 +250,8 @@ def _load_proximal(folder: Path) -> Any:
 
 
 def _onnx(model: Any) -> bytes:
+    if model.binary:
+        raise errors.failed_precondition("models of sign units cannot be exported to ONNX, which counts no bits")
     exported: bytes = model.to_onnx().SerializeToString()
     return exported
 

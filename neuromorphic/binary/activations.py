@@ -43,13 +43,13 @@ class _Reste(torch.autograd.Function):
     """`sign(z)` forward, `reste_slope` backward."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, o: float) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, z: Tensor, o: float) -> Tensor:
         ctx.save_for_backward(z)
         ctx.o = o
         return signs(z)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (z,) = ctx.saved_tensors
         return grad * reste_slope(z, ctx.o), None
 
@@ -58,13 +58,13 @@ class _Biper(torch.autograd.Function):
     """`sign(sin(ωx))` forward, `biper_slope` backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, omega: float) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, omega: float) -> Tensor:
         ctx.save_for_backward(x)
         ctx.omega = omega
         return signs(torch.sin(omega * x))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         return grad * biper_slope(x, ctx.omega), None
 

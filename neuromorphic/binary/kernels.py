@@ -28,14 +28,18 @@ COUNTED = kernel(error_model="numpy")
 """Sums stay in their order, and products apart: a packed prediction is that of the unpacked twin to the last bit."""
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def popcount(typing: Any, word: Any) -> Any:
+@intrinsic
+def _popcount(typing: Any, word: Any) -> Any:
     """Count the ones of an integer: LLVM's `ctpop`, which Numba has no name for."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.ctpop(arguments[0])
 
     return (word(word), build) if isinstance(word, types.Integer) else None
+
+
+popcount: Any = _popcount
+"""As kernels call it: with the word alone."""
 
 
 @COUNTED
@@ -91,9 +95,9 @@ def add_product(words, ones, planes, weight, counts, state):  # type: ignore[no-
 
 
 @COUNTED
-def relax_signs(
+def relax_signs(  # type: ignore[no-untyped-def]
     start, stop, inputs, words, ones, sizes, weights, biases, thresholds, first_level, offset, most, scores, out, sweeps
-):  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """Relax rows `start … stop − 1` of `inputs (rows, columns) uint64` level by level until nothing changes.
 
     `sizes` are the columns, the relaxing layers' units and the classes. `words` and `ones` hold the matrices one behind

@@ -102,7 +102,9 @@ class BinaryLayeredNetwork(LayeredNetwork):
     @torch.no_grad()
     def load_packed(self, state: dict[str, Tensor]) -> None:
         """Take what `packed_state` gave; ValueError naming the tensors that are not of this network's form."""
-        wanted = {f"signs.{n}": (len(w), -(-w.shape[1] // 8)) for n, w in enumerate(self.weights)}
+        wanted: dict[str, tuple[int, ...]] = {
+            f"signs.{n}": (len(w), -(-w.shape[1] // 8)) for n, w in enumerate(self.weights)
+        }
         wanted |= {"scales": (len(self.weights),)} | {f"biases.{n}": (len(b),) for n, b in enumerate(self.biases)}
         held = {name: tuple(tensor.shape) for name, tensor in state.items()}
         if held != wanted:

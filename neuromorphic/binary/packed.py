@@ -144,10 +144,7 @@ def relax_unpacked(packed: PackedEquilibrium, x: Array, sweeps: int = MOST_SWEEP
             changed = False
             for n in range(layers):
                 u = packed.biases[n].copy()
-                if n == 0:
-                    u = u + weights[0] * (signs[0] @ row)
-                else:
-                    u = u + weights[n] * (signs[n] @ q[n - 1])
+                u = u + weights[n] * (signs[n] @ (row if n == 0 else q[n - 1]))
                 if n + 1 < layers:
                     u = u + weights[n + 1] * (signs[n + 1].T @ q[n + 1])
                 level = (u[:, None] >= packed.thresholds).sum(axis=1)

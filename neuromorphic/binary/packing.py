@@ -1,7 +1,7 @@
 """Signs as bits: matrices of −1 and 1 packed into words of 64, and levels as planes of bits.
 
-A bit is 1 for the sign 1. For a row of signs `s` and bits `b ∈ {0, 1}`, `Σ s_j b_j = pop(s) − pop(s ⊕ b)`, with the bits
-behind the last one 0 in both; for a level `q = Σ_p 2^p b_p` the sums of its planes are added with their weights.
+A bit is 1 for the sign 1. For a row of signs `s` and bits `b ∈ {0, 1}`, `Σ s_j b_j = pop(s) − pop(s ⊕ b)`, the bits
+behind the last one being 0 in both; for a level `q = Σ_p 2^p b_p` the sums of its planes are added with their weights.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class SignMatrix:
     @cached_property
     def ones(self) -> NDArray[np.int64]:
         """How many 1 each row has, `(rows,)`."""
-        return np.bitwise_count(self.packed).sum(axis=1, dtype=np.int64)
+        counts: NDArray[np.int64] = np.bitwise_count(self.packed).sum(axis=1, dtype=np.int64)
+        return counts
 
     def transposed(self) -> SignMatrix:
         """Return the transposed matrix, packed along the other axis."""

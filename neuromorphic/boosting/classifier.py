@@ -147,7 +147,9 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         if self.loss == "log_loss" and self.tau != 1.0:
             raise ValueError(f"tau must be 1 unless loss is 'comp-sum', got {self.tau!r}")
         if self.loss == "comp-sum" and self.newton == "published":
-            raise ValueError("newton must be 'guarded' for loss 'comp-sum': the published algorithm has the log-loss only")
+            raise ValueError(
+                "newton must be 'guarded' for loss 'comp-sum': the published algorithm has the log-loss only"
+            )
 
     def decision_function(self, X: ArrayLike) -> Array:
         """Logits: `(n,)` of the second class where there are two, else `(n, classes)`."""

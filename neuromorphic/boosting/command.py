@@ -17,6 +17,8 @@ from relaxon.solvers.extras import explain
 from relaxon.solvers.training_bar import Record, nowhere, training_bar
 
 DEFAULT_OUT = Path("runs/boosting")
+REGRESSIONS = ("squared", "absolute", "huber", "quantile", "poisson")
+"""As in `regressor`, which needs scikit-learn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument("--per-stage", type=int, default=1, help="J, units trained together")
     network.add_argument("--rate", type=float, default=0.5, help="η, the learning rate")
     network.add_argument(
-        "--loss", choices=("squared", "absolute", "huber", "quantile", "poisson"), help="of a regression"
+        "--loss",
+        choices=(*REGRESSIONS, "log_loss", "comp-sum"),
+        help="of a regression: squared, absolute, huber, quantile or poisson; of a classification: log_loss, comp-sum",
     )
+    network.add_argument("--tau", type=float, help="of --loss comp-sum, above 0 and below 2")
+    network.add_argument("--binary", action="store_true", help="sign units of binary weights, predicted in bits")
+    network.add_argument("--bits", type=int, help="of the code that sign units see of each column; 4")
     network.add_argument("--quantile", type=float, help="of --loss quantile")
     network.add_argument("--newton", choices=("guarded", "published"), default="guarded")
     network.add_argument("--ridge", type=float)
@@ -152,8 +159,15 @@ def _estimator(args: argparse.Namespace, problem: Problem) -> Any:
     from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
 
     regression = problem.task == "regression"
-    if not regression and args.loss is not None:
-        raise ValueError(f"--loss is for a regression, and this is a {problem.task}; --task regression makes it one")
+    if args.loss is not None and (args.loss in REGRESSIONS) != regression:
+        other = "classification" if regression else "regression"
+        raise ValueError(
+            f"--loss {args.loss} is for a {other}, and this is a {problem.task}; --task {other} makes it one"
+        )
+    if args.tau is not None and args.loss != "comp-sum":
+        raise ValueError("--tau goes with --loss comp-sum")
+    if args.bits is not None and not args.binary:
+        raise ValueError("--bits goes with --binary")
     if args.quantile is not None and args.loss != "quantile":
         raise ValueError("--quantile goes with --loss quantile")
     missing = bool(np.isnan(problem.X).any())
@@ -168,9 +182,13 @@ def _estimator(args: argparse.Namespace, problem: Problem) -> Any:
         early_stopping=args.early_stopping,
         random_state=args.seed,
         missing="mean" if missing else "refuse",
+        binary=args.binary,
+        bits=4 if args.bits is None else args.bits,
     )
     if regression:
         made.set_params(loss=args.loss or "squared", quantile=0.5 if args.quantile is None else args.quantile)
+    elif args.loss is not None:
+        made.set_params(loss=args.loss, tau=1.0 if args.tau is None else args.tau)
     return made
 
 

@@ -19,10 +19,10 @@ Array = NDArray[np.float64]
 MOST_ITERATIONS = 40
 """Of the latent weights; `stage_iterations` where that is less."""
 STEP, LAST_STEP = 0.3, 0.02
-"""Root mean square of a step of the latent weights, whose own is 1 at the start; falls evenly from the one to the other."""
+"""Root mean square of a step of the latent weights, whose own is 1 at the start: the first one's and the last one's."""
 LAST_POWER = 3.0
 NEAREST, FARTHEST = 0.1, 1.5
-"""Where ReSTE's slope is a chord's, and beyond which it is 0: as in `relaxon.neuromorphic.binary`, which needs torch."""
+"""Where ReSTE's slope is a chord's, and where it ends: as in `relaxon.neuromorphic.binary`, which needs torch."""
 JITTER = 1e-12
 
 

@@ -143,7 +143,7 @@ class _Run:
     ) -> None:
         self.settings, self.loss, self.callback, self.keeper = settings, loss, callback, keeper
         self.train, self.validation = train, validation
-        self.outputs_of = sign_outputs if settings.signs else kernels.stage_outputs
+        self.outputs_of: Callable[..., Array] = sign_outputs if settings.signs else kernels.stage_outputs
         self.result = before or Trained(loss.initial(train.y, train.w))
         self.result.outcome = Outcome.COMPLETED
         self.F = np.tile(self.result.initial[:, None], (1, train.y.shape[1]))

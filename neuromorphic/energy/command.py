@@ -53,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--objective", choices=("meco", "nce", "ence", "snl", "score-matching"), default="meco")
     model.add_argument("--steps", type=int, default=2000, help="2000")
     model.add_argument("--batch", type=int, default=512, help="512")
-    model.add_argument("--rate", type=float, default=3e-3, help="of Adam; 0.003")
+    model.add_argument("--rate", type=float, default=3e-3, help="of the optimiser; 0.003")
+    model.add_argument("--optimizer", choices=("adam", "sgd", "momentum", "diffgrad", "normalized"), default="adam")
     model.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw density, samples and log u (PNG, SVG or PDF)")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"folder for the model; {DEFAULT_OUT}")
@@ -136,6 +137,7 @@ def _fitted(args: argparse.Namespace, rows: Rows, console: Any) -> EnergyDensity
         batch_size=args.batch,
         noise_batch_size=2 * args.batch,
         learning_rate=args.rate,
+        optimizer=args.optimizer,
         random_state=args.seed,
     )
     model._columns = rows.features

@@ -27,6 +27,7 @@ from relaxon.neuromorphic.energy.conditional_density import GridDensity
 from relaxon.neuromorphic.energy.density import LARGEST_GAP, REFERENCE_ROWS
 from relaxon.neuromorphic.energy.energies import blank_layer, initialise
 from relaxon.neuromorphic.energy.rank import generalisation_gap
+from relaxon.neuromorphic.energy.training import TrainingSettings, check_optimizer, make_optimizer
 from relaxon.neuromorphic.energy.verdict import Verdict
 from relaxon.solvers import validation
 from relaxon.solvers.masked import refuse_masks
@@ -80,6 +81,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     hidden_sizes : units of the network of x.
     nodes : of the grid over y: no structure finer than a node's distance is seen.
     steps, batch_size, learning_rate, weight_decay : of AdamW, the rate falling along a cosine.
+    optimizer : "adam", "sgd", "momentum", "diffgrad" or "normalized"; the last takes no `weight_decay`.
     validation_fraction, patience : share of the rows held out, and how many looks at them (one in 25 steps) without a
         better likelihood end the training; the best weights are kept.
     random_state : seed; the same seed gives the same bits.
@@ -114,6 +116,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: int = 128,
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-3,
+        optimizer: str = "adam",
         validation_fraction: float = 0.15,
         patience: int = 12,
         random_state: int | np.random.RandomState | None = None,
@@ -125,6 +128,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.optimizer = optimizer
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.random_state = random_state
@@ -170,6 +174,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             validation.positive_int("hidden_sizes", width)
         validation.positive_float("learning_rate", self.learning_rate)
         validation.non_negative_float("weight_decay", self.weight_decay)
+        check_optimizer("optimizer", self.optimizer, self.weight_decay)
         if not 0 <= validation.finite_float("validation_fraction", self.validation_fraction) < 1:
             raise ValueError(f"validation_fraction must be at least 0 and below 1, got {self.validation_fraction!r}")
 
@@ -181,7 +186,13 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         inputs = torch.from_numpy(x).float()[order].to(self.device)
         targets = torch.from_numpy(y).float()[order].to(self.device)
         grid = torch.from_numpy(self.grid_).float().to(self.device)
-        optimiser = torch.optim.AdamW(self.energy_.parameters(), self.learning_rate, weight_decay=self.weight_decay)
+        settings = TrainingSettings(
+            steps=self.steps,
+            rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            optimiser=self.optimizer,  # type: ignore[arg-type]
+        )
+        optimiser = make_optimizer(settings, list(self.energy_.parameters()))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
         best, weights, since, scores = -math.inf, None, 0, list[float]()
         for step in range(1, self.steps + 1):

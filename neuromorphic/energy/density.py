@@ -32,7 +32,15 @@ from relaxon.neuromorphic.energy.partition import LogPartition, log_partition
 from relaxon.neuromorphic.energy.rank import generalisation_gap, lacking_rank
 from relaxon.neuromorphic.energy.samplers import MALA
 from relaxon.neuromorphic.energy.score_matching import ScoreMatching
-from relaxon.neuromorphic.energy.training import Ended, Progress, TrainingResult, TrainingSettings, Watcher, train
+from relaxon.neuromorphic.energy.training import (
+    Ended,
+    Progress,
+    TrainingResult,
+    TrainingSettings,
+    Watcher,
+    check_optimizer,
+    train,
+)
 from relaxon.neuromorphic.energy.verdict import FEWEST_ROWS, Verdict, judged
 from relaxon.solvers import validation
 from relaxon.solvers.masked import refuse_masks
@@ -81,9 +89,10 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         or a noise distribution of your own, over the standardised features. Into the named, a wide Gaussian
         is mixed, and wide kernels into kernels.
     objective : "meco", "nce", "ence", "snl", "score-matching", or an `Objective`.
-    steps, batch_size, noise_batch_size, learning_rate : of Adam, the rate falling along a cosine.
+    steps, batch_size, noise_batch_size, learning_rate : of the optimiser, the rate falling along a cosine.
     average : decay of the exponential average of the weights.
-    weight_decay : of AdamW.
+    weight_decay : of AdamW, or added to the gradient by the other optimisers.
+    optimizer : "adam", "sgd", "momentum", "diffgrad" or "normalized" (see `relaxon.neuromorphic.optimizers`).
     octaves : of sines and cosines beside the inputs (sharp edges); "auto": 5 in one or two dimensions, else none.
     validation_fraction, patience : share of the rows held out, and how many looks at them (one in 50 steps) without a
         better likelihood end the training.
@@ -124,6 +133,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         learning_rate: float = 3e-3,
         average: float = 0.99,
         weight_decay: float = 0.0,
+        optimizer: str = "adam",
         octaves: int | Literal["auto"] = "auto",
         validation_fraction: float = 0.15,
         patience: int = 8,
@@ -140,6 +150,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.learning_rate = learning_rate
         self.average = average
         self.weight_decay = weight_decay
+        self.optimizer = optimizer
         self.octaves = octaves
         self.validation_fraction = validation_fraction
         self.patience = patience
@@ -203,6 +214,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def check_parameters(self) -> None:
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
+        check_optimizer("optimizer", self.optimizer, self.weight_decay)
         self._settings(0)
         self._objective()
         for width in self.hidden_sizes:
@@ -226,6 +238,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             rate=self.learning_rate,
             average=self.average,
             weight_decay=self.weight_decay,
+            optimiser=self.optimizer,  # type: ignore[arg-type]
             seed=seed,
             device=self.device,
         )

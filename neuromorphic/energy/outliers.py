@@ -30,8 +30,9 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     contamination : share of outliers among the training rows, in (0, 0.5]: where `decision_function` has its zero.
-    hidden_sizes, noise, objective, steps, batch_size, noise_batch_size, learning_rate, weight_decay, random_state,
-    device : as `EnergyDensity`; kernels rank what is far from all rows by how far it is, which Gaussians do not.
+    hidden_sizes, noise, objective, steps, batch_size, noise_batch_size, learning_rate, weight_decay, optimizer,
+    random_state, device : as `EnergyDensity`; kernels rank what is far from all rows by how far it is, which Gaussians
+        do not.
 
     Attributes
     ----------
@@ -59,6 +60,7 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         noise_batch_size: int = 512,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
+        optimizer: str = "adam",
         random_state: int | np.random.RandomState | None = None,
         device: str = "cpu",
     ) -> None:
@@ -71,6 +73,7 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.noise_batch_size = noise_batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.optimizer = optimizer
         self.random_state = random_state
         self.device = device
 
@@ -101,6 +104,7 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             noise_batch_size=self.noise_batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
+            optimizer=self.optimizer,
             octaves=0,
             random_state=self.random_state,
             device=self.device,

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from relaxon.neuromorphic.energy.events import checked_energy, checked_events, checked_noise
 from relaxon.neuromorphic.energy.objectives import Objective, Reading
 from relaxon.neuromorphic.equilibrium.checkpoint import Checkpoint, restore, save
+from relaxon.neuromorphic.optimizers import ADAPTIVE, optimizer_named
 from relaxon.solvers import validation
 
-Optimiser = Literal["sgd", "momentum", "adam"]
+Optimiser = Literal["sgd", "momentum", "adam", "diffgrad", "normalized"]
 Schedule = Literal["constant", "cosine"]
 LOST_STEPS = 20
 """So many steps in a row without a finite gradient end a run."""
@@ -47,10 +48,10 @@ class TrainingSettings:
     """What a training run is; the same settings on the same machine give the same weights, resumed or not.
 
     `optimiser` "momentum" is the dampened average `v ← (1−β) v + β g` of the paper with `β = 1 − momentum`; "sgd" is
-    without. `schedule` "cosine" lets the rate fall to zero. `clip` bounds the gradient's norm. `average` keeps an
-    exponential average of the weights with that decay (corrected for its start), which is what the energy holds in the
-    end. `noise_batch` None is as large as `batch`.
-    """
+    without; "diffgrad" and "normalized" are those of `relaxon.neuromorphic.optimizers`. `schedule` "cosine" lets the
+    rate fall to zero. `clip` bounds the gradient's norm. `average` keeps an exponential average of the weights with
+    that decay (corrected for its start), which is what the energy holds in the end. `noise_batch` None is as large as
+    `batch`."""
 
     steps: int = 2000
     batch: int = 256
@@ -76,8 +77,7 @@ class TrainingSettings:
             validation.positive_int("noise_batch", self.noise_batch)
         validation.positive_float("rate", self.rate)
         validation.non_negative_float("weight_decay", self.weight_decay)
-        if self.optimiser not in get_args(Optimiser):
-            raise ValueError(f"optimiser must be 'sgd', 'momentum' or 'adam', got {self.optimiser!r}")
+        check_optimizer("optimiser", self.optimiser, self.weight_decay)
         if self.schedule not in get_args(Schedule):
             raise ValueError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}")
         for name, value in (("momentum", self.momentum), ("average", self.average)):
@@ -210,7 +210,7 @@ class _Run:
         self.working = objective.begin(energy, noise, data, settings.noise_batch or settings.batch, settings.seed)
         learned = [*energy.parameters(), *self.working.parameters()]
         self.parameters = [parameter for parameter in learned if parameter.requires_grad]
-        self.optimiser = _optimiser(settings, self.parameters)
+        self.optimiser = make_optimizer(settings, self.parameters)
         own = [parameter for parameter in energy.parameters() if parameter.requires_grad]
         self.averaged = own if settings.average is not None else []
         self.averages = [parameter.detach().clone() for parameter in self.averaged]
@@ -364,14 +364,38 @@ class _Run:
             self.records = [Record(**one) for one in record["records"]]
 
 
-def _optimiser(settings: TrainingSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(settings: TrainingSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return the optimiser that the settings name."""
     decay = settings.weight_decay
     if settings.optimiser == "adam":
         return torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=decay)
     if settings.optimiser == "momentum":
         keep = settings.momentum
         return torch.optim.SGD(parameters, lr=settings.rate, momentum=keep, dampening=keep, weight_decay=decay)
+    if settings.optimiser in ("diffgrad", "normalized"):
+        return optimizer_named(
+            settings.optimiser,
+            parameters,
+            settings.rate,
+            momentum=settings.momentum,
+            batch=1,
+            most=1,
+            weight_decay=decay,
+        )
     return torch.optim.SGD(parameters, lr=settings.rate, weight_decay=decay)
+
+
+def check_optimizer(name: str, value: str, weight_decay: float) -> None:
+    """Refuse, under that argument's name, what cannot train an energy."""
+    if value in ADAPTIVE:
+        raise ValueError(
+            f"{name} must not be {value!r}: energies are trained on batches of one size, whose loss is in general no "
+            f"mean over samples"
+        )
+    if value not in get_args(Optimiser):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(Optimiser)))}, got {value!r}")
+    if value == "normalized" and weight_decay:
+        raise ValueError(f"weight_decay must be 0 for {name} 'normalized', got {weight_decay!r}")
 
 
 def _seeded(seed: int, stream: int, index: int) -> torch.Generator:

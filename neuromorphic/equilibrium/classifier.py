@@ -163,7 +163,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         network = self._network(x.shape[1], len(self.classes_), seed).to(self.device)
         target = torch.from_numpy(np.ascontiguousarray(labels)).to(self.device)
         self.network_ = network
-        self._packed = None
+        self._packed: PackedEquilibrium | None = None
         settings = self._settings(seed)
         if checkpoints is not None:
             settings = replace(settings, out=checkpoints.folder, checkpoint_seconds=checkpoints.seconds)
@@ -307,6 +307,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             raise ValueError("binary must be True for a packed network")
         packed: PackedEquilibrium | None = getattr(self, "_packed", None)
         if packed is None:
+            assert isinstance(self.network_, BinaryLayeredNetwork)
             packed = self._packed = pack_network(self.network_)
         return packed
 

@@ -19,6 +19,8 @@ ESTIMATORS = (
     "unrolled",
 )
 """As in `named`, which needs torch."""
+OPTIMIZERS = ("sgd", "adam", "diffgrad", "normalized", "adadagrad", "adadagrad-norm")
+"""As in `training`, likewise."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument("--channels", type=int, nargs="+", help="a convolutional network of these layers instead")
     network.add_argument("--feedback", choices=("tied", "independent"), default="tied")
     network.add_argument("--angle", type=float, default=0.0, help="degrees between independent weights at the start")
+    network.add_argument("--binary", action="store_true", help="weights of −1 and 1, times one number for each matrix")
+    network.add_argument("--binarizer", choices=("reste", "biper"), default="reste", help="of --binary")
     method = parser.add_argument_group("method")
     method.add_argument("--estimator", choices=ESTIMATORS, default="cauchy")
     method.add_argument("--n", type=int, help="points of the contour")
@@ -39,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     method.add_argument("--epochs", type=int)
     method.add_argument("--batch", type=int)
     method.add_argument("--rate", type=float, help="learning rate")
+    method.add_argument("--loss", choices=("cross-entropy", "comp-sum"), default="cross-entropy")
+    method.add_argument("--tau", type=float, default=1.0, help="of --loss comp-sum, above 0 and below 2")
+    method.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
     method.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu", help="where torch computes: cpu, cuda")
     parser.add_argument("--threads", type=int, help="torch threads; torch's own choice by default")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
+from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
 from relaxon.neuromorphic.equilibrium.datasets import Dataset
 from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
@@ -43,13 +44,43 @@ def recipe(data: Dataset, args: argparse.Namespace) -> tuple[StoredNetwork, Trai
     if args.channels:
         if args.hidden:
             raise ValueError("hidden must not be given together with channels")
+        if args.binary:
+            raise ValueError("binary must not be given together with channels: only layered networks are packed")
         network = ConvolutionalNetwork(
-            data.image, args.channels, data.classes, feedback=args.feedback, angle=args.angle, seed=args.seed
+            data.image,
+            args.channels,
+            data.classes,
+            feedback=args.feedback,
+            angle=args.angle,
+            loss=args.loss,
+            tau=args.tau,
+            seed=args.seed,
+        )
+    elif args.binary:
+        if args.feedback != "tied":
+            raise ValueError(f"feedback must be 'tied' for a binary network, got {args.feedback!r}")
+        if args.homeostasis:
+            raise ValueError(f"homeostasis must be 0 for a binary network, which is symmetric, got {args.homeostasis}")
+        network = BinaryLayeredNetwork(
+            (data.x[0].size, *(args.hidden or plain.hidden), data.classes),
+            binarizer=args.binarizer,
+            input_gain=plain.input_gain,
+            gain=1.0,
+            loss=args.loss,
+            tau=args.tau,
+            seed=args.seed,
         )
     else:
         sizes = (data.x[0].size, *(args.hidden or plain.hidden), data.classes)
         network = LayeredNetwork(
-            sizes, feedback=args.feedback, angle=args.angle, input_gain=plain.input_gain, gain=1.0, seed=args.seed
+            sizes,
+            feedback=args.feedback,
+            angle=args.angle,
+            loss=args.loss,
+            tau=args.tau,
+            input_gain=plain.input_gain,
+            gain=1.0,
+            seed=args.seed,
         )
     n = plain.n if args.n is None else args.n
     radius = plain.radius if args.radius is None else args.radius
@@ -57,6 +88,7 @@ def recipe(data: Dataset, args: argparse.Namespace) -> tuple[StoredNetwork, Trai
         epochs=plain.epochs if args.epochs is None else args.epochs,
         batch=plain.batch if args.batch is None else args.batch,
         rate=plain.rate if args.rate is None else args.rate,
+        optimiser=args.optimizer,
         schedule="cosine",
         estimator=estimator_named(args.estimator, n, radius),
         phases=training_phases(args.noise),

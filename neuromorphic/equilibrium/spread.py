@@ -1,4 +1,4 @@
-"""The gradient of a batch with the spread of its samples' gradients, as optimisers that choose the batch size need it."""
+"""The gradient of a batch with the spread of its samples' gradients, for optimisers that choose the batch size."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def pool_gradients(found: list[Gradient], sizes: list[int]) -> Gradient:
     total = sum(sizes)
     shares = [size / total for size in sizes]
     names = found[0].gradients
-    mean = {name: sum(s * g.gradients[name] for s, g in zip(shares, found, strict=True)) for name in names}
+    mean = {name: _weighted(shares, [one.gradients[name] for one in found]) for name in names}
     worst = max(found, key=lambda one: (one.verdict is Verdict.NON_FINITE, one.verdict is not Verdict.OK))
     slowest = max(found, key=lambda one: one.free.steps)
     nudged = [one.nudged for one in found if one.nudged is not None]
@@ -61,3 +61,10 @@ def pool_gradients(found: list[Gradient], sizes: list[int]) -> Gradient:
         nudged=max(nudged, key=lambda one: one.steps) if nudged else None,
         evaluations=sum(one.evaluations for one in found),
     )
+
+
+def _weighted(shares: list[float], parts: list[Tensor]) -> Tensor:
+    total = torch.zeros_like(parts[0])
+    for share, part in zip(shares, parts, strict=True):
+        total += share * part
+    return total

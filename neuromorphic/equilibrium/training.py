@@ -57,8 +57,8 @@ class TrainingSettings:
 
     `optimiser` is torch's "sgd" or "adam", or one of `relaxon.neuromorphic.optimizers`; with "adadagrad" and
     "adadagrad-norm", `batch` is the first batch's size and the batches grow. `schedule` "cosine" lets the learning rate
-    fall to zero over all epochs. `clip` bounds the gradient's norm. With
-    `probe`, the angle to the exact gradient is measured after each epoch.
+    fall to zero over all epochs. `clip` bounds the gradient's norm. With `probe`, the angle to the exact gradient is
+    measured after each epoch.
     """
 
     epochs: int = 10
@@ -318,8 +318,9 @@ class _Run:
 
     def _batch(self) -> int:
         """The size of the next batch."""
-        adaptive = isinstance(self.optimiser, AdaptiveBatchAdaGrad)
-        return self.optimiser.batch_size if adaptive else self.settings.batch
+        if isinstance(self.optimiser, AdaptiveBatchAdaGrad):
+            return self.optimiser.batch_size
+        return self.settings.batch
 
     def _gradient(self, x: Tensor, target: Tensor, generator: torch.Generator) -> Gradient:
         """The batch's gradient; where the optimiser chooses the batches, it is told of the samples' spread."""

@@ -69,6 +69,9 @@ class BoostingSettings:
     huber_delta: float | None = None
     class_weight: Literal["balanced"] | Sequence[float] | None = None
     random_state: int | None = None
+    tau: float | None = None
+    binary: bool | None = None
+    bits: int | None = None
 
     def message(self) -> pb.BoostingSettings:
         """As it is sent; TypeError or ValueError naming what cannot be."""
@@ -128,6 +131,8 @@ class BoostingModel:
     train_loss: Array
     validation_loss: Array
     feature_importances: Array
+    binary: bool = False
+    """Whether its units are signs of binary weights; in all lists."""
 
     def plot(self) -> Figure:
         """A picture: the loss after each stage, and the columns that matter most. Needs matplotlib.
@@ -146,7 +151,8 @@ class BoostingModel:
         reached = f", {self.train_loss[-1]:.4g} on the training rows" if len(self.train_loss) else ""
         rows = {
             "task": f"{kind}, {self.n_features} columns",
-            "units": f"{self.units} in {self.stages} stages, {self.hidden_layers} hidden layers",
+            "units": f"{self.units}{' of signs' if self.binary else ''} in {self.stages} stages, "
+            f"{self.hidden_layers} hidden layers",
             "loss": self.loss + reached,
             "training": self.outcome,
             "created": f"{self.created:%Y-%m-%d %H:%M} UTC",
@@ -236,6 +242,7 @@ def model_of(message: pb.BoostingModel) -> BoostingModel:
         train_loss=np.array(message.train_loss, np.float64),
         validation_loss=np.array(message.validation_loss, np.float64),
         feature_importances=np.array(message.feature_importances, np.float64),
+        binary=message.binary,
     )
 
 

@@ -50,6 +50,7 @@ class EnergySettings:
     patience: int | None = None
     partition_draws: int | None = None
     random_state: int | None = None
+    optimizer: Literal["adam", "sgd", "momentum", "diffgrad", "normalized"] | None = None
 
     def message(self) -> pb.EnergySettings:
         """As it is sent; TypeError or ValueError naming what cannot be."""

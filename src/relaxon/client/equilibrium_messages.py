@@ -66,6 +66,11 @@ class EquilibriumSettings:
     image: tuple[int, int, int] | None = None
     channels: tuple[int, ...] | None = None
     kernel: int | None = None
+    loss: Literal["cross-entropy", "comp-sum"] | None = None
+    tau: float | None = None
+    optimizer: str | None = None
+    binary: bool | None = None
+    binarizer: Literal["reste", "biper"] | None = None
 
     def message(self) -> pb.EquilibriumSettings:
         """As it is sent; TypeError or ValueError naming what cannot be."""
@@ -120,6 +125,10 @@ class EquilibriumModel:
     """From here on what `models` leaves empty."""
     train_loss: Array
     train_accuracy: Array
+    binary: bool = False
+    """Whether its weights are −1 and 1; in all lists, as the next two."""
+    loss: str = "cross-entropy"
+    optimizer: str = "sgd"
 
     def plot(self) -> Figure:
         """A picture: loss and accuracy on the training batches of each epoch. Needs matplotlib.
@@ -140,7 +149,7 @@ class EquilibriumModel:
         layers = " – ".join(map(str, (*inside, self.class_count)))
         last = f", accuracy {self.train_accuracy[-1]:.4f} on the training batches" if len(self.train_accuracy) else ""
         rows = {
-            "layers": f"{layers}, {self.activation}, {self.feedback} feedback",
+            "layers": f"{layers}, {self.activation}, {self.feedback} feedback" + (", binary" if self.binary else ""),
             "training": f"{self.outcome} after {self.steps} steps{last}",
             "message": self.message,
             "created": f"{self.created:%Y-%m-%d %H:%M} UTC",
@@ -284,6 +293,9 @@ def model_of(message: pb.EquilibriumModel) -> EquilibriumModel:
         classes=labels.decoded(message.classes),
         train_loss=np.array(message.train_loss, np.float64),
         train_accuracy=np.array(message.train_accuracy, np.float64),
+        binary=message.binary,
+        loss=message.loss,
+        optimizer=message.optimizer,
     )
 
 
