@@ -22,6 +22,8 @@ PLANES = 4
 HIGHEST = 15
 ZERO, ONE, TWO, THREE = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3)
 WORD = 64
+INPUT_CHUNKS = 3
+"""Of four planes each: inputs have twelve bits."""
 GROUP = 4
 """Sign units whose outputs are looked up together."""
 COUNTED = kernel(error_model="numpy")
@@ -85,104 +87,77 @@ def set_levels(state, thresholds, levels):  # type: ignore[no-untyped-def]
 
 
 @COUNTED
-def add_product(words, ones, planes, weight, counts, state):  # type: ignore[no-untyped-def]
-    """`state[i] += weight · Σ_j s_ij q_j` for levels of four planes."""
-    for i in range(counts.size):
-        counts[i] = ZERO
-    add_counts(words, planes, 0, counts)
+def add_product(words, ones, planes, offset, columns, weight, counts, state):  # type: ignore[no-untyped-def]
+    """`state[i] += weight · Σ_j s_ij (q_j − offset)` for levels of the `planes (chunks, 4, words)`, lowest first."""
+    highest = np.int64(0)
     for i in range(state.size):
-        state[i] += weight * np.float64(HIGHEST * ones[i] - np.int64(counts[i]))
+        counts[i] = ZERO
+    for chunk in range(planes.shape[0]):
+        add_counts(words, planes[chunk], PLANES * chunk, counts)
+        highest += np.int64(HIGHEST) << np.int64(PLANES * chunk)
+    for i in range(state.size):
+        total = highest * ones[i] - np.int64(counts[i]) - offset * (2 * ones[i] - columns)
+        state[i] += weight * np.float64(total)
+
+
+@COUNTED
+def add_terms(n, terms, weights, words, ones, planes, counts, state):  # type: ignore[no-untyped-def]
+    """`state[i] +=` what reaches layer `n` by its one or two matrices; `terms (layers, 2, 8)` says where they are."""
+    for side in range(2):
+        at, one, across, source, chunks, offset, columns, weight = terms[n, side]
+        if chunks > 0:
+            size = state.size
+            matrix = words[at : at + across * size].reshape((across, size))
+            own = planes[source : source + chunks, :, :across]
+            add_product(matrix, ones[one : one + size], own, offset, columns, weights[weight], counts, state)
 
 
 @COUNTED
 def relax_signs(  # type: ignore[no-untyped-def]
-    start, stop, inputs, words, ones, sizes, weights, biases, thresholds, first_level, offset, most, scores, out, sweeps
+    start, stop, inputs, words, ones, sizes, terms, weights, biases, thresholds, first_level, most, scores, out, sweeps
 ):  # fmt: skip
-    """Relax rows `start … stop − 1` of `inputs (rows, columns) uint64` level by level until nothing changes.
+    """Relax rows `start … stop − 1` of `inputs (rows, columns) uint64`, layer by layer, until no level changes.
 
-    `sizes` are the columns, the relaxing layers' units and the classes. `words` and `ones` hold the matrices one behind
-    another: that from the input, then for each pair of layers up and down, then the readout. `weights` are what their
-    sums are multiplied by, `offset` what every input's level lies above 0. `out (rows, units)` are the levels.
+    `sizes` are the columns, the relaxing layers' units and the classes. `terms` tell for the drive, for each relaxing
+    layer and for the readout, in this order, which parts of `words` and `ones` are multiplied with which planes, and
+    which of `weights` the whole-numbered sum is multiplied by. `out (rows, units)` are the levels, `sweeps (rows,)` the
+    passes over all layers, negative where the last one still changed a level.
     """
-    layers = sizes.size - 2
-    units, widest = out.shape[1], sizes.max()
-    across = (widest + WORD - 1) // WORD
-    counts, planes = np.empty(widest, np.uint64), np.empty((layers + 1, PLANES, across), np.uint64)
-    levels = np.empty(max(units, sizes[0]), np.uint64)
-    real = np.empty(units + widest, np.float64)
-    drive, state = real[:units], real[units:]
-    input_across = (sizes[0] + WORD - 1) // WORD
+    layers, units, widest = sizes.size - 2, out.shape[1], sizes.max()
+    counts, levels = np.empty(widest, np.uint64), np.empty(max(units, sizes[0]), np.uint64)
+    planes = np.empty((layers + INPUT_CHUNKS, PLANES, (widest + WORD - 1) // WORD), np.uint64)
+    drive, state = np.empty(units), np.empty(widest)
     for row in range(start, stop):
-        # The input's part, which stays.
-        h = sizes[1]
-        matrix = words[: input_across * h].reshape((input_across, h))
-        for i in range(h):
-            counts[i] = ZERO
-        whole = np.int64(0)
-        for chunk in range(0, 12, PLANES):
+        across = (sizes[0] + WORD - 1) // WORD
+        for chunk in range(INPUT_CHUNKS):
             for j in range(sizes[0]):
-                levels[j] = (inputs[row, j] >> np.uint64(chunk)) & np.uint64(HIGHEST)
-            set_planes(levels[: sizes[0]], planes[layers, :, :input_across])
-            add_counts(matrix, planes[layers, :, :input_across], chunk, counts[:h])
-            whole += np.int64(HIGHEST) << np.int64(chunk)
+                levels[j] = (inputs[row, j] >> np.uint64(PLANES * chunk)) & np.uint64(HIGHEST)
+            set_planes(levels[: sizes[0]], planes[layers + chunk, :, :across])
         for i in range(units):
             drive[i] = biases[i]
-        for i in range(h):
-            total = whole * ones[i] - np.int64(counts[i]) - offset * (2 * ones[i] - sizes[0])
-            drive[i] += weights[0] * np.float64(total)
-        for i in range(units):
-            levels[i] = first_level
+        add_terms(0, terms, weights, words, ones, planes, counts, drive[: sizes[1]])
         low = 0
         for n in range(layers):
+            for i in range(low, low + sizes[n + 1]):
+                levels[i] = first_level
             set_planes(levels[low : low + sizes[n + 1]], planes[n, :, : (sizes[n + 1] + WORD - 1) // WORD])
             low += sizes[n + 1]
         taken, changed = 0, 1
         while changed > 0 and taken < most:
             changed, low = 0, 0
-            word_at, one_at = input_across * h, h
-            down_word, down_one = 0, 0
             for n in range(layers):
                 size = sizes[n + 1]
-                own = state[:size]
                 for i in range(size):
-                    own[i] = drive[low + i]
-                if n > 0:
-                    # The matrix from below, then the place of the one that leads back, which the layer below has used.
-                    below = (sizes[n] + WORD - 1) // WORD
-                    up = words[word_at : word_at + below * size].reshape((below, size))
-                    add_product(
-                        up, ones[one_at : one_at + size], planes[n - 1, :, :below], weights[n], counts[:size], own
-                    )
-                    back = (size + WORD - 1) // WORD * sizes[n]
-                    word_at += below * size + back
-                    one_at += size + sizes[n]
-                if n + 1 < layers:
-                    above = sizes[n + 2]
-                    across_here = (size + WORD - 1) // WORD
-                    across_above = (above + WORD - 1) // WORD
-                    down_word = word_at + across_here * above
-                    down_one = one_at + above
-                    down = words[down_word : down_word + across_above * size].reshape((across_above, size))
-                    add_product(
-                        down, ones[down_one : down_one + size], planes[n + 1, :, :across_above], weights[n + 1],
-                        counts[:size], own,
-                    )  # fmt: skip
+                    state[i] = drive[low + i]
+                add_terms(n + 1, terms, weights, words, ones, planes, counts, state[:size])
                 part = levels[low : low + size]
-                moved = set_levels(own, thresholds, part)
-                if moved > 0:
-                    set_planes(part, planes[n, :, : (size + WORD - 1) // WORD])
-                changed += moved
+                changed += set_levels(state[:size], thresholds, part)
+                set_planes(part, planes[n, :, : (size + WORD - 1) // WORD])
                 low += size
             taken += 1
-        last, classes = sizes[layers], sizes[layers + 1]
-        across_last = (last + WORD - 1) // WORD
-        readout = words[word_at : word_at + across_last * classes].reshape((across_last, classes))
-        for k in range(classes):
+        for k in range(scores.shape[1]):
             scores[row, k] = biases[units + k]
-        add_product(
-            readout, ones[one_at : one_at + classes], planes[layers - 1, :, :across_last], weights[layers],
-            counts[:classes], scores[row],
-        )  # fmt: skip
+        add_terms(layers + 1, terms, weights, words, ones, planes, counts, scores[row])
         for i in range(units):
             out[row, i] = levels[i]
         sweeps[row] = taken if changed == 0 else -taken

@@ -94,8 +94,8 @@ class PackedEquilibrium:
         taken = np.empty(rows, np.int64)
         words, ones, biases = self._laid_out
         kernels.relax_packed(
-            self.quantise(x), words, ones, sizes, self.weights, biases, self.thresholds, np.uint64(self.first_level),
-            MIDDLE, sweeps, scores, levels, taken,
+            self.quantise(x), words, ones, sizes, self._terms, self.weights, biases, self.thresholds,
+            np.uint64(self.first_level), sweeps, scores, levels, taken,
         )  # fmt: skip
         return Rest(scores, levels, taken)
 
@@ -113,13 +113,36 @@ class PackedEquilibrium:
         return np.asarray(total)
 
     @cached_property
-    def _laid_out(self) -> tuple[NDArray[np.uint64], NDArray[np.int64], Array]:
+    def _ordered(self) -> list[SignMatrix]:
+        """The matrices as they lie: the input's, each recurrent one with its transposed, the readout's."""
         order = [self.matrices[0]]
         for matrix in self.matrices[1:-1]:
             order += [matrix, matrix.transposed()]
-        order.append(self.matrices[-1])
-        words = np.concatenate([matrix.words.ravel() for matrix in order])
-        return words, np.concatenate([matrix.ones for matrix in order]), np.concatenate(self.biases)
+        return [*order, self.matrices[-1]]
+
+    @cached_property
+    def _laid_out(self) -> tuple[NDArray[np.uint64], NDArray[np.int64], Array]:
+        words = np.concatenate([matrix.words.ravel() for matrix in self._ordered])
+        return words, np.concatenate([matrix.ones for matrix in self._ordered]), np.concatenate(self.biases)
+
+    @cached_property
+    def _terms(self) -> NDArray[np.int64]:
+        """What `kernels.add_terms` reads: for the drive, each relaxing layer and the readout."""
+        layers = len(self.matrices) - 1
+        terms = np.zeros((layers + 2, 2, 8), np.int64)
+        word = one = 0
+        for place, matrix in enumerate(self._ordered):
+            rows, columns = matrix.shape
+            # Of the pairs, matrix n leads to layer n and its transposed one back to layer n − 1.
+            n, back = (place + 1) // 2, place > 0 and place % 2 == 0
+            if n == 0:
+                terms[0, 0] = word, one, len(matrix.words), layers, kernels.INPUT_CHUNKS, MIDDLE, columns, 0
+            elif back:
+                terms[n, 1] = word, one, len(matrix.words), n, 1, 0, columns, n
+            else:
+                terms[n + 1, 0] = word, one, len(matrix.words), n - 1, 1, 0, columns, n
+            word, one = word + matrix.words.size, one + rows
+        return terms
 
 
 def pack_network(network: BinaryLayeredNetwork) -> PackedEquilibrium:

@@ -314,6 +314,8 @@ class _Run:
         self.sums.add(found, target, network.classes)
         self.step += 1
         self.place += len(chosen)
+        if self.latent is not None:
+            self.latent.apply(min(1.0, self._share()))
         return found
 
     def _batch(self) -> int:
@@ -368,8 +370,6 @@ class _Run:
             self.latent.set_gradients()
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        if self.latent is not None:
-            self.latent.apply(min(1.0, self._share()))
         if self.contraction is not None:
             self.contraction.apply()
 
