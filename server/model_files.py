@@ -24,7 +24,7 @@ DEEPEST = 16
 """Levels of JSON within JSON."""
 MOST_TENSORS = 4096
 MOST_AXES = 4
-WIDTHS = {"F64": 8, "F32": 4, "I64": 8}
+WIDTHS = {"F64": 8, "F32": 4, "I64": 8, "U8": 1}
 """The types that models are stored in, and their bytes."""
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 CLASSES_DTYPE = re.compile(r"object|\|b1|[<|][if][1248]|<U[0-9]{1,3}")

@@ -126,6 +126,7 @@ def _check_equilibrium(folder: Path, settings: ServerSettings) -> None:
     _check_most("units", sum(sizes[1:-1]), settings.max_units)
     # The network is made before its tensors are read into it: no larger than they are.
     entries = sum(above * below for above, below in zip(sizes[1:], sizes[:-1], strict=True))
+    _check_bits(held, "signs." if description["kind"] == "binary" else None)
     held_entries = held.entries() * (8 if description["kind"] == "binary" else 1)
     if entries > held_entries:
         raise errors.invalid("sizes", f"sizes must be those of the tensors, which have {held_entries} entries")
@@ -154,6 +155,7 @@ def _check_energy(folder: Path, settings: ServerSettings) -> None:
     parameters = card.get("parameters")
     if not isinstance(parameters, dict) or parameters.get("device") not in (None, "cpu"):
         raise errors.invalid("parameters", "parameters must be an object whose device is the cpu")
+    _check_bits(held, None)
     modules = description.get("modules")
     if not isinstance(modules, dict) or set(modules) != {"energy"}:
         raise errors.invalid("modules", "modules must be one energy")
@@ -218,6 +220,13 @@ def _check_tensors(held: Tensors, axes: Mapping[str, int], other: Mapping[str, s
             raise errors.invalid(
                 TENSORS, f"{TENSORS} must hold {name} as {wanted} with {axes[name]} axes, got {dtype} {shape}"
             )
+
+
+def _check_bits(held: Tensors, prefix: str | None) -> None:
+    """Refuse bytes where numbers belong, and numbers where bits do: in tensors of that prefix, None where nowhere."""
+    for name, (dtype, _) in held.tensors.items():
+        if (dtype == "U8") != (prefix is not None and name.startswith(prefix)):
+            raise errors.invalid(TENSORS, f"{TENSORS} must hold {name[:80]!r} as numbers of the model, got {dtype}")
 
 
 def _check_most(name: str, value: int, most: int) -> None:

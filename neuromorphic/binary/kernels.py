@@ -24,8 +24,8 @@ ZERO, ONE, TWO, THREE = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3)
 WORD = 64
 INPUT_CHUNKS = 3
 """Of four planes each: inputs have twelve bits."""
-GROUP = 4
-"""Sign units whose outputs are looked up together."""
+OUTPUT_BITS = 16
+"""Of the outputs of sign units, which are whole multiples of a step."""
 COUNTED = kernel(error_model="numpy")
 """Sums stay in their order, and products apart: a packed prediction is that of the unpacked twin to the last bit."""
 
@@ -59,13 +59,12 @@ def add_counts(words, planes, first, counts):  # type: ignore[no-untyped-def]
 
 @COUNTED
 def set_planes(levels, planes):  # type: ignore[no-untyped-def]
-    """`planes[p, w]` ← the bits `p` of 64 levels from `64 w` on, for four planes; the rest of the last word is 0."""
-    count = levels.size
+    """`planes[p, w]` ← the bits `p` of 64 levels from `64 w` on, for four planes; `levels` end with a whole word."""
     for w in range(planes.shape[1]):
         a, b, c, d = ZERO, ZERO, ZERO, ZERO
-        start = w * WORD
-        for j in range(min(WORD, count - start)):
-            q, at = levels[start + j], np.uint64(j)
+        own = levels[w * WORD : (w + 1) * WORD]
+        for j in range(WORD):
+            q, at = own[j], np.uint64(j)
             a |= (q & ONE) << at
             b |= ((q >> ONE) & ONE) << at
             c |= ((q >> TWO) & ONE) << at
@@ -75,13 +74,13 @@ def set_planes(levels, planes):  # type: ignore[no-untyped-def]
 
 @COUNTED
 def set_levels(state, thresholds, levels):  # type: ignore[no-untyped-def]
-    """`levels[i]` ← how many thresholds `state[i]` has reached; returns how many levels changed."""
-    changed = 0
+    """`levels[i]` ← how many of the 15 thresholds `state[i]` has reached; returns how many levels changed."""
+    changed = ZERO
     for i in range(state.size):
         u, level = state[i], ZERO
-        for k in range(thresholds.size):
+        for k in range(HIGHEST):
             level += ONE if u >= thresholds[k] else ZERO
-        changed += 1 if level != levels[i] else 0
+        changed += ONE if level != levels[i] else ZERO
         levels[i] = level
     return changed
 
@@ -124,43 +123,48 @@ def relax_signs(  # type: ignore[no-untyped-def]
     passes over all layers, negative where the last one still changed a level.
     """
     layers, units, widest = sizes.size - 2, out.shape[1], sizes.max()
-    counts, levels = np.empty(widest, np.uint64), np.empty(max(units, sizes[0]), np.uint64)
-    planes = np.empty((layers + INPUT_CHUNKS, PLANES, (widest + WORD - 1) // WORD), np.uint64)
+    across = (widest + WORD - 1) // WORD
+    planes = np.empty((layers + INPUT_CHUNKS, PLANES, across), np.uint64)
+    # Levels by layer, each with room for whole words, and 0 behind its units.
+    whole = np.zeros((layers + 2, across * WORD), np.uint64)
+    levels, counts, spare = whole[:layers], whole[layers], whole[layers + 1]
     drive, state = np.empty(units), np.empty(widest)
     for row in range(start, stop):
-        across = (sizes[0] + WORD - 1) // WORD
         for chunk in range(INPUT_CHUNKS):
             for j in range(sizes[0]):
-                levels[j] = (inputs[row, j] >> np.uint64(PLANES * chunk)) & np.uint64(HIGHEST)
-            set_planes(levels[: sizes[0]], planes[layers + chunk, :, :across])
+                spare[j] = (inputs[row, j] >> np.uint64(PLANES * chunk)) & np.uint64(HIGHEST)
+            set_planes(spare, planes[layers + chunk, :, : (sizes[0] + WORD - 1) // WORD])
         for i in range(units):
             drive[i] = biases[i]
         add_terms(0, terms, weights, words, ones, planes, counts, drive[: sizes[1]])
-        low = 0
         for n in range(layers):
-            for i in range(low, low + sizes[n + 1]):
-                levels[i] = first_level
-            set_planes(levels[low : low + sizes[n + 1]], planes[n, :, : (sizes[n + 1] + WORD - 1) // WORD])
-            low += sizes[n + 1]
-        taken, changed = 0, 1
-        while changed > 0 and taken < most:
-            changed, low = 0, 0
+            for i in range(sizes[n + 1]):
+                levels[n, i] = first_level
+            set_planes(levels[n], planes[n, :, : (sizes[n + 1] + WORD - 1) // WORD])
+        taken, changed = 0, ONE
+        while changed > ZERO and taken < most:
+            changed, low = ZERO, 0
             for n in range(layers):
                 size = sizes[n + 1]
+                own = state[:size]
                 for i in range(size):
-                    state[i] = drive[low + i]
-                add_terms(n + 1, terms, weights, words, ones, planes, counts, state[:size])
-                part = levels[low : low + size]
-                changed += set_levels(state[:size], thresholds, part)
-                set_planes(part, planes[n, :, : (size + WORD - 1) // WORD])
+                    own[i] = drive[low + i]
+                add_terms(n + 1, terms, weights, words, ones, planes, counts, own)
+                moved = set_levels(own, thresholds, levels[n])
+                if moved > ZERO:
+                    set_planes(levels[n], planes[n, :, : (size + WORD - 1) // WORD])
+                changed += moved
                 low += size
             taken += 1
         for k in range(scores.shape[1]):
             scores[row, k] = biases[units + k]
         add_terms(layers + 1, terms, weights, words, ones, planes, counts, scores[row])
-        for i in range(units):
-            out[row, i] = levels[i]
-        sweeps[row] = taken if changed == 0 else -taken
+        low = 0
+        for n in range(layers):
+            for i in range(sizes[n + 1]):
+                out[row, low + i] = levels[n, i]
+            low += sizes[n + 1]
+        sweeps[row] = taken if changed == ZERO else -taken
 
 
 def relax_packed(inputs: NDArray[np.uint64], *args: Any) -> None:
@@ -169,45 +173,72 @@ def relax_packed(inputs: NDArray[np.uint64], *args: Any) -> None:
 
 
 @COUNTED
-def predict_signs(start, stop, x, missing, thresholds, words, limits, tables, bias, out):  # type: ignore[no-untyped-def]
-    """`out[row] ← bias + Σ_groups tables[group, signs of its units]` for rows `start … stop − 1` of `x (n, d)`.
+def count_bits(words, code, counts):  # type: ignore[no-untyped-def]
+    """`counts[i]` ← `Σ_w pop(words[w, i] ⊕ code[w])`."""
+    w = 0
+    while w + 4 <= code.size:
+        a, b, c, d = code[w], code[w + 1], code[w + 2], code[w + 3]
+        first, second, third, fourth = words[w], words[w + 1], words[w + 2], words[w + 3]
+        for i in range(counts.size):
+            pair = popcount(first[i] ^ a) + popcount(second[i] ^ b)
+            pair += popcount(third[i] ^ c) + popcount(fourth[i] ^ d)
+            counts[i] = pair if w == 0 else counts[i] + pair
+        w += 4
+    if w == 0:
+        for i in range(counts.size):
+            counts[i] = ZERO
+    while w < code.size:
+        a, first = code[w], words[w]
+        for i in range(counts.size):
+            counts[i] += popcount(first[i] ^ a)
+        w += 1
 
-    `thresholds` are those of all bits, `words (⌈bits/64⌉, units)` the units' signs; a unit is 1 where fewer than its
-    limit of the row's bits differ from them.
+
+@COUNTED
+def predict_signs(  # type: ignore[no-untyped-def]
+    start, stop, x, missing, thresholds, words, limits, planes, within, steps, bias, out
+):  # fmt: skip
+    """`out[row] ← bias + steps · Σ_u h_u n_u` for rows `start … stop − 1` of `x (n, d)`.
+
+    `thresholds (64 ⌈bits/64⌉,)` end with infinities, `words (⌈bits/64⌉, units)` and `limits (units,)`, which have whole
+    words of units, with zeros. A unit's `h` is 1 where fewer than its limit of the row's bits differ from its signs, else −1.
+    `planes (units/64, 16 K)` hold for each output and each bit of `n_u + 2¹⁵` the units' bits; `within` are the units
+    without those that fill the last word.
     """
-    d, bits, units = x.shape[1], thresholds.size, limits.size
-    outputs, across = out.shape[1], (units + WORD - 1) // WORD
-    row, counts = np.empty(bits), np.empty(units, np.uint64)
-    code, signs = np.empty(words.shape[0], np.uint64), np.empty(across, np.uint64)
+    d, outputs, units = x.shape[1], out.shape[1], limits.size
+    both, counts = np.zeros(thresholds.size + d), np.empty(units, np.uint64)
+    real, base = both[: thresholds.size], both[thresholds.size :]
+    spare = np.empty(words.shape[0] + planes.shape[0] + planes.shape[1], np.uint64)
+    code, rest = spare[: words.shape[0]], spare[words.shape[0] :]
+    signs, sums = rest[: planes.shape[0]], rest[planes.shape[0] :]
     for i in range(start, stop):
         for j in range(d):
             value = x[i, j]
-            row[j] = value if value == value else missing[j]
-        for j in range(d, bits):
-            row[j] = row[j - d]
+            base[j] = value if value == value else missing[j]
+        for low in range(0, real.size - d + 1, d):
+            own = real[low : low + d]
+            for j in range(d):
+                own[j] = base[j]
         for w in range(code.size):
-            word, low = ZERO, w * WORD
-            for j in range(min(WORD, bits - low)):
-                word |= (ONE if row[low + j] > thresholds[low + j] else ZERO) << np.uint64(j)
+            word, own, limit = ZERO, real[w * WORD : (w + 1) * WORD], thresholds[w * WORD : (w + 1) * WORD]
+            for j in range(WORD):
+                word |= (ONE if own[j] > limit[j] else ZERO) << np.uint64(j)
             code[w] = word
-        for u in range(units):
-            counts[u] = ZERO
-        for w in range(code.size):
-            word, own = code[w], words[w]
-            for u in range(units):
-                counts[u] += popcount(own[u] ^ word)
-        for w in range(across):
-            word, low = ZERO, w * WORD
-            for j in range(min(WORD, units - low)):
-                word |= (ONE if counts[low + j] < limits[low + j] else ZERO) << np.uint64(j)
+        count_bits(words, code, counts)
+        ones = ZERO
+        for w in range(signs.size):
+            word, found, most = ZERO, counts[w * WORD : (w + 1) * WORD], limits[w * WORD : (w + 1) * WORD]
+            for j in range(WORD):
+                word |= (ONE if found[j] < most[j] else ZERO) << np.uint64(j)
             signs[w] = word
+            ones += popcount(word)
+        count_bits(planes, signs, sums)
+        above = (np.int64(within) - 2 * np.int64(ones)) << np.int64(OUTPUT_BITS - 1)
         for k in range(outputs):
-            out[i, k] = bias[k]
-        for g in range(tables.shape[0]):
-            place = g * GROUP
-            at = (signs[place // WORD] >> np.uint64(place % WORD)) & np.uint64(HIGHEST)
-            for k in range(outputs):
-                out[i, k] += tables[g, at, k]
+            total, part = ZERO, sums[k * OUTPUT_BITS : (k + 1) * OUTPUT_BITS]
+            for p in range(OUTPUT_BITS):
+                total += (ones - part[p]) << np.uint64(p)
+            out[i, k] = bias[k] + steps[k] * np.float64(np.int64(total) + above)
 
 
 def predict_packed(x: NDArray[np.float64], *args: Any) -> None:

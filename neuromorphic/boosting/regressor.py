@@ -58,6 +58,9 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         the guard only).
     layers : units of each hidden layer, for a deep network: a layer's units see the inputs and all units of the
         layers before, which are frozen.
+    binary : units that are signs of sums of signs, in place of logistic ones; weights are kept and predictions made in
+        bits. With "guarded" steps and one hidden layer only, at most 40 iterations a stage, and no export.
+    bits : of the code that sign units see of each column, 1 to 64: whether it is above so many thresholds.
     missing : "refuse", or "mean": a missing input counts as its column's mean.
     early_stopping, validation_fraction, n_iter_no_change, tol : stop once the loss on rows held out has not fallen by
         more than `tol` for so many stages, and drop the stages after the best.

@@ -13,16 +13,18 @@ from relaxon.neuromorphic.boosting.sign_units import encode, unit_signs
 from relaxon.solvers.cached import cached_property
 
 Array = NDArray[np.float64]
-GROUP = 4
-"""Units whose outputs are looked up together: a table of 16 sums each."""
+OUTPUT_BITS = 16
+"""Of the units' outputs: whole multiples of a step, of each output its largest weight over 2¹⁵ − 1."""
+WORD = 64
 
 
 @dataclass(frozen=True)
 class SignNetwork(MergedNetwork):
     """`gain · (F₀ + Σ_t intercept_t + sign(W c + b) @ output)`, `c` the code of a row by `thresholds`.
 
-    `layers` holds one layer of `W` of −1 and 1 and odd or even whole `b`, so that no sum is 0. Outputs are added group
-    by group of four units, each group's sum from left to right: that order is the model's, in bits and in NumPy.
+    `layers` holds one layer of `W` of −1 and 1 and odd or even whole `b`, so that no sum is 0. Predictions take the
+    output weights as whole numbers of 16 bits times a step, so that they are sums of counted bits, exact in any order;
+    `staged_raw`, and training, take them as they are.
     """
 
     thresholds: Array
@@ -37,14 +39,14 @@ class SignNetwork(MergedNetwork):
         from relaxon.neuromorphic.binary import kernels
 
         kernels.predict_packed(
-            np.ascontiguousarray(x), self.shift, np.ravel(self.thresholds), self.signs.words, self.limits, self.tables,
-            self.biases[-1], out,
+            np.ascontiguousarray(x), self.shift, self._limits_of_bits, self._words, self._limits_of_units, self._planes,
+            self.units, self.steps, self.biases[-1], out,
         )  # fmt: skip
         return out
 
     def raw_unpacked(self, x: Array) -> Array:
-        """Return what `raw` does, to the last bit, from the signs themselves."""
-        return add_groups(self.biases[-1], self._tables_of(self.activations(x)))
+        """Return what `raw` does, to the last bit, from signs and whole numbers."""
+        return np.asarray(self.biases[-1] + self.steps * (self.activations(x).astype(np.int64) @ self.whole_outputs))
 
     def standardised(self, x: Array) -> Array:
         """Return the code of the rows, `(n, bits·d)`: what the units see."""
@@ -84,30 +86,37 @@ class SignNetwork(MergedNetwork):
         return np.clip(most, 0, features + 1).astype(np.uint64)
 
     @cached_property
-    def tables(self) -> Array:
-        """What each group of units adds for each of its 16 signs, `(⌈U/4⌉, 16, K)`."""
-        signs = np.where(np.arange(2**GROUP)[:, None] >> np.arange(GROUP) & 1, 1.0, -1.0)
-        groups = -(-self.units // GROUP)
-        return np.ascontiguousarray(self._tables_of(np.tile(signs, (1, groups))[:, : self.units]))
+    def steps(self) -> Array:
+        """The step of each output's weights, `(K,)`."""
+        largest = np.abs(self.output_weights).max(axis=0, initial=0.0)
+        return np.asarray(np.where(largest > 0.0, largest, 1.0) / (2 ** (OUTPUT_BITS - 1) - 1))
 
-    def _tables_of(self, signs: Array) -> Array:
-        """The groups' sums at signs `(n, U)`: `(⌈U/4⌉, n, K)`."""
-        weights = self.output_weights
-        sums = []
-        for low in range(0, self.units, GROUP):
-            total = np.zeros((len(signs), self.outputs))
-            for unit in range(low, min(low + GROUP, self.units)):
-                total = total + signs[:, unit, None] * weights[unit]
-            sums.append(total)
-        return np.array(sums).reshape(len(sums), len(signs), self.outputs)
+    @cached_property
+    def whole_outputs(self) -> NDArray[np.int64]:
+        """The output weights as multiples of their steps, `(U, K)`, from −32767 to 32767."""
+        return np.rint(self.output_weights / self.steps).astype(np.int64)
 
+    # What the kernel reads: units padded to whole words with bits of 0.
 
-def add_groups(bias: Array, sums: Array) -> Array:
-    """Return the bias with the groups' sums added in order, `(n, K)`."""
-    out = np.tile(bias, (sums.shape[1], 1))
-    for part in sums:
-        out = out + part
-    return out
+    @cached_property
+    def _words(self) -> NDArray[np.uint64]:
+        words = self.signs.words
+        return np.ascontiguousarray(np.pad(words, ((0, 0), (0, -self.units % WORD))))
+
+    @cached_property
+    def _limits_of_bits(self) -> Array:
+        return np.pad(np.ravel(self.thresholds), (0, -self.thresholds.size % WORD), constant_values=np.inf)
+
+    @cached_property
+    def _limits_of_units(self) -> NDArray[np.uint64]:
+        return np.pad(self.limits, (0, -self.units % WORD))
+
+    @cached_property
+    def _planes(self) -> NDArray[np.uint64]:
+        shifted = self.whole_outputs + 2 ** (OUTPUT_BITS - 1)
+        bits = (shifted[None] >> np.arange(OUTPUT_BITS)[:, None, None]) & 1
+        flat = bits.transpose(2, 0, 1).reshape(-1, self.units)
+        return pack_signs(2 * flat - 1).words
 
 
 def of_signs(network: MergedNetwork, thresholds: Array) -> SignNetwork:

@@ -99,7 +99,7 @@ def test_words_count_the_product_of_signs_and_levels():
     rng = np.random.default_rng(0)
     S, q = pack_signs(rng.normal(size=(9, 130))), rng.integers(0, 16, 130).astype(np.uint64)
     planes, counts, state = np.empty((1, 4, 3), np.uint64), np.empty(9, np.uint64), np.full(9, 0.5)
-    kernels.set_planes(q, planes[0])
+    kernels.set_planes(np.pad(q, (0, 62)), planes[0])
     kernels.add_product(S.words, S.ones, planes, 3, 130, 2.0, counts, state)
     assert np.array_equal(state, 0.5 + 2.0 * (S.unpack().astype(int) @ (q.astype(int) - 3)))
 
