@@ -32,7 +32,8 @@ NEED_TORCH = re.compile(
     r"|neuromorphic\.energy\.(?!command|kernels|importance$|diagnostics|datasets|reference)"
     r"|neuromorphic\.proximal\.(inversion|model|plug_and_play|potentials|store|training)$"
     r"|neuromorphic\.equilibrium\.(?!command|kernels|datasets|reference)|neuromorphic\.boosting\.sequential"
-    r"|neuromorphic\.diagnostics\.(?!command|blocks|pictures|stored))"
+    r"|neuromorphic\.diagnostics\.(?!command|blocks|pictures|stored)"
+    r"|neuromorphic\.(losses|optimizers)$|neuromorphic\.binary\.(?!kernels|packing))"
 )
 """Modules that are for nothing but torch's tensors."""
 

@@ -200,10 +200,10 @@ def predict_signs(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """`out[row] ← bias + steps · Σ_u h_u n_u` for rows `start … stop − 1` of `x (n, d)`.
 
-    `thresholds (64 ⌈bits/64⌉,)` end with infinities, `words (⌈bits/64⌉, units)` and `limits (units,)`, which have whole
-    words of units, with zeros. A unit's `h` is 1 where fewer than its limit of the row's bits differ from its signs, else −1.
-    `planes (units/64, 16 K)` hold for each output and each bit of `n_u + 2¹⁵` the units' bits; `within` are the units
-    without those that fill the last word.
+    `thresholds (64 ⌈bits/64⌉,)` end with infinities; `words (⌈bits/64⌉, units)` and `limits (units,)` have whole words
+    of units, the last ones 0. A unit's `h` is 1 where fewer than its limit of the row's bits differ from its own, else
+    −1. `planes (units/64, 16 K)` hold for each output and each bit of `n_u + 2¹⁵` the units' bits; `within` are the
+    units without those that fill the last word.
     """
     d, outputs, units = x.shape[1], out.shape[1], limits.size
     both, counts = np.zeros(thresholds.size + d), np.empty(units, np.uint64)
