@@ -24,7 +24,7 @@ ZERO, ONE, TWO, THREE = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3)
 WORD = 64
 INPUT_CHUNKS = 3
 """Of four planes each: inputs have twelve bits."""
-OUTPUT_BITS = 16
+OUTPUT_BITS = 12
 """Of the outputs of sign units, which are whole multiples of a step."""
 COUNTED = kernel(error_model="numpy")
 """Sums stay in their order, and products apart: a packed prediction is that of the unpacked twin to the last bit."""
@@ -184,14 +184,17 @@ def count_bits(words, code, counts):  # type: ignore[no-untyped-def]
             pair += popcount(third[i] ^ c) + popcount(fourth[i] ^ d)
             counts[i] = pair if w == 0 else counts[i] + pair
         w += 4
-    if w == 0:
+    if w + 2 <= code.size:
+        a, b, first, second = code[w], code[w + 1], words[w], words[w + 1]
         for i in range(counts.size):
-            counts[i] = ZERO
-    while w < code.size:
+            pair = popcount(first[i] ^ a) + popcount(second[i] ^ b)
+            counts[i] = pair if w == 0 else counts[i] + pair
+        w += 2
+    if w < code.size:
         a, first = code[w], words[w]
         for i in range(counts.size):
-            counts[i] += popcount(first[i] ^ a)
-        w += 1
+            one = popcount(first[i] ^ a)
+            counts[i] = one if w == 0 else counts[i] + one
 
 
 @COUNTED
@@ -202,7 +205,7 @@ def predict_signs(  # type: ignore[no-untyped-def]
 
     `thresholds (64 ⌈bits/64⌉,)` end with infinities; `words (⌈bits/64⌉, units)` and `limits (units,)` have whole words
     of units, the last ones 0. A unit's `h` is 1 where fewer than its limit of the row's bits differ from its own, else
-    −1. `planes (units/64, 16 K)` hold for each output and each bit of `n_u + 2¹⁵` the units' bits; `within` are the
+    −1. `planes (units/64, 12 K)` hold for each output and each bit of `n_u + 2¹¹` the units' bits; `within` are the
     units without those that fill the last word.
     """
     d, outputs, units = x.shape[1], out.shape[1], limits.size

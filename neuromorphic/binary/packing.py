@@ -59,8 +59,7 @@ class SignMatrix:
     @cached_property
     def ones(self) -> NDArray[np.int64]:
         """How many 1 each row has, `(rows,)`."""
-        counts: NDArray[np.int64] = np.bitwise_count(self.packed).sum(axis=1, dtype=np.int64)
-        return counts
+        return np.asarray(np.unpackbits(self.packed, axis=1).sum(axis=1, dtype=np.int64))
 
     def transposed(self) -> SignMatrix:
         """Return the transposed matrix, packed along the other axis."""

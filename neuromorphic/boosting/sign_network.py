@@ -13,8 +13,8 @@ from relaxon.neuromorphic.boosting.sign_units import encode, unit_signs
 from relaxon.solvers.cached import cached_property
 
 Array = NDArray[np.float64]
-OUTPUT_BITS = 16
-"""Of the units' outputs: whole multiples of a step, of each output its largest weight over 2¹⁵ − 1."""
+OUTPUT_BITS = 12
+"""Of the units' outputs: whole multiples of a step, of each output its largest weight over 2¹¹ − 1."""
 WORD = 64
 
 
@@ -23,7 +23,7 @@ class SignNetwork(MergedNetwork):
     """`gain · (F₀ + Σ_t intercept_t + sign(W c + b) @ output)`, `c` the code of a row by `thresholds`.
 
     `layers` holds one layer of `W` of −1 and 1 and odd or even whole `b`, so that no sum is 0. Predictions take the
-    output weights as whole numbers of 16 bits times a step, so that they are sums of counted bits, exact in any order;
+    output weights as whole numbers of 12 bits times a step, so that they are sums of counted bits, exact in any order;
     `staged_raw`, and training, take them as they are.
     """
 
@@ -93,7 +93,7 @@ class SignNetwork(MergedNetwork):
 
     @cached_property
     def whole_outputs(self) -> NDArray[np.int64]:
-        """The output weights as multiples of their steps, `(U, K)`, from −32767 to 32767."""
+        """The output weights as multiples of their steps, `(U, K)`, from −2047 to 2047."""
         return np.rint(self.output_weights / self.steps).astype(np.int64)
 
     # What the kernel reads: units padded to whole words with bits of 0.

@@ -89,7 +89,7 @@ def test_bits_predict_what_the_signs_do_exactly(make, options):
     staged = list(network.staged_raw(x))
     for one, wanted in ((network, staged[-1]), (network.truncated(2), staged[1])):
         assert (np.abs(one.raw(x) - wanted) <= 0.5001 * one.steps * one.units).all()
-        assert np.abs(one.whole_outputs).max() == 2**15 - 1
+        assert np.abs(one.whole_outputs).max() == 2**11 - 1
     again = make(9, binary=True, random_state=0, **options).fit(x, target)
     assert np.array_equal(again.network_.raw(x), network.raw(x))
 
