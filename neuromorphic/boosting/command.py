@@ -162,7 +162,7 @@ def _estimator(args: argparse.Namespace, problem: Problem) -> Any:
     if args.loss is not None and (args.loss in REGRESSIONS) != regression:
         other = "classification" if regression else "regression"
         raise ValueError(
-            f"--loss {args.loss} is for a {other}, and this is a {problem.task}; --task {other} makes it one"
+            f"--loss is for a {other} where it is {args.loss}, this is a {problem.task}; --task {other} makes it one"
         )
     if args.tau is not None and args.loss != "comp-sum":
         raise ValueError("--tau goes with --loss comp-sum")

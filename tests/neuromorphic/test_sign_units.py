@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from relaxon.cli import main
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier as Classifier
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkRegressor as Regressor
 from relaxon.neuromorphic.boosting import load
@@ -157,3 +158,19 @@ def test_exports_that_count_no_bits_are_refused_with_the_reason():
     for export in (model.to_torch, model.to_onnx):
         with pytest.raises(ValueError, match="binary must be False"):
             export()
+
+
+def test_the_command_trains_sign_units_and_refuses_what_does_not_go_together(tmp_path, capsys):
+    start = ["train", "boosting", "--data", "iris", "--units", "4", "--out", str(tmp_path)]
+    assert main([*start, "--binary", "--bits", "3", "--loss", "comp-sum", "--tau", "1.5"]) == 0
+    model = load(tmp_path / "model")
+    assert (model.binary, model.bits, model.loss, model.tau) == (True, 3, "comp-sum", 1.5)
+    capsys.readouterr()
+    for options, said in (
+        (["--bits", "3"], "--bits goes with --binary"),
+        (["--tau", "1.5"], "--tau goes with --loss comp-sum"),
+        (["--loss", "huber"], "--loss is for a regression"),
+        (["--binary", "--newton", "published"], "newton must be 'guarded'"),
+    ):
+        assert main([*start, *options]) == 2
+        assert said in " ".join(capsys.readouterr().err.split())
