@@ -36,7 +36,7 @@ def describe(network: torch.nn.Module) -> dict[str, Any]:
                 **network.config(),
             }
     raise TypeError(
-        f"network must be a layered, binary or convolutional network to be stored, got {type(network).__name__}"
+        f"network must be a LayeredNetwork or a ConvolutionalNetwork to be stored, got {type(network).__name__}"
     )
 
 
