@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from relaxon.solvers.compiled import kernel
+from relaxon.solvers.compiled import kernel, kernel_part
 from relaxon.solvers.threads import divide
 
 PLANES = 4
@@ -28,6 +28,8 @@ OUTPUT_BITS = 12
 """Of the outputs of sign units, which are whole multiples of a step."""
 COUNTED = kernel(error_model="numpy")
 """Sums stay in their order, and products apart: a packed prediction is that of the unpacked twin to the last bit."""
+COUNTED_PART = kernel_part(error_model="numpy")
+"""The same for what only these kernels call."""
 
 
 @intrinsic
@@ -44,7 +46,7 @@ popcount: Any = _popcount
 """As kernels call it: with the word alone."""
 
 
-@COUNTED
+@COUNTED_PART
 def add_counts(words, planes, first, counts):  # type: ignore[no-untyped-def]
     """`counts[i] += Σ_p 2^{first+p} pop(words[:, i] ⊕ planes[p])` for four planes `(4, words)`."""
     low = np.uint64(first)
@@ -57,7 +59,7 @@ def add_counts(words, planes, first, counts):  # type: ignore[no-untyped-def]
             counts[i] += total << low
 
 
-@COUNTED
+@COUNTED_PART
 def set_planes(levels, planes):  # type: ignore[no-untyped-def]
     """`planes[p, w]` ← the bits `p` of 64 levels from `64 w` on, for four planes; `levels` end with a whole word."""
     for w in range(planes.shape[1]):
@@ -72,7 +74,7 @@ def set_planes(levels, planes):  # type: ignore[no-untyped-def]
         planes[0, w], planes[1, w], planes[2, w], planes[3, w] = a, b, c, d
 
 
-@COUNTED
+@COUNTED_PART
 def set_levels(state, thresholds, levels):  # type: ignore[no-untyped-def]
     """`levels[i]` ← how many of the 15 thresholds `state[i]` has reached; returns how many levels changed."""
     changed = ZERO
@@ -85,7 +87,7 @@ def set_levels(state, thresholds, levels):  # type: ignore[no-untyped-def]
     return changed
 
 
-@COUNTED
+@COUNTED_PART
 def add_product(words, ones, planes, offset, columns, weight, counts, state):  # type: ignore[no-untyped-def]
     """`state[i] += weight · Σ_j s_ij (q_j − offset)` for levels of the `planes (chunks, 4, words)`, lowest first."""
     highest = np.int64(0)
@@ -99,7 +101,7 @@ def add_product(words, ones, planes, offset, columns, weight, counts, state):  #
         state[i] += weight * np.float64(total)
 
 
-@COUNTED
+@COUNTED_PART
 def add_terms(n, terms, weights, words, ones, planes, counts, state):  # type: ignore[no-untyped-def]
     """`state[i] +=` what reaches layer `n` by its one or two matrices; `terms (layers, 2, 8)` says where they are."""
     for side in range(2):
@@ -172,7 +174,7 @@ def relax_packed(inputs: NDArray[np.uint64], *args: Any) -> None:
     divide(relax_signs, len(inputs), inputs, *args)
 
 
-@COUNTED
+@COUNTED_PART
 def count_bits(words, code, counts):  # type: ignore[no-untyped-def]
     """`counts[i]` ← `Σ_w pop(words[w, i] ⊕ code[w])`."""
     w = 0

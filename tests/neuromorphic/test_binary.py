@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from numba import njit
 from sklearn.datasets import load_digits
 
 from relaxon.neuromorphic.binary import (
@@ -99,8 +100,13 @@ def test_words_count_the_product_of_signs_and_levels():
     rng = np.random.default_rng(0)
     S, q = pack_signs(rng.normal(size=(9, 130))), rng.integers(0, 16, 130).astype(np.uint64)
     planes, counts, state = np.empty((1, 4, 3), np.uint64), np.empty(9, np.uint64), np.full(9, 0.5)
-    kernels.set_planes(np.pad(q, (0, 62)), planes[0])
-    kernels.add_product(S.words, S.ones, planes, 3, 130, 2.0, counts, state)
+
+    @njit
+    def run(levels, words, ones, planes, counts, state):
+        kernels.set_planes(levels, planes[0])
+        kernels.add_product(words, ones, planes, 3, 130, 2.0, counts, state)
+
+    run(np.pad(q, (0, 62)), S.words, S.ones, planes, counts, state)
     assert np.array_equal(state, 0.5 + 2.0 * (S.unpack().astype(int) @ (q.astype(int) - 3)))
 
 
