@@ -37,6 +37,7 @@ from hostile import Attacker, HostileCall
 import relaxon
 from relaxon.client import (
     BoostingSettings,
+    ConvexSettings,
     EnergySettings,
     EquilibriumSettings,
     ProximalNetwork,
@@ -298,6 +299,10 @@ def _known(served: Served) -> dict[str, list[Any]]:
         job = client.boosting.train(x, x[:, 0], settings=BoostingSettings(n_units=2), model="known")
         model = job.result(timeout=120)
         client.boosting.predict(model, x)
+        few = ConvexSettings(n_patterns=3, refinements=0, max_iter=20)
+        convex = client.convex.train(x, x[:, 0], settings=few, model="known")
+        convex.result(timeout=120)
+        client.convex.predict("known", x)
         settings = EquilibriumSettings(hidden_sizes=(3,), epochs=1)
         equilibrium = client.equilibrium.train(x, (x[:, 0] > 0).astype(int), settings=settings, model="known")
         equilibrium.result(timeout=120)
@@ -323,14 +328,18 @@ def _known(served: Served) -> dict[str, list[Any]]:
             "model.json",
             "network.safetensors",
         ],
-        "operation": [job.name, equilibrium.name, energy.name, proximal.name],
+        "operation": [job.name, convex.name, equilibrium.name, energy.name, proximal.name],
         "solver": ["cg", "mg-cg", "ic-cg", "none"],
         "rtol": [1e-6, 0.1],
         "max_iterations": [1, 10],
-        "kind": ["boosting", "energy", "equilibrium", "proximal", "dense", "convolutional"],
+        "kind": ["boosting", "convex", "energy", "equilibrium", "proximal", "dense", "convolutional"],
         "method": ["pgd", "admm", "mirror", ""],
         "start_steps": [1],
         "stage_steps": [1],
+        "program": ["patterns", "units"],
+        "n_patterns": [1, 3],
+        "refinements": [0, 1],
+        "max_iter": [1, 20],
         "count": [1, 10],
         "steps": [1],
         "paths": [1, 10],

@@ -69,7 +69,7 @@ class Job(_message.Message):
     cancel_requested: _builtins.bool
     """Whether CancelOperation was called: the job ends after the step that it is at, and keeps what it has trained."""
     kind: _builtins.str
-    """What it trains: "boosting", "energy", "equilibrium" or "proximal"."""
+    """What it trains: "boosting", "convex", "energy", "equilibrium" or "proximal"."""
     starts: _builtins.int
     """How many times a process was started for it: more than once where a process or the server was killed."""
     request_id: _builtins.str

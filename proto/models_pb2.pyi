@@ -53,7 +53,7 @@ class StoredModel(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """"boosting", "energy", "equilibrium" or "proximal"."""
+    """"boosting", "convex", "energy", "equilibrium" or "proximal"."""
     name: _builtins.str
     size: _builtins.int
     """Of its files together."""

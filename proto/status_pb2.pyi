@@ -62,7 +62,7 @@ Global___Amount: _TypeAlias = Amount  # noqa: Y015
 
 @_typing.final
 class Engine(_message.Message):
-    """A part of the service that can be asked for by itself: "poisson", "linear", "pyamg", "boosting", "energy",
+    """A part of the service that can be asked for by itself: "poisson", "linear", "pyamg", "boosting", "convex", "energy",
     "equilibrium", "proximal", "dcdm-cnn", "dcdm@device" (the solver dcdm on any device of torch) or "onnx" (models exported
     to ONNX).
     """

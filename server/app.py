@@ -21,6 +21,8 @@ from grpc_reflection.v1alpha import reflection
 from relaxon.proto import (
     boosting_pb2,
     boosting_pb2_grpc,
+    convex_pb2,
+    convex_pb2_grpc,
     energy_pb2,
     energy_pb2_grpc,
     equilibrium_pb2,
@@ -40,6 +42,7 @@ from relaxon.proto import (
 )
 from relaxon.server import (
     boosting_service,
+    convex_service,
     dashboard,
     energy_service,
     equilibrium_service,
@@ -53,6 +56,8 @@ from relaxon.server.attendance import AttendanceList
 from relaxon.server.background_compiler import BackgroundCompiler
 from relaxon.server.boosting_service import BoostingServicer
 from relaxon.server.boosting_task import KIND as BOOSTING
+from relaxon.server.convex_service import ConvexServicer
+from relaxon.server.convex_task import KIND as CONVEX
 from relaxon.server.drain import LONGEST_QUIET_SECONDS, Drain
 from relaxon.server.energy_service import EnergyServicer
 from relaxon.server.energy_task import KIND as ENERGY
@@ -86,6 +91,7 @@ SERVICES = (
     linear_pb2.DESCRIPTOR.services_by_name["LinearSystemService"].full_name,
     session_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
     boosting_pb2.DESCRIPTOR.services_by_name["BoostingService"].full_name,
+    convex_pb2.DESCRIPTOR.services_by_name["ConvexService"].full_name,
     energy_pb2.DESCRIPTOR.services_by_name["EnergyService"].full_name,
     equilibrium_pb2.DESCRIPTOR.services_by_name["EquilibriumService"].full_name,
     proximal_pb2.DESCRIPTOR.services_by_name["ProximalService"].full_name,
@@ -210,12 +216,14 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
             runner,
             {
                 BOOSTING: boosting_service.presentation(models),
+                CONVEX: convex_service.presentation(models),
                 ENERGY: energy_service.presentation(models),
                 EQUILIBRIUM: equilibrium_service.presentation(models),
                 PROXIMAL: proximal_service.presentation(models),
             },
         )
         boosting = BoostingServicer(settings, runner, models, operations, checks, engines)
+        convex = ConvexServicer(settings, runner, models, operations, checks, engines)
         energy = EnergyServicer(settings, runner, models, operations, checks, engines)
         equilibrium = EquilibriumServicer(settings, runner, models, operations, checks, engines)
         observations = Observations() if settings.dashboard else None
@@ -242,6 +250,7 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
         options = (*OPTIONS, ("grpc.enable_channelz", int(settings.channelz)))
         server = grpc.aio.server(interceptors=(front,), options=options, maximum_concurrent_rpcs=settings.max_calls)
         operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
+        convex_pb2_grpc.add_ConvexServiceServicer_to_server(convex, server)
         energy_pb2_grpc.add_EnergyServiceServicer_to_server(energy, server)
         equilibrium_pb2_grpc.add_EquilibriumServiceServicer_to_server(equilibrium, server)
         proximal_pb2_grpc.add_ProximalServiceServicer_to_server(proximal, server)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +21,22 @@ from relaxon.server.job_folder import REQUEST
 from relaxon.server.jobs import Job, Json
 from relaxon.server.operations_service import job_message, timestamp
 from relaxon.server.settings import ServerSettings
+from relaxon.server.uploads import Upload
 from relaxon.solvers.tensor_files import write_tensors
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.boosting.storage import Estimator
 
+Beside = Callable[[Callable[[], None]], Awaitable[None]]
 FLOAT_BYTES = 8
 SEEDS = 2**32
+METHODS: Mapping[int, str] = {
+    pb.BOOSTING_OUTPUT_UNSPECIFIED: "predict",
+    pb.BOOSTING_OUTPUT_PREDICTION: "predict",
+    pb.BOOSTING_OUTPUT_PROBABILITIES: "predict_proba",
+    pb.BOOSTING_OUTPUT_DECISION: "decision_function",
+}
+"""The estimators' methods that give the outputs; the other services with such outputs number them alike."""
 MAX_COLUMNS = 2**14
 MAX_OUTPUTS = 1000
 MAX_STARTS = 1000
@@ -35,13 +44,30 @@ MAX_STARTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class TrainPlan:
-    """A training run as its header describes it."""
+class AnnouncedRows:
+    """The arrays of a table with targets, which are yet to come."""
 
     features: AnnouncedArray
     target: AnnouncedArray
     weights: AnnouncedArray | None
     labels: NDArray[Any] | None
+
+    @property
+    def outputs(self) -> int:
+        """Classes, or columns of the target."""
+        return math.prod(self.target.shape[1:]) if self.labels is None else len(self.labels)
+
+    @property
+    def classes(self) -> Mapping[str, Any] | None:
+        """The labels as JSON."""
+        return None if self.labels is None else classes.as_json(self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainPlan:
+    """A training run as its header describes it."""
+
+    rows: AnnouncedRows
     request: Json
     """What the worker process is given beside the arrays."""
 
@@ -53,14 +79,23 @@ class TrainPlan:
         """Refuse data that no estimator takes; INVALID_ARGUMENT naming the array."""
         check_finite("features", features, self.missing_allowed)
         check_finite("target", target)
-        if self.labels is not None:
-            count = len(self.labels)
+        if self.rows.labels is not None:
+            count = len(self.rows.labels)
             if not ((target == np.floor(target)) & (target >= 0) & (target < count)).all():
                 raise errors.invalid("target", f"target must hold places among the {count} classes, from 0")
         if weights is not None:
             check_finite("weights", weights)
             if weights.min() < 0 or weights.max() == 0:
                 raise errors.invalid("weights", "weights must be at least 0, and not all 0")
+
+    async def receive(self, upload: Upload, beside: Beside, folder: Path) -> None:
+        """Take the arrays in, and put them with the request where the worker process reads them."""
+        features = await upload.array("features", self.rows.features)
+        target = await upload.array("target", self.rows.target)
+        weights = None if self.rows.weights is None else await upload.array("weights", self.rows.weights)
+        await upload.end()
+        await beside(lambda: self.check(features, target, weights))
+        await beside(lambda: self.write(folder, features, target, weights))
 
     def write(self, folder: Path, features: NDArray[Any], target: NDArray[Any], weights: NDArray[Any] | None) -> None:
         """Put the request and its data where the worker process reads them."""
@@ -74,6 +109,25 @@ class TrainPlan:
 
 def plan(header: pb.TrainBoostingHeader, settings: ServerSettings) -> TrainPlan:
     """What a header asks for; INVALID_ARGUMENT naming the argument, RESOURCE_EXHAUSTED where it is too large."""
+    rows = announced(header)
+    request = {
+        "kind": KIND,
+        "parameters": {**_parameters(header.settings), "random_state": seed(header.settings)},
+        "classes": rows.classes,
+        "class_weights": _class_weights(header.settings, rows.labels),
+    }
+    try:
+        estimator = estimator_of(request)
+        estimator.check_parameters()
+    except (ValueError, TypeError) as error:
+        raise errors.refused(error) from error
+    count, columns = rows.features.shape
+    _check_size(count, columns, rows.outputs, estimator, settings)
+    return TrainPlan(rows, request)
+
+
+def announced(header: Any) -> AnnouncedRows:
+    """The arrays of a header that trains on a table; INVALID_ARGUMENT naming the one that does not fit the others."""
     features = table("features", header.features)
     target = AnnouncedArray.of("target", header.target)
     labels = classes.checked("classes", header.classes) if header.HasField("classes") else None
@@ -85,20 +139,7 @@ def plan(header: pb.TrainBoostingHeader, settings: ServerSettings) -> TrainPlan:
     weights = AnnouncedArray.of("weights", header.weights) if header.HasField("weights") else None
     if weights is not None and weights.shape != (rows,):
         raise errors.invalid("weights", f"weights must have shape ({rows},), got {weights.shape}")
-    request = {
-        "kind": KIND,
-        "parameters": {**_parameters(header.settings), "random_state": seed(header.settings)},
-        "classes": None if labels is None else classes.as_json(labels),
-        "class_weights": _class_weights(header.settings, labels),
-    }
-    try:
-        estimator = estimator_of(request)
-        estimator.check_parameters()
-    except (ValueError, TypeError) as error:
-        raise errors.refused(error) from error
-    outputs = len(labels) if labels is not None else math.prod(target.shape[1:])
-    _check_size(rows, features.shape[1], outputs, estimator, settings)
-    return TrainPlan(features, target, weights, labels, request)
+    return AnnouncedRows(features, target, weights, labels)
 
 
 def check_finite(name: str, array: NDArray[Any], missing: bool = False) -> None:
@@ -121,7 +162,7 @@ def seed(settings: Any) -> int:
     return int(settings.random_state)
 
 
-def features_to_predict(header: pb.PredictBoostingHeader, columns: int, settings: ServerSettings) -> AnnouncedArray:
+def features_to_predict(header: Any, columns: int, settings: ServerSettings) -> AnnouncedArray:
     """The announced rows; INVALID_ARGUMENT where they are not the model's, RESOURCE_EXHAUSTED where too many."""
     features = table("features", header.features)
     if features.shape[1] != columns:
@@ -228,15 +269,9 @@ def check_bytes(entries: int, settings: ServerSettings) -> None:
         raise errors.exhausted("table", f"table must have at most {settings.max_table_bytes} bytes here, got {size}")
 
 
-def output_name(header: pb.PredictBoostingHeader, classifier: bool) -> str:
+def output_name(header: Any, classifier: bool) -> str:
     """The estimator's method that gives the output asked for; INVALID_ARGUMENT where it has none."""
-    methods: Mapping[int, str] = {
-        pb.BOOSTING_OUTPUT_UNSPECIFIED: "predict",
-        pb.BOOSTING_OUTPUT_PREDICTION: "predict",
-        pb.BOOSTING_OUTPUT_PROBABILITIES: "predict_proba",
-        pb.BOOSTING_OUTPUT_DECISION: "decision_function",
-    }
-    method = methods.get(header.output)
+    method = METHODS.get(header.output)
     if method is None:
         raise errors.invalid("output", f"output must be a known value, got {header.output}")
     if method != "predict" and not classifier:

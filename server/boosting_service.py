@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,15 +55,7 @@ class BoostingServicer(TrainingServicer, boosting_pb2_grpc.BoostingServiceServic
         header: pb.TrainBoostingHeader = await upload.header()
         planned = await self._beside(lambda: boosting_messages.plan(header, self._settings))
 
-        async def receive(folder: Path) -> None:
-            features = await upload.array("features", planned.features)
-            target = await upload.array("target", planned.target)
-            weights = None if planned.weights is None else await upload.array("weights", planned.weights)
-            await upload.end()
-            await self._beside(lambda: planned.check(features, target, weights))
-            await self._beside(lambda: planned.write(folder, features, target, weights))
-
-        return await self._submit(header, receive)
+        return await self._submit(header, partial(planned.receive, upload, self._beside))
 
     async def _predict(self, upload: Upload, context: Context) -> None:
         header: pb.PredictBoostingHeader = await upload.header()
@@ -73,12 +65,12 @@ class BoostingServicer(TrainingServicer, boosting_pb2_grpc.BoostingServiceServic
             planned = boosting_messages.features_to_predict(header, model.n_features_in_, self._settings)
             features = await upload.array("features", planned)
             await upload.end()
-            output = await self._beside(lambda: _output(model, method, features))
-            reply = pb.PredictBoostingReplyHeader(output=tensors.header_of(output))
+            found = await self._beside(lambda: output(model, method, features))
+            reply = pb.PredictBoostingReplyHeader(output=tensors.header_of(found))
             if hasattr(model, "classes_"):
                 reply.classes.CopyFrom(classes.of(model.classes_))
             await context.write(pb.PredictBoostingReply(header=reply))
-            for part in tensors.parts_of(output):
+            for part in tensors.parts_of(found):
                 await context.write(pb.PredictBoostingReply(output=part))
 
     def _model_to_predict_with(self, header: pb.PredictBoostingHeader) -> Any:
@@ -133,9 +125,10 @@ def _truncated(model: Any, n_units: int) -> Any:
         raise errors.refused(error) from error
 
 
-def _output(model: Any, method: str, features: NDArray[Any]) -> NDArray[np.float64]:
-    boosting_messages.check_finite("features", features, model.missing == "mean")
-    output = getattr(model, method)(features)
+def output(model: Any, method: str, features: NDArray[Any]) -> NDArray[np.float64]:
+    """What an estimator's method gives for rows; of a classification's prediction the places of the classes."""
+    boosting_messages.check_finite("features", features, getattr(model, "missing", "refuse") == "mean")
+    found = getattr(model, method)(features)
     if method == "predict" and hasattr(model, "classes_"):
-        output = np.searchsorted(model.classes_, output)
-    return np.ascontiguousarray(output, np.float64)
+        found = np.searchsorted(model.classes_, found)
+    return np.ascontiguousarray(found, np.float64)

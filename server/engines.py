@@ -31,6 +31,7 @@ ENGINES = (
     ServedEngine("linear", ("numba", "scipy"), "server"),
     ServedEngine("pyamg", ("pyamg",), "server"),
     ServedEngine("boosting", LEARNING, "server"),
+    ServedEngine("convex", ("scipy", *LEARNING), "server"),
     ServedEngine("energy", ("torch", *LEARNING), "neuromorphic"),
     ServedEngine("equilibrium", ("torch", *LEARNING), "neuromorphic"),
     ServedEngine("proximal", ("torch", "numba", "scipy", "safetensors"), "neuromorphic"),

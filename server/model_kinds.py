@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.proto import convex_pb2
 from relaxon.server import (
     boosting_messages,
     boosting_task,
+    convex_messages,
+    convex_task,
     energy_messages,
     energy_task,
     equilibrium_messages,
@@ -39,6 +42,8 @@ PAIRS = {"tilted": ("base", "tilt"), "defensive": ("inner", "wide")}
 DENSITIES = {"gaussian": "", "student": "", "mixture": "components", "kernel": "points"}
 """The others, and what each has a number of."""
 MOST_POINTS = 2**20
+HISTORY = [f"history_{name}" for name in convex_pb2.ConvexHistory.DESCRIPTOR.fields_by_name]
+"""Arrays of what was measured while a convex network was trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +83,8 @@ def check_whole(kind: ModelKind, folder: Path, settings: ServerSettings) -> None
 
 def _check_boosting(folder: Path, settings: ServerSettings) -> None:
     card, held = read_json("model.json", folder / "model.json"), read_safetensors(TENSORS, folder / TENSORS)
-    if not isinstance(card, dict):
-        raise errors.invalid("model.json", "model.json must be an object")
-    columns = whole("n_features", card.get("n_features"), MAX_COLUMNS)
+    _check_card(card)
     layers = whole("hidden_layers", card.get("hidden_layers"), MOST_LAYERS)
-    if card.get("kind") == "classifier":
-        check_classes("classes", card.get("classes"), MAX_CLASSES, LONGEST_LABEL)
-    names = card.get("feature_names")
-    if names is not None and not (
-        isinstance(names, list) and len(names) == columns and all(isinstance(one, str) for one in names)
-    ):
-        raise errors.invalid("feature_names", f"feature_names must be {columns} strings or null")
     flat = ["shift", "scale", "initial", "gain", "sizes", "unit", "train_loss", "validation_loss", "importances"]
     axes = dict.fromkeys(flat + [f"bias_{index}" for index in range(layers)], 1)
     axes |= dict.fromkeys(["output", "intercepts"] + [f"weights_{index}" for index in range(layers)], 2)
@@ -110,6 +106,38 @@ def _check_boosting(folder: Path, settings: ServerSettings) -> None:
 
     if units and load_file(folder / TENSORS)["sizes"].min() < 1:
         raise errors.invalid(TENSORS, f"{TENSORS} must have sizes of at least 1")
+
+
+def _check_convex(folder: Path, settings: ServerSettings) -> None:
+    card, held = read_json("model.json", folder / "model.json"), read_safetensors(TENSORS, folder / TENSORS)
+    columns = _check_card(card)
+    flat = ["shift", "scale", "target_shift", "target_unit", *HISTORY]
+    _check_tensors(held, {"hidden": 2, "output": 2} | dict.fromkeys(flat, 1), {"history_iteration": "I64"})
+    units, width = held.tensors["hidden"][1]
+    outputs = held.tensors["output"][1][1]
+    if width != columns + 1:
+        raise errors.invalid(TENSORS, f"{TENSORS} must hold hidden with {columns + 1} columns, got {width}")
+    _check_most("outputs", outputs, MAX_OUTPUTS)
+    # Each output has units of its own, two for each pattern.
+    _check_most("units", units, 2 * outputs * settings.max_units)
+    _check_most("bytes", 8 * held.entries(), settings.max_table_bytes)
+    if len({held.tensors[name][1] for name in HISTORY}) > 1:
+        raise errors.invalid(TENSORS, f"{TENSORS} must hold a history whose arrays have one length")
+
+
+def _check_card(card: Any) -> int:
+    """The columns that an estimator's card says; INVALID_ARGUMENT where it is none."""
+    if not isinstance(card, dict):
+        raise errors.invalid("model.json", "model.json must be an object")
+    columns = whole("n_features", card.get("n_features"), MAX_COLUMNS)
+    if card.get("kind") == "classifier":
+        check_classes("classes", card.get("classes"), MAX_CLASSES, LONGEST_LABEL)
+    names = card.get("feature_names")
+    if names is not None and not (
+        isinstance(names, list) and len(names) == columns and all(isinstance(one, str) for one in names)
+    ):
+        raise errors.invalid("feature_names", f"feature_names must be {columns} strings or null")
+    return columns
 
 
 def _check_equilibrium(folder: Path, settings: ServerSettings) -> None:
@@ -240,6 +268,15 @@ def _load_boosting(folder: Path) -> Any:
     return load(folder)
 
 
+def _load_convex(folder: Path) -> Any:
+    from relaxon.neuromorphic.convex import load
+
+    model = load(folder)
+    # Predictions ask for some of them.
+    model.check_parameters()
+    return model
+
+
 def _load_equilibrium(folder: Path) -> Any:
     from relaxon.neuromorphic.equilibrium.classifier_store import load_classifier
 
@@ -272,6 +309,12 @@ KINDS: dict[str, ModelKind] = {
         _load_boosting,
         lambda model: boosting_messages.model_message("checked", 0.0, model),
         _onnx,
+    ),
+    convex_task.KIND: ModelKind(
+        ("model.json", TENSORS),
+        _check_convex,
+        _load_convex,
+        lambda model: convex_messages.model_message("checked", 0.0, model),
     ),
     energy_task.KIND: ModelKind(
         ("model.json", ENERGY_TENSORS),

@@ -52,6 +52,7 @@ class Task:
 
 TASKS = {
     "boosting": Task("relaxon.server.boosting_task", "stage"),
+    "convex": Task("relaxon.server.convex_task", "report"),
     "energy": Task("relaxon.server.energy_task", "report"),
     "equilibrium": Task("relaxon.server.equilibrium_task", "epoch"),
     "proximal": Task("relaxon.server.proximal_task", "report"),

@@ -155,7 +155,7 @@ def test_nothing_that_belongs_to_a_process_is_pickled_or_copied(embedded, kind):
         grid = await given(client.poisson.grid(CELLS, boundary="dirichlet"))
         job = await given(client.boosting.train(ROWS, ROWS[:, 0], settings=settings, model=f"copied-{kind}"))
         await given(job.result())
-        trainers = (client.boosting, client.equilibrium, client.energy, client.proximal)
+        trainers = (client.boosting, client.convex, client.equilibrium, client.energy, client.proximal)
         parts = (client.poisson, client.linear, *trainers, client.models)
         for one in (client, grid, job, client.jobs, *parts):
             for reproduced in (pickle.dumps, copy.copy, copy.deepcopy):

@@ -17,6 +17,7 @@ PAIRS = {
     "RemoteMatrix": (client.RemoteMatrix, aio.RemoteMatrix),
     "RemoteGrid": (client.RemoteGrid, aio.RemoteGrid),
     "BoostingClient": (client.BoostingClient, aio.BoostingClient),
+    "ConvexClient": (client.ConvexClient, aio.ConvexClient),
     "EquilibriumClient": (client.EquilibriumClient, aio.EquilibriumClient),
     "ProximalClient": (client.ProximalClient, aio.ProximalClient),
     "Job": (client.Job, aio.Job),

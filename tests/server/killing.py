@@ -25,6 +25,7 @@ import relaxon
 from relaxon.client import (
     BoostingSettings,
     Client,
+    ConvexSettings,
     EnergySettings,
     EquilibriumSettings,
     JobState,
@@ -131,6 +132,7 @@ class Kind:
     unbroken: Callable[[Path], None]
     number: Callable[[Any], int]
     loss: Callable[[Any], Any]
+    told: Callable[[Any], float] = lambda step: step.loss
 
 
 def boosting(stages: int, rows: int = 12_000) -> Kind:
@@ -144,6 +146,33 @@ def boosting(stages: int, rows: int = 12_000) -> Kind:
         lambda folder: GradientBoostedNetworkRegressor(stages, random_state=0).fit(x, y).save(folder),
         lambda step: step.stage,
         lambda model: model.train_loss[1:],
+    )
+
+
+def convex(iterations: int) -> Kind:
+    from relaxon.neuromorphic.convex import ConvexNetworkRegressor
+
+    x = np.random.default_rng(1).standard_normal((400, 5))
+    y = np.sin(2.0 * x[:, 0]) + x[:, 1] * x[:, 2]
+    options = {
+        "n_patterns": 40,
+        "beta": 1e-5,
+        "tol": 1e-12,
+        "max_iter": iterations,
+        "refinements": 1,
+        "random_state": 0,
+    }
+    primal: list[float] = []
+
+    def unbroken(folder: Path) -> None:
+        ConvexNetworkRegressor(**options).fit(x, y, callback=lambda one: primal.append(one.primal)).save(folder)
+
+    return Kind(
+        lambda client, name: client.convex.train(x, y, settings=ConvexSettings(**options), model=name),
+        unbroken,
+        lambda step: step.report,
+        lambda model: np.array(primal),
+        lambda step: step.primal,
     )
 
 
@@ -292,7 +321,7 @@ def _check(kind: Kind, one: Trained, rig: Rig, folder: Path) -> None:
     one.thread.join(PATIENCE)
     assert one.failure is None, one.failure
     assert [kind.number(step) for step in one.steps] == list(range(1, len(one.steps) + 1))
-    assert [step.loss for step in one.steps] == kind.loss(model).tolist()
+    assert [kind.told(step) for step in one.steps] == kind.loss(model).tolist()
     (own,) = (folder / "unbroken").glob("*.safetensors")
     ours, theirs = load_file(_place(rig, model.name) / own.name), load_file(own)
     assert ours.keys() == theirs.keys()

@@ -27,7 +27,8 @@ ROOT = Path(relaxon.__file__).resolve().parents[2]
 SERVICE = "relaxon.v1.PoissonService"
 SERVICES = {f"relaxon.v1.{name}Service" for name in ("Poisson", "LinearSystem", "Session")}
 SERVICES |= {
-    f"relaxon.v1.{name}Service" for name in ("Boosting", "Energy", "Equilibrium", "Model", "Proximal", "Status")
+    f"relaxon.v1.{name}Service"
+    for name in ("Boosting", "Convex", "Energy", "Equilibrium", "Model", "Proximal", "Status")
 }
 SERVICES.add("google.longrunning.Operations")
 

@@ -426,7 +426,7 @@ def test_no_table_is_wider_than_its_place_on_a_usual_screen(shown, page) -> None
     trace.begin()
     trace.record(Progress(0, 1.0, 1e-6))
     long = "model of the pressure in the northern section, third attempt"
-    for kind in ("boosting", "equilibrium", "energy", "proximal"):
+    for kind in ("boosting", "convex", "equilibrium", "energy", "proximal"):
         job = jobs.begun(Job.new(kind, long))
         shown.store.put(job)
         told = {"units": 1234, "units_wanted": 4096, "loss": 0.123456789, "validation_loss": 0.234567891}

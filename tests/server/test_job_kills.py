@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from killing import boosting, energy, equilibrium, outlive, proximal
+from killing import boosting, convex, energy, equilibrium, outlive, proximal
 
 
 def test_a_job_comes_through_a_few_kills_of_its_process_and_of_its_server(tmp_path):
@@ -21,6 +21,12 @@ def test_a_density_s_training_begins_anew_and_ends_with_the_same_bits(tmp_path):
 @pytest.mark.slow
 def test_a_proximal_operator_s_training_comes_through_kills_of_its_process_and_of_its_server(tmp_path):
     report = outlive(tmp_path, proximal(300), kills=3, seed=4, longest=0.2)
+    assert (report.worker_kills, report.server_kills) == (2, 1)
+
+
+@pytest.mark.slow
+def test_a_convex_network_s_training_comes_through_kills_of_its_process_and_of_its_server(tmp_path):
+    report = outlive(tmp_path, convex(600), kills=3, seed=4, longest=0.3)
     assert (report.worker_kills, report.server_kills) == (2, 1)
 
 

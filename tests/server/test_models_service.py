@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 import relaxon
 from relaxon import client as errors
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor
+from relaxon.neuromorphic.convex import ConvexNetworkClassifier
 from relaxon.proto import models_pb2 as pb
 from relaxon.proto import models_pb2_grpc
 from relaxon.server.app import EmbeddedServer
@@ -33,6 +34,7 @@ def stored(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stored")
     GradientBoostedNetworkClassifier(3, random_state=0).fit(X, Y).save(folder / "boosting")
     GradientBoostedNetworkRegressor(3, random_state=0).fit(X, X[:, 1]).save(folder / "regressor")
+    ConvexNetworkClassifier(4, refinements=0, max_iter=20, random_state=0).fit(X, Y).save(folder / "convex")
     save_classifier(EquilibriumClassifier(hidden_sizes=(4,), epochs=1).fit(X, Y), folder / "equilibrium")
     return folder
 
@@ -90,7 +92,7 @@ def refused(stub, kind, contents, code=grpc.StatusCode.INVALID_ARGUMENT):
 
 
 @pytest.mark.parametrize(
-    ("kind", "folder"), [("boosting", "boosting"), ("boosting", "regressor"), ("equilibrium",) * 2]
+    ("kind", "folder"), [("boosting", "boosting"), ("boosting", "regressor"), ("convex",) * 2, ("equilibrium",) * 2]
 )
 def test_a_model_goes_up_and_comes_down_bit_for_bit_and_predicts(client, stored, tmp_path, kind, folder):
     model = client.models.upload(kind, stored / folder, name="mine")
@@ -100,8 +102,7 @@ def test_a_model_goes_up_and_comes_down_bit_for_bit_and_predicts(client, stored,
     written = client.models.download(kind, "mine", tmp_path / "new" / "folder")
     assert files(written[0].parent) == files(stored / folder)
     assert model.size == sum(map(len, files(stored / folder).values()))
-    service = client.boosting if kind == "boosting" else client.equilibrium
-    assert len(service.predict("mine", X)) == len(X)
+    assert len(getattr(client, kind).predict("mine", X)) == len(X)
     client.models.delete(kind, "mine")
     with pytest.raises(errors.NotFound):
         client.models.get(kind, "mine")
@@ -321,7 +322,7 @@ def test_an_equilibrium_network_s_description_is_checked_before_it_is_made(stub,
     assert refused(stub, "equilibrium", contents, code) == field
 
 
-@pytest.mark.parametrize("kind", ["boosting", "equilibrium"])
+@pytest.mark.parametrize("kind", ["boosting", "convex", "equilibrium"])
 def test_spoiled_files_are_refused_or_are_whole_and_nothing_else(stored, tmp_path, kind):
     """Bytes changed at random, in JSON and in tensors: a refusal with a proper code, or a model that predicts."""
     from relaxon.server.errors import ServiceError

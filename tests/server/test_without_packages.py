@@ -27,7 +27,8 @@ import grpc, numpy as np
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 import relaxon, relaxon.aio
-from relaxon.client import BoostingSettings, FailedPrecondition, InvalidArgument, ProximalNetwork, ProximalSettings
+from relaxon.client import BoostingSettings, ConvexSettings, FailedPrecondition, InvalidArgument
+from relaxon.client import ProximalNetwork, ProximalSettings
 from relaxon.proto import equilibrium_pb2, equilibrium_pb2_grpc, tensors
 from relaxon.server.app import EmbeddedServer
 from relaxon.server.settings import ServerSettings
@@ -103,6 +104,8 @@ with EmbeddedServer(settings) as server, relaxon.connect(server.target) as clien
         model = client.boosting.train(X, X[:, 0], settings=settings).result(timeout=300)
         said["predicted"] = len(client.boosting.predict(model, X))
     attempt("boosting", boost)
+    convex = ConvexSettings(n_patterns=3, refinements=0, max_iter=20, random_state=0)
+    attempt("convex", lambda: client.convex.train(X, X[:, 0], settings=convex).result(timeout=300))
     said["violation"] = violation(server.target)
     said["torch"] = "torch" in sys.modules
 print(json.dumps(said))
@@ -127,7 +130,7 @@ def test_a_server_without_torch_serves_the_rest_and_says_and_refuses_what_it_can
     assert said["stored"] == ["kept"]
     assert (tmp_path / "copy" / "network.safetensors").read_bytes() == b"none"
     assert said["violation"] == [errors.MISSING_PACKAGE, "torch"]
-    served = {"pyamg-sa", "matrix", "boosting"}
+    served = {"pyamg-sa", "matrix", "boosting", "convex"}
     for name, refusal in said["refused"].items():
         assert (refusal is None) == (name in served), (name, refusal)
         assert name in served or ("torch" in refusal and 'pip install "relaxon[neuromorphic]"' in refusal)
@@ -136,7 +139,7 @@ def test_a_server_without_torch_serves_the_rest_and_says_and_refuses_what_it_can
 def test_a_server_without_pyamg_and_scikit_learn_does_the_same(tmp_path):
     said = serve_without(("pyamg", "sklearn"), tmp_path)
     assert {name for name, missing in said["engines"].items() if missing} == {
-        "pyamg", "boosting", "energy", "equilibrium",
+        "pyamg", "boosting", "convex", "energy", "equilibrium",
     }  # fmt: skip
     assert said["grid"] == said["matrix"] == {name: [["pyamg"], "server"] for name in ("pyamg-sa", "pyamg-rs")}
     assert said["solved"]
@@ -144,7 +147,7 @@ def test_a_server_without_pyamg_and_scikit_learn_does_the_same(tmp_path):
     told = 'which is not installed; install it with: pip install "relaxon[server]"'
     for name in ("pyamg-sa", "matrix"):
         assert f"pyamg, {told}" in said["refused"][name]
-    for name in ("boosting", "equilibrium", "energy", "upload"):
+    for name in ("boosting", "convex", "equilibrium", "energy", "upload"):
         assert f"sklearn, {told}" in said["refused"][name]
 
 

@@ -5,6 +5,7 @@ Settings, results and errors are the classes of `relaxon.client`. Importing it l
 
 from relaxon.aio.boosting import BoostingClient
 from relaxon.aio.connection import Client, connect
+from relaxon.aio.convex import ConvexClient
 from relaxon.aio.energy import EnergyClient
 from relaxon.aio.equilibrium import EquilibriumClient
 from relaxon.aio.jobs import Job, JobsClient
@@ -17,6 +18,7 @@ from relaxon.aio.proximal import ProximalClient
 __all__ = [
     "BoostingClient",
     "Client",
+    "ConvexClient",
     "EnergyClient",
     "EquilibriumClient",
     "Job",

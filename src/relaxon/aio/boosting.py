@@ -21,11 +21,11 @@ from relaxon.client.boosting_messages import (
     BoostingModel,
     BoostingSettings,
     StageProgress,
-    Task,
     predict_requests,
     train_requests,
     truncate_request,
 )
+from relaxon.client.supervised import Task
 from relaxon.client.tables import Prediction
 from relaxon.proto import boosting_pb2_grpc
 

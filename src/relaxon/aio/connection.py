@@ -12,6 +12,7 @@ import grpc.aio
 from relaxon.aio.attendance import Attendance
 from relaxon.aio.boosting import BoostingClient
 from relaxon.aio.caller import Caller
+from relaxon.aio.convex import ConvexClient
 from relaxon.aio.energy import EnergyClient
 from relaxon.aio.equilibrium import EquilibriumClient
 from relaxon.aio.jobs import JobsClient
@@ -103,8 +104,8 @@ async def _connected(target: str, timeouts: Timeouts, wire: Wire, security: Secu
 
 
 class Client(NotPickled):
-    """A connection, from `connect`, with the server's parts: `poisson` and `linear` solve, `boosting`, `equilibrium`,
-    `energy` and `proximal` train.
+    """A connection, from `connect`, with the server's parts: `poisson` and `linear` solve, `boosting`, `convex`,
+    `equilibrium`, `energy` and `proximal` train.
 
     `jobs` are the training jobs of all kinds; `models` moves files.
     """
@@ -118,6 +119,7 @@ class Client(NotPickled):
         self.poisson = PoissonClient(link, self._attendance, caller, target, wire)
         self.linear = LinearClient(link, self._attendance, caller, target, wire)
         self.boosting = BoostingClient(link, caller)
+        self.convex = ConvexClient(link, caller)
         self.equilibrium = EquilibriumClient(link, caller)
         self.energy = EnergyClient(link, caller)
         self.proximal = ProximalClient(link, caller)
@@ -127,6 +129,7 @@ class Client(NotPickled):
             caller,
             {
                 "boosting": self.boosting,
+                "convex": self.convex,
                 "equilibrium": self.equilibrium,
                 "energy": self.energy,
                 "proximal": self.proximal,

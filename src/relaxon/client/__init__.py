@@ -6,6 +6,14 @@ Importing it loads NumPy, gRPC and protobuf; never torch, Numba or SciPy.
 from relaxon.client.boosting import BoostingClient
 from relaxon.client.boosting_messages import BoostingModel, BoostingSettings, StageProgress
 from relaxon.client.connection import Client, connect
+from relaxon.client.convex import ConvexClient
+from relaxon.client.convex_messages import (
+    BoundsHistory,
+    BoundsProgress,
+    ConvexModel,
+    ConvexSettings,
+    OptimalityCertificate,
+)
 from relaxon.client.energy import EnergyClient
 from relaxon.client.energy_messages import (
     EnergyModel,
@@ -65,8 +73,13 @@ __all__ = [
     "BoostingClient",
     "BoostingModel",
     "BoostingSettings",
+    "BoundsHistory",
+    "BoundsProgress",
     "Cancelled",
     "Client",
+    "ConvexClient",
+    "ConvexModel",
+    "ConvexSettings",
     "DeadlineExceeded",
     "EnergyClient",
     "EnergyModel",
@@ -96,6 +109,7 @@ __all__ = [
     "MaskMap",
     "ModelsClient",
     "NotFound",
+    "OptimalityCertificate",
     "PartitionEstimate",
     "PermissionDenied",
     "PoissonClient",

@@ -17,13 +17,13 @@ from relaxon.client.boosting_messages import (
     BoostingModel,
     BoostingSettings,
     StageProgress,
-    Task,
     predict_requests,
     train_requests,
     truncate_request,
 )
 from relaxon.client.caller import Caller
 from relaxon.client.jobs import Job
+from relaxon.client.supervised import Task
 from relaxon.client.tables import Prediction
 from relaxon.client.trained import TrainingClient
 from relaxon.proto import boosting_pb2_grpc

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.client import errors, labels
+from relaxon.client import errors, labels, supervised
 from relaxon.client.engine import Engine
-from relaxon.client.job_messages import checked_id
+from relaxon.client.supervised import Requests, Task, checked_task, filled
 from relaxon.client.tables import plain, sent, table
 from relaxon.proto import boosting_pb2 as pb
 from relaxon.proto import tensors
@@ -23,16 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
-Requests = Callable[[], Iterator[Any]]
-"""Gives the messages of a call anew for each attempt."""
-Task = Literal["regression", "classification"]
-ARGUMENTS = {
-    "features": "X",
-    "target": "y",
-    "weights": "sample_weight",
-    "balanced": "class_weight",
-    "class_weights": "class_weight",
-}
+ARGUMENTS = {**supervised.ARGUMENTS, "balanced": "class_weight", "class_weights": "class_weight"}
 """What the messages' fields are called here."""
 _OUTPUTS = {
     "predict": pb.BOOSTING_OUTPUT_PREDICTION,
@@ -171,32 +162,13 @@ def train_requests(
 ) -> Requests:
     """The messages that have a network trained; InvalidArgument where they can be refused here."""
     with errors.refusals():
-        if task not in get_args(Task):
-            raise ValueError(f"task must be 'regression' or 'classification', got {task!r}")
+        checked_task(task)
         if settings is not None and not isinstance(settings, BoostingSettings):
             raise TypeError(f"settings must be BoostingSettings, got {type(settings).__name__}")
         chosen = settings or BoostingSettings()
-        features = table("X", X, missing=chosen.missing == "mean")
-        header = pb.TrainBoostingHeader(settings=chosen.message(), features=tensors.header_of(features))
-        if not isinstance(model, str):
-            raise TypeError(f"model must be a string, got {type(model).__name__}")
-        header.model = model
-        if task == "classification":
-            classes, target = labels.encoded("y", y, least=2)
-            header.classes.CopyFrom(classes)
-        else:
-            target = validation.real_array("y", y)
-        if target.ndim > 2 or len(target) != len(features):
-            raise ValueError(f"y must have a row for each of the {len(features)} of X, got shape {target.shape}")
-        header.target.CopyFrom(tensors.header_of(target))
-        weights = None if sample_weight is None else validation.real_array("sample_weight", sample_weight)
-        if weights is not None:
-            if weights.shape != (len(features),):
-                raise ValueError(f"sample_weight must have shape ({len(features)},), got {weights.shape}")
-            header.weights.CopyFrom(tensors.header_of(weights))
-        header.request_id = checked_id(request_id)
-    arrays = {"features": features, "target": target, "weights": weights}
-    return partial(sent, pb.TrainBoostingRequest, header, arrays)
+        missing = chosen.missing == "mean"
+        header, request = pb.TrainBoostingHeader(settings=chosen.message()), pb.TrainBoostingRequest
+        return filled(header, request, X, y, task, sample_weight, model, request_id, missing=missing)
 
 
 def predict_requests(

@@ -10,6 +10,7 @@ import grpc
 from relaxon.client.attendance import Attendance
 from relaxon.client.boosting import BoostingClient
 from relaxon.client.caller import Caller, Timeouts
+from relaxon.client.convex import ConvexClient
 from relaxon.client.energy import EnergyClient
 from relaxon.client.equilibrium import EquilibriumClient
 from relaxon.client.jobs import JobsClient
@@ -91,8 +92,8 @@ def connect(
 
 
 class Client(NotPickled):
-    """A connection, from `connect`, with the server's parts: `poisson` and `linear` solve, `boosting`, `equilibrium`,
-    `energy` and `proximal` train.
+    """A connection, from `connect`, with the server's parts: `poisson` and `linear` solve, `boosting`, `convex`,
+    `equilibrium`, `energy` and `proximal` train.
 
     `jobs` are the training jobs of all kinds; `models` moves files.
     """
@@ -106,6 +107,7 @@ class Client(NotPickled):
         self.poisson = PoissonClient(link, self._attendance, caller, target, wire)
         self.linear = LinearClient(link, self._attendance, caller, target, wire)
         self.boosting = BoostingClient(link, caller)
+        self.convex = ConvexClient(link, caller)
         self.equilibrium = EquilibriumClient(link, caller)
         self.energy = EnergyClient(link, caller)
         self.proximal = ProximalClient(link, caller)
@@ -115,6 +117,7 @@ class Client(NotPickled):
             caller,
             {
                 "boosting": self.boosting,
+                "convex": self.convex,
                 "equilibrium": self.equilibrium,
                 "energy": self.energy,
                 "proximal": self.proximal,

@@ -40,7 +40,7 @@ class JobInfo:
 
     name: str
     kind: str
-    """What it trains: "boosting", "energy", "equilibrium" or "proximal"."""
+    """What it trains: "boosting", "convex", "energy", "equilibrium" or "proximal"."""
     model: str
     """The name under which its model is stored when it is done."""
     state: JobState

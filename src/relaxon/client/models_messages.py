@@ -16,7 +16,7 @@ from relaxon.client import errors
 from relaxon.proto import models_pb2 as pb
 from relaxon.proto.tensors import CHUNK_BYTES
 
-Kind = Literal["boosting", "energy", "equilibrium", "proximal"]
+Kind = Literal["boosting", "convex", "energy", "equilibrium", "proximal"]
 Format = Literal["stored", "onnx"]
 FORMATS = {"stored": pb.MODEL_FORMAT_STORED, "onnx": pb.MODEL_FORMAT_ONNX}
 
@@ -36,6 +36,7 @@ class StoredModel:
 
 FILES: dict[str, tuple[str, ...]] = {
     "boosting": ("model.json", "network.safetensors"),
+    "convex": ("model.json", "network.safetensors"),
     "energy": ("model.json", "model.safetensors"),
     "equilibrium": ("network.json", "network.safetensors"),
     "proximal": ("model.json", "model.safetensors"),

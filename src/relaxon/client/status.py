@@ -26,7 +26,7 @@ class EngineInfo:
     """A part of the service, and whether the server has the packages that it needs."""
 
     name: str
-    """"poisson", "linear", "pyamg", "boosting", "energy", "equilibrium", "proximal",
+    """"poisson", "linear", "pyamg", "boosting", "convex", "energy", "equilibrium", "proximal",
     "dcdm-cnn", "dcdm@device" or "onnx"."""
     missing: tuple[str, ...]
     """Python modules that it needs and the server lacks."""
