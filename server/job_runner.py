@@ -241,6 +241,9 @@ class JobRunner:
     async def _conclude(self, ended: Job) -> None:
         """Say that a job has ended, make its place free, and remove its folder, which nothing needs any more."""
         self.store.put(ended)
+        # At once: a caller that reads of the end may send its next job before the disk has taken this one.
+        self._give_back(ended.owner)
+        self._models.release(ended.kind, ended.model)
         saved = True
         try:
             await self.store.saved()
@@ -248,8 +251,7 @@ class JobRunner:
             # Its folder stays: from it, the next server knows how the job stands.
             saved = False
             logger.exception("job %s has ended, but that could not be written down", ended.id)
-        self._models.release(ended.kind, ended.model)
-        self._leave(ended.id)
+        self._live.pop(ended.id).news.set()
         if saved:
             folder = self.folder_of(ended)
             await asyncio.get_running_loop().run_in_executor(None, lambda: shutil.rmtree(folder, ignore_errors=True))
