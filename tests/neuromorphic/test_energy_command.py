@@ -16,7 +16,7 @@ def train(tmp_path, *arguments):
 
 
 def test_a_known_density_is_learnt_reported_drawn_and_stored(tmp_path):
-    options = ("--data", "two-moons", "--rows", 1500, "--steps", 200, "--hidden", 32, 32)
+    options = ("--data", "two-moons", "--rows", 1000, "--steps", 150, "--hidden", 24, 24)
     files = ("--plot", tmp_path / "p.png", "--json", tmp_path / "r.json")
     assert train(tmp_path, *options, *files) == 0
     told = json.loads((tmp_path / "r.json").read_text())

@@ -58,7 +58,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_density_integrates_to_one_and_is_that_of_the_samples(kind):
     noise = KINDS[kind]()
-    n, half = 600, 30.0 if kind == "student" else 14.0
+    n, half = 400, 30.0 if kind == "student" else 14.0
     axis = torch.linspace(-half, half, n, dtype=DOUBLE)
     nodes = torch.cartesian_prod(axis, axis)
     with torch.no_grad():
