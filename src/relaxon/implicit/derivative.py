@@ -113,7 +113,7 @@ def judge_root(jacobian: StateJacobian) -> tuple[Tensor, float, bool]:
     value = jacobian.value
     if options.root_rtol == math.inf:
         return torch.full_like(value[:, 0], math.nan).double(), math.inf, True
-    image, slopes = jacobian.joint_pull(jacobian.probe)
+    image, slopes = jacobian.probed
     scale = (
         krylov.norms(image)
         * krylov.norms(packing.pack([one.detach() for one in jacobian.x]))

@@ -80,6 +80,18 @@ class StateJacobian:
                 self._pulled = _grad(self._values, self.x, self._dummies, create_graph=True)
         return _grad(self._pulled, self._dummies, v)
 
+    @cached_property
+    def probed(self) -> tuple[Tensor, list[Tensor]]:
+        """`(Jᵀp, Bᵀp)` for `probe`; of a symmetric J with the graph that `J v` is taken from."""
+        if not self.options.symmetric or self._dummies:
+            return self.joint_pull(self.probe)
+        self._dummies = [one.clone().requires_grad_() for one in self.packing.unpack(self.probe)]
+        with torch.enable_grad():
+            pulled = _grad(self._values, [*self.x, *self.active_theta], self._dummies, create_graph=True)
+        self._pulled = pulled[: len(self.x)]
+        parts = [one.detach() for one in pulled]
+        return self.packing.pack(parts[: len(self.x)]), parts[len(self.x) :]
+
     def joint_pull(self, v: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return `(Jᵀv, Bᵀv)` for a vector like x, `Bᵀv` as the tensors of θ that may have a derivative."""
         if self._last is None or self._last[0] is not v:
@@ -111,7 +123,7 @@ class StateJacobian:
     def refuse_asymmetric(self) -> None:
         """Raise ValueError where `Jᵀp` and `Jp` differ for a random p."""
         p = self.probe
-        image = self.product(p, transposed=True)
+        image = self.probed[0]
         found = float(krylov.relative(image - self.product(p, transposed=False), krylov.norms(image)).max())
         if not found <= ASYMMETRY[self.precision]:
             raise ValueError(

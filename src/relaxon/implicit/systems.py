@@ -46,25 +46,30 @@ def solve_system(jacobian: StateJacobian, right: Tensor, transposed: bool) -> Sy
 
 def _solve_by_krylov(jacobian: StateJacobian, right: Tensor, transposed: bool) -> SystemSolution:
     options, call = jacobian.options, jacobian.call
-    apply = _Counted(lambda v: jacobian.product(v, transposed))
+    def apply(v: Tensor) -> Tensor:
+        return jacobian.product(v, transposed)
+
+    # The products of true residuals give Bᵀu too, which the gradient and the error's estimate ask for.
+    jointly = transposed and len(right) == jacobian.packing.samples
+    check = (lambda v: jacobian.joint_pull(v)[0]) if jointly else apply
     precondition = _preconditioner(jacobian, transposed)
     key = ("start", transposed, tuple(right.shape), right.dtype, right.device, jacobian.packing.shapes)
     start = call.starts.get(key) if options.warm_start else None
-    method: str = options.method
+    method, spent = str(options.method), 0
     if method == "auto":
         method = "cg" if options.symmetric else "gmres"
     if method == "cg":
-        found = krylov.cg(apply, right, start, precondition, jacobian.rtol, jacobian.max_products)
+        found = krylov.cg(apply, right, start, precondition, jacobian.rtol, jacobian.max_products, check)
         if found.indefinite:
-            method, start = "cg+gmres", found.x
+            method, start, spent = "cg+gmres", found.x, found.products
     elif method == "bicgstab":
-        found = krylov.bicgstab(apply, right, start, precondition, jacobian.rtol, jacobian.max_products)
+        found = krylov.bicgstab(apply, right, start, precondition, jacobian.rtol, jacobian.max_products, check)
     if method.endswith("gmres"):
-        limit = max(1, jacobian.max_products - apply.count)
+        limit = max(1, jacobian.max_products - spent)
         found = krylov.gmres(apply, right, start, precondition, jacobian.rtol, limit, options.restart)
     if options.warm_start and bool(torch.isfinite(found.x).all()):
         call.starts.put(key, found.x)
-    return SystemSolution(found.x, found.relative_residuals, apply.count, method)
+    return SystemSolution(found.x, found.relative_residuals, spent + found.products, method)
 
 
 def _preconditioner(jacobian: StateJacobian, transposed: bool) -> krylov.Map | None:
@@ -123,14 +128,3 @@ def _factors(jacobian: StateJacobian) -> tuple[Tensor, Tensor, bool, int]:
     # The point is kept too: while its tensors live, no others have their addresses.
     jacobian.call.factors.put("factors", (key, point, found))
     return (*found, n)
-
-
-class _Counted:
-    """A map that counts how often it is used."""
-
-    def __init__(self, apply: krylov.Map) -> None:
-        self._apply, self.count = apply, 0
-
-    def __call__(self, v: Tensor) -> Tensor:
-        self.count += 1
-        return self._apply(v)
