@@ -69,6 +69,16 @@ def test_the_transforms_of_torch_func_go_through(transform):
     close(transform(root())(A, b), transform(unrolled)(A, b))
 
 
+@pytest.mark.parametrize("transform", [jacrev, jacfwd, lambda f: jacrev(jacrev(f)), lambda f: vmap(jacrev(f))])
+def test_F_may_take_derivatives_by_torch_func_itself(transform):
+    def slope(x, a):  # of x³/3 − a x
+        _, pull = torch.func.vjp(lambda x: (x**3 / 3 - a * x).sum(), x)
+        return pull(torch.ones((), dtype=x.dtype))[0]
+
+    a = torch.tensor([[4.0, 9.0], [1.0, 2.0]], dtype=torch.float64)
+    close(transform(lambda a: implicit(lambda _, a: a.sqrt(), slope)(None, a))(a), transform(torch.sqrt)(a))
+
+
 def test_forward_mode_over_forward_mode_is_not_silently_zero():
     # torch's own rule for a custom function loses the inner tangent (issue 197867 of pytorch).
     square_root = implicit(lambda _, a: a.sqrt(), lambda x, a: x * x - a)

@@ -223,6 +223,20 @@ def test_a_jacobian_that_is_not_symmetric_and_declared_so_is_refused():
         rough(14, ImplicitOptions(symmetric=True))(None, A, b.requires_grad_()).sum().backward()
 
 
+def test_asymmetry_that_the_gradient_does_not_meet_is_refused_too():
+    A = torch.block_diag(torch.eye(3), torch.tensor([[2.0, 1.0], [0.0, 2.0]])).double()
+    b = drawn(5).requires_grad_()
+    options = ImplicitOptions(method="cg", symmetric=True)
+    x = implicit(lambda _, b: torch.linalg.solve(A, b), lambda x, b: A @ x - b, options=options)(None, b)
+    with pytest.raises(ValueError, match="^symmetric must be False for this F"):
+        x[:3].sum().backward()
+
+
+def test_torch_s_older_vmap_is_refused_by_name():
+    with pytest.raises(TypeError, match="^is_grads_batched .* must be False for an implicit derivative"):
+        torch.autograd.functional.jacobian(lambda a: rough(14)(None, *well_posed(2)[:1], a), A_TENSOR, vectorize=True)
+
+
 def test_each_thread_s_verdicts_are_its_own():
     A, b = well_posed()
     solver = rough(14)

@@ -62,6 +62,11 @@ def _prepared(
     call: SolverCall, right: Sequence[Tensor], x: Sequence[Tensor], theta: Sequence[Tensor]
 ) -> tuple[StateJacobian, Tensor]:
     """The Jacobian, and the right-hand side (which may have axes before those of x) packed."""
+    if any(torch._C._functorch.is_legacy_batchedtensor(one) for one in right):
+        raise TypeError(
+            "is_grads_batched (vectorize in torch.autograd.functional) must be False for an implicit derivative, whose "
+            "tests need numbers: take torch.func.jacrev or torch.vmap instead"
+        )
     if any(one.numel() == 0 for one in right):
         raise ValueError("x must have elements in all of its leaves for a derivative, got one without")
     jacobian = StateJacobian(call, x, theta)

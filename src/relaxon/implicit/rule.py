@@ -46,7 +46,7 @@ class _Root(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         call: SolverCall = ctx.call
-        x, theta = _split(ctx.saved_tensors, call.x_count)
+        x, theta = _split(_alive(ctx.saved_tensors), call.x_count)
         first = 1 + call.starts_count
         wanted = [i for i, on in enumerate(call.active) if on and ctx.needs_input_grad[first + i]]
         found: list[Tensor | None] = [None] * (first + len(theta))
@@ -112,7 +112,7 @@ class _Solve(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         call, transposed = ctx.call, ctx.transposed
         count = call.x_count
-        u, point = _split(ctx.saved_tensors, count)
+        u, point = _split(_alive(ctx.saved_tensors), count)
         w = _solve(call, not transposed, gradients, point[:count], point[count:])
         needs = ctx.needs_input_grad[4 + count :]
         wanted = [i for i, on in enumerate(_active(call)) if on and needs[i]]
@@ -196,7 +196,15 @@ def _primals(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     torch turns forward mode off in such a rule, which loses the tangents of the levels below without a word (issue
     197867 of pytorch): the rules here turn it on again, and take this level's tangents away instead.
     """
-    return tuple(unpack_dual(one).primal for one in tensors)  # type: ignore[no-untyped-call]
+    return tuple(unpack_dual(one).primal for one in _alive(tensors))  # type: ignore[no-untyped-call]
+
+
+def _alive(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """What was saved, without the wrappers of `torch.func` levels that have ended since.
+
+    Another level may have their number by now, and an F that calls `torch.func.vjp` itself would take one for it.
+    """
+    return tuple(torch._C._functorch.unwrap_if_dead(one) for one in tensors)
 
 
 def _split(tensors: Sequence[Tensor], count: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
