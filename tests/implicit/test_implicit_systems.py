@@ -51,6 +51,44 @@ def test_every_sample_stops_by_itself(name):
     assert nothing.relative_residuals[1] == 0
 
 
+@pytest.mark.parametrize("name", ["cg", "bicgstab"])
+@pytest.mark.parametrize("preconditioned", [False, True])
+def test_maps_may_keep_and_return_what_they_are_given_and_the_last_check_is_of_x(name, preconditioned):
+    A, b = torch.diag(torch.linspace(1, 900, 30, dtype=torch.float64))[None], drawn(1, 30)
+    given, checked = [], []
+
+    def kept(v):
+        given.append((v, v.clone()))
+        return v
+
+    def apply(v):
+        return by(A)(kept(v))
+
+    def check(v):
+        checked.append(v)
+        return by(A)(kept(v))
+
+    start = drawn(1, 30, seed=1)
+    found = getattr(krylov, name)(apply, b, kept(start), kept if preconditioned else None, 1e-10, 500, check)
+    assert found.x is checked[-1]
+    assert all(torch.equal(v, copy) for v, copy in given)
+    torch.testing.assert_close(found.x, solve(name, A, b, rtol=1e-12).x, rtol=1e-8, atol=1e-10)
+    identity = torch.eye(30, dtype=torch.float64)[None]
+    assert torch.equal(getattr(krylov, name)(lambda v: v, b, None, None, 1e-10, 9).x, solve(name, identity, b).x)
+
+
+@pytest.mark.parametrize("sample", range(3))
+def test_cg_for_one_sample_is_cg_for_several(sample):
+    A, b = matrices(3, 25), drawn(3, 25, seed=2)
+    A = torch.stack([A[0] @ A[0].mT, -A[1] @ A[1].mT, A[2] + A[2].mT - 6 * torch.eye(25, dtype=torch.float64)])
+    b[0], several = 0, slice(sample, sample + 1)
+    alone = solve("cg", A[several], b[several])
+    pair = solve("cg", A[several].expand(2, -1, -1), b[several].expand(2, -1))
+    assert alone.indefinite == pair.indefinite == (sample == 2)
+    assert alone.products == pair.products
+    torch.testing.assert_close(alone.x, pair.x[1:], rtol=1e-9, atol=1e-12)
+
+
 def test_gmres_goes_on_after_a_restart_and_gives_up_where_nothing_helps():
     n = 60
     A = torch.diag(torch.linspace(1, 50, n, dtype=torch.float64))[None]
@@ -145,6 +183,31 @@ def test_cg_that_meets_an_indefinite_jacobian_goes_on_by_gmres():
     assert verdicts[0].method == "cg+gmres"
     assert verdicts[0].converged
     torch.testing.assert_close(found, torch.linalg.solve(D, torch.ones(12, dtype=torch.float64)))
+
+
+def test_what_one_product_tells_is_not_computed_again():
+    A, b = torch.diag(torch.linspace(1, 4, 200, dtype=torch.float64)), drawn(200).requires_grad_()
+    runs, products = [], []
+
+    class Product(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return A @ x
+
+        @staticmethod
+        def backward(ctx, g):
+            products.append(1)
+            return Product.apply(g)
+
+    def F(x, b):
+        runs.append(1)
+        return Product.apply(x) - b
+
+    options = ImplicitOptions(method="cg", symmetric=True)
+    with record_verdicts() as verdicts:
+        implicit(lambda _, b: torch.linalg.solve(A, b), F, options=options)(None, b).sum().backward()
+    # Besides the system: Jᵀp for the root's scale, and J p for the probe of symmetry, which is its transpose.
+    assert (len(runs), len(products)) == (1, verdicts[0].products + 2)
 
 
 def test_a_warm_start_saves_products_and_only_where_asked_for():

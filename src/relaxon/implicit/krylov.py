@@ -109,7 +109,7 @@ def _cg_run(
 def _cg_run_alone(
     apply: Map, x: Tensor, r: Tensor, signs: Tensor, size: Tensor, precondition: Map | None, rtol: float, steps: int
 ) -> tuple[Tensor, Tensor, int, bool]:
-    """The same for one sample, whose scalars are numbers of Python: half of the time of small systems."""
+    """The same for one sample, whose scalars are numbers of Python: small systems spend most of their time on them."""
     target, sign = rtol * float(size), float(signs)
     p = r if precondition is None else precondition(r)
     rho, used, indefinite = _number(r, p), 0, False

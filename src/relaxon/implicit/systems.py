@@ -46,6 +46,7 @@ def solve_system(jacobian: StateJacobian, right: Tensor, transposed: bool) -> Sy
 
 def _solve_by_krylov(jacobian: StateJacobian, right: Tensor, transposed: bool) -> SystemSolution:
     options, call = jacobian.options, jacobian.call
+
     def apply(v: Tensor) -> Tensor:
         return jacobian.product(v, transposed)
 
