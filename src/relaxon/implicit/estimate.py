@@ -20,7 +20,8 @@ def estimate_error(
 
     The derivative is compared with that at `x + δ` for the same linear solution u. Where factors are at hand, or the
     options ask for it, δ is the Newton step `−J⁻¹F` and the change of u comes from another solve: exact to first order.
-    Otherwise both take `‖u‖/‖g‖` for `‖J⁻¹‖`. Of several right-hand sides the one with the largest u counts.
+    Otherwise both take `‖u‖/‖g‖` for `‖J⁻¹‖`, and a δ that x would hardly keep counts as none (`NO_STEP`).
+    Of several right-hand sides the one with the largest u counts.
 
     `motion` is that of the tensors of θ, by index, of which `right` is the image in forward mode. Where it is not known
     (many tangents by vmap at one point, second derivatives), the estimate takes `right` for exact.

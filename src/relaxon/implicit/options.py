@@ -44,9 +44,10 @@ class ImplicitOptions:
     adjoint_preconditioner : the same for Jᵀ; `preconditioner` where None.
     warm_start : begin a linear solve at the last solution of the same kind and shape.
     error_estimate : of the derivative's error, from both residuals, by comparing with the derivative a step away.
-        "quick" takes `‖u‖/‖g‖` for `‖J⁻¹‖` and costs about three products; "first-order" takes the Newton step and the
-        change of u, each another linear solve, and is exact to first order in the error of the root. With factors at
-        hand ("direct"), "quick" does the latter. "none" leaves it out.
+        "quick" takes `‖u‖/‖g‖` for `‖J⁻¹‖` and costs a run of F and a product, or nothing where the root is exact to
+        rounding; "first-order" takes the Newton step and the change of u, each another linear solve, and is exact to
+        first order in the error of the root. With factors at hand ("direct"), "quick" does the latter. "none" leaves
+        it out.
     on_unconverged : "error" raises `DerivativeError`; "record" goes on and leaves it to the verdict.
     seed : of the probes.
 
