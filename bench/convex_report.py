@@ -98,9 +98,19 @@ def contest_table(record: Record) -> Table:
         cells = [f"{errors[model]:.4g}{' *' if errors[model] == least else ''}" for model in models]
         table.add_row(row["set"], str(row["folds"]), *cells)
     if rows:
-        ranks = boosting_report.ranks(rows, models)["mean"]
+        found = boosting_report.ranks(rows, models)
+        ranks = found["mean"]
         table.add_row("mean rank", "", *(f"{ranks[model]:.2f}" for model in models))
+        spent = [cpu_seconds(record, model) for model in models]
+        table.add_row("mean CPU s", "", *("" if value is None else f"{value:.1f}" for value in spent))
+        table.caption = f"{len(rows)} sets, critical difference of mean ranks {found['critical']:.2f}"
     return table
+
+
+def cpu_seconds(record: Record, model: str) -> float | None:
+    """Return the mean CPU seconds of choosing among four configurations and training the one chosen."""
+    own = [row for row in record["contest"] if row["model"] == model and "choice_cpu_seconds" in row]
+    return float(np.mean([row["choice_cpu_seconds"] + row["train_cpu_seconds"] for row in own])) if own else None
 
 
 def verdicts(record: Record, console: Console) -> bool:
