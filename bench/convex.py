@@ -1,6 +1,6 @@
 """Convex networks: a race against CVXPY, duality gaps, the ADMM's rate, accuracy against rivals, in one JSON.
 
-    python bench/convex.py --quick                # solvers cut early, one fold of six small sets: 2 or 3 minutes
+    python bench/convex.py --quick                # solvers cut early, one fold of six small sets: about 3 minutes
     python bench/convex.py                        # two folds of all sets
     python bench/convex.py --parts race gap       # some of the parts; the same command again goes on
     python bench/convex.py --csv concrete=concrete.csv:strength --parts contest

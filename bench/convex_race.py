@@ -36,7 +36,7 @@ WITHIN = 1e-3
 """Of the optimum: what both sides are timed to."""
 CERTAIN = 1e-6
 """The relative gap of what counts as the optimum."""
-LIMIT, QUICK_LIMIT = 120.0, 6.0
+LIMIT, QUICK_LIMIT = 120.0, 8.0
 """CPU seconds that a solver may take, its program's translation by CVXPY included."""
 
 
