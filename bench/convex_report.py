@@ -157,7 +157,7 @@ def draw(record: Record, folder: Path) -> Path:
     rows = record.get("race", [])
     names, seconds = [], []
     for row in rows:
-        names.append(f"{row['name']}\nrelaxon")
+        names.append(f"{row['name']}: relaxon")
         seconds.append(row["ours"]["seconds"])
         for rival in row["cvxpy"]:
             if rival.get("within"):
