@@ -109,7 +109,7 @@ class ClassicalMethods:
         """Return the minimiser of `data_weight ½‖A x − b‖² + Σ_i ‖(∇x)_i‖₂`, with `x ≥ lower` where that is given.
 
         Isotropic total variation with forward differences, 0 across the border (Rudin, Osher, Fatemi 1992), by ADMM
-        with over-relaxation and balanced residuals (Boyd et al. 2011, sections 3.4 and 6.4.1): it is done where primal
+        with over-relaxation and balanced residuals (Boyd et al. 2011, section 3.4): it is done where primal
         and dual residual, relative to the sizes of their terms, are at most `tolerance`.
         """
         began = time.perf_counter()

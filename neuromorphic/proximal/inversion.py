@@ -2,7 +2,7 @@
 
 It is the stationarity of the strongly convex `½ a‖y‖² + c ψ(y) − ⟨v, y⟩`, so there is one solution, and Newton's method
 with a line search on that function finds it from anywhere (Nocedal, Wright 2006, algorithm 7.1). With a = 0 and c = 1
-it inverts f (Fang, Buchanan, Sulam 2024, section 3.3); with a = τ and c = 1 − τ, f(y) is the proximal operator of τR.
+it inverts f (Fang, Buchanan, Sulam 2024); with a = τ and c = 1 − τ, f(y) is the proximal operator of τR.
 """
 
 from __future__ import annotations

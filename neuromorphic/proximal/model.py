@@ -102,7 +102,7 @@ class ProximalModel:
     ) -> PriorEvaluation:
         """Evaluate the learned regulariser: `R(f(y)) = ⟨y, f(y)⟩ − ½‖f(y)‖² − ψ(y)` at the y with `f(y) = x`.
 
-        Fang, Buchanan and Sulam (2024), equation (3.1); y by Newton's method on the convex `ψ(y) − ⟨x, y⟩`. R is known
+        Fang, Buchanan and Sulam (2024); y by Newton's method on the convex `ψ(y) − ⟨x, y⟩`. R is known
         up to a constant. A row whose residual is above `rtol` is said so in `preimage.converged`. The `callback` is
         called after each Newton step of the rows that go through the network together; returning True ends their run.
         """

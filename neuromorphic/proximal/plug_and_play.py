@@ -90,7 +90,7 @@ class Reconstruction:
     """ρ of "admm", NaN of other methods."""
     guaranteed: bool
     """Whether theory promises that the iterations converge to a critical point: "pgd" and "mirror" always, "admm" for
-    `ρ > w‖A‖²` (Themelis, Patrinos 2020, Theorem 4.3)."""
+    `ρ > w‖A‖²` (Themelis, Patrinos 2020)."""
     message: str = ""
 
     @property
@@ -347,8 +347,8 @@ def _admm(problem: _Problem, y: Tensor, rho: float) -> Iterator[_Iterate]:
 def _weight(model: ProximalModel, data_weight: float | None, observation_noise: float | None) -> float:
     if (data_weight is None) == (observation_noise is None):
         raise ValueError(
-            f"exactly one of data_weight and observation_noise must be given, got {data_weight!r} and "
-            f"{observation_noise!r}"
+            f"data_weight must be given where observation_noise is not, and only there, got {data_weight!r} and "
+            f"observation_noise {observation_noise!r}"
         )
     if data_weight is not None:
         return validation.positive_float("data_weight", data_weight)

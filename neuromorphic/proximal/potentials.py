@@ -1,8 +1,8 @@
 """Input-convex potentials ψ with smooth activations; their gradient `f = ∇ψ` is a proximal operator by construction.
 
 A map is the proximal operator of some function, convex or not, exactly where it is the gradient of a convex function
-(Gribonval, Nikolova 2020, Theorem 1). ψ is the input-convex network of Amos, Xu and Kolter (2017) with softplus units
-plus `α‖x‖²` (Fang, Buchanan, Sulam 2024, Proposition 3.1): weights from one hidden layer to the next are ≥ 0, those
+(Gribonval, Nikolova 2020). ψ is the input-convex network of Amos, Xu and Kolter (2017) with softplus units
+plus `α‖x‖²` (Fang, Buchanan, Sulam 2024): weights from one hidden layer to the next are ≥ 0, those
 that read the input are free.
 """
 

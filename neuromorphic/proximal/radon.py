@@ -22,7 +22,7 @@ class RadonOperator(ForwardOperator):
 
     Pixels and detectors have width 1; the image's centre is projected to the middle of the row of detectors. At an
     angle θ the pixel at (row r, column c), centred, lies at `t = c cos θ + r sin θ`. An entry of the matrix is the area
-    of the pixel inside the detector's strip, exactly (the strip model; Kak, Slaney 1988, section 7.1).
+    of the pixel inside the detector's strip, exactly (the strip model; Kak, Slaney 1988, chapter 7).
 
     Parameters
     ----------
