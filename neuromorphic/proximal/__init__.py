@@ -1,11 +1,12 @@
 """Learned proximal networks: priors learned from samples, as exact proximal operators, for inverse problems.
 
-`train_proximal(data, NetworkSettings, MatchingSettings)` trains `f = ∇ψ` with ψ convex, which is the proximal operator
-of some regulariser R, by proximal matching (Fang, Buchanan, Sulam 2024), and gives a `ProximalModel`: `denoise(y)` is
-f, `prior(x)` evaluates R, `solve(observation, operator, data_weight=…)` minimises `data_weight ½‖A x − b‖² + R(x)` and
-gives a `Reconstruction`. `save` writes a folder that `ProximalModel.load` or `load_proximal` reads; `pretrained(name)`
-loads weights that are shipped. Forward operators A, each with its adjoint: `IdentityOperator`, `MaskOperator`,
-`BlurOperator`, `RadonOperator`, `PoissonMap` and their `CompositeOperator`; `OPERATORS` has them by name.
+`train_proximal(data, NetworkSettings, MatchingSettings)` trains `f = ∇ψ` with ψ convex, which is the proximal
+operator of some regulariser R, by proximal matching (Fang, Buchanan, Sulam 2024), and gives a `ProximalModel`:
+`denoise(y)` is f, `prior(x)` evaluates R, `solve(observation, operator, data_weight=…)` minimises `data_weight ½‖A x
+− b‖² + R(x)` and gives a `Reconstruction`. `polish_proximal` fits a model of few entries further. `save` writes a
+folder that `ProximalModel.load` or `load_proximal` reads; `pretrained(name)` loads weights that are shipped. Forward
+operators A, each with its adjoint: `IdentityOperator`, `MaskOperator`, `BlurOperator`, `RadonOperator`, `PoissonMap`
+and their `CompositeOperator`; `OPERATORS` has them by name.
 
 Importing this package loads nothing heavy; torch comes with the first name that needs it.
 """
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     )
     from relaxon.neuromorphic.proximal.plug_and_play import PlugAndPlayProgress, Reconstruction
     from relaxon.neuromorphic.proximal.poisson_map import PoissonMap
+    from relaxon.neuromorphic.proximal.polishing import PolishProgress, PolishSettings, polish_proximal
     from relaxon.neuromorphic.proximal.potentials import ConvolutionalPotential, DensePotential, NetworkSettings
     from relaxon.neuromorphic.proximal.radon import RadonOperator
     from relaxon.neuromorphic.proximal.shipped import list_pretrained, pretrained
@@ -59,6 +61,8 @@ _HOME = {
     "OPERATORS": "operators",
     "PlugAndPlayProgress": "plug_and_play",
     "PoissonMap": "poisson_map",
+    "PolishProgress": "polishing",
+    "PolishSettings": "polishing",
     "Preimage": "inversion",
     "PriorEvaluation": "model",
     "ProximalModel": "model",
@@ -66,6 +70,7 @@ _HOME = {
     "Reconstruction": "plug_and_play",
     "list_pretrained": "shipped",
     "load_proximal": "store",
+    "polish_proximal": "polishing",
     "pretrained": "shipped",
     "save_proximal": "store",
     "train_proximal": "training",
@@ -88,6 +93,8 @@ __all__ = [
     "NetworkSettings",
     "PlugAndPlayProgress",
     "PoissonMap",
+    "PolishProgress",
+    "PolishSettings",
     "Preimage",
     "PriorEvaluation",
     "ProximalModel",
@@ -95,6 +102,7 @@ __all__ = [
     "Reconstruction",
     "list_pretrained",
     "load_proximal",
+    "polish_proximal",
     "pretrained",
     "save_proximal",
     "train_proximal",

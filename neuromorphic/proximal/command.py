@@ -15,6 +15,7 @@ from relaxon.solvers.training_bar import Record, nowhere, training_bar
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal.model import ProximalModel
+    from relaxon.neuromorphic.proximal.polishing import PolishSettings
     from relaxon.neuromorphic.proximal.recipes import Recipe
 
 Array = NDArray[np.float64]
@@ -47,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--rate", type=float, help="of Adam, at the start")
     training.add_argument("--matching-rate", type=float, help="of Adam, in each stage")
     training.add_argument("--batch", type=int, help="samples a step")
+    training.add_argument(
+        "--polish-gammas",
+        type=float,
+        nargs="*",
+        help="widths of the matching loss in stages that follow, over evenly spread noisy signals by L-BFGS-B; for "
+        "signals of few entries; none where nothing is named",
+    )
     training.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="keep a checkpoint in --out, and go on from one there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what was learned (PNG, SVG or PDF)")
@@ -97,7 +105,15 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         recipe = recipe_for_samples(path.name, datasets.read_samples(path), args.seed)
     network = replace(recipe.network, **_given(args, NETWORK))
     matching = replace(recipe.matching, **_given(args, MATCHING), out=args.out / "checkpoint" if args.resume else None)
-    return replace(recipe, network=network, matching=matching)
+    return replace(recipe, network=network, matching=matching, polish=_polish(args, recipe.polish))
+
+
+def _polish(args: argparse.Namespace, suited: PolishSettings | None) -> PolishSettings | None:
+    from relaxon.neuromorphic.proximal.polishing import PolishSettings
+
+    if args.polish_gammas is None:
+        return suited
+    return replace(suited or PolishSettings(), gammas=tuple(args.polish_gammas)) if args.polish_gammas else None
 
 
 def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
@@ -108,9 +124,11 @@ def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
 def _command(args: argparse.Namespace) -> str:
     """The command that trains this model again."""
     words = ["relaxon train proximal --data", Path(args.data).name]
-    for name in (*NETWORK, *MATCHING):
+    for name in (*NETWORK, *MATCHING, "polish_gammas"):
         value = getattr(args, name)
-        if value is not None:
+        if value == []:
+            words.append(f"--{name.replace('_', '-')}")
+        elif value is not None:
             words.append(
                 f"--{name.replace('_', '-')} " + " ".join(map(str, value if isinstance(value, list) else [value]))
             )
@@ -118,7 +136,8 @@ def _command(args: argparse.Namespace) -> str:
 
 
 def _train(args: argparse.Namespace, recipe: Recipe, console: Any) -> ProximalModel:
-    from relaxon.neuromorphic.proximal.training import MatchingProgress, train_proximal
+    from relaxon.neuromorphic.proximal.polishing import PolishProgress, polish_proximal
+    from relaxon.neuromorphic.proximal.training import MatchingOutcome, MatchingProgress, train_proximal
 
     with training_bar(console, "stage {task.fields[stage]}  error {task.fields[error]:.4g}") as bar:
         task = bar.add_task("steps", total=recipe.matching.steps, stage=0, error=math.nan)
@@ -127,7 +146,18 @@ def _train(args: argparse.Namespace, recipe: Recipe, console: Any) -> ProximalMo
             one = progress.record
             bar.update(task, completed=progress.step, stage=one.stage, error=math.sqrt(one.mean_square))
 
-        return train_proximal(recipe.train, recipe.network, recipe.matching, watcher=show)
+        model = train_proximal(recipe.train, recipe.network, recipe.matching, watcher=show)
+    assert model.training is not None
+    if recipe.polish is None or model.training.ended is not MatchingOutcome.FINISHED:
+        return model
+    with training_bar(console, "polishing, stage {task.fields[stage]}  loss {task.fields[loss]:.6g}") as bar:
+        task = bar.add_task("iterations", total=None, stage=0, loss=math.nan)
+
+        def tell(progress: PolishProgress) -> None:
+            done, total = progress.iteration, progress.iterations
+            bar.update(task, completed=done, total=total, stage=progress.stage, loss=progress.loss)
+
+        return polish_proximal(model, recipe.train, recipe.polish, watcher=tell)
 
 
 def judge_model(model: ProximalModel, recipe: Recipe) -> dict[str, Any]:
@@ -148,6 +178,8 @@ def judge_model(model: ProximalModel, recipe: Recipe) -> dict[str, Any]:
         "root_mean_square_error_noisy": float(np.sqrt(((noisy - recipe.test) ** 2).mean())),
         "root_mean_square_error_denoised": float(np.sqrt(((clean - recipe.test) ** 2).mean())),
     }
+    if recipe.polish is not None:
+        report["polish_gammas"] = list(recipe.polish.gammas)
     if math.prod(model.shape) <= LARGEST_JACOBIAN:
         report["jacobian_asymmetry"] = max(measure_asymmetry(model, one) for one in noisy[:PROBED])
     evaluation = model.prior(recipe.test[:PROBED])

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from relaxon.neuromorphic.proximal import datasets
 
 if TYPE_CHECKING:
+    from relaxon.neuromorphic.proximal.polishing import PolishSettings
     from relaxon.neuromorphic.proximal.potentials import NetworkSettings
     from relaxon.neuromorphic.proximal.training import MatchingSettings
 
 Array = NDArray[np.float64]
-LAPLACE_ROWS = 2048
+LAPLACE_ROWS = 4096
 BLOCK_ROWS, BLOCK_SIDE, BLOCK_PATCH = 3000, 32, 20
 DIGIT_SIDE = 16
 HELD = 200
@@ -33,10 +34,13 @@ class Recipe:
     test: Array
     network: NetworkSettings
     matching: MatchingSettings
+    polish: PolishSettings | None = None
+    """What follows the training, where something does."""
 
 
 def choose_recipe(data: str, seed: int = 0) -> Recipe:
     """Return the recipe for "laplace", "digits" or "blocks"."""
+    from relaxon.neuromorphic.proximal.polishing import PolishSettings
     from relaxon.neuromorphic.proximal.potentials import NetworkSettings
     from relaxon.neuromorphic.proximal.training import MatchingSettings
 
@@ -45,20 +49,21 @@ def choose_recipe(data: str, seed: int = 0) -> Recipe:
             data,
             datasets.list_laplace_quantiles(LAPLACE_ROWS),
             datasets.draw_laplace(HELD, seed + 1),
-            NetworkSettings((1,), hidden=(32, 32), seed=seed),
+            NetworkSettings((1,), hidden=(32,), beta=20.0, alpha=0.005, seed=seed),
             MatchingSettings(
                 1.0,
-                start_steps=1000,
-                gammas=(0.5, 0.25, 0.12, 0.06, 0.03),
-                stage_steps=600,
+                start_steps=500,
+                gammas=(0.5, 0.2),
+                stage_steps=250,
                 rate=5e-3,
                 matching_rate=3e-3,
-                batch=256,
+                batch=64,
                 pairing="posterior",
                 average=0.99,
                 seed=seed,
                 record_every=100,
             ),
+            PolishSettings((0.1, 0.05, 0.03, 0.02, 0.015)),
         )
     if data == "digits":
         images, held = datasets.load_digit_images(DIGIT_SIDE)

@@ -44,6 +44,17 @@ def test_a_run_is_gone_on_with(tmp_path):
     assert train("--data", data, *QUICK[:-1], "5", "--out", tmp_path / "run", "--resume") == 2
 
 
+def test_polishing_follows_where_it_is_asked_for(tmp_path):
+    data = tmp_path / "samples.npy"
+    np.save(data, np.random.default_rng(0).laplace(size=(50, 1)))
+    out, told = tmp_path / "run", tmp_path / "report.json"
+    for wanted, report in ((["--polish-gammas", "0.5", "0.3"], [0.5, 0.3]), (["--polish-gammas"], None)):
+        assert train("--data", data, *QUICK, *wanted, "--out", out, "--json", told) == 0
+        assert json.loads(told.read_text()).get("polish_gammas") == report
+        model = ProximalModel.load(out / "model")
+        assert " ".join(wanted) in model.card["command"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -52,6 +63,7 @@ def test_a_run_is_gone_on_with(tmp_path):
         (("--data", "laplace", "--alpha", "-1"), "alpha must be greater than 0"),
         (("--data", "laplace", "--noise", "nan"), "noise must be finite"),
         (("--data", "laplace", "--gammas", "1", "2"), "gammas must fall"),
+        (("--data", "laplace", "--polish-gammas", "0.1", "0.2"), "and fall from one stage to the next"),
     ],
 )
 def test_mistakes_are_refused_with_status_2(tmp_path, capsys, arguments, said):
