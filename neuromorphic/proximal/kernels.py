@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 
-from relaxon.solvers.compiled import kernel, kernel_part
+from relaxon.solvers.compiled import kernel
 
 
-@kernel_part()
+@kernel(forceinline=True)
 def softplus(t, beta):  # type: ignore[no-untyped-def]
     """`log(1 + e^{βt})/β`, without overflow."""
     s = beta * t
