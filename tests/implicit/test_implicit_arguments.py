@@ -1,6 +1,7 @@
 """What may be a solver, a state and a parameter."""
 
 import copy
+import pickle
 import threading
 
 import numpy as np
@@ -220,6 +221,44 @@ def test_a_solver_may_give_back_what_it_was_given_and_nothing_is_modified():
     assert torch.equal(at.detach(), kept)
 
 
+def test_a_solver_in_torch_may_spoil_its_start_and_not_its_parameters():
+    def in_place(init, a):
+        return init.copy_(a)
+
+    start, at = drawn(3), drawn(3, seed=1).requires_grad_()
+    kept = start.clone()
+    x = implicit(in_place, lambda x, a: x - a)(start, at)
+    assert torch.equal(x, at)
+    assert torch.equal(start, kept)
+    with pytest.raises(ValueError, match="^solver must not change θ in place"):
+        implicit(lambda init, a: a.mul_(2), lambda x, a: x - a)(None, at)
+    with torch.inference_mode():  # whose tensors do not count changes
+        assert torch.equal(implicit(lambda init, a: a, lambda x, a: x - a)(None, kept + 0), kept)
+
+
+def test_a_sparse_result_is_refused():
+    with pytest.raises(TypeError, match="^the solver's result must have dense leaves, got .* torch.sparse_coo"):
+        implicit(lambda init, a: a.to_sparse(), lambda x, a: x - a)(None, drawn(3))
+
+
+def square_root(init, a):
+    return a.sqrt()
+
+
+def square(x, a):
+    return x * x - a
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_wrapped_solver_may_be_copied_and_pickled_with_the_module_that_holds_it(copied):
+    module = nn.Linear(3, 3, dtype=torch.float64)
+    module.root = implicit(square_root, square, options=ImplicitOptions(method="gmres", warm_start=True))
+    a = drawn(3).abs().requires_grad_()
+    module.root(None, a).sum().backward()
+    twin = copied(module)
+    assert torch.allclose(torch.autograd.grad(twin.root(None, a).sum(), a)[0], a.grad)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_solver_in_scipy_takes_and_gives_arrays(dtype):
     @custom_root(lambda x, a: x**3 + x - a, numpy=True)
@@ -306,3 +345,16 @@ def test_a_solution_may_be_part_of_another_F():
     a = torch.tensor([2.0, 3.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda a: outer(None, a), a)
     assert torch.autograd.gradgradcheck(lambda a: outer(None, a), a)
+
+
+def test_three_solutions_may_be_nested_under_the_transforms_of_torch_func():
+    inner = implicit(lambda _, a: a.sqrt(), lambda x, a: x * x - a)
+    middle = implicit(lambda _, b: b ** (1 / 6), lambda y, b: y**3 - inner(None, b))
+    outer = implicit(lambda _, c: c ** (1 / 3), lambda z, c: z - middle(None, c) ** 2)
+    c = torch.tensor([8.0, 27.0], dtype=torch.float64)
+    expected = c ** (-2 / 3) / 3
+    torch.testing.assert_close(torch.func.grad(lambda c: outer(None, c).sum())(c), expected, **EXACT)
+    found = torch.func.jvp(lambda c: outer(None, c), (c,), (torch.ones_like(c),))[1]
+    torch.testing.assert_close(found, expected, **EXACT)
+    second = torch.func.grad(lambda c: torch.func.grad(lambda c: outer(None, c).sum())(c).sum())(c)
+    torch.testing.assert_close(second, -2 / 9 * c ** (-5 / 3), **EXACT)

@@ -137,6 +137,8 @@ def _to_tensor(name: str, leaf: Any, like: Sequence[Tensor]) -> Tensor:
         raise TypeError(f"{name} must have tensors or arrays as leaves, got {type(leaf).__name__}")
     if not (tensor.is_floating_point() or tensor.is_complex()):
         raise TypeError(f"{name} must have floating or complex leaves, got a tensor of {tensor.dtype}")
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{name} must have dense leaves, got a tensor of {tensor.layout}; call to_dense()")
     return tensor
 
 

@@ -16,7 +16,10 @@ from relaxon.implicit.verdict import Sink
 
 
 class Memory:
-    """Linear solutions to start from and factors to use again; safe to share between threads."""
+    """Linear solutions to start from and factors to use again; safe to share between threads.
+
+    A copy, or what is pickled, begins empty.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -31,6 +34,9 @@ class Memory:
         """Keep a value in the place of the last under this key."""
         with self._lock:
             self._kept[key] = value
+
+    def __reduce__(self) -> tuple[type[Memory], tuple[()]]:
+        return Memory, ()
 
 
 _TENSOR = object()
@@ -104,9 +110,13 @@ class PlainCall(SolverCall):
 
     def solve(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         tensors = [one.detach() for one in tensors]
-        (init,) = self._start.rebuild(tensors[: self.starts_count], self._numpy)
-        theta = self._theta.rebuild(tensors[self.starts_count :], self._numpy)
+        start, parameters = tensors[: self.starts_count], tensors[self.starts_count :]
+        (init,) = self._start.rebuild(start if self._numpy else [one.clone() for one in start], self._numpy)
+        theta = self._theta.rebuild(parameters, self._numpy)
+        versions = [_version(one) for one in parameters]
         found = self._solver(init, *(theta[:-1] if self._owned else theta), **self._settings)
+        if versions != [_version(one) for one in parameters]:
+            raise ValueError("solver must not change θ in place, got a tensor of θ that it has modified")
         aux = None
         if self._has_aux:
             if not isinstance(found, tuple) or len(found) != 2:
@@ -164,6 +174,11 @@ class PlainCall(SolverCall):
                     f"got {f'{tuple(one.shape)} {one.dtype}' if isinstance(one, Tensor) else type(one).__name__}"
                 )
         return found
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was changed in place; tensors of inference mode do not count it."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 class VmappedCall(SolverCall):

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import forward_ad
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
@@ -46,7 +47,7 @@ class _Root(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         call: SolverCall = ctx.call
-        x, theta = _split(_alive(ctx.saved_tensors), call.x_count)
+        x, theta = _split(unwrap_dead_wrappers(ctx.saved_tensors), call.x_count)
         first = 1 + call.starts_count
         wanted = [i for i, on in enumerate(call.active) if on and ctx.needs_input_grad[first + i]]
         found: list[Tensor | None] = [None] * (first + len(theta))
@@ -64,7 +65,7 @@ class _Root(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
         call: SolverCall = ctx.call
-        x, theta = _split(_primals(ctx.saved_tensors), call.x_count)
+        x, theta = _split(_primals(unwrap_dead_wrappers(ctx.saved_tensors)), call.x_count)
         given = tangents[1 + call.starts_count :]
         wanted = [i for i, on in enumerate(call.active) if on and given[i] is not None]
         nothing = [None] * ctx.aux_count
@@ -112,7 +113,7 @@ class _Solve(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         call, transposed = ctx.call, ctx.transposed
         count = call.x_count
-        u, point = _split(_alive(ctx.saved_tensors), count)
+        u, point = _split(unwrap_dead_wrappers(ctx.saved_tensors), count)
         w = _solve(call, not transposed, gradients, point[:count], point[count:])
         needs = ctx.needs_input_grad[4 + count :]
         wanted = [i for i, on in enumerate(_active(call)) if on and needs[i]]
@@ -130,7 +131,7 @@ class _Solve(torch.autograd.Function):
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, ...]:
         call, transposed = ctx.call, ctx.transposed
         count = call.x_count
-        u, point = _split(_primals(ctx.saved_tensors), count)
+        u, point = _split(_primals(unwrap_dead_wrappers(ctx.saved_tensors)), count)
         given = tangents[4:]
         right = [torch.zeros_like(v) if t is None else t for t, v in zip(given, u, strict=False)]
         moved = given[count:]
@@ -181,6 +182,12 @@ def _solve(
 
 
 def _apply(function: type[torch.autograd.Function], *arguments: Any) -> tuple[Tensor, ...]:
+    """Apply the function to tensors of living `torch.func` levels.
+
+    A `pull` of `torch.func.vjp` runs when its level has ended, and hands wrappers of that level to the rules here.
+    torch takes them off only where no other transform is at work, and fails on them by an internal assertion else.
+    """
+    arguments = unwrap_dead_wrappers(arguments)
     return cast(tuple[Tensor, ...], function.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
@@ -196,15 +203,7 @@ def _primals(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     torch turns forward mode off in such a rule, which loses the tangents of the levels below without a word (issue
     197867 of pytorch): the rules here turn it on again, and take this level's tangents away instead.
     """
-    return tuple(unpack_dual(one).primal for one in _alive(tensors))  # type: ignore[no-untyped-call]
-
-
-def _alive(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """What was saved, without the wrappers of `torch.func` levels that have ended since.
-
-    Another level may have their number by now, and an F that calls `torch.func.vjp` itself would take one for it.
-    """
-    return tuple(torch._C._functorch.unwrap_if_dead(one) for one in tensors)
+    return tuple(unpack_dual(one).primal for one in unwrap_dead_wrappers(tuple(tensors)))  # type: ignore[no-untyped-call]
 
 
 def _split(tensors: Sequence[Tensor], count: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
