@@ -27,7 +27,8 @@ CALIBRATED = 2.0
 def log_softmax_of(logits: Tensor, target: Tensor) -> Tensor:
     """Return `log softmax` of the class that the one-hot `target` marks; logits `(…, classes)`, real or complex."""
     if not logits.is_complex():
-        return (logits * target).sum(-1) - torch.logsumexp(logits, -1)
+        # Not times the target: of a class that is ruled out by −∞, 0 · ∞ would be NaN.
+        return torch.where(target > 0, logits, 0.0).sum(-1) - torch.logsumexp(logits, -1)
     largest = logits.real.amax(-1, keepdim=True)
     shifted = logits - largest
     return (shifted * target).sum(-1) - torch.log(torch.exp(shifted).sum(-1))
@@ -182,6 +183,9 @@ def margin_change(logits: Tensor, before: Tensor, target: Tensor) -> Tensor:
 
 def one_hot(logits: Tensor, target: Tensor) -> Tensor:
     """Return the target's one-hot rows; TypeError or ValueError naming `logits` or `target` where they do not fit."""
+    for name, value in (("logits", logits), ("target", target)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}")
     if logits.ndim != 2 or logits.shape[1] < 2 or not logits.is_floating_point():
         raise ValueError(
             f"logits must be (batch, classes) of floats with at least two classes, "
@@ -194,6 +198,6 @@ def one_hot(logits: Tensor, target: Tensor) -> Tensor:
     low, high = int(target.min()), int(target.max())
     if low < 0 or high >= logits.shape[1]:
         raise ValueError(f"target must be between 0 and {logits.shape[1] - 1}, got {low if low < 0 else high}")
-    if bool(torch.isnan(logits).any()):
-        raise ValueError("logits must not hold NaN")
+    if not bool((logits < math.inf).all()):
+        raise ValueError("logits must not hold NaN or +inf")
     return nn.functional.one_hot(target.long(), logits.shape[1]).to(logits.dtype)

@@ -148,9 +148,23 @@ def test_bad_logits_and_targets_are_refused():
         ((z, y[:2]), "target must be"),
         ((z, y + 1), "target must be between 0 and 3"),
         ((z * math.nan, y), "NaN"),
+        ((z * math.inf, y), r"logits must not hold NaN or \+inf"),
+        ((z.numpy(), y), "logits must be a torch tensor"),
+        ((z, y.tolist()), "target must be a torch tensor"),
     ):
         with pytest.raises((ValueError, TypeError), match=words):
             loss(*bad)
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.0, 1.5])
+def test_a_class_that_is_ruled_out_counts_nothing(tau):
+    z, y = logits_and_target()
+    ruled_out = torch.cat([z.detach(), torch.full((len(z), 1), -math.inf, dtype=z.dtype)], 1).requires_grad_()
+    loss = CompSumLoss(tau)(ruled_out, y)
+    torch.testing.assert_close(loss, CompSumLoss(tau)(z, y), check_dtype=False)
+    (slope,) = torch.autograd.grad(loss, ruled_out)
+    assert torch.isfinite(slope).all()
+    assert not slope[:, -1].any()
 
 
 # ---- equilibrium networks ------------------------------------------------------------------------------------------
