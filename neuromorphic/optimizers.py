@@ -80,6 +80,8 @@ class DiffGrad(_Stepping):
         validation.positive_float("lr", lr)
         validation.positive_float("eps", eps)
         validation.non_negative_float("weight_decay", weight_decay)
+        if not isinstance(betas, tuple | list) or len(betas) != 2:
+            raise ValueError(f"betas must be a pair of numbers, got {betas!r}")
         for index, beta in enumerate(betas):
             _check_decay(f"betas[{index}]", beta)
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
@@ -127,8 +129,9 @@ class NormalizedGradientDescent(_Stepping):
         found = [pair for group in self.param_groups for pair in _gradients(group)]
         if not found:
             return
-        norm = float(torch.stack([gradient.norm() for _, gradient in found]).norm())
-        if not norm > 0.0:
+        # In double precision, as squares of single numbers overflow; a norm of NaN goes into the parameters.
+        norm = math.hypot(*(_double_norm(gradient) for _, gradient in found))
+        if norm == 0.0:
             return
         for group in self.param_groups:
             for parameter, gradient in _gradients(group):
@@ -239,6 +242,8 @@ class AdaptiveBatchAdaGrad(_Stepping):
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not named:
             raise ValueError("model must have a parameter that requires a gradient")
+        if not len(x) or len(target) != len(x):
+            raise ValueError(f"x and target must have the same samples, at least one, got {len(x)} and {len(target)}")
         buffers = dict(model.named_buffers())
 
         def of_one(parameters: dict[str, Tensor], one: Tensor, goal: Tensor) -> Tensor:
@@ -331,6 +336,11 @@ def _gradients(group: dict[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
             if parameter.grad.is_sparse:
                 raise TypeError("params must have dense gradients, got a sparse one")
             yield parameter, parameter.grad
+
+
+def _double_norm(gradient: Tensor) -> float:
+    real = torch.view_as_real(gradient.resolve_conj()) if gradient.is_complex() else gradient
+    return float(torch.linalg.vector_norm(real, dtype=torch.float64))
 
 
 def _decayed(gradient: Tensor, parameter: Tensor, decay: float) -> Tensor:

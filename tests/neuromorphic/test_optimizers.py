@@ -103,6 +103,19 @@ def test_normalized_steps_have_one_length_and_a_zero_gradient_none():
     assert torch.equal(torch.cat([a, b]), before)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.complex64])
+def test_normalized_steps_keep_their_length_where_squares_overflow_and_hand_on_nan(dtype):
+    x = nn.Parameter(torch.zeros(2, dtype=dtype))
+    optimizer = NormalizedGradientDescent([x], lr=0.5)
+    large = 3e4 if dtype == torch.float16 else 1e38
+    x.grad = torch.full((2,), large, dtype=dtype)
+    optimizer.step()
+    assert float(x.detach().abs().double().norm()) == pytest.approx(0.5, rel=1e-3)
+    x.grad = torch.full((2,), float("nan"), dtype=dtype)
+    optimizer.step()
+    assert torch.isnan(x).all()
+
+
 def separable(rows=40, seed=0):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(rows, 3))
@@ -271,6 +284,8 @@ def test_energies_are_trained_by_name():
     [
         (lambda p: DiffGrad(p, lr=0.0), "lr must be greater than 0"),
         (lambda p: DiffGrad(p, betas=(0.9, 1.0)), r"betas\[1\] must be"),
+        (lambda p: DiffGrad(p, betas=(0.9,)), "betas must be a pair"),
+        (lambda p: AdaptiveBatchAdaGrad(p).measure(nn.Linear(1, 2), nn.CrossEntropyLoss(), *[p[0][:0]] * 2), "samples"),
         (lambda p: NormalizedGradientDescent(p, lr=float("nan")), "lr must be finite"),
         (lambda p: NormalizedGradientDescent(p, momentum=1.0), "momentum must be"),
         (lambda p: AdaptiveBatchAdaGrad(p, eta=-1.0), "eta must be greater"),
