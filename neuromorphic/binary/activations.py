@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, get_args
 
 import torch
@@ -21,8 +22,8 @@ SOFT_SHARE = 0.5
 
 
 def signs(z: Tensor) -> Tensor:
-    """Return −1 where `z < 0`, else 1, of the dtype of `z`: unlike `torch.sign` without a 0."""
-    return torch.where(z < 0, -1.0, 1.0).to(z.dtype)
+    """Return −1 where `z < 0`, else 1, of the dtype of `z`: unlike `torch.sign` without a 0. NaN stays NaN."""
+    return torch.where(z < 0, -1.0, torch.where(torch.isnan(z), math.nan, 1.0)).to(z.dtype)
 
 
 def reste_slope(z: Tensor, o: float) -> Tensor:
@@ -42,31 +43,41 @@ def biper_slope(x: Tensor, omega: float) -> Tensor:
 class _Reste(torch.autograd.Function):
     """`sign(z)` forward, `reste_slope` backward."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, z: Tensor, o: float) -> Tensor:
-        ctx.save_for_backward(z)
-        ctx.o = o
+    def forward(z: Tensor, o: float) -> Tensor:
         return signs(z)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(inputs[0])
+        ctx.o = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (z,) = ctx.saved_tensors
-        return grad * reste_slope(z, ctx.o), None
+        return gradients[0] * reste_slope(z, ctx.o), None
 
 
 class _Biper(torch.autograd.Function):
     """`sign(sin(ωx))` forward, `biper_slope` backward."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, omega: float) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.omega = omega
+    def forward(x: Tensor, omega: float) -> Tensor:
         return signs(torch.sin(omega * x))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(inputs[0])
+        ctx.omega = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        return grad * biper_slope(x, ctx.omega), None
+        return gradients[0] * biper_slope(x, ctx.omega), None
 
 
 class ReSTE(nn.Module):

@@ -156,7 +156,10 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         if len(classes) < 2:
             raise ValueError(f"y must have at least two classes, got one class: {classes.tolist()[0]!r}")
         self.classes_ = classes
-        self.mean_, spread = self._location(x)
+        with np.errstate(over="ignore"):
+            self.mean_, spread = self._location(x)
+        if not np.isfinite(spread).all():
+            raise ValueError(f"X must have a standard deviation that float64 holds, got entries up to {x.max():.1e}")
         # A constant feature has nothing to say; dividing it by its rounding error would make it shout.
         self.scale_ = np.where(spread > 1e-12 * np.abs(self.mean_).clip(1), spread, 1.0)
         seed = self._drawn_seed(checkpoints)
@@ -208,6 +211,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     def _network(self, features: int, classes: int, seed: int) -> LayeredNetwork | ConvolutionalNetwork:
         if self.loss == "squared":
             raise ValueError("loss must be 'cross-entropy' or 'comp-sum' for a classifier, got 'squared'")
+        if not isinstance(self.binary, bool | np.bool_):
+            raise TypeError(f"binary must be True or False, got {self.binary!r}")
         if self.binary:
             self._refuse_as_binary()
             return BinaryLayeredNetwork(
@@ -265,8 +270,6 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
     def _refuse_as_binary(self) -> None:
         """ValueError naming what a binary network cannot be."""
-        if not isinstance(self.binary, bool | np.bool_):
-            raise TypeError(f"binary must be True or False, got {self.binary!r}")
         if self.channels is not None:
             raise ValueError("channels must be None for a binary network: only layered ones are packed")
         if self.feedback != "tied":

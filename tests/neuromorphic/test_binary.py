@@ -80,6 +80,15 @@ def test_biper_is_a_square_wave_with_the_slope_of_the_sine():
 # ---- bits --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("activation", [ReSTE(2.0), BiPer()])
+def test_signs_go_through_torch_func_and_hand_on_nan(activation):
+    v = torch.linspace(-1.2, 1.3, 6, dtype=torch.float64).reshape(3, 2).requires_grad_()
+    (slope,) = torch.autograd.grad(activation(v).square().sum() + activation(v).sum(), v)
+    by_row = torch.func.vmap(torch.func.grad(lambda row: activation(row).square().sum() + activation(row).sum()))
+    assert torch.equal(by_row(v.detach()), slope)
+    assert torch.isnan(activation(torch.tensor([math.nan, 0.5]))).tolist() == [True, False]
+
+
 @pytest.mark.parametrize("columns", [1, 8, 63, 64, 65, 200])
 def test_packing_keeps_every_sign(columns):
     rng = np.random.default_rng(columns)
