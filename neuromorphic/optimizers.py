@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from relaxon.implicit.modules import call_with
 from relaxon.solvers import validation
 
 OptimizerName = Literal["diffgrad", "normalized", "adadagrad", "adadagrad-norm"]
@@ -247,7 +248,7 @@ class AdaptiveBatchAdaGrad(_Stepping):
         buffers = dict(model.named_buffers())
 
         def of_one(parameters: dict[str, Tensor], one: Tensor, goal: Tensor) -> Tensor:
-            outputs = torch.func.functional_call(model, (parameters, buffers), (one[None],))
+            outputs = call_with(model, {**buffers, **parameters}, one[None])
             value: Tensor = loss(outputs, goal[None])
             return value
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from relaxon.implicit.modules import call_with
 from relaxon.neuromorphic.diagnostics.losses import LOSS_KINDS, LossKind, row_losses, two_logits
 from relaxon.solvers.masked import plain_array
 
@@ -183,7 +183,7 @@ class ModuleSubject(Subject):
     def _call(self, parameters: Parameters, x: Tensor) -> Any:
         buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
         # A first layer that works in place would change the rows.
-        return functional_call(self.module, {**self._fixed, **buffers, **parameters}, (x.clone(),))
+        return call_with(self.module, {**self._fixed, **buffers, **parameters}, x.clone())
 
     def widened(self, outputs: Tensor) -> Tensor:
         """Return two logits for the one of a binary classifier, other outputs as they are."""
@@ -260,7 +260,11 @@ def checked_data(subject: Subject, X: ArrayLike, y: ArrayLike) -> tuple[Tensor, 
         return x, target.to(outputs.device)
     if given.dtype.kind not in "fiu" or not np.isfinite(given).all():
         raise ValueError(f"y must hold finite numbers, got {_kind_of_numbers(given)}")
+    if subject.loss == "poisson" and given.min() < 0:
+        raise ValueError(f"y must be at least 0 for the Poisson loss, got {given.min()}")
     target = torch.from_numpy(given.reshape(len(x), -1).astype(np.float64)).to(outputs.dtype)
+    if not bool(torch.isfinite(target).all()):
+        raise ValueError(f"y must fit the {outputs.dtype} of the model, got entries up to {np.abs(given).max():.1e}")
     if target.shape[1] != outputs.shape[1]:
         raise ValueError(f"y must have {outputs.shape[1]} columns, as the model has outputs, got {target.shape[1]}")
     return x, target.to(outputs.device)
@@ -276,7 +280,10 @@ def finite_rows(X: ArrayLike, dtype: torch.dtype) -> Tensor:
     bad = int(np.count_nonzero(~np.isfinite(array)))
     if bad:
         raise ValueError(f"X must be finite, got {bad} NaN or infinite of {array.size} entries")
-    return torch.tensor(np.ascontiguousarray(array, np.float64), dtype=dtype)
+    rows = torch.tensor(np.ascontiguousarray(array, np.float64), dtype=dtype)
+    if not bool(torch.isfinite(rows).all()):
+        raise ValueError(f"X must fit the {dtype} of the model, got entries up to {np.abs(array).max():.1e}")
+    return rows
 
 
 def _check_module(module: nn.Module) -> None:

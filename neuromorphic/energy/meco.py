@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from relaxon.implicit.modules import call_with
 from relaxon.neuromorphic.energy.objectives import Objective, Reading, Working, effective_size, log_mean_exp
 from relaxon.solvers import validation
 
@@ -125,9 +125,9 @@ class Tracker(Working):
             before = {name: buffers[f"previous_{index}"] for index, name in enumerate(self.names)}
             if self.tilt is not None:
                 of_tilt = {name.removeprefix("tilt."): kept for name, kept in before.items()}
-                log_before = -functional_call(self.tilt, of_tilt, (z,)).double()
+                log_before = -call_with(self.tilt, of_tilt, z).double()
             else:
-                log_before = -functional_call(self.energy, before, (z,)).double() - log_q.double()
+                log_before = -call_with(self.energy, before, z).double() - log_q.double()
             moved = log_g - log_mean_exp(log_before)
             spread = (torch.softmax(log_w, 0) - torch.softmax(log_before, 0)).square().sum()
             named = dict(self.energy.named_parameters())

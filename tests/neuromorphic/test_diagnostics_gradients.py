@@ -172,13 +172,14 @@ def test_gradients_of_a_relaxing_network_are_those_of_implicit_differentiation(n
         torch.testing.assert_close(found[0].flat()[row], expected, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["dense", "normalised", "spectral"])
+@pytest.mark.parametrize("name", ["dense", "normalised", "tied", "spectral"])
 def test_a_model_is_left_as_it_was(name: str) -> None:
     if name == "spectral":
         model: nn.Module = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(6, 3))).double()
     else:
         model = MODELS[name]()
-    for parameter in model.parameters():
+    parameters = list(model.parameters())
+    for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     modes = [part.training for part in model.modules()]
@@ -188,6 +189,7 @@ def test_a_model_is_left_as_it_was(name: str) -> None:
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert [part.training for part in model.modules()] == modes
     assert all(bool((parameter.grad == 1).all()) and parameter.requires_grad for parameter in model.parameters())
+    assert all(one is other for one, other in zip(model.parameters(), parameters, strict=True))
     assert not any(part._forward_hooks for part in model.modules())
 
 
@@ -228,6 +230,8 @@ class Sums(nn.Module):
         (dense(nn.BatchNorm1d(5, track_running_stats=False)).eval(), X, Y, "must not normalise by the batch"),
         (dense(nn.Dropout(0.5)), X, Y, "must not be random: got '2', a Dropout in training mode"),
         (dense(), np.where(X > 1.5, np.nan, X), Y, "X must be finite, got"),
+        (nn.Linear(6, 3), X * 1e200, Y, "X must fit the torch.float32 of the model"),
+        (nn.Linear(6, 1), X, Y * 1e200, "y must fit the torch.float32 of the model"),
         (dense(), X[:, :4], Y, r"X must have rows that the model takes, got shape \(11, 4\)"),
         (dense(), X[0], Y, r"X must be \(rows, …\)"),
         (dense(), X, Y[:5], r"y must hold one entry for each of 11 rows, got shape \(5,\)"),
@@ -243,6 +247,11 @@ class Sums(nn.Module):
 def test_what_has_no_scores_is_refused_by_name(model: object, x: np.ndarray, y: np.ndarray, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         grand(model, x, y)
+
+
+def test_counts_below_zero_are_refused() -> None:
+    with pytest.raises(ValueError, match="y must be at least 0 for the Poisson loss, got -1"):
+        el2n(nn.Linear(6, 1), X, Y - 1.0, loss="poisson")
 
 
 def test_weights_that_are_not_finite_and_a_bound_too_small_are_refused() -> None:

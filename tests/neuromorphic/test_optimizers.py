@@ -189,6 +189,19 @@ def test_the_batch_follows_the_norm_test_and_never_shrinks():
     assert optimizer.state_dict()["param_groups"][0]["batch_size"] == 10_000
 
 
+def test_a_measured_model_keeps_its_parameters_where_a_layer_comes_twice():
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 3)
+    model = nn.Sequential(layer, nn.Tanh(), layer)
+    x, y = torch.randn(8, 3), torch.arange(8) % 3
+    parameters = list(model.parameters())
+    expected = torch.autograd.grad(nn.functional.cross_entropy(model(x), y), parameters)
+    AdaptiveBatchAdaGrad(parameters).measure(model, nn.functional.cross_entropy, x, y)
+    assert all(one is other for one, other in zip(model.parameters(), parameters, strict=True))
+    for parameter, slope in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(parameter.grad, slope)
+
+
 def test_the_sampler_draws_each_row_once_in_batches_of_the_size_of_the_moment():
     optimizer = AdaptiveBatchAdaGrad([nn.Parameter(torch.zeros(1))], batch_size=5, max_batch_size=40)
     drawn = []
