@@ -174,6 +174,10 @@ class MatchingResult:
     reason: str = ""
 
 
+LARGEST_SAMPLE = 1e15
+"""Of the training data: its square, summed over an image, still is a number of float32."""
+
+
 def train_proximal(
     data: ArrayLike | Tensor,
     network: NetworkSettings,
@@ -221,6 +225,9 @@ def train_proximal(
             f"pairing must be 'drawn' where batch × entries of data exceed {LARGEST_PAIRS}, got {settings.batch} × "
             f"{array.size}"
         )
+    largest = float(np.abs(array).max())
+    if largest > LARGEST_SAMPLE:
+        raise ValueError(f"data must be at most {LARGEST_SAMPLE:g} in size, as training is in float32, got {largest:g}")
     return _MatchingRun(torch.from_numpy(np.array(array, np.float32)), network, settings).go(watcher)
 
 

@@ -175,6 +175,8 @@ def test_settings_that_do_not_fit_are_refused(options, said):
 
 
 def test_data_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"data must be at most 1e\+15 in size, .*, got 1e\+200"):
+        train_proximal(np.full((3, 1), -1e200), NETWORK, SHORT)
     with pytest.raises(ValueError, match=r"data must have shape \(n, 1\) with n ≥ 1, got \(100,\)"):
         train_proximal(DATA[:, 0], NETWORK, SHORT)
     with pytest.raises(ValueError, match="data must be finite"):
