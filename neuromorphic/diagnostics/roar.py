@@ -128,8 +128,8 @@ def input_gradient_roar(
     blank = validation.finite_float("fill", fill)
     checked_data(subject, X, y)
     checked_data(subject, test_X, test_y)
-    train, test = np.asarray(X, np.float64), np.asarray(test_X, np.float64)
-    labels, test_labels = np.asarray(y), np.asarray(test_y)
+    train, test, labels, test_labels = (_array(given) for given in (X, test_X, y, test_y))
+    train, test = train.astype(np.float64), test.astype(np.float64)
     if train.shape[1:] != test.shape[1:]:
         raise ValueError(f"test_X must have rows of shape {train.shape[1:]} as X, got {test.shape[1:]}")
     marked = _signal(signal, test.shape)
@@ -157,6 +157,10 @@ def input_gradient_roar(
             inside[place] = float(np.take_along_axis(marked, left, 1).mean())
     part = float("nan") if marked is None else float(marked.mean())
     return InputGradientRoar(np.array(shares), found["top"], found["bottom"], found["random"], inside, part)
+
+
+def _array(given: ArrayLike) -> NDArray[Any]:
+    return given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
 
 
 def _input_gradients(subject: Subject, x: Tensor, target: Tensor, of: str, max_bytes: int) -> Array:

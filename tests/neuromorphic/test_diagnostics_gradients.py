@@ -30,6 +30,12 @@ ROWS = 11
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(ROWS, 6)), RNG.integers(0, 3, ROWS)
 IMAGES = RNG.normal(size=(ROWS, 1, 4, 4))
+DRAWN = RNG.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def _draw_the_same_in_any_order() -> None:
+    RNG.bit_generator.state = DRAWN
 
 
 class TwoWays(nn.Module):
