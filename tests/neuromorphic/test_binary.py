@@ -295,6 +295,7 @@ def test_a_binary_classifier_is_stored_and_comes_back_whole(fitted, tmp_path):
         ({"homeostasis": 0.1}, "homeostasis must be 0"),
         ({"binarizer": "round"}, "binarizer must be 'reste' or 'biper'"),
         ({"binary": 1}, "binary must be True or False"),
+        ({"binary": None}, "binary must be True or False"),
     ],
 )
 def test_what_cannot_be_binary_is_refused_before_work(options, words):
@@ -308,3 +309,9 @@ def test_activations_refuse_what_is_no_power_or_frequency(make):
         make()
     with pytest.raises(ValueError, match="share must be from 0 to 1"):
         ReSTE().progress(1.5)
+
+
+def test_columns_whose_spread_overflows_are_refused():
+    x = np.array([[0.0], [1.0], [2.0], [3.0]]) * 1e200
+    with pytest.raises(ValueError, match="X must have a standard deviation that float64 holds, got entries up to 3.0e"):
+        EquilibriumClassifier((4,), epochs=1).fit(x, [0, 0, 1, 1])
