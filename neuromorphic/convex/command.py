@@ -37,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument(
         "--program", choices=("patterns", "units"), default="patterns", help="sampled patterns, or random hidden units"
     )
-    network.add_argument("--refinements", type=int, default=3, help="rounds of new patterns that the dual asks for; 3")
+    network.add_argument(
+        "--refinements",
+        type=int,
+        default=0,
+        help="rounds of new patterns that the dual asks for, each as long as the first or longer; 0",
+    )
     network.add_argument("--epsilon", type=float, default=0.0, help="half-width of the box of adversarial training; 0")
     network.add_argument("--tol", type=float, default=1e-4, help="relative gap to stop at; 0.0001")
     network.add_argument("--iterations", type=int, default=5000, help="of the ADMM at most, for each round; 5000")
