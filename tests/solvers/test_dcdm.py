@@ -310,20 +310,20 @@ def test_training_starts_from_a_cycle_that_needs_far_fewer_iterations_than_cg(na
 
 
 def settings(out: Path, **changes) -> TrainingSettings:
-    values = {"size": 8, "steps": 20, "batch": 2, "ritz_vectors": 20, "checkpoint_every": 10, "rounds": 3}
+    values = {"size": 8, "steps": 12, "batch": 2, "ritz_vectors": 20, "checkpoint_every": 6, "rounds": 3}
     return TrainingSettings(out=out, **(values | changes))
 
 
 @pytest.mark.parametrize("data", ["mixed", "ritz"])
 def test_training_is_repeatable_and_resumes_as_if_never_stopped(tmp_path, data):
     whole = train(settings(tmp_path / "whole", data=data))
-    half = train(settings(tmp_path / "half", data=data), lambda step, loss: step == 13)
+    half = train(settings(tmp_path / "half", data=data), lambda step, loss: step == 8)
     assert half.stopped
     rest = train(settings(tmp_path / "half", data=data))
     assert rest.loss == whole.loss
     assert (tmp_path / "half/weights.safetensors").read_bytes() == (tmp_path / "whole/weights.safetensors").read_bytes()
     record = json.loads((tmp_path / "half/training.json").read_text())
-    assert record["report"]["steps"] == 20
+    assert record["report"]["steps"] == 12
 
 
 def test_every_setting_is_an_option_of_the_command_and_reaches_the_training(tmp_path, monkeypatch):
