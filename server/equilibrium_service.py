@@ -126,14 +126,14 @@ def described(models: ModelStore, name: str, field: str = "model", whole: bool =
 
 
 def _output(model: EquilibriumClassifier, what: str, features: NDArray[Any]) -> tuple[NDArray[np.float64], Relaxation]:
-    from relaxon.neuromorphic.equilibrium.classifier import decision, probabilities
+    from relaxon.neuromorphic.equilibrium.classifier import decision
 
     check_finite("features", features)
     logits, relaxed = model.relaxed(features)
     if what == "prediction":
         output = logits.argmax(1)
     else:
-        output = probabilities(logits) if what == "probabilities" else decision(logits)
+        output = model.to_probabilities(logits) if what == "probabilities" else decision(logits)
     return np.ascontiguousarray(output, np.float64), relaxed
 
 

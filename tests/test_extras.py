@@ -30,7 +30,7 @@ BROUGHT = {
 NEED_TORCH = re.compile(
     r"relaxon\.(implicit|solvers\.torch|solvers\.dcdm\.(device|network|start|torch_cycle|training)$"
     r"|neuromorphic\.energy\.(?!command|kernels|importance$|diagnostics|datasets|reference)"
-    r"|neuromorphic\.proximal\.(inversion|model|plug_and_play|potentials|store|training)$"
+    r"|neuromorphic\.proximal\.(inversion|model|plug_and_play|polishing|potentials|store|training)$"
     r"|neuromorphic\.equilibrium\.(?!command|kernels|datasets|reference)|neuromorphic\.boosting\.sequential"
     r"|neuromorphic\.diagnostics\.(?!command|blocks|pictures|stored)"
     r"|neuromorphic\.(losses|optimizers)$|neuromorphic\.binary\.(?!kernels|packing))"

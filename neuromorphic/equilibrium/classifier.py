@@ -348,7 +348,10 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Softmax of the readout, `(samples, classes)`; of the comp-sum loss with the logits times `2 − τ`."""
-        logits = self._logits(X)
+        return self.to_probabilities(self._logits(X))
+
+    def to_probabilities(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the probabilities that logits `(samples, classes)`, as of `relaxed`, stand for under the loss."""
         return probabilities(logits if self.loss != "comp-sum" else calibrated_scale(self.tau) * logits)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:

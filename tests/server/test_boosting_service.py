@@ -106,9 +106,8 @@ def test_every_setting_reaches_the_estimator(shared):
         "quantile": 0.4,
         "random_state": 7,
     }
-    assert set(settings) | {"n_units", "balanced", "class_weights"} == set(
-        pb.BoostingSettings.DESCRIPTOR.fields_by_name
-    )
+    elsewhere = {"n_units", "balanced", "class_weights"} | {"tau", "binary", "bits"}
+    assert set(settings) | elsewhere == set(pb.BoostingSettings.DESCRIPTOR.fields_by_name)
     holes = X.copy()
     holes[::7, 1] = np.nan
     two = np.column_stack([Y, X[:, 2]]).astype(np.float32)
@@ -116,6 +115,14 @@ def test_every_setting_reaches_the_estimator(shared):
     ours = GradientBoostedNetworkRegressor(3, **{**settings, "layers": (3, 2)}).fit(holes, two, weights)
     assert np.array_equal(predict(shared, model.name, holes), ours.predict(holes))
     assert list(model.validation_loss) == ours.validation_loss_.tolist()
+
+
+@pytest.mark.parametrize("settings", [{"loss": "comp-sum", "tau": 1.4}, {"binary": True, "bits": 3}])
+def test_the_loss_s_tau_and_sign_units_reach_the_classifier(shared, settings):
+    model = trained(wait(shared, train(shared, y=LABELS, classes=ABC, settings=settings)))
+    ours = GradientBoostedNetworkClassifier(3, random_state=0, **settings)
+    ours.fit(X, np.array(list("abc"))[LABELS.astype(int)])
+    assert np.array_equal(predict(shared, model.name, output=Probabilities), ours.predict_proba(X))
 
 
 def test_class_weights_count_for_the_classes_in_their_order(shared):

@@ -173,11 +173,22 @@ def test_every_setting_reaches_the_classifier(stubs):
         "contraction": 0.8,
         "readout_bound": 3.0,
         "random_state": 5,
+        "loss": "comp-sum",
+        "tau": 1.4,
+        "optimizer": "diffgrad",
     }
-    convolutional = {"image", "channels", "kernel"}
-    assert set(settings) | convolutional == set(pb.EquilibriumSettings.DESCRIPTOR.fields_by_name)
+    elsewhere = {"image", "channels", "kernel"} | {"binary", "binarizer"}
+    assert set(settings) | elsewhere == set(pb.EquilibriumSettings.DESCRIPTOR.fields_by_name)
     model = model_of(wait(stubs, train(stubs, settings=settings)))
     ours = EquilibriumClassifier(**{**settings, "hidden_sizes": (5, 4)}).fit(X, LABELS)
+    found = predict(stubs, model.name, output=pb.EQUILIBRIUM_OUTPUT_PROBABILITIES)
+    assert np.array_equal(found, ours.predict_proba(X))
+
+
+def test_binary_weights_over_the_wire_are_those_in_process(stubs):
+    settings = {"hidden_sizes": [8], "binary": True, "binarizer": "biper", "epochs": 1, "random_state": 0}
+    model = model_of(wait(stubs, train(stubs, settings=settings)))
+    ours = EquilibriumClassifier((8,), binary=True, binarizer="biper", epochs=1, random_state=0).fit(X, LABELS)
     found = predict(stubs, model.name, output=pb.EQUILIBRIUM_OUTPUT_PROBABILITIES)
     assert np.array_equal(found, ours.predict_proba(X))
 
