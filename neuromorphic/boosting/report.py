@@ -13,48 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from relaxon._version import __version__
+from relaxon.neuromorphic.table_training import TableFit
 
 SHOWN = 10
 """Columns whose importance is printed; the report has all."""
 PICTURED = 20
 CURVE_POINTS = 200
 """Points of the truncation curve, so that a long network's does not take longer than its training."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """A trained estimator and what it was trained on."""
-
-    data: str
-    task: str
-    features: list[str]
-    estimator: Any
-    seconds: float
-    train_rows: int
-    test_rows: int
-
-    def scores(self, X: Any, y: Any, test_X: Any, test_y: Any) -> Scores:
-        """Errors on both parts at each number of units, the last those of the whole network."""
-        ends = self.estimator.network_.ends[1:]
-        kept = set(np.unique(np.linspace(0, max(len(ends) - 1, 0), CURVE_POINTS).astype(int)).tolist())
-        units, curves = [0], []
-        for inputs, target in ((X, y), (test_X, test_y)):
-            curve = [self._error(self.estimator.truncate(0).predict(inputs), target)]
-            for stage, predicted in enumerate(self.estimator.staged_predict(inputs)):
-                if stage in kept:
-                    curve.append(self._error(predicted, target))
-            curves.append(np.array(curve))
-        units += [int(ends[stage]) for stage in sorted(kept) if stage < len(ends)]
-        return Scores(self.measure, np.array(units), curves[0], curves[1])
-
-    @property
-    def measure(self) -> str:
-        return "error rate" if self.task == "classification" else "RMSE"
-
-    def _error(self, predicted: NDArray[Any], target: NDArray[Any]) -> float:
-        if self.task == "classification":
-            return float(np.mean(predicted != target))
-        return float(np.sqrt(np.mean(np.square(predicted - target))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +36,22 @@ class Scores:
         return int(self.units[np.argmax(self.test <= self.test[-1] * (1.0 + within))])
 
 
-def print_report(console: Console, fit: Fit, scores: Scores) -> None:
+def measure_errors(fit: TableFit, X: Any, y: Any, test_X: Any, test_y: Any) -> Scores:
+    """Errors on both parts at each number of units, the last those of the whole network."""
+    ends = fit.estimator.network_.ends[1:]
+    kept = set(np.unique(np.linspace(0, max(len(ends) - 1, 0), CURVE_POINTS).astype(int)).tolist())
+    units, curves = [0], []
+    for inputs, target in ((X, y), (test_X, test_y)):
+        curve = [fit.error(fit.estimator.truncate(0).predict(inputs), target)]
+        for stage, predicted in enumerate(fit.estimator.staged_predict(inputs)):
+            if stage in kept:
+                curve.append(fit.error(predicted, target))
+        curves.append(np.array(curve))
+    units += [int(ends[stage]) for stage in sorted(kept) if stage < len(ends)]
+    return Scores(fit.measure, np.array(units), curves[0], curves[1])
+
+
+def print_report(console: Console, fit: TableFit, scores: Scores) -> None:
     """The outcome in a few lines."""
     estimator = fit.estimator
     console.print(f"{fit.data}: {fit.task}, {fit.train_rows:,} rows to train on, {fit.test_rows:,} held out, "
@@ -94,7 +74,7 @@ def print_report(console: Console, fit: Fit, scores: Scores) -> None:
     console.print(f"Columns that matter: {told}", markup=False, highlight=False)
 
 
-def write_report(path: Path, fit: Fit, scores: Scores, encoding: dict[str, Any] | None) -> None:
+def write_report(path: Path, fit: TableFit, scores: Scores, encoding: dict[str, Any] | None) -> None:
     """All figures as JSON, and how a table's cells become features."""
     estimator = fit.estimator
     parameters = {name: value for name, value in estimator.get_params().items() if name != "class_weight"}
@@ -125,7 +105,7 @@ def write_report(path: Path, fit: Fit, scores: Scores, encoding: dict[str, Any] 
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_pictures(folder: Path, fit: Fit, scores: Scores) -> None:
+def write_pictures(folder: Path, fit: TableFit, scores: Scores) -> None:
     """`loss.png`, `truncation.png` and `importances.png`."""
     from matplotlib.figure import Figure
 

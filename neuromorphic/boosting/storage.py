@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
-from relaxon._version import __version__
 from relaxon.neuromorphic.binary.packing import SignMatrix, pack_signs
 from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
 from relaxon.neuromorphic.boosting.network import Layer, MergedNetwork
 from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
 from relaxon.neuromorphic.boosting.sign_network import SignNetwork, of_signs
 from relaxon.neuromorphic.boosting.training import Outcome
-from relaxon.solvers.tensor_files import write_tensors
+from relaxon.neuromorphic.estimator_files import (
+    describe_estimator,
+    read_estimator,
+    restore_classes,
+    restore_columns,
+    write_estimator,
+)
 
-FORMAT = 1
-MODEL, ARRAYS = "model.json", "network.safetensors"
 KINDS = {
     "regressor": GradientBoostedNetworkRegressor,
     "classifier": GradientBoostedNetworkClassifier,
@@ -33,25 +32,11 @@ Estimator = GradientBoostedNetworkRegressor | GradientBoostedNetworkClassifier
 def save(estimator: Any, path: Path) -> None:
     """Write `estimator` to the folder `path`, made where it is not there; each file is complete or not there."""
     network = estimator._fitted()
-    kind = next((name for name, made in KINDS.items() if type(estimator) is made), None)
-    if kind is None:
-        raise TypeError(f"only {', '.join(made.__name__ for made in KINDS.values())} can be saved, got {estimator!r}")
-    content = {
-        "format": FORMAT,
-        "relaxon": __version__,
-        "kind": kind,
-        "parameters": {name: _plain(name, value) for name, value in estimator.get_params(deep=False).items()},
-        "n_features": int(estimator.n_features_in_),
-        "feature_names": getattr(estimator, "feature_names_in_", np.array([])).tolist() or None,
-        "outcome": estimator.outcome_.value,
+    content = describe_estimator(estimator, KINDS) | {
         "seed": estimator._seed,
         "attempts": estimator._attempts,
         "hidden_layers": len(network.layers),
     }
-    if kind == "classifier":
-        content["classes"] = _classes(estimator.classes_)
-    else:
-        content["outputs"] = estimator._outputs
     arrays = {
         "shift": network.shift,
         "scale": network.scale,
@@ -72,27 +57,13 @@ def save(estimator: Any, path: Path) -> None:
         arrays |= {f"bias_{index}": layer.bias}
     if isinstance(network, SignNetwork):
         arrays["thresholds"] = network.thresholds
-    path.mkdir(parents=True, exist_ok=True)
-    # The arrays first: a folder with a model.json is complete.
-    part = path / (ARRAYS + ".part")
-    write_tensors(part, arrays)
-    os.replace(part, path / ARRAYS)
-    part = path / (MODEL + ".part")
-    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, path / MODEL)
+    write_estimator(path, content, arrays)
 
 
 def load(path: str | Path) -> Estimator:
     """The estimator that `save` wrote to the folder `path`; raises `ValueError` for anything else found there."""
     folder = Path(path)
-    try:
-        content = json.loads((folder / MODEL).read_text(encoding="utf-8"))
-        arrays = load_file(folder / ARRAYS)
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise ValueError(f"{folder} holds no saved boosted network: {error}") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{folder / MODEL} must have format {FORMAT}, got {found!r}")
+    content, arrays = read_estimator(folder, "boosted network")
     try:
         return _restored(content, arrays)
     except (KeyError, TypeError, ValueError) as error:
@@ -113,22 +84,14 @@ def _restored(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Estim
         network = of_signs(network, arrays["thresholds"])
     _check(network, int(content["n_features"]))
     estimator.network_ = network
-    estimator.n_features_in_ = int(content["n_features"])
-    if content["feature_names"] is not None:
-        estimator.feature_names_in_ = np.array(content["feature_names"], dtype=object)
+    restore_columns(estimator, content)
     estimator.outcome_ = Outcome(content["outcome"])
     estimator._seed, estimator._attempts = int(content["seed"]), int(content["attempts"])
     estimator._unit = arrays["unit"]
     estimator.train_loss_, estimator.validation_loss_ = arrays["train_loss"], arrays["validation_loss"]
     estimator.feature_importances_ = arrays["importances"]
     if kind == "classifier":
-        labels = content["classes"]
-        estimator.classes_ = np.array(
-            labels["values"], dtype=object if labels["dtype"] == "object" else labels["dtype"]
-        )
-        expected = {1: 1, 2: 1}.get(len(estimator.classes_), len(estimator.classes_))
-        if network.outputs != expected:
-            raise ValueError(f"{len(estimator.classes_)} classes need {expected} outputs, got {network.outputs}")
+        restore_classes(estimator, content, network.outputs)
     else:
         estimator._outputs = content["outputs"]
     restored: Estimator = estimator
@@ -171,25 +134,6 @@ def _weights(arrays: dict[str, NDArray[Any]], index: int) -> NDArray[np.float64]
     if "thresholds" not in arrays:
         return stored
     return SignMatrix(stored, int(arrays["thresholds"].size)).unpack().astype(np.float64)
-
-
-def _classes(classes: NDArray[Any]) -> dict[str, Any]:
-    values = classes.tolist()
-    if not all(isinstance(value, str | int | float | bool) for value in values):
-        raise TypeError(f"classes must be strings, numbers or booleans to be saved, got {type(values[0]).__name__}")
-    return {"dtype": "object" if classes.dtype == object else classes.dtype.str, "values": values}
-
-
-def _plain(name: str, value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if name == "class_weight" and not isinstance(value, str | None):
-        return [[_plain("", label), float(weight)] for label, weight in value.items()]
-    if name == "layers" and value is not None:
-        return [int(width) for width in value]
-    if isinstance(value, np.random.RandomState):
-        return None  # a generator has no lasting state to write; the seed drawn from it is kept
-    return value
 
 
 def _restored_parameter(name: str, value: Any) -> Any:

@@ -214,6 +214,25 @@ def reading_options(args: argparse.Namespace) -> ReadingOptions:
     return ReadingOptions(args.decimal, tuple(args.words), args.drop_index)
 
 
+def refuse_reading_arguments(args: argparse.Namespace, why: str) -> None:
+    """Raise `TableError` where one of the arguments that read a file is given; `why` ends the sentence."""
+    has_target = hasattr(args, "target")
+    if (has_target and args.target) or args.drop or args.words or args.decimal or args.drop_index:
+        raise TableError(f"{'--target, ' * has_target}--drop, --words, --decimal and --drop-index {why}")
+
+
+def target_column(table: Table, args: argparse.Namespace) -> list[Cell]:
+    """Return the cells of the column that `--target` names; raise `TableError` where it names none."""
+    if not args.target:
+        raise TableError(f"--target must name a column of {args.data}: {', '.join(table.names)}")
+    return table.column(args.target)
+
+
+def is_bundled(name: str) -> bool:
+    """Whether `--data` names one of scikit-learn's sets, and no file."""
+    return name in BUNDLED and not Path(name).exists()
+
+
 def bundled(name: str) -> tuple[NDArray[np.float64], NDArray[Any], list[str]]:
     """One of scikit-learn's sets: features, target and the names of the features."""
     from sklearn import datasets

@@ -8,44 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 
 from relaxon._version import __version__
 from relaxon.neuromorphic.convex.admm import ConvexHistory
-
-
-@dataclass(frozen=True, slots=True)
-class ConvexFit:
-    """A trained estimator and what it was trained on."""
-
-    data: str
-    task: str
-    features: list[str]
-    estimator: Any
-    seconds: float
-    train_rows: int
-    test_rows: int
-
-    @property
-    def measure(self) -> str:
-        return "error rate" if self.task == "classification" else "RMSE"
-
-    def scores(self, X: Any, y: Any, test_X: Any, test_y: Any) -> ConvexScores:
-        """Return the errors on both parts, and a constant's on the second."""
-        predicted = self.estimator.predict(X), self.estimator.predict(test_X)
-        if self.task == "classification":
-            labels, counts = np.unique(y, return_counts=True)
-            constant: Any = labels[np.argmax(counts)]
-        else:
-            constant = np.mean(y)
-        guess = np.full(len(test_y), constant)
-        return ConvexScores(self._error(predicted[0], y), self._error(predicted[1], test_y), self._error(guess, test_y))
-
-    def _error(self, predicted: NDArray[Any], target: NDArray[Any]) -> float:
-        if self.task == "classification":
-            return float(np.mean(predicted != target))
-        return float(np.sqrt(np.mean(np.square(predicted - target))))
+from relaxon.neuromorphic.table_training import TableFit
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +24,19 @@ class ConvexScores:
     constant: float
 
 
-def print_report(console: Console, fit: ConvexFit, scores: ConvexScores) -> None:
+def measure_errors(fit: TableFit, X: Any, y: Any, test_X: Any, test_y: Any) -> ConvexScores:
+    """Return the errors on both parts, and a constant's on the second."""
+    predicted = fit.estimator.predict(X), fit.estimator.predict(test_X)
+    if fit.task == "classification":
+        labels, counts = np.unique(y, return_counts=True)
+        constant: Any = labels[np.argmax(counts)]
+    else:
+        constant = np.mean(y)
+    guess = np.full(len(test_y), constant)
+    return ConvexScores(fit.error(predicted[0], y), fit.error(predicted[1], test_y), fit.error(guess, test_y))
+
+
+def print_report(console: Console, fit: TableFit, scores: ConvexScores) -> None:
     """Print the outcome in a few lines."""
     estimator, certificate = fit.estimator, fit.estimator.certificate_
     lines = (
@@ -80,7 +59,7 @@ def print_report(console: Console, fit: ConvexFit, scores: ConvexScores) -> None
         )
 
 
-def write_report(path: Path, fit: ConvexFit, scores: ConvexScores, encoding: dict[str, Any] | None) -> None:
+def write_report(path: Path, fit: TableFit, scores: ConvexScores, encoding: dict[str, Any] | None) -> None:
     """Write all figures as JSON, and how a table's cells become features."""
     estimator, history = fit.estimator, fit.estimator.history_
     content = {
@@ -111,7 +90,7 @@ def write_report(path: Path, fit: ConvexFit, scores: ConvexScores, encoding: dic
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_pictures(folder: Path, fit: ConvexFit) -> None:
+def write_pictures(folder: Path, fit: TableFit, _: ConvexScores) -> None:
     """Write `gap.png`, the bounds' gap and the residuals, and `bounds.png`, the bounds themselves."""
     from matplotlib.figure import Figure
 

@@ -113,12 +113,8 @@ def _rows(args: argparse.Namespace, stored: LoadedModel) -> DiagnosedRows:
     plain = stored.kind == "equilibrium" and not hasattr(stored.model, "classes_")
     if plain:
         return _images(args)
-    if args.data in tables.BUNDLED and not path.exists():
-        if args.target or args.drop or args.words or args.decimal or args.drop_index:
-            raise ValueError(
-                "--target, --drop, --words, --decimal and --drop-index are for files, and "
-                f"{args.data} is one of scikit-learn's sets"
-            )
+    if tables.is_bundled(args.data):
+        tables.refuse_reading_arguments(args, f"are for files, and {args.data} is one of scikit-learn's sets")
         X, y, names = tables.bundled(args.data)
         _check_columns(stored, X)
         classes = getattr(stored.model, "classes_", None)
@@ -128,9 +124,7 @@ def _rows(args: argparse.Namespace, stored: LoadedModel) -> DiagnosedRows:
             y = getattr(datasets, f"load_{args.data}")().target
         return DiagnosedRows(args.data, X, y, names, IMAGES.get(args.data))
     table = tables.read_table(path, tables.reading_options(args))
-    if not args.target:
-        raise ValueError(f"--target must name a column of {args.data}: {', '.join(table.names)}")
-    column = table.column(args.target)
+    column = tables.target_column(table, args)
     rest = table.without([args.target, *args.drop])
     if stored.encoding is None:
         encoding = tables.encoding_of(rest)
@@ -158,8 +152,7 @@ def _check_columns(stored: LoadedModel, X: NDArray[np.float64]) -> None:
 def _images(args: argparse.Namespace) -> DiagnosedRows:
     from relaxon.neuromorphic.equilibrium import datasets
 
-    if args.target or args.drop or args.words or args.decimal or args.drop_index:
-        raise ValueError("--target, --drop, --words, --decimal and --drop-index are for tables, not for images")
+    tables.refuse_reading_arguments(args, "are for tables, not for images")
     data = datasets.load(args.data)
     channels, height, width = data.image
     columns = [f"pixel {number}" for number in range(channels * height * width)]

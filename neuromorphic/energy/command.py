@@ -93,10 +93,7 @@ def _rows(args: argparse.Namespace, console: Any) -> Rows:
     if args.data in PLANAR_NAMES and not Path(args.data).exists():
         from relaxon.neuromorphic.energy.datasets import planar
 
-        if args.drop or args.words or args.decimal or args.drop_index:
-            raise ValueError(
-                f"--drop, --words, --decimal and --drop-index are for files, and {args.data} is a known density"
-            )
+        tables.refuse_reading_arguments(args, f"are for files, and {args.data} is a known density")
         if args.rows < 2:
             raise ValueError(f"--rows must be at least 2, got {args.rows}")
         truth: PlanarDensity | None = planar(args.data)

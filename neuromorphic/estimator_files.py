@@ -1,0 +1,106 @@
+"""A fitted estimator for tables on disk: arrays in safetensors, the rest in JSON; nothing that could run when read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon._version import __version__
+from relaxon.solvers.tensor_files import write_tensors
+
+FORMAT = 1
+MODEL, ARRAYS = "model.json", "network.safetensors"
+
+
+def write_estimator(path: Path, content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write both files into the folder `path`, made where it is not there; each file is complete or not there."""
+    path.mkdir(parents=True, exist_ok=True)
+    # The arrays first: a folder with a model.json is complete.
+    part = path / (ARRAYS + ".part")
+    write_tensors(part, arrays)
+    os.replace(part, path / ARRAYS)
+    part = path / (MODEL + ".part")
+    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(part, path / MODEL)
+
+
+def read_estimator(folder: Path, what: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return what `write_estimator` wrote; raise `ValueError` for anything else found there, calling it `what`."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        content = json.loads((folder / MODEL).read_text(encoding="utf-8"))
+        arrays = load_file(folder / ARRAYS)
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise ValueError(f"{folder} holds no saved {what}: {error}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{folder / MODEL} must have format {FORMAT}, got {found!r}")
+    return content, arrays
+
+
+def describe_estimator(estimator: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """Return what JSON says of any fitted estimator: its kind, parameters, columns, outcome, and classes or outputs.
+
+    Raises
+    ------
+    TypeError : for an estimator that is none of `kinds`, and for classes that JSON cannot hold.
+    """
+    kind = next((name for name, made in kinds.items() if type(estimator) is made), None)
+    if kind is None:
+        raise TypeError(f"only {', '.join(made.__name__ for made in kinds.values())} can be saved, got {estimator!r}")
+    content = {
+        "format": FORMAT,
+        "relaxon": __version__,
+        "kind": kind,
+        "parameters": {name: _plain(name, value) for name, value in estimator.get_params(deep=False).items()},
+        "n_features": int(estimator.n_features_in_),
+        "feature_names": getattr(estimator, "feature_names_in_", np.array([])).tolist() or None,
+        "outcome": estimator.outcome_.value,
+    }
+    if kind == "classifier":
+        return content | {"classes": _describe_classes(estimator.classes_)}
+    return content | {"outputs": estimator._outputs}
+
+
+def restore_columns(estimator: Any, content: Mapping[str, Any]) -> None:
+    """Set the number and the names of the columns that `content` has."""
+    estimator.n_features_in_ = int(content["n_features"])
+    if content["feature_names"] is not None:
+        estimator.feature_names_in_ = np.array(content["feature_names"], dtype=object)
+
+
+def restore_classes(estimator: Any, content: Mapping[str, Any], outputs: int) -> None:
+    """Set the classes that `content` has; raise `ValueError` where the network's `outputs` are not theirs."""
+    labels = content["classes"]
+    classes = np.array(labels["values"], dtype=object if labels["dtype"] == "object" else labels["dtype"])
+    expected = 1 if len(classes) == 2 else len(classes)
+    if outputs != expected:
+        raise ValueError(f"{len(classes)} classes need {expected} outputs, got {outputs}")
+    estimator.classes_ = classes
+
+
+def _describe_classes(classes: NDArray[Any]) -> dict[str, Any]:
+    values = classes.tolist()
+    if not all(isinstance(value, str | int | float | bool) for value in values):
+        raise TypeError(f"classes must be strings, numbers or booleans to be saved, got {type(values[0]).__name__}")
+    return {"dtype": "object" if classes.dtype == object else classes.dtype.str, "values": values}
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if name == "class_weight" and not isinstance(value, str | None):
+        return [[_plain("", label), float(weight)] for label, weight in value.items()]
+    if name == "layers" and value is not None:
+        return [int(width) for width in value]
+    if isinstance(value, np.random.RandomState):
+        return None  # a generator has no lasting state to write; the seed drawn from it is kept
+    return value

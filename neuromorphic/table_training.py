@@ -1,0 +1,166 @@
+"""What `relaxon train` does with any estimator for tables: a table in, a stored model, a report and pictures out."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.neuromorphic.boosting import tables
+from relaxon.solvers.extras import explain
+from relaxon.solvers.training_bar import Record
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is trained on: features, target, their names, and how a table becomes features."""
+
+    name: str
+    X: NDArray[np.float64]
+    y: NDArray[Any]
+    features: list[str]
+    task: str
+    encoding: tables.Encoding | None
+    said: tuple[str, ...]
+    """How the data were read, for the person who reads along."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableFit:
+    """A trained estimator and what it was trained on."""
+
+    data: str
+    task: str
+    features: list[str]
+    estimator: Any
+    seconds: float
+    train_rows: int
+    test_rows: int
+
+    @property
+    def measure(self) -> str:
+        return "error rate" if self.task == "classification" else "RMSE"
+
+    def error(self, predicted: NDArray[Any], target: NDArray[Any]) -> float:
+        """Return the share of wrong labels, or the root of the mean squared error."""
+        if self.task == "classification":
+            return float(np.mean(predicted != target))
+        return float(np.sqrt(np.mean(np.square(predicted - target))))
+
+
+@dataclass(frozen=True, slots=True)
+class TableCommand:
+    """A subcommand of `relaxon train`: its name, and what differs between estimators.
+
+    `make` returns the estimator that the arguments ask for, and `train` fits it to the rows given, with a progress bar.
+    `report` is the module with `measure_errors`, and `print_report`, `write_report` and `write_pictures` of what that
+    returns; it is loaded only to train.
+    """
+
+    name: str
+    make: Callable[[argparse.Namespace, Problem], Any]
+    train: Callable[[Any, Problem, Rows, argparse.Namespace, Any], None]
+    report: str
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say which table is read, what is predicted, and what is held out."""
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        required=True,
+        help=f"a CSV or Parquet file, or one of scikit-learn's sets: {', '.join(tables.BUNDLED)}",
+    )
+    data.add_argument("--target", help="the column to predict; needed for a file")
+    tables.add_reading_arguments(data)
+    data.add_argument("--task", choices=("regression", "classification"), help="by default what the target looks like")
+    data.add_argument("--test", type=float, default=0.2, help="part of the rows held out for the report; 0.2")
+
+
+def add_out_argument(parser: argparse.ArgumentParser, default: Path) -> None:
+    """Add the folder that everything is written to."""
+    parser.add_argument("--out", type=Path, default=default, help=f"folder for model, report, pictures; {default}")
+
+
+def run_table_command(command: TableCommand, args: argparse.Namespace, record: Record) -> int:
+    """Train under a progress bar and write everything to `--out`; 0 when done, 2 for arguments that are refused."""
+    from rich.console import Console
+
+    report = importlib.import_module(command.report)
+    console, out = Console(stderr=True), Console()
+    try:
+        problem = read_problem(args)
+        estimator = command.make(args, problem)
+        train, test = split_rows(args.test, problem)
+        for line in problem.said:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        since = time.perf_counter()
+        command.train(estimator, problem, train, args, console)
+        seconds = time.perf_counter() - since
+    except (TypeError, ValueError) as error:
+        console.print(f"relaxon train {command.name}: {error}", markup=False)
+        return 2
+    fit = TableFit(problem.name, problem.task, problem.features, estimator, seconds, len(train), len(test))
+    scores = report.measure_errors(fit, problem.X[train], problem.y[train], problem.X[test], problem.y[test])
+    args.out.mkdir(parents=True, exist_ok=True)
+    estimator.save(args.out / "model")
+    encoding = problem.encoding.as_dict() if problem.encoding else None
+    report.write_report(args.out / "report.json", fit, scores, encoding)
+    record(json.loads((args.out / "report.json").read_text("utf-8")))
+    report.print_report(out, fit, scores)
+    try:
+        report.write_pictures(args.out, fit, scores)
+    except ModuleNotFoundError as error:
+        console.print(f"No pictures: {explain(error)}", markup=False)
+    out.print(f"Model, report and pictures are in {args.out}", markup=False, highlight=False)
+    return 0
+
+
+def read_problem(args: argparse.Namespace) -> Problem:
+    """Return what `--data` and the arguments that go with it name; raise `TableError` for what does not fit."""
+    if tables.is_bundled(args.data):
+        tables.refuse_reading_arguments(args, f"are for files, and {args.data} is one of scikit-learn's sets")
+        X, y, names = tables.bundled(args.data)
+        task = args.task or tables.BUNDLED[args.data]
+        said: tuple[str, ...] = (f"task: {task} of {len(y)} rows", f"{len(names)} columns of numbers")
+        return Problem(args.data, X, y, names, task, None, said)
+    table = tables.read_table(Path(args.data), tables.reading_options(args))
+    column = tables.target_column(table, args)
+    task = args.task or tables.task_of(column)
+    rest = table.without([args.target, *args.drop])
+    encoding = tables.encoding_of(rest)
+    y = tables.target_values(args.target, column, task)
+    found = "as --task says" if args.task else "as the target looks"
+    said = (
+        *table.notes,
+        f"task: {task} ({found}) of {table.rows} rows; target {table.describe(args.target)}",
+        *map(rest.describe, rest.names),
+    )
+    return Problem(Path(args.data).name, encoding.features(rest), y, encoding.feature_names, task, encoding, said)
+
+
+def split_rows(share: float, problem: Problem) -> tuple[Rows, Rows]:
+    """Return rows to train on and rows held out, of each class its share, the same whatever the network's seed."""
+    from sklearn.model_selection import train_test_split
+
+    if not 0.0 < share < 1.0:
+        raise ValueError(f"--test must be between 0 and 1, got {share}")
+    labels = problem.y if problem.task == "classification" else None
+    # A class with one row cannot be in both parts: then the rows are split regardless of class.
+    if labels is not None and np.unique(labels, return_counts=True)[1].min() < 2:
+        labels = None
+    try:
+        train, test = train_test_split(np.arange(len(problem.y)), test_size=share, random_state=0, stratify=labels)
+    except ValueError as error:
+        raise ValueError(f"--test {share} does not fit {len(problem.y)} rows: {error}") from None
+    return train, test
