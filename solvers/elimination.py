@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.faces import face_coefficients
 from relaxon.solvers.grid import CellType, PoissonGrid
-from relaxon.solvers.operator import PoissonOperator
+from relaxon.solvers.operator import PoissonOperator, add_faces_above
 from relaxon.solvers.solution import Progress, Result
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class GridElimination(Elimination):
         others = np.zeros(operator.grid.shape3)
         for axis, lower in enumerate(operator.couplings):
             others += lower
-            others += np.roll(lower, -1, axis)
+            add_faces_above(others, lower, axis)
         decided = is_decided(operator.diagonal, others)
         count = int(np.count_nonzero(decided))
         return cls(operator, decided) if 0 < count < operator.grid.unknowns else None

@@ -252,13 +252,22 @@ def _couplings_and_diagonal(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]
     diagonal = np.zeros(grid.shape3)
     couplings = []
     for axis, face in enumerate(faces):
-        # The face below the first cell is that around a periodic axis, or 0: so rolling gives the face above.
         diagonal += face
-        diagonal += np.roll(face, -1, axis)
+        add_faces_above(diagonal, face, axis)
         diagonal += sides[axis]
         couplings.append(face * (fluid & np.roll(fluid, 1, axis)))
     diagonal[~fluid] = 0
     return couplings, diagonal
+
+
+def add_faces_above(total: NDArray[np.float64], face: NDArray[np.float64], axis: int) -> None:
+    """Add to each cell of `total` its face towards the next cell along `axis`, in place; `face` holds those below.
+
+    The face below the first cell is that around a periodic axis, or 0, and so the one above the last cell too.
+    """
+    n = face.shape[axis]
+    total[_slab(axis, 0, n - 1)] += face[_slab(axis, 1, n)]
+    total[_slab(axis, n - 1, n)] += face[_slab(axis, 0, 1)]
 
 
 def open_faces(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from relaxon.solvers.compiled import ONE
+from relaxon.solvers.compiled import ONE, part
 from relaxon.solvers.lean import lean, lean_shared
 
 
@@ -60,6 +60,23 @@ def apply_constant(start, stop, x, code, table, w, wrap, y):  # type: ignore[no-
             yr[k] = value if cr[k] != 0 else none
 
 
+@part
+def row_beside(side, i, j, n0, n1, wrap):  # type: ignore[no-untyped-def]
+    """Return the row on a side of row `(i, j)`, −1 where there is none, and the row that holds the coupling to it.
+
+    `side` is 0 or 1, below or above along axis 0, or 2 or 3, the same along axis 1.
+    """
+    index, n = (i, n0) if side < 2 else (j, n1)
+    down = side % 2 == 0
+    at_edge = index == 0 if down else index == n - 1
+    beside = (n - 1 if down else 0) if at_edge else (index - 1 if down else index + 1)
+    if at_edge and not wrap[side // 2]:
+        beside = -1
+    p, q = (beside, j) if side < 2 else (i, beside)
+    above, across = (i, j) if down else (p, q)
+    return (-1 if beside < 0 else p), q, above, across
+
+
 @lean_shared("rows", of="x")
 def apply_variable(start, stop, x, diagonal, lower0, lower1, lower2, wrap, y):  # type: ignore[no-untyped-def]
     """`y ← A x` with a coefficient on each face."""
@@ -73,14 +90,9 @@ def apply_variable(start, stop, x, diagonal, lower0, lower1, lower2, wrap, y):  
         for k in range(n2):
             yr[k] = dr[k] * xc[k]
         for side in range(4):  # one loop, as four would be compiled one by one
-            index, n = (i, n0) if side < 2 else (j, n1)
-            down = side % 2 == 0
-            at_edge = index == 0 if down else index == n - 1
-            if at_edge and not wrap[side // 2]:
+            p, q, above, across = row_beside(side, i, j, n0, n1, wrap)
+            if p < 0:
                 continue
-            beside = (n - 1 if down else 0) if at_edge else (index - 1 if down else index + 1)
-            p, q = (beside, j) if side < 2 else (i, beside)
-            above, across = (i, j) if down else (p, q)
             xr = x[p, q]
             cr = lower0[above, across] if side < 2 else lower1[above, across]
             for k in range(n2):

@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from relaxon.solvers.turns import Turn, Turns
+
 Kernel = Callable[..., Any]
 Work = Callable[[], tuple[Any, ...]]
 Call = Callable[[], object]
@@ -173,16 +175,6 @@ def _serve(inbox: SimpleQueue[_Task | None]) -> None:
         del gate
 
 
-class _Turn:
-    """One caller's time with the workers. The next caller's follows when it is over."""
-
-    __slots__ = ("following", "over")
-
-    def __init__(self, over: bool = False) -> None:
-        self.over = over
-        self.following: dict[None, _Turn] = {}
-
-
 class _Pool:
     """The workers of this process. One caller has them at a time; others run their kernels alone meanwhile.
 
@@ -197,31 +189,19 @@ class _Pool:
 
     def __init__(self) -> None:
         self._workers: list[_Worker] = []
-        self._turn = _Turn(over=True)
+        self._turns = Turns()
 
     def run(self, kernel: Kernel, count: int, chunks: int, args: tuple[Any, ...], work: Work | None) -> None:
         # At the interpreter's end the workers do not run any more.
         if chunks > 1 and not sys.is_finalizing() and not _compiles():
-            turn = _Turn()
+            turn = Turn()
             try:
-                if self._take(turn) and (chunks := 1 + self._start(chunks - 1)) > 1:
+                if self._turns.take(turn) and (chunks := 1 + self._start(chunks - 1)) > 1:
                     self._divide(kernel, count, chunks, args, work)
                     return
             finally:
                 turn.over = True
         kernel(0, count, *args, *(work() if work else ()))
-
-    def _take(self, turn: _Turn) -> bool:
-        """Whether the workers are this turn's now. That it may be over already is the case of a caller who was
-        interrupted here."""
-        last = self._turn
-        while last.over:
-            following = last.following.setdefault(None, turn)  # of several callers at once one gets its own
-            if following is turn:
-                self._turn = turn
-                return True
-            last = following
-        return False
 
     def _start(self, wanted: int) -> int:
         """Have so many workers, or as many as the system has threads for; return how many of them there are."""

@@ -11,6 +11,7 @@ import numpy as np
 from relaxon.solvers.compiled import part, plain
 from relaxon.solvers.lean import lean
 from relaxon.solvers.plane_kernels import applied_plane, plane_of
+from relaxon.solvers.stencil_kernels import row_beside
 
 
 @part
@@ -103,14 +104,9 @@ def variable_figures(start, stop, b, given, x, diagonal, lower0, lower1, lower2,
             r[k] = br[k] - value
             m[k] = abs(value) + abs(br[k])
         for side in range(4):  # one loop, as four would be compiled one by one
-            index, n = (i, n0) if side < 2 else (j, n1)
-            down = side % 2 == 0
-            at_edge = index == 0 if down else index == n - 1
-            if at_edge and not wrap[side // 2]:
+            p, q, above, across = row_beside(side, i, j, n0, n1, wrap)
+            if p < 0:
                 continue
-            beside = (n - 1 if down else 0) if at_edge else (index - 1 if down else index + 1)
-            p, q = (beside, j) if side < 2 else (i, beside)
-            above, across = (i, j) if down else (p, q)
             xr = x[p, q]
             cr = lower0[above, across] if side < 2 else lower1[above, across]
             _add_row(cr, xr, r, m)

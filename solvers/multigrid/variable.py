@@ -137,7 +137,8 @@ class VariableCycle(SingleCycle):
         faces64, side64 = open_faces(operator.grid)
         # In units of the strongest coupling, so that float32 holds any physical unit.
         unit = max([float(f.max()) for f in faces64] + [float(side64.max())]) or 1.0
-        faces = [np.asarray(f / unit, np.float32) for f in (*faces64, side64)]
+        # Rounded as they are divided: float64 quotients in between would be as much new memory as all faces.
+        faces = [np.divide(f, unit, out=np.empty(f.shape, np.float32), casting="same_kind") for f in (*faces64, side64)]
         del faces64, side64
         cells = operator.grid.cells.reshape(self.shape).copy()  # the grid's are read-only: another type to kernels
         found: list[VariableLevel] = []

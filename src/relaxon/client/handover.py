@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from relaxon.client.errors import InvalidArgument, ResourceExhausted
 from relaxon.proto import tensor_pb2 as pb
 from relaxon.proto.shared import SharedFile
+from relaxon.solvers.turns import Turn, Turns
 
 SMALLEST_BYTES = 1 << 20
 """An array that fits into one message is not worth a file."""
@@ -210,23 +211,12 @@ class Place:
         return copy
 
 
-class _CallTurn:
-    """One call's time with the file. The next call's follows when it is over, which is said by an assignment: a
-    signal's handler may raise wherever a call begins or returns, and would leave a lock locked."""
-
-    __slots__ = ("following", "over")
-
-    def __init__(self, over: bool = False) -> None:
-        self.over = over
-        self.following: dict[None, _CallTurn] = {}
-
-
 class Handover:
     """A session's shared file, or none where the server is elsewhere, takes none, or the arrays are small."""
 
     def __init__(self, file: SharedFile | None = None) -> None:
         self._places = None if file is None else Places(file)
-        self._turn = _CallTurn(over=True)
+        self._turns = Turns()
 
     @property
     def file(self) -> SharedFile | None:
@@ -237,9 +227,9 @@ class Handover:
     def lent(self, harmless: tuple[type[BaseException], ...] = REFUSALS) -> Iterator[Places | None]:
         """The file's places for one call; None where there is no file, or another thread's call has it. It is used no
         more after a call that ended early, but for the `harmless` errors."""
-        turn, mine = _CallTurn(), False
+        turn, mine = Turn(), False
         try:
-            mine = self._take(turn)
+            mine = self._turns.take(turn)
             if not mine:
                 yield None
                 return
@@ -258,17 +248,6 @@ class Handover:
                     places.end_call()
         finally:
             turn.over = True
-
-    def _take(self, turn: _CallTurn) -> bool:
-        """Whether it is this call's turn now. That it may be over already is the case of one that was interrupted."""
-        last = self._turn
-        while last.over:
-            following = last.following.setdefault(None, turn)  # of several calls at once one gets its own
-            if following is turn:
-                self._turn = turn
-                return True
-            last = following
-        return False
 
     def empty(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
         """An array for a right-hand side, not initialised: in the file where it has room, else anywhere. In any
