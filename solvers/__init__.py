@@ -5,9 +5,9 @@ Importing this package loads NumPy only; SciPy, Numba and torch come with the fi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from relaxon.solvers.extras import load_attribute
+from relaxon.solvers.extras import offer_lazily
 
 if TYPE_CHECKING:
     from relaxon.solvers.compile_progress import CompileProgress, watch_compiling
@@ -127,13 +127,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = load_attribute(f"{__name__}.{_HOME[name]}", name, f"{__name__}.{name}")
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = offer_lazily(__name__, _HOME, __all__)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -74,6 +75,21 @@ def load_attribute(module: str, name: str, needed_by: str) -> Any:
         return getattr(import_module(module), name)
     except ModuleNotFoundError as error:
         raise explain(error, needed_by) from error
+
+
+def offer_lazily(
+    package: str, home: Mapping[str, str], names: Sequence[str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` of a package whose `names` are imported on first use, each from its `home`."""
+
+    def load(name: str) -> Any:
+        if name not in home:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = load_attribute(f"{package}.{home[name]}", name, f"{package}.{name}")
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return load, lambda: sorted(names)
 
 
 def explain(error: ModuleNotFoundError, needed_by: str = "") -> ModuleNotFoundError:
