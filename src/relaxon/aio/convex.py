@@ -69,10 +69,7 @@ class ConvexClient(TrainingClient[BoundsProgress, ConvexModel]):
         """
         seconds = self._caller.transfer_seconds(timeout)
         requests = await asyncio.to_thread(train_requests, X, y, task, settings, sample_weight, model, request_id)
-        operation = await self._caller.make(
-            self._stub.Train, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS, patient=True
-        )
-        return self._job(operation)
+        return await self._begin(requests, seconds, ARGUMENTS)
 
     async def predict(
         self,

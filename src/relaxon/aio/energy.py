@@ -68,10 +68,7 @@ class EnergyClient(TrainingClient[EnergyProgress, EnergyModel]):
         """
         seconds = self._caller.transfer_seconds(timeout)
         requests = await asyncio.to_thread(train_requests, X, settings, model, request_id)
-        operation = await self._caller.make(
-            self._stub.Train, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS, patient=True
-        )
-        return self._job(operation)
+        return await self._begin(requests, seconds, ARGUMENTS)
 
     async def log_density(self, model: str | EnergyModel, X: ArrayLike, *, timeout: float | None = None) -> LogDensity:
         """Normalised log-densities of the rows `(n, d)`, with the verdict on them."""

@@ -58,10 +58,7 @@ class EquilibriumClient(TrainingClient[EpochProgress, EquilibriumModel]):
         """
         seconds = self._caller.transfer_seconds(timeout)
         requests = await asyncio.to_thread(train_requests, X, y, settings, model, request_id)
-        operation = await self._caller.make(
-            self._stub.Train, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS, patient=True
-        )
-        return self._job(operation)
+        return await self._begin(requests, seconds, ARGUMENTS)
 
     async def predict(
         self, model: str | EquilibriumModel, X: ArrayLike, *, timeout: float | None = None

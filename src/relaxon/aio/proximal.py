@@ -71,8 +71,7 @@ class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):
         """
         seconds = self._caller.transfer_seconds(timeout)
         requests = await asyncio.to_thread(train_requests, data, network, settings, model, request_id)
-        operation = await self._caller.make(self._stub.Train, requests, idempotent=True, seconds=seconds, patient=True)
-        return self._job(operation)
+        return await self._begin(requests, seconds)
 
     async def denoise(self, model: str | ProximalModelInfo, y: ArrayLike, *, timeout: float | None = None) -> Array:
         """Return `f(y) = prox_R(y)` of one signal or of `(n, *shape)`, in the shape of `y`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 import grpc.aio
@@ -47,6 +47,15 @@ class TrainingClient(NotPickled, Generic[Progress, Model]):
     async def delete_model(self, model: str | Model) -> None:
         """Have the server delete a model; NotFound where there is none of that name."""
         await self._caller.delete(self._stub.DeleteModel, self._engine.delete_request(model))
+
+    async def _begin(
+        self, requests: Any, seconds: float | None, arguments: Mapping[str, str] | None = None
+    ) -> Job[Progress, Model]:
+        """Send a training's requests and return its job; `arguments` are what fields are called here."""
+        operation = await self._caller.make(
+            self._stub.Train, requests, idempotent=True, seconds=seconds, arguments=arguments, patient=True
+        )
+        return self._job(operation)
 
     def _job(self, operation: Any) -> Job[Progress, Model]:
         return Job(

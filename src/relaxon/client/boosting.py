@@ -84,10 +84,7 @@ class BoostingClient(TrainingClient[StageProgress, BoostingModel]):
         """
         seconds = self._caller.transfer_seconds(timeout)
         requests = train_requests(X, y, task, settings, sample_weight, model, request_id)
-        operation = self._caller.make(
-            self._stub.Train, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS, patient=True
-        )
-        return self._job(operation)
+        return self._begin(requests, seconds, ARGUMENTS)
 
     def predict(
         self,

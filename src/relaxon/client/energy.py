@@ -81,10 +81,7 @@ class EnergyClient(TrainingClient[EnergyProgress, EnergyModel]):
         """
         seconds = self._caller.transfer_seconds(timeout)
         requests = train_requests(X, settings, model, request_id)
-        operation = self._caller.make(
-            self._stub.Train, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS, patient=True
-        )
-        return self._job(operation)
+        return self._begin(requests, seconds, ARGUMENTS)
 
     def log_density(self, model: str | EnergyModel, X: ArrayLike, *, timeout: float | None = None) -> LogDensity:
         """Normalised log-densities of the rows `(n, d)`, with the verdict on them."""

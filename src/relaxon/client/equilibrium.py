@@ -71,10 +71,7 @@ class EquilibriumClient(TrainingClient[EpochProgress, EquilibriumModel]):
         """
         seconds = self._caller.transfer_seconds(timeout)
         requests = train_requests(X, y, settings, model, request_id)
-        operation = self._caller.make(
-            self._stub.Train, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS, patient=True
-        )
-        return self._job(operation)
+        return self._begin(requests, seconds, ARGUMENTS)
 
     def predict(self, model: str | EquilibriumModel, X: ArrayLike, *, timeout: float | None = None) -> NDArray[Any]:
         """The label of each row; warns where the free phase did not come to rest."""

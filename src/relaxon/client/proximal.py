@@ -86,8 +86,7 @@ class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):
         """
         seconds = self._caller.transfer_seconds(timeout)
         requests = train_requests(data, network, settings, model, request_id)
-        operation = self._caller.make(self._stub.Train, requests, idempotent=True, seconds=seconds, patient=True)
-        return self._job(operation)
+        return self._begin(requests, seconds)
 
     def denoise(self, model: str | ProximalModelInfo, y: ArrayLike, *, timeout: float | None = None) -> Array:
         """Return `f(y) = prox_R(y)` of one signal or of `(n, *shape)`, in the shape of `y`."""

@@ -48,6 +48,12 @@ def relative(residual: Tensor, size: Tensor) -> Tensor:
     return torch.where(size > 0, length / torch.where(size > 0, size, 1), torch.where(length > 0, torch.inf, length))
 
 
+def _begin(check: Map, b: Tensor, x: Tensor | None) -> tuple[Tensor, Tensor, int]:
+    """Return the start, zeros where there is none, its residual, and how many products that took."""
+    r, spent = (b, 0) if x is None or not x.any() else (b - check(x), 1)
+    return torch.zeros_like(b) if x is None else x, r, spent
+
+
 def cg(
     apply: Map,
     b: Tensor,
@@ -64,8 +70,7 @@ def cg(
     that is returned. No tensor that was handed to a map is changed afterwards.
     """
     check, size = check or apply, norms(b)
-    r, spent = (b, 0) if x is None or not x.any() else (b - check(x), 1)
-    x = torch.zeros_like(b) if x is None else x
+    x, r, spent = _begin(check, b, x)
     signs, run = torch.zeros_like(size), _cg_run_alone if len(b) == 1 else _cg_run
     left = relative(r, size)
     for _ in range(MAX_RESTARTS):
@@ -236,8 +241,7 @@ def bicgstab(
 ) -> KrylovSolution:
     """Solve `A x = b` by BiCGStab, started anew from the true residual where it breaks down; `check` as for `cg`."""
     check, size = check or apply, norms(b)
-    r, spent = (b, 0) if x is None or not x.any() else (b - check(x), 1)
-    x = torch.zeros_like(b) if x is None else x
+    x, r, spent = _begin(check, b, x)
     left = relative(r, size)
     while spent < steps:
         active = left > rtol
