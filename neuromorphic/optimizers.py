@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 from relaxon.implicit.modules import call_with
 from relaxon.solvers import validation
 
-OptimizerName = Literal["diffgrad", "normalized", "adadagrad", "adadagrad-norm"]
 ADAPTIVE = ("adadagrad", "adadagrad-norm")
 """Those that choose the size of the batches, from the spread of the samples' gradients."""
 NOISE = 1.0
@@ -308,7 +307,7 @@ class AdaptiveBatchSampler:
 def optimizer_named(
     name: str, params: Iterable[Any], lr: float, *, momentum: float, batch: int, most: int, weight_decay: float = 0.0
 ) -> Optimizer:
-    """Return the optimiser of a name of `OptimizerName`, as the trainers make it.
+    """Return the optimiser "diffgrad", "normalized", "adadagrad" or "adadagrad-norm", as the trainers make it.
 
     `momentum` goes to "normalized"; `batch` and `most` are the first and the largest batch of the adaptive ones.
     """

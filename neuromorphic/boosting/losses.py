@@ -33,10 +33,6 @@ class Loss(Protocol):
         """Whether the loss is a sum over outputs, so that each has a step of its own to guard."""
 
     @property
-    def equivariant(self) -> bool:
-        """Whether scaling the target scales the prediction, so that training may choose the unit."""
-
-    @property
     def radius(self) -> float:
         """The most that `ρ f` may be anywhere under the guard."""
 
@@ -65,7 +61,6 @@ class _Regression:
     """What the losses of regression share."""
 
     separable: bool = True
-    equivariant: bool = True
     radius: float = np.inf
     gain: float = 1.0
 
@@ -174,7 +169,6 @@ class HuberLoss(_Regression):
 class PoissonLoss(_Regression):
     """`e^F − y F`, the Poisson deviance's part that depends on `F`, the logarithm of the mean."""
 
-    equivariant: bool = False
     radius: float = LOGIT_RADIUS
 
     def initial(self, y: Array, w: Array) -> Array:
@@ -198,7 +192,6 @@ class BinaryLogLoss:
     """`log(1 + e^{−2yF})` for y ∈ {−1, 1}; `F` is half the log-odds, so the merged output is doubled."""
 
     separable: bool = True
-    equivariant: bool = False
     radius: float = LOGIT_RADIUS / 2
     gain: float = 2.0
 
@@ -228,7 +221,6 @@ class LogLoss:
     priors: bool = True
     """Start at the logarithms of the classes' shares; at 0 otherwise."""
     separable: bool = False
-    equivariant: bool = False
     radius: float = LOGIT_RADIUS
     gain: float = 1.0
 
@@ -266,7 +258,6 @@ class CompSumBoostingLoss:
     tau: float
     outputs: int
     separable: bool = False
-    equivariant: bool = False
 
     @property
     def radius(self) -> float:
