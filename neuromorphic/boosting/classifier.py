@@ -13,10 +13,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from relaxon.neuromorphic.boosting import preparation
-from relaxon.neuromorphic.boosting.estimator import BoostedNetwork, _one_of, _real
+from relaxon.neuromorphic.boosting.estimator import BoostedNetwork
 from relaxon.neuromorphic.boosting.losses import BinaryLogLoss, CompSumBoostingLoss, LogLoss, Loss, softmax
 from relaxon.neuromorphic.boosting.training import Callback, Rows
 from relaxon.neuromorphic.checkpoints import Checkpoints
+from relaxon.neuromorphic.parameters import check_choice, check_real
 from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
@@ -142,8 +143,8 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
 
     def check_parameters(self) -> None:
         super().check_parameters()
-        _one_of("loss", self.loss, ("log_loss", "comp-sum"))
-        _real("tau", self.tau, above=0.0, below=2.0)
+        check_choice("loss", self.loss, ("log_loss", "comp-sum"))
+        check_real("tau", self.tau, above=0.0, below=2.0)
         if self.loss == "log_loss" and self.tau != 1.0:
             raise ValueError(f"tau must be 1 unless loss is 'comp-sum', got {self.tau!r}")
         if self.loss == "comp-sum" and self.newton == "published":

@@ -22,6 +22,7 @@ from relaxon.neuromorphic.boosting.sign_network import of_signs
 from relaxon.neuromorphic.boosting.sign_units import choose_thresholds
 from relaxon.neuromorphic.boosting.training import BoostingSettings, Callback, Outcome, Rows, Trained, boost
 from relaxon.neuromorphic.checkpoints import Checkpoints
+from relaxon.neuromorphic.parameters import check_choice, check_real, check_whole
 from relaxon.solvers.masked import refuse_masks
 
 if TYPE_CHECKING:
@@ -356,17 +357,17 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
     def check_parameters(self) -> None:
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
         for name in ("n_units", "units_per_stage", "stage_iterations", "restarts", "candidates", "n_iter_no_change"):
-            _whole(name, getattr(self, name))
-        _real("learning_rate", self.learning_rate, above=0.0, up_to=1.0)
+            check_whole(name, getattr(self, name))
+        check_real("learning_rate", self.learning_rate, above=0.0, up_to=1.0)
         if self.subsample != "auto":
-            _real("subsample", self.subsample, above=0.0, up_to=1.0)
+            check_real("subsample", self.subsample, above=0.0, up_to=1.0)
         for name in ("ridge", "stage_tolerance"):
             if getattr(self, name) is not None:
-                _real(name, getattr(self, name), least=0.0)
-        _real("tol", self.tol, least=0.0)
-        _real("validation_fraction", self.validation_fraction, above=0.0, below=1.0)
-        _one_of("newton", self.newton, ("guarded", "published"))
-        _one_of("missing", self.missing, ("refuse", "mean"))
+                check_real(name, getattr(self, name), least=0.0)
+        check_real("tol", self.tol, least=0.0)
+        check_real("validation_fraction", self.validation_fraction, above=0.0, below=1.0)
+        check_choice("newton", self.newton, ("guarded", "published"))
+        check_choice("missing", self.missing, ("refuse", "mean"))
         self._check_binary()
         for name in ("binary", "early_stopping", "warm_start"):
             if not isinstance(getattr(self, name), bool | np.bool_):
@@ -375,11 +376,11 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
             if isinstance(self.layers, str | bytes | Real) or len(tuple(self.layers)) == 0:
                 raise ValueError(f"layers must be None or units of each hidden layer, got {self.layers!r}")
             for width in self.layers:
-                _whole("layers", width)
+                check_whole("layers", width)
 
     def _check_binary(self) -> None:
         """ValueError naming what sign units cannot be."""
-        _whole("bits", self.bits)
+        check_whole("bits", self.bits)
         if self.bits > MOST_BITS:
             raise ValueError(f"bits must be at most {MOST_BITS}, got {self.bits}")
         if not self.binary:
@@ -388,33 +389,3 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
             raise ValueError("newton must be 'guarded' for sign units: the published stage fits logistic ones")
         if self.layers is not None and len(tuple(self.layers)) > 1:
             raise ValueError(f"layers must have one layer for sign units, got {tuple(self.layers)}")
-
-
-def _whole(name: str, value: object) -> None:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value!r}")
-
-
-def _real(
-    name: str,
-    value: object,
-    *,
-    above: float = -np.inf,
-    least: float = -np.inf,
-    up_to: float = np.inf,
-    below: float = np.inf,
-) -> None:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    number = float(value)
-    if not (np.isfinite(number) and above < number and least <= number <= up_to and number < below):
-        bounds = [("greater than", above), ("at least", least), ("at most", up_to), ("less than", below)]
-        said = " and ".join(f"{words} {bound:g}" for words, bound in bounds if np.isfinite(bound))
-        raise ValueError(f"{name} must be {said or 'finite'}, got {value!r}")
-
-
-def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")

@@ -11,7 +11,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 
 from relaxon.neuromorphic.boosting import preparation
-from relaxon.neuromorphic.boosting.estimator import LARGEST_TARGET, BoostedNetwork, _one_of, _real
+from relaxon.neuromorphic.boosting.estimator import LARGEST_TARGET, BoostedNetwork
 from relaxon.neuromorphic.boosting.losses import (
     AbsoluteLoss,
     HuberLoss,
@@ -23,6 +23,7 @@ from relaxon.neuromorphic.boosting.losses import (
 )
 from relaxon.neuromorphic.boosting.training import Callback, Rows
 from relaxon.neuromorphic.checkpoints import Checkpoints
+from relaxon.neuromorphic.parameters import check_choice, check_real
 from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
@@ -183,9 +184,9 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
 
     def check_parameters(self) -> None:
         super().check_parameters()
-        _one_of("loss", self.loss, LOSSES)
-        _real("quantile", self.quantile, above=0.0, below=1.0)
-        _real("huber_delta", self.huber_delta, above=0.0)
+        check_choice("loss", self.loss, LOSSES)
+        check_real("quantile", self.quantile, above=0.0, below=1.0)
+        check_real("huber_delta", self.huber_delta, above=0.0)
 
     def predict(self, X: ArrayLike) -> Array:
         """`(n,)`, or `(n, K)` where the targets had columns."""

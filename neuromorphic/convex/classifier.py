@@ -13,7 +13,7 @@ from sklearn.utils.validation import validate_data
 
 from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.convex.admm import Callback
-from relaxon.neuromorphic.convex.estimator import ConvexEstimator, _one_of
+from relaxon.neuromorphic.convex.estimator import ConvexEstimator
 from relaxon.neuromorphic.convex.losses import (
     HINGE,
     LOGISTIC,
@@ -25,6 +25,7 @@ from relaxon.neuromorphic.convex.losses import (
     SoftmaxLoss,
     SquaredError,
 )
+from relaxon.neuromorphic.parameters import check_choice
 from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
@@ -113,7 +114,7 @@ class ConvexNetworkClassifier(ClassifierMixin, ConvexEstimator):  # type: ignore
 
     def check_parameters(self) -> None:
         super().check_parameters()
-        _one_of("loss", self.loss, LOSSES)
+        check_choice("loss", self.loss, LOSSES)
 
     def decision_function(self, X: ArrayLike) -> Array:
         """Outputs: `(n,)` for the second class where there are two, else `(n, classes)`."""

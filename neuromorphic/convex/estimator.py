@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,6 +29,7 @@ from relaxon.neuromorphic.convex.network import ConvexNetwork, augment, recover
 from relaxon.neuromorphic.convex.patterns import draw_patterns
 from relaxon.neuromorphic.convex.program import Objective, PatternProgram, Program, UnitProgram
 from relaxon.neuromorphic.convex.refinement import refine
+from relaxon.neuromorphic.parameters import check_choice, check_whole
 from relaxon.solvers.masked import refuse_masks
 
 if TYPE_CHECKING:
@@ -95,15 +96,15 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
 
     def check_parameters(self) -> None:
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
-        _whole("n_patterns", self.n_patterns, 1)
-        _whole("max_iter", self.max_iter, 1)
-        _whole("refinements", self.refinements, 0)
-        _whole("largest_factor", self.largest_factor, 1)
-        _whole("certificate_draws", self.certificate_draws, 0)
+        check_whole("n_patterns", self.n_patterns, 1)
+        check_whole("max_iter", self.max_iter, 1)
+        check_whole("refinements", self.refinements, 0)
+        check_whole("largest_factor", self.largest_factor, 1)
+        check_whole("certificate_draws", self.certificate_draws, 0)
         _number("beta", self.beta, positive=True)
         _number("tol", self.tol, positive=True)
         _number("epsilon", self.epsilon, positive=False)
-        _one_of("program", self.program, PROGRAMS)
+        check_choice("program", self.program, PROGRAMS)
         if self.epsilon > 0.0 and self.program != "patterns":
             raise ValueError(f"epsilon must be 0 for program='units', which has no robust form, got {self.epsilon!r}")
 
@@ -179,20 +180,8 @@ def _later(callback: Callback | None, iterations: int) -> Callback | None:
     return lambda progress: callback(replace(progress, iteration=progress.iteration + iterations))
 
 
-def _whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value!r}")
-
-
 def _number(name: str, value: object, *, positive: bool) -> None:
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not (np.isfinite(float(value)) and float(value) >= 0.0 and (float(value) > 0.0 or not positive)):
         raise ValueError(f"{name} must be {'positive' if positive else 'at least 0'} and finite, got {value!r}")
-
-
-def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")

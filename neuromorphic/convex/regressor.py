@@ -11,8 +11,9 @@ from sklearn.utils.validation import validate_data
 
 from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.convex.admm import Callback
-from relaxon.neuromorphic.convex.estimator import ConvexEstimator, _one_of
+from relaxon.neuromorphic.convex.estimator import ConvexEstimator
 from relaxon.neuromorphic.convex.losses import SQUARED, ConvexLoss, RobustLoss, SquaredError
+from relaxon.neuromorphic.parameters import check_choice
 from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
@@ -126,7 +127,7 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
 
     def check_parameters(self) -> None:
         super().check_parameters()
-        _one_of("loss", self.loss, ("squared",))
+        check_choice("loss", self.loss, ("squared",))
 
     def predict(self, X: ArrayLike) -> Array:
         """`(n,)`, or `(n, K)` where the targets had columns."""
