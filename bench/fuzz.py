@@ -214,7 +214,9 @@ def _make(channel: grpc.Channel, served: Served, made: HostileCall) -> tuple[str
             over.wait(2 * SECONDS)
 
     metadata = (*_metadata(served, made.token), *made.metadata)
-    seconds = WAITING_SECONDS if WAITS.search(made.method) or made.ending == "leave" else SECONDS
+    refused = served.security.token is not None and not made.token  # which a busy server may take its time to say
+    waits = WAITS.search(made.method) or made.ending == "leave"
+    seconds = WAITING_SECONDS if waits and not refused else SECONDS
     call = channel.stream_stream(made.method)(messages(), metadata=metadata, timeout=seconds)
     if made.ending == "cancel":
         sent.wait(0.5)

@@ -29,6 +29,7 @@ NEEDED = (
     "kernel_key",
     "kernel_table",
     "threads",
+    "turns",
 )
 
 
