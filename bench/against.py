@@ -21,7 +21,7 @@ from typing import Any
 
 TREE = Path(__file__).resolve().parents[1]
 CASES = ("box", "spheres", "pool", "random", "neumann", "variable", "plume")
-SECONDS = 4.0
+SECONDS = 25.0
 """That the rounds of a case may take together, once there are three."""
 WORKER = """
 import json, sys, time

@@ -10,16 +10,16 @@ from relaxon.solvers.lean import lean_shared
 
 
 @lean_shared("rows", of="d", sums=3)
-def masked(start, stop, fluid, first, second, d, parts):  # type: ignore[no-untyped-def]
-    """`d ← 0` outside the fluid; returns `Σ d²` (NaN and infinity show in it), `⟨d, first⟩` and
-    `⟨d, second⟩`, in float64.
+def masked(start, stop, proposal, fluid, first, second, d, parts):  # type: ignore[no-untyped-def]
+    """`d ← proposal` in the fluid, 0 outside; returns `Σ d²` (NaN and infinity show in it), `⟨d, first⟩` and
+    `⟨d, second⟩`, in float64. The proposal may be `d`.
     """
     _, n1, n2 = d.shape
     for row in range(start, stop):
         i, j = row // n1, row % n1
-        mask, to_row, f_row, s_row = fluid[i, j], d[i, j], first[i, j], second[i, j]
+        from_row, mask, to_row, f_row, s_row = proposal[i, j], fluid[i, j], d[i, j], first[i, j], second[i, j]
         for k in range(n2):
-            to_row[k] = to_row[k] if mask[k] else 0.0
+            to_row[k] = from_row[k] if mask[k] else 0.0
         part, part_one, part_two = 0.0, 0.0, 0.0
         for k in range(n2):
             part += to_row[k] * to_row[k]

@@ -135,9 +135,8 @@ class ConjugateDirections(Prepared):
         for index, pair in enumerate(pairs):
             slots = [other for other, _ in pair] + [slot] * (2 - len(pair))
             first, second = (self._images[other] for other in slots)
-            if index == 0:
-                d[...] = proposal
-            square, *products = kernels.masked(self._fluid, first, second, d)
+            # Converted in the same pass, by all threads: they also touch the memory of `d` first.
+            square, *products = kernels.masked(d if index else proposal, self._fluid, first, second, d)
             scale = 1.0
             if index == 0:
                 length = math.sqrt(square)
