@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -76,6 +76,9 @@ class Prepared(ABC):
     by_planes: bool = True
     """Whether the true residual is measured by the kernels that go plane by plane, or by those of `operator.apply`,
     where a run has these compiled already."""
+
+    def look_ahead(self, sides: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> None:  # noqa: B027
+        """Do at once what the coming calls of `run` with these pairs of `b` and `x` can share; nothing by default."""
 
     @abstractmethod
     def run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int) -> Result:

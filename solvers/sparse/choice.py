@@ -11,7 +11,7 @@ import numpy as np
 
 from relaxon.solvers.sparse.algebraic import AlgebraicMultigridCG
 from relaxon.solvers.sparse.amg import AlgebraicMultigrid
-from relaxon.solvers.sparse.direct import DIRECT_LIMIT, MatrixDirect
+from relaxon.solvers.sparse.direct import DIRECT_LIMIT, DirectFactorisation, MatrixDirect
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.incomplete_cholesky import MatrixIncompleteCholeskyCG
 from relaxon.solvers.sparse.krylov import MatrixCG, MatrixJacobiCG
@@ -88,6 +88,7 @@ MATRIX_SOLVERS: dict[str, MatrixSolver] = {
     "ic-cg": MatrixIncompleteCholeskyCG(),
     "jacobi-cg": MatrixJacobiCG(),
     "cg": MatrixCG(),
+    "direct": DirectFactorisation(),
     "scipy-direct": MatrixDirect(),
 }
 

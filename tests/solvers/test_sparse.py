@@ -535,7 +535,7 @@ def test_a_matrix_solver_is_refused_on_a_grid_unless_it_knows_grids():
 
 
 def test_a_matrix_too_large_to_factor_is_refused_when_a_factor_is_asked_for(monkeypatch):
-    from relaxon.solvers.sparse import direct
+    from relaxon.solvers.sparse.direct import solver as direct
 
     monkeypatch.setattr(direct, "DIRECT_LIMIT", 100)
     with pytest.raises(ValueError, match="takes at most 100 unknowns, got 400"):
