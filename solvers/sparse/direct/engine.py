@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -59,8 +59,29 @@ class DirectEngine(MatrixEngine):
         made.reason = self.reason
         return made
 
+    def update(self, system: MatrixSystem) -> MatrixEngine | None:
+        """As `refactored`."""
+        return self.refactored(system)
+
+    def preconditioner(self) -> Callable[[Array, Array], None]:
+        """Return the factor's solve, the inverse to rounding: it writes `z ← A⁻¹ r`."""
+
+        def precondition(r: Array, z: Array) -> None:
+            z[...] = self._solve(r)
+
+        return precondition
+
+    def _solve(self, r: Array) -> Array:
+        """A solve for one vector, in which complex numbers are pairs of real ones."""
+        if self.system.matrix.dtype.kind != "c":
+            return self.factor.solve(r)
+        found: Array = self.factor.solve(r.view(np.complex128)).view(np.float64)
+        return found
+
     def look_ahead(self, sides: Sequence[tuple[Array, Array]]) -> None:
         """Find the first step for each pair of `b` and `x` that `run` is going to be called with, all in one solve."""
+        if self.system.matrix.dtype.kind == "c":
+            return
         right = np.empty((self.system.unknowns, len(sides)))
         r = np.empty(self.system.unknowns)
         for column, (b, x) in enumerate(sides):
@@ -75,7 +96,7 @@ class DirectEngine(MatrixEngine):
                 if known is b:
                     del self._ahead[place]
                     return step
-        return self.factor.solve(r)
+        return self._solve(r)
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         r = np.empty_like(b)

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from relaxon.solvers.available_memory import find_available_memory
 from relaxon.solvers.extras import find_missing, install_command, require
 from relaxon.solvers.sparse.direct.engine import DirectEngine
-from relaxon.solvers.sparse.direct.factoriser import DEFINITE, Factoriser
+from relaxon.solvers.sparse.direct.factoriser import DEFINITE, SYMMETRIC, Factoriser
 from relaxon.solvers.sparse.direct.symbolic import FactorSize
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.system import MatrixSystem
@@ -57,6 +57,7 @@ class DirectFactorisation(MatrixSolver):
 
     library: Literal["auto", "rslab", "superlu"] = "auto"
     name: ClassVar[str] = "direct"
+    kinds: ClassVar[tuple[str, ...]] = (*SYMMETRIC, "nonsymmetric", "hermitian", "complex-symmetric")
     summary: ClassVar[str] = "a sparse factor by rslab" if not find_missing(NEEDS) else WITHOUT
 
     def __post_init__(self) -> None:
@@ -64,13 +65,16 @@ class DirectFactorisation(MatrixSolver):
             raise ValueError(f"library must be 'auto', 'rslab' or 'superlu', got {self.library!r}")
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
-        factoriser = self.analyse(system)
+        engine = self.factor(system, self.analyse(system))
+        engine.reason = self.missing
+        return engine
+
+    def factor(self, system: MatrixSystem, factoriser: Factoriser) -> DirectEngine:
+        """Factor a system whose pattern was analysed; the errors are those of `prepare_matrix`."""
         size, available = factoriser.size, find_available_memory()
         if size is not None and available is not None and size.memory_bytes > available:
             raise FactorTooLargeError(size, available)
-        engine = DirectEngine.of(system, factoriser)
-        engine.reason = self.missing
-        return engine
+        return DirectEngine.of(system, factoriser)
 
     def analyse(self, system: MatrixSystem) -> Factoriser:
         """Return the analysis of the system's pattern, whose `size` is that of the factor, which is not begun."""
