@@ -14,6 +14,7 @@ from relaxon.solvers import gallery, prepare
 from relaxon.solvers.extras import find_missing
 from relaxon.solvers.sparse import MatrixSystem
 from relaxon.solvers.sparse.direct.solver import DirectFactorisation
+from relaxon.solvers.sparse.features import count_levels
 
 Clock = Callable[[], float]
 RTOL = 1e-6
@@ -22,6 +23,9 @@ SOLVERS = ("jacobi-cg", "ic-cg", "amg", "pyamg-sa", "pyamg-rs", "direct", "scipy
 NEEDS = {"pyamg-sa": "pyamg", "pyamg-rs": "pyamg", "direct": "rslab"}
 FLOPS = {"direct": 8e9, "scipy-direct": 1.2e9}
 """Operations a second at the least, by which factors that would take too long are left out before they are begun."""
+CUBES = 5.0
+"""Operations of a factor, at the least, for the cube of the graph's mean level: what bounds them before the pattern is
+analysed, which takes minutes where it fills up."""
 PATIENCE, LEAST_LIMIT = 3.0, 0.2
 """A run is stopped after so many times the best of those before it, and not within so many seconds."""
 REPEATS = {3_000: 3, 30_000: 2}
@@ -81,12 +85,16 @@ def race(a: Any, names: tuple[str, ...], longest: float, clock: Clock = time.per
     b = system.project(np.random.default_rng(1).standard_normal(a.shape[0]))
     repeats = next((count for most, count in REPEATS.items() if a.shape[0] <= most), 1)
     found: dict[str, dict[str, Any]] = {}
-    best = math.inf
+    best, levels = math.inf, count_levels(system.matrix)
     for name in names:
         limit = min(longest, max(LEAST_LIMIT, PATIENCE * best))
         try:
+            affordable = limit * FLOPS.get(name, math.inf)
+            if name in FLOPS and CUBES * (a.shape[0] / levels) ** 3 > affordable:
+                found[name] = {"seconds": limit, "cut": True, "message": "would take too long"}
+                continue
             flops = factor_flops(name, system)
-            if name in FLOPS and flops > limit * FLOPS[name]:
+            if flops > affordable:
                 found[name] = {"seconds": limit, "cut": True, "flops": flops, "message": "would take too long"}
                 continue
             found[name] = best_of(partial(solved, a, b, name, limit, clock), repeats) | {"flops": flops}

@@ -13,7 +13,7 @@ from relaxon.solvers.sparse.system import MatrixSystem
 LARGE = 30_000
 """Unknowns from which on multigrid is begun without a look at the graph's levels, which would cost a part of it; they
 are counted when it turns out slow."""
-FIRST_USE = {"amg": 0.02, "ic-cg": 0.002}
+FIRST_USE = {"amg": 0.01, "ic-cg": 0.001}
 """Seconds that are added for what a new machine has to compile: multigrid's kernels take some ten times as long as an
 incomplete factor's, for which a system that is solved in milliseconds does not pay."""
 
