@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -229,6 +232,33 @@ def test_right_hand_sides_share_their_first_solve(library, monkeypatch):
         assert (solution.result, solution.iterations) == (Result.CONVERGED, alone.iterations)
         np.testing.assert_allclose(solution.x, alone.x, atol=1e-9)
         np.testing.assert_allclose(solution.residuals[0], alone.residuals[0])
+
+
+@NO_RSLAB
+def test_a_forked_process_factors_although_its_parent_s_threads_stayed_behind():
+    code = """
+import os, signal, time
+import numpy as np
+from relaxon.solvers import DirectFactorisation, gallery, num_threads, solve
+a = gallery.matrix("tetrahedra-3d", 2_000)
+b = np.ones(a.shape[0])
+with num_threads(2):
+    x = solve(a, b, solver=DirectFactorisation("rslab")).x
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(solve(a, b, solver=DirectFactorisation("rslab")).x, x) else 3)
+    for _ in range(300):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, signal.SIGKILL)
+        status = -1
+print(status)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.returncode) == ("0", 0), done.stderr
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +28,30 @@ OWN_BYTES = 40.0
 """For an entry of the matrix: its triangle as SciPy makes it, before the library's own copies."""
 
 
+_pools: set[int] = set()
+"""Sizes of the pools of threads that rslab has in this process: it makes one for each number it is asked for."""
+_lost: set[int] = set()
+"""Sizes of those that stayed with the process that this one was forked from: rslab would wait for them for ever."""
+
+
+def _threads() -> int:
+    """How many threads to ask for: those of a solve, or a few more where their pool was lost in a fork."""
+    count = get_num_threads()
+    while count in _lost:
+        count += 1
+    _pools.add(count)
+    return count
+
+
+def _lose_pools() -> None:
+    _lost.update(_pools)
+    _pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_lose_pools)
+
+
 class SupernodalFactoriser(Factoriser):
     """rslab's analysis of a pattern: the order of minimum fill, or nested dissection where that is worth its time.
 
@@ -46,14 +71,14 @@ class SupernodalFactoriser(Factoriser):
             dissected = self._analyse(matrix, "metis")
             if self._work(dissected) < work:
                 self._symbolic = dissected
-        plan = self._symbolic.memory_plan(self._dtype, threads=get_num_threads())
+        plan = self._symbolic.memory_plan(self._dtype, threads=_threads())
         held = float(plan["peak_bytes"]) + OWN_BYTES * matrix.nnz
         self.size = FactorSize(float(self._symbolic.factor_nnz), self._work(self._symbolic), held)
 
     def _analyse(self, matrix: Any, ordering: str) -> Any:
         import rslab
 
-        return rslab.analyze(self._columns(matrix), path=self._path, ordering=ordering, threads=get_num_threads())
+        return rslab.analyze(self._columns(matrix), path=self._path, ordering=ordering, threads=_threads())
 
     def _work(self, symbolic: Any) -> float:
         return float(symbolic.estimate_memory(self._dtype)["factor_flops"])
@@ -70,7 +95,7 @@ class SupernodalFactoriser(Factoriser):
         if self._general is not None:
             return self._general.factor(matrix)
         try:
-            made = self._symbolic.factor(self._columns(matrix), threads=get_num_threads())
+            made = self._symbolic.factor(self._columns(matrix), threads=_threads())
         except RuntimeError as error:
             if self.kind == DEFINITE or self._path == "lu":
                 raise FactorError(f"its factor fails: {error}") from error
