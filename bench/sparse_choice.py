@@ -44,6 +44,8 @@ FACTOR, SLACK = 1.5, 0.05
 """What `auto` may take: so many times the best of its solvers, and so many seconds."""
 ITERATIVE, BY_LEVELS, DIRECT = ("amg", "ic-cg", "jacobi-cg"), ("ic-cg", "jacobi-cg"), ("direct", "scipy-direct")
 RIDGE = 0.05
+NOTHING = 1e-7
+"""Seconds: a part of a sum that is never more is left out."""
 Row = dict[str, Any]
 
 
@@ -78,8 +80,9 @@ def fit_sum(terms: NDArray[np.float64], seconds: NDArray[np.float64]) -> tuple[f
     def errors(logarithms: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.log(scaled @ np.exp(logarithms)) - np.log(seconds))
 
-    found = least_squares(errors, np.log(begin), loss="soft_l1", f_scale=0.2).x
-    return tuple(float(x) for x in np.exp(found) / scale)
+    found = np.exp(least_squares(errors, np.log(begin), loss="soft_l1", f_scale=0.2).x)
+    found[found < NOTHING] = 0.0
+    return rounded(found / scale)
 
 
 def fit_product(terms: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, ...]:
@@ -89,7 +92,12 @@ def fit_product(terms: NDArray[np.float64], values: NDArray[np.float64]) -> tupl
     scaled = terms / scale
     penalty = RIDGE * len(values) * np.diag([0.0, *[1.0] * (terms.shape[1] - 1)])
     found = np.linalg.solve(scaled.T @ scaled + penalty, scaled.T @ np.log(values))
-    return tuple(float(x) for x in found / scale)
+    return rounded(found / scale)
+
+
+def rounded(values: NDArray[np.float64]) -> tuple[float, ...]:
+    """Four digits of each."""
+    return tuple(float(f"{value:.4g}") for value in values)
 
 
 def fit_iterative(name: str, rows: list[Row]) -> IterativeCost:

@@ -19,6 +19,8 @@ from relaxon.solvers.sparse.watched import Watched
 
 SMALL = 1_000
 """Unknowns up to which a factor takes milliseconds, were it full."""
+TRIAL = 0.25
+"""A method may be tried where its set-up and ten iterations cost at most this part of what is expected without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,17 @@ class Successors:
         self._others: list[Estimate] | None = None
 
     def cheapest(self, seconds: float) -> Estimate | None:
-        """Return what is expected to take less than so many seconds, and least; None where nothing does."""
+        """Return what may take less than so many seconds, and least; None where nothing does.
+
+        Iterations are foretold badly: a method of which ten cost little beside these seconds is tried where it might
+        be as good as few are.
+        """
         # Not before any could be: it takes as long as some iterations to count the graph's levels.
         if self._others is None and seconds > self.estimates.least_seconds:
             self._others = self.estimates.others(self.tried)
-        return self._others[0] if self._others and self._others[0].seconds < seconds else None
+        found = [one if one.trial_seconds > TRIAL * seconds else one.at_best() for one in self._others or []]
+        best = min(found, key=lambda one: one.seconds, default=None)
+        return best if best is not None and best.seconds < seconds else None
 
     def set_up(self, chosen: Estimate, seconds: float) -> MatrixEngine | None:
         """Set up what `cheapest` chose, where it then still takes less than so many seconds; ValueError where it

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 
 from relaxon.solvers.extras import find_missing
 from relaxon.solvers.sparse.costs import CostModel
@@ -16,6 +17,9 @@ are counted when it turns out slow."""
 FIRST_USE = {"amg": 0.01, "ic-cg": 0.001}
 """Seconds that are added for what a new machine has to compile: multigrid's kernels take some ten times as long as an
 incomplete factor's, for which a system that is solved in milliseconds does not pay."""
+AT_BEST = 4.0
+"""One count of iterations in ten is foretold too large by about this factor (`bench/sparse_choice.py`)."""
+FIRST_ITERATIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,20 @@ class Estimate:
     seconds: float
     iterations: float = 1.0
     iteration_seconds: float = 0.0
+
+    @property
+    def trial_seconds(self) -> float:
+        """Of the set-up and the first iterations; all of a factor."""
+        if self.iteration_seconds == 0:
+            return math.inf
+        return self.seconds - (self.iterations - FIRST_ITERATIONS) * self.iteration_seconds
+
+    def at_best(self) -> Estimate:
+        """Return what it takes where its iterations are as few as they turn out to be now and then."""
+        fewer = self.iterations / AT_BEST
+        return replace(
+            self, iterations=fewer, seconds=self.seconds - (self.iterations - fewer) * self.iteration_seconds
+        )
 
     def __str__(self) -> str:
         return f"{self.solver} {seconds_said(self.seconds)}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from relaxon.solvers.engine import Monitor
@@ -15,6 +17,8 @@ LOOK = 10
 """Iterations after which the rate of convergence is looked at, again and again."""
 WORTH_IT = 1.3
 """What a method still needs must be so many times what another takes: both are estimates."""
+MOST_CHANGES = 6
+"""In one run: after that the method that runs goes on to the end."""
 SLOW = 10.0
 """Times the iterations so far are expected to be left where the residual has not gone down."""
 
@@ -29,8 +33,23 @@ class Alternatives(Protocol):
         """Set it up, where it then still takes less; ValueError where the matrix is none for it."""
 
 
+@dataclass(slots=True)
+class Runner:
+    """A method that is set up, with what it is expected to take and, once it ran, how fast it converges."""
+
+    engine: MatrixEngine
+    estimate: Estimate
+    rate: float | None = None
+    """`log` of the residual's reduction in an iteration, 0 where there was none."""
+
+    def left(self, residual: float, tolerance: float) -> float:
+        """Return how many iterations from a residual are expected; infinite where nothing is known."""
+        return math.log(residual / tolerance) / self.rate if self.rate else math.inf
+
+
 class Watched(MatrixEngine):
-    """`first` as long as it converges about as was expected, then what `alternatives` set up, watched in its turn.
+    """`first` as long as it converges about as was expected, then what `alternatives` set up, watched in its turn; or
+    an earlier one again, where that was quicker after all.
 
     What went on is what begins with later right-hand sides. The rate is the mean one of the run so far, the seconds are
     those of the estimates: no clock is asked.
@@ -39,73 +58,91 @@ class Watched(MatrixEngine):
     def __init__(
         self, system: MatrixSystem, first: MatrixEngine, estimate: Estimate, alternatives: Alternatives
     ) -> None:
-        self.system, self.first, self.estimate, self.alternatives = system, first, estimate, alternatives
+        self.system, self.first, self.alternatives = system, first, alternatives
         self.second: MatrixEngine | None = None
         """What went on in the place of `first`."""
+        self.runners = [Runner(first, estimate)]
         self.info = first.info
         self.default_max_iterations = max(first.default_max_iterations, 20_000)
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         begun, done = len(monitor.history), 0
-        while True:
-            engine = self.second or self.first
-            watch = _Watch(monitor, self.estimate, self.alternatives)
-            monitor.watch = watch if self.estimate.iteration_seconds > 0 else None
+        running = next(one for one in self.runners if one.engine is (self.second or self.first))
+        for changes in range(MOST_CHANGES + 1):
+            watch = _Watch(monitor, running, self.runners, self.alternatives)
+            iterative = running.estimate.iteration_seconds > 0
+            monitor.watch = watch if iterative and changes < MOST_CHANGES else None
             try:
-                result = engine.run(b, x, monitor, max_iterations - done)
+                result = running.engine.run(b, x, monitor, max_iterations - done)
             finally:
                 monitor.watch = None
-            self.failure = engine.failure
-            if watch.chosen is None or result is not Result.MAX_ITERATIONS:
-                return result
+            self.failure = running.engine.failure
             done = len(monitor.history) - 1 - begun
-            if done >= max_iterations:
+            if watch.chosen is None or result is not Result.MAX_ITERATIONS or done >= max_iterations:
                 return result
             try:
-                following = self.alternatives.set_up(watch.chosen, watch.seconds)
+                following = self._following(watch.chosen, watch.seconds)
             except ValueError as error:  # a factor that finds the matrix indefinite
                 self.failure = str(error)
                 return result
             monitor.history.pop()  # the next run records the residual where it begins
             if following is not None:
                 self._hand_over(following, watch, done)
+                running = following
+        return result
 
-    def _hand_over(self, following: MatrixEngine, watch: _Watch, done: int) -> None:
-        chosen = watch.chosen
-        assert chosen is not None
-        more = "" if math.isinf(watch.left) else f", about {watch.left:.0f} more expected"
-        went_on = f"not done after {done} iterations{more}: {chosen.solver} went on ({seconds_said(chosen.seconds)})"
-        self.reason = "; ".join(part for part in (self.reason, went_on, following.reason) if part)
-        self.second, self.estimate = following, chosen
-        self.info = self.info | following.info
+    def _following(self, chosen: Runner | Estimate, seconds: float) -> Runner | None:
+        if isinstance(chosen, Runner):
+            return chosen
+        engine = self.alternatives.set_up(chosen, seconds)
+        if engine is None:
+            return None
+        self.runners.append(Runner(engine, chosen))
+        return self.runners[-1]
+
+    def _hand_over(self, following: Runner, watch: _Watch, done: int) -> None:
+        name, again = following.estimate.solver, following is watch.chosen
+        expected = "" if again else f" ({seconds_said(following.estimate.seconds)})"
+        went_on = f"not done after {done} iterations, about {watch.left:.0f} more expected: {name} went on{expected}"
+        said = "" if again else following.engine.reason
+        self.reason = "; ".join(part for part in (self.reason, went_on, said) if part)
+        self.second = following.engine
+        self.info = self.info | following.engine.info
 
 
 class _Watch:
     """Looks at a run from time to time: whether something else would be done before it."""
 
-    def __init__(self, monitor: Monitor, estimate: Estimate, alternatives: Alternatives) -> None:
-        self.monitor, self.estimate, self.alternatives = monitor, estimate, alternatives
+    def __init__(self, monitor: Monitor, running: Runner, runners: list[Runner], alternatives: Alternatives) -> None:
+        self.monitor, self.running, self.alternatives = monitor, running, alternatives
+        self.others = [one for one in runners if one is not running]
         self.begun = len(monitor.history)  # where the run records the residual that it begins with
-        self.chosen: Estimate | None = None
+        self.chosen: Runner | Estimate | None = None
         self.left, self.seconds = math.inf, math.inf
 
     def __call__(self) -> bool:
-        done = len(self.monitor.history) - 1 - self.begun
+        history, tolerance = self.monitor.history[self.begun :], self.monitor.tolerance
+        done = len(history) - 1
         if done < LOOK or done % LOOK:
             return False
-        self.left = expected_left(self.monitor, self.begun)
-        self.seconds = self.left * self.estimate.iteration_seconds / WORTH_IT
+        self.running.rate = max(math.log(history[0] / min(history)) / done, 0.0) if min(history) > 0 else None
+        self.left = expected_left(history, tolerance)
+        self.seconds = self.left * self.running.estimate.iteration_seconds / WORTH_IT
         self.chosen = self.alternatives.cheapest(self.seconds)
+        best = self.seconds if self.chosen is None else self.chosen.seconds
+        for one in self.others:
+            seconds = one.left(history[-1], tolerance) * one.estimate.iteration_seconds
+            if seconds < best:
+                self.chosen, best = one, seconds
         return self.chosen is not None
 
 
-def expected_left(monitor: Monitor, begun: int) -> float:
-    """Return how many more iterations the run that began at history's entry `begun` takes, at its mean rate.
+def expected_left(history: Sequence[float], tolerance: float) -> float:
+    """Return how many more iterations a run with these residuals, from its first on, takes at its mean rate.
 
     The least residual so far counts, as that of conjugate gradients wanders.
     """
-    history = monitor.history[begun:]
     done, first, least = len(history) - 1, history[0], min(history)
     if not 0 < least < first:
         return SLOW * done
-    return min(done * math.log(least / monitor.tolerance) / math.log(first / least), SLOW * SLOW * done)
+    return min(done * math.log(least / tolerance) / math.log(first / least), SLOW * SLOW * done)

@@ -252,14 +252,64 @@ def test_the_same_matrix_is_solved_by_the_same_steps():
 
 
 def test_the_iterations_that_are_left_follow_the_mean_rate():
-    monitor = Monitor(1e-6)
-    for residual in (5.0, 1.0, 0.1, 0.2, 0.01):
-        monitor.record(residual)
-    np.testing.assert_allclose(expected_left(monitor, 1), 6.0)  # 3 steps for two decades: from 1e-2, four more
-    flat = Monitor(1e-6)
-    for residual in (1.0, 2.0, 3.0):
-        flat.record(residual)
-    assert expected_left(flat, 0) == watched.SLOW * 2
+    np.testing.assert_allclose(expected_left([1.0, 0.1, 0.2, 0.01], 1e-6), 6.0)  # two decades in 3 steps, 4 are left
+    assert expected_left([1.0, 2.0, 3.0], 1e-6) == watched.SLOW * 2
+
+
+class Engine:
+    """A method that multiplies the residual by a factor in each iteration."""
+
+    default_max_iterations, failure, reason = 1000, "", ""
+
+    def __init__(self, factor):
+        self.factor, self.info, self.runs = factor, {}, 0
+
+    def run(self, b, x, monitor, max_iterations):
+        self.runs += 1
+        reason = monitor.record(x[0])
+        for _ in range(max_iterations):
+            if reason is not None:
+                return reason
+            x *= self.factor
+            reason = monitor.record(x[0])
+        return reason or Result.MAX_ITERATIONS
+
+
+def test_what_was_tried_in_vain_gives_way_to_what_was_better():
+    slow, slower = Engine(0.9), Engine(0.999)
+
+    class One:
+        """Offers the slower one, which is thought to be quick."""
+
+        def cheapest(self, seconds):
+            return None if slower.runs else Estimate("slower", 1.0, 2.0, 0.5)
+
+        def set_up(self, chosen, seconds):
+            return slower
+
+    over = Watched(None, slow, Estimate("slow", 10.0, 10.0, 1.0), One())
+    monitor, x = Monitor(1e-6), np.ones(1)
+    assert over.run(np.ones(1), x, monitor, 1000) is Result.CONVERGED
+    assert (slow.runs, slower.runs) == (2, 1)
+    assert monitor.iterations == len(monitor.history) - 1 < 160
+    assert over.second is slow
+    assert over.reason.count("went on") == 2
+    x[:] = 1.0
+    over.run(np.ones(1), x, Monitor(1e-6), 1000)
+    assert (slow.runs, slower.runs) == (3, 1)
+
+
+def test_what_is_foretold_badly_is_tried_where_that_costs_little():
+    system = MatrixSystem.of(gallery.matrix("neumann-2d", 1_500))
+
+    def offered(setup, seconds):
+        found = Estimates.of(system, model(ic=(setup, 0.1, 400), jacobi=OFF, direct=1e9))
+        return choice.Successors(found, {"amg"}).cheapest(seconds)
+
+    assert offered(1.0, 10.0) is None  # it takes 41 s, 11 s at best
+    assert offered(1.0, 12.0).solver == "ic-cg"
+    assert offered(8.0, 30.0) is None  # 18 s at best, but set-up and ten iterations are 9 s
+    assert offered(8.0, 40.0).solver == "ic-cg"
 
 
 def test_a_watched_run_ends_with_what_its_method_says():

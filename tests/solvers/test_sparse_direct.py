@@ -159,6 +159,14 @@ def test_a_singular_matrix_is_an_error_and_not_an_answer(library, kind):
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
+def test_nothing_is_printed_of_a_matrix_without_a_transversal(library, capfd):
+    a = sparse.csr_array(np.array([[1.0, 1.0, 0.0], [2.0, 3.0, 0.0], [1.0, 4.0, 0.0]]))
+    with pytest.raises(FactorError):
+        factoriser_of(library)(a, "nonsymmetric").factor(a)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_an_indefinite_matrix_is_refused_with_the_number_of_its_wrong_pivots(library):
     a = sparse.csr_array(gallery.matrix("laplacian-2d", 144) - 60.0 * sparse.eye_array(144) * 0.02)
     wrong = int((np.linalg.eigvalsh(a.toarray()) < 0).sum())

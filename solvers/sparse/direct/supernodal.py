@@ -78,7 +78,12 @@ class SupernodalFactoriser(Factoriser):
     def _analyse(self, matrix: Any, ordering: str) -> Any:
         import rslab
 
-        return rslab.analyze(self._columns(matrix), path=self._path, ordering=ordering, threads=_threads())
+        level = rslab.log_level()
+        rslab.set_log_level("error")  # what is structurally singular is an error here, not a line on the terminal
+        try:
+            return rslab.analyze(self._columns(matrix), path=self._path, ordering=ordering, threads=_threads())
+        finally:
+            rslab.set_log_level(level)
 
     def _work(self, symbolic: Any) -> float:
         return float(symbolic.estimate_memory(self._dtype)["factor_flops"])
