@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 from relaxon.solvers.sparse.algebraic import AlgebraicMultigridCG
 from relaxon.solvers.sparse.amg import AlgebraicMultigrid
@@ -116,6 +118,8 @@ def choose(system: MatrixSystem) -> Choice:
     n = system.unknowns
     if n <= SMALL:
         return Choice(MATRIX_SOLVERS["scipy-direct"], f"{n} unknowns are few enough to factor, whatever the pattern")
+    if _is_tridiagonal(system.matrix):
+        return Choice(MATRIX_SOLVERS["ic-cg"], "tridiagonal, so that an incomplete factor is complete")
     estimates = Estimates.of(system, load_costs())
     ranked = estimates.first()
     first = ranked[0]
@@ -124,6 +128,15 @@ def choose(system: MatrixSystem) -> Choice:
     if len(ranked) > 1:
         reason = f"{reason}; {', '.join(map(str, ranked[1:3]))}"
     return Choice(MATRIX_SOLVERS[first.solver], reason, first, estimates)
+
+
+def _is_tridiagonal(matrix: Any) -> bool:
+    n = matrix.shape[0]
+    if matrix.nnz > 3 * n:
+        return False
+    rows = np.flatnonzero(np.diff(matrix.indptr))
+    first, last = matrix.indices[matrix.indptr[rows]], matrix.indices[matrix.indptr[rows + 1] - 1]
+    return bool((first >= rows - 1).all() and (last <= rows + 1).all())
 
 
 def named(name: str) -> MatrixSolver:

@@ -133,6 +133,23 @@ def test_few_unknowns_are_factored_without_an_estimate():
     assert "900 unknowns are few enough" in made.reason
 
 
+def test_a_tridiagonal_matrix_is_solved_in_a_step_and_one_entry_more_is_none():
+    chain = sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(2_000, 2_000), format="csr")
+    held = sparse.csr_array(sparse.block_diag([chain, sparse.csr_array((1, 1)), chain]))
+    for a in (chain, held):
+        made = choose(MatrixSystem.of(a))
+        assert made.solver == MATRIX_SOLVERS["ic-cg"]
+        assert made.reason.startswith("tridiagonal")
+        assert solve(a, a @ np.sin(np.arange(a.shape[0]))).iterations == 1
+    far = chain.tolil()
+    far[0, 7] = far[7, 0] = -0.1
+    far[20, 21] = far[21, 20] = far[30, 31] = far[31, 30] = 0.0
+    a = sparse.csr_array(far)
+    a.eliminate_zeros()
+    assert a.nnz <= 3 * 2_000
+    assert "tridiagonal" not in choose(MatrixSystem.of(a)).reason
+
+
 @pytest.mark.usefixtures("without_rslab")
 @pytest.mark.parametrize(
     ("constants", "solver", "reason"),

@@ -13,7 +13,7 @@ from relaxon.solvers import DirectFactorisation, Result, gallery, prepare, solve
 from relaxon.solvers.available_memory import find_available_memory
 from relaxon.solvers.extras import find_missing
 from relaxon.solvers.sparse import FactorTooLargeError, MatrixDirect, MatrixSystem
-from relaxon.solvers.sparse.direct import DirectEngine
+from relaxon.solvers.sparse.direct import DirectEngine, superlu
 from relaxon.solvers.sparse.direct import solver as solver_module
 from relaxon.solvers.sparse.direct.factoriser import FactorError
 from relaxon.solvers.sparse.direct.superlu import SuperLUFactoriser, fill_reducing_order
@@ -184,7 +184,14 @@ def test_an_indefinite_matrix_is_refused_with_the_number_of_its_wrong_pivots(lib
 def test_new_values_are_factored_without_another_analysis(solver, monkeypatch):
     a = gallery.matrix("neumann-2d", 900)
     engine = prepare(a, solver=solver).engine
-    monkeypatch.setattr("relaxon.solvers.sparse.direct.superlu.fill_reducing_order", None)
+    made, orders = superlu.Factor, []
+
+    def recorded(matrix, **options):
+        orders.append(options["permc_spec"])
+        return made(matrix, **options)
+
+    monkeypatch.setattr(superlu, "Factor", recorded)
+    monkeypatch.setattr(superlu, "fill_reducing_order", None)
     monkeypatch.setattr("relaxon.solvers.sparse.direct.supernodal.SupernodalFactoriser.__init__", None)
     scale = sparse.diags_array(np.linspace(1.0, 5.0, a.shape[0]))
     changed = sparse.csr_array(scale @ gallery.matrix("laplacian-2d", 900) @ scale)
@@ -196,6 +203,7 @@ def test_new_values_are_factored_without_another_analysis(solver, monkeypatch):
     x = np.random.default_rng(0).standard_normal(a.shape[0])
     np.testing.assert_allclose(again.factor.solve(changed @ x), x, rtol=1e-8, atol=1e-8)
     assert again.factoriser is engine.factoriser
+    assert set(orders) <= {"NATURAL"}
     kept = engine.system.project(x.copy())
     np.testing.assert_allclose(a @ engine.factor.solve(a @ kept), a @ kept, atol=1e-9)  # the first one still stands
 
