@@ -3,20 +3,22 @@
     python bench/direct.py --quick                                # 10,000 unknowns
     python bench/direct.py --unknowns 100000 --json direct.json
 
-Each run is a process of its own with a limit of seconds and of address space: one that ends is marked with its signal.
-Those that are not installed are left out, and said. Seconds are elapsed ones of analysis, factor and one solve; memory
-is what the process has grown by at its peak, of which 8 bytes an entry of the factor are the least.
+Each run is a process of its own with a limit of processor seconds and of address space: one that ends is marked with
+its signal. Those that are not installed are left out, and said. Seconds are processor seconds of analysis, factor and
+one solve; memory is what the process has grown by at its peak, of which 8 bytes an entry of the factor are the least.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import signal
 import subprocess
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,14 @@ FAMILIES = (
     "singular",
 )
 UNKNOWNS, QUICK, LIMIT, MEMORY = 30_000, 10_000, 60.0, 8 << 30
+WAIT = 10.0
+"""Times its limit of processor seconds a process is waited for."""
+
+
+def bound(seconds: float) -> None:
+    """Limit this process's processor seconds and its address space."""
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), math.ceil(seconds) + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
 def start(library: str, family: str, n: int, threads: int, limit: float) -> dict[str, Any]:
@@ -59,10 +69,12 @@ def start(library: str, family: str, n: int, threads: int, limit: float) -> dict
             [*command, str(threads)],
             env=environment,
             capture_output=True,
-            timeout=limit,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
+            timeout=WAIT * limit,
+            preexec_fn=partial(bound, limit),
         )
     except subprocess.TimeoutExpired:
+        return {"cut": f"> {limit:g} s"}
+    if done.returncode == -signal.SIGXCPU:
         return {"cut": f"> {limit:g} s"}
     if done.returncode < 0:
         return {"cut": f"process ended: {signal.Signals(-done.returncode).name}"}
@@ -73,8 +85,7 @@ def shown(run: dict[str, Any]) -> str:
     """A cell of the table: seconds, megabytes and the residual's exponent, or why there are none."""
     if "cut" in run:
         return str(run["cut"])[:40]
-    seconds = run["analyse"] + run["factor"] + run["solve"]
-    return f"{seconds:.2f} s {run['bytes'] / 1e6:.0f} MB {run['residual']:.0e}"
+    return f"{run['processor']:.2f} s {run['bytes'] / 1e6:.0f} MB {run['residual']:.0e}"
 
 
 def main() -> int:

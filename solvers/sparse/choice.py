@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,16 +25,18 @@ SMALL = 1_000
 """Unknowns up to which a factor takes milliseconds, were it full."""
 TRIAL = 0.25
 """A method may be tried where its set-up and ten iterations cost at most this part of what is expected without it."""
+WORTH_COUNTING = 2.0
+"""A factor whose operations, counted, take more than so many times the next solver's seconds is not begun."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A solver, in a sentence why it, and the estimates that it was chosen by, where there were any."""
+    """A solver, in a sentence why it, and the estimates that it was chosen by, cheapest first, where there were any."""
 
     solver: MatrixSolver
     reason: str
-    first: Estimate | None = None
     estimates: Estimates | None = None
+    ranked: tuple[Estimate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +54,37 @@ class Automatic(MatrixSolver):
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
         choice = choose(system)
-        engine = choice.solver.prepare_matrix(system)
-        name = _name(choice.solver)
-        chosen = f"auto chose {name}: {choice.reason}"
-        if choice.first is not None and choice.estimates is not None and choice.first.iteration_seconds > 0:
-            watched = Watched(system, engine, choice.first, Successors(choice.estimates, {name}))
-            watched.reason = chosen
-            return watched
-        engine.reason = f"{chosen}; {engine.reason}" if engine.reason else chosen
+        name, reason = _name(choice.solver), choice.reason
+        if choice.estimates is None:
+            engine = choice.solver.prepare_matrix(system)
+        else:
+            successors = Successors(choice.estimates)
+            first, engine = successors.begin(choice.ranked)
+            if first is not choice.ranked[0]:
+                reason = f"{reason}; its factor takes more than was expected: {first.solver} began"
+            if first.iteration_seconds > 0:
+                engine = Watched(system, engine, first, successors)
+        engine.reason = "; ".join(part for part in (f"auto chose {name}: {reason}", engine.reason) if part)
         return engine
 
 
 class Successors:
-    """What is set up, one after the other, where a method turns out slow on a matrix."""
+    """What is set up for a matrix, one after the other where a method turns out slow."""
 
-    def __init__(self, estimates: Estimates, tried: set[str]) -> None:
-        self.estimates, self.tried = estimates, tried
+    def __init__(self, estimates: Estimates) -> None:
+        self.estimates = estimates
+        self.tried: set[str] = set()
         self._others: list[Estimate] | None = None
+
+    def begin(self, ranked: Sequence[Estimate]) -> tuple[Estimate, MatrixEngine]:
+        """Set up the first; where that is a factor that takes twice what the next one does, or is too large, that."""
+        for one, following in pairwise(ranked):
+            engine = self.set_up(one, WORTH_COUNTING * following.seconds)
+            if engine is not None:
+                return one, engine
+        solver = MATRIX_SOLVERS[ranked[-1].solver]
+        self.tried.add(ranked[-1].solver)
+        return ranked[-1], solver.prepare_matrix(self.estimates.system)
 
     def cheapest(self, seconds: float) -> Estimate | None:
         """Return what may take less than so many seconds, and least; None where nothing does.
@@ -82,10 +100,11 @@ class Successors:
         return best if best is not None and best.seconds < seconds else None
 
     def set_up(self, chosen: Estimate, seconds: float) -> MatrixEngine | None:
-        """Set up what `cheapest` chose, where it then still takes less than so many seconds; ValueError where it
-        finds that the matrix is not positive definite."""
+        """Set up what was chosen; None where it is a factor that, counted, takes more than so many seconds or does not
+        fit into memory. ValueError where it finds that the matrix is not positive definite."""
         self.tried.add(chosen.solver)
-        self._others = [one for one in self._others or [] if one.solver != chosen.solver]
+        if self._others is not None:
+            self._others = [one for one in self._others if one.solver != chosen.solver]
         solver, system = MATRIX_SOLVERS[chosen.solver], self.estimates.system
         if not isinstance(solver, DirectFactorisation | MatrixDirect):
             return solver.prepare_matrix(system)
@@ -127,7 +146,7 @@ def choose(system: MatrixSystem) -> Choice:
     reason = f"about {seconds_said(first.seconds)} expected{count}"
     if len(ranked) > 1:
         reason = f"{reason}; {', '.join(map(str, ranked[1:3]))}"
-    return Choice(MATRIX_SOLVERS[first.solver], reason, first, estimates)
+    return Choice(MATRIX_SOLVERS[first.solver], reason, estimates, tuple(ranked))
 
 
 def _is_tridiagonal(matrix: Any) -> bool:

@@ -184,6 +184,22 @@ def test_a_large_matrix_goes_to_multigrid_without_a_look_at_its_graph(monkeypatc
     assert choose(MatrixSystem.of(gallery.matrix("heat-step-3d", 1_500))).solver == MATRIX_SOLVERS["jacobi-cg"]
 
 
+@pytest.mark.usefixtures("without_rslab")
+@pytest.mark.parametrize("memory", [False, True])
+def test_a_factor_that_was_expected_to_be_cheap_and_is_not_is_not_begun(monkeypatch, memory):
+    a = gallery.matrix("laplacian-3d", 1_500)
+    operations = MATRIX_SOLVERS["direct"].analyse(MatrixSystem.of(a)).size.flops
+    if memory:
+        monkeypatch.setattr("relaxon.solvers.sparse.direct.solver.find_available_memory", lambda: 1000)
+    each = 0.0 if memory else 99.0 / operations
+    use(monkeypatch, model(amg=(1.0, 0.1, 10), ic=OFF, jacobi=OFF, direct=0.5, per_operation=each))
+    solution = solve(a, np.ones(a.shape[0]))
+    assert solution.converged
+    assert "auto chose scipy-direct: about 500 ms expected; amg 2 s" in solution.message
+    assert "its factor takes more than was expected: amg began" in solution.message
+    assert "levels" in solution.info
+
+
 # --- handing over -----------------------------------------------------------------------------------------------------
 
 
@@ -320,8 +336,9 @@ def test_what_is_foretold_badly_is_tried_where_that_costs_little():
     system = MatrixSystem.of(gallery.matrix("neumann-2d", 1_500))
 
     def offered(setup, seconds):
-        found = Estimates.of(system, model(ic=(setup, 0.1, 400), jacobi=OFF, direct=1e9))
-        return choice.Successors(found, {"amg"}).cheapest(seconds)
+        found = choice.Successors(Estimates.of(system, model(ic=(setup, 0.1, 400), jacobi=OFF, direct=1e9)))
+        found.tried.add("amg")
+        return found.cheapest(seconds)
 
     assert offered(1.0, 10.0) is None  # it takes 41 s, 11 s at best
     assert offered(1.0, 12.0).solver == "ic-cg"
