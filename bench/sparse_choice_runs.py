@@ -18,7 +18,7 @@ from relaxon.solvers.sparse.features import count_levels
 
 Clock = Callable[[], float]
 RTOL = 1e-6
-SOLVERS = ("jacobi-cg", "ic-cg", "amg", "pyamg-sa", "pyamg-rs", "direct", "scipy-direct")
+SOLVERS = ("amg", "ic-cg", "jacobi-cg", "pyamg-sa", "pyamg-rs", "direct", "scipy-direct")
 """In the order in which they are run: what is likely to be quick first, as its time bounds that of the others."""
 NEEDS = {"pyamg-sa": "pyamg", "pyamg-rs": "pyamg", "direct": "rslab"}
 FLOPS = {"direct": 8e9, "scipy-direct": 1.2e9}
