@@ -17,6 +17,10 @@ LOOK = 10
 """Iterations after which the rate of convergence is looked at, again and again."""
 WORTH_IT = 1.3
 """What a method still needs must be so many times what another takes: both are estimates."""
+RESCUE = 100.0
+"""Where a method stagnates, another may take so many times what that one was expected to."""
+NOT_DEFINITE = "the matrix is not positive definite"
+"""How the failures begin that no other method for positive definite matrices mends."""
 MOST_CHANGES = 6
 """In one run: after that the method that runs goes on to the end."""
 SLOW = 10.0
@@ -78,16 +82,25 @@ class Watched(MatrixEngine):
                 monitor.watch = None
             self.failure = running.engine.failure
             done = len(monitor.history) - 1 - begun
-            if watch.chosen is None or result is not Result.MAX_ITERATIONS or done >= max_iterations:
+            if done >= max_iterations or changes == MOST_CHANGES:
+                return result
+            if result is Result.STAGNATED and not self.failure.startswith(NOT_DEFINITE):
+                watch.seconds = RESCUE * running.estimate.seconds
+                watch.chosen = self.alternatives.cheapest(watch.seconds)
+            elif result is not Result.MAX_ITERATIONS:
+                return result
+            if watch.chosen is None:
                 return result
             try:
                 following = self._following(watch.chosen, watch.seconds)
             except ValueError as error:  # a factor that finds the matrix indefinite
                 self.failure = str(error)
                 return result
+            if following is None and result is Result.STAGNATED:
+                return result
             monitor.history.pop()  # the next run records the residual where it begins
             if following is not None:
-                self._hand_over(following, watch, done)
+                self._hand_over(following, watch, done, result is Result.STAGNATED)
                 running = following
         return result
 
@@ -100,10 +113,12 @@ class Watched(MatrixEngine):
         self.runners.append(Runner(engine, chosen))
         return self.runners[-1]
 
-    def _hand_over(self, following: Runner, watch: _Watch, done: int) -> None:
+    def _hand_over(self, following: Runner, watch: _Watch, done: int, stagnated: bool) -> None:
         name, again = following.estimate.solver, following is watch.chosen
         expected = "" if again else f" ({seconds_said(following.estimate.seconds)})"
-        went_on = f"not done after {done} iterations, about {watch.left:.0f} more expected: {name} went on{expected}"
+        state = "stagnated after" if stagnated else "not done after"
+        more = "" if stagnated else f", about {watch.left:.0f} more expected"
+        went_on = f"{state} {done} iterations{more}: {name} went on{expected}"
         said = "" if again else following.engine.reason
         self.reason = "; ".join(part for part in (self.reason, went_on, said) if part)
         self.second = following.engine

@@ -332,6 +332,35 @@ def test_what_was_tried_in_vain_gives_way_to_what_was_better():
     assert (slow.runs, slower.runs) == (3, 1)
 
 
+class Stuck(Engine):
+    """A method that stagnates after some iterations."""
+
+    def run(self, b, x, monitor, max_iterations):
+        result = super().run(b, x, monitor, min(5, max_iterations))
+        return Result.STAGNATED if result is Result.MAX_ITERATIONS else result
+
+
+@pytest.mark.parametrize("failure", ["", "the matrix is not positive definite: a direction has the curvature -1"])
+def test_where_a_method_stagnates_another_goes_on_unless_the_matrix_is_indefinite(failure):
+    stuck, good = Stuck(0.9), Engine(0.5)
+    stuck.failure = failure
+
+    class One:
+        def cheapest(self, seconds):
+            return None if good.runs or seconds < 5.0 else Estimate("good", 5.0, 10.0, 0.5)
+
+        def set_up(self, chosen, seconds):
+            return good
+
+    over = Watched(None, stuck, Estimate("stuck", 0.1, 10.0, 0.01), One())
+    monitor, x = Monitor(1e-6), np.ones(1)
+    result = over.run(np.ones(1), x, monitor, 1000)
+    assert over.failure == (failure if failure else "")
+    assert result is (Result.STAGNATED if failure else Result.CONVERGED)
+    assert ("stagnated after 5 iterations: good went on (5 s)" in over.reason) is not bool(failure)
+    assert len(monitor.history) == monitor.iterations + 1
+
+
 def test_what_is_foretold_badly_is_tried_where_that_costs_little():
     system = MatrixSystem.of(gallery.matrix("neumann-2d", 1_500))
 
