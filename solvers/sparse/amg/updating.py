@@ -1,0 +1,98 @@
+"""A hierarchy for new values on the same pattern: order, blocks and aggregates are kept, values are summed anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.sparse.amg import updating_kernels as kernels
+from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level, dense_inverse
+from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.threads import divide
+
+SAMPLE = 2_000
+"""Diagonal entries from which the change of the values' size is taken."""
+
+
+def update_hierarchy(before: Hierarchy, old: MatrixSystem, system: MatrixSystem) -> Hierarchy:
+    """Return the hierarchy of `system`, whose matrix has the pattern of `old`'s, for which `before` was set up.
+
+    `before` is not modified; what does not depend on values is shared with it.
+    """
+    scale = before.scale * _change_of_scale(old, system)
+    level = _first_level(before, system, scale)
+    levels = [level]
+    for pattern in before.levels[1:]:
+        level = _next_level(level, pattern)
+        levels.append(level)
+    solution = dense_inverse(level) if len(before.solution) == level.rows else before.solution
+    return Hierarchy(tuple(levels), solution, before.order, scale)
+
+
+def _change_of_scale(old: MatrixSystem, system: MatrixSystem) -> float:
+    """The power of two by which new diagonals are smaller, in the geometric mean of a sample."""
+    step = max(1, system.unknowns // SAMPLE)
+    was, now = old.diagonal[::step], system.diagonal[::step]
+    both = (was > 0) & (now > 0)
+    if not both.any():
+        return 1.0
+    return 2.0 ** -round(float(np.mean(np.log2(now[both]) - np.log2(was[both]))))
+
+
+def _emptied(pattern: Level, labels: NDArray[np.int32] | None) -> Level:
+    """A level of the same pattern and aggregates with memory of its own for values."""
+    n = pattern.rows
+    diagonal, inverse, excess, most, sums = (np.empty(n, np.float32) for _ in range(5))
+    return replace(
+        pattern, values=np.empty_like(pattern.values), diagonal=diagonal, inverse=inverse, excess=excess, most=most,
+        surplus=np.empty(n), sums=sums, labels=labels,
+    )  # fmt: skip
+
+
+def _first_level(before: Hierarchy, system: MatrixSystem, scale: float) -> Level:
+    labels, order = system.null.labels, before.order
+    if labels is not None:
+        labels = labels.reshape(-1) if order is None else labels.reshape(-1)[order]
+    level = _emptied(before.levels[0], labels)
+    a, none = system.matrix, np.empty(0, np.uint32)
+    place = none
+    if order is not None:
+        place = np.empty(len(order), np.uint32)
+        place[order] = np.arange(len(order), dtype=np.uint32)
+    level.over(
+        kernels.refill_first, a.indptr.view(np.uint32), a.indices.view(np.uint32), a.data, order is not None,
+        none if order is None else order, place, scale, level.first, level.middle, level.inner, level.last,
+        *_filled(level),
+    )  # fmt: skip
+    if level.labels is not None:
+        level.surplus[level.labels > 0] = 0.0
+    level.sums[...] = level.surplus
+    return level
+
+
+def _next_level(fine: Level, pattern: Level) -> Level:
+    """The level below one that is filled."""
+    labels = None
+    if fine.labels is not None:
+        labels = np.zeros(pattern.rows, np.int32)
+        kept = fine.group >= 0
+        labels[fine.group[kept]] = fine.labels[kept]
+    level = _emptied(pattern, labels)
+    heads, link = np.empty(level.rows, np.int32), np.empty(fine.rows, np.int32)
+    kernels.link_members(fine.group, heads, link)
+    longest = int((level.last - level.first).max())
+    divide(
+        kernels.refill_coarse, len(fine.bounds) - 1, fine.bounds, fine.offsets, fine.group, heads, link, fine.first,
+        fine.last, fine.columns, fine.values, fine.surplus, level.first, level.inner, level.last, level.columns,
+        *_filled(level), chunks=fine.chunks, work=lambda: (np.empty(level.rows + 1, np.uint32), np.empty(longest + 2)),
+    )  # fmt: skip
+    level.sums[...] = level.surplus
+    return level
+
+
+def _filled(level: Level) -> tuple[NDArray[Any], NDArray[np.float64], Floats, Floats, Floats, Floats]:
+    """What a level is filled with, in the kernels' order."""
+    return level.values, level.surplus, level.diagonal, level.inverse, level.excess, level.most
