@@ -136,6 +136,8 @@ class MatrixElimination(Elimination):
     @classmethod
     def of(cls, system: MatrixSystem) -> MatrixElimination | None:
         """Return None where no unknown is decided."""
+        if system.undecided:
+            return None
         others = np.asarray(abs(system.matrix).sum(axis=1)).ravel() - system.diagonal
         decided = is_decided(system.diagonal, others)
         if not decided.any():

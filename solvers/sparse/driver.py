@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,18 @@ from numpy.typing import NDArray
 
 from relaxon.solvers import compiling, validation
 from relaxon.solvers.elimination import MatrixElimination
-from relaxon.solvers.engine import Prepared
+from relaxon.solvers.engine import Monitor
 from relaxon.solvers.front import Front
 from relaxon.solvers.nullspace import CONSISTENCY
-from relaxon.solvers.request import RequestMemory, packed_vector
-from relaxon.solvers.sparse.choice import named
-from relaxon.solvers.sparse.engine import MatrixSolver
+from relaxon.solvers.request import Request, RequestMemory, packed_vector
+from relaxon.solvers.set_up_summary import LevelSize, SetUpSummary
+from relaxon.solvers.solution import Result
+from relaxon.solvers.sparse.choice import Automatic, named
+from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.properties import MatrixProperties
+from relaxon.solvers.sparse.reused import Course, Reused
 from relaxon.solvers.sparse.system import Array, MatrixSystem
+from relaxon.solvers.sparse.updating import StoredPattern, same_pattern, update_system
 from relaxon.solvers.verdict import Figures, backward_error
 
 DEFAULT_SOLVER = "auto"
@@ -42,18 +47,22 @@ def prepare_matrix(matrix: Any, solver: Any = None, properties: MatrixProperties
             raise NotImplementedError(f"{name} is checked, and not used yet")
     compiling.compile_kind(compiling.kind_of(solver, matrix))
     start = time.perf_counter()
-    return prepare_system(MatrixSystem.of(matrix, properties), chosen, start)
+    system = MatrixSystem.of(matrix, properties)
+    return prepare_system(system, chosen, start, StoredPattern.of(matrix, system))
 
 
-def prepare_system(system: MatrixSystem, solver: MatrixSolver, start: float | None = None) -> PreparedMatrix:
-    """Set a solver up for a matrix that has been checked; `start` is when that was begun, now where None."""
+def prepare_system(
+    system: MatrixSystem, solver: MatrixSolver, start: float | None = None, stored: StoredPattern | None = None
+) -> PreparedMatrix:
+    """Set a solver up for a matrix that has been checked; `start` is when that was begun, now where None, `stored` its
+    pattern with the zeros that it came with, where there were some."""
     start = time.perf_counter() if start is None else start
     elimination = MatrixElimination.of(system)
     left = system if elimination is None or not len(elimination.index) else elimination.system()
     engine = solver.prepare_matrix(left)
     seconds = time.perf_counter() - start
     reduced = None if left is system else PreparedMatrix(left, solver, engine, seconds)
-    return PreparedMatrix(system, solver, engine, seconds, elimination, reduced)
+    return PreparedMatrix(system, solver, engine, seconds, elimination, reduced, stored=stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +71,117 @@ class PreparedMatrix(Front):
 
     system: MatrixSystem
     solver: MatrixSolver
-    engine: Prepared
+    engine: MatrixEngine
     setup_seconds: float
     elimination: MatrixElimination | None = field(default=None, repr=False, compare=False)
     """Of the unknowns that their own diagonal decides, where there are any."""
     reduced: PreparedMatrix | None = field(default=None, repr=False, compare=False)
     """The solver set up for the others, where there are any and not only they."""
     memory: RequestMemory = field(default_factory=RequestMemory, repr=False, compare=False)
+    stored: StoredPattern | None = field(default=None, repr=False, compare=False)
+    """Of the matrix that was first set up, with the zeros that it came with, where there were some."""
+    course: Course = field(default_factory=Course, repr=False, compare=False)
+    """Of the set-up whose choices the engine goes on with."""
+    updates: int = 0
+    """How often values have been updated since the first set-up."""
+
+    def update(self, operator: Any) -> PreparedMatrix:
+        """The same solver set up for new values on the same sparsity pattern: time steps, Newton's method.
+
+        Ordering, aggregates and patterns are kept, and only what depends on values is computed anew; a method without
+        anything to keep is set up anew. What was said of the unknowns (`near_null`, `coordinates`, `block_size`) stays.
+        This one stays as it is and can still be used. Where values have changed so much that a solve takes many more
+        iterations than one with the first set-up did, `auto` sets up anew in the midst of it, and other solvers'
+        solutions say so in `message`.
+
+        Parameters
+        ----------
+        operator : a SciPy sparse matrix whose entries are where the first one's were, in any format and order. Stored
+            zeros count as entries where the first matrix had them, and nowhere else.
+
+        Raises
+        ------
+        TypeError, ValueError : as `prepare`; and where the pattern differs, saying where.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from relaxon.solvers import gallery, prepare
+        >>> A = gallery.matrix("lognormal-3d", 2_000)
+        >>> prepared = prepare(A, solver="amg")
+        >>> A.data *= 2
+        >>> prepared.update(A).solve(np.ones(A.shape[0])).result.name
+        'CONVERGED'
+        """
+        from scipy.sparse import issparse
+
+        if not issparse(operator):
+            raise TypeError(f"operator must be a SciPy sparse matrix, got {type(operator).__name__}")
+        start = time.perf_counter()
+        system, stored = update_system(self.system, operator, self.stored)
+        return self.follow(system, start, stored)
+
+    def follow(
+        self, system: MatrixSystem, start: float | None = None, stored: StoredPattern | None = None
+    ) -> PreparedMatrix:
+        """As `update`, to a system that has been checked; `start` is when that was begun, now where None, `stored` its
+        pattern with zeros."""
+        start = time.perf_counter() if start is None else start
+        elimination = MatrixElimination.of(system)
+        left = system if elimination is None or not len(elimination.index) else elimination.system()
+        had = self.system if self.reduced is None else self.reduced.system
+        engine = None
+        if same_pattern(left.matrix, had.matrix) and _same_rows(left.kept, had.kept):
+            engine = self.engine.update(left)
+        updates = self.updates + 1
+        if engine is None:
+            engine, course = self.solver.prepare_matrix(left), Course()
+        else:
+            engine, course = self._with_course(engine, left)
+        seconds = time.perf_counter() - start
+        reduced = None
+        if left is not system:
+            reduced = PreparedMatrix(left, self.solver, engine, seconds, course=course, updates=updates)
+        return PreparedMatrix(
+            system, self.solver, engine, seconds, elimination, reduced, self.memory, stored, course, updates
+        )
+
+    def _with_course(self, engine: MatrixEngine, left: MatrixSystem) -> tuple[MatrixEngine, Course]:
+        """An updated engine, compared with the course of the set-up that it goes on with where it does."""
+        engine.reason = engine.reason or self.engine.reason
+        if not engine.reuses:
+            return engine, Course()
+        course = self._course
+        anew = partial(self.solver.prepare_matrix, left) if isinstance(self.solver, Automatic) else None
+        return Reused(left, engine, course, anew), course
+
+    @property
+    def _course(self) -> Course:
+        if self.reduced is not None:
+            return self.reduced._course
+        return self.engine.course if isinstance(self.engine, Reused) else self.course
+
+    def _run_once(self, request: Request, monitor: Monitor, limit: int) -> tuple[Result, str]:
+        fresh, begun = not self.engine.reuses, max(len(monitor.history), 0)
+        found = Front._run_once(self, request, monitor, limit)
+        if fresh and self.reduced is None:
+            self._course.record(monitor.history[begun:])
+        return found
+
+    def summary(self) -> SetUpSummary:
+        """Return what is set up: levels, their sizes and complexities. `print(prepared)` prints it."""
+        return SetUpSummary(
+            solver=self.solver.name,
+            unknowns=self.unknowns,
+            nonzeros=int(self.system.matrix.nnz),
+            levels=tuple(LevelSize(*size) for size in self.engine.level_sizes),
+            setup_seconds=self.setup_seconds,
+            updates=self.updates,
+            reason=self.engine.reason,
+        )
+
+    def __str__(self) -> str:
+        return str(self.summary())
 
     def _used(self) -> NDArray[np.bool_]:
         return np.ones(self.system.unknowns, bool)
@@ -138,6 +251,11 @@ class PreparedMatrix(Front):
 
     def _consistency(self, dtype: np.dtype[Any]) -> float:
         return CONSISTENCY[np.dtype(np.float32)] if self.system.single else CONSISTENCY[dtype]
+
+
+def _same_rows(one: NDArray[np.int64] | None, other: NDArray[np.int64] | None) -> bool:
+    """Whether two systems are of the same rows of a whole one, None for all."""
+    return one is other or (one is not None and other is not None and np.array_equal(one, other))
 
 
 def _norm(v: Array) -> float:

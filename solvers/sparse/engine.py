@@ -24,3 +24,19 @@ class MatrixSolver(ABC):
 
 class MatrixEngine(Prepared):
     """A method set up for one matrix."""
+
+    reuses: bool = False
+    """Whether it goes on with choices, such as aggregates, that were made for an earlier matrix's values."""
+
+    def update(self, system: MatrixSystem) -> MatrixEngine | None:
+        """Return the method set up for new values on the same pattern, by what of this set-up does not depend on
+        values; None where it has to be set up anew. This one stays as it is.
+
+        ValueError, naming `operator`, where the method refuses the values.
+        """
+        return None
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        """Rows and nonzeros of each level's matrix, from fine to coarse; none where there are no levels."""
+        return ()

@@ -31,8 +31,6 @@ def component_null_vectors(
     `single` says that the caller's entries were float32. In a float64 matrix that is looked at where it matters. `rows`
     are the sums of each row's entries and of their magnitudes, where they are known.
     """
-    from scipy.sparse.csgraph import connected_components
-
     n = matrix.shape[0]
     if rows is None:
         rows = np.asarray(matrix.sum(axis=1)).ravel(), np.asarray(abs(matrix).sum(axis=1)).ravel()
@@ -49,7 +47,7 @@ def component_null_vectors(
     none = NullSpace(None, np.zeros(1, np.int64)), np.zeros(n, bool), suspected
     if open_row.all():
         return none
-    count, component = connected_components(matrix, directed=False)
+    count, component = _components(matrix)
     held = np.zeros(count, bool)
     held[component[open_row]] = True
     if held.all():
@@ -61,12 +59,21 @@ def component_null_vectors(
 
 def _holds_component(matrix: Any, rows: NDArray[np.bool_], others: NDArray[np.bool_]) -> bool:
     """Whether some component has one of `rows` and none of `others`."""
-    from scipy.sparse.csgraph import connected_components
-
-    count, component = connected_components(matrix, directed=False)
+    count, component = _components(matrix)
     held = np.zeros(count, bool)
     held[component[others]] = True
     return bool((rows & ~held[component]).any())
+
+
+def _components(matrix: Any) -> tuple[int, NDArray[np.int32]]:
+    """The connected components, and each row's; zeros on a kept pattern connect nothing."""
+    from scipy.sparse.csgraph import connected_components
+
+    if not matrix.data.all():
+        matrix = matrix.copy()
+        matrix.eliminate_zeros()
+    count, component = connected_components(matrix, directed=False)
+    return int(count), component
 
 
 def is_rounded_to_single(data: Array) -> bool:

@@ -60,6 +60,10 @@ class MatrixSystem:
     """The other's number of unknowns, 0 where there is none."""
     near_null: NearNullSpace | None = None
     """What the caller says of nodes and near-null vectors."""
+    open_rows: NDArray[np.bool_] | None = None
+    """Rows that do not sum to zero, where an update has looked for them and there are no zeros among the entries."""
+    undecided: bool = False
+    """Whether it is known that no unknown is decided by its own diagonal."""
 
     @property
     def unknowns(self) -> int:
@@ -81,7 +85,7 @@ class MatrixSystem:
         """
         from scipy.sparse import csr_array
 
-        _check_form(matrix)
+        check_form(matrix)
         refuse_masks(operator=getattr(matrix, "data", None))
         unknowns = int(matrix.shape[0])
         near_null = None if properties is None else NearNullSpace.of(properties.checked(unknowns), unknowns)
@@ -92,7 +96,7 @@ class MatrixSystem:
             own, diagonal = _checked(own, SYMMETRY[dtype])
         else:
             diagonal = found.diagonal
-        exponent = _bring_into_range(own, diagonal)
+        exponent = bring_into_range(own, diagonal)
         rows = None if found is None or exponent else (found.sums, found.magnitudes)
         null, nearly, suspected = component_null_vectors(own, dtype == np.float32, rows)
         close_rows(own, nearly)
@@ -111,7 +115,7 @@ class MatrixSystem:
 
         own = csr_array(matrix)
         own.sort_indices()
-        exponent = _bring_into_range(own, np.asarray(own.diagonal(), np.float64))
+        exponent = bring_into_range(own, np.asarray(own.diagonal(), np.float64))
         null, _, suspected = component_null_vectors(own, single=False)
         diagonal = np.asarray(own.diagonal(), np.float64)
         part = None if near_null is None else near_null.part(kept)
@@ -191,7 +195,7 @@ def _checked(own: Any, tolerance: float) -> tuple[Any, Array]:
     return own, diagonal
 
 
-def _check_form(matrix: Any) -> None:
+def check_form(matrix: Any) -> None:
     shape = tuple(matrix.shape)
     if len(shape) != 2 or shape[0] != shape[1]:
         raise ValueError(f"operator must be a square matrix, got shape {shape}")
@@ -202,7 +206,7 @@ def _check_form(matrix: Any) -> None:
         raise TypeError(f"operator must hold float32, float64 or integers, got dtype {kind}")
 
 
-def _bring_into_range(matrix: Any, diagonal: Array) -> int:
+def bring_into_range(matrix: Any, diagonal: Array) -> int:
     """Divide the entries by a power of two, in place, where the largest is extreme; its exponent."""
     largest = float(diagonal.max())
     exponent = 0 if largest == 0 or scaling.is_safe(largest) else scaling.exponent_of(largest)

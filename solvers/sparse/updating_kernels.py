@@ -1,4 +1,4 @@
-"""The passes of `updating`: what may be amiss with new values on a kept pattern, in the flags of `inspection_kernels`."""
+"""The passes of `updating`: what may be amiss with new values on a kept pattern, in flags of `inspection_kernels`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def compare_halves(indptr, indices, data, root, tolerance, cursor):  # type: ign
     """Symmetry and minors. `cursor` begins as the places behind the rows' diagonals.
 
     Rows come in order, so that the entries behind the diagonal of row `j` that face those before the diagonal in column
-    `j` come in order too: each is at the row's cursor.
+    `j` come in order too: each is at the row's cursor. Where the pattern lacks an entry, that is zero.
     """
     flag = 0
     for i in range(len(root)):
@@ -55,14 +55,23 @@ def compare_halves(indptr, indices, data, root, tolerance, cursor):  # type: ign
             j, a = indices[k], data[k]
             if j >= i:
                 break
-            place = cursor[j]
-            cursor[j] = place + ONE
+            place, end = cursor[j], indptr[j + ONE]
+            while place < end and indices[place] < i:  # nothing faces it
+                if abs(data[place]) > tolerance * root[j] * root[indices[place]]:
+                    flag |= ASYMMETRIC
+                place += ONE
+            facing = 0.0
+            if place < end and indices[place] == i:
+                facing = data[place]
+                place += ONE
+            cursor[j] = place
             scale = root[i] * root[j]
-            if place >= len(indices) or indices[place] != i or abs(a - data[place]) > tolerance * scale:
+            if abs(a - facing) > tolerance * scale:
                 flag |= ASYMMETRIC
             if abs(a) > (1.0 + tolerance) * scale:
                 flag |= BAD_MINOR
     for i in range(len(root)):
-        if cursor[i] != indptr[i + 1]:
-            flag |= ASYMMETRIC
+        for k in range(cursor[i], indptr[i + 1]):
+            if abs(data[k]) > tolerance * root[i] * root[indices[k]]:
+                flag |= ASYMMETRIC
     return flag

@@ -31,6 +31,21 @@ class Watched(MatrixEngine):
         self.info = first.info
         self.default_max_iterations = max(first.default_max_iterations, 20_000)
 
+    def update(self, system: MatrixSystem) -> MatrixEngine | None:
+        first = self.first.update(system)
+        if first is None:
+            return None
+        updated = Watched(system, first, self.patience, self.instead)
+        updated.reuses, updated.reason = first.reuses, self.reason
+        if self.second is not None:
+            updated.second = self.second.update(system) or self.instead(system)[0]
+            updated.reuses, updated.info = updated.second.reuses, first.info | updated.second.info
+        return updated
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        return (self.second or self.first).level_sizes
+
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         begun = monitor.iterations
         if self.second is None:

@@ -48,6 +48,17 @@ class MultigridDirections(MatrixEngine):
         a = system.matrix
         self._rows = a.indptr.view(np.uint32), a.indices.view(np.uint32), a.data
 
+    def update(self, system: MatrixSystem) -> MultigridDirections:
+        from relaxon.solvers.sparse.amg.updating import update_hierarchy
+
+        updated = type(self)(system, update_hierarchy(self.hierarchy, self.system, system))
+        updated.reuses = True
+        return updated
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        return tuple((level.rows, level.entries) for level in self.hierarchy.levels)
+
     def _over(self, kernel: object, *args: object) -> None:
         chunks = get_num_threads() if self._chunks else 1
         divide(kernel, len(self._bounds) - 1, self._bounds, *args, chunks=chunks)  # type: ignore[arg-type]

@@ -23,13 +23,14 @@ def update_hierarchy(before: Hierarchy, old: MatrixSystem, system: MatrixSystem)
     `before` is not modified; what does not depend on values is shared with it.
     """
     scale = before.scale * _change_of_scale(old, system)
-    level = _first_level(before, system, scale)
+    added = 1.0 / before.constants.relaxation - 1.0
+    level = _first_level(before, system, scale, added)
     levels = [level]
     for pattern in before.levels[1:]:
-        level = _next_level(level, pattern)
+        level = _next_level(level, pattern, added)
         levels.append(level)
     solution = dense_inverse(level) if len(before.solution) == level.rows else before.solution
-    return Hierarchy(tuple(levels), solution, before.order, scale)
+    return Hierarchy(tuple(levels), solution, before.order, scale, before.constants)
 
 
 def _change_of_scale(old: MatrixSystem, system: MatrixSystem) -> float:
@@ -52,7 +53,7 @@ def _emptied(pattern: Level, labels: NDArray[np.int32] | None) -> Level:
     )  # fmt: skip
 
 
-def _first_level(before: Hierarchy, system: MatrixSystem, scale: float) -> Level:
+def _first_level(before: Hierarchy, system: MatrixSystem, scale: float, added: float) -> Level:
     labels, order = system.null.labels, before.order
     if labels is not None:
         labels = labels.reshape(-1) if order is None else labels.reshape(-1)[order]
@@ -64,7 +65,7 @@ def _first_level(before: Hierarchy, system: MatrixSystem, scale: float) -> Level
         place[order] = np.arange(len(order), dtype=np.uint32)
     level.over(
         kernels.refill_first, a.indptr.view(np.uint32), a.indices.view(np.uint32), a.data, order is not None,
-        none if order is None else order, place, scale, level.first, level.middle, level.inner, level.last,
+        none if order is None else order, place, scale, added, level.first, level.middle, level.inner, level.last,
         *_filled(level),
     )  # fmt: skip
     if level.labels is not None:
@@ -73,7 +74,7 @@ def _first_level(before: Hierarchy, system: MatrixSystem, scale: float) -> Level
     return level
 
 
-def _next_level(fine: Level, pattern: Level) -> Level:
+def _next_level(fine: Level, pattern: Level, added: float) -> Level:
     """The level below one that is filled."""
     labels = None
     if fine.labels is not None:
@@ -83,11 +84,12 @@ def _next_level(fine: Level, pattern: Level) -> Level:
     level = _emptied(pattern, labels)
     heads, link = np.empty(level.rows, np.int32), np.empty(fine.rows, np.int32)
     kernels.link_members(fine.group, heads, link)
-    longest = int((level.last - level.first).max())
+    longest = int((level.last - level.first).max(initial=0))
     divide(
         kernels.refill_coarse, len(fine.bounds) - 1, fine.bounds, fine.offsets, fine.group, heads, link, fine.first,
         fine.last, fine.columns, fine.values, fine.surplus, level.first, level.inner, level.last, level.columns,
-        *_filled(level), chunks=fine.chunks, work=lambda: (np.empty(level.rows + 1, np.uint32), np.empty(longest + 2)),
+        added, *_filled(level), chunks=fine.chunks,
+        work=lambda: (np.empty(level.rows + 1, np.uint32), np.empty(longest + 2)),
     )  # fmt: skip
     level.sums[...] = level.surplus
     return level

@@ -15,12 +15,13 @@ OWN, OUT, BESIDE = np.uint32(0), np.uint32(1), np.uint32(2)
 
 @rows_kernel
 def refill_first(  # type: ignore[no-untyped-def]
-    start, stop, bounds, indptr, indices, data, reordered, order, place, scale, first, middle, inner, last,
-    values, surplus, diagonal, inverse, excess, most,
+    start, stop, bounds, indptr, indices, data, reordered, order, place, scale, added, first, middle, inner,
+    last, values, surplus, diagonal, inverse, excess, most,
 ):  # fmt: skip
     """Fill the first level from the matrix: `values` times `scale` in the order of the sweeps, and what follows.
 
-    Row `i` is the matrix's row `order[i]` where `reordered`, and `place` is the inverse of `order`.
+    Row `i` is the matrix's row `order[i]` where `reordered`, and `place` is the inverse of `order`; `added` of the
+    diagonal is added for relaxation.
     """
     for block in range(start, stop):
         lo, hi = bounds[block], bounds[block + 1]
@@ -51,8 +52,9 @@ def refill_first(  # type: ignore[no-untyped-def]
             surplus[i] = total if abs(total) > ROUNDINGS * (last[i] - first[i] + ONE) * (d + magnitude) else 0.0
             diagonal[i] = d
             most[i] = largest
-            excess[i] = 0.5 * away
-            inverse[i] = 1.0 / (d + 0.5 * away) if d > 0.0 else 0.0
+            more = 0.5 * away + added * d
+            excess[i] = more
+            inverse[i] = 1.0 / (d + more) if d > 0.0 else 0.0
 
 
 @rows_kernel
@@ -71,22 +73,22 @@ def link_members(group, heads, link):  # type: ignore[no-untyped-def]
 @rows_kernel
 def refill_coarse(  # type: ignore[no-untyped-def]
     start, stop, bounds, offsets, group, heads, link, first, last, c, v, surplus, coarse_first, coarse_inner,
-    coarse_last, coarse_c, values, coarse_surplus, diagonal, inverse, excess, most, seen, added,
+    coarse_last, coarse_c, added, values, coarse_surplus, diagonal, inverse, excess, most, seen, sums,
 ):  # fmt: skip
     """Sum the rows and columns of each aggregate, `Pᵀ A P`, into the places that the coarse level's rows have.
 
-    `seen` and `added` are memory of a run's own: of each column, and of what is left out, where it is added up.
+    `seen` and `sums` are memory of a run's own: of each column, and of what is left out, where it is added up.
     """
     for block in range(start, stop):
         for g in range(offsets[block], offsets[block + 1]):
             lo, hi = coarse_first[g], coarse_last[g]
             seen[0] = OUT
             seen[g + ONE] = OWN
-            added[OUT] = 0.0
+            sums[OUT] = 0.0
             place = BESIDE
             for k in range(lo, hi):
                 seen[coarse_c[k] + ONE] = place
-                added[place] = 0.0
+                sums[place] = 0.0
                 place += ONE
             total = 0.0
             i = heads[g]
@@ -94,13 +96,13 @@ def refill_coarse(  # type: ignore[no-untyped-def]
                 m = np.uint32(i)
                 total += surplus[m]
                 for k in range(first[m], last[m]):
-                    added[seen[np.uint32(group[c[k]] + np.int32(1))]] += v[k]
+                    sums[seen[np.uint32(group[c[k]] + np.int32(1))]] += v[k]
                 i = link[m]
-            total -= added[OUT]
+            total -= sums[OUT]
             off, away, largest = 0.0, 0.0, 0.0
             place = BESIDE
             for k in range(lo, hi):
-                a = added[place]
+                a = sums[place]
                 place += ONE
                 values[k] = a
                 off += a
@@ -111,5 +113,6 @@ def refill_coarse(  # type: ignore[no-untyped-def]
             coarse_surplus[g] = total
             diagonal[g] = d
             most[g] = largest
-            excess[g] = 0.5 * away
-            inverse[g] = 1.0 / (d + 0.5 * away) if d > 0.0 else 0.0
+            more = 0.5 * away + added * d
+            excess[g] = more
+            inverse[g] = 1.0 / (d + more) if d > 0.0 else 0.0
