@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from relaxon.solvers.elimination import is_decided
 from relaxon.solvers.masked import refuse_masks
 from relaxon.solvers.nullspace import NullSpace
-from relaxon.solvers.sparse.inspection_kernels import STORED_ZERO
 from relaxon.solvers.sparse.row_sums import ROW_SUM_ROUNDINGS, close_rows, component_null_vectors
 from relaxon.solvers.sparse.system import LOOKED_AT, SYMMETRY, Array, MatrixSystem, bring_into_range, check_form
 from relaxon.solvers.threads import divide, get_num_threads
@@ -160,6 +159,7 @@ def _shown(columns: NDArray[Any]) -> str:
 def _look(own: Any, single: bool) -> tuple[Array, tuple[Array, Array], bool] | None:
     """Diagonal, sums of the rows and of their magnitudes, and whether there are zeros; None where something is amiss,
     which is then told by the checks one by one."""
+    from relaxon.solvers.sparse.inspection_kernels import STORED_ZERO
     from relaxon.solvers.sparse.updating_kernels import compare_halves, look_at_values
 
     n = own.shape[0]

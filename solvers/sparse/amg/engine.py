@@ -40,6 +40,7 @@ class MultigridDirections(MatrixEngine):
             "levels": float(len(hierarchy.levels)),
             "operator_complexity": hierarchy.operator_complexity,
         }
+        self._level_sizes = tuple((level.rows, level.entries) for level in hierarchy.levels)
         n = system.unknowns
         count = min(OUTER_BLOCKS, n) if n >= SHARED_ROWS else 1
         self._bounds = (np.arange(count + 1, dtype=np.int64) * n // count).astype(np.uint32)
@@ -57,7 +58,7 @@ class MultigridDirections(MatrixEngine):
 
     @property
     def level_sizes(self) -> tuple[tuple[int, int], ...]:
-        return tuple((level.rows, level.entries) for level in self.hierarchy.levels)
+        return self._level_sizes
 
     def _over(self, kernel: object, *args: object) -> None:
         chunks = get_num_threads() if self._chunks else 1
