@@ -35,6 +35,13 @@ class NearNullSpace:
             return cls(properties.near_null, size or 1)
         return None if size is None else cls(translations(unknowns, size), size)
 
+    @property
+    def said(self) -> str:
+        """What is known of the matrix, in a few words."""
+        count = self.vectors.shape[1]
+        vectors = f"{count} near-null vector{'s' if count > 1 else ''}"
+        return vectors if self.block_size == 1 else f"{vectors} of nodes of {self.block_size} unknowns"
+
     def part(self, kept: NDArray[np.int64]) -> NearNullSpace:
         """Return that of the principal submatrix of the unknowns `kept`, ascending; nodes without any are left out."""
         slots = kept if self.slots is None else self.slots[kept]
