@@ -95,6 +95,8 @@ MATRIX_SOLVERS: dict[str, MatrixSolver] = {
 def choose(system: MatrixSystem) -> Choice:
     """The solver that is expected to answer one right-hand side soonest, set-up included."""
     n = system.unknowns
+    if system.near_null is not None:
+        return Choice(MATRIX_SOLVERS["amg"], system.near_null.said)
     if n <= SMALL:
         return Choice(MATRIX_SOLVERS["scipy-direct"], f"{n} unknowns are few enough to factor, whatever the pattern")
     dominance, positive = _weights(system.matrix, system.diagonal)

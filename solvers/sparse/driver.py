@@ -217,7 +217,7 @@ class PreparedMatrix(Front):
         return self.system.defect(b)
 
     def _component(self, number: int) -> str:
-        return f"component {number} ({self.system.null.sizes[number]} unknowns, rows that sum to zero)"
+        return self.system.describe(number)
 
     def _project(self, v: Array) -> None:
         self.system.project(v)

@@ -23,24 +23,40 @@ class NearNullSpace:
 
     vectors: Array
     block_size: int
+    names: tuple[str, ...]
+    """Of the vectors, for people."""
     slots: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, properties: MatrixProperties, unknowns: int) -> NearNullSpace | None:
         """Return what checked properties say; None where they say nothing of this."""
         if properties.coordinates is not None:
-            return cls(rigid_motions(properties.coordinates), properties.coordinates.shape[1])
+            ndim = properties.coordinates.shape[1]
+            names = [f"the translation along axis {a}" for a in range(ndim)]
+            names += [f"the rotation in the plane of axes {a} and {b}" for a, b in combinations(range(ndim), 2)]
+            return cls(rigid_motions(properties.coordinates), ndim, tuple(names))
         size = properties.block_size
         if properties.near_null is not None:
-            return cls(properties.near_null, size or 1)
-        return None if size is None else cls(translations(unknowns, size), size)
+            names = [f"column {k} of near_null" for k in range(properties.near_null.shape[1])]
+            return cls(properties.near_null, size or 1, tuple(names))
+        if size is None:
+            return None
+        constants = tuple(f"the constant of unknown {place} of each node" for place in range(size))
+        return cls(translations(unknowns, size), size, constants)
+
+    @property
+    def said(self) -> str:
+        """What is known of the matrix, in a few words."""
+        count = self.vectors.shape[1]
+        vectors = f"{count} near-null vector{'s' if count > 1 else ''}"
+        return vectors if self.block_size == 1 else f"{vectors} of nodes of {self.block_size} unknowns"
 
     def part(self, kept: NDArray[np.int64]) -> NearNullSpace:
         """Return that of the principal submatrix of the unknowns `kept`, ascending; nodes without any are left out."""
         slots = kept if self.slots is None else self.slots[kept]
         node, place = np.divmod(slots, self.block_size)
         number = np.unique(node, return_inverse=True)[1]
-        return NearNullSpace(self.vectors[kept], self.block_size, self.block_size * number + place)
+        return NearNullSpace(self.vectors[kept], self.block_size, self.names, self.block_size * number + place)
 
 
 def translations(unknowns: int, block_size: int) -> Array:

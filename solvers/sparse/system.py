@@ -12,6 +12,7 @@ from relaxon.solvers import scaling
 from relaxon.solvers.masked import refuse_masks
 from relaxon.solvers.nullspace import NullSpace
 from relaxon.solvers.sparse.near_null import NearNullSpace
+from relaxon.solvers.sparse.null_vectors import NullComponent, find_null_vectors
 from relaxon.solvers.sparse.properties import MatrixProperties
 from relaxon.solvers.sparse.row_sums import close_rows, component_null_vectors
 
@@ -64,6 +65,8 @@ class MatrixSystem:
     """Rows that do not sum to zero, where an update has looked for them and there are no zeros among the entries."""
     undecided: bool = False
     """Whether it is known that no unknown is decided by its own diagonal."""
+    null_vectors: tuple[NullComponent, ...] = ()
+    """Components with null vectors among the combinations of these, whose projection includes that of constants."""
 
     @property
     def unknowns(self) -> int:
@@ -101,7 +104,8 @@ class MatrixSystem:
         null, nearly, suspected = component_null_vectors(own, dtype == np.float32, rows)
         close_rows(own, nearly)
         diagonal, single = np.asarray(own.diagonal(), np.float64), bool(nearly.any())
-        return cls(own, diagonal, null, exponent, single, suspected, near_null=near_null)
+        vectors = _null_vectors(own, near_null, null)
+        return cls(own, diagonal, null, exponent, single, suspected, near_null=near_null, null_vectors=vectors)
 
     @classmethod
     def part(
@@ -119,17 +123,33 @@ class MatrixSystem:
         null, _, suspected = component_null_vectors(own, single=False)
         diagonal = np.asarray(own.diagonal(), np.float64)
         part = None if near_null is None else near_null.part(kept)
-        return cls(own, diagonal, null, exponent, suspected=suspected, kept=kept, whole=whole, near_null=part)
+        vectors = _null_vectors(own, part, null)
+        return cls(own, diagonal, null, exponent, False, suspected, kept, whole, part, vectors)
 
     def project(self, v: Array) -> Array:
-        """Subtract, in place, the mean of each singular component; returns `v`, `(n,)`."""
+        """Take the null vectors out of `v`, `(n,)`, in place: each singular component's mean, and rigid motions, say."""
         if self.null.labels is not None:
             self.null.project(v.reshape(1, 1, -1))
+        for component in self.null_vectors:
+            component.project(v)
         return v
 
     def defect(self, b: Array) -> tuple[float, int]:
-        """The largest |Σ b| / Σ |b| over the singular components, and which it is."""
-        return self.null.defect(b.reshape(1, 1, -1))
+        """The largest |Σ v b| / Σ |v b| over the null vectors `v`, and which it is, for `describe`."""
+        found = [self.null.defect(b.reshape(1, 1, -1))]
+        begin = len(self.null.sizes)
+        for component in self.null_vectors:
+            defect, which = component.defect(b)
+            found.append((defect, begin + which))
+            begin += len(component.names)
+        return max(found)
+
+    def describe(self, number: int) -> str:
+        """Say which null vector `defect` has numbered so."""
+        if number < len(self.null.sizes):
+            return f"component {number} ({self.null.sizes[number]} unknowns, rows that sum to zero)"
+        names = [f"along {name} it" for component in self.null_vectors for name in component.described()]
+        return names[number - len(self.null.sizes)]
 
     def apply(self, x: Array, out: Array) -> Array:
         """`out ← A x`."""
@@ -147,18 +167,29 @@ class MatrixSystem:
         return float(np.sqrt(kernels.dot(out, out)))
 
     def regular(self) -> Any:
-        """The matrix with an equation `x_i = 0` added for one unknown of each singular component.
+        """The matrix with an equation `x_i = 0` added for one unknown of each null vector.
 
-        Where `b` is consistent, its solution is one of the system's own; the mean is set afterwards.
+        Where `b` is consistent, its solution is one of the system's own; the null vectors are taken out afterwards.
         """
-        if self.null.labels is None:
+        if self.null.labels is None and not self.null_vectors:
             return self.matrix
         from scipy.sparse import csr_array, diags_array
 
         held = np.zeros(self.unknowns)
-        found, first = np.unique(self.null.labels, return_index=True)
-        held[first[found > 0]] = float(self.diagonal.max()) or 1.0
-        return csr_array(self.matrix + diags_array(held))
+        if self.null.labels is not None:
+            found, first = np.unique(self.null.labels, return_index=True)
+            held[first[found > 0]] = 1.0
+        for component in self.null_vectors:
+            unknowns = np.arange(self.unknowns) if component.index is None else component.index
+            held[unknowns] = 0.0
+            held[unknowns[component.pinned()]] = 1.0
+        return csr_array(self.matrix + diags_array(held * (float(self.diagonal.max()) or 1.0)))
+
+
+def _null_vectors(matrix: Any, near_null: NearNullSpace | None, null: NullSpace) -> tuple[NullComponent, ...]:
+    if near_null is None:
+        return ()
+    return find_null_vectors(matrix, near_null, null.labels is not None)
 
 
 def _sound(own: Any, tolerance: float) -> Inspection | None:

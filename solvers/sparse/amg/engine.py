@@ -34,13 +34,12 @@ class MultigridDirections(MatrixEngine):
     default_max_iterations = 1000
 
     def __init__(self, system: MatrixSystem, hierarchy: Hierarchy) -> None:
-        self.system, self.hierarchy, self.cycle = system, hierarchy, Cycle(hierarchy)
+        self.system, self.hierarchy, self.cycle = system, hierarchy, self._cycle_through(hierarchy)
         self.info = {
             "nonzeros": float(system.matrix.nnz),
             "levels": float(len(hierarchy.levels)),
             "operator_complexity": hierarchy.operator_complexity,
         }
-        self._level_sizes = tuple((level.rows, level.entries) for level in hierarchy.levels)
         n = system.unknowns
         count = min(OUTER_BLOCKS, n) if n >= SHARED_ROWS else 1
         self._bounds = (np.arange(count + 1, dtype=np.int64) * n // count).astype(np.uint32)
@@ -49,7 +48,7 @@ class MultigridDirections(MatrixEngine):
         a = system.matrix
         self._rows = a.indptr.view(np.uint32), a.indices.view(np.uint32), a.data
 
-    def update(self, system: MatrixSystem) -> MultigridDirections:
+    def update(self, system: MatrixSystem) -> MatrixEngine | None:
         from relaxon.solvers.sparse.amg.updating import update_hierarchy
 
         updated = type(self)(system, update_hierarchy(self.hierarchy, self.system, system))
@@ -58,7 +57,10 @@ class MultigridDirections(MatrixEngine):
 
     @property
     def level_sizes(self) -> tuple[tuple[int, int], ...]:
-        return self._level_sizes
+        return tuple((level.rows, level.entries) for level in self.hierarchy.levels)
+
+    def _cycle_through(self, hierarchy: Hierarchy) -> Cycle:
+        return Cycle(hierarchy)
 
     def _over(self, kernel: object, *args: object) -> None:
         chunks = get_num_threads() if self._chunks else 1

@@ -35,6 +35,10 @@ class AlgebraicMultigrid(MatrixSolver):
     summary: ClassVar[str] = "compiled algebraic multigrid under conjugate directions"
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
+        if system.near_null is not None:
+            from relaxon.solvers.sparse.systems.engine import NodeDirections
+
+            return NodeDirections.of(system)
         from relaxon.solvers.sparse.amg.engine import MultigridDirections
         from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
 

@@ -1,0 +1,312 @@
+"""Levels of smoothed aggregation over nodes, in blocks of float32.
+
+Source: P. Vaněk, J. Mandel, M. Brezina, "Algebraic multigrid by smoothed aggregation for second and fourth order elliptic
+problems", Computing 56 (1996).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.sparse.near_null import NearNullSpace
+from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.systems import block_kernels, pattern_kernels
+from relaxon.solvers.threads import divide, get_num_threads
+
+Floats = NDArray[np.float32]
+Indices = NDArray[np.uint32]
+Array = NDArray[np.float64]
+STRENGTH = 0.08
+"""Nodes are coupled strongly from `‖A_ij‖ ≥ 0.08 √(‖A_ii‖ ‖A_jj‖)` on, on the first level; on each following one from
+half of that (section 5 of the paper)."""
+DOMINATED = 0.2
+"""Nodes whose couplings' norms add up to so little of their own block's are left to smoothing."""
+DENSE = 150
+"""Unknowns up to which a level's inverse is kept."""
+DENSE_AT_MOST = 3_000
+"""Unknowns up to which it is kept where coarsening has come to a halt."""
+HALTED = 0.9
+"""A level that keeps more than this part of its unknowns is the last one."""
+MAX_LEVELS = 20
+PARTS, PART = 8, 1_024
+"""Parts of a level's rows at most, and nodes of a part at least."""
+SHARED_NODES = 4_096
+"""Nodes from which on a level's work is divided among threads."""
+OVERSHOOT = 4.0 / 3.0
+"""The prolongator's smoothing is `I − ω D⁻¹A`, `ω` this over the largest eigenvalue of `D⁻¹A` (eq. 4.1)."""
+POWER_STEPS = 8
+"""Of the power method for that eigenvalue."""
+SAFETY = 1.05
+"""The power method's estimate lies below the eigenvalue."""
+
+
+@dataclass(slots=True)
+class Blocks:
+    """A matrix of blocks `height × width`: row `i` has blocks `first[i] … last[i] − 1`, `values[k, c, r]`."""
+
+    first: Indices
+    last: Indices
+    columns: Indices
+    values: Floats
+
+    @property
+    def rows(self) -> int:
+        return len(self.first)
+
+    @property
+    def height(self) -> int:
+        return int(self.values.shape[2])
+
+    @property
+    def width(self) -> int:
+        return int(self.values.shape[1])
+
+
+def parts(rows: int) -> Indices:
+    """Return the bounds of a level's parts, which depend on its size alone."""
+    count = max(1, min(rows // PART, PARTS)) if rows >= SHARED_NODES else 1
+    return (np.arange(count + 1, dtype=np.int64) * rows // count).astype(np.uint32)
+
+
+def over(bounds: Indices, kernel: Any, *args: Any, work: Any = None) -> None:
+    """Run a kernel over parts of rows, side by side where there are many."""
+    chunks = get_num_threads() if bounds[-1] >= SHARED_NODES else 1
+    divide(kernel, len(bounds) - 1, bounds, *args, chunks=chunks, work=work)
+
+
+def product(bounds: Indices, a: Blocks, b: Blocks, count: int) -> Blocks:
+    """Return `A B`; `count` is the number of block columns of `B`."""
+    counts = np.empty(a.rows, np.uint32)
+
+    def seen() -> tuple[Indices]:
+        return (np.zeros(count, np.uint32),)
+
+    patterns = a.first, a.last, a.columns
+    over(bounds, pattern_kernels.count_product, *patterns, b.first, b.last, b.columns, counts, work=seen)
+    first, last, size = _starts(counts)
+    columns, values = np.empty(size, np.uint32), np.empty((size, b.width, a.height), np.float32)
+    over(
+        bounds, block_kernels.product, (0,) * a.height, (0,) * a.width, (0,) * b.width, *patterns, a.values,
+        b.first, b.last, b.columns, b.values, first, columns, values, work=seen,
+    )  # fmt: skip
+    return Blocks(first, last, columns, values)
+
+
+def _starts(counts: Indices) -> tuple[Indices, Indices, int]:
+    ends = np.cumsum(counts, dtype=np.int64)
+    first = np.zeros(len(counts), np.uint32)
+    first[1:] = ends[:-1]
+    return first, ends.astype(np.uint32), int(ends[-1]) if len(ends) else 0
+
+
+def transposed(p: Blocks, columns: int) -> Blocks:
+    """Return the transpose of a matrix of so many block columns."""
+    order = np.argsort(p.columns, kind="stable")
+    first, last, _ = _starts(np.bincount(p.columns, minlength=columns).astype(np.uint32))
+    rows = np.repeat(np.arange(p.rows, dtype=np.uint32), p.last - p.first)
+    return Blocks(first, last, rows[order], np.ascontiguousarray(p.values[order].transpose(0, 2, 1)))
+
+
+@dataclass(slots=True)
+class BlockLevel:
+    """A level's matrix in the order of a sweep, and the way to the next level."""
+
+    bounds: Indices
+    matrix: Blocks
+    middle: Indices
+    inner: Indices
+    norms: Floats
+    inverse: Floats
+    excess: Floats
+    prolongator: Blocks | None = None
+    restriction: Blocks | None = None
+    coarse_bounds: Indices | None = None
+
+    @property
+    def size(self) -> int:
+        """Unknowns of a node."""
+        return self.matrix.height
+
+    @property
+    def unknowns(self) -> int:
+        return self.matrix.rows * self.size
+
+    @property
+    def entries(self) -> int:
+        return int(self.matrix.values.size)
+
+
+def arrange(matrix: Blocks) -> BlockLevel:
+    """Return a level of a matrix whose rows' blocks are put into the order of a sweep, in place."""
+    rows, size = matrix.rows, matrix.height
+    bounds = parts(rows)
+    middle, inner = np.empty(rows, np.uint32), np.empty(rows, np.uint32)
+    norms = np.empty(len(matrix.columns), np.float32)
+    diagonal, inverse = np.zeros((rows, size, size), np.float32), np.empty((rows, size, size), np.float32)
+    excess = np.empty(rows * size, np.float32)
+    longest = int((matrix.last - matrix.first).max())
+
+    def memory() -> tuple[Indices, Floats]:
+        return np.empty(longest, np.uint32), np.empty((longest, size, size), np.float32)
+
+    over(
+        bounds, pattern_kernels.arranged, matrix.first, matrix.last, matrix.columns, matrix.values, middle, inner,
+        norms, diagonal, excess, work=memory,
+    )  # fmt: skip
+    over(bounds, pattern_kernels.inverted, diagonal, excess, inverse, work=lambda: (np.empty((2, size, size)),))
+    return BlockLevel(bounds, matrix, middle, inner, norms, inverse, excess)
+
+
+def finest(system: MatrixSystem, near_null: NearNullSpace) -> tuple[BlockLevel, Array, Indices]:
+    """Return the first level, its near-null vectors `(nodes, size, k)`, and where each unknown stands in its vectors."""
+    a, n, size = system.matrix, system.unknowns, near_null.block_size
+    slot = np.arange(n) if near_null.slots is None else near_null.slots
+    nodes = int(slot[-1]) // size + 1 if n else 0
+    nodes = int(slot.max()) // size + 1
+    unknown = np.full(nodes * size, n, np.uint32)
+    unknown[slot] = np.arange(n, dtype=np.uint32)
+    order = np.arange(nodes, dtype=np.uint32)
+    place = order
+    indptr, indices, slots = a.indptr.view(np.uint32), a.indices.view(np.uint32), slot.astype(np.uint32)
+    positive = system.diagonal[system.diagonal > 0]
+    # A power of two near the diagonal's geometric mean, so that float32 reaches as far up as down.
+    scale = 2.0 ** -round(float(np.mean(np.log2(positive)))) if len(positive) else 1.0
+    bounds = parts(nodes)
+    counts = np.empty(nodes, np.uint32)
+
+    def seen() -> tuple[Indices]:
+        return (np.zeros(nodes, np.uint32),)
+
+    width = np.uint32(size)
+    over(bounds, pattern_kernels.count_blocks, width, order, unknown, indptr, indices, slots, counts, work=seen)
+    first, last, total = _starts(counts)
+    columns, values = np.empty(total, np.uint32), np.zeros((total, size, size), np.float32)
+    over(
+        bounds, pattern_kernels.fill_blocks, width, order, place, unknown, indptr, indices, a.data, scale, slots,
+        first, columns, values, work=seen,
+    )  # fmt: skip
+    at = (place[slot // size].astype(np.int64) * size + slot % size).astype(np.uint32)
+    vectors = np.zeros((nodes * size, near_null.vectors.shape[1]))
+    vectors[at] = near_null.vectors
+    level = arrange(Blocks(first, last, columns, values))
+    return level, vectors.reshape(nodes, size, -1), at
+
+
+def largest_eigenvalue(level: BlockLevel) -> float:
+    """Return about the largest eigenvalue of `D⁻¹A`, by the power method."""
+    matrix, size, rows = level.matrix, level.size, level.matrix.rows
+    x = np.random.default_rng(0).standard_normal(level.unknowns).astype(np.float32)
+    y = np.empty_like(x)
+    own = np.arange(rows, dtype=np.uint32)
+    inverse = Blocks(own, own + np.uint32(1), own, level.inverse)
+    x /= np.sqrt(np.square(x, dtype=np.float64).sum())
+    found = 0.0
+    for _ in range(POWER_STEPS):
+        multiply(level.bounds, matrix, x, y)
+        multiply(level.bounds, inverse, y, x)
+        found = float(np.sqrt(np.square(x, dtype=np.float64).sum()))
+        if not found > 0:
+            return 1.0
+        x /= np.float32(found)
+    return SAFETY * found
+
+
+def multiply(bounds: Indices, a: Blocks, x: Floats, y: Floats, added: bool = False, sign: float = 1.0) -> None:
+    """`y ← A x`, or `y ← y + sign·A x`."""
+    over(
+        bounds, block_kernels.multiply, (0,) * a.height, (0,) * a.width, a.first, a.last, a.columns, a.values,
+        added, np.float32(sign), x, y,
+    )  # fmt: skip
+
+
+def aggregate(level: BlockLevel, strength: float) -> tuple[NDArray[np.int32], int]:
+    """Return the number of each node's aggregate, −1 where it is left to smoothing, and how many there are."""
+    a = level.matrix
+    group, counts = np.empty(a.rows, np.int32), np.zeros(len(level.bounds) - 1, np.int64)
+    over(
+        level.bounds, pattern_kernels.aggregated, a.first, level.middle, level.inner, a.last, a.columns, level.norms,
+        np.float32(strength**2), np.float32(DOMINATED), group, counts,
+    )  # fmt: skip
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    shift = np.repeat(offsets[:-1] - level.bounds[:-1], np.diff(level.bounds.astype(np.int64)))
+    return np.where(group >= 0, group + shift, -1).astype(np.int32), int(offsets[-1])
+
+
+def coarsen(level: BlockLevel, vectors: Array, strength: float) -> tuple[BlockLevel, Array] | None:
+    """Aggregate, smooth and project: the next level and its vectors; None where coarsening has come to a halt."""
+    rows, size, k = vectors.shape
+    group, count = aggregate(level, strength)
+    if count == 0 or count * k > HALTED * rows * size:
+        return None
+    members = np.argsort(group, kind="stable").astype(np.uint32)
+    starts = np.searchsorted(group[members], np.arange(count + 1)).astype(np.uint32)
+    basis, coarse = np.zeros((rows, k, size), np.float32), np.zeros((count, k, k))
+    over(parts(count), pattern_kernels.orthogonalised, starts, members, vectors, basis, coarse)
+    own = np.arange(rows, dtype=np.uint32)
+    held = group >= 0
+    tentative = Blocks(own, own + held.astype(np.uint32), np.where(held, group, 0).astype(np.uint32), basis)
+    p = product(level.bounds, level.matrix, tentative, count)
+    p = product(level.bounds, Blocks(own, own + np.uint32(1), own, level.inverse), p, count)
+    p.values *= np.float32(-OVERSHOOT / largest_eigenvalue(level))
+    row_of = np.repeat(own, p.last - p.first)
+    mine = np.flatnonzero(p.columns == group[row_of].astype(np.uint32))
+    p.values[mine] += basis[row_of[mine]]
+    level.prolongator, level.restriction = p, transposed(p, count)
+    level.coarse_bounds = parts(count)
+    ap = product(level.bounds, level.matrix, p, count)
+    following = arrange(product(level.coarse_bounds, level.restriction, ap, count))
+    return following, coarse
+
+
+@dataclass(frozen=True, slots=True)
+class BlockHierarchy:
+    """Levels from fine to coarse, and the last one's inverse; `place[i]` is where unknown `i` stands on the first."""
+
+    levels: tuple[BlockLevel, ...]
+    solution: Floats
+    place: Indices
+
+    @classmethod
+    def of(cls, system: MatrixSystem) -> BlockHierarchy:
+        near_null = system.near_null
+        assert near_null is not None
+        level, vectors, place = finest(system, near_null)
+        levels, strength = [level], STRENGTH
+        while level.unknowns > DENSE and len(levels) < MAX_LEVELS:
+            found = coarsen(level, vectors, strength)
+            if found is None:
+                break
+            level, vectors = found
+            levels.append(level)
+            strength /= 2
+        solution = dense_inverse(level) if level.unknowns <= DENSE_AT_MOST else np.zeros((0, 0), np.float32)
+        return cls(tuple(levels), solution, place)
+
+    @property
+    def operator_complexity(self) -> float:
+        """Entries of all levels over those of the first."""
+        return sum(level.entries for level in self.levels) / max(1, self.levels[0].entries)
+
+
+def dense_inverse(level: BlockLevel) -> Floats:
+    """Return the inverse of a level's matrix, on its range to the rounding of float32."""
+    a, n, size = level.matrix, level.unknowns, level.size
+    dense = np.zeros((n, n))
+    rows = np.repeat(np.arange(a.rows), a.last - a.first)
+    for c in range(size):
+        for r in range(size):
+            dense[rows * size + r, a.columns.astype(np.int64) * size + c] = a.values[:, c, r]
+    dense = (dense + dense.T) / 2
+    diagonal = dense.diagonal()
+    root = np.where(diagonal > 0, 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 0.0)
+    values, vectors = np.linalg.eigh(dense * root * root[:, None])
+    good = values > LEAST * values[-1]
+    inverse = (vectors[:, good] / values[good]) @ vectors[:, good].T
+    return np.ascontiguousarray(inverse * root * root[:, None], np.float32)
+
+
+LEAST = 1e-6
