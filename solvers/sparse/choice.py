@@ -99,7 +99,7 @@ def choose(system: MatrixSystem) -> Choice:
         return Choice(MATRIX_SOLVERS["amg"], system.near_null.said)
     if n <= SMALL:
         return Choice(MATRIX_SOLVERS["scipy-direct"], f"{n} unknowns are few enough to factor, whatever the pattern")
-    dominance, positive = _weights(system.matrix, system.diagonal)
+    dominance, positive = system.weights()
     if dominance <= DOMINANT:
         return Choice(
             MATRIX_SOLVERS["jacobi-cg"],
@@ -115,7 +115,7 @@ def choose(system: MatrixSystem) -> Choice:
 
 def alternative(system: MatrixSystem) -> Choice:
     """The solver for a matrix on which multigrid is slow."""
-    return _without_multigrid(system, _weights(system.matrix, system.diagonal)[1])
+    return _without_multigrid(system, system.weights()[1])
 
 
 def _without_multigrid(system: MatrixSystem, positive: float) -> Choice:
@@ -156,17 +156,6 @@ def named(name: str) -> MatrixSolver:
 
 def _name(solver: MatrixSolver) -> str:
     return next((name for name, known in MATRIX_SOLVERS.items() if known == solver), solver.name)
-
-
-def _weights(matrix: Any, diagonal: Any) -> tuple[float, float]:
-    """The largest `Σ_{j≠i}|a_ij| / a_ii`, and the positive part of the off-diagonal weight."""
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    weight = np.abs(matrix.data) * (rows != matrix.indices)
-    sums = np.bincount(rows, weight, matrix.shape[0])
-    dominance = float(np.max(sums / np.where(diagonal > 0, diagonal, 1.0)))
-    total = float(weight.sum())
-    positive = float(weight[matrix.data > 0].sum()) / total if total > 0 else 0.0
-    return dominance, positive
 
 
 def _envelope(matrix: Any) -> tuple[float, float]:

@@ -61,12 +61,10 @@ class MatrixSystem:
     """The other's number of unknowns, 0 where there is none."""
     near_null: NearNullSpace | None = None
     """What the caller says of nodes and near-null vectors."""
-    open_rows: NDArray[np.bool_] | None = None
-    """Rows that do not sum to zero, where an update has looked for them and there are no zeros among the entries."""
-    undecided: bool = False
-    """Whether it is known that no unknown is decided by its own diagonal."""
     null_vectors: tuple[NullComponent, ...] = ()
     """Components with null vectors among the combinations of these, whose projection includes that of constants."""
+    rows: tuple[Array, Array] | None = None
+    """The sums of each row's entries and of their magnitudes, where they are known."""
 
     @property
     def unknowns(self) -> int:
@@ -103,9 +101,12 @@ class MatrixSystem:
         rows = None if found is None or exponent else (found.sums, found.magnitudes)
         null, nearly, suspected = component_null_vectors(own, dtype == np.float32, rows)
         close_rows(own, nearly)
-        diagonal, single = np.asarray(own.diagonal(), np.float64), bool(nearly.any())
-        vectors = _null_vectors(own, near_null, null)
-        return cls(own, diagonal, null, exponent, single, suspected, near_null=near_null, null_vectors=vectors)
+        if rows is None or nearly.any():
+            diagonal = np.asarray(own.diagonal(), np.float64)
+        single, vectors = bool(nearly.any()), _null_vectors(own, near_null, null)
+        return cls(
+            own, diagonal, null, exponent, single, suspected, near_null=near_null, null_vectors=vectors, rows=rows
+        )
 
     @classmethod
     def part(
@@ -125,6 +126,20 @@ class MatrixSystem:
         part = None if near_null is None else near_null.part(kept)
         vectors = _null_vectors(own, part, null)
         return cls(own, diagonal, null, exponent, False, suspected, kept, whole, part, vectors)
+
+    def magnitudes(self) -> Array:
+        """The sum of each row's magnitudes."""
+        return np.asarray(abs(self.matrix).sum(axis=1)).ravel() if self.rows is None else self.rows[1]
+
+    def weights(self) -> tuple[float, float]:
+        """The largest `Σ_{j≠i}|a_ij| / a_ii`, and the positive part of the off-diagonal weight."""
+        sums = np.asarray(self.matrix.sum(axis=1)).ravel() if self.rows is None else self.rows[0]
+        magnitudes = self.magnitudes()
+        others = np.maximum(magnitudes - self.diagonal, 0.0)
+        dominance = float(np.max(others / np.where(self.diagonal > 0, self.diagonal, 1.0)))
+        total = float(others.sum())
+        positive = float(np.maximum((sums + magnitudes) / 2 - self.diagonal, 0.0).sum())
+        return dominance, positive / total if total > 0 else 0.0
 
     def project(self, v: Array) -> Array:
         """Take the null vectors out of `v`, `(n,)`, in place: each singular component's mean, and rigid motions, say."""

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.elimination import is_decided
 from relaxon.solvers.masked import refuse_masks
 from relaxon.solvers.nullspace import NullSpace
+from relaxon.solvers.sparse.near_null import NearNullSpace
+from relaxon.solvers.sparse.null_vectors import find_null_vectors
 from relaxon.solvers.sparse.row_sums import ROW_SUM_ROUNDINGS, close_rows, component_null_vectors
 from relaxon.solvers.sparse.system import LOOKED_AT, SYMMETRY, Array, MatrixSystem, bring_into_range, check_form
 from relaxon.solvers.threads import divide, get_num_threads
@@ -62,6 +63,8 @@ def update_system(
     -------
     The system, and its pattern with zeros.
     """
+    from relaxon.solvers.sparse.inspection_kernels import STORED_ZERO
+
     check_form(matrix)
     if matrix.shape[0] != before.unknowns:
         n = before.unknowns
@@ -71,25 +74,37 @@ def update_system(
     refuse_masks(operator=getattr(matrix, "data", None))
     own = _on_pattern(before, matrix, stored)
     if own is None:
-        system = replace(MatrixSystem.of(matrix), near_null=before.near_null)
+        system = _with_near_null(MatrixSystem.of(matrix), before.near_null)
         return system, StoredPattern.of(matrix, system)
     single = matrix.dtype == np.float32
     found = None if before.unknowns < LOOKED_AT or own.nnz > np.iinfo(np.int32).max else _look(own, single)
     if found is None:
         checked = MatrixSystem.of(own.astype(np.float32) if single else own)
-        return _with_zeros(replace(checked, near_null=before.near_null), own), stored
-    diagonal, rows, zeros = found
-    undecided = not is_decided(diagonal, rows[1] - diagonal).any()
+        return _with_zeros(_with_near_null(checked, before.near_null), own), stored
+    diagonal, sums, flags = found
     exponent = bring_into_range(own, diagonal)
-    open_rows, null, nearly, suspected = _null_vectors(before, own, single, None if exponent else rows, zeros)
+    rows = None if exponent or flags & STORED_ZERO else sums
+    null, nearly, suspected = _null_space(before, own, single, rows, paired=not flags)
     close_rows(own, nearly)
     if exponent or nearly.any():
         diagonal = np.asarray(own.diagonal(), np.float64)
     system = replace(
         before, matrix=own, diagonal=diagonal, null=null, exponent=exponent, single=bool(nearly.any()),
-        suspected=suspected, open_rows=open_rows, undecided=undecided,
+        suspected=suspected, rows=rows,
     )  # fmt: skip
-    return system, stored
+    return _with_near_null(system, before.near_null), stored
+
+
+def _with_near_null(system: MatrixSystem, near_null: NearNullSpace | None) -> MatrixSystem:
+    """The system with what is said of its unknowns, and the null vectors among that."""
+    if near_null is None:
+        return system
+    matrix = system.matrix
+    if not matrix.data.all():
+        matrix = matrix.copy()
+        matrix.eliminate_zeros()
+    vectors = find_null_vectors(matrix, near_null, system.null.labels is not None)
+    return replace(system, near_null=near_null, null_vectors=vectors)
 
 
 def same_pattern(one: Any, other: Any) -> bool:
@@ -156,11 +171,11 @@ def _shown(columns: NDArray[Any]) -> str:
     return "none" if not len(columns) else ", ".join(map(str, columns[:SHOWN])) + more
 
 
-def _look(own: Any, single: bool) -> tuple[Array, tuple[Array, Array], bool] | None:
-    """Diagonal, sums of the rows and of their magnitudes, and whether there are zeros; None where something is amiss,
-    which is then told by the checks one by one."""
+def _look(own: Any, single: bool) -> tuple[Array, tuple[Array, Array], int] | None:
+    """Diagonal, sums of the rows and of their magnitudes, and flags of what is worth knowing; None where something is
+    amiss, which is then told by the checks one by one."""
     from relaxon.solvers.sparse.inspection_kernels import STORED_ZERO
-    from relaxon.solvers.sparse.updating_kernels import compare_halves, look_at_values
+    from relaxon.solvers.sparse.updating_kernels import UNPAIRED, compare_halves, look_at_values
 
     n = own.shape[0]
     tolerance = SYMMETRY[np.dtype(np.float32 if single else np.float64)]
@@ -173,27 +188,28 @@ def _look(own: Any, single: bool) -> tuple[Array, tuple[Array, Array], bool] | N
         chunks=get_num_threads(),
     )  # fmt: skip
     found = int(np.bitwise_or.reduce(flags))
-    if found & ~STORED_ZERO or compare_halves(indptr, indices, own.data, root, tolerance, after):
-        return None
-    return diagonal, (sums, magnitudes), bool(found)
+    if not found & ~STORED_ZERO:
+        found |= int(compare_halves(indptr, indices, own.data, root, tolerance, after))
+    return None if found & ~(STORED_ZERO | UNPAIRED) else (diagonal, (sums, magnitudes), found)
 
 
-def _null_vectors(
-    before: MatrixSystem, own: Any, single: bool, rows: tuple[Array, Array] | None, zeros: bool
-) -> tuple[NDArray[np.bool_] | None, NullSpace, NDArray[np.bool_], bool]:
-    """Which rows do not sum to zero, and what `component_null_vectors` finds: what `before` has, without looking for
-    components, where the same rows sum to zero."""
-    open_rows = None
-    if rows is not None and not zeros and not single:
-        sums, magnitudes = np.abs(rows[0]), rows[1]
+def _null_space(
+    before: MatrixSystem, own: Any, single: bool, rows: tuple[Array, Array] | None, paired: bool
+) -> tuple[NullSpace, NDArray[np.bool_], bool]:
+    """What `component_null_vectors` finds: what `before` has, without looking for components, where the same rows sum
+    to zero. `paired` is whether the pattern is symmetric and without zeros."""
+    if rows is not None and before.rows is not None and not (single or before.single or before.suspected):
         entries = np.diff(own.indptr)
-        open_rows = sums > ROW_SUM_ROUNDINGS * np.finfo(np.float64).eps * entries * magnitudes
-        nearly = open_rows & (sums <= np.finfo(np.float32).eps * np.sqrt(entries) * magnitudes)
-        if before.open_rows is not None and not nearly.any() and np.array_equal(open_rows, before.open_rows):
-            return open_rows, before.null, nearly, False
-        if nearly.any():
-            open_rows = None
-    return open_rows, *component_null_vectors(own, single, rows)
+        is_open, was_open = _open_rows(entries, *rows), _open_rows(entries, *before.rows)
+        nearly = is_open & (np.abs(rows[0]) <= np.finfo(np.float32).eps * np.sqrt(entries) * rows[1])
+        if not nearly.any() and np.array_equal(is_open, was_open):
+            return before.null, nearly, False
+    return component_null_vectors(own, single, rows if paired else None)
+
+
+def _open_rows(entries: NDArray[Any], sums: Array, magnitudes: Array) -> NDArray[np.bool_]:
+    """Which rows do not sum to zero to rounding."""
+    return np.abs(sums) > ROW_SUM_ROUNDINGS * np.finfo(np.float64).eps * entries * magnitudes
 
 
 def _with_zeros(checked: MatrixSystem, kept: Any) -> MatrixSystem:

@@ -8,6 +8,8 @@ from relaxon.solvers.compiled import kernel
 from relaxon.solvers.sparse.inspection_kernels import ASYMMETRIC, BAD_DIAGONAL, BAD_MINOR, NOT_FINITE, STORED_ZERO
 
 ONE = np.uint32(1)
+UNPAIRED = 64
+"""An entry faces none: the pattern is not symmetric."""
 
 
 @kernel()
@@ -57,6 +59,7 @@ def compare_halves(indptr, indices, data, root, tolerance, cursor):  # type: ign
                 break
             place, end = cursor[j], indptr[j + ONE]
             while place < end and indices[place] < i:  # nothing faces it
+                flag |= UNPAIRED
                 if abs(data[place]) > tolerance * root[j] * root[indices[place]]:
                     flag |= ASYMMETRIC
                 place += ONE
@@ -64,6 +67,8 @@ def compare_halves(indptr, indices, data, root, tolerance, cursor):  # type: ign
             if place < end and indices[place] == i:
                 facing = data[place]
                 place += ONE
+            else:
+                flag |= UNPAIRED
             cursor[j] = place
             scale = root[i] * root[j]
             if abs(a - facing) > tolerance * scale:
@@ -72,6 +77,7 @@ def compare_halves(indptr, indices, data, root, tolerance, cursor):  # type: ign
                 flag |= BAD_MINOR
     for i in range(len(root)):
         for k in range(cursor[i], indptr[i + 1]):
+            flag |= UNPAIRED
             if abs(data[k]) > tolerance * root[i] * root[indices[k]]:
                 flag |= ASYMMETRIC
     return flag
