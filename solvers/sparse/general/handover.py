@@ -36,17 +36,19 @@ class HandOver(MatrixEngine):
 
     def __init__(self, stages: list[Stage]) -> None:
         self._stages = stages
+        self._refused = ""
         self._engine, self._place = self._begin(0)
-        self.reason = f"auto chose {stages[self._place].name}: {stages[self._place].why}"
+        self.reason = f"auto chose {stages[self._place].name}: {stages[self._place].why}{self._refused}"
 
     def _begin(self, place: int) -> tuple[MatrixEngine, int]:
         """The first stage from a place on that can be set up; ValueError, that of the last, where none can."""
         while True:
             try:
                 engine = self._stages[place].make()
-            except ValueError:
+            except ValueError as error:
                 if place + 1 == len(self._stages):
                     raise
+                self._refused = f" (and not {self._stages[place].name}: {error})"
                 place += 1
             else:
                 self.info = getattr(self, "info", {}) | engine.info
