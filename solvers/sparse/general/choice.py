@@ -44,37 +44,30 @@ def prepare_kind(system: MatrixSystem) -> MatrixEngine:
     if system.is_complex and system.kind == "nonsymmetric":
         article = "a complex nonsymmetric"
     head = f"{article} matrix ({system.why})" if system.why else f"{article} matrix"
-    factor = Stage("scipy-direct", f"{head}, few enough unknowns to factor with pivoting", 10, lambda: _factor(system))
+    few = Stage("scipy-direct", "few enough unknowns to factor with pivoting", 10, lambda: PivotedFactor(system))
+    factor = Stage("scipy-direct", "a factor with pivoting fits", 10, lambda: _fitting_factor(system))
+    stages = _iterative(system)
     if system.unknowns <= SMALL:
-        return HandOver([factor, *_iterative(system, head)])
+        return HandOver(head, [few, *stages])
     if system.kind == "nonsymmetric" and not system.is_complex:
-        return HandOver([*_iterative(system, head), _last(system, head), *_iterative(system, head)[-1:]])
+        return HandOver(head, [*stages, factor, stages[-1]])
     if system.kind in ("nonsymmetric", "complex-symmetric") and is_dominated(system, DOMINANT):
-        return HandOver([*_iterative(system, head), _last(system, head)])
-    return HandOver([_last(system, head), *_iterative(system, head)])
+        return HandOver(head, [*stages, factor, stages[-1]])
+    return HandOver(head, [factor, *stages])
 
 
-def _iterative(system: MatrixSystem, head: str) -> list[Stage]:
+def _iterative(system: MatrixSystem) -> list[Stage]:
     """The methods without a factor that fit a kind, the best one first."""
     if system.kind in ("spd", "symmetric-indefinite", "hermitian"):
-        why = f"{head}, with the diagonal, as no preconditioner is given and a factor does not fit"
+        why = "with the diagonal, as no preconditioner is given"
         return [Stage("minres", why, math.inf, lambda: MatrixMINRES().prepare_matrix(system))]
     stages = []
     if is_like_convection(system):
-        why = f"{head} like one of convection and diffusion: multigrid downstream"
+        why = "like one of convection and diffusion: multigrid downstream"
         stages.append(Stage("gmres", why, MULTIGRID_PATIENCE, lambda: MatrixGMRES("amg").prepare_matrix(system)))
-    why = f"{head}: ILU(0)"
+    why = "with ILU(0)"
     stages.append(Stage("gmres", why, INCOMPLETE_PATIENCE, lambda: MatrixGMRES("ilu").prepare_matrix(system)))
     return stages
-
-
-def _last(system: MatrixSystem, head: str) -> Stage:
-    """The factor where it is expected to fit into memory and time."""
-    return Stage("scipy-direct", f"{head}, of which a factor with pivoting fits", 10, lambda: _fitting_factor(system))
-
-
-def _factor(system: MatrixSystem) -> MatrixEngine:
-    return PivotedFactor(system)
 
 
 def _fitting_factor(system: MatrixSystem) -> MatrixEngine:

@@ -16,8 +16,8 @@ ENOUGH = 0.0625
 """One step on a coarse level is enough where it leaves this part of the residual's square (a quarter of its norm)."""
 ROW, COUNT, STEPS = 0, 1, 2
 """Columns of the table of levels that `cycle` takes."""
-part = kernel_part(fastmath=IN_ORDER)
-sums = kernel_part(fastmath=FAST)
+part = kernel_part(fastmath=IN_ORDER, error_model="numpy")
+sums = kernel_part(fastmath=FAST, error_model="numpy")
 """The decorators of what `cycle` calls."""
 
 
@@ -72,7 +72,7 @@ def product(lo, hi, x, y):  # type: ignore[no-untyped-def]
     return total
 
 
-@kernel(fastmath=IN_ORDER, counted=False)
+@kernel(fastmath=IN_ORDER, error_model="numpy", counted=False)
 def cycle(  # type: ignore[no-untyped-def]
     table, first, middle, last, c, v, diagonal, inverse, group, solution, step, rho, along, b, x, z, q, r, w
 ):  # fmt: skip

@@ -69,17 +69,20 @@ class FlexibleGMRES(MatrixEngine):
         reason: Result | None = None
         for j in range(steps):
             z = self._direction(basis, j)
-            directions.append(z)
-            image = self._image(z)
+            image = self._image(z) if z is not None else basis.first
             size = norm_of(image)
+            if z is None or not math.isfinite(size):
+                self.failure = "the preconditioner gives a direction that is zero or not finite"
+                reason = Result.STAGNATED
+                break
             column, rest = basis.orthogonalised(image, j + 1)
             h[: j + 1, j], h[j + 1, j] = column, rest
             _rotate(h, g, rotations, j)
-            if not (math.isfinite(rest) and h[j, j] != 0):
-                directions.pop()
-                reason = Result.STAGNATED if math.isfinite(rest) else Result.NON_FINITE
-                monitor.record(abs(g[j]) if math.isfinite(rest) else math.nan)
+            if h[j, j] == 0:
+                self.failure = "a direction of the preconditioner adds nothing to those before it"
+                reason = Result.STAGNATED
                 break
+            directions.append(z)
             reason = monitor.record(float(abs(g[j + 1])))
             if reason is not None or rest <= NEGLIGIBLE * size:
                 break
@@ -92,11 +95,15 @@ class FlexibleGMRES(MatrixEngine):
                 found += weight * z
         return reason
 
-    def _direction(self, basis: Basis, j: int) -> NDArray[Any]:
-        """`M v_j`, in the precision of the basis."""
+    def _direction(self, basis: Basis, j: int) -> NDArray[Any] | None:
+        """`M v_j`, its largest entry of magnitude 1, in the precision of the basis; None where it has none."""
         v = basis.vector(j)
-        z: Vector = v if self.precondition is None else self.precondition(v)
-        return np.asarray(z, basis.stored.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            z: Vector = v if self.precondition is None else self.precondition(v)
+            largest = float(np.abs(z).max())
+        if not 0 < largest < math.inf:
+            return None
+        return np.asarray(z / z.dtype.type(largest), basis.stored.dtype)
 
     def _image(self, z: NDArray[Any]) -> Vector:
         """`A z`, in double precision."""

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from relaxon.solvers.engine import Monitor
 from relaxon.solvers.solution import Result
 from relaxon.solvers.sparse.engine import MatrixEngine
@@ -28,17 +30,18 @@ class Stage:
 class HandOver(MatrixEngine):
     """The first stage, and the next ones where it would take too long; the last that was begun alone for later sides.
 
-    A stage is left when at its mean rate so far it would take more than its patience, or when it stagnates. A stage
+    `head` says what the matrix is. A stage is left when at its mean rate so far it would take more than its patience, or when it stagnates. A stage
     whose set-up raises ValueError is passed over; where no later one can be set up, the present one goes on.
     """
 
     default_max_iterations = 20_000
 
-    def __init__(self, stages: list[Stage]) -> None:
+    def __init__(self, head: str, stages: list[Stage]) -> None:
         self._stages = stages
         self._refused = ""
         self._engine, self._place = self._begin(0)
-        self.reason = f"auto chose {stages[self._place].name}: {stages[self._place].why}{self._refused}"
+        first = stages[self._place]
+        self.reason = f"auto chose {first.name}: {head}, {first.why}{self._refused}"
 
     def _begin(self, place: int) -> tuple[MatrixEngine, int]:
         """The first stage from a place on that can be set up; ValueError, that of the last, where none can."""
@@ -70,8 +73,8 @@ class HandOver(MatrixEngine):
             if result is Result.MAX_ITERATIONS and _expected(monitor, begun) <= stage.patience:
                 monitor.history.pop()  # the next run records the residual where it begins
                 continue
-            if result in (Result.NON_FINITE, Result.DIVERGED):
-                return result
+            if not np.isfinite(x).all():
+                x.fill(0.0)
             try:
                 self._engine, self._place = self._begin(self._place + 1)
             except ValueError as error:

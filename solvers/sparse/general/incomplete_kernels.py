@@ -10,7 +10,7 @@ import numpy as np
 from relaxon.solvers.compiled import kernel
 
 ONE = np.uint32(1)
-rows_kernel = kernel(fastmath={"contract", "nsz"}, counted=False)
+rows_kernel = kernel(fastmath={"contract", "nsz"}, error_model="numpy", counted=False)
 
 
 @rows_kernel

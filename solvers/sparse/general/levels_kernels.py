@@ -14,7 +14,7 @@ import numpy as np
 from relaxon.solvers.compiled import kernel
 
 IN_ORDER = {"contract", "nsz"}
-rows_kernel = kernel(fastmath=IN_ORDER, counted=False)
+rows_kernel = kernel(fastmath=IN_ORDER, error_model="numpy", counted=False)
 """Sums keep their order: vectorising rows of seven entries makes them slower."""
 ONE = np.uint32(1)
 UNSET, LEFT_OUT = np.int32(-2), np.int32(-1)
@@ -22,6 +22,9 @@ BETTER = 1.15
 """A partner must be better than an earlier one by so much: regular grids then give regular aggregates, along a wind that
 varies too. Measured at 99,856 unknowns and a cell Péclet number of 0.1 in a recirculating wind: 23 iterations with
 1.001, 8 with 1.15."""
+HELD = 1e-3
+"""A coarse row whose diagonal is below this part of its other magnitudes is held by these instead: nothing else could be
+swept over."""
 DIRECTED = 1.25
 """A coupling that is so many times the one back says which of both unknowns lies downstream."""
 
@@ -150,7 +153,7 @@ def paired(  # type: ignore[no-untyped-def]
             total += abs(s[k])
         if dominated >= 0.0:
             most[i] = largest
-        group[i] = LEFT_OUT if total <= dominated * weight[i] else UNSET
+        group[i] = LEFT_OUT if total <= dominated * weight[i] or not weight[i] > 0.0 else UNSET
     for i in range(n):
         if group[i] != UNSET:
             continue
@@ -252,13 +255,14 @@ def split(  # type: ignore[no-untyped-def]
     the correction fits both.
     """
     for i in range(len(first)):
-        total = 0.0
+        total, magnitude = 0.0, 0.0
         low, high = first[i], np.uint32(0)
         for k in range(first[i], last[i]):
             less = max(-s[k] - max(-theta * s[k], abs(v[k] - s[k])), 0.0)
             v[k] += less
             s[k] += less
             total += v[k]
+            magnitude += abs(v[k])
             if c[k] < i:
                 c[low], v[low], s[low] = c[k], v[k], s[k]
                 low += ONE
@@ -269,4 +273,5 @@ def split(  # type: ignore[no-untyped-def]
         for k in range(high):
             c[low], v[low], s[low] = spare_c[k], spare_v[k], spare_s[k]
             low += ONE
-        diagonal[i] = surplus[i] - total
+        own = surplus[i] - total
+        diagonal[i] = own if own > HELD * magnitude else magnitude

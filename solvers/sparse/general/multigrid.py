@@ -6,6 +6,7 @@ Sources: Y. Notay, "Aggregation-based algebraic multigrid for convection-diffusi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -72,8 +73,8 @@ class _Level:
 class DownstreamMultigrid:
     """`apply(r)` is about `A⁻¹ r`, float32: not linear, as coarse levels are solved by conjugate residuals.
 
-    `matrix` is CSR, float64, int32 indices, sorted, with a positive diagonal; off-diagonals are negative for the most
-    part.
+    `matrix` is CSR, float64, int32 indices, sorted, with a diagonal of one sign; off-diagonals have the other for the
+    most part.
     """
 
     def __init__(self, matrix: Any) -> None:
@@ -104,7 +105,7 @@ class DownstreamMultigrid:
         self._rows = counts[0]
 
     def apply(self, r: NDArray[Any]) -> Floats:
-        """Return about `A⁻¹ r` in a new array, but for a power of two; `r` is of ordinary size."""
+        """Return about `A⁻¹ r` in a new array, but for a power of two and a sign; `r` is of ordinary size."""
         right, found = (vector[: self._rows] for vector in self._vectors[:2])
         if self.order is None:
             right[...] = r
@@ -144,9 +145,8 @@ def _finest(matrix: Any) -> tuple[_Level, _Rows, Indices | None, float]:
     if directed < DIRECTED_PART * len(data):
         order = place = np.arange(n, dtype=np.uint32)
         kept = None
-    positive = np.abs(matrix.diagonal())
-    positive = positive[positive > 0]
-    scale = 2.0 ** -round(float(np.mean(np.log2(positive)))) if len(positive) else 1.0
+    entries = matrix.diagonal()
+    scale = math.copysign(2.0 ** -round(float(np.mean(np.log2(np.abs(entries))))), entries[0])
     first, middle, last = (np.empty(n, np.uint32) for _ in range(3))
     columns, (values, mean) = np.empty(len(data), np.uint32), (np.empty(len(data), np.float32) for _ in range(2))
     diagonal, most = np.empty(n, np.float32), np.zeros(n, np.float32)

@@ -40,8 +40,8 @@ def prepared_map(system: MatrixSystem, preconditioner: Any) -> tuple[Map | None,
         return factor.apply, factor.info
     if system.is_complex:
         raise ValueError("preconditioner 'amg' is for real matrices, got a complex one")
-    if not (system.diagonal > 0).all():
-        raise ValueError("preconditioner 'amg' is for matrices with a positive diagonal")
+    if not ((system.diagonal > 0).all() or (system.diagonal < 0).all()):
+        raise ValueError("preconditioner 'amg' is for matrices with a diagonal of one sign")
     from relaxon.solvers.sparse.general.multigrid import DownstreamMultigrid
 
     multigrid = DownstreamMultigrid(system.matrix)

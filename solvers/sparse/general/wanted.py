@@ -26,16 +26,17 @@ def default_preconditioner(system: MatrixSystem) -> str:
 
 
 def is_like_convection(system: MatrixSystem) -> bool:
-    """Return whether a matrix is real, its diagonal positive, its off-diagonals negative for the most part, and most
-    rows or most columns held by their diagonal."""
+    """Return whether a matrix is real, its diagonal of one sign, its off-diagonals of the other for the most part, and
+    most rows or most columns held by their diagonal."""
     a, d = system.matrix, system.diagonal
-    if system.is_complex or not (d > 0).all():
+    if system.is_complex or not ((d > 0).all() or (d < 0).all()):
         return False
-    size = np.abs(a.data)
+    size, against = np.abs(a.data), float(a.data[(a.data > 0) == (d[0] > 0)].sum())
+    d, against = np.abs(d), abs(against)
     rows = np.repeat(np.arange(len(d), dtype=np.int32), np.diff(a.indptr))
     by_row, by_column = np.bincount(rows, size, len(d)) - d, np.bincount(a.indices, size, len(d)) - d
     weight = float(by_row.sum())
-    positive = float(a.data[a.data > 0].sum() - d.sum())
+    positive = against - float(d.sum())
     held = max(float((d >= HELD * sums).mean()) for sums in (by_row, by_column))
     return positive <= POSITIVE_PART * weight and held >= HELD_PART
 
