@@ -53,7 +53,9 @@ def solve(
 
     Parameters
     ----------
-    operator : the grid's operator, or the grid; or a SciPy sparse matrix, symmetric and positive definite.
+    operator : the grid's operator, or the grid; or a SciPy sparse matrix, real or complex, whose kind is recognised:
+        symmetric positive definite or not definite, nonsymmetric, Hermitian, complex symmetric; or a `LinearOperator`, or
+        what has a shape, a dtype and `matvec`, with `symmetric` and perhaps `M`.
     b : right-hand side, float32, float64 or integers; a full array of the grid's shape (values outside the fluid
         are ignored) or a packed vector `(unknowns,)` or column `(unknowns, 1)`. Not modified; nor is `x0`. Where `b`
         is complex its real part is
@@ -74,11 +76,14 @@ def solve(
         nearly nothing; or the points `(n/d, d)` of an elastic body in 2 or 3 dimensions, whose rigid motions these are;
         or how many unknowns of a node are numbered together. Those that `A` takes to nothing are null vectors: `b` must
         be orthogonal to them, and `x` is.
-    symmetric, M : with a sparse matrix, whether it is symmetric, and about its inverse.
+    symmetric : whether a matrix is symmetric, or Hermitian where it is complex; None to look. True where it is not is
+        refused, False has it solved as a nonsymmetric one. Required with a `LinearOperator`.
+    M : about the inverse of a matrix or of a `LinearOperator`, the preconditioner: a callable, a `LinearOperator` or a
+        sparse matrix; for solver "auto", "gmres", "bicgstab" and "minres".
 
     Returns
     -------
-    Solution : `x` float64 (complex128 where `b` is complex) in the form of `b`. Not converging is a result, not an
+    Solution : `x` float64 (complex128 where `b` or the matrix is complex) in the form of `b`. Not converging is a result, not an
         exception.
 
     Raises
@@ -220,8 +225,18 @@ def prepare(
             from relaxon.solvers.sparse.properties import MatrixProperties
 
             return prepare_matrix(operator, solver, MatrixProperties(near_null, coordinates, block_size, symmetric, M))
+        if all(hasattr(operator, name) for name in ("shape", "dtype", "matvec")):
+            if device is not None:
+                raise ValueError(f"device must be None with an operator without entries, got {device!r}")
+            from relaxon.solvers.sparse.general.operators import prepare_operator
+            from relaxon.solvers.sparse.properties import MatrixProperties
+
+            return prepare_operator(
+                operator, solver, MatrixProperties(near_null, coordinates, block_size, symmetric, M)
+            )
         raise TypeError(
-            f"operator must be a PoissonOperator, a PoissonGrid or a SciPy sparse matrix, got {type(operator).__name__}"
+            "operator must be a PoissonOperator, a PoissonGrid, a SciPy sparse matrix or a LinearOperator, "
+            f"got {type(operator).__name__}"
         )
     _refuse_on_grid(near_null=near_null, coordinates=coordinates, block_size=block_size, symmetric=symmetric, M=M)
     if solver is None:

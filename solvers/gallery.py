@@ -195,7 +195,8 @@ def make(name: str, size: Size, ndim: int = 3, seed: int = 0) -> Problem:
 
 
 def matrix(name: str, n: int, seed: int = 0) -> Any:
-    """A symmetric positive (semi)definite matrix of about `n` unknowns, of a family of `matrix_names()`.
+    """A matrix of about `n` unknowns, of a family of `matrix_names()`: symmetric positive (semi)definite, but for those of
+    `matrix_names("nonsymmetric")`.
 
     CSR, float64, int32 indices, sorted, the same for the same `seed`. ValueError for an unknown name and for `n` below
     64.
@@ -209,11 +210,16 @@ def matrix(name: str, n: int, seed: int = 0) -> Any:
     return families.make(name, n, seed)
 
 
-def matrix_names() -> tuple[str, ...]:
-    """The names `matrix` knows."""
-    from relaxon.solvers.sparse.families import FAMILIES
+def matrix_names(kind: str = "spd") -> tuple[str, ...]:
+    """The names of the families of `matrix` whose matrices are of a kind, "spd" or "nonsymmetric".
 
-    return tuple(FAMILIES)
+    >>> from relaxon.solvers import gallery
+    >>> gallery.matrix_names("nonsymmetric")
+    ('convection-3d', 'recirculating-2d')
+    """
+    from relaxon.solvers.sparse import families
+
+    return families.names(kind)
 
 
 def elastic_body(name: str, n: int, seed: int = 0) -> ElasticBody:

@@ -12,7 +12,9 @@ import numpy as np
 from relaxon.solvers.sparse.algebraic import AlgebraicMultigridCG
 from relaxon.solvers.sparse.amg import AlgebraicMultigrid
 from relaxon.solvers.sparse.direct import DIRECT_LIMIT, MatrixDirect
-from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.general.choice import GENERAL_SOLVERS, prepare_kind
+from relaxon.solvers.sparse.general.indefinite import NOT_DEFINITE, OrIndefinite, prepare_indefinite
 from relaxon.solvers.sparse.incomplete_cholesky import MatrixIncompleteCholeskyCG
 from relaxon.solvers.sparse.krylov import MatrixCG, MatrixJacobiCG
 from relaxon.solvers.sparse.system import MatrixSystem
@@ -53,8 +55,20 @@ class Automatic(MatrixSolver):
 
     name: ClassVar[str] = "auto"
     summary: ClassVar[str] = "chooses by the matrix, and says why"
+    kinds: ClassVar[tuple[str, ...]] = ALL_KINDS
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
+        if system.kind != "spd":
+            return prepare_kind(system)
+        try:
+            return OrIndefinite(system, self._definite(system))
+        except ValueError as error:
+            if not str(error).startswith(NOT_DEFINITE):
+                raise
+            return prepare_indefinite(system, str(error))
+
+    def _definite(self, system: MatrixSystem) -> MatrixEngine:
+        """Set up what suits a positive definite matrix; ValueError where a factor finds that it is none."""
         choice = choose(system)
         if isinstance(choice.solver, AlgebraicMultigrid):
             engine: MatrixEngine = Watched(system, choice.solver.prepare_matrix(system), PATIENCE, _instead)
@@ -89,6 +103,7 @@ MATRIX_SOLVERS: dict[str, MatrixSolver] = {
     "jacobi-cg": MatrixJacobiCG(),
     "cg": MatrixCG(),
     "scipy-direct": MatrixDirect(),
+    **GENERAL_SOLVERS,
 }
 
 

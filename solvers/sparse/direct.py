@@ -11,7 +11,7 @@ import numpy as np
 from relaxon.solvers.engine import Monitor
 from relaxon.solvers.factors import Factor
 from relaxon.solvers.solution import Result
-from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 from relaxon.solvers.verdict import subtract
 
@@ -23,14 +23,20 @@ PROGRESS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class MatrixDirect(MatrixSolver):
-    """A sparse factor. ValueError where the matrix is too large for it, or not positive definite."""
+    """A sparse factor. ValueError where the matrix is too large for it, or where its entries look positive definite and
+    it is not; matrices of other kinds are factored with pivoting, ValueError where they are singular."""
 
     name: ClassVar[str] = "scipy-direct"
     summary: ClassVar[str] = "SciPy's sparse LU; for small matrices"
+    kinds: ClassVar[tuple[str, ...]] = ALL_KINDS
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
         if system.unknowns > DIRECT_LIMIT:
             raise ValueError(f"solver 'scipy-direct' takes at most {DIRECT_LIMIT} unknowns, got {system.unknowns}")
+        if system.kind != "spd":
+            from relaxon.solvers.sparse.general.direct import PivotedFactor
+
+            return PivotedFactor(system)
         try:
             factor = Factor(
                 system.regular().tocsc(),

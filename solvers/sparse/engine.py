@@ -8,6 +8,9 @@ from typing import ClassVar
 from relaxon.solvers.engine import Prepared
 from relaxon.solvers.sparse.system import MatrixSystem
 
+ALL_KINDS = ("spd", "symmetric-indefinite", "nonsymmetric", "hermitian", "complex-symmetric")
+"""Of matrices, as `MatrixSystem.kind` says them."""
+
 
 class MatrixSolver(ABC):
     """A method with its options (a frozen dataclass); `prepare_matrix` does what depends on the matrix alone.
@@ -17,6 +20,8 @@ class MatrixSolver(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]] = ("spd",)
+    """The kinds of matrices that it is for: others are refused before any work."""
 
     @abstractmethod
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine: ...

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from relaxon.solvers import scaling
 from relaxon.solvers.masked import refuse_masks
 from relaxon.solvers.nullspace import NullSpace
+from relaxon.solvers.sparse.general.kinds import NAMES, SYMMETRY, Finding, find_kind
 from relaxon.solvers.sparse.near_null import NearNullSpace
 from relaxon.solvers.sparse.null_vectors import NullComponent, find_null_vectors
 from relaxon.solvers.sparse.properties import MatrixProperties
@@ -20,11 +21,6 @@ if TYPE_CHECKING:
     from relaxon.solvers.sparse.inspection import Inspection
 
 Array = NDArray[np.float64]
-SYMMETRY = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-10}
-"""How far `a_ij` and `a_ji` may lie apart, relative to `√(a_ii a_jj)`: some hundred roundings of an assembly."""
-NEARLY_SYMMETRIC = 1e3
-"""Times that, an assembly was still meant to be symmetric, and its mean with its transpose is what was meant."""
-
 LOOKED_AT = 20_000
 """Rows from which on a compiled look at a matrix is quicker than SciPy's checks one by one."""
 
@@ -65,10 +61,24 @@ class MatrixSystem:
     """Components with null vectors among the combinations of these, whose projection includes that of constants."""
     rows: tuple[Array, Array] | None = None
     """The sums of each row's entries and of their magnitudes, where they are known."""
+    kind: str = "spd"
+    """"spd", "symmetric-indefinite", "nonsymmetric", "hermitian" or "complex-symmetric", by its entries: whether a
+    symmetric matrix with a positive diagonal is definite is not known before a solver finds out."""
+    why: str = ""
+    """What shows that it is not of the kind "spd"."""
+    remark: str = ""
+    """What a caller should know of how the kind was found."""
+    symmetric: bool | None = None
+    """What the caller said."""
 
     @property
     def unknowns(self) -> int:
         return len(self.diagonal)
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether entries are complex: vectors are then pairs of real numbers, `(2 unknowns,) float64`."""
+        return bool(self.matrix.dtype.kind == "c")
 
     @property
     def inverse_diagonal(self) -> Array:
@@ -79,22 +89,33 @@ class MatrixSystem:
     def of(cls, matrix: Any, properties: MatrixProperties | None = None) -> MatrixSystem:
         """Check `matrix` and what is said of it, and bring it into canonical form; it is not modified.
 
-        TypeError or ValueError, before any work, for what is not a real, square, symmetric matrix with finite
-        entries and a positive diagonal. A row without any entry is allowed: its unknown is a component of its own.
-        Of what positive definiteness asks, the minors of two rows are checked (`|a_ij| ≤ √(a_ii a_jj)`); the rest is
-        not known before a solver finds out.
+        TypeError or ValueError, before any work, for what is not a square matrix with finite entries. What is
+        symmetric with a positive diagonal is of the kind "spd": a row without any entry is allowed there, its unknown
+        is a component of its own. Of what positive definiteness asks, the minors of two rows are checked
+        (`|a_ij| ≤ √(a_ii a_jj)`); the rest is not known before a solver finds out.
         """
         from scipy.sparse import csr_array
 
         check_form(matrix)
         refuse_masks(operator=getattr(matrix, "data", None))
         unknowns = int(matrix.shape[0])
-        near_null = None if properties is None else NearNullSpace.of(properties.checked(unknowns), unknowns)
+        said = None if properties is None else properties.checked(unknowns)
+        near_null = None if said is None else NearNullSpace.of(said, unknowns)
+        symmetric = None if said is None else said.symmetric
+        if np.dtype(matrix.dtype).kind == "c":
+            matrix = as_real_where_it_is(matrix)
         dtype = np.dtype(np.float32 if matrix.dtype == np.float32 else np.float64)
-        own = csr_array(matrix, dtype=np.float64, copy=True)
-        found = _sound(own, SYMMETRY[dtype])
+        wide = np.complex128 if matrix.dtype.kind == "c" else np.float64
+        own = csr_array(matrix, dtype=wide, copy=True)
+        found = None if symmetric is False or wide != np.float64 else _sound(own, SYMMETRY[dtype])
+        remark = ""
         if found is None:
-            own, diagonal = _checked(own, SYMMETRY[dtype])
+            own = _canonical(own)
+            finding = find_kind(own, np.dtype(matrix.dtype), symmetric)
+            remark = finding.remark
+            if finding.kind != "spd":
+                return _of_another_kind(own, finding, near_null, symmetric)
+            diagonal = np.asarray(own.diagonal(), np.float64)
         else:
             diagonal = found.diagonal
         exponent = bring_into_range(own, diagonal)
@@ -105,7 +126,8 @@ class MatrixSystem:
             diagonal = np.asarray(own.diagonal(), np.float64)
         single, vectors = bool(nearly.any()), _null_vectors(own, near_null, null)
         return cls(
-            own, diagonal, null, exponent, single, suspected, near_null=near_null, null_vectors=vectors, rows=rows
+            own, diagonal, null, exponent, single, suspected, near_null=near_null, null_vectors=vectors, rows=rows,
+            remark=remark, symmetric=symmetric,
         )
 
     @classmethod
@@ -170,6 +192,9 @@ class MatrixSystem:
         """`out ← A x`."""
         from relaxon.solvers.sparse import kernels
 
+        if self.is_complex:
+            out.view(np.complex128)[...] = self.matrix @ x.view(np.complex128)
+            return out
         kernels.multiply(self.matrix, x, out)
         return out
 
@@ -223,8 +248,8 @@ def _sound(own: Any, tolerance: float) -> Inspection | None:
     return found if found.flags in (0, STORED_ZERO) else None
 
 
-def _checked(own: Any, tolerance: float) -> tuple[Any, Array]:
-    """The matrix in canonical form and its diagonal, after the checks one by one, with what to say."""
+def _canonical(own: Any) -> Any:
+    """The matrix sorted, without duplicates and stored zeros; ValueError where an entry is not finite."""
     from scipy.sparse import csr_array
 
     if not np.isfinite(own.data).all():
@@ -235,10 +260,36 @@ def _checked(own: Any, tolerance: float) -> tuple[Any, Array]:
     own.sort_indices()
     if own.nnz <= np.iinfo(np.int32).max and own.indices.dtype != np.int32:
         own = csr_array((own.data, own.indices.astype(np.int32), own.indptr.astype(np.int32)), shape=own.shape)
-    diagonal = _checked_diagonal(own)
-    _check_symmetry(own, diagonal, tolerance)
-    _check_minors(own, diagonal, tolerance)
-    return own, diagonal
+    return own
+
+
+def _of_another_kind(
+    own: Any, finding: Finding, near_null: NearNullSpace | None, symmetric: bool | None
+) -> MatrixSystem:
+    """The system of a canonical matrix that is not of the kind "spd"; ValueError where a row or a column is empty."""
+    for name, filled in (("row", np.diff(own.indptr)), ("column", np.bincount(own.indices, minlength=own.shape[0]))):
+        if not filled.all():
+            place = int(np.argmin(filled > 0))
+            raise ValueError(f"operator must have an entry in each {name}, got none in {name} {place}: it is singular")
+    if near_null is not None:
+        raise ValueError(
+            "near_null, coordinates and block_size must be None for an operator that is not symmetric positive "
+            f"definite, got {NAMES[finding.kind]} one: {finding.why}"
+        )
+    largest = float(np.abs(own.data).max())
+    exponent = 0 if scaling.is_safe(largest) else scaling.exponent_of(largest)
+    scaling.scale(own.data.view(np.float64), -exponent)
+    null = NullSpace(None, np.zeros(1, np.int64))
+    return MatrixSystem(
+        own, own.diagonal(), null, exponent, kind=finding.kind, why=finding.why, remark=finding.remark,
+        symmetric=symmetric,
+    )  # fmt: skip
+
+
+def as_real_where_it_is(matrix: Any) -> Any:
+    """Return a complex matrix's real part where its imaginary part is zero, else the matrix."""
+    entries = matrix.tocsr()
+    return matrix if entries.data.imag.any() else entries.real
 
 
 def check_form(matrix: Any) -> None:
@@ -248,8 +299,8 @@ def check_form(matrix: Any) -> None:
     if shape[0] == 0:
         raise ValueError("operator must have at least one row, got shape (0, 0)")
     kind = np.dtype(matrix.dtype)
-    if kind.kind not in "iuf" or kind.itemsize > np.dtype(np.float64).itemsize:
-        raise TypeError(f"operator must hold float32, float64 or integers, got dtype {kind}")
+    if kind.kind not in "iufc" or kind.itemsize > (16 if kind.kind == "c" else 8):
+        raise TypeError(f"operator must hold float32, float64, complex64, complex128 or integers, got dtype {kind}")
 
 
 def bring_into_range(matrix: Any, diagonal: Array) -> int:
@@ -258,62 +309,3 @@ def bring_into_range(matrix: Any, diagonal: Array) -> int:
     exponent = 0 if largest == 0 or scaling.is_safe(largest) else scaling.exponent_of(largest)
     scaling.scale(matrix.data, -exponent)
     return exponent
-
-
-def _checked_diagonal(matrix: Any) -> Array:
-    diagonal: Array = np.asarray(matrix.diagonal(), np.float64)
-    wrong = (diagonal <= 0) & (np.diff(matrix.indptr) > 0)
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise ValueError(
-            f"operator must have a positive diagonal, got {diagonal[row]} in row {row} "
-            f"({np.count_nonzero(wrong)} such rows): it is not positive definite"
-        )
-    return diagonal
-
-
-def _check_symmetry(matrix: Any, diagonal: Array, tolerance: float) -> None:
-    difference = (matrix - matrix.T).tocoo()
-    if difference.nnz == 0:
-        return
-    scale = np.sqrt(diagonal)[difference.row] * np.sqrt(diagonal)[difference.col]
-    excess = np.abs(difference.data) - tolerance * scale
-    worst = int(excess.argmax())
-    if excess[worst] > 0:
-        i, j = int(difference.row[worst]), int(difference.col[worst])
-        raise ValueError(
-            f"operator must be symmetric to {tolerance:g} √(a_ii a_jj), got a[{i}, {j}] = {matrix[i, j]:.17g} and "
-            f"a[{j}, {i}] = {matrix[j, i]:.17g}: {_way_to_symmetry(matrix, difference, excess, scale, tolerance)}"
-        )
-
-
-def _way_to_symmetry(matrix: Any, difference: Any, excess: Array, scale: Array, tolerance: float) -> str:
-    """What the caller of a matrix that is not symmetric can do."""
-    wrong = excess > 0
-    alone = np.diff(matrix.indptr) == 1
-    held = alone[difference.row[wrong]] | alone[difference.col[wrong]]
-    if held.all():
-        rows = np.unique(np.concatenate([difference.row[wrong], difference.col[wrong]]))
-        first = int(rows[alone[rows]][0])
-        return (
-            f"{np.count_nonzero(alone[rows])} rows, the first of them {first}, hold their diagonal alone while their "
-            "columns are kept (Dirichlet rows): there x_i = b_i / a_ii is known, so subtract a[:, i] x_i from the "
-            "other entries of b and set the other entries of column i to zero"
-        )
-    worst = float((np.abs(difference.data)[wrong] / np.maximum(scale[wrong], np.finfo(float).tiny)).max())
-    if worst <= NEARLY_SYMMETRIC * tolerance:
-        return "where that is rounding, pass (A + A.T) / 2"
-    return "it needs a solver for nonsymmetric systems, as (A + A.T) / 2 is another system"
-
-
-def _check_minors(matrix: Any, diagonal: Array, tolerance: float) -> None:
-    rows = np.repeat(np.arange(len(diagonal)), np.diff(matrix.indptr))
-    root = np.sqrt(diagonal)
-    excess = np.abs(matrix.data) - (1.0 + tolerance) * root[rows] * root[matrix.indices]
-    worst = int(excess.argmax()) if len(excess) else 0
-    if len(excess) and excess[worst] > 0 and rows[worst] != matrix.indices[worst]:
-        i, j = int(rows[worst]), int(matrix.indices[worst])
-        raise ValueError(
-            f"operator must be positive definite, got |a[{i}, {j}]| = {abs(matrix.data[worst]):.6g} above "
-            f"√(a[{i}, {i}] a[{j}, {j}]) = {root[i] * root[j]:.6g}"
-        )

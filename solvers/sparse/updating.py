@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.masked import refuse_masks
 from relaxon.solvers.nullspace import NullSpace
+from relaxon.solvers.sparse.general.kinds import SYMMETRY
 from relaxon.solvers.sparse.near_null import NearNullSpace
 from relaxon.solvers.sparse.null_vectors import find_null_vectors
+from relaxon.solvers.sparse.properties import MatrixProperties
 from relaxon.solvers.sparse.row_sums import ROW_SUM_ROUNDINGS, close_rows, component_null_vectors
-from relaxon.solvers.sparse.system import LOOKED_AT, SYMMETRY, Array, MatrixSystem, bring_into_range, check_form
+from relaxon.solvers.sparse.system import LOOKED_AT, Array, MatrixSystem, bring_into_range, check_form
 from relaxon.solvers.threads import divide, get_num_threads
 
 PARTS = 64
@@ -72,14 +74,17 @@ def update_system(
             f"operator must have the shape {(n, n)} of the matrix that was set up, got {tuple(matrix.shape)}"
         )
     refuse_masks(operator=getattr(matrix, "data", None))
+    said = MatrixProperties(symmetric=before.symmetric)
     own = _on_pattern(before, matrix, stored)
     if own is None:
-        system = _with_near_null(MatrixSystem.of(matrix), before.near_null)
+        system = _with_near_null(MatrixSystem.of(matrix, said), before.near_null)
         return system, StoredPattern.of(matrix, system)
     single = matrix.dtype == np.float32
-    found = None if before.unknowns < LOOKED_AT or own.nnz > np.iinfo(np.int32).max else _look(own, single)
+    quick = before.unknowns >= LOOKED_AT and own.nnz <= np.iinfo(np.int32).max and before.symmetric is not False
+    found = _look(own, single) if quick and own.dtype == np.float64 else None
     if found is None:
-        checked = MatrixSystem.of(own.astype(np.float32) if single else own)
+        narrow = {np.dtype(np.float32): np.float32, np.dtype(np.complex64): np.complex64}.get(matrix.dtype)
+        checked = MatrixSystem.of(own if narrow is None else own.astype(narrow), said)
         return _with_zeros(_with_near_null(checked, before.near_null), own), stored
     diagonal, sums, flags = found
     exponent = bring_into_range(own, diagonal)
@@ -90,7 +95,7 @@ def update_system(
         diagonal = np.asarray(own.diagonal(), np.float64)
     system = replace(
         before, matrix=own, diagonal=diagonal, null=null, exponent=exponent, single=bool(nearly.any()),
-        suspected=suspected, rows=rows,
+        suspected=suspected, rows=rows, kind="spd", why="", remark="",
     )  # fmt: skip
     return _with_near_null(system, before.near_null), stored
 
@@ -128,7 +133,7 @@ def _canonical(matrix: Any) -> Any:
 
 
 def _on_pattern(before: MatrixSystem, matrix: Any, stored: StoredPattern | None) -> Any:
-    """The values of `matrix` on the pattern of `before`, float64; None where they do not fit on it, but on `stored`."""
+    """The values of `matrix` on the pattern of `before`; None where they do not fit on it, but on `stored`."""
     csr, kept = matrix.tocsr(), before.matrix
     if not (same_pattern(csr, kept) or (stored is not None and same_pattern(csr, stored))):
         csr = _canonical(csr)
@@ -142,10 +147,11 @@ def _on_pattern(before: MatrixSystem, matrix: Any, stored: StoredPattern | None)
 
 
 def _filled(kept: Any, data: NDArray[Any]) -> Any:
-    """A matrix of a canonical one's pattern, which is shared, with a float64 copy of other values."""
+    """A matrix of a canonical one's pattern, which is shared, with a copy of other values, float64 or complex128."""
     from scipy.sparse import csr_array
 
-    own = csr_array((np.array(data, np.float64, copy=True), kept.indices, kept.indptr), shape=kept.shape)
+    wide = np.complex128 if data.dtype.kind == "c" else np.float64
+    own = csr_array((np.array(data, wide, copy=True), kept.indices, kept.indptr), shape=kept.shape)
     own.has_canonical_format = True
     return own
 
@@ -216,7 +222,7 @@ def _with_zeros(checked: MatrixSystem, kept: Any) -> MatrixSystem:
     """The checked system on the pattern of `kept`, which has its entries and others, whose values have become zero."""
     if same_pattern(checked.matrix, kept):
         return replace(checked, matrix=_filled(kept, checked.matrix.data))
-    data = np.zeros(kept.nnz)
+    data = np.zeros(kept.nnz, checked.matrix.dtype)
     data[np.searchsorted(_keys(kept), _keys(checked.matrix))] = checked.matrix.data
     return replace(checked, matrix=_filled(kept, data))
 

@@ -198,9 +198,9 @@ def test_new_values_are_refused_in_the_words_of_a_fresh_set_up(n, how):
     a = gallery.matrix("laplacian-2d", n)
     prepared = prepare(a, solver="cg")
     bad = spoiled(a, how)
-    with pytest.raises(ValueError, match="^operator must") as fresh:
+    with pytest.raises(ValueError, match="^(operator must|solver 'cg' is for)") as fresh:
         prepare(bad, solver="cg")
-    with pytest.raises(ValueError, match="^operator must") as updated:
+    with pytest.raises(ValueError, match="^(operator must|solver 'cg' is for)") as updated:
         prepared.update(bad)
     assert str(updated.value) == str(fresh.value)
 
