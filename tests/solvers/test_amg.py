@@ -8,7 +8,7 @@ from scipy import sparse
 from relaxon.solvers import AlgebraicMultigrid, Result, gallery, prepare, solve
 from relaxon.solvers.sparse import Constants, MatrixSystem
 from relaxon.solvers.sparse.amg.cycle import Cycle, steps
-from relaxon.solvers.sparse.amg.hierarchy import DENSE, Hierarchy
+from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
 from relaxon.solvers.sparse.inspection import inspect
 from relaxon.solvers.threads import num_threads
 
@@ -97,13 +97,10 @@ def test_coarse_matrices_are_galerkin_products(name):
 
 
 @pytest.mark.parametrize("name", ["laplacian-2d", "tetrahedra-contrast-3d", "random-jumps-3d", "bilinear-2d"])
-def test_the_cycle_of_two_levels_is_symmetric_and_bounded_below(name, monkeypatch):
+def test_the_cycle_of_two_levels_is_symmetric_and_bounded_below(name):
     """Without the K-cycle, which is not linear: eigenvalues of `M A` are real, positive and at most 1."""
-    from relaxon.solvers.sparse.amg import hierarchy as module
-
-    monkeypatch.setattr(module, "DENSE", 200)
     a = gallery.matrix(name, 400)
-    hierarchy = Hierarchy.of(MatrixSystem.of(a))
+    hierarchy = Hierarchy.of(MatrixSystem.of(a), Constants(dense=200))
     assert len(hierarchy.levels) == 2
     cycle = Cycle(hierarchy)
     m = applied(cycle, a.shape[0])
@@ -147,13 +144,10 @@ def test_other_constants_solve_the_same_system(name, monkeypatch):
     assert (whole.x != plain.x).any()  # every constant reaches the levels
 
 
-def test_a_relaxed_cycle_of_two_levels_is_symmetric_and_definite(monkeypatch):
-    from relaxon.solvers.sparse.amg import hierarchy as module
-
-    monkeypatch.setattr(module, "DENSE", 200)
+def test_a_relaxed_cycle_of_two_levels_is_symmetric_and_definite():
     a = gallery.matrix("tetrahedra-3d", 400)
     for relaxation in (0.5, 1.0, 1.5):
-        hierarchy = Hierarchy.of(MatrixSystem.of(a), Constants(relaxation=relaxation, correction=1.2))
+        hierarchy = Hierarchy.of(MatrixSystem.of(a), Constants(relaxation=relaxation, correction=1.2, dense=200))
         m = applied(Cycle(hierarchy), a.shape[0])
         np.testing.assert_allclose(m, m.T, atol=1e-5 * abs(m).max())
         assert np.linalg.eigvalsh((m + m.T) / 2)[0] > 0
@@ -165,6 +159,7 @@ def test_a_relaxed_cycle_of_two_levels_is_symmetric_and_definite(monkeypatch):
         ({"strength": 1.5}, "^strength must be at most 1, got 1.5"),
         ({"dominated": 1.0}, "^dominated must be below 1, got 1.0"),
         ({"matchings": 4}, "^matchings must be at most 3, got 4"),
+        ({"dense": 0}, "^dense must be"),
         ({"correction": 2.0}, "^correction must be below 2, got 2.0"),
         ({"relaxation": 0.0}, "^relaxation must be"),
         ({"budget": 0.5}, "^budget must be at least 1, got 0.5"),
@@ -254,6 +249,23 @@ def test_one_set_up_answers_many_right_hand_sides_and_leaves_them_alone():
         np.testing.assert_array_equal(solution.x, solve(a, b, solver="amg", rtol=1e-10).x)
 
 
+def test_visits_of_levels_are_counted_in_one_piece_and_in_blocks(monkeypatch):
+    from relaxon.solvers.sparse.amg import hierarchy as module
+
+    system = MatrixSystem.of(gallery.matrix("laplacian-2d", 10_000))
+    for constants, per_level in ((Constants(twice=0.0), 1), (Constants(enough=0.0, twice=1.0, budget=9.0), 2)):
+        for divided in (10**6, 2_000):
+            monkeypatch.setattr(module, "DIVIDED", divided)
+            monkeypatch.setattr(module, "BLOCK", 600)
+            cycle = Cycle(Hierarchy.of(system, constants))
+            assert len(cycle.top) == (0 if divided > 10_000 else 2)
+            for _ in range(3):
+                cycle.right[:] = np.random.default_rng(0).standard_normal(len(cycle.right))
+                cycle.apply()
+            last = len(cycle.steps) - 1  # which is solved, once a visit of the one above it
+            assert cycle.visits == [3 * per_level ** min(depth, last - 1) for depth in range(last + 1)]
+
+
 def test_a_cycle_s_work_stays_within_its_budget():
     for name in ("heavy-tailed", "random-weights", "chain"):
         levels = Hierarchy.of(MatrixSystem.of(gallery.matrix(name, 20_000))).levels
@@ -262,7 +274,7 @@ def test_a_cycle_s_work_stays_within_its_budget():
             visits *= taken
             work += visits * level.entries / levels[0].entries
         assert work < 4.5
-        assert levels[-1].rows <= DENSE or name == "random-weights"
+        assert levels[-1].rows <= Constants().dense or name == "random-weights"
 
 
 # --- the fast look at a matrix ----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ class Constants:
     strength : a coupling is strong from this part of the geometric mean of both rows' strongest ones on, in [0, 1].
     dominated : rows whose off-diagonal magnitudes are at most this part of the diagonal are left to smoothing, in
         [0, 1).
+    dense : rows from which on a level's inverse is kept, at most 1000.
     matchings : how often rows, or the pairs of them, are paired from a level to the next, 1 to 3.
     correction : factor of the interpolated correction, in (0, 2).
     relaxation : factor of the sweeps (symmetric successive over-relaxation; 1 is Gauss–Seidel), in (0, 2).
@@ -44,6 +45,7 @@ class Constants:
 
     strength: float = 0.25
     dominated: float = 0.4
+    dense: int = 100
     matchings: int = 2
     correction: float = 1.0
     relaxation: float = 1.0
@@ -63,6 +65,8 @@ class Constants:
                 raise ValueError(f"{name} must be below 2, got {getattr(self, name)}")
         if validation.positive_int("matchings", self.matchings) > 3:
             raise ValueError(f"matchings must be at most 3, got {self.matchings}")
+        if validation.positive_int("dense", self.dense) > 1000:
+            raise ValueError(f"dense must be at most 1000, got {self.dense}")
         if validation.positive_float("budget", self.budget) < 1:
             raise ValueError(f"budget must be at least 1, got {self.budget}")
 

@@ -21,6 +21,7 @@ class _Divided:
         self.level = level
         self.right, self.x, self.old, self.z, self.q, self.r = (np.zeros(n, np.float32) for _ in range(6))
         self.parts = np.zeros((len(level.bounds) - 1, 3))
+        self.visits = 0
 
 
 class Cycle:
@@ -38,7 +39,8 @@ class Cycle:
         if not tail or len(self.solution) != tail[-1].rows:
             counts.append(0)  # the last level is only smoothed
         rows, entries = np.cumsum([0, *counts]), np.cumsum([0, *(len(level.columns) for level in tail), 0])
-        self.table = np.ones((len(counts), 4), np.int64)
+        self.table = np.ones((len(counts), 5), np.int64)
+        self.table[:, kernels.VISITS] = 0
         for index, count in enumerate(counts):
             self.table[index, :3] = rows[index], entries[index], count
             if index < len(tail):
@@ -69,6 +71,12 @@ class Cycle:
         self._recursive(False)
         return self.vectors[1][: self.table[0, kernels.COUNT]]
 
+    @property
+    def visits(self) -> list[int]:
+        """How often each level has been visited, by all calls of `apply` until now."""
+        counts = [own.visits for own in self.top] + [int(count) for count in self.table[:, kernels.VISITS]]
+        return counts[: len(self.steps)]
+
     def _recursive(self, accelerated: bool) -> None:
         memory: tuple[Any, ...] = (*self.arrays, self.group, self.solution, *self.vectors, self.parts)
         kernels.recursive(self.table, accelerated, self.correction, self.enough, *memory)
@@ -76,6 +84,7 @@ class Cycle:
     def _cycle(self, index: int, right: Floats) -> None:
         """`x ← M right` on a divided level."""
         own = self.top[index]
+        own.visits += 1
         a = own.level
         a.over(kernels.forward, a.first, a.middle, a.columns, a.values, a.inverse, right, own.x)
         last = index + 1 == len(self.top)

@@ -16,7 +16,7 @@ from relaxon.solvers.compiled import FAST, kernel, plain
 from relaxon.solvers.sparse.amg.levels_kernels import IN_ORDER, rows_kernel
 
 ONE = np.uint32(1)
-ROW, ENTRY, COUNT, STEPS = 0, 1, 2, 3
+ROW, ENTRY, COUNT, STEPS, VISITS = 0, 1, 2, 3, 4
 """Columns of the table of levels that `recursive` takes."""
 inlined_rows = kernel(fastmath=IN_ORDER, forceinline=True)
 inlined = kernel(fastmath=FAST, error_model="numpy", forceinline=True)
@@ -150,7 +150,8 @@ def recursive(  # type: ignore[no-untyped-def]
     gradients, each preconditioned with a cycle, the second only where the first leaves more than `enough` of the
     residual's square; where it is 1 by one cycle. The first one is so only if `accelerated`. Corrections are multiplied
     by `factor`.
-    `solution` is the inverse on the last level. `x`, `z`, `q`, `r` are memory for all levels' vectors.
+    `solution` is the inverse on the last level. `x`, `z`, `q`, `r` are memory for all levels' vectors. The table's
+    `VISITS` are counted.
     """
     final = len(table) - 1
     step = np.zeros(final + 1, np.int64)
@@ -168,6 +169,7 @@ def recursive(  # type: ignore[no-untyped-def]
             coarse = table[level + 1, COUNT]
             below = slice(table[level + 1, ROW], table[level + 1, ROW] + coarse)
         if down:
+            table[level, VISITS] += 1
             if level == final:
                 dense_product(solution, right[rows], x_)
                 down = False

@@ -14,8 +14,6 @@ from relaxon.solvers.sparse.system import MatrixSystem
 from relaxon.solvers.threads import divide, get_num_threads
 
 Floats = NDArray[np.float32]
-DENSE = 100
-"""Rows from which on a level's inverse is kept."""
 DENSE_AT_MOST = 1500
 """Rows up to which the inverse is kept where coarsening has come to a halt."""
 STALLED = 0.7
@@ -227,7 +225,7 @@ class Hierarchy:
         """Set the levels up for a matrix."""
         level, order, scale = finest(system, constants.relaxation)
         levels = [level]
-        while level.rows > DENSE and len(levels) < MAX_LEVELS:
+        while level.rows > constants.dense and len(levels) < MAX_LEVELS:
             following = next_level(level, constants)
             if following is None:
                 break
