@@ -8,12 +8,12 @@ import pytest
 from scipy import sparse
 
 from relaxon.solvers import gallery, prepare, solve
-from relaxon.solvers.sparse import MatrixSystem
+from relaxon.solvers.sparse import MATRIX_SOLVERS, MatrixSystem
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
 from relaxon.solvers.sparse.amg.updating import update_hierarchy
 from relaxon.solvers.threads import num_threads
 
-EXACT = ["pyamg-sa", "ic-cg", "jacobi-cg", "cg", "scipy-direct"]
+EXACT = ["pyamg-sa", "ic-cg", "jacobi-cg", "cg", "scipy-direct", *({"direct"} & set(MATRIX_SOLVERS))]
 """Solvers that have nothing to keep, or keep it without its showing."""
 LARGE = 20_500
 """Rows from which the compiled look at values is taken."""

@@ -51,6 +51,8 @@ class Level:
     labels: NDArray[np.int32] | None
     group: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     offsets: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(1, np.uint32))
+    targets: NDArray[np.uint32] | None = None
+    """Where each entry is added on the next level, once an update has found out."""
 
     @property
     def rows(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,8 @@ def update_hierarchy(before: Hierarchy, old: MatrixSystem, system: MatrixSystem)
     added = 1.0 / before.constants.relaxation - 1.0
     level = _first_level(before, system, scale, added)
     levels = [level]
-    for pattern in before.levels[1:]:
-        level = _next_level(level, pattern, added)
+    for above, pattern in pairwise(before.levels):
+        level = _next_level(level, pattern, _targets(above, pattern), added)
         levels.append(level)
     solution = dense_inverse(level) if len(before.solution) == level.rows else before.solution
     return Hierarchy(tuple(levels), solution, before.order, scale, before.constants)
@@ -74,7 +75,7 @@ def _first_level(before: Hierarchy, system: MatrixSystem, scale: float, added: f
     return level
 
 
-def _next_level(fine: Level, pattern: Level, added: float) -> Level:
+def _next_level(fine: Level, pattern: Level, targets: NDArray[np.uint32], added: float) -> Level:
     """The level below one that is filled."""
     labels = None
     if fine.labels is not None:
@@ -82,17 +83,29 @@ def _next_level(fine: Level, pattern: Level, added: float) -> Level:
         kept = fine.group >= 0
         labels[fine.group[kept]] = fine.labels[kept]
     level = _emptied(pattern, labels)
-    heads, link = np.empty(level.rows, np.int32), np.empty(fine.rows, np.int32)
-    kernels.link_members(fine.group, heads, link)
-    longest = int((level.last - level.first).max(initial=0))
-    divide(
-        kernels.refill_coarse, len(fine.bounds) - 1, fine.bounds, fine.offsets, fine.group, heads, link, fine.first,
-        fine.last, fine.columns, fine.values, fine.surplus, level.first, level.inner, level.last, level.columns,
-        added, *_filled(level), chunks=fine.chunks,
-        work=lambda: (np.empty(level.rows + 1, np.uint32), np.empty(longest + 2)),
+    sums = np.zeros(len(pattern.columns) + len(fine.bounds) * int(kernels.APART), np.float32)
+    fine.over(
+        kernels.add_to_targets, fine.offsets, fine.group, fine.first, fine.last, targets, fine.values, fine.surplus,
+        sums, level.surplus,
     )  # fmt: skip
+    level.over(kernels.finish_rows, level.first, level.inner, level.last, sums, added, *_filled(level))
     level.sums[...] = level.surplus
     return level
+
+
+def _targets(fine: Level, coarse: Level) -> NDArray[np.uint32]:
+    """Where each entry of a level is added on the next one; found once for all updates."""
+    if fine.targets is None:
+        heads, link = np.empty(coarse.rows, np.int32), np.empty(fine.rows, np.int32)
+        kernels.link_members(fine.group, heads, link)
+        targets = np.empty(len(fine.columns), np.uint32)
+        divide(
+            kernels.find_targets, len(fine.bounds) - 1, fine.bounds, fine.offsets, fine.group, heads, link, fine.first,
+            fine.last, fine.columns, coarse.first, coarse.last, coarse.columns, np.uint32(len(coarse.columns)), targets,
+            chunks=fine.chunks, work=lambda: (np.empty(coarse.rows, np.uint32),),
+        )  # fmt: skip
+        fine.targets = targets
+    return fine.targets
 
 
 def _filled(level: Level) -> tuple[NDArray[Any], NDArray[np.float64], Floats, Floats, Floats, Floats]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.sparse.amg.levels_kernels import ONE, ROUNDINGS, rows_kernel
+from relaxon.solvers.sparse.amg.levels_kernels import LEFT_OUT, ONE, ROUNDINGS, rows_kernel
 
-OWN, OUT, BESIDE = np.uint32(0), np.uint32(1), np.uint32(2)
-"""Places of what an aggregate's rows have within it, with what is left out, and with other aggregates from there on."""
+GONE = np.uint32(0xFFFFFFFF)
+"""In the place of a target: the column is left out."""
+APART = np.uint32(16)
+"""Entries between the places of two blocks, so that two threads do not write to one line of the cache."""
 
 
 @rows_kernel
@@ -71,48 +73,69 @@ def link_members(group, heads, link):  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def refill_coarse(  # type: ignore[no-untyped-def]
-    start, stop, bounds, offsets, group, heads, link, first, last, c, v, surplus, coarse_first, coarse_inner,
-    coarse_last, coarse_c, added, values, coarse_surplus, diagonal, inverse, excess, most, seen, sums,
+def find_targets(  # type: ignore[no-untyped-def]
+    start, stop, bounds, offsets, group, heads, link, first, last, c, coarse_first, coarse_last, coarse_c, beside,
+    targets, seen,
 ):  # fmt: skip
-    """Sum the rows and columns of each aggregate, `Pᵀ A P`, into the places that the coarse level's rows have.
+    """Find the coarse level's entry to which each entry of a level is added in `Pᵀ A P`.
 
-    `seen` and `sums` are memory of a run's own: of each column, and of what is left out, where it is added up.
+    Within an aggregate, whose sum nothing needs, `targets` is a place behind the entries, from `beside` on and another
+    one for each block; `GONE` for a column that is left out. `seen` is memory of a run's own, a place for each column.
     """
     for block in range(start, stop):
         for g in range(offsets[block], offsets[block + 1]):
-            lo, hi = coarse_first[g], coarse_last[g]
-            seen[0] = OUT
-            seen[g + ONE] = OWN
-            sums[OUT] = 0.0
-            place = BESIDE
-            for k in range(lo, hi):
-                seen[coarse_c[k] + ONE] = place
-                sums[place] = 0.0
-                place += ONE
-            total = 0.0
+            for k in range(coarse_first[g], coarse_last[g]):
+                seen[coarse_c[k]] = k
             i = heads[g]
             while i >= 0:
                 m = np.uint32(i)
-                total += surplus[m]
                 for k in range(first[m], last[m]):
-                    sums[seen[np.uint32(group[c[k]] + np.int32(1))]] += v[k]
+                    h = group[c[k]]
+                    if h == LEFT_OUT:
+                        targets[k] = GONE
+                    elif h == g:
+                        targets[k] = beside + np.uint32(block) * APART
+                    else:
+                        targets[k] = seen[np.uint32(h)]
                 i = link[m]
-            total -= sums[OUT]
+
+
+@rows_kernel
+def add_to_targets(start, stop, bounds, offsets, group, first, last, targets, v, surplus, sums, coarse_surplus):  # type: ignore[no-untyped-def]
+    """Add a level's entries up in `sums`, zero before, and its row sums, with what is left out, in `coarse_surplus`."""
+    for block in range(start, stop):
+        for g in range(offsets[block], offsets[block + 1]):
+            coarse_surplus[g] = 0.0
+        for i in range(bounds[block], bounds[block + 1]):
+            if group[i] >= 0:
+                total = surplus[i]
+                for k in range(first[i], last[i]):
+                    t = targets[k]
+                    if t == GONE:
+                        total -= v[k]
+                    else:
+                        sums[t] += v[k]
+                coarse_surplus[np.uint32(group[i])] += total
+
+
+@rows_kernel
+def finish_rows(  # type: ignore[no-untyped-def]
+    start, stop, bounds, first, inner, last, sums, added, values, surplus, diagonal, inverse, excess, most
+):  # fmt: skip
+    """Fill a coarse level with the sums of its entries, and with what follows from them and from its row sums."""
+    for block in range(start, stop):
+        for i in range(bounds[block], bounds[block + 1]):
             off, away, largest = 0.0, 0.0, 0.0
-            place = BESIDE
-            for k in range(lo, hi):
-                a = sums[place]
-                place += ONE
+            for k in range(first[i], last[i]):
+                a = sums[k]
                 values[k] = a
                 off += a
                 largest = max(largest, -a)
-                if k >= coarse_inner[g]:
+                if k >= inner[i]:
                     away += abs(a)
-            d = total - off
-            coarse_surplus[g] = total
-            diagonal[g] = d
-            most[g] = largest
+            d = surplus[i] - off
+            diagonal[i] = d
+            most[i] = largest
             more = 0.5 * away + added * d
-            excess[g] = more
-            inverse[g] = 1.0 / (d + more) if d > 0.0 else 0.0
+            excess[i] = more
+            inverse[i] = 1.0 / (d + more) if d > 0.0 else 0.0
