@@ -52,6 +52,10 @@ class KeptMatrix(Session):
         return self.system
 
     @property
+    def complex_valued(self) -> bool:
+        return self.system.is_complex
+
+    @property
     def sent_pattern(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """`indptr` and `indices` in the order in which the values were first sent."""
         if self._sent is not None:

@@ -88,6 +88,11 @@ class Session(ABC):
     def unknowns(self) -> int: ...
 
     @property
+    def complex_valued(self) -> bool:
+        """Whether solutions are complex whatever the right-hand side is."""
+        return False
+
+    @property
     @abstractmethod
     def content(self) -> object:
         """What it holds: another object after each update."""

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any, ClassVar, Protocol, Self
 
 import grpc
+import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.proto import poisson_pb2 as pb
@@ -170,7 +171,7 @@ class StepsCall:
             b = self._stepping.side(header, kept, self._changed)
             room = room_for_x(header, b, kept.shared)
             # For as many steps as are under way at a time, until the call ends.
-            self._hold(AHEAD * (array_bytes(b) + (0 if planned is None else planned.bytes)))
+            self._hold(AHEAD * (array_bytes(b, complex_valued=kept.complex_valued) + (0 if planned is None else planned.bytes)))
             change = None if planned is None else await planned.read(self._upload)
             step = Step(await self._upload.side(header, b, kept.shared), change, room)
             if not await self._followed(step):
@@ -331,7 +332,7 @@ class Sequence:
         del start
         handed = job.hand_over(solution, step.room, front)
         # What is not in the caller's memory is still to be sent.
-        free = isinstance(request, Request) and (request.packed or handed is not solution)
+        free = isinstance(request, Request) and not np.may_share_memory(handed.x, request.x)
         if not self._warm or not math.isfinite(solution.true_residual):
             front.reclaim(request, x=free)
             return handed
@@ -361,7 +362,7 @@ class Sequence:
                 front.continued, last[1], b, options.rtol, options.atol, options.max_iterations, options.inconsistent
             )
             return going_on, None
-        if start is not None and start.dtype.kind == "c" and real:
+        if start is not None and start.dtype.kind == "c" and real and not self._kept.complex_valued:
             start = start.real
         request = checked(
             front.request, b, options.rtol, options.atol, options.max_iterations, start, options.inconsistent

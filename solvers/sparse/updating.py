@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.masked import refuse_masks
-from relaxon.solvers.nullspace import NullSpace
 from relaxon.solvers.sparse.general.kinds import SYMMETRY
 from relaxon.solvers.sparse.near_null import NearNullSpace
 from relaxon.solvers.sparse.null_vectors import find_null_vectors
@@ -20,6 +19,7 @@ from relaxon.solvers.threads import divide, get_num_threads
 
 PARTS = 64
 """Runs of rows, each with flags of its own."""
+NONE = np.zeros(0, bool)
 SHOWN = 6
 """Columns of a row that a refusal shows at most."""
 
@@ -66,6 +66,7 @@ def update_system(
     The system, and its pattern with zeros.
     """
     from relaxon.solvers.sparse.inspection_kernels import STORED_ZERO
+    from relaxon.solvers.sparse.updating_kernels import OPENED, UNPAIRED
 
     check_form(matrix)
     if matrix.shape[0] != before.unknowns:
@@ -81,7 +82,7 @@ def update_system(
         return system, StoredPattern.of(matrix, system)
     single = matrix.dtype == np.float32
     quick = before.unknowns >= LOOKED_AT and own.nnz <= np.iinfo(np.int32).max and before.symmetric is not False
-    found = _look(own, single) if quick and own.dtype == np.float64 else None
+    found = _look(own, single, before.rows) if quick and own.dtype == np.float64 else None
     if found is None:
         narrow = {np.dtype(np.float32): np.float32, np.dtype(np.complex64): np.complex64}.get(matrix.dtype)
         checked = MatrixSystem.of(own if narrow is None else own.astype(narrow), said)
@@ -89,8 +90,12 @@ def update_system(
     diagonal, sums, flags = found
     exponent = bring_into_range(own, diagonal)
     rows = None if exponent or flags & STORED_ZERO else sums
-    null, nearly, suspected = _null_space(before, own, single, rows, paired=not flags)
-    close_rows(own, nearly)
+    if rows is None or before.rows is None or flags & OPENED or single or before.single or before.suspected:
+        paired = not flags & (STORED_ZERO | UNPAIRED)
+        null, nearly, suspected = component_null_vectors(own, single, rows if paired else None)
+        close_rows(own, nearly)
+    else:
+        null, nearly, suspected = before.null, NONE, False
     if exponent or nearly.any():
         diagonal = np.asarray(own.diagonal(), np.float64)
     system = replace(
@@ -138,20 +143,20 @@ def _on_pattern(before: MatrixSystem, matrix: Any, stored: StoredPattern | None)
     if not (same_pattern(csr, kept) or (stored is not None and same_pattern(csr, stored))):
         csr = _canonical(csr)
     if stored is not None and same_pattern(csr, stored):
-        return None if csr.data[~stored.kept].any() else _filled(kept, csr.data[stored.kept])
+        return None if csr.data[~stored.kept].any() else _filled(kept, csr.data[stored.kept], copy=False)
     if not same_pattern(csr, kept):
         csr.eliminate_zeros()
         if not same_pattern(csr, kept):
             _refuse(csr, kept if stored is None or csr.nnz <= kept.nnz else stored)
-    return _filled(kept, csr.data)
+    return _filled(kept, csr.data, copy=csr is matrix)
 
 
-def _filled(kept: Any, data: NDArray[Any]) -> Any:
-    """A matrix of a canonical one's pattern, which is shared, with a copy of other values, float64 or complex128."""
+def _filled(kept: Any, data: NDArray[Any], copy: bool = True) -> Any:
+    """A matrix of a canonical one's pattern, which is shared, with other values, float64 or complex128."""
     from scipy.sparse import csr_array
 
     wide = np.complex128 if data.dtype.kind == "c" else np.float64
-    own = csr_array((np.array(data, wide, copy=True), kept.indices, kept.indptr), shape=kept.shape)
+    own = csr_array((data.astype(wide, copy=copy), kept.indices, kept.indptr), shape=kept.shape)
     own.has_canonical_format = True
     return own
 
@@ -177,11 +182,13 @@ def _shown(columns: NDArray[Any]) -> str:
     return "none" if not len(columns) else ", ".join(map(str, columns[:SHOWN])) + more
 
 
-def _look(own: Any, single: bool) -> tuple[Array, tuple[Array, Array], int] | None:
-    """Diagonal, sums of the rows and of their magnitudes, and flags of what is worth knowing; None where something is
-    amiss, which is then told by the checks one by one."""
+def _look(
+    own: Any, single: bool, before: tuple[Array, Array] | None
+) -> tuple[Array, tuple[Array, Array], int] | None:
+    """Diagonal, sums of the rows and of their magnitudes, and flags of what is worth knowing beside such sums of
+    `before`; None where something is amiss, which is then told by the checks one by one."""
     from relaxon.solvers.sparse.inspection_kernels import STORED_ZERO
-    from relaxon.solvers.sparse.updating_kernels import UNPAIRED, compare_halves, look_at_values
+    from relaxon.solvers.sparse.updating_kernels import OPENED, UNPAIRED, compare_halves, look_at_values
 
     n = own.shape[0]
     tolerance = SYMMETRY[np.dtype(np.float32 if single else np.float64)]
@@ -190,41 +197,23 @@ def _look(own: Any, single: bool) -> tuple[Array, tuple[Array, Array], int] | No
     after, flags = np.empty(n, np.uint32), np.zeros(PARTS, np.int64)
     bounds = (np.arange(PARTS + 1, dtype=np.int64) * n // PARTS).astype(np.uint32)
     divide(
-        look_at_values, PARTS, bounds, indptr, indices, own.data, diagonal, root, sums, magnitudes, after, flags,
-        chunks=get_num_threads(),
+        look_at_values, PARTS, bounds, indptr, indices, own.data, *((diagonal, diagonal) if before is None else before),
+        ROW_SUM_ROUNDINGS * float(np.finfo(np.float64).eps), float(np.finfo(np.float32).eps), diagonal, root, sums,
+        magnitudes, after, flags, chunks=get_num_threads(),
     )  # fmt: skip
     found = int(np.bitwise_or.reduce(flags))
-    if not found & ~STORED_ZERO:
+    if not found & ~(STORED_ZERO | OPENED):
         found |= int(compare_halves(indptr, indices, own.data, root, tolerance, after))
-    return None if found & ~(STORED_ZERO | UNPAIRED) else (diagonal, (sums, magnitudes), found)
-
-
-def _null_space(
-    before: MatrixSystem, own: Any, single: bool, rows: tuple[Array, Array] | None, paired: bool
-) -> tuple[NullSpace, NDArray[np.bool_], bool]:
-    """What `component_null_vectors` finds: what `before` has, without looking for components, where the same rows sum
-    to zero. `paired` is whether the pattern is symmetric and without zeros."""
-    if rows is not None and before.rows is not None and not (single or before.single or before.suspected):
-        entries = np.diff(own.indptr)
-        is_open, was_open = _open_rows(entries, *rows), _open_rows(entries, *before.rows)
-        nearly = is_open & (np.abs(rows[0]) <= np.finfo(np.float32).eps * np.sqrt(entries) * rows[1])
-        if not nearly.any() and np.array_equal(is_open, was_open):
-            return before.null, nearly, False
-    return component_null_vectors(own, single, rows if paired else None)
-
-
-def _open_rows(entries: NDArray[Any], sums: Array, magnitudes: Array) -> NDArray[np.bool_]:
-    """Which rows do not sum to zero to rounding."""
-    return np.abs(sums) > ROW_SUM_ROUNDINGS * np.finfo(np.float64).eps * entries * magnitudes
+    return None if found & ~(STORED_ZERO | OPENED | UNPAIRED) else (diagonal, (sums, magnitudes), found)
 
 
 def _with_zeros(checked: MatrixSystem, kept: Any) -> MatrixSystem:
     """The checked system on the pattern of `kept`, which has its entries and others, whose values have become zero."""
     if same_pattern(checked.matrix, kept):
-        return replace(checked, matrix=_filled(kept, checked.matrix.data))
+        return replace(checked, matrix=_filled(kept, checked.matrix.data, copy=False))
     data = np.zeros(kept.nnz, checked.matrix.dtype)
     data[np.searchsorted(_keys(kept), _keys(checked.matrix))] = checked.matrix.data
-    return replace(checked, matrix=_filled(kept, data))
+    return replace(checked, matrix=_filled(kept, data, copy=False))
 
 
 def _keys(matrix: Any) -> NDArray[np.int64]:

@@ -8,15 +8,22 @@ from relaxon.solvers.compiled import kernel
 from relaxon.solvers.sparse.inspection_kernels import ASYMMETRIC, BAD_DIAGONAL, BAD_MINOR, NOT_FINITE, STORED_ZERO
 
 ONE = np.uint32(1)
+OPENED = 128
+"""Other rows sum to zero than before, or some may."""
 UNPAIRED = 64
 """An entry faces none: the pattern is not symmetric."""
 
 
 @kernel()
 def look_at_values(  # type: ignore[no-untyped-def]
-    start, stop, bounds, indptr, indices, data, diagonal, root, sums, magnitudes, after, flags
+    start, stop, bounds, indptr, indices, data, old_sums, old_magnitudes, roundings, single, diagonal, root, sums,
+    magnitudes, after, flags,
 ):  # fmt: skip
-    """Finiteness, diagonal and sum of each row; `after[i]` is where the entries behind row `i`'s diagonal begin."""
+    """Finiteness, diagonal and sum of each row; `after[i]` is where the entries behind row `i`'s diagonal begin.
+
+    A row sums to zero where its sum is at most `roundings`, times its entries, of its sum of magnitudes. Flagged is
+    whether another row does so than by the old sums, or one might to rounding of `single` precision.
+    """
     for part in range(start, stop):
         flag = 0
         for i in range(bounds[part], bounds[part + 1]):
@@ -36,6 +43,11 @@ def look_at_values(  # type: ignore[no-untyped-def]
                 flag |= NOT_FINITE
             if indptr[i + ONE] > indptr[i] and not own > 0.0:
                 flag |= BAD_DIAGONAL
+            count = float(indptr[i + ONE] - indptr[i])
+            is_open = abs(total) > roundings * count * magnitude
+            was_open = abs(old_sums[i]) > roundings * count * old_magnitudes[i]
+            if is_open != was_open or (is_open and abs(total) <= single * np.sqrt(count) * magnitude):
+                flag |= OPENED
             after[i] = behind
             diagonal[i] = own
             root[i] = np.sqrt(own) if own > 0.0 else 0.0

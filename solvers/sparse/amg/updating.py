@@ -14,7 +14,7 @@ from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level, dense
 from relaxon.solvers.sparse.system import MatrixSystem
 from relaxon.solvers.threads import divide
 
-SAMPLE = 2_000
+SAMPLE = 500
 """Diagonal entries from which the change of the values' size is taken."""
 
 

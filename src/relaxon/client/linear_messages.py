@@ -234,6 +234,7 @@ class MatrixHandle(SystemHandle):
     def _told(self, kept: pb.Matrix, sent: SentMatrix) -> None:
         """Note what the server said of what it was sent."""
         self._order = sent.order()
+        self._complex_valued = sent.data.dtype.kind == "c"
         self.id: str = kept.id
         self.unknowns: int = kept.unknowns
         self.entries: int = kept.entries

@@ -77,6 +77,8 @@ class SystemHandle(NotPickled, ABC):
     _wire: Wire
     _handover: Handover
     _owner: Owner
+    _complex_valued = False
+    """Whether solutions are complex whatever the right-hand side is."""
 
     def _kept_at(self, target: str) -> None:
         """Note which server has it, and that it has it now."""
@@ -157,7 +159,7 @@ class SystemHandle(NotPickled, ABC):
         with errors.refusals():
             right = side(name, b, self._shapes, finite=finite)
             start = None if x0 is None else side("x0", x0, self._shapes, finite=finite)
-            if start is not None and right.dtype.kind != "c":
+            if start is not None and right.dtype.kind != "c" and not self._complex_valued:
                 start = validation.real_array("x0", start, finite=False)
         return SolveRequest(self.id, terms, right, start, self._wire, is_column(b, right), masked_names(b, x0))
 
