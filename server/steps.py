@@ -171,7 +171,9 @@ class StepsCall:
             b = self._stepping.side(header, kept, self._changed)
             room = room_for_x(header, b, kept.shared)
             # For as many steps as are under way at a time, until the call ends.
-            self._hold(AHEAD * (array_bytes(b, complex_valued=kept.complex_valued) + (0 if planned is None else planned.bytes)))
+            self._hold(
+                AHEAD * (array_bytes(b, complex_valued=kept.complex_valued) + (0 if planned is None else planned.bytes))
+            )
             change = None if planned is None else await planned.read(self._upload)
             step = Step(await self._upload.side(header, b, kept.shared), change, room)
             if not await self._followed(step):

@@ -182,9 +182,7 @@ def _shown(columns: NDArray[Any]) -> str:
     return "none" if not len(columns) else ", ".join(map(str, columns[:SHOWN])) + more
 
 
-def _look(
-    own: Any, single: bool, before: tuple[Array, Array] | None
-) -> tuple[Array, tuple[Array, Array], int] | None:
+def _look(own: Any, single: bool, before: tuple[Array, Array] | None) -> tuple[Array, tuple[Array, Array], int] | None:
     """Diagonal, sums of the rows and of their magnitudes, and flags of what is worth knowing beside such sums of
     `before`; None where something is amiss, which is then told by the checks one by one."""
     from relaxon.solvers.sparse.inspection_kernels import STORED_ZERO
