@@ -91,8 +91,7 @@ BAD = {
     "not square": sparse.csr_array((3, 4)),
     "empty": sparse.csr_array((0, 0)),
     "without entries": sparse.csr_array((3, 3)),
-    "not symmetric": sparse.csr_array(np.triu(np.ones((4, 4)))),
-    "not positive": sparse.csr_array(-np.eye(4)),
+    "an empty column": sparse.csr_array([[0.0, 1.0], [0.0, 2.0]]),
     "NaN": sparse.csr_array(np.diag([1.0, np.nan, 1.0])),
     "complex": sparse.csr_array(1j * np.eye(3)),
 }

@@ -1,5 +1,5 @@
-"""Matrices that are not symmetric positive definite, and operators without entries: every kind against dense solves, few
-iterations whatever the wind, what is refused, and what `M` is used for."""
+"""Matrices that are not symmetric positive definite, and operators without entries: every kind against dense solves,
+few iterations whatever the wind, what is refused, and what `M` is used for."""
 
 import numpy as np
 import pytest
@@ -193,7 +193,7 @@ def test_one_set_up_answers_many_sides_alike():
     assert column.x.dtype == np.complex128
 
 
-# --- the pieces ---------------------------------------------------------------------------------------------------------
+# --- the pieces ------
 
 
 def test_the_incomplete_factor_is_exact_on_its_pattern_for_real_and_complex_matrices():
@@ -239,7 +239,7 @@ def test_gmres_has_the_least_residual_of_its_space_and_minres_too():
     np.testing.assert_allclose(full.residuals[:20], reference.residuals[:20], rtol=1e-4)
 
 
-# --- what a caller says -------------------------------------------------------------------------------------------------
+# --- what a caller says ------
 
 
 def test_an_asymmetry_of_rounding_is_solved_as_symmetric_and_told():
@@ -336,7 +336,7 @@ def test_a_preconditioner_that_cannot_be_used_is_refused_or_said():
         solve(saddle(), np.ones(112), solver=MatrixGMRES("amg"))
 
 
-# --- operators without entries -----------------------------------------------------------------------------------------
+# --- operators without entries ------
 
 
 class Matvec:
@@ -391,7 +391,7 @@ def test_an_operator_is_refused_by_what_is_missing_or_wrong():
         solve(np.eye(4), np.ones(4))
 
 
-# --- Dirichlet rows, sizes, verdicts ------------------------------------------------------------------------------------
+# --- Dirichlet rows, sizes, verdicts ------
 
 
 def test_dirichlet_rows_are_eliminated_and_the_rest_is_solved_as_its_own_kind():
