@@ -54,8 +54,8 @@ def solve(
     Parameters
     ----------
     operator : the grid's operator, or the grid; or a SciPy sparse matrix, real or complex, whose kind is recognised:
-        symmetric positive definite or not definite, nonsymmetric, Hermitian, complex symmetric; or a `LinearOperator`, or
-        what has a shape, a dtype and `matvec`, with `symmetric` and perhaps `M`.
+        symmetric positive definite or not definite, nonsymmetric, Hermitian, complex symmetric; or a `LinearOperator`,
+        or what has a shape, a dtype and `matvec`, with `symmetric` and perhaps `M`.
     b : right-hand side, float32, float64 or integers; a full array of the grid's shape (values outside the fluid
         are ignored) or a packed vector `(unknowns,)` or column `(unknowns, 1)`. Not modified; nor is `x0`. Where `b`
         is complex its real part is
@@ -83,8 +83,8 @@ def solve(
 
     Returns
     -------
-    Solution : `x` float64 (complex128 where `b` or the matrix is complex) in the form of `b`. Not converging is a result, not an
-        exception.
+    Solution : `x` float64 (complex128 where `b` or the matrix is complex) in the form of `b`. Not converging is a
+        result, not an exception.
 
     Raises
     ------

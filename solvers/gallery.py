@@ -195,8 +195,8 @@ def make(name: str, size: Size, ndim: int = 3, seed: int = 0) -> Problem:
 
 
 def matrix(name: str, n: int, seed: int = 0) -> Any:
-    """A matrix of about `n` unknowns, of a family of `matrix_names()`: symmetric positive (semi)definite, but for those of
-    `matrix_names("nonsymmetric")`.
+    """A symmetric positive (semi)definite matrix of about `n` unknowns, of a family of `matrix_names()`; or a
+    nonsymmetric one, of `matrix_names("nonsymmetric")`.
 
     CSR, float64, int32 indices, sorted, the same for the same `seed`. ValueError for an unknown name and for `n` below
     64.

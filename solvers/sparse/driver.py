@@ -111,6 +111,8 @@ def _set_up(solver: MatrixSolver, system: MatrixSystem, M: Any) -> MatrixEngine:
         if form.kind == "spd":
             return solver.prepare_matrix(form)
     refuse_kind(solver, system)
+    if system.kind == "nonsymmetric" and solver.name == "auto" and not system.is_complex:
+        compiling.compile_kind(compiling.kind_of("gmres", system.matrix))
     return solver.prepare_matrix(system)
 
 

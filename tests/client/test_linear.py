@@ -92,6 +92,7 @@ BAD = {
     "not square": sparse.csr_array((3, 4)),
     "empty": sparse.csr_array((0, 0)),
     "without entries": sparse.csr_array((3, 3)),
+    "an empty column": sparse.csr_array([[0.0, 1.0], [0.0, 2.0]]),
     "NaN": sparse.csr_array(np.diag([1.0, np.nan, 1.0])),
 }
 

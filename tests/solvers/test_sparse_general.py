@@ -1,5 +1,5 @@
-"""Matrices that are not symmetric positive definite, and operators without entries: every kind against dense solves, few
-iterations whatever the wind, what is refused, and what `M` is used for."""
+"""Matrices that are not symmetric positive definite, and operators without entries: every kind against dense solves,
+few iterations whatever the wind, what is refused, and what `M` is used for."""
 
 import numpy as np
 import pytest
@@ -193,7 +193,7 @@ def test_one_set_up_answers_many_sides_alike():
     assert column.x.dtype == np.complex128
 
 
-# --- the pieces ---------------------------------------------------------------------------------------------------------
+# --- the pieces ------
 
 
 def test_the_incomplete_factor_is_exact_on_its_pattern_for_real_and_complex_matrices():
@@ -239,7 +239,19 @@ def test_gmres_has_the_least_residual_of_its_space_and_minres_too():
     np.testing.assert_allclose(full.residuals[:20], reference.residuals[:20], rtol=1e-4)
 
 
-# --- what a caller says -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["saddle point", "Hermitian, indefinite"])
+def test_minres_tells_the_residual_that_its_x_has_whatever_the_preconditioner(name):
+    a = MATRICES[name][1]
+    weights = np.exp(np.random.default_rng(0).uniform(-1, 1, a.shape[0]))
+    for count in (1, 2, 7, 30):
+        method = MatrixMINRES(lambda r: weights * r)
+        cut = solve(a, right_hand_side(a), solver=method, max_iterations=count, rtol=1e-13)
+        if not cut.message:  # x is that of the last step
+            assert cut.residuals[-1] == pytest.approx(cut.true_residual, rel=1e-9)
+    assert cut.iterations == 30
+
+
+# --- what a caller says ------
 
 
 def test_an_asymmetry_of_rounding_is_solved_as_symmetric_and_told():
@@ -336,7 +348,7 @@ def test_a_preconditioner_that_cannot_be_used_is_refused_or_said():
         solve(saddle(), np.ones(112), solver=MatrixGMRES("amg"))
 
 
-# --- operators without entries -----------------------------------------------------------------------------------------
+# --- operators without entries ------
 
 
 class Matvec:
@@ -391,7 +403,7 @@ def test_an_operator_is_refused_by_what_is_missing_or_wrong():
         solve(np.eye(4), np.ones(4))
 
 
-# --- Dirichlet rows, sizes, verdicts ------------------------------------------------------------------------------------
+# --- Dirichlet rows, sizes, verdicts ------
 
 
 def test_dirichlet_rows_are_eliminated_and_the_rest_is_solved_as_its_own_kind():
@@ -407,6 +419,10 @@ def test_dirichlet_rows_are_eliminated_and_the_rest_is_solved_as_its_own_kind():
         assert solution.info["eliminated"] == held.sum()
         np.testing.assert_allclose(solution.x, exact, atol=1e-6 * abs(exact).max())
         assert norms.scaled_residual(rows, b, solution.x) <= 1.001e-9
+    strong = sparse.csr_array([[2e4, 1.0, 0.0], [1e6, 1.0, 0.3], [0.0, 0.2, 1.0]])  # what decides x_0 depends on it
+    hung = solve(strong, np.ones(3), rtol=1e-10)
+    assert hung.converged
+    assert "eliminated" not in hung.info
     triangle = sparse.csr_array(np.triu(np.ones((5, 5))))
     np.testing.assert_allclose(solve(triangle, np.arange(5.0)).x, np.linalg.solve(triangle.toarray(), np.arange(5.0)))
 

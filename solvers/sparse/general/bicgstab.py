@@ -90,7 +90,7 @@ class BiCGStab(MatrixEngine):
         size = norm_of(r)
         if not 0 < size < math.inf:
             return r.copy()
-        return np.asarray(self.precondition(r / size)) * np.asarray(size, r.dtype)
+        return np.asarray(np.asarray(self.precondition(r / size)) * size, r.dtype)
 
     def _image(self, z: Vector) -> Vector:
         real = np.ascontiguousarray(z).view(np.float64)

@@ -26,7 +26,7 @@ FACTOR_COST = 2e11
 MULTIGRID_PATIENCE, INCOMPLETE_PATIENCE = 90, 200
 """Iterations that a method may be expected to take before the next one is tried."""
 DOMINANT = 1.0
-"""Where each diagonal entry is at least so much of its row's other magnitudes, ILU(0) is worth a try before a factor."""
+"""Where each diagonal entry is at least so much of its row's other magnitudes, ILU(0) is tried before a factor."""
 
 
 def prepare_kind(system: MatrixSystem) -> MatrixEngine:

@@ -28,7 +28,9 @@ class PivotedFactor(MatrixEngine):
         try:
             self.factor = Factor(system.matrix.tocsc(), permc_spec="MMD_AT_PLUS_A" if symmetric else "COLAMD")
         except RuntimeError as error:
-            raise ValueError(f"operator must be regular for solver 'scipy-direct'; its factor fails: {error}") from error
+            raise ValueError(
+                f"operator must be regular for solver 'scipy-direct'; its factor fails: {error}"
+            ) from error
         self.system = system
         self.info = {"nonzeros": float(system.matrix.nnz), "factor_nonzeros": float(self.factor.superlu.nnz)}
 

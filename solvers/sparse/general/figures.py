@@ -14,8 +14,8 @@ from relaxon.solvers.verdict import Figures, backward_error
 
 
 def row_weights(system: MatrixSystem) -> Array:
-    """Return the squares of the weights of the scaled test: one over the diagonal; over its magnitude, or over the row's
-    largest where it is zero, where the matrix is not symmetric positive definite."""
+    """Return the squares of the weights of the scaled test: one over the diagonal. Where the matrix is not symmetric
+    positive definite, over the diagonal's magnitude, or over the row's largest entry where that is zero."""
     return system.inverse_diagonal if system.kind == "spd" else inverse_magnitudes(system)
 
 

@@ -1,8 +1,8 @@
 """Flexible GMRES, restarted, its basis kept in half of the precision.
 
-Sources: Y. Saad, "A flexible inner-outer preconditioned GMRES algorithm", SIAM J. Sci. Comput. 14 (1993), algorithm 2.2;
-J. Aliaga, H. Anzt, T. Grützmacher, E. Quintana-Ortí, A. Tomás, "Compressed basis GMRES on high-performance GPUs", Int. J.
-High Perform. Comput. Appl. 37 (2023), for the basis in float32.
+Sources: Y. Saad, "A flexible inner-outer preconditioned GMRES algorithm", SIAM J. Sci. Comput. 14 (1993), algorithm
+2.2; J. Aliaga, H. Anzt, T. Grützmacher, E. Quintana-Ortí, A. Tomás, "Compressed basis GMRES on high-performance GPUs",
+Int. J. High Perform. Comput. Appl. 37 (2023), for the basis in float32.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ class MatrixGMRES(MatrixSolver):
     Parameters
     ----------
     preconditioner : "amg" (multigrid downstream, for real matrices like those of convection and diffusion), "ilu"
-        (ILU(0)), "jacobi", "none"; or a map: a callable, a SciPy `LinearOperator` or sparse matrix, which may differ from
-        step to step. None chooses "amg" where it fits and "ilu" elsewhere.
+        (ILU(0)), "jacobi", "none"; or a map: a callable, a SciPy `LinearOperator` or sparse matrix, which may differ
+        from step to step. None chooses "amg" where it fits and "ilu" elsewhere.
     restart : directions between restarts, ≥ 1.
 
     Examples

@@ -30,8 +30,9 @@ class Stage:
 class HandOver(MatrixEngine):
     """The first stage, and the next ones where it would take too long; the last that was begun alone for later sides.
 
-    `head` says what the matrix is. A stage is left when at its mean rate so far it would take more than its patience, or when it stagnates. A stage
-    whose set-up raises ValueError is passed over; where no later one can be set up, the present one goes on.
+    `head` says what the matrix is. A stage is left when at its mean rate so far it would take more than its patience,
+    or when it stagnates. A stage whose set-up raises ValueError is passed over; where no later one can be set up, the
+    present one goes on.
     """
 
     default_max_iterations = 20_000

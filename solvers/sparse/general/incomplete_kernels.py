@@ -49,16 +49,15 @@ def factored(indptr, indices, values, middle, least, place):  # type: ignore[no-
 @rows_kernel
 def solved(indptr, indices, values, middle, r, z):  # type: ignore[no-untyped-def]
     """`z ← U⁻¹ L⁻¹ r`."""
-    n = len(middle)
-    for i in range(n):
+    for i in range(len(middle)):
         total = r[i]
         for k in range(indptr[i], middle[i]):
             total -= values[k] * z[indices[k]]
         z[i] = total
-    i = np.uint32(n)
-    while i > 0:
-        i -= ONE
-        total = z[i]
-        for k in range(middle[i] + ONE, indptr[i + ONE]):
+    row = np.uint32(len(middle))
+    while row > 0:
+        row -= ONE
+        total = z[row]
+        for k in range(middle[row] + ONE, indptr[row + ONE]):
             total -= values[k] * z[indices[k]]
-        z[i] = total * values[middle[i]]
+        z[row] = total * values[middle[row]]

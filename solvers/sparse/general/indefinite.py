@@ -25,7 +25,7 @@ def prepare_indefinite(system: MatrixSystem, why: str) -> MatrixEngine:
 
 
 class OrIndefinite(MatrixEngine):
-    """A method for positive definite matrices; what solves indefinite ones goes on where it meets negative curvature."""
+    """A method for positive definite matrices; where it meets negative curvature, one for indefinite ones goes on."""
 
     def __init__(self, system: MatrixSystem, first: MatrixEngine) -> None:
         self.system, self.engine = system, first

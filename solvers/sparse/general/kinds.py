@@ -95,7 +95,9 @@ def not_definite(matrix: Any, tolerance: float) -> str:
     if not len(excess) or excess[worst] <= 0:
         return ""
     i, j = int(rows[worst]), int(matrix.indices[worst])
-    return f"|a[{i}, {j}]| = {abs(matrix.data[worst]):.6g} is above √(a[{i}, {i}] a[{j}, {j}]) = {root[i] * root[j]:.6g}"
+    return (
+        f"|a[{i}, {j}]| = {abs(matrix.data[worst]):.6g} is above √(a[{i}, {i}] a[{j}, {j}]) = {root[i] * root[j]:.6g}"
+    )
 
 
 def row_maxima(matrix: Any) -> NDArray[np.float64]:
@@ -113,7 +115,8 @@ def _scale(matrix: Any) -> NDArray[np.float64]:
     size = np.abs(diagonal)
     if not (diagonal.real > 0).all():
         size = np.maximum(size, row_maxima(matrix))
-    return np.sqrt(size)
+    root: NDArray[np.float64] = np.sqrt(size)
+    return root
 
 
 def _difference(matrix: Any, other: Any, scale: NDArray[np.float64]) -> _Difference:

@@ -107,8 +107,8 @@ class MinimalResiduals(MatrixEngine):
 class MatrixMINRES(MatrixSolver):
     """MINRES, for symmetric and Hermitian matrices, definite or not.
 
-    `preconditioner` is "jacobi" (one over the diagonal's magnitude, or over the row's largest entry where that is zero),
-    "none", or a map that is symmetric and positive definite; None is "jacobi".
+    `preconditioner` is "jacobi" (one over the diagonal's magnitude, or over the row's largest entry where that is
+    zero), "none", or a map that is symmetric and positive definite; None is "jacobi".
 
     Examples
     --------

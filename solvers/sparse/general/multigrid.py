@@ -36,6 +36,8 @@ DIRECTED_PART = 0.01
 """Of the entries: where fewer say what is downstream, rows keep their order."""
 BUDGET = 4.0
 """Entries on all levels of a cycle, those of repeated visits included, over the first level's."""
+SINGULAR = 1e-10
+"""Singular values of the last level's matrix below this part of the largest are zero."""
 MAX_LEVELS = 40
 
 
@@ -87,7 +89,9 @@ class DownstreamMultigrid:
         self._table[:, cycle_kernels.ROW], self._table[:, cycle_kernels.COUNT] = rows[:-1], counts
         self._table[:, cycle_kernels.STEPS] = _steps(np.diff(entries) + np.diff(rows))
         ends = [
-            np.concatenate([getattr(level, name) + np.uint32(at) for level, at in zip(levels, entries[:-1], strict=True)])
+            np.concatenate(
+                [getattr(level, name) + np.uint32(at) for level, at in zip(levels, entries[:-1], strict=True)]
+            )
             for name in ("first", "middle", "last")
         ]
         columns = [level.columns + np.uint32(at) for level, at in zip(levels, rows[:-1], strict=True)]
@@ -239,12 +243,12 @@ def _inverse(level: _Level) -> Floats:
     for i in range(n):
         part = slice(int(level.first[i]), int(level.last[i]))
         dense[i, level.columns[part]] = level.values[part]
-    inverse = np.linalg.pinv(dense, rcond=1e-10) if n <= DENSE else _dense_inverse(dense)
+    inverse = np.linalg.pinv(dense, rcond=SINGULAR) if n <= DENSE else _dense_inverse(dense)
     return np.ascontiguousarray(inverse, np.float32)
 
 
-def _dense_inverse(dense: Array) -> Array:
+def _dense_inverse(dense: Array) -> Any:
     try:
         return np.linalg.inv(dense)
     except np.linalg.LinAlgError:
-        return np.linalg.pinv(dense, rcond=1e-10)
+        return np.linalg.pinv(dense, rcond=SINGULAR)

@@ -102,7 +102,7 @@ def prepare_operator(operator: Any, solver: Any, properties: MatrixProperties) -
     elif system.kind not in chosen.kinds:
         raise ValueError(f"solver {chosen.name!r} is for symmetric operators, got symmetric=False")
     if said.M is not None:
-        method = use_map(method, said.M, system)
+        method = use_map(method, said.M, system)  # type: ignore[arg-type]
     engine = method.prepare_matrix(system)  # type: ignore[arg-type]
     engine.reason = reason
     made = PreparedComplexOperator if system.is_complex else PreparedOperator
