@@ -134,11 +134,12 @@ def backward(  # type: ignore[no-untyped-def]
 
 @block_kernel
 def product(  # type: ignore[no-untyped-def]
-    start, stop, bounds, height, inside, width, first, last, columns, values, other_first, other_last, other_columns,
-    other_values, out_first, out_columns, out_values, seen,
+    start, stop, bounds, height, inside, width, first, last, columns, values, square, norms, most,
+    other_first, other_last, other_columns, other_values, out_first, out_columns, out_values, seen,
 ):  # fmt: skip
     """`C = A B`, blocks of `height × inside` and `inside × width`; row `i` of `C` begins at `out_first[i]`.
 
+    Where `square` is positive, weak couplings of `A` are left out: see `pattern_kernels.count_product`.
     `seen` is memory, one uint32 a column of `B`, with values below `out_first[bounds[start]] + 1` at the start.
     """
     rows, mids, cols = np.uint32(len(height)), np.uint32(len(inside)), np.uint32(len(width))
@@ -148,6 +149,8 @@ def product(  # type: ignore[no-untyped-def]
             end = begin
             for k in range(first[i], last[i]):
                 j = columns[k]
+                if square > 0 and j != i and norms[k] < square * np.sqrt(most[i] * most[j]):
+                    continue
                 for m in range(other_first[j], other_last[j]):
                     target = other_columns[m]
                     place = seen[target]

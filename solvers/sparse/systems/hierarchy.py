@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.sparse.amg.hierarchy import scattered
 from relaxon.solvers.sparse.near_null import NearNullSpace
 from relaxon.solvers.sparse.system import MatrixSystem
 from relaxon.solvers.sparse.systems import block_kernels, pattern_kernels
@@ -20,9 +21,11 @@ from relaxon.solvers.threads import divide, get_num_threads
 Floats = NDArray[np.float32]
 Indices = NDArray[np.uint32]
 Array = NDArray[np.float64]
-STRENGTH = 0.08
-"""Nodes are coupled strongly from `‖A_ij‖ ≥ 0.08 √(‖A_ii‖ ‖A_jj‖)` on, on the first level; on each following one from
-half of that (section 5 of the paper)."""
+STRENGTH = 0.25
+"""Nodes are coupled strongly from this part of the geometric mean of both nodes' strongest couplings on."""
+WIDE = 6.0
+"""Blocks in a row of the prolongator, on average: where smoothing with all couplings makes more, weak ones are left out,
+as the next level's rows would be wider still."""
 DOMINATED = 0.2
 """Nodes whose couplings' norms add up to so little of their own block's are left to smoothing."""
 DENSE = 150
@@ -78,22 +81,28 @@ def over(bounds: Indices, kernel: Any, *args: Any, work: Any = None) -> None:
     divide(kernel, len(bounds) - 1, bounds, *args, chunks=chunks, work=work)
 
 
-def product(bounds: Indices, a: Blocks, b: Blocks, count: int) -> Blocks:
-    """Return `A B`; `count` is the number of block columns of `B`."""
+def product(bounds: Indices, a: Blocks, b: Blocks, count: int, strong: BlockLevel | None = None) -> Blocks:
+    """Return `A B`; `count` is the number of block columns of `B`. Where `A` is that of the level `strong`, its weak
+    couplings are left out."""
     counts = np.empty(a.rows, np.uint32)
 
     def seen() -> tuple[Indices]:
         return (np.zeros(count, np.uint32),)
 
     patterns = a.first, a.last, a.columns
-    over(bounds, pattern_kernels.count_product, *patterns, b.first, b.last, b.columns, counts, work=seen)
+    weak = NO_COUPLINGS if strong is None else (np.float32(STRENGTH**2), strong.norms, strong.most)
+    over(bounds, pattern_kernels.count_product, *patterns, *weak, b.first, b.last, b.columns, counts, work=seen)
     first, last, size = _starts(counts)
     columns, values = np.empty(size, np.uint32), np.empty((size, b.width, a.height), np.float32)
     over(
-        bounds, block_kernels.product, (0,) * a.height, (0,) * a.width, (0,) * b.width, *patterns, a.values,
+        bounds, block_kernels.product, (0,) * a.height, (0,) * a.width, (0,) * b.width, *patterns, a.values, *weak,
         b.first, b.last, b.columns, b.values, first, columns, values, work=seen,
     )  # fmt: skip
     return Blocks(first, last, columns, values)
+
+
+NO_COUPLINGS = (np.float32(0), np.zeros(1, np.float32), np.zeros(1, np.float32))
+"""Of a product in which nothing is left out."""
 
 
 def _starts(counts: Indices) -> tuple[Indices, Indices, int]:
@@ -120,6 +129,7 @@ class BlockLevel:
     middle: Indices
     inner: Indices
     norms: Floats
+    most: Floats
     inverse: Floats
     excess: Floats
     prolongator: Blocks | None = None
@@ -145,7 +155,7 @@ def arrange(matrix: Blocks) -> BlockLevel:
     rows, size = matrix.rows, matrix.height
     bounds = parts(rows)
     middle, inner = np.empty(rows, np.uint32), np.empty(rows, np.uint32)
-    norms = np.empty(len(matrix.columns), np.float32)
+    norms, most = np.empty(len(matrix.columns), np.float32), np.empty(rows, np.float32)
     diagonal, inverse = np.zeros((rows, size, size), np.float32), np.empty((rows, size, size), np.float32)
     excess = np.empty(rows * size, np.float32)
     longest = int((matrix.last - matrix.first).max())
@@ -155,45 +165,66 @@ def arrange(matrix: Blocks) -> BlockLevel:
 
     over(
         bounds, pattern_kernels.arranged, matrix.first, matrix.last, matrix.columns, matrix.values, middle, inner,
-        norms, diagonal, excess, work=memory,
+        norms, most, diagonal, excess, work=memory,
     )  # fmt: skip
     over(bounds, pattern_kernels.inverted, diagonal, excess, inverse, work=lambda: (np.empty((2, size, size)),))
-    return BlockLevel(bounds, matrix, middle, inner, norms, inverse, excess)
+    return BlockLevel(bounds, matrix, middle, inner, norms, most, inverse, excess)
 
 
 def finest(system: MatrixSystem, near_null: NearNullSpace) -> tuple[BlockLevel, Array, Indices]:
-    """Return the first level, its near-null vectors `(nodes, size, k)`, and where each unknown stands in its vectors."""
-    a, n, size = system.matrix, system.unknowns, near_null.block_size
-    slot = np.arange(n) if near_null.slots is None else near_null.slots
-    nodes = int(slot[-1]) // size + 1 if n else 0
+    """Return the first level, its near-null vectors `(nodes, size, k)`, and where each unknown stands among its own."""
+    slot = np.arange(system.unknowns) if near_null.slots is None else near_null.slots
+    size = near_null.block_size
     nodes = int(slot.max()) // size + 1
-    unknown = np.full(nodes * size, n, np.uint32)
-    unknown[slot] = np.arange(n, dtype=np.uint32)
     order = np.arange(nodes, dtype=np.uint32)
     place = order
-    indptr, indices, slots = a.indptr.view(np.uint32), a.indices.view(np.uint32), slot.astype(np.uint32)
+    matrix = _in_blocks(system, slot, size, order, place)
+    bounds = parts(nodes)
+    if len(bounds) > 2 and scattered(np.append(matrix.first, matrix.last[-1]), matrix.columns, nodes // PARTS):
+        order = _breadth_first(matrix)
+        place = np.empty_like(order)
+        place[order] = np.arange(nodes, dtype=np.uint32)
+        matrix = _in_blocks(system, slot, size, order, place)
+    at = (place[slot // size].astype(np.int64) * size + slot % size).astype(np.uint32)
+    vectors = np.zeros((nodes * size, near_null.vectors.shape[1]))
+    vectors[at] = near_null.vectors
+    return arrange(matrix), vectors.reshape(nodes, size, -1), at
+
+
+def _in_blocks(system: MatrixSystem, slot: NDArray[np.int64], size: int, order: Indices, place: Indices) -> Blocks:
+    """The matrix in blocks, node `order[i]` as number `i`, scaled to a diagonal of about 1."""
+    a, n, nodes = system.matrix, system.unknowns, len(order)
+    unknown = np.full(nodes * size, n, np.uint32)
+    unknown[slot] = np.arange(n, dtype=np.uint32)
+    rows = a.indptr.view(np.uint32), a.indices.view(np.uint32)
+    slots = slot.astype(np.uint32)
     positive = system.diagonal[system.diagonal > 0]
     # A power of two near the diagonal's geometric mean, so that float32 reaches as far up as down.
     scale = 2.0 ** -round(float(np.mean(np.log2(positive)))) if len(positive) else 1.0
-    bounds = parts(nodes)
-    counts = np.empty(nodes, np.uint32)
+    bounds, counts = parts(nodes), np.empty(nodes, np.uint32)
 
     def seen() -> tuple[Indices]:
         return (np.zeros(nodes, np.uint32),)
 
     width = np.uint32(size)
-    over(bounds, pattern_kernels.count_blocks, width, order, unknown, indptr, indices, slots, counts, work=seen)
+    over(bounds, pattern_kernels.count_blocks, width, order, unknown, *rows, slots, counts, work=seen)
     first, last, total = _starts(counts)
     columns, values = np.empty(total, np.uint32), np.zeros((total, size, size), np.float32)
     over(
-        bounds, pattern_kernels.fill_blocks, width, order, place, unknown, indptr, indices, a.data, scale, slots,
-        first, columns, values, work=seen,
+        bounds, pattern_kernels.fill_blocks, width, order, place, unknown, *rows, a.data, scale, slots, first, columns,
+        values, work=seen,
     )  # fmt: skip
-    at = (place[slot // size].astype(np.int64) * size + slot % size).astype(np.uint32)
-    vectors = np.zeros((nodes * size, near_null.vectors.shape[1]))
-    vectors[at] = near_null.vectors
-    level = arrange(Blocks(first, last, columns, values))
-    return level, vectors.reshape(nodes, size, -1), at
+    return Blocks(first, last, columns, values)
+
+
+def _breadth_first(matrix: Blocks) -> Indices:
+    """The nodes in an order in which neighbours are near one another."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import reverse_cuthill_mckee
+
+    indptr = np.append(matrix.first, matrix.last[-1]).astype(np.int32)
+    graph = csr_array((np.ones(len(matrix.columns), np.int8), matrix.columns.astype(np.int32), indptr))
+    return np.asarray(reverse_cuthill_mckee(graph, symmetric_mode=True), np.uint32)
 
 
 def largest_eigenvalue(level: BlockLevel) -> float:
@@ -223,33 +254,42 @@ def multiply(bounds: Indices, a: Blocks, x: Floats, y: Floats, added: bool = Fal
     )  # fmt: skip
 
 
-def aggregate(level: BlockLevel, strength: float) -> tuple[NDArray[np.int32], int]:
+def aggregate(level: BlockLevel) -> tuple[NDArray[np.int32], int]:
     """Return the number of each node's aggregate, −1 where it is left to smoothing, and how many there are."""
     a = level.matrix
     group, counts = np.empty(a.rows, np.int32), np.zeros(len(level.bounds) - 1, np.int64)
     over(
         level.bounds, pattern_kernels.aggregated, a.first, level.middle, level.inner, a.last, a.columns, level.norms,
-        np.float32(strength**2), np.float32(DOMINATED), group, counts,
+        level.most, np.float32(STRENGTH**2), np.float32(DOMINATED), group, counts,
     )  # fmt: skip
     offsets = np.concatenate([[0], np.cumsum(counts)])
     shift = np.repeat(offsets[:-1] - level.bounds[:-1], np.diff(level.bounds.astype(np.int64)))
     return np.where(group >= 0, group + shift, -1).astype(np.int32), int(offsets[-1])
 
 
-def coarsen(level: BlockLevel, vectors: Array, strength: float) -> tuple[BlockLevel, Array] | None:
+def coarsen(level: BlockLevel, vectors: Array) -> tuple[BlockLevel, Array] | None:
     """Aggregate, smooth and project: the next level and its vectors; None where coarsening has come to a halt."""
     rows, size, k = vectors.shape
-    group, count = aggregate(level, strength)
+    group, count = aggregate(level)
     if count == 0 or count * k > HALTED * rows * size:
         return None
     members = np.argsort(group, kind="stable").astype(np.uint32)
     starts = np.searchsorted(group[members], np.arange(count + 1)).astype(np.uint32)
     basis, coarse = np.zeros((rows, k, size), np.float32), np.zeros((count, k, k))
+    given = vectors.astype(np.float32)
     over(parts(count), pattern_kernels.orthogonalised, starts, members, vectors, basis, coarse)
     own = np.arange(rows, dtype=np.uint32)
     held = group >= 0
     tentative = Blocks(own, own + held.astype(np.uint32), np.where(held, group, 0).astype(np.uint32), basis)
-    p = product(level.bounds, level.matrix, tentative, count)
+    a = level.matrix
+    p = product(level.bounds, a, tentative, count)
+    if len(p.columns) > WIDE * rows:
+        p = product(level.bounds, a, tentative, count, level)
+        over(
+        level.bounds, pattern_kernels.extended, a.first, a.last, a.columns, a.values, np.float32(STRENGTH**2),
+        level.norms, level.most, group, given, _triangular_inverses(coarse), p.first, p.last, p.columns, p.values,
+        work=lambda: (np.empty((size, k)),),
+        )  # fmt: skip
     p = product(level.bounds, Blocks(own, own + np.uint32(1), own, level.inverse), p, count)
     p.values *= np.float32(-OVERSHOOT / largest_eigenvalue(level))
     row_of = np.repeat(own, p.last - p.first)
@@ -260,6 +300,14 @@ def coarsen(level: BlockLevel, vectors: Array, strength: float) -> tuple[BlockLe
     ap = product(level.bounds, level.matrix, p, count)
     following = arrange(product(level.coarse_bounds, level.restriction, ap, count))
     return following, coarse
+
+
+def _triangular_inverses(matrices: Array) -> Array:
+    """The inverses of upper triangular matrices `(g, k, k)`; rows and columns without a pivot are zero."""
+    pivots = np.einsum("gkk->gk", matrices)
+    good = pivots > 0
+    filled = matrices + np.where(good, 0.0, 1.0)[:, :, None] * np.eye(matrices.shape[1])
+    return np.asarray(np.linalg.inv(filled) * good[:, :, None] * good[:, None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,14 +323,13 @@ class BlockHierarchy:
         near_null = system.near_null
         assert near_null is not None
         level, vectors, place = finest(system, near_null)
-        levels, strength = [level], STRENGTH
+        levels = [level]
         while level.unknowns > DENSE and len(levels) < MAX_LEVELS:
-            found = coarsen(level, vectors, strength)
+            found = coarsen(level, vectors)
             if found is None:
                 break
             level, vectors = found
             levels.append(level)
-            strength /= 2
         solution = dense_inverse(level) if level.unknowns <= DENSE_AT_MOST else np.zeros((0, 0), np.float32)
         return cls(tuple(levels), solution, place)
 

@@ -20,14 +20,22 @@ DEPENDENT = 1e-5
 
 
 @setup_kernel
-def count_product(start, stop, bounds, first, last, columns, other_first, other_last, other_columns, counts, seen):  # type: ignore[no-untyped-def]
-    """Count the blocks of each row of `A B`. `seen`, one uint32 a column of `B`, begins with zeros."""
+def count_product(  # type: ignore[no-untyped-def]
+    start, stop, bounds, first, last, columns, square, norms, most, other_first, other_last, other_columns, counts, seen
+):
+    """Count the blocks of each row of `A B`. `seen`, one uint32 a column of `B`, begins with zeros.
+
+    Where `square` is positive, weak couplings of `A` are left out: those with `norms[k] < square √(most[i] most[j])`,
+    norms being squared and `most` the largest of each row.
+    """
     for part in range(start, stop):
         for i in range(bounds[part], bounds[part + 1]):
             mark = np.uint32(i) + ONE
             count = np.uint32(0)
             for k in range(first[i], last[i]):
                 j = columns[k]
+                if square > 0 and j != i and norms[k] < square * np.sqrt(most[i] * most[j]):
+                    continue
                 for m in range(other_first[j], other_last[j]):
                     if seen[other_columns[m]] != mark:
                         seen[other_columns[m]] = mark
@@ -83,12 +91,26 @@ def fill_blocks(  # type: ignore[no-untyped-def]
 
 @setup_kernel
 def arranged(  # type: ignore[no-untyped-def]
-    start, stop, bounds, first, last, columns, values, middle, inner, norms, diagonal, excess, kept_columns, kept_values
+    start,
+    stop,
+    bounds,
+    first,
+    last,
+    columns,
+    values,
+    middle,
+    inner,
+    norms,
+    most,
+    diagonal,
+    excess,
+    kept_columns,
+    kept_values,
 ):
     """Bring each row's blocks into the order of a sweep, in place: before the diagonal, it, after it, outside the part.
 
     `middle[i]` is the diagonal's place, those outside begin at `inner[i]`. `norms[k]` is a block's Frobenius norm,
-    squared, in that order; `diagonal[i]` a copy of its block; `excess` half the sum of magnitudes outside the part. The
+    squared, in that order, `most[i]` the largest but the diagonal's; `diagonal[i]` a copy of its block; `excess` half the sum of magnitudes outside the part. The
     last two arguments are memory for the longest row.
     """
     rows = values.shape[2]
@@ -104,6 +126,7 @@ def arranged(  # type: ignore[no-untyped-def]
                         kept_values[k, c, r] = values[first[i] + k, c, r]
             for r in range(rows):
                 excess[i * rows + r] = 0
+            most[i] = 0
             for kind in range(4):
                 if kind == 1:
                     middle[i] = position
@@ -128,6 +151,8 @@ def arranged(  # type: ignore[no-untyped-def]
                             elif kind == 3:
                                 excess[i * rows + r] += np.float32(0.5) * abs(value)
                     norms[position] = total
+                    if kind != 1:
+                        most[i] = max(most[i], np.float32(total))
                     position += ONE
 
 
@@ -169,11 +194,11 @@ def inverted(start, stop, bounds, diagonal, excess, inverse, work):  # type: ign
 
 
 @setup_kernel
-def aggregated(start, stop, bounds, first, middle, inner, last, columns, norms, square, dominated, group, counts):  # type: ignore[no-untyped-def]
+def aggregated(start, stop, bounds, first, middle, inner, last, columns, norms, most, square, dominated, group, counts):  # type: ignore[no-untyped-def]
     """Aggregate the nodes of each part: `group` gets numbers from `bounds[part]` on, `counts[part]` how many there are.
 
-    Nodes `i`, `j` are coupled strongly where `‖A_ij‖² ≥ square·‖A_ii‖‖A_jj‖`. A node whose couplings' norms add up to no
-    more than `dominated` of its own is left out.
+    Coupled strongly are those that `count_product` does not leave out. A node whose couplings' norms add up to no more
+    than `dominated` of its own block's is left out.
     """
     for part in range(start, stop):
         lo, hi = bounds[part], bounds[part + 1]
@@ -186,46 +211,43 @@ def aggregated(start, stop, bounds, first, middle, inner, last, columns, norms, 
                     total += np.sqrt(norms[k])
             if total <= dominated * np.sqrt(norms[middle[i]]):
                 group[i] = LEFT_OUT
-        for i in range(lo, hi):
+        for i in range(lo, hi):  # a node without an aggregated neighbour begins one, with all of its neighbours
             if group[i] != UNSET:
                 continue
-            own = square * np.sqrt(norms[middle[i]])
-            free, some = True, False
+            free = True
             for k in range(first[i], inner[i]):
                 j = columns[k]
-                if j != i and norms[k] >= own * np.sqrt(norms[middle[j]]):
-                    some = True
-                    if group[j] >= 0:
-                        free = False
-                        break
-            if not (free and some):
+                if group[j] >= 0 and norms[k] >= square * np.sqrt(most[i] * most[j]):
+                    free = False
+                    break
+            if not free:
                 continue
-            group[i] = number
+            some = False
             for k in range(first[i], inner[i]):
                 j = columns[k]
-                if group[j] == UNSET and norms[k] >= own * np.sqrt(norms[middle[j]]):
+                if j != i and group[j] == UNSET and norms[k] >= square * np.sqrt(most[i] * most[j]):
                     group[j] = number
-            number += np.int32(1)
+                    some = True
+            if some:
+                group[i] = number
+                number += np.int32(1)
         seeds = number
-        for i in range(lo, hi):
+        for i in range(lo, hi):  # the others join the neighbour that they are coupled to most
             if group[i] != UNSET:
                 continue
-            own = square * np.sqrt(norms[middle[i]])
             best, found = 0.0, UNSET
             for k in range(first[i], inner[i]):
                 j = columns[k]
-                # Those that joined in this pass count as free yet: chains of them would grow.
-                if group[j] >= 0 and norms[k] > best and norms[k] >= own * np.sqrt(norms[middle[j]]):
+                if group[j] >= 0 and norms[k] > best and norms[k] >= square * np.sqrt(most[i] * most[j]):
                     best, found = norms[k], group[j]
             if found >= 0:
-                group[i] = -found - np.int32(3)
+                group[i] = -found - np.int32(3)  # not to be joined in this pass: chains would grow
         for i in range(lo, hi):
             if group[i] < UNSET:
                 group[i] = -group[i] - np.int32(3)
-        for i in range(lo, hi):
+        for i in range(lo, hi):  # what is left
             if group[i] != UNSET:
                 continue
-            own = square * np.sqrt(norms[middle[i]])
             group[i] = number
             alone = True
             best, nearest = 0.0, UNSET
@@ -233,7 +255,7 @@ def aggregated(start, stop, bounds, first, middle, inner, last, columns, norms, 
                 j = columns[k]
                 if j == i:
                     continue
-                if group[j] == UNSET and norms[k] >= own * np.sqrt(norms[middle[j]]):
+                if group[j] == UNSET and norms[k] >= square * np.sqrt(most[i] * most[j]):
                     group[j] = number
                     alone = False
                 elif group[j] >= 0 and group[j] < seeds and norms[k] > best:
@@ -243,6 +265,48 @@ def aggregated(start, stop, bounds, first, middle, inner, last, columns, norms, 
             else:
                 number += np.int32(1)
         counts[part] = number - np.int32(lo)
+
+
+@setup_kernel
+def extended(  # type: ignore[no-untyped-def]
+    start, stop, bounds, first, last, columns, values, square, norms, most, group, vectors, inverse,
+    out_first, out_last, out_columns, out_values, work,
+):  # fmt: skip
+    """Add what weak couplings make of the near-null vectors to each node's block of its own aggregate.
+
+    A weak neighbour `j` of node `i` counts as if it were in `i`'s aggregate `I`, whose vectors are extended to it:
+    `A_ij B_j R_I⁻¹`. So the near-null vectors are kept, which lumping to the diagonal does for translations alone.
+    `vectors[j, r, k]` are `B`, `inverse[g, k, l]` are `R⁻¹`; `work` is memory, `(size, k)`.
+    """
+    rows, count = vectors.shape[1], vectors.shape[2]
+    for part in range(start, stop):
+        for i in range(bounds[part], bounds[part + 1]):
+            if group[i] < 0:
+                continue
+            some = False
+            for k in range(first[i], last[i]):
+                j = columns[k]
+                if j == i or norms[k] >= square * np.sqrt(most[i] * most[j]):
+                    continue
+                if not some:
+                    some = True
+                    for r in range(rows):
+                        for q in range(count):
+                            work[r, q] = 0.0
+                for r in range(rows):
+                    for c in range(rows):
+                        for q in range(count):
+                            work[r, q] += values[k, c, r] * vectors[j, c, q]
+            if not some:
+                continue
+            g = np.uint32(group[i])
+            for m in range(out_first[i], out_last[i]):
+                if out_columns[m] == g:
+                    for q in range(count):
+                        for p in range(q + 1):
+                            for r in range(rows):
+                                out_values[m, q, r] += np.float32(work[r, p] * inverse[g, p, q])
+                    break
 
 
 @setup_kernel
