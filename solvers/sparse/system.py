@@ -86,8 +86,7 @@ class MatrixSystem:
 
         _check_form(matrix)
         refuse_masks(operator=getattr(matrix, "data", None))
-        unknowns = int(matrix.shape[0])
-        near_null = None if properties is None else NearNullSpace.of(properties.checked(unknowns), unknowns)
+        said = None if properties is None else properties.checked(int(matrix.shape[0]))
         dtype = np.dtype(np.float32 if matrix.dtype == np.float32 else np.float64)
         own = csr_array(matrix, dtype=np.float64, copy=True)
         found = _sound(own, SYMMETRY[dtype])
@@ -100,6 +99,7 @@ class MatrixSystem:
         null, nearly, suspected = component_null_vectors(own, dtype == np.float32, rows)
         close_rows(own, nearly)
         diagonal, single = np.asarray(own.diagonal(), np.float64), bool(nearly.any())
+        near_null = None if said is None else NearNullSpace.of(said, own)
         vectors = _null_vectors(own, near_null, null)
         return cls(own, diagonal, null, exponent, single, suspected, near_null=near_null, null_vectors=vectors)
 
@@ -123,7 +123,7 @@ class MatrixSystem:
         return cls(own, diagonal, null, exponent, False, suspected, kept, whole, part, vectors)
 
     def project(self, v: Array) -> Array:
-        """Take the null vectors out of `v`, `(n,)`, in place: each singular component's mean, and rigid motions, say."""
+        """Take the null vectors out of `v`, `(n,)`, in place: each singular component's mean, rigid motions, say."""
         if self.null.labels is not None:
             self.null.project(v.reshape(1, 1, -1))
         for component in self.null_vectors:
