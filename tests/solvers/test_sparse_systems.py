@@ -93,7 +93,7 @@ def test_rigid_motions_strain_nothing(ndim):
 
 def body_system(name, n):
     body = gallery.elastic_body(name, n)
-    return body, MatrixSystem.of(body.matrix, MatrixProperties(coordinates=body.coordinates))
+    return MatrixSystem.of(body.matrix, MatrixProperties(coordinates=body.coordinates))
 
 
 def dense(blocks, columns):
@@ -162,17 +162,15 @@ def test_iterations_hardly_grow_with_the_body(name):
 @pytest.mark.parametrize("name", ["floating-2d", "floating-3d"])
 def test_rigid_motions_are_in_the_range_of_every_prolongator(name):
     """Of a floating body: elsewhere smoothing bends them beside what holds it."""
-    body, system = body_system(name, 2_500)
+    system = body_system(name, 2_500)
     level, vectors, place = finest(system, system.near_null)
     assert np.array_equal(place, np.arange(system.unknowns))
     levels = 0
-    while level.unknowns > 60 and (found := coarsen(level, vectors_of := vectors.copy())) is not None:
-        following, coarse = found
-        p = dense(level.prolongator, following.matrix.rows)
-        wanted = vectors.reshape(level.unknowns, -1)
-        found_here = p @ coarse.reshape(following.unknowns, -1)
-        np.testing.assert_allclose(found_here, wanted, atol=2e-5 * np.abs(wanted).max())
-        assert not np.array_equal(vectors_of, vectors)  # they are made orthonormal in place
+    while level.unknowns > 60:
+        wanted = vectors.reshape(level.unknowns, -1).copy()
+        following, coarse = coarsen(level, vectors)
+        found = dense(level.prolongator, following.matrix.rows) @ coarse.reshape(following.unknowns, -1)
+        np.testing.assert_allclose(found, wanted, atol=2e-5 * np.abs(wanted).max())
         level, vectors = following, coarse
         levels += 1
     assert levels >= 2
@@ -195,7 +193,7 @@ def test_weak_couplings_are_left_out_so_that_rigid_motions_stay_in_the_range(mon
 
 @pytest.mark.parametrize("name", ["cantilever-3d", "inclusions-2d", "beam-2d"])
 def test_coarse_matrices_are_galerkin_products_and_the_cycle_is_symmetric_and_definite(name):
-    body, system = body_system(name, 1_500)
+    system = body_system(name, 1_500)
     levels = BlockHierarchy.of(system)
     for above, below in zip(levels.levels, levels.levels[1:], strict=False):
         a, p = dense(above.matrix, above.matrix.rows), dense(above.prolongator, below.matrix.rows)
@@ -311,7 +309,7 @@ def test_near_null_vectors_of_any_number_and_size_give_the_answer_of_a_factor():
     b = in_range(a)
     wanted = spsolve(a.tocsc(), b)
     motions = rigid_motions(body.coordinates).astype(np.float32) * np.array([1e-20, 1.0, 1e15], np.float32)
-    for said in ({"near_null": motions}, {"near_null": motions[:, 0]}, {"block_size": 2}, {"block_size": 1}):
+    for said in ({"near_null": motions}, {"near_null": np.ones(len(b)), "block_size": 1}, {"block_size": 2}):
         solution = solve(a, b, rtol=1e-10, **said)
         assert solution.result is Result.CONVERGED, said
         np.testing.assert_allclose(solution.x, wanted, atol=1e-6 * np.abs(wanted).max())
