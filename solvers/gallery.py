@@ -225,8 +225,8 @@ def matrix_names(kind: str = "spd") -> tuple[str, ...]:
 def elastic_body(name: str, n: int, seed: int = 0) -> ElasticBody:
     """The stiffness matrix of an elastic body of about `n` unknowns, with the coordinates of its nodes.
 
-    `matrix` is CSR, float64, int32 indices, sorted, unknowns node by node; `coordinates` is `(n/d, d)` float64. The same
-    for the same `seed`. ValueError for a name that is not in `elastic_body_names()` and for `n` below 64.
+    `matrix` is CSR, float64, int32 indices, sorted, unknowns node by node; `coordinates` is `(n/d, d)` float64. The
+    same for the same `seed`. ValueError for a name that is not in `elastic_body_names()` and for `n` below 64.
 
     >>> from relaxon.solvers import gallery, solve
     >>> body = gallery.elastic_body("cantilever-2d", 2_000)

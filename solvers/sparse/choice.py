@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from relaxon.solvers.sparse.general.choice import GENERAL_SOLVERS, prepare_kind
 from relaxon.solvers.sparse.general.indefinite import NOT_DEFINITE, OrIndefinite, prepare_indefinite
 from relaxon.solvers.sparse.incomplete_cholesky import MatrixIncompleteCholeskyCG
 from relaxon.solvers.sparse.krylov import MatrixCG, MatrixJacobiCG
+from relaxon.solvers.sparse.near_null import NearNullSpace, recognised_block_size
 from relaxon.solvers.sparse.system import MatrixSystem
 from relaxon.solvers.sparse.watched import Watched
 
@@ -70,6 +71,12 @@ class Automatic(MatrixSolver):
     def _definite(self, system: MatrixSystem) -> MatrixEngine:
         """Set up what suits a positive definite matrix; ValueError where a factor finds that it is none."""
         choice = choose(system)
+        size = 1
+        if isinstance(choice.solver, AlgebraicMultigrid) and system.near_null is None:
+            size = recognised_block_size(system.matrix)
+        if size > 1:
+            system = replace(system, near_null=NearNullSpace.constants(system.unknowns, size))
+            choice = Choice(choice.solver, f"{choice.reason}, in blocks of {size} by its pattern")
         if isinstance(choice.solver, AlgebraicMultigrid):
             engine: MatrixEngine = Watched(system, choice.solver.prepare_matrix(system), PATIENCE, _instead)
             engine.reason = f"auto chose {_name(choice.solver)}: {choice.reason}"

@@ -14,7 +14,8 @@ def image_sums(start, stop, bounds, label, indptr, indices, data, vectors, large
     """Sums over rows of what `A` makes of vectors, each row beside the size of its terms.
 
     `sums[part, c, 0]` gets `Σ w wᵀ`, `w = (A V)_i / s_i`, `s_i = Σ_j |a_ij| largest_j`, over the rows of component `c`;
-    `sums[part, c, 1]` gets `Σ v vᵀ` of the rows' own vectors. Rows with a negative label are left out. `image` is memory.
+    `sums[part, c, 1]` gets `Σ v vᵀ` of the rows' own vectors. Rows with a negative label are left out. `image` is
+    memory.
     """
     count = vectors.shape[1]
     for part in range(start, stop):

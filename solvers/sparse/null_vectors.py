@@ -49,7 +49,7 @@ class NullComponent:
 
     def of(self, v: Array) -> Array:
         """The component's entries of a vector."""
-        return v if self.index is None else v[self.index]
+        return v if self.index is None else np.asarray(v[self.index])
 
     def project(self, v: Array) -> None:
         """Take the null vectors out of `v`, in place."""
@@ -71,7 +71,6 @@ class NullComponent:
         ratio = sums / np.maximum(magnitudes, floor)
         worst = int(ratio.argmax())
         return float(ratio[worst]), worst
-
 
     def described(self) -> list[str]:
         """The tests' names, with the component where there are others."""
@@ -98,20 +97,19 @@ def find_null_vectors(matrix: Any, near_null: NearNullSpace, constants: bool) ->
     vectors = np.ascontiguousarray(vectors / np.where(size > 0, size, 1.0))
     label, count = _components(matrix, near_null)
     width = vectors.shape[1]
-    found = np.broadcast_to(np.eye(width), (count, width, width))
-    combinations = [found[c] for c in range(count)]
-    for _ in range(PASSES):
+    combinations = [np.eye(width) for _ in range(count)]
+    for number in range(PASSES):
         live = [c for c in range(count) if combinations[c].shape[1] > 0]
         if not live:
             return ()
         before = [combinations[c].shape[1] for c in live]
-        combined = vectors if _ == 0 else _combined(vectors, label, combinations)
+        combined = vectors if number == 0 else _combined(vectors, label, combinations)
         sums = _image_sums(matrix, label, count, combined)
         for c in live:
             kept = combinations[c].shape[1]
             small = _null_combinations(sums[c, 0, :kept, :kept], sums[c, 1, :kept, :kept])
             combinations[c] = combinations[c] @ small
-        if _ > 0 and before == [combinations[c].shape[1] for c in live]:
+        if number > 0 and before == [combinations[c].shape[1] for c in live]:
             break
     return tuple(
         component
@@ -176,12 +174,12 @@ def _null_combinations(images: Array, products: Array) -> Array:
     scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
     values, spanning = np.linalg.eigh(products * scale * scale[:, None])
     spanning = spanning[:, values > SPANNED] / np.sqrt(values[values > SPANNED])
-    spanning = scale[:, None] * spanning  # of norm 1 and at right angles
+    spanning = np.asarray(scale[:, None] * spanning)  # of norm 1 and at right angles
     if spanning.shape[1] == 0:
         return spanning
     sizes, turned = np.linalg.eigh(spanning.T @ images @ spanning)
     small = sizes <= max(CANDIDATE, UNRESOLVED * sizes[-1])
-    return spanning @ turned[:, small]
+    return np.asarray(spanning @ turned[:, small])
 
 
 def _component(

@@ -98,9 +98,7 @@ class MatrixSystem:
 
         check_form(matrix)
         refuse_masks(operator=getattr(matrix, "data", None))
-        unknowns = int(matrix.shape[0])
-        said = None if properties is None else properties.checked(unknowns)
-        near_null = None if said is None else NearNullSpace.of(said, unknowns)
+        said = None if properties is None else properties.checked(int(matrix.shape[0]))
         symmetric = None if said is None else said.symmetric
         if np.dtype(matrix.dtype).kind == "c":
             matrix = as_real_where_it_is(matrix)
@@ -114,7 +112,7 @@ class MatrixSystem:
             finding = find_kind(own, np.dtype(matrix.dtype), symmetric)
             remark = finding.remark
             if finding.kind != "spd":
-                return _of_another_kind(own, finding, near_null, symmetric)
+                return _of_another_kind(own, finding, said is not None and said.has_nodes, symmetric)
             diagonal = np.asarray(own.diagonal(), np.float64)
         else:
             diagonal = found.diagonal
@@ -124,10 +122,20 @@ class MatrixSystem:
         close_rows(own, nearly)
         if rows is None or nearly.any():
             diagonal = np.asarray(own.diagonal(), np.float64)
+        near_null = None if said is None else NearNullSpace.of(said, own)
         single, vectors = bool(nearly.any()), _null_vectors(own, near_null, null)
         return cls(
-            own, diagonal, null, exponent, single, suspected, near_null=near_null, null_vectors=vectors, rows=rows,
-            remark=remark, symmetric=symmetric,
+            own,
+            diagonal,
+            null,
+            exponent,
+            single,
+            suspected,
+            near_null=near_null,
+            null_vectors=vectors,
+            rows=rows,
+            remark=remark,
+            symmetric=symmetric,
         )
 
     @classmethod
@@ -164,7 +172,7 @@ class MatrixSystem:
         return dominance, positive / total if total > 0 else 0.0
 
     def project(self, v: Array) -> Array:
-        """Take the null vectors out of `v`, `(n,)`, in place: each singular component's mean, and rigid motions, say."""
+        """Take the null vectors out of `v`, `(n,)`, in place: each singular component's mean, rigid motions, say."""
         if self.null.labels is not None:
             self.null.project(v.reshape(1, 1, -1))
         for component in self.null_vectors:
@@ -263,15 +271,13 @@ def _canonical(own: Any) -> Any:
     return own
 
 
-def _of_another_kind(
-    own: Any, finding: Finding, near_null: NearNullSpace | None, symmetric: bool | None
-) -> MatrixSystem:
+def _of_another_kind(own: Any, finding: Finding, has_nodes: bool, symmetric: bool | None) -> MatrixSystem:
     """The system of a canonical matrix that is not of the kind "spd"; ValueError where a row or a column is empty."""
     for name, filled in (("row", np.diff(own.indptr)), ("column", np.bincount(own.indices, minlength=own.shape[0]))):
         if not filled.all():
             place = int(np.argmin(filled > 0))
             raise ValueError(f"operator must have an entry in each {name}, got none in {name} {place}: it is singular")
-    if near_null is not None:
+    if has_nodes:
         raise ValueError(
             "near_null, coordinates and block_size must be None for an operator that is not symmetric positive "
             f"definite, got {NAMES[finding.kind]} one: {finding.why}"

@@ -1,4 +1,4 @@
-"""Elastic bodies of finite elements, with the coordinates of their nodes: held and floating, of one material or several.
+"""Elastic bodies of finite elements, with the coordinates of their nodes: held and floating, of one material or two.
 
 Linear elasticity, small strains: `∫ λ (∇·u)(∇·v) + 2μ ε(u):ε(v)`, Young's modulus 1 where nothing else is said.
 """
@@ -21,13 +21,17 @@ CONTRAST = 1e4
 """Of Young's moduli, where there are two materials."""
 SLENDERNESS = 16
 """Length of a beam over its width."""
+MOVED = 0.3
+"""Of the distance between a grid's points."""
+FLAT = 1e-6
+"""Simplices of less volume, in units of the grid, are left out."""
 LEAST = 64
 """Unknowns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ElasticBody:
-    """A stiffness matrix, `(n, n)` CSR float64, unknowns node by node, and the nodes' `coordinates`, `(n/d, d)` float64."""
+    """A stiffness matrix, `(n, n)` CSR float64, unknowns node by node, and its nodes' coordinates, `(n/d, d)`."""
 
     matrix: Any
     coordinates: Array
@@ -54,7 +58,9 @@ def box(
     elements = np.broadcast_to(element, (len(corners), *element.shape))
     if modulus is not None:
         elements = modulus.reshape(-1, 1, 1) * element
-    points = np.stack(np.meshgrid(*(h * np.arange(s + 1) for h, s in zip(spacing, shape, strict=True)), indexing="ij"), -1)
+    points = np.stack(
+        np.meshgrid(*(h * np.arange(s + 1) for h, s in zip(spacing, shape, strict=True)), indexing="ij"), -1
+    )
     free = node[1:].ravel() if clamped else node.ravel()
     return _body(corners, elements, points.reshape(-1, ndim), free)
 
@@ -132,21 +138,21 @@ def incompressible(n: int, ndim: int) -> ElasticBody:
 
 
 def simplices(n: int, ndim: int, rng: np.random.Generator) -> ElasticBody:
-    """Linear elements on a Delaunay mesh of random points, slivers among them, clamped near one side."""
+    """Linear elements on a Delaunay mesh of a grid's points, each moved at random, clamped on one side."""
     from scipy.spatial import Delaunay
 
-    count = n // ndim
-    points = rng.random((count, ndim))
-    points = points[np.lexsort((*points.T[1:], np.floor(points[:, 0] * count ** (1 / ndim))))]
+    s = side(n // ndim, ndim)
+    grid = np.indices((s + 1,) * ndim).reshape(ndim, -1).T
+    points: Array = grid + np.where((grid > 0) & (grid < s), MOVED * rng.uniform(-1.0, 1.0, grid.shape), 0.0)
     mesh: NDArray[np.int64] = Delaunay(points).simplices.astype(np.int64)
     edges = points[mesh][:, 1:] - points[mesh][:, :1]
     volume = np.abs(np.linalg.det(edges))
-    mesh, edges, volume = (array[volume > 1e-9 / count] for array in (mesh, edges, volume))
+    mesh, edges, volume = (array[volume > FLAT] for array in (mesh, edges, volume))
     gradient = np.linalg.inv(edges).transpose(0, 2, 1)
     gradient = np.concatenate([-gradient.sum(axis=1, keepdims=True), gradient], axis=1)
     lame = POISSON_RATIO / ((1 + POISSON_RATIO) * (1 - 2 * POISSON_RATIO))
     elements = volume[:, None, None] * _strain_energy(gradient, lame, 1 / (2 * (1 + POISSON_RATIO)))
-    return _body(mesh, elements, points, np.flatnonzero(points[:, 0] > points[:, 0].min() + 0.05))
+    return _body(mesh, elements, points, np.flatnonzero(grid[:, 0] > 0))
 
 
 BODIES: dict[str, Callable[[int, np.random.Generator], ElasticBody]] = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from relaxon.solvers.sparse.systems import block_kernels
-from relaxon.solvers.sparse.systems.hierarchy import BlockHierarchy, BlockLevel, Blocks, Floats, multiply, over
+from relaxon.solvers.sparse.systems.blocks import Blocks, Floats, multiply, over
+from relaxon.solvers.sparse.systems.hierarchy import BlockHierarchy, BlockLevel
 
 
 class _Memory:

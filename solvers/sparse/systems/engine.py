@@ -11,8 +11,9 @@ from relaxon.solvers.sparse.amg.engine import MultigridDirections
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
 from relaxon.solvers.sparse.engine import MatrixEngine
 from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.systems.blocks import Floats
 from relaxon.solvers.sparse.systems.cycle import BlockCycle
-from relaxon.solvers.sparse.systems.hierarchy import BlockHierarchy, Floats
+from relaxon.solvers.sparse.systems.hierarchy import BlockHierarchy
 
 
 class NodeDirections(MultigridDirections):

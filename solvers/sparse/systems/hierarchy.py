@@ -1,13 +1,12 @@
 """Levels of smoothed aggregation over nodes, in blocks of float32.
 
-Source: P. Vaněk, J. Mandel, M. Brezina, "Algebraic multigrid by smoothed aggregation for second and fourth order elliptic
-problems", Computing 56 (1996).
+Source: P. Vaněk, J. Mandel, M. Brezina, "Algebraic multigrid by smoothed aggregation for second and fourth order
+elliptic problems", Computing 56 (1996).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +14,27 @@ from numpy.typing import NDArray
 from relaxon.solvers.sparse.amg.hierarchy import scattered
 from relaxon.solvers.sparse.near_null import NearNullSpace
 from relaxon.solvers.sparse.system import MatrixSystem
-from relaxon.solvers.sparse.systems import block_kernels, pattern_kernels
-from relaxon.solvers.threads import divide, get_num_threads
+from relaxon.solvers.sparse.systems import pattern_kernels
+from relaxon.solvers.sparse.systems.blocks import (
+    PARTS,
+    Blocks,
+    Couplings,
+    Floats,
+    Indices,
+    multiply,
+    over,
+    parts,
+    product,
+    starts,
+    transposed,
+)
 
-Floats = NDArray[np.float32]
-Indices = NDArray[np.uint32]
 Array = NDArray[np.float64]
-STRENGTH = 0.25
-"""Nodes are coupled strongly from this part of the geometric mean of both nodes' strongest couplings on."""
+SQUARE = np.float32(0.25**2)
+"""Nodes are coupled strongly from a quarter of the geometric mean of both nodes' strongest couplings on."""
 WIDE = 6.0
-"""Blocks in a row of the prolongator, on average: where smoothing with all couplings makes more, weak ones are left out,
-as the next level's rows would be wider still."""
+"""Blocks in a row of the prolongator, on average: where smoothing with all couplings makes more, weak ones are left
+out, as the next level's rows would be wider still."""
 DOMINATED = 0.2
 """Nodes whose couplings' norms add up to so little of their own block's are left to smoothing."""
 DENSE = 150
@@ -34,90 +43,15 @@ DENSE_AT_MOST = 3_000
 """Unknowns up to which it is kept where coarsening has come to a halt."""
 HALTED = 0.9
 """A level that keeps more than this part of its unknowns is the last one."""
+LEAST = 1e-6
+"""Eigenvalues of the last level's matrix, scaled to a unit diagonal, below this part of the largest are rounding."""
 MAX_LEVELS = 20
-PARTS, PART = 8, 1_024
-"""Parts of a level's rows at most, and nodes of a part at least."""
-SHARED_NODES = 4_096
-"""Nodes from which on a level's work is divided among threads."""
 OVERSHOOT = 4.0 / 3.0
 """The prolongator's smoothing is `I − ω D⁻¹A`, `ω` this over the largest eigenvalue of `D⁻¹A` (eq. 4.1)."""
 POWER_STEPS = 8
 """Of the power method for that eigenvalue."""
 SAFETY = 1.05
 """The power method's estimate lies below the eigenvalue."""
-
-
-@dataclass(slots=True)
-class Blocks:
-    """A matrix of blocks `height × width`: row `i` has blocks `first[i] … last[i] − 1`, `values[k, c, r]`."""
-
-    first: Indices
-    last: Indices
-    columns: Indices
-    values: Floats
-
-    @property
-    def rows(self) -> int:
-        return len(self.first)
-
-    @property
-    def height(self) -> int:
-        return int(self.values.shape[2])
-
-    @property
-    def width(self) -> int:
-        return int(self.values.shape[1])
-
-
-def parts(rows: int) -> Indices:
-    """Return the bounds of a level's parts, which depend on its size alone."""
-    count = max(1, min(rows // PART, PARTS)) if rows >= SHARED_NODES else 1
-    return (np.arange(count + 1, dtype=np.int64) * rows // count).astype(np.uint32)
-
-
-def over(bounds: Indices, kernel: Any, *args: Any, work: Any = None) -> None:
-    """Run a kernel over parts of rows, side by side where there are many."""
-    chunks = get_num_threads() if bounds[-1] >= SHARED_NODES else 1
-    divide(kernel, len(bounds) - 1, bounds, *args, chunks=chunks, work=work)
-
-
-def product(bounds: Indices, a: Blocks, b: Blocks, count: int, strong: BlockLevel | None = None) -> Blocks:
-    """Return `A B`; `count` is the number of block columns of `B`. Where `A` is that of the level `strong`, its weak
-    couplings are left out."""
-    counts = np.empty(a.rows, np.uint32)
-
-    def seen() -> tuple[Indices]:
-        return (np.zeros(count, np.uint32),)
-
-    patterns = a.first, a.last, a.columns
-    weak = NO_COUPLINGS if strong is None else (np.float32(STRENGTH**2), strong.norms, strong.most)
-    over(bounds, pattern_kernels.count_product, *patterns, *weak, b.first, b.last, b.columns, counts, work=seen)
-    first, last, size = _starts(counts)
-    columns, values = np.empty(size, np.uint32), np.empty((size, b.width, a.height), np.float32)
-    over(
-        bounds, block_kernels.product, (0,) * a.height, (0,) * a.width, (0,) * b.width, *patterns, a.values, *weak,
-        b.first, b.last, b.columns, b.values, first, columns, values, work=seen,
-    )  # fmt: skip
-    return Blocks(first, last, columns, values)
-
-
-NO_COUPLINGS = (np.float32(0), np.zeros(1, np.float32), np.zeros(1, np.float32))
-"""Of a product in which nothing is left out."""
-
-
-def _starts(counts: Indices) -> tuple[Indices, Indices, int]:
-    ends = np.cumsum(counts, dtype=np.int64)
-    first = np.zeros(len(counts), np.uint32)
-    first[1:] = ends[:-1]
-    return first, ends.astype(np.uint32), int(ends[-1]) if len(ends) else 0
-
-
-def transposed(p: Blocks, columns: int) -> Blocks:
-    """Return the transpose of a matrix of so many block columns."""
-    order = np.argsort(p.columns, kind="stable")
-    first, last, _ = _starts(np.bincount(p.columns, minlength=columns).astype(np.uint32))
-    rows = np.repeat(np.arange(p.rows, dtype=np.uint32), p.last - p.first)
-    return Blocks(first, last, rows[order], np.ascontiguousarray(p.values[order].transpose(0, 2, 1)))
 
 
 @dataclass(slots=True)
@@ -128,8 +62,7 @@ class BlockLevel:
     matrix: Blocks
     middle: Indices
     inner: Indices
-    norms: Floats
-    most: Floats
+    couplings: Couplings
     inverse: Floats
     excess: Floats
     prolongator: Blocks | None = None
@@ -168,7 +101,7 @@ def arrange(matrix: Blocks) -> BlockLevel:
         norms, most, diagonal, excess, work=memory,
     )  # fmt: skip
     over(bounds, pattern_kernels.inverted, diagonal, excess, inverse, work=lambda: (np.empty((2, size, size)),))
-    return BlockLevel(bounds, matrix, middle, inner, norms, most, inverse, excess)
+    return BlockLevel(bounds, matrix, middle, inner, Couplings(SQUARE, norms, most), inverse, excess)
 
 
 def finest(system: MatrixSystem, near_null: NearNullSpace) -> tuple[BlockLevel, Array, Indices]:
@@ -208,7 +141,7 @@ def _in_blocks(system: MatrixSystem, slot: NDArray[np.int64], size: int, order: 
 
     width = np.uint32(size)
     over(bounds, pattern_kernels.count_blocks, width, order, unknown, *rows, slots, counts, work=seen)
-    first, last, total = _starts(counts)
+    first, last, total = starts(counts)
     columns, values = np.empty(total, np.uint32), np.zeros((total, size, size), np.float32)
     over(
         bounds, pattern_kernels.fill_blocks, width, order, place, unknown, *rows, a.data, scale, slots, first, columns,
@@ -229,7 +162,7 @@ def _breadth_first(matrix: Blocks) -> Indices:
 
 def largest_eigenvalue(level: BlockLevel) -> float:
     """Return about the largest eigenvalue of `D⁻¹A`, by the power method."""
-    matrix, size, rows = level.matrix, level.size, level.matrix.rows
+    matrix, rows = level.matrix, level.matrix.rows
     x = np.random.default_rng(0).standard_normal(level.unknowns).astype(np.float32)
     y = np.empty_like(x)
     own = np.arange(rows, dtype=np.uint32)
@@ -246,60 +179,70 @@ def largest_eigenvalue(level: BlockLevel) -> float:
     return SAFETY * found
 
 
-def multiply(bounds: Indices, a: Blocks, x: Floats, y: Floats, added: bool = False, sign: float = 1.0) -> None:
-    """`y ← A x`, or `y ← y + sign·A x`."""
-    over(
-        bounds, block_kernels.multiply, (0,) * a.height, (0,) * a.width, a.first, a.last, a.columns, a.values,
-        added, np.float32(sign), x, y,
-    )  # fmt: skip
-
-
 def aggregate(level: BlockLevel) -> tuple[NDArray[np.int32], int]:
     """Return the number of each node's aggregate, −1 where it is left to smoothing, and how many there are."""
     a = level.matrix
     group, counts = np.empty(a.rows, np.int32), np.zeros(len(level.bounds) - 1, np.int64)
     over(
-        level.bounds, pattern_kernels.aggregated, a.first, level.middle, level.inner, a.last, a.columns, level.norms,
-        level.most, np.float32(STRENGTH**2), np.float32(DOMINATED), group, counts,
+        level.bounds, pattern_kernels.aggregated, a.first, level.middle, level.inner, a.last, a.columns,
+        *level.couplings, np.float32(DOMINATED), group, counts,
     )  # fmt: skip
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    shift = np.repeat(offsets[:-1] - level.bounds[:-1], np.diff(level.bounds.astype(np.int64)))
+    shift = np.repeat(offsets[:-1] - level.bounds[:-1], level.bounds[1:] - level.bounds[:-1])
     return np.where(group >= 0, group + shift, -1).astype(np.int32), int(offsets[-1])
 
 
 def coarsen(level: BlockLevel, vectors: Array) -> tuple[BlockLevel, Array] | None:
-    """Aggregate, smooth and project: the next level and its vectors; None where coarsening has come to a halt."""
+    """Aggregate, smooth and project: the next level and its vectors; None where coarsening has come to a halt.
+
+    `vectors`, `(nodes, size, k)`, are overwritten.
+    """
     rows, size, k = vectors.shape
     group, count = aggregate(level)
     if count == 0 or count * k > HALTED * rows * size:
         return None
-    members = np.argsort(group, kind="stable").astype(np.uint32)
-    starts = np.searchsorted(group[members], np.arange(count + 1)).astype(np.uint32)
-    basis, coarse = np.zeros((rows, k, size), np.float32), np.zeros((count, k, k))
     given = vectors.astype(np.float32)
-    over(parts(count), pattern_kernels.orthogonalised, starts, members, vectors, basis, coarse)
-    own = np.arange(rows, dtype=np.uint32)
-    held = group >= 0
+    basis, coarse = orthonormal(vectors, group, count)
+    p = smoothed(level, given, group, basis, coarse)
+    level.prolongator, level.restriction = p, transposed(p, count)
+    level.coarse_bounds = parts(count)
+    image = product(level.bounds, level.matrix, p, count)
+    return arrange(product(level.coarse_bounds, level.restriction, image, count)), coarse
+
+
+def orthonormal(vectors: Array, group: NDArray[np.int32], count: int) -> tuple[Floats, Array]:
+    """Make the vectors orthonormal on each aggregate, in place: `basis (nodes, k, size)` and `R (count, k, k)`."""
+    rows, size, k = vectors.shape
+    members = np.argsort(group, kind="stable").astype(np.uint32)
+    begin = np.searchsorted(group[members], np.arange(count + 1)).astype(np.uint32)
+    basis, coarse = np.zeros((rows, k, size), np.float32), np.zeros((count, k, k))
+    over(parts(count), pattern_kernels.orthogonalised, begin, members, vectors, basis, coarse)
+    return basis, coarse
+
+
+def smoothed(level: BlockLevel, given: Floats, group: NDArray[np.int32], basis: Floats, coarse: Array) -> Blocks:
+    """Return the prolongator `(I − ω D⁻¹A) T`; `T` has the block `basis[i]` in row `i` and column `group[i]`.
+
+    `given` are the near-null vectors before they were made orthonormal, `T coarse`.
+    """
+    a, count = level.matrix, len(coarse)
+    rows, k, size = basis.shape
+    own, held = np.arange(rows, dtype=np.uint32), group >= 0
     tentative = Blocks(own, own + held.astype(np.uint32), np.where(held, group, 0).astype(np.uint32), basis)
-    a = level.matrix
     p = product(level.bounds, a, tentative, count)
     if len(p.columns) > WIDE * rows:
-        p = product(level.bounds, a, tentative, count, level)
+        p = product(level.bounds, a, tentative, count, level.couplings)
         over(
-        level.bounds, pattern_kernels.extended, a.first, a.last, a.columns, a.values, np.float32(STRENGTH**2),
-        level.norms, level.most, group, given, _triangular_inverses(coarse), p.first, p.last, p.columns, p.values,
-        work=lambda: (np.empty((size, k)),),
+            level.bounds, pattern_kernels.extended, a.first, a.last, a.columns, a.values, *level.couplings, group,
+            given, _triangular_inverses(coarse), p.first, p.last, p.columns, p.values,
+            work=lambda: (np.empty((size, k)),),
         )  # fmt: skip
     p = product(level.bounds, Blocks(own, own + np.uint32(1), own, level.inverse), p, count)
     p.values *= np.float32(-OVERSHOOT / largest_eigenvalue(level))
-    row_of = np.repeat(own, p.last - p.first)
-    mine = np.flatnonzero(p.columns == group[row_of].astype(np.uint32))
-    p.values[mine] += basis[row_of[mine]]
-    level.prolongator, level.restriction = p, transposed(p, count)
-    level.coarse_bounds = parts(count)
-    ap = product(level.bounds, level.matrix, p, count)
-    following = arrange(product(level.coarse_bounds, level.restriction, ap, count))
-    return following, coarse
+    row = np.repeat(own, p.last - p.first)
+    mine = np.flatnonzero(p.columns == group[row].astype(np.uint32))
+    p.values[mine] += basis[row[mine]]
+    return p
 
 
 def _triangular_inverses(matrices: Array) -> Array:
@@ -354,6 +297,3 @@ def dense_inverse(level: BlockLevel) -> Floats:
     good = values > LEAST * values[-1]
     inverse = (vectors[:, good] / values[good]) @ vectors[:, good].T
     return np.ascontiguousarray(inverse * root * root[:, None], np.float32)
-
-
-LEAST = 1e-6

@@ -110,8 +110,8 @@ def arranged(  # type: ignore[no-untyped-def]
     """Bring each row's blocks into the order of a sweep, in place: before the diagonal, it, after it, outside the part.
 
     `middle[i]` is the diagonal's place, those outside begin at `inner[i]`. `norms[k]` is a block's Frobenius norm,
-    squared, in that order, `most[i]` the largest but the diagonal's; `diagonal[i]` a copy of its block; `excess` half the sum of magnitudes outside the part. The
-    last two arguments are memory for the longest row.
+    squared, in that order, `most[i]` the largest but the diagonal's; `diagonal[i]` a copy of its block; `excess` half
+    the sum of magnitudes outside the part. The last two arguments are memory for the longest row.
     """
     rows = values.shape[2]
     for part in range(start, stop):
@@ -194,7 +194,7 @@ def inverted(start, stop, bounds, diagonal, excess, inverse, work):  # type: ign
 
 
 @setup_kernel
-def aggregated(start, stop, bounds, first, middle, inner, last, columns, norms, most, square, dominated, group, counts):  # type: ignore[no-untyped-def]
+def aggregated(start, stop, bounds, first, middle, inner, last, columns, square, norms, most, dominated, group, counts):  # type: ignore[no-untyped-def]
     """Aggregate the nodes of each part: `group` gets numbers from `bounds[part]` on, `counts[part]` how many there are.
 
     Coupled strongly are those that `count_product` does not leave out. A node whose couplings' norms add up to no more
@@ -276,7 +276,7 @@ def extended(  # type: ignore[no-untyped-def]
 
     A weak neighbour `j` of node `i` counts as if it were in `i`'s aggregate `I`, whose vectors are extended to it:
     `A_ij B_j R_I⁻¹`. So the near-null vectors are kept, which lumping to the diagonal does for translations alone.
-    `vectors[j, r, k]` are `B`, `inverse[g, k, l]` are `R⁻¹`; `work` is memory, `(size, k)`.
+    `vectors[j, r, k]` are `B`, `inverse[g, k, q]` are `R⁻¹`; `work` is memory, `(size, k)`.
     """
     rows, count = vectors.shape[1], vectors.shape[2]
     for part in range(start, stop):
@@ -314,8 +314,8 @@ def orthogonalised(start, stop, bounds, starts, members, vectors, basis, coarse)
     """Make the near-null vectors orthonormal on each aggregate, by modified Gram–Schmidt done twice.
 
     Aggregate `g` has the nodes `members[starts[g]:starts[g + 1]]`; `vectors[i, r, k]` are float64 and become the
-    orthonormal ones, `basis[i, k, r]` a copy; `coarse[g, l, k]` is the part of vector `k` along `l`: `vectors = Q coarse`.
-    A vector that depends on those before it leaves a column of zeros.
+    orthonormal ones, `basis[i, k, r]` a copy; `coarse[g, q, k]` is the part of vector `k` along `q`: they were
+    `Q coarse`. A vector that depends on those before it leaves a column of zeros.
     """
     rows, count = vectors.shape[1], vectors.shape[2]
     for part in range(start, stop):
@@ -328,15 +328,15 @@ def orthogonalised(start, stop, bounds, starts, members, vectors, basis, coarse)
                         value = vectors[members[m], r, k]
                         whole += value * value
                 for _ in range(2):
-                    for l in range(k):
+                    for q in range(k):
                         along = 0.0
                         for m in range(lo, hi):
                             for r in range(rows):
-                                along += vectors[members[m], r, l] * vectors[members[m], r, k]
-                        coarse[g, l, k] += along
+                                along += vectors[members[m], r, q] * vectors[members[m], r, k]
+                        coarse[g, q, k] += along
                         for m in range(lo, hi):
                             for r in range(rows):
-                                vectors[members[m], r, k] -= along * vectors[members[m], r, l]
+                                vectors[members[m], r, k] -= along * vectors[members[m], r, q]
                 left = 0.0
                 for m in range(lo, hi):
                     for r in range(rows):
