@@ -22,6 +22,8 @@ class MatrixSolver(ABC):
     summary: ClassVar[str]
     kinds: ClassVar[tuple[str, ...]] = ("spd",)
     """The kinds of matrices that it is for: others are refused before any work."""
+    needs: ClassVar[tuple[str, ...]] = ("numba", "scipy")
+    """The modules that must be installed for it."""
 
     @abstractmethod
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine: ...
@@ -39,8 +41,7 @@ class MatrixEngine(Prepared):
 
         ValueError, naming `operator`, where the method refuses the values.
         """
-        refactored = getattr(self, "refactored", None)  # of a factor, whose analysis is kept
-        return None if refactored is None else refactored(system)
+        return None
 
     @property
     def level_sizes(self) -> tuple[tuple[int, int], ...]:
