@@ -219,8 +219,8 @@ class PreparedMatrix(Front):
         left = system if elimination is None or not len(elimination.index) else elimination.system()
         had = self.system if self.reduced is None else self.reduced.system
         engine, updates = None, self.updates + 1
-        alike = self.M is None and left.kind == had.kind == "spd" and _same_rows(left.kept, had.kept)
-        if alike and same_pattern(left.matrix, had.matrix):
+        own = self.M is None and getattr(self.engine, "system", None) is had  # not of its real form, say
+        if own and left.kind == had.kind and _same_rows(left.kept, had.kept) and same_pattern(left.matrix, had.matrix):
             engine = self.engine.update(left)
         if engine is None:
             engine, course = _set_up(self.solver, left, self.M), Course()
@@ -230,8 +230,10 @@ class PreparedMatrix(Front):
         reduced = None
         if left is not system:
             reduced = PreparedMatrix(left, self.solver, engine, seconds, course=course, updates=updates)
+        # Of complex requests arrays are twice as long.
+        memory = self.memory if system.is_complex == self.system.is_complex else RequestMemory()
         return front_of(system)(
-            system, self.solver, engine, seconds, elimination, reduced, self.memory, self.M, stored, course, updates
+            system, self.solver, engine, seconds, elimination, reduced, memory, self.M, stored, course, updates
         )
 
     def _with_course(self, engine: MatrixEngine, left: MatrixSystem) -> tuple[MatrixEngine, Course]:

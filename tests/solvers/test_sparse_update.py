@@ -398,3 +398,34 @@ def test_a_summary_shows_levels_sizes_and_complexities():
     hierarchy = prepare(a, solver="pyamg-sa").summary()
     assert hierarchy.levels[0].rows == a.shape[0]
     assert len(hierarchy.levels) >= 2
+
+
+@pytest.mark.parametrize("kind", ["nonsymmetric", "complex-symmetric", "hermitian", "symmetric-indefinite"])
+def test_matrices_of_other_kinds_are_updated_too_and_may_change_their_kind(kind):
+    a = sparse.csr_array(gallery.matrix("laplacian-2d", 400))
+    n = a.shape[0]
+    turned = sparse.diags_array(np.exp(0.01j * np.arange(n)))
+    matrix = {
+        "nonsymmetric": sparse.csr_array(a + 0.3 * (sparse.triu(a, 1) - sparse.tril(a, -1))),
+        "complex-symmetric": sparse.csr_array(a + 0.2j * sparse.eye_array(n)),
+        "hermitian": sparse.csr_array(turned @ a @ turned.conj()),
+        "symmetric-indefinite": sparse.csr_array(a - 1.01 * sparse.diags_array(a.diagonal())),
+    }[kind]
+    for solver in ("auto", "direct"):
+        prepared = prepare(matrix, solver=solver)
+        assert prepared.system.kind == kind
+        b = matrix @ np.ones(n)
+        for values in (2.0 * matrix, a, matrix):
+            prepared = prepared.update(sparse.csr_array(values))
+            assert prepared.system.kind == (kind if values is not a else "spd")
+            solution = prepared.solve(b, rtol=1e-8)
+            assert solution.converged, solution.message
+            assert np.linalg.norm(b - values @ solution.x) <= 1e-8 * np.linalg.norm(b)
+
+
+def test_an_operator_without_entries_has_nothing_to_update():
+    from scipy.sparse.linalg import aslinearoperator
+
+    a = gallery.matrix("laplacian-2d", 100)
+    with pytest.raises(TypeError, match="^operator cannot be updated"):
+        prepare(aslinearoperator(a), symmetric=True).update(a)
