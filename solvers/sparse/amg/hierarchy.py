@@ -53,6 +53,8 @@ class Level:
     offsets: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(1, np.uint32))
     targets: NDArray[np.uint32] | None = None
     """Where each entry is added on the next level, once an update has found out."""
+    places: NDArray[np.uint32] | None = None
+    """Of a first level, where each of the matrix's entries stands, once an update has found out."""
 
     @property
     def rows(self) -> int:

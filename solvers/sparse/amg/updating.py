@@ -14,6 +14,7 @@ from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level, dense
 from relaxon.solvers.sparse.system import MatrixSystem
 from relaxon.solvers.threads import divide
 
+NOTHING = np.empty(0, np.uint32)
 SAMPLE = 500
 """Diagonal entries from which the change of the values' size is taken."""
 
@@ -32,6 +33,12 @@ def update_hierarchy(before: Hierarchy, old: MatrixSystem, system: MatrixSystem)
         levels.append(level)
     solution = dense_inverse(level) if len(before.solution) == level.rows else before.solution
     return Hierarchy(tuple(levels), solution, before.order, scale, before.constants)
+
+
+def is_of_sums(hierarchy: Hierarchy) -> bool:
+    """Return whether all matrices between levels are sums over aggregates: an interpolation with weights of its own
+    depends on values, so that such a hierarchy is set up anew."""
+    return all(getattr(level, "smoothed", None) is None for level in hierarchy.levels)
 
 
 def _change_of_scale(old: MatrixSystem, system: MatrixSystem) -> float:
@@ -59,20 +66,33 @@ def _first_level(before: Hierarchy, system: MatrixSystem, scale: float, added: f
     if labels is not None:
         labels = labels.reshape(-1) if order is None else labels.reshape(-1)[order]
     level = _emptied(before.levels[0], labels)
-    a, none = system.matrix, np.empty(0, np.uint32)
-    place = none
-    if order is not None:
-        place = np.empty(len(order), np.uint32)
-        place[order] = np.arange(len(order), dtype=np.uint32)
+    a, places = system.matrix, _places(before, system)
     level.over(
-        kernels.refill_first, a.indptr.view(np.uint32), a.indices.view(np.uint32), a.data, order is not None,
-        none if order is None else order, place, scale, added, level.first, level.middle, level.inner, level.last,
-        *_filled(level),
+        kernels.refill_first, a.indptr.view(np.uint32), a.data, order is not None, NOTHING if order is None else order,
+        places, scale, added, level.first, level.inner, level.last, *_filled(level),
     )  # fmt: skip
     if level.labels is not None:
         level.surplus[level.labels > 0] = 0.0
     level.sums[...] = level.surplus
     return level
+
+
+def _places(before: Hierarchy, system: MatrixSystem) -> NDArray[np.uint32]:
+    """Where each of the matrix's entries stands on the first level; found once for all updates."""
+    level, order, a = before.levels[0], before.order, system.matrix
+    if level.places is None:
+        place = NOTHING
+        if order is not None:
+            place = np.empty(len(order), np.uint32)
+            place[order] = np.arange(len(order), dtype=np.uint32)
+        places = np.empty(a.nnz, np.uint32)
+        divide(
+            kernels.find_places, len(level.bounds) - 1, level.bounds, a.indptr.view(np.uint32),
+            a.indices.view(np.uint32), order is not None, NOTHING if order is None else order, place, level.first,
+            level.last, level.columns, places, chunks=level.chunks, work=lambda: (np.empty(level.rows, np.uint32),),
+        )  # fmt: skip
+        level.places = places
+    return level.places
 
 
 def _next_level(fine: Level, pattern: Level, targets: NDArray[np.uint32], added: float) -> Level:

@@ -10,46 +10,55 @@ import numpy as np
 from relaxon.solvers.sparse.amg.levels_kernels import LEFT_OUT, ONE, ROUNDINGS, rows_kernel
 
 GONE = np.uint32(0xFFFFFFFF)
-"""In the place of a target: the column is left out."""
+"""In the place of a target or a place: the column is left out, the entry is the diagonal."""
 APART = np.uint32(16)
 """Entries between the places of two blocks, so that two threads do not write to one line of the cache."""
 
 
 @rows_kernel
-def refill_first(  # type: ignore[no-untyped-def]
-    start, stop, bounds, indptr, indices, data, reordered, order, place, scale, added, first, middle, inner,
-    last, values, surplus, diagonal, inverse, excess, most,
+def find_places(  # type: ignore[no-untyped-def]
+    start, stop, bounds, indptr, indices, reordered, order, place, first, last, c, places, seen
 ):  # fmt: skip
-    """Fill the first level from the matrix: `values` times `scale` in the order of the sweeps, and what follows.
+    """Find where each entry of the matrix stands on the first level, `GONE` for the diagonal.
 
-    Row `i` is the matrix's row `order[i]` where `reordered`, and `place` is the inverse of `order`; `added` of the
-    diagonal is added for relaxation.
+    Row `i` is the matrix's row `order[i]` where `reordered`, and `place` is the inverse of `order`. `seen` is memory of
+    a run's own, a place for each column.
     """
     for block in range(start, stop):
-        lo, hi = bounds[block], bounds[block + 1]
-        for i in range(lo, hi):
+        for i in range(bounds[block], bounds[block + 1]):
             o = order[i] if reordered else i
-            before, after, outside = first[i], middle[i], inner[i]
-            d, off, magnitude, away, largest = 0.0, 0.0, 0.0, 0.0, 0.0
+            for k in range(first[i], last[i]):
+                seen[c[k]] = k
             for k in range(indptr[o], indptr[o + ONE]):
                 j = place[indices[k]] if reordered else indices[k]
+                places[k] = GONE if j == i else seen[j]
+
+
+@rows_kernel
+def refill_first(  # type: ignore[no-untyped-def]
+    start, stop, bounds, indptr, data, reordered, order, places, scale, added, first, inner, last, values, surplus,
+    diagonal, inverse, excess, most,
+):  # fmt: skip
+    """Fill the first level from the matrix: `values` times `scale` in their places, and what follows from them.
+
+    `added` of the diagonal is added for relaxation.
+    """
+    for block in range(start, stop):
+        for i in range(bounds[block], bounds[block + 1]):
+            o = order[i] if reordered else i
+            d, off, magnitude, away, largest = 0.0, 0.0, 0.0, 0.0, 0.0
+            for k in range(indptr[o], indptr[o + ONE]):
                 a = data[k] * scale
-                if j == i:
+                t = places[k]
+                if t == GONE:
                     d += a
                     continue
+                values[t] = a
                 off += a
                 magnitude += abs(a)
                 largest = max(largest, -a)
-                if j < lo or j >= hi:
+                if t >= inner[i]:
                     away += abs(a)
-                    values[outside] = a
-                    outside += ONE
-                elif j < i:
-                    values[before] = a
-                    before += ONE
-                else:
-                    values[after] = a
-                    after += ONE
             total = d + off
             surplus[i] = total if abs(total) > ROUNDINGS * (last[i] - first[i] + ONE) * (d + magnitude) else 0.0
             diagonal[i] = d
