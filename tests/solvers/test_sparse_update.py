@@ -316,7 +316,9 @@ def swapped(stretch, n=24):
 def multigrid_first(monkeypatch):
     """`auto` begins with multigrid, whatever the matrix, and does not go back to it; gives what says what goes on."""
     from relaxon.solvers.sparse import choice, watched
+    from relaxon.solvers.sparse.amg import hierarchy
 
+    monkeypatch.setattr(hierarchy, "MISFIT", np.inf, raising=False)  # where weighted interpolations may be taken: none
     monkeypatch.setattr(watched.Runner, "left", lambda self, residual, tolerance: np.inf)
 
     monkeypatch.setattr(choice, "SMALL", 0)
