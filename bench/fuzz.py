@@ -358,7 +358,7 @@ def _lasting(client: Any) -> tuple[list[str], str]:
     import numpy as np
     from scipy.sparse import eye_array
 
-    from relaxon.client.linear_messages import csr_arrays, matrix_requests
+    from relaxon.client.linear_messages import SentMatrix
     from relaxon.client.poisson_messages import checked_grid, grid_requests
     from relaxon.client.wire import Wire
 
@@ -366,8 +366,8 @@ def _lasting(client: Any) -> tuple[list[str], str]:
     grid = checked_grid(np.zeros((4, 5), np.uint8), 1.0, "dirichlet", None)
     create = client.poisson._stub.CreateGrid
     grids = [create(grid_requests(grid, wire, None, ""), timeout=60).id for _ in range(6)]
-    arrays = csr_arrays(eye_array(20).tocsr())
-    return grids, client.linear._stub.CreateMatrix(matrix_requests(arrays, wire, None, ""), timeout=60).id
+    sent = SentMatrix.of(eye_array(20).tocsr())
+    return grids, client.linear._stub.CreateMatrix(sent.requests(wire, None, ""), timeout=60).id
 
 
 def _client(served: Served) -> Any:

@@ -27,7 +27,7 @@ from relaxon.proto import poisson_pb2 as relaxon_dot_proto_dot_poisson__pb2
 from relaxon.proto import tensor_pb2 as relaxon_dot_proto_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1arelaxon/proto/linear.proto\x12\nrelaxon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1brelaxon/proto/poisson.proto\x1a\x1arelaxon/proto/tensor.proto\"\xc7\x01\n\x0cMatrixHeader\x12(\n\x06indptr\x18\x01 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12)\n\x07indices\x18\x02 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12&\n\x04\x64\x61ta\x18\x03 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12&\n\x06shared\x18\x04 \x01(\x0b\x32\x16.relaxon.v1.SharedFile\x12\x12\n\nattendance\x18\x05 \x01(\t\"\xc9\x01\n\x13\x43reateMatrixRequest\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.relaxon.v1.MatrixHeaderH\x00\x12(\n\x06indptr\x18\x02 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12)\n\x07indices\x18\x03 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12&\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x42\t\n\x07message\"\xac\x01\n\x06Matrix\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08unknowns\x18\x02 \x01(\x03\x12\x0f\n\x07\x65ntries\x18\x03 \x01(\x03\x12\x1b\n\x13singular_components\x18\x04 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rsetup_seconds\x18\x06 \x01(\x01\x12\x0e\n\x06shared\x18\x07 \x01(\x08\"!\n\x13\x44\x65leteMatrixRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x13\n\x11\x44\x65leteMatrixReply2\xc4\x02\n\x13LinearSystemService\x12\x45\n\x0c\x43reateMatrix\x12\x1f.relaxon.v1.CreateMatrixRequest\x1a\x12.relaxon.v1.Matrix(\x01\x12\x43\n\x0bSolveMatrix\x12\x18.relaxon.v1.SolveRequest\x1a\x16.relaxon.v1.SolveReply(\x01\x30\x01\x12N\n\x0c\x44\x65leteMatrix\x12\x1f.relaxon.v1.DeleteMatrixRequest\x1a\x1d.relaxon.v1.DeleteMatrixReply\x12Q\n\x11ListMatrixSolvers\x12\x1e.relaxon.v1.ListSolversRequest\x1a\x1c.relaxon.v1.ListSolversReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1arelaxon/proto/linear.proto\x12\nrelaxon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1brelaxon/proto/poisson.proto\x1a\x1arelaxon/proto/tensor.proto\"\xf1\x02\n\x0cMatrixHeader\x12(\n\x06indptr\x18\x01 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12)\n\x07indices\x18\x02 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12&\n\x04\x64\x61ta\x18\x03 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12&\n\x06shared\x18\x04 \x01(\x0b\x32\x16.relaxon.v1.SharedFile\x12\x12\n\nattendance\x18\x05 \x01(\t\x12+\n\tnear_null\x18\x06 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12-\n\x0b\x63oordinates\x18\x07 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12\x17\n\nblock_size\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x16\n\tsymmetric\x18\t \x01(\x08H\x01\x88\x01\x01\x42\r\n\x0b_block_sizeB\x0c\n\n_symmetric\"\xa5\x02\n\x13\x43reateMatrixRequest\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.relaxon.v1.MatrixHeaderH\x00\x12(\n\x06indptr\x18\x02 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12)\n\x07indices\x18\x03 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12&\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12+\n\tnear_null\x18\x05 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12-\n\x0b\x63oordinates\x18\x06 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x42\t\n\x07message\"\x8b\x01\n\x0cMatrixChange\x12&\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12(\n\x06indptr\x18\x02 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12)\n\x07indices\x18\x03 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\"J\n\x12UpdateMatrixHeader\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x06\x63hange\x18\x02 \x01(\x0b\x32\x18.relaxon.v1.MatrixChange\"\xcf\x01\n\x13UpdateMatrixRequest\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x1e.relaxon.v1.UpdateMatrixHeaderH\x00\x12(\n\x06indptr\x18\x02 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12)\n\x07indices\x18\x03 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12&\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x42\t\n\x07message\"\xa9\x01\n\x10MatrixStepHeader\x12#\n\x01\x62\x18\x01 \x01(\x0b\x32\x18.relaxon.v1.TensorHeader\x12(\n\x06\x63hange\x18\x02 \x01(\x0b\x32\x18.relaxon.v1.MatrixChange\x12\x15\n\x08shared_x\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08shared_b\x18\x04 \x01(\x03H\x01\x88\x01\x01\x42\x0b\n\t_shared_xB\x0b\n\t_shared_b\"\xea\x02\n\x12MatrixStepsRequest\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x17.relaxon.v1.StepsHeaderH\x00\x12$\n\x02x0\x18\x02 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12,\n\x04step\x18\x03 \x01(\x0b\x32\x1c.relaxon.v1.MatrixStepHeaderH\x00\x12(\n\x06indptr\x18\x04 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12)\n\x07indices\x18\x05 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12&\n\x04\x64\x61ta\x18\x06 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12#\n\x01\x62\x18\x07 \x01(\x0b\x32\x16.relaxon.v1.TensorPartH\x00\x12(\n\x06\x63\x61ncel\x18\x08 \x01(\x0b\x32\x16.relaxon.v1.CancelStepH\x00\x42\t\n\x07message\"\xac\x01\n\x06Matrix\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08unknowns\x18\x02 \x01(\x03\x12\x0f\n\x07\x65ntries\x18\x03 \x01(\x03\x12\x1b\n\x13singular_components\x18\x04 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rsetup_seconds\x18\x06 \x01(\x01\x12\x0e\n\x06shared\x18\x07 \x01(\x08\"!\n\x13\x44\x65leteMatrixRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x13\n\x11\x44\x65leteMatrixReply\"#\n\x15\x44\x65scribeMatrixRequest\x12\n\n\x02id\x18\x01 \x01(\t\"l\n\x11MatrixDescription\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08unknowns\x18\x02 \x01(\x03\x12\x0f\n\x07\x65ntries\x18\x03 \x01(\x03\x12(\n\x07set_ups\x18\x04 \x03(\x0b\x32\x17.relaxon.v1.MatrixSetUp\"~\n\x0bMatrixSetUp\x12\x0e\n\x06solver\x18\x01 \x01(\t\x12\'\n\x06levels\x18\x02 \x03(\x0b\x32\x17.relaxon.v1.MatrixLevel\x12\x15\n\rsetup_seconds\x18\x03 \x01(\x01\x12\x0f\n\x07updates\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\"-\n\x0bMatrixLevel\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x10\n\x08nonzeros\x18\x02 \x01(\x03\x32\xaf\x04\n\x13LinearSystemService\x12\x45\n\x0c\x43reateMatrix\x12\x1f.relaxon.v1.CreateMatrixRequest\x1a\x12.relaxon.v1.Matrix(\x01\x12\x45\n\x0cUpdateMatrix\x12\x1f.relaxon.v1.UpdateMatrixRequest\x1a\x12.relaxon.v1.Matrix(\x01\x12N\n\x10SolveMatrixSteps\x12\x1e.relaxon.v1.MatrixStepsRequest\x1a\x16.relaxon.v1.SolveReply(\x01\x30\x01\x12R\n\x0e\x44\x65scribeMatrix\x12!.relaxon.v1.DescribeMatrixRequest\x1a\x1d.relaxon.v1.MatrixDescription\x12\x43\n\x0bSolveMatrix\x12\x18.relaxon.v1.SolveRequest\x1a\x16.relaxon.v1.SolveReply(\x01\x30\x01\x12N\n\x0c\x44\x65leteMatrix\x12\x1f.relaxon.v1.DeleteMatrixRequest\x1a\x1d.relaxon.v1.DeleteMatrixReply\x12Q\n\x11ListMatrixSolvers\x12\x1e.relaxon.v1.ListSolversRequest\x1a\x1c.relaxon.v1.ListSolversReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,33 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'relaxon.proto.linear_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MATRIXHEADER']._serialized_start=133
-  _globals['_MATRIXHEADER']._serialized_end=332
-  _globals['_CREATEMATRIXREQUEST']._serialized_start=335
-  _globals['_CREATEMATRIXREQUEST']._serialized_end=536
-  _globals['_MATRIX']._serialized_start=539
-  _globals['_MATRIX']._serialized_end=711
-  _globals['_DELETEMATRIXREQUEST']._serialized_start=713
-  _globals['_DELETEMATRIXREQUEST']._serialized_end=746
-  _globals['_DELETEMATRIXREPLY']._serialized_start=748
-  _globals['_DELETEMATRIXREPLY']._serialized_end=767
-  _globals['_LINEARSYSTEMSERVICE']._serialized_start=770
-  _globals['_LINEARSYSTEMSERVICE']._serialized_end=1094
+  _globals['_MATRIXHEADER']._serialized_end=502
+  _globals['_CREATEMATRIXREQUEST']._serialized_start=505
+  _globals['_CREATEMATRIXREQUEST']._serialized_end=798
+  _globals['_MATRIXCHANGE']._serialized_start=801
+  _globals['_MATRIXCHANGE']._serialized_end=940
+  _globals['_UPDATEMATRIXHEADER']._serialized_start=942
+  _globals['_UPDATEMATRIXHEADER']._serialized_end=1016
+  _globals['_UPDATEMATRIXREQUEST']._serialized_start=1019
+  _globals['_UPDATEMATRIXREQUEST']._serialized_end=1226
+  _globals['_MATRIXSTEPHEADER']._serialized_start=1229
+  _globals['_MATRIXSTEPHEADER']._serialized_end=1398
+  _globals['_MATRIXSTEPSREQUEST']._serialized_start=1401
+  _globals['_MATRIXSTEPSREQUEST']._serialized_end=1763
+  _globals['_MATRIX']._serialized_start=1766
+  _globals['_MATRIX']._serialized_end=1938
+  _globals['_DELETEMATRIXREQUEST']._serialized_start=1940
+  _globals['_DELETEMATRIXREQUEST']._serialized_end=1973
+  _globals['_DELETEMATRIXREPLY']._serialized_start=1975
+  _globals['_DELETEMATRIXREPLY']._serialized_end=1994
+  _globals['_DESCRIBEMATRIXREQUEST']._serialized_start=1996
+  _globals['_DESCRIBEMATRIXREQUEST']._serialized_end=2031
+  _globals['_MATRIXDESCRIPTION']._serialized_start=2033
+  _globals['_MATRIXDESCRIPTION']._serialized_end=2141
+  _globals['_MATRIXSETUP']._serialized_start=2143
+  _globals['_MATRIXSETUP']._serialized_end=2269
+  _globals['_MATRIXLEVEL']._serialized_start=2271
+  _globals['_MATRIXLEVEL']._serialized_end=2316
+  _globals['_LINEARSYSTEMSERVICE']._serialized_start=2319
+  _globals['_LINEARSYSTEMSERVICE']._serialized_end=2878
 # @@protoc_insertion_point(module_scope)

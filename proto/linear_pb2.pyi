@@ -3,9 +3,12 @@
 isort:skip_file
 Linear systems `A x = b` with sparse, symmetric, positive definite matrices (or with constants in their null space)."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from relaxon.proto import poisson_pb2 as _poisson_pb2
 from relaxon.proto import tensor_pb2 as _tensor_pb2
 import builtins as _builtins
 import sys
@@ -31,7 +34,15 @@ class MatrixHeader(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     SHARED_FIELD_NUMBER: _builtins.int
     ATTENDANCE_FIELD_NUMBER: _builtins.int
+    NEAR_NULL_FIELD_NUMBER: _builtins.int
+    COORDINATES_FIELD_NUMBER: _builtins.int
+    BLOCK_SIZE_FIELD_NUMBER: _builtins.int
+    SYMMETRIC_FIELD_NUMBER: _builtins.int
     attendance: _builtins.str
+    block_size: _builtins.int
+    """How many unknowns of a node are numbered one after the other."""
+    symmetric: _builtins.bool
+    """Whether the matrix is symmetric, or Hermitian where it is complex; found out where not given."""
     @_builtins.property
     def indptr(self) -> _tensor_pb2.TensorHeader:
         """INT32 or INT64, one longer than the matrix has rows; starts with 0, never falls, ends with the number of entries."""
@@ -48,6 +59,16 @@ class MatrixHeader(_message.Message):
     def shared(self) -> _tensor_pb2.SharedFile:
         """As in GridHeader."""
 
+    @_builtins.property
+    def near_null(self) -> _tensor_pb2.TensorHeader:
+        """FLOAT32 or FLOAT64, rows × k: columns that the matrix takes to nearly nothing."""
+
+    @_builtins.property
+    def coordinates(self) -> _tensor_pb2.TensorHeader:
+        """FLOAT32 or FLOAT64, (rows / d) × d with d 2 or 3: the nodes of an elastic body, whose unknowns are numbered node by
+        node; its rigid motions are the near-null vectors. Not with `near_null`.
+        """
+
     def __init__(
         self,
         *,
@@ -56,12 +77,23 @@ class MatrixHeader(_message.Message):
         data: _tensor_pb2.TensorHeader | None = ...,
         shared: _tensor_pb2.SharedFile | None = ...,
         attendance: _builtins.str = ...,
+        near_null: _tensor_pb2.TensorHeader | None = ...,
+        coordinates: _tensor_pb2.TensorHeader | None = ...,
+        block_size: _builtins.int | None = ...,
+        symmetric: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "indices", b"indices", "indptr", b"indptr", "shared", b"shared"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_block_size", b"_block_size", "_symmetric", b"_symmetric", "block_size", b"block_size", "coordinates", b"coordinates", "data", b"data", "indices", b"indices", "indptr", b"indptr", "near_null", b"near_null", "shared", b"shared", "symmetric", b"symmetric"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attendance", b"attendance", "data", b"data", "indices", b"indices", "indptr", b"indptr", "shared", b"shared"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_block_size", b"_block_size", "_symmetric", b"_symmetric", "attendance", b"attendance", "block_size", b"block_size", "coordinates", b"coordinates", "data", b"data", "indices", b"indices", "indptr", b"indptr", "near_null", b"near_null", "shared", b"shared", "symmetric", b"symmetric"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__block_size: _TypeAlias = _typing.Literal["block_size"]  # noqa: Y015
+    _WhichOneofArgType__block_size: _TypeAlias = _typing.Literal["_block_size", b"_block_size"]  # noqa: Y015
+    _WhichOneofReturnType__symmetric: _TypeAlias = _typing.Literal["symmetric"]  # noqa: Y015
+    _WhichOneofArgType__symmetric: _TypeAlias = _typing.Literal["_symmetric", b"_symmetric"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__block_size) -> _WhichOneofReturnType__block_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__symmetric) -> _WhichOneofReturnType__symmetric | None: ...
 
 Global___MatrixHeader: _TypeAlias = MatrixHeader  # noqa: Y015
 
@@ -73,8 +105,109 @@ class CreateMatrixRequest(_message.Message):
     INDPTR_FIELD_NUMBER: _builtins.int
     INDICES_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    NEAR_NULL_FIELD_NUMBER: _builtins.int
+    COORDINATES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> Global___MatrixHeader: ...
+    @_builtins.property
+    def indptr(self) -> _tensor_pb2.TensorPart: ...
+    @_builtins.property
+    def indices(self) -> _tensor_pb2.TensorPart: ...
+    @_builtins.property
+    def data(self) -> _tensor_pb2.TensorPart: ...
+    @_builtins.property
+    def near_null(self) -> _tensor_pb2.TensorPart:
+        """After those of `data`, where the header announces them."""
+
+    @_builtins.property
+    def coordinates(self) -> _tensor_pb2.TensorPart: ...
+    def __init__(
+        self,
+        *,
+        header: Global___MatrixHeader | None = ...,
+        indptr: _tensor_pb2.TensorPart | None = ...,
+        indices: _tensor_pb2.TensorPart | None = ...,
+        data: _tensor_pb2.TensorPart | None = ...,
+        near_null: _tensor_pb2.TensorPart | None = ...,
+        coordinates: _tensor_pb2.TensorPart | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["coordinates", b"coordinates", "data", b"data", "header", b"header", "indices", b"indices", "indptr", b"indptr", "message", b"message", "near_null", b"near_null"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinates", b"coordinates", "data", b"data", "header", b"header", "indices", b"indices", "indptr", b"indptr", "message", b"message", "near_null", b"near_null"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["header", "indptr", "indices", "data", "near_null", "coordinates"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___CreateMatrixRequest: _TypeAlias = CreateMatrixRequest  # noqa: Y015
+
+@_typing.final
+class MatrixChange(_message.Message):
+    """Other values on the same pattern."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    INDPTR_FIELD_NUMBER: _builtins.int
+    INDICES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _tensor_pb2.TensorHeader:
+        """As in MatrixHeader: in the order of the entries that CreateMatrix was sent, or of `indices` where these are given."""
+
+    @_builtins.property
+    def indptr(self) -> _tensor_pb2.TensorHeader:
+        """As in MatrixHeader, both or neither: the same pattern in another order, or with entries given twice."""
+
+    @_builtins.property
+    def indices(self) -> _tensor_pb2.TensorHeader: ...
+    def __init__(
+        self,
+        *,
+        data: _tensor_pb2.TensorHeader | None = ...,
+        indptr: _tensor_pb2.TensorHeader | None = ...,
+        indices: _tensor_pb2.TensorHeader | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "indices", b"indices", "indptr", b"indptr"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "indices", b"indices", "indptr", b"indptr"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatrixChange: _TypeAlias = MatrixChange  # noqa: Y015
+
+@_typing.final
+class UpdateMatrixHeader(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    @_builtins.property
+    def change(self) -> Global___MatrixChange: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        change: Global___MatrixChange | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateMatrixHeader: _TypeAlias = UpdateMatrixHeader  # noqa: Y015
+
+@_typing.final
+class UpdateMatrixRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    INDPTR_FIELD_NUMBER: _builtins.int
+    INDICES_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> Global___UpdateMatrixHeader: ...
     @_builtins.property
     def indptr(self) -> _tensor_pb2.TensorPart: ...
     @_builtins.property
@@ -84,7 +217,7 @@ class CreateMatrixRequest(_message.Message):
     def __init__(
         self,
         *,
-        header: Global___MatrixHeader | None = ...,
+        header: Global___UpdateMatrixHeader | None = ...,
         indptr: _tensor_pb2.TensorPart | None = ...,
         indices: _tensor_pb2.TensorPart | None = ...,
         data: _tensor_pb2.TensorPart | None = ...,
@@ -97,7 +230,98 @@ class CreateMatrixRequest(_message.Message):
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
-Global___CreateMatrixRequest: _TypeAlias = CreateMatrixRequest  # noqa: Y015
+Global___UpdateMatrixRequest: _TypeAlias = UpdateMatrixRequest  # noqa: Y015
+
+@_typing.final
+class MatrixStepHeader(_message.Message):
+    """The fields are those of StepHeader."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    B_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    SHARED_X_FIELD_NUMBER: _builtins.int
+    SHARED_B_FIELD_NUMBER: _builtins.int
+    shared_x: _builtins.int
+    shared_b: _builtins.int
+    @_builtins.property
+    def b(self) -> _tensor_pb2.TensorHeader: ...
+    @_builtins.property
+    def change(self) -> Global___MatrixChange: ...
+    def __init__(
+        self,
+        *,
+        b: _tensor_pb2.TensorHeader | None = ...,
+        change: Global___MatrixChange | None = ...,
+        shared_x: _builtins.int | None = ...,
+        shared_b: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_shared_b", b"_shared_b", "_shared_x", b"_shared_x", "b", b"b", "change", b"change", "shared_b", b"shared_b", "shared_x", b"shared_x"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_shared_b", b"_shared_b", "_shared_x", b"_shared_x", "b", b"b", "change", b"change", "shared_b", b"shared_b", "shared_x", b"shared_x"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__shared_b: _TypeAlias = _typing.Literal["shared_b"]  # noqa: Y015
+    _WhichOneofArgType__shared_b: _TypeAlias = _typing.Literal["_shared_b", b"_shared_b"]  # noqa: Y015
+    _WhichOneofReturnType__shared_x: _TypeAlias = _typing.Literal["shared_x"]  # noqa: Y015
+    _WhichOneofArgType__shared_x: _TypeAlias = _typing.Literal["_shared_x", b"_shared_x"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shared_b) -> _WhichOneofReturnType__shared_b | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shared_x) -> _WhichOneofReturnType__shared_x | None: ...
+
+Global___MatrixStepHeader: _TypeAlias = MatrixStepHeader  # noqa: Y015
+
+@_typing.final
+class MatrixStepsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    X0_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    INDPTR_FIELD_NUMBER: _builtins.int
+    INDICES_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    B_FIELD_NUMBER: _builtins.int
+    CANCEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _poisson_pb2.StepsHeader: ...
+    @_builtins.property
+    def x0(self) -> _tensor_pb2.TensorPart: ...
+    @_builtins.property
+    def step(self) -> Global___MatrixStepHeader: ...
+    @_builtins.property
+    def indptr(self) -> _tensor_pb2.TensorPart: ...
+    @_builtins.property
+    def indices(self) -> _tensor_pb2.TensorPart: ...
+    @_builtins.property
+    def data(self) -> _tensor_pb2.TensorPart: ...
+    @_builtins.property
+    def b(self) -> _tensor_pb2.TensorPart: ...
+    @_builtins.property
+    def cancel(self) -> _poisson_pb2.CancelStep:
+        """As in StepsRequest."""
+
+    def __init__(
+        self,
+        *,
+        header: _poisson_pb2.StepsHeader | None = ...,
+        x0: _tensor_pb2.TensorPart | None = ...,
+        step: Global___MatrixStepHeader | None = ...,
+        indptr: _tensor_pb2.TensorPart | None = ...,
+        indices: _tensor_pb2.TensorPart | None = ...,
+        data: _tensor_pb2.TensorPart | None = ...,
+        b: _tensor_pb2.TensorPart | None = ...,
+        cancel: _poisson_pb2.CancelStep | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["b", b"b", "cancel", b"cancel", "data", b"data", "header", b"header", "indices", b"indices", "indptr", b"indptr", "message", b"message", "step", b"step", "x0", b"x0"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["b", b"b", "cancel", b"cancel", "data", b"data", "header", b"header", "indices", b"indices", "indptr", b"indptr", "message", b"message", "step", b"step", "x0", b"x0"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["header", "x0", "step", "indptr", "indices", "data", "b", "cancel"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___MatrixStepsRequest: _TypeAlias = MatrixStepsRequest  # noqa: Y015
 
 @_typing.final
 class Matrix(_message.Message):
@@ -117,7 +341,7 @@ class Matrix(_message.Message):
     singular_components: _builtins.int
     """Connected components whose rows sum to zero; `b` must sum to zero over each."""
     setup_seconds: _builtins.float
-    """What the server spent on checking the matrix."""
+    """What the server spent on checking the matrix, or its new values."""
     shared: _builtins.bool
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp: ...
@@ -173,3 +397,115 @@ class DeleteMatrixReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteMatrixReply: _TypeAlias = DeleteMatrixReply  # noqa: Y015
+
+@_typing.final
+class DescribeMatrixRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeMatrixRequest: _TypeAlias = DescribeMatrixRequest  # noqa: Y015
+
+@_typing.final
+class MatrixDescription(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    UNKNOWNS_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    SET_UPS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    unknowns: _builtins.int
+    entries: _builtins.int
+    @_builtins.property
+    def set_ups(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatrixSetUp]:
+        """In the order in which they were last used."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        unknowns: _builtins.int = ...,
+        entries: _builtins.int = ...,
+        set_ups: _abc.Iterable[Global___MatrixSetUp] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "id", b"id", "set_ups", b"set_ups", "unknowns", b"unknowns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatrixDescription: _TypeAlias = MatrixDescription  # noqa: Y015
+
+@_typing.final
+class MatrixSetUp(_message.Message):
+    """A solver that is set up for a matrix."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOLVER_FIELD_NUMBER: _builtins.int
+    LEVELS_FIELD_NUMBER: _builtins.int
+    SETUP_SECONDS_FIELD_NUMBER: _builtins.int
+    UPDATES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    solver: _builtins.str
+    setup_seconds: _builtins.float
+    """What the set-up took, or the last update of it."""
+    updates: _builtins.int
+    """How often values have been updated since it was set up."""
+    reason: _builtins.str
+    """Why this method, where it was chosen automatically."""
+    @_builtins.property
+    def levels(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatrixLevel]:
+        """From fine to coarse; none where the method has no levels."""
+
+    def __init__(
+        self,
+        *,
+        solver: _builtins.str = ...,
+        levels: _abc.Iterable[Global___MatrixLevel] | None = ...,
+        setup_seconds: _builtins.float = ...,
+        updates: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["levels", b"levels", "reason", b"reason", "setup_seconds", b"setup_seconds", "solver", b"solver", "updates", b"updates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatrixSetUp: _TypeAlias = MatrixSetUp  # noqa: Y015
+
+@_typing.final
+class MatrixLevel(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    NONZEROS_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    nonzeros: _builtins.int
+    """Entries of its matrix that are stored."""
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+        nonzeros: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonzeros", b"nonzeros", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatrixLevel: _TypeAlias = MatrixLevel  # noqa: Y015

@@ -41,6 +41,21 @@ class LinearSystemServiceStub:
                 request_serializer=relaxon_dot_proto_dot_linear__pb2.CreateMatrixRequest.SerializeToString,
                 response_deserializer=relaxon_dot_proto_dot_linear__pb2.Matrix.FromString,
                 _registered_method=True)
+        self.UpdateMatrix = channel.stream_unary(
+                '/relaxon.v1.LinearSystemService/UpdateMatrix',
+                request_serializer=relaxon_dot_proto_dot_linear__pb2.UpdateMatrixRequest.SerializeToString,
+                response_deserializer=relaxon_dot_proto_dot_linear__pb2.Matrix.FromString,
+                _registered_method=True)
+        self.SolveMatrixSteps = channel.stream_stream(
+                '/relaxon.v1.LinearSystemService/SolveMatrixSteps',
+                request_serializer=relaxon_dot_proto_dot_linear__pb2.MatrixStepsRequest.SerializeToString,
+                response_deserializer=relaxon_dot_proto_dot_poisson__pb2.SolveReply.FromString,
+                _registered_method=True)
+        self.DescribeMatrix = channel.unary_unary(
+                '/relaxon.v1.LinearSystemService/DescribeMatrix',
+                request_serializer=relaxon_dot_proto_dot_linear__pb2.DescribeMatrixRequest.SerializeToString,
+                response_deserializer=relaxon_dot_proto_dot_linear__pb2.MatrixDescription.FromString,
+                _registered_method=True)
         self.SolveMatrix = channel.stream_stream(
                 '/relaxon.v1.LinearSystemService/SolveMatrix',
                 request_serializer=relaxon_dot_proto_dot_poisson__pb2.SolveRequest.SerializeToString,
@@ -64,6 +79,32 @@ class LinearSystemServiceServicer:
 
     def CreateMatrix(self, request_iterator, context):
         """Keep a matrix on the server. Send `header`, then the parts of `indptr`, of `indices` and of `data`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateMatrix(self, request_iterator, context):
+        """Give a kept matrix other values on the same pattern: time steps, Newton's method. Send `header`, then the parts of
+        `indptr` and of `indices` where it announces them, then those of `data`. What was set up for the matrix is updated
+        when it is next used: ordering and aggregates are kept, and only what depends on values is computed anew.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SolveMatrixSteps(self, request_iterator, context):
+        """Solve with a kept matrix for one right-hand side after the other, each from the solution of the one before it: as
+        `PoissonService.SolveSteps`, where `grid_id` is the matrix's id. Send `header`, then the parts of `x0` where it
+        announces one, then for each step `step` and the parts of what it announces: its `indptr`, `indices` and `data`, its
+        `b`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeMatrix(self, request, context):
+        """What is set up for a kept matrix: solvers, their levels and the sizes of these.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,6 +139,21 @@ def add_LinearSystemServiceServicer_to_server(servicer, server):
                     servicer.CreateMatrix,
                     request_deserializer=relaxon_dot_proto_dot_linear__pb2.CreateMatrixRequest.FromString,
                     response_serializer=relaxon_dot_proto_dot_linear__pb2.Matrix.SerializeToString,
+            ),
+            'UpdateMatrix': grpc.stream_unary_rpc_method_handler(
+                    servicer.UpdateMatrix,
+                    request_deserializer=relaxon_dot_proto_dot_linear__pb2.UpdateMatrixRequest.FromString,
+                    response_serializer=relaxon_dot_proto_dot_linear__pb2.Matrix.SerializeToString,
+            ),
+            'SolveMatrixSteps': grpc.stream_stream_rpc_method_handler(
+                    servicer.SolveMatrixSteps,
+                    request_deserializer=relaxon_dot_proto_dot_linear__pb2.MatrixStepsRequest.FromString,
+                    response_serializer=relaxon_dot_proto_dot_poisson__pb2.SolveReply.SerializeToString,
+            ),
+            'DescribeMatrix': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeMatrix,
+                    request_deserializer=relaxon_dot_proto_dot_linear__pb2.DescribeMatrixRequest.FromString,
+                    response_serializer=relaxon_dot_proto_dot_linear__pb2.MatrixDescription.SerializeToString,
             ),
             'SolveMatrix': grpc.stream_stream_rpc_method_handler(
                     servicer.SolveMatrix,
@@ -143,6 +199,87 @@ class LinearSystemService:
             '/relaxon.v1.LinearSystemService/CreateMatrix',
             relaxon_dot_proto_dot_linear__pb2.CreateMatrixRequest.SerializeToString,
             relaxon_dot_proto_dot_linear__pb2.Matrix.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateMatrix(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/relaxon.v1.LinearSystemService/UpdateMatrix',
+            relaxon_dot_proto_dot_linear__pb2.UpdateMatrixRequest.SerializeToString,
+            relaxon_dot_proto_dot_linear__pb2.Matrix.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SolveMatrixSteps(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/relaxon.v1.LinearSystemService/SolveMatrixSteps',
+            relaxon_dot_proto_dot_linear__pb2.MatrixStepsRequest.SerializeToString,
+            relaxon_dot_proto_dot_poisson__pb2.SolveReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeMatrix(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/relaxon.v1.LinearSystemService/DescribeMatrix',
+            relaxon_dot_proto_dot_linear__pb2.DescribeMatrixRequest.SerializeToString,
+            relaxon_dot_proto_dot_linear__pb2.MatrixDescription.FromString,
             options,
             channel_credentials,
             insecure,

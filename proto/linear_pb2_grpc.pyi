@@ -36,6 +36,19 @@ class LinearSystemServiceStub:
     def __new__(cls, channel: _aio.Channel) -> LinearSystemServiceAsyncStub: ...
     CreateMatrix: _grpc.StreamUnaryMultiCallable[_linear_pb2.CreateMatrixRequest, _linear_pb2.Matrix]
     """Keep a matrix on the server. Send `header`, then the parts of `indptr`, of `indices` and of `data`."""
+    UpdateMatrix: _grpc.StreamUnaryMultiCallable[_linear_pb2.UpdateMatrixRequest, _linear_pb2.Matrix]
+    """Give a kept matrix other values on the same pattern: time steps, Newton's method. Send `header`, then the parts of
+    `indptr` and of `indices` where it announces them, then those of `data`. What was set up for the matrix is updated
+    when it is next used: ordering and aggregates are kept, and only what depends on values is computed anew.
+    """
+    SolveMatrixSteps: _grpc.StreamStreamMultiCallable[_linear_pb2.MatrixStepsRequest, _poisson_pb2.SolveReply]
+    """Solve with a kept matrix for one right-hand side after the other, each from the solution of the one before it: as
+    `PoissonService.SolveSteps`, where `grid_id` is the matrix's id. Send `header`, then the parts of `x0` where it
+    announces one, then for each step `step` and the parts of what it announces: its `indptr`, `indices` and `data`, its
+    `b`.
+    """
+    DescribeMatrix: _grpc.UnaryUnaryMultiCallable[_linear_pb2.DescribeMatrixRequest, _linear_pb2.MatrixDescription]
+    """What is set up for a kept matrix: solvers, their levels and the sizes of these."""
     SolveMatrix: _grpc.StreamStreamMultiCallable[_poisson_pb2.SolveRequest, _poisson_pb2.SolveReply]
     """Solve `A x = b` with a kept matrix: as `PoissonService.Solve`, where `grid_id` is the matrix's id, `b` and `x` have
     one axis, and the solver is a name from ListMatrixSolvers.
@@ -52,6 +65,19 @@ class LinearSystemServiceAsyncStub(LinearSystemServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateMatrix: _aio.StreamUnaryMultiCallable[_linear_pb2.CreateMatrixRequest, _linear_pb2.Matrix]  # type: ignore[assignment]
     """Keep a matrix on the server. Send `header`, then the parts of `indptr`, of `indices` and of `data`."""
+    UpdateMatrix: _aio.StreamUnaryMultiCallable[_linear_pb2.UpdateMatrixRequest, _linear_pb2.Matrix]  # type: ignore[assignment]
+    """Give a kept matrix other values on the same pattern: time steps, Newton's method. Send `header`, then the parts of
+    `indptr` and of `indices` where it announces them, then those of `data`. What was set up for the matrix is updated
+    when it is next used: ordering and aggregates are kept, and only what depends on values is computed anew.
+    """
+    SolveMatrixSteps: _aio.StreamStreamMultiCallable[_linear_pb2.MatrixStepsRequest, _poisson_pb2.SolveReply]  # type: ignore[assignment]
+    """Solve with a kept matrix for one right-hand side after the other, each from the solution of the one before it: as
+    `PoissonService.SolveSteps`, where `grid_id` is the matrix's id. Send `header`, then the parts of `x0` where it
+    announces one, then for each step `step` and the parts of what it announces: its `indptr`, `indices` and `data`, its
+    `b`.
+    """
+    DescribeMatrix: _aio.UnaryUnaryMultiCallable[_linear_pb2.DescribeMatrixRequest, _linear_pb2.MatrixDescription]  # type: ignore[assignment]
+    """What is set up for a kept matrix: solvers, their levels and the sizes of these."""
     SolveMatrix: _aio.StreamStreamMultiCallable[_poisson_pb2.SolveRequest, _poisson_pb2.SolveReply]  # type: ignore[assignment]
     """Solve `A x = b` with a kept matrix: as `PoissonService.Solve`, where `grid_id` is the matrix's id, `b` and `x` have
     one axis, and the solver is a name from ListMatrixSolvers.
@@ -71,6 +97,37 @@ class LinearSystemServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_linear_pb2.Matrix, _abc.Awaitable[_linear_pb2.Matrix]]:
         """Keep a matrix on the server. Send `header`, then the parts of `indptr`, of `indices` and of `data`."""
+
+    @_abc_1.abstractmethod
+    def UpdateMatrix(
+        self,
+        request_iterator: _MaybeAsyncIterator[_linear_pb2.UpdateMatrixRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_linear_pb2.Matrix, _abc.Awaitable[_linear_pb2.Matrix]]:
+        """Give a kept matrix other values on the same pattern: time steps, Newton's method. Send `header`, then the parts of
+        `indptr` and of `indices` where it announces them, then those of `data`. What was set up for the matrix is updated
+        when it is next used: ordering and aggregates are kept, and only what depends on values is computed anew.
+        """
+
+    @_abc_1.abstractmethod
+    def SolveMatrixSteps(
+        self,
+        request_iterator: _MaybeAsyncIterator[_linear_pb2.MatrixStepsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_poisson_pb2.SolveReply], _abc.AsyncIterator[_poisson_pb2.SolveReply]]:
+        """Solve with a kept matrix for one right-hand side after the other, each from the solution of the one before it: as
+        `PoissonService.SolveSteps`, where `grid_id` is the matrix's id. Send `header`, then the parts of `x0` where it
+        announces one, then for each step `step` and the parts of what it announces: its `indptr`, `indices` and `data`, its
+        `b`.
+        """
+
+    @_abc_1.abstractmethod
+    def DescribeMatrix(
+        self,
+        request: _linear_pb2.DescribeMatrixRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_linear_pb2.MatrixDescription, _abc.Awaitable[_linear_pb2.MatrixDescription]]:
+        """What is set up for a kept matrix: solvers, their levels and the sizes of these."""
 
     @_abc_1.abstractmethod
     def SolveMatrix(

@@ -1,4 +1,4 @@
-"""`GridChange` as the arrays that it announces, and the grid that they make of another one."""
+"""`GridChange` as the arrays that it announces, and the grid that they make of another one; steps on grids."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.server import errors, grid_messages
+from relaxon.server import errors, grid_messages, solve_messages
 from relaxon.server.announced import AnnouncedArray
 from relaxon.server.footprint import grid_bytes
+from relaxon.server.grids import KeptGrid
+from relaxon.server.solve_messages import Shapes
+from relaxon.server.steps import Stepping
 from relaxon.server.uploads import Upload
 from relaxon.solvers.grid import PoissonGrid
 
 
 @dataclass(frozen=True, slots=True)
-class ChangePlan:
+class GridChangePlan:
     """A change as it is announced."""
 
     cells: AnnouncedArray | None
@@ -57,7 +61,7 @@ class GridChange:
         return grid_messages.built(cells, grid.spacing, grid.boundary, kappa)
 
 
-def plan(change: pb.GridChange, shape: tuple[int, ...]) -> ChangePlan:
+def plan(change: pb.GridChange, shape: tuple[int, ...]) -> GridChangePlan:
     """What a change announces for a grid of that shape; INVALID_ARGUMENT naming the argument that cannot be."""
     cells = None
     if change.HasField("cells"):
@@ -69,4 +73,31 @@ def plan(change: pb.GridChange, shape: tuple[int, ...]) -> ChangePlan:
     coefficient = grid_messages.coefficient(change.coefficient, shape)
     if cells is None and not coefficient and not change.unit_coefficient:
         raise errors.invalid("cells", "cells or coefficient must be given, got neither")
-    return ChangePlan(cells, coefficient, change.unit_coefficient)
+    return GridChangePlan(cells, coefficient, change.unit_coefficient)
+
+
+class GridStepping(Stepping):
+    """Steps on a kept grid."""
+
+    session = KeptGrid
+
+    def shapes(self, kept: KeptGrid) -> Shapes:
+        return kept.grid.shape, (kept.grid.unknowns,)
+
+    def plan(self, change: pb.GridChange, kept: KeptGrid) -> GridChangePlan:
+        return plan(change, kept.grid.shape)
+
+    def apply(self, change: GridChange, kept: KeptGrid) -> None:
+        kept.change(change.made(kept.grid))
+
+    def side(self, header: pb.StepHeader, kept: KeptGrid, changed: bool) -> AnnouncedArray:
+        length = header.b.shape[0] if len(header.b.shape) == 1 else 0
+        if changed and 1 <= length <= kept.grid.cells.size:
+            return solve_messages.side("b", header.b, ((length,),))
+        return super().side(header, kept, changed)
+
+    def carried(self, start: NDArray[Any] | None, content: PoissonGrid) -> NDArray[Any] | None:
+        """Of the grid's shape, whatever its unknowns become."""
+        if start is None or start.shape == content.shape:
+            return start
+        return np.asarray(content.unpack(start))

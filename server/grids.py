@@ -39,6 +39,10 @@ class KeptGrid(Session):
     def unknowns(self) -> int:
         return self.grid.unknowns
 
+    @property
+    def content(self) -> PoissonGrid:
+        return self.grid
+
     def array_bytes(self) -> int:
         """Bytes of its cells and of κ; what the solvers have set up is not counted."""
         return int(self.grid.cells.nbytes) + sum(int(array.nbytes) for array in kappa_arrays(self.grid))

@@ -10,11 +10,13 @@ import grpc
 
 from relaxon.proto import linear_pb2 as pb
 from relaxon.proto import linear_pb2_grpc, poisson_pb2
-from relaxon.server import errors, footprint, matrices
+from relaxon.server import errors, matrices
 from relaxon.server.identity import caller_of
 from relaxon.server.matrices import KeptMatrix
+from relaxon.server.matrix_changes import MatrixChangePlan, MatrixStepping, NewValues
 from relaxon.server.solve_messages import Shapes
 from relaxon.server.solve_service import SolveRuntime, solver_list
+from relaxon.server.steps import StepsCall
 
 Context = grpc.aio.ServicerContext[Any, Any]
 NEEDS = ("numba", "scipy")
@@ -34,6 +36,17 @@ class LinearServicer(linear_pb2_grpc.LinearSystemServiceServicer):
     async def SolveMatrix(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]
         await errors.reported(context, self._runtime.answer_solve(context, KeptMatrix, _shapes, _solver_named))
 
+    async def UpdateMatrix(self, request_iterator: object, context: Context) -> pb.Matrix:
+        return await errors.reported(context, self._update_matrix(context))
+
+    # As PoissonServicer.SolveSteps.
+    async def SolveMatrixSteps(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]
+        call = StepsCall(self._runtime, context, _solver_named, MatrixStepping())
+        await errors.reported(context, call.run())
+
+    async def DescribeMatrix(self, request: pb.DescribeMatrixRequest, context: Context) -> pb.MatrixDescription:
+        return await errors.reported(context, self._describe_matrix(request, context))
+
     async def DeleteMatrix(self, request: pb.DeleteMatrixRequest, context: Context) -> pb.DeleteMatrixReply:
         return await errors.reported(context, self._delete_matrix(request, context))
 
@@ -48,30 +61,71 @@ class LinearServicer(linear_pb2_grpc.LinearSystemServiceServicer):
         header: pb.MatrixHeader = await upload.header()
         runtime.attendances.check(header.attendance)
         planned = matrices.plan(header)
-        kept_bytes = footprint.matrix_bytes(planned.unknowns, planned.entries)
-        kept_bytes += runtime.shared_room(header, planned.unknowns)
-        with runtime.sessions.reserve(owner, planned.unknowns, kept_bytes, planned.passing_bytes):
-            arrays = [await upload.array(one.name, one) for one in (planned.indptr, planned.indices, planned.data)]
+        unknowns = planned.matrix.unknowns
+        kept_bytes = planned.kept_bytes + runtime.shared_room(header, unknowns)
+        with runtime.sessions.reserve(owner, unknowns, kept_bytes, planned.passing_bytes):
+            arrays = await planned.read(upload)
             await upload.end()
             start = time.perf_counter()
-            system = await runtime.beside(partial(planned.build, *arrays))
+            checked = await runtime.beside(partial(planned.build, arrays))
             seconds = time.perf_counter() - start
-        kept = KeptMatrix(system, owner, runtime.opened(header, planned.unknowns), header.attendance)
+        kept = KeptMatrix(checked, owner, runtime.opened(header, unknowns), header.attendance)
         runtime.sessions.add(kept)
-        reply = pb.Matrix(
-            id=kept.id,
-            unknowns=system.unknowns,
-            entries=kept.entries,
-            singular_components=system.null.dimension,
-            setup_seconds=seconds,
-            shared=kept.shared is not None,
-        )
-        reply.expire_time.FromMilliseconds(int(1000 * kept.expires))
-        return reply
+        return _described(kept, seconds)
+
+    async def _update_matrix(self, context: Context) -> pb.Matrix:
+        runtime = self._runtime
+        upload, caller = runtime.upload(context), caller_of(context)
+        header: pb.UpdateMatrixHeader = await upload.header()
+        with runtime.sessions.use(header.id, caller, KeptMatrix) as kept:
+            planned = MatrixChangePlan.of(header.change, kept)
+            with runtime.places.taking(), runtime.sessions.hold(caller.name, planned.bytes):
+                values = await planned.read(upload)
+                await upload.end()
+
+                # In turn with the solves: one that was asked for before has the matrix as it was.
+                work = partial(_changed, kept, values)
+                seconds = await runtime.in_turn(work, kept, caller.name, planned.bytes)
+                return _described(kept, seconds)
+
+    async def _describe_matrix(self, request: pb.DescribeMatrixRequest, context: Context) -> pb.MatrixDescription:
+        with self._runtime.sessions.use(request.id, caller_of(context), KeptMatrix) as kept:
+            reply = pb.MatrixDescription(id=kept.id, unknowns=kept.unknowns, entries=kept.entries)
+            for solver, summary in kept.summaries():
+                told = reply.set_ups.add(
+                    solver=solver,
+                    setup_seconds=summary.setup_seconds,
+                    updates=summary.updates,
+                    reason=summary.reason,
+                )
+                for level in summary.levels:
+                    told.levels.add(rows=level.rows, nonzeros=level.nonzeros)
+            return reply
 
     async def _delete_matrix(self, request: pb.DeleteMatrixRequest, context: Context) -> pb.DeleteMatrixReply:
         self._runtime.sessions.remove(request.id, caller_of(context), KeptMatrix)
         return pb.DeleteMatrixReply()
+
+
+def _changed(kept: KeptMatrix, values: NewValues) -> float:
+    """Change a matrix, in a worker thread; the seconds that took."""
+    with kept.running:
+        start = time.perf_counter()
+        kept.change(*values.made(kept))
+        return time.perf_counter() - start
+
+
+def _described(kept: KeptMatrix, seconds: float) -> pb.Matrix:
+    reply = pb.Matrix(
+        id=kept.id,
+        unknowns=kept.unknowns,
+        entries=kept.entries,
+        singular_components=kept.system.null.dimension,
+        setup_seconds=seconds,
+        shared=kept.shared is not None,
+    )
+    reply.expire_time.FromMilliseconds(int(1000 * kept.expires))
+    return reply
 
 
 def _shapes(kept: KeptMatrix) -> Shapes:

@@ -12,7 +12,7 @@ import grpc
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
 from relaxon.server import errors, footprint, grid_changes, grid_messages
-from relaxon.server.grid_changes import GridChange
+from relaxon.server.grid_changes import GridChange, GridStepping
 from relaxon.server.grids import KeptGrid
 from relaxon.server.identity import caller_of
 from relaxon.server.solve_messages import Shapes
@@ -42,7 +42,7 @@ class PoissonServicer(poisson_pb2_grpc.PoissonServiceServicer):
         await errors.reported(context, self._runtime.answer_solve(context, KeptGrid, side_shapes, solver_named))
 
     async def SolveSteps(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]
-        await errors.reported(context, StepsCall(self._runtime, context, solver_named).run())
+        await errors.reported(context, StepsCall(self._runtime, context, solver_named, GridStepping()).run())
 
     async def DeleteGrid(self, request: pb.DeleteGridRequest, context: Context) -> pb.DeleteGridReply:
         return await errors.reported(context, self._delete_grid(request, context))

@@ -22,6 +22,7 @@ from relaxon.server.footprint import machine_bytes
 from relaxon.server.identity import Caller
 from relaxon.server.settings import ServerSettings
 from relaxon.solvers.front import Front
+from relaxon.solvers.set_up_summary import SetUpSummary
 
 RETRY_SECONDS = 1.0
 
@@ -86,6 +87,16 @@ class Session(ABC):
     @abstractmethod
     def unknowns(self) -> int: ...
 
+    @property
+    def complex_valued(self) -> bool:
+        """Whether solutions are complex whatever the right-hand side is."""
+        return False
+
+    @property
+    @abstractmethod
+    def content(self) -> object:
+        """What it holds: another object after each update."""
+
     @abstractmethod
     def array_bytes(self) -> int:
         """Bytes of what its caller has sent; what the solvers have set up is not counted."""
@@ -100,6 +111,17 @@ class Session(ABC):
     def solver_names(self) -> list[str]:
         """The solvers that are set up for it."""
         return [name for name, place in list(self.set_ups.items()) if place.front is not None]
+
+    def set_up_labels(self) -> list[str]:
+        """The same with their levels, where they have some, for people."""
+        labels = {name: _label(name, summary) for name, summary in self.summaries()}
+        return [labels.get(name, name) for name in self.solver_names()]
+
+    def summaries(self) -> list[tuple[str, SetUpSummary]]:
+        """What the set-ups tell of themselves, by the solver's name."""
+        fronts = [(name, place.front) for name, place in list(self.set_ups.items())]
+        told = [(name, None if front is None else front.summary()) for name, front in fronts]
+        return [(name, summary) for name, summary in told if summary is not None]
 
     def prepared(self, name: str, solver: Any) -> tuple[Front, float]:
         """The solver set up, and the seconds spent on that now. In a worker thread, with `running` held."""
@@ -121,6 +143,12 @@ class Session(ABC):
     @abstractmethod
     def _set_up(self, solver: Any, before: Front | None) -> Front:
         """`before` is the set-up for what the session held before an update; its memory may be taken over."""
+
+
+def _label(name: str, summary: SetUpSummary) -> str:
+    if not summary.levels:
+        return name
+    return f"{name} ({len(summary.levels)} levels, operator complexity {summary.operator_complexity:.2f})"
 
 
 class SessionStore:

@@ -73,7 +73,7 @@ class SolveJob:
     def hand_over(self, solution: Solution, room: Room | None, front: Front) -> Solution:
         """In the worker thread: put `x` where the caller has room for it; the solution is then one of that memory."""
         self.check()
-        if room is None:
+        if room is None or solution.x.nbytes > room.bytes:  # of a complex matrix, where `b` is real
             return solution
         x = room.file.view(room.offset, solution.x.dtype, solution.x.shape)
         front.copy_answer(solution.x, x)
@@ -136,6 +136,7 @@ class Room:
 
     file: SharedFile
     offset: int
+    bytes: int
 
 
 @dataclass(slots=True)

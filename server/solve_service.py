@@ -170,7 +170,7 @@ class SolveRuntime:
             chosen = await self.beside(partial(solver, options.solver))
             context.set_compression(options.compression)
             await self.until_compiled(context, header, session)
-            amount = array_bytes(b, x0) + session.footprint(options.solver)[1]
+            amount = array_bytes(b, x0, session.complex_valued) + session.footprint(options.solver)[1]
             with self.sessions.hold(caller.name, amount), self.sessions.set_up(session, options.solver) as place:
                 arguments = SolveArguments(
                     chosen,
@@ -227,16 +227,19 @@ async def write_solution(
 def room_for_x(header: pb.SolveHeader | pb.StepHeader, b: AnnouncedArray, shared: SharedFile | None) -> Room | None:
     """Where `x` is to be put, if anywhere; INVALID_ARGUMENT for what is not within the file."""
     offset = solve_messages.shared_x(header, b, shared)
-    return None if shared is None or offset is None else Room(shared, offset)
+    if shared is None or offset is None:
+        return None
+    return Room(shared, offset, math.prod(b.shape) * solve_messages.x_itemsize(b))
 
 
-def array_bytes(b: AnnouncedArray, x0: AnnouncedArray | None = None) -> int:
-    """What a solve's arrays take: as they come, and `x` as it goes."""
+def array_bytes(b: AnnouncedArray, x0: AnnouncedArray | None = None, complex_valued: bool = False) -> int:
+    """What a solve's arrays take: as they come, and `x` as it goes; `complex_valued` is whether the operator is."""
     arrays = [b] if x0 is None else [b, x0]
     came = sum(math.prod(one.shape) * one.dtype.itemsize for one in arrays)
     # Of a complex system both parts are there at a time, beside what a real one takes.
     parts = COMPLEX_PARTS_BYTES if b.dtype.kind == "c" else 0
-    return came + math.prod(b.shape) * (solve_messages.x_itemsize(b) + parts)
+    itemsize = max(solve_messages.x_itemsize(b), 16 if complex_valued else 0)
+    return came + math.prod(b.shape) * (itemsize + max(parts, COMPLEX_PARTS_BYTES if complex_valued else 0))
 
 
 def solver_list(entries: Iterable[tuple[str, str, tuple[str, ...]]]) -> pb.ListSolversReply:

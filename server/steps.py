@@ -1,4 +1,5 @@
-"""One `SolveSteps` call: a pipeline that reads one step ahead of the one that it solves, and writes behind it.
+"""One `SolveSteps` or `SolveMatrixSteps` call: a pipeline that reads one step ahead of the one that it solves, and
+writes behind it.
 
 Three tasks: one reads, one has the steps solved in their order, one writes the answers. At most two right-hand sides
 and two solutions are held: no arrays are read while two steps are read and not solved, and no step is solved while two
@@ -10,29 +11,30 @@ from __future__ import annotations
 
 import asyncio
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import grpc
 import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.server import errors, grid_changes, solve_messages
+from relaxon.server import errors, solve_messages
 from relaxon.server.announced import AnnouncedArray
-from relaxon.server.grid_changes import GridChange
-from relaxon.server.grids import KeptGrid
 from relaxon.server.identity import caller_of
 from relaxon.server.in_turn import InTurn
+from relaxon.server.sessions import Session
 from relaxon.server.solve_job import Room, SolveJob, checked, prepared
+from relaxon.server.solve_messages import Shapes
 from relaxon.server.solve_service import SolveRuntime, array_bytes, room_for_x, write_progress, write_solution
+from relaxon.server.uploads import Upload
 from relaxon.solvers.complex_parts import ComplexRequest
 from relaxon.solvers.front import Front
-from relaxon.solvers.grid import PoissonGrid
 from relaxon.solvers.request import Request
 from relaxon.solvers.solution import Solution
 
@@ -41,13 +43,49 @@ AHEAD = 2
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
+class ChangePlan(Protocol):
+    """A step's change as it is announced."""
+
+    @property
+    def bytes(self) -> int: ...
+
+    async def read(self, upload: Upload) -> Any: ...
+
+
+class Stepping(ABC):
+    """What the steps of a kind of session have of their own."""
+
+    session: ClassVar[type[Session]]
+
+    @abstractmethod
+    def shapes(self, kept: Any) -> Shapes:
+        """Of the right-hand sides as the session is."""
+
+    @abstractmethod
+    def plan(self, change: Any, kept: Any) -> ChangePlan:
+        """What a step's change announces; INVALID_ARGUMENT naming the argument that cannot be."""
+
+    @abstractmethod
+    def apply(self, change: Any, kept: Any) -> None:
+        """Make a change of a step. In a worker thread, with the session's `running` held."""
+
+    def side(self, header: Any, kept: Any, changed: bool) -> AnnouncedArray:
+        """A step's `b` as announced; `changed` is whether a step has announced a change, which may not be made yet."""
+        return solve_messages.side("b", header.b, self.shapes(kept))
+
+    def carried(self, start: NDArray[Any] | None, content: Any) -> NDArray[Any] | None:
+        """A start in a form that outlives what the session holds."""
+        return start
+
+
 @dataclass(slots=True)
 class Step:
     """A step as it was read."""
 
     b: NDArray[Any] | None
     """Taken by who solves it."""
-    change: GridChange | None
+    change: Any
+    """With its arrays; None where there is none."""
     room: Room | None
 
 
@@ -61,8 +99,11 @@ class Failure:
 class StepsCall:
     """One call, used once."""
 
-    def __init__(self, runtime: SolveRuntime, context: Context, solver: Callable[[str], Any]) -> None:
+    def __init__(
+        self, runtime: SolveRuntime, context: Context, solver: Callable[[str], Any], stepping: Stepping
+    ) -> None:
         self._runtime = runtime
+        self._stepping = stepping
         self._context = context
         self._solver = solver
         self._caller = caller_of(context)
@@ -74,7 +115,7 @@ class StepsCall:
         self._held = self._base = 0
         """Bytes that are taken for the call, and those of them that are the start's."""
         self._changed = False
-        """Whether a step has announced other cells: how many unknowns there are then is not known to the reader."""
+        """Whether a step has announced a change: how many unknowns there are then is not known to the reader."""
         self._stretch: _Stretch | None = None
         """Of steps that are being solved."""
         self._begun = 0
@@ -83,9 +124,9 @@ class StepsCall:
         """Read, solve and write until the caller's side has ended and every step is answered."""
         header: pb.StepsHeader = await self._upload.header()
         sessions = self._runtime.sessions
-        with sessions.use(header.grid_id, self._caller, KeptGrid) as kept:
+        with sessions.use(header.grid_id, self._caller, self._stepping.session) as kept:
             options = solve_messages.options(header)
-            x0 = solve_messages.start(header, (kept.grid.shape, (kept.grid.unknowns,)))
+            x0 = solve_messages.start(header, self._stepping.shapes(kept))
             solver = await self._runtime.beside(lambda: self._solver(options.solver))
             self._context.set_compression(options.compression)
             await self._runtime.until_compiled(self._context, header, kept)
@@ -93,7 +134,7 @@ class StepsCall:
                 self._base = 2 * math.prod(x0.shape) * x0.dtype.itemsize  # as it comes, and a copy of what is shared
                 self._hold(0)
             start = None if x0 is None else (await self._upload.array("x0", x0, kept.shared)).copy()
-            sequence = Sequence(kept, solver, options, start, warm=not header.cold)
+            sequence = Sequence(kept, solver, options, start, warm=not header.cold, stepping=self._stepping)
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(_told_in_turn(self._read(kept), self._read_steps))
@@ -117,31 +158,26 @@ class StepsCall:
             self._stretch.cancel(message.cancel.step)
         return True
 
-    async def _read(self, kept: KeptGrid) -> None:
+    async def _read(self, kept: Session) -> None:
         while True:
             # A `cancel` for a step under way is seen here, where a caller with two steps on their way has come to.
-            header: pb.StepHeader | None = await self._upload.next("step")
+            header = await self._upload.next("step")
             if header is None:
                 await self._read_steps.put(None)
                 return
             await self._ahead.acquire()
-            planned = grid_changes.plan(header.change, kept.grid.shape) if header.HasField("change") else None
+            planned = self._stepping.plan(header.change, kept) if header.HasField("change") else None
             self._changed = self._changed or planned is not None
-            b = self._side(header, kept.grid)
+            b = self._stepping.side(header, kept, self._changed)
             room = room_for_x(header, b, kept.shared)
             # For as many steps as are under way at a time, until the call ends.
-            self._hold(AHEAD * (array_bytes(b) + (0 if planned is None else planned.bytes)))
+            self._hold(
+                AHEAD * (array_bytes(b, complex_valued=kept.complex_valued) + (0 if planned is None else planned.bytes))
+            )
             change = None if planned is None else await planned.read(self._upload)
             step = Step(await self._upload.side(header, b, kept.shared), change, room)
             if not await self._followed(step):
                 await self._read_steps.put(step)
-
-    def _side(self, header: pb.StepHeader, grid: PoissonGrid) -> AnnouncedArray:
-        """`b` as announced."""
-        length = header.b.shape[0] if len(header.b.shape) == 1 else 0
-        if self._changed and 1 <= length <= grid.cells.size:
-            return solve_messages.side("b", header.b, ((length,),))
-        return solve_messages.side("b", header.b, (grid.shape, (grid.unknowns,)))
 
     def _hold(self, amount: int) -> None:
         more = amount + self._base - self._held
@@ -163,7 +199,7 @@ class StepsCall:
         self._jobs.put_nowait(stretch.begin(self._begun, step))
         self._begun += 1
 
-    async def _solve(self, kept: KeptGrid, sequence: Sequence) -> None:
+    async def _solve(self, kept: Session, sequence: Sequence) -> None:
         runtime, solver, owner = self._runtime, sequence.options.solver, self._caller.name
         line = InTurn(runtime.engines)
         while (step := await self._read_steps.get()) is not None:
@@ -204,7 +240,7 @@ class _Stretch:
 
     def __init__(
         self,
-        kept: KeptGrid,
+        kept: Session,
         sequence: Sequence,
         runtime: SolveRuntime,
         line: InTurn,
@@ -217,7 +253,7 @@ class _Stretch:
         self._runtime = runtime
         self._line = line
         self._until_done = until_done
-        self._grid = kept.grid if first.change is None else None
+        self._content = kept.content if first.change is None else None
         """For which the memory was counted; None where that changes."""
         self._jobs: deque[tuple[int, SolveJob, ExitStack]] = deque()
 
@@ -230,7 +266,7 @@ class _Stretch:
 
     def takes(self, step: Step) -> bool:
         """Whether a step needs no other memory than what has been counted."""
-        return bool(self._jobs) and step.change is None and self._kept.grid is self._grid
+        return bool(self._jobs) and step.change is None and self._kept.content is self._content
 
     def begin(self, number: int, step: Step) -> SolveJob:
         """Have a step solved, behind those that are here."""
@@ -259,21 +295,23 @@ class _Stretch:
 
 
 class Sequence:
-    """The steps' course in the worker thread: each changes the grid where it says so, and starts from the last one."""
+    """The steps' course in the worker thread: each makes its change where it has one, and starts from the last one."""
 
     def __init__(
         self,
-        kept: KeptGrid,
+        kept: Session,
         solver: Any,
         options: solve_messages.SolveOptions,
         start: NDArray[Any] | None,
         warm: bool,
+        stepping: Stepping,
     ) -> None:
         self.options = options
         self._kept = kept
         self._solver = solver
         self._start = start
-        self._grid = kept.grid
+        self._content = kept.content
+        self._stepping = stepping
         self._warm = warm
         self._last: tuple[Front, Request] | None = None
         """The step before, where its arrays are this one's to go on with: no copies, and no memory that is new."""
@@ -282,12 +320,13 @@ class Sequence:
         """A job's work."""
         kept = self._kept
         if step.change is not None:
-            kept.change(step.change.made(kept.grid))
+            self._stepping.apply(step.change, kept)
             job.check()
-        if kept.grid is not self._grid:
+        if kept.content is not self._content:
             if self._last is not None:
                 self._last[0].reclaim(self._last[1])
-            self._start, self._grid, self._last = _whole(self._start, self._grid), kept.grid, None
+            self._start = self._stepping.carried(self._start, self._content)
+            self._content, self._last = kept.content, None
         front, setup_seconds = prepared(kept, self._solver, self.options.solver)
         job.check()
         request, start = self._request(front, step)
@@ -295,7 +334,7 @@ class Sequence:
         del start
         handed = job.hand_over(solution, step.room, front)
         # What is not in the caller's memory is still to be sent.
-        free = isinstance(request, Request) and (request.packed or handed is not solution)
+        free = isinstance(request, Request) and not np.may_share_memory(handed.x, request.x)
         if not self._warm or not math.isfinite(solution.true_residual):
             front.reclaim(request, x=free)
             return handed
@@ -325,7 +364,7 @@ class Sequence:
                 front.continued, last[1], b, options.rtol, options.atol, options.max_iterations, options.inconsistent
             )
             return going_on, None
-        if start is not None and start.dtype.kind == "c" and real:
+        if start is not None and start.dtype.kind == "c" and real and not self._kept.complex_valued:
             start = start.real
         request = checked(
             front.request, b, options.rtol, options.atol, options.max_iterations, start, options.inconsistent
@@ -339,13 +378,6 @@ async def _told_in_turn(work: Coroutine[Any, Any, None], queue: asyncio.Queue[An
         await work
     except errors.ServiceError as error:
         await queue.put(Failure(error))
-
-
-def _whole(start: NDArray[Any] | None, grid: PoissonGrid) -> NDArray[Any] | None:
-    """A start in a form that outlives the grid's unknowns: of the grid's shape."""
-    if start is None or start.shape == grid.shape:
-        return start
-    return np.asarray(grid.unpack(start))
 
 
 def _first(group: BaseException) -> BaseException:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.naming import DeviceUnavailableError
     from relaxon.solvers.operator import PoissonOperator
     from relaxon.solvers.registry import list_solvers
+    from relaxon.solvers.set_up_summary import LevelSize, SetUpSummary
     from relaxon.solvers.solution import Callback, Progress, Result, Solution
     from relaxon.solvers.sparse import (
         AlgebraicMultigrid,
@@ -60,6 +61,7 @@ _HOME = {
     "MatrixIncompleteCholeskyCG": "sparse",
     "LearnedConstants": "multigrid.constants",
     "LearnedCycle": "dcdm.torch_cycle",
+    "LevelSize": "set_up_summary",
     "MultigridCG": "multigrid",
     "PoissonGrid": "grid",
     "PoissonOperator": "operator",
@@ -70,6 +72,7 @@ _HOME = {
     "Result": "solution",
     "SciPyCG": "external",
     "SciPyDirect": "external",
+    "SetUpSummary": "set_up_summary",
     "SingularSystemError": "front",
     "Solution": "solution",
     "boundary_source": "faces",
@@ -103,6 +106,7 @@ __all__ = [
     "JacobiCG",
     "LearnedConstants",
     "LearnedCycle",
+    "LevelSize",
     "MatrixDirect",
     "MatrixIncompleteCholeskyCG",
     "MultigridCG",
@@ -115,6 +119,7 @@ __all__ = [
     "Result",
     "SciPyCG",
     "SciPyDirect",
+    "SetUpSummary",
     "SingularSystemError",
     "Solution",
     "boundary_source",

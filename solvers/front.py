@@ -18,6 +18,7 @@ from relaxon.solvers.engine import Monitor, Prepared
 from relaxon.solvers.masked import fill_unused
 from relaxon.solvers.nullspace import CONSISTENCY
 from relaxon.solvers.request import Request, RequestMemory
+from relaxon.solvers.set_up_summary import SetUpSummary
 from relaxon.solvers.solution import Callback, Result, Solution
 from relaxon.solvers.verdict import BETTER, Figures, verdict
 
@@ -40,6 +41,10 @@ class Front(ABC):
     solver: Any
     engine: Prepared
     setup_seconds: float
+
+    def summary(self) -> SetUpSummary | None:
+        """Return what is set up, where there is something to tell."""
+        return None
 
     def solve(
         self,

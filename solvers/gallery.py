@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers import validation
 from relaxon.solvers.grid import MAX_CELLS, BoundaryLike, CellType, PoissonGrid
+
+if TYPE_CHECKING:
+    from relaxon.solvers.sparse.families.bodies import ElasticBody
 
 Array = NDArray[np.float64]
 Size = int | Sequence[int]
@@ -192,7 +195,8 @@ def make(name: str, size: Size, ndim: int = 3, seed: int = 0) -> Problem:
 
 
 def matrix(name: str, n: int, seed: int = 0) -> Any:
-    """A symmetric positive (semi)definite matrix of about `n` unknowns, of a family of `matrix_names()`.
+    """A symmetric positive (semi)definite matrix of about `n` unknowns, of a family of `matrix_names()`; or a
+    nonsymmetric one, of `matrix_names("nonsymmetric")`.
 
     CSR, float64, int32 indices, sorted, the same for the same `seed`. ValueError for an unknown name and for `n` below
     64.
@@ -206,11 +210,39 @@ def matrix(name: str, n: int, seed: int = 0) -> Any:
     return families.make(name, n, seed)
 
 
-def matrix_names() -> tuple[str, ...]:
-    """The names `matrix` knows."""
-    from relaxon.solvers.sparse.families import FAMILIES
+def matrix_names(kind: str = "spd") -> tuple[str, ...]:
+    """The names of the families of `matrix` whose matrices are of a kind, "spd" or "nonsymmetric".
 
-    return tuple(FAMILIES)
+    >>> from relaxon.solvers import gallery
+    >>> gallery.matrix_names("nonsymmetric")
+    ('convection-3d', 'recirculating-2d')
+    """
+    from relaxon.solvers.sparse import families
+
+    return families.names(kind)
+
+
+def elastic_body(name: str, n: int, seed: int = 0) -> ElasticBody:
+    """The stiffness matrix of an elastic body of about `n` unknowns, with the coordinates of its nodes.
+
+    `matrix` is CSR, float64, int32 indices, sorted, unknowns node by node; `coordinates` is `(n/d, d)` float64. The
+    same for the same `seed`. ValueError for a name that is not in `elastic_body_names()` and for `n` below 64.
+
+    >>> from relaxon.solvers import gallery, solve
+    >>> body = gallery.elastic_body("cantilever-2d", 2_000)
+    >>> solve(body.matrix, body.matrix @ body.coordinates.ravel(), coordinates=body.coordinates).iterations < 15
+    True
+    """
+    from relaxon.solvers.sparse.families.bodies import make_body
+
+    return make_body(name, n, seed)
+
+
+def elastic_body_names() -> tuple[str, ...]:
+    """The names `elastic_body` knows."""
+    from relaxon.solvers.sparse.families.bodies import BODIES
+
+    return tuple(BODIES)
 
 
 def _shape(size: Size, ndim: int) -> tuple[int, ...]:

@@ -28,14 +28,16 @@ def relative_residual(A: Any, b: Vector, x: Vector) -> float:
 def scaled_residual(A: Any, b: Vector, x: Vector) -> float:
     """Return `‖D^−½ (b − A x)‖₂ / ‖D^−½ b'‖₂`, `D` the diagonal of a sparse matrix: relaxon's second test, for matrices
     and where κ varies. Left out are the unknowns that their own diagonal decides, `a_ii ≥ 10⁴ Σ_{j≠i} |a_ij|` and
-    `Σ_{j≠i} a_ij² / (a_ii a_jj) ≤ 10⁻⁴`; `b'` is `b` without what these contribute."""
-    diagonal = A.diagonal()
-    others = np.asarray(abs(A).sum(axis=1)).ravel() - np.abs(diagonal)
-    inverse = np.zeros(len(diagonal))
-    np.divide(1.0, diagonal, out=inverse, where=diagonal > 0)
-    couplings = (A.multiply(A) @ inverse) * inverse - (diagonal > 0)
+    `Σ_{j≠i} |a_ij a_ji| / (a_ii a_jj) ≤ 10⁻⁴`; `b'` is `b` without what these contribute. Of the diagonal the magnitude
+    counts, or the row's largest where it is zero; no unknown of a complex matrix is left out."""
+    size = abs(A)
+    diagonal = np.abs(A.diagonal())
+    others = np.asarray(size.sum(axis=1)).ravel() - diagonal
+    scale = np.where(diagonal > 0, diagonal, size.max(axis=1).toarray().ravel())
+    inverse = np.divide(1.0, scale, out=np.zeros(len(scale)), where=scale > 0)
+    couplings = (size.multiply(size.T).tocsr() @ inverse) * inverse - (diagonal > 0)
     decided = (diagonal > 0) & (diagonal >= DECIDED * others) & (couplings * DECIDED <= 1.0 + ROUNDING)
-    weight = np.sqrt(np.where(decided, 0.0, inverse))
+    weight = np.sqrt(np.where(decided & (A.dtype.kind != "c"), 0.0, inverse))
     side = weight * (b - A @ np.where(decided, x, 0.0))
     return _ratio(float(np.linalg.norm(weight * (b - A @ x))), float(np.linalg.norm(side)))
 

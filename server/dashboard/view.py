@@ -120,7 +120,7 @@ class View:
             "shape": list(kept.shape),
             "unknowns": kept.unknowns,
             "bytes": kept.array_bytes(),
-            "solvers": kept.solver_names(),
+            "solvers": kept.set_up_labels(),
             "calls": kept.users,
             "age": time.time() - kept.created,
             "idle": 0.0 if kept.users else max(0.0, idle),

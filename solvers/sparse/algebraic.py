@@ -80,7 +80,11 @@ class AlgebraicMultigridCG(MatrixSolver):
         else:
             make, measure = pyamg.ruge_stuben_solver, "classical"
         strength = (measure, {"theta": threshold})
-        hierarchy = make(csr_matrix(system.regular()), strength=strength, coarse_solver="pinv")
+        matrix = csr_matrix(system.regular())
+        if not matrix.data.all():  # new values on a kept pattern: zeros would count as couplings
+            matrix = matrix.copy()
+            matrix.eliminate_zeros()
+        hierarchy = make(matrix, strength=strength, coarse_solver="pinv")
         cycle = hierarchy.aspreconditioner(cycle="V")
 
         def precondition(r: Array, z: Array) -> None:
@@ -91,7 +95,8 @@ class AlgebraicMultigridCG(MatrixSolver):
             "operator_complexity": float(hierarchy.operator_complexity()),
             "strength": threshold,
         }
-        return PreconditionedCG(system, precondition, info)
+        sizes = tuple((int(level.A.shape[0]), int(level.A.nnz)) for level in hierarchy.levels)
+        return PreconditionedCG(system, precondition, info, self.prepare_matrix, sizes)
 
     def _threshold(self, system: MatrixSystem) -> float:
         if self.strength is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -14,8 +14,10 @@ from relaxon.solvers.sparse.algebraic import AlgebraicMultigridCG
 from relaxon.solvers.sparse.amg import AlgebraicMultigrid
 from relaxon.solvers.sparse.costs import load_costs
 from relaxon.solvers.sparse.direct import DirectFactorisation, FactorTooLargeError, MatrixDirect
-from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.estimates import Estimate, Estimates, seconds_said
+from relaxon.solvers.sparse.general.choice import GENERAL_SOLVERS, prepare_kind
+from relaxon.solvers.sparse.general.indefinite import NOT_DEFINITE, OrIndefinite, prepare_indefinite
 from relaxon.solvers.sparse.incomplete_cholesky import MatrixIncompleteCholeskyCG
 from relaxon.solvers.sparse.krylov import MatrixCG, MatrixJacobiCG
 from relaxon.solvers.sparse.system import MatrixSystem
@@ -51,8 +53,20 @@ class Automatic(MatrixSolver):
 
     name: ClassVar[str] = "auto"
     summary: ClassVar[str] = "chooses by the matrix, and says why"
+    kinds: ClassVar[tuple[str, ...]] = ALL_KINDS
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
+        if system.kind != "spd":
+            return prepare_kind(system)
+        try:
+            return OrIndefinite(system, self._definite(system))
+        except ValueError as error:
+            if not str(error).startswith(NOT_DEFINITE):
+                raise
+            return prepare_indefinite(system, str(error))
+
+    def _definite(self, system: MatrixSystem) -> MatrixEngine:
+        """Set up what suits a positive definite matrix; ValueError where a factor finds that it is none."""
         choice = choose(system)
         name, reason = _name(choice.solver), choice.reason
         if choice.estimates is None:
@@ -85,6 +99,12 @@ class Successors:
         solver = MATRIX_SOLVERS[ranked[-1].solver]
         self.tried.add(ranked[-1].solver)
         return ranked[-1], solver.prepare_matrix(self.estimates.system)
+
+    def follow(self, system: MatrixSystem, begun: str) -> Successors:
+        """Return those for new values on the same pattern, where a solver of that name has begun."""
+        made = Successors(replace(self.estimates, system=system))
+        made.tried.add(begun)
+        return made
 
     def cheapest(self, seconds: float) -> Estimate | None:
         """Return what may take less than so many seconds, and least; None where nothing does.
@@ -129,12 +149,15 @@ MATRIX_SOLVERS: dict[str, MatrixSolver] = {
     "cg": MatrixCG(),
     "direct": DirectFactorisation(),
     "scipy-direct": MatrixDirect(),
+    **GENERAL_SOLVERS,
 }
 
 
 def choose(system: MatrixSystem) -> Choice:
     """The solver that is expected to answer one right-hand side soonest, set-up included."""
     n = system.unknowns
+    if system.near_null is not None:
+        return Choice(MATRIX_SOLVERS["amg"], system.near_null.said)
     if n <= SMALL:
         return Choice(MATRIX_SOLVERS["scipy-direct"], f"{n} unknowns are few enough to factor, whatever the pattern")
     if _is_tridiagonal(system.matrix):

@@ -8,6 +8,9 @@ from typing import ClassVar
 from relaxon.solvers.engine import Prepared
 from relaxon.solvers.sparse.system import MatrixSystem
 
+ALL_KINDS = ("spd", "symmetric-indefinite", "nonsymmetric", "hermitian", "complex-symmetric")
+"""Of matrices, as `MatrixSystem.kind` says them."""
+
 
 class MatrixSolver(ABC):
     """A method with its options (a frozen dataclass); `prepare_matrix` does what depends on the matrix alone.
@@ -17,6 +20,8 @@ class MatrixSolver(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]] = ("spd",)
+    """The kinds of matrices that it is for: others are refused before any work."""
     needs: ClassVar[tuple[str, ...]] = ("numba", "scipy")
     """The modules that must be installed for it."""
 
@@ -26,3 +31,19 @@ class MatrixSolver(ABC):
 
 class MatrixEngine(Prepared):
     """A method set up for one matrix."""
+
+    reuses: bool = False
+    """Whether it goes on with choices, such as aggregates, that were made for an earlier matrix's values."""
+
+    def update(self, system: MatrixSystem) -> MatrixEngine | None:
+        """Return the method set up for new values on the same pattern, by what of this set-up does not depend on
+        values; None where it has to be set up anew. This one stays as it is.
+
+        ValueError, naming `operator`, where the method refuses the values.
+        """
+        return None
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        """Rows and nonzeros of each level's matrix, from fine to coarse; none where there are no levels."""
+        return ()

@@ -62,4 +62,5 @@ class MatrixIncompleteCholeskyCG(MatrixSolver):
         def precondition(r: Array, z: Array) -> None:
             kernels.sweeps(starts, columns, values, inverse, scale, r, z)
 
-        return PreconditionedCG(system, precondition, {"shift": float(shift), "retries": float(retries)})
+        info = {"shift": float(shift), "retries": float(retries)}
+        return PreconditionedCG(system, precondition, info, self.prepare_matrix)

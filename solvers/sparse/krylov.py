@@ -27,10 +27,27 @@ class PreconditionedCG(MatrixEngine):
 
     default_max_iterations = 20_000
 
-    def __init__(self, system: MatrixSystem, precondition: Precondition | None, info: dict[str, float]) -> None:
+    def __init__(
+        self,
+        system: MatrixSystem,
+        precondition: Precondition | None,
+        info: dict[str, float],
+        again: Callable[[MatrixSystem], MatrixEngine] | None = None,
+        level_sizes: tuple[tuple[int, int], ...] = (),
+    ) -> None:
+        """`again` sets the same method up for new values on the same pattern."""
         self.system = system
+        self._again = again
+        self._level_sizes = level_sizes
         self.precondition = precondition
         self.info = {"nonzeros": float(system.matrix.nnz), **info}
+
+    def update(self, system: MatrixSystem) -> MatrixEngine | None:
+        return None if self._again is None else self._again(system)
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        return self._level_sizes
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         from relaxon.solvers.sparse import kernels

@@ -31,9 +31,10 @@ def component_null_vectors(
     `single` says that the caller's entries were float32. In a float64 matrix that is looked at where it matters. `rows`
     are the sums of each row's entries and of their magnitudes, where they are known.
     """
-    from scipy.sparse.csgraph import connected_components
+    from relaxon.solvers.sparse.inspection import reaches_all
 
     n = matrix.shape[0]
+    known = rows is not None  # by the compiled look at the matrix: large, with int32 indices, its pattern symmetric
     if rows is None:
         rows = np.asarray(matrix.sum(axis=1)).ravel(), np.asarray(abs(matrix).sum(axis=1)).ravel()
     sums, magnitude = np.abs(rows[0]), rows[1]
@@ -47,9 +48,9 @@ def component_null_vectors(
         nearly[:] = False
     open_row &= ~nearly
     none = NullSpace(None, np.zeros(1, np.int64)), np.zeros(n, bool), suspected
-    if open_row.all():
+    if open_row.all() or (known and open_row.any() and reaches_all(matrix, open_row.copy())):
         return none
-    count, component = connected_components(matrix, directed=False)
+    count, component = _components(matrix)
     held = np.zeros(count, bool)
     held[component[open_row]] = True
     if held.all():
@@ -61,12 +62,21 @@ def component_null_vectors(
 
 def _holds_component(matrix: Any, rows: NDArray[np.bool_], others: NDArray[np.bool_]) -> bool:
     """Whether some component has one of `rows` and none of `others`."""
-    from scipy.sparse.csgraph import connected_components
-
-    count, component = connected_components(matrix, directed=False)
+    count, component = _components(matrix)
     held = np.zeros(count, bool)
     held[component[others]] = True
     return bool((rows & ~held[component]).any())
+
+
+def _components(matrix: Any) -> tuple[int, NDArray[np.int32]]:
+    """The connected components, and each row's; zeros on a kept pattern connect nothing."""
+    from scipy.sparse.csgraph import connected_components
+
+    if not matrix.data.all():
+        matrix = matrix.copy()
+        matrix.eliminate_zeros()
+    count, component = connected_components(matrix, directed=False)
+    return int(count), component
 
 
 def is_rounded_to_single(data: Array) -> bool:

@@ -11,17 +11,16 @@ from numpy.typing import NDArray
 from relaxon.solvers import scaling
 from relaxon.solvers.masked import refuse_masks
 from relaxon.solvers.nullspace import NullSpace
+from relaxon.solvers.sparse.general.kinds import NAMES, SYMMETRY, Finding, find_kind
+from relaxon.solvers.sparse.near_null import NearNullSpace
+from relaxon.solvers.sparse.null_vectors import NullComponent, find_null_vectors
+from relaxon.solvers.sparse.properties import MatrixProperties
 from relaxon.solvers.sparse.row_sums import close_rows, component_null_vectors
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.inspection import Inspection
 
 Array = NDArray[np.float64]
-SYMMETRY = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-10}
-"""How far `a_ij` and `a_ji` may lie apart, relative to `√(a_ii a_jj)`: some hundred roundings of an assembly."""
-NEARLY_SYMMETRIC = 1e3
-"""Times that, an assembly was still meant to be symmetric, and its mean with its transpose is what was meant."""
-
 LOOKED_AT = 20_000
 """Rows from which on a compiled look at a matrix is quicker than SciPy's checks one by one."""
 
@@ -56,10 +55,30 @@ class MatrixSystem:
     """Where this is the principal submatrix of another: its unknowns there."""
     whole: int = 0
     """The other's number of unknowns, 0 where there is none."""
+    near_null: NearNullSpace | None = None
+    """What the caller says of nodes and near-null vectors."""
+    null_vectors: tuple[NullComponent, ...] = ()
+    """Components with null vectors among the combinations of these, whose projection includes that of constants."""
+    rows: tuple[Array, Array] | None = None
+    """The sums of each row's entries and of their magnitudes, where they are known."""
+    kind: str = "spd"
+    """"spd", "symmetric-indefinite", "nonsymmetric", "hermitian" or "complex-symmetric", by its entries: whether a
+    symmetric matrix with a positive diagonal is definite is not known before a solver finds out."""
+    why: str = ""
+    """What shows that it is not of the kind "spd"."""
+    remark: str = ""
+    """What a caller should know of how the kind was found."""
+    symmetric: bool | None = None
+    """What the caller said."""
 
     @property
     def unknowns(self) -> int:
         return len(self.diagonal)
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether entries are complex: vectors are then pairs of real numbers, `(2 unknowns,) float64`."""
+        return bool(self.matrix.dtype.kind == "c")
 
     @property
     def inverse_diagonal(self) -> Array:
@@ -67,57 +86,123 @@ class MatrixSystem:
         return np.divide(1.0, self.diagonal, out=np.zeros_like(self.diagonal), where=self.diagonal > 0)
 
     @classmethod
-    def of(cls, matrix: Any) -> MatrixSystem:
-        """Check `matrix` and bring it into canonical form; it is not modified.
+    def of(cls, matrix: Any, properties: MatrixProperties | None = None) -> MatrixSystem:
+        """Check `matrix` and what is said of it, and bring it into canonical form; it is not modified.
 
-        TypeError or ValueError, before any work, for what is not a real, square, symmetric matrix with finite
-        entries and a positive diagonal. A row without any entry is allowed: its unknown is a component of its own.
-        Of what positive definiteness asks, the minors of two rows are checked (`|a_ij| ≤ √(a_ii a_jj)`); the rest is
-        not known before a solver finds out.
+        TypeError or ValueError, before any work, for what is not a square matrix with finite entries. What is
+        symmetric with a positive diagonal is of the kind "spd": a row without any entry is allowed there, its unknown
+        is a component of its own. Of what positive definiteness asks, the minors of two rows are checked
+        (`|a_ij| ≤ √(a_ii a_jj)`); the rest is not known before a solver finds out.
         """
         from scipy.sparse import csr_array
 
-        _check_form(matrix)
+        check_form(matrix)
         refuse_masks(operator=getattr(matrix, "data", None))
+        said = None if properties is None else properties.checked(int(matrix.shape[0]))
+        symmetric = None if said is None else said.symmetric
+        if np.dtype(matrix.dtype).kind == "c":
+            matrix = as_real_where_it_is(matrix)
         dtype = np.dtype(np.float32 if matrix.dtype == np.float32 else np.float64)
-        own = csr_array(matrix, dtype=np.float64, copy=True)
-        found = _sound(own, SYMMETRY[dtype])
+        wide = np.complex128 if matrix.dtype.kind == "c" else np.float64
+        own = csr_array(matrix, dtype=wide, copy=True)
+        found = None if symmetric is False or wide != np.float64 else _sound(own, SYMMETRY[dtype])
+        remark = ""
         if found is None:
-            own, diagonal = _checked(own, SYMMETRY[dtype])
+            own = _canonical(own)
+            finding = find_kind(own, np.dtype(matrix.dtype), symmetric)
+            remark = finding.remark
+            if finding.kind != "spd":
+                return _of_another_kind(own, finding, said is not None and said.has_nodes, symmetric)
+            diagonal = np.asarray(own.diagonal(), np.float64)
         else:
             diagonal = found.diagonal
-        exponent = _bring_into_range(own, diagonal)
+        exponent = bring_into_range(own, diagonal)
         rows = None if found is None or exponent else (found.sums, found.magnitudes)
         null, nearly, suspected = component_null_vectors(own, dtype == np.float32, rows)
         close_rows(own, nearly)
-        return cls(own, np.asarray(own.diagonal(), np.float64), null, exponent, bool(nearly.any()), suspected)
+        if rows is None or nearly.any():
+            diagonal = np.asarray(own.diagonal(), np.float64)
+        near_null = None if said is None else NearNullSpace.of(said, own)
+        single, vectors = bool(nearly.any()), _null_vectors(own, near_null, null)
+        return cls(
+            own,
+            diagonal,
+            null,
+            exponent,
+            single,
+            suspected,
+            near_null=near_null,
+            null_vectors=vectors,
+            rows=rows,
+            remark=remark,
+            symmetric=symmetric,
+        )
 
     @classmethod
-    def part(cls, matrix: Any, kept: NDArray[np.int64], whole: int) -> MatrixSystem:
-        """Make a system of the principal submatrix of the unknowns `kept` of a checked one; it is taken over."""
+    def part(
+        cls, matrix: Any, kept: NDArray[np.int64], whole: int, near_null: NearNullSpace | None = None
+    ) -> MatrixSystem:
+        """Make a system of the principal submatrix of the unknowns `kept` of a checked one; it is taken over.
+
+        `near_null` is the whole one's.
+        """
         from scipy.sparse import csr_array
 
         own = csr_array(matrix)
         own.sort_indices()
-        exponent = _bring_into_range(own, np.asarray(own.diagonal(), np.float64))
+        exponent = bring_into_range(own, np.asarray(own.diagonal(), np.float64))
         null, _, suspected = component_null_vectors(own, single=False)
         diagonal = np.asarray(own.diagonal(), np.float64)
-        return cls(own, diagonal, null, exponent, suspected=suspected, kept=kept, whole=whole)
+        part = None if near_null is None else near_null.part(kept)
+        vectors = _null_vectors(own, part, null)
+        return cls(own, diagonal, null, exponent, False, suspected, kept, whole, part, vectors)
+
+    def magnitudes(self) -> Array:
+        """The sum of each row's magnitudes."""
+        return np.asarray(abs(self.matrix).sum(axis=1)).ravel() if self.rows is None else self.rows[1]
+
+    def weights(self) -> tuple[float, float]:
+        """The largest `Σ_{j≠i}|a_ij| / a_ii`, and the positive part of the off-diagonal weight."""
+        sums = np.asarray(self.matrix.sum(axis=1)).ravel() if self.rows is None else self.rows[0]
+        magnitudes = self.magnitudes()
+        others = np.maximum(magnitudes - self.diagonal, 0.0)
+        dominance = float(np.max(others / np.where(self.diagonal > 0, self.diagonal, 1.0)))
+        total = float(others.sum())
+        positive = float(np.maximum((sums + magnitudes) / 2 - self.diagonal, 0.0).sum())
+        return dominance, positive / total if total > 0 else 0.0
 
     def project(self, v: Array) -> Array:
-        """Subtract, in place, the mean of each singular component; returns `v`, `(n,)`."""
+        """Take the null vectors out of `v`, `(n,)`, in place: each singular component's mean, rigid motions, say."""
         if self.null.labels is not None:
             self.null.project(v.reshape(1, 1, -1))
+        for component in self.null_vectors:
+            component.project(v)
         return v
 
     def defect(self, b: Array) -> tuple[float, int]:
-        """The largest |Σ b| / Σ |b| over the singular components, and which it is."""
-        return self.null.defect(b.reshape(1, 1, -1))
+        """The largest |Σ v b| / Σ |v b| over the null vectors `v`, and which it is, for `describe`."""
+        found = [self.null.defect(b.reshape(1, 1, -1))]
+        begin = len(self.null.sizes)
+        for component in self.null_vectors:
+            defect, which = component.defect(b)
+            found.append((defect, begin + which))
+            begin += len(component.names)
+        return max(found)
+
+    def describe(self, number: int) -> str:
+        """Say which null vector `defect` has numbered so."""
+        if number < len(self.null.sizes):
+            return f"component {number} ({self.null.sizes[number]} unknowns, rows that sum to zero)"
+        names = [f"along {name} it" for component in self.null_vectors for name in component.described()]
+        return names[number - len(self.null.sizes)]
 
     def apply(self, x: Array, out: Array) -> Array:
         """`out ← A x`."""
         from relaxon.solvers.sparse import kernels
 
+        if self.is_complex:
+            out.view(np.complex128)[...] = self.matrix @ x.view(np.complex128)
+            return out
         kernels.multiply(self.matrix, x, out)
         return out
 
@@ -130,18 +215,29 @@ class MatrixSystem:
         return float(np.sqrt(kernels.dot(out, out)))
 
     def regular(self) -> Any:
-        """The matrix with an equation `x_i = 0` added for one unknown of each singular component.
+        """The matrix with an equation `x_i = 0` added for one unknown of each null vector.
 
-        Where `b` is consistent, its solution is one of the system's own; the mean is set afterwards.
+        Where `b` is consistent, its solution is one of the system's own; the null vectors are taken out afterwards.
         """
-        if self.null.labels is None:
+        if self.null.labels is None and not self.null_vectors:
             return self.matrix
         from scipy.sparse import csr_array, diags_array
 
         held = np.zeros(self.unknowns)
-        found, first = np.unique(self.null.labels, return_index=True)
-        held[first[found > 0]] = float(self.diagonal.max()) or 1.0
-        return csr_array(self.matrix + diags_array(held))
+        if self.null.labels is not None:
+            found, first = np.unique(self.null.labels, return_index=True)
+            held[first[found > 0]] = 1.0
+        for component in self.null_vectors:
+            unknowns = np.arange(self.unknowns) if component.index is None else component.index
+            held[unknowns] = 0.0
+            held[unknowns[component.pinned()]] = 1.0
+        return csr_array(self.matrix + diags_array(held * (float(self.diagonal.max()) or 1.0)))
+
+
+def _null_vectors(matrix: Any, near_null: NearNullSpace | None, null: NullSpace) -> tuple[NullComponent, ...]:
+    if near_null is None:
+        return ()
+    return find_null_vectors(matrix, near_null, null.labels is not None)
 
 
 def _sound(own: Any, tolerance: float) -> Inspection | None:
@@ -160,8 +256,8 @@ def _sound(own: Any, tolerance: float) -> Inspection | None:
     return found if found.flags in (0, STORED_ZERO) else None
 
 
-def _checked(own: Any, tolerance: float) -> tuple[Any, Array]:
-    """The matrix in canonical form and its diagonal, after the checks one by one, with what to say."""
+def _canonical(own: Any) -> Any:
+    """The matrix sorted, without duplicates and stored zeros; ValueError where an entry is not finite."""
     from scipy.sparse import csr_array
 
     if not np.isfinite(own.data).all():
@@ -172,85 +268,50 @@ def _checked(own: Any, tolerance: float) -> tuple[Any, Array]:
     own.sort_indices()
     if own.nnz <= np.iinfo(np.int32).max and own.indices.dtype != np.int32:
         own = csr_array((own.data, own.indices.astype(np.int32), own.indptr.astype(np.int32)), shape=own.shape)
-    diagonal = _checked_diagonal(own)
-    _check_symmetry(own, diagonal, tolerance)
-    _check_minors(own, diagonal, tolerance)
-    return own, diagonal
+    return own
 
 
-def _check_form(matrix: Any) -> None:
+def _of_another_kind(own: Any, finding: Finding, has_nodes: bool, symmetric: bool | None) -> MatrixSystem:
+    """The system of a canonical matrix that is not of the kind "spd"; ValueError where a row or a column is empty."""
+    for name, filled in (("row", np.diff(own.indptr)), ("column", np.bincount(own.indices, minlength=own.shape[0]))):
+        if not filled.all():
+            place = int(np.argmin(filled > 0))
+            raise ValueError(f"operator must have an entry in each {name}, got none in {name} {place}: it is singular")
+    if has_nodes:
+        raise ValueError(
+            "near_null, coordinates and block_size must be None for an operator that is not symmetric positive "
+            f"definite, got {NAMES[finding.kind]} one: {finding.why}"
+        )
+    largest = float(np.abs(own.data).max())
+    exponent = 0 if scaling.is_safe(largest) else scaling.exponent_of(largest)
+    scaling.scale(own.data.view(np.float64), -exponent)
+    null = NullSpace(None, np.zeros(1, np.int64))
+    return MatrixSystem(
+        own, own.diagonal(), null, exponent, kind=finding.kind, why=finding.why, remark=finding.remark,
+        symmetric=symmetric,
+    )  # fmt: skip
+
+
+def as_real_where_it_is(matrix: Any) -> Any:
+    """Return a complex matrix's real part where its imaginary part is zero, else the matrix."""
+    entries = matrix.tocsr()
+    return matrix if entries.data.imag.any() else entries.real
+
+
+def check_form(matrix: Any) -> None:
     shape = tuple(matrix.shape)
     if len(shape) != 2 or shape[0] != shape[1]:
         raise ValueError(f"operator must be a square matrix, got shape {shape}")
     if shape[0] == 0:
         raise ValueError("operator must have at least one row, got shape (0, 0)")
     kind = np.dtype(matrix.dtype)
-    if kind.kind not in "iuf" or kind.itemsize > np.dtype(np.float64).itemsize:
-        raise TypeError(f"operator must hold float32, float64 or integers, got dtype {kind}")
+    if kind.kind not in "iufc" or kind.itemsize > (16 if kind.kind == "c" else 8):
+        raise TypeError(f"operator must hold float32, float64, complex64, complex128 or integers, got dtype {kind}")
 
 
-def _bring_into_range(matrix: Any, diagonal: Array) -> int:
+def bring_into_range(matrix: Any, diagonal: Array) -> int:
     """Divide the entries by a power of two, in place, where the largest is extreme; its exponent."""
     largest = float(diagonal.max())
     exponent = 0 if largest == 0 or scaling.is_safe(largest) else scaling.exponent_of(largest)
     scaling.scale(matrix.data, -exponent)
     return exponent
-
-
-def _checked_diagonal(matrix: Any) -> Array:
-    diagonal: Array = np.asarray(matrix.diagonal(), np.float64)
-    wrong = (diagonal <= 0) & (np.diff(matrix.indptr) > 0)
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise ValueError(
-            f"operator must have a positive diagonal, got {diagonal[row]} in row {row} "
-            f"({np.count_nonzero(wrong)} such rows): it is not positive definite"
-        )
-    return diagonal
-
-
-def _check_symmetry(matrix: Any, diagonal: Array, tolerance: float) -> None:
-    difference = (matrix - matrix.T).tocoo()
-    if difference.nnz == 0:
-        return
-    scale = np.sqrt(diagonal)[difference.row] * np.sqrt(diagonal)[difference.col]
-    excess = np.abs(difference.data) - tolerance * scale
-    worst = int(excess.argmax())
-    if excess[worst] > 0:
-        i, j = int(difference.row[worst]), int(difference.col[worst])
-        raise ValueError(
-            f"operator must be symmetric to {tolerance:g} √(a_ii a_jj), got a[{i}, {j}] = {matrix[i, j]:.17g} and "
-            f"a[{j}, {i}] = {matrix[j, i]:.17g}: {_way_to_symmetry(matrix, difference, excess, scale, tolerance)}"
-        )
-
-
-def _way_to_symmetry(matrix: Any, difference: Any, excess: Array, scale: Array, tolerance: float) -> str:
-    """What the caller of a matrix that is not symmetric can do."""
-    wrong = excess > 0
-    alone = np.diff(matrix.indptr) == 1
-    held = alone[difference.row[wrong]] | alone[difference.col[wrong]]
-    if held.all():
-        rows = np.unique(np.concatenate([difference.row[wrong], difference.col[wrong]]))
-        first = int(rows[alone[rows]][0])
-        return (
-            f"{np.count_nonzero(alone[rows])} rows, the first of them {first}, hold their diagonal alone while their "
-            "columns are kept (Dirichlet rows): there x_i = b_i / a_ii is known, so subtract a[:, i] x_i from the "
-            "other entries of b and set the other entries of column i to zero"
-        )
-    worst = float((np.abs(difference.data)[wrong] / np.maximum(scale[wrong], np.finfo(float).tiny)).max())
-    if worst <= NEARLY_SYMMETRIC * tolerance:
-        return "where that is rounding, pass (A + A.T) / 2"
-    return "it needs a solver for nonsymmetric systems, as (A + A.T) / 2 is another system"
-
-
-def _check_minors(matrix: Any, diagonal: Array, tolerance: float) -> None:
-    rows = np.repeat(np.arange(len(diagonal)), np.diff(matrix.indptr))
-    root = np.sqrt(diagonal)
-    excess = np.abs(matrix.data) - (1.0 + tolerance) * root[rows] * root[matrix.indices]
-    worst = int(excess.argmax()) if len(excess) else 0
-    if len(excess) and excess[worst] > 0 and rows[worst] != matrix.indices[worst]:
-        i, j = int(rows[worst]), int(matrix.indices[worst])
-        raise ValueError(
-            f"operator must be positive definite, got |a[{i}, {j}]| = {abs(matrix.data[worst]):.6g} above "
-            f"√(a[{i}, {i}] a[{j}, {j}]) = {root[i] * root[j]:.6g}"
-        )

@@ -33,6 +33,9 @@ class Alternatives(Protocol):
     def cheapest(self, seconds: float) -> Estimate | None:
         """Return what is expected to take less than so many seconds, and least."""
 
+    def follow(self, system: MatrixSystem, begun: str) -> Alternatives:
+        """Return those for new values on the same pattern, where a solver of that name has begun."""
+
     def set_up(self, chosen: Estimate, seconds: float) -> MatrixEngine | None:
         """Set it up, where it then still takes less; ValueError where the matrix is none for it."""
 
@@ -69,9 +72,28 @@ class Watched(MatrixEngine):
         self.info = first.info
         self.default_max_iterations = max(first.default_max_iterations, 20_000)
 
+    def update(self, system: MatrixSystem) -> MatrixEngine | None:
+        running = self._running
+        engine = running.engine.update(system)
+        if engine is None:
+            return None
+        estimate = running.estimate
+        updated = Watched(system, engine, estimate, self.alternatives.follow(system, estimate.solver))
+        updated.reuses, updated.reason = engine.reuses, self.reason
+        return updated
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        return self._running.engine.level_sizes
+
+    @property
+    def _running(self) -> Runner:
+        """What begins with the next right-hand side."""
+        return next(one for one in self.runners if one.engine is (self.second or self.first))
+
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         begun, done = len(monitor.history), 0
-        running = next(one for one in self.runners if one.engine is (self.second or self.first))
+        running = self._running
         for changes in range(MOST_CHANGES + 1):
             watch = _Watch(monitor, running, self.runners, self.alternatives)
             iterative = running.estimate.iteration_seconds > 0

@@ -290,7 +290,8 @@ def test_each_method_that_is_served_has_the_role_that_is_meant():
     """A method that is added has to be put into this list, by somebody who has thought of its role."""
     read = "ListSolvers ListMatrixSolvers GetModel ListModels Watch Check GetOperation ListOperations WaitOperation "
     read += "GetStatus ServerReflectionInfo Download List"
-    solve = "CreateGrid UpdateGrid Solve SolveSteps DeleteGrid CreateMatrix SolveMatrix DeleteMatrix Attend "
+    solve = "CreateGrid UpdateGrid Solve SolveSteps DeleteGrid CreateMatrix UpdateMatrix DescribeMatrix SolveMatrix "
+    solve += "SolveMatrixSteps DeleteMatrix Attend "
     solve += "Predict CompareGradients LogDensity Sample LogPartition Denoise Prior"
     train = "Train Truncate DeleteModel CancelOperation DeleteOperation Upload"
     meant = dict.fromkeys(read.split(), Role.READ) | dict.fromkeys(solve.split(), Role.SOLVE)

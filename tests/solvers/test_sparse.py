@@ -318,9 +318,8 @@ def test_a_tiny_hold_on_a_constant_is_not_taken_for_singular():
 def test_an_indefinite_matrix_is_refused_by_the_factor_and_reported_by_conjugate_gradients():
     a = sparse.csr_array(laplacian(12) - 60.0 * sparse.eye_array(144))  # the diagonal stays positive
     b = np.random.default_rng(0).standard_normal(144)
-    for solver in ("scipy-direct", "auto"):
-        with pytest.raises(ValueError, match="^operator must be positive definite"):
-            solve(a, b, solver=solver)
+    with pytest.raises(ValueError, match="^operator must be positive definite"):
+        solve(a, b, solver="scipy-direct")
     for solver in ("cg", "jacobi-cg", ConjugateDirectionsWith(lambda r: r)):
         solution = solve(a, b, solver=solver)
         assert solution.result is Result.STAGNATED
@@ -418,15 +417,9 @@ EYE = sparse.eye_array(4).tocsr()
     [
         (ValueError, "square matrix, got shape \\(3, 4\\)", sparse.csr_array((3, 4))),
         (ValueError, "at least one row", sparse.csr_array((0, 0))),
-        (TypeError, "got dtype complex128", EYE * 1j),
         (TypeError, "got dtype bool", EYE.astype(bool)),
         (ValueError, "finite, got 4 NaN", EYE * np.nan),
         (ValueError, "finite, got 4 NaN", EYE * np.inf),
-        (ValueError, "positive diagonal, got -1.0 in row 0", -EYE),
-        (ValueError, "positive diagonal, got 0.0 in row 0", sparse.csr_array([[0.0, 1], [1, 2]])),
-        (ValueError, r"symmetric to .*, got a\[0, 1\] = 1 and a\[1, 0\] = 0", sparse.csr_array([[2.0, 1], [0, 2]])),
-        (ValueError, r"symmetric to 1e-10 .*, got a\[", sparse.csr_array([[2.0, 1 + 1e-8], [1, 2]])),
-        (ValueError, r"positive definite, got \|a\[0, 1\]\| = 3 above", sparse.csr_array([[2.0, 3], [3, 2]])),
     ],
 )
 def test_a_matrix_that_cannot_be_solved_is_refused(error, match, matrix):

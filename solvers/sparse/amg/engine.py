@@ -34,7 +34,7 @@ class MultigridDirections(MatrixEngine):
     default_max_iterations = 1000
 
     def __init__(self, system: MatrixSystem, hierarchy: Hierarchy) -> None:
-        self.system, self.hierarchy, self.cycle = system, hierarchy, Cycle(hierarchy)
+        self.system, self.hierarchy, self.cycle = system, hierarchy, self._cycle_through(hierarchy)
         self.info = {
             "nonzeros": float(system.matrix.nnz),
             "levels": float(len(hierarchy.levels)),
@@ -47,6 +47,22 @@ class MultigridDirections(MatrixEngine):
         self._chunks = n >= SHARED_ROWS
         a = system.matrix
         self._rows = a.indptr.view(np.uint32), a.indices.view(np.uint32), a.data
+
+    def update(self, system: MatrixSystem) -> MatrixEngine | None:
+        from relaxon.solvers.sparse.amg.updating import is_of_sums, update_hierarchy
+
+        if not is_of_sums(self.hierarchy):
+            return None
+        updated = type(self)(system, update_hierarchy(self.hierarchy, self.system, system))
+        updated.reuses = True
+        return updated
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        return tuple((level.rows, level.entries) for level in self.hierarchy.levels)
+
+    def _cycle_through(self, hierarchy: Hierarchy) -> Cycle:
+        return Cycle(hierarchy)
 
     def _over(self, kernel: object, *args: object) -> None:
         chunks = get_num_threads() if self._chunks else 1

@@ -10,7 +10,7 @@ from relaxon.solvers.extras import find_missing, install_command, require
 from relaxon.solvers.sparse.direct.engine import DirectEngine
 from relaxon.solvers.sparse.direct.factoriser import DEFINITE, SYMMETRIC, Factoriser
 from relaxon.solvers.sparse.direct.symbolic import FactorSize
-from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.system import MatrixSystem
 
 DIRECT_LIMIT = 300_000
@@ -99,14 +99,20 @@ class DirectFactorisation(MatrixSolver):
 
 @dataclass(frozen=True, slots=True)
 class MatrixDirect(MatrixSolver):
-    """A sparse factor. ValueError where the matrix is too large for it, or not positive definite."""
+    """A sparse factor. ValueError where the matrix is too large for it, or where its entries look positive definite and
+    it is not; matrices of other kinds are factored with pivoting, ValueError where they are singular."""
 
     name: ClassVar[str] = "scipy-direct"
     summary: ClassVar[str] = "SciPy's sparse LU; for small matrices"
+    kinds: ClassVar[tuple[str, ...]] = ALL_KINDS
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
         if system.unknowns > DIRECT_LIMIT:
             raise ValueError(f"solver 'scipy-direct' takes at most {DIRECT_LIMIT} unknowns, got {system.unknowns}")
+        if system.kind != "spd":
+            from relaxon.solvers.sparse.general.direct import PivotedFactor
+
+            return PivotedFactor(system)
         from relaxon.solvers.sparse.direct.superlu import SciPyFactoriser
 
         return DirectEngine.of(system, SciPyFactoriser())

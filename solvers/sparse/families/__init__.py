@@ -9,13 +9,23 @@ import numpy as np
 from scipy import sparse
 
 from relaxon.solvers import validation
+from relaxon.solvers.sparse.families.convection import CONVECTION
 from relaxon.solvers.sparse.families.elements import ELEMENTS
 from relaxon.solvers.sparse.families.graphs import GRAPHS
 from relaxon.solvers.sparse.families.stencils import STENCILS
 
-FAMILIES = {**STENCILS, **ELEMENTS, **GRAPHS}
+KINDS = {"spd": {**STENCILS, **ELEMENTS, **GRAPHS}, "nonsymmetric": CONVECTION}
+"""Families by the kind of their matrices."""
+FAMILIES = {name: family for families in KINDS.values() for name, family in families.items()}
 LEAST = 64
 """Unknowns: fewer make some of the meshes degenerate."""
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """As `gallery.matrix_names`."""
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    return tuple(KINDS[kind])
 
 
 def make(name: str, n: int, seed: int) -> Any:

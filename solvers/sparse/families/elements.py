@@ -1,4 +1,4 @@
-"""Matrices of finite elements on simplices of random points (slivers among them), and of elastic bodies."""
+"""Matrices of finite elements on simplices of random points (slivers among them), and of elastic boxes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.sparse.families.stencils import Array, held, scattered, side
+from relaxon.solvers.sparse.families.bodies import cantilever
+from relaxon.solvers.sparse.families.stencils import Array, held, scattered
 
 CONTRAST = 4.0
 """Decades between the coefficients of the elements with contrast."""
-POISSON_RATIO = 0.3
 
 
 def simplices(n: int, ndim: int, kappa: Callable[[Array], Array], rng: np.random.Generator) -> Any:
@@ -56,47 +56,12 @@ def tetrahedra_contrast_3d(n: int, rng: np.random.Generator) -> Any:
     return simplices(n, 3, _bubbles, rng)
 
 
-def elastic(n: int, ndim: int) -> Any:
-    """Linear elasticity by bilinear or trilinear elements on a box clamped at one side, unknowns node by node."""
-    s = side(n // ndim, ndim)
-    node = np.arange((s + 1) ** ndim).reshape((s + 1,) * ndim)
-    steps = np.indices((2,) * ndim).reshape(ndim, -1).T
-    corners = np.stack([node[tuple(slice(o, s + o) for o in step)] for step in steps], -1).reshape(-1, 2**ndim)
-    unknowns = (ndim * corners[:, :, None] + np.arange(ndim)).reshape(len(corners), -1)
-    element = elastic_element(ndim)
-    a = scattered(unknowns, np.broadcast_to(element, (len(corners), *element.shape)), ndim * node.size)
-    free = node[1:].ravel()
-    return held(a, (ndim * free[:, None] + np.arange(ndim)).ravel())
-
-
-def elastic_element(ndim: int) -> Array:
-    """The stiffness of a unit cell, two Gauss points an axis: `∫ λ (∇·u)(∇·v) + 2μ ε(u):ε(v)`, Young's modulus 1."""
-    lame = POISSON_RATIO / ((1 + POISSON_RATIO) * (1 - 2 * POISSON_RATIO))
-    shear = 1 / (2 * (1 + POISSON_RATIO))
-    steps = np.indices((2,) * ndim).reshape(ndim, -1).T
-    gauss = 0.5 + np.array([-0.5, 0.5]) / np.sqrt(3)
-    k = np.zeros((ndim * len(steps),) * 2)
-    for step in steps:
-        point = gauss[step]
-        shape = np.where(steps == 1, point, 1 - point)  # one-dimensional factors of each corner's function
-        slope = np.where(steps == 1, 1.0, -1.0)
-        gradient = np.stack(
-            [slope[:, a] * np.prod(np.delete(shape, a, axis=1), axis=1) for a in range(ndim)], axis=1
-        )  # (corner, axis)
-        strain = np.einsum("ca,db->cadb", gradient, gradient)
-        inner = np.einsum("ca,da->cd", gradient, gradient)
-        both = lame * strain + shear * np.einsum("cadb->cbda", strain)
-        both = both + shear * inner[:, None, :, None] * np.eye(ndim)[None, :, None, :]
-        k += both.reshape(k.shape) / len(steps)
-    return (k + k.T) / 2
-
-
 def elasticity_2d(n: int, rng: np.random.Generator) -> Any:
-    return elastic(n, 2)
+    return cantilever(n, 2).matrix
 
 
 def elasticity_3d(n: int, rng: np.random.Generator) -> Any:
-    return elastic(n, 3)
+    return cantilever(n, 3).matrix
 
 
 ELEMENTS: dict[str, Callable[[int, np.random.Generator], Any]] = {

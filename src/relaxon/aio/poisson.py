@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,7 @@ from relaxon.aio.opening import Opening
 from relaxon.aio.remote import RemoteSystem
 from relaxon.aio.steps_call import solutions
 from relaxon.client import errors
-from relaxon.client.handover import Handover, Places, offered
+from relaxon.client.handover import Handover, offered
 from relaxon.client.ownership import NotPickled
 from relaxon.client.poisson_messages import (
     GridHandle,
@@ -27,14 +26,13 @@ from relaxon.client.poisson_messages import (
     grid_requests,
     solver_infos,
 )
-from relaxon.client.solve_messages import Inconsistent, side
-from relaxon.client.step_messages import Change, Kappa, Step, StepMessages, Unchanged
+from relaxon.client.solve_messages import Inconsistent
+from relaxon.client.step_messages import Change, Kappa, Step, Unchanged
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
 from relaxon.proto.chunks import chunked
 from relaxon.solvers.grid import Boundary, BoundaryLike
-from relaxon.solvers.masked import is_masked
 from relaxon.solvers.solution import Callback, Solution
 
 
@@ -153,25 +151,14 @@ class RemoteGrid(GridHandle, RemoteSystem):
         """
         seconds = self._caller.transfer_seconds(timeout)
         terms = self._terms(solver, device, rtol, atol, max_iterations, inconsistent, callback is not None)
+        messages_for = self._step_messages(self._grid_step_messages, terms, x0, warm_start, seconds)
         with errors.refusals():
-            start = None if x0 is None else side("x0", x0, self._shapes)
             if not isinstance(steps, Iterable | AsyncIterable):
                 raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
-
-        def messages_for(places: Places | None) -> tuple[list[pb.StepsRequest], StepMessages]:
-            messages = StepMessages(self.shape, self.unknowns, self._wire, places, self._now_has)
-            return messages.header(self.id, terms, start, warm_start, seconds, is_masked(x0)), messages
-
         begin = partial(self._stub.SolveSteps, compression=self._wire.outgoing)
         return self._solutions(
             solutions(self._caller, begin, self._handover, messages_for, steps, callback, read_ahead, seconds)
         )
-
-    async def _solutions(self, found: AsyncGenerator[Solution, None]) -> AsyncIterator[Solution]:
-        with self._in_use():
-            async with aclosing(found):
-                async for one in found:
-                    yield one
 
     async def update(
         self,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -96,6 +96,12 @@ class RemoteSystem(SystemHandle):
             with numbered_as(number):
                 solutions.append(await self._solved(request, callback, seconds))
         return with_one_set_up(solutions)
+
+    async def _solutions(self, found: AsyncGenerator[Solution, None]) -> AsyncIterator[Solution]:
+        with self._in_use():
+            async with aclosing(found):
+                async for one in found:
+                    yield one
 
     async def delete(self) -> None:
         """Have the server forget it; NotFound where it already has."""

@@ -1,38 +1,38 @@
-"""One `SolveSteps` call of the asyncio client: steps are pulled from the caller's iterable as the server gets on."""
+"""One `SolveSteps` or `SolveMatrixSteps` call of the asyncio client: steps are pulled from the caller's iterable as the
+server gets on."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
-
-from numpy.typing import ArrayLike
 
 from relaxon.aio.caller import Caller, called
 from relaxon.aio.solve_call import stopped
 from relaxon.client import errors
 from relaxon.client.handover import Handover, Places
 from relaxon.client.solve_messages import SolutionReader, numbered
-from relaxon.client.step_messages import AHEAD, Step, StepMessages
-from relaxon.proto import poisson_pb2 as pb
+from relaxon.client.step_messages import AHEAD, StepMessages
 from relaxon.solvers.solution import Callback, Progress, Solution
 
-Outbox = asyncio.Queue[pb.StepsRequest | None]
+Outbox = asyncio.Queue[Any]
 
 
 async def solutions(
     caller: Caller,
     method: Callable[..., Any],
     handover: Handover,
-    messages_for: Callable[[Places | None], tuple[list[pb.StepsRequest], StepMessages]],
-    steps: Iterable[ArrayLike | Step] | AsyncIterable[ArrayLike | Step],
+    messages_for: Callable[[Places | None], tuple[list[Any], StepMessages]],
+    steps: Iterable[Any] | AsyncIterable[Any],
     callback: Callback | None,
     read_ahead: bool,
     seconds: float,
+    arguments: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Solution, None]:
     """The solutions, in the steps' order; `messages_for` a shared file's places gives the first messages and the
-    maker of the others. The call ends with the iteration, however that ends."""
+    maker of the others. The call ends with the iteration, however that ends. `arguments` are what the messages' fields
+    are called here."""
     outbox: Outbox = asyncio.Queue()
     pulled = _each(steps)
     waiting: deque[SolutionReader] = deque()
@@ -45,7 +45,7 @@ async def solutions(
         for message in first:
             outbox.put_nowait(message)
         try:
-            async with called(caller.begun(method, _taken(outbox), None)) as call:
+            async with called(caller.begun(method, _taken(outbox), None), arguments) as call:
                 while True:
                     while more is True and len(waiting) < most:
                         try:
@@ -59,7 +59,7 @@ async def solutions(
                             more = numbered(error, done + len(waiting))
                     if not waiting:
                         break
-                    solution = await _answer(call, waiting[0], callback, outbox, done, seconds)
+                    solution = await _answer(call, waiting[0], callback, outbox, messages, done, seconds)
                     waiting.popleft()
                     done += 1
                     yield solution
@@ -76,9 +76,7 @@ async def solutions(
         raise more
 
 
-async def _each(
-    steps: Iterable[ArrayLike | Step] | AsyncIterable[ArrayLike | Step],
-) -> AsyncIterator[ArrayLike | Step]:
+async def _each(steps: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
     if isinstance(steps, AsyncIterable):
         async for step in steps:
             yield step
@@ -87,12 +85,12 @@ async def _each(
             yield step
 
 
-async def _taken(outbox: Outbox) -> AsyncIterator[pb.StepsRequest]:
+async def _taken(outbox: Outbox) -> AsyncIterator[Any]:
     while (message := await outbox.get()) is not None:
         yield message
 
 
-async def _sent(outbox: Outbox, messages: StepMessages, step: ArrayLike | Step) -> SolutionReader:
+async def _sent(outbox: Outbox, messages: StepMessages, step: Any) -> SolutionReader:
     """Send a step; what reads its replies."""
     with errors.refusals():
         found, reader = await asyncio.to_thread(messages.step, step)
@@ -102,7 +100,13 @@ async def _sent(outbox: Outbox, messages: StepMessages, step: ArrayLike | Step) 
 
 
 async def _answer(
-    call: Any, reader: SolutionReader, callback: Callback | None, outbox: Outbox, number: int, seconds: float
+    call: Any,
+    reader: SolutionReader,
+    callback: Callback | None,
+    outbox: Outbox,
+    messages: StepMessages,
+    number: int,
+    seconds: float,
 ) -> Solution:
     """The solution of the step that waits for longest."""
     try:
@@ -113,7 +117,7 @@ async def _answer(
                     return found
                 if isinstance(found, Progress) and callback is not None and await stopped(callback, found):
                     callback = None
-                    outbox.put_nowait(pb.StepsRequest(cancel=pb.CancelStep(step=number)))
+                    outbox.put_nowait(messages.cancel(number))
     except TimeoutError:
         raise errors.DeadlineExceeded(f"step {number} took longer than {seconds:g} s") from None
     raise reader.ended()

@@ -50,6 +50,7 @@ from relaxon.client.inverse_messages import InverseProgress, InverseSolution
 from relaxon.client.job_messages import JobInfo, JobState
 from relaxon.client.jobs import Job, JobsClient
 from relaxon.client.linear import LinearClient, RemoteMatrix
+from relaxon.client.linear_messages import MatrixSetUps, MatrixStep
 from relaxon.client.models import ModelsClient
 from relaxon.client.models_messages import StoredModel
 from relaxon.client.poisson import PoissonClient, RemoteGrid
@@ -107,6 +108,8 @@ __all__ = [
     "LinearClient",
     "LogDensity",
     "MaskMap",
+    "MatrixSetUps",
+    "MatrixStep",
     "ModelsClient",
     "NotFound",
     "OptimalityCertificate",

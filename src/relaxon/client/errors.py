@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-ARGUMENT = re.compile(r"(X|[a-z_][a-z0-9_]*)(\[\d+\])?(\.[a-z_][a-z0-9_]*)?(?= )")
+ARGUMENT = re.compile(r"(X|M|[a-z_][a-z0-9_]*)(\[\d+\])?(\.[a-z_][a-z0-9_]*)?(?= )")
 """The refusals of the engines' checks start with the argument that they refuse."""
 
 

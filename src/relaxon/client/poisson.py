@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from relaxon.client import errors
 from relaxon.client.attendance import Attendance
 from relaxon.client.caller import Caller
-from relaxon.client.handover import Handover, Places, offered
+from relaxon.client.handover import Handover, offered
 from relaxon.client.ownership import NotPickled
 from relaxon.client.poisson_messages import (
     GridHandle,
@@ -23,15 +23,14 @@ from relaxon.client.poisson_messages import (
     solver_infos,
 )
 from relaxon.client.remote import RemoteSystem
-from relaxon.client.solve_messages import Inconsistent, side
-from relaxon.client.step_messages import Change, Kappa, Step, StepMessages, Unchanged
+from relaxon.client.solve_messages import Inconsistent
+from relaxon.client.step_messages import Change, Kappa, Step, Unchanged
 from relaxon.client.steps_call import StepsCall
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
 from relaxon.proto.chunks import chunked
 from relaxon.solvers.grid import Boundary, BoundaryLike
-from relaxon.solvers.masked import is_masked
 from relaxon.solvers.solution import Callback, Solution
 
 
@@ -150,21 +149,12 @@ class RemoteGrid(GridHandle, RemoteSystem):
         """
         seconds = self._caller.transfer_seconds(timeout)
         terms = self._terms(solver, device, rtol, atol, max_iterations, inconsistent, callback is not None)
+        messages_for = self._step_messages(self._grid_step_messages, terms, x0, warm_start, seconds)
         with errors.refusals():
-            start = None if x0 is None else side("x0", x0, self._shapes)
             if not isinstance(steps, Iterable):
                 raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
-
-        def messages_for(places: Places | None) -> tuple[list[pb.StepsRequest], StepMessages]:
-            messages = StepMessages(self.shape, self.unknowns, self._wire, places, self._now_has)
-            return messages.header(self.id, terms, start, warm_start, seconds, is_masked(x0)), messages
-
-        call = StepsCall(self._stub, steps, callback, read_ahead, seconds, self._wire)
+        call = StepsCall(self._stub.SolveSteps, steps, callback, read_ahead, seconds, self._wire)
         return self._solutions(call.solutions(self._handover, messages_for))
-
-    def _solutions(self, found: Iterator[Solution]) -> Iterator[Solution]:
-        with self._in_use():
-            yield from found
 
     def update(
         self,

@@ -10,7 +10,8 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.client import errors
-from relaxon.client.step_messages import Change
+from relaxon.client.handover import Places
+from relaxon.client.step_messages import Change, GridStepMessages
 from relaxon.client.system import SystemHandle
 from relaxon.client.wire import Wire
 from relaxon.proto import chunks, tensor_pb2, tensors
@@ -117,6 +118,10 @@ class GridHandle(SystemHandle):
 
     def _now_has(self, unknowns: int) -> None:
         self.unknowns = unknowns
+
+    def _grid_step_messages(self, places: Places | None) -> GridStepMessages:
+        """The maker of a sequence's messages, with a shared file's places."""
+        return GridStepMessages(self.shape, self.unknowns, self._wire, places, self._now_has)
 
     @property
     def _shapes(self) -> tuple[tuple[int, ...], ...]:

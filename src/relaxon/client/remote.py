@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -96,6 +96,10 @@ class RemoteSystem(SystemHandle):
             with numbered_as(number):
                 solutions.append(self._solved(request, callback, seconds))
         return with_one_set_up(solutions)
+
+    def _solutions(self, found: Iterator[Solution]) -> Iterator[Solution]:
+        with self._in_use():
+            yield from found
 
     def delete(self) -> None:
         """Have the server forget it; NotFound where it already has."""

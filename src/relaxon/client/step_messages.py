@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -79,12 +80,92 @@ class Change:
             yield from chunks.messages_of(kind, "coefficient", array, checksum=wire.checksums)
 
 
+class SteppedChange(Protocol):
+    """What changes with a step."""
+
+    def message(self) -> Any:
+        """As a header announces it."""
+
+    def requests(self, kind: Any, wire: Wire) -> Iterator[Any]:
+        """Its arrays' parts in messages of that class."""
+
+
 LONGEST_SECONDS = 1e9
 """What a step may take, where it may take longer than anybody waits: the wire has no more room."""
 
 
-class StepMessages:
+class StepMessages(ABC):
     """Makes each step's messages, and a reader for its replies."""
+
+    _requests: ClassVar[Any]
+    """The class of the messages."""
+
+    def __init__(self, wire: Wire, places: Places | None) -> None:
+        self._wire = wire
+        self._places = places
+        self._masked_start: tuple[str, ...] = ()
+        """"x0", until the first step is made, where that holds masked entries."""
+        self._readers: list[SolutionReader] = []
+        """Of the steps that were not answered when the last one was made."""
+
+    def header(
+        self, grid_id: str, terms: SolveTerms, x0: NDArray[Any] | None, warm: bool, seconds: float, masked: bool = False
+    ) -> list[Any]:
+        """What comes before the first step; `seconds` are those that each step may take, `masked` whether `x0` was."""
+        self._masked_start = ("x0",) if masked else ()
+        header = pb.StepsHeader(grid_id=grid_id, cold=not warm)
+        terms.fill(header, self._wire)
+        header.step_timeout.FromMilliseconds(round(1000 * min(seconds, LONGEST_SECONDS)))
+        if x0 is None:
+            return [self._requests(header=header)]
+        header.x0.CopyFrom(tensors.header_of(x0))
+        parts = chunks.messages_of(self._requests, "x0", x0, checksum=self._wire.checksums)
+        return [self._requests(header=header), *parts]
+
+    def cancel(self, number: int) -> Any:
+        """The message that stops a step."""
+        return self._requests(cancel=pb.CancelStep(step=number))
+
+    @abstractmethod
+    def _taken(self, step: Any) -> tuple[ArrayLike, SteppedChange | None]:
+        """A step's right-hand side, and what changes with it, if anything."""
+
+    @property
+    @abstractmethod
+    def _shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of right-hand sides, the last step's change made."""
+
+    @abstractmethod
+    def _header(self, b: NDArray[Any], change: SteppedChange | None) -> Any:
+        """A step's header."""
+
+    def step(self, step: Any) -> tuple[list[Any], SolutionReader]:
+        """A step's messages, which hold all of it: the caller's arrays may change from then on, but for a right-hand
+        side that lies in the shared file."""
+        given, change = self._taken(step)
+        b = side("b", given, self._shapes, finite=False)
+        self._readers = [one for one in self._readers if one.kept is not None]
+        if any(np.may_share_memory(b, one.kept) for one in self._readers if one.kept is not None):
+            raise ValueError(
+                "b must not be in the memory of a step that is not answered yet, which the server reads there: ask "
+                "`empty` for an array for each step, or solve with read_ahead=False"
+            )
+        header = self._header(b, change)
+        right, reader = side_requests(self._requests, header, b, self._wire, self._places, Sheet)
+        reader.column = is_column(given, b)
+        reader.masked = (*masked_names(given), *self._masked_start)
+        self._masked_start = ()
+        messages = [self._requests(step=header)]
+        if change is not None:
+            messages += change.requests(self._requests, self._wire)
+        self._readers.append(reader)
+        return [*messages, *right], reader
+
+
+class GridStepMessages(StepMessages):
+    """Those of steps on a grid."""
+
+    _requests = pb.StepsRequest
 
     def __init__(
         self,
@@ -95,55 +176,25 @@ class StepMessages:
         on_change: Callable[[int], None],
     ) -> None:
         """`on_change` is told how many unknowns a step leaves the grid with."""
+        super().__init__(wire, places)
         self._shape = shape
         self._unknowns = unknowns
         self._on_change = on_change
-        self._wire = wire
-        self._places = places
-        self._masked_start: tuple[str, ...] = ()
-        """"x0", until the first step is made, where that holds masked entries."""
-        self._readers: list[SolutionReader] = []
-        """Of the steps that were not answered when the last one was made."""
 
-    def header(
-        self, grid_id: str, terms: SolveTerms, x0: NDArray[Any] | None, warm: bool, seconds: float, masked: bool = False
-    ) -> list[pb.StepsRequest]:
-        """What comes before the first step; `seconds` are those that each step may take, `masked` whether `x0` was."""
-        self._masked_start = ("x0",) if masked else ()
-        header = pb.StepsHeader(grid_id=grid_id, cold=not warm)
-        terms.fill(header, self._wire)
-        header.step_timeout.FromMilliseconds(round(1000 * min(seconds, LONGEST_SECONDS)))
-        if x0 is None:
-            return [pb.StepsRequest(header=header)]
-        header.x0.CopyFrom(tensors.header_of(x0))
-        parts = chunks.messages_of(pb.StepsRequest, "x0", x0, checksum=self._wire.checksums)
-        return [pb.StepsRequest(header=header), *parts]
-
-    def step(self, step: ArrayLike | Step) -> tuple[list[pb.StepsRequest], SolutionReader]:
-        """A step's messages, which hold all of it: the caller's arrays may change from then on, but for a right-hand
-        side that lies in the shared file."""
+    def _taken(self, step: ArrayLike | Step) -> tuple[ArrayLike, Change | None]:
         given = step if isinstance(step, Step) else Step(step)
         change = Change.of(given.cells, given.coefficient, self._shape)
         if change is not None and change.unknowns is not None:
             self._unknowns = change.unknowns
             self._on_change(self._unknowns)
-        b = side("b", given.b, (self._shape, (self._unknowns,)), finite=False)
-        self._readers = [one for one in self._readers if one.kept is not None]
-        if any(np.may_share_memory(b, one.kept) for one in self._readers if one.kept is not None):
-            raise ValueError(
-                "b must not be in the memory of a step that is not answered yet, which the server reads there: ask "
-                "`empty` for an array for each step, or solve with read_ahead=False"
-            )
-        header = pb.StepHeader(b=tensors.header_of(b), change=None if change is None else change.message())
-        right, reader = side_requests(pb.StepsRequest, header, b, self._wire, self._places, Sheet)
-        reader.column = is_column(given.b, b)
-        reader.masked = (*masked_names(given.b), *self._masked_start)
-        self._masked_start = ()
-        messages = [pb.StepsRequest(step=header)]
-        if change is not None:
-            messages += change.requests(pb.StepsRequest, self._wire)
-        self._readers.append(reader)
-        return [*messages, *right], reader
+        return given.b, change
+
+    @property
+    def _shapes(self) -> tuple[tuple[int, ...], ...]:
+        return self._shape, (self._unknowns,)
+
+    def _header(self, b: NDArray[Any], change: Any) -> pb.StepHeader:
+        return pb.StepHeader(b=tensors.header_of(b), change=None if change is None else change.message())
 
 
 def _cells(value: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -1,4 +1,5 @@
-"""One `SolveSteps` call: right-hand sides are pulled from the caller's iterable as the server gets on with them."""
+"""One `SolveSteps` or `SolveMatrixSteps` call: right-hand sides are pulled from the caller's iterable as the server
+gets on with them."""
 
 from __future__ import annotations
 
@@ -6,20 +7,16 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from numpy.typing import ArrayLike
-
 from relaxon.client import errors
 from relaxon.client.handover import Handover
 from relaxon.client.solve_messages import SolutionReader, numbered
-from relaxon.client.step_messages import AHEAD, Step, StepMessages
+from relaxon.client.step_messages import AHEAD, StepMessages
 from relaxon.client.wire import Wire
-from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import poisson_pb2_grpc
 from relaxon.solvers.solution import Callback, Progress, Solution
 
 
@@ -28,20 +25,23 @@ class StepsCall:
 
     def __init__(
         self,
-        stub: poisson_pb2_grpc.PoissonServiceStub,
-        steps: Iterable[ArrayLike | Step],
+        method: Callable[..., Any],
+        steps: Iterable[Any],
         callback: Callback | None,
         read_ahead: bool,
         timeout: float,
         wire: Wire,
+        arguments: Mapping[str, str] | None = None,
     ) -> None:
-        self._stub = stub
+        """`method` is the stub's; `arguments` are what the messages' fields are called here."""
+        self._arguments = arguments
+        self._method = method
         self._steps = iter(steps)
         self._callback = callback
         self._most = AHEAD if read_ahead else 1
         self._timeout = timeout
         self._wire = wire
-        self._outbox: queue.SimpleQueue[pb.StepsRequest | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._waiting: deque[SolutionReader] = deque()
         """Steps that are sent and not answered."""
         self._done = 0
@@ -57,7 +57,7 @@ class StepsCall:
             first, messages = messages_for(places)
             for message in first:
                 self._outbox.put(message)
-            call: Any = self._stub.SolveSteps(iter(self._outbox.get, None), compression=self._wire.outgoing)
+            call: Any = self._method(iter(self._outbox.get, None), compression=self._wire.outgoing)
             watch = _Watch(self._timeout, partial(self._give_up, call))
             try:
                 more = True
@@ -67,7 +67,7 @@ class StepsCall:
                     if not self._waiting:
                         self._end(call)
                         break
-                    yield self._answer(call, watch)
+                    yield self._answer(call, watch, messages)
             finally:
                 watch.end()
                 self._outbox.put(None)
@@ -92,11 +92,11 @@ class StepsCall:
         self._waiting.append(reader)
         return True
 
-    def _answer(self, call: Any, watch: _Watch) -> Solution:
+    def _answer(self, call: Any, watch: _Watch, messages: StepMessages) -> Solution:
         """The solution of the step that waits for longest."""
         try:
-            with watch.step(), errors.translated():
-                solution = self._read(call)
+            with watch.step(), errors.translated(self._arguments):
+                solution = self._read(call, messages)
         except errors.Cancelled:
             if self._late:
                 raise errors.DeadlineExceeded(f"step {self._done} took longer than {self._timeout:g} s") from None
@@ -107,7 +107,7 @@ class StepsCall:
         self._done += 1
         return solution
 
-    def _read(self, call: Any) -> Solution:
+    def _read(self, call: Any, messages: StepMessages) -> Solution:
         reader, stopped = self._waiting[0], False
         for reply in call:
             found = reader.take(reply)
@@ -116,7 +116,7 @@ class StepsCall:
             if isinstance(found, Progress) and self._callback is not None and not stopped:
                 stopped = self._callback(found) is True
                 if stopped:
-                    self._outbox.put(pb.StepsRequest(cancel=pb.CancelStep(step=self._done)))
+                    self._outbox.put(messages.cancel(self._done))
         raise reader.ended()
 
     def _end(self, call: Any) -> None:

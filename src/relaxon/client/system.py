@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -24,10 +24,12 @@ from relaxon.client.solve_messages import (
     side,
     solve_requests,
 )
+from relaxon.client.step_messages import StepMessages
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensors
 from relaxon.solvers import validation
+from relaxon.solvers.masked import is_masked
 from relaxon.solvers.naming import on_device
 
 
@@ -75,6 +77,8 @@ class SystemHandle(NotPickled, ABC):
     _wire: Wire
     _handover: Handover
     _owner: Owner
+    _complex_valued = False
+    """Whether solutions are complex whatever the right-hand side is."""
 
     def _kept_at(self, target: str) -> None:
         """Note which server has it, and that it has it now."""
@@ -155,9 +159,29 @@ class SystemHandle(NotPickled, ABC):
         with errors.refusals():
             right = side(name, b, self._shapes, finite=finite)
             start = None if x0 is None else side("x0", x0, self._shapes, finite=finite)
-            if start is not None and right.dtype.kind != "c":
+            if start is not None and right.dtype.kind != "c" and not self._complex_valued:
                 start = validation.real_array("x0", start, finite=False)
         return SolveRequest(self.id, terms, right, start, self._wire, is_column(b, right), masked_names(b, x0))
+
+    def _step_messages(
+        self,
+        make: Callable[[Places | None], StepMessages],
+        terms: SolveTerms,
+        x0: ArrayLike | None,
+        warm_start: bool,
+        seconds: float,
+    ) -> Callable[[Places | None], tuple[list[Any], StepMessages]]:
+        """What gives, for a shared file's places, the first messages of a sequence of steps and the maker of the
+        others, `make` of those places. The start is refused here where it can be."""
+        with errors.refusals():
+            start = None if x0 is None else side("x0", x0, self._shapes)
+        masked = is_masked(x0)
+
+        def messages_for(places: Places | None) -> tuple[list[Any], StepMessages]:
+            messages = make(places)
+            return messages.header(self.id, terms, start, warm_start, seconds, masked), messages
+
+        return messages_for
 
     def _requests(
         self, terms: SolveTerms, b: ArrayLike | Sequence[ArrayLike], x0: ArrayLike | Sequence[ArrayLike] | None

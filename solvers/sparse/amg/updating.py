@@ -1,0 +1,133 @@
+"""A hierarchy for new values on the same pattern: order, blocks and aggregates are kept, values are summed anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.sparse.amg import updating_kernels as kernels
+from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level, dense_inverse
+from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.threads import divide
+
+NOTHING = np.empty(0, np.uint32)
+SAMPLE = 500
+"""Diagonal entries from which the change of the values' size is taken."""
+
+
+def update_hierarchy(before: Hierarchy, old: MatrixSystem, system: MatrixSystem) -> Hierarchy:
+    """Return the hierarchy of `system`, whose matrix has the pattern of `old`'s, for which `before` was set up.
+
+    `before` is not modified; what does not depend on values is shared with it.
+    """
+    scale = before.scale * _change_of_scale(old, system)
+    added = 1.0 / before.constants.relaxation - 1.0
+    level = _first_level(before, system, scale, added)
+    levels = [level]
+    for above, pattern in pairwise(before.levels):
+        level = _next_level(level, pattern, _targets(above, pattern), added)
+        levels.append(level)
+    solution = dense_inverse(level) if len(before.solution) == level.rows else before.solution
+    return Hierarchy(tuple(levels), solution, before.order, scale, before.constants)
+
+
+def is_of_sums(hierarchy: Hierarchy) -> bool:
+    """Return whether all matrices between levels are sums over aggregates: an interpolation with weights of its own
+    depends on values, so that such a hierarchy is set up anew."""
+    return all(getattr(level, "smoothed", None) is None for level in hierarchy.levels)
+
+
+def _change_of_scale(old: MatrixSystem, system: MatrixSystem) -> float:
+    """The power of two by which new diagonals are smaller, in the geometric mean of a sample."""
+    step = max(1, system.unknowns // SAMPLE)
+    was, now = old.diagonal[::step], system.diagonal[::step]
+    both = (was > 0) & (now > 0)
+    if not both.any():
+        return 1.0
+    return 2.0 ** -round(float(np.mean(np.log2(now[both]) - np.log2(was[both]))))
+
+
+def _emptied(pattern: Level, labels: NDArray[np.int32] | None) -> Level:
+    """A level of the same pattern and aggregates with memory of its own for values."""
+    n = pattern.rows
+    diagonal, inverse, excess, most, sums = (np.empty(n, np.float32) for _ in range(5))
+    return replace(
+        pattern, values=np.empty_like(pattern.values), diagonal=diagonal, inverse=inverse, excess=excess, most=most,
+        surplus=np.empty(n), sums=sums, labels=labels,
+    )  # fmt: skip
+
+
+def _first_level(before: Hierarchy, system: MatrixSystem, scale: float, added: float) -> Level:
+    labels, order = system.null.labels, before.order
+    if labels is not None:
+        labels = labels.reshape(-1) if order is None else labels.reshape(-1)[order]
+    level = _emptied(before.levels[0], labels)
+    a, places = system.matrix, _places(before, system)
+    level.over(
+        kernels.refill_first, a.indptr.view(np.uint32), a.data, order is not None, NOTHING if order is None else order,
+        places, scale, added, level.first, level.inner, level.last, *_filled(level),
+    )  # fmt: skip
+    if level.labels is not None:
+        level.surplus[level.labels > 0] = 0.0
+    level.sums[...] = level.surplus
+    return level
+
+
+def _places(before: Hierarchy, system: MatrixSystem) -> NDArray[np.uint32]:
+    """Where each of the matrix's entries stands on the first level; found once for all updates."""
+    level, order, a = before.levels[0], before.order, system.matrix
+    if level.places is None:
+        place = NOTHING
+        if order is not None:
+            place = np.empty(len(order), np.uint32)
+            place[order] = np.arange(len(order), dtype=np.uint32)
+        places = np.empty(a.nnz, np.uint32)
+        divide(
+            kernels.find_places, len(level.bounds) - 1, level.bounds, a.indptr.view(np.uint32),
+            a.indices.view(np.uint32), order is not None, NOTHING if order is None else order, place, level.first,
+            level.last, level.columns, places, chunks=level.chunks, work=lambda: (np.empty(level.rows, np.uint32),),
+        )  # fmt: skip
+        level.places = places
+    return level.places
+
+
+def _next_level(fine: Level, pattern: Level, targets: NDArray[np.uint32], added: float) -> Level:
+    """The level below one that is filled."""
+    labels = None
+    if fine.labels is not None:
+        labels = np.zeros(pattern.rows, np.int32)
+        kept = fine.group >= 0
+        labels[fine.group[kept]] = fine.labels[kept]
+    level = _emptied(pattern, labels)
+    sums = np.zeros(len(pattern.columns) + len(fine.bounds) * int(kernels.APART), np.float32)
+    fine.over(
+        kernels.add_to_targets, fine.offsets, fine.group, fine.first, fine.last, targets, fine.values, fine.surplus,
+        sums, level.surplus,
+    )  # fmt: skip
+    level.over(kernels.finish_rows, level.first, level.inner, level.last, sums, added, *_filled(level))
+    level.sums[...] = level.surplus
+    return level
+
+
+def _targets(fine: Level, coarse: Level) -> NDArray[np.uint32]:
+    """Where each entry of a level is added on the next one; found once for all updates."""
+    if fine.targets is None:
+        heads, link = np.empty(coarse.rows, np.int32), np.empty(fine.rows, np.int32)
+        kernels.link_members(fine.group, heads, link)
+        targets = np.empty(len(fine.columns), np.uint32)
+        divide(
+            kernels.find_targets, len(fine.bounds) - 1, fine.bounds, fine.offsets, fine.group, heads, link, fine.first,
+            fine.last, fine.columns, coarse.first, coarse.last, coarse.columns, np.uint32(len(coarse.columns)), targets,
+            chunks=fine.chunks, work=lambda: (np.empty(coarse.rows, np.uint32),),
+        )  # fmt: skip
+        fine.targets = targets
+    return fine.targets
+
+
+def _filled(level: Level) -> tuple[NDArray[Any], NDArray[np.float64], Floats, Floats, Floats, Floats]:
+    """What a level is filled with, in the kernels' order."""
+    return level.values, level.surplus, level.diagonal, level.inverse, level.excess, level.most

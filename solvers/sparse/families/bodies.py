@@ -1,0 +1,184 @@
+"""Elastic bodies of finite elements, with the coordinates of their nodes: held and floating, of one material or two.
+
+Linear elasticity, small strains: `∫ λ (∇·u)(∇·v) + 2μ ε(u):ε(v)`, Young's modulus 1 where nothing else is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers import validation
+from relaxon.solvers.sparse.families.stencils import Array, held, scattered, side
+
+POISSON_RATIO, NEARLY_INCOMPRESSIBLE = 0.3, 0.45
+CONTRAST = 1e4
+"""Of Young's moduli, where there are two materials."""
+SLENDERNESS = 16
+"""Length of a beam over its width."""
+MOVED = 0.3
+"""Of the distance between a grid's points."""
+FLAT = 1e-6
+"""Simplices of less volume, in units of the grid, are left out."""
+LEAST = 64
+"""Unknowns."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ElasticBody:
+    """A stiffness matrix, `(n, n)` CSR float64, unknowns node by node, and its nodes' coordinates, `(n/d, d)`."""
+
+    matrix: Any
+    coordinates: Array
+
+
+def box(
+    shape: tuple[int, ...],
+    spacing: tuple[float, ...] | None = None,
+    poisson_ratio: float = POISSON_RATIO,
+    modulus: Array | None = None,
+    clamped: bool = True,
+) -> ElasticBody:
+    """A box of bilinear or trilinear elements, `shape` of them along each axis, clamped on the first axis's first side.
+
+    `modulus` is Young's, of the shape of the elements.
+    """
+    ndim = len(shape)
+    spacing = (1.0,) * ndim if spacing is None else spacing
+    node = np.arange(int(np.prod([s + 1 for s in shape]))).reshape([s + 1 for s in shape])
+    steps = np.indices((2,) * ndim).reshape(ndim, -1).T
+    parts = [node[tuple(slice(o, s + o) for o, s in zip(step, shape, strict=True))] for step in steps]
+    corners = np.stack(parts, -1).reshape(-1, 2**ndim)
+    element = elastic_element(spacing, poisson_ratio)
+    elements = np.broadcast_to(element, (len(corners), *element.shape))
+    if modulus is not None:
+        elements = modulus.reshape(-1, 1, 1) * element
+    points = np.stack(
+        np.meshgrid(*(h * np.arange(s + 1) for h, s in zip(spacing, shape, strict=True)), indexing="ij"), -1
+    )
+    free = node[1:].ravel() if clamped else node.ravel()
+    return _body(corners, elements, points.reshape(-1, ndim), free)
+
+
+def _body(corners: NDArray[np.int64], elements: Array, points: Array, free: NDArray[np.int64]) -> ElasticBody:
+    """The body of the nodes `free`, from elements between `corners (e, k)` of the nodes at `points`."""
+    ndim = points.shape[1]
+    unknowns = (ndim * corners[:, :, None] + np.arange(ndim)).reshape(len(corners), -1)
+    matrix = scattered(unknowns, elements, points.size)
+    matrix = held(matrix, (ndim * free[:, None] + np.arange(ndim)).ravel())
+    matrix.sort_indices()
+    return ElasticBody(matrix, points[free])
+
+
+def elastic_element(spacing: tuple[float, ...], poisson_ratio: float = POISSON_RATIO) -> Array:
+    """The stiffness of a cell of that size, two Gauss points an axis, Young's modulus 1: `(d·2^d, d·2^d)`."""
+    ndim = len(spacing)
+    lame = poisson_ratio / ((1 + poisson_ratio) * (1 - 2 * poisson_ratio))
+    shear = 1 / (2 * (1 + poisson_ratio))
+    steps = np.indices((2,) * ndim).reshape(ndim, -1).T
+    gauss = 0.5 + np.array([-0.5, 0.5]) / np.sqrt(3)
+    k = np.zeros((ndim * len(steps),) * 2)
+    for step in steps:
+        point = gauss[step]
+        shape = np.where(steps == 1, point, 1 - point)  # one-dimensional factors of each corner's function
+        slope = np.where(steps == 1, 1.0, -1.0)
+        gradient = np.stack(
+            [slope[:, a] * np.prod(np.delete(shape, a, axis=1), axis=1) / spacing[a] for a in range(ndim)], axis=1
+        )  # (corner, axis)
+        k += _strain_energy(gradient, lame, shear) * float(np.prod(spacing)) / len(steps)
+    return (k + k.T) / 2
+
+
+def _strain_energy(gradient: Array, lame: float, shear: float) -> Array:
+    """`λ (∇·u)(∇·v) + 2μ ε(u):ε(v)` of the corners' functions, whose gradients are `(…, corner, axis)`."""
+    count, ndim = gradient.shape[-2:]
+    strain = np.einsum("...ca,...db->...cadb", gradient, gradient)
+    inner = np.einsum("...ca,...da->...cd", gradient, gradient)
+    both = lame * strain + shear * np.einsum("...cadb->...cbda", strain)
+    both = both + shear * inner[..., :, None, :, None] * np.eye(ndim)[:, None, :]
+    return np.asarray(both.reshape(*gradient.shape[:-2], count * ndim, count * ndim))
+
+
+def cantilever(n: int, ndim: int) -> ElasticBody:
+    """A square or a cube, clamped on one side."""
+    return box((side(n // ndim, ndim),) * ndim)
+
+
+def floating(n: int, ndim: int) -> ElasticBody:
+    """A square or a cube that nothing holds: its rigid motions are null vectors."""
+    return box((side(n // ndim, ndim) - 1,) * ndim, clamped=False)
+
+
+def beam(n: int, ndim: int) -> ElasticBody:
+    """A slender one, clamped at an end: it bends a thousand times more easily than it stretches."""
+    s = side(n // (ndim * SLENDERNESS), ndim)
+    return box((SLENDERNESS * s, *(s,) * (ndim - 1)))
+
+
+def inclusions(n: int, ndim: int) -> ElasticBody:
+    """Stiff bricks in soft mortar, clamped on one side."""
+    s = side(n // ndim, ndim)
+    bricks = np.indices((s,) * ndim) * 6 // s
+    return box((s,) * ndim, modulus=np.where(bricks.sum(axis=0) % 2 == 0, 1.0, CONTRAST))
+
+
+def flat(n: int, ndim: int) -> ElasticBody:
+    """Elements ten times as long as they are high, clamped on one side."""
+    return box((side(n // ndim, ndim),) * ndim, (1.0,) * (ndim - 1) + (0.1,))
+
+
+def incompressible(n: int, ndim: int) -> ElasticBody:
+    """As `cantilever`, of rubber: Poisson's ratio 0.45."""
+    return box((side(n // ndim, ndim),) * ndim, poisson_ratio=NEARLY_INCOMPRESSIBLE)
+
+
+def simplices(n: int, ndim: int, rng: np.random.Generator) -> ElasticBody:
+    """Linear elements on a Delaunay mesh of a grid's points, each moved at random, clamped on one side."""
+    from scipy.spatial import Delaunay
+
+    s = side(n // ndim, ndim)
+    grid = np.indices((s + 1,) * ndim).reshape(ndim, -1).T
+    points: Array = grid + np.where((grid > 0) & (grid < s), MOVED * rng.uniform(-1.0, 1.0, grid.shape), 0.0)
+    mesh: NDArray[np.int64] = Delaunay(points).simplices.astype(np.int64)
+    edges = points[mesh][:, 1:] - points[mesh][:, :1]
+    volume = np.abs(np.linalg.det(edges))
+    mesh, edges, volume = (array[volume > FLAT] for array in (mesh, edges, volume))
+    gradient = np.linalg.inv(edges).transpose(0, 2, 1)
+    gradient = np.concatenate([-gradient.sum(axis=1, keepdims=True), gradient], axis=1)
+    lame = POISSON_RATIO / ((1 + POISSON_RATIO) * (1 - 2 * POISSON_RATIO))
+    elements = volume[:, None, None] * _strain_energy(gradient, lame, 1 / (2 * (1 + POISSON_RATIO)))
+    return _body(mesh, elements, points, np.flatnonzero(grid[:, 0] > 0))
+
+
+BODIES: dict[str, Callable[[int, np.random.Generator], ElasticBody]] = {
+    f"{name}-{ndim}d": (lambda n, rng, make=make, ndim=ndim: make(n, ndim))
+    for name, make in (
+        ("cantilever", cantilever),
+        ("floating", floating),
+        ("beam", beam),
+        ("inclusions", inclusions),
+        ("flat", flat),
+        ("incompressible", incompressible),
+    )
+    for ndim in (2, 3)
+} | {
+    "triangles-2d": lambda n, rng: simplices(n, 2, rng),
+    "tetrahedra-3d": lambda n, rng: simplices(n, 3, rng),
+}
+
+
+def make_body(name: str, n: int, seed: int) -> ElasticBody:
+    """As `gallery.elastic_body`."""
+    if name not in BODIES:
+        near = get_close_matches(str(name), BODIES, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"name must be one of {', '.join(BODIES)}, got {name!r}{hint}")
+    n = validation.positive_int("n", n)
+    if n < LEAST:
+        raise ValueError(f"n must be at least {LEAST}, got {n}")
+    return BODIES[name](n, np.random.default_rng(seed))

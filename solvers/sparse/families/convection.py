@@ -1,0 +1,89 @@
+"""Convection and diffusion by finite volumes, upwind: nonsymmetric matrices with a wind that is free of divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.sparse.families.stencils import assembled, side
+
+Array = NDArray[np.float64]
+SKEW = (1.0, -0.6, 0.35)
+"""The constant wind's direction: along no axis, and against the numbering of one of them."""
+PECLET = 10.0
+"""Of a cell, of the gallery's families: the wind's largest component times the width, over the diffusion."""
+
+
+def skew_winds(shape: tuple[int, ...]) -> list[Array]:
+    """Return a constant wind on the faces along each axis, those of the boundary included."""
+    return [np.full(_faces(shape, axis), SKEW[axis]) for axis in range(len(shape))]
+
+
+def recirculating_winds(shape: tuple[int, ...]) -> list[Array]:
+    """Return a wind that turns in closed lines in the planes of the first two axes, faster in the middle of a third.
+
+    Faces' winds are differences of a stream function at the corners, so that what flows into a cell flows out of it.
+    """
+    x, y = (np.linspace(0.0, 1.0, n + 1) for n in shape[:2])
+    stream = np.sin(np.pi * x)[:, None] * np.sin(np.pi * y)[None, :]
+    first, second = np.diff(stream, axis=1), -np.diff(stream, axis=0)
+    winds = [first, second]
+    if len(shape) == 3:
+        height = np.sin(np.pi * (np.arange(shape[2]) + 0.5) / shape[2])
+        winds = [wind[:, :, None] * height for wind in winds]
+        winds.append(np.zeros(_faces(shape, 2)))
+    largest = max(float(np.abs(wind).max()) for wind in winds)
+    return [wind / largest for wind in winds]
+
+
+def upwind(shape: tuple[int, ...], peclet: float, winds: list[Array]) -> Any:
+    """Return the matrix of `−Δu + peclet · div(w u)` on cells of width 1, Dirichlet values on all sides."""
+    size = int(np.prod(shape))
+    number = np.arange(size).reshape(shape)
+    diagonal = np.zeros(shape)
+    rows, columns, values = [], [], []
+    for axis, wind in enumerate(winds):
+        low, high = _ends(len(shape), axis, slice(None, -1)), _ends(len(shape), axis, slice(1, None))
+        forth, back = np.maximum(peclet * wind, 0.0), np.maximum(-peclet * wind, 0.0)
+        inner = _ends(len(shape), axis, slice(1, -1))
+        diagonal[low] += 1.0 + forth[inner]
+        diagonal[high] += 1.0 + back[inner]
+        rows += [number[low].ravel(), number[high].ravel()]
+        columns += [number[high].ravel(), number[low].ravel()]
+        values += [-1.0 - back[inner].ravel(), -1.0 - forth[inner].ravel()]
+        for edge, outwards in ((0, back), (-1, forth)):
+            place = _ends(len(shape), axis, edge)
+            diagonal[place] += 2.0 + outwards[place]
+    rows.append(number.ravel())
+    columns.append(number.ravel())
+    values.append(diagonal.ravel())
+    return assembled(np.concatenate(rows), np.concatenate(columns), np.concatenate(values), size)
+
+
+def _faces(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return tuple(n + (a == axis) for a, n in enumerate(shape))
+
+
+def _ends(ndim: int, axis: int, part: slice | int) -> tuple[slice | int, ...]:
+    return tuple(part if a == axis else slice(None) for a in range(ndim))
+
+
+def convection_3d(n: int, rng: np.random.Generator) -> Any:
+    """A constant wind, skew to the grid."""
+    shape = (side(n, 3),) * 3
+    return upwind(shape, PECLET, skew_winds(shape))
+
+
+def recirculating_2d(n: int, rng: np.random.Generator) -> Any:
+    """A wind in closed lines, along which nothing is downstream of everything."""
+    shape = (side(n, 2),) * 2
+    return upwind(shape, PECLET, recirculating_winds(shape))
+
+
+CONVECTION: dict[str, Callable[[int, np.random.Generator], Any]] = {
+    "convection-3d": convection_3d,
+    "recirculating-2d": recirculating_2d,
+}

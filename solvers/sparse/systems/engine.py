@@ -1,0 +1,40 @@
+"""The outer iteration around the cycle through block levels."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+
+from relaxon.solvers.sparse.amg.cycle import Cycle
+from relaxon.solvers.sparse.amg.engine import MultigridDirections
+from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
+from relaxon.solvers.sparse.engine import MatrixEngine
+from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.systems.blocks import Floats
+from relaxon.solvers.sparse.systems.cycle import BlockCycle
+from relaxon.solvers.sparse.systems.hierarchy import BlockHierarchy
+
+
+class NodeDirections(MultigridDirections):
+    """Conjugate directions in float64, as `MultigridDirections`, around smoothed aggregation of nodes."""
+
+    @classmethod
+    def of(cls, system: MatrixSystem) -> NodeDirections:
+        """Set the levels up for a system whose near-null vectors are known."""
+        return cls(system, cast(Hierarchy, BlockHierarchy.of(system)))
+
+    def update(self, system: MatrixSystem) -> MatrixEngine | None:
+        return None
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        return tuple((level.unknowns, level.entries) for level in cast(BlockHierarchy, self.hierarchy).levels)
+
+    def _cycle_through(self, hierarchy: Hierarchy) -> Cycle:
+        self._place = cast(BlockHierarchy, hierarchy).place
+        return cast(Cycle, BlockCycle(cast(BlockHierarchy, hierarchy)))
+
+    def _preconditioned(self, short: Floats) -> Floats:
+        self.cycle.right[self._place] = short
+        return np.take(self.cycle.apply(), self._place)
