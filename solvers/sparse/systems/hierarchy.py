@@ -48,7 +48,7 @@ LEAST = 1e-6
 MAX_LEVELS = 20
 OVERSHOOT = 4.0 / 3.0
 """The prolongator's smoothing is `I − ω D⁻¹A`, `ω` this over the largest eigenvalue of `D⁻¹A` (eq. 4.1)."""
-POWER_STEPS = 8
+POWER_STEPS = 6
 """Of the power method for that eigenvalue."""
 SAFETY = 1.05
 """The power method's estimate lies below the eigenvalue."""
