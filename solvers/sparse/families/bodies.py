@@ -143,7 +143,8 @@ def simplices(n: int, ndim: int, rng: np.random.Generator) -> ElasticBody:
 
     s = side(n // ndim, ndim)
     grid = np.indices((s + 1,) * ndim).reshape(ndim, -1).T
-    points: Array = grid + np.where((grid > 0) & (grid < s), MOVED * rng.uniform(-1.0, 1.0, grid.shape), 0.0)
+    moved = np.where((grid > 0) & (grid < s), MOVED * rng.uniform(-1.0, 1.0, grid.shape), 0.0)
+    points = np.asarray(grid + moved, np.float64)
     mesh: NDArray[np.int64] = Delaunay(points).simplices.astype(np.int64)
     edges = points[mesh][:, 1:] - points[mesh][:, :1]
     volume = np.abs(np.linalg.det(edges))
