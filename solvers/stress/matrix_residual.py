@@ -46,10 +46,13 @@ def matrix_residual(matrix: Any, b: NDArray[Any], x: NDArray[Any]) -> MatrixResi
     order = np.argsort(entries.row, kind="stable")
     rows, columns = entries.row[order], entries.col[order]
     wide = np.clongdouble if entries.dtype.kind == "c" or np.iscomplexobj(b) or np.iscomplexobj(x) else np.longdouble
-    values, right, solution = entries.data[order].astype(wide), b.astype(wide), x.astype(wide)
-    n = len(right)
-    if not np.isfinite(solution).all():
+    n = len(b)
+    if not np.isfinite(x).all():
         return MatrixResidual(math.inf, 0.0, math.inf, 0.0, math.inf)
+    # By powers of two, which change no digit, so that squares stay in range where long double is float64.
+    unit_of_a, unit_of_b = _unit(entries.data), _unit(b)
+    values = entries.data[order].astype(wide) / unit_of_a
+    right, solution = b.astype(wide) / unit_of_b, x.astype(wide) * unit_of_a / unit_of_b
     starts = np.searchsorted(rows, np.arange(n))
     sums = _RowSums(starts, np.diff(np.append(starts, len(rows))) > 0)
     r = right - sums.of(values * solution[columns])
@@ -108,6 +111,12 @@ def _quotients(right: NDArray[Any], remaining: NDArray[Any], rounded: NDArray[An
     if norm == 0:
         return (0.0 if size <= least else math.inf), 0.0
     return float(size / norm), float(least / norm)
+
+
+def _unit(values: NDArray[Any]) -> Any:
+    """Return the power of two below the largest magnitude, 1 where all are 0."""
+    largest = float(np.abs(values).max(initial=0.0))
+    return np.longdouble(2.0) ** math.floor(math.log2(largest)) if 0.0 < largest < math.inf else np.longdouble(1.0)
 
 
 def _norm(vector: NDArray[Any]) -> Any:
