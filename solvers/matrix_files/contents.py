@@ -69,6 +69,16 @@ class MatrixBytes:
             raise self.error(f"a line is longer than {LONGEST_LINE} bytes: this is no text file of numbers")
         return found
 
+    def readlines(self, count: int) -> list[bytes]:
+        """Return the next `count` lines with their ends, fewer only at the end of the file."""
+        found: list[bytes] = []
+        with self._damage_named():
+            while len(found) < count and (line := self._file.readline(LONGEST_LINE)):
+                found.append(line)
+        self._advance(sum(map(len, found)))
+        self.line += len(found)
+        return found
+
     def read_all(self) -> bytes:
         """Return everything that is left."""
         parts = iter(lambda: self.read(1 << 24), b"")

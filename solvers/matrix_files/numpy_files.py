@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +17,7 @@ from relaxon.solvers.matrix_files.number_text import NumberTextError, parse_rows
 
 ZIP_MAGIC, NPY_MAGIC = b"PK", b"\x93NUMPY"
 FORMATS = ("csr", "csc", "coo", "bsr", "dia")
+COMMENT = re.compile(rb"[#%][^\n]*")
 RIGHT_HAND_SIDES = ("b", "rhs")
 """Names under which an archive of several arrays holds the right-hand side."""
 
@@ -141,16 +143,13 @@ def _are_indices(columns: NDArray[np.float64]) -> bool:
 
 def _read_table(file: MatrixBytes) -> NDArray[np.float64]:
     """Return all numbers of a text, without comments (# or %); commas part numbers as blanks do."""
-    lines = file.read_all().replace(b",", b" ").split(b"\n")
-    for number, line in enumerate(lines):
-        at = min((place for mark in (b"#", b"%") if (place := line.find(mark)) >= 0), default=-1)
-        if at >= 0:
-            lines[number] = line[:at]
-    first = next((number for number, line in enumerate(lines) if line.strip()), None)
-    if first is None:
+    text = COMMENT.sub(b"", file.read_all().replace(b",", b" "))
+    start = len(text) - len(text.lstrip())
+    first = text[start:].partition(b"\n")[0] if start < len(text) else b""
+    if not first:
         raise file.error_at("", "expected numbers, got an empty file")
     try:
-        return parse_rows(b"\n".join(lines), len(lines[first].split()))
+        return parse_rows(text, len(first.split()))
     except NumberTextError as error:
         raise file.error_at(f"line {error.line + 1}", error.problem) from None
 
