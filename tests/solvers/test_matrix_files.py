@@ -310,6 +310,8 @@ def test_vectors_of_numpy_and_text_are_read(tmp_path, write):
     assert read_vector(tmp_path / "b.txt").tolist() == b.tolist()
     assert read_vector(write("1.5 -2 3.25D0")).tolist() == b.tolist()
     assert read_vector(write("1 4\n2 5\n3 6\n"), column=1).tolist() == [4, 5, 6]
+    array = write("%%MatrixMarket matrix array real general\n3 2\n1\n2\n3\n4\n5\n6\n")
+    assert read_vector(array, column=1).tolist() == [4, 5, 6]
     sparse_column = write(f"{BANNER}4 1 1\n3 1 2.5\n")
     assert read_vector(sparse_column).tolist() == [0, 0, 2.5, 0]
     np.save(tmp_path / "o.npy", np.array([{}]), allow_pickle=True)
