@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.matrix_files.contents import MatrixFileError
 
+LARGEST_INDEX = 2.0**53
+"""Beyond it float64, in which text is read, does not hold every integer."""
 GENERAL, SYMMETRIC, SKEW, HERMITIAN = "general", "symmetric", "skew-symmetric", "hermitian"
 
 
@@ -61,6 +63,15 @@ def assemble(
     summed = len(values) - matrix.nnz
     notes = (f"{summed} duplicates among {count} stored entries were added to others of the same place",)
     return matrix, notes if summed else ()
+
+
+def whole_indices(path: Path, values: NDArray[np.float64], place: str) -> NDArray[np.int64]:
+    """Return numbers that were read as indices, in whatever shape; MatrixFileError where one is not whole."""
+    wrong = (np.floor(values) != values) | (np.abs(values) > LARGEST_INDEX)
+    if wrong.any():
+        entry = int(np.flatnonzero(wrong.reshape(len(values), -1).any(axis=1))[0])
+        raise MatrixFileError(path, f"entry {entry + 1}{place}", f"indices must be whole, got {values[entry]}")
+    return values.astype(np.int64)
 
 
 def check_indices(path: Path, indices: NDArray[Any], limit: int, what: str, base: int = 1) -> None:

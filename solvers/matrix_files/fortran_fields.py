@@ -17,8 +17,8 @@ TOKEN = re.compile(
 FIELD = re.compile(r"(\d*)([IEDFG])(\d+)(?:\.(\d+))?")
 POINT = ord(".")
 LETTERS = tuple(b"EeDdQq")
-MOST_FIELDS = 10_000
-"""Of a line: more than any that is written."""
+MOST_FIELDS, LONGEST, LARGEST_SCALE = 10_000, 100_000, 99
+"""Fields and characters of a line, and powers of ten: more than any that is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class FortranFormat:
             at += width
         _, letter, width, decimals = FIELD.findall(plain)[0]
         scale = re.search(r"([+-]?\d+)P", plain)
+        if at > LONGEST or int(decimals or 0) > int(width) or (scale and abs(int(scale[1])) > LARGEST_SCALE):
+            raise file.error(f"a Fortran format must be of a line's length and of common sizes, got {text!r}")
         return cls(
             plain, tuple(starts), int(width), 0 if letter == "I" else int(decimals or 0), int(scale[1]) if scale else 0
         )

@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.matrix_files.assembly import GENERAL, HERMITIAN, SKEW, SYMMETRIC, MatrixFile, assemble
+from relaxon.solvers.matrix_files.assembly import (
+    GENERAL,
+    HERMITIAN,
+    SKEW,
+    SYMMETRIC,
+    MatrixFile,
+    assemble,
+    whole_indices,
+)
 from relaxon.solvers.matrix_files.contents import MatrixBytes
 from relaxon.solvers.matrix_files.fortran_fields import FortranFormat
 
@@ -101,21 +109,23 @@ def _integers(file: MatrixBytes, line: bytes, start: int) -> list[int]:
     """Return the header's integers from a column on, in fields of fourteen characters."""
     text = line.decode("latin-1").rstrip()[start:]
     fields = [text[at : at + INTEGER_COLUMNS].strip() for at in range(0, len(text), INTEGER_COLUMNS)]
-    if not fields or not all(field.isdigit() for field in fields):
+    if not fields or not all(field.isascii() and field.isdigit() for field in fields):
         raise file.error(f"expected integers in fields of {INTEGER_COLUMNS} characters, got {text[:60]!r}")
     return [int(field) for field in fields]
 
 
 def _read_matrix(file: MatrixBytes, header: BoeingHeader) -> tuple[Any, tuple[str, ...]]:
     first = file.line + 1
-    pointers = FortranFormat.parse(header.formats[0], file).read(file, header.columns + 1, "pointers") - 1
+    found = FortranFormat.parse(header.formats[0], file).read(file, header.columns + 1, "pointers")
+    pointers = whole_indices(file.path, found, " of the pointers") - 1
     entries = header.entries
     if pointers[0] != 0 or pointers[-1] != entries or (np.diff(pointers) < 0).any():
         raise file.error_at(
             f"lines {first} to {file.line}",
-            f"pointers must grow from 1 to {entries + 1}, got {pointers[0] + 1:.0f} to {pointers[-1] + 1:.0f}",
+            f"pointers must grow from 1 to {entries + 1}, got {pointers[0] + 1} to {pointers[-1] + 1}",
         )
-    rows = FortranFormat.parse(header.formats[1], file).read(file, entries, "row indices") - 1
+    found = FortranFormat.parse(header.formats[1], file).read(file, entries, "row indices")
+    rows = whole_indices(file.path, found, " of the row indices") - 1
     values: NDArray[Any] = np.ones(entries)
     if header.kind[0] != "P":
         if not header.formats[2] or header.cards[2] == 0:
@@ -123,6 +133,6 @@ def _read_matrix(file: MatrixBytes, header: BoeingHeader) -> tuple[Any, tuple[st
         parts = 2 if header.kind[0] == "C" else 1
         values = FortranFormat.parse(header.formats[2], file).read(file, parts * entries, "values")
         values = values.view(np.complex128) if parts == 2 else values
-    columns = np.repeat(np.arange(header.columns), np.diff(pointers).astype(np.int64))
+    columns = np.repeat(np.arange(header.columns), np.diff(pointers))
     shape = header.rows, header.columns
-    return assemble(file.path, shape, rows.astype(np.int64), columns, values, STORED[header.kind[1]])
+    return assemble(file.path, shape, rows, columns, values, STORED[header.kind[1]])

@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.matrix_files.assembly import GENERAL, HERMITIAN, SKEW, SYMMETRIC, MatrixFile, assemble
+from relaxon.solvers.matrix_files.assembly import (
+    GENERAL,
+    HERMITIAN,
+    SKEW,
+    SYMMETRIC,
+    MatrixFile,
+    assemble,
+    whole_indices,
+)
 from relaxon.solvers.matrix_files.contents import MatrixBytes
 from relaxon.solvers.matrix_files.number_text import read_rows
 
@@ -118,14 +126,8 @@ def _read_entries(file: MatrixBytes, header: MarketHeader) -> tuple[NDArray[Any]
             f"line {file.line + 1}", f"{header.entries} entries are announced, the file ends after {len(table)}"
         )
     if header.coordinate:
-        indices, table = table[:, :2], table[:, 2:]
-        whole = np.floor(indices) == indices
-        if not whole.all():
-            entry = int(np.flatnonzero(~whole.all(axis=1))[0])
-            raise file.error_at(
-                f"entry {entry + 1} from line {first} on", f"indices must be whole, got {indices[entry]}"
-            )
-        rows, columns = (indices[:, axis].astype(np.int64) - 1 for axis in (0, 1))
+        indices, table = whole_indices(file.path, table[:, :2], f" from line {first} on") - 1, table[:, 2:]
+        rows, columns = indices[:, 0], indices[:, 1]
     else:
         rows, columns = _array_places(header)
     if header.field in INTEGERS and (wrong := np.flatnonzero(np.floor(table[:, 0]) != table[:, 0])).size:

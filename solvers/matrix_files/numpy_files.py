@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.matrix_files.assembly import MatrixFile, assemble
+from relaxon.solvers.matrix_files.assembly import MatrixFile, assemble, whole_indices
 from relaxon.solvers.matrix_files.contents import MatrixBytes, MatrixFileError, check_shape
 from relaxon.solvers.matrix_files.number_text import NumberTextError, parse_rows
 
@@ -67,7 +68,7 @@ def read_archive(path: Path, max_bytes: int) -> dict[str, NDArray[Any]]:
                     content = stream.read(member.file_size + 1)
                 name = member.filename.removesuffix(".npy")
                 arrays[name] = read_array(path, name, content)
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise MatrixFileError(path, "", f"the archive is damaged or cut off: {error}") from error
     return arrays
 
@@ -122,7 +123,7 @@ def read_text_matrix(file: MatrixBytes, index_base: int | None) -> MatrixFile:
             np.flatnonzero(~(np.floor(table[:, :2]) == table[:, :2]).all(axis=1) | (table[:, :2] < 0).any(axis=1))[0]
         )
         raise file.error_at(f"entry {entry + 1}", f"expected two indices, got {table[entry, 0]:g} {table[entry, 1]:g}")
-    indices = table[:, :2].astype(np.int64)
+    indices = whole_indices(file.path, table[:, :2], "")
     base = int(indices.min() > 0) if index_base is None else index_base
     values = table[:, 2] if columns == 3 else table[:, 2] + 1j * table[:, 3]
     n = int(indices.max()) + 1 - base

@@ -1,7 +1,10 @@
 """Matrix files: every format gives the matrix that was written, and what is wrong is refused where it stands."""
 
+import contextlib
 import gzip
+import random
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from relaxon.solvers.matrix_files import load_matrix
 
 BANNER = "%%MatrixMarket matrix coordinate real general\n"
 EXACT = np.array([[4.0, -1.25, 0.0], [-1.25, 3.0, 0.5], [0.0, 0.5, 5.0]])
+DATA = Path(__file__).parents[1] / "data"
 HALF = np.triu(EXACT)
 
 
@@ -177,6 +181,7 @@ def test_the_right_hand_sides_behind_a_boeing_matrix_are_read(write):
     [
         (("RSA", "RSE"), "unassembled elements"),
         (("(5E10.3)", "(A8,E9.1)"), "expected a Fortran format of equal fields"),
+        (("(5E10.3)", "(5E10.999)"), "must be of a line's length and of common sizes"),
         (("(5E10.3)", "(I2,E9.1)"), "expected a Fortran format of equal fields"),
         (("(5E10.3)", "(1X,(E9.1"), "expected a Fortran format of equal fields"),
         (("  1  3  5  6", "  1  3  5  7"), "pointers must grow from 1 to 6, got 1 to 7"),
@@ -240,6 +245,39 @@ def test_a_wrong_ldu_list_is_refused(tmp_path, write):
         write(content, "upperAddr")
         with pytest.raises(MatrixFileError, match=words):
             read_matrix(tmp_path)
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["heat-plate.mtx.gz", "network.npz", "beam.rsa.gz", "half.petsc", "cavity/source"])
+@pytest.mark.parametrize("inflated", [False, True])
+def test_a_damaged_file_is_refused_or_read_but_nothing_else(write, name, inflated):
+    content = (DATA / name).read_bytes()
+    if inflated and content.startswith(b"\x1f\x8b"):
+        content = gzip.decompress(content)
+    rng = random.Random(name)
+    for _ in range(80):
+        data = bytearray(content)
+        for _ in range(rng.choice([1, 2, 5])):
+            at = rng.randrange(len(data) if rng.random() < 0.5 else 400)
+            pieces = [
+                b"9",
+                b"9999999",
+                b"\n",
+                b" ",
+                b"-",
+                b"e300",
+                b"%",
+                b"(",
+                b"\xb3",
+                bytes([rng.randrange(256)]),
+            ]
+            data[at : at + rng.choice([0, 1, 2, 50])] = rng.choice(pieces)
+        path = write(bytes(data[: rng.randrange(1, 2 * len(data))]))
+        for read in (read_matrix, read_vector):
+            with contextlib.suppress(MatrixFileError):
+                assert read(path) is not None
 
 
 # --- NumPy and SciPy -------------------------------------------------------------------------------------------------
