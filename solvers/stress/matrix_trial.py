@@ -14,6 +14,8 @@ from relaxon.solvers.solution import Result, Solution
 from relaxon.solvers.stress.matrix_cases import MatrixCase
 from relaxon.solvers.stress.matrix_residual import matrix_residual
 
+NO_ANSWER, AT_LIMIT = "float64 holds no answer", "at the limit of float64"
+"""How explanations begin that lay it on the system."""
 REFERENCE = "scipy-direct"
 """The solver that tells whether float64 holds an answer at all, where another has not found one."""
 OURS = ("amg", "ic-cg", "jacobi-cg", "cg", "scipy-direct", "direct", "dcdm")
@@ -135,7 +137,9 @@ def explain_failure(case: MatrixCase, solution: Solution, settings: MatrixTrialS
     scaled = 0.0 if found.scaled is None else found.scaled
     if answer.converged:
         return f"{REFERENCE} finds an answer to {max(found.relative, scaled):.1e}"
-    return f"float64 holds no answer: {REFERENCE} with refinement ends at {found.relative:.1e}, scaled {scaled:.1e}"
+    if found.meets(settings.rtol):
+        return f"{AT_LIMIT}: {REFERENCE} ends at {found.relative:.1e}, scaled {scaled:.1e}, which float64 cannot tell"
+    return f"{NO_ANSWER}: {REFERENCE} with refinement ends at {found.relative:.1e}, scaled {scaled:.1e}"
 
 
 def measure_regret(case: MatrixCase, settings: MatrixTrialSettings, repeats: int = 2) -> Regret | None:

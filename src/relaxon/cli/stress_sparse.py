@@ -158,33 +158,36 @@ def _report_counts(console: Console, args: argparse.Namespace, trials: list[Matr
     from rich.table import Table
 
     cases = len(trials) // len(args.solver)
-    table = Table(
-        title=f"{cases} cases, seed {args.seed}, rtol {args.rtol:g}", box=None, pad_edge=False, title_justify="left"
-    )
-    table.add_column("solver", no_wrap=True)
-    for name in ("converged", "wrong\nCONVERGED", "raised", "not\nconverged", "float64 holds\nno answer"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("iterations,\nmedian, most", justify="right", no_wrap=True)
-    table.add_column("seconds", justify="right", no_wrap=True)
+    table = Table(title=f"{cases} cases, seed {args.seed}, rtol {args.rtol:g}", box=None, title_justify="left")
+    table.add_column("", no_wrap=True)
+    counts: list[dict[str, str]] = []
     for solver in args.solver:
-        own = [trial for trial in trials if trial.solver == solver]
-        counts = sorted(trial.iterations for trial in own if trial.result == "converged")
-        left = [trial for trial in own if trial.result != "converged" and not trial.raised]
-        table.add_row(
-            solver,
-            str(len(counts)),
-            str(sum(trial.wrong for trial in own)),
-            str(sum(bool(trial.raised) for trial in own)),
-            str(len(left)),
-            str(sum(trial.explanation.startswith("float64") for trial in left)),
-            f"{counts[len(counts) // 2]}, {counts[-1]}" if counts else "–",
-            f"{sum(trial.seconds for trial in own):.1f}",
-        )
+        table.add_column(solver, justify="right", no_wrap=True)
+        counts.append(_counts([trial for trial in trials if trial.solver == solver]))
+    for name in counts[0]:
+        table.add_row(name, *(count[name] for count in counts))
     console.print(table)
     wrong, raised = sum(trial.wrong for trial in trials), sum(bool(trial.raised) for trial in trials)
     failed = bool(wrong or raised)
     console.print(f"{wrong} wrong CONVERGED, {raised} raised", style="red" if failed else "green")
     return 1 if failed else 0
+
+
+def _counts(trials: list[MatrixTrial]) -> dict[str, str]:
+    """Return the lines of the last table for one solver."""
+    from relaxon.solvers.stress.matrix_trial import AT_LIMIT, NO_ANSWER
+
+    iterations = sorted(trial.iterations for trial in trials if trial.result == "converged")
+    left = [trial for trial in trials if trial.result != "converged" and not trial.raised]
+    return {
+        "converged": str(len(iterations)),
+        "wrong CONVERGED": str(sum(trial.wrong for trial in trials)),
+        "raised": str(sum(bool(trial.raised) for trial in trials)),
+        "not converged": str(len(left)),
+        "  of these beyond float64": str(sum(trial.explanation.startswith((NO_ANSWER, AT_LIMIT)) for trial in left)),
+        "iterations, median and most": f"{iterations[len(iterations) // 2]}, {iterations[-1]}" if iterations else "–",
+        "seconds in the solver": f"{sum(trial.seconds for trial in trials):.1f}",
+    }
 
 
 def _record(args: argparse.Namespace, trials: list[MatrixTrial], regrets: list[Regret]) -> dict[str, Any]:
