@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from relaxon.solvers import Result, gallery
+from relaxon.solvers import Result, gallery, norms
 from relaxon.solvers.sparse.driver import PreparedMatrix
 from relaxon.solvers.stress import (
     MatrixTrialSettings,
     make_matrix_case,
+    matrix_cases,
     matrix_residual,
     matrix_trial,
     measure_regret,
@@ -68,6 +69,19 @@ def test_every_case_is_symmetric_definite_and_has_its_right_hand_side_in_the_ran
             assert abs(case.b[inside].sum()) <= 1e-10 * max(abs(case.b[inside]).sum(), 1e-4 * abs(case.b).mean())
 
 
+def test_a_diagonal_that_dominates_does_so_in_float32_too():
+    rng = np.random.default_rng(0)
+    off = sparse.random_array((300, 300), density=0.05, rng=rng, format="csr")
+    off = -(off + off.T)
+    tight = sparse.csr_array(off + sparse.diags_array(-np.asarray(off.sum(axis=1)).ravel()))
+    plain = tight.astype(np.float32).astype(np.float64)
+    assert (np.asarray(plain.sum(axis=1)).ravel() < 0).any()  # rounding alone loses it
+    rounded = matrix_cases._rounded_to_single(tight, np.zeros(300, np.int64))
+    assert rounded.dtype == np.float32
+    assert (np.asarray(rounded.astype(np.float64).sum(axis=1)).ravel() >= 0).all()
+    assert abs(rounded - tight).max() < 3e-7 * abs(tight).max()
+
+
 def test_a_case_comes_back_from_its_number_and_differs_from_its_neighbours():
     one, again = make_matrix_case(5, 7, 1000), make_matrix_case(5, 7, 1000)
     np.testing.assert_array_equal(one.b, again.b)
@@ -114,6 +128,9 @@ def test_the_scaled_residual_sees_a_row_that_a_penalty_hides():
     assert wrong.scaled == pytest.approx(1.0, rel=0.2)
     assert not wrong.meets(1e-6)
     assert not matrix_residual(matrix, b, np.full(n, np.nan)).meets(1e-6)
+    for x in np.random.default_rng(0).standard_normal((3, n)):  # of a decided unknown that is wrong, too
+        found, known = matrix_residual(matrix, b, x), norms.scaled_residual(sparse.csr_array(matrix), b, x)
+        assert found.scaled == pytest.approx(known, rel=1e-12)
 
 
 def test_a_sound_solver_is_found_right_and_failures_are_explained():
