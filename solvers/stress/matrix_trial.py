@@ -138,7 +138,7 @@ def explain_failure(case: MatrixCase, solution: Solution, settings: MatrixTrialS
     if answer.converged:
         return f"{REFERENCE} finds an answer to {max(found.relative, scaled):.1e}"
     if found.meets(settings.rtol):
-        return f"{AT_LIMIT}: {REFERENCE} ends at {found.relative:.1e}, scaled {scaled:.1e}, which float64 cannot tell"
+        return f"{AT_LIMIT}: {REFERENCE} ends at {found.relative:.1e}, rounding {found.rounding:.1e}"
     return f"{NO_ANSWER}: {REFERENCE} with refinement ends at {found.relative:.1e}, scaled {scaled:.1e}"
 
 
