@@ -1,7 +1,32 @@
-"""Random Poisson systems of every awkward kind, solved and judged by a residual that the solvers have no part in."""
+"""Random systems of every awkward kind, solved and judged by a residual that the solvers have no part in."""
 
 from relaxon.solvers.stress.assembly import assembled
 from relaxon.solvers.stress.cases import Case, make_case
+from relaxon.solvers.stress.matrix_cases import MatrixCase, make_matrix_case
+from relaxon.solvers.stress.matrix_residual import MatrixResidual, matrix_residual
+from relaxon.solvers.stress.matrix_trial import (
+    MatrixTrial,
+    MatrixTrialSettings,
+    Regret,
+    measure_regret,
+    run_matrix_trial,
+)
 from relaxon.solvers.stress.trial import Trial, TrialSettings, run_trial
 
-__all__ = ["Case", "Trial", "TrialSettings", "assembled", "make_case", "run_trial"]
+__all__ = [
+    "Case",
+    "MatrixCase",
+    "MatrixResidual",
+    "MatrixTrial",
+    "MatrixTrialSettings",
+    "Regret",
+    "Trial",
+    "TrialSettings",
+    "assembled",
+    "make_case",
+    "make_matrix_case",
+    "matrix_residual",
+    "measure_regret",
+    "run_matrix_trial",
+    "run_trial",
+]

@@ -39,7 +39,7 @@ def run(solver="dcdm", seconds=0.125, iterations=12, **changes):
 
 def printed(runs, width=80):
     console = Console(file=io.StringIO(), width=width, highlight=False)
-    report.print_table(console, SYSTEM, runs, 1e-6)
+    report.print_table(console, report.describe(SYSTEM), runs, 1e-6)
     return console.file.getvalue()
 
 

@@ -34,7 +34,10 @@ class Entry:
 
 
 COMMANDS = {
-    "solve": Entry("solve a Poisson problem over gRPC, check it in float64, compare solvers", "relaxon.cli.solve"),
+    "solve": Entry(
+        "solve a Poisson problem over gRPC, or a matrix of a file; check the answer, compare solvers",
+        "relaxon.cli.solve",
+    ),
     "serve": Entry("run the gRPC server", "relaxon.server.command"),
     "status": Entry("say what a server is busy with", "relaxon.cli.status"),
     "token": Entry("add, list and remove the tokens that a server asks for", "relaxon.server.token_command"),

@@ -39,13 +39,14 @@ def draw(path: Path, system: System, runs: Sequence[Run], rtol: float) -> None:
     named = shown[0]
     assert named.x is not None
     draw_slice(figure, left, system.grid.cells, named.x, f"solution by {named.solver}")
-    _draw_convergence(middle, shown, rtol)
-    _draw_seconds(right, shown)
+    draw_convergence(middle, shown, rtol)
+    draw_seconds(right, shown)
     figure.suptitle(f"{describe(system)}, rtol {rtol:g}")
     figure.savefig(path, dpi=110)
 
 
-def _draw_convergence(axes: Axes, runs: Sequence[Run], rtol: float) -> None:
+def draw_convergence(axes: Axes, runs: Sequence[Run], rtol: float) -> None:
+    """Draw how each run's residual fell."""
     for number, run in enumerate(runs):
         # All start from zero, where the residual is b.
         relative = run.residuals / run.residuals[0] if len(run.residuals) and run.residuals[0] > 0 else run.residuals
@@ -74,7 +75,8 @@ def _draw_convergence(axes: Axes, runs: Sequence[Run], rtol: float) -> None:
     axes.legend(loc="best")
 
 
-def _draw_seconds(axes: Axes, runs: Sequence[Run]) -> None:
+def draw_seconds(axes: Axes, runs: Sequence[Run]) -> None:
+    """Draw what each run took, in its parts."""
     from matplotlib.patches import Patch
 
     rows = np.arange(len(runs))

@@ -21,11 +21,14 @@ UNBOUNDED = 10_000
 """Columns of a terminal that holds any table."""
 
 
-def print_table(console: Console, system: System, runs: Sequence[Run], rtol: float) -> None:
+def print_table(
+    console: Console, heading: str, runs: Sequence[Run], rtol: float, check: str = "in float64 by an operator"
+) -> None:
     """A row a run, in 80 columns; the first run is the one that the others are compared with.
 
     A comparison that was not run, or did not converge, gets a line below the table that says why. Where the table
-    needs more columns than the terminal has, its lines are longer than the terminal's: nothing is cut.
+    needs more columns than the terminal has, its lines are longer than the terminal's: nothing is cut. `check` says how
+    the residual is recomputed.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     table.add_column("\nsolver", no_wrap=True)
@@ -34,7 +37,7 @@ def print_table(console: Console, system: System, runs: Sequence[Run], rtol: flo
     table.add_column("met\nrtol", no_wrap=True)
     for run in runs:
         table.add_row(*_row(run, runs[0]))
-    console.print(f"{describe(system)}, rtol {rtol:g}", style="bold", markup=False)
+    console.print(f"{heading}, rtol {rtol:g}", style="bold", markup=False)
     console.print()
     needed = Measurement.get(console, console.options.update(max_width=UNBOUNDED), table).maximum
     console.width = max(console.width, needed)
@@ -44,8 +47,8 @@ def print_table(console: Console, system: System, runs: Sequence[Run], rtol: flo
         if not run.converged:
             console.print(verdict(run, rtol), style="red", markup=False)
     console.print(
-        "True residual: ‖b − A x‖/‖b‖, recomputed here in float64 by an operator that shares no code with the "
-        "solvers. Transport: what the caller waited beyond set-up and solve, and its share of the wait.",
+        f"True residual: ‖b − A x‖/‖b‖, recomputed here {check} that shares no code with the solvers. "
+        "Transport: what the caller waited beyond set-up and solve, and its share of the wait.",
         style="dim",
         markup=False,
     )

@@ -1,4 +1,4 @@
-"""`relaxon solve`: one system through gRPC, by one solver and those it is compared with."""
+"""`relaxon solve`: one system, by one solver and those it is compared with; a matrix of a file in `matrix_solve`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relaxon.cli import remote
+from relaxon.cli import matrix_system, remote
 from relaxon.cli import system as systems
 from relaxon.cli.completion import completed_by
 from relaxon.cli.errors import CommandError, UsageError, lacking
@@ -30,11 +30,12 @@ ANNOUNCED_SECONDS = 1.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     systems.add_arguments(parser)
+    matrix_system.add_arguments(parser)
     group = parser.add_argument_group("the solve")
     solver = group.add_argument(
         "--solver",
-        default=DEFAULT_SOLVER,
-        help="the solver (default %(default)s); dcdm@cuda for one of the server's GPUs",
+        help=f"the solver (default {DEFAULT_SOLVER}, {matrix_system.DEFAULT_SOLVER} with --matrix); "
+        "dcdm@cuda for one of the server's GPUs",
     )
     compare = group.add_argument(
         "--compare",
@@ -47,9 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     completed_by(compare, solver_names)
     group.add_argument("--rtol", type=float, default=1e-6, help="on ‖b − A x‖/‖b‖ (default %(default)s)")
     group.add_argument("--max-iterations", type=int, metavar="N", help="limit (default: each solver's own)")
-    remote.add_arguments(parser, "a server started for this solve", timeout=False)
+    remote.add_arguments(parser, "a server started for this solve; a matrix is solved here", timeout=False)
     group = parser.add_argument_group("what to write")
-    group.add_argument("--plot", type=Path, metavar="FILE", help="picture: a slice of the solution, convergence, times")
+    group.add_argument(
+        "--plot", type=Path, metavar="FILE", help="picture: a slice of the solution or the matrix, convergence, times"
+    )
+    group.add_argument("--out", type=Path, metavar="FILE", help="the solution for --matrix, as .npy or .mtx")
     add_json(group, "everything that was measured")
     group.add_argument("--quiet", action="store_true", help="no progress and no table; the exit status tells")
 
@@ -62,7 +66,13 @@ def run(args: argparse.Namespace) -> int:
             print("\n".join(names))
         write_json(args.json, list(names))
         return 0
-    _check(args)
+    check(args)
+    if args.matrix is not None:
+        from relaxon.cli import matrix_solve
+
+        return matrix_solve.run(args)
+    matrix_system.refuse_without_matrix(args)
+    args.solver = DEFAULT_SOLVER if args.solver is None else args.solver
     with text_beside(args.json):
         system, runs = _measured(args)
     if args.json:
@@ -102,7 +112,7 @@ def _measured(args: argparse.Namespace) -> tuple[systems.System, list[Run]]:
                     report.print_run(console, runs[-1], args.rtol)
     except RelaxonError as error:
         raise CommandError(f"{type(error).__name__}: {error}") from error
-    report.print_table(console, system, runs, args.rtol)
+    report.print_table(console, report.describe(system), runs, args.rtol)
     console.print(report.verdict(runs[0], args.rtol), style="green" if runs[0].converged else "red", markup=False)
     if args.plot:
         from relaxon.cli.picture import draw
@@ -112,7 +122,7 @@ def _measured(args: argparse.Namespace) -> tuple[systems.System, list[Run]]:
     return system, runs
 
 
-def _check(args: argparse.Namespace) -> None:
+def check(args: argparse.Namespace) -> None:
     """Refuse, before any work, what would fail after it."""
     if not (math.isfinite(args.rtol) and args.rtol > 0):
         raise UsageError(f"--rtol must be a number greater than 0, got {args.rtol}")

@@ -1,6 +1,6 @@
 """`relaxon stress poisson`: random systems of every awkward kind; no solver may call a wrong answer right.
 
-`relaxon stress service` is in `stress_service`.
+`relaxon stress service` is in `stress_service`, `relaxon stress sparse` in `stress_sparse`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from relaxon.cli import stress_service
+from relaxon.cli import stress_service, stress_sparse
 from relaxon.cli.completion import completed_by
 from relaxon.cli.errors import UsageError
 from relaxon.cli.json_output import add_json, check_json, text_beside, write_json
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 POISSON = "Solve random systems of every awkward kind, and check each answer."
 SERVICE = "Have crowds of clients use a server in every way and die, check each answer, and see what is left behind."
+SPARSE = "Solve random sparse systems of every awkward kind, and check each answer in extended precision."
 SHOWN = 40
 """Cases that did not converge in few iterations that the table names; the JSON file has all of them."""
 
@@ -30,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     service = what.add_parser("service", help=SERVICE, description=SERVICE)
     stress_service.add_arguments(service)
     service.set_defaults(stress=stress_service.run)
+    sparse = what.add_parser("sparse", help=SPARSE, description=SPARSE)
+    stress_sparse.add_arguments(sparse)
+    sparse.set_defaults(stress=stress_sparse.run)
     parser = what.add_parser("poisson", help=POISSON, description=POISSON)
     parser.set_defaults(stress=_run_poisson)
     parser.add_argument("--count", type=int, default=200, help="cases (default %(default)s)")

@@ -38,9 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     completed_by(problem, problem_names)
     group.add_argument("--size", type=int, metavar="N", help=f"cells a side (default {DEFAULT_SIZE})")
     group.add_argument("--ndim", type=int, choices=(2, 3), help="dimensions (default 3)")
-    group.add_argument("--seed", type=int, help="of the problem's random parts (default 0)")
+    group.add_argument("--seed", type=int, help="of the problem's random parts (default 0); with --matrix, of b")
     group.add_argument("--cells", type=Path, metavar="FILE.npy", help="your own cell types: 0 fluid, 1 solid, 2 air")
-    group.add_argument("--rhs", type=Path, metavar="FILE.npy", help="your own right-hand side, for --cells")
+    group.add_argument(
+        "--rhs", type=Path, metavar="FILE", help="your own right-hand side, for --cells (.npy) or --matrix"
+    )
     group.add_argument("--spacing", type=float, help="cell width for --cells (default 1)")
     group.add_argument("--boundary", choices=[side.value for side in Boundary], help="all sides, for --cells")
 

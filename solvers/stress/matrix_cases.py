@@ -1,0 +1,344 @@
+"""Random sparse systems, each made from a seed and a number alone: families of the gallery, and what befalls them.
+
+Every one is symmetric and positive definite, or semidefinite with constants on whole parts, by the way it is made, and
+`b` is in the range: a legal system for `relaxon.solvers.solve`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers import validation
+
+Array = NDArray[np.float64]
+LEAST = 64
+"""Unknowns of the smallest case, and of the smallest budget."""
+LARGE_SHARE = 0.05
+"""Of the cases that have at least a tenth of the budget's unknowns; the others stay below that."""
+SMALLER = 10
+MAX_CONTRAST = 1e8
+UNITS = 200.0
+"""Decades, up and down, that a system's entries may be away from 1."""
+PARTS = 4
+"""Most families that are put together as parts that do not touch."""
+SINGULAR_ROUNDINGS = 64.0
+"""A row sums to zero where its sum is below so many roundings of its sum of magnitudes, for each of its entries."""
+SINGLE_ROUNDINGS = float(np.finfo(np.float32).eps)
+"""The same for entries of float32, times the root of their number."""
+RIGHT_SIDES = ("noise", "image", "smooth", "points", "point pair")
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixCase:
+    """A system: `matrix` as it is given to a solver (CSR, CSC or COO, perhaps with duplicates), `b` `(n,) float64`.
+
+    `judged` is the matrix by which answers are judged: the same in float64, but for rows of float32 numbers that sum to
+    zero to that precision, whose diagonal is what makes the sum zero.
+    """
+
+    seed: int
+    number: int
+    matrix: Any
+    b: Array
+    judged: Any
+    singular_parts: int
+    summary: str
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A matrix under way: canonical CSR float64, what it has gone through, and what still holds of it."""
+
+    matrix: Any
+    words: list[str] = field(default_factory=list)
+    regular: bool = True
+    """Whether no row sums of a whole part vanish."""
+    laplacian: bool = True
+    """Whether it is an M-matrix whose diagonal dominates: it stays definite when its entries are rounded to float32."""
+
+
+def make_matrix_case(seed: int, number: int, max_unknowns: int = 60_000) -> MatrixCase:
+    """Make case `number` of the sequence that `seed` begins; the same bits each time, for equal `max_unknowns`.
+
+    >>> from relaxon.solvers.stress import make_matrix_case
+    >>> one, again = make_matrix_case(7, 3), make_matrix_case(7, 3)
+    >>> one.summary == again.summary and bool((one.b == again.b).all())
+    True
+    """
+    if validation.positive_int("max_unknowns", max_unknowns) < LEAST:
+        raise ValueError(f"max_unknowns must be at least {LEAST}, got {max_unknowns}")
+    rng = np.random.default_rng([seed, number])
+    draft = _put_together(rng, max_unknowns)
+    for change, chance in CHANGES:
+        if rng.random() < chance:
+            change(rng, draft)
+    singular = _singular_parts(draft.matrix, single=False)
+    side, b = _right_hand_side(rng, draft.matrix, singular)
+    matrix, judged, b, singular = _given(rng, draft, b, singular)
+    parts = len(np.unique(singular[singular > 0]))
+    n, entries = judged.shape[0], judged.nnz
+    kind = f", singular in {parts} part{'s' * (parts != 1)}" if parts else ""
+    summary = f"{n} unknowns, {entries} entries: {', '.join(draft.words)}{kind}, b {side}"
+    return MatrixCase(seed, number, matrix, b, judged, parts, summary)
+
+
+# --- what a matrix begins as -----------------------------------------------------------------------------------------
+
+
+def _put_together(rng: np.random.Generator, most: int) -> _Draft:
+    from scipy.sparse import block_diag, csr_array
+
+    tenth = max(LEAST, most // SMALLER)
+    least, largest = (tenth, most) if rng.random() < LARGE_SHARE else (LEAST, tenth)
+    count = 1 if rng.random() < 0.85 else int(rng.integers(2, PARTS + 1))
+    drafts = [_family(rng, max(LEAST, least // count), max(LEAST, largest // count)) for _ in range(count)]
+    if count == 1:
+        return drafts[0]
+    words = [f"parts that do not touch ({'; '.join(' '.join(draft.words) for draft in drafts)})"]
+    matrix = csr_array(block_diag([draft.matrix for draft in drafts], format="csr"))
+    regular, laplacian = all(one.regular for one in drafts), all(one.laplacian for one in drafts)
+    return _Draft(matrix, words, regular, laplacian)
+
+
+def _family(rng: np.random.Generator, least: int, largest: int) -> _Draft:
+    from relaxon.solvers import gallery
+
+    name = str(rng.choice(list(gallery.matrix_names())))
+    n = int(least * (largest / least) ** rng.random())
+    matrix = gallery.matrix(name, n, seed=int(rng.integers(1 << 30)))
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    laplacian = not (matrix.data[rows != matrix.indices] > 0).any() and _dominant(matrix)
+    regular = not _singular_parts(matrix, single=False).any()
+    return _Draft(matrix, [name], regular, laplacian)
+
+
+def _dominant(matrix: Any) -> bool:
+    diagonal = matrix.diagonal()
+    return bool((2 * diagonal >= np.asarray(abs(matrix).sum(axis=1)).ravel() * (1 - 1e-12)).all())
+
+
+# --- what befalls it -------------------------------------------------------------------------------------------------
+
+
+def _reweight(rng: np.random.Generator, draft: _Draft) -> None:
+    """Multiply couplings by jumps of up to 10⁸, with the diagonal that keeps each row's surplus."""
+    if not draft.laplacian:
+        return
+    from scipy.sparse import coo_array, csr_array, diags_array
+
+    entries = draft.matrix.tocoo()
+    surplus = np.maximum(np.asarray(draft.matrix.sum(axis=1)).ravel(), 0.0)
+    if not draft.regular or _singular_parts(draft.matrix, single=False).any():
+        surplus[_singular_parts(draft.matrix, single=False) > 0] = 0.0
+    low = entries.row > entries.col
+    contrast = float(10.0 ** rng.uniform(1, math.log10(MAX_CONTRAST)))
+    share = float(rng.choice([0.02, 0.3, 1.0]))
+    power = np.where(rng.random(int(low.sum())) < share, rng.choice([0.0, 1.0], int(low.sum())), 0.0)
+    if share == 1.0:
+        power = rng.random(int(low.sum()))
+    weights = -entries.data[low] * contrast**power
+    ends = entries.row[low], entries.col[low]
+    half = coo_array((-weights, ends), shape=draft.matrix.shape).tocsr()
+    off = csr_array(half + half.T)
+    draft.matrix = csr_array(off + diags_array(surplus - np.asarray(off.sum(axis=1)).ravel()))
+    draft.words.append(f"couplings times up to {contrast:.0e} on {share:.0%}")
+
+
+def _close(rng: np.random.Generator, draft: _Draft) -> None:
+    """Take away each row's surplus: singular by constants on every part."""
+    if not draft.laplacian:
+        return
+    from scipy.sparse import csr_array, diags_array
+
+    off = draft.matrix - diags_array(draft.matrix.diagonal())
+    draft.matrix = csr_array(off + diags_array(-np.asarray(off.sum(axis=1)).ravel()))
+    draft.matrix.eliminate_zeros()
+    draft.regular = False
+    draft.words.append("closed")
+
+
+def _penalise(rng: np.random.Generator, draft: _Draft) -> None:
+    """Hold some unknowns by a penalty on the diagonal."""
+    from scipy.sparse import csr_array, diags_array
+
+    n = draft.matrix.shape[0]
+    held = np.zeros(n)
+    index = rng.choice(n, max(1, int(n * rng.choice([0.005, 0.1]))), replace=False)
+    factor = float(10.0 ** rng.uniform(2, 10))
+    held[index] = factor * float(draft.matrix.diagonal().max())
+    draft.matrix = csr_array(draft.matrix + diags_array(held))
+    draft.words.append(f"{len(index)} held by {factor:.0e}")
+
+
+def _spread(rng: np.random.Generator, draft: _Draft) -> None:
+    """Scale rows and columns by units of their own, to a contrast of up to 10⁸ between entries."""
+    if not draft.regular:
+        return  # constants would no longer be the null vectors
+    from scipy.sparse import csr_array, diags_array
+
+    decades = float(rng.uniform(0.5, math.log10(MAX_CONTRAST) / 4))
+    units = diags_array(10.0 ** rng.uniform(-decades, decades, draft.matrix.shape[0]))
+    draft.matrix = csr_array(units @ draft.matrix @ units)
+    draft.laplacian = False
+    draft.words.append(f"units of rows over {2 * decades:.1f} decades")
+
+
+def _flip(rng: np.random.Generator, draft: _Draft) -> None:
+    """Turn the signs of some unknowns: half of the couplings become positive."""
+    if not draft.regular:
+        return
+    from scipy.sparse import csr_array, diags_array
+
+    signs = diags_array(rng.choice([-1.0, 1.0], draft.matrix.shape[0]))
+    draft.matrix = csr_array(signs @ draft.matrix @ signs)
+    draft.laplacian = False
+    draft.words.append("signs turned")
+
+
+def _append_diagonal(rng: np.random.Generator, draft: _Draft) -> None:
+    """Append rows of a diagonal alone, of sizes of their own, and now and then rows without any entry."""
+    from scipy.sparse import block_diag, csr_array, diags_array
+
+    count = int(rng.integers(1, max(2, draft.matrix.shape[0] // 4)))
+    sizes = float(np.abs(draft.matrix.data).max()) * 10.0 ** rng.uniform(-4, 4, count)
+    empty = rng.random(count) < rng.choice([0.0, 0.1])
+    sizes[empty] = 0.0
+    alone = csr_array(diags_array(sizes))
+    alone.eliminate_zeros()
+    draft.matrix = csr_array(block_diag([draft.matrix, alone], format="csr"))
+    draft.regular = draft.regular and not empty.any()
+    draft.words.append(f"{count} rows of a diagonal alone ({int(empty.sum())} empty)")
+
+
+def _permute(rng: np.random.Generator, draft: _Draft) -> None:
+    """Number the unknowns at random."""
+    order = rng.permutation(draft.matrix.shape[0])
+    draft.matrix = draft.matrix[order][:, order]
+    draft.words.append("numbered at random")
+
+
+def _scale(rng: np.random.Generator, draft: _Draft) -> None:
+    """Give the whole system units far from 1, by a power of two, which changes no digit."""
+    exponent = round(float(rng.uniform(-UNITS, UNITS)) / math.log10(2.0))
+    draft.matrix = draft.matrix * 2.0**exponent
+    draft.laplacian = False  # no longer within float32
+    draft.words.append(f"units of 1e{round(exponent * math.log10(2.0)):+d}")
+
+
+CHANGES = (
+    (_reweight, 0.35),
+    (_close, 0.2),
+    (_penalise, 0.1),
+    (_spread, 0.25),
+    (_flip, 0.15),
+    (_append_diagonal, 0.15),
+    (_permute, 0.4),
+    (_scale, 0.25),
+)
+"""In this order, each with its chance; those that would make the system an illegal one leave it as it is."""
+
+
+# --- right-hand sides, and the form in which a system is given -------------------------------------------------------
+
+
+def _singular_parts(matrix: Any, single: bool) -> NDArray[np.int64]:
+    """Return, for each unknown, 1 + the number of its part where all of the part's rows sum to zero; else 0."""
+    from scipy.sparse.csgraph import connected_components
+
+    counts = np.diff(matrix.indptr)
+    magnitude = np.asarray(abs(matrix).sum(axis=1)).ravel()
+    allowed = SINGULAR_ROUNDINGS * float(np.finfo(np.float64).eps) * counts * magnitude
+    if single:
+        allowed = np.maximum(allowed, SINGLE_ROUNDINGS * np.sqrt(counts) * magnitude)
+    open_row = np.abs(np.asarray(matrix.sum(axis=1)).ravel()) > allowed
+    count, part = connected_components(abs(matrix) > 0, directed=False)
+    held = np.zeros(count, bool)
+    held[part[open_row]] = True
+    found: NDArray[np.int64] = np.where(held[part], 0, part + 1)
+    return found
+
+
+def _right_hand_side(rng: np.random.Generator, matrix: Any, singular: NDArray[np.int64]) -> tuple[str, Array]:
+    n = matrix.shape[0]
+    kind = str(rng.choice(RIGHT_SIDES))
+    if kind == "image":
+        b: Array = matrix @ rng.standard_normal(n)
+    elif kind == "noise":
+        b = rng.standard_normal(n)
+    elif kind == "smooth":
+        b = np.cos(np.linspace(0.0, float(rng.uniform(1, 20)), n) + float(rng.uniform(0, 6)))
+    else:
+        b = np.zeros(n)
+        b[rng.integers(n, size=1 if kind == "points" else 2)] = (1.0,) if kind == "points" else (1.0, -1.0)
+    if kind != "image":
+        exponent = round(float(rng.uniform(-UNITS, UNITS)) / math.log10(2.0)) if rng.random() < 0.2 else 0
+        b = _remove_means(b, singular) * 2.0**exponent
+        kind += f" of 1e{round(exponent * math.log10(2.0)):+d}" if exponent else ""
+    return kind, b
+
+
+def _remove_means(b: Array, singular: NDArray[np.int64]) -> Array:
+    """Return `b` without the mean of each singular part; what is left of a constant is rounding, and becomes 0."""
+    sizes = np.maximum(np.bincount(singular), 1)
+    means = np.bincount(singular, b) / sizes
+    means[0] = 0.0
+    found: Array = b - means[singular]
+    peaks, before = np.zeros(len(sizes)), np.zeros(len(sizes))
+    np.maximum.at(peaks, singular, np.abs(found))
+    np.maximum.at(before, singular, np.abs(b))
+    residue = peaks < 1e-12 * before
+    residue[0] = False
+    found[residue[singular]] = 0.0
+    return found
+
+
+def _rounded_to_single(matrix: Any, singular: NDArray[np.int64]) -> Any:
+    """Return a matrix in float32 whose diagonal still dominates: rounded up where rounding would lose that."""
+    from scipy.sparse import csr_array, diags_array
+
+    off = csr_array(matrix - diags_array(matrix.diagonal())).astype(np.float32)
+    least = np.asarray(abs(off.astype(np.float64)).sum(axis=1)).ravel()
+    diagonal = matrix.diagonal().astype(np.float32)
+    lost = (diagonal.astype(np.float64) < least) & (singular == 0)
+    diagonal[lost] = np.nextafter(least[lost].astype(np.float32), np.float32(np.inf))
+    found = csr_array(off + diags_array(diagonal))
+    found.eliminate_zeros()
+    return found
+
+
+def _given(
+    rng: np.random.Generator, draft: _Draft, b: Array, singular: NDArray[np.int64]
+) -> tuple[Any, Any, Array, NDArray[np.int64]]:
+    """Return the matrix in the form in which a solver gets it, the one that judges, `b`, and the singular parts."""
+    from scipy.sparse import coo_array, csr_array, diags_array
+
+    matrix = judged = csr_array(draft.matrix)
+    if draft.laplacian and rng.random() < 0.25:
+        matrix = _rounded_to_single(matrix, singular)
+        judged = matrix.astype(np.float64)
+        singular = _singular_parts(judged, single=True)
+        off = judged - diags_array(judged.diagonal())
+        closed = np.where(singular > 0, -np.asarray(off.sum(axis=1)).ravel(), judged.diagonal())
+        judged = csr_array(off + diags_array(closed))
+        b = _remove_means(b, singular)
+        draft.words.append("float32")
+    form = str(rng.choice(["csr", "csr", "csc", "coo", "duplicates", "int64"]))
+    if form == "duplicates":
+        # Halves add up without rounding; zeros are stored beside them.
+        entries = matrix.tocoo()
+        order = rng.permutation(2 * entries.nnz)
+        values = np.concatenate([entries.data / 2, entries.data / 2])[order].astype(matrix.dtype)
+        rows, columns = (np.concatenate([index, index])[order] for index in (entries.row, entries.col))
+        matrix = coo_array((values, (rows, columns)), shape=matrix.shape)
+    elif form == "int64":
+        wide = matrix.indices.astype(np.int64), matrix.indptr.astype(np.int64)
+        matrix = csr_array((matrix.data, *wide), shape=matrix.shape)
+    else:
+        matrix = matrix.asformat(form)
+    draft.words.append(form)
+    return matrix, judged, b, singular

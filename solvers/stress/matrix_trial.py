@@ -1,0 +1,185 @@
+"""One random sparse system through one solver: what it said, what a residual of its own finds, and why it failed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from relaxon.solvers import validation
+from relaxon.solvers.driver import solve
+from relaxon.solvers.solution import Result, Solution
+from relaxon.solvers.stress.matrix_cases import MatrixCase
+from relaxon.solvers.stress.matrix_residual import matrix_residual
+
+NO_ANSWER, AT_LIMIT = "float64 holds no answer", "at the limit of float64"
+"""How explanations begin that lay it on the system."""
+REFERENCE = "scipy-direct"
+"""The solver that tells whether float64 holds an answer at all, where another has not found one."""
+OURS = ("amg", "ic-cg", "jacobi-cg", "cg", "scipy-direct", "direct", "dcdm")
+"""The project's own solvers, by which the automatic choice is measured; those that the registry has."""
+FACTOR, SLACK = 1.5, 0.05
+"""The automatic choice may take so many times what the best of them takes, and so many seconds more."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixTrialSettings:
+    """What a solver is asked for; `limit` is the number of its iterations, None for its own."""
+
+    rtol: float = 1e-6
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        validation.positive_float("rtol", self.rtol)
+        if self.limit is not None:
+            validation.positive_int("limit", self.limit)
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixTrial:
+    """What came of a case and a solver; residuals are those of `matrix_residual` on `MatrixCase.judged`."""
+
+    seed: int
+    number: int
+    summary: str
+    solver: str
+    unknowns: int
+    singular_parts: int
+    result: str
+    iterations: int
+    relative_residual: float
+    scaled_residual: float
+    rounding: float
+    seconds: float
+    wrong: bool
+    """CONVERGED was said, and one of the recomputed residuals does not meet the tolerance."""
+    message: str = ""
+    raised: str = ""
+    """What the solver raised, where it did: these systems are all legal."""
+    explanation: str = ""
+    """Where it did not converge: what a direct solver finds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regret:
+    """Seconds of the automatic choice and of the best of the project's own solvers, which both converged."""
+
+    number: int
+    summary: str
+    automatic: float
+    best: float
+    solver: str
+
+    @property
+    def ratio(self) -> float:
+        """How many times the best solver's seconds the automatic choice took."""
+        return self.automatic / self.best if self.best > 0 else 1.0
+
+    @property
+    def excessive(self) -> bool:
+        """Whether it took more than `FACTOR` times as long and `SLACK` seconds more."""
+        return self.automatic > FACTOR * self.best + SLACK
+
+
+def run_matrix_trial(case: MatrixCase, solver: str, settings: MatrixTrialSettings) -> MatrixTrial:
+    """Return what came of a case; never raises for what the solver does."""
+    start = time.perf_counter()
+    known: dict[str, Any] = {
+        "seed": case.seed,
+        "number": case.number,
+        "summary": case.summary,
+        "solver": solver,
+        "unknowns": case.judged.shape[0],
+        "singular_parts": case.singular_parts,
+    }
+    try:
+        solution = solve(case.matrix, case.b, solver=solver, rtol=settings.rtol, max_iterations=settings.limit)
+    except Exception as error:  # a crash is a finding, and must not hide the cases after it
+        return MatrixTrial(
+            **known,
+            result="raised",
+            iterations=0,
+            relative_residual=1.0,
+            scaled_residual=1.0,
+            rounding=0.0,
+            seconds=time.perf_counter() - start,
+            wrong=False,
+            raised=f"{type(error).__name__}: {error}",
+        )
+    seconds = time.perf_counter() - start
+    found = matrix_residual(case.judged, case.b, solution.x)
+    right = found.meets(settings.rtol)
+    return MatrixTrial(
+        **known,
+        result=solution.result.value,
+        iterations=solution.iterations,
+        relative_residual=found.relative,
+        scaled_residual=0.0 if found.scaled is None else found.scaled,
+        rounding=found.rounding,
+        seconds=seconds,
+        wrong=solution.converged and not right,
+        message=solution.message,
+        explanation="" if solution.converged else explain_failure(case, solution, settings),
+    )
+
+
+def explain_failure(case: MatrixCase, solution: Solution, settings: MatrixTrialSettings) -> str:
+    """Return why a solver has not converged: whether float64 holds an answer, by what a direct solver finds."""
+    if solution.result is Result.MAX_ITERATIONS:
+        return f"slow: {solution.iterations} iterations, at {solution.relative_residual:.1e}"
+    try:
+        answer = solve(case.matrix, case.b, solver=REFERENCE, rtol=settings.rtol)
+    except (ValueError, RuntimeError) as error:
+        return f"{REFERENCE} refuses it: {error}"
+    found = matrix_residual(case.judged, case.b, answer.x)
+    scaled = 0.0 if found.scaled is None else found.scaled
+    if answer.converged:
+        return f"{REFERENCE} finds an answer to {max(found.relative, scaled):.1e}"
+    if found.meets(settings.rtol):
+        return f"{AT_LIMIT}: {REFERENCE} ends at {found.relative:.1e}, rounding {found.rounding:.1e}"
+    return f"{NO_ANSWER}: {REFERENCE} with refinement ends at {found.relative:.1e}, scaled {scaled:.1e}"
+
+
+def measure_regret(case: MatrixCase, settings: MatrixTrialSettings, repeats: int = 2) -> Regret | None:
+    """Return the automatic choice's seconds beside the best of the project's own solvers, least of the repeats.
+
+    None where the automatic choice, or every other, does not converge. Repeats are interleaved.
+    """
+    from relaxon.solvers.sparse import MATRIX_SOLVERS
+
+    others = [name for name in OURS if name in MATRIX_SOLVERS]
+    seconds: dict[str, float] = {}
+    left = ["auto", *others]
+    for _ in range(repeats):
+        for name in tuple(left):
+            bound = FACTOR * seconds.get("auto", np.inf) + SLACK
+            took = _timed(case, name, settings, bound)
+            if took is None:
+                left.remove(name)
+                seconds.pop(name, None)
+            else:
+                seconds[name] = min(took, seconds.get(name, np.inf))
+    automatic = seconds.pop("auto", None)
+    if automatic is None or not seconds:
+        return None
+    best = min(seconds, key=lambda name: seconds[name])
+    return Regret(case.number, case.summary, automatic, seconds[best], best)
+
+
+def _timed(case: MatrixCase, solver: str, settings: MatrixTrialSettings, bound: float) -> float | None:
+    """Return the seconds of a solve; None where it does not converge, or takes longer than can matter."""
+    start = time.perf_counter()
+    try:
+        solution = solve(
+            case.matrix,
+            case.b,
+            solver=solver,
+            rtol=settings.rtol,
+            max_iterations=settings.limit,
+            callback=lambda _: time.perf_counter() - start > bound,
+        )
+    except (ValueError, RuntimeError, MemoryError):
+        return None
+    return time.perf_counter() - start if solution.converged else None
