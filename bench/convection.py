@@ -146,6 +146,10 @@ def main() -> int:
                     ]
                     ratio = median(row, peer) / median(row, "auto")
                     row["ratio"] = ratio
+                    if args.json:
+                        machine = describe_machine().as_dict() | {"load": os.getloadavg()[0]}
+                        written = {"machine": machine, "cpu": args.cpu, "rows": rows}
+                        args.json.write_text(json.dumps(written, indent=1) + "\n")
                     table.add_row(
                         f"{wind}, {ndim}-D",
                         f"{peclet:g}",
@@ -163,9 +167,6 @@ def main() -> int:
         console.print(
             f"auto: {mean:.1f}x PyAMG's best in the geometric mean, least {min(finite):.1f}x; {most} iterations"
         )
-    if args.json:
-        machine = describe_machine().as_dict() | {"load": os.getloadavg()[0]}
-        args.json.write_text(json.dumps({"machine": machine, "cpu": args.cpu, "rows": rows}, indent=1) + "\n")
     return 0 if all(median(row, "auto") < math.inf for row in rows) else 1
 
 
