@@ -36,13 +36,19 @@ from relaxon.solvers.threads import get_num_threads, num_threads
 UNKNOWNS, QUICK_UNKNOWNS, REPEATS = 100_000, 10_000, 3
 PECLET = (0.1, 1.0, 10.0, 100.0)
 WINDS = {"skew": skew_winds, "recirculating": recirculating_winds}
-RTOL, MAX_ITERATIONS = 1e-6, 100
+RTOL, MAX_ITERATIONS, LIMIT = 1e-6, 100, 10.0
 ACCELERATORS = ("gmres", "bicgstab")
+HIERARCHIES = ("sa", "rs", "air")
+Run = Callable[[Any, Any, Callable[[], bool]], tuple[Any, int]]
 
 
-def own(a: Any, b: Any) -> tuple[Any, int]:
+class OutOfTime(Exception):
+    """A solve has taken longer than the limit."""
+
+
+def own(a: Any, b: Any, expired: Callable[[], bool]) -> tuple[Any, int]:
     """The automatic choice: its answer and iterations."""
-    solution = solve(a, b, rtol=RTOL)
+    solution = solve(a, b, rtol=RTOL, callback=lambda _: expired())
     return solution.x, solution.iterations
 
 
@@ -56,30 +62,37 @@ def hierarchy(name: str, a: Any) -> Any:
     return pyamg.ruge_stuben_solver(matrix) if name == "rs" else pyamg.air_solver(matrix)
 
 
-def pyamg(name: str, accelerator: str) -> Callable[[Any, Any], tuple[Any, int]]:
+def pyamg(name: str, accelerator: str) -> Run:
     """PyAMG by a hierarchy and an accelerator."""
 
-    def run(a: Any, b: Any) -> tuple[Any, int]:
+    def run(a: Any, b: Any, expired: Callable[[], bool]) -> tuple[Any, int]:
         residuals: list[float] = []
+
+        def watch(_: Any) -> None:
+            if expired():
+                raise OutOfTime
+
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            x = hierarchy(name, a).solve(b, tol=RTOL, accel=accelerator, maxiter=MAX_ITERATIONS, residuals=residuals)
+            x = hierarchy(name, a).solve(
+                b, tol=RTOL, accel=accelerator, maxiter=MAX_ITERATIONS, residuals=residuals, callback=watch
+            )
         return x, len(residuals) - 1
 
     return run
 
 
-CONTESTANTS = {"auto": own} | {
-    f"{name}/{accelerator}": pyamg(name, accelerator) for name in ("sa", "rs", "air") for accelerator in ACCELERATORS
+CONTESTANTS: dict[str, Run] = {"auto": own} | {
+    f"{name}/{accelerator}": pyamg(name, accelerator) for name in HIERARCHIES for accelerator in ACCELERATORS
 }
 
 
-def timed(run: Callable[[Any, Any], tuple[Any, int]], a: Any, b: Any, cpu: bool) -> dict[str, Any]:
+def timed(run: Run, a: Any, b: Any, limit: float, cpu: bool) -> dict[str, Any]:
     """One run: seconds, iterations and the true residual; infinite seconds where the tolerance is not met."""
     clock = time.thread_time if cpu else time.perf_counter
     start = clock()
     try:
-        x, iterations = run(a, b)
+        x, iterations = run(a, b, lambda: clock() - start > limit)
     except Exception as error:  # a peer may raise anything; it is shown
         return {"seconds": math.inf, "iterations": 0, "residual": math.inf, "said": repr(error)[:80]}
     seconds, residual = clock() - start, norms.relative_residual(a, b, x)
@@ -88,16 +101,19 @@ def timed(run: Callable[[Any, Any], tuple[Any, int]], a: Any, b: Any, cpu: bool)
     return {"seconds": seconds if met else math.inf, "iterations": iterations, "residual": float(residual), "said": ""}
 
 
-def race(ndim: int, wind: str, peclet: float, n: int, repeats: int, cpu: bool) -> dict[str, Any]:
-    """All contestants on one matrix, repeats interleaved."""
+def race(
+    ndim: int, wind: str, peclet: float, n: int, repeats: int, limit: float, cpu: bool, names: list[str]
+) -> dict[str, Any]:
+    """Contestants on one matrix, repeats interleaved."""
     shape = (side(n, ndim),) * ndim
     a = sparse.csr_array(upwind(shape, peclet, WINDS[wind](shape)))
     b = np.random.default_rng(1).standard_normal(a.shape[0])
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTESTANTS}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for _ in range(repeats):
-        for name, run in CONTESTANTS.items():
+        for name in names:
+            run = CONTESTANTS[name]
             if not (runs[name] and math.isinf(runs[name][-1]["seconds"])):
-                runs[name].append(timed(run, a, b, cpu))
+                runs[name].append(timed(run, a, b, limit, cpu))
     return {"ndim": ndim, "wind": wind, "peclet": peclet, "unknowns": a.shape[0], "runs": runs}
 
 
@@ -111,27 +127,41 @@ def main() -> int:
     parser.add_argument("--unknowns", type=int)
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--peclet", type=float, nargs="+", default=list(PECLET))
+    parser.add_argument("--ndim", type=int, nargs="+", choices=(2, 3), default=[2, 3])
+    parser.add_argument(
+        "--hierarchies",
+        nargs="+",
+        choices=HIERARCHIES,
+        default=list(HIERARCHIES),
+        help="PyAMG's; AIR in 3-D takes minutes",
+    )
+    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds of one solve")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_UNKNOWNS} unknowns, one repeat")
     parser.add_argument("--cpu", action="store_true", help="CPU seconds of one thread in the place of elapsed ones")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     n = args.unknowns or (QUICK_UNKNOWNS if args.quick else UNKNOWNS)
     repeats = args.repeats or (1 if args.quick else REPEATS)
+    names = ["auto", *(name for name in CONTESTANTS if name.split("/")[0] in args.hierarchies)]
     table = Table("wind", "cell Péclet", "n", "auto s (its)", "PyAMG's best s (its)", "ratio")
     rows = []
     with num_threads(1 if args.cpu else get_num_threads()):
-        race(2, "skew", 1.0, 45_000, 1, args.cpu)  # compiles
-        for ndim in (2, 3):
+        race(2, "skew", 1.0, 45_000, 1, args.limit, args.cpu, names)  # compiles
+        for ndim in args.ndim:
             for wind in WINDS:
                 for peclet in args.peclet:
-                    row = race(ndim, wind, peclet, n, repeats, args.cpu)
+                    row = race(ndim, wind, peclet, n, repeats, args.limit, args.cpu, names)
                     rows.append(row)
-                    peer = min((name for name in CONTESTANTS if name != "auto"), key=lambda name: median(row, name))
+                    peer = min(names[1:], key=lambda name: median(row, name))
                     cells = [
                         f"{median(row, name):.3f} ({row['runs'][name][-1]['iterations']})" for name in ("auto", peer)
                     ]
                     ratio = median(row, peer) / median(row, "auto")
                     row["ratio"] = ratio
+                    if args.json:
+                        machine = describe_machine().as_dict() | {"load": os.getloadavg()[0]}
+                        written = {"machine": machine, "cpu": args.cpu, "rows": rows}
+                        args.json.write_text(json.dumps(written, indent=1) + "\n")
                     table.add_row(
                         f"{wind}, {ndim}-D",
                         f"{peclet:g}",
@@ -149,9 +179,6 @@ def main() -> int:
         console.print(
             f"auto: {mean:.1f}x PyAMG's best in the geometric mean, least {min(finite):.1f}x; {most} iterations"
         )
-    if args.json:
-        machine = describe_machine().as_dict() | {"load": os.getloadavg()[0]}
-        args.json.write_text(json.dumps({"machine": machine, "cpu": args.cpu, "rows": rows}, indent=1) + "\n")
     return 0 if all(median(row, "auto") < math.inf for row in rows) else 1
 
 

@@ -19,7 +19,9 @@ class Result(Enum):
 
     On grids with κ = 1 the test is `‖r‖₂ ≤ rtol·‖b‖₂ + atol`. For other κ and for matrices it is that and, unless
     `‖r‖₂ ≤ atol`, `‖D^−½ r‖₂ ≤ rtol·‖D^−½ b‖₂` (D the diagonal) on what is left when each unknown with
-    `a_ii ≥ 10⁴ Σ_{j≠i} |a_ij|` is eliminated: a few huge rows cannot hide the error in the others.
+    `a_ii ≥ 10⁴ Σ_{j≠i} |a_ij|` is eliminated: a few huge rows cannot hide the error in the others. For matrices that are
+    not symmetric positive definite, D is the diagonal's magnitude, or the row's largest where that is zero; for operators
+    without stored entries there is the first test alone.
     """
 
     CONVERGED = "converged"
@@ -77,7 +79,8 @@ class Solution:
     backward_error: float = 0.0
     """The componentwise backward error of `x`, `maxᵢ |b − A x|ᵢ / (|A||x| + |b|)ᵢ`: the least ε for which `x` is the
     exact solution of a system whose every entry differs from this one's by at most ε of itself (Oettli, Prager 1964).
-    Some 1e-16 are rounding; near 1, some row is not solved at all, however small the residual's norm is."""
+    Some 1e-16 are rounding; near 1, some row is not solved at all, however small the residual's norm is. Of an operator
+    without stored entries it is `‖r‖ / (‖A x‖ + ‖b‖)`, which bounds the normwise backward error from above."""
 
     @property
     def converged(self) -> bool:

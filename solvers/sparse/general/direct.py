@@ -24,9 +24,10 @@ class PivotedFactor(MatrixEngine):
     default_max_iterations = 10
 
     def __init__(self, system: MatrixSystem) -> None:
-        symmetric = system.kind != "nonsymmetric"
+        # Not "MMD_AT_PLUS_A" for symmetric ones: pivots off a saddle point's diagonal spoil its order. Measured with
+        # SciPy 1.17.1 on Stokes, 7,400 unknowns: 20 million entries in 3.6 s, by COLAMD 0.9 million in 0.06 s.
         try:
-            self.factor = Factor(system.matrix.tocsc(), permc_spec="MMD_AT_PLUS_A" if symmetric else "COLAMD")
+            self.factor = Factor(system.matrix.tocsc(), permc_spec="COLAMD")
         except RuntimeError as error:
             raise ValueError(
                 f"operator must be regular for solver 'scipy-direct'; its factor fails: {error}"
