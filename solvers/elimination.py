@@ -135,7 +135,7 @@ class MatrixElimination(Elimination):
     @classmethod
     def of(cls, system: MatrixSystem) -> MatrixElimination | None:
         """Return None where no unknown is decided."""
-        others = np.asarray(abs(system.matrix).sum(axis=1)).ravel() - system.diagonal
+        others = system.magnitudes() - system.diagonal
         decided = is_decided(system.diagonal, others)
         if not decided.any():
             return None

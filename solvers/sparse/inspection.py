@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.sparse.inspection_kernels import STORED_ZERO, look_at_couplings, look_at_rows
+from relaxon.solvers.sparse.inspection_kernels import ASYMMETRIC, STORED_ZERO, look_at_couplings, look_at_rows, spread
 from relaxon.solvers.threads import divide, get_num_threads
 
 SHARED_ROWS = 20_000
 """Rows from which on the pass is divided among threads."""
 PARTS = 64
 """Runs of rows, each with flags of its own."""
+
+SWEEPS = 8
+"""Over the couplings, forwards and backwards in turn, before components are looked for in general."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +39,34 @@ def inspect(matrix: Any, tolerance: float) -> Inspection:
     n = matrix.shape[0]
     indptr, indices = matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32)
     diagonal, root, sums, magnitudes = (np.zeros(n) for _ in range(4))
+    above = np.zeros(n, np.uint32)
     count = min(PARTS, n) if n >= SHARED_ROWS else 1
     bounds = (np.arange(count + 1, dtype=np.int64) * n // count).astype(np.uint32)
-    flags = np.zeros(count, np.int64)
+    flags, counts = np.zeros(count, np.int64), np.zeros(count, np.int64)
     chunks = get_num_threads() if n >= SHARED_ROWS else 1
     divide(
-        look_at_rows,
-        count,
-        bounds,
-        indptr,
-        indices,
-        matrix.data,
-        diagonal,
-        root,
-        sums,
-        magnitudes,
-        flags,
-        chunks=chunks,
-    )
+        look_at_rows, count, bounds, indptr, indices, matrix.data, diagonal, root, sums, magnitudes, above, counts,
+        flags, chunks=chunks,
+    )  # fmt: skip
     found = int(np.bitwise_or.reduce(flags))
     if not found & ~STORED_ZERO:
-        found |= int(look_at_couplings(indptr, indices, matrix.data, root, tolerance, indptr[:-1].copy()))
+        divide(
+            look_at_couplings, count, bounds, indptr, indices, matrix.data, root, above, tolerance, flags,
+            chunks=chunks, work=lambda: (np.zeros(n, np.uint32),),
+        )  # fmt: skip
+        found |= int(np.bitwise_or.reduce(flags)) | (ASYMMETRIC if counts.sum() else 0)
     return Inspection(found, diagonal, sums, magnitudes)
+
+
+def reaches_all(matrix: Any, held: NDArray[np.bool_]) -> bool:
+    """Whether a few sweeps over the couplings find that every row is connected with one that is held.
+
+    `held` is written to. False says only that they were too few to tell.
+    """
+    indptr, indices = matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32)
+    left = len(held)
+    for step in range(SWEEPS):
+        before, left = left, spread(step % 2 == 1, indptr, indices, held)
+        if left == 0 or left == before:
+            break
+    return bool(left == 0)

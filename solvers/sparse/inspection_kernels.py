@@ -12,14 +12,23 @@ UNSORTED, STORED_ZERO, NOT_FINITE, BAD_DIAGONAL, ASYMMETRIC, BAD_MINOR = 1, 2, 4
 
 
 @kernel()
-def look_at_rows(start, stop, bounds, indptr, indices, data, diagonal, root, sums, magnitudes, flags):  # type: ignore[no-untyped-def]
-    """Order, finiteness, diagonal and sum of each row."""
+def look_at_rows(  # type: ignore[no-untyped-def]
+    start, stop, bounds, indptr, indices, data, diagonal, root, sums, magnitudes, above, counts, flags
+):
+    """Order, finiteness, diagonal and sum of each row.
+
+    `above[i]` is where row `i`'s entries above the diagonal begin; `counts[part]` how many more there are above than
+    below.
+    """
     for part in range(start, stop):
         flag = 0
+        more = np.int64(0)
         for i in range(bounds[part], bounds[part + 1]):
             total, magnitude, own = 0.0, 0.0, 0.0
             least = np.int64(-1)
-            for k in range(indptr[i], indptr[i + ONE]):
+            first, last = indptr[i], indptr[i + ONE]
+            after = last
+            for k in range(first, last):
                 j, a = indices[k], data[k]
                 if np.int64(j) <= least or j >= len(diagonal):
                     flag |= UNSORTED
@@ -30,6 +39,8 @@ def look_at_rows(start, stop, bounds, indptr, indices, data, diagonal, root, sum
                     flag |= NOT_FINITE
                 if j == i:
                     own = a
+                if j > i and k < after:
+                    after = k
                 total += a
                 magnitude += abs(a)
             if least >= 0 and not own > 0.0:
@@ -38,25 +49,59 @@ def look_at_rows(start, stop, bounds, indptr, indices, data, diagonal, root, sum
             root[i] = np.sqrt(own) if own > 0.0 else 0.0
             sums[i] = total
             magnitudes[i] = magnitude
+            above[i] = after
+            more += np.int64(last - after) - np.int64(after - first - (ONE if own > 0.0 else np.uint32(0)))
+        counts[part] = more
         flags[part] = flag
 
 
 @kernel()
-def look_at_couplings(indptr, indices, data, root, tolerance, cursor):  # type: ignore[no-untyped-def]
-    """Symmetry and minors. `cursor` begins as a copy of the rows' starts.
+def look_at_couplings(start, stop, bounds, indptr, indices, data, root, above, tolerance, flags, cursor):  # type: ignore[no-untyped-def]
+    """Symmetry and minors, by the entries below the diagonal. `cursor` begins as zeros, and is this call's own.
 
     Rows come in order, so that the entries of row `j` that face entries of column `j` come in order too: each is at
     the row's cursor.
     """
-    flag = 0
-    for i in range(len(root)):
-        for k in range(indptr[i], indptr[i + 1]):
-            j, a = indices[k], data[k]
-            place = cursor[j]
-            cursor[j] = place + ONE
-            scale = root[i] * root[j]
-            if place >= len(indices) or indices[place] != i or abs(a - data[place]) > tolerance * scale:
-                flag |= ASYMMETRIC
-            if j != i and abs(a) > (1.0 + tolerance) * scale:
-                flag |= BAD_MINOR
-    return flag
+    lowest = bounds[start]
+    for part in range(start, stop):
+        flag = 0
+        for i in range(bounds[part], bounds[part + 1]):
+            own = root[i]
+            for k in range(indptr[i], above[i]):
+                j, a = indices[k], data[k]
+                if j >= i:
+                    break
+                place = cursor[j]
+                if place == 0:
+                    place = above[j]
+                    if j < lowest:
+                        end = indptr[j + ONE]
+                        while place < end:
+                            middle = place + (end - place) // np.uint32(2)
+                            if indices[middle] < lowest:
+                                place = middle + ONE
+                            else:
+                                end = middle
+                cursor[j] = place + ONE
+                scale = own * root[j]
+                if place >= indptr[j + ONE] or indices[place] != i or abs(a - data[place]) > tolerance * scale:
+                    flag |= ASYMMETRIC
+                if abs(a) > (1.0 + tolerance) * scale:
+                    flag |= BAD_MINOR
+        flags[part] = flag
+
+
+@kernel()
+def spread(backwards, indptr, indices, held):  # type: ignore[no-untyped-def]
+    """Hold each row that is coupled to one that is held, in one sweep; return how many are not."""
+    n = len(held)
+    left = 0
+    for step in range(n):
+        i = np.uint32(n - 1 - step if backwards else step)
+        if not held[i]:
+            for k in range(indptr[i], indptr[i + ONE]):
+                if held[indices[k]]:
+                    held[i] = True
+                    break
+            left += not held[i]
+    return left

@@ -33,7 +33,10 @@ def component_null_vectors(
     """
     from scipy.sparse.csgraph import connected_components
 
+    from relaxon.solvers.sparse.inspection import reaches_all
+
     n = matrix.shape[0]
+    known = rows is not None  # by the compiled look at the matrix: large, with int32 indices, its pattern symmetric
     if rows is None:
         rows = np.asarray(matrix.sum(axis=1)).ravel(), np.asarray(abs(matrix).sum(axis=1)).ravel()
     sums, magnitude = np.abs(rows[0]), rows[1]
@@ -47,7 +50,7 @@ def component_null_vectors(
         nearly[:] = False
     open_row &= ~nearly
     none = NullSpace(None, np.zeros(1, np.int64)), np.zeros(n, bool), suspected
-    if open_row.all():
+    if open_row.all() or (known and open_row.any() and reaches_all(matrix, open_row.copy())):
         return none
     count, component = connected_components(matrix, directed=False)
     held = np.zeros(count, bool)

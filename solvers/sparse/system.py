@@ -56,6 +56,8 @@ class MatrixSystem:
     """Where this is the principal submatrix of another: its unknowns there."""
     whole: int = 0
     """The other's number of unknowns, 0 where there is none."""
+    rows: tuple[Array, Array] | None = None
+    """The sums of each row's entries and of their magnitudes, where they are known."""
 
     @property
     def unknowns(self) -> int:
@@ -90,7 +92,9 @@ class MatrixSystem:
         rows = None if found is None or exponent else (found.sums, found.magnitudes)
         null, nearly, suspected = component_null_vectors(own, dtype == np.float32, rows)
         close_rows(own, nearly)
-        return cls(own, np.asarray(own.diagonal(), np.float64), null, exponent, bool(nearly.any()), suspected)
+        if rows is None or nearly.any():
+            diagonal = np.asarray(own.diagonal(), np.float64)
+        return cls(own, diagonal, null, exponent, bool(nearly.any()), suspected, rows=rows)
 
     @classmethod
     def part(cls, matrix: Any, kept: NDArray[np.int64], whole: int) -> MatrixSystem:
@@ -103,6 +107,20 @@ class MatrixSystem:
         null, _, suspected = component_null_vectors(own, single=False)
         diagonal = np.asarray(own.diagonal(), np.float64)
         return cls(own, diagonal, null, exponent, suspected=suspected, kept=kept, whole=whole)
+
+    def magnitudes(self) -> Array:
+        """The sum of each row's magnitudes."""
+        return np.asarray(abs(self.matrix).sum(axis=1)).ravel() if self.rows is None else self.rows[1]
+
+    def weights(self) -> tuple[float, float]:
+        """The largest `Σ_{j≠i}|a_ij| / a_ii`, and the positive part of the off-diagonal weight."""
+        sums = np.asarray(self.matrix.sum(axis=1)).ravel() if self.rows is None else self.rows[0]
+        magnitudes = self.magnitudes()
+        others = np.maximum(magnitudes - self.diagonal, 0.0)
+        dominance = float(np.max(others / np.where(self.diagonal > 0, self.diagonal, 1.0)))
+        total = float(others.sum())
+        positive = float(np.maximum((sums + magnitudes) / 2 - self.diagonal, 0.0).sum())
+        return dominance, positive / total if total > 0 else 0.0
 
     def project(self, v: Array) -> Array:
         """Subtract, in place, the mean of each singular component; returns `v`, `(n,)`."""
