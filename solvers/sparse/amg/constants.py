@@ -42,7 +42,7 @@ class Constants:
     'CONVERGED'
     """
 
-    strength: float = 0.25
+    strength: float = 0.5
     dominated: float = 0.4
     matchings: int = 2
     correction: float = 1.0
