@@ -119,8 +119,9 @@ def finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArray[np.u
 def scattered(indptr: NDArray[np.uint32], indices: NDArray[np.uint32], reach: int) -> bool:
     """Whether many of a sample's couplings reach farther than a block is long."""
     rows = np.arange(0, len(indptr) - 1, max(1, (len(indptr) - 1) // 2000))
-    picked = np.concatenate([np.arange(indptr[i], indptr[i + 1]) for i in rows])
-    centres = np.repeat(rows, (indptr[rows + 1] - indptr[rows]).astype(np.int64))
+    lengths = (indptr[rows + 1] - indptr[rows]).astype(np.int64)
+    centres = np.repeat(rows, lengths)
+    picked = np.arange(len(centres)) + np.repeat(indptr[rows] - (np.cumsum(lengths) - lengths), lengths)
     far = np.abs(indices[picked].astype(np.int64) - centres) > reach
     return bool(far.mean() > SCATTERED) if len(far) else False
 
