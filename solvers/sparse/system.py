@@ -36,6 +36,24 @@ class SparseMatrix(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class CouplingWeights:
+    """`Σ_{j≠i}|a_ij| / a_ii`, the largest and the least of all rows, and the positive part of `Σ_{i≠j} |a_ij|`."""
+
+    largest: float
+    least: float
+    positive: float
+
+    @classmethod
+    def of(cls, diagonal: Array, sums: Array, magnitudes: Array) -> CouplingWeights:
+        """Weigh a matrix by the sums of each row's entries and of their magnitudes."""
+        others = np.maximum(magnitudes - diagonal, 0.0)
+        ratio = others / np.where(diagonal > 0, diagonal, 1.0)
+        total = float(others.sum())
+        positive = float(np.maximum((sums + magnitudes) / 2 - diagonal, 0.0).sum())
+        return cls(float(ratio.max()), float(ratio.min()), positive / total if total > 0 else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class MatrixSystem:
     """A checked matrix: canonical CSR in float64 without stored zeros, a copy of its own, and what follows from it.
 
@@ -56,8 +74,8 @@ class MatrixSystem:
     """Where this is the principal submatrix of another: its unknowns there."""
     whole: int = 0
     """The other's number of unknowns, 0 where there is none."""
-    rows: tuple[Array, Array] | None = None
-    """The sums of each row's entries and of their magnitudes, where they are known."""
+    weights: CouplingWeights | None = None
+    """Of its off-diagonal entries, where the compiled look at the matrix has found them."""
 
     @property
     def unknowns(self) -> int:
@@ -92,9 +110,10 @@ class MatrixSystem:
         rows = None if found is None or exponent else (found.sums, found.magnitudes)
         null, nearly, suspected = component_null_vectors(own, dtype == np.float32, rows)
         close_rows(own, nearly)
+        weights = None if rows is None else CouplingWeights.of(diagonal, *rows)
         if rows is None or nearly.any():
             diagonal = np.asarray(own.diagonal(), np.float64)
-        return cls(own, diagonal, null, exponent, bool(nearly.any()), suspected, rows=rows)
+        return cls(own, diagonal, null, exponent, bool(nearly.any()), suspected, weights=weights)
 
     @classmethod
     def part(cls, matrix: Any, kept: NDArray[np.int64], whole: int) -> MatrixSystem:
@@ -108,19 +127,12 @@ class MatrixSystem:
         diagonal = np.asarray(own.diagonal(), np.float64)
         return cls(own, diagonal, null, exponent, suspected=suspected, kept=kept, whole=whole)
 
-    def magnitudes(self) -> Array:
-        """The sum of each row's magnitudes."""
-        return np.asarray(abs(self.matrix).sum(axis=1)).ravel() if self.rows is None else self.rows[1]
-
-    def weights(self) -> tuple[float, float]:
-        """The largest `Σ_{j≠i}|a_ij| / a_ii`, and the positive part of the off-diagonal weight."""
-        sums = np.asarray(self.matrix.sum(axis=1)).ravel() if self.rows is None else self.rows[0]
-        magnitudes = self.magnitudes()
-        others = np.maximum(magnitudes - self.diagonal, 0.0)
-        dominance = float(np.max(others / np.where(self.diagonal > 0, self.diagonal, 1.0)))
-        total = float(others.sum())
-        positive = float(np.maximum((sums + magnitudes) / 2 - self.diagonal, 0.0).sum())
-        return dominance, positive / total if total > 0 else 0.0
+    def weighed(self) -> CouplingWeights:
+        """Return the weights of the off-diagonal entries, computed where they are not known."""
+        if self.weights is not None:
+            return self.weights
+        sums, magnitudes = (np.asarray(of.sum(axis=1)).ravel() for of in (self.matrix, abs(self.matrix)))
+        return CouplingWeights.of(self.diagonal, sums, magnitudes)
 
     def project(self, v: Array) -> Array:
         """Subtract, in place, the mean of each singular component; returns `v`, `(n,)`."""
