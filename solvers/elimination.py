@@ -137,7 +137,7 @@ class MatrixElimination(Elimination):
     @classmethod
     def of(cls, system: MatrixSystem) -> MatrixElimination | None:
         """Return None where no unknown is decided."""
-        if system.weights is not None and system.weights.least > NEARLY / DECIDED:
+        if system.least_coupled > NEARLY / DECIDED:
             return None
         others = np.asarray(abs(system.matrix).sum(axis=1)).ravel() - system.diagonal
         decided = is_decided(system.diagonal, others)

@@ -36,24 +36,6 @@ class SparseMatrix(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class CouplingWeights:
-    """`Σ_{j≠i}|a_ij| / a_ii`, the largest and the least of all rows, and the positive part of `Σ_{i≠j} |a_ij|`."""
-
-    largest: float
-    least: float
-    positive: float
-
-    @classmethod
-    def of(cls, diagonal: Array, sums: Array, magnitudes: Array) -> CouplingWeights:
-        """Weigh a matrix by the sums of each row's entries and of their magnitudes."""
-        others = np.maximum(magnitudes - diagonal, 0.0)
-        ratio = others / np.where(diagonal > 0, diagonal, 1.0)
-        total = float(others.sum())
-        positive = float(np.maximum((sums + magnitudes) / 2 - diagonal, 0.0).sum())
-        return cls(float(ratio.max()), float(ratio.min()), positive / total if total > 0 else 0.0)
-
-
-@dataclass(frozen=True, slots=True)
 class MatrixSystem:
     """A checked matrix: canonical CSR in float64 without stored zeros, a copy of its own, and what follows from it.
 
@@ -74,8 +56,8 @@ class MatrixSystem:
     """Where this is the principal submatrix of another: its unknowns there."""
     whole: int = 0
     """The other's number of unknowns, 0 where there is none."""
-    weights: CouplingWeights | None = None
-    """Of its off-diagonal entries, where the compiled look at the matrix has found them."""
+    least_coupled: float = 0.0
+    """The least `Σ_{j≠i}|a_ij| / a_ii` of all rows, where the compiled look at the matrix has found it, else 0."""
 
     @property
     def unknowns(self) -> int:
@@ -110,10 +92,10 @@ class MatrixSystem:
         rows = None if found is None or exponent else (found.sums, found.magnitudes)
         null, nearly, suspected = component_null_vectors(own, dtype == np.float32, rows)
         close_rows(own, nearly)
-        weights = None if rows is None else CouplingWeights.of(diagonal, *rows)
+        least = 0.0 if rows is None else float((rows[1] / np.where(diagonal > 0, diagonal, 1.0) - 1.0).min())
         if rows is None or nearly.any():
             diagonal = np.asarray(own.diagonal(), np.float64)
-        return cls(own, diagonal, null, exponent, bool(nearly.any()), suspected, weights=weights)
+        return cls(own, diagonal, null, exponent, bool(nearly.any()), suspected, least_coupled=least)
 
     @classmethod
     def part(cls, matrix: Any, kept: NDArray[np.int64], whole: int) -> MatrixSystem:
@@ -126,13 +108,6 @@ class MatrixSystem:
         null, _, suspected = component_null_vectors(own, single=False)
         diagonal = np.asarray(own.diagonal(), np.float64)
         return cls(own, diagonal, null, exponent, suspected=suspected, kept=kept, whole=whole)
-
-    def weighed(self) -> CouplingWeights:
-        """Return the weights of the off-diagonal entries, computed where they are not known."""
-        if self.weights is not None:
-            return self.weights
-        sums, magnitudes = (np.asarray(of.sum(axis=1)).ravel() for of in (self.matrix, abs(self.matrix)))
-        return CouplingWeights.of(self.diagonal, sums, magnitudes)
 
     def project(self, v: Array) -> Array:
         """Subtract, in place, the mean of each singular component; returns `v`, `(n,)`."""
