@@ -30,6 +30,8 @@ DECIDED = 1e4
 """A diagonal entry that is so many times the sum of the others' magnitudes decides its unknown."""
 REDUCED_PART = 0.5
 """Of the tolerances, for what is left when unknowns are eliminated: their refinement changes its residual once more."""
+NEARLY = 1.001
+"""Times the bound, which rounding does not bridge."""
 WEAK = 1e-3
 """Rounding that a sum of squared couplings, which contains the diagonal's, may have."""
 REFINEMENTS = 4

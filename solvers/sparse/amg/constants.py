@@ -43,7 +43,7 @@ class Constants:
     'CONVERGED'
     """
 
-    strength: float = 0.25
+    strength: float = 0.5
     dominated: float = 0.4
     dense: int = 100
     matchings: int = 2

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from relaxon.solvers.sparse.amg import cycle_kernels as kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level
+from relaxon.solvers.threads import divide
 
 
 class _Divided:
@@ -39,8 +40,8 @@ class Cycle:
         if not tail or len(self.solution) != tail[-1].rows:
             counts.append(0)  # the last level is only smoothed
         rows, entries = np.cumsum([0, *counts]), np.cumsum([0, *(len(level.columns) for level in tail), 0])
-        self.table = np.ones((len(counts), 5), np.int64)
-        self.table[:, kernels.VISITS] = 0
+        self.table = np.ones((len(counts), 7), np.int64)
+        self.table[:, [kernels.SMOOTHED, kernels.VISITS]] = 0
         for index, count in enumerate(counts):
             self.table[index, :3] = rows[index], entries[index], count
             if index < len(tail):
@@ -55,8 +56,28 @@ class Cycle:
         for index, level in enumerate(tail):
             if len(level.group):
                 self.group[rows[index] : rows[index] + level.rows] = level.group
-        self.vectors = tuple(np.zeros(int(rows[-1]), np.float32) for _ in range(5))
+        self.transfers = self._transfers(tail, rows)
+        self.vectors = tuple(np.zeros(int(rows[-1]), np.float32) for _ in range(6))
         self.parts = np.zeros((1, 3))
+
+    def _transfers(self, tail: tuple[Level, ...], rows: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
+        """Interpolations and their transposes of the levels that have one, one after the other."""
+        ends = [np.zeros(int(rows[-1]), np.uint32) for _ in range(4)]
+        parts: list[list[NDArray[Any]]] = [[np.empty(0, dtype)] for dtype in (np.uint32, np.float32) * 2]
+        weight = 0
+        for index, level in enumerate(tail):
+            if level.smoothed is None:
+                continue
+            p, r = level.smoothed.interpolation, level.smoothed.restriction
+            self.table[index, kernels.SMOOTHED], self.table[index, kernels.WEIGHT] = 1, weight
+            weight += len(p.columns)
+            for place, matrix, first in ((0, p, rows[index]), (2, r, rows[index + 1])):
+                ends[place][first : first + matrix.rows] = matrix.begin
+                ends[place + 1][first : first + matrix.rows] = matrix.end
+                parts[place].append(matrix.columns)
+                parts[place + 1].append(matrix.values)
+        arrays = [np.concatenate(part) for part in parts]
+        return ends[0], ends[1], arrays[0], arrays[1], ends[2], ends[3], arrays[2], arrays[3]
 
     @property
     def right(self) -> Floats:
@@ -78,7 +99,7 @@ class Cycle:
         return counts[: len(self.steps)]
 
     def _recursive(self, accelerated: bool) -> None:
-        memory: tuple[Any, ...] = (*self.arrays, self.group, self.solution, *self.vectors, self.parts)
+        memory: tuple[Any, ...] = (*self.arrays, self.group, *self.transfers, self.solution, *self.vectors, self.parts)
         kernels.recursive(self.table, accelerated, self.correction, self.enough, *memory)
 
     def _cycle(self, index: int, right: Floats) -> None:
@@ -89,14 +110,30 @@ class Cycle:
         a.over(kernels.forward, a.first, a.middle, a.columns, a.values, a.inverse, right, own.x)
         last = index + 1 == len(self.top)
         below = self.top[index + 1].right if not last else self.vectors[0]
-        a.over(kernels.restricted, a.offsets, a.middle, a.last, a.columns, a.values, a.excess, own.x, a.group, below)
+        if a.smoothed is None:
+            a.over(
+                kernels.restricted, a.offsets, a.middle, a.last, a.columns, a.values, a.excess, own.x, a.group, below
+            )
+        else:
+            a.over(kernels.swept, a.middle, a.last, a.columns, a.values, a.excess, own.x, own.old)
+            r = a.smoothed.restriction
+            count, chunks = len(a.offsets) - 1, a.chunks
+            divide(
+                kernels.gathered, count, a.offsets, r.begin, r.end, r.columns, r.values, own.old, below, chunks=chunks
+            )
         if last:
             self._recursive(True)
             correction = self.vectors[1]
         else:
             self._accelerated(index + 1)
             correction = self.top[index + 1].x
-        a.over(kernels.prolonged, a.group, self.correction, correction, own.x, own.old)
+        if a.smoothed is None:
+            a.over(kernels.prolonged, a.group, self.correction, correction, own.x, own.old)
+        else:
+            p = a.smoothed.interpolation
+            a.over(
+                kernels.interpolated, p.begin, p.end, p.columns, p.values, self.correction, correction, own.x, own.old
+            )
         a.over(
             kernels.backward, a.first, a.inner, a.last, a.columns, a.values, a.inverse, a.excess, right, own.x, own.old
         )
@@ -134,9 +171,9 @@ def steps(levels: tuple[Level, ...], constants: Constants = DEFAULTS) -> list[in
     taken, visits = [1], 1.0
     entries = [max(1, level.entries) for level in levels]
     spent = 1.0
-    for above, own in pairwise(entries):
+    for (above, own), level in zip(pairwise(entries), levels, strict=False):
         within = spent + 2 * visits * own / entries[0] <= constants.budget
-        twice = own <= constants.twice * above and within
+        twice = level.smoothed is None and own <= constants.twice * above and within
         taken.append(2 if twice else 1)
         visits *= taken[-1]
         spent += visits * own / entries[0]

@@ -16,8 +16,8 @@ from relaxon.solvers.compiled import FAST, kernel, plain
 from relaxon.solvers.sparse.amg.levels_kernels import IN_ORDER, rows_kernel
 
 ONE = np.uint32(1)
-ROW, ENTRY, COUNT, STEPS, VISITS = 0, 1, 2, 3, 4
-"""Columns of the table of levels that `recursive` takes."""
+ROW, ENTRY, COUNT, STEPS, SMOOTHED, WEIGHT, VISITS = 0, 1, 2, 3, 4, 5, 6
+"""Columns of the table of levels that `recursive` takes; `WEIGHT` is where the interpolation's entries begin."""
 inlined_rows = kernel(fastmath=IN_ORDER, forceinline=True)
 inlined = kernel(fastmath=FAST, error_model="numpy", forceinline=True)
 """The decorators of what `recursive` calls as well: see `compiled.kernel_part` for why it is inlined there."""
@@ -56,6 +56,41 @@ def prolonged(start, stop, bounds, group, factor, coarse, x, old):  # type: igno
             value = x[i]
             if group[i] >= 0:
                 value += factor * coarse[np.uint32(group[i])]
+            x[i] = value
+            old[i] = value
+
+
+@inlined_rows
+def swept(start, stop, bounds, middle, last, c, v, excess, x, r):  # type: ignore[no-untyped-def]
+    """`r ← b − A x` after a sweep forwards from zero: `excess·x − U x`."""
+    for block in range(start, stop):
+        for i in range(bounds[block], bounds[block + 1]):
+            total = excess[i] * x[i]
+            for k in range(middle[i], last[i]):
+                total -= v[k] * x[c[k]]
+            r[i] = total
+
+
+@inlined_rows
+def gathered(start, stop, bounds, begin, end, c, v, r, coarse):  # type: ignore[no-untyped-def]
+    """`coarse ← Pᵀ r`, of the transpose's rows."""
+    for block in range(start, stop):
+        for g in range(bounds[block], bounds[block + 1]):
+            total = np.float32(0)
+            for k in range(begin[g], end[g]):
+                total += v[k] * r[c[k]]
+            coarse[g] = total
+
+
+@inlined_rows
+def interpolated(start, stop, bounds, begin, end, c, v, factor, coarse, x, old):  # type: ignore[no-untyped-def]
+    """`x ← x + factor·P coarse`, and a copy of it, of the interpolation's rows."""
+    for block in range(start, stop):
+        for i in range(bounds[block], bounds[block + 1]):
+            total = np.float32(0)
+            for k in range(begin[i], end[i]):
+                total += v[k] * coarse[c[k]]
+            value = x[i] + factor * total
             x[i] = value
             old[i] = value
 
@@ -141,8 +176,9 @@ def combination(parts, rho, gamma, along):  # type: ignore[no-untyped-def]
 
 @rows_kernel
 def recursive(  # type: ignore[no-untyped-def]
-    table, accelerated, factor, enough, first, middle, last, c, v, sums, inverse, excess, group, solution,
-    right, x, z, q, r, parts,
+    table, accelerated, factor, enough, first, middle, last, c, v, sums, inverse, excess, group,
+    begin, end, columns, weights, gather_begin, gather_end, gather_rows, gather_weights, solution,
+    right, x, z, q, r, t, parts,
 ):  # fmt: skip
     """Solve on the levels of `table` roughly, from `right` into `x`, both at the first level's rows.
 
@@ -150,8 +186,10 @@ def recursive(  # type: ignore[no-untyped-def]
     gradients, each preconditioned with a cycle, the second only where the first leaves more than `enough` of the
     residual's square; where it is 1 by one cycle. The first one is so only if `accelerated`. Corrections are multiplied
     by `factor`.
-    `solution` is the inverse on the last level. `x`, `z`, `q`, `r` are memory for all levels' vectors. The table's
+    `solution` is the inverse on the last level. `x`, `z`, `q`, `r`, `t` are memory for all levels' vectors. The table's
     `VISITS` are counted.
+    Where the level is `SMOOTHED` its corrections are interpolated by the rows `begin … end` of `columns` and `weights`,
+    and restricted by those of `gather_…`, which stand at the coarse level's rows; else by `group`.
     """
     final = len(table) - 1
     step = np.zeros(final + 1, np.int64)
@@ -179,10 +217,22 @@ def recursive(  # type: ignore[no-untyped-def]
                 continue
             forward(0, 1, whole, first[rows], middle[rows], c_, v_, inverse[rows], b_, x_)
             ends[1] = coarse
+            if table[level, SMOOTHED]:
+                entry = table[level, WEIGHT]
+                swept(0, 1, whole, middle[rows], last[rows], c_, v_, excess[rows], x_, t[rows])
+                rows_, weights_ = gather_rows[entry:], gather_weights[entry:]
+                gathered(0, 1, ends, gather_begin[below], gather_end[below], rows_, weights_, t[rows], right[below])
+                level += 1
+                continue
             restricted(0, 1, whole, ends, middle[rows], last[rows], c_, v_, excess[rows], x_, group[rows], right[below])
             level += 1
             continue
-        prolonged(0, 1, whole, group[rows], factor, x[below], x_, x_)
+        if table[level, SMOOTHED]:
+            entry = table[level, WEIGHT]
+            columns_, weights_ = columns[entry:], weights[entry:]
+            interpolated(0, 1, whole, begin[rows], end[rows], columns_, weights_, factor, x[below], x_, x_)
+        else:
+            prolonged(0, 1, whole, group[rows], factor, x[below], x_, x_)
         backward(0, 1, whole, first[rows], last[rows], last[rows], c_, v_, inverse[rows], excess[rows], b_, x_, x_)
         if table[level, STEPS] == 1 or (level == 0 and not accelerated):
             level -= 1

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.sparse.amg import levels_kernels as kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
+from relaxon.solvers.sparse.amg.quality import deviation
+from relaxon.solvers.sparse.amg.smoothed import Rows, Smoothed, aggregate, interpolation, smoothed
 from relaxon.solvers.sparse.system import MatrixSystem
 from relaxon.solvers.threads import divide, get_num_threads
 
@@ -25,6 +27,14 @@ SHARED_ROWS = 20_000
 SCATTERED = 0.05
 """Of the couplings: where more of them leave their block, rows are put in breadth-first order."""
 MAX_LEVELS = 40
+MISFIT, MISFIT_BELOW = 1.45, 0.9
+"""Deviation of smooth errors from constant on aggregates from which on smoothed aggregation is tried in the place of
+pairs: on the first level, and below one that has it. Pairs of pairs have 1.0 of a Laplacian in two dimensions, 1.5 of
+bilinear elements stretched 1 : 10, 2.0 of lines."""
+BETTER_FIT = 1.6
+"""So many times less it must be there."""
+FILLED = 2.7
+"""Entries a row of a smoothed interpolation at most: with more, matrices below fill and cost more than they save."""
 HALTED = 0.9
 """A level that keeps more than this part of its rows even so is the last one."""
 LEAST_EIGENVALUE = 1e-6
@@ -55,6 +65,7 @@ class Level:
     """Where each entry is added on the next level, once an update has found out."""
     places: NDArray[np.uint32] | None = None
     """Of a first level, where each of the matrix's entries stands, once an update has found out."""
+    smoothed: Smoothed | None = None
 
     @property
     def rows(self) -> int:
@@ -110,8 +121,9 @@ def finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArray[np.u
 def scattered(indptr: NDArray[np.uint32], indices: NDArray[np.uint32], reach: int) -> bool:
     """Whether many of a sample's couplings reach farther than a block is long."""
     rows = np.arange(0, len(indptr) - 1, max(1, (len(indptr) - 1) // 2000))
-    picked = np.concatenate([np.arange(indptr[i], indptr[i + 1]) for i in rows])
-    centres = np.repeat(rows, (indptr[rows + 1] - indptr[rows]).astype(np.int64))
+    lengths = (indptr[rows + 1] - indptr[rows]).astype(np.int64)
+    centres = np.repeat(rows, lengths)
+    picked = np.arange(len(centres)) + np.repeat(indptr[rows] - (np.cumsum(lengths) - lengths), lengths)
     far = np.abs(indices[picked].astype(np.int64) - centres) > reach
     return bool(far.mean() > SCATTERED) if len(far) else False
 
@@ -151,25 +163,11 @@ def arrange(
     )  # fmt: skip
 
 
-@dataclass(slots=True)
-class _Rows:
-    """Rows of a matrix between two levels, where their block's rows stood before."""
-
-    bounds: NDArray[np.uint32]
-    first: NDArray[np.uint32]
-    last: NDArray[np.uint32]
-    columns: NDArray[np.uint32]
-    values: Floats
-    surplus: NDArray[np.float64]
-    weight: Floats
-    most: Floats
-
-
 def coarsened(
     level: Level, constants: Constants, strength: float, anyone: bool
-) -> tuple[NDArray[np.int32], NDArray[np.uint32], _Rows]:
+) -> tuple[NDArray[np.int32], NDArray[np.uint32], Rows]:
     """Pair rows, and pair the pairs: each row's aggregate, the aggregates of each block, and `Pᵀ A P`."""
-    rows = _Rows(
+    rows = Rows(
         level.bounds, level.first, level.last, level.columns, level.values, level.surplus, level.diagonal, level.most
     )
     group, offsets, rows = halved(rows, strength, constants.dominated, anyone, level.chunks)
@@ -182,8 +180,8 @@ def coarsened(
 
 
 def halved(
-    rows: _Rows, strength: float, dominated: float, anyone: bool, chunks: int
-) -> tuple[NDArray[np.int32], NDArray[np.uint32], _Rows]:
+    rows: Rows, strength: float, dominated: float, anyone: bool, chunks: int
+) -> tuple[NDArray[np.int32], NDArray[np.uint32], Rows]:
     """One matching and the matrix between its groups."""
     n, count = len(rows.first), len(rows.bounds) - 1
     group, heads, link, size = (np.empty(n, np.int32) for _ in range(4))
@@ -198,7 +196,7 @@ def halved(
     total = int(offsets[-1])
     compact = np.empty(total, np.int32)
     divide(kernels.numbered, count, rows.bounds, offsets, group, heads, compact, chunks=chunks)
-    merged = _Rows(
+    merged = Rows(
         offsets, np.empty(total, np.uint32), np.empty(total, np.uint32), np.empty_like(rows.columns),
         np.empty_like(rows.values), np.empty(total), np.empty(total, np.float32), np.empty(total, np.float32),
     )  # fmt: skip
@@ -229,10 +227,12 @@ class Hierarchy:
         """Set the levels up for a matrix."""
         level, order, scale = finest(system, constants.relaxation)
         levels = [level]
+        allowed: float | None = MISFIT
         while level.rows > constants.dense and len(levels) < MAX_LEVELS:
-            following = next_level(level, constants)
+            following = next_level(level, constants, allowed)
             if following is None:
                 break
+            allowed = None if level.smoothed is None else MISFIT_BELOW
             level = following
             levels.append(level)
         if level.rows <= DENSE_AT_MOST:
@@ -247,22 +247,48 @@ class Hierarchy:
         return sum(level.entries for level in self.levels) / max(1, self.levels[0].entries)
 
 
-def next_level(level: Level, constants: Constants) -> Level | None:
-    """Aggregate a level's rows, and return the level of the aggregates; None where coarsening has come to a halt."""
+def next_level(level: Level, constants: Constants, allowed: float | None) -> Level | None:
+    """Aggregate a level's rows, and return the level of the aggregates; None where coarsening has come to a halt.
+
+    Pairs of pairs are taken, or where these deviate by more than what is `allowed`, smoothed aggregation where it does
+    not; None does not look.
+    """
     group, offsets, rows = coarsened(level, constants, constants.strength, False)
+    if allowed is not None:
+        misfit = deviation(level, group)
+        found = smoothed_level(level, constants, misfit) if misfit > allowed else None
+        if found is not None:
+            return found
     if len(rows.first) > STALLED * level.rows:
         group, offsets, rows = coarsened(level, constants, 0.0, True)
         if len(rows.first) > HALTED * level.rows:
             return None
     level.group, level.offsets = group, offsets
+    return below(level, rows, constants)
+
+
+def smoothed_level(level: Level, constants: Constants, misfit: float) -> Level | None:
+    """Return the level below by smoothed aggregation; None where it fits no better, coarsens little or fills."""
+    group, offsets = aggregate(level, constants.dominated)
+    if not 0 < int(offsets[-1]) <= STALLED * level.rows:
+        return None
+    p, total = interpolation(level, group, int(offsets[-1]))
+    if len(p.columns) > FILLED * level.rows or BETTER_FIT * deviation(level, group, p) > misfit:
+        return None
+    level.group, level.offsets = group, offsets
+    level.smoothed, rows = smoothed(level, p, total, offsets)
+    return below(level, rows, constants)
+
+
+def below(level: Level, rows: Rows, constants: Constants) -> Level:
+    """Return the level of the aggregates of a level, whose matrix is `rows`."""
     labels = None
     if level.labels is not None:
         labels = np.zeros(len(rows.first), np.int32)
-        kept = group >= 0
-        labels[group[kept]] = level.labels[kept]
-    bounds = blocks(len(rows.first))
-    begin, end, relaxation = rows.first, rows.last, constants.relaxation
-    return arrange(bounds, begin, end, rows.columns, rows.values, 1.0, rows.surplus, labels, relaxation)
+        kept = level.group >= 0
+        labels[level.group[kept]] = level.labels[kept]
+    bounds, relaxation = blocks(len(rows.first)), constants.relaxation
+    return arrange(bounds, rows.first, rows.last, rows.columns, rows.values, 1.0, rows.surplus, labels, relaxation)
 
 
 def dense_inverse(level: Level) -> Floats:

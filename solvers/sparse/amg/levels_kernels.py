@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.compiled import kernel
+from relaxon.solvers.compiled import kernel, kernel_part
 
 IN_ORDER = {"contract", "nsz"}
-rows_kernel = kernel(fastmath=IN_ORDER)
+rows_kernel, rows_part = kernel(fastmath=IN_ORDER), kernel_part(fastmath=IN_ORDER)
 """As `compiled.plain`, without the freedom to reorder sums: vectorising rows of seven entries makes them slower."""
 ROUNDINGS = 4.0 * np.finfo(np.float64).eps
 """A row sum below so much, times its entries, of its sum of magnitudes is zero."""
@@ -66,12 +66,22 @@ def breadth_first(indptr, indices, order, place):  # type: ignore[no-untyped-def
                     tail += 1
 
 
+@rows_part
+def exchanged(one, other, columns, values):  # type: ignore[no-untyped-def]
+    """Exchange two entries."""
+    column, value = columns[one], values[one]
+    columns[one], values[one] = columns[other], values[other]
+    columns[other], values[other] = column, value
+
+
 @rows_kernel
 def arranged(  # type: ignore[no-untyped-def]
     start, stop, bounds, position_of, begin, end, c, v, scale, relaxation, fresh, surplus, diagonal, inverse, excess,
     most, first, middle, inner, last, columns, values,
 ):  # fmt: skip
     """Bring a block's rows into the order of a sweep: entries before the diagonal, after it, outside the block.
+
+    Of those before and after it the nearest comes last: a sweep has to wait for that one, and goes on at once.
 
     Row `i` of the source is `c[begin[i]:end[i]]`; its parts begin at `first[i]`, `middle[i]`, `inner[i]` and end at
     `last[i]`. `surplus` is the row's sum: computed where `fresh`, else given; then the diagonal follows from it.
@@ -84,7 +94,7 @@ def arranged(  # type: ignore[no-untyped-def]
         lo, hi = bounds[block], bounds[block + 1]
         position = position_of[block]
         for i in range(lo, hi):
-            first[i] = position
+            first[i] = near = position
             d, off, magnitude, away, largest = 0.0, 0.0, 0.0, 0.0, 0.0
             outside = False
             for k in range(begin[i], end[i]):
@@ -102,14 +112,23 @@ def arranged(  # type: ignore[no-untyped-def]
                 elif j < i:
                     columns[position] = j
                     values[position] = a
+                    if j > columns[near]:
+                        near = position
                     position += ONE
             middle[i] = position
+            if position > first[i]:
+                exchanged(near, position - ONE, columns, values)
+            near = position
             for k in range(begin[i], end[i]):
                 if c[k] > i and c[k] < hi:
                     columns[position] = c[k]
                     values[position] = v[k] * scale
+                    if c[k] < columns[near]:
+                        near = position
                     position += ONE
             inner[i] = position
+            if position > middle[i]:
+                exchanged(near, position - ONE, columns, values)
             if outside:
                 for k in range(begin[i], end[i]):
                     if c[k] < lo or c[k] >= hi:
@@ -157,7 +176,9 @@ def paired(  # type: ignore[no-untyped-def]
                 continue
             best, found = 0.0, np.int32(-1)
             own, row, wi = strength * most[i], max(surplus[i], 0.0), weight[i]
-            for k in range(first[i], last[i]):
+            k = last[i]
+            while k > first[i]:  # backwards: of equally good partners the nearest is met first
+                k -= ONE
                 j, a = c[k], -v[k]
                 if a > 0 and j >= lo and j < hi and group[j] == UNSET and a * a >= own * most[j]:
                     other = max(surplus[j], 0.0)

@@ -1,0 +1,63 @@
+"""How well aggregates fit a matrix: by the errors that sweeps leave, and how far these are from constant on aggregates.
+
+Source of the measure: the weak approximation property, J. Mandel, "Local approximation estimators for algebraic
+multigrid", ETNA 15 (2003), taken at a few relaxed random errors instead of at the worst one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.sparse.amg import cycle_kernels as kernels
+
+if TYPE_CHECKING:
+    from relaxon.solvers.sparse.amg.hierarchy import Level
+    from relaxon.solvers.sparse.amg.smoothed import Sparse
+
+SWEEPS = 4
+"""Of Gauss–Seidel, after which an error is smooth."""
+EVERY = 4
+"""One block in so many is looked at."""
+
+
+def deviation(level: Level, group: NDArray[np.int32], p: Sparse | None = None) -> float:
+    """Return `Σ a_ii (e_i − (P m)_i)² / eᵀAe` of an error `e` that sweeps left, `m` its means over aggregates.
+
+    `p` interpolates them, piecewise constant where None. Of some blocks only, others' values being zero. A Laplacian's
+    squares of four rows have 1, lines of four rows in one dimension 2.
+    """
+    count = len(level.bounds) - 1
+    far, energy = 0.0, 0.0
+    coarse = int(group.max(initial=-1)) + 1
+    for block in range(min(1, count - 1), count, EVERY):
+        own = slice(int(level.bounds[block]), int(level.bounds[block + 1]))
+        error, square = relaxed(level, block, own)
+        energy += square
+        joined = group[own] >= 0
+        number, weight = group[own][joined], level.diagonal[own][joined].astype(np.float64)
+        held = np.bincount(number, weight, coarse)
+        mean = np.bincount(number, weight * error[joined], coarse) / np.maximum(held, np.finfo(float).tiny)
+        left = error[joined] - (mean[number] if p is None else p.rows_times(mean, own)[joined])
+        far += float(np.sum(weight * left**2))
+    return far / energy if energy > 0 else 0.0
+
+
+def relaxed(level: Level, block: int, own: slice) -> tuple[NDArray[np.float64], float]:
+    """Return a random error on a block's rows after some sweeps, zero elsewhere, and its energy `eᵀAe`."""
+    b, x, still, image = (np.zeros(level.rows, np.float32) for _ in range(4))
+    x[own] = np.random.default_rng(block).uniform(-1.0, 1.0, own.stop - own.start)
+    entries = level.columns, level.values
+    for _ in range(SWEEPS):
+        still[own] = x[own]
+        kernels.backward(
+            block, block + 1, level.bounds, level.first, level.inner, level.last, *entries, level.inverse,
+            level.excess, b, x, still,
+        )  # fmt: skip
+    parts = np.zeros((block + 1, 3))
+    kernels.image(
+        block, block + 1, level.bounds, level.first, level.last, *entries, level.sums, x, image, b, b, parts
+    )  # fmt: skip
+    return x[own].astype(np.float64), float(parts[block, 0])
