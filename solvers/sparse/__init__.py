@@ -12,6 +12,7 @@ from relaxon.solvers.sparse.general.gmres import MatrixGMRES
 from relaxon.solvers.sparse.general.minres import MatrixMINRES
 from relaxon.solvers.sparse.incomplete_cholesky import MatrixIncompleteCholeskyCG
 from relaxon.solvers.sparse.krylov import MatrixCG, MatrixJacobiCG
+from relaxon.solvers.sparse.learned import DeepConjugateDirectionMultigrid
 from relaxon.solvers.sparse.system import MatrixSystem
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Automatic",
     "ConjugateDirectionsWith",
     "Constants",
+    "DeepConjugateDirectionMultigrid",
     "DirectFactorisation",
     "FactorTooLargeError",
     "MatrixBiCGStab",

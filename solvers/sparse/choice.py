@@ -20,6 +20,7 @@ from relaxon.solvers.sparse.general.choice import GENERAL_SOLVERS, prepare_kind
 from relaxon.solvers.sparse.general.indefinite import NOT_DEFINITE, OrIndefinite, prepare_indefinite
 from relaxon.solvers.sparse.incomplete_cholesky import MatrixIncompleteCholeskyCG
 from relaxon.solvers.sparse.krylov import MatrixCG, MatrixJacobiCG
+from relaxon.solvers.sparse.learned import DeepConjugateDirectionMultigrid
 from relaxon.solvers.sparse.system import MatrixSystem
 from relaxon.solvers.sparse.watched import Watched
 
@@ -142,6 +143,7 @@ class Successors:
 MATRIX_SOLVERS: dict[str, MatrixSolver] = {
     "auto": Automatic(),
     "amg": AlgebraicMultigrid(),
+    "dcdm": DeepConjugateDirectionMultigrid(),
     "pyamg-sa": AlgebraicMultigridCG("sa"),
     "pyamg-rs": AlgebraicMultigridCG("rs"),
     "ic-cg": MatrixIncompleteCholeskyCG(),

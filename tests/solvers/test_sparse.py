@@ -439,7 +439,7 @@ def test_a_matrix_that_cannot_be_solved_is_refused(error, match, matrix):
         (ValueError, "rtol must", {"rtol": 0}),
         (ValueError, "max_iterations must", {"max_iterations": 0}),
         (ValueError, "inconsistent must", {"inconsistent": "no"}),
-        (ValueError, "solver must be one of .* 'dcdm', which needs a grid", {"solver": "dcdm"}),
+        (ValueError, "solver must be one of .* 'mg-cg', which needs a grid", {"solver": "mg-cg"}),
         (ValueError, "solver must be one of .* did you mean 'ic-cg'", {"solver": "ic-gc"}),
         (TypeError, "solver must be a name or a MatrixSolver", {"solver": JacobiCG()}),
     ],

@@ -1,0 +1,55 @@
+"""What a set-up and a solve cost, counted rather than timed: the same on any machine, however busy."""
+
+from __future__ import annotations
+
+import math
+
+from relaxon.solvers.solution import Solution
+from relaxon.solvers.sparse.amg.engine import MultigridDirections
+
+# All in units of one entry of a level in a sweep, about a nanosecond; fitted by `bench/sparse_learning.py --fit`.
+SETUP_ENTRY, MATCHED_ENTRY, SETUP_ROW = 5.0, 2.0, 20.0
+"""Of the set-up: an entry of a level, the same for each matching, a row."""
+OUTER_ENTRY, OUTER_ROW = 1.5, 12.0
+"""Of an iteration outside the cycle: an entry of the matrix, a row."""
+
+
+def setup_cost(engine: MultigridDirections) -> float:
+    """Return the cost of a set-up, an entry of the matrix."""
+    levels = engine.hierarchy.levels
+    entries = [level.entries for level in levels]
+    matched = MATCHED_ENTRY * engine.hierarchy.constants.matchings * sum(entries[:-1])
+    rows = SETUP_ROW * sum(level.rows for level in levels)
+    return float((SETUP_ENTRY * sum(entries) + matched + rows) / engine.system.matrix.nnz)
+
+
+def iteration_cost(engine: MultigridDirections, iterations: int) -> float:
+    """Return the cost of an iteration, an entry of the matrix, from the levels' visits in so many."""
+    cycle, levels = engine.cycle, engine.hierarchy.levels
+    # A visit sweeps twice, and takes one image of a step where there may be two.
+    touched = sum(
+        count * level.entries * (3 if steps == 2 and index else 2)
+        for index, (count, level, steps) in enumerate(zip(cycle.visits, levels, cycle.steps, strict=True))
+    )
+    a = engine.system.matrix
+    return float((OUTER_ENTRY * a.nnz + OUTER_ROW * a.shape[0] + touched / max(iterations, 1)) / a.nnz)
+
+
+def fractional_iterations(solution: Solution) -> float:
+    """Return the iterations to the tolerance, the last one in the part of its decades that were needed.
+
+    Whole ones would make a cost jump by a tenth where constants move by a hundredth.
+    """
+    residuals, tolerance = solution.residuals, solution.tolerance
+    if len(residuals) < 2:
+        return float(solution.iterations)
+    before, last = residuals[-2], residuals[-1]
+    if not (solution.converged and 0 < last < before and last <= tolerance < before):
+        return float(solution.iterations)
+    return solution.iterations - 1 + math.log(before / tolerance) / math.log(before / last)
+
+
+def solve_cost(engine: MultigridDirections, solution: Solution) -> float:
+    """Return the cost of a set-up and the one solve since, an entry of the matrix."""
+    each = iteration_cost(engine, solution.iterations)
+    return setup_cost(engine) + fractional_iterations(solution) * each

@@ -1,0 +1,67 @@
+"""Deep conjugate directions on sparse matrices: algebraic multigrid with constants that are learned."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
+from relaxon.solvers.sparse.amg.solver import AlgebraicMultigrid
+from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.system import MatrixSystem
+
+
+@dataclass(frozen=True, slots=True)
+class DeepConjugateDirectionMultigrid(MatrixSolver):
+    """Conjugate directions from multigrid whose thresholds and factors a small network chooses for each matrix.
+
+    As `AlgebraicMultigrid`, which is the same without learning. `Solution.info` and `Solution.message` say what was
+    chosen.
+
+    Parameters
+    ----------
+    weights : a safetensors file from `relaxon train sparse-constants`; None for the shipped one.
+
+    Raises
+    ------
+    ValueError : when a matrix is prepared, for a file that is no such network.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from relaxon.solvers import gallery, solve
+    >>> A = gallery.matrix("elasticity-2d", 8_000)
+    >>> b = A @ np.random.default_rng(0).standard_normal(A.shape[0])
+    >>> learned, unlearned = (solve(A, b, solver=name) for name in ("dcdm", "amg"))
+    >>> learned.result.name, learned.iterations < unlearned.iterations
+    ('CONVERGED', True)
+
+    Source of the outer iteration: Kaneda et al., "A Deep Conjugate Direction Method for Iteratively Solving Linear
+    Systems", ICML 2023, algorithm 1.
+    """
+
+    weights: Path | None = None
+    name: ClassVar[str] = "dcdm"
+    summary: ClassVar[str] = "deep conjugate directions, multigrid with learned constants"
+
+    def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
+        constants = self.constants_for(system)
+        engine = AlgebraicMultigrid(constants).prepare_matrix(system)
+        engine.info |= {name: float(value) for name, value in asdict(constants).items()}
+        engine.reason = f"constants of the network: {described(constants)}"
+        return engine
+
+    def constants_for(self, system: MatrixSystem) -> Constants:
+        """The constants that the network takes for a checked matrix."""
+        from relaxon.solvers.sparse.learned.features import matrix_features
+        from relaxon.solvers.sparse.learned.network import ConstantsNetwork, shipped
+
+        network = shipped() if self.weights is None else ConstantsNetwork.load(self.weights)
+        return network.candidates[network.choose(matrix_features(system, DEFAULTS.dense))]
+
+
+def described(constants: Constants) -> str:
+    """What constants have that is not as without learning."""
+    other = {name: value for name, value in asdict(constants).items() if value != getattr(DEFAULTS, name)}
+    return ", ".join(f"{name} {value:.3g}" for name, value in other.items()) or "those without learning"
