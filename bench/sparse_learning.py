@@ -43,7 +43,7 @@ from relaxon.solvers.threads import num_threads
 
 UNKNOWNS, QUICK, REPEATS, RTOL, SEED = 100_000, 10_000, 3, 1e-6, 20_261_130
 DRAWN = 26
-"""Systems drawn as the training's with another seed, of a fifth of the unknowns."""
+"""Systems drawn as the training's with another seed, of half the unknowns."""
 LIKE = (
     "laplacian-2d", "laplacian-3d", "neumann-2d", "stencil-27", "lognormal-3d", "layers-3d", "checkerboard-2d",
     "stretched-3d", "rotated-2d", "bilinear-2d", "heat-step-3d", "triangles-2d", "tetrahedra-3d", "elasticity-2d",
@@ -87,7 +87,7 @@ def systems(n: int, quick: bool) -> Any:
     for index in range(0 if quick else DRAWN):
         rng = np.random.default_rng([SEED, index])
         family = list(PROBLEMS)[index % len(PROBLEMS)]
-        yield "drawn", family, random_matrix(family, n // 5, rng)
+        yield "drawn", family, random_matrix(family, n // 2, rng)
 
 
 def compare(kind: str, name: str, a: Any, network: ConstantsNetwork, weights: Path | None, repeats: int) -> Any:

@@ -89,8 +89,8 @@ class ConstantsTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        whole = ("survey", "pool", "rounds", "candidates", "systems", "least", "most", "dense")
-        whole += ("members", "hidden", "steps")
+        whole = ["survey", "pool", "rounds", "candidates", "systems", "least", "most", "dense"]
+        whole += ["members", "hidden", "steps"]
         for name in whole:
             validation.positive_int(name, getattr(self, name))
         for name in ("rate", "decay", "noise"):
