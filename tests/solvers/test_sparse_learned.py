@@ -248,6 +248,9 @@ def test_random_systems_are_the_same_for_the_same_seed_and_of_every_family():
         assert 150 < system.unknowns < 800
         families.add(family)
     assert families == set(problems.PROBLEMS)
+    first, later = (system_of(settings, index, survey=False)[1].unknowns for index in (0, len(problems.PROBLEMS)))
+    assert first != later
+    assert system_of(settings, 0, survey=True)[1].unknowns != first
 
 
 def test_greedy_takes_the_candidates_that_help_most_together():

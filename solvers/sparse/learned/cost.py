@@ -28,8 +28,8 @@ def iteration_cost(engine: MultigridDirections, iterations: int) -> float:
     cycle, levels = engine.cycle, engine.hierarchy.levels
     # A visit sweeps twice, and takes one image of a step where there may be two.
     touched = sum(
-        count * level.entries * (3 if steps == 2 and index else 2)
-        for index, (count, level, steps) in enumerate(zip(cycle.visits, levels, cycle.steps, strict=True))
+        count * level.entries * (3 if steps == 2 else 2)
+        for count, level, steps in zip(cycle.visits, levels, cycle.steps, strict=True)
     )
     a = engine.system.matrix
     return float((OUTER_ENTRY * a.nnz + OUTER_ROW * a.shape[0] + touched / max(iterations, 1)) / a.nnz)
