@@ -256,7 +256,9 @@ def next_level(level: Level) -> Level | None:
         labels = np.zeros(len(rows.first), np.int32)
         kept = group >= 0
         labels[group[kept]] = level.labels[kept]
-    bounds = blocks(len(rows.first))
+    count = len(rows.first)
+    # In one piece is what is large where blocks do not fit its structure: nor do they fit what comes of it.
+    bounds = blocks(count) if len(level.bounds) > 2 else np.array([0, count], np.uint32)
     return arrange(bounds, rows.first, rows.last, rows.columns, rows.values, 1.0, rows.surplus, labels)
 
 
