@@ -11,7 +11,7 @@ import numpy as np
 from relaxon.solvers.engine import Monitor
 from relaxon.solvers.factors import Factor
 from relaxon.solvers.solution import Result
-from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver, Precondition
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 from relaxon.solvers.verdict import subtract
 
@@ -58,6 +58,14 @@ class _Factored(MatrixEngine):
     def __init__(self, system: MatrixSystem, factor: Factor) -> None:
         self.system, self.factor = system, factor
         self.info = {"nonzeros": float(system.matrix.nnz), "factor_nonzeros": float(factor.superlu.nnz)}
+
+    def preconditioner(self) -> Precondition:
+        """Return the factor's solve, which is the inverse to rounding."""
+
+        def precondition(r: Array, z: Array) -> None:
+            z[...] = self.factor.solve(r)
+
+        return precondition
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         r = np.empty_like(b)

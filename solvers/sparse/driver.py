@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from relaxon.solvers.sparse.choice import named
 from relaxon.solvers.sparse.engine import MatrixSolver
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 from relaxon.solvers.verdict import Figures, backward_error
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
 
 DEFAULT_SOLVER = "auto"
 NEARLY_SINGULAR = (
@@ -64,6 +67,32 @@ class PreparedMatrix(Front):
     reduced: PreparedMatrix | None = field(default=None, repr=False, compare=False)
     """The solver set up for the others, where there are any and not only they."""
     memory: RequestMemory = field(default_factory=RequestMemory, repr=False, compare=False)
+
+    def aspreconditioner(self) -> LinearOperator:
+        """Return the set-up as a preconditioner `M ≈ A⁻¹` for a Krylov method of yours.
+
+        A SciPy `LinearOperator`, `(n, n)` float64, linear, symmetric and positive definite (semidefinite where A is
+        singular by constants: both sides are projected), to float32 rounding for "amg", whose cycle then takes steps
+        of fixed lengths. For SciPy's cg, gmres, minres and lobpcg. It has work space of its own: one thread at a time.
+
+        Raises
+        ------
+        ValueError : where the solver has no such map: plain "cg", and preconditioners of your own.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from scipy.sparse.linalg import minres
+        >>> from relaxon.solvers import gallery, prepare
+        >>> A = gallery.matrix("triangles-2d", 2_000)
+        >>> M = prepare(A, solver="amg").aspreconditioner()
+        >>> x, info = minres(A, np.ones(A.shape[0]), M=M, rtol=1e-8)
+        >>> info
+        0
+        """
+        from relaxon.solvers.sparse.preconditioner import as_linear_operator
+
+        return as_linear_operator(self)
 
     def _used(self) -> NDArray[np.bool_]:
         return np.ones(self.system.unknowns, bool)

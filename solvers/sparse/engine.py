@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 from relaxon.solvers.engine import Prepared
-from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.system import Array, MatrixSystem
+
+Precondition = Callable[[Array, Array], None]
+"""`precondition(r, z)` writes `z ← M r`; `r` must stay as it is."""
 
 
 class MatrixSolver(ABC):
@@ -24,3 +28,11 @@ class MatrixSolver(ABC):
 
 class MatrixEngine(Prepared):
     """A method set up for one matrix."""
+
+    def preconditioner(self) -> Precondition | None:
+        """Return a fixed linear map, symmetric and positive definite, that is about the inverse of the matrix.
+
+        It has memory of its own, so that it may be called inside a solve of the same engine. None where the method
+        has no such map.
+        """
+        return None

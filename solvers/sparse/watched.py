@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from relaxon.solvers.engine import Monitor
 from relaxon.solvers.solution import Result
-from relaxon.solvers.sparse.engine import MatrixEngine
+from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 
 Instead = Callable[[MatrixSystem], tuple[MatrixEngine, str]]
@@ -30,6 +30,10 @@ class Watched(MatrixEngine):
         self.second: MatrixEngine | None = None
         self.info = first.info
         self.default_max_iterations = max(first.default_max_iterations, 20_000)
+
+    def preconditioner(self) -> Precondition | None:
+        """Return that of the second method, where it has been needed, else that of the first."""
+        return (self.first if self.second is None else self.second).preconditioner()
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         begun = monitor.iterations

@@ -143,12 +143,14 @@ def combination(parts, rho, gamma, along):  # type: ignore[no-untyped-def]
 
 @rows_kernel
 def recursive(  # type: ignore[no-untyped-def]
-    table, accelerated, first, middle, last, c, v, sums, inverse, excess, group, solution, right, x, z, q, r, parts
+    table, accelerated, one_step, two_step, first, middle, last, c, v, sums, inverse, excess, group, solution,
+    right, x, z, q, r, parts,
 ):  # fmt: skip
     """Solve on the levels of `table` roughly, from `right` into `x`, both at the first level's rows.
 
     Each level is one block. Where the level's `STEPS` is 2 it is solved by up to two steps of flexible conjugate
     gradients, each preconditioned with a cycle; where it is 1 by one cycle. The first one is so only if `accelerated`.
+    With `one_step` above 0 both steps are always taken, of these fixed lengths: the cycle is then linear.
     `solution` is the inverse on the last level. `x`, `z`, `q`, `r` are memory for all levels' vectors.
     """
     final = len(table) - 1
@@ -189,7 +191,11 @@ def recursive(  # type: ignore[no-untyped-def]
                 z_[row] = x_[row]
             image(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], z_, q_, b_, b_, parts)
             rho[level], along[level] = parts[0, 0], parts[0, 1]
-            if not rho[level] > 0.0:
+            if one_step > 0.0:
+                combined(0, 1, whole, 1.0, b_, -one_step, q_, r_)
+                step[level] = 1
+                down = True
+            elif not rho[level] > 0.0:
                 level -= 1
             else:
                 reduced(0, 1, whole, along[level] / rho[level], q_, b_, r_, parts)
@@ -201,9 +207,11 @@ def recursive(  # type: ignore[no-untyped-def]
                     down = True
         else:
             # The image of the second direction is needed for its sums alone: it takes the place of the residual.
-            spare = right[rows]
-            image(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], x_, spare, b_, q[rows], parts)
-            one, two = combination(parts[0], rho[level], parts[0, 2], along[level])
+            one, two = one_step, two_step
+            if not one_step > 0.0:
+                spare = right[rows]
+                image(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], x_, spare, b_, q[rows], parts)
+                one, two = combination(parts[0], rho[level], parts[0, 2], along[level])
             combined(0, 1, whole, one, z[rows], two, x_, x_)
             step[level] = 0
             level -= 1
