@@ -45,6 +45,11 @@ def solve(
     x0: ArrayLike | None = None,
     callback: Callback | None = None,
     inconsistent: Inconsistent = "error",
+    near_null: ArrayLike | None = None,
+    coordinates: ArrayLike | None = None,
+    block_size: int | None = None,
+    symmetric: bool | None = None,
+    M: Any = None,
 ) -> Solution:
     """Solve `A x = b` to `‖b − A x‖₂ ≤ rtol·‖b‖₂ + atol`.
 
@@ -67,6 +72,11 @@ def solve(
     inconsistent : what to do where a fluid component without any Dirichlet face has a net source, so that no
         solution exists: "error" raises, "report" returns `SINGULAR_INCONSISTENT`, "project" removes the
         component's mean from `b` and solves that system. Solutions have zero mean in such components.
+    near_null, coordinates, block_size : with a sparse matrix, what its unknowns are: `(n, k)` vectors that `A` takes to
+        nearly nothing; or the points `(n/d, d)` of an elastic body in 2 or 3 dimensions, whose rigid motions these are;
+        or how many unknowns of a node are numbered together. Those that `A` takes to nothing are null vectors: `b` must
+        be orthogonal to them, and `x` is.
+    symmetric, M : with a sparse matrix, whether it is symmetric, and about its inverse.
 
     Returns
     -------
@@ -87,7 +97,16 @@ def solve(
     >>> solution.result.name, bool(solution.relative_residual <= 1e-6)
     ('CONVERGED', True)
     """
-    prepared = prepare(operator, solver=solver, device=device)
+    prepared = prepare(
+        operator,
+        solver=solver,
+        device=device,
+        near_null=near_null,
+        coordinates=coordinates,
+        block_size=block_size,
+        symmetric=symmetric,
+        M=M,
+    )
     return prepared.solve(
         b,
         rtol=rtol,
@@ -111,6 +130,11 @@ def solve_many(
     x0: ArrayLike | Sequence[ArrayLike] | None = None,
     callback: Callback | None = None,
     inconsistent: Inconsistent = "error",
+    near_null: ArrayLike | None = None,
+    coordinates: ArrayLike | None = None,
+    block_size: int | None = None,
+    symmetric: bool | None = None,
+    M: Any = None,
 ) -> tuple[Solution, ...]:
     """Solve for several right-hand sides with one set-up.
 
@@ -119,7 +143,16 @@ def solve_many(
     solution. A callback that stops one solve stops only that one.
     """
     validation.array_like("b", b)
-    prepared = prepare(operator, solver=solver, device=device)
+    prepared = prepare(
+        operator,
+        solver=solver,
+        device=device,
+        near_null=near_null,
+        coordinates=coordinates,
+        block_size=block_size,
+        symmetric=symmetric,
+        M=M,
+    )
     refuse_columns(b, prepared.unknowns)
     sides = list(b)  # type: ignore[arg-type]
     if not sides:
@@ -140,7 +173,15 @@ def prepare(
 ) -> PreparedSolver: ...
 @overload
 def prepare(
-    operator: SparseMatrix, *, solver: str | MatrixSolver | None = None, device: str | None = None
+    operator: SparseMatrix,
+    *,
+    solver: str | MatrixSolver | None = None,
+    device: str | None = None,
+    near_null: ArrayLike | None = None,
+    coordinates: ArrayLike | None = None,
+    block_size: int | None = None,
+    symmetric: bool | None = None,
+    M: Any = None,
 ) -> PreparedMatrix: ...
 @overload
 def prepare(
@@ -148,14 +189,27 @@ def prepare(
     *,
     solver: str | Solver | MatrixSolver | None = None,
     device: str | None = None,
+    near_null: ArrayLike | None = None,
+    coordinates: ArrayLike | None = None,
+    block_size: int | None = None,
+    symmetric: bool | None = None,
+    M: Any = None,
 ) -> PreparedSolver | PreparedMatrix: ...
 def prepare(
     operator: PoissonOperator | PoissonGrid | SparseMatrix,
     *,
     solver: str | Solver | MatrixSolver | None = None,
     device: str | None = None,
+    near_null: ArrayLike | None = None,
+    coordinates: ArrayLike | None = None,
+    block_size: int | None = None,
+    symmetric: bool | None = None,
+    M: Any = None,
 ) -> PreparedSolver | PreparedMatrix:
-    """Set a solver up once for many right-hand sides on one geometry (time steps, say), or with one sparse matrix."""
+    """Set a solver up once for many right-hand sides on one geometry (time steps, say), or with one sparse matrix.
+
+    Takes the arguments of `solve` that do not concern the right-hand side.
+    """
     if isinstance(operator, PoissonGrid):
         operator = operator.operator()
     if not isinstance(operator, PoissonOperator):
@@ -165,11 +219,13 @@ def prepare(
             if device is not None:
                 raise ValueError(f"device must be None with a sparse matrix, got {device!r}")
             from relaxon.solvers.sparse.driver import prepare_matrix
+            from relaxon.solvers.sparse.properties import MatrixProperties
 
-            return prepare_matrix(operator, solver)
+            return prepare_matrix(operator, solver, MatrixProperties(near_null, coordinates, block_size, symmetric, M))
         raise TypeError(
             f"operator must be a PoissonOperator, a PoissonGrid or a SciPy sparse matrix, got {type(operator).__name__}"
         )
+    _refuse_on_grid(near_null=near_null, coordinates=coordinates, block_size=block_size, symmetric=symmetric, M=M)
     if solver is None:
         solver = DEFAULT_SOLVER
     solver = on_device(solver, device, DEFAULT_SOLVER)
@@ -183,6 +239,13 @@ def prepare(
     working = Working.of(operator)
     engine = chosen.prepare(working.left)
     return PreparedSolver(operator, chosen, engine, time.perf_counter() - start, working)
+
+
+def _refuse_on_grid(**properties: object) -> None:
+    """Raise ValueError naming the first that is given: they go with a matrix."""
+    for name, value in properties.items():
+        if value is not None:
+            raise ValueError(f"{name} must be None with a grid, whose operator is known: it goes with a sparse matrix")
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,7 @@ class MatrixElimination(Elimination):
         self.index = np.flatnonzero(~decided)
         """The other unknowns."""
         self._diagonal = system.diagonal
+        self._near_null = system.near_null
         self._rows = system.matrix[np.flatnonzero(decided)]
         self._columns = system.matrix[self.index]
         """The other unknowns' rows."""
@@ -163,7 +164,7 @@ class MatrixElimination(Elimination):
         """Return the system of the other unknowns; there must be some."""
         from relaxon.solvers.sparse.system import MatrixSystem
 
-        return MatrixSystem.part(self._columns[:, self.index], self.index, len(self.decided))
+        return MatrixSystem.part(self._columns[:, self.index], self.index, len(self.decided), self._near_null)
 
 
 def run_reduced(

@@ -18,6 +18,7 @@ from relaxon.solvers.nullspace import CONSISTENCY
 from relaxon.solvers.request import RequestMemory, packed_vector
 from relaxon.solvers.sparse.choice import named
 from relaxon.solvers.sparse.engine import MatrixSolver
+from relaxon.solvers.sparse.properties import MatrixProperties
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 from relaxon.solvers.verdict import Figures, backward_error
 
@@ -31,16 +32,20 @@ NEARLY_SINGULAR = (
 )
 
 
-def prepare_matrix(matrix: Any, solver: Any = None) -> PreparedMatrix:
+def prepare_matrix(matrix: Any, solver: Any = None, properties: MatrixProperties | None = None) -> PreparedMatrix:
     """Check a sparse matrix and set a solver up for it; `solver` is a name or a `MatrixSolver`, None for "auto"."""
     if solver is None:
         solver = DEFAULT_SOLVER
     chosen = named(solver) if isinstance(solver, str) else solver
     if not isinstance(chosen, MatrixSolver):
         raise TypeError(f"solver must be a name or a MatrixSolver for a sparse matrix, got {type(solver).__name__}")
+    for name in ("symmetric", "M"):
+        if properties is not None and getattr(properties, name) is not None:
+            properties.checked(matrix.shape[0])
+            raise NotImplementedError(f"{name} is checked, and not used yet")
     compiling.compile_kind(compiling.kind_of(solver, matrix))
     start = time.perf_counter()
-    return prepare_system(MatrixSystem.of(matrix), chosen, start)
+    return prepare_system(MatrixSystem.of(matrix, properties), chosen, start)
 
 
 def prepare_system(system: MatrixSystem, solver: MatrixSolver, start: float | None = None) -> PreparedMatrix:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from relaxon.solvers import scaling
 from relaxon.solvers.masked import refuse_masks
 from relaxon.solvers.nullspace import NullSpace
+from relaxon.solvers.sparse.near_null import NearNullSpace
+from relaxon.solvers.sparse.properties import MatrixProperties
 from relaxon.solvers.sparse.row_sums import close_rows, component_null_vectors
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ class MatrixSystem:
     """Where this is the principal submatrix of another: its unknowns there."""
     whole: int = 0
     """The other's number of unknowns, 0 where there is none."""
+    near_null: NearNullSpace | None = None
+    """What the caller says of nodes and near-null vectors."""
 
     @property
     def unknowns(self) -> int:
@@ -67,8 +71,8 @@ class MatrixSystem:
         return np.divide(1.0, self.diagonal, out=np.zeros_like(self.diagonal), where=self.diagonal > 0)
 
     @classmethod
-    def of(cls, matrix: Any) -> MatrixSystem:
-        """Check `matrix` and bring it into canonical form; it is not modified.
+    def of(cls, matrix: Any, properties: MatrixProperties | None = None) -> MatrixSystem:
+        """Check `matrix` and what is said of it, and bring it into canonical form; it is not modified.
 
         TypeError or ValueError, before any work, for what is not a real, square, symmetric matrix with finite
         entries and a positive diagonal. A row without any entry is allowed: its unknown is a component of its own.
@@ -79,6 +83,8 @@ class MatrixSystem:
 
         _check_form(matrix)
         refuse_masks(operator=getattr(matrix, "data", None))
+        unknowns = int(matrix.shape[0])
+        near_null = None if properties is None else NearNullSpace.of(properties.checked(unknowns), unknowns)
         dtype = np.dtype(np.float32 if matrix.dtype == np.float32 else np.float64)
         own = csr_array(matrix, dtype=np.float64, copy=True)
         found = _sound(own, SYMMETRY[dtype])
@@ -90,11 +96,17 @@ class MatrixSystem:
         rows = None if found is None or exponent else (found.sums, found.magnitudes)
         null, nearly, suspected = component_null_vectors(own, dtype == np.float32, rows)
         close_rows(own, nearly)
-        return cls(own, np.asarray(own.diagonal(), np.float64), null, exponent, bool(nearly.any()), suspected)
+        diagonal, single = np.asarray(own.diagonal(), np.float64), bool(nearly.any())
+        return cls(own, diagonal, null, exponent, single, suspected, near_null=near_null)
 
     @classmethod
-    def part(cls, matrix: Any, kept: NDArray[np.int64], whole: int) -> MatrixSystem:
-        """Make a system of the principal submatrix of the unknowns `kept` of a checked one; it is taken over."""
+    def part(
+        cls, matrix: Any, kept: NDArray[np.int64], whole: int, near_null: NearNullSpace | None = None
+    ) -> MatrixSystem:
+        """Make a system of the principal submatrix of the unknowns `kept` of a checked one; it is taken over.
+
+        `near_null` is the whole one's.
+        """
         from scipy.sparse import csr_array
 
         own = csr_array(matrix)
@@ -102,7 +114,8 @@ class MatrixSystem:
         exponent = _bring_into_range(own, np.asarray(own.diagonal(), np.float64))
         null, _, suspected = component_null_vectors(own, single=False)
         diagonal = np.asarray(own.diagonal(), np.float64)
-        return cls(own, diagonal, null, exponent, suspected=suspected, kept=kept, whole=whole)
+        part = None if near_null is None else near_null.part(kept)
+        return cls(own, diagonal, null, exponent, suspected=suspected, kept=kept, whole=whole, near_null=part)
 
     def project(self, v: Array) -> Array:
         """Subtract, in place, the mean of each singular component; returns `v`, `(n,)`."""
