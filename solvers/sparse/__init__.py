@@ -1,7 +1,7 @@
 """Symmetric positive definite systems given as SciPy sparse matrices, behind the same `solve` as grids."""
 
 from relaxon.solvers.sparse.algebraic import AlgebraicMultigridCG
-from relaxon.solvers.sparse.amg import AlgebraicMultigrid
+from relaxon.solvers.sparse.amg import AlgebraicMultigrid, Constants
 from relaxon.solvers.sparse.choice import MATRIX_SOLVERS, Automatic
 from relaxon.solvers.sparse.direct import MatrixDirect
 from relaxon.solvers.sparse.directions import ConjugateDirectionsWith
@@ -17,6 +17,7 @@ __all__ = [
     "AlgebraicMultigridCG",
     "Automatic",
     "ConjugateDirectionsWith",
+    "Constants",
     "MatrixCG",
     "MatrixDirect",
     "MatrixIncompleteCholeskyCG",

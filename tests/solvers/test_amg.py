@@ -6,7 +6,7 @@ import pytest
 from scipy import sparse
 
 from relaxon.solvers import AlgebraicMultigrid, Result, gallery, prepare, solve
-from relaxon.solvers.sparse import MatrixSystem
+from relaxon.solvers.sparse import Constants, MatrixSystem
 from relaxon.solvers.sparse.amg.cycle import Cycle, steps
 from relaxon.solvers.sparse.amg.hierarchy import DENSE, Hierarchy
 from relaxon.solvers.sparse.inspection import inspect
@@ -29,6 +29,16 @@ def level_matrix(level):
         out[i, level.columns[part]] = level.values[part]
         out[i, i] = level.surplus[i] - out[i].sum()
     return out
+
+
+def applied(cycle, n):
+    """A cycle as a matrix."""
+    m = np.empty((n, n))
+    for i in range(n):
+        cycle.right[:] = 0
+        cycle.right[i] = 1
+        m[:, i] = cycle.apply()
+    return m
 
 
 def prolongation(level, coarse_rows):
@@ -96,11 +106,7 @@ def test_the_cycle_of_two_levels_is_symmetric_and_bounded_below(name, monkeypatc
     hierarchy = Hierarchy.of(MatrixSystem.of(a))
     assert len(hierarchy.levels) == 2
     cycle = Cycle(hierarchy)
-    m = np.empty(a.shape)
-    for i in range(a.shape[0]):
-        cycle.right[:] = 0
-        cycle.right[i] = 1
-        m[:, i] = cycle.apply()
+    m = applied(cycle, a.shape[0])
     scaled = np.diag(np.sqrt(a.diagonal()))
     m = scaled @ m @ scaled * hierarchy.scale  # where entries differ by many orders, all are compared alike
     np.testing.assert_allclose(m, m.T, atol=1e-4 * abs(m).max())
@@ -108,6 +114,66 @@ def test_the_cycle_of_two_levels_is_symmetric_and_bounded_below(name, monkeypatc
     values = np.sort(np.linalg.eigvals(m @ (root @ a.toarray() @ root)).real)
     assert values[0] > 0.03
     assert values[-1] < (2.0 if name == "random-jumps-3d" else 1.01)  # float32 has no more digits for jumps of 1e8
+
+
+OTHERS = {
+    "relaxation": Constants(relaxation=1.4),
+    "damped": Constants(relaxation=0.7),
+    "correction": Constants(correction=1.5),
+    "one matching": Constants(matchings=1),
+    "three matchings": Constants(matchings=3, strength=0.6),
+    "V-cycle": Constants(twice=0.0),
+    "W-cycle": Constants(twice=1.0, budget=8.0, enough=0.0, dominated=0.0),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_constants_solve_the_same_system(name, monkeypatch):
+    """In one piece, and in blocks."""
+    from relaxon.solvers.sparse.amg import hierarchy as module
+
+    a = gallery.matrix("lognormal-3d", 4_000)
+    b = in_range(a)
+    solver, plain = AlgebraicMultigrid(OTHERS[name]), solve(a, b, solver="amg", rtol=1e-9)
+    whole = solve(a, b, solver=solver, rtol=1e-9)
+    monkeypatch.setattr(module, "DIVIDED", 100)
+    monkeypatch.setattr(module, "BLOCK", 600)
+    divided = solve(a, b, solver=solver, rtol=1e-9)
+    for solution in (whole, divided):
+        assert solution.converged
+        assert solution.iterations <= 4 * plain.iterations
+        np.testing.assert_allclose(solution.x, plain.x, atol=1e-6 * abs(plain.x).max())
+    assert abs(divided.iterations - whole.iterations) <= 6
+    assert (whole.x != plain.x).any()  # every constant reaches the levels
+
+
+def test_a_relaxed_cycle_of_two_levels_is_symmetric_and_definite(monkeypatch):
+    from relaxon.solvers.sparse.amg import hierarchy as module
+
+    monkeypatch.setattr(module, "DENSE", 200)
+    a = gallery.matrix("tetrahedra-3d", 400)
+    for relaxation in (0.5, 1.0, 1.5):
+        hierarchy = Hierarchy.of(MatrixSystem.of(a), Constants(relaxation=relaxation, correction=1.2))
+        m = applied(Cycle(hierarchy), a.shape[0])
+        np.testing.assert_allclose(m, m.T, atol=1e-5 * abs(m).max())
+        assert np.linalg.eigvalsh((m + m.T) / 2)[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"strength": 1.5}, "^strength must be at most 1, got 1.5"),
+        ({"dominated": 1.0}, "^dominated must be below 1, got 1.0"),
+        ({"matchings": 4}, "^matchings must be at most 3, got 4"),
+        ({"correction": 2.0}, "^correction must be below 2, got 2.0"),
+        ({"relaxation": 0.0}, "^relaxation must be"),
+        ({"budget": 0.5}, "^budget must be at least 1, got 0.5"),
+        ({"enough": float("nan")}, "^enough must be"),
+    ],
+)
+def test_constants_out_of_their_bounds_are_refused_by_name(values, message):
+    with pytest.raises(ValueError, match=message):
+        Constants(**values)
 
 
 @pytest.mark.parametrize("name", ["laplacian-3d", "tetrahedra-3d", "random-weights"])

@@ -1,5 +1,6 @@
 """Algebraic multigrid of our own for sparse symmetric positive (semi)definite matrices, compiled."""
 
+from relaxon.solvers.sparse.amg.constants import Constants
 from relaxon.solvers.sparse.amg.solver import AlgebraicMultigrid
 
-__all__ = ["AlgebraicMultigrid"]
+__all__ = ["AlgebraicMultigrid", "Constants"]

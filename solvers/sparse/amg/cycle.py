@@ -10,13 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.sparse.amg import cycle_kernels as kernels
+from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level
-
-TWICE = 0.5
-"""A level is solved by two cycles a visit where it has at most this part of the entries of the one above it; work on
-all levels then stays within a multiple of the first one's."""
-BUDGET = 3.0
-"""Entries on all levels of a cycle, those of repeated visits included, over the first level's."""
 
 
 STEEP = 0.3
@@ -58,8 +53,10 @@ class Cycle:
 
     def __init__(self, hierarchy: Hierarchy, lengths: tuple[float, float] | None = None) -> None:
         levels = hierarchy.levels
+        constants = hierarchy.constants
         self.lengths = lengths or (0.0, 0.0)
-        self.steps = steps(levels)
+        self.steps = steps(levels, constants)
+        self.correction, self.enough = np.float32(constants.correction), constants.enough
         self.top = [_Divided(level) for level in levels if len(level.bounds) > 2]
         self.solution = hierarchy.solution
         tail = levels[len(self.top) :]
@@ -100,7 +97,7 @@ class Cycle:
 
     def _recursive(self, accelerated: bool) -> None:
         memory: tuple[Any, ...] = (*self.arrays, self.group, self.solution, *self.vectors, self.parts)
-        kernels.recursive(self.table, accelerated, *self.lengths, *memory)
+        kernels.recursive(self.table, accelerated, self.correction, self.enough, *self.lengths, *memory)
 
     def _cycle(self, index: int, right: Floats) -> None:
         """`x ← M right` on a divided level."""
@@ -116,7 +113,7 @@ class Cycle:
         else:
             self._accelerated(index + 1)
             correction = self.top[index + 1].x
-        a.over(kernels.prolonged, a.group, correction, own.x, own.old)
+        a.over(kernels.prolonged, a.group, self.correction, correction, own.x, own.old)
         a.over(
             kernels.backward, a.first, a.inner, a.last, a.columns, a.values, a.inverse, a.excess, right, own.x, own.old
         )
@@ -149,7 +146,7 @@ class Cycle:
         first = along / rho
         a.over(kernels.reduced, first, own.q, own.right, own.r, own.parts)
         after, before = (float(value) for value in own.parts.sum(axis=0)[:2])
-        if after <= kernels.ENOUGH * before:
+        if after <= self.enough * before:
             a.over(kernels.combined, first, own.z, 0.0, own.z, own.x)
             return
         self._cycle(index, own.r)
@@ -159,13 +156,14 @@ class Cycle:
         a.over(kernels.combined, one, own.z, two, own.x, own.x)
 
 
-def steps(levels: tuple[Level, ...]) -> list[int]:
+def steps(levels: tuple[Level, ...], constants: Constants = DEFAULTS) -> list[int]:
     """How many steps a visit of each level takes, so that a cycle's work is bounded."""
     taken, visits = [1], 1.0
     entries = [max(1, level.entries) for level in levels]
     spent = 1.0
     for above, own in pairwise(entries):
-        twice = own <= TWICE * above and spent + 2 * visits * own / entries[0] <= BUDGET
+        within = spent + 2 * visits * own / entries[0] <= constants.budget
+        twice = own <= constants.twice * above and within
         taken.append(2 if twice else 1)
         visits *= taken[-1]
         spent += visits * own / entries[0]

@@ -16,8 +16,6 @@ from relaxon.solvers.compiled import FAST, kernel, plain
 from relaxon.solvers.sparse.amg.levels_kernels import IN_ORDER, rows_kernel
 
 ONE = np.uint32(1)
-ENOUGH = 0.0625
-"""One step on a coarse level is enough where it leaves this part of the residual's square (a quarter of its norm)."""
 ROW, ENTRY, COUNT, STEPS = 0, 1, 2, 3
 """Columns of the table of levels that `recursive` takes."""
 inlined_rows = kernel(fastmath=IN_ORDER, forceinline=True)
@@ -51,13 +49,13 @@ def restricted(start, stop, bounds, offsets, middle, last, c, v, excess, x, grou
 
 
 @inlined_rows
-def prolonged(start, stop, bounds, group, coarse, x, old):  # type: ignore[no-untyped-def]
-    """`x ← x + P coarse`, and a copy of it."""
+def prolonged(start, stop, bounds, group, factor, coarse, x, old):  # type: ignore[no-untyped-def]
+    """`x ← x + factor·P coarse`, and a copy of it."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             value = x[i]
             if group[i] >= 0:
-                value += coarse[np.uint32(group[i])]
+                value += factor * coarse[np.uint32(group[i])]
             x[i] = value
             old[i] = value
 
@@ -143,14 +141,15 @@ def combination(parts, rho, gamma, along):  # type: ignore[no-untyped-def]
 
 @rows_kernel
 def recursive(  # type: ignore[no-untyped-def]
-    table, accelerated, one_step, two_step, first, middle, last, c, v, sums, inverse, excess, group, solution,
-    right, x, z, q, r, parts,
+    table, accelerated, factor, enough, one_step, two_step, first, middle, last, c, v, sums, inverse, excess, group,
+    solution, right, x, z, q, r, parts,
 ):  # fmt: skip
     """Solve on the levels of `table` roughly, from `right` into `x`, both at the first level's rows.
 
     Each level is one block. Where the level's `STEPS` is 2 it is solved by up to two steps of flexible conjugate
-    gradients, each preconditioned with a cycle; where it is 1 by one cycle. The first one is so only if `accelerated`.
-    With `one_step` above 0 both steps are always taken, of these fixed lengths: the cycle is then linear.
+    gradients, each preconditioned with a cycle, the second only where the first leaves more than `enough` of the
+    residual's square; where it is 1 by one cycle. The first one is so only if `accelerated`. Corrections are multiplied
+    by `factor`. With `one_step` above 0 both steps are always taken, of these fixed lengths: the cycle is then linear.
     `solution` is the inverse on the last level. `x`, `z`, `q`, `r` are memory for all levels' vectors.
     """
     final = len(table) - 1
@@ -181,7 +180,7 @@ def recursive(  # type: ignore[no-untyped-def]
             restricted(0, 1, whole, ends, middle[rows], last[rows], c_, v_, excess[rows], x_, group[rows], right[below])
             level += 1
             continue
-        prolonged(0, 1, whole, group[rows], x[below], x_, x_)
+        prolonged(0, 1, whole, group[rows], factor, x[below], x_, x_)
         backward(0, 1, whole, first[rows], last[rows], last[rows], c_, v_, inverse[rows], excess[rows], b_, x_, x_)
         if table[level, STEPS] == 1 or (level == 0 and not accelerated):
             level -= 1
@@ -199,7 +198,7 @@ def recursive(  # type: ignore[no-untyped-def]
                 level -= 1
             else:
                 reduced(0, 1, whole, along[level] / rho[level], q_, b_, r_, parts)
-                if parts[0, 0] <= ENOUGH * parts[0, 1]:
+                if parts[0, 0] <= enough * parts[0, 1]:
                     combined(0, 1, whole, along[level] / rho[level], z_, 0.0, z_, x_)
                     level -= 1
                 else:

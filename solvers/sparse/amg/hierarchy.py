@@ -9,14 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.sparse.amg import levels_kernels as kernels
+from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.system import MatrixSystem
 from relaxon.solvers.threads import divide, get_num_threads
 
 Floats = NDArray[np.float32]
-STRENGTH = 0.25
-"""A coupling is strong from this part of the geometric mean of both rows' strongest ones on."""
-DOMINATED = 0.4
-"""Rows whose off-diagonal magnitudes are below this part of the diagonal converge by smoothing alone."""
 DENSE = 100
 """Rows from which on a level's inverse is kept."""
 DENSE_AT_MOST = 1500
@@ -80,7 +77,7 @@ def blocks(rows: int) -> NDArray[np.uint32]:
     return (np.arange(count + 1, dtype=np.int64) * rows // count).astype(np.uint32)
 
 
-def finest(system: MatrixSystem) -> tuple[Level, NDArray[np.uint32] | None, float]:
+def finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArray[np.uint32] | None, float]:
     """Return the first level, the order of its rows where that is not the matrix's, and the factor of its values."""
     a, n = system.matrix, system.unknowns
     indptr, indices = a.indptr.view(np.uint32), a.indices.view(np.uint32)
@@ -104,7 +101,7 @@ def finest(system: MatrixSystem) -> tuple[Level, NDArray[np.uint32] | None, floa
         if scattered(np.append(begin, np.uint32(a.nnz)), columns, n // (len(bounds) - 1)):
             bounds = bounds[[0, -1]]  # a graph without geometry: blocks would have little in common with its structure
         labels = None if labels is None else labels[order]
-    level = arrange(bounds, begin, end, columns, values, scale, None, labels)
+    level = arrange(bounds, begin, end, columns, values, scale, None, labels, relaxation)
     return level, order, scale
 
 
@@ -126,6 +123,7 @@ def arrange(
     scale: float,
     surplus: NDArray[np.float64] | None,
     labels: NDArray[np.int32] | None,
+    relaxation: float,
 ) -> Level:
     """Return a level from rows in any order of their entries; `surplus` are the row sums, None to compute them."""
     n = len(begin)
@@ -139,7 +137,7 @@ def arrange(
     diagonal, inverse, excess, most = (np.empty(n, np.float32) for _ in range(4))
     out_columns, out_values = np.empty(size, np.uint32), np.empty(size, np.float32)
     divide(
-        kernels.arranged, len(bounds) - 1, bounds, places, begin, end, columns, values, scale, fresh,
+        kernels.arranged, len(bounds) - 1, bounds, places, begin, end, columns, values, scale, relaxation, fresh,
         sums, diagonal, inverse, excess, most, first, middle, inner, last, out_columns, out_values,
         chunks=get_num_threads() if n >= SHARED_ROWS else 1,
     )  # fmt: skip
@@ -165,17 +163,20 @@ class _Rows:
     most: Floats
 
 
-def coarsened(level: Level, strength: float, anyone: bool) -> tuple[NDArray[np.int32], NDArray[np.uint32], _Rows]:
+def coarsened(
+    level: Level, constants: Constants, strength: float, anyone: bool
+) -> tuple[NDArray[np.int32], NDArray[np.uint32], _Rows]:
     """Pair rows, and pair the pairs: each row's aggregate, the aggregates of each block, and `Pᵀ A P`."""
     rows = _Rows(
         level.bounds, level.first, level.last, level.columns, level.values, level.surplus, level.diagonal, level.most
     )
-    group, offsets, pairs = halved(rows, strength, DOMINATED, anyone, level.chunks)
-    if len(pairs.first) == 0:
-        return group, offsets, pairs
-    second, offsets, fours = halved(pairs, strength, -1.0, anyone, level.chunks)
-    level.over(kernels.composed, second, group)
-    return group, offsets, fours
+    group, offsets, rows = halved(rows, strength, constants.dominated, anyone, level.chunks)
+    for _ in range(constants.matchings - 1):
+        if len(rows.first) == 0:
+            break
+        second, offsets, rows = halved(rows, strength, -1.0, anyone, level.chunks)
+        level.over(kernels.composed, second, group)
+    return group, offsets, rows
 
 
 def halved(
@@ -212,30 +213,31 @@ class Hierarchy:
     """Levels from fine to coarse, and the inverse of the last one's matrix (without rows where that has too many).
 
     `order[i]` is the matrix's row that is row `i` of the first level, None where they are the same; `scale` is the
-    factor of the values.
+    factor of the values, `constants` what the levels were made with and the cycle is to take.
     """
 
     levels: tuple[Level, ...]
     solution: Floats
     order: NDArray[np.uint32] | None
     scale: float
+    constants: Constants
 
     @classmethod
-    def of(cls, system: MatrixSystem) -> Hierarchy:
+    def of(cls, system: MatrixSystem, constants: Constants = DEFAULTS) -> Hierarchy:
         """Set the levels up for a matrix."""
-        level, order, scale = finest(system)
+        level, order, scale = finest(system, constants.relaxation)
         levels = [level]
         while level.rows > DENSE and len(levels) < MAX_LEVELS:
-            following = next_level(level)
+            following = next_level(level, constants)
             if following is None:
                 break
             level = following
             levels.append(level)
         if level.rows <= DENSE_AT_MOST:
-            return cls(tuple(levels), dense_inverse(level), order, scale)
+            return cls(tuple(levels), dense_inverse(level), order, scale, constants)
         level.group = np.full(level.rows, -1, np.int32)
         level.offsets = np.zeros(len(level.bounds), np.uint32)
-        return cls(tuple(levels), np.zeros((0, 0), np.float32), order, scale)
+        return cls(tuple(levels), np.zeros((0, 0), np.float32), order, scale, constants)
 
     @property
     def operator_complexity(self) -> float:
@@ -243,11 +245,11 @@ class Hierarchy:
         return sum(level.entries for level in self.levels) / max(1, self.levels[0].entries)
 
 
-def next_level(level: Level) -> Level | None:
+def next_level(level: Level, constants: Constants) -> Level | None:
     """Aggregate a level's rows, and return the level of the aggregates; None where coarsening has come to a halt."""
-    group, offsets, rows = coarsened(level, STRENGTH, False)
+    group, offsets, rows = coarsened(level, constants, constants.strength, False)
     if len(rows.first) > STALLED * level.rows:
-        group, offsets, rows = coarsened(level, 0.0, True)
+        group, offsets, rows = coarsened(level, constants, 0.0, True)
         if len(rows.first) > HALTED * level.rows:
             return None
     level.group, level.offsets = group, offsets
@@ -259,7 +261,8 @@ def next_level(level: Level) -> Level | None:
     count = len(rows.first)
     # In one piece is what is large where blocks do not fit its structure: nor do they fit what comes of it.
     bounds = blocks(count) if len(level.bounds) > 2 else np.array([0, count], np.uint32)
-    return arrange(bounds, rows.first, rows.last, rows.columns, rows.values, 1.0, rows.surplus, labels)
+    begin, end, relaxation = rows.first, rows.last, constants.relaxation
+    return arrange(bounds, begin, end, rows.columns, rows.values, 1.0, rows.surplus, labels, relaxation)
 
 
 def dense_inverse(level: Level) -> Floats:

@@ -68,16 +68,18 @@ def breadth_first(indptr, indices, order, place):  # type: ignore[no-untyped-def
 
 @rows_kernel
 def arranged(  # type: ignore[no-untyped-def]
-    start, stop, bounds, position_of, begin, end, c, v, scale, fresh, surplus, diagonal, inverse, excess, most,
-    first, middle, inner, last, columns, values,
+    start, stop, bounds, position_of, begin, end, c, v, scale, relaxation, fresh, surplus, diagonal, inverse, excess,
+    most, first, middle, inner, last, columns, values,
 ):  # fmt: skip
     """Bring a block's rows into the order of a sweep: entries before the diagonal, after it, outside the block.
 
     Row `i` of the source is `c[begin[i]:end[i]]`; its parts begin at `first[i]`, `middle[i]`, `inner[i]` and end at
     `last[i]`. `surplus` is the row's sum: computed where `fresh`, else given; then the diagonal follows from it.
     `excess` is half the sum of magnitudes outside the block, which makes a sweep of Gauss–Seidel within blocks
-    convergent whatever lies between them; `inverse` is 1 / (diagonal + excess); `most` is the largest `−a_ij`.
+    convergent whatever lies between them, and `1/relaxation − 1` of the diagonal, which makes it one of successive
+    over-relaxation; `inverse` is 1 / (diagonal + excess); `most` is the largest `−a_ij`.
     """
+    added = 1.0 / relaxation - 1.0
     for block in range(start, stop):
         lo, hi = bounds[block], bounds[block + 1]
         position = position_of[block]
@@ -122,8 +124,9 @@ def arranged(  # type: ignore[no-untyped-def]
                 d = surplus[i] - off
             diagonal[i] = d
             most[i] = largest
-            excess[i] = 0.5 * away
-            inverse[i] = 1.0 / (d + 0.5 * away) if d > 0.0 else 0.0
+            more = 0.5 * away + added * d
+            excess[i] = more
+            inverse[i] = 1.0 / (d + more) if d > 0.0 else 0.0
 
 
 @rows_kernel

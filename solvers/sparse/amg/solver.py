@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.system import MatrixSystem
 
@@ -14,6 +15,10 @@ class AlgebraicMultigrid(MatrixSolver):
     """Aggregates of matched pairs, a K-cycle in float32 with Gauss–Seidel, conjugate directions in float64 around it.
 
     For symmetric positive definite matrices, and for those that are singular by constants.
+
+    Parameters
+    ----------
+    constants : thresholds of the set-up and factors of the cycle.
 
     Examples
     --------
@@ -25,6 +30,7 @@ class AlgebraicMultigrid(MatrixSolver):
     ('CONVERGED', True)
     """
 
+    constants: Constants = DEFAULTS
     name: ClassVar[str] = "amg"
     summary: ClassVar[str] = "compiled algebraic multigrid under conjugate directions"
 
@@ -32,4 +38,4 @@ class AlgebraicMultigrid(MatrixSolver):
         from relaxon.solvers.sparse.amg.engine import MultigridDirections
         from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
 
-        return MultigridDirections(system, Hierarchy.of(system))
+        return MultigridDirections(system, Hierarchy.of(system, self.constants))

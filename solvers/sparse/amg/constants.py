@@ -1,0 +1,71 @@
+"""What decides a hierarchy and its cycle: the numbers that may be chosen for a matrix, each within its bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relaxon.solvers import validation
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """Thresholds of the set-up and factors of the cycle; as they stand here, one configuration for every matrix.
+
+    Any values within the bounds give a symmetric positive definite cycle.
+
+    Parameters
+    ----------
+    strength : a coupling is strong from this part of the geometric mean of both rows' strongest ones on, in [0, 1].
+    dominated : rows whose off-diagonal magnitudes are at most this part of the diagonal are left to smoothing, in
+        [0, 1).
+    matchings : how often rows, or the pairs of them, are paired from a level to the next, 1 to 3.
+    correction : factor of the interpolated correction, in (0, 2).
+    relaxation : factor of the sweeps (symmetric successive over-relaxation; 1 is Gauss–Seidel), in (0, 2).
+    twice : a level is solved by two steps a visit where it has at most this part of the entries of the one above it,
+        in [0, 1]; work on all levels then stays within a multiple of the first one's.
+    budget : entries on all levels of a cycle, those of repeated visits included, over the first level's, at least 1.
+    enough : one step on a coarse level is enough where it leaves this part of the residual's square, in [0, 1); as it
+        stands, a quarter of its norm.
+
+    Raises
+    ------
+    TypeError, ValueError : a value that is no number, or out of its bounds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from relaxon.solvers import AlgebraicMultigrid, gallery, solve
+    >>> from relaxon.solvers.sparse import Constants
+    >>> A = gallery.matrix("layers-3d", 8_000)
+    >>> solver = AlgebraicMultigrid(Constants(strength=0.5, relaxation=1.2))
+    >>> solve(A, np.ones(A.shape[0]), solver=solver).result.name
+    'CONVERGED'
+    """
+
+    strength: float = 0.25
+    dominated: float = 0.4
+    matchings: int = 2
+    correction: float = 1.0
+    relaxation: float = 1.0
+    twice: float = 0.5
+    budget: float = 3.0
+    enough: float = 0.0625
+
+    def __post_init__(self) -> None:
+        for name, most in (("strength", 1.0), ("dominated", 1.0), ("twice", 1.0), ("enough", 1.0)):
+            value = validation.non_negative_float(name, getattr(self, name))
+            if value > most or (value == most and name in ("dominated", "enough")):
+                raise ValueError(
+                    f"{name} must be {'at most' if name in ('strength', 'twice') else 'below'} 1, got {value}"
+                )
+        for name in ("correction", "relaxation"):
+            if not validation.positive_float(name, getattr(self, name)) < 2:
+                raise ValueError(f"{name} must be below 2, got {getattr(self, name)}")
+        if validation.positive_int("matchings", self.matchings) > 3:
+            raise ValueError(f"matchings must be at most 3, got {self.matchings}")
+        if validation.positive_float("budget", self.budget) < 1:
+            raise ValueError(f"budget must be at least 1, got {self.budget}")
+
+
+DEFAULTS = Constants()
+"""Without learning: one configuration for every matrix."""
