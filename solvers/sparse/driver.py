@@ -36,7 +36,7 @@ def prepare_matrix(matrix: Any, solver: Any = None, properties: MatrixProperties
     """Check a sparse matrix and set a solver up for it; `solver` is a name or a `MatrixSolver`, None for "auto"."""
     if solver is None:
         solver = DEFAULT_SOLVER
-    chosen = named(solver) if isinstance(solver, str) else solver
+    chosen = named(solver, peers=True) if isinstance(solver, str) else solver
     if not isinstance(chosen, MatrixSolver):
         raise TypeError(f"solver must be a name or a MatrixSolver for a sparse matrix, got {type(solver).__name__}")
     for name in ("symmetric", "M"):

@@ -28,9 +28,10 @@ def run(args: argparse.Namespace) -> int:
     from rich.text import Text
 
     from relaxon.solvers import list_solvers
+    from relaxon.solvers.sparse.peers import PEERS
 
     rows = []
-    for entry in list_solvers():
+    for entry in (*list_solvers(), *PEERS.values()):
         missing = find_missing(entry.needs)
         rows.append(
             {
