@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
     from relaxon.solvers.incomplete_cholesky import IncompleteCholeskyCG
     from relaxon.solvers.krylov import ConjugateGradient, JacobiCG
+    from relaxon.solvers.matrix_files import MatrixFileError, read_matrix, read_vector
     from relaxon.solvers.multigrid import MultigridCG
     from relaxon.solvers.multigrid.constants import LearnedConstants
     from relaxon.solvers.naming import DeviceUnavailableError
@@ -55,6 +56,7 @@ _HOME = {
     "IncompleteCholeskyCG": "incomplete_cholesky",
     "JacobiCG": "krylov",
     "MatrixDirect": "sparse",
+    "MatrixFileError": "matrix_files",
     "MatrixIncompleteCholeskyCG": "sparse",
     "LearnedConstants": "multigrid.constants",
     "LearnedCycle": "dcdm.torch_cycle",
@@ -75,6 +77,8 @@ _HOME = {
     "list_solvers": "registry",
     "num_threads": "threads",
     "prepare": "driver",
+    "read_matrix": "matrix_files",
+    "read_vector": "matrix_files",
     "set_num_threads": "threads",
     "solve": "driver",
     "solve_many": "driver",
@@ -101,6 +105,7 @@ __all__ = [
     "LearnedConstants",
     "LearnedCycle",
     "MatrixDirect",
+    "MatrixFileError",
     "MatrixIncompleteCholeskyCG",
     "MultigridCG",
     "PoissonGrid",
@@ -119,6 +124,8 @@ __all__ = [
     "list_solvers",
     "num_threads",
     "prepare",
+    "read_matrix",
+    "read_vector",
     "set_num_threads",
     "solve",
     "solve_many",

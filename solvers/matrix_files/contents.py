@@ -1,0 +1,135 @@
+"""A matrix file's bytes, inflated where it is gzip and never more than allowed, and the error of a wrong file."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from relaxon.solvers import validation
+
+MAX_BYTES = 1 << 34
+"""Bytes that a compressed file may become, where the caller names no other limit: 16 GiB."""
+GZIP_MAGIC = b"\x1f\x8b"
+GZIP_RATIO = 1032
+"""Deflate writes at most 258 bytes for a symbol pair of two bits, so that no gzip file becomes larger by more."""
+LONGEST_LINE = 1 << 20
+"""Bytes of a line of a header; what is longer is no text."""
+
+
+EMPTY_ROWS = 1_000_000
+"""Rows that a matrix may have in a file that is shorter: an empty row takes no bytes there, but some in memory."""
+
+
+class MatrixFileError(ValueError):
+    """A file that cannot be read as a matrix or a vector: which file, where in it, what came and what was expected."""
+
+    def __init__(self, path: Path, place: str, problem: str) -> None:
+        super().__init__(f"{path}, {place}: {problem}" if place else f"{path}: {problem}")
+        self.path = path
+        self.place = place
+        """A line, a byte offset or a part of the file; empty for the whole file."""
+
+
+class MatrixBytes:
+    """A file that is open for reading from its start.
+
+    `room` bounds the bytes that it can hold: its size, or what gzip may become of that.
+    """
+
+    def __init__(self, path: Path, file: IO[bytes], size: int, max_bytes: int) -> None:
+        self.path = path
+        self.size = size
+        self.max_bytes = max_bytes
+        self.offset = 0
+        self.line = 0
+        """Lines that `readline` has returned."""
+        self.compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        file.seek(0)
+        self.room = min(max_bytes, size * GZIP_RATIO) if self.compressed else size
+        self._file: gzip.GzipFile | IO[bytes] = gzip.GzipFile(fileobj=file) if self.compressed else file
+
+    def read(self, count: int) -> bytes:
+        """Return the next `count` bytes, fewer only at the end of the file."""
+        with self._damage_named():
+            found = self._file.read(count)
+        self._advance(len(found))
+        return found
+
+    def readline(self) -> bytes:
+        """Return the next line with its end, empty at the end of the file."""
+        with self._damage_named():
+            found = self._file.readline(LONGEST_LINE)
+        self._advance(len(found))
+        self.line += bool(found)
+        if len(found) == LONGEST_LINE:
+            raise self.error(f"a line is longer than {LONGEST_LINE} bytes: this is no text file of numbers")
+        return found
+
+    def read_all(self) -> bytes:
+        """Return everything that is left."""
+        parts = iter(lambda: self.read(1 << 24), b"")
+        return b"".join(parts)
+
+    def rewind(self) -> None:
+        """Go back to the start of the file."""
+        self._file.seek(0)
+        self.offset = self.line = 0
+
+    def error(self, problem: str) -> MatrixFileError:
+        """Return the error that names this file and the last line read."""
+        return MatrixFileError(self.path, f"line {self.line}" if self.line else "", problem)
+
+    def error_at(self, place: str, problem: str) -> MatrixFileError:
+        """Return the error that names this file and a place in it."""
+        return MatrixFileError(self.path, place, problem)
+
+    def check_room(self, count: int, bytes_each: int, what: str) -> None:
+        """Raise MatrixFileError where `count` things of at least `bytes_each` bytes cannot be in this file."""
+        if count * bytes_each > self.room:
+            held = f"at most {self.room} when inflated" if self.compressed else f"{self.room}"
+            raise self.error(
+                f"{count} {what} are announced, which take at least {count * bytes_each} bytes, but the file has {held}"
+            )
+
+    def check_shape(self, rows: int, columns: int) -> None:
+        """Raise MatrixFileError where a matrix has many more rows or columns than its file has bytes."""
+        check_shape(self.path, self.room, rows, columns)
+
+    def _advance(self, count: int) -> None:
+        self.offset += count
+        if self.compressed and self.offset > self.max_bytes:
+            raise MatrixFileError(
+                self.path,
+                "",
+                f"{self.size} bytes of gzip become more than max_bytes = {self.max_bytes}; pass a larger "
+                "max_bytes where that is right",
+            )
+
+    @contextmanager
+    def _damage_named(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise MatrixFileError(
+                self.path, f"byte {self.offset} when inflated", f"the gzip data is damaged or cut off: {error}"
+            ) from error
+
+
+def check_shape(path: Path, room: int, rows: int, columns: int) -> None:
+    """Raise MatrixFileError where a matrix has many more rows or columns than the `room` bytes it comes from."""
+    if max(rows, columns) > max(room, EMPTY_ROWS):
+        raise MatrixFileError(
+            path, "", f"a shape of {rows} by {columns} is announced, in which {room} bytes would leave most rows empty"
+        )
+
+
+@contextmanager
+def open_bytes(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[MatrixBytes]:
+    """Open a file; OSError where it cannot be opened."""
+    validation.positive_int("max_bytes", max_bytes)
+    with path.open("rb") as file:
+        yield MatrixBytes(path, file, path.stat().st_size, max_bytes)
