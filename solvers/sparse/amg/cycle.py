@@ -13,7 +13,6 @@ from relaxon.solvers.sparse.amg import cycle_kernels as kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level
 
-
 STEEP = 0.3
 """Least eigenvalue of a preconditioned coarse level for which the fixed lengths are the best ones. Measured over the
 gallery at 20,000 and 200,000 unknowns, CG takes as many iterations as with the K-cycle, chains excepted; below 0.25

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from relaxon.solvers.sparse.system import Array
 
 MAX_ITERATIONS = 1_000
 """Of conjugate gradients within one answer."""
+Coarsening = Literal["smoothed_aggregation", "aggregation", "ruge_stuben"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +62,40 @@ class _Hypre:
 
 @dataclass(frozen=True, slots=True)
 class AMGCL(PeerSolver):
-    """CG with AMGCL's smoothed aggregation and SPAI(0), its defaults for symmetric matrices.
+    """CG with AMGCL's hierarchy and Gauss–Seidel.
 
-    `pyamgcl` comes as source only and needs Boost to be built.
+    Parameters
+    ----------
+    coarsening : "smoothed_aggregation", "aggregation" or "ruge_stuben".
+
+    `pyamgcl` comes as source only and needs Boost's headers and pybind11 to be built.
     """
 
+    coarsening: Coarsening = "smoothed_aggregation"
     name: ClassVar[str] = "amgcl"
-    summary: ClassVar[str] = "matrices: CG with AMGCL's smoothed aggregation (pyamgcl, built from source)"
+    summary: ClassVar[str] = "matrices: CG with AMGCL's hierarchy (pyamgcl, built from source)"
     needs: ClassVar[tuple[str, ...]] = ("pyamgcl",)
     definite: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if self.coarsening not in get_args(Coarsening):
+            raise ValueError(f"coarsening must be one of {', '.join(get_args(Coarsening))}, got {self.coarsening!r}")
+
     def set_up(self, matrix: Any) -> PeerFactor:
         """Make the hierarchy."""
-        return _AMGCL(matrix)
+        return _AMGCL(matrix, self.coarsening)
 
 
 class _AMGCL:
-    def __init__(self, matrix: Any) -> None:
+    def __init__(self, matrix: Any, coarsening: str) -> None:
         import pyamgcl
 
-        self._module, self._matrix = pyamgcl, matrix
-        self._hierarchy = pyamgcl.amgcl(matrix, {"coarsening.type": "smoothed_aggregation", "relax.type": "spai0"})
+        self._module = pyamgcl
+        self._hierarchy = pyamgcl.amg(matrix, {"coarsening.type": coarsening, "relax.type": "gauss_seidel"})
 
     def solve(self, b: Array, rtol: float) -> tuple[Array, int]:
-        options = {"type": "cg", "tol": rtol, "maxiter": MAX_ITERATIONS}
-        solver = self._module.solver(self._hierarchy, options)
-        x = np.asarray(solver(self._matrix, b))
+        solver = self._module.solver(self._hierarchy, {"type": "cg", "tol": rtol, "maxiter": MAX_ITERATIONS})
+        x = np.asarray(solver(b))
         return x, int(solver.iters)
 
 

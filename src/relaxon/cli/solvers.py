@@ -31,12 +31,14 @@ def run(args: argparse.Namespace) -> int:
     from relaxon.solvers.sparse.peers import PEERS
 
     rows = []
-    for entry in (*list_solvers(), *PEERS.values()):
-        missing = find_missing(entry.needs)
+    listed = [(entry.name, entry.summary, entry.needs) for entry in list_solvers()]
+    listed += [(name, peer.summary, peer.needs) for name, peer in PEERS.items()]
+    for name, summary, needs in listed:
+        missing = find_missing(needs)
         rows.append(
             {
-                "name": entry.name,
-                "summary": entry.summary,
+                "name": name,
+                "summary": summary,
                 "missing": list(missing),
                 "extra": find_extra(missing),
             }
