@@ -20,6 +20,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "dashboard": ("aiohttp",),
     "ray": ("ray",),
     "mpi": ("mpi4py",),
+    "direct": ("rslab",),
     "bench": ("apxchol", "matplotlib", "polysolve", "psutil"),
     "pardiso": ("pypardiso",),
 }

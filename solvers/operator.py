@@ -255,7 +255,8 @@ def _couplings_and_diagonal(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]
         diagonal += face
         add_faces_above(diagonal, face, axis)
         diagonal += sides[axis]
-        couplings.append(face * (fluid & np.roll(fluid, 1, axis)))
+        face *= fluid & np.roll(fluid, 1, axis)
+        couplings.append(face)
     diagonal[~fluid] = 0
     return couplings, diagonal
 
@@ -278,14 +279,15 @@ def open_faces(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]], NDArray[np
     opened = grid.cells != CellType.SOLID
     sides = np.zeros((3, *grid.shape3))
     faces = []
+    inverse = 1.0 / grid.coefficient if isinstance(grid.coefficient, np.ndarray) else None
     for axis, (low, high) in enumerate(grid.boundary):
         n = grid.shape[axis]
         first, last = _slab(axis, 0, 1), _slab(axis, n - 1, n)
         below, above = _slab(axis, 0, n - 1), _slab(axis, 1, n)
-        kappa_low, kappa_inside, kappa_high = _face_coefficients(grid, axis)
+        kappa_low, kappa_inside, kappa_high = _face_coefficients(grid, axis, inverse)
         scale = grid.spacing[axis] ** -2
         face = np.zeros(grid.shape)
-        face[above] = scale * kappa_inside * (opened[below] & opened[above])
+        np.multiply(scale * kappa_inside, opened[below] & opened[above], out=face[above])
         # A cell that is its own neighbour around a periodic axis is not coupled.
         if low is Boundary.PERIODIC and n > 1:
             face[first] = scale * kappa_low * (opened[first] & opened[last])
@@ -298,8 +300,11 @@ def open_faces(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]], NDArray[np
     return [np.zeros(grid.shape3)] * (3 - grid.ndim) + faces, sides
 
 
-def _face_coefficients(grid: PoissonGrid, axis: int) -> tuple[Any, Any, Any]:
-    """κ on the low side, the inner faces and the high side of an axis (scalars 1 where κ is constant)."""
+def _face_coefficients(grid: PoissonGrid, axis: int, inverse: NDArray[np.float64] | None) -> tuple[Any, Any, Any]:
+    """κ on the low side, the inner faces and the high side of an axis (scalars 1 where κ is constant).
+
+    `inverse` is 1/κ where κ is given in cells: an inner face has the harmonic mean `2 / (1/a + 1/b)` of its two cells.
+    """
     kappa = grid.coefficient
     if kappa is None:
         return 1.0, 1.0, 1.0
@@ -307,16 +312,12 @@ def _face_coefficients(grid: PoissonGrid, axis: int) -> tuple[Any, Any, Any]:
     if isinstance(kappa, tuple):
         faces = kappa[axis]
         return faces[_slab(axis, 0, 1)], faces[_slab(axis, 1, n)], faces[_slab(axis, n, n + 1)]
-    first, last = kappa[_slab(axis, 0, 1)], kappa[_slab(axis, n - 1, n)]
-    below, above = kappa[_slab(axis, 0, n - 1)], kappa[_slab(axis, 1, n)]
-    low = _harmonic(first, last) if grid.periodic[axis] else first
-    return low, _harmonic(below, above), last
-
-
-def _harmonic(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`2ab/(a+b)`, without overflow or underflow of the product."""
-    mean: NDArray[np.float64] = 2.0 / (1.0 / a + 1.0 / b)
-    return mean
+    assert inverse is not None
+    first, last = _slab(axis, 0, 1), _slab(axis, n - 1, n)
+    inside = inverse[_slab(axis, 0, n - 1)] + inverse[_slab(axis, 1, n)]
+    np.divide(2.0, inside, out=inside)
+    low = 2.0 / (inverse[first] + inverse[last]) if grid.periodic[axis] else kappa[first]
+    return low, inside, kappa[last]
 
 
 def _slab(axis: int, start: int, stop: int) -> tuple[slice, ...]:

@@ -21,6 +21,8 @@ class MatrixSolver(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ("numba", "scipy")
+    """The modules that must be installed for it."""
 
     @abstractmethod
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine: ...

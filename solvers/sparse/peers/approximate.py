@@ -29,7 +29,7 @@ class ApproximateCholesky(PeerSolver):
 
     seed: int = 42
     name: ClassVar[str] = "apxchol"
-    summary: ClassVar[str] = "matrices: CG with a randomised approximate Cholesky factor, for Laplacians"
+    summary: ClassVar[str] = "CG with a randomised approximate Cholesky factor, for Laplacians"
     needs: ClassVar[tuple[str, ...]] = ("apxchol",)
     definite: ClassVar[bool] = False
 

@@ -30,7 +30,7 @@ class Hypre(PeerSolver):
 
     dimension: int = 1
     name: ClassVar[str] = "hypre"
-    summary: ClassVar[str] = "matrices: CG with hypre's BoomerAMG, by polyfem-polysolve"
+    summary: ClassVar[str] = "CG with hypre's BoomerAMG, by polyfem-polysolve"
     needs: ClassVar[tuple[str, ...]] = ("polysolve",)
     definite: ClassVar[bool] = False
 
@@ -73,7 +73,7 @@ class AMGCL(PeerSolver):
 
     coarsening: Coarsening = "smoothed_aggregation"
     name: ClassVar[str] = "amgcl"
-    summary: ClassVar[str] = "matrices: CG with AMGCL's hierarchy (pyamgcl, built from source)"
+    summary: ClassVar[str] = "CG with AMGCL's hierarchy (pyamgcl, built from source)"
     needs: ClassVar[tuple[str, ...]] = ("pyamgcl",)
     definite: ClassVar[bool] = True
 

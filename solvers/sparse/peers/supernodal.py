@@ -19,7 +19,7 @@ class Cholmod(PeerSolver):
     """CHOLMOD's supernodal Cholesky factor, with the fill-reducing order that it chooses."""
 
     name: ClassVar[str] = "cholmod"
-    summary: ClassVar[str] = "matrices: CHOLMOD's supernodal Cholesky factor, by polyfem-polysolve"
+    summary: ClassVar[str] = "CHOLMOD's supernodal Cholesky factor, by polyfem-polysolve"
     needs: ClassVar[tuple[str, ...]] = ("polysolve",)
     definite: ClassVar[bool] = True
 
@@ -52,7 +52,7 @@ class Pardiso(PeerSolver):
     """MKL's Pardiso: its Cholesky factor of the upper triangle."""
 
     name: ClassVar[str] = "pardiso"
-    summary: ClassVar[str] = "matrices: MKL's Pardiso, by pypardiso"
+    summary: ClassVar[str] = "MKL's Pardiso, by pypardiso"
     needs: ClassVar[tuple[str, ...]] = ("pypardiso",)
     definite: ClassVar[bool] = True
 

@@ -28,16 +28,19 @@ def run(args: argparse.Namespace) -> int:
     from rich.text import Text
 
     from relaxon.solvers import list_solvers
+    from relaxon.solvers.sparse import MATRIX_SOLVERS
     from relaxon.solvers.sparse.peers import PEERS
 
+    listed = [("grids", entry.name, entry.summary, entry.needs) for entry in list_solvers()]
+    listed += [("matrices", name, solver.summary, solver.needs) for name, solver in MATRIX_SOLVERS.items()]
+    listed += [("matrices", name, peer.summary, peer.needs) for name, peer in PEERS.items()]
     rows = []
-    listed = [(entry.name, entry.summary, entry.needs) for entry in list_solvers()]
-    listed += [(name, peer.summary, peer.needs) for name, peer in PEERS.items()]
-    for name, summary, needs in listed:
+    for system, name, summary, needs in listed:
         missing = find_missing(needs)
         rows.append(
             {
                 "name": name,
+                "for": system,
                 "summary": summary,
                 "missing": list(missing),
                 "extra": find_extra(missing),
@@ -48,10 +51,16 @@ def run(args: argparse.Namespace) -> int:
         return 0
     table = Table(box=None, pad_edge=False)
     table.add_column("solver", no_wrap=True)
+    table.add_column("for", no_wrap=True)
     table.add_column("what it is")
     table.add_column("available")
     for row in rows:
         lacks, extra = list(row["missing"]), str(row["extra"])
-        table.add_row(str(row["name"]), str(row["summary"]), Text(lacking(lacks, extra) if lacks else "yes"))
+        table.add_row(
+            str(row["name"]),
+            str(row["for"]),
+            Text(str(row["summary"])),
+            Text(lacking(lacks, extra) if lacks else "yes"),
+        )
     Console().print(table)
     return 0
