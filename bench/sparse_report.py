@@ -203,8 +203,9 @@ def plot(rows: list[Row], solvers: list[str], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(7.0, 4.2), dpi=110, layout="constrained")
     for name, (factors, parts) in profile(rows, [*solvers, *groups_of(rows)]).items():
         own = name in solvers
+        seen = [(1.0, 0.0), *(pair for pair in zip(factors, parts, strict=True) if pair[0] <= MOST)]
         axes.step(
-            [1.0, *factors, MOST], [0.0, *parts, parts[-1] if parts else 0.0], where="post",
+            [*(factor for factor, _ in seen), MOST], [*(part for _, part in seen), seen[-1][1]], where="post",
             label=f"relaxon {name}" if own else name, linewidth=2.6 if own else 1.4, linestyle="-" if own else "--",
         )  # fmt: skip
     axes.set(
