@@ -24,6 +24,8 @@ from relaxon.solvers.verdict import Figures
 from relaxon.solvers.working import Working
 
 if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
+
     from relaxon.solvers.sparse.driver import PreparedMatrix
     from relaxon.solvers.sparse.engine import MatrixSolver
     from relaxon.solvers.sparse.system import SparseMatrix
@@ -284,6 +286,37 @@ class PreparedSolver(Front):
     @property
     def _memory(self) -> RequestMemory:
         return self.memory
+
+    def aspreconditioner(self) -> LinearOperator:
+        """Return the solver's V-cycle as a preconditioner `M ≈ A⁻¹` for a Krylov method of yours.
+
+        A SciPy `LinearOperator` on packed vectors, `(unknowns, unknowns)` float64, symmetric and positive definite to
+        float32 rounding, as `PoissonGrid.preconditioner` makes it. It has work space of its own.
+
+        Raises
+        ------
+        ValueError : where the solver has no such cycle: only "dcdm", "mg-cg" and "mg-rbgs-cg" do.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from scipy.sparse.linalg import cg
+        >>> from relaxon.solvers import PoissonGrid, prepare
+        >>> grid = PoissonGrid(np.zeros((32, 32), np.uint8), boundary="dirichlet")
+        >>> M = prepare(grid, solver="mg-cg").aspreconditioner()
+        >>> x, info = cg(grid.operator().to_scipy(), np.ones(grid.unknowns), M=M, rtol=1e-8)
+        >>> info
+        0
+        """
+        from relaxon.solvers.preconditioner import as_linear_operator
+
+        cycle = self.solver.cycle(self.operator)
+        if cycle is None:
+            raise ValueError(
+                f"solver must have a multigrid cycle to be a preconditioner (dcdm, mg-cg, mg-rbgs-cg), got "
+                f"{self.solver.name!r}; PoissonGrid.preconditioner() makes one beside any solver"
+            )
+        return as_linear_operator(self.operator, cycle)
 
     def update(self, grid: PoissonGrid) -> PreparedSolver:
         """The same solver set up for another grid of the same shape: other cells (obstacles that move), another κ.

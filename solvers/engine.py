@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.solution import Callback, Progress, Result
+
+if TYPE_CHECKING:
+    from relaxon.solvers.multigrid.single import SingleCycle
 
 DIVERGENCE_FACTOR = 1e6
 """A residual that has grown by this factor over the first one will not come back."""
@@ -102,6 +105,10 @@ class Solver(ABC):
 
     @abstractmethod
     def prepare(self, operator: PoissonOperator) -> Prepared: ...
+
+    def cycle(self, operator: PoissonOperator) -> SingleCycle | None:
+        """Return the method's multigrid cycle, linear and symmetric, set up anew; None where it has none."""
+        return None
 
     def update(self, prepared: Prepared, operator: PoissonOperator) -> Prepared:
         """As `prepare`, for an operator of the same shape, in the memory of `prepared` where the method can take it

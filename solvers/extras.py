@@ -21,7 +21,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "ray": ("ray",),
     "mpi": ("mpi4py",),
     "direct": ("rslab",),
-    "bench": ("matplotlib", "psutil"),
+    "bench": ("apxchol", "matplotlib", "polysolve", "psutil"),
+    "pardiso": ("pypardiso",),
 }
 """The import names that each extra brings; of two extras that bring the same, the one that takes less room is first."""
 

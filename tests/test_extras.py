@@ -25,6 +25,7 @@ BROUGHT = {
     "opentelemetry": "opentelemetry-sdk",
     "llvmlite": "numba",
     "joblib": "scikit-learn",
+    "polysolve": "polyfem-polysolve",
 }
 """The distribution that brings a package, where it is called otherwise."""
 NEED_TORCH = re.compile(

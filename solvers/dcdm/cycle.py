@@ -22,6 +22,7 @@ from relaxon.solvers.dcdm.rescue import Rescued, second_method
 from relaxon.solvers.engine import Prepared, Solver
 from relaxon.solvers.multigrid.constants import LearnedConstants, from_record
 from relaxon.solvers.multigrid.fused import FusedCycle
+from relaxon.solvers.multigrid.single import SingleCycle
 from relaxon.solvers.multigrid.variable import VariableCycle
 from relaxon.solvers.operator import PoissonOperator
 
@@ -58,6 +59,17 @@ class DeepConjugateDirectionCycle(Solver):
 
     def prepare(self, operator: PoissonOperator) -> Prepared:
         return self._prepared(operator, None)
+
+    def cycle(self, operator: PoissonOperator) -> SingleCycle:
+        """Return the V-cycle, which is linear and symmetric."""
+        # Here, as that module needs this one.
+        from relaxon.solvers.preconditioner import FusedPreconditioner
+
+        grid = operator.grid
+        if grid.coefficient is not None:
+            return VariableCycle(operator)
+        constants = constants_for(grid.ndim) if self.constants is None else {self.constants.ndim: self.constants}
+        return FusedPreconditioner(FusedCycle(operator, constants))
 
     def update(self, prepared: Prepared, operator: PoissonOperator) -> Prepared:
         inner = prepared.first if isinstance(prepared, Rescued) else prepared

@@ -51,12 +51,16 @@ class MultigridCG(Solver):
         validation.positive_int("sweeps", self.sweeps)
 
     def prepare(self, operator: PoissonOperator) -> Prepared:
+        return _MultigridCG(operator, self.cycle(operator))
+
+    def cycle(self, operator: PoissonOperator) -> SingleCycle:
+        """Return the V-cycle, which is linear and symmetric."""
         # Here, as that module needs this package.
         from relaxon.solvers.preconditioner import unlearned_cycle
 
         if self.smoother == "jacobi" and self.sweeps == 2:
-            return _MultigridCG(operator, unlearned_cycle(operator))
-        return _MultigridCG(operator, VariableCycle(operator, self.smoother, self.sweeps))
+            return unlearned_cycle(operator)
+        return VariableCycle(operator, self.smoother, self.sweeps)
 
 
 class _MultigridCG(Prepared):

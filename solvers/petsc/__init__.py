@@ -1,8 +1,10 @@
-"""For codes that run on PETSc: the learned cycle as a preconditioner, and the outer iteration as a Krylov method.
+"""For codes that run on PETSc: cycles of grids and of any matrix as preconditioners, the outer iteration as a Krylov
+method.
 
-Both are PETSc's types "python", and so are had by an option of a program that embeds petsc4py:
+All are PETSc's types "python", and so are had by an option of a program that embeds petsc4py:
 
     -pc_type python -pc_python_type relaxon.solvers.petsc.LearnedCycle
+    -pc_type python -pc_python_type relaxon.solvers.petsc.AlgebraicCycle
     -ksp_type python -ksp_python_type relaxon.solvers.petsc.DeepConjugateDirections
 """
 
@@ -11,17 +13,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from relaxon.solvers.petsc.algebraic import AlgebraicCycle
     from relaxon.solvers.petsc.directions import DeepConjugateDirections
     from relaxon.solvers.petsc.preconditioner import LearnedCycle
     from relaxon.solvers.petsc.recognition import Recognised, recognise
 
 _HOMES = {
+    "AlgebraicCycle": "algebraic",
     "DeepConjugateDirections": "directions",
     "LearnedCycle": "preconditioner",
     "Recognised": "recognition",
     "recognise": "recognition",
 }
-__all__ = ["DeepConjugateDirections", "LearnedCycle", "Recognised", "recognise"]
+__all__ = ["AlgebraicCycle", "DeepConjugateDirections", "LearnedCycle", "Recognised", "recognise"]
 
 
 def __getattr__(name: str) -> Any:

@@ -183,10 +183,18 @@ def _is_tridiagonal(matrix: Any) -> bool:
     return bool((first >= rows - 1).all() and (last <= rows + 1).all())
 
 
-def named(name: str) -> MatrixSolver:
-    """The matrix solver of that name; ValueError for one that is unknown or needs a grid."""
+def named(name: str, peers: bool = False) -> MatrixSolver:
+    """The matrix solver of that name; ValueError for one that is unknown or needs a grid.
+
+    With `peers`, those of other libraries in `relaxon.solvers.sparse.peers` too.
+    """
     if name in MATRIX_SOLVERS:
         return MATRIX_SOLVERS[name]
+    if peers:
+        from relaxon.solvers.sparse.peers import PEERS
+
+        if name in PEERS:
+            return PEERS[name]
     from relaxon.solvers.registry import list_solvers
 
     hint = ""

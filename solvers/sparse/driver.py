@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from relaxon.solvers.sparse.reused import Course, Reused
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 from relaxon.solvers.sparse.updating import StoredPattern, same_pattern, update_system
 from relaxon.solvers.verdict import Figures, backward_error
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
 
 DEFAULT_SOLVER = "auto"
 TAKE_MAPS = ("gmres", "bicgstab", "minres")
@@ -52,7 +55,7 @@ def resolved(solver: Any) -> MatrixSolver:
     """Return the solver of a name, "auto" where None; TypeError for what is neither a name nor a `MatrixSolver`."""
     if solver is None:
         solver = DEFAULT_SOLVER
-    chosen = named(solver) if isinstance(solver, str) else solver
+    chosen = named(solver, peers=True) if isinstance(solver, str) else solver
     if not isinstance(chosen, MatrixSolver):
         raise TypeError(f"solver must be a name or a MatrixSolver for a sparse matrix, got {type(solver).__name__}")
     return chosen
@@ -272,6 +275,32 @@ class PreparedMatrix(Front):
 
     def __str__(self) -> str:
         return str(self.summary())
+
+    def aspreconditioner(self) -> LinearOperator:
+        """Return the set-up as a preconditioner `M ≈ A⁻¹` for a Krylov method of yours.
+
+        A SciPy `LinearOperator`, `(n, n)` float64, linear, symmetric and positive definite (semidefinite where A is
+        singular by constants: both sides are projected), to float32 rounding for "amg", whose cycle then takes steps
+        of fixed lengths. For SciPy's cg, gmres, minres and lobpcg. It has work space of its own: one thread at a time.
+
+        Raises
+        ------
+        ValueError : where the solver has no such map: plain "cg", and preconditioners of your own.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from scipy.sparse.linalg import minres
+        >>> from relaxon.solvers import gallery, prepare
+        >>> A = gallery.matrix("triangles-2d", 2_000)
+        >>> M = prepare(A, solver="amg").aspreconditioner()
+        >>> x, info = minres(A, np.ones(A.shape[0]), M=M, rtol=1e-8)
+        >>> info
+        0
+        """
+        from relaxon.solvers.sparse.preconditioner import as_linear_operator
+
+        return as_linear_operator(self)
 
     def _used(self) -> NDArray[np.bool_]:
         return np.ones(self.system.unknowns, bool)

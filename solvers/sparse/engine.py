@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 from relaxon.solvers.engine import Prepared
-from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.system import Array, MatrixSystem
+
+Precondition = Callable[[Array, Array], None]
+"""`precondition(r, z)` writes `z ← M r`; `r` must stay as it is."""
 
 ALL_KINDS = ("spd", "symmetric-indefinite", "nonsymmetric", "hermitian", "complex-symmetric")
 """Of matrices, as `MatrixSystem.kind` says them."""
@@ -47,3 +51,11 @@ class MatrixEngine(Prepared):
     def level_sizes(self) -> tuple[tuple[int, int], ...]:
         """Rows and nonzeros of each level's matrix, from fine to coarse; none where there are no levels."""
         return ()
+
+    def preconditioner(self) -> Precondition | None:
+        """Return a fixed linear map, symmetric and positive definite, that is about the inverse of the matrix.
+
+        It has memory of its own, so that it may be called inside a solve of the same engine. None where the method
+        has no such map.
+        """
+        return None

@@ -12,12 +12,10 @@ import numpy as np
 
 from relaxon.solvers.engine import Monitor
 from relaxon.solvers.solution import Result
-from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver, Precondition
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 from relaxon.solvers.verdict import subtract
 
-Precondition = Callable[[Array, Array], None]
-"""`precondition(r, z)` writes `z ← M r`; `r` must stay as it is."""
 STAGNATION_STEPS = 500
 """Conjugate gradients' residual wanders; so many steps without a new least one mean that rounding has won."""
 
@@ -81,6 +79,10 @@ class PreconditionedCG(MatrixEngine):
             rz = kernels.dot(r, step)
             kernels.next_direction(step, rz / old, p)
         return Result.MAX_ITERATIONS
+
+    def preconditioner(self) -> Precondition | None:
+        """Return the preconditioner itself; None for plain conjugate gradients."""
+        return self.precondition
 
     def _preconditioned(self, r: Array, z: Array) -> Array:
         if self.precondition is None:

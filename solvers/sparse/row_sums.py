@@ -33,8 +33,6 @@ def component_null_vectors(
     """
     from relaxon.solvers.sparse.inspection import reaches_all
 
-    from relaxon.solvers.sparse.inspection import reaches_all
-
     n = matrix.shape[0]
     known = rows is not None  # by the compiled look at the matrix: large, with int32 indices, its pattern symmetric
     if rows is None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from relaxon.solvers.engine import Monitor
 from relaxon.solvers.solution import Result
-from relaxon.solvers.sparse.engine import MatrixEngine
+from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
 from relaxon.solvers.sparse.estimates import Estimate, seconds_said
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 
@@ -85,6 +85,10 @@ class Watched(MatrixEngine):
     @property
     def level_sizes(self) -> tuple[tuple[int, int], ...]:
         return self._running.engine.level_sizes
+
+    def preconditioner(self) -> Precondition | None:
+        """Return that of the method that begins with the next right-hand side."""
+        return self._running.engine.preconditioner()
 
     @property
     def _running(self) -> Runner:

@@ -1,11 +1,13 @@
-"""Poisson solves that torch can differentiate, and solves of tensors on a device."""
+"""Solves of grids and of sparse matrices that torch can differentiate, and solves of tensors on a device."""
 
 from relaxon.solvers.extras import explain
 
 try:
-    from relaxon.solvers.torch.differentiable import NotConvergedError, poisson_solve
+    from relaxon.solvers.torch.differentiable import poisson_solve
     from relaxon.solvers.torch.on_device import TensorSolution, solve_tensor
+    from relaxon.solvers.torch.solving import NotConvergedError
+    from relaxon.solvers.torch.sparse import sparse_solve
 except ModuleNotFoundError as error:
     raise explain(error, "relaxon.solvers.torch") from error
 
-__all__ = ["NotConvergedError", "TensorSolution", "poisson_solve", "solve_tensor"]
+__all__ = ["NotConvergedError", "TensorSolution", "poisson_solve", "solve_tensor", "sparse_solve"]

@@ -8,24 +8,21 @@ Source for the method: M. B. Giles, N. A. Pierce, "An Introduction to the Adjoin
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
-from relaxon.implicit import DerivativeOutcome, DerivativeVerdict, ImplicitOptions, implicit
-from relaxon.solvers import validation
+from relaxon.implicit import implicit
 from relaxon.solvers.driver import PreparedSolver, prepare
 from relaxon.solvers.engine import Solver
 from relaxon.solvers.faces import face_coefficients, openness
 from relaxon.solvers.front import Inconsistent
 from relaxon.solvers.grid import PoissonGrid
-from relaxon.solvers.solution import Solution
 from relaxon.solvers.torch.arguments import (
     Coefficient,
     check_batch,
@@ -37,18 +34,7 @@ from relaxon.solvers.torch.arguments import (
     with_coefficient,
 )
 from relaxon.solvers.torch.faces import Pairs, apply_operator, face_means, known_source, one_around
-
-Unconverged = Literal["error", "record"]
-Purpose = Literal["forward", "adjoint"]
-Log = list[tuple[str, Solution]]
-
-
-class NotConvergedError(RuntimeError):
-    """A forward or an adjoint solve did not meet its tolerance; `solution` is what it came to."""
-
-    def __init__(self, message: str, solution: Solution) -> None:
-        super().__init__(message)
-        self.solution = solution
+from relaxon.solvers.torch.solving import Log, Purpose, SolveTerms, Unconverged, implicit_options, refuse_non_finite
 
 
 def poisson_solve(
@@ -112,14 +98,7 @@ def poisson_solve(
     prepared, geometry = (grid, grid.operator.grid) if isinstance(grid, PreparedSolver) else (None, grid)
     if not isinstance(geometry, PoissonGrid):
         raise TypeError(f"grid must be a PoissonGrid or a PreparedSolver, got {type(grid).__name__}")
-    rtol = validation.positive_float("rtol", rtol)
-    adjoint_rtol = rtol if adjoint_rtol is None else validation.positive_float("adjoint_rtol", adjoint_rtol)
-    if unconverged not in ("error", "record"):
-        raise ValueError(f"unconverged must be 'error' or 'record', got {unconverged!r}")
-    if unconverged == "record" and log is None:
-        raise ValueError("log must be a list where unconverged='record', so that a failure is seen, got None")
-    if inconsistent not in ("error", "project"):
-        raise ValueError(f"inconsistent must be 'error' or 'project', got {inconsistent!r}")
+    terms = SolveTerms.checked(rtol, adjoint_rtol, max_iterations, inconsistent, unconverged, log)
     check_batch("b", b, geometry.shape)
     check_boundary_values(geometry, air_values, side_values)
     kappa = checked_coefficient(coefficient)
@@ -131,8 +110,7 @@ def poisson_solve(
         prepared = prepare(geometry, solver=solver)
     if x0 is not None:
         check_batch("x0", x0, geometry.shape)
-    rtols: dict[Purpose, float] = {"forward": rtol, "adjoint": adjoint_rtol}
-    system = _System(geometry, prepared, solver, rtols, max_iterations, inconsistent, unconverged, log)
+    system = _System(geometry, prepared, solver, terms)
     if kappa is not None:
         known = pytree.tree_map(known_values, kappa)
         if any(map(is_mapped, pytree.tree_leaves(kappa))):
@@ -146,15 +124,10 @@ def poisson_solve(
             b.device, _dtype(b, air_values, side_values)
         )
     # The solver judges its solutions, x and the adjoint, which a second residual would not tell more of.
-    options = ImplicitOptions(
-        linear_solver=system.solve_adjoint,
-        rtol=math.inf,
-        root_rtol=math.inf,
-        error_estimate="none",
-        on_unconverged="record",
-    )
+    options = implicit_options(system.solve_adjoint)
     dims = b.ndim - geometry.ndim
-    derive = implicit(system.solve, system.residual, options=options, batch_dims=dims, on_verdict=_refuse_non_finite)
+    refuse = refuse_non_finite("poisson_solve")
+    derive = implicit(system.solve, system.residual, options=options, batch_dims=dims, on_verdict=refuse)
     x: torch.Tensor = derive(x0, right, kappa)
     return x
 
@@ -169,11 +142,7 @@ class _System:
     geometry: PoissonGrid
     prepared: PreparedSolver | None
     solver: str | Solver
-    rtols: dict[Purpose, float]
-    max_iterations: int | None
-    inconsistent: Inconsistent
-    unconverged: Unconverged
-    log: Log | None
+    terms: SolveTerms
     set_up: list[tuple[list[NDArray[Any]], PreparedSolver]] = field(default_factory=list)
 
     @cached_property
@@ -224,31 +193,10 @@ class _System:
         self, purpose: Purpose, b: torch.Tensor, kappa: Coefficient | None, x0: torch.Tensor | None
     ) -> torch.Tensor:
         """Each right-hand side by the prepared solver, on the CPU."""
-        prepared, rtol = self.prepare_for(kappa), self.rtols[purpose]
+        prepared = self.prepare_for(kappa)
         sides = to_array(b).reshape(-1, *self.grid.shape)
-        starts: Any = [None] * len(sides)
-        if x0 is not None:
-            starts = np.broadcast_to(to_array(x0).astype(np.float64), sides.shape)
-        solutions = np.empty(sides.shape)
-        for index, (side, start) in enumerate(zip(sides, starts, strict=True)):
-            solution = prepared.solve(
-                side,
-                rtol=rtol,
-                max_iterations=self.max_iterations,
-                x0=start,
-                inconsistent=self.inconsistent if purpose == "forward" else "project",
-            )
-            if self.log is not None:
-                self.log.append((purpose, solution))
-            if not solution.converged and self.unconverged == "error":
-                which = f" {index} of {len(sides)}" if len(sides) > 1 else ""
-                raise NotConvergedError(
-                    f"the {purpose} solve{which} ended {solution.result.name} after {solution.iterations} iterations "
-                    f"with a relative residual of {solution.relative_residual:.2e}, asked for {rtol:.2e}"
-                    + (f" ({solution.message})" if solution.message else ""),
-                    solution,
-                )
-            solutions[index] = solution.x
+        starts = None if x0 is None else np.broadcast_to(to_array(x0).astype(np.float64), sides.shape)
+        solutions = self.terms.solve_each(prepared, purpose, sides, starts)
         return torch.from_numpy(solutions.reshape(b.shape)).to(dtype=b.dtype, device=b.device)
 
     def prepare_for(self, kappa: Coefficient | None) -> PreparedSolver:
@@ -263,11 +211,6 @@ class _System:
         prepared = prepare(with_coefficient(self.grid, kappa), solver=self.solver)
         self.set_up.append(([one.copy() for one in parts], prepared))
         return prepared
-
-
-def _refuse_non_finite(verdict: DerivativeVerdict) -> None:
-    if verdict.outcome is DerivativeOutcome.NON_FINITE:
-        raise ValueError("the gradient that came back to poisson_solve must be finite, got NaN or infinity")
 
 
 def _dtype(b: torch.Tensor, air_values: torch.Tensor | None, side_values: Pairs | None) -> torch.dtype:

@@ -122,3 +122,58 @@ def test_a_matrix_that_is_no_grid_s_is_refused_with_a_reason(petsc):
 def test_another_matrix_is_read_anew(petsc):
     for count in COUNTS:
         assert all(iterations <= 15 and reason > 0 for iterations, reason in petsc[count]["changed"])
+
+
+# --- any matrix -------------------------------------------------------------------------------------------------------
+
+
+def matrix_rows(found: dict[int, dict[str, Any]], case: str) -> list[dict[str, Any]]:
+    return [row for count in COUNTS for row in found[count]["matrices"]["solves"] if row["case"] == case]
+
+
+MOST = {"random-jumps-3d": 25, "rotated-2d": 50, "blocks": 28}
+"""Iterations in one process; 14 elsewhere."""
+MATRICES = ["laplacian-3d", "tetrahedra-3d", "random-jumps-3d", "lognormal-3d", "rotated-2d", "negative", "flexible"]
+
+
+@pytest.mark.parametrize("case", [*MATRICES, "singular", "blocks", "sbaij", "gathered at once"])
+def test_several_processes_take_the_iterations_of_one_within_thirty_per_cent(petsc, case):
+    rows = matrix_rows(petsc, case)
+    assert len(rows) == len(COUNTS)
+    assert all(row["reason"] > 0 and row["residual"] <= 1.001e-6 for row in rows)
+    assert rows[0]["iterations"] <= MOST.get(case, 14)
+    assert all(row["iterations"] <= 1.3 * rows[0]["iterations"] for row in rows)
+    if case != "random-jumps-3d":  # where 1e-6 leaves much of what the jumps hardly hold
+        assert max(row["x"] for row in rows) <= (1 + 1e-3) * min(row["x"] for row in rows)
+    assert [bool(row["levels"]) for row in rows] == [False] + [case != "gathered at once"] * 2
+
+
+def test_the_map_is_linear_symmetric_and_definite_on_any_number_of_processes(petsc):
+    for count in COUNTS:
+        seen = petsc[count]["matrices"]["symmetry"]
+        assert seen["asymmetry"] <= 3e-5
+        assert seen["linear"] <= 3e-5
+        assert seen["positive"]
+
+
+def test_a_matrix_that_is_not_for_it_is_refused_in_every_number_of_processes(petsc):
+    for count in COUNTS:
+        refused = petsc[count]["matrices"]["refusals"]
+        assert "must be symmetric" in refused["not symmetric"]
+        assert (
+            "the matrix must be definite, got 450 positive and 450 negative diagonal entries" in refused["both signs"]
+        )
+        assert "must be real and its diagonal finite" in refused["NaN"]
+        assert "pc_relaxon_gathered must be at least 1, got 0" in refused["option"]
+
+
+def test_another_matrix_is_set_up_anew(petsc):
+    for count in COUNTS:
+        (first, one), (second, two) = petsc[count]["matrices"]["changed"]
+        assert one > 0
+        assert two > 0
+        assert second < first
+
+
+def test_near_null_vectors_and_block_sizes_reach_the_set_up(petsc):
+    assert petsc[1]["matrices"]["passed on"] == {"block_size": 3, "near_null": [6, "1.0 0.0 0.0"]}

@@ -176,7 +176,7 @@ def combination(parts, rho, gamma, along):  # type: ignore[no-untyped-def]
 
 @rows_kernel
 def recursive(  # type: ignore[no-untyped-def]
-    table, accelerated, factor, enough, first, middle, last, c, v, sums, inverse, excess, group,
+    table, accelerated, factor, enough, one_step, two_step, first, middle, last, c, v, sums, inverse, excess, group,
     begin, end, columns, weights, gather_begin, gather_end, gather_rows, gather_weights, solution,
     right, x, z, q, r, t, parts,
 ):  # fmt: skip
@@ -185,7 +185,7 @@ def recursive(  # type: ignore[no-untyped-def]
     Each level is one block. Where the level's `STEPS` is 2 it is solved by up to two steps of flexible conjugate
     gradients, each preconditioned with a cycle, the second only where the first leaves more than `enough` of the
     residual's square; where it is 1 by one cycle. The first one is so only if `accelerated`. Corrections are multiplied
-    by `factor`.
+    by `factor`. With `one_step` above 0 both steps are always taken, of these fixed lengths: the cycle is then linear.
     `solution` is the inverse on the last level. `x`, `z`, `q`, `r`, `t` are memory for all levels' vectors. The table's
     `VISITS` are counted.
     Where the level is `SMOOTHED` its corrections are interpolated by the rows `begin … end` of `columns` and `weights`,
@@ -242,7 +242,11 @@ def recursive(  # type: ignore[no-untyped-def]
                 z_[row] = x_[row]
             image(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], z_, q_, b_, b_, parts)
             rho[level], along[level] = parts[0, 0], parts[0, 1]
-            if not rho[level] > 0.0:
+            if one_step > 0.0:
+                combined(0, 1, whole, 1.0, b_, -one_step, q_, r_)
+                step[level] = 1
+                down = True
+            elif not rho[level] > 0.0:
                 level -= 1
             else:
                 reduced(0, 1, whole, along[level] / rho[level], q_, b_, r_, parts)
@@ -254,9 +258,11 @@ def recursive(  # type: ignore[no-untyped-def]
                     down = True
         else:
             # The image of the second direction is needed for its sums alone: it takes the place of the residual.
-            spare = right[rows]
-            image(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], x_, spare, b_, q[rows], parts)
-            one, two = combination(parts[0], rho[level], parts[0, 2], along[level])
+            one, two = one_step, two_step
+            if not one_step > 0.0:
+                spare = right[rows]
+                image(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], x_, spare, b_, q[rows], parts)
+                one, two = combination(parts[0], rho[level], parts[0, 2], along[level])
             combined(0, 1, whole, one, z[rows], two, x_, x_)
             step[level] = 0
             level -= 1

@@ -13,9 +13,9 @@ import numpy as np
 from relaxon.solvers.engine import Monitor
 from relaxon.solvers.solution import Result
 from relaxon.solvers.sparse.amg import cycle_kernels as kernels
-from relaxon.solvers.sparse.amg.cycle import Cycle
+from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.hierarchy import SHARED_ROWS, Floats, Hierarchy
-from relaxon.solvers.sparse.engine import MatrixEngine
+from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
 from relaxon.solvers.sparse.krylov import inverse_diagonal
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 from relaxon.solvers.threads import divide, get_num_threads
@@ -63,6 +63,21 @@ class MultigridDirections(MatrixEngine):
 
     def _cycle_through(self, hierarchy: Hierarchy) -> Cycle:
         return Cycle(hierarchy)
+
+    def preconditioner(self) -> Precondition:
+        """Return the linear cycle: steps of fixed lengths on coarse levels in the place of conjugate gradients."""
+        cycle, order, scale = Cycle(self.hierarchy, LENGTHS), self.hierarchy.order, self.hierarchy.scale
+
+        def precondition(r: Array, z: Array) -> None:
+            if order is None:
+                cycle.right[...] = r
+                z[...] = cycle.apply()
+            else:
+                cycle.right[...] = r[order]
+                z[order] = cycle.apply()
+            z *= scale
+
+        return precondition
 
     def _over(self, kernel: object, *args: object) -> None:
         chunks = get_num_threads() if self._chunks else 1

@@ -287,7 +287,9 @@ def below(level: Level, rows: Rows, constants: Constants) -> Level:
         labels = np.zeros(len(rows.first), np.int32)
         kept = level.group >= 0
         labels[level.group[kept]] = level.labels[kept]
-    bounds, relaxation = blocks(len(rows.first)), constants.relaxation
+    count, relaxation = len(rows.first), constants.relaxation
+    # In one piece is what is large where blocks do not fit its structure: nor do they fit what comes of it.
+    bounds = blocks(count) if len(level.bounds) > 2 else np.array([0, count], np.uint32)
     return arrange(bounds, rows.first, rows.last, rows.columns, rows.values, 1.0, rows.surplus, labels, relaxation)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from relaxon.solvers.sparse.families.elements import elastic, simplices
+from relaxon.solvers.sparse.families.bodies import cantilever
+from relaxon.solvers.sparse.families.elements import simplices
 from relaxon.solvers.sparse.families.graphs import laplacian_of
 from relaxon.solvers.sparse.families.stencils import finite_volumes, quadrilaterals, side
 
@@ -105,7 +106,7 @@ def _of_elements(rng: np.random.Generator) -> Callable[[Array], Array]:
 
 def elastic_2d(n: int, rng: np.random.Generator) -> Any:
     """An elastic square, half of them on rows whose unit is another in each direction."""
-    a = elastic(n, 2)
+    a = cantilever(n, 2).matrix
     if rng.random() < 0.5:
         return a
     units = np.tile(10.0 ** rng.uniform(-1, 1, 2), a.shape[0] // 2)

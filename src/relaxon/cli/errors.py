@@ -29,4 +29,6 @@ def explain_missing_module(error: ModuleNotFoundError) -> str:
 
 def lacking(missing: Iterable[str], extra: str) -> str:
     """Say what something needs that is not installed, and how to install it."""
-    return f"needs {', '.join(missing)}: {install_command(extra)}"
+    names = list(missing)
+    command = install_command(extra) if extra else f"pip install {' '.join(names)}"
+    return f"needs {', '.join(names)}: {command}"

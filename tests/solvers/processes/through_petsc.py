@@ -12,6 +12,7 @@ if find_spec("petsc4py") is None:
 import petsc4py
 
 petsc4py.init([])
+import any_matrix
 import numpy as np
 from petsc4py import PETSc
 from scipy import sparse
@@ -206,6 +207,7 @@ def changed():
 
 def main():
     found = {"solves": list(solves()), "refusals": dict(refusals()), "changed": changed()}
+    found["matrices"] = any_matrix.found()
     if RANK == 0:
         sys.stdout.write("FOUND " + json.dumps(found) + "\n")
 

@@ -1,0 +1,53 @@
+"""The randomised approximate Cholesky factor of a Laplacian, by apxchol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from relaxon.solvers import validation
+from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver
+from relaxon.solvers.sparse.system import Array
+
+MAX_ITERATIONS = 1_000
+"""Of conjugate gradients within one answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApproximateCholesky(PeerSolver):
+    """CG with apxchol's factor: for graph Laplacians and matrices dominated by their diagonal without positive
+    couplings, to which it is restricted.
+
+    Parameters
+    ----------
+    seed : of its samples, ≥ 0.
+
+    Results have the same bits on one thread only, as its documentation says.
+    """
+
+    seed: int = 42
+    name: ClassVar[str] = "apxchol"
+    summary: ClassVar[str] = "CG with a randomised approximate Cholesky factor, for Laplacians"
+    needs: ClassVar[tuple[str, ...]] = ("apxchol",)
+    definite: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.seed != 0:
+            validation.positive_int("seed", self.seed)
+
+    def set_up(self, matrix: Any) -> PeerFactor:
+        """Make the factor."""
+        return _Approximate(matrix, self.seed)
+
+
+class _Approximate:
+    def __init__(self, matrix: Any, seed: int) -> None:
+        import apxchol
+
+        self._solver = apxchol.factorize(matrix, seed=seed, keep_factor=False)
+
+    def solve(self, b: Array, rtol: float) -> tuple[Array, int]:
+        found = self._solver.solve(b, rtol=rtol, maxiter=MAX_ITERATIONS)
+        return np.asarray(found.x), int(found.iters)

@@ -1,0 +1,105 @@
+"""Compiled algebraic multigrids of others: hypre's BoomerAMG, by polyfem-polysolve, and AMGCL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+
+from relaxon.solvers import validation
+from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver
+from relaxon.solvers.sparse.system import Array
+
+MAX_ITERATIONS = 1_000
+"""Of conjugate gradients within one answer."""
+Coarsening = Literal["smoothed_aggregation", "aggregation", "ruge_stuben"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hypre(PeerSolver):
+    """CG with hypre's BoomerAMG: HMIS coarsening, extended interpolation, one aggressive level, as PolySolve sets it.
+
+    Parameters
+    ----------
+    dimension : unknowns of a node that are numbered together, 1 to 3: above 1 BoomerAMG takes its options for
+        elasticity.
+
+    PolySolve 0.0.1 takes a strength threshold, which changes nothing (`findings/polysolve_hypre_theta.sh`).
+    """
+
+    dimension: int = 1
+    name: ClassVar[str] = "hypre"
+    summary: ClassVar[str] = "CG with hypre's BoomerAMG, by polyfem-polysolve"
+    needs: ClassVar[tuple[str, ...]] = ("polysolve",)
+    definite: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if validation.positive_int("dimension", self.dimension) > 3:
+            raise ValueError(f"dimension must be 1, 2 or 3, got {self.dimension}")
+
+    def set_up(self, matrix: Any) -> PeerFactor:
+        """Hand the matrix over; PolySolve 0.0.1 makes the hierarchy anew for each right-hand side."""
+        return _Hypre(matrix, self.dimension)
+
+
+class _Hypre:
+    def __init__(self, matrix: Any, dimension: int) -> None:
+        import polysolve
+
+        self._options: dict[str, Any] = {"max_iter": MAX_ITERATIONS, "dimension": dimension}
+        self._solver = polysolve.LinearSolver({"solver": "Hypre"}, polysolve.LogLevel.off)
+        # A symmetric matrix's rows are its columns.
+        self._matrix = _columns(matrix)
+        self._solver.analyze_pattern(self._matrix)
+        self._solver.factorize(self._matrix)
+
+    def solve(self, b: Array, rtol: float) -> tuple[Array, int]:
+        self._solver.set_parameters({"solver": "Hypre", "Hypre": {**self._options, "tolerance": rtol}})
+        x = np.asarray(self._solver.solve(b))
+        return x, int(self._solver.info()["num_iterations"])
+
+
+@dataclass(frozen=True, slots=True)
+class AMGCL(PeerSolver):
+    """CG with AMGCL's hierarchy and Gauss–Seidel.
+
+    Parameters
+    ----------
+    coarsening : "smoothed_aggregation", "aggregation" or "ruge_stuben".
+
+    `pyamgcl` comes as source only and needs Boost's headers and pybind11 to be built.
+    """
+
+    coarsening: Coarsening = "smoothed_aggregation"
+    name: ClassVar[str] = "amgcl"
+    summary: ClassVar[str] = "CG with AMGCL's hierarchy (pyamgcl, built from source)"
+    needs: ClassVar[tuple[str, ...]] = ("pyamgcl",)
+    definite: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.coarsening not in get_args(Coarsening):
+            raise ValueError(f"coarsening must be one of {', '.join(get_args(Coarsening))}, got {self.coarsening!r}")
+
+    def set_up(self, matrix: Any) -> PeerFactor:
+        """Make the hierarchy."""
+        return _AMGCL(matrix, self.coarsening)
+
+
+class _AMGCL:
+    def __init__(self, matrix: Any, coarsening: str) -> None:
+        import pyamgcl
+
+        self._module = pyamgcl
+        self._hierarchy = pyamgcl.amg(matrix, {"coarsening.type": coarsening, "relax.type": "gauss_seidel"})
+
+    def solve(self, b: Array, rtol: float) -> tuple[Array, int]:
+        solver = self._module.solver(self._hierarchy, {"type": "cg", "tol": rtol, "maxiter": MAX_ITERATIONS})
+        x = np.asarray(solver(b))
+        return x, int(solver.iters)
+
+
+def _columns(matrix: Any) -> Any:
+    from scipy.sparse import csc_matrix
+
+    return csc_matrix((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape)

@@ -1,0 +1,111 @@
+"""What differentiable solves share: their options, and the loop over right-hand sides on the CPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.implicit import DerivativeOutcome, DerivativeVerdict, ImplicitOptions
+from relaxon.solvers import validation
+from relaxon.solvers.front import Front, Inconsistent
+from relaxon.solvers.solution import Solution
+
+Unconverged = Literal["error", "record"]
+Purpose = Literal["forward", "adjoint"]
+Log = list[tuple[str, Solution]]
+
+
+class NotConvergedError(RuntimeError):
+    """A forward or an adjoint solve did not meet its tolerance; `solution` is what it came to."""
+
+    def __init__(self, message: str, solution: Solution) -> None:
+        super().__init__(message)
+        self.solution = solution
+
+
+@dataclass(frozen=True, slots=True)
+class SolveTerms:
+    """How each system of a differentiable solve is solved, and what happens where it does not converge."""
+
+    rtols: dict[Purpose, float]
+    max_iterations: int | None
+    inconsistent: Inconsistent
+    unconverged: Unconverged
+    log: Log | None
+
+    @classmethod
+    def checked(
+        cls,
+        rtol: float,
+        adjoint_rtol: float | None,
+        max_iterations: int | None,
+        inconsistent: Inconsistent,
+        unconverged: Unconverged,
+        log: Log | None,
+    ) -> SolveTerms:
+        """Return the terms; TypeError or ValueError, naming the argument, where one is wrong."""
+        rtol = validation.positive_float("rtol", rtol)
+        adjoint_rtol = rtol if adjoint_rtol is None else validation.positive_float("adjoint_rtol", adjoint_rtol)
+        if unconverged not in ("error", "record"):
+            raise ValueError(f"unconverged must be 'error' or 'record', got {unconverged!r}")
+        if unconverged == "record" and log is None:
+            raise ValueError("log must be a list where unconverged='record', so that a failure is seen, got None")
+        if inconsistent not in ("error", "project"):
+            raise ValueError(f"inconsistent must be 'error' or 'project', got {inconsistent!r}")
+        return cls({"forward": rtol, "adjoint": adjoint_rtol}, max_iterations, inconsistent, unconverged, log)
+
+    def solve_each(
+        self, prepared: Front, purpose: Purpose, sides: NDArray[Any], starts: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        """Return the solutions of right-hand sides `(k, …)`, float64; `starts` has their shape.
+
+        NotConvergedError where one does not converge and that is to be an error.
+        """
+        rtol = self.rtols[purpose]
+        solutions = np.empty(sides.shape)
+        for index, side in enumerate(sides):
+            solution = prepared.solve(
+                side,
+                rtol=rtol,
+                max_iterations=self.max_iterations,
+                x0=None if starts is None else starts[index],
+                inconsistent=self.inconsistent if purpose == "forward" else "project",
+            )
+            if self.log is not None:
+                self.log.append((purpose, solution))
+            if not solution.converged and self.unconverged == "error":
+                which = f" {index} of {len(sides)}" if len(sides) > 1 else ""
+                raise NotConvergedError(
+                    f"the {purpose} solve{which} ended {solution.result.name} after {solution.iterations} iterations "
+                    f"with a relative residual of {solution.relative_residual:.2e}, asked for {rtol:.2e}"
+                    + (f" ({solution.message})" if solution.message else ""),
+                    solution,
+                )
+            solutions[index] = solution.x
+        return solutions
+
+
+def implicit_options(solve_adjoint: Callable[..., Any]) -> ImplicitOptions:
+    """Return the options with which `relaxon.implicit` leaves all systems, and all judging of them, to the solver."""
+    return ImplicitOptions(
+        linear_solver=solve_adjoint,
+        rtol=math.inf,
+        root_rtol=math.inf,
+        error_estimate="none",
+        on_unconverged="record",
+    )
+
+
+def refuse_non_finite(function: str) -> Callable[[DerivativeVerdict], None]:
+    """Return what raises ValueError where the gradient that came back to `function` is not finite."""
+
+    def refuse(verdict: DerivativeVerdict) -> None:
+        if verdict.outcome is DerivativeOutcome.NON_FINITE:
+            raise ValueError(f"the gradient that came back to {function} must be finite, got NaN or infinity")
+
+    return refuse

@@ -1,0 +1,232 @@
+"""`sparse_solve`: the solution of a sparse system as a function that torch differentiates, in `b` and in stored values.
+
+`x` is a root of `A x − b`, whose derivatives `relaxon.implicit` takes: with `Aᵀ λ = g`, the gradient is `λ` in `b` and
+`−λ_i x_j` in the stored value of row i and column j, on the pattern alone. Each of its systems is one more solve by the
+same set-up. Source: M. B. Giles, "Collected matrix derivative results for forward and reverse mode algorithmic
+differentiation", 2008, section 2.3.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from relaxon.implicit import implicit
+from relaxon.solvers import scaling
+from relaxon.solvers.driver import prepare
+from relaxon.solvers.front import Inconsistent
+from relaxon.solvers.sparse.driver import PreparedMatrix
+from relaxon.solvers.sparse.engine import MatrixSolver
+from relaxon.solvers.torch.arguments import FLOATS, check_batch, is_mapped, known_values, to_array
+from relaxon.solvers.torch.solving import Log, Purpose, SolveTerms, Unconverged, implicit_options, refuse_non_finite
+
+LAYOUTS = (torch.sparse_csr, torch.sparse_coo)
+
+
+def sparse_solve(
+    A: torch.Tensor | tuple[Any, torch.Tensor] | PreparedMatrix,
+    b: torch.Tensor,
+    *,
+    solver: str | MatrixSolver | None = None,
+    rtol: float = 1e-8,
+    adjoint_rtol: float | None = None,
+    max_iterations: int | None = None,
+    x0: torch.Tensor | None = None,
+    inconsistent: Inconsistent = "error",
+    unconverged: Unconverged = "error",
+    log: Log | None = None,
+) -> torch.Tensor:
+    """`x` of `A x = b`, differentiable in `b` and in the stored values of A.
+
+    Parameters
+    ----------
+    A : symmetric positive definite, or singular by constants, as `relaxon.solvers.solve` takes it: a torch tensor
+        `(n, n)` in CSR or COO layout; or `(pattern, values)`, a SciPy sparse matrix whose stored entries get these
+        `values`, `(nnz,)` in the order of its `.data`; float32 or float64. Or what `prepare(A)` made, so that many
+        calls share one set-up: then it is a constant. An entry stored twice is summed.
+    b : `(n,)`, or `(n, k)` for k right-hand sides; float32 or float64, on any device. Solves run on the CPU in float64:
+        tensors elsewhere are copied there and back.
+    solver : name or object, None for "auto"; not beside a prepared solver, which has its own.
+    rtol, adjoint_rtol : tolerance on the true relative residual of the solve and of the adjoint solve (`rtol` where
+        None). Derivatives are as exact as both.
+    max_iterations, x0, inconsistent : as for `relaxon.solvers.solve`; `x0` is a constant of the shape of `b`. Adjoint
+        solves of a singular system always take the gradient's projection.
+    unconverged : "error" raises `NotConvergedError`, from the backward pass too; "record" goes on with what there is
+        and needs `log`.
+    log : a list to which ("forward" or "adjoint", `Solution`) is added for each solve.
+
+    Returns
+    -------
+    x, of the shape and on the device of `b`, in the wider dtype of `b` and the values.
+
+    The gradient in a torch tensor is on its pattern. The stored values of a row and its mirror image are variables of
+    their own: build both from one where A is to stay symmetric. Torch's constructors of sparse tensors
+    lose second derivatives without a word (`findings/torch_sparse_second_derivative.sh`): take `(pattern, values)` for
+    those, which is differentiable to any order.
+
+    Raises
+    ------
+    TypeError, ValueError : naming the argument, before any work. NotConvergedError: see above.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from relaxon.solvers import gallery
+    >>> from relaxon.solvers.torch import sparse_solve
+    >>> pattern = gallery.matrix("laplacian-2d", 400)
+    >>> values = torch.tensor(pattern.data, requires_grad=True)
+    >>> b = torch.ones(pattern.shape[0], dtype=torch.float64, requires_grad=True)
+    >>> x = sparse_solve((pattern, values), b, rtol=1e-12)
+    >>> x.sum().backward()
+    >>> bool(torch.allclose(b.grad, x)), bool(torch.allclose(values.grad @ values, -x.sum()))
+    (True, True)
+    """
+    prepared = A if isinstance(A, PreparedMatrix) else None
+    if prepared is not None:
+        if solver is not None:
+            raise ValueError(f"solver must be left out beside a prepared solver, got {solver!r}")
+        rows, columns, values = _constants(prepared)
+        n = prepared.unknowns
+    else:
+        rows, columns, values, n = _entries(A)
+    terms = SolveTerms.checked(rtol, adjoint_rtol, max_iterations, inconsistent, unconverged, log)
+    _check_side("b", b, n)
+    if x0 is not None:
+        _check_side("x0", x0, n)
+        if x0.shape != b.shape:
+            raise ValueError(f"x0 must have the shape of b, {tuple(b.shape)}, got {tuple(x0.shape)}")
+    system = _SparseSystem(n, rows, columns, prepared, solver, terms)
+    if prepared is None and not is_mapped(values):
+        system.prepare_for(values)  # what is refused is refused here
+    dtype = torch.promote_types(b.dtype, values.dtype)
+    several = b.ndim == 2
+    right, start = (None if v is None else (v.T if several else v).to(dtype) for v in (b, x0))
+    options = implicit_options(system.solve_adjoint)
+    refuse = refuse_non_finite("sparse_solve")
+    derive = implicit(system.solve, system.residual, options=options, batch_dims=int(several), on_verdict=refuse)
+    x: torch.Tensor = derive(start, right, values.to(dtype))
+    return x.T if several else x
+
+
+@dataclass(frozen=True)
+class _SparseSystem:
+    """The systems of one call: the pattern, how they are solved, and what their solution is a root of."""
+
+    n: int
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    prepared: PreparedMatrix | None
+    solver: str | MatrixSolver | None
+    terms: SolveTerms
+    set_up: list[tuple[NDArray[Any], PreparedMatrix]] = field(default_factory=list)
+
+    def residual(self, x: torch.Tensor, b: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """`A x − b`, `(…, n)`, differentiable."""
+        rows, columns = (torch.as_tensor(index, device=x.device) for index in (self.rows, self.columns))
+        products = values.to(x.device) * x.index_select(-1, columns)
+        return torch.zeros_like(x).index_add(-1, rows, products) - b
+
+    def solve(self, x0: torch.Tensor | None, b: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Solve for each right-hand side of `(…, n)`."""
+        return self._solved("forward", b, values, x0)
+
+    def solve_adjoint(
+        self, g: torch.Tensor, _x: torch.Tensor, _b: torch.Tensor, values: torch.Tensor, *, transposed: bool
+    ) -> torch.Tensor:
+        """Solve with A, which is its transpose."""
+        del transposed
+        return self._solved("adjoint", g, values, None)
+
+    def _solved(self, purpose: Purpose, b: torch.Tensor, values: torch.Tensor, x0: torch.Tensor | None) -> torch.Tensor:
+        sides = to_array(b).reshape(-1, self.n)
+        starts = None if x0 is None else np.broadcast_to(to_array(x0).astype(np.float64), sides.shape)
+        solutions = self.terms.solve_each(self.prepare_for(values), purpose, sides, starts)
+        return torch.from_numpy(solutions.reshape(b.shape)).to(dtype=b.dtype, device=b.device)
+
+    def prepare_for(self, values: torch.Tensor) -> PreparedMatrix:
+        """Return the solver set up for the values: once for each that come (under `torch.vmap` there may be many)."""
+        if self.prepared is not None:
+            return self.prepared
+        from scipy.sparse import coo_array, csr_array
+
+        data = to_array(values)
+        for known, prepared in self.set_up:
+            if np.array_equal(known, data):
+                return prepared
+        matrix = csr_array(coo_array((data, (self.rows, self.columns)), shape=(self.n, self.n)))
+        made: PreparedMatrix = prepare(matrix, solver=self.solver)
+        if getattr(made.system, "kind", "spd") in ("nonsymmetric", "complex-symmetric"):
+            raise ValueError("A must be symmetric: the adjoint of another matrix needs a set-up of its transpose")
+        self.set_up.append((data.copy(), made))
+        return made
+
+
+def _constants(prepared: PreparedMatrix) -> tuple[NDArray[np.int64], NDArray[np.int64], torch.Tensor]:
+    """Rows, columns and values of a prepared matrix, in the caller's size."""
+    matrix = prepared.system.matrix.tocoo()
+    data = matrix.data.copy()
+    scaling.scale(data, prepared.system.exponent)
+    return matrix.row.astype(np.int64), matrix.col.astype(np.int64), torch.from_numpy(data)
+
+
+def _entries(A: Any) -> tuple[NDArray[np.int64], NDArray[np.int64], torch.Tensor, int]:
+    """Rows, columns and values of the entries, and the number of unknowns."""
+    if isinstance(A, tuple) and len(A) == 2:
+        return _pattern_entries(*A)
+    if not isinstance(A, torch.Tensor):
+        raise TypeError(
+            "A must be a sparse torch tensor, (pattern, values) or what prepare(matrix) made, "
+            f"got {type(A).__name__}; of a SciPy matrix take (matrix, torch.tensor(matrix.data))"
+        )
+    if A.layout not in LAYOUTS:
+        raise TypeError(f"A must be in CSR or COO layout, got {A.layout}")
+    if A.ndim != 2 or A.shape[0] != A.shape[1] or A.shape[0] == 0 or A.dense_dim() != 0:
+        raise ValueError(f"A must be a square matrix with at least one row, got shape {tuple(A.shape)}")
+    if A.dtype not in FLOATS:
+        raise TypeError(f"A must hold float32 or float64, got {A.dtype}")
+    n = int(A.shape[0])
+    if A.layout == torch.sparse_coo:
+        summed = A.coalesce()
+        rows, columns = summed.indices().detach().cpu().numpy()
+        return rows, columns, summed.values(), n
+    counts = np.diff(A.crow_indices().detach().cpu().numpy())
+    columns = A.col_indices().detach().cpu().numpy().astype(np.int64)
+    return np.repeat(np.arange(n, dtype=np.int64), counts), columns, A.values(), n
+
+
+def _pattern_entries(pattern: Any, values: Any) -> tuple[NDArray[np.int64], NDArray[np.int64], torch.Tensor, int]:
+    from scipy.sparse import issparse
+
+    if not issparse(pattern):
+        raise TypeError(f"A[0] must be a SciPy sparse matrix, got {type(pattern).__name__}")
+    if len(pattern.shape) != 2 or pattern.shape[0] != pattern.shape[1] or pattern.shape[0] == 0:
+        raise ValueError(f"A[0] must be a square matrix with at least one row, got shape {tuple(pattern.shape)}")
+    if pattern.format not in ("csr", "csc", "coo"):
+        raise TypeError(f"A[0] must be in CSR, CSC or COO format, whose entries have an order, got {pattern.format!r}")
+    check_batch("A[1]", values, (int(pattern.nnz),))
+    if values.ndim != 1:
+        raise ValueError(f"A[1] must have shape ({pattern.nnz},), got {tuple(values.shape)}")
+    if not torch.isfinite(known_values(values).detach()).all():
+        raise ValueError("A[1] must be finite, got NaN or infinity")
+    if pattern.format == "coo":
+        rows, columns = pattern.coords if hasattr(pattern, "coords") else (pattern.row, pattern.col)
+    else:
+        major = np.repeat(np.arange(pattern.shape[0]), np.diff(pattern.indptr))
+        rows, columns = (major, pattern.indices) if pattern.format == "csr" else (pattern.indices, major)
+    return np.asarray(rows, np.int64), np.asarray(columns, np.int64), values, int(pattern.shape[0])
+
+
+def _check_side(name: str, value: Any, n: int) -> None:
+    """Raise TypeError or ValueError unless `value` is a floating tensor `(n,)` or `(n, k)`."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}")
+    if value.dtype not in FLOATS:
+        raise TypeError(f"{name} must be float32 or float64, got {value.dtype}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got {value.layout}")
+    if value.ndim not in (1, 2) or value.shape[0] != n or value.numel() == 0:
+        raise ValueError(f"{name} must have shape ({n},) or ({n}, k), got {tuple(value.shape)}")
