@@ -21,6 +21,7 @@ from relaxon.solvers.sparse.general.indefinite import NOT_DEFINITE, OrIndefinite
 from relaxon.solvers.sparse.incomplete_cholesky import MatrixIncompleteCholeskyCG
 from relaxon.solvers.sparse.krylov import MatrixCG, MatrixJacobiCG
 from relaxon.solvers.sparse.learned import DeepConjugateDirectionMultigrid
+from relaxon.solvers.sparse.near_null import NearNullSpace, recognised_block_size
 from relaxon.solvers.sparse.system import MatrixSystem
 from relaxon.solvers.sparse.watched import Watched
 
@@ -70,6 +71,12 @@ class Automatic(MatrixSolver):
         """Set up what suits a positive definite matrix; ValueError where a factor finds that it is none."""
         choice = choose(system)
         name, reason = _name(choice.solver), choice.reason
+        if choice.estimates is not None and name == "amg":
+            size = recognised_block_size(system.matrix)
+            if size > 1:
+                system = replace(system, near_null=NearNullSpace.constants(system.unknowns, size))
+                choice.estimates.system = system
+                reason = f"{reason}, in blocks of {size} by its pattern"
         if choice.estimates is None:
             engine = choice.solver.prepare_matrix(system)
         else:

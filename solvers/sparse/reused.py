@@ -10,7 +10,7 @@ import numpy as np
 
 from relaxon.solvers.engine import Monitor
 from relaxon.solvers.solution import Result
-from relaxon.solvers.sparse.engine import MatrixEngine
+from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 
 SLOWER, MARGIN = 2.0, 10
@@ -65,6 +65,9 @@ class Reused(MatrixEngine):
     @property
     def level_sizes(self) -> tuple[tuple[int, int], ...]:
         return self.engine.level_sizes
+
+    def preconditioner(self) -> Precondition | None:
+        return self.engine.preconditioner()
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         begun = monitor.iterations

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from relaxon.solvers.engine import Monitor
 from relaxon.solvers.solution import Result
-from relaxon.solvers.sparse.engine import MatrixEngine
+from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
 from relaxon.solvers.sparse.general.choice import prepare_kind
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 
@@ -44,6 +44,9 @@ class OrIndefinite(MatrixEngine):
     @property
     def level_sizes(self) -> tuple[tuple[int, int], ...]:
         return self.engine.level_sizes
+
+    def preconditioner(self) -> Precondition | None:
+        return self.engine.preconditioner()
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         before = monitor.iterations
