@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -26,6 +26,8 @@ class Monitor:
         self.fallbacks = 0
         self._callback = callback
         self._undo: Callable[[], None] | None = None
+        self.watch: Callable[[], bool] | None = None
+        """Asked after each residual; where it says True the run ends as at its limit, for another to go on."""
 
     def record(self, residual: float) -> Result | None:
         """Take ‖r‖₂ (the first call is the initial one); None to go on, else the reason to stop."""
@@ -41,7 +43,9 @@ class Monitor:
             return Result.CONVERGED
         if residual > DIVERGENCE_FACTOR * self.history[0]:
             return Result.DIVERGED
-        return Result.CANCELLED if stopped else None
+        if stopped:
+            return Result.CANCELLED
+        return Result.MAX_ITERATIONS if self.watch is not None and self.watch() else None
 
     def ask(self, progress: Progress) -> bool:
         """Pass progress on to the caller's callback, without recording it; whether it stops the solve."""
@@ -76,6 +80,9 @@ class Prepared(ABC):
     by_planes: bool = True
     """Whether the true residual is measured by the kernels that go plane by plane, or by those of `operator.apply`,
     where a run has these compiled already."""
+
+    def look_ahead(self, sides: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> None:  # noqa: B027
+        """Do at once what the coming calls of `run` with these pairs of `b` and `x` can share; nothing by default."""
 
     @abstractmethod
     def run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int) -> Result:

@@ -20,6 +20,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "dashboard": ("aiohttp",),
     "ray": ("ray",),
     "mpi": ("mpi4py",),
+    "direct": ("rslab",),
     "bench": ("matplotlib", "psutil"),
 }
 """The import names that each extra brings; of two extras that bring the same, the one that takes less room is first."""

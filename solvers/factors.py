@@ -36,18 +36,21 @@ _thread = threading.local()
 
 
 class Factor:
-    """`scipy.sparse.linalg.splu(matrix, **options)`, whose errors it raises; to be solved with in any thread."""
+    """`scipy.sparse.linalg.splu(matrix, **options)`, whose errors it raises; to be solved with in any thread.
+
+    With `incomplete`, it is that of `spilu`.
+    """
 
     __slots__ = ("__weakref__", "_box")
 
-    def __init__(self, matrix: Any, **options: Any) -> None:
+    def __init__(self, matrix: Any, *, incomplete: bool = False, **options: Any) -> None:
         # In an owner's thread an object may be collected that solves: there the factor is made at once, as owners that
         # wait for each other wait for ever. And when the interpreter ends no other thread runs any more.
         ending = sys.is_finalizing()
         here: Tasks | None = SimpleQueue() if ending else getattr(_thread, "tasks", None)
         owner = next(_owners()) if here is None else here
         made: Future[list[Any]] = Future()
-        make = partial(_make, made, matrix, options)
+        make = partial(_make, made, matrix, incomplete, options)
         if here is None:
             owner.put(make)
         else:
@@ -76,11 +79,11 @@ class Factor:
         return found
 
 
-def _make(made: Future[list[Any]], matrix: Any, options: dict[str, Any]) -> None:
-    from scipy.sparse.linalg import splu
+def _make(made: Future[list[Any]], matrix: Any, incomplete: bool, options: dict[str, Any]) -> None:
+    from scipy.sparse import linalg
 
     try:
-        made.set_result([splu(matrix, **options)])
+        made.set_result([(linalg.spilu if incomplete else linalg.splu)(matrix, **options)])
     except BaseException as error:
         made.set_exception(error)
         del made  # as an executor does: the error holds this frame

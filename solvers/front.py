@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from math import hypot
 from typing import Any, Literal
 
@@ -168,6 +169,15 @@ class Front(ABC):
             return np.zeros_like(right)
         spare.fill(0.0)
         return spare
+
+    def look_ahead(self, requests: Sequence[Request | ComplexRequest]) -> None:
+        """Let the engine do at once what the answers to several checked requests share."""
+        parts: list[Request] = []
+        for request in requests:
+            parts += [request.real, request.imaginary] if isinstance(request, ComplexRequest) else [request]
+        sides = [(part.b, part.x) for part in parts if not part.inconsistent and part.b_norm > 0.0]
+        if len(sides) > 1 and self.elimination is None:
+            self.engine.look_ahead(sides)
 
     def answer(
         self, request: Request | ComplexRequest, callback: Callback | None = None, x0: ArrayLike | None = None

@@ -3,7 +3,7 @@
 from relaxon.solvers.sparse.algebraic import AlgebraicMultigridCG
 from relaxon.solvers.sparse.amg import AlgebraicMultigrid
 from relaxon.solvers.sparse.choice import MATRIX_SOLVERS, Automatic
-from relaxon.solvers.sparse.direct import MatrixDirect
+from relaxon.solvers.sparse.direct import DirectFactorisation, FactorTooLargeError, MatrixDirect
 from relaxon.solvers.sparse.directions import ConjugateDirectionsWith
 from relaxon.solvers.sparse.driver import PreparedMatrix
 from relaxon.solvers.sparse.engine import MatrixSolver
@@ -20,6 +20,8 @@ __all__ = [
     "AlgebraicMultigridCG",
     "Automatic",
     "ConjugateDirectionsWith",
+    "DirectFactorisation",
+    "FactorTooLargeError",
     "MatrixBiCGStab",
     "MatrixCG",
     "MatrixDirect",

@@ -60,6 +60,7 @@ class AlgebraicMultigridCG(MatrixSolver):
     method: Literal["sa", "rs"] = "sa"
     strength: float | None = None
     name: ClassVar[str] = "pyamg"
+    needs: ClassVar[tuple[str, ...]] = ("numba", "scipy", "pyamg")
     summary: ClassVar[str] = "PyAMG's hierarchy as preconditioner of CG"
 
     def __post_init__(self) -> None:

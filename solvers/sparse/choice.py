@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 
 from relaxon.solvers.sparse.algebraic import AlgebraicMultigridCG
 from relaxon.solvers.sparse.amg import AlgebraicMultigrid
-from relaxon.solvers.sparse.direct import DIRECT_LIMIT, MatrixDirect
+from relaxon.solvers.sparse.costs import load_costs
+from relaxon.solvers.sparse.direct import DirectFactorisation, FactorTooLargeError, MatrixDirect
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.estimates import Estimate, Estimates, seconds_said
 from relaxon.solvers.sparse.general.choice import GENERAL_SOLVERS, prepare_kind
 from relaxon.solvers.sparse.general.indefinite import NOT_DEFINITE, OrIndefinite, prepare_indefinite
 from relaxon.solvers.sparse.incomplete_cholesky import MatrixIncompleteCholeskyCG
@@ -20,37 +23,32 @@ from relaxon.solvers.sparse.krylov import MatrixCG, MatrixJacobiCG
 from relaxon.solvers.sparse.system import MatrixSystem
 from relaxon.solvers.sparse.watched import Watched
 
-# All numbers below come from what bench/sparse.py measures on two cores.
 SMALL = 1_000
 """Unknowns up to which a factor takes milliseconds, were it full."""
-FACTOR_COST = {False: 3e8, True: 1e11}
-"""The envelope's `Σ band²` up to which a factor is made; more of it where iterations are expected to be slow (many
-positive off-diagonals: plates, elasticity), as a factor does not mind. A factor's real cost is a part of it."""
-DOMINANT = 0.9
-"""Largest `Σ|a_ij| / a_ii` for which the scaled matrix's condition is at most 19: some thirty steps to 1e-6."""
-MULTIGRID_FROM = 30_000
-"""Unknowns below which an incomplete factor is as quick, and asks for a tenth of the compiling on a new machine."""
-NARROW = 100.0
-"""Operations a row up to which a factor is made at once: bands of some ten entries."""
-PATIENCE = 150
-"""Multigrid's iterations before something else is tried."""
-POSITIVE_PART = 0.05
-"""Of the off-diagonal weight: with more of it positive, the matrix is not like a Laplacian."""
+TRIAL = 0.25
+"""A method may be tried where its set-up and ten iterations cost at most this part of what is expected without it."""
+WORTH_COUNTING = 2.0
+"""A factor whose operations, counted, take more than so many times the next solver's seconds is not begun."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A solver and, in a sentence, why it."""
+    """A solver, in a sentence why it, and the estimates that it was chosen by, cheapest first, where there were any."""
 
     solver: MatrixSolver
     reason: str
+    estimates: Estimates | None = None
+    ranked: tuple[Estimate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Automatic(MatrixSolver):
-    """Multigrid, but for small and narrow matrices; where it is slow, what suits the matrix better goes on.
+    """What is expected to be quickest, by a cost model of the solvers; where it turns out slow, another goes on.
 
-    `Solution.message` has the choice and the reason.
+    The estimates are seconds by constants that `bench/sparse_choice.py` has fitted, from the size of the matrix, a
+    sample of its rows and the levels of its graph. An iterative method is watched: when what it still needs, at the
+    rate so far, is more than another would take from the start, that one is set up. Clocks are not looked at, so that
+    the same matrix is solved by the same steps. `Solution.message` has the choice and the reason.
     """
 
     name: ClassVar[str] = "auto"
@@ -70,28 +68,69 @@ class Automatic(MatrixSolver):
     def _definite(self, system: MatrixSystem) -> MatrixEngine:
         """Set up what suits a positive definite matrix; ValueError where a factor finds that it is none."""
         choice = choose(system)
-        if isinstance(choice.solver, AlgebraicMultigrid):
-            engine: MatrixEngine = Watched(system, choice.solver.prepare_matrix(system), PATIENCE, _instead)
-            engine.reason = f"auto chose {_name(choice.solver)}: {choice.reason}"
-            return engine
-        engine, name, reason = _set_up(system, choice)
-        engine.reason = f"auto chose {name}: {reason}"
+        name, reason = _name(choice.solver), choice.reason
+        if choice.estimates is None:
+            engine = choice.solver.prepare_matrix(system)
+        else:
+            successors = Successors(choice.estimates)
+            first, engine = successors.begin(choice.ranked)
+            if first is not choice.ranked[0]:
+                reason = f"{reason}; its factor takes more than was expected: {first.solver} began"
+            if first.iteration_seconds > 0:
+                engine = Watched(system, engine, first, successors)
+        engine.reason = "; ".join(part for part in (f"auto chose {name}: {reason}", engine.reason) if part)
         return engine
 
 
-def _set_up(system: MatrixSystem, choice: Choice) -> tuple[MatrixEngine, str, str]:
-    """Set a chosen method up, or another where its incomplete factor breaks down; its name, and why it."""
-    engine, name, reason = choice.solver.prepare_matrix(system), _name(choice.solver), choice.reason
-    if engine.info.get("retries", 0.0) > 0 and find_spec("pyamg") is not None:
-        engine = AlgebraicMultigridCG("sa").prepare_matrix(system)
-        name, reason = "pyamg-sa", f"an incomplete factor without fill breaks down ({reason})"
-    return engine, name, reason
+class Successors:
+    """What is set up for a matrix, one after the other where a method turns out slow."""
 
+    def __init__(self, estimates: Estimates) -> None:
+        self.estimates = estimates
+        self.tried: set[str] = set()
+        self._others: list[Estimate] | None = None
 
-def _instead(system: MatrixSystem) -> tuple[MatrixEngine, str]:
-    """Set up what goes on where multigrid is slow, and say why it."""
-    engine, name, reason = _set_up(system, alternative(system))
-    return engine, f"{name} went on: {reason}"
+    def begin(self, ranked: Sequence[Estimate]) -> tuple[Estimate, MatrixEngine]:
+        """Set up the first; where that is a factor that takes twice what the next one does, or is too large, that."""
+        for one, following in pairwise(ranked):
+            engine = self.set_up(one, WORTH_COUNTING * following.seconds)
+            if engine is not None:
+                return one, engine
+        solver = MATRIX_SOLVERS[ranked[-1].solver]
+        self.tried.add(ranked[-1].solver)
+        return ranked[-1], solver.prepare_matrix(self.estimates.system)
+
+    def cheapest(self, seconds: float) -> Estimate | None:
+        """Return what may take less than so many seconds, and least; None where nothing does.
+
+        Iterations are foretold badly: a method of which ten cost little beside these seconds is tried where it might
+        be as good as few are.
+        """
+        # Not before any could be: it takes as long as some iterations to count the graph's levels.
+        if self._others is None and seconds > self.estimates.least_seconds:
+            self._others = self.estimates.others(self.tried)
+        found = [one if one.trial_seconds > TRIAL * seconds else one.at_best() for one in self._others or []]
+        best = min(found, key=lambda one: one.seconds, default=None)
+        return best if best is not None and best.seconds < seconds else None
+
+    def set_up(self, chosen: Estimate, seconds: float) -> MatrixEngine | None:
+        """Set up what was chosen; None where it is a factor that, counted, takes more than so many seconds or does not
+        fit into memory. ValueError where it finds that the matrix is not positive definite."""
+        self.tried.add(chosen.solver)
+        if self._others is not None:
+            self._others = [one for one in self._others if one.solver != chosen.solver]
+        solver, system = MATRIX_SOLVERS[chosen.solver], self.estimates.system
+        if not isinstance(solver, DirectFactorisation | MatrixDirect):
+            return solver.prepare_matrix(system)
+        factors = solver if isinstance(solver, DirectFactorisation) else DirectFactorisation("superlu")
+        factoriser = factors.analyse(system)
+        size = factoriser.size
+        if size is not None and self.estimates.factored(chosen.solver, size.flops) > seconds:
+            return None
+        try:
+            return factors.factor(system, factoriser)
+        except FactorTooLargeError:
+            return None
 
 
 MATRIX_SOLVERS: dict[str, MatrixSolver] = {
@@ -102,6 +141,7 @@ MATRIX_SOLVERS: dict[str, MatrixSolver] = {
     "ic-cg": MatrixIncompleteCholeskyCG(),
     "jacobi-cg": MatrixJacobiCG(),
     "cg": MatrixCG(),
+    "direct": DirectFactorisation(),
     "scipy-direct": MatrixDirect(),
     **GENERAL_SOLVERS,
 }
@@ -112,45 +152,25 @@ def choose(system: MatrixSystem) -> Choice:
     n = system.unknowns
     if n <= SMALL:
         return Choice(MATRIX_SOLVERS["scipy-direct"], f"{n} unknowns are few enough to factor, whatever the pattern")
-    dominance, positive = _weights(system.matrix, system.diagonal)
-    if dominance <= DOMINANT:
-        return Choice(
-            MATRIX_SOLVERS["jacobi-cg"],
-            f"every row's off-diagonal sum is at most {dominance:.2g} of its diagonal, so that few steps do",
-        )
-    if n < MULTIGRID_FROM:
-        return _without_multigrid(system, positive)
-    cost = _band(system.matrix)
-    if cost <= NARROW * n and n <= DIRECT_LIMIT:
-        return Choice(MATRIX_SOLVERS["scipy-direct"], f"a factor's envelope costs {cost:.1e} operations at most")
-    return Choice(MATRIX_SOLVERS["amg"], f"{n} unknowns, too wide a pattern for a factor to be soon made")
+    if _is_tridiagonal(system.matrix):
+        return Choice(MATRIX_SOLVERS["ic-cg"], "tridiagonal, so that an incomplete factor is complete")
+    estimates = Estimates.of(system, load_costs())
+    ranked = estimates.first()
+    first = ranked[0]
+    count = f", {first.iterations:.0f} iterations" if first.iteration_seconds > 0 else ""
+    reason = f"about {seconds_said(first.seconds)} expected{count}"
+    if len(ranked) > 1:
+        reason = f"{reason}; {', '.join(map(str, ranked[1:3]))}"
+    return Choice(MATRIX_SOLVERS[first.solver], reason, estimates, tuple(ranked))
 
 
-def alternative(system: MatrixSystem) -> Choice:
-    """The solver for a matrix on which multigrid is slow."""
-    return _without_multigrid(system, _weights(system.matrix, system.diagonal)[1])
-
-
-def _without_multigrid(system: MatrixSystem, positive: float) -> Choice:
-    """A factor where it is cheap, else an incomplete one; `positive` is a part of the off-diagonal weight."""
-    cost, depth = _envelope(system.matrix)
-    unlike = positive > POSITIVE_PART
-    if cost <= FACTOR_COST[unlike] and system.unknowns <= DIRECT_LIMIT:
-        return Choice(MATRIX_SOLVERS["scipy-direct"], f"a factor's envelope costs {cost:.1e} operations at most")
-    if unlike:
-        return Choice(
-            MATRIX_SOLVERS["ic-cg"],
-            f"{positive:.0%} of the off-diagonal weight is positive, and a factor would cost up to {cost:.1e}",
-        )
-    return Choice(MATRIX_SOLVERS["ic-cg"], f"like a Laplacian, on a graph of {depth:.0f} levels")
-
-
-def _band(matrix: Any) -> float:
-    """`Σ band_i²` in the order of the rows, which are sorted."""
-    starts = matrix.indptr[:-1]
-    filled = np.diff(matrix.indptr) > 0
-    first = matrix.indices[starts[filled]]
-    return float(np.sum((np.flatnonzero(filled) - first).clip(0).astype(np.float64) ** 2))
+def _is_tridiagonal(matrix: Any) -> bool:
+    n = matrix.shape[0]
+    if matrix.nnz > 3 * n:
+        return False
+    rows = np.flatnonzero(np.diff(matrix.indptr))
+    first, last = matrix.indices[matrix.indptr[rows]], matrix.indices[matrix.indptr[rows + 1] - 1]
+    return bool((first >= rows - 1).all() and (last <= rows + 1).all())
 
 
 def named(name: str) -> MatrixSolver:
@@ -169,28 +189,3 @@ def named(name: str) -> MatrixSolver:
 
 def _name(solver: MatrixSolver) -> str:
     return next((name for name, known in MATRIX_SOLVERS.items() if known == solver), solver.name)
-
-
-def _weights(matrix: Any, diagonal: Any) -> tuple[float, float]:
-    """The largest `Σ_{j≠i}|a_ij| / a_ii`, and the positive part of the off-diagonal weight."""
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    weight = np.abs(matrix.data) * (rows != matrix.indices)
-    sums = np.bincount(rows, weight, matrix.shape[0])
-    dominance = float(np.max(sums / np.where(diagonal > 0, diagonal, 1.0)))
-    total = float(weight.sum())
-    positive = float(weight[matrix.data > 0].sum()) / total if total > 0 else 0.0
-    return dominance, positive
-
-
-def _envelope(matrix: Any) -> tuple[float, float]:
-    """`Σ band_i²` in reverse Cuthill–McKee order, and how many levels its search has: `n` over the mean band."""
-    from scipy.sparse.csgraph import reverse_cuthill_mckee
-
-    n = matrix.shape[0]
-    order = reverse_cuthill_mckee(matrix, symmetric_mode=True)
-    place = np.empty(n, np.int64)
-    place[order] = np.arange(n)
-    rows = np.repeat(np.arange(n), np.diff(matrix.indptr))
-    bands = np.zeros(n, np.int64)
-    np.maximum.at(bands, place[rows], place[rows] - place[matrix.indices])
-    return float(np.sum(bands.astype(np.float64) ** 2)), n / max(1.0, float(bands.mean()))

@@ -20,6 +20,8 @@ class MatrixSolver(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ("numba", "scipy")
+    """The modules that must be installed for it."""
     kinds: ClassVar[tuple[str, ...]] = ("spd",)
     """The kinds of matrices that it is for: others are refused before any work."""
 

@@ -19,8 +19,6 @@ from relaxon.solvers import (
     solve_many,
 )
 from relaxon.solvers.sparse import MATRIX_SOLVERS, AlgebraicMultigridCG, MatrixSolver, MatrixSystem, kernels
-from relaxon.solvers.sparse import choice as choice_module
-from relaxon.solvers.sparse.choice import alternative, choose
 from relaxon.solvers.sparse.engine import MatrixEngine
 
 SOLVERS = list(MATRIX_SOLVERS)
@@ -286,76 +284,6 @@ def random_graph(n=4000, weights=3.0):
     return sparse.csr_array(a + sparse.diags_array(1e-3 * a.diagonal()))
 
 
-def chain(n, diagonal):
-    return sparse.diags_array([-1.0, diagonal, -1.0], offsets=[-1, 0, 1], shape=(n, n))
-
-
-@pytest.mark.parametrize(
-    ("matrix", "solver", "reason"),
-    [
-        (lambda: laplacian(30), "scipy-direct", "900 unknowns are few enough"),
-        (lambda: chain(30_000, 4.0), "jacobi-cg", "off-diagonal sum is at most 0.5 of"),
-        (lambda: chain(30_000, 2.0), "scipy-direct", "costs 3.0e+04 operations"),
-        (lambda: laplacian(100), "scipy-direct", "a factor's envelope costs"),
-        (lambda: gallery.make("box", 24).grid.operator().to_csr(), "ic-cg", "like a Laplacian, on a graph of"),
-        (lambda: random_graph(), "ic-cg", "like a Laplacian, on a graph of"),
-        (lambda: laplacian(300), "amg", "90000 unknowns, too wide a pattern"),
-        (lambda: elasticity(40), "scipy-direct", "a factor's envelope costs"),
-    ],
-)
-def test_the_choice_follows_the_matrix_and_says_why(matrix, solver, reason):
-    choice = choose(MatrixSystem.of(matrix()))
-    assert MATRIX_SOLVERS[solver] == choice.solver
-    assert reason in choice.reason
-
-
-@pytest.mark.parametrize(
-    ("matrix", "cost", "solver", "reason"),
-    [
-        (lambda: laplacian(100), 3e8, "scipy-direct", "a factor's envelope costs"),
-        (lambda: gallery.make("box", 24).grid.operator().to_csr(), 3e8, "ic-cg", "like a Laplacian, on a graph of"),
-        (lambda: elasticity(24), 1e3, "ic-cg", "of the off-diagonal weight is positive"),
-    ],
-)
-def test_where_multigrid_is_slow_what_goes_on_follows_the_matrix(monkeypatch, matrix, cost, solver, reason):
-    monkeypatch.setattr(choice_module, "FACTOR_COST", {False: cost, True: cost})
-    made = alternative(MatrixSystem.of(matrix()))
-    assert made.solver == MATRIX_SOLVERS[solver]
-    assert reason in made.reason
-
-
-@pytest.mark.parametrize("limit", [None, 2, 5])
-def test_a_slow_method_hands_its_solution_on_and_counts_every_iteration_once(monkeypatch, limit):
-    monkeypatch.setattr(choice_module, "MULTIGRID_FROM", 0)
-    monkeypatch.setattr(choice_module, "PATIENCE", 3)
-    a = laplacian(60)
-    b = np.random.default_rng(0).standard_normal(a.shape[0])
-    prepared = prepare(a)
-    solution = prepared.solve(b, max_iterations=limit)
-    assert len(solution.residuals) == solution.iterations + 1
-    np.testing.assert_allclose(solution.residuals[0], np.linalg.norm(b))
-    if limit == 2:
-        assert solution.iterations == 2
-        assert "went on" not in solution.message
-        return
-    assert "not done after 3 iterations, scipy-direct went on: a factor's envelope costs" in solution.message
-    assert solution.converged
-    assert solution.iterations == 4
-    assert solution.residuals[3] < solution.residuals[0]
-    assert prepared.solve(b).iterations == 1  # what went on answers alone from then on
-
-
-def test_where_the_incomplete_factor_breaks_down_aggregation_takes_its_place(monkeypatch):
-    monkeypatch.setattr(choice_module, "MULTIGRID_FROM", 0)
-    monkeypatch.setattr(choice_module, "PATIENCE", 1)
-    monkeypatch.setattr(choice_module, "NARROW", 0.0)
-    monkeypatch.setattr(choice_module, "FACTOR_COST", {False: 1e3, True: 1e3})
-    a = difficult(300)
-    solution = solve(a, np.random.default_rng(0).standard_normal(a.shape[0]), rtol=1e-10)
-    assert solution.converged
-    assert "pyamg-sa went on: an incomplete factor without fill breaks down" in solution.message
-
-
 def test_the_reason_is_in_the_message():
     solution = solve(laplacian(), np.ones(400))
     assert solution.solver == "auto"
@@ -528,7 +456,7 @@ def test_a_matrix_solver_is_refused_on_a_grid_unless_it_knows_grids():
 
 
 def test_a_matrix_too_large_to_factor_is_refused_when_a_factor_is_asked_for(monkeypatch):
-    from relaxon.solvers.sparse import direct
+    from relaxon.solvers.sparse.direct import solver as direct
 
     monkeypatch.setattr(direct, "DIRECT_LIMIT", 100)
     with pytest.raises(ValueError, match="takes at most 100 unknowns, got 400"):

@@ -28,14 +28,18 @@ def run(args: argparse.Namespace) -> int:
     from rich.text import Text
 
     from relaxon.solvers import list_solvers
+    from relaxon.solvers.sparse import MATRIX_SOLVERS
 
+    listed = [("grids", entry.name, entry.summary, entry.needs) for entry in list_solvers()]
+    listed += [("matrices", name, solver.summary, solver.needs) for name, solver in MATRIX_SOLVERS.items()]
     rows = []
-    for entry in list_solvers():
-        missing = find_missing(entry.needs)
+    for system, name, summary, needs in listed:
+        missing = find_missing(needs)
         rows.append(
             {
-                "name": entry.name,
-                "summary": entry.summary,
+                "name": name,
+                "for": system,
+                "summary": summary,
                 "missing": list(missing),
                 "extra": find_extra(missing),
             }
@@ -45,10 +49,16 @@ def run(args: argparse.Namespace) -> int:
         return 0
     table = Table(box=None, pad_edge=False)
     table.add_column("solver", no_wrap=True)
+    table.add_column("for", no_wrap=True)
     table.add_column("what it is")
     table.add_column("available")
     for row in rows:
         lacks, extra = list(row["missing"]), str(row["extra"])
-        table.add_row(str(row["name"]), str(row["summary"]), Text(lacking(lacks, extra) if lacks else "yes"))
+        table.add_row(
+            str(row["name"]),
+            str(row["for"]),
+            Text(str(row["summary"])),
+            Text(lacking(lacks, extra) if lacks else "yes"),
+        )
     Console().print(table)
     return 0

@@ -1,0 +1,238 @@
+"""Fit the automatic choice among solvers of sparse matrices, and show what it loses against the best of them.
+
+    python bench/sparse_choice.py --write                      # runs, fits, writes the constants, runs `auto`
+    python bench/sparse_choice.py --runs runs.json --write     # keeps the runs, or fits to those that are there
+    python bench/sparse_choice.py --quick                      # up to 10,000 unknowns
+    python bench/sparse_choice.py --runs runs.json --hold-out  # each family judged by a fit to the others
+
+Every solver of the project solves every family of the gallery at every size to 1e-6, set-up and checks included, one
+random right-hand side, the least of a few repeats for small ones. What takes more than `--limit` seconds or a few times
+the best is stopped. Seconds of set-ups and iterations are fitted as sums of positive parts (rows, entries, operations),
+weighted by their inverse; iterations and operations as products of powers, least squares of their logarithms. The
+constants go to `solvers/sparse/costs.json`. Then `auto` runs on the same systems: what it takes is held against 1.5
+times the best plus 50 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from scipy.optimize import least_squares, nnls
+from sparse_choice_runs import Clock, available, matrices, race, solved, warm
+
+from relaxon.cli.machine import describe_machine
+from relaxon.server.threads import wait_asleep
+from relaxon.solvers import gallery
+from relaxon.solvers.sparse import MatrixSystem, choice, costs
+from relaxon.solvers.sparse.costs import CostModel, DirectCost, IterativeCost, linear_terms, rate_terms, size_terms
+from relaxon.solvers.sparse.features import MatrixFeatures, count_levels
+from relaxon.solvers.threads import get_num_threads, set_num_threads
+
+SIZES, QUICK = [1_000, 3_000, 10_000, 30_000, 100_000], [1_000, 3_000, 10_000]
+LIMIT = 3.0
+FACTOR, SLACK = 1.5, 0.05
+"""What `auto` may take: so many times the best of its solvers, and so many seconds."""
+ITERATIVE, BY_LEVELS, DIRECT = ("amg", "ic-cg", "jacobi-cg"), ("ic-cg", "jacobi-cg"), ("direct", "scipy-direct")
+RIDGE = 0.05
+NOTHING = 1e-7
+"""Seconds: a part of a sum that is never more is left out."""
+Row = dict[str, Any]
+
+
+def measure(families: list[str], sizes: list[int], limit: float, clock: Clock, console: Console) -> list[Row]:
+    """Race all solvers on all matrices."""
+    names, rows = available(), []
+    for family, n, a in matrices(families, sizes):
+        runs = race(a, names, limit, clock)
+        system = MatrixSystem.of(a)
+        features = MatrixFeatures.of(system.matrix, system.diagonal)
+        rows.append({"family": family, "size": n, "runs": runs, "levels": count_levels(system.matrix)})
+        rows[-1]["features"] = {name: getattr(features, name) for name in MatrixFeatures.__slots__}
+        console.print(f"{family} {a.shape[0]}: " + ", ".join(f"{k} {said(one)}" for k, one in runs.items()))
+    return rows
+
+
+def said(run: Row) -> str:
+    return "-" if run["cut"] else f"{1000 * run['seconds']:.0f}"
+
+
+def features_of(row: Row) -> MatrixFeatures:
+    return MatrixFeatures(**row["features"])
+
+
+def fit_sum(terms: NDArray[np.float64], seconds: NDArray[np.float64]) -> tuple[float, ...]:
+    """Positive constants of a sum, least absolute errors of logarithms about: a run that was held up counts little."""
+    scale = np.maximum(np.abs(terms).max(axis=0), 1e-300)
+    scaled = terms / scale
+    begin, _ = nnls(scaled / seconds[:, None], np.ones(len(seconds)))
+    begin = np.maximum(begin, 1e-3 * seconds.min())
+
+    def errors(logarithms: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.log(scaled @ np.exp(logarithms)) - np.log(seconds))
+
+    found = np.exp(least_squares(errors, np.log(begin), loss="soft_l1", f_scale=0.2).x)
+    found[found < NOTHING] = 0.0
+    return rounded(found / scale)
+
+
+def fit_product(terms: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, ...]:
+    """Exponents of a product, least squares of logarithms with a small ridge on all but the constant."""
+    scale = np.maximum(terms.std(axis=0), 1e-9)
+    scale[0] = 1.0
+    scaled = terms / scale
+    penalty = RIDGE * len(values) * np.diag([0.0, *[1.0] * (terms.shape[1] - 1)])
+    found = np.linalg.solve(scaled.T @ scaled + penalty, scaled.T @ np.log(values))
+    return rounded(found / scale)
+
+
+def rounded(values: NDArray[np.float64]) -> tuple[float, ...]:
+    """Four digits of each."""
+    return tuple(float(f"{value:.4g}") for value in values)
+
+
+def fit_iterative(name: str, rows: list[Row]) -> IterativeCost:
+    """Constants of an iterative solver, from the runs that converged; iterations from those that were cut as well."""
+    done = [row for row in rows if not row["runs"][name]["cut"]]
+    runs = [row["runs"][name] for row in done]
+    linear = np.array([linear_terms(features_of(row)) for row in done])
+    setup = fit_sum(linear, np.array([max(run["setup"], 1e-5) for run in runs]))
+    several = [k for k, run in enumerate(runs) if run["iterations"] >= 3]
+    each = np.array([(runs[k]["seconds"] - runs[k]["setup"]) / runs[k]["iterations"] for k in several])
+    iteration = fit_sum(linear[several], np.maximum(each, 1e-6))
+    counted = [row for row in rows if row["runs"][name].get("expected", 0) >= 1]
+    levels = [row["levels"] if name in BY_LEVELS else None for row in counted]
+    terms = np.array([rate_terms(features_of(row), level) for row, level in zip(counted, levels, strict=True)])
+    counts = np.array([min(row["runs"][name]["expected"], 1e4) for row in counted])
+    return IterativeCost(setup, iteration, fit_product(terms, counts), name in BY_LEVELS)
+
+
+def fit_direct(name: str, rows: list[Row]) -> DirectCost:
+    """Constants of a factor."""
+    sized = [row for row in rows if row["runs"][name].get("flops")]
+    flops = np.array([row["runs"][name]["flops"] for row in sized])
+    exponents = fit_product(np.array([size_terms(features_of(row), row["levels"]) for row in sized]), flops)
+    done = [row for row in sized if not row["runs"][name]["cut"]]
+    terms = np.array([[*linear_terms(features_of(row)), row["runs"][name]["flops"]] for row in done])
+    return DirectCost(fit_sum(terms, np.array([row["runs"][name]["seconds"] for row in done])), exponents)
+
+
+def fit(rows: list[Row]) -> CostModel:
+    """The constants of all solvers that ran; those that did not keep theirs."""
+    machine = {**describe_machine().as_dict(), "threads": get_num_threads(), "load": round(os.getloadavg()[0], 1)}
+    ran = set(rows[0]["runs"])
+    known = costs.load_costs() if costs.FILE.exists() else CostModel({}, {}, {})
+    iterative = known.iterative | {name: fit_iterative(name, rows) for name in ITERATIVE if name in ran}
+    direct = known.direct | {name: fit_direct(name, rows) for name in DIRECT if name in ran}
+    return CostModel(iterative, direct, machine)
+
+
+def quality(model: CostModel, rows: list[Row], console: Console) -> None:
+    """Print how far off the estimates are: the typical factor, and the worst."""
+    for name in (*ITERATIVE, *DIRECT):
+        errors = []
+        for row in rows:
+            run = row["runs"].get(name, {"cut": True})
+            if not run["cut"]:
+                features = features_of(row)
+                if name in model.iterative:
+                    one = model.iterative[name]
+                    guess = one.setup_seconds(features) + one.iteration_seconds(features) * one.iterations(
+                        features, row["levels"]
+                    )
+                else:
+                    cost = model.direct[name]
+                    guess = cost.seconds(features, cost.operations(features, row["levels"]))
+                errors.append(abs(math.log(guess / run["seconds"])))
+        if errors:
+            console.print(
+                f"{name}: estimates off by {math.exp(np.median(errors)):.2f}x in the median, "
+                f"{math.exp(np.quantile(errors, 0.9)):.2f}x in nine of ten, {math.exp(max(errors)):.1f}x at worst"
+            )
+
+
+def judge(rows: list[Row], limit: float, clock: Clock, console: Console) -> int:
+    """Run `auto` on all systems and print what it loses; how many exceed what it may take."""
+    table = Table("matrix", "n", "best", "ms", "auto ms", "regret", "what it did")
+    failed, ratios = 0, []
+    for row in rows:
+        good = {name: run["seconds"] for name, run in row["runs"].items() if not run["cut"]}
+        if not good:
+            continue
+        best = min(good, key=lambda name: good[name])
+        a = gallery.matrix(row["family"], row["size"], seed=row["size"])
+        system = MatrixSystem.of(a)
+        b = system.project(np.random.default_rng(1).standard_normal(a.shape[0]))
+        runs = [solved(a, b, "auto", 4 * limit, clock) for _ in range(3 if a.shape[0] <= 3_000 else 2)]
+        run = min(runs, key=lambda one: one["seconds"])
+        over = run["seconds"] - FACTOR * good[best] - SLACK
+        ratios.append(run["seconds"] / good[best])
+        if over > 0 or run["cut"]:
+            failed += 1
+        cells = [row["family"], str(a.shape[0]), best, f"{1000 * good[best]:.0f}", f"{1000 * run['seconds']:.0f}"]
+        verdict = f"{1000 * over:+.0f} ms" if over > 0 else "within"
+        table.add_row(*cells, verdict, run["message"].removeprefix("auto chose ")[:90])
+    console.print(table)
+    mean = math.exp(np.mean(np.log(ratios)))
+    console.print(
+        f"auto over the best of its solvers: {mean:.2f}x in the geometric mean of {len(ratios)}, {max(ratios):.1f}x at "
+        f"most; {failed} beyond {FACTOR:g}x + {1000 * SLACK:g} ms"
+    )
+    return failed
+
+
+def main() -> int:
+    wait_asleep()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    families = list(gallery.matrix_names())
+    parser.add_argument("--families", nargs="+", choices=families, default=families)
+    parser.add_argument("--sizes", nargs="+", type=int)
+    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds of one solve")
+    parser.add_argument("--quick", action="store_true", help=f"up to {QUICK[-1]} unknowns")
+    parser.add_argument("--cpu", action="store_true", help="processor seconds of one thread, on a machine that is busy")
+    parser.add_argument("--runs", type=Path, help="where runs are kept; those that are there are not run again")
+    parser.add_argument("--hold-out", action="store_true", help="judge each family by constants fitted to the others")
+    parser.add_argument("--write", action="store_true", help="write the constants")
+    args = parser.parse_args()
+    console = Console(width=170)
+    clock = time.process_time if args.cpu else time.perf_counter
+    set_num_threads(1 if args.cpu else get_num_threads())
+    warm(available())
+    if args.runs and args.runs.exists():
+        rows = json.loads(args.runs.read_text())
+    else:
+        rows = measure(args.families, args.sizes or (QUICK if args.quick else SIZES), args.limit, clock, console)
+        if args.runs:
+            args.runs.write_text(json.dumps(rows, indent=1) + "\n")
+    model = fit(rows)
+    quality(model, rows, console)
+    if args.write:
+        costs.FILE.write_text(json.dumps(model.as_dict(), indent=1) + "\n")
+    if not args.hold_out:
+        use(model)
+        return 1 if judge(rows, args.limit, clock, console) else 0
+    failed = 0
+    for family in dict.fromkeys(row["family"] for row in rows):
+        use(fit([row for row in rows if row["family"] != family]))
+        failed += judge([row for row in rows if row["family"] == family], args.limit, clock, console)
+    console.print(f"{failed} of {len(rows)} beyond, each family judged by constants fitted to the others")
+    return 1 if failed else 0
+
+
+def use(model: CostModel) -> None:
+    """Have `auto` choose by these constants."""
+    choice.load_costs = lambda: model
+
+
+if __name__ == "__main__":
+    sys.exit(main())

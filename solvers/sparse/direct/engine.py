@@ -1,0 +1,116 @@
+"""A factor with iterative refinement: each step solves for the residual, recomputed in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from relaxon.solvers.engine import Monitor
+from relaxon.solvers.solution import Result
+from relaxon.solvers.sparse.direct.factoriser import DEFINITE, FactorError, Factoriser, NumericFactor
+from relaxon.solvers.sparse.engine import MatrixEngine
+from relaxon.solvers.sparse.system import Array, MatrixSystem
+from relaxon.solvers.verdict import subtract
+
+PROGRESS = 0.5
+"""Refinement goes on while it brings the residual below this part of what it was."""
+
+
+class DirectEngine(MatrixEngine):
+    """The factor of a system's matrix, and the analysis that it was made by."""
+
+    default_max_iterations = 10
+
+    def __init__(self, system: MatrixSystem, factoriser: Factoriser, factor: NumericFactor) -> None:
+        self.system, self.factoriser, self.factor = system, factoriser, factor
+        self.info = {"nonzeros": float(system.matrix.nnz), "factor_nonzeros": factor.entries}
+        if factoriser.size is not None:
+            self.info |= {"factor_flops": factoriser.size.flops, "factor_bytes": factoriser.size.memory_bytes}
+        self._ahead: list[tuple[Array, Array]] = []
+        """Right-hand sides whose first step is known."""
+
+    @classmethod
+    def of(cls, system: MatrixSystem, factoriser: Factoriser) -> DirectEngine:
+        """Factor the system's matrix; ValueError where it is singular, or not definite as its kind says."""
+        try:
+            return cls(system, factoriser, factoriser.factor(system.regular()))
+        except FactorError as error:
+            if factoriser.kind == DEFINITE:
+                message = f"operator must be positive definite, or singular by constants alone; {error}"
+            else:
+                message = f"operator must be regular, or singular by constants alone; {error}"
+            raise ValueError(message) from error
+
+    def refactored(self, system: MatrixSystem) -> DirectEngine:
+        """Return an engine for a matrix with the same pattern and other values: nothing is analysed again.
+
+        ValueError where the pattern is another, or as for a set-up; this engine stays as it is.
+        """
+        mine, other = self.system.matrix, system.matrix
+        same = mine.shape == other.shape and np.array_equal(mine.indptr, other.indptr)
+        if not (same and np.array_equal(mine.indices, other.indices)):
+            raise ValueError(
+                f"operator must have the pattern of the one that was set up, {mine.nnz} entries in {mine.shape[0]} "
+                f"rows, got {other.nnz} in {other.shape[0]}, not all in the same places"
+            )
+        made = type(self).of(system, self.factoriser)
+        made.reason = self.reason
+        return made
+
+    def update(self, system: MatrixSystem) -> MatrixEngine | None:
+        """As `refactored`."""
+        return self.refactored(system)
+
+    def preconditioner(self) -> Callable[[Array, Array], None]:
+        """Return the factor's solve, the inverse to rounding: it writes `z ← A⁻¹ r`."""
+
+        def precondition(r: Array, z: Array) -> None:
+            z[...] = self._solve(r)
+
+        return precondition
+
+    def _solve(self, r: Array) -> Array:
+        """A solve for one vector, in which complex numbers are pairs of real ones."""
+        if self.system.matrix.dtype.kind != "c":
+            return self.factor.solve(r)
+        found: Array = self.factor.solve(r.view(np.complex128)).view(np.float64)
+        return found
+
+    def look_ahead(self, sides: Sequence[tuple[Array, Array]]) -> None:
+        """Find the first step for each pair of `b` and `x` that `run` is going to be called with, all in one solve."""
+        if self.system.matrix.dtype.kind == "c":
+            return
+        right = np.empty((self.system.unknowns, len(sides)))
+        r = np.empty(self.system.unknowns)
+        for column, (b, x) in enumerate(sides):
+            self.system.residual(b, x, r)
+            right[:, column] = r
+        steps = np.ascontiguousarray(self.factor.solve(right).T)
+        self._ahead = [(b, step) for (b, _), step in zip(sides, steps, strict=True)]
+
+    def _step(self, b: Array, r: Array, first: bool) -> Array:
+        if first:
+            for place, (known, step) in enumerate(self._ahead):
+                if known is b:
+                    del self._ahead[place]
+                    return step
+        return self._solve(r)
+
+    def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
+        r = np.empty_like(b)
+        norm = self.system.residual(b, x, r)
+        reason = monitor.record(norm)
+        for iteration in range(max_iterations):
+            if reason is not None:
+                return reason
+            step = self._step(b, r, iteration == 0)
+            x += step
+            monitor.stepped(partial(subtract, x, 1.0, step))
+            self.system.project(x)
+            before, norm = norm, self.system.residual(b, x, r)
+            reason = monitor.record(norm)
+            if reason is None and norm > PROGRESS * before:
+                return Result.STAGNATED
+        return reason or Result.MAX_ITERATIONS

@@ -1,0 +1,122 @@
+"""Sparse factors as solvers of matrices: by the quickest library that is installed, and by SciPy's alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from relaxon.solvers.available_memory import find_available_memory
+from relaxon.solvers.extras import find_missing, install_command, require
+from relaxon.solvers.sparse.direct.engine import DirectEngine
+from relaxon.solvers.sparse.direct.factoriser import DEFINITE, SYMMETRIC, Factoriser
+from relaxon.solvers.sparse.direct.symbolic import FactorSize
+from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.system import MatrixSystem
+
+DIRECT_LIMIT = 300_000
+"""Unknowns up to which `scipy-direct` makes a factor: in three dimensions it then holds some billions of bytes."""
+NEEDS = ("rslab",)
+"""What the extra `direct` brings."""
+WITHOUT = f"a sparse factor by SuperLU; by rslab, which is quicker, after: {install_command('direct')}"
+"""The summary where that is not installed."""
+
+
+class FactorTooLargeError(ValueError):
+    """A factor would take more memory than there is; `size` is what it would be."""
+
+    def __init__(self, size: FactorSize, available: int) -> None:
+        super().__init__(
+            f"operator's factor must fit into memory: its {size.entries:.3g} entries would take about "
+            f"{size.memory_bytes / 1e9:.3g} GB, {available / 1e9:.3g} GB are available; an iterative solver, such as "
+            "'amg', needs little more than the matrix"
+        )
+        self.size = size
+
+
+@dataclass(frozen=True, slots=True)
+class DirectFactorisation(MatrixSolver):
+    """A sparse factor by rslab (extra: direct), by SuperLU where that is not installed; and iterative refinement.
+
+    Parameters
+    ----------
+    library : "rslab" or "superlu"; "auto" takes rslab where it is installed.
+
+    Before a factor is begun its entries, operations and memory are counted from the pattern alone; ValueError
+    (`FactorTooLargeError`) where the memory is not there. ValueError too where the matrix is not positive definite.
+    `Solution.info` has `factor_nonzeros`, `factor_flops` and `factor_bytes`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from relaxon.solvers import gallery, solve
+    >>> a = gallery.matrix("elasticity-2d", 2_000)
+    >>> solution = solve(a, np.ones(a.shape[0]), solver="direct", rtol=1e-12)
+    >>> solution.result.name, solution.iterations <= 2
+    ('CONVERGED', True)
+    """
+
+    library: Literal["auto", "rslab", "superlu"] = "auto"
+    name: ClassVar[str] = "direct"
+    kinds: ClassVar[tuple[str, ...]] = (*SYMMETRIC, "nonsymmetric", "hermitian", "complex-symmetric")
+    summary: ClassVar[str] = "a sparse factor by rslab" if not find_missing(NEEDS) else WITHOUT
+
+    def __post_init__(self) -> None:
+        if self.library not in ("auto", "rslab", "superlu"):
+            raise ValueError(f"library must be 'auto', 'rslab' or 'superlu', got {self.library!r}")
+
+    def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
+        if system.is_complex:
+            from relaxon.solvers.sparse.general.direct import PivotedFactor
+
+            return PivotedFactor(system)
+        engine = self.factor(system, self.analyse(system))
+        engine.reason = self.missing
+        return engine
+
+    def factor(self, system: MatrixSystem, factoriser: Factoriser) -> DirectEngine:
+        """Factor a system whose pattern was analysed; the errors are those of `prepare_matrix`."""
+        size, available = factoriser.size, find_available_memory()
+        if size is not None and available is not None and size.memory_bytes > available:
+            raise FactorTooLargeError(size, available)
+        return DirectEngine.of(system, factoriser)
+
+    def analyse(self, system: MatrixSystem) -> Factoriser:
+        """Return the analysis of the system's pattern, whose `size` is that of the factor, which is not begun."""
+        kind = str(getattr(system, "kind", DEFINITE))
+        if self.library == "rslab":
+            require(NEEDS, "solver 'direct' with library 'rslab'")
+        if self.library == "superlu" or find_missing(NEEDS):
+            from relaxon.solvers.sparse.direct.superlu import SuperLUFactoriser
+
+            return SuperLUFactoriser(system.regular(), kind)
+        from relaxon.solvers.sparse.direct.supernodal import SupernodalFactoriser
+
+        return SupernodalFactoriser(system.regular(), kind)
+
+    @property
+    def missing(self) -> str:
+        """What is to be installed so that factors are made more quickly; empty where nothing is."""
+        if self.library != "auto" or not find_missing(NEEDS):
+            return ""
+        return f"factored by SuperLU, as rslab is not installed, which is quicker: {install_command('direct')}"
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixDirect(MatrixSolver):
+    """A sparse factor. ValueError where the matrix is too large for it, or where its entries look positive definite and
+    it is not; matrices of other kinds are factored with pivoting, ValueError where they are singular."""
+
+    name: ClassVar[str] = "scipy-direct"
+    summary: ClassVar[str] = "SciPy's sparse LU; for small matrices"
+    kinds: ClassVar[tuple[str, ...]] = ALL_KINDS
+
+    def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
+        if system.unknowns > DIRECT_LIMIT:
+            raise ValueError(f"solver 'scipy-direct' takes at most {DIRECT_LIMIT} unknowns, got {system.unknowns}")
+        if system.kind != DEFINITE:
+            from relaxon.solvers.sparse.general.direct import PivotedFactor
+
+            return PivotedFactor(system)
+        from relaxon.solvers.sparse.direct.superlu import SciPyFactoriser
+
+        return DirectEngine.of(system, SciPyFactoriser())
