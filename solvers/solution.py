@@ -18,10 +18,10 @@ class Result(Enum):
     """How a solve ended. Only `CONVERGED` means that the tolerance was met, and it was checked in float64.
 
     On grids with κ = 1 the test is `‖r‖₂ ≤ rtol·‖b‖₂ + atol`. For other κ and for matrices it is that and, unless
-    `‖r‖₂ ≤ atol`, `‖D^−½ r‖₂ ≤ rtol·‖D^−½ b‖₂` (D the diagonal) on what is left when each unknown with `a_ii ≥ 10⁴
-    Σ_{j≠i} |a_ij|` is eliminated: a few huge rows cannot hide the error in the others. For matrices that are not
-    symmetric positive definite, D is the diagonal's magnitude, or the row's largest where that is zero; for operators
-    without stored entries there is the first test alone.
+    `‖r‖₂ ≤ atol`, `‖D^−½ r‖₂ ≤ rtol·‖D^−½ b‖₂` (D the diagonal) on what is left when each unknown with
+    `a_ii ≥ 10⁴ Σ_{j≠i} |a_ij|` is eliminated: a few huge rows cannot hide the error in the others. For matrices that
+    are not symmetric positive definite, D is the diagonal's magnitude, or the row's largest where that is zero; for
+    operators without stored entries there is the first test alone.
     """
 
     CONVERGED = "converged"

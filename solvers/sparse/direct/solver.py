@@ -65,6 +65,10 @@ class DirectFactorisation(MatrixSolver):
             raise ValueError(f"library must be 'auto', 'rslab' or 'superlu', got {self.library!r}")
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
+        if system.is_complex:
+            from relaxon.solvers.sparse.general.direct import PivotedFactor
+
+            return PivotedFactor(system)
         engine = self.factor(system, self.analyse(system))
         engine.reason = self.missing
         return engine
@@ -109,7 +113,7 @@ class MatrixDirect(MatrixSolver):
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
         if system.unknowns > DIRECT_LIMIT:
             raise ValueError(f"solver 'scipy-direct' takes at most {DIRECT_LIMIT} unknowns, got {system.unknowns}")
-        if system.kind != "spd":
+        if system.kind != DEFINITE:
             from relaxon.solvers.sparse.general.direct import PivotedFactor
 
             return PivotedFactor(system)
