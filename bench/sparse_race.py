@@ -152,6 +152,8 @@ def _resident(process: int) -> int:
 def race(problem: Problem, workers: dict[str, Worker], repeats: int, limits: Limits) -> dict[str, Any]:
     """All contestants on one matrix, repeats interleaved; one that is cut does not run again."""
     system = MatrixSystem.of(problem.make())
+    if system.kind != "spd":
+        raise ValueError(f"the race is of symmetric positive definite matrices, got a {system.kind} one: {system.why}")
     a, b = system.matrix, system.project(np.random.default_rng(1).standard_normal(system.unknowns))
     row: dict[str, Any] = {"family": problem.name, "unknowns": a.shape[0], "entries": a.nnz, "runs": {}}
     with tempfile.TemporaryDirectory() as name:

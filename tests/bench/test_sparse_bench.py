@@ -165,7 +165,9 @@ def test_a_folder_s_matrices_are_read_and_what_is_no_matrix_is_said(staged, tmp_
     assert staged.main(["--folder", str(folder), "--peers", "--repeats", "1"]) == 0
     out = capsys.readouterr().out
     assert "c.mtx: not run" in out
-    assert "d.mtx: not run: operator must be symmetric" in " ".join(out.split())
+    assert "d.mtx: not run: the race is of symmetric positive definite matrices, got a nonsymmetric one" in " ".join(
+        out.split()
+    )
     assert all(name in out for name in ("│ a.mtx ", "│ b.npz "))
     with pytest.raises(SystemExit):
         staged.main(["--folder", str(folder / "nowhere")])

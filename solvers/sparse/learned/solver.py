@@ -31,7 +31,7 @@ class DeepConjugateDirectionMultigrid(MatrixSolver):
     --------
     >>> import numpy as np
     >>> from relaxon.solvers import gallery, solve
-    >>> A = gallery.matrix("elasticity-2d", 8_000)
+    >>> A = gallery.matrix("triangles-2d", 8_000)
     >>> b = A @ np.random.default_rng(0).standard_normal(A.shape[0])
     >>> learned, unlearned = (solve(A, b, solver=name) for name in ("dcdm", "amg"))
     >>> learned.result.name, learned.iterations < unlearned.iterations
