@@ -21,6 +21,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "ray": ("ray",),
     "mpi": ("mpi4py",),
     "direct": ("rslab",),
+    "plot": ("matplotlib", "psutil"),
     "bench": ("apxchol", "matplotlib", "polysolve", "psutil"),
     "pardiso": ("pypardiso",),
 }

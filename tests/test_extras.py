@@ -53,7 +53,7 @@ def test_an_extra_brings_what_users_are_told_it_does(extra):
 
 
 def test_the_server_s_extra_and_the_client_s_dependencies_bring_no_torch():
-    assert "torch" not in requirements()["server"] | requirements()["bench"]
+    assert "torch" not in requirements()["server"] | requirements()["plot"]
     assert "torch" in requirements()["neuromorphic"]
 
 

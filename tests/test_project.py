@@ -56,7 +56,7 @@ def test_what_the_readme_has_typed_names_no_host_and_installs_no_torch() -> None
     for option in ("://", "--index-url", "--extra-index-url", "--find-links", "--trusted-host", " -r ", ".txt"):
         assert not [line for line in typed if option in line], option
     assert "torch" not in typed[0]
-    assert '-e ".[server,bench]"' in typed[0]
+    assert '-e ".[server,plot]"' in typed[0]
     assert "cpu.txt" not in (ROOT / "README.md").read_text()
 
 

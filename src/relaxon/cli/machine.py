@@ -24,7 +24,7 @@ PACKAGES = {
         "grpcio-reflection",
     ),
     "neuromorphic": ("torch",),
-    "bench": ("matplotlib", "psutil"),
+    "plot": ("matplotlib", "psutil"),
 }
 """The distributions that matter, by the part of the package that needs them."""
 

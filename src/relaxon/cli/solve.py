@@ -139,7 +139,7 @@ def _check_picture(path: Path) -> None:
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
-        raise UsageError(f"--plot {lacking(['matplotlib'], 'bench')}")
+        raise UsageError(f"--plot {lacking(['matplotlib'], 'plot')}")
     from relaxon.cli.picture import FORMATS
 
     if path.suffix not in FORMATS:
