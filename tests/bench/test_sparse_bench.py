@@ -73,8 +73,10 @@ def race_of(bench, names, family="laplacian-2d", repeats=1, seconds=2.0, most=3e
 
 
 def test_what_does_not_meet_the_residual_or_its_limits_is_marked_and_not_run_again(staged):
-    names = ["auto", "pyamg sa", "pyamg sa 0.25", "pyamg rs", "hypre", "cholmod", "pardiso", "apxchol"]
+    names = ["auto", "pyamg sa", "pyamg sa 0.25", "pyamg rs", "hypre", "cholmod", "pardiso"]
     row = race_of(staged, names, repeats=2)
+    # With time enough: a busy machine may take seconds to see how large a process has become.
+    row["runs"] |= race_of(staged, ["apxchol"], seconds=100.0)["runs"]
     cuts = {name: [run["cut"] for run in runs] for name, runs in row["runs"].items()}
     assert cuts["auto"] == cuts["pyamg sa"] == ["", ""]
     assert cuts["pyamg sa 0.25"] == ["cannot start: no such library"]

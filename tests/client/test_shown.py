@@ -67,7 +67,7 @@ def test_a_plot_without_matplotlib_says_what_to_install(monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ModuleNotFoundError, match=r'plot\(\) needs matplotlib, .* pip install "relaxon\[bench\]"'):
+    with pytest.raises(ModuleNotFoundError, match=r'plot\(\) needs matplotlib, .* pip install "relaxon\[plot\]"'):
         SOLUTION.plot()
     assert "converged" in SOLUTION._repr_html_()
 

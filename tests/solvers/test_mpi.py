@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -131,18 +132,20 @@ def matrix_rows(found: dict[int, dict[str, Any]], case: str) -> list[dict[str, A
     return [row for count in COUNTS for row in found[count]["matrices"]["solves"] if row["case"] == case]
 
 
-MOST = {"random-jumps-3d": 25, "rotated-2d": 50, "blocks": 28}
+MOST = {"random-jumps-3d": 14, "rotated-2d": 20, "blocks": 28}
 """Iterations in one process; 14 elsewhere."""
+LAGS = {"random-jumps-3d": 1.8, "rotated-2d": 3.0}
+"""How many times as many several processes may take where one smooths its interpolation: they sum over aggregates."""
 MATRICES = ["laplacian-3d", "tetrahedra-3d", "random-jumps-3d", "lognormal-3d", "rotated-2d", "negative", "flexible"]
 
 
 @pytest.mark.parametrize("case", [*MATRICES, "singular", "blocks", "sbaij", "gathered at once"])
-def test_several_processes_take_the_iterations_of_one_within_thirty_per_cent(petsc, case):
+def test_several_processes_take_about_the_iterations_of_one(petsc, case):
     rows = matrix_rows(petsc, case)
     assert len(rows) == len(COUNTS)
     assert all(row["reason"] > 0 and row["residual"] <= 1.001e-6 for row in rows)
     assert rows[0]["iterations"] <= MOST.get(case, 14)
-    assert all(row["iterations"] <= 1.3 * rows[0]["iterations"] for row in rows)
+    assert all(row["iterations"] <= LAGS.get(case, 1.3) * rows[0]["iterations"] for row in rows)
     if case != "random-jumps-3d":  # where 1e-6 leaves much of what the jumps hardly hold
         assert max(row["x"] for row in rows) <= (1 + 1e-3) * min(row["x"] for row in rows)
     assert [bool(row["levels"]) for row in rows] == [False] + [case != "gathered at once"] * 2
@@ -159,7 +162,7 @@ def test_the_map_is_linear_symmetric_and_definite_on_any_number_of_processes(pet
 def test_a_matrix_that_is_not_for_it_is_refused_in_every_number_of_processes(petsc):
     for count in COUNTS:
         refused = petsc[count]["matrices"]["refusals"]
-        assert "must be symmetric" in refused["not symmetric"]
+        assert re.search("must be symmetric|got a nonsymmetric one", refused["not symmetric"])
         assert (
             "the matrix must be definite, got 450 positive and 450 negative diagonal entries" in refused["both signs"]
         )

@@ -9,8 +9,8 @@ import numpy as np
 from relaxon.solvers.sparse.amg.cycle import Cycle
 from relaxon.solvers.sparse.amg.engine import MultigridDirections
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
-from relaxon.solvers.sparse.engine import MatrixEngine
-from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
+from relaxon.solvers.sparse.system import Array, MatrixSystem
 from relaxon.solvers.sparse.systems.blocks import Floats
 from relaxon.solvers.sparse.systems.cycle import BlockCycle
 from relaxon.solvers.sparse.systems.hierarchy import BlockHierarchy
@@ -30,6 +30,18 @@ class NodeDirections(MultigridDirections):
     @property
     def level_sizes(self) -> tuple[tuple[int, int], ...]:
         return tuple((level.unknowns, level.entries) for level in cast(BlockHierarchy, self.hierarchy).levels)
+
+    def preconditioner(self) -> Precondition:
+        """Return the V-cycle, which is linear and symmetric as it is, with memory of its own."""
+        hierarchy = cast(BlockHierarchy, self.hierarchy)
+        cycle, place, scale = BlockCycle(hierarchy), hierarchy.place, hierarchy.scale
+
+        def precondition(r: Array, z: Array) -> None:
+            cycle.right[place] = r
+            z[...] = np.take(cycle.apply(), place)
+            z *= scale
+
+        return precondition
 
     def _cycle_through(self, hierarchy: Hierarchy) -> Cycle:
         self._place = cast(BlockHierarchy, hierarchy).place

@@ -124,6 +124,12 @@ def finest(system: MatrixSystem, near_null: NearNullSpace) -> tuple[BlockLevel, 
     return arrange(matrix), vectors.reshape(nodes, size, -1), at
 
 
+def scale_of(system: MatrixSystem) -> float:
+    """Return a power of two near one over the diagonal's geometric mean, so that float32 reaches as far up as down."""
+    positive = system.diagonal[system.diagonal > 0]
+    return 2.0 ** -round(float(np.mean(np.log2(positive)))) if len(positive) else 1.0
+
+
 def _in_blocks(system: MatrixSystem, slot: NDArray[np.int64], size: int, order: Indices, place: Indices) -> Blocks:
     """The matrix in blocks, node `order[i]` as number `i`, scaled to a diagonal of about 1."""
     a, n, nodes = system.matrix, system.unknowns, len(order)
@@ -131,9 +137,7 @@ def _in_blocks(system: MatrixSystem, slot: NDArray[np.int64], size: int, order: 
     unknown[slot] = np.arange(n, dtype=np.uint32)
     rows = a.indptr.view(np.uint32), a.indices.view(np.uint32)
     slots = slot.astype(np.uint32)
-    positive = system.diagonal[system.diagonal > 0]
-    # A power of two near the diagonal's geometric mean, so that float32 reaches as far up as down.
-    scale = 2.0 ** -round(float(np.mean(np.log2(positive)))) if len(positive) else 1.0
+    scale = scale_of(system)
     bounds, counts = parts(nodes), np.empty(nodes, np.uint32)
 
     def seen() -> tuple[Indices]:
@@ -255,11 +259,13 @@ def _triangular_inverses(matrices: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class BlockHierarchy:
-    """Levels from fine to coarse, and the last one's inverse; `place[i]` is where unknown `i` stands on the first."""
+    """Levels from fine to coarse, and the last one's inverse; `place[i]` is where unknown `i` stands on the first,
+    `scale` the factor of the values."""
 
     levels: tuple[BlockLevel, ...]
     solution: Floats
     place: Indices
+    scale: float
 
     @classmethod
     def of(cls, system: MatrixSystem) -> BlockHierarchy:
@@ -274,7 +280,7 @@ class BlockHierarchy:
             level, vectors = found
             levels.append(level)
         solution = dense_inverse(level) if level.unknowns <= DENSE_AT_MOST else np.zeros((0, 0), np.float32)
-        return cls(tuple(levels), solution, place)
+        return cls(tuple(levels), solution, place, scale_of(system))
 
     @property
     def operator_complexity(self) -> float:
