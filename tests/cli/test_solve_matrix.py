@@ -12,6 +12,8 @@ from relaxon.cli import main, matrix_contest
 from relaxon.cli.matrix_picture import count_entries
 from relaxon.server.app import EmbeddedServer
 from relaxon.solvers import gallery, read_matrix, read_vector
+from relaxon.solvers.extras import find_missing
+from relaxon.solvers.sparse import peers
 from relaxon.solvers.sparse.structure import examine_structure
 from relaxon.solvers.stress.matrix_residual import matrix_residual
 
@@ -33,13 +35,15 @@ def test_the_issue_s_command_prints_structure_and_table_and_draws_the_picture(tm
     runs = {run["solver"]: run for run in content["runs"]}
     assert list(runs) == ["ic-cg", "pyamg-sa", "pyamg-rs", "hypre"]
     assert runs["ic-cg"]["converged"]
+    assert runs["hypre"]["converged"] is not bool(find_missing(peers.PEERS["hypre"].needs))
     assert runs["pyamg-rs"]["relative_residual"] <= 1e-6
     assert content["matrix"]["kind"] == "spd"
     assert content["matrix"]["parts"] == 1
 
 
 def test_a_peer_that_is_not_there_is_named_with_what_brings_it(monkeypatch, capsys):
-    monkeypatch.setattr(matrix_contest, "PEERS", {"no-such-peer": "bench"})
+    monkeypatch.setitem(peers.PEERS, "no-such-peer", peers.ApproximateCholesky())
+    monkeypatch.setattr(matrix_contest, "find_missing", lambda names: tuple(set(names) & {"apxchol"}))
     assert main([*PLATE, "--compare", "no-such-peer"]) == 0
     assert 'no-such-peer was not run: it is not installed: pip install "relaxon[bench]"' in capsys.readouterr().out
     assert main([*PLATE[:3], "--solver", "no-such-peer"]) == 1
@@ -92,6 +96,8 @@ def test_a_server_solves_the_matrix_and_its_answer_is_judged_here(tmp_path, caps
     with EmbeddedServer() as server:
         there = [*PLATE, "--target", server.target, "--compare", "jacobi-cg", "--json", str(out)]
         assert main(there) == 0
+        assert main([*PLATE, "--target", server.target, "--compare", "hypre"]) == 0
+        assert "hypre was not run: servers have no solvers of other libraries" in capsys.readouterr().out
         cavity = ["solve", "--matrix", str(DATA / "cavity"), "--target", server.target]
         assert main([*cavity, "--solver", "ic-cg"]) == 1
         assert "the diagonal is -4.0 in row 0" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from relaxon.solvers.sparse.choice import MATRIX_SOLVERS
+from relaxon.solvers.sparse.engine import MatrixSolver
 from relaxon.solvers.sparse.peers.approximate import ApproximateCholesky
 from relaxon.solvers.sparse.peers.multigrid import AMGCL, Hypre
 from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver
@@ -16,6 +18,12 @@ PEERS: dict[str, PeerSolver] = {
 }
 """By name, with the options that serve best over the gallery."""
 
+
+def all_matrix_solvers() -> dict[str, MatrixSolver]:
+    """Return the solvers of sparse matrices by name, those of other libraries last, whether they can run or not."""
+    return {**MATRIX_SOLVERS, **PEERS}
+
+
 __all__ = [
     "AMGCL",
     "PEERS",
@@ -25,4 +33,5 @@ __all__ = [
     "Pardiso",
     "PeerFactor",
     "PeerSolver",
+    "all_matrix_solvers",
 ]

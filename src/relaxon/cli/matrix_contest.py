@@ -16,15 +16,13 @@ from numpy.typing import NDArray
 from relaxon.cli.contest import ALIASES, REFUSED, Run
 from relaxon.cli.errors import CommandError, UsageError, lacking
 from relaxon.cli.matrix_system import FileSystem
-from relaxon.solvers.extras import MissingPackageError, install_command
+from relaxon.solvers.extras import MissingPackageError, find_extra, find_missing, install_command
 from relaxon.solvers.solution import Progress, Solution
 from relaxon.solvers.stress.matrix_residual import matrix_residual
 
 if TYPE_CHECKING:
     from relaxon.client import Client
 
-PEERS = {"hypre": "bench", "cholmod": "bench", "apxchol": "bench", "pypardiso": "bench"}
-"""Other people's solvers by the extra that brings them, where the registry does not have them."""
 Watch = Callable[[Progress], object]
 
 
@@ -57,9 +55,13 @@ class Here(Place):
     """This process."""
 
     def list_solvers(self) -> dict[str, str]:
-        from relaxon.solvers.sparse import MATRIX_SOLVERS
+        from relaxon.solvers.sparse.peers import all_matrix_solvers
 
-        return dict.fromkeys(MATRIX_SOLVERS, "")
+        missing = {name: find_missing(solver.needs) for name, solver in all_matrix_solvers().items()}
+        return {
+            name: f"it is not installed: {install_command(find_extra(lacks))}" if lacks else ""
+            for name, lacks in missing.items()
+        }
 
     def warm_up(self, system: FileSystem, solver: str) -> float:
         from relaxon.solvers import warm_up
@@ -83,8 +85,11 @@ class OnServer(Place):
         self._client = client
 
     def list_solvers(self) -> dict[str, str]:
+        from relaxon.solvers.sparse.peers import PEERS
+
+        here = dict.fromkeys(PEERS, "servers have no solvers of other libraries: leave --target out")
         known = self._client.linear.list_solvers()
-        return {one.name: "" if one.available else lacking(one.missing, one.extra) for one in known}
+        return here | {one.name: "" if one.available else lacking(one.missing, one.extra) for one in known}
 
     def warm_up(self, system: FileSystem, solver: str) -> float:
         from relaxon.solvers.compiling import ITERATIONS, small_matrices
@@ -129,11 +134,9 @@ def check_solvers(place: Place, solvers: Sequence[str]) -> dict[str, str]:
     known = place.list_solvers()
     reasons: dict[str, str] = {}
     for solver in solvers:
-        reason = known.get(solver, None)
-        if reason is None and solver in PEERS:
-            reason = f"it is not installed: {install_command(PEERS[solver])}"
+        reason = known.get(solver)
         if reason is None:
-            near = get_close_matches(solver, [*known, *ALIASES, *PEERS], 1)
+            near = get_close_matches(solver, [*known, *ALIASES], 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UsageError(
                 f"--solver and --compare must be of {', '.join(known)} with --matrix, got {solver!r}{hint}"

@@ -28,12 +28,10 @@ def run(args: argparse.Namespace) -> int:
     from rich.text import Text
 
     from relaxon.solvers import list_solvers
-    from relaxon.solvers.sparse import MATRIX_SOLVERS
-    from relaxon.solvers.sparse.peers import PEERS
+    from relaxon.solvers.sparse.peers import all_matrix_solvers
 
     listed = [("grids", entry.name, entry.summary, entry.needs) for entry in list_solvers()]
-    listed += [("matrices", name, solver.summary, solver.needs) for name, solver in MATRIX_SOLVERS.items()]
-    listed += [("matrices", name, peer.summary, peer.needs) for name, peer in PEERS.items()]
+    listed += [("matrices", name, solver.summary, solver.needs) for name, solver in all_matrix_solvers().items()]
     rows = []
     for system, name, summary, needs in listed:
         missing = find_missing(needs)
