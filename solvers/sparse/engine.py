@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
 
 from relaxon.solvers.engine import Prepared
 from relaxon.solvers.sparse.system import Array, MatrixSystem
@@ -52,6 +54,11 @@ class MatrixEngine(Prepared):
         """Rows and nonzeros of each level's matrix, from fine to coarse; none where there are no levels."""
         return ()
 
+    @property
+    def row_order(self) -> NDArray[Any] | None:
+        """Which of the matrix's rows the method has as its row `i`, `(n,)`; None where they are the same."""
+        return None
+
     def preconditioner(self) -> Precondition | None:
         """Return a fixed linear map, symmetric and positive definite, that is about the inverse of the matrix.
 
@@ -59,3 +66,26 @@ class MatrixEngine(Prepared):
         has no such map.
         """
         return None
+
+
+class DelegatingEngine(MatrixEngine):
+    """An engine around others: what is asked of a set-up is asked of that one which begins with the next run."""
+
+    @property
+    @abstractmethod
+    def running(self) -> MatrixEngine:
+        """The engine that begins with the next right-hand side."""
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        return self.running.level_sizes
+
+    @property
+    def row_order(self) -> NDArray[Any] | None:
+        return self.running.row_order
+
+    def preconditioner(self) -> Precondition | None:
+        return self.running.preconditioner()
+
+    def look_ahead(self, sides: Sequence[tuple[Array, Array]]) -> None:
+        self.running.look_ahead(sides)

@@ -10,7 +10,7 @@ import numpy as np
 
 from relaxon.solvers.engine import Monitor
 from relaxon.solvers.solution import Result
-from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
+from relaxon.solvers.sparse.engine import DelegatingEngine, MatrixEngine
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 
 SLOWER, MARGIN = 2.0, 10
@@ -39,7 +39,7 @@ class Course:
         return math.log10(first / tolerance) / self.rate
 
 
-class Reused(MatrixEngine):
+class Reused(DelegatingEngine):
     """An updated engine, whose run is compared with the course of the set-up that it goes on with.
 
     Where `anew` sets the method up for these values, it does so in a run that takes many more iterations than usual,
@@ -63,11 +63,8 @@ class Reused(MatrixEngine):
         return self.engine.update(system)
 
     @property
-    def level_sizes(self) -> tuple[tuple[int, int], ...]:
-        return self.engine.level_sizes
-
-    def preconditioner(self) -> Precondition | None:
-        return self.engine.preconditioner()
+    def running(self) -> MatrixEngine:
+        return self.engine
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         begun = monitor.iterations

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from relaxon.solvers.engine import Monitor
 from relaxon.solvers.solution import Result
-from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
+from relaxon.solvers.sparse.engine import DelegatingEngine, MatrixEngine
 from relaxon.solvers.sparse.estimates import Estimate, seconds_said
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 
@@ -54,7 +54,7 @@ class Runner:
         return math.log(residual / tolerance) / self.rate if self.rate else math.inf
 
 
-class Watched(MatrixEngine):
+class Watched(DelegatingEngine):
     """`first` as long as it converges about as was expected, then what `alternatives` set up, watched in its turn; or
     an earlier one again, where that was quicker after all.
 
@@ -83,17 +83,12 @@ class Watched(MatrixEngine):
         return updated
 
     @property
-    def level_sizes(self) -> tuple[tuple[int, int], ...]:
-        return self._running.engine.level_sizes
-
-    def preconditioner(self) -> Precondition | None:
-        """Return that of the method that begins with the next right-hand side."""
-        return self._running.engine.preconditioner()
+    def running(self) -> MatrixEngine:
+        return self.second or self.first
 
     @property
     def _running(self) -> Runner:
-        """What begins with the next right-hand side."""
-        return next(one for one in self.runners if one.engine is (self.second or self.first))
+        return next(one for one in self.runners if one.engine is self.running)
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         begun, done = len(monitor.history), 0

@@ -14,6 +14,7 @@ from relaxon.solvers.engine import Monitor
 from relaxon.solvers.sparse import MATRIX_SOLVERS, MatrixSystem, choice, costs, estimates, watched
 from relaxon.solvers.sparse.choice import choose
 from relaxon.solvers.sparse.costs import CostModel, DirectCost, IterativeCost, dominated_iterations
+from relaxon.solvers.sparse.direct.superlu import SuperLUFactor
 from relaxon.solvers.sparse.estimates import Estimate, Estimates
 from relaxon.solvers.sparse.features import MatrixFeatures, count_levels
 from relaxon.solvers.sparse.watched import Watched, expected_left
@@ -392,3 +393,26 @@ def test_a_watched_run_ends_with_what_its_method_says():
     plain = Monitor(1e-6 * np.linalg.norm(b))
     engine.run(b, np.zeros_like(b), plain, 24)
     assert monitor.history == plain.history[:25]
+
+
+def test_what_goes_around_an_engine_passes_on_what_its_set_up_is_asked():
+    a = gallery.matrix("triangles-2d", 45_000)
+    shuffled = np.random.default_rng(0).permutation(a.shape[0])
+    a = a[shuffled][:, shuffled]
+    alone = prepare(a, solver="amg")
+    order = alone.engine.row_order
+    assert order is not None
+    assert (np.sort(order) == np.arange(a.shape[0])).all()
+    for prepared in (prepare(a), alone.update(a), prepare(a).update(a)):
+        np.testing.assert_array_equal(prepared.engine.row_order, order)
+        assert prepared.engine.level_sizes == alone.engine.level_sizes
+
+
+def test_the_automatic_choice_shares_a_factor_s_first_step_among_right_hand_sides(monkeypatch):
+    a = gallery.matrix("laplacian-2d", 900)
+    shapes = []
+    solve_with = SuperLUFactor.solve
+    monkeypatch.setattr(SuperLUFactor, "solve", lambda self, b: shapes.append(b.shape) or solve_with(self, b))
+    sides = list(np.random.default_rng(0).standard_normal((3, a.shape[0])))
+    assert all(solution.converged for solution in solve_many(a, sides))
+    assert shapes[0] == (a.shape[0], 3)

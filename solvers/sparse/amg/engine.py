@@ -7,8 +7,10 @@ Systems", ICML 2023, algorithm 1.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relaxon.solvers.engine import Monitor
 from relaxon.solvers.solution import Result
@@ -60,6 +62,10 @@ class MultigridDirections(MatrixEngine):
     @property
     def level_sizes(self) -> tuple[tuple[int, int], ...]:
         return tuple((level.rows, level.entries) for level in self.hierarchy.levels)
+
+    @property
+    def row_order(self) -> NDArray[Any] | None:
+        return self.hierarchy.order
 
     def _cycle_through(self, hierarchy: Hierarchy) -> Cycle:
         return Cycle(hierarchy)

@@ -10,7 +10,7 @@ import numpy as np
 
 from relaxon.solvers.engine import Monitor
 from relaxon.solvers.solution import Result
-from relaxon.solvers.sparse.engine import MatrixEngine
+from relaxon.solvers.sparse.engine import DelegatingEngine, MatrixEngine
 from relaxon.solvers.sparse.system import Array
 
 LOOK = 30
@@ -27,7 +27,7 @@ class Stage:
     make: Callable[[], MatrixEngine]
 
 
-class HandOver(MatrixEngine):
+class HandOver(DelegatingEngine):
     """The first stage, and the next ones where it would take too long; the last that was begun alone for later sides.
 
     `head` says what the matrix is. A stage is left when at its mean rate so far it would take more than its patience,
@@ -43,6 +43,10 @@ class HandOver(MatrixEngine):
         self._engine, self._place = self._begin(0)
         first = stages[self._place]
         self.reason = f"auto chose {first.name}: {head}, {first.why}{self._refused}"
+
+    @property
+    def running(self) -> MatrixEngine:
+        return self._engine
 
     def _begin(self, place: int) -> tuple[MatrixEngine, int]:
         """The first stage from a place on that can be set up; ValueError, that of the last, where none can."""

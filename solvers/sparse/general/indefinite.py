@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from relaxon.solvers.engine import Monitor
 from relaxon.solvers.solution import Result
-from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
+from relaxon.solvers.sparse.engine import DelegatingEngine, MatrixEngine
 from relaxon.solvers.sparse.general.choice import prepare_kind
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 
@@ -24,7 +24,7 @@ def prepare_indefinite(system: MatrixSystem, why: str) -> MatrixEngine:
         raise ValueError(why) from None
 
 
-class OrIndefinite(MatrixEngine):
+class OrIndefinite(DelegatingEngine):
     """A method for positive definite matrices; where it meets negative curvature, one for indefinite ones goes on."""
 
     def __init__(self, system: MatrixSystem, first: MatrixEngine) -> None:
@@ -42,11 +42,8 @@ class OrIndefinite(MatrixEngine):
         return updated
 
     @property
-    def level_sizes(self) -> tuple[tuple[int, int], ...]:
-        return self.engine.level_sizes
-
-    def preconditioner(self) -> Precondition | None:
-        return self.engine.preconditioner()
+    def running(self) -> MatrixEngine:
+        return self.engine
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         before = monitor.iterations

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relaxon.solvers.sparse.amg.cycle import Cycle
 from relaxon.solvers.sparse.amg.engine import MultigridDirections
@@ -30,6 +31,10 @@ class NodeDirections(MultigridDirections):
     @property
     def level_sizes(self) -> tuple[tuple[int, int], ...]:
         return tuple((level.unknowns, level.entries) for level in cast(BlockHierarchy, self.hierarchy).levels)
+
+    @property
+    def row_order(self) -> NDArray[Any] | None:
+        return None  # nodes have an order here, not unknowns
 
     def preconditioner(self) -> Precondition:
         """Return the V-cycle, which is linear and symmetric as it is, with memory of its own."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from relaxon.solvers.stress.matrix_residual import matrix_residual
 
 if TYPE_CHECKING:
     from relaxon.client import Client
+    from relaxon.solvers.sparse.engine import MatrixEngine
 
 Watch = Callable[[Progress], object]
 
@@ -107,10 +108,9 @@ class OnServer(Place):
             return Answer(solution, kept.setup_seconds + solution.setup_seconds)
 
 
-def find_order(engine: Any, unknowns: int) -> NDArray[np.int64] | None:
+def find_order(engine: MatrixEngine, unknowns: int) -> NDArray[np.int64] | None:
     """Return the order that multigrid put the rows in; None where it is the matrix's, or is of a part of it."""
-    engine = getattr(engine, "first", engine)  # of the automatic choice, which watches it
-    order = getattr(getattr(engine, "hierarchy", None), "order", None)
+    order = engine.row_order
     return None if order is None or len(order) != unknowns else np.asarray(order, np.int64)
 
 
