@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 
@@ -11,11 +10,9 @@ from relaxon.solvers.engine import Monitor
 from relaxon.solvers.solution import Result
 from relaxon.solvers.sparse.direct.factoriser import DEFINITE, FactorError, Factoriser, NumericFactor
 from relaxon.solvers.sparse.engine import MatrixEngine
+from relaxon.solvers.sparse.refinement import refine
 from relaxon.solvers.sparse.system import Array, MatrixSystem
-from relaxon.solvers.verdict import subtract
-
-PROGRESS = 0.5
-"""Refinement goes on while it brings the residual below this part of what it was."""
+from relaxon.solvers.sparse.updating import same_pattern
 
 
 class DirectEngine(MatrixEngine):
@@ -49,8 +46,7 @@ class DirectEngine(MatrixEngine):
         ValueError where the pattern is another, or as for a set-up; this engine stays as it is.
         """
         mine, other = self.system.matrix, system.matrix
-        same = mine.shape == other.shape and np.array_equal(mine.indptr, other.indptr)
-        if not (same and np.array_equal(mine.indices, other.indices)):
+        if mine.shape != other.shape or not same_pattern(mine, other):
             raise ValueError(
                 f"operator must have the pattern of the one that was set up, {mine.nnz} entries in {mine.shape[0]} "
                 f"rows, got {other.nnz} in {other.shape[0]}, not all in the same places"
@@ -90,27 +86,19 @@ class DirectEngine(MatrixEngine):
         steps = np.ascontiguousarray(self.factor.solve(right).T)
         self._ahead = [(b, step) for (b, _), step in zip(sides, steps, strict=True)]
 
-    def _step(self, b: Array, r: Array, first: bool) -> Array:
-        if first:
-            for place, (known, step) in enumerate(self._ahead):
-                if known is b:
-                    del self._ahead[place]
-                    return step
-        return self._solve(r)
+    def _step_ahead(self, b: Array) -> Array | None:
+        """Take the first step for `b` out of those that are known; None where it is not among them."""
+        for place, (known, step) in enumerate(self._ahead):
+            if known is b:
+                del self._ahead[place]
+                return step
+        return None
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
-        r = np.empty_like(b)
-        norm = self.system.residual(b, x, r)
-        reason = monitor.record(norm)
-        for iteration in range(max_iterations):
-            if reason is not None:
-                return reason
-            step = self._step(b, r, iteration == 0)
-            x += step
-            monitor.stepped(partial(subtract, x, 1.0, step))
-            self.system.project(x)
-            before, norm = norm, self.system.residual(b, x, r)
-            reason = monitor.record(norm)
-            if reason is None and norm > PROGRESS * before:
-                return Result.STAGNATED
-        return reason or Result.MAX_ITERATIONS
+        first = [self._step_ahead(b)]
+
+        def correction(r: Array, norm: float) -> Array:
+            known = first.pop() if first else None
+            return self._solve(r) if known is None else known
+
+        return refine(self.system, correction, b, x, monitor, max_iterations)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from relaxon.solvers.engine import Monitor
@@ -11,11 +9,8 @@ from relaxon.solvers.factors import Factor
 from relaxon.solvers.solution import Result
 from relaxon.solvers.sparse.engine import MatrixEngine
 from relaxon.solvers.sparse.general.vectors import as_field
+from relaxon.solvers.sparse.refinement import refine
 from relaxon.solvers.sparse.system import Array, MatrixSystem
-from relaxon.solvers.verdict import subtract
-
-PROGRESS = 0.5
-"""Refinement goes on while it brings the residual below this part of what it was."""
 
 
 class PivotedFactor(MatrixEngine):
@@ -36,17 +31,7 @@ class PivotedFactor(MatrixEngine):
         self.info = {"nonzeros": float(system.matrix.nnz), "factor_nonzeros": float(self.factor.superlu.nnz)}
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
-        r = np.empty_like(b)
-        norm = self.system.residual(b, x, r)
-        reason = monitor.record(norm)
-        for _ in range(max_iterations):
-            if reason is not None:
-                return reason
-            step = self.factor.solve(as_field(r, self.system.is_complex)).view(np.float64)
-            x += step
-            monitor.stepped(partial(subtract, x, 1.0, step))
-            before, norm = norm, self.system.residual(b, x, r)
-            reason = monitor.record(norm)
-            if reason is None and not norm <= PROGRESS * before:
-                return Result.STAGNATED if np.isfinite(norm) else Result.NON_FINITE
-        return reason or Result.MAX_ITERATIONS
+        def correction(r: Array, norm: float) -> Array:
+            return np.asarray(self.factor.solve(as_field(r, self.system.is_complex)).view(np.float64))
+
+        return refine(self.system, correction, b, x, monitor, max_iterations)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -12,11 +11,9 @@ from relaxon.solvers.engine import Monitor
 from relaxon.solvers.extras import require
 from relaxon.solvers.solution import Result
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.refinement import PROGRESS, refine
 from relaxon.solvers.sparse.system import Array, MatrixSystem
-from relaxon.solvers.verdict import subtract
 
-PROGRESS = 0.5
-"""Refinement goes on while it brings the residual below this part of what it was."""
 STRICTER = 0.9
 """Of the tolerance, asked of a library that measures its own recurrence in the place of the residual."""
 
@@ -67,22 +64,13 @@ class PeerEngine(MatrixEngine):
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         self.failure = ""
         self.info["peer_iterations"] = 0.0
-        r = np.empty_like(b)
-        norm = self.system.residual(b, x, r)
-        reason = monitor.record(norm)
-        for _ in range(max_iterations):
-            if reason is not None:
-                return reason
+
+        def correction(r: Array, norm: float) -> Array | None:
             step, iterations = self.factor.solve(r, min(STRICTER * monitor.tolerance / norm, PROGRESS))
             self.info["peer_iterations"] += iterations
-            if not np.isfinite(step).all():
-                self.failure = f"{self.name} returned numbers that are not finite"
-                return Result.STAGNATED
-            x += step
-            monitor.stepped(partial(subtract, x, 1.0, step))
-            self.system.project(x)
-            before, norm = norm, self.system.residual(b, x, r)
-            reason = monitor.record(norm)
-            if reason is None and norm > PROGRESS * before:
-                return Result.STAGNATED
-        return reason or Result.MAX_ITERATIONS
+            if np.isfinite(step).all():
+                return step
+            self.failure = f"{self.name} returned numbers that are not finite"
+            return None
+
+        return refine(self.system, correction, b, x, monitor, max_iterations)
