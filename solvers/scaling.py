@@ -33,6 +33,15 @@ def exponent_of(magnitude: float) -> int:
     return math.frexp(magnitude)[1]
 
 
+def mean_scale(values: NDArray[np.float64]) -> float:
+    """Return a power of two near one over the geometric mean of the magnitudes, zeros left out; 1 for none.
+
+    What is multiplied by it reaches as far up as down in float32.
+    """
+    sizes = np.abs(values[values != 0])
+    return 2.0 ** -round(float(np.mean(np.log2(sizes)))) if len(sizes) else 1.0
+
+
 def scale(array: NDArray[np.float64], exponent: int) -> None:
     """Multiply `array` by `2^exponent`, in place. What leaves float64's range becomes 0 or infinity."""
     if exponent:

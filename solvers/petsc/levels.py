@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.distributed.communicator import Communicator, any_failure
+from relaxon.solvers.scaling import mean_scale
 from relaxon.solvers.sparse.amg.constants import DEFAULTS
 from relaxon.solvers.sparse.amg.cycle import LENGTHS
 from relaxon.solvers.sparse.amg.hierarchy import arrange, coarsened
@@ -81,8 +82,7 @@ class Block:
         on = self.indices == rows
         magnitudes = np.bincount(rows[~on], np.abs(values[~on]), minlength=n)
         values[on] = np.maximum(self.diagonal + self.beyond, magnitudes)[rows[on]]
-        positive = self.diagonal[self.diagonal > 0]
-        scale = 2.0 ** -round(float(np.mean(np.log2(positive)))) if len(positive) else 1.0
+        scale = mean_scale(self.diagonal)
         starts = self.indptr.view(np.uint32)
         bounds = np.array([0, n], np.uint32)
         columns = self.indices.view(np.uint32)

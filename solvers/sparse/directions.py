@@ -20,7 +20,7 @@ from relaxon.solvers.engine import Monitor, Prepared, Solver
 from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.solution import Result
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.krylov import STAGNATION_STEPS, inverse_diagonal
+from relaxon.solvers.sparse.krylov import STAGNATION_STEPS
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 from relaxon.solvers.verdict import subtract
 
@@ -146,7 +146,7 @@ class _Directions(MatrixEngine):
     def __init__(self, system: MatrixSystem, precondition: Map, window: int) -> None:
         self.system, self.precondition, self.window = system, precondition, window
         self.info = {"nonzeros": float(system.matrix.nnz), "window": float(window)}
-        self._inverse = inverse_diagonal(system)
+        self._inverse = system.inverse_diagonal
         self._largest = float(system.diagonal.max())
         self._past: list[tuple[Array, Array, float]] = []
 

@@ -119,16 +119,9 @@ class MatrixJacobiCG(MatrixSolver):
     summary: ClassVar[str] = "CG with a diagonal preconditioner"
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
-        inverse = inverse_diagonal(system)
+        inverse = system.inverse_diagonal
 
         def precondition(r: Array, z: Array) -> None:
             np.multiply(inverse, r, out=z)
 
         return PreconditionedCG(system, precondition, {})
-
-
-def inverse_diagonal(system: MatrixSystem) -> Array:
-    """`1/D`, 0 in empty rows."""
-    diagonal = system.diagonal
-    inverse: Array = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
-    return inverse

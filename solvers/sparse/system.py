@@ -161,16 +161,6 @@ class MatrixSystem:
         """The sum of each row's magnitudes."""
         return np.asarray(abs(self.matrix).sum(axis=1)).ravel() if self.rows is None else self.rows[1]
 
-    def weights(self) -> tuple[float, float]:
-        """The largest `Σ_{j≠i}|a_ij| / a_ii`, and the positive part of the off-diagonal weight."""
-        sums = np.asarray(self.matrix.sum(axis=1)).ravel() if self.rows is None else self.rows[0]
-        magnitudes = self.magnitudes()
-        others = np.maximum(magnitudes - self.diagonal, 0.0)
-        dominance = float(np.max(others / np.where(self.diagonal > 0, self.diagonal, 1.0)))
-        total = float(others.sum())
-        positive = float(np.maximum((sums + magnitudes) / 2 - self.diagonal, 0.0).sum())
-        return dominance, positive / total if total > 0 else 0.0
-
     def project(self, v: Array) -> Array:
         """Take the null vectors out of `v`, `(n,)`, in place: each singular component's mean, rigid motions, say."""
         if self.null.labels is not None:
@@ -282,9 +272,7 @@ def _of_another_kind(own: Any, finding: Finding, has_nodes: bool, symmetric: boo
             "near_null, coordinates and block_size must be None for an operator that is not symmetric positive "
             f"definite, got {NAMES[finding.kind]} one: {finding.why}"
         )
-    largest = float(np.abs(own.data).max())
-    exponent = 0 if scaling.is_safe(largest) else scaling.exponent_of(largest)
-    scaling.scale(own.data.view(np.float64), -exponent)
+    exponent = bring_into_range(own, np.abs(own.data))
     null = NullSpace(None, np.zeros(1, np.int64))
     return MatrixSystem(
         own, own.diagonal(), null, exponent, kind=finding.kind, why=finding.why, remark=finding.remark,
@@ -309,9 +297,9 @@ def check_form(matrix: Any) -> None:
         raise TypeError(f"operator must hold float32, float64, complex64, complex128 or integers, got dtype {kind}")
 
 
-def bring_into_range(matrix: Any, diagonal: Array) -> int:
-    """Divide the entries by a power of two, in place, where the largest is extreme; its exponent."""
-    largest = float(diagonal.max())
+def bring_into_range(matrix: Any, sizes: Array) -> int:
+    """Divide the entries by a power of two, in place, where the largest of `sizes` is extreme; its exponent."""
+    largest = float(sizes.max())
     exponent = 0 if largest == 0 or scaling.is_safe(largest) else scaling.exponent_of(largest)
-    scaling.scale(matrix.data, -exponent)
+    scaling.scale(matrix.data.view(np.float64), -exponent)
     return exponent

@@ -18,7 +18,6 @@ from relaxon.solvers.sparse.amg import cycle_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.hierarchy import SHARED_ROWS, Floats, Hierarchy
 from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
-from relaxon.solvers.sparse.krylov import inverse_diagonal
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 from relaxon.solvers.threads import divide, get_num_threads
 
@@ -140,7 +139,7 @@ class MultigridDirections(MatrixEngine):
         return z
 
     def _descent(self, r: Array, norm: float) -> Floats:
-        return np.asarray(inverse_diagonal(self.system) * (r / norm), np.float32)
+        return np.asarray(self.system.inverse_diagonal * (r / norm), np.float32)
 
     def _direction(
         self, z: Floats, r: Array, past: list[tuple[Floats, Array, float]]

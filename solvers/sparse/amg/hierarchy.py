@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.scaling import mean_scale
 from relaxon.solvers.sparse.amg import levels_kernels as kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.quality import deviation
@@ -94,9 +95,7 @@ def finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArray[np.u
     """Return the first level, the order of its rows where that is not the matrix's, and the factor of its values."""
     a, n = system.matrix, system.unknowns
     indptr, indices = a.indptr.view(np.uint32), a.indices.view(np.uint32)
-    positive = system.diagonal[system.diagonal > 0]
-    # A power of two near the diagonal's geometric mean, so that float32 reaches as far up as down.
-    scale = 2.0 ** -round(float(np.mean(np.log2(positive)))) if len(positive) else 1.0
+    scale = mean_scale(system.diagonal)
     labels = None if system.null.labels is None else system.null.labels.reshape(-1)
     bounds = blocks(n)
     order = None

@@ -82,16 +82,15 @@ class DirectFactorisation(MatrixSolver):
 
     def analyse(self, system: MatrixSystem) -> Factoriser:
         """Return the analysis of the system's pattern, whose `size` is that of the factor, which is not begun."""
-        kind = str(getattr(system, "kind", DEFINITE))
         if self.library == "rslab":
             require(NEEDS, "solver 'direct' with library 'rslab'")
         if self.library == "superlu" or find_missing(NEEDS):
             from relaxon.solvers.sparse.direct.superlu import SuperLUFactoriser
 
-            return SuperLUFactoriser(system.regular(), kind)
+            return SuperLUFactoriser(system.regular(), system.kind)
         from relaxon.solvers.sparse.direct.supernodal import SupernodalFactoriser
 
-        return SupernodalFactoriser(system.regular(), kind)
+        return SupernodalFactoriser(system.regular(), system.kind)
 
     @property
     def missing(self) -> str:

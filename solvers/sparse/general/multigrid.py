@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.scaling import mean_scale
 from relaxon.solvers.sparse.general import cycle_kernels, levels_kernels
 from relaxon.solvers.sparse.system import Array
 
@@ -150,7 +151,7 @@ def _finest(matrix: Any) -> tuple[_Level, _Rows, Indices | None, float]:
         order = place = np.arange(n, dtype=np.uint32)
         kept = None
     entries = matrix.diagonal()
-    scale = math.copysign(2.0 ** -round(float(np.mean(np.log2(np.abs(entries))))), entries[0])
+    scale = math.copysign(mean_scale(entries), entries[0])
     first, middle, last = (np.empty(n, np.uint32) for _ in range(3))
     columns, (values, mean) = np.empty(len(data), np.uint32), (np.empty(len(data), np.float32) for _ in range(2))
     diagonal, most = np.empty(n, np.float32), np.zeros(n, np.float32)

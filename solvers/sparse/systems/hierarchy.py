@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.scaling import mean_scale
 from relaxon.solvers.sparse.amg.hierarchy import scattered
 from relaxon.solvers.sparse.near_null import NearNullSpace
 from relaxon.solvers.sparse.system import MatrixSystem
@@ -124,12 +125,6 @@ def finest(system: MatrixSystem, near_null: NearNullSpace) -> tuple[BlockLevel, 
     return arrange(matrix), vectors.reshape(nodes, size, -1), at
 
 
-def scale_of(system: MatrixSystem) -> float:
-    """Return a power of two near one over the diagonal's geometric mean, so that float32 reaches as far up as down."""
-    positive = system.diagonal[system.diagonal > 0]
-    return 2.0 ** -round(float(np.mean(np.log2(positive)))) if len(positive) else 1.0
-
-
 def _in_blocks(system: MatrixSystem, slot: NDArray[np.int64], size: int, order: Indices, place: Indices) -> Blocks:
     """The matrix in blocks, node `order[i]` as number `i`, scaled to a diagonal of about 1."""
     a, n, nodes = system.matrix, system.unknowns, len(order)
@@ -137,7 +132,7 @@ def _in_blocks(system: MatrixSystem, slot: NDArray[np.int64], size: int, order: 
     unknown[slot] = np.arange(n, dtype=np.uint32)
     rows = a.indptr.view(np.uint32), a.indices.view(np.uint32)
     slots = slot.astype(np.uint32)
-    scale = scale_of(system)
+    scale = mean_scale(system.diagonal)
     bounds, counts = parts(nodes), np.empty(nodes, np.uint32)
 
     def seen() -> tuple[Indices]:
@@ -280,7 +275,7 @@ class BlockHierarchy:
             level, vectors = found
             levels.append(level)
         solution = dense_inverse(level) if level.unknowns <= DENSE_AT_MOST else np.zeros((0, 0), np.float32)
-        return cls(tuple(levels), solution, place, scale_of(system))
+        return cls(tuple(levels), solution, place, mean_scale(system.diagonal))
 
     @property
     def operator_complexity(self) -> float:
