@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
+from relaxon.solvers.available_memory import find_machine_memory
 from relaxon.solvers.grid import PoissonGrid
 from relaxon.solvers.naming import split_device
 
@@ -24,6 +24,8 @@ ENTRY_BYTES = 40
 ROW_BYTES = 64
 REQUEST_BYTES = 16
 """Right-hand side and solution as a solver has them: float64, an entry each for a cell or an unknown."""
+UNKNOWN_MEMORY = 4 * 2**30
+"""Bytes of a machine whose system does not say."""
 RESCUE = 50.0
 """Bytes a cell of the incomplete factor that takes over from `dcdm` where a grid is too much for it."""
 
@@ -115,15 +117,5 @@ def _with_request(kept: float, work: float, entries: int) -> tuple[int, int]:
 
 
 def machine_bytes() -> int:
-    """This machine's memory, or of it what this process's control group may have."""
-    limits = [4 * 2**30]
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemTotal:"):
-                limits = [1024 * int(line.split()[1])]
-        text = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        if text.isdecimal():
-            limits.append(int(text))
-    except OSError:  # not Linux, or no control group of the second version
-        pass
-    return min(limits)
+    """This machine's memory, or of it what this process's control groups may have."""
+    return find_machine_memory() or UNKNOWN_MEMORY

@@ -1,11 +1,15 @@
-"""How much memory this process may still take: the machine's, its control groups', and its own limit of addresses."""
+"""How much memory there is, and how much of it this process may still take: by the machine, its control groups, and its
+own limit of addresses."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from contextlib import suppress
+from pathlib import Path
+
+from relaxon.solvers.control_groups import find_folders
 
 ROOT = Path("/")
 UNLIMITED = 1 << 60
@@ -29,6 +33,15 @@ def find_available_memory(root: Path = ROOT) -> int | None:
     return max(min(found), 0) if found else None
 
 
+def find_machine_memory(root: Path = ROOT) -> int | None:
+    """Return the bytes of this machine's memory, or of it what the process's control groups may have; None where the
+    system does not say."""
+    found = [allowed for _, allowed, _ in _limits(root)]
+    with suppress(AttributeError, OSError, ValueError):  # where it is not a POSIX system
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(found, default=None)
+
+
 def _machine(root: Path) -> Iterator[int]:
     for line in _lines(root / "proc/meminfo"):
         name, _, value = line.partition(":")
@@ -37,22 +50,21 @@ def _machine(root: Path) -> Iterator[int]:
 
 
 def _control_groups(root: Path) -> Iterator[int]:
-    """What is left in each group that has a limit, from the process's own up to the outermost."""
-    for line in _lines(root / "proc/self/cgroup"):
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            base, limit, used, cached = root / "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            base, limit, used = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-            cached = "total_inactive_file"
-        else:
-            continue
-        # In a container the path may be one of the host, of which only the root is mounted here.
-        inner = PurePosixPath(path.lstrip("/"))
-        for folder in {base / part for part in (inner, *inner.parents)}:
-            allowed, taken = _number(folder / limit), _number(folder / used)
-            if allowed is not None and taken is not None and allowed < UNLIMITED:
-                yield allowed - taken + _entry(folder / "memory.stat", cached)
+    """What is left in each group that has a limit."""
+    for folder, allowed, unified in _limits(root):
+        taken = _number(folder / ("memory.current" if unified else "memory.usage_in_bytes"))
+        if taken is not None:
+            cached = "inactive_file" if unified else "total_inactive_file"
+            yield allowed - taken + _entry(folder / "memory.stat", cached)
+
+
+def _limits(root: Path) -> Iterator[tuple[Path, int, bool]]:
+    """The folder of each group that has a limit, the limit, and whether the group is of the second version."""
+    for path, unified in find_folders("memory", "" if root == ROOT else str(root)):
+        folder = Path(path)
+        allowed = _number(folder / ("memory.max" if unified else "memory.limit_in_bytes"))
+        if allowed is not None and allowed < UNLIMITED:
+            yield folder, allowed, unified
 
 
 def _addresses(root: Path) -> Iterator[int]:

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from relaxon.solvers.control_groups import find_folders
 from relaxon.solvers.turns import Turn, Turns
 
 Kernel = Callable[..., Any]
@@ -88,7 +89,8 @@ def _cpu_quota(root: str = "") -> float | None:
     `root` stands before the paths of the control groups' files.
     """
     found: float | None = None
-    for path in _quota_files(root):
+    for folder, unified in find_folders("cpu", root):
+        path = f"{folder}/{'cpu.max' if unified else 'cpu.cfs_quota_us'}"
         try:
             with open(path) as file:
                 limit, period = [*file.read().split(), "100000"][:2]
@@ -97,35 +99,14 @@ def _cpu_quota(root: str = "") -> float | None:
         if limit in ("max", "-1"):
             continue
         try:
-            if path.endswith("cpu.cfs_quota_us"):
-                with open(path.removesuffix("quota_us") + "period_us") as file:
+            if not unified:
+                with open(f"{folder}/cpu.cfs_period_us") as file:
                     period = file.read()
             share = int(limit) / int(period)
         except (OSError, ValueError, ZeroDivisionError):
             continue
         found = share if found is None else min(found, share)
     return found
-
-
-def _quota_files(root: str) -> list[str]:
-    """Return the files that may limit this process, those of the enclosing control groups included."""
-    try:
-        with open(f"{root}/proc/self/cgroup") as file:
-            lines = [line.strip().split(":", 2) for line in file]
-    except OSError:
-        return []
-    files: list[str] = []
-    for _, controllers, path in (line for line in lines if len(line) == 3):
-        if controllers == "":
-            top, name = f"{root}/sys/fs/cgroup", "cpu.max"
-        elif "cpu" in controllers.split(","):
-            top, name = f"{root}/sys/fs/cgroup/cpu", "cpu.cfs_quota_us"
-        else:
-            continue
-        parts = [part for part in path.split("/") if part and part != ".."]
-        for depth in range(len(parts) + 1):
-            files.append("/".join([top, *parts[:depth], name]))
-    return files
 
 
 PASS = methodcaller("_acquire_restore", (1, 0))

@@ -24,6 +24,7 @@ NEEDED = (
     "compile_progress",
     "compile_work",
     "compiled",
+    "control_groups",
     "extras",
     "kernel_cache",
     "kernel_key",

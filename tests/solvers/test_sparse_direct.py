@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse
 
 from relaxon.solvers import DirectFactorisation, Result, gallery, prepare, solve, solve_many
-from relaxon.solvers.available_memory import find_available_memory
+from relaxon.solvers.available_memory import find_available_memory, find_machine_memory
 from relaxon.solvers.extras import find_missing
 from relaxon.solvers.sparse import FactorTooLargeError, MatrixDirect, MatrixSystem
 from relaxon.solvers.sparse.direct import DirectEngine, superlu
@@ -305,8 +305,10 @@ def test_available_memory_is_the_least_of_the_machine_s_and_the_containers(tmp_p
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     assert find_available_memory(tmp_path) == 2_400_000
+    assert find_machine_memory(tmp_path) == 5_000_000
     (tmp_path / "sys/fs/cgroup/outer/inner/memory.max").write_text("900\n")
     assert find_available_memory(tmp_path) == 0  # more is taken than the group may have
+    assert find_machine_memory(tmp_path) == 900
     (tmp_path / "proc/self/cgroup").write_text("4:cpu,memory:/outer\n0::/none\n")
     assert find_available_memory(tmp_path) == 8_192_000
     old = tmp_path / "sys/fs/cgroup/memory"

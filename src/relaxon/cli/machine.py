@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from relaxon.server.threads import usable_cores
+from relaxon.solvers.available_memory import find_machine_memory
 
 PACKAGES = {
     "client": ("numpy", "argcomplete", "grpcio", "grpcio-status", "protobuf", "rich"),
@@ -48,7 +48,7 @@ def describe_machine() -> Machine:
     return Machine(
         cpu=_cpu_model(),
         cores=usable_cores(),
-        memory_bytes=usable_memory(),
+        memory_bytes=find_machine_memory() or 0,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
     )
@@ -57,22 +57,6 @@ def describe_machine() -> Machine:
 def package_versions() -> dict[str, dict[str, str | None]]:
     """Versions of `PACKAGES`, None where one is not installed."""
     return {part: {name: _version(name) for name in names} for part, names in PACKAGES.items()}
-
-
-def usable_memory() -> int:
-    """Bytes of memory: the machine's, or what the control group allows where that is less. 0 where unknown."""
-    try:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # not a POSIX system
-        memory = 0
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = Path(limit).read_text().strip()
-        except OSError:
-            continue
-        if text.isdigit():
-            return min(memory, int(text)) if memory else int(text)
-    return memory
 
 
 def _version(name: str) -> str | None:
