@@ -7,7 +7,6 @@ algorithm 1, with any map from a residual to a direction in the place of the net
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -21,6 +20,7 @@ from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.solution import Result
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.krylov import STAGNATION_STEPS
+from relaxon.solvers.sparse.maps import Map, check_map, checked_map
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 from relaxon.solvers.verdict import subtract
 
@@ -31,8 +31,6 @@ NEGLIGIBLE = 1e-10
 
 NEGATIVE = 1e-10
 """Curvature of a unit vector below this part of the largest diagonal entry, and negative, is not rounding."""
-
-Map = Callable[[NDArray[Any]], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +64,7 @@ class ConjugateDirectionsWith(Solver, MatrixSolver):
     summary: ClassVar[str] = "conjugate directions with a preconditioner of the caller's"
 
     def __post_init__(self) -> None:
-        if not (
-            callable(self.preconditioner) or hasattr(self.preconditioner, "matvec") or _sparse(self.preconditioner)
-        ):
-            raise TypeError(
-                "preconditioner must be a callable, a LinearOperator or a sparse matrix, "
-                f"got {type(self.preconditioner).__name__}"
-            )
+        check_map("preconditioner", self.preconditioner)
         if self.window != 0:
             validation.positive_int("window", self.window)
 
@@ -81,7 +73,7 @@ class ConjugateDirectionsWith(Solver, MatrixSolver):
 
         # Where decided cells are eliminated the caller's map is of the grid with them, on which they are zero.
         grid = getattr(operator.grid, "whole", operator.grid)
-        precondition = _checked_map(self.preconditioner, grid.unknowns)
+        precondition = checked_map("preconditioner", self.preconditioner, grid.unknowns)
 
         def direction(r: NDArray[np.float64]) -> NDArray[Any]:
             packed = precondition(grid.pack(r.reshape(grid.shape)))
@@ -90,52 +82,9 @@ class ConjugateDirectionsWith(Solver, MatrixSolver):
         return ConjugateDirections(operator, direction, self.window)
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
-        return _Directions(system, _map_of(system, self.preconditioner), self.window)
-
-
-def _sparse(value: Any) -> bool:
-    from scipy.sparse import issparse
-
-    return bool(issparse(value))
-
-
-def _map_of(system: MatrixSystem, preconditioner: Any) -> Map:
-    """The preconditioner on the system's unknowns: where others are eliminated, these are zero for it."""
-    kept, whole = system.kept, system.whole
-    if kept is None:
-        return _checked_map(preconditioner, system.unknowns)
-    precondition = _checked_map(preconditioner, whole)
-
-    def mapped(r: NDArray[Any]) -> NDArray[Any]:
-        full = np.zeros(whole)
-        full[kept] = r
-        found: NDArray[Any] = precondition(full)[kept]
-        return found
-
-    return mapped
-
-
-def _checked_map(preconditioner: Any, unknowns: int) -> Map:
-    """The preconditioner as a callable that refuses what has the wrong shape or dtype."""
-    if hasattr(preconditioner, "shape"):
-        shape = tuple(preconditioner.shape)
-        if shape != (unknowns, unknowns):
-            raise ValueError(f"preconditioner must have shape ({unknowns}, {unknowns}), got {shape}")
-    call: Map = preconditioner
-    if hasattr(preconditioner, "matvec"):
-        call = preconditioner.matvec
-    elif _sparse(preconditioner):
-        call = preconditioner.tocsr().__matmul__
-
-    def mapped(r: NDArray[Any]) -> NDArray[Any]:
-        d = np.asarray(call(r))
-        if d.shape != (unknowns,) or d.dtype.kind != "f":
-            raise ValueError(
-                f"preconditioner must return floats of shape ({unknowns},), got {d.dtype} of shape {d.shape}"
-            )
-        return d
-
-    return mapped
+        unknowns = system.whole or system.unknowns
+        precondition = checked_map("preconditioner", self.preconditioner, unknowns, kept=system.kept)
+        return _Directions(system, precondition, self.window)
 
 
 class _Directions(MatrixEngine):

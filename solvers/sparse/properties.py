@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers import validation
+from relaxon.solvers.sparse.maps import check_map, check_shape
 
 Array = NDArray[np.float64]
 MAX_VECTORS = 16
@@ -139,8 +140,5 @@ def _checked_points(value: Any, unknowns: int, block_size: int | None) -> Array:
 def _check_map(value: Any, unknowns: int) -> None:
     if value is None:
         return
-    if not (callable(value) or hasattr(value, "matvec") or hasattr(value, "tocsr")):
-        raise TypeError(f"M must be a callable, a LinearOperator or a sparse matrix, got {type(value).__name__}")
-    shape = getattr(value, "shape", None)
-    if shape is not None and tuple(shape) != (unknowns, unknowns):
-        raise ValueError(f"M must have shape ({unknowns}, {unknowns}), got {tuple(shape)}")
+    check_map("M", value)
+    check_shape("M", value, unknowns)

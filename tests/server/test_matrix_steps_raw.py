@@ -353,3 +353,11 @@ def test_a_dashboard_s_session_says_how_many_levels_there_are(server, client):
         summary = prepare(a, solver="amg").summary()
         expected = f"amg ({len(summary.levels)} levels, operator complexity {summary.operator_complexity:.2f})"
         assert server.sessions.kept()[0].set_up_labels() == [expected, "cg"]
+
+
+def test_what_is_looked_at_before_memory_is_taken_is_what_the_engine_takes():
+    from relaxon.server import matrices
+    from relaxon.solvers.sparse import properties
+
+    assert matrices.MAX_VECTORS == properties.MAX_VECTORS
+    assert tuple(matrices.RIGID_MOTIONS) == properties.DIMENSIONS

@@ -15,9 +15,10 @@ import numpy as np
 from relaxon.solvers.engine import Monitor
 from relaxon.solvers.solution import Result
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.general.preconditioners import Map, Vector, prepared_map
+from relaxon.solvers.sparse.general.preconditioners import prepared_map
 from relaxon.solvers.sparse.general.vectors import as_field, inner, norm_of
 from relaxon.solvers.sparse.general.wanted import check_preconditioner
+from relaxon.solvers.sparse.maps import Map, Vector
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 
 BREAKDOWN = 1e-14

@@ -18,9 +18,10 @@ from relaxon.solvers import validation
 from relaxon.solvers.engine import Monitor
 from relaxon.solvers.solution import Result
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.general.preconditioners import Map, Vector, prepared_map
+from relaxon.solvers.sparse.general.preconditioners import prepared_map
 from relaxon.solvers.sparse.general.vectors import Basis, as_field, norm_of
 from relaxon.solvers.sparse.general.wanted import check_preconditioner, default_preconditioner
+from relaxon.solvers.sparse.maps import Map, Vector
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 
 RESTART = 30

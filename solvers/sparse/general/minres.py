@@ -16,9 +16,10 @@ import numpy as np
 from relaxon.solvers.engine import Monitor
 from relaxon.solvers.solution import Result
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.general.preconditioners import Map, Vector, caller_map, inverse_magnitudes
+from relaxon.solvers.sparse.general.preconditioners import caller_map, inverse_magnitudes
 from relaxon.solvers.sparse.general.vectors import as_field, inner, norm_of
 from relaxon.solvers.sparse.general.wanted import check_preconditioner
+from relaxon.solvers.sparse.maps import Map, Vector
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 
 STAGNATION_STEPS = 1_000

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.sparse.general.kinds import row_maxima
+from relaxon.solvers.sparse.maps import Map, Vector, checked_map
 from relaxon.solvers.sparse.system import MatrixSystem
 
-Vector = NDArray[Any]
-Map = Callable[[Vector], Vector]
-"""From a residual `(n,)`, float64 or complex128 and of norm 1, to a direction; it does not write to the residual."""
 LEAST_PIVOT = 1e-8
 """Of a row's largest magnitude: pivots of an incomplete factor that are smaller are set to it."""
 NAMES = ("amg", "ilu", "jacobi", "none")
@@ -104,24 +101,4 @@ def caller_map(given: Any, system: MatrixSystem) -> Map:
 
     Where the system is what is left of another, the map is of the whole one's unknowns, and the others are zero for it.
     """
-    kept, n = system.kept, system.whole or system.unknowns
-    call: Map = given
-    if hasattr(given, "matvec"):
-        call = given.matvec
-    elif hasattr(given, "tocsr"):
-        call = given.tocsr().__matmul__
-    kinds = "fc" if system.is_complex else "f"
-
-    def checked(r: Vector) -> Vector:
-        z = np.asarray(call(r))
-        if z.shape != (n,) or z.dtype.kind not in kinds:
-            wanted = "numbers" if system.is_complex else "floats"
-            raise ValueError(f"M must return {wanted} of shape ({n},), got {z.dtype} of shape {z.shape}")
-        return z
-
-    def of_part(r: Vector) -> Vector:
-        full = np.zeros(n, r.dtype)
-        full[kept] = r
-        return np.asarray(checked(full)[kept])
-
-    return checked if kept is None else of_part
+    return checked_map("M", given, system.whole or system.unknowns, system.is_complex, system.kept)
