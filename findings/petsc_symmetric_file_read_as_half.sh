@@ -3,14 +3,16 @@
 # half alone. MatLoad into the default type (AIJ) reads that half as the whole matrix, without an error or a warning: nothing
 # in the file or its .info says that it is a half.
 # Input: the tridiagonal (-1, 4, -1) matrix of six unknowns as SBAIJ, written by MatView and read by MatLoad.
-# Needs Debian 12's python3-petsc4py (PETSc 3.18.5), as PETSc has no wheels: exit status 2 where it is not installed.
+# Needs Debian 12's python3-petsc4py (PETSc 3.18.5), as PETSc has no wheels: exit status 2 where that version is not installed.
 # Exit status 0 while this is so, 1 once it has changed.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 # Debian's petsc4py is found by PETSC_DIR, which is /usr/lib/petsc where the alternatives system has set that up.
 export PETSC_DIR=${PETSC_DIR:-$(ls -d /usr/lib/petsc /usr/lib/petscdir/petsc*/*-real 2>/dev/null | head -1 || true)}
-/usr/bin/python3 -c "import petsc4py" 2>/dev/null || { echo "python3-petsc4py is not installed"; exit 2; }
+pinned=3.18.5
+found=$(/usr/bin/python3 -c "import petsc4py; print(petsc4py.__version__)" 2>/dev/null || true)
+[ "$found" = "$pinned" ] || { echo "needs petsc4py $pinned, got ${found:-none}"; exit 2; }
 /usr/bin/python3 - "$folder/a.petsc" <<'PY'
 import sys
 
