@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from poisson_runs import WARM_UP_SIDE, attempt, fresh, judge
 
 from relaxon.solvers import gallery, prepare
-from relaxon.solvers.driver import PreparedSolver
 from relaxon.solvers.gallery import Problem
 from relaxon.solvers.plume import SmokePlume
+from relaxon.solvers.prepared import PreparedSolver
 
 STEP_SOLVERS = ("dcdm", "mg-cg", "ic-cg", "pyamg-sa", "pyamg-rs")
 FLOW_SOLVER = "mg-cg"

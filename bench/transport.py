@@ -25,7 +25,7 @@ from relaxon.client import RemoteGrid
 from relaxon.server.app import EmbeddedServer
 from relaxon.server.threads import wait_asleep
 from relaxon.solvers import gallery, prepare
-from relaxon.solvers.driver import PreparedSolver
+from relaxon.solvers.prepared import PreparedSolver
 
 SERVE = """
 import sys

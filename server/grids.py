@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from relaxon.proto.shared import SharedFile
 from relaxon.server import footprint
 from relaxon.server.sessions import Session
-from relaxon.solvers.driver import PreparedSolver, prepare
+from relaxon.solvers.driver import prepare
 from relaxon.solvers.front import Front
 from relaxon.solvers.grid import PoissonGrid
+from relaxon.solvers.prepared import PreparedSolver
 
 
 class KeptGrid(Session):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.dcdm import DeepConjugateDirection, DeepConjugateDirectionCNN, DeepConjugateDirectionCycle
     from relaxon.solvers.dcdm.device import DeviceConjugateDirections
     from relaxon.solvers.dcdm.torch_cycle import LearnedCycle
-    from relaxon.solvers.driver import PreparedSolver, prepare, solve, solve_many
+    from relaxon.solvers.driver import prepare, solve, solve_many
     from relaxon.solvers.external import PyAMG, SciPyCG, SciPyDirect
     from relaxon.solvers.faces import boundary_source
     from relaxon.solvers.front import SingularSystemError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.multigrid.constants import LearnedConstants
     from relaxon.solvers.naming import DeviceUnavailableError
     from relaxon.solvers.operator import PoissonOperator
+    from relaxon.solvers.prepared import PreparedSolver
     from relaxon.solvers.registry import list_solvers
     from relaxon.solvers.set_up_summary import LevelSize, SetUpSummary
     from relaxon.solvers.solution import Callback, Progress, Result, Solution
@@ -70,7 +71,7 @@ _HOME = {
     "PoissonGrid": "grid",
     "PoissonOperator": "operator",
     "PreparedMatrix": "sparse",
-    "PreparedSolver": "driver",
+    "PreparedSolver": "prepared",
     "Progress": "solution",
     "PyAMG": "external",
     "Result": "solution",

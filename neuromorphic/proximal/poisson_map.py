@@ -6,8 +6,9 @@ import numpy as np
 
 from relaxon.neuromorphic.proximal.operators import Array, ForwardOperator
 from relaxon.solvers import validation
-from relaxon.solvers.driver import PreparedSolver, prepare
+from relaxon.solvers.driver import prepare
 from relaxon.solvers.grid import PoissonGrid
+from relaxon.solvers.prepared import PreparedSolver
 
 
 class UnsolvedFieldError(RuntimeError):

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
 from relaxon.implicit import implicit
-from relaxon.solvers.driver import PreparedSolver, prepare
+from relaxon.solvers.driver import prepare
 from relaxon.solvers.engine import Solver
 from relaxon.solvers.faces import face_coefficients, openness
 from relaxon.solvers.front import Inconsistent
 from relaxon.solvers.grid import PoissonGrid
+from relaxon.solvers.prepared import PreparedSolver
 from relaxon.solvers.torch.arguments import (
     Coefficient,
     check_batch,

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from relaxon.solvers import scaling, validation
 from relaxon.solvers.dcdm.device import DeviceDirections, memory_errors
-from relaxon.solvers.driver import PreparedSolver
 from relaxon.solvers.engine import Monitor, Prepared
 from relaxon.solvers.front import MAX_RESTARTS, TOO_LARGE, SingularSystemError
 from relaxon.solvers.nullspace import CONSISTENCY
+from relaxon.solvers.prepared import PreparedSolver
 from relaxon.solvers.solution import Callback, Result
 from relaxon.solvers.verdict import BETTER, Figures, verdict
 

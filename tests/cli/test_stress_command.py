@@ -5,7 +5,7 @@ import json
 import pytest
 
 from relaxon.cli import main
-from relaxon.solvers.driver import PreparedSolver
+from relaxon.solvers.prepared import PreparedSolver
 from relaxon.solvers.verdict import Figures
 
 SMALL = ["stress", "poisson", "--max-cells", "600", "--seed", "3"]

@@ -110,7 +110,7 @@ def test_a_refusal_while_the_program_sends_is_told_by_the_server_s_words(program
 
 
 def test_a_solution_that_is_wrong_fails_the_program(program, server, monkeypatch):
-    from relaxon.solvers.driver import PreparedSolver
+    from relaxon.solvers.prepared import PreparedSolver
     from relaxon.solvers.verdict import Figures
 
     monkeypatch.setattr(PreparedSolver, "_figures", lambda *_: Figures(0.0, 0.0))  # every verdict becomes CONVERGED

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from relaxon.solvers import Boundary, CellType, PoissonGrid, Result, gallery, prepare, solve
-from relaxon.solvers.driver import PreparedSolver
 from relaxon.solvers.engine import Prepared, Solver
+from relaxon.solvers.prepared import PreparedSolver
 from relaxon.solvers.stress import TrialSettings, assembled, make_case, run_trial
 from relaxon.solvers.verdict import Figures
 
