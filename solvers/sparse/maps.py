@@ -13,9 +13,14 @@ Map = Callable[[Vector], Vector]
 """From a residual `(n,)`, float64 or complex128 and of norm 1, to a direction; it does not write to the residual."""
 
 
+def is_map(given: Any) -> bool:
+    """Return whether it is callable, a `LinearOperator` or a sparse matrix."""
+    return callable(given) or hasattr(given, "matvec") or hasattr(given, "tocsr")
+
+
 def check_map(name: str, given: Any) -> None:
-    """Raise TypeError, naming the argument, for what is neither callable nor a `LinearOperator` nor a sparse matrix."""
-    if not (callable(given) or hasattr(given, "matvec") or hasattr(given, "tocsr")):
+    """Raise TypeError, naming the argument, for what is no map."""
+    if not is_map(given):
         raise TypeError(f"{name} must be a callable, a LinearOperator or a sparse matrix, got {type(given).__name__}")
 
 

@@ -159,7 +159,7 @@ class _SparseSystem:
                 return prepared
         matrix = csr_array(coo_array((data, (self.rows, self.columns)), shape=(self.n, self.n)))
         made: PreparedMatrix = prepare(matrix, solver=self.solver)
-        if getattr(made.system, "kind", "spd") in ("nonsymmetric", "complex-symmetric"):
+        if made.system.kind in ("nonsymmetric", "complex-symmetric"):
             raise ValueError("A must be symmetric: the adjoint of another matrix needs a set-up of its transpose")
         self.set_up.append((data.copy(), made))
         return made

@@ -38,7 +38,7 @@ def update_hierarchy(before: Hierarchy, old: MatrixSystem, system: MatrixSystem)
 def is_of_sums(hierarchy: Hierarchy) -> bool:
     """Return whether all matrices between levels are sums over aggregates: an interpolation with weights of its own
     depends on values, so that such a hierarchy is set up anew."""
-    return all(getattr(level, "smoothed", None) is None for level in hierarchy.levels)
+    return all(level.smoothed is None for level in hierarchy.levels)
 
 
 def _change_of_scale(old: MatrixSystem, system: MatrixSystem) -> float:

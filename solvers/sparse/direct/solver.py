@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from relaxon.solvers.available_memory import find_available_memory
 from relaxon.solvers.extras import find_missing, install_command, require
 from relaxon.solvers.sparse.direct.engine import DirectEngine
-from relaxon.solvers.sparse.direct.factoriser import DEFINITE, SYMMETRIC, Factoriser
+from relaxon.solvers.sparse.direct.factoriser import DEFINITE, Factoriser
 from relaxon.solvers.sparse.direct.symbolic import FactorSize
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.system import MatrixSystem
@@ -57,7 +57,7 @@ class DirectFactorisation(MatrixSolver):
 
     library: Literal["auto", "rslab", "superlu"] = "auto"
     name: ClassVar[str] = "direct"
-    kinds: ClassVar[tuple[str, ...]] = (*SYMMETRIC, "nonsymmetric", "hermitian", "complex-symmetric")
+    kinds: ClassVar[tuple[str, ...]] = ALL_KINDS
     summary: ClassVar[str] = "a sparse factor by rslab" if not find_missing(NEEDS) else WITHOUT
 
     def __post_init__(self) -> None:

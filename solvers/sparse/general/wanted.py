@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from relaxon.solvers.sparse.general.preconditioners import NAMES
+from relaxon.solvers.sparse.maps import is_map
 from relaxon.solvers.sparse.system import MatrixSystem
 
 POSITIVE_PART = 0.1
@@ -52,9 +53,7 @@ def check_preconditioner(preconditioner: Any) -> None:
     if isinstance(preconditioner, str):
         if preconditioner not in NAMES:
             raise ValueError(f"preconditioner must be one of {', '.join(NAMES)} or a map, got {preconditioner!r}")
-    elif preconditioner is not None and not (
-        callable(preconditioner) or hasattr(preconditioner, "matvec") or hasattr(preconditioner, "tocsr")
-    ):
+    elif preconditioner is not None and not is_map(preconditioner):
         raise TypeError(
             "preconditioner must be a name, a callable, a LinearOperator or a sparse matrix, "
             f"got {type(preconditioner).__name__}"
