@@ -60,9 +60,13 @@ class Elimination(ABC):
         """Put the smaller system's solution into `x`."""
 
 
-def is_decided(diagonal: Array, others: Array) -> NDArray[np.bool_]:
-    """Return where the diagonal decides, given each row's sum of the other entries' magnitudes."""
-    found: NDArray[np.bool_] = (diagonal > 0) & (diagonal >= DECIDED * others)
+def is_decided(diagonal: Array, others: Array, out: Array | None = None) -> NDArray[np.bool_]:
+    """Return where the diagonal decides, given each row's sum of the other entries' magnitudes.
+
+    `out` is used as work space; it may be `others`.
+    """
+    found: NDArray[np.bool_] = diagonal >= np.multiply(DECIDED, others, out=out)
+    found &= diagonal > 0
     return found
 
 
@@ -84,7 +88,7 @@ class GridElimination(Elimination):
         for axis, lower in enumerate(operator.couplings):
             others += lower
             add_faces_above(others, lower, axis)
-        decided = is_decided(operator.diagonal, others)
+        decided = is_decided(operator.diagonal, others, out=others)
         count = int(np.count_nonzero(decided))
         return cls(operator, decided) if 0 < count < operator.grid.unknowns else None
 

@@ -189,16 +189,21 @@ class PoissonGrid:
         return full.reshape(self.shape)
 
     def operator(self, dtype: DTypeLike = np.float64) -> PoissonOperator:
-        """The matrix-free operator `A` in float64 or float32; made once for each dtype."""
+        """The matrix-free operator `A` in float64 or float32; its arrays are made once for each dtype."""
         from relaxon.solvers.operator import PoissonOperator
 
-        key = np.dtype(dtype)
-        if key not in self._operators:
-            self._operators[key] = PoissonOperator(self, key)
-        return self._operators[key]
+        return PoissonOperator(self, dtype)
+
+    def operator_parts(self, dtype: np.dtype[Any]) -> dict[str, Any]:
+        """Where operators of a dtype keep what they have made, for each other.
+
+        The grid holds no operator itself: each of them holds the grid, and memory in a circle of references stays
+        until the garbage collector comes by, which does not count its bytes.
+        """
+        return self._operator_parts.setdefault(dtype, {})
 
     @cached_property
-    def _operators(self) -> dict[np.dtype[Any], PoissonOperator]:
+    def _operator_parts(self) -> dict[np.dtype[Any], dict[str, Any]]:
         return {}
 
     def preconditioner(self, *, learned: bool = True) -> LinearOperator:

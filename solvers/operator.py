@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from relaxon.solvers import validation
-from relaxon.solvers.cached import cached_property
 from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
 from relaxon.solvers.masked import fill_unused
 from relaxon.solvers.neighbours import count_faces
@@ -47,6 +47,9 @@ class Planes:
         return self.code, self.table, self.linear, self.weights, self.wrap
 
 
+Part = TypeVar("Part")
+
+
 class PoissonOperator:
     """`A` of `−∇·(κ∇x) = b` on a grid: symmetric, positive semi-definite, never assembled.
 
@@ -63,6 +66,7 @@ class PoissonOperator:
         # A cell that is its own neighbour around a periodic axis exchanges nothing with itself.
         around = tuple(periodic and n > 1 for periodic, n in zip(grid.periodic, grid.shape, strict=True))
         self.wrap = np.array((False,) * lead + around)
+        self._parts = grid.operator_parts(self.dtype)
         self.weights = np.array((0.0,) * lead + tuple(h**-2 for h in grid.spacing), self.dtype)
         """`1/h_a²` an axis `(3,)`; 0 on the axis that a 2-D grid lacks."""
         self.sides = np.zeros((3, 2), bool)
@@ -79,8 +83,12 @@ class PoissonOperator:
         """Whether κ is 1 everywhere."""
         return self.grid.coefficient is None
 
-    @cached_property
-    def _assembled(self) -> tuple[tuple[NDArray[Any], ...], NDArray[Any]]:
+    def _part(self, name: str, make: Callable[[], Part]) -> Part:
+        """Return what is made once for all operators of the grid's dtype; where two threads ask, both get one."""
+        found: Part = self._parts[name] if name in self._parts else self._parts.setdefault(name, make())
+        return found
+
+    def _assemble(self) -> tuple[tuple[NDArray[Any], ...], NDArray[Any]]:
         couplings, diagonal = _couplings_and_diagonal(self.grid)
         lower = tuple(np.ascontiguousarray(c, self.dtype) for c in couplings)
         return lower, np.ascontiguousarray(diagonal, self.dtype)
@@ -88,21 +96,20 @@ class PoissonOperator:
     @property
     def couplings(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Per axis, the coupling of each cell to the one below: `shape3`, zero unless both are fluid."""
-        lower = self._assembled[0]
+        lower = self._part("assembled", self._assemble)[0]
         return (lower[0], lower[1], lower[2])
 
     @property
     def diagonal(self) -> NDArray[Any]:
         """The diagonal of `A`: `shape3`, zero outside the fluid."""
-        return self._assembled[1]
+        return self._part("assembled", self._assemble)[1]
 
     @property
     def linear(self) -> bool:
         """Whether κ is 1 and the spacing the same along all axes: then `table[c] = c / h²`."""
         return self.grid.coefficient is None and len(set(self.grid.spacing)) == 1
 
-    @cached_property
-    def _coded(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    def _encode(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         grid = self.grid
         # Half faces: all alike where the spacing is, else in base 5 an axis, so that equal codes have equal diagonals.
         units = [1] * grid.ndim if self.linear else [5**axis for axis in range(grid.ndim)]
@@ -120,12 +127,12 @@ class PoissonOperator:
     @property
     def code(self) -> NDArray[np.uint8]:
         """Each cell's index into `table`: `shape3 uint8`, 0 where the row is zero. For constant coefficients."""
-        return self._coded[0]
+        return self._part("coded", self._encode)[0]
 
     @property
     def table(self) -> NDArray[Any]:
         """The distinct values of the diagonal, `table[0] = 0`."""
-        return self._coded[1]
+        return self._part("coded", self._encode)[1]
 
     def diagonal_values(self) -> NDArray[Any]:
         """The diagonal of `A`, `shape3`, from the one-byte codes where there are any."""
@@ -155,9 +162,12 @@ class PoissonOperator:
         ax = self.apply(x, np.empty_like(x))
         return math.sqrt(stencil_kernels.difference_square(b, ax))
 
-    @cached_property
+    @property
     def planes(self) -> Planes:
         """The operator for the kernels that go plane by plane. For κ = 1."""
+        return self._part("planes", self._make_planes)
+
+    def _make_planes(self) -> Planes:
         grid = self.grid
         flat = grid.ndim == 2
         shape = (grid.shape[0], 1, grid.shape[1]) if flat else grid.shape3
@@ -248,15 +258,16 @@ class PoissonOperator:
 def _couplings_and_diagonal(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
     """Fluid–fluid couplings to the neighbour below, per axis, and the diagonal, in float64 on `shape3`."""
     fluid = grid.fluid.reshape(grid.shape3)
-    faces, sides = open_faces(grid)
+    couplings, sides = open_faces(grid), side_couplings(grid)
     diagonal = np.zeros(grid.shape3)
-    couplings = []
-    for axis, face in enumerate(faces):
+    for axis, face in enumerate(couplings):
         diagonal += face
         add_faces_above(diagonal, face, axis)
-        diagonal += sides[axis]
-        face *= fluid & np.roll(fluid, 1, axis)
-        couplings.append(face)
+        for side in sides:
+            if side.axis == axis:
+                diagonal[side.layer] += side.values
+        if has_air(grid):
+            face *= fluid & np.roll(fluid, 1, axis)
     diagonal[~fluid] = 0
     return couplings, diagonal
 
@@ -271,53 +282,98 @@ def add_faces_above(total: NDArray[np.float64], face: NDArray[np.float64], axis:
     total[_slab(axis, n - 1, n)] += face[_slab(axis, 0, 1)]
 
 
-def open_faces(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
-    """Couplings through the face below each cell, per axis, 0 beside a SOLID cell, and those to Dirichlet sides.
+def has_air(grid: PoissonGrid) -> bool:
+    """Return whether any cell is AIR. Where none is, `open_faces` are the operator's couplings."""
+    return bool((grid.cells == CellType.AIR).any())
 
-    Unlike `couplings` they hold the faces beside AIR cells as well. `shape3` and `(3, *shape3)` float64.
+
+def open_faces(grid: PoissonGrid) -> list[NDArray[np.float64]]:
+    """Return the couplings through the face below each cell, per axis, 0 beside a SOLID cell: new `shape3` float64.
+
+    Unlike `couplings` they hold the faces beside AIR cells as well.
     """
     opened = grid.cells != CellType.SOLID
-    sides = np.zeros((3, *grid.shape3))
-    faces = []
+    faces = [np.zeros(grid.shape3) for _ in range(3 - grid.ndim)]
     inverse = 1.0 / grid.coefficient if isinstance(grid.coefficient, np.ndarray) else None
-    for axis, (low, high) in enumerate(grid.boundary):
+    for axis, (low, _) in enumerate(grid.boundary):
         n = grid.shape[axis]
         first, last = _slab(axis, 0, 1), _slab(axis, n - 1, n)
         below, above = _slab(axis, 0, n - 1), _slab(axis, 1, n)
-        kappa_low, kappa_inside, kappa_high = _face_coefficients(grid, axis, inverse)
         scale = grid.spacing[axis] ** -2
-        face = np.zeros(grid.shape)
-        np.multiply(scale * kappa_inside, opened[below] & opened[above], out=face[above])
+        face = np.empty(grid.shape)
+        face[first] = 0
+        # In place: temporary arrays of this size are fresh memory, which takes longer than their arithmetic.
+        inside = face[above]
+        _fill_inner_coefficients(grid, axis, inverse, inside)
+        inside *= scale
+        inside *= opened[below] & opened[above]
         # A cell that is its own neighbour around a periodic axis is not coupled.
         if low is Boundary.PERIODIC and n > 1:
-            face[first] = scale * kappa_low * (opened[first] & opened[last])
-        side = sides[3 - grid.ndim + axis].reshape(grid.shape)
-        if low is Boundary.DIRICHLET:
-            side[first] += 2 * scale * kappa_low * opened[first]
-        if high is Boundary.DIRICHLET:
-            side[last] += 2 * scale * kappa_high * opened[last]
+            face[first] = scale * _around(grid, axis, inverse) * (opened[first] & opened[last])
         faces.append(face.reshape(grid.shape3))
-    return [np.zeros(grid.shape3)] * (3 - grid.ndim) + faces, sides
+    return faces
 
 
-def _face_coefficients(grid: PoissonGrid, axis: int, inverse: NDArray[np.float64] | None) -> tuple[Any, Any, Any]:
-    """κ on the low side, the inner faces and the high side of an axis (scalars 1 where κ is constant).
+@dataclass(frozen=True, slots=True)
+class SideCouplings:
+    """Couplings of the layer of cells beside a Dirichlet side to that side."""
+
+    axis: int
+    layer: tuple[slice, ...]
+    """Where the cells are in arrays of `shape3`."""
+    values: NDArray[np.float64]
+
+
+def side_couplings(grid: PoissonGrid) -> list[SideCouplings]:
+    """Return the couplings to the Dirichlet sides; those of both sides of an axis one cell long are added up."""
+    lead = 3 - grid.ndim
+    found = []
+    for axis, pair in enumerate(grid.boundary):
+        n, scale = grid.shape[axis], grid.spacing[axis] ** -2
+        layers = [_slab(axis, 0, 1), _slab(axis, n - 1, n)]
+        kappas = _side_coefficients(grid, axis)
+        values = [
+            (layer, 2 * scale * kappa * (grid.cells[layer] != CellType.SOLID))
+            for side, layer, kappa in zip(pair, layers, kappas, strict=True)
+            if side is Boundary.DIRICHLET
+        ]
+        if n == 1 and len(values) == 2:
+            values = [(layers[0], values[0][1] + values[1][1])]
+        found += [SideCouplings(lead + axis, (slice(None),) * lead + layer, value) for layer, value in values]
+    return found
+
+
+def _fill_inner_coefficients(
+    grid: PoissonGrid, axis: int, inverse: NDArray[np.float64] | None, out: NDArray[np.float64]
+) -> None:
+    """Put κ on the inner faces of an axis into `out`.
 
     `inverse` is 1/κ where κ is given in cells: an inner face has the harmonic mean `2 / (1/a + 1/b)` of its two cells.
     """
-    kappa = grid.coefficient
-    if kappa is None:
-        return 1.0, 1.0, 1.0
+    n, kappa = grid.shape[axis], grid.coefficient
+    if inverse is not None:
+        np.add(inverse[_slab(axis, 0, n - 1)], inverse[_slab(axis, 1, n)], out=out)
+        np.divide(2.0, out, out=out)
+    else:
+        out[...] = 1.0 if not isinstance(kappa, tuple) else kappa[axis][_slab(axis, 1, n)]
+
+
+def _around(grid: PoissonGrid, axis: int, inverse: NDArray[np.float64] | None) -> Any:
+    """Return κ on the face between the two ends of a periodic axis (1 where it is constant)."""
     n = grid.shape[axis]
+    if inverse is not None:
+        return 2.0 / (inverse[_slab(axis, 0, 1)] + inverse[_slab(axis, n - 1, n)])
+    return _side_coefficients(grid, axis)[0]
+
+
+def _side_coefficients(grid: PoissonGrid, axis: int) -> tuple[Any, Any]:
+    """Return κ on the low and the high side of an axis (1 where it is constant)."""
+    n, kappa = grid.shape[axis], grid.coefficient
+    if kappa is None:
+        return 1.0, 1.0
     if isinstance(kappa, tuple):
-        faces = kappa[axis]
-        return faces[_slab(axis, 0, 1)], faces[_slab(axis, 1, n)], faces[_slab(axis, n, n + 1)]
-    assert inverse is not None
-    first, last = _slab(axis, 0, 1), _slab(axis, n - 1, n)
-    inside = inverse[_slab(axis, 0, n - 1)] + inverse[_slab(axis, 1, n)]
-    np.divide(2.0, inside, out=inside)
-    low = 2.0 / (inverse[first] + inverse[last]) if grid.periodic[axis] else kappa[first]
-    return low, inside, kappa[last]
+        return kappa[axis][_slab(axis, 0, 1)], kappa[axis][_slab(axis, n, n + 1)]
+    return kappa[_slab(axis, 0, 1)], kappa[_slab(axis, n - 1, n)]
 
 
 def _slab(axis: int, start: int, stop: int) -> tuple[slice, ...]:

@@ -81,7 +81,7 @@ def scaled_grid(grid: PoissonGrid) -> tuple[PoissonGrid, int]:
         return grid, 0
     halved = exponents[0] // 2
     own = copy.copy(grid)
-    own.__dict__.pop("_operators", None)
+    own.__dict__.pop("_operator_parts", None)
     own.spacing = tuple(math.ldexp(h, halved) for h in grid.spacing)
     if grid.coefficient is None:
         return own, 2 * halved

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.cached import cached_property
 from relaxon.solvers.engine import Monitor, Prepared
 from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.solution import Result
@@ -66,7 +67,6 @@ class ConjugateDirections(Prepared):
         self._window = window
         self._safeguard_steps = safeguard_steps
         self._fluid = operator.grid.fluid.reshape(shape)
-        self._inverse_diagonal = _inverse(operator.diagonal)
         self._r = np.empty(shape)
         self._unit = np.empty(shape)
         # One slot more than the window: the new direction is built beside the ones it is compared with.
@@ -97,6 +97,13 @@ class ConjugateDirections(Prepared):
             if reason is None and since >= STAGNATION_STEPS:
                 return Result.STAGNATED
         return reason or Result.MAX_ITERATIONS
+
+    @cached_property
+    def _inverse_diagonal(self) -> NDArray[np.float64]:
+        """`D⁻¹`, made when the first plain direction asks for it: most solves never do."""
+        diagonal = self.operator.diagonal
+        inverse: NDArray[np.float64] = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
+        return inverse
 
     def _residual(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
         from relaxon.solvers import stencil_kernels
@@ -151,8 +158,3 @@ class ConjugateDirections(Prepared):
         self.operator.apply(d, image)
         found: tuple[float, float] = kernels.two_products(d, image, self._r)
         return found
-
-
-def _inverse(diagonal: NDArray[np.float64]) -> NDArray[np.float64]:
-    inverse: NDArray[np.float64] = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
-    return inverse

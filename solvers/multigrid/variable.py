@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from relaxon.solvers.multigrid.coarsening import coarsen_side, coarsen_types
 from relaxon.solvers.multigrid.single import Array, Single, SingleCycle
 from relaxon.solvers.multigrid.transfers import axes_to_halve, axis_weights, coarsened, coarsest_inverse, is_coarsest
-from relaxon.solvers.operator import PoissonOperator, open_faces
+from relaxon.solvers.operator import PoissonOperator, has_air, open_faces, side_couplings
 
 Smoother = Literal["jacobi", "red-black"]
 
@@ -134,12 +134,7 @@ class VariableCycle(SingleCycle):
     def _built(self, operator: PoissonOperator) -> tuple[list[VariableLevel], float]:
         from relaxon.solvers.multigrid import setup_kernels as kernels
 
-        faces64, side64 = open_faces(operator.grid)
-        # In units of the strongest coupling, so that float32 holds any physical unit.
-        unit = max([float(f.max()) for f in faces64] + [float(side64.max())]) or 1.0
-        # Rounded as they are divided: float64 quotients in between would be as much new memory as all faces.
-        faces = [np.divide(f, unit, out=np.empty(f.shape, np.float32), casting="same_kind") for f in (*faces64, side64)]
-        del faces64, side64
+        faces, unit = _single_faces(operator)
         cells = operator.grid.cells.reshape(self.shape).copy()  # the grid's are read-only: another type to kernels
         found: list[VariableLevel] = []
         while True:
@@ -211,9 +206,27 @@ class VariableCycle(SingleCycle):
         inside, ones = level.work, (level.diagonal != 0).astype(np.float32)
         kernels.prolong(opened, np.float32(1), *level.transfer, ones, False, inside)
         # One over it where there are unknowns, 1 where nothing is inside.
-        level.share = np.divide(1, inside, out=np.ones_like(inside), where=inside > LEAST_INSIDE)
+        ones.fill(1.0)
+        level.share = np.divide(1, inside, out=ones, where=inside > LEAST_INSIDE)
         level.share[level.diagonal == 0] = 0
         inside[...] = 0
+
+
+def _single_faces(operator: PoissonOperator) -> tuple[list[Single], float]:
+    """Return the open faces of each axis, and all couplings to Dirichlet sides `(3, …)`, over the strongest of them.
+
+    That strongest one is the second of what is returned: float32 holds any physical unit so.
+    """
+    grid = operator.grid
+    shared = operator.dtype == np.float64 and not has_air(grid)
+    faces, sides = operator.couplings if shared else open_faces(grid), side_couplings(grid)
+    unit = max([float(f.max()) for f in faces] + [float(side.values.max()) for side in sides]) or 1.0
+    # Rounded as they are divided: float64 quotients in between would be as much new memory as all faces.
+    single = [np.divide(f, unit, out=np.empty(f.shape, np.float32), casting="same_kind") for f in faces]
+    known = np.zeros((3, *grid.shape3), np.float32)
+    for side in sides:
+        known[side.axis][side.layer] = side.values / unit
+    return [*single, known], unit
 
 
 def _mean_couplings(faces: list[Single]) -> list[float]:

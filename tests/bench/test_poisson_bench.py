@@ -275,7 +275,7 @@ def test_each_repeat_sets_up_on_a_grid_that_nothing_is_known_about(runs, monkeyp
     seen = []
 
     def watched(grid, *, solver):
-        seen.append((id(grid), "nullspace" in vars(grid), "_operators" in vars(grid)))
+        seen.append((id(grid), "nullspace" in vars(grid), "_operator_parts" in vars(grid)))
         grids.append(grid)
         return prepare(grid, solver=solver)
 
