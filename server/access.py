@@ -10,6 +10,7 @@ import grpc
 
 from relaxon.server import errors, tokens
 from relaxon.server.identity import ANYONE, Caller, Role
+from relaxon.server.setting_files import check_readable
 from relaxon.server.settings import ServerSettings
 
 HEALTH = "/grpc.health.v1.Health/"
@@ -28,6 +29,8 @@ class Gate:
 
     def __init__(self, settings: ServerSettings) -> None:
         """OSError, ValueError where the token file cannot be read."""
+        if settings.token_file:
+            check_readable("token_file", Path(settings.token_file))
         self._tokens = tokens.TokenFile(Path(settings.token_file)) if settings.token_file else None
         self._certificates = bool(settings.tls_client_ca)
         self._certificate_role = Role[settings.certificate_role.upper()]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc
 
+from relaxon.server.setting_files import check_readable
 from relaxon.server.settings import ServerSettings
 
 logger = logging.getLogger("relaxon.server")
@@ -19,9 +20,10 @@ class Certificate:
 
     def __init__(self, settings: ServerSettings) -> None:
         """OSError where a file cannot be read, ValueError where it is not PEM."""
-        self._files = [Path(settings.tls_certificate), Path(settings.tls_key)]
-        if settings.tls_client_ca:
-            self._files.append(Path(settings.tls_client_ca))
+        names = ["tls_certificate", "tls_key", *(["tls_client_ca"] if settings.tls_client_ca else [])]
+        self._files = [Path(getattr(settings, name)) for name in names]
+        for name, path in zip(names, self._files, strict=True):
+            check_readable(name, path)
         self._mutual = bool(settings.tls_client_ca)
         self._guard = threading.Lock()
         self._stamp = self._stamps()

@@ -309,3 +309,13 @@ def served_methods():
     for service in SERVED:
         for method in pool.FindServiceByName(service).methods:
             yield f"/{service}/{method.name}"
+
+
+@pytest.mark.parametrize("setting", ["token_file", "tls_certificate", "tls_key", "tls_client_ca"])
+def test_a_file_that_cannot_be_read_is_refused_by_its_setting_s_name(authority, tmp_path, setting):
+    missing = str(tmp_path / "not there")
+    settings = ServerSettings(port=0, **{**authority.settings, setting: missing})
+    with pytest.raises(
+        FileNotFoundError, match=f"{setting} must name a file that can be read, got .*not there.*: No such"
+    ):
+        EmbeddedServer(settings).__enter__()
