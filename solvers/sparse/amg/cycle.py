@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from relaxon.solvers.sparse.amg import cycle_kernels as kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level
+from relaxon.solvers.sparse.amg.lower import Lower
 from relaxon.solvers.threads import divide
 
 STEEP = 0.3
@@ -37,9 +39,9 @@ LENGTHS = fixed_lengths(STEEP)
 class _Divided:
     """A level in blocks, with the memory of its vectors; those of two steps only where it takes them."""
 
-    def __init__(self, level: Level, steps: int) -> None:
+    def __init__(self, level: Level, lower: Lower, steps: int) -> None:
         n = level.rows
-        self.level, self.lower = level, level.lower
+        self.level, self.lower = level, lower
         self.right, self.x, self.left = (np.zeros(n, np.float32) for _ in range(3))
         self.z, self.q, self.r = (np.zeros(n if steps > 1 else 0, np.float32) for _ in range(3))
         self.parts = np.zeros((len(level.bounds) - 1, 3))
@@ -80,7 +82,7 @@ class Cycle:
         self.steps = steps(levels, constants)
         self.correction, self.enough = np.float32(constants.correction), constants.enough
         divided = [level for level in levels if len(level.bounds) > 2]
-        self.top = [_Divided(level, steps) for level, steps in zip(divided, self.steps, strict=False)]
+        self.top = [_Divided(level, level.lower, steps) for level, steps in zip(divided, self.steps, strict=False)]
         self.solution = hierarchy.solution
         tail = levels[len(self.top) :]
         counts = [level.rows for level in tail]
@@ -129,6 +131,16 @@ class Cycle:
                 parts[place + 1].append(matrix.values)
         arrays = [np.concatenate(part) for part in parts]
         return ends[0], ends[1], arrays[0], arrays[1], ends[2], ends[3], arrays[2], arrays[3]
+
+    def with_lengths(self, lengths: tuple[float, float]) -> Cycle:
+        """Return the same cycle with steps of these lengths, and with vectors of its own."""
+        other = copy(self)
+        other.lengths = lengths
+        other.table, other.parts = self.table.copy(), np.zeros_like(self.parts)
+        other.table[:, kernels.VISITS] = 0
+        other.vectors = tuple(np.zeros_like(v) for v in self.vectors)
+        other.top = [_Divided(own.level, own.lower, steps) for own, steps in zip(self.top, self.steps, strict=False)]
+        return other
 
     @property
     def right(self) -> Floats:
