@@ -14,7 +14,9 @@ from relaxon.solvers.sparse.system import MatrixSystem
 
 OF_SET_UP = ("first", "middle", "inner", "last", "columns", "values", "diagonal", "most", "surplus")
 OF_CYCLE = ("inverse", "excess", "sums")
-NOTHING = Sparse(*(np.empty(0, kind) for kind in (np.uint32, np.uint32, np.uint32, np.float32)), 0)
+NOTHING = Sparse(
+    np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.float32), width=0
+)  # fmt: skip
 
 
 def release_levels(hierarchy: Hierarchy, divided: int) -> None:
