@@ -74,7 +74,7 @@ def count_levels(matrix: Any) -> float:
     from relaxon.solvers.sparse.inspection_kernels import level_of_rows
 
     n = matrix.shape[0]
-    if n < COMPILED:
+    if n < COMPILED or matrix.indices.dtype != np.int32:
         return _count_few(matrix)
     indptr, indices = matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32)
     order, start, met = np.empty(n, np.uint32), n // 2, 0

@@ -143,3 +143,15 @@ def test_components_and_levels_are_those_of_scipy(density):
     assert count == expected
     np.testing.assert_array_equal(label, labels)
     assert count_levels(a) == _count_few(a)
+
+
+@pytest.mark.parametrize("name", ["lognormal-3d", "triangles-2d"])
+def test_an_update_changes_no_bit_of_the_set_up_that_it_is_called_on(name, in_blocks):
+    a = gallery.matrix(name, 9_000)
+    prepared = prepare(a, solver="amg")
+    assert len(prepared.engine.cycle.top) > 1  # levels that are read where they are made again
+    b = np.random.default_rng(0).standard_normal(a.shape[0])
+    before = prepared.solve(b)
+    later = prepared.update(2.0 * a)
+    np.testing.assert_array_equal(prepared.solve(b).x, before.x)
+    assert abs(later.solve(b).iterations - before.iterations) <= 1

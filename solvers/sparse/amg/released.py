@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from itertools import pairwise
 
 import numpy as np
@@ -46,9 +45,13 @@ def restore_levels(hierarchy: Hierarchy, system: MatrixSystem) -> None:
         level = below(level, rows, hierarchy.constants)
         made.append(level)
     level.group, level.offsets = levels[-1].group, levels[-1].offsets
-    for own, new in zip(levels, made, strict=True):
-        for entry in fields(Level):
-            setattr(own, entry.name, getattr(new, entry.name))
+    # What a cycle reads stays as it is; the first level is whole last, by which another thread tells that all are.
+    for own, new in zip(reversed(levels), reversed(made), strict=True):
+        for name in (*OF_SET_UP, *(name for name in OF_CYCLE if not len(getattr(own, name)))):
+            setattr(own, name, getattr(new, name))
+        if own.smoothed is not None and not own.smoothed.interpolation.rows:
+            own.smoothed = new.smoothed
+        own.size = None
 
 
 def _sums(level: Level) -> Rows:
