@@ -134,6 +134,7 @@ class MatrixElimination(Elimination):
         """The other unknowns."""
         self._diagonal = system.diagonal
         self._near_null = system.near_null
+        self._paired = system.rows is not None  # found by a look that takes no other pattern
         self._rows = system.matrix[np.flatnonzero(decided)]
         self._columns = system.matrix[self.index]
         """The other unknowns' rows."""
@@ -170,7 +171,8 @@ class MatrixElimination(Elimination):
         """Return the system of the other unknowns; there must be some."""
         from relaxon.solvers.sparse.system import MatrixSystem
 
-        return MatrixSystem.part(self._columns[:, self.index], self.index, len(self.decided), self._near_null)
+        left = self._columns[:, self.index]
+        return MatrixSystem.part(left, self.index, len(self.decided), self._near_null, self._paired)
 
 
 def run_reduced(

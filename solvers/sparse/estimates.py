@@ -76,8 +76,12 @@ class Estimates:
 
     @property
     def least_seconds(self) -> float:
-        """Below which nothing that is not begun can be: a tenth of a set-up of multigrid."""
-        return 0.1 * self.model.iterative["amg"].setup_seconds(self.features)
+        """Below which nothing that is not begun is expected to be done: a set-up and ten iterations, or a factor
+        without operations."""
+        f = self.features
+        iterative = [self.model.iterative[name] for name in ("amg", "jacobi-cg", "ic-cg")]
+        tried = [one.setup_seconds(f) + FIRST_ITERATIONS * one.iteration_seconds(f) for one in iterative]
+        return min(*tried, self.model.direct[self.direct_name].seconds(f, 0.0))
 
     def first(self) -> list[Estimate]:
         """Return what may be begun with, the cheapest first."""

@@ -140,18 +140,26 @@ class MatrixSystem:
 
     @classmethod
     def part(
-        cls, matrix: Any, kept: NDArray[np.int64], whole: int, near_null: NearNullSpace | None = None
+        cls,
+        matrix: Any,
+        kept: NDArray[np.int64],
+        whole: int,
+        near_null: NearNullSpace | None = None,
+        paired: bool = False,
     ) -> MatrixSystem:
         """Make a system of the principal submatrix of the unknowns `kept` of a checked one; it is taken over.
 
-        `near_null` is the whole one's.
+        `near_null` is the whole one's; `paired` says that its pattern is known to be symmetric.
         """
         from scipy.sparse import csr_array
 
         own = csr_array(matrix)
         own.sort_indices()
         exponent = bring_into_range(own, np.asarray(own.diagonal(), np.float64))
-        null, _, suspected = component_null_vectors(own, single=False)
+        rows = None
+        if paired and own.indices.dtype == own.indptr.dtype == np.int32:
+            rows = np.asarray(own.sum(axis=1)).ravel(), np.asarray(abs(own).sum(axis=1)).ravel()
+        null, _, suspected = component_null_vectors(own, False, rows)
         diagonal = np.asarray(own.diagonal(), np.float64)
         part = None if near_null is None else near_null.part(kept)
         vectors = _null_vectors(own, part, null)

@@ -17,6 +17,7 @@ from relaxon.solvers.solution import Result
 from relaxon.solvers.sparse.amg import cycle_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.hierarchy import SHARED_ROWS, Floats, Hierarchy
+from relaxon.solvers.sparse.amg.released import release_levels, restore_levels
 from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 from relaxon.solvers.threads import divide, get_num_threads
@@ -34,7 +35,7 @@ class MultigridDirections(MatrixEngine):
 
     default_max_iterations = 1000
 
-    def __init__(self, system: MatrixSystem, hierarchy: Hierarchy) -> None:
+    def __init__(self, system: MatrixSystem, hierarchy: Hierarchy, release: bool = True) -> None:
         self.system, self.hierarchy, self.cycle = system, hierarchy, self._cycle_through(hierarchy)
         self.info = {
             "nonzeros": float(system.matrix.nnz),
@@ -46,6 +47,8 @@ class MultigridDirections(MatrixEngine):
         self._bounds = (np.arange(count + 1, dtype=np.int64) * n // count).astype(np.uint32)
         self._parts = np.zeros((count, 2))
         self._chunks = n >= SHARED_ROWS
+        if release and isinstance(hierarchy, Hierarchy):  # not one of nodes
+            release_levels(hierarchy, len(self.cycle.top))
         a = system.matrix
         self._rows = a.indptr.view(np.uint32), a.indices.view(np.uint32), a.data
 
@@ -54,7 +57,8 @@ class MultigridDirections(MatrixEngine):
 
         if not is_of_sums(self.hierarchy):
             return None
-        updated = type(self)(system, update_hierarchy(self.hierarchy, self.system, system))
+        restore_levels(self.hierarchy, self.system)
+        updated = type(self)(system, update_hierarchy(self.hierarchy, self.system, system), release=False)
         updated.reuses = True
         return updated
 
@@ -71,7 +75,7 @@ class MultigridDirections(MatrixEngine):
 
     def preconditioner(self) -> Precondition:
         """Return the linear cycle: steps of fixed lengths on coarse levels in the place of conjugate gradients."""
-        cycle, order, scale = Cycle(self.hierarchy, LENGTHS), self.hierarchy.order, self.hierarchy.scale
+        cycle, order, scale = self.cycle.with_lengths(LENGTHS), self.hierarchy.order, self.hierarchy.scale
 
         def precondition(r: Array, z: Array) -> None:
             if order is None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from relaxon.solvers.scaling import mean_scale
 from relaxon.solvers.sparse.amg import levels_kernels as kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
+from relaxon.solvers.sparse.amg.lower import Lower
 from relaxon.solvers.sparse.amg.quality import deviation
 from relaxon.solvers.sparse.amg.smoothed import Rows, Smoothed, aggregate, interpolation, smoothed
 from relaxon.solvers.sparse.system import MatrixSystem
@@ -21,7 +22,7 @@ DENSE_AT_MOST = 1500
 """Rows up to which the inverse is kept where coarsening has come to a halt."""
 STALLED = 0.7
 """A level that keeps more than this part of its rows is coarsened again with whatever couplings there are."""
-BLOCK, BLOCKS, DIVIDED = 8_192, 8, 40_000
+BLOCK, BLOCKS, DIVIDED = 20_000, 8, 40_000
 """Rows of a block at least, blocks at most, and rows from which on a level is divided into blocks."""
 SHARED_ROWS = 20_000
 """Rows from which on a level's work is divided among threads."""
@@ -67,13 +68,22 @@ class Level:
     places: NDArray[np.uint32] | None = None
     """Of a first level, where each of the matrix's entries stands, once an update has found out."""
     smoothed: Smoothed | None = None
+    size: tuple[int, int] | None = None
+    """Rows and entries, once what only a set-up reads has been given up."""
+
+    @property
+    def lower(self) -> Lower:
+        """What a cycle reads of the matrix; a copy."""
+        return Lower.of(self)
 
     @property
     def rows(self) -> int:
-        return len(self.first)
+        return len(self.first) if self.size is None else self.size[0]
 
     @property
     def entries(self) -> int:
+        if self.size is not None:
+            return self.size[1]
         return int(np.sum(self.last - self.first, dtype=np.int64)) + self.rows
 
     @property
@@ -195,16 +205,22 @@ def halved(
     total = int(offsets[-1])
     compact = np.empty(total, np.int32)
     divide(kernels.numbered, count, rows.bounds, offsets, group, heads, compact, chunks=chunks)
-    merged = Rows(
-        offsets, np.empty(total, np.uint32), np.empty(total, np.uint32), np.empty_like(rows.columns),
-        np.empty_like(rows.values), np.empty(total), np.empty(total, np.float32), np.empty(total, np.float32),
-    )  # fmt: skip
+    merged = room_for(offsets, rows.columns, rows.values)
     divide(
         kernels.merged, count, rows.bounds, offsets, group, compact, link, rows.first, rows.last, rows.columns,
         rows.values, rows.surplus, rows.weight, rows.most, merged.first, merged.last, merged.columns, merged.values,
         merged.surplus, merged.weight, merged.most, chunks=chunks,
     )  # fmt: skip
     return group, offsets, merged
+
+
+def room_for(offsets: NDArray[np.uint32], columns: NDArray[np.uint32], values: Floats) -> Rows:
+    """Return memory for the rows of aggregates, whose entries are at most these."""
+    total = int(offsets[-1])
+    return Rows(
+        offsets, np.empty(total, np.uint32), np.empty(total, np.uint32), np.empty_like(columns), np.empty_like(values),
+        np.empty(total), np.empty(total, np.float32), np.empty(total, np.float32),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

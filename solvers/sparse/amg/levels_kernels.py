@@ -22,6 +22,8 @@ ROUNDINGS = 4.0 * np.finfo(np.float64).eps
 """A row sum below so much, times its entries, of its sum of magnitudes is zero."""
 BETTER = 1.001
 """A partner must be better than an earlier one by more than rounding, so that regular grids give regular aggregates."""
+ROUNDED = 1e-5
+"""More than float32's rounding of a diagonal."""
 SLIGHT = 64.0
 """Where coarsening comes to a halt, a row joins what it is coupled to by one part in so many of its diagonal."""
 UNSET, LEFT_OUT = np.int32(-2), np.int32(-1)
@@ -165,7 +167,8 @@ def paired(  # type: ignore[no-untyped-def]
         number = np.int32(lo)
         for i in range(lo, hi):
             group[i] = UNSET
-            if dominated >= 0:
+            # Magnitudes are summed where the row's sum, which is known, leaves it open.
+            if dominated >= 0 and abs(weight[i] - surplus[i]) <= (dominated + ROUNDED) * weight[i]:
                 total = 0.0
                 for k in range(first[i], last[i]):
                     total += abs(v[k])
@@ -290,3 +293,14 @@ def dense(bounds, first, last, c, v, diagonal_surplus, out):  # type: ignore[no-
             out[i, c[k]] = v[k]
             total -= v[k]
         out[i, i] = total
+
+
+@rows_kernel
+def copied_before(start, stop, bounds, first, middle, c, v, starts, columns, values):  # type: ignore[no-untyped-def]
+    """Copy the entries before the diagonal of a block's rows, those of row `i` to `starts[i]`."""
+    for block in range(start, stop):
+        position = starts[bounds[block]]
+        for i in range(bounds[block], bounds[block + 1]):
+            for k in range(first[i], middle[i]):
+                columns[position], values[position] = c[k], v[k]
+                position += ONE
