@@ -13,6 +13,8 @@ SAMPLE = 2_000
 """Rows that are looked at, evenly spaced."""
 MOST_LEVELS = 4_000
 """Levels of the graph that are counted: with more, each is a few nodes, and a factor costs little."""
+COMPILED = 20_000
+"""Rows from which on a compiled search is worth its compiling."""
 TINY = 1e-12
 
 
@@ -69,6 +71,21 @@ def count_levels(matrix: Any) -> float:
 
     Of a part of the graph where that does not hang together: as many as if all of it were like that part.
     """
+    from relaxon.solvers.sparse.inspection_kernels import level_of_rows
+
+    n = matrix.shape[0]
+    if n < COMPILED:
+        return _count_few(matrix)
+    indptr, indices = matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32)
+    order, start, met = np.empty(n, np.uint32), n // 2, 0
+    for _ in range(2):
+        level = np.full(n, -1, np.int32)
+        met = level_of_rows(indptr, indices, np.uint32(start), level, order)
+        start = order[met - 1]
+    return float(min(int(level[start]) + 1, MOST_LEVELS) * n / met)
+
+
+def _count_few(matrix: Any) -> float:
     from scipy.sparse.csgraph import breadth_first_order
 
     n = matrix.shape[0]

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.sparse.inspection_kernels import ASYMMETRIC, STORED_ZERO, look_at_couplings, look_at_rows, spread
+from relaxon.solvers.sparse.inspection_kernels import (
+    ASYMMETRIC,
+    STORED_ZERO,
+    label_components,
+    look_at_couplings,
+    look_at_rows,
+    spread,
+)
 from relaxon.solvers.threads import divide, get_num_threads
 
 SHARED_ROWS = 20_000
@@ -70,3 +77,10 @@ def reaches_all(matrix: Any, held: NDArray[np.bool_]) -> bool:
         if left == 0 or left == before:
             break
     return bool(left == 0)
+
+
+def components(matrix: Any) -> tuple[int, NDArray[np.int32]]:
+    """Return how many connected components a symmetric pattern with int32 indices has, and each row's."""
+    label, waiting = np.full(matrix.shape[0], -1, np.int32), np.empty(matrix.shape[0], np.uint32)
+    count = label_components(matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32), label, waiting)
+    return int(count), label

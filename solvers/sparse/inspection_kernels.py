@@ -105,3 +105,49 @@ def spread(backwards, indptr, indices, held):  # type: ignore[no-untyped-def]
                     break
             left += not held[i]
     return left
+
+
+@kernel(counted=False)
+def label_components(indptr, indices, label, waiting):  # type: ignore[no-untyped-def]
+    """Number the connected components of a symmetric pattern in the order of their first rows; return how many.
+
+    `label` begins as −1 everywhere; `waiting` is memory for a place for each row.
+    """
+    count = 0
+    for s in range(len(label)):
+        if label[s] >= 0:
+            continue
+        label[s] = count
+        waiting[0] = s
+        left = 1
+        while left > 0:
+            left -= 1
+            i = waiting[left]
+            for k in range(indptr[i], indptr[i + ONE]):
+                j = indices[k]
+                if label[j] < 0:
+                    label[j] = count
+                    waiting[left] = j
+                    left += 1
+        count += 1
+    return count
+
+
+@kernel(counted=False)
+def level_of_rows(indptr, indices, start, level, order):  # type: ignore[no-untyped-def]
+    """How many couplings lie between row `start` and each row of its component, in `level`, −1 on entry; return how
+    many rows were met. `order` lists them as they were, the farthest last."""
+    level[start] = 0
+    order[0] = start
+    head, met = 0, 1
+    while head < met:
+        i = order[head]
+        head += 1
+        following = level[i] + np.int32(1)
+        for k in range(indptr[i], indptr[i + ONE]):
+            j = indices[k]
+            if level[j] < 0:
+                level[j] = following
+                order[met] = j
+                met += 1
+    return met

@@ -44,13 +44,13 @@ def component_null_vectors(
     nearly = open_row & (sums <= np.finfo(np.float32).eps * np.sqrt(entries) * magnitude)
     suspected = False
     if nearly.any() and not (single or is_rounded_to_single(matrix.data)):
-        suspected = _holds_component(matrix, nearly, open_row & ~nearly)
+        suspected = _holds_component(matrix, nearly, open_row & ~nearly, known)
         nearly[:] = False
     open_row &= ~nearly
     none = NullSpace(None, np.zeros(1, np.int64)), np.zeros(n, bool), suspected
     if open_row.all() or (known and open_row.any() and reaches_all(matrix, open_row.copy())):
         return none
-    count, component = _components(matrix)
+    count, component = _components(matrix, known)
     held = np.zeros(count, bool)
     held[component[open_row]] = True
     if held.all():
@@ -60,21 +60,30 @@ def component_null_vectors(
     return NullSpace(labels.reshape(1, 1, n), sizes), nearly & (labels > 0), suspected
 
 
-def _holds_component(matrix: Any, rows: NDArray[np.bool_], others: NDArray[np.bool_]) -> bool:
+def _holds_component(matrix: Any, rows: NDArray[np.bool_], others: NDArray[np.bool_], known: bool) -> bool:
     """Whether some component has one of `rows` and none of `others`."""
-    count, component = _components(matrix)
+    from relaxon.solvers.sparse.inspection import reaches_all
+
+    if known and others.any() and reaches_all(matrix, others.copy()):
+        return False
+    count, component = _components(matrix, known)
     held = np.zeros(count, bool)
     held[component[others]] = True
     return bool((rows & ~held[component]).any())
 
 
-def _components(matrix: Any) -> tuple[int, NDArray[np.int32]]:
-    """The connected components, and each row's; zeros on a kept pattern connect nothing."""
-    from scipy.sparse.csgraph import connected_components
-
+def _components(matrix: Any, known: bool) -> tuple[int, NDArray[np.int32]]:
+    """The connected components, and each row's; zeros on a kept pattern connect nothing. `known` says that the pattern
+    is symmetric, with int32 indices."""
     if not matrix.data.all():
         matrix = matrix.copy()
         matrix.eliminate_zeros()
+    if known:
+        from relaxon.solvers.sparse.inspection import components
+
+        return components(matrix)
+    from scipy.sparse.csgraph import connected_components
+
     count, component = connected_components(matrix, directed=False)
     return int(count), component
 

@@ -35,14 +35,35 @@ LENGTHS = fixed_lengths(STEEP)
 
 
 class _Divided:
-    """A level in blocks, with the memory of its vectors."""
+    """A level in blocks, with the memory of its vectors; those of two steps only where it takes them."""
 
-    def __init__(self, level: Level) -> None:
+    def __init__(self, level: Level, steps: int) -> None:
         n = level.rows
-        self.level = level
-        self.right, self.x, self.old, self.z, self.q, self.r = (np.zeros(n, np.float32) for _ in range(6))
+        self.level, self.lower = level, level.lower
+        self.right, self.x, self.left = (np.zeros(n, np.float32) for _ in range(3))
+        self.z, self.q, self.r = (np.zeros(n if steps > 1 else 0, np.float32) for _ in range(3))
         self.parts = np.zeros((len(level.bounds) - 1, 3))
         self.visits = 0
+
+    def over(self, kernel: Any, *args: Any) -> None:
+        """Run a kernel over the entries before the diagonal."""
+        own = self.lower
+        self.level.over(kernel, own.starts[:-1], own.starts[1:], own.columns, own.values, *args)
+
+    def across(self, kernel: Any, *args: Any) -> None:
+        """Run a kernel over the entries between blocks."""
+        own = self.lower.across
+        divide(
+            kernel, len(own.bounds) - 1, own.bounds, own.rows, own.starts[:-1], own.starts[1:], own.columns, own.values,
+            *args, chunks=self.level.chunks,
+        )  # fmt: skip
+
+    def image(self, x: Floats, y: Floats, other: Floats, another: Floats) -> NDArray[np.float64]:
+        """`y ← A x`; returns `⟨x, y⟩`, `⟨x, other⟩` and `⟨x, another⟩`."""
+        self.over(kernels.image, self.level.sums, x, y)
+        self.across(kernels.image_across, x, y)
+        self.level.over(kernels.products, x, y, other, another, self.parts)
+        return np.asarray(self.parts.sum(axis=0))
 
 
 class Cycle:
@@ -58,24 +79,29 @@ class Cycle:
         self.lengths = lengths or (0.0, 0.0)
         self.steps = steps(levels, constants)
         self.correction, self.enough = np.float32(constants.correction), constants.enough
-        self.top = [_Divided(level) for level in levels if len(level.bounds) > 2]
+        divided = [level for level in levels if len(level.bounds) > 2]
+        self.top = [_Divided(level, steps) for level, steps in zip(divided, self.steps, strict=False)]
         self.solution = hierarchy.solution
         tail = levels[len(self.top) :]
         counts = [level.rows for level in tail]
         if not tail or len(self.solution) != tail[-1].rows:
             counts.append(0)  # the last level is only smoothed
-        rows, entries = np.cumsum([0, *counts]), np.cumsum([0, *(len(level.columns) for level in tail), 0])
+        lower = [level.lower for level in tail]
+        rows, entries = np.cumsum([0, *counts]), np.cumsum([0, *(len(own.columns) for own in lower), 0])
         self.table = np.ones((len(counts), 7), np.int64)
         self.table[:, [kernels.SMOOTHED, kernels.VISITS]] = 0
         for index, count in enumerate(counts):
             self.table[index, :3] = rows[index], entries[index], count
             if index < len(tail):
                 self.table[index, kernels.STEPS] = self.steps[len(self.top) + index]
-        names = ("first", "middle", "last", "columns", "values", "sums", "inverse", "excess")
-        dtypes = (np.uint32,) * 4 + (np.float32,) * 4
+        parts: tuple[list[NDArray[Any]], ...] = (
+            [own.starts[:-1] for own in lower], [own.starts[1:] for own in lower],
+            [own.columns for own in lower], [own.values for own in lower],
+            *([getattr(level, name) for level in tail] for name in ("sums", "inverse", "excess")),
+        )  # fmt: skip
+        dtypes = (np.uint32,) * 3 + (np.float32,) * 4
         self.arrays: tuple[NDArray[Any], ...] = tuple(
-            np.concatenate([np.empty(0, dtype), *(getattr(level, name) for level in tail)])
-            for name, dtype in zip(names, dtypes, strict=True)
+            np.concatenate([np.empty(0, dtype), *part]) for part, dtype in zip(parts, dtypes, strict=True)
         )
         self.group = np.full(int(rows[-1]), -1, np.int32)
         for index, level in enumerate(tail):
@@ -132,19 +158,17 @@ class Cycle:
         own = self.top[index]
         own.visits += 1
         a = own.level
-        a.over(kernels.forward, a.first, a.middle, a.columns, a.values, a.inverse, right, own.x)
+        own.over(kernels.forward, a.inverse, a.excess, right, own.x, own.left)
+        own.across(kernels.across, np.float32(-1), own.x, own.left)
         last = index + 1 == len(self.top)
         below = self.top[index + 1].right if not last else self.vectors[0]
         if a.smoothed is None:
-            a.over(
-                kernels.restricted, a.offsets, a.middle, a.last, a.columns, a.values, a.excess, own.x, a.group, below
-            )
+            a.over(kernels.restricted, a.offsets, own.left, a.group, below)
         else:
-            a.over(kernels.swept, a.middle, a.last, a.columns, a.values, a.excess, own.x, own.old)
             r = a.smoothed.restriction
             count, chunks = len(a.offsets) - 1, a.chunks
             divide(
-                kernels.gathered, count, a.offsets, r.begin, r.end, r.columns, r.values, own.old, below, chunks=chunks
+                kernels.gathered, count, a.offsets, r.begin, r.end, r.columns, r.values, own.left, below, chunks=chunks
             )
         if last:
             self._recursive(True)
@@ -153,15 +177,14 @@ class Cycle:
             self._accelerated(index + 1)
             correction = self.top[index + 1].x
         if a.smoothed is None:
-            a.over(kernels.prolonged, a.group, self.correction, correction, own.x, own.old)
+            a.over(kernels.prolonged, a.group, self.correction, correction, own.x, own.left)
         else:
             p = a.smoothed.interpolation
             a.over(
-                kernels.interpolated, p.begin, p.end, p.columns, p.values, self.correction, correction, own.x, own.old
+                kernels.interpolated, p.begin, p.end, p.columns, p.values, self.correction, correction, own.x, own.left
             )
-        a.over(
-            kernels.backward, a.first, a.inner, a.last, a.columns, a.values, a.inverse, a.excess, right, own.x, own.old
-        )
+        own.across(kernels.across, np.float32(1), own.x, own.left)
+        own.over(kernels.backward, a.inverse, a.excess, right, own.x, own.left)
 
     def _accelerated(self, index: int) -> None:
         """Up to two steps of flexible conjugate gradients on a divided level, each preconditioned with a cycle."""
@@ -172,19 +195,12 @@ class Cycle:
             return
         own.x, own.z = own.z, own.x
         one, two = self.lengths
+        rho, along = (float(value) for value in own.image(own.z, own.q, own.right, own.right)[:2])
         if one > 0.0:
-            a.over(
-                kernels.image, a.first, a.last, a.columns, a.values, a.sums, own.z, own.q, own.right, own.right,
-                own.parts,
-            )  # fmt: skip
             a.over(kernels.combined, 1.0, own.right, -one, own.q, own.r)
             self._cycle(index, own.r)
             a.over(kernels.combined, one, own.z, two, own.x, own.x)
             return
-        a.over(
-            kernels.image, a.first, a.last, a.columns, a.values, a.sums, own.z, own.q, own.right, own.right, own.parts
-        )
-        rho, along = (float(value) for value in own.parts.sum(axis=0)[:2])
         if not rho > 0.0:
             own.x, own.z = own.z, own.x
             return
@@ -195,8 +211,7 @@ class Cycle:
             a.over(kernels.combined, first, own.z, 0.0, own.z, own.x)
             return
         self._cycle(index, own.r)
-        a.over(kernels.image, a.first, a.last, a.columns, a.values, a.sums, own.x, own.right, own.r, own.q, own.parts)
-        sums = own.parts.sum(axis=0)
+        sums = own.image(own.x, own.right, own.r, own.q)
         one, two = kernels.combination(sums, rho, float(sums[2]), along)
         a.over(kernels.combined, one, own.z, two, own.x, own.x)
 

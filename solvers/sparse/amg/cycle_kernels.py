@@ -1,8 +1,10 @@
 """Kernels of a cycle and of the iteration around it, over blocks of rows as those of the set-up.
 
-A level's rows hold the entries before the diagonal, after it, and outside the block: `first`, `middle`, `inner`,
-`last`. One sweep of Gauss–Seidel goes forwards before the coarse correction and backwards after it, within a block;
-between blocks old values are taken, and the diagonal has `excess` added, so that the cycle is symmetric and definite.
+Of a level's symmetric matrix the entries before the diagonal are kept, `begin[i]:end[i]` of row `i`, and each stands
+for its mirror image too: a pass over a row gathers with them, and scatters to the rows before it. That halves what is
+read, and the loops over rows, whose ends processors foretell badly. Entries between blocks are in rows of their own.
+One sweep of Gauss–Seidel goes forwards before the coarse correction and backwards after it, within a block; between
+blocks old values are taken, and the diagonal has `excess` added, so that the cycle is symmetric and definite.
 
 Source of the K-cycle: Y. Notay, P. S. Vassilevski, "Recursive Krylov-based multigrid cycles", Numer. Linear Algebra
 Appl. 15 (2008), algorithm 3.2.
@@ -24,51 +26,50 @@ inlined = kernel(fastmath=FAST, error_model="numpy", forceinline=True)
 
 
 @inlined_rows
-def forward(start, stop, bounds, first, middle, c, v, inverse, b, x):  # type: ignore[no-untyped-def]
-    """One sweep forwards from `x = 0`."""
+def forward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, left):  # type: ignore[no-untyped-def]
+    """One sweep forwards from `x = 0`; `left ← b − A x`, but for what lies outside the block."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             total = b[i]
-            for k in range(first[i], middle[i]):
+            for k in range(begin[i], end[i]):
                 total -= v[k] * x[c[k]]
-            x[i] = total * inverse[i]
+            own = total * inverse[i]
+            x[i] = own
+            left[i] = excess[i] * own
+            for k in range(begin[i], end[i]):
+                left[c[k]] -= v[k] * own
+
+
+@rows_kernel
+def across(start, stop, bounds, rows, begin, end, c, v, factor, x, y):  # type: ignore[no-untyped-def]
+    """`y ← y + factor·B x`, `B` the entries between blocks: `c[begin[m]:end[m]]` of row `rows[m]`."""
+    for block in range(start, stop):
+        for m in range(bounds[block], bounds[block + 1]):
+            total = np.float32(0)
+            for k in range(begin[m], end[m]):
+                total += v[k] * x[c[k]]
+            y[rows[m]] += factor * total
 
 
 @inlined_rows
-def restricted(start, stop, bounds, offsets, middle, last, c, v, excess, x, group, coarse):  # type: ignore[no-untyped-def]
-    """`coarse ← Pᵀ(b − A x)` after a sweep forwards from zero, whose residual is `excess·x − U x`."""
+def restricted(start, stop, bounds, offsets, left, group, coarse):  # type: ignore[no-untyped-def]
+    """`coarse ← Pᵀ left`."""
     for block in range(start, stop):
         for g in range(offsets[block], offsets[block + 1]):
             coarse[g] = 0
         for i in range(bounds[block], bounds[block + 1]):
             if group[i] >= 0:
-                total = excess[i] * x[i]
-                for k in range(middle[i], last[i]):
-                    total -= v[k] * x[c[k]]
-                coarse[np.uint32(group[i])] += total
+                coarse[np.uint32(group[i])] += left[i]
 
 
 @inlined_rows
-def prolonged(start, stop, bounds, group, factor, coarse, x, old):  # type: ignore[no-untyped-def]
-    """`x ← x + factor·P coarse`, and a copy of it."""
+def prolonged(start, stop, bounds, group, factor, coarse, x, beside):  # type: ignore[no-untyped-def]
+    """`x ← x + factor·P coarse`, and `beside ← 0`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
-            value = x[i]
             if group[i] >= 0:
-                value += factor * coarse[np.uint32(group[i])]
-            x[i] = value
-            old[i] = value
-
-
-@inlined_rows
-def swept(start, stop, bounds, middle, last, c, v, excess, x, r):  # type: ignore[no-untyped-def]
-    """`r ← b − A x` after a sweep forwards from zero: `excess·x − U x`."""
-    for block in range(start, stop):
-        for i in range(bounds[block], bounds[block + 1]):
-            total = excess[i] * x[i]
-            for k in range(middle[i], last[i]):
-                total -= v[k] * x[c[k]]
-            r[i] = total
+                x[i] += factor * coarse[np.uint32(group[i])]
+            beside[i] = 0
 
 
 @inlined_rows
@@ -83,50 +84,76 @@ def gathered(start, stop, bounds, begin, end, c, v, r, coarse):  # type: ignore[
 
 
 @inlined_rows
-def interpolated(start, stop, bounds, begin, end, c, v, factor, coarse, x, old):  # type: ignore[no-untyped-def]
-    """`x ← x + factor·P coarse`, and a copy of it, of the interpolation's rows."""
+def interpolated(start, stop, bounds, begin, end, c, v, factor, coarse, x, beside):  # type: ignore[no-untyped-def]
+    """`x ← x + factor·P coarse`, of the interpolation's rows, and `beside ← 0`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             total = np.float32(0)
             for k in range(begin[i], end[i]):
                 total += v[k] * coarse[c[k]]
-            value = x[i] + factor * total
-            x[i] = value
-            old[i] = value
+            x[i] += factor * total
+            beside[i] = 0
 
 
 @inlined_rows
-def backward(start, stop, bounds, first, inner, last, c, v, inverse, excess, b, x, old):  # type: ignore[no-untyped-def]
-    """One sweep backwards; `old` is a copy of `x`, of which values outside the block are taken."""
+def backward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, beside):  # type: ignore[no-untyped-def]
+    """One sweep backwards; `beside` begins as what lies outside the block makes of `x`, and is written to.
+
+    A row's entry nearest to the diagonal, its last one, is scattered first: the next row waits for it.
+    """
     for block in range(start, stop):
-        lo, hi = bounds[block], bounds[block + 1]
-        i = hi
+        lo, i = bounds[block], bounds[block + 1]
         while i > lo:
             i -= ONE
-            total = b[i] + excess[i] * old[i]
-            for k in range(first[i], inner[i]):
+            total = b[i] + excess[i] * x[i]
+            for k in range(begin[i], end[i]):
                 total -= v[k] * x[c[k]]
-            for k in range(inner[i], last[i]):
-                total -= v[k] * old[c[k]]
-            x[i] = total * inverse[i]
+            own = (total - beside[i]) * inverse[i]
+            x[i] = own
+            k = end[i]
+            while k > begin[i]:
+                k -= ONE
+                beside[c[k]] += v[k] * own
 
 
 @inlined_rows
-def image(start, stop, bounds, first, last, c, v, sums, x, y, b, other, parts):  # type: ignore[no-untyped-def]
-    """`y ← A x`; `parts[block]` gets `⟨x, y⟩`, `⟨x, b⟩` and `⟨x, other⟩`.
+def image(start, stop, bounds, begin, end, c, v, sums, x, y):  # type: ignore[no-untyped-def]
+    """`y ← A x`, but for what lies outside the block.
 
     By the row sums and `x_j − x_i`: where strong couplings hold `x` level, its image is small beside their products
     with `x`, and float32 would leave nothing of it.
     """
     for block in range(start, stop):
-        square, along, across = 0.0, 0.0, 0.0
         for i in range(bounds[block], bounds[block + 1]):
             own = x[i]
             total = sums[i] * own
-            for k in range(first[i], last[i]):
-                total += v[k] * (x[c[k]] - own)
+            for k in range(begin[i], end[i]):
+                j = c[k]
+                difference = v[k] * (x[j] - own)
+                total += difference
+                y[j] -= difference
             y[i] = total
-            square += total * x[i]
+
+
+@rows_kernel
+def image_across(start, stop, bounds, rows, begin, end, c, v, x, y):  # type: ignore[no-untyped-def]
+    """What entries between blocks add to `image`."""
+    for block in range(start, stop):
+        for m in range(bounds[block], bounds[block + 1]):
+            own = x[rows[m]]
+            total = np.float32(0)
+            for k in range(begin[m], end[m]):
+                total += v[k] * (x[c[k]] - own)
+            y[rows[m]] += total
+
+
+@inlined
+def products(start, stop, bounds, x, y, b, other, parts):  # type: ignore[no-untyped-def]
+    """`parts[block]` gets `⟨x, y⟩`, `⟨x, b⟩` and `⟨x, other⟩`."""
+    for block in range(start, stop):
+        square, along, across = 0.0, 0.0, 0.0
+        for i in range(bounds[block], bounds[block + 1]):
+            square += x[i] * y[i]
             along += x[i] * b[i]
             across += x[i] * other[i]
         parts[block, 0], parts[block, 1], parts[block, 2] = square, along, across
@@ -176,7 +203,7 @@ def combination(parts, rho, gamma, along):  # type: ignore[no-untyped-def]
 
 @rows_kernel
 def recursive(  # type: ignore[no-untyped-def]
-    table, accelerated, factor, enough, one_step, two_step, first, middle, last, c, v, sums, inverse, excess, group,
+    table, accelerated, factor, enough, one_step, two_step, first, last, c, v, sums, inverse, excess, group,
     begin, end, columns, weights, gather_begin, gather_end, gather_rows, gather_weights, solution,
     right, x, z, q, r, t, parts,
 ):  # fmt: skip
@@ -215,32 +242,32 @@ def recursive(  # type: ignore[no-untyped-def]
                 if level < 0:
                     return
                 continue
-            forward(0, 1, whole, first[rows], middle[rows], c_, v_, inverse[rows], b_, x_)
+            forward(0, 1, whole, first[rows], last[rows], c_, v_, inverse[rows], excess[rows], b_, x_, t[rows])
             ends[1] = coarse
             if table[level, SMOOTHED]:
                 entry = table[level, WEIGHT]
-                swept(0, 1, whole, middle[rows], last[rows], c_, v_, excess[rows], x_, t[rows])
                 rows_, weights_ = gather_rows[entry:], gather_weights[entry:]
                 gathered(0, 1, ends, gather_begin[below], gather_end[below], rows_, weights_, t[rows], right[below])
                 level += 1
                 continue
-            restricted(0, 1, whole, ends, middle[rows], last[rows], c_, v_, excess[rows], x_, group[rows], right[below])
+            restricted(0, 1, whole, ends, t[rows], group[rows], right[below])
             level += 1
             continue
         if table[level, SMOOTHED]:
             entry = table[level, WEIGHT]
             columns_, weights_ = columns[entry:], weights[entry:]
-            interpolated(0, 1, whole, begin[rows], end[rows], columns_, weights_, factor, x[below], x_, x_)
+            interpolated(0, 1, whole, begin[rows], end[rows], columns_, weights_, factor, x[below], x_, t[rows])
         else:
-            prolonged(0, 1, whole, group[rows], factor, x[below], x_, x_)
-        backward(0, 1, whole, first[rows], last[rows], last[rows], c_, v_, inverse[rows], excess[rows], b_, x_, x_)
+            prolonged(0, 1, whole, group[rows], factor, x[below], x_, t[rows])
+        backward(0, 1, whole, first[rows], last[rows], c_, v_, inverse[rows], excess[rows], b_, x_, t[rows])
         if table[level, STEPS] == 1 or (level == 0 and not accelerated):
             level -= 1
         elif step[level] == 0:
             q_, z_, r_ = q[rows], z[rows], r[rows]
             for row in range(x_.size):  # an assignment of whole arrays compiles the message of its error
                 z_[row] = x_[row]
-            image(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], z_, q_, b_, b_, parts)
+            image(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], z_, q_)
+            products(0, 1, whole, z_, q_, b_, b_, parts)
             rho[level], along[level] = parts[0, 0], parts[0, 1]
             if one_step > 0.0:
                 combined(0, 1, whole, 1.0, b_, -one_step, q_, r_)
@@ -261,7 +288,8 @@ def recursive(  # type: ignore[no-untyped-def]
             one, two = one_step, two_step
             if not one_step > 0.0:
                 spare = right[rows]
-                image(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], x_, spare, b_, q[rows], parts)
+                image(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], x_, spare)
+                products(0, 1, whole, x_, spare, b_, q[rows], parts)
                 one, two = combination(parts[0], rho[level], parts[0, 2], along[level])
             combined(0, 1, whole, one, z[rows], two, x_, x_)
             step[level] = 0

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from relaxon.solvers.scaling import mean_scale
 from relaxon.solvers.sparse.amg import levels_kernels as kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
+from relaxon.solvers.sparse.amg.lower import Lower
 from relaxon.solvers.sparse.amg.quality import deviation
 from relaxon.solvers.sparse.amg.smoothed import Rows, Smoothed, aggregate, interpolation, smoothed
 from relaxon.solvers.sparse.system import MatrixSystem
@@ -21,7 +22,7 @@ DENSE_AT_MOST = 1500
 """Rows up to which the inverse is kept where coarsening has come to a halt."""
 STALLED = 0.7
 """A level that keeps more than this part of its rows is coarsened again with whatever couplings there are."""
-BLOCK, BLOCKS, DIVIDED = 8_192, 8, 40_000
+BLOCK, BLOCKS, DIVIDED = 20_000, 8, 40_000
 """Rows of a block at least, blocks at most, and rows from which on a level is divided into blocks."""
 SHARED_ROWS = 20_000
 """Rows from which on a level's work is divided among threads."""
@@ -67,6 +68,11 @@ class Level:
     places: NDArray[np.uint32] | None = None
     """Of a first level, where each of the matrix's entries stands, once an update has found out."""
     smoothed: Smoothed | None = None
+
+    @property
+    def lower(self) -> Lower:
+        """What a cycle reads of the matrix; a copy."""
+        return Lower.of(self)
 
     @property
     def rows(self) -> int:

@@ -290,3 +290,14 @@ def dense(bounds, first, last, c, v, diagonal_surplus, out):  # type: ignore[no-
             out[i, c[k]] = v[k]
             total -= v[k]
         out[i, i] = total
+
+
+@rows_kernel
+def copied_before(start, stop, bounds, first, middle, c, v, starts, columns, values):  # type: ignore[no-untyped-def]
+    """Copy the entries before the diagonal of a block's rows, those of row `i` to `starts[i]`."""
+    for block in range(start, stop):
+        position = starts[bounds[block]]
+        for i in range(bounds[block], bounds[block + 1]):
+            for k in range(first[i], middle[i]):
+                columns[position], values[position] = c[k], v[k]
+                position += ONE

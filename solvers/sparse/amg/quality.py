@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.sparse.amg import cycle_kernels as kernels
+from relaxon.solvers.sparse.amg import quality_kernels as kernels
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.amg.hierarchy import Level
@@ -46,18 +46,10 @@ def deviation(level: Level, group: NDArray[np.int32], p: Sparse | None = None) -
 
 
 def relaxed(level: Level, block: int, own: slice) -> tuple[NDArray[np.float64], float]:
-    """Return a random error on a block's rows after some sweeps, zero elsewhere, and its energy `eᵀAe`."""
-    b, x, still, image = (np.zeros(level.rows, np.float32) for _ in range(4))
-    x[own] = np.random.default_rng(block).uniform(-1.0, 1.0, own.stop - own.start)
-    entries = level.columns, level.values
-    for _ in range(SWEEPS):
-        still[own] = x[own]
-        kernels.backward(
-            block, block + 1, level.bounds, level.first, level.inner, level.last, *entries, level.inverse,
-            level.excess, b, x, still,
-        )  # fmt: skip
-    parts = np.zeros((block + 1, 3))
-    kernels.image(
-        block, block + 1, level.bounds, level.first, level.last, *entries, level.sums, x, image, b, b, parts
+    """Return a random error on a block's rows after some sweeps, and its energy `eᵀAe`, zero elsewhere."""
+    x = np.random.default_rng(block).uniform(-1.0, 1.0, own.stop - own.start).astype(np.float32)
+    energy = kernels.relaxed(
+        level.bounds[block], level.bounds[block + 1], SWEEPS, level.first, level.inner, level.last, level.columns,
+        level.values, level.inverse, level.excess, level.sums, x,
     )  # fmt: skip
-    return x[own].astype(np.float64), float(parts[block, 0])
+    return x.astype(np.float64), float(energy)
