@@ -74,7 +74,7 @@ class DirectEngine(MatrixEngine):
         found: Array = self.factor.solve(r.view(np.complex128)).view(np.float64)
         return found
 
-    def look_ahead(self, sides: Sequence[tuple[Array, Array]]) -> None:
+    def look_ahead(self, sides: Sequence[tuple[Array, Array]], tolerances: Sequence[float] | None) -> None:
         """Find the first step for each pair of `b` and `x` that `run` is going to be called with, all in one solve."""
         r = np.empty_like(sides[0][0])
         right = np.empty((self.system.unknowns, len(sides)), self.system.matrix.dtype)

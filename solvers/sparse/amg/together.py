@@ -1,0 +1,249 @@
+"""Several right-hand sides at once: four columns share what a cycle and a product with the matrix read.
+
+The cycle is the linear one of `Cycle`, with steps of fixed lengths on coarse levels, as sums that decide for one column
+would have to be looked at for all. The outer iteration is that of `MultigridDirections`, each column with its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.sparse.amg import cycle_kernels
+from relaxon.solvers.sparse.amg import together_kernels as kernels
+from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
+from relaxon.solvers.sparse.amg.together_kernels import WIDTH
+from relaxon.solvers.sparse.system import Array
+from relaxon.solvers.threads import divide, get_num_threads
+
+if TYPE_CHECKING:
+    from relaxon.solvers.sparse.amg.engine import MultigridDirections
+
+Floats = NDArray[np.float32]
+MOST_ITERATIONS = 60
+"""Of columns together: what takes more goes on alone, where it may be watched."""
+
+
+@dataclass(slots=True)
+class _Layer:
+    """A level: its entries as `Cycle` has them, how it goes to the next one, and its vectors, `(n, 4)`."""
+
+    bounds: NDArray[np.uint32]
+    chunks: int
+    rows: tuple[NDArray[Any], ...]
+    """Begin and end of each row's entries before the diagonal, columns, values."""
+    between: tuple[NDArray[Any], ...] | None
+    """Entries between blocks, with the bounds of their rows."""
+    sums: Floats
+    inverse: Floats
+    excess: Floats
+    group: NDArray[np.int32]
+    offsets: NDArray[np.uint32]
+    interpolation: tuple[NDArray[Any], ...] | None
+    restriction: tuple[NDArray[Any], ...] | None
+    vectors: list[Floats] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.vectors = [np.zeros((len(self.inverse), WIDTH), np.float32) for _ in range(6)]
+
+    def over(self, kernel: Any, *args: Any) -> None:
+        """Run a kernel over the blocks."""
+        if self.chunks == 1:
+            kernel(0, len(self.bounds) - 1, self.bounds, *args)
+            return
+        divide(kernel, len(self.bounds) - 1, self.bounds, *args, chunks=self.chunks)
+
+    def across(self, factor: float, level: float, x: Floats, y: Floats) -> None:
+        """Add what entries between blocks do."""
+        if self.between is not None:
+            bounds, *entries = self.between
+            args = (np.float32(factor), np.float32(level), x, y)
+            divide(kernels.across, len(bounds) - 1, bounds, *entries, *args, chunks=self.chunks)
+
+
+class CycleTogether:
+    """`apply()` is about `A⁻¹ right` of each column, in memory that the next call writes to."""
+
+    def __init__(self, cycle: Cycle) -> None:
+        self.steps, self.correction, self.solution = cycle.steps, cycle.correction, cycle.solution
+        self.layers = [_divided_layer(own) for own in cycle.top]
+        count = sum(1 for row in cycle.table if row[cycle_kernels.COUNT] > 0)
+        for index in range(count):
+            self.layers.append(_tail_layer(cycle, index, index + 1 == count))
+        self.inverted = count > 0 and len(self.solution) == len(self.layers[-1].inverse) > 0
+        self.right = self.layers[0].vectors[0]
+
+    def apply(self) -> Floats:
+        """Return about `A⁻¹ right`."""
+        self._cycle(0, self.right)
+        return self.layers[0].vectors[1]
+
+    def _cycle(self, index: int, right: Floats) -> None:
+        own = self.layers[index]
+        _, x, left, *_ = own.vectors
+        if self.inverted and index + 1 == len(self.layers):
+            kernels.dense_product(self.solution, right, x)
+            return
+        own.over(kernels.forward, *own.rows, own.inverse, own.excess, right, x, left)
+        own.across(-1.0, 0.0, x, left)
+        if index + 1 < len(self.layers):
+            below = self.layers[index + 1]
+            self._restrict(own, left, below.vectors[0])
+            self._accelerated(index + 1)
+            self._interpolate(own, below.vectors[1], x, left)
+        else:
+            left[...] = 0.0
+        own.across(1.0, 0.0, x, left)
+        own.over(kernels.backward, *own.rows, own.inverse, own.excess, right, x, left)
+
+    def _restrict(self, own: _Layer, left: Floats, coarse: Floats) -> None:
+        if own.restriction is None:
+            own.over(kernels.summed, own.offsets, left, own.group, coarse)
+            return
+        one, none = np.float32(1), np.float32(0)
+        coarse[...] = 0.0
+        count = len(own.offsets) - 1
+        divide(kernels.added, count, own.offsets, *own.restriction, one, none, left, coarse, chunks=own.chunks)
+
+    def _interpolate(self, own: _Layer, correction: Floats, x: Floats, beside: Floats) -> None:
+        if own.interpolation is None:
+            own.over(kernels.spread, own.group, self.correction, correction, x, beside)
+            return
+        own.over(kernels.added, *own.interpolation, self.correction, np.float32(1), correction, x)
+        beside[...] = 0.0
+
+    def _accelerated(self, index: int) -> None:
+        """One step, or two of fixed lengths."""
+        own = self.layers[index]
+        self._cycle(index, own.vectors[0])
+        if self.steps[index] == 1:
+            return
+        right, x, left, z, q, r = own.vectors
+        own.vectors = [right, z, left, x, q, r]
+        x, z = z, x
+        one, two = LENGTHS
+        own.over(kernels.image, *own.rows, own.sums, z, q)
+        own.across(1.0, 1.0, z, q)
+        np.multiply(q, np.float32(-one), out=r)
+        r += right
+        self._cycle(index, r)
+        x *= np.float32(two)
+        np.multiply(z, np.float32(one), out=q)
+        x += q
+
+
+def _divided_layer(own: Any) -> _Layer:
+    """A layer of a level that is divided among threads."""
+    level, lower = own.level, own.lower
+    pairs = level.smoothed is None
+    sparse = [] if pairs else [level.smoothed.interpolation, level.smoothed.restriction]
+    transfers = [(one.begin, one.end, one.columns, one.values) for one in sparse] or [None, None]
+    over = lower.across
+    between = (over.bounds, over.rows, over.starts[:-1], over.starts[1:], over.columns, over.values)
+    rows = (lower.starts[:-1], lower.starts[1:], lower.columns, lower.values)
+    return _Layer(
+        level.bounds, level.chunks, rows, between, level.sums, level.inverse, level.excess, level.group, level.offsets,
+        *transfers,
+    )  # fmt: skip
+
+
+def _tail_layer(cycle: Cycle, index: int, last: bool) -> _Layer:
+    """A layer of one of the smaller levels, which lie one after the other in a cycle's arrays."""
+    table = cycle.table
+    row, entry, count = (int(table[index, place]) for place in (cycle_kernels.ROW, cycle_kernels.ENTRY, cycle_kernels.COUNT))  # fmt: skip
+    own = slice(row, row + count)
+    begin, end, columns, values, sums, inverse, excess = cycle.arrays
+    below = 0 if last else int(table[index + 1, cycle_kernels.COUNT])
+    interpolation = restriction = None
+    if table[index, cycle_kernels.SMOOTHED] and not last:
+        weight = int(table[index, cycle_kernels.WEIGHT])
+        coarse = slice(row + count, row + count + below)
+        parts = cycle.transfers
+        interpolation = (parts[0][own], parts[1][own], parts[2][weight:], parts[3][weight:])
+        restriction = (parts[4][coarse], parts[5][coarse], parts[6][weight:], parts[7][weight:])
+    bounds = np.array([0, count], np.uint32)
+    offsets = np.array([0, below], np.uint32)
+    rows = (begin[own], end[own], columns[entry:], values[entry:])
+    return _Layer(
+        bounds, 1, rows, None, sums[own], inverse[own], excess[own], cycle.group[own], offsets, interpolation,
+        restriction,
+    )  # fmt: skip
+
+
+class Together:
+    """Conjugate directions of four columns around one `CycleTogether`."""
+
+    width = WIDTH
+
+    def __init__(self, engine: MultigridDirections) -> None:
+        self.engine, self.cycle = engine, CycleTogether(engine.cycle)
+        self.order = engine.hierarchy.order
+        self.bounds, n = engine._bounds, engine.system.unknowns
+        self.parts = np.zeros((len(self.bounds) - 1, 2 * WIDTH))
+        self.r, self.x = np.zeros((n, WIDTH)), np.zeros((n, WIDTH))
+        self.short = np.zeros((n, WIDTH), np.float32)
+
+    def _over(self, kernel: Any, *args: Any) -> Array:
+        chunks = get_num_threads() if self.engine._chunks else 1
+        divide(kernel, len(self.bounds) - 1, self.bounds, *args, chunks=chunks)
+        return np.asarray(self.parts.sum(axis=0))
+
+    def solve(self, sides: Sequence[tuple[Array, Array]], tolerances: Sequence[float]) -> list[list[float]]:
+        """Improve each `x` of at most four pairs of `b` and `x` until its residual meets its tolerance, or comes to a
+        halt; return the residuals of each."""
+        system, count = self.engine.system, len(sides)
+        self.x[...], self.r[...] = 0.0, 0.0
+        norms = np.zeros(WIDTH)
+        r = np.empty(system.unknowns)
+        for column, (b, x) in enumerate(sides):
+            norms[column] = system.residual(b, x, r)
+            self.r[:, column], self.x[:, column] = r, x
+        histories = [[float(norm)] for norm in norms[:count]]
+        aims = np.concatenate([np.asarray(tolerances, np.float64), np.full(WIDTH - count, math.inf)])
+        going = (norms > aims) & np.isfinite(norms)
+        self.short[...] = self.r * _inverse(norms, going)
+        past = [(np.zeros_like(self.short), np.zeros_like(self.r), np.zeros(WIDTH)) for _ in range(2)]
+        for _ in range(MOST_ITERATIONS):
+            if not going.any():
+                break
+            d, image, curvature, projection = self._direction(past)
+            going &= (curvature > 0.0) & np.isfinite(projection)
+            alpha = np.divide(projection, curvature, out=np.zeros(WIDTH), where=going)
+            scale = _inverse(norms, going)
+            squares = self._over(kernels.stepped, alpha, d, image, self.x, self.r, scale, self.short, self.parts)
+            norms = np.where(going, np.sqrt(squares[:WIDTH]), norms)
+            for column in np.flatnonzero(going[:count]):
+                histories[column].append(float(norms[column]))
+            going &= (norms > aims) & np.isfinite(norms)
+            past = [(d, image, np.where(going, curvature, 0.0)), past[0]]
+        for column, (_, x) in enumerate(sides):
+            x[...] = self.x[:, column]
+        return histories
+
+    def _direction(self, past: list[tuple[Floats, Array, Array]]) -> tuple[Floats, Array, Array, Array]:
+        """As `MultigridDirections` makes one, for each column."""
+        cycle = self.cycle
+        if self.order is None:
+            cycle.right[...] = self.short
+            z = cycle.apply()
+        else:
+            np.take(self.short, self.order, axis=0, out=cycle.right)
+            z = np.empty_like(self.short)
+            z[self.order] = cycle.apply()
+        (p, first, one), (d, second, two) = past
+        found = self._over(kernels.conjugated, z, first, second, self.parts)
+        along = np.divide(found[:WIDTH], one, out=np.zeros(WIDTH), where=one > 0)
+        before = np.divide(found[WIDTH:], two, out=np.zeros(WIDTH), where=two > 0)
+        self._over(kernels.directed, z, along, p, before, d)
+        found = self._over(kernels.searched, *self.engine._rows, d, second, self.r, self.parts)
+        return d, second, found[:WIDTH], found[WIDTH:]
+
+
+def _inverse(norms: Array, going: NDArray[np.bool_]) -> Array:
+    """One over the norms of the columns that go on, else 0."""
+    return np.divide(1.0, norms, out=np.zeros(WIDTH), where=going & (norms > 0))
