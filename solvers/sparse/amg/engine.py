@@ -97,7 +97,7 @@ class MultigridDirections(MatrixEngine):
         return float(first), float(second)
 
     def look_ahead(self, sides: Sequence[tuple[Array, Array]], tolerances: Sequence[float] | None) -> None:
-        """Solve for four right-hand sides at a time, where nobody watches them: see `together`."""
+        """Solve for eight right-hand sides at a time, where nobody watches them: see `together`."""
         if tolerances is None or type(self.cycle) is not Cycle:
             return
         from relaxon.solvers.sparse.amg.together import Together

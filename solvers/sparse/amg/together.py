@@ -1,4 +1,4 @@
-"""Several right-hand sides at once: four columns share what a cycle and a product with the matrix read.
+"""Several right-hand sides at once: eight columns share what a cycle and a product with the matrix read.
 
 The cycle is the linear one of `Cycle`, with steps of fixed lengths on coarse levels, as sums that decide for one column
 would have to be looked at for all. The outer iteration is that of `MultigridDirections`, each column with its own.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from relaxon.solvers.sparse.amg import cycle_kernels
 from relaxon.solvers.sparse.amg import together_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
-from relaxon.solvers.sparse.amg.together_kernels import WIDTH
+from relaxon.solvers.sparse.amg.lanes import WIDTH
 from relaxon.solvers.sparse.system import Array
 from relaxon.solvers.threads import divide, get_num_threads
 
@@ -31,7 +31,7 @@ MOST_ITERATIONS = 60
 
 @dataclass(slots=True)
 class _Layer:
-    """A level: its entries as `Cycle` has them, how it goes to the next one, and its vectors, `(n, 4)`."""
+    """A level: its entries as `Cycle` has them, how it goes to the next one, and its vectors, `(n, 8)`."""
 
     bounds: NDArray[np.uint32]
     chunks: int
@@ -105,16 +105,15 @@ class CycleTogether:
         if own.restriction is None:
             own.over(kernels.summed, own.offsets, left, own.group, coarse)
             return
-        one, none = np.float32(1), np.float32(0)
         coarse[...] = 0.0
         count = len(own.offsets) - 1
-        divide(kernels.added, count, own.offsets, *own.restriction, one, none, left, coarse, chunks=own.chunks)
+        divide(kernels.added, count, own.offsets, *own.restriction, np.float32(1), left, coarse, chunks=own.chunks)
 
     def _interpolate(self, own: _Layer, correction: Floats, x: Floats, beside: Floats) -> None:
         if own.interpolation is None:
             own.over(kernels.spread, own.group, self.correction, correction, x, beside)
             return
-        own.over(kernels.added, *own.interpolation, self.correction, np.float32(1), correction, x)
+        own.over(kernels.added, *own.interpolation, self.correction, correction, x)
         beside[...] = 0.0
 
     def _accelerated(self, index: int) -> None:
@@ -129,12 +128,9 @@ class CycleTogether:
         one, two = LENGTHS
         own.over(kernels.image, *own.rows, own.sums, z, q)
         own.across(1.0, 1.0, z, q)
-        np.multiply(q, np.float32(-one), out=r)
-        r += right
+        own.over(kernels.combined, np.float32(1), right, np.float32(-one), q, r)
         self._cycle(index, r)
-        x *= np.float32(two)
-        np.multiply(z, np.float32(one), out=q)
-        x += q
+        own.over(kernels.combined, np.float32(one), z, np.float32(two), x, x)
 
 
 def _divided_layer(own: Any) -> _Layer:
@@ -176,7 +172,7 @@ def _tail_layer(cycle: Cycle, index: int, last: bool) -> _Layer:
 
 
 class Together:
-    """Conjugate directions of four columns around one `CycleTogether`."""
+    """Conjugate directions of eight columns around one `CycleTogether`."""
 
     width = WIDTH
 
@@ -184,17 +180,17 @@ class Together:
         self.engine, self.cycle = engine, CycleTogether(engine.cycle)
         self.order = engine.hierarchy.order
         self.bounds, n = engine._bounds, engine.system.unknowns
-        self.parts = np.zeros((len(self.bounds) - 1, 2 * WIDTH))
+        self.parts = np.zeros((2, len(self.bounds) - 1, WIDTH))
         self.r, self.x = np.zeros((n, WIDTH)), np.zeros((n, WIDTH))
         self.short = np.zeros((n, WIDTH), np.float32)
 
     def _over(self, kernel: Any, *args: Any) -> Array:
         chunks = get_num_threads() if self.engine._chunks else 1
         divide(kernel, len(self.bounds) - 1, self.bounds, *args, chunks=chunks)
-        return np.asarray(self.parts.sum(axis=0))
+        return np.asarray(self.parts.sum(axis=1))
 
     def solve(self, sides: Sequence[tuple[Array, Array]], tolerances: Sequence[float]) -> list[list[float]]:
-        """Improve each `x` of at most four pairs of `b` and `x` until its residual meets its tolerance, or comes to a
+        """Improve each `x` of at most eight pairs of `b` and `x` until its residual meets its tolerance, or comes to a
         halt; return the residuals of each."""
         system, count = self.engine.system, len(sides)
         self.x[...], self.r[...] = 0.0, 0.0
@@ -214,9 +210,9 @@ class Together:
             d, image, curvature, projection = self._direction(past)
             going &= (curvature > 0.0) & np.isfinite(projection)
             alpha = np.divide(projection, curvature, out=np.zeros(WIDTH), where=going)
-            scale = _inverse(norms, going)
-            squares = self._over(kernels.stepped, alpha, d, image, self.x, self.r, scale, self.short, self.parts)
-            norms = np.where(going, np.sqrt(squares[:WIDTH]), norms)
+            factors = np.array([alpha, -alpha, _inverse(norms, going)])
+            squares = self._over(kernels.stepped, factors, d, image, self.x, self.r, self.short, *self.parts)[0]
+            norms = np.where(going, np.sqrt(squares), norms)
             for column in np.flatnonzero(going[:count]):
                 histories[column].append(float(norms[column]))
             going &= (norms > aims) & np.isfinite(norms)
@@ -236,12 +232,13 @@ class Together:
             z = np.empty_like(self.short)
             z[self.order] = cycle.apply()
         (p, first, one), (d, second, two) = past
-        found = self._over(kernels.conjugated, z, first, second, self.parts)
-        along = np.divide(found[:WIDTH], one, out=np.zeros(WIDTH), where=one > 0)
-        before = np.divide(found[WIDTH:], two, out=np.zeros(WIDTH), where=two > 0)
-        self._over(kernels.directed, z, along, p, before, d)
-        found = self._over(kernels.searched, *self.engine._rows, d, second, self.r, self.parts)
-        return d, second, found[:WIDTH], found[WIDTH:]
+        found = self._over(kernels.conjugated, z, first, second, *self.parts)
+        factors = np.zeros((2, WIDTH), np.float32)
+        np.divide(-found[0], one, out=factors[0], where=one > 0, casting="same_kind")
+        np.divide(-found[1], two, out=factors[1], where=two > 0, casting="same_kind")
+        self._over(kernels.directed, z, factors, p, d)
+        curvature, projection = self._over(kernels.searched, *self.engine._rows, d, second, self.r, *self.parts)
+        return d, second, curvature, projection
 
 
 def _inverse(norms: Array, going: NDArray[np.bool_]) -> Array:
