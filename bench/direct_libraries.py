@@ -129,7 +129,7 @@ class Rslab(Library):
 
 
 class RslabFill(Rslab):
-    """The order of minimum fill alone, as `solver="direct"` asks for in two dimensions, in the place of a race of orders."""
+    """The order of minimum fill alone, as `solver="direct"` asks for in two dimensions; no race of orders."""
 
     ordering = "amf"
 

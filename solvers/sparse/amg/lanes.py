@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.core.datamodel import models, register_default
+from numba.core import types
+from numba.core.datamodel import models
+from numba.core.datamodel.registry import register_default
 from numba.extending import intrinsic
 
 WIDTH = 8
@@ -18,7 +19,7 @@ CONTRACT = ("contract",)
 """Products and sums may be fused, as in the other kernels."""
 
 
-class Lanes(types.Type):  # type: ignore[misc]
+class Lanes(types.Type):
     """Eight numbers of one type."""
 
     def __init__(self, dtype: Any) -> None:
@@ -27,9 +28,9 @@ class Lanes(types.Type):  # type: ignore[misc]
 
 
 @register_default(Lanes)
-class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+class _LanesModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: Any) -> None:
-        super().__init__(dmm, fe_type, _vector(fe_type.dtype))
+        super().__init__(dmm, fe_type, _vector(fe_type.dtype))  # type: ignore[no-untyped-call]
 
 
 def _vector(dtype: Any) -> Any:
@@ -126,6 +127,6 @@ def nothing(typingctx: Any, array: Any) -> Any:
     """Return zeros of an array's type."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return cgutils.get_null_value(_vector(array.dtype))
+        return ir.Constant(_vector(array.dtype), None)
 
     return Lanes(array.dtype)(array), generate

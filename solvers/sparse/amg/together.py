@@ -151,7 +151,7 @@ def _divided_layer(own: Any) -> _Layer:
 def _tail_layer(cycle: Cycle, index: int, last: bool) -> _Layer:
     """A layer of one of the smaller levels, which lie one after the other in a cycle's arrays."""
     table = cycle.table
-    row, entry, count = (int(table[index, place]) for place in (cycle_kernels.ROW, cycle_kernels.ENTRY, cycle_kernels.COUNT))  # fmt: skip
+    row, entry, count = (int(number) for number in table[index, : cycle_kernels.COUNT + 1])
     own = slice(row, row + count)
     begin, end, columns, values, sums, inverse, excess = cycle.arrays
     below = 0 if last else int(table[index + 1, cycle_kernels.COUNT])

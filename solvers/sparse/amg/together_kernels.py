@@ -144,7 +144,7 @@ def searched(start, stop, bounds, indptr, indices, data, d, y, r, one, two):  # 
 
 @rows_kernel
 def conjugated(start, stop, bounds, z, first, second, one, two):  # type: ignore[no-untyped-def]
-    """`one[block]` gets `⟨z, first⟩` of each column, `two[block]` gets `⟨z, second⟩`: of the last directions' images."""
+    """`one[block]` gets `⟨z, first⟩` of each column, `two[block]` gets `⟨z, second⟩`."""
     for block in range(start, stop):
         along, before = nothing(one), nothing(one)
         for i in range(bounds[block], bounds[block + 1]):
