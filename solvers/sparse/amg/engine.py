@@ -98,6 +98,7 @@ class MultigridDirections(MatrixEngine):
 
     def look_ahead(self, sides: Sequence[tuple[Array, Array]], tolerances: Sequence[float] | None) -> None:
         """Solve for eight right-hand sides at a time, where nobody watches them: see `together`."""
+        self._ahead = []
         if tolerances is None or type(self.cycle) is not Cycle:
             return
         from relaxon.solvers.sparse.amg.together import Together
