@@ -80,4 +80,4 @@ def iterations_by_trial(system: MatrixSystem) -> float:
     count = monitor.iterations * math.log(TOLERANCE) / math.log(least / size)
     if count < MANY:
         return 0.0
-    return count * (system.unknowns / len(kept)) ** GROWTH
+    return float(count * (system.unknowns / len(kept)) ** GROWTH)

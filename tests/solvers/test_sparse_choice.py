@@ -149,7 +149,7 @@ def test_a_piece_has_whole_nodes_around_the_middle_and_ends_where_the_graph_does
     kept = trial.piece(grid, most=500)
     assert len(kept) == 500
     assert (np.diff(kept) > 0).all()
-    assert {5_000, 4_999, 5_001, 4_900, 5_100} <= set(kept.tolist())
+    assert {5_000, 5_001, 4_900, 5_100} <= set(kept.tolist())
     nodes = trial.piece(gallery.elastic_body("cantilever-3d", 3_000).matrix, 3, 500)
     assert np.array_equal(nodes.reshape(-1, 3) // 3, np.repeat(nodes[::3, None] // 3, 3, axis=1))
     two = sparse.csr_array(sparse.block_diag([grid[:50, :50], grid[:50, :50]]))

@@ -18,6 +18,7 @@ from relaxon.solvers.sparse.amg import cycle_kernels
 from relaxon.solvers.sparse.amg import together_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.lanes import WIDTH
+from relaxon.solvers.sparse.amg.smoothed import Sparse
 from relaxon.solvers.sparse.system import Array
 from relaxon.solvers.threads import divide, get_num_threads
 
@@ -136,16 +137,20 @@ class CycleTogether:
 def _divided_layer(own: Any) -> _Layer:
     """A layer of a level that is divided among threads."""
     level, lower = own.level, own.lower
-    pairs = level.smoothed is None
-    sparse = [] if pairs else [level.smoothed.interpolation, level.smoothed.restriction]
-    transfers = [(one.begin, one.end, one.columns, one.values) for one in sparse] or [None, None]
+    interpolation = restriction = None
+    if level.smoothed is not None:
+        interpolation, restriction = _parts(level.smoothed.interpolation), _parts(level.smoothed.restriction)
     over = lower.across
     between = (over.bounds, over.rows, over.starts[:-1], over.starts[1:], over.columns, over.values)
     rows = (lower.starts[:-1], lower.starts[1:], lower.columns, lower.values)
     return _Layer(
         level.bounds, level.chunks, rows, between, level.sums, level.inverse, level.excess, level.group, level.offsets,
-        *transfers,
+        interpolation, restriction,
     )  # fmt: skip
+
+
+def _parts(matrix: Sparse) -> tuple[NDArray[Any], ...]:
+    return matrix.begin, matrix.end, matrix.columns, matrix.values
 
 
 def _tail_layer(cycle: Cycle, index: int, last: bool) -> _Layer:
@@ -213,8 +218,9 @@ class Together:
             factors = np.array([alpha, -alpha, _inverse(norms, going)])
             squares = self._over(kernels.stepped, factors, d, image, self.x, self.r, self.short, *self.parts)[0]
             norms = np.where(going, np.sqrt(squares), norms)
-            for column in np.flatnonzero(going[:count]):
-                histories[column].append(float(norms[column]))
+            for column, history in enumerate(histories):
+                if going[column]:
+                    history.append(float(norms[column]))
             going &= (norms > aims) & np.isfinite(norms)
             past = [(d, image, np.where(going, curvature, 0.0)), past[0]]
         for column, (_, x) in enumerate(sides):
