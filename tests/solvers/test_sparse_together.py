@@ -76,7 +76,7 @@ def test_what_is_not_done_together_goes_on_alone_and_no_iteration_is_counted_twi
     a = gallery.matrix("plate-2d", 2_500)
     sides = sides_of(a, 2)
     for side, solution in zip(sides, solve_many(a, sides, solver="amg"), strict=True):
-        assert solution.iterations > MOST_ITERATIONS
+        assert solution.iterations > MOST_ITERATIONS  # ten of them together
         assert len(solution.residuals) == solution.iterations + 1
         assert solution.converged == (np.linalg.norm(side - a @ solution.x) <= 1e-6 * np.linalg.norm(side))
         assert solution.residuals.min() < 1e-2 * solution.residuals[0]

@@ -116,7 +116,9 @@ class MultigridDirections(MatrixEngine):
         if place is None:
             return None
         _, x[...], history = self._ahead.pop(place)
-        watch, monitor.watch = monitor.watch, None  # there is nothing to save any more
+        watch = monitor.watch
+        if history[-1] <= monitor.tolerance:
+            monitor.watch = None  # there is nothing to save any more
         for residual in history:
             reason = monitor.record(residual)
             if reason is not None:

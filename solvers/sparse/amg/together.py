@@ -20,6 +20,7 @@ from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.lanes import WIDTH
 from relaxon.solvers.sparse.amg.smoothed import Sparse
 from relaxon.solvers.sparse.system import Array
+from relaxon.solvers.sparse.watched import LOOK, expected_left
 from relaxon.solvers.threads import divide, get_num_threads
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 MOST_ITERATIONS = 60
-"""Of columns together: what takes more goes on alone, where it may be watched."""
+"""Of columns together: what is expected to take more goes on alone, where it may be watched."""
 
 
 @dataclass(slots=True)
@@ -221,6 +222,7 @@ class Together:
             for column, history in enumerate(histories):
                 if going[column]:
                     history.append(float(norms[column]))
+                    going[column] = not is_slow(history, aims[column])
             going &= (norms > aims) & np.isfinite(norms)
             past = [(d, image, np.where(going, curvature, 0.0)), past[0]]
         for column, (_, x) in enumerate(sides):
@@ -245,6 +247,14 @@ class Together:
         self._over(kernels.directed, z, factors, p, d)
         curvature, projection = self._over(kernels.searched, *self.engine._rows, d, second, self.r, *self.parts)
         return d, second, curvature, projection
+
+
+def is_slow(history: Sequence[float], tolerance: float) -> bool:
+    """Whether a run is expected to take more iterations than are done together, at its mean rate so far."""
+    done = len(history) - 1
+    if done % LOOK or history[-1] <= tolerance:
+        return False
+    return done + expected_left(history, tolerance) > MOST_ITERATIONS
 
 
 def _inverse(norms: Array, going: NDArray[np.bool_]) -> Array:
