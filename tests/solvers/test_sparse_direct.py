@@ -279,10 +279,10 @@ def test_right_hand_sides_share_their_first_solve(library, monkeypatch):
     shapes = []
     solve_ = DirectEngine.look_ahead
 
-    def watched(self, pairs):
+    def watched(self, pairs, tolerances):
         inner = self.factor.solve
         self.factor = type("Spy", (), {"solve": lambda _, b: (shapes.append(b.shape), inner(b))[1]})()
-        solve_(self, pairs)
+        solve_(self, pairs, tolerances)
 
     monkeypatch.setattr(DirectEngine, "look_ahead", watched)
     solutions = solve_many(a, sides, solver=DirectFactorisation(library), x0=starts, rtol=1e-10)
