@@ -124,7 +124,7 @@ def fit_iterative(name: str, rows: list[Row]) -> IterativeCost:
     each = np.array([(runs[k]["seconds"] - runs[k]["setup"]) / runs[k]["iterations"] for k in several])
     iteration = fit_sum(linear[several], np.maximum(each, 1e-6))
     # What a trial on a piece foretells is not fitted: it would be a bad sign of all that has positive couplings.
-    counted = [row for row in rows if row["runs"][name].get("expected", 0) >= 1 and not row["trial"]]
+    counted = [row for row in rows if row["runs"][name].get("expected", 0) >= 1 and not row.get("trial")]
     levels = [row["levels"] if name in BY_LEVELS else None for row in counted]
     terms = np.array([rate_terms(features_of(row), level) for row, level in zip(counted, levels, strict=True)])
     counts = np.array([min(row["runs"][name]["expected"], 1e4) for row in counted])
@@ -157,7 +157,7 @@ def quality(model: CostModel, rows: list[Row], console: Console) -> None:
         errors = []
         for row in rows:
             run = row["runs"].get(name, {"cut": True})
-            if not run["cut"] and not (name in ITERATIVE and row["trial"]):
+            if not run["cut"] and not (name in ITERATIVE and row.get("trial")):
                 features = features_of(row)
                 if name in model.iterative:
                     one = model.iterative[name]
