@@ -28,9 +28,9 @@ from rich.table import Table
 
 from relaxon.cli.machine import describe_machine
 
-MODULES = {"superlu": "scipy", "pardiso": "pypardiso"}
+MODULES = {"superlu": "scipy", "rslab-fill": "rslab", "pardiso": "pypardiso"}
 """Of the libraries that are imported by another name."""
-LIBRARIES = ("superlu", "rslab", "feral", "pardiso", "cholespy", "homapy")
+LIBRARIES = ("superlu", "rslab", "rslab-fill", "feral", "pardiso", "cholespy", "homapy")
 FAMILIES = (
     "laplacian-2d",
     "plate-2d",

@@ -109,12 +109,13 @@ class SuperLU(Library):
 class Rslab(Library):
     kinds = SuperLU.kinds
     distribution = "rslab"
+    ordering = "auto"
 
     def analyse(self, a: Any, kind: str) -> None:
         import rslab
 
         self.path = "lu" if kind == "nonsymmetric" else "ldlt"
-        self.symbolic = rslab.analyze(a, path=self.path, threads=self.threads)
+        self.symbolic = rslab.analyze(a, path=self.path, ordering=self.ordering, threads=self.threads)
         self.plan = self.symbolic.memory_plan("float64", threads=self.threads)
 
     def factor(self, a: Any) -> None:
@@ -125,6 +126,12 @@ class Rslab(Library):
 
     def figures(self) -> dict[str, float]:
         return {"factor": float(self.made.factor_nnz), "foretold": float(self.plan["peak_bytes"])}
+
+
+class RslabFill(Rslab):
+    """The order of minimum fill alone, as `solver="direct"` asks for in two dimensions; no race of orders."""
+
+    ordering = "amf"
 
 
 class Feral(Library):
@@ -225,6 +232,7 @@ class Homa(Library):
 LIBRARIES: dict[str, type[Library]] = {
     "superlu": SuperLU,
     "rslab": Rslab,
+    "rslab-fill": RslabFill,
     "feral": Feral,
     "pardiso": Pardiso,
     "cholespy": Cholespy,

@@ -37,11 +37,24 @@ def available() -> tuple[str, ...]:
     return tuple(name for name in SOLVERS if name not in NEEDS or not find_missing([NEEDS[name]]))
 
 
-def matrices(families: list[str], sizes: list[int]) -> Iterator[tuple[str, int, Any]]:
+UNFITTED = (("laplacian-3d", 1_000_000), ("plate-2d", 300_000), ("flat-2d", 100_000), ("inclusions-2d", 100_000))
+"""Matrices that the constants are not fitted to, but judged by: larger ones, and elastic bodies."""
+UNFITTED_SOLVERS = ("amg", "ic-cg", "jacobi-cg", "direct")
+"""Whose set-ups take seconds there, not minutes."""
+
+
+def matrix_of(family: str, size: int) -> Any:
+    """A matrix of the gallery, or of one of its elastic bodies."""
+    if family in gallery.matrix_names():
+        return gallery.matrix(family, size, seed=size)
+    return gallery.elastic_body(family, size).matrix
+
+
+def matrices(families: list[str], sizes: list[int]) -> Iterator[tuple[str, int]]:
     """Every family at every size."""
     for n in sizes:
         for family in families:
-            yield family, n, gallery.matrix(family, n, seed=n)
+            yield family, n
 
 
 def factor_flops(name: str, system: MatrixSystem) -> float:

@@ -165,7 +165,7 @@ def solve_many(
         prepared.request(side, rtol, atol, max_iterations, start, inconsistent, name=f"b[{index}]")
         for index, (side, start) in enumerate(zip(sides, starts, strict=True))
     ]
-    prepared.look_ahead(requests)
+    prepared.look_ahead(requests, watched=callback is not None)
     return tuple(prepared.answer(request, callback, start) for request, start in zip(requests, starts, strict=True))
 
 

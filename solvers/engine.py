@@ -84,8 +84,13 @@ class Prepared(ABC):
     """Whether the true residual is measured by the kernels that go plane by plane, or by those of `operator.apply`,
     where a run has these compiled already."""
 
-    def look_ahead(self, sides: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> None:  # noqa: B027
-        """Do at once what the coming calls of `run` with these pairs of `b` and `x` can share; nothing by default."""
+    def look_ahead(  # noqa: B027
+        self, sides: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], tolerances: Sequence[float] | None
+    ) -> None:
+        """Do at once what the coming calls of `run` with these pairs of `b` and `x` can share; nothing by default.
+
+        `tolerances` are those of the residuals' norms, None where a caller watches the iterations or bounds them.
+        """
 
     @abstractmethod
     def run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int) -> Result:

@@ -175,14 +175,17 @@ class Front(ABC):
         spare.fill(0.0)
         return spare
 
-    def look_ahead(self, requests: Sequence[Request | ComplexRequest]) -> None:
-        """Let the engine do at once what the answers to several checked requests share."""
+    def look_ahead(self, requests: Sequence[Request | ComplexRequest], watched: bool) -> None:
+        """Let the engine do at once what the answers to several checked requests share; `watched` where a callback is
+        going to be told of each iteration."""
         parts: list[Request] = []
         for request in requests:
             parts += [request.real, request.imaginary] if isinstance(request, ComplexRequest) else [request]
-        sides = [(part.b, part.x) for part in parts if not part.inconsistent and part.b_norm > 0.0]
-        if len(sides) > 1 and self.elimination is None:
-            self.engine.look_ahead(sides)
+        parts = [part for part in parts if not part.inconsistent and part.b_norm > 0.0]
+        if len(parts) > 1 and self.elimination is None:
+            free = not watched and all(part.max_iterations is None for part in parts)
+            tolerances = [part.tolerance for part in parts] if free else None
+            self.engine.look_ahead([(part.b, part.x) for part in parts], tolerances)
 
     def answer(
         self, request: Request | ComplexRequest, callback: Callback | None = None, x0: ArrayLike | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -21,7 +21,6 @@ from relaxon.solvers.sparse.general.indefinite import NOT_DEFINITE, OrIndefinite
 from relaxon.solvers.sparse.incomplete_cholesky import MatrixIncompleteCholeskyCG
 from relaxon.solvers.sparse.krylov import MatrixCG, MatrixJacobiCG
 from relaxon.solvers.sparse.learned import DeepConjugateDirectionMultigrid
-from relaxon.solvers.sparse.near_null import NearNullSpace, recognised_block_size
 from relaxon.solvers.sparse.system import MatrixSystem
 from relaxon.solvers.sparse.watched import Watched
 
@@ -72,11 +71,9 @@ class Automatic(MatrixSolver):
         choice = choose(system)
         name, reason = _name(choice.solver), choice.reason
         if choice.estimates is not None and name == "amg":
-            size = recognised_block_size(system.matrix)
-            if size > 1:
-                system = replace(system, near_null=NearNullSpace.constants(system.unknowns, size))
-                choice.estimates.system = system
-                reason = f"{reason}, in blocks of {size} by its pattern"
+            near_null = choice.estimates.nodal.near_null
+            if near_null is not None:
+                reason = f"{reason}, in blocks of {near_null.block_size} by its pattern"
         if choice.estimates is None:
             engine = choice.solver.prepare_matrix(system)
         else:
@@ -106,11 +103,11 @@ class Successors:
                 return one, engine
         solver = MATRIX_SOLVERS[ranked[-1].solver]
         self.tried.add(ranked[-1].solver)
-        return ranked[-1], solver.prepare_matrix(self.estimates.system)
+        return ranked[-1], solver.prepare_matrix(self.estimates.system_of(ranked[-1].solver))
 
     def follow(self, system: MatrixSystem, begun: str) -> Successors:
         """Return those for new values on the same pattern, where a solver of that name has begun."""
-        made = Successors(replace(self.estimates, system=system))
+        made = Successors(self.estimates.follow(system))
         made.tried.add(begun)
         return made
 
@@ -133,7 +130,7 @@ class Successors:
         self.tried.add(chosen.solver)
         if self._others is not None:
             self._others = [one for one in self._others if one.solver != chosen.solver]
-        solver, system = MATRIX_SOLVERS[chosen.solver], self.estimates.system
+        solver, system = MATRIX_SOLVERS[chosen.solver], self.estimates.system_of(chosen.solver)
         if not isinstance(solver, DirectFactorisation | MatrixDirect):
             return solver.prepare_matrix(system)
         factors = solver if isinstance(solver, DirectFactorisation) else DirectFactorisation("superlu")
@@ -178,6 +175,8 @@ def choose(system: MatrixSystem) -> Choice:
     reason = f"about {seconds_said(first.seconds)} expected{count}"
     if len(ranked) > 1:
         reason = f"{reason}; {', '.join(map(str, ranked[1:3]))}"
+    if estimates.trial > 0:
+        reason = f"{reason}; on a piece of the matrix multigrid converged slowly"
     return Choice(MATRIX_SOLVERS[first.solver], reason, estimates, tuple(ranked))
 
 

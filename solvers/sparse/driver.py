@@ -342,8 +342,7 @@ class PreparedMatrix(Front):
         self.system.project(v)
 
     def _norm(self, v: Array) -> float:
-        with np.errstate(over="ignore"):  # of what is then scaled
-            return float(np.linalg.norm(v))
+        return _norm(v)
 
     def _figures(self, b: Array, x: Array) -> Figures:
         from relaxon.solvers.sparse import verdict_kernels as kernels

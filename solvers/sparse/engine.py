@@ -87,5 +87,5 @@ class DelegatingEngine(MatrixEngine):
     def preconditioner(self) -> Precondition | None:
         return self.running.preconditioner()
 
-    def look_ahead(self, sides: Sequence[tuple[Array, Array]]) -> None:
-        self.running.look_ahead(sides)
+    def look_ahead(self, sides: Sequence[tuple[Array, Array]], tolerances: Sequence[float] | None) -> None:
+        self.running.look_ahead(sides, tolerances)

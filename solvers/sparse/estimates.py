@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass, field, replace
 
 from relaxon.solvers.extras import find_missing
-from relaxon.solvers.sparse.costs import CostModel
+from relaxon.solvers.sparse.costs import MOST_ITERATIONS, CostModel
 from relaxon.solvers.sparse.direct.solver import NEEDS
 from relaxon.solvers.sparse.features import MatrixFeatures, count_levels
+from relaxon.solvers.sparse.near_null import NearNullSpace, recognised_block_size
 from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.trial import POSITIVE, WORTH, iterations_by_trial
 
 LARGE = 30_000
 """Unknowns from which on multigrid is begun without a look at the graph's levels, which would cost a part of it; they
@@ -20,6 +22,9 @@ incomplete factor's, for which a system that is solved in milliseconds does not 
 AT_BEST = 4.0
 """One count of iterations in ten is foretold too large by about this factor (`bench/sparse_choice.py`)."""
 FIRST_ITERATIONS = 10
+FOURTH_ORDER = 2.0
+"""Where multigrid fails on a piece, the power by which other methods take more iterations than was fitted to equations
+of second order: the condition of fourth-order ones is the square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class Estimates:
     model: CostModel
     features: MatrixFeatures
     _levels: float | None = field(default=None, repr=False)
+    _trial: float | None = field(default=None, repr=False)
+    _nodal: MatrixSystem | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, system: MatrixSystem, model: CostModel) -> Estimates:
@@ -68,6 +75,33 @@ class Estimates:
         if self._levels is None:
             self._levels = count_levels(self.system.matrix)
         return self._levels
+
+    @property
+    def trial(self) -> float:
+        """Iterations of multigrid by those on a piece of the matrix, where these are many; else 0."""
+        if self._trial is None:
+            least, most = POSITIVE
+            worth = least <= self.features.positive <= most and self.features.unknowns >= WORTH
+            self._trial = iterations_by_trial(self.nodal) if worth else 0.0
+        return self._trial
+
+    @property
+    def nodal(self) -> MatrixSystem:
+        """The system as multigrid takes it: with the nodes that its pattern shows, where it does."""
+        if self._nodal is None:
+            size = recognised_block_size(self.system.matrix)
+            self._nodal = self.system
+            if size > 1:
+                self._nodal = replace(self.system, near_null=NearNullSpace.constants(self.system.unknowns, size))
+        return self._nodal
+
+    def follow(self, system: MatrixSystem) -> Estimates:
+        """Return those for new values on the same pattern, by what is known of these."""
+        return replace(self, system=system, _nodal=None)
+
+    def system_of(self, solver: str) -> MatrixSystem:
+        """Return the system that a solver of that name is set up for."""
+        return self.nodal if solver == "amg" else self.system
 
     @property
     def direct_name(self) -> str:
@@ -86,7 +120,7 @@ class Estimates:
     def first(self) -> list[Estimate]:
         """Return what may be begun with, the cheapest first."""
         names = ["amg", "jacobi-cg"]
-        if self.features.unknowns < LARGE:
+        if self.features.unknowns < LARGE or self.trial > 0:
             return self.ranked([*names, "ic-cg", self.direct_name])
         return self.ranked(names if self.features.dominance < 1.0 else names[:1])
 
@@ -108,6 +142,8 @@ class Estimates:
         bounded = self.features.unknowns >= LARGE and self.features.dominance < 1.0
         levels = self._levels if bounded or not one.by_levels else self.levels
         count = one.iterations(self.features, levels)
+        if self.trial > 0:
+            count = min(self.trial if name == "amg" else count**FOURTH_ORDER, MOST_ITERATIONS)
         each = one.iteration_seconds(self.features)
         return Estimate(name, one.setup_seconds(self.features) + count * each, count, each)
 

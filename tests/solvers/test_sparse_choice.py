@@ -11,7 +11,7 @@ from scipy import sparse
 
 from relaxon.solvers import Result, gallery, prepare, solve, solve_many
 from relaxon.solvers.engine import Monitor
-from relaxon.solvers.sparse import MATRIX_SOLVERS, MatrixSystem, choice, costs, estimates, watched
+from relaxon.solvers.sparse import MATRIX_SOLVERS, MatrixSystem, choice, costs, estimates, trial, watched
 from relaxon.solvers.sparse.choice import choose
 from relaxon.solvers.sparse.costs import CostModel, DirectCost, IterativeCost, dominated_iterations
 from relaxon.solvers.sparse.direct.superlu import SuperLUFactor
@@ -132,6 +132,28 @@ def test_few_unknowns_are_factored_without_an_estimate():
     made = choose(MatrixSystem.of(gallery.matrix("laplacian-2d", 900)))
     assert made.solver == MATRIX_SOLVERS["scipy-direct"]
     assert "900 unknowns are few enough" in made.reason
+
+
+def test_multigrid_is_tried_on_a_piece_where_positive_couplings_leave_its_convergence_open():
+    plate = choose(MatrixSystem.of(gallery.matrix("plate-2d", 22_500)))
+    assert plate.solver.name == plate.estimates.direct_name
+    assert "on a piece of the matrix multigrid converged slowly" in plate.reason
+    assert plate.estimates.trial > 10 * 35
+    for family in ("bilinear-2d", "elasticity-2d", "laplacian-2d"):
+        made = choose(MatrixSystem.of(gallery.matrix(family, 40_000)))
+        assert (made.solver.name, made.estimates.trial) == ("amg", 0.0)
+
+
+def test_a_piece_has_whole_nodes_around_the_middle_and_ends_where_the_graph_does():
+    grid = gallery.matrix("laplacian-2d", 10_000)
+    kept = trial.piece(grid, most=500)
+    assert len(kept) == 500
+    assert (np.diff(kept) > 0).all()
+    assert {5_000, 5_001, 4_900, 5_100} <= set(kept.tolist())
+    nodes = trial.piece(gallery.elastic_body("cantilever-3d", 3_000).matrix, 3, 500)
+    assert np.array_equal(nodes.reshape(-1, 3) // 3, np.repeat(nodes[::3, None] // 3, 3, axis=1))
+    two = sparse.csr_array(sparse.block_diag([grid[:50, :50], grid[:50, :50]]))
+    assert set(trial.piece(two).tolist()) == set(range(50, 100))
 
 
 def test_a_tridiagonal_matrix_is_solved_in_a_step_and_one_entry_more_is_none():

@@ -142,6 +142,51 @@ def test_other_kinds_of_matrices_are_factored_too(library, kind):
         np.testing.assert_allclose(factor.solve(values @ x[:, 0]), x[:, 0], atol=1e-8 * abs(x).max())
 
 
+def complex_matrix(kind, n=900):
+    """A matrix of that kind with a factor, Hermitian ones indefinite, on a grid."""
+    a = gallery.matrix("laplacian-2d", n)
+    if kind == "complex-symmetric":
+        return sparse.csr_array(a - (0.3 - 0.05j) * sparse.eye_array(n))
+    upper = sparse.coo_array(sparse.triu(a, 1))
+    turned = upper.data * np.exp(1j * np.random.default_rng(4).uniform(0, 6, upper.nnz))
+    upper = sparse.csr_array(sparse.coo_array((turned, upper.coords), shape=a.shape))
+    lower = upper.conj().T if kind == "hermitian" else 0.3 * upper.T
+    return sparse.csr_array(upper + lower + sparse.diags_array(a.diagonal() - 1.3))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("kind", ["hermitian", "complex-symmetric", "nonsymmetric"])
+def test_complex_matrices_are_solved_updated_and_solved_for_several_sides_by_their_factor(library, kind):
+    a = complex_matrix(kind)
+    assert MatrixSystem.of(a).kind == kind
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((3, 900)) + 1j * rng.standard_normal((3, 900))
+    solver = DirectFactorisation(library)
+    prepared = prepare(a, solver=solver)
+    assert isinstance(prepared.engine, DirectEngine)
+    assert prepared.engine.factoriser.library.lower() == library
+    for factor, later in ((1.0, prepared), (3.0, prepared.update(3.0 * a))):
+        solution = later.solve(factor * (a @ x[0]), rtol=1e-11)
+        assert solution.converged
+        np.testing.assert_allclose(solution.x, x[0], atol=1e-7)
+        assert later.engine.factoriser is prepared.engine.factoriser
+    for found, exact in zip(solve_many(a, [a @ row for row in x], solver=solver, rtol=1e-11), x, strict=True):
+        assert found.converged
+        np.testing.assert_allclose(found.x, exact, atol=1e-7)
+
+
+@NO_RSLAB
+@pytest.mark.parametrize("kind", ["hermitian", "complex-symmetric"])
+def test_auto_takes_the_library_s_complex_factor(kind):
+    a = complex_matrix(kind, 1_600)
+    x = np.exp(1j * np.arange(1_600))
+    solution = solve(a, a @ x, rtol=1e-10)
+    assert solution.converged
+    np.testing.assert_allclose(solution.x, x, atol=1e-6)
+    assert "direct" in solution.message
+    assert "scipy-direct" not in solution.message
+
+
 def factoriser_of(library):
     if library == "superlu":
         return SuperLUFactoriser
@@ -234,10 +279,10 @@ def test_right_hand_sides_share_their_first_solve(library, monkeypatch):
     shapes = []
     solve_ = DirectEngine.look_ahead
 
-    def watched(self, pairs):
+    def watched(self, pairs, tolerances):
         inner = self.factor.solve
         self.factor = type("Spy", (), {"solve": lambda _, b: (shapes.append(b.shape), inner(b))[1]})()
-        solve_(self, pairs)
+        solve_(self, pairs, tolerances)
 
     monkeypatch.setattr(DirectEngine, "look_ahead", watched)
     solutions = solve_many(a, sides, solver=DirectFactorisation(library), x0=starts, rtol=1e-10)

@@ -7,6 +7,7 @@ Systems", ICML 2023, algorithm 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,8 @@ class MultigridDirections(MatrixEngine):
         count = min(OUTER_BLOCKS, n) if n >= SHARED_ROWS else 1
         self._bounds = (np.arange(count + 1, dtype=np.int64) * n // count).astype(np.uint32)
         self._parts = np.zeros((count, 2))
+        self._ahead: list[tuple[Array, Array, list[float]]] = []
+        """Right-hand sides with what has been found for them, and the residuals on the way there."""
         self._chunks = n >= SHARED_ROWS
         if release and isinstance(hierarchy, Hierarchy):  # not one of nodes
             release_levels(hierarchy, len(self.cycle.top))
@@ -97,8 +100,44 @@ class MultigridDirections(MatrixEngine):
         first, second = self._parts.sum(axis=0)
         return float(first), float(second)
 
+    def look_ahead(self, sides: Sequence[tuple[Array, Array]], tolerances: Sequence[float] | None) -> None:
+        """Solve for eight right-hand sides at a time, where nobody watches them: see `together`."""
+        self._ahead = []
+        if tolerances is None or type(self.cycle) is not Cycle:
+            return
+        from relaxon.solvers.sparse.amg.together import Together
+
+        together, width = Together(self), Together.width
+        for begin in range(0, len(sides), width):
+            group = [(b, x.copy()) for b, x in sides[begin : begin + width]]
+            if len(group) > 1:
+                histories = together.solve(group, tolerances[begin : begin + width])
+                self._ahead += [(b, x, history) for (b, x), history in zip(group, histories, strict=True)]
+
+    def _replay(self, b: Array, x: Array, monitor: Monitor) -> Result | None:
+        """Take over what `look_ahead` has found for `b`, where it has; the reason to stop, None to go on from there."""
+        place = next((place for place, one in enumerate(self._ahead) if one[0] is b), None)
+        if place is None:
+            return None
+        _, x[...], history = self._ahead.pop(place)
+        watch = monitor.watch
+        if history[-1] <= monitor.tolerance:
+            monitor.watch = None  # there is nothing to save any more
+        for residual in history:
+            reason = monitor.record(residual)
+            if reason is not None:
+                return reason
+        monitor.watch = watch
+        monitor.history.pop()  # the run records the residual where it begins
+        return None
+
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         self.failure = ""
+        begun = len(monitor.history)
+        replayed = self._replay(b, x, monitor)
+        if replayed is not None:
+            return replayed
+        max_iterations -= len(monitor.history) - begun
         n = len(b)
         r, short = np.empty(n), np.empty(n, np.float32)
         norm = math.sqrt(self._sums(kernels.remaining, *self._rows, b, x, r)[0])

@@ -74,16 +74,14 @@ class DirectEngine(MatrixEngine):
         found: Array = self.factor.solve(r.view(np.complex128)).view(np.float64)
         return found
 
-    def look_ahead(self, sides: Sequence[tuple[Array, Array]]) -> None:
+    def look_ahead(self, sides: Sequence[tuple[Array, Array]], tolerances: Sequence[float] | None) -> None:
         """Find the first step for each pair of `b` and `x` that `run` is going to be called with, all in one solve."""
-        if self.system.matrix.dtype.kind == "c":
-            return
-        right = np.empty((self.system.unknowns, len(sides)))
-        r = np.empty(self.system.unknowns)
+        r = np.empty_like(sides[0][0])
+        right = np.empty((self.system.unknowns, len(sides)), self.system.matrix.dtype)
         for column, (b, x) in enumerate(sides):
             self.system.residual(b, x, r)
-            right[:, column] = r
-        steps = np.ascontiguousarray(self.factor.solve(right).T)
+            right[:, column] = r.view(right.dtype)
+        steps = np.ascontiguousarray(self.factor.solve(right).T).view(np.float64)
         self._ahead = [(b, step) for (b, _), step in zip(sides, steps, strict=True)]
 
     def _step_ahead(self, b: Array) -> Array | None:

@@ -65,10 +65,6 @@ class DirectFactorisation(MatrixSolver):
             raise ValueError(f"library must be 'auto', 'rslab' or 'superlu', got {self.library!r}")
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
-        if system.is_complex:
-            from relaxon.solvers.sparse.general.direct import PivotedFactor
-
-            return PivotedFactor(system)
         engine = self.factor(system, self.analyse(system))
         engine.reason = self.missing
         return engine

@@ -24,8 +24,8 @@ ONE_TRIANGLE = (*SYMMETRIC, "complex-symmetric")
 DISSECTED_FROM = 1e6
 """Operations a row from which nested dissection is tried beside minimum fill: the order takes some ten times as long,
 and saves half of the operations in three dimensions (`bench/direct.py`)."""
-OWN_BYTES = 40.0
-"""For an entry of the matrix: its triangle as SciPy makes it, before the library's own copies."""
+OWN_BYTES = 5.0
+"""For a byte of the matrix's values: its triangle as SciPy makes it, before the library's own copies."""
 
 
 _pools: set[int] = set()
@@ -69,11 +69,12 @@ class SupernodalFactoriser(Factoriser):
         work = self._work(self._symbolic)
         if work > DISSECTED_FROM * matrix.shape[0]:
             dissected = self._analyse(matrix, "metis")
-            if self._work(dissected) < work:
-                self._symbolic = dissected
+            less = self._work(dissected)
+            if less < work:
+                self._symbolic, work = dissected, less
         plan = self._symbolic.memory_plan(self._dtype, threads=_threads())
-        held = float(plan["peak_bytes"]) + OWN_BYTES * matrix.nnz
-        self.size = FactorSize(float(self._symbolic.factor_nnz), self._work(self._symbolic), held)
+        held = float(plan["peak_bytes"]) + OWN_BYTES * matrix.data.nbytes
+        self.size = FactorSize(float(self._symbolic.factor_nnz), work, held)
 
     def _analyse(self, matrix: Any, ordering: str) -> Any:
         import rslab

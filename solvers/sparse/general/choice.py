@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from relaxon.solvers.extras import find_missing
+from relaxon.solvers.sparse.direct.solver import NEEDS, DirectFactorisation
 from relaxon.solvers.sparse.engine import MatrixEngine
 from relaxon.solvers.sparse.general.bicgstab import MatrixBiCGStab
 from relaxon.solvers.sparse.general.direct import PivotedFactor
@@ -20,9 +22,11 @@ from relaxon.solvers.sparse.system import MatrixSystem
 SMALL = 1_000
 """Unknowns up to which a factor takes milliseconds."""
 FACTOR_LIMIT = 300_000
-"""Unknowns up to which a factor is tried."""
+"""Unknowns up to which SuperLU's factor is tried."""
 FACTOR_COST = 2e11
-"""The envelope's `Σ band²` up to which a factor is made; its real cost is a part of that."""
+"""The envelope's `Σ band²` up to which SuperLU makes a factor; its real cost is a part of that."""
+FACTOR_OPERATIONS = 2e11
+"""Operations, counted from the pattern, up to which rslab makes a factor: half a minute of one thread."""
 MULTIGRID_PATIENCE, INCOMPLETE_PATIENCE = 90, 200
 """Iterations that a method may be expected to take before the next one is tried."""
 DOMINANT = 1.0
@@ -45,7 +49,8 @@ def prepare_kind(system: MatrixSystem) -> MatrixEngine:
         article = "a complex nonsymmetric"
     head = f"{article} matrix ({system.why})" if system.why else f"{article} matrix"
     few = Stage("scipy-direct", "few enough unknowns to factor with pivoting", 10, lambda: PivotedFactor(system))
-    factor = Stage("scipy-direct", "a factor with pivoting fits", 10, lambda: _fitting_factor(system))
+    library = "scipy-direct" if find_missing(NEEDS) else "direct"
+    factor = Stage(library, "a factor with pivoting fits", 10, lambda: _fitting_factor(system, library))
     stages = _iterative(system)
     if system.unknowns <= SMALL:
         return HandOver(head, [few, *stages])
@@ -70,8 +75,16 @@ def _iterative(system: MatrixSystem) -> list[Stage]:
     return stages
 
 
-def _fitting_factor(system: MatrixSystem) -> MatrixEngine:
-    """A factor; ValueError where its envelope is too large, or the matrix singular."""
+def _fitting_factor(system: MatrixSystem, library: str) -> MatrixEngine:
+    """A factor; ValueError where it would cost too much or not fit into memory, or where the matrix is singular."""
+    if library == "direct":
+        factors = DirectFactorisation()
+        factoriser = factors.analyse(system)
+        if factoriser.size is not None and factoriser.size.flops > FACTOR_OPERATIONS:
+            raise ValueError(
+                f"a factor takes {factoriser.size.flops:.1e} operations, more than {FACTOR_OPERATIONS:.1e}"
+            )
+        return factors.factor(system, factoriser)
     if system.unknowns > FACTOR_LIMIT:
         raise ValueError(f"a factor takes at most {FACTOR_LIMIT} unknowns, got {system.unknowns}")
     cost = envelope(system.matrix)

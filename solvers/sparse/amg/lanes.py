@@ -1,0 +1,132 @@
+"""Eight numbers side by side as one value of a kernel: what a processor's wide registers hold.
+
+Numba leaves short loops of a fixed length scalar, as its compiler of straight-line code into wide instructions is
+off. Here a row of an array `(n, 8)`, C-contiguous, float32 or float64, is read, computed with and written as one value.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.datamodel import models
+from numba.core.datamodel.registry import register_default
+from numba.extending import intrinsic
+
+WIDTH = 8
+CONTRACT = ("contract",)
+"""Products and sums may be fused, as in the other kernels."""
+
+
+class Lanes(types.Type):
+    """Eight numbers of one type."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        super().__init__(name=f"Lanes({dtype})")
+
+
+@register_default(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Any) -> None:
+        super().__init__(dmm, fe_type, _vector(fe_type.dtype))  # type: ignore[no-untyped-call]
+
+
+def _vector(dtype: Any) -> Any:
+    return ir.VectorType(ir.FloatType() if dtype == types.float32 else ir.DoubleType(), WIDTH)
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index_type: Any, index: Any) -> Any:
+    """A pointer to a row as a vector."""
+    struct = context.make_array(array_type)(context, builder, array)
+    place = builder.mul(context.cast(builder, index, index_type, types.intp), ir.Constant(ir.IntType(64), WIDTH))
+    return builder.bitcast(builder.gep(struct.data, [place]), _vector(array_type.dtype).as_pointer())
+
+
+def _splat(context: Any, builder: Any, kind: Any, value_type: Any, value: Any) -> Any:
+    """A vector of a number, rounded to the vector's type."""
+    own = context.cast(builder, value, value_type, kind.dtype)
+    vector = _vector(kind.dtype)
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), own, ir.Constant(ir.IntType(32), 0))
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
+
+
+@intrinsic
+def load(typingctx: Any, array: Any, index: Any) -> Any:
+    """Return row `index` of an array `(n, 8)`."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], args[0], signature.args[1], args[1])
+        return builder.load(pointer, align=array.dtype.bitwidth // 8)
+
+    return Lanes(array.dtype)(array, index), generate
+
+
+@intrinsic
+def store(typingctx: Any, array: Any, index: Any, lanes: Any) -> Any:
+    """Write row `index` of an array `(n, 8)`, of the value's type."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], args[0], signature.args[1], args[1])
+        builder.store(args[2], pointer, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, index, lanes), generate
+
+
+@intrinsic
+def times(typingctx: Any, lanes: Any, factor: Any) -> Any:
+    """Return a number times a value, or two values' products."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        other = args[1]
+        if not isinstance(factor, Lanes):
+            other = _splat(context, builder, lanes, signature.args[1], other)
+        return builder.fmul(args[0], other, flags=CONTRACT)
+
+    return lanes(lanes, factor), generate
+
+
+@intrinsic
+def plus(typingctx: Any, lanes: Any, factor: Any, other: Any) -> Any:
+    """Return `lanes + factor·other`, `factor` a number or a value."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        scale = args[1]
+        if not isinstance(factor, Lanes):
+            scale = _splat(context, builder, lanes, signature.args[1], scale)
+        return builder.fadd(args[0], builder.fmul(scale, args[2], flags=CONTRACT), flags=CONTRACT)
+
+    return lanes(lanes, factor, other), generate
+
+
+@intrinsic
+def wide(typingctx: Any, lanes: Any) -> Any:
+    """Return a value of float32 in float64."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fpext(args[0], _vector(types.float64))
+
+    return Lanes(types.float64)(lanes), generate
+
+
+@intrinsic
+def short(typingctx: Any, lanes: Any) -> Any:
+    """Return a value of float64 rounded to float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fptrunc(args[0], _vector(types.float32))
+
+    return Lanes(types.float32)(lanes), generate
+
+
+@intrinsic
+def nothing(typingctx: Any, array: Any) -> Any:
+    """Return zeros of an array's type."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return ir.Constant(_vector(array.dtype), None)
+
+    return Lanes(array.dtype)(array), generate
