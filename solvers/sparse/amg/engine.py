@@ -36,6 +36,7 @@ class MultigridDirections(MatrixEngine):
 
     def __init__(self, system: MatrixSystem, hierarchy: Hierarchy) -> None:
         self.system, self.hierarchy, self.cycle = system, hierarchy, self._cycle_through(hierarchy)
+        self._weights = hierarchy.weights
         self.info = {
             "nonzeros": float(system.matrix.nnz),
             "levels": float(len(hierarchy.levels)),
@@ -72,15 +73,19 @@ class MultigridDirections(MatrixEngine):
     def preconditioner(self) -> Precondition:
         """Return the linear cycle: steps of fixed lengths on coarse levels in the place of conjugate gradients."""
         cycle, order, scale = Cycle(self.hierarchy, LENGTHS), self.hierarchy.order, self.hierarchy.scale
+        weights = self.hierarchy.weights
 
         def precondition(r: Array, z: Array) -> None:
+            right = r if weights is None else weights * r
             if order is None:
-                cycle.right[...] = r
+                cycle.right[...] = right
                 z[...] = cycle.apply()
             else:
-                cycle.right[...] = r[order]
+                cycle.right[...] = right[order]
                 z[order] = cycle.apply()
             z *= scale
+            if weights is not None:
+                z *= weights
 
         return precondition
 
@@ -106,7 +111,7 @@ class MultigridDirections(MatrixEngine):
         largest = float(self.system.diagonal.max())
         least, since = norm, 0
         for _ in range(max_iterations):
-            z = self._preconditioned(short)
+            z = self._preconditioned(short if self._weights is None else self._weighted(r, norm))
             d, image, curvature, projection = self._direction(z, r, past)
             if not (curvature > 0.0 and math.isfinite(projection)):
                 if curvature < -NEGATIVE * largest * float(np.dot(d, d)):
@@ -132,11 +137,16 @@ class MultigridDirections(MatrixEngine):
         order = self.hierarchy.order
         if order is None:
             self.cycle.right[...] = short
-            return self.cycle.apply()
-        np.take(short, order, out=self.cycle.right)
-        z = np.empty_like(short)
-        z[order] = self.cycle.apply()
-        return z
+            z = self.cycle.apply()
+        else:
+            np.take(short, order, out=self.cycle.right)
+            z = np.empty_like(short)
+            z[order] = self.cycle.apply()
+        return z if self._weights is None else np.asarray(z * self._weights, np.float32)
+
+    def _weighted(self, r: Array, norm: float) -> Floats:
+        """The residual in the hierarchy's units."""
+        return np.asarray(r * (1.0 / norm) * self._weights, np.float32)
 
     def _descent(self, r: Array, norm: float) -> Floats:
         return np.asarray(self.system.inverse_diagonal * (r / norm), np.float32)

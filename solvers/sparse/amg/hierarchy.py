@@ -13,6 +13,7 @@ from relaxon.solvers.sparse.amg import levels_kernels as kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.quality import deviation
 from relaxon.solvers.sparse.amg.smoothed import Rows, Smoothed, aggregate, interpolation, smoothed
+from relaxon.solvers.sparse.amg.units import find_weights, scale_unknowns
 from relaxon.solvers.sparse.system import MatrixSystem
 from relaxon.solvers.threads import divide, get_num_threads
 
@@ -212,7 +213,8 @@ class Hierarchy:
     """Levels from fine to coarse, and the inverse of the last one's matrix (without rows where that has too many).
 
     `order[i]` is the matrix's row that is row `i` of the first level, None where they are the same; `scale` is the
-    factor of the values, `constants` what the levels were made with and the cycle is to take.
+    factor of the values, `constants` what the levels were made with and the cycle is to take. With `weights` the first
+    level's matrix is `W A W`: the cycle's argument is to be multiplied by them before, and its result after.
     """
 
     levels: tuple[Level, ...]
@@ -220,11 +222,13 @@ class Hierarchy:
     order: NDArray[np.uint32] | None
     scale: float
     constants: Constants
+    weights: NDArray[np.float64] | None = None
 
     @classmethod
     def of(cls, system: MatrixSystem, constants: Constants = DEFAULTS) -> Hierarchy:
         """Set the levels up for a matrix."""
-        level, order, scale = finest(system, constants.relaxation)
+        weights = find_weights(system)
+        level, order, scale = finest(scale_unknowns(system, weights), constants.relaxation)
         levels = [level]
         allowed: float | None = MISFIT
         while level.rows > constants.dense and len(levels) < MAX_LEVELS:
@@ -235,10 +239,10 @@ class Hierarchy:
             level = following
             levels.append(level)
         if level.rows <= DENSE_AT_MOST:
-            return cls(tuple(levels), dense_inverse(level), order, scale, constants)
+            return cls(tuple(levels), dense_inverse(level), order, scale, constants, weights)
         level.group = np.full(level.rows, -1, np.int32)
         level.offsets = np.zeros(len(level.bounds), np.uint32)
-        return cls(tuple(levels), np.zeros((0, 0), np.float32), order, scale, constants)
+        return cls(tuple(levels), np.zeros((0, 0), np.float32), order, scale, constants, weights)
 
     @property
     def operator_complexity(self) -> float:

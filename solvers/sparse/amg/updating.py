@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.sparse.amg import updating_kernels as kernels
 from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level, dense_inverse
+from relaxon.solvers.sparse.amg.units import scale_unknowns
 from relaxon.solvers.sparse.system import MatrixSystem
 from relaxon.solvers.threads import divide
 
@@ -24,6 +25,7 @@ def update_hierarchy(before: Hierarchy, old: MatrixSystem, system: MatrixSystem)
 
     `before` is not modified; what does not depend on values is shared with it.
     """
+    old, system = scale_unknowns(old, before.weights), scale_unknowns(system, before.weights)
     scale = before.scale * _change_of_scale(old, system)
     added = 1.0 / before.constants.relaxation - 1.0
     level = _first_level(before, system, scale, added)
@@ -32,7 +34,7 @@ def update_hierarchy(before: Hierarchy, old: MatrixSystem, system: MatrixSystem)
         level = _next_level(level, pattern, _targets(above, pattern), added)
         levels.append(level)
     solution = dense_inverse(level) if len(before.solution) == level.rows else before.solution
-    return Hierarchy(tuple(levels), solution, before.order, scale, before.constants)
+    return Hierarchy(tuple(levels), solution, before.order, scale, before.constants, before.weights)
 
 
 def is_of_sums(hierarchy: Hierarchy) -> bool:

@@ -261,6 +261,8 @@ class BlockHierarchy:
     solution: Floats
     place: Indices
     scale: float
+    weights: None = None
+    """Vectors that are near-null are known here, whatever the units of the unknowns."""
 
     @classmethod
     def of(cls, system: MatrixSystem) -> BlockHierarchy:
