@@ -135,6 +135,8 @@ def explain_failure(case: MatrixCase, solution: Solution, settings: MatrixTrialS
         return f"{REFERENCE} refuses it: {error}"
     found = matrix_residual(case.judged, case.b, answer.x)
     scaled = 0.0 if found.scaled is None else found.scaled
+    if answer.converged and found.rounding > settings.rtol:
+        return f"{AT_LIMIT}: {REFERENCE} finds an answer to {found.relative:.1e}, rounding {found.rounding:.1e}"
     if answer.converged:
         return f"{REFERENCE} finds an answer to {max(found.relative, scaled):.1e}"
     if found.meets(settings.rtol):

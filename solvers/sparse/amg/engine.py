@@ -22,7 +22,10 @@ from relaxon.solvers.sparse.system import Array, MatrixSystem
 from relaxon.solvers.threads import divide, get_num_threads
 
 STAGNATION_STEPS = 100
-"""So many steps without a new least residual mean that rounding has won."""
+"""So many steps without a new least residual, and without a gain in energy, mean that rounding has won."""
+GAIN = float(np.finfo(np.float64).eps)
+"""What a step takes off the energy of the error, over all that was taken off, from which on it is a gain: where units
+differ, residuals may grow for long while the energy falls."""
 NEGATIVE = 1e-10
 """Curvature of a direction below this part of `‖d‖² max a_ii`, and negative, is not rounding."""
 OUTER_BLOCKS = 16
@@ -109,9 +112,9 @@ class MultigridDirections(MatrixEngine):
         np.multiply(r, 1.0 / norm, out=short, casting="same_kind")
         past = [(np.zeros(n, np.float32), np.zeros(n), 0.0) for _ in range(2)]
         largest = float(self.system.diagonal.max())
-        least, since = norm, 0
+        least, since, taken = norm, 0, 0.0
         for _ in range(max_iterations):
-            z = self._preconditioned(short if self._weights is None else self._weighted(r, norm))
+            z = self._preconditioned(short) if self._weights is None else self._in_units(r, norm, self._weights)
             d, image, curvature, projection = self._direction(z, r, past)
             if not (curvature > 0.0 and math.isfinite(projection)):
                 if curvature < -NEGATIVE * largest * float(np.dot(d, d)):
@@ -128,7 +131,10 @@ class MultigridDirections(MatrixEngine):
             if reason is not None:
                 return reason
             past = [(d, image, curvature), past[0]]
-            least, since = (norm, 0) if norm < least else (least, since + 1)
+            gain = projection * (projection / curvature)
+            taken += gain
+            since = 0 if norm < least or gain > GAIN * taken else since + 1
+            least = min(least, norm)
             if since >= STAGNATION_STEPS:
                 return Result.STAGNATED
         return Result.MAX_ITERATIONS
@@ -142,11 +148,12 @@ class MultigridDirections(MatrixEngine):
             np.take(short, order, out=self.cycle.right)
             z = np.empty_like(short)
             z[order] = self.cycle.apply()
-        return z if self._weights is None else np.asarray(z * self._weights, np.float32)
+        return z
 
-    def _weighted(self, r: Array, norm: float) -> Floats:
-        """The residual in the hierarchy's units."""
-        return np.asarray(r * (1.0 / norm) * self._weights, np.float32)
+    def _in_units(self, r: Array, norm: float, weights: Array) -> Floats:
+        """The cycle of a hierarchy whose unknowns have other units."""
+        z = self._preconditioned(np.asarray(r * (1.0 / norm) * weights, np.float32))
+        return np.asarray(z * weights, np.float32)
 
     def _descent(self, r: Array, norm: float) -> Floats:
         return np.asarray(self.system.inverse_diagonal * (r / norm), np.float32)

@@ -218,7 +218,7 @@ class Hierarchy:
     """
 
     levels: tuple[Level, ...]
-    solution: Floats
+    solution: NDArray[np.float64]
     order: NDArray[np.uint32] | None
     scale: float
     constants: Constants
@@ -242,7 +242,7 @@ class Hierarchy:
             return cls(tuple(levels), dense_inverse(level), order, scale, constants, weights)
         level.group = np.full(level.rows, -1, np.int32)
         level.offsets = np.zeros(len(level.bounds), np.uint32)
-        return cls(tuple(levels), np.zeros((0, 0), np.float32), order, scale, constants, weights)
+        return cls(tuple(levels), np.zeros((0, 0)), order, scale, constants, weights)
 
     @property
     def operator_complexity(self) -> float:
@@ -296,8 +296,11 @@ def below(level: Level, rows: Rows, constants: Constants) -> Level:
     return arrange(bounds, rows.first, rows.last, rows.columns, rows.values, 1.0, rows.surplus, labels, relaxation)
 
 
-def dense_inverse(level: Level) -> Floats:
-    """Return the inverse of a level's matrix; the mean of a singular component is held."""
+def dense_inverse(level: Level) -> NDArray[np.float64]:
+    """Return the inverse of a level's matrix; the mean of a singular component is held.
+
+    It is float64: in float32 that of a matrix whose condition is beyond 10⁷ would not be definite.
+    """
     n = level.rows
     matrix = np.zeros((n, n))
     kernels.dense(level.bounds, level.first, level.last, level.columns, level.values, level.surplus, matrix)
@@ -314,7 +317,7 @@ def dense_inverse(level: Level) -> Floats:
     inverse = _inverted((matrix + matrix.T) / 2)
     inverse[~held] = 0.0
     inverse[:, ~held] = 0.0
-    return np.ascontiguousarray(inverse / root / root[:, None], np.float32)
+    return np.ascontiguousarray(inverse / root / root[:, None])
 
 
 def _inverted(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

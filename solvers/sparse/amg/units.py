@@ -1,8 +1,8 @@
 """Unknowns in units of their own: weights in which neighbours of a smooth error are about equal.
 
 Aggregation takes constants to be what sweeps leave. In `S A S`, with a diagonal `S` that scatters or has both signs,
-sweeps leave `S⁻¹` instead. It is found as adaptive methods find it, by sweeps on `A w = 0`, and the hierarchy is made of
-`W A W`, on which nothing but the choice of aggregates and interpolation depends.
+sweeps leave `S⁻¹` instead. It is found as adaptive methods find it, by sweeps on `A w = 0`, and the hierarchy is made
+of `W A W`: sweeps are the same in any units, aggregates and interpolation are not.
 
 Source: M. Brezina, R. Falgout, S. MacLachlan, T. Manteuffel, S. McCormick, J. Ruge, "Adaptive smoothed aggregation",
 SIAM J. Sci. Comput. 25 (2004), for the sweeps; the weights are powers of the diagonal to begin with.
@@ -28,8 +28,10 @@ BETTER = 0.5
 """Weights are taken where they leave at most this part of it."""
 POSITIVE = 0.05
 """Part of the off-diagonal weight that is positive, from which on signs are looked for."""
-SWEEPS, DAMPING = 12, 0.7
-"""Damped Jacobi sweeps that make the weights even between strongly coupled rows."""
+SWEEPS = 16
+"""Steps of Chebyshev's that make the weights even between strongly coupled rows."""
+LEAST_DAMPED, TOP = 0.05, 2.0
+"""Between these eigenvalues, of the matrix over half of its rows' sums of magnitudes, errors are damped."""
 DOMINATED = 0.4
 """Rows whose couplings are below this part of the diagonal, in units in which that is 1, keep those units."""
 LEAST = 0.05
@@ -50,7 +52,14 @@ def find_weights(system: MatrixSystem) -> Array | None:
     if singular is not None:
         weights[singular] = 1.0
     scaled = scale_entries(system.matrix, weights)
-    weights = _relaxed(scaled, weights, singular)
+    signs = _signs(scaled)
+    if singular is not None:
+        signs[singular] = 1.0
+    if (signs < 0).any():  # perhaps they are all that is amiss
+        turned = scale_entries(system.matrix, signs)
+        if unevenness(turned, system.diagonal) <= UNEVEN:
+            return signs
+    weights = _relaxed(scaled, weights, signs, singular)
     scaled = scale_entries(system.matrix, weights)
     after = unevenness(scaled, system.diagonal * weights**2)
     return weights * mean_scale(weights) if after <= BETTER * before else None
@@ -87,27 +96,29 @@ def scale_unknowns(system: MatrixSystem, weights: Array | None) -> MatrixSystem:
     return replace(system, matrix=scaled, diagonal=system.diagonal * weights**2, rows=None)
 
 
-def _relaxed(scaled: Any, weights: Array, singular: NDArray[np.bool_] | None) -> Array:
-    """The weights after some sweeps on `A w = 0`, from the magnitudes that make the diagonal 1 and signs that make the
-    strongest couplings negative."""
+def _relaxed(scaled: Any, weights: Array, signs: Array, singular: NDArray[np.bool_] | None) -> Array:
+    """The weights after some sweeps on `A w = 0`, from magnitudes that make the diagonal 1, and these signs."""
     diagonal = np.asarray(scaled.diagonal())
-    inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
     size = np.asarray(abs(scaled).sum(axis=1)).ravel() - diagonal
     kept = size <= DOMINATED * diagonal
     if singular is not None:
         kept |= singular
-    signs = _signs(scaled, diagonal)
-    if singular is not None:
-        signs[singular] = 1.0
-    step = np.where(kept, 0.0, DAMPING * inverse)
-    found = signs.copy()
-    for _ in range(SWEEPS):
-        found -= step * (scaled @ found)
-        found = np.where(found * signs > LEAST, found, LEAST * signs)
+    whole = size + diagonal  # twice the diagonal of a Laplacian
+    step = np.where(kept, 0.0, TOP / np.where(whole > 0, whole, 1.0))
+    found, change = signs.copy(), np.zeros_like(signs)
+    centre, half = (TOP + LEAST_DAMPED) / 2, (TOP - LEAST_DAMPED) / 2
+    rho = half / centre
+    for sweep in range(SWEEPS):  # Chebyshev's semi-iteration
+        following = 1.0 / (2 * centre / half - rho)
+        along = step * (scaled @ found)
+        change = -along / centre if sweep == 0 else following * rho * change - 2 * following / half * along
+        rho = following if sweep else rho
+        found = found + change
+    found = np.where(found * signs > LEAST, found, LEAST * signs)
     return np.asarray(weights * found)
 
 
-def _signs(scaled: Any, diagonal: Array) -> Array:
+def _signs(scaled: Any) -> Array:
     """Signs of the unknowns that make the couplings of a spanning forest negative, one of the strongest couplings.
 
     In the graph of all unknowns twice, once with either sign, a negative coupling connects equal signs and a positive
@@ -116,7 +127,7 @@ def _signs(scaled: Any, diagonal: Array) -> Array:
     from scipy.sparse import block_array, csr_array
     from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
-    n = len(diagonal)
+    n = scaled.shape[0]
     entries = scaled.tocoo()
     off = entries.row < entries.col
     row, column, value = entries.row[off], entries.col[off], entries.data[off]
