@@ -54,10 +54,8 @@ class MultigridDirections(MatrixEngine):
         self._rows = a.indptr.view(np.uint32), a.indices.view(np.uint32), a.data
 
     def update(self, system: MatrixSystem) -> MatrixEngine | None:
-        from relaxon.solvers.sparse.amg.updating import is_of_sums, update_hierarchy
+        from relaxon.solvers.sparse.amg.updating import update_hierarchy
 
-        if not is_of_sums(self.hierarchy):
-            return None
         updated = type(self)(system, update_hierarchy(self.hierarchy, self.system, system))
         updated.reuses = True
         return updated

@@ -15,7 +15,7 @@ from relaxon.solvers.sparse.amg.quality import deviation
 from relaxon.solvers.sparse.amg.smoothed import Rows, Smoothed, aggregate, interpolation, smoothed
 from relaxon.solvers.sparse.amg.units import find_weights, scale_unknowns
 from relaxon.solvers.sparse.system import MatrixSystem
-from relaxon.solvers.threads import divide, get_num_threads
+from relaxon.solvers.threads import Work, divide, get_num_threads
 
 Floats = NDArray[np.float32]
 DENSE_AT_MOST = 1500
@@ -81,9 +81,9 @@ class Level:
     def chunks(self) -> int:
         return get_num_threads() if self.rows >= SHARED_ROWS else 1
 
-    def over(self, kernel: Any, *args: Any) -> None:
-        """Run a kernel over the level's blocks."""
-        divide(kernel, len(self.bounds) - 1, self.bounds, *args, chunks=self.chunks)
+    def over(self, kernel: Any, *args: Any, work: Work | None = None) -> None:
+        """Run a kernel over the level's blocks; `work` makes memory of each run's own."""
+        divide(kernel, len(self.bounds) - 1, self.bounds, *args, chunks=self.chunks, work=work)
 
 
 def blocks(rows: int) -> NDArray[np.uint32]:
