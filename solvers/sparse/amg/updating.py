@@ -147,7 +147,9 @@ def _next_smoothed(fine: Level, pattern: Level, kept: KeptPatterns, added: float
         np.uint32(len(pattern.columns)), sums, chunks=fine.chunks, work=lambda: (np.empty(p.width, np.uint32),),
     )  # fmt: skip
     fine.over(image_of_sums, fine.first, fine.last, fine.columns, fine.values, fine.surplus, total, image)
-    divide(coarse_rows, blocks, fine.offsets, r.begin, r.end, r.columns, r.values, image, level.surplus, chunks=fine.chunks)
+    divide(
+        coarse_rows, blocks, fine.offsets, r.begin, r.end, r.columns, r.values, image, level.surplus, chunks=fine.chunks
+    )
     level.over(kernels.finish_rows, level.first, level.inner, level.last, sums, added, *_filled(level))
     level.sums[...] = level.surplus
     return level
