@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 Groups = NDArray[np.int32]
 BETTER_FIT = 1.4
-"""So many times less must the deviation be with a smoothed interpolation. In one process it is 1.6, of errors that reach
-farther: the rotated family has 1.55 to 1.9 in the parts of two processes."""
+"""So many times less must the deviation be with a smoothed interpolation. In one process it is 1.6, of errors that
+reach farther: the rotated family has 1.55 to 1.9 in the parts of two processes."""
 
 
 def choose_aggregates(block: Block, communicator: Communicator, allowed: float | None) -> tuple[Groups, int, bool]:
