@@ -121,3 +121,21 @@ def test_residuals_that_grow_while_the_energy_falls_are_no_stagnation():
     waited = np.diff(np.flatnonzero(np.append(True, least[1:] < least[:-1])))
     assert waited.max() > 100  # the case is one
     assert solution.result is Result.CONVERGED
+
+
+def test_null_vectors_of_parts_do_not_pile_up_in_the_residual():
+    case = make_matrix_case(1, 792)  # 14 parts, each singular, jumps of 10⁷
+    assert case.singular_parts == 14
+    solution = solve(case.matrix, case.b, solver="amg")
+    assert solution.result is Result.CONVERGED
+    assert solution.fallbacks == 0
+
+
+def test_units_that_change_with_an_update_are_followed():
+    a = gallery.matrix("plate-2d", N)
+    b = a @ np.random.default_rng(0).standard_normal(a.shape[0])
+    scaled, s = in_units(a, 1.0, False)
+    prepared = prepare(a, solver="amg")
+    first, later = prepared.solve(b), prepared.update(scaled).solve(s * b)
+    assert later.result is Result.CONVERGED
+    assert later.iterations <= 1.3 * first.iterations

@@ -78,7 +78,8 @@ def test_levels_of_new_values_are_galerkin_products_on_the_kept_aggregates(name)
     for values, level in zip(kept, before.levels, strict=True):
         np.testing.assert_array_equal(values, level.values)
     order = np.arange(a.shape[0]) if after.order is None else after.order
-    dense = b.toarray()[order][:, order] * after.scale
+    weights = np.ones(a.shape[0]) if after.weights is None else after.weights  # of unknowns whose units have changed
+    dense = (weights[:, None] * b.toarray() * weights)[order][:, order] * after.scale
     np.testing.assert_allclose(level_matrix(after.levels[0]), dense, atol=2e-6 * abs(dense).max())
 
 

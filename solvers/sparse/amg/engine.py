@@ -111,6 +111,7 @@ class MultigridDirections(MatrixEngine):
         past = [(np.zeros(n, np.float32), np.zeros(n), 0.0) for _ in range(2)]
         largest = float(self.system.diagonal.max())
         least, since, taken = norm, 0, 0.0
+        singular = self.system.null.labels is not None
         for _ in range(max_iterations):
             z = self._preconditioned(short) if self._weights is None else self._in_units(r, norm, self._weights)
             d, image, curvature, projection = self._direction(z, r, past)
@@ -124,7 +125,7 @@ class MultigridDirections(MatrixEngine):
                     return Result.STAGNATED if math.isfinite(curvature) else Result.NON_FINITE
             scale = 1.0 / norm
             square, _ = self._sums(kernels.stepped, projection / curvature, d, image, x, r, scale, short)
-            norm = math.sqrt(square)
+            norm = math.sqrt(square) if not singular else self._projected(r, scale, short)
             reason = monitor.record(norm)
             if reason is not None:
                 return reason
@@ -136,6 +137,13 @@ class MultigridDirections(MatrixEngine):
             if since >= STAGNATION_STEPS:
                 return Result.STAGNATED
         return Result.MAX_ITERATIONS
+
+    def _projected(self, r: Array, scale: float, short: Floats) -> float:
+        """Take null vectors out of the residual, in place, and return its norm: no direction reduces what rounding
+        leaves along them, and all would soon be about it."""
+        self.system.project(r)
+        np.multiply(r, scale, out=short, casting="same_kind")
+        return math.sqrt(float(np.square(r).sum()))
 
     def _preconditioned(self, short: Floats) -> Floats:
         order = self.hierarchy.order

@@ -20,7 +20,7 @@ from relaxon.solvers.scaling import mean_scale
 from relaxon.solvers.sparse.system import MatrixSystem
 
 Array = NDArray[np.float64]
-SAMPLE = 2_000
+SAMPLE = 500
 """Rows by whose sums it is judged whether constants suit a matrix."""
 UNEVEN = 0.05
 """Mean over the rows of what does not cancel in their sums, over the diagonal, from which on weights are looked for."""
@@ -63,6 +63,25 @@ def find_weights(system: MatrixSystem) -> Array | None:
     scaled = scale_entries(system.matrix, weights)
     after = unevenness(scaled, system.diagonal * weights**2)
     return weights * mean_scale(weights) if after <= BETTER * before else None
+
+
+def renew_weights(weights: Array | None, old: MatrixSystem, system: MatrixSystem) -> Array | None:
+    """Return weights for new values on the pattern of `old`, for which these were found; None for none.
+
+    They are kept where rows stay about as even. Where units have changed, the diagonal says by how much.
+    """
+    kept = scale_unknowns(system, weights)
+    before = unevenness(kept.matrix, kept.diagonal)
+    both = (old.diagonal > 0) & (system.diagonal > 0)
+    if before <= UNEVEN or not both.all():
+        return weights
+    changed = np.sqrt(old.diagonal / system.diagonal)
+    changed *= mean_scale(changed)
+    if system.null.labels is not None:
+        changed[system.null.labels.reshape(-1) > 0] = 1.0
+    found = changed if weights is None else weights * changed
+    even = scale_unknowns(system, found)
+    return found if unevenness(even.matrix, even.diagonal) <= BETTER * before else weights
 
 
 def unevenness(matrix: Any, diagonal: Array) -> float:

@@ -14,7 +14,7 @@ from relaxon.solvers.sparse.amg import updating_kernels as kernels
 from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level, dense_inverse
 from relaxon.solvers.sparse.amg.smoothed import OMEGA, STRENGTH, KeptPatterns, Smoothed, Sparse, compacted, multiply
 from relaxon.solvers.sparse.amg.smoothed_kernels import coarse_rows, image_of_sums
-from relaxon.solvers.sparse.amg.units import scale_unknowns
+from relaxon.solvers.sparse.amg.units import renew_weights, scale_unknowns
 from relaxon.solvers.sparse.system import MatrixSystem
 from relaxon.solvers.threads import divide
 
@@ -28,7 +28,8 @@ def update_hierarchy(before: Hierarchy, old: MatrixSystem, system: MatrixSystem)
 
     `before` is not modified; what does not depend on values is shared with it.
     """
-    old, system = scale_unknowns(old, before.weights), scale_unknowns(system, before.weights)
+    weights = renew_weights(before.weights, old, system)
+    old, system = scale_unknowns(old, before.weights), scale_unknowns(system, weights)
     scale = before.scale * _change_of_scale(old, system)
     added = 1.0 / before.constants.relaxation - 1.0
     level = _first_level(before, system, scale, added)
@@ -40,7 +41,7 @@ def update_hierarchy(before: Hierarchy, old: MatrixSystem, system: MatrixSystem)
             level = _next_smoothed(level, pattern, _kept_patterns(above, above.smoothed), added)
         levels.append(level)
     solution = dense_inverse(level) if len(before.solution) == level.rows else before.solution
-    return Hierarchy(tuple(levels), solution, before.order, scale, before.constants, before.weights)
+    return Hierarchy(tuple(levels), solution, before.order, scale, before.constants, weights)
 
 
 def _change_of_scale(old: MatrixSystem, system: MatrixSystem) -> float:
