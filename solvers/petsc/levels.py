@@ -19,7 +19,7 @@ from relaxon.solvers.distributed.communicator import Communicator, any_failure
 from relaxon.solvers.scaling import mean_scale
 from relaxon.solvers.sparse.amg.constants import DEFAULTS
 from relaxon.solvers.sparse.amg.cycle import LENGTHS
-from relaxon.solvers.sparse.amg.hierarchy import arrange, coarsened
+from relaxon.solvers.sparse.amg.hierarchy import MISFIT, MISFIT_BELOW, Level, arrange
 
 Array = NDArray[np.float64]
 GATHERED = 10_000
@@ -67,21 +67,22 @@ class Block:
         np.maximum.at(strongest, rows[~own], -values[~own])
         return cls(indptr, indices, np.ascontiguousarray(values[own]), diagonal, inverse, beyond, excess, strongest)
 
-    def aggregates(self) -> tuple[NDArray[np.int32], int]:
-        """Return each row's aggregate (−1 for those that smoothing alone serves), and how many there are.
+    def level(self, summed: bool) -> Level | None:
+        """Return the block as a level of the compiled set-up; None where it has no rows.
 
-        Rows are compared by their true sums, for which couplings to other processes are added to the diagonal, and by
-        the strongest of all their couplings: one that is held from another process is not joined to what it is coupled
-        to weakly.
+        Rows are compared by the strongest of all their couplings: one that is held from another process is not joined
+        to what it is coupled to weakly. With `summed` they are compared by their true sums as well, for which
+        couplings to other processes are added to the diagonal; without it the level is the block itself, for errors
+        that are zero in other processes.
         """
         n = len(self.diagonal)
         if n == 0:
-            return np.empty(0, np.int32), 0
+            return None
         values = self.data.copy()
         rows = np.repeat(np.arange(n), np.diff(self.indptr))
         on = self.indices == rows
-        magnitudes = np.bincount(rows[~on], np.abs(values[~on]), minlength=n)
-        values[on] = np.maximum(self.diagonal + self.beyond, magnitudes)[rows[on]]
+        if summed:
+            values[on] = np.maximum(self.diagonal + self.beyond, self.magnitudes())[rows[on]]
         scale = mean_scale(self.diagonal)
         starts = self.indptr.view(np.uint32)
         bounds = np.array([0, n], np.uint32)
@@ -89,10 +90,20 @@ class Block:
         begin, end, factor = starts[:-1], starts[1:], DEFAULTS.relaxation
         level = arrange(bounds, begin, end, columns, values, scale, None, None, factor)
         np.maximum(level.most, scale * self.strongest, out=level.most, casting="same_kind")
-        group, _, left = coarsened(level, DEFAULTS, DEFAULTS.strength, False)
-        count = len(left.first)
-        # A row that hangs on other processes alone is dominated by its diagonal here, and not there.
-        alone = np.flatnonzero((group < 0) & (magnitudes + 2 * self.excess > DEFAULTS.dominated * self.diagonal))
+        return level
+
+    def magnitudes(self) -> Array:
+        """Return the sum of magnitudes of each row's couplings within the block."""
+        n = len(self.diagonal)
+        rows = np.repeat(np.arange(n), np.diff(self.indptr))
+        on = self.indices == rows
+        return np.asarray(np.bincount(rows[~on], np.abs(self.data[~on]), minlength=n), np.float64)
+
+    def complete(self, group: NDArray[np.int32], count: int) -> tuple[NDArray[np.int32], int]:
+        """Return aggregates in which rows have one of their own that hang on other processes alone, and how many there
+        are: these are dominated by their diagonal here, and not there."""
+        coupled = self.magnitudes() + 2 * self.excess
+        alone = np.flatnonzero((group < 0) & (coupled > DEFAULTS.dominated * self.diagonal))
         group[alone] = count + np.arange(len(alone))
         return group, count + len(alone)
 
@@ -135,40 +146,40 @@ class DistributedCycle:
         self.levels: list[DividedLevel] = []
         self.own: list[Any] = []
         current, steps = matrix, 1
+        allowed: float | None = MISFIT
         while len(self.levels) < MAX_LEVELS and current.getSize()[0] > gathered:
-            following = self._divide(current, steps)
-            if following is None:
+            found = self._divide(current, steps, allowed)
+            if found is None:
                 break
+            following, smoothed = found
+            allowed = MISFIT_BELOW if smoothed else None
             entries = [one.getInfo()["nz_used"] for one in (current, following)]
-            steps = 2 if entries[1] <= DEFAULTS.twice * entries[0] else 1
+            steps = 2 if not smoothed and entries[1] <= DEFAULTS.twice * entries[0] else 1
             current = following
             self.own.append(following)
         self.steps = steps
         self._gather(current)
 
-    def _divide(self, matrix: Any, steps: int) -> Any:
-        """Add a level that stays divided, and return the next one's matrix; None where aggregates hardly shrink it."""
-        from petsc4py import PETSc
+    def _divide(self, matrix: Any, steps: int, allowed: float | None) -> tuple[Any, bool] | None:
+        """Add a level that stays divided, and return the next one's matrix and whether the interpolation from it is
+        smoothed; None where aggregates hardly shrink it."""
+        from relaxon.solvers.petsc.aggregation import choose_aggregates, prolongation_of, smooth_prolongation
 
         block = Block.of(matrix)
-        group, count = block.aggregates()
+        group, count, smoothed = choose_aggregates(block, self.communicator, allowed)
         counts = [int(part[0]) for part in self.communicator.gathered(np.array([count]))]
         total, rows = sum(counts), matrix.getSize()[0]
         if not 0 < total <= STALLED * rows:
             return None
         offset = sum(counts[: matrix.getComm().getRank()])
-        kept = group >= 0
-        indptr = np.zeros(len(group) + 1, PETSc.IntType)
-        np.cumsum(kept, out=indptr[1:])
-        columns = (group[kept] + offset).astype(PETSc.IntType)
-        sizes = ((len(group), rows), (count, total))
-        csr = (indptr, columns, np.ones(len(columns)))
-        prolongation = PETSc.Mat().createAIJ(sizes, csr=csr, comm=matrix.getComm())
+        prolongation = prolongation_of(matrix, group, offset, count, total)
+        if smoothed:
+            prolongation = smooth_prolongation(matrix, block, group, prolongation)
         following = matrix.ptap(prolongation)
         right, x, first, residual = (matrix.createVecRight() for _ in range(4))
         work = np.empty(len(group))
         self.levels.append(DividedLevel(matrix, block, prolongation, steps, right, x, first, residual, work))
-        return following
+        return following, smoothed
 
     def _gather(self, matrix: Any) -> None:
         """Hold all of a level in this process, and set the compiled hierarchy up for it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -93,6 +93,8 @@ class Successors:
     def __init__(self, estimates: Estimates) -> None:
         self.estimates = estimates
         self.tried: set[str] = set()
+        self.refused: dict[str, Estimate] = {}
+        """Factors that took too much, counted, when they were thought of, with what they take."""
         self._others: list[Estimate] | None = None
 
     def begin(self, ranked: Sequence[Estimate]) -> tuple[Estimate, MatrixEngine]:
@@ -121,12 +123,13 @@ class Successors:
         if self._others is None and seconds > self.estimates.least_seconds:
             self._others = self.estimates.others(self.tried)
         found = [one if one.trial_seconds > TRIAL * seconds else one.at_best() for one in self._others or []]
-        best = min(found, key=lambda one: one.seconds, default=None)
+        best = min([*found, *self.refused.values()], key=lambda one: one.seconds, default=None)
         return best if best is not None and best.seconds < seconds else None
 
     def set_up(self, chosen: Estimate, seconds: float) -> MatrixEngine | None:
-        """Set up what was chosen; None where it is a factor that, counted, takes more than so many seconds or does not
-        fit into memory. ValueError where it finds that the matrix is not positive definite."""
+        """Set up what was chosen; None where it is a factor that, counted, takes more than so many seconds, which may
+        be asked for again when more are left to be saved, or does not fit into memory. ValueError where it finds that
+        the matrix is not positive definite."""
         self.tried.add(chosen.solver)
         if self._others is not None:
             self._others = [one for one in self._others if one.solver != chosen.solver]
@@ -136,7 +139,10 @@ class Successors:
         factors = solver if isinstance(solver, DirectFactorisation) else DirectFactorisation("superlu")
         factoriser = factors.analyse(system)
         size = factoriser.size
-        if size is not None and self.estimates.factored(chosen.solver, size.flops) > seconds:
+        counted = 0.0 if size is None else self.estimates.factored(chosen.solver, size.flops)
+        self.refused.pop(chosen.solver, None)
+        if counted > seconds:
+            self.refused[chosen.solver] = replace(chosen, seconds=counted)
             return None
         try:
             return factors.factor(system, factoriser)

@@ -127,14 +127,16 @@ def run_matrix_trial(case: MatrixCase, solver: str, settings: MatrixTrialSetting
 
 def explain_failure(case: MatrixCase, solution: Solution, settings: MatrixTrialSettings) -> str:
     """Return why a solver has not converged: whether float64 holds an answer, by what a direct solver finds."""
-    if solution.result is Result.MAX_ITERATIONS:
-        return f"slow: {solution.iterations} iterations, at {solution.relative_residual:.1e}"
     try:
         answer = solve(case.matrix, case.b, solver=REFERENCE, rtol=settings.rtol)
     except (ValueError, RuntimeError) as error:
         return f"{REFERENCE} refuses it: {error}"
     found = matrix_residual(case.judged, case.b, answer.x)
     scaled = 0.0 if found.scaled is None else found.scaled
+    if answer.converged and found.rounding > settings.rtol:
+        return f"{AT_LIMIT}: {REFERENCE} finds an answer to {found.relative:.1e}, rounding {found.rounding:.1e}"
+    if answer.converged and solution.result is Result.MAX_ITERATIONS:
+        return f"slow: {solution.iterations} iterations, at {solution.relative_residual:.1e}"
     if answer.converged:
         return f"{REFERENCE} finds an answer to {max(found.relative, scaled):.1e}"
     if found.meets(settings.rtol):

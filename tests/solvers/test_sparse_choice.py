@@ -18,6 +18,7 @@ from relaxon.solvers.sparse.direct.superlu import SuperLUFactor
 from relaxon.solvers.sparse.estimates import Estimate, Estimates
 from relaxon.solvers.sparse.features import MatrixFeatures, count_levels
 from relaxon.solvers.sparse.watched import Watched, expected_left
+from relaxon.solvers.stress import make_matrix_case
 
 OFF = (9e9, 9.0, 9)
 """Constants of a solver that is never expected to be quick."""
@@ -438,3 +439,12 @@ def test_the_automatic_choice_shares_a_factor_s_first_step_among_right_hand_side
     sides = list(np.random.default_rng(0).standard_normal((3, a.shape[0])))
     assert all(solution.converged for solution in solve_many(a, sides))
     assert shapes[0] == (a.shape[0], 3)
+
+
+def test_a_factor_that_was_too_dear_at_first_goes_on_where_everything_else_is_slow():
+    case = make_matrix_case(1, 1261)  # jumps of 10⁷, and units of rows: nothing iterative takes less than a thousand
+    solution = solve(case.matrix, case.b)
+    assert solution.result is Result.CONVERGED
+    assert "its factor takes more than was expected: amg began" in solution.message
+    assert "direct went on" in solution.message
+    assert solution.iterations < 1_000

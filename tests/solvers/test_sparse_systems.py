@@ -138,7 +138,14 @@ def test_the_gallery_of_bodies_names_what_it_refuses():
 @pytest.mark.parametrize(
     ("name", "most"),
     [(name, 16) for name in ("cantilever-2d", "cantilever-3d", "floating-2d", "floating-3d", "beam-3d")]
-    + [("inclusions-3d", 24), ("incompressible-3d", 22), ("tetrahedra-3d", 22), ("triangles-2d", 18), ("flat-2d", 60)],
+    + [
+        ("inclusions-3d", 24),
+        ("incompressible-3d", 22),
+        ("tetrahedra-3d", 22),
+        ("triangles-2d", 18),
+        ("flat-2d", 22),
+        ("flat-3d", 22),
+    ],
 )
 def test_bodies_converge_in_few_iterations_to_the_true_residual(name, most):
     body = gallery.elastic_body(name, 3_000)
@@ -344,3 +351,22 @@ def test_nodes_are_recognised_by_the_pattern_and_auto_says_so():
     solution = solve(a, in_range(a))
     assert "in blocks of 2 by its pattern" in solution.message
     assert solution.iterations < 30
+
+
+@pytest.mark.parametrize(("name", "strict"), [("flat-2d", True), ("flat-3d", True), ("cantilever-2d", False)])
+def test_flat_elements_are_aggregated_along_their_strongest_couplings(name, strict):
+    body = gallery.elastic_body(name, 5_000)
+    system = MatrixSystem.of(body.matrix, MatrixProperties(coordinates=body.coordinates))
+    first = BlockHierarchy.of(system).levels[0]
+    assert (first.couplings.square == hierarchy.STRICT) == strict
+    level, vectors, _ = finest(system, system.near_null)
+    group, _ = hierarchy.aggregate(level)
+    chosen, count, basis, _ = hierarchy.fitting_aggregates(level, vectors)
+    assert np.array_equal(group, chosen) != strict
+    # On every aggregate the vectors are orthonormal, or zero where they depend on those before.
+    products = np.zeros((count, basis.shape[1], basis.shape[1]))
+    held = chosen >= 0
+    np.add.at(products, chosen[held], np.einsum("nkc,nqc->nkq", basis[held], basis[held]))
+    diagonal = np.einsum("gkk->gk", products)
+    assert (np.minimum(abs(diagonal - 1), abs(diagonal)) < 1e-5).all()
+    assert abs(products - diagonal[:, :, None] * np.eye(diagonal.shape[1])).max() < 1e-5

@@ -49,11 +49,22 @@ def level_matrix(level):
 
 
 def prolongation(level, coarse_rows):
+    if level.smoothed is not None:
+        p = level.smoothed.interpolation
+        starts = np.append(p.begin, p.end[-1]).astype(np.int32)
+        shape = (level.rows, coarse_rows)
+        return sparse.csr_array((p.values.astype(float), p.columns.astype(np.int32), starts), shape=shape).toarray()
     kept = np.flatnonzero(level.group >= 0)
     return sparse.csr_array((np.ones(len(kept)), (kept, level.group[kept])), shape=(level.rows, coarse_rows)).toarray()
 
 
-@pytest.mark.parametrize("name", ["lognormal-3d", "tetrahedra-contrast-3d", "parts", "heat-step-3d", "random-jumps-3d"])
+SMOOTHED = ["rotated-2d", "bilinear-2d", "stretched-3d"]
+"""Families whose first levels are interpolated from by weights of their own."""
+
+
+@pytest.mark.parametrize(
+    "name", ["lognormal-3d", "tetrahedra-contrast-3d", "parts", "heat-step-3d", "random-jumps-3d", *SMOOTHED]
+)
 def test_levels_of_new_values_are_galerkin_products_on_the_kept_aggregates(name):
     a = gallery.matrix(name, 1_500)
     b = other_values(a)
@@ -67,11 +78,30 @@ def test_levels_of_new_values_are_galerkin_products_on_the_kept_aggregates(name)
     for values, level in zip(kept, before.levels, strict=True):
         np.testing.assert_array_equal(values, level.values)
     order = np.arange(a.shape[0]) if after.order is None else after.order
-    dense = b.toarray()[order][:, order] * after.scale
+    weights = np.ones(a.shape[0]) if after.weights is None else after.weights  # of unknowns whose units have changed
+    dense = (weights[:, None] * b.toarray() * weights)[order][:, order] * after.scale
     np.testing.assert_allclose(level_matrix(after.levels[0]), dense, atol=2e-6 * abs(dense).max())
 
 
-@pytest.mark.parametrize("name", ["lognormal-3d", "neighbours-3d", "neumann-2d"])
+def test_an_update_smooths_the_interpolation_anew_on_its_pattern():
+    a = gallery.matrix("rotated-2d", 3_000)
+    b = other_values(a, spread=0.05)
+    old, new = MatrixSystem.of(a), MatrixSystem.of(b)
+    before = Hierarchy.of(old)
+    values = before.levels[0].smoothed.interpolation.values.copy()
+    after = update_hierarchy(before, old, new)
+    ours, theirs = before.levels[0].smoothed, after.levels[0].smoothed
+    assert theirs.interpolation.columns is ours.interpolation.columns
+    np.testing.assert_array_equal(values, ours.interpolation.values)
+    assert not np.array_equal(values, theirs.interpolation.values)
+    p = prolongation(after.levels[0], after.levels[1].rows)
+    r = theirs.restriction
+    starts = np.append(r.begin, r.end[-1]).astype(np.int32)
+    turned = sparse.csr_array((r.values.astype(float), r.columns.astype(np.int32), starts), shape=p.T.shape)
+    np.testing.assert_array_equal(turned.toarray(), p.T)
+
+
+@pytest.mark.parametrize("name", ["lognormal-3d", "neighbours-3d", "neumann-2d", *SMOOTHED])
 def test_an_update_to_the_same_values_is_the_fresh_hierarchy(name):
     """In every row's figures, in blocks and with other orders of the rows too."""
     system = MatrixSystem.of(gallery.matrix(name, 45_000))
@@ -102,7 +132,9 @@ def test_an_update_is_a_fresh_set_up_bit_for_bit_where_nothing_is_approximate(so
     np.testing.assert_array_equal(theirs.residuals, ours.residuals)
 
 
-@pytest.mark.parametrize("name", ["lognormal-3d", "triangles-2d", "neighbours-3d", "neumann-2d", "elasticity-2d"])
+@pytest.mark.parametrize(
+    "name", ["lognormal-3d", "triangles-2d", "neighbours-3d", "neumann-2d", "elasticity-2d", *SMOOTHED]
+)
 def test_an_updated_multigrid_solves_the_new_system_and_the_old_one_its_own(name):
     a = gallery.matrix(name, 3_000)
     b = other_values(a) if name != "elasticity-2d" else sparse.csr_array(3.0 * a)

@@ -19,12 +19,16 @@ from relaxon.solvers.sparse.amg import cycle_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.hierarchy import SHARED_ROWS, Floats, Hierarchy
 from relaxon.solvers.sparse.amg.released import release_levels, restore_levels
+from relaxon.solvers.sparse.amg.units import scale_unknowns
 from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 from relaxon.solvers.threads import divide, get_num_threads
 
 STAGNATION_STEPS = 100
-"""So many steps without a new least residual mean that rounding has won."""
+"""So many steps without a new least residual, and without a gain in energy, mean that rounding has won."""
+GAIN = float(np.finfo(np.float64).eps)
+"""What a step takes off the energy of the error, over all that was taken off, from which on it is a gain: where units
+differ, residuals may grow for long while the energy falls."""
 NEGATIVE = 1e-10
 """Curvature of a direction below this part of `‖d‖² max a_ii`, and negative, is not rounding."""
 OUTER_BLOCKS = 16
@@ -38,6 +42,7 @@ class MultigridDirections(MatrixEngine):
 
     def __init__(self, system: MatrixSystem, hierarchy: Hierarchy, release: bool = True) -> None:
         self.system, self.hierarchy, self.cycle = system, hierarchy, self._cycle_through(hierarchy)
+        self._weights = hierarchy.weights
         self.info = {
             "nonzeros": float(system.matrix.nnz),
             "levels": float(len(hierarchy.levels)),
@@ -56,11 +61,9 @@ class MultigridDirections(MatrixEngine):
         self._rows = a.indptr.view(np.uint32), a.indices.view(np.uint32), a.data
 
     def update(self, system: MatrixSystem) -> MatrixEngine | None:
-        from relaxon.solvers.sparse.amg.updating import is_of_sums, update_hierarchy
+        from relaxon.solvers.sparse.amg.updating import update_hierarchy
 
-        if not is_of_sums(self.hierarchy):
-            return None
-        restore_levels(self.hierarchy, self.system)
+        restore_levels(self.hierarchy, scale_unknowns(self.system, self.hierarchy.weights))
         updated = type(self)(system, update_hierarchy(self.hierarchy, self.system, system), release=False)
         updated.reuses = True
         return updated
@@ -79,15 +82,19 @@ class MultigridDirections(MatrixEngine):
     def preconditioner(self) -> Precondition:
         """Return the linear cycle: steps of fixed lengths on coarse levels in the place of conjugate gradients."""
         cycle, order, scale = self.cycle.with_lengths(LENGTHS), self.hierarchy.order, self.hierarchy.scale
+        weights = self.hierarchy.weights
 
         def precondition(r: Array, z: Array) -> None:
+            right = r if weights is None else weights * r
             if order is None:
-                cycle.right[...] = r
+                cycle.right[...] = right
                 z[...] = cycle.apply()
             else:
-                cycle.right[...] = r[order]
+                cycle.right[...] = right[order]
                 z[order] = cycle.apply()
             z *= scale
+            if weights is not None:
+                z *= weights
 
         return precondition
 
@@ -103,7 +110,7 @@ class MultigridDirections(MatrixEngine):
     def look_ahead(self, sides: Sequence[tuple[Array, Array]], tolerances: Sequence[float] | None) -> None:
         """Solve for eight right-hand sides at a time, where nobody watches them: see `together`."""
         self._ahead = []
-        if tolerances is None or type(self.cycle) is not Cycle:
+        if tolerances is None or type(self.cycle) is not Cycle or self._weights is not None:
             return
         from relaxon.solvers.sparse.amg.together import Together
 
@@ -147,9 +154,10 @@ class MultigridDirections(MatrixEngine):
         np.multiply(r, 1.0 / norm, out=short, casting="same_kind")
         past = [(np.zeros(n, np.float32), np.zeros(n), 0.0) for _ in range(2)]
         largest = float(self.system.diagonal.max())
-        least, since = norm, 0
+        least, since, taken = norm, 0, 0.0
+        singular = self.system.null.labels is not None
         for _ in range(max_iterations):
-            z = self._preconditioned(short)
+            z = self._preconditioned(short) if self._weights is None else self._in_units(r, norm, self._weights)
             d, image, curvature, projection = self._direction(z, r, past)
             if not (curvature > 0.0 and math.isfinite(projection)):
                 if curvature < -NEGATIVE * largest * float(np.dot(d, d)):
@@ -161,25 +169,41 @@ class MultigridDirections(MatrixEngine):
                     return Result.STAGNATED if math.isfinite(curvature) else Result.NON_FINITE
             scale = 1.0 / norm
             square, _ = self._sums(kernels.stepped, projection / curvature, d, image, x, r, scale, short)
-            norm = math.sqrt(square)
+            norm = math.sqrt(square) if not singular else self._projected(r, scale, short)
             reason = monitor.record(norm)
             if reason is not None:
                 return reason
             past = [(d, image, curvature), past[0]]
-            least, since = (norm, 0) if norm < least else (least, since + 1)
+            gain = projection * (projection / curvature)
+            taken += gain
+            since = 0 if norm < least or gain > GAIN * taken else since + 1
+            least = min(least, norm)
             if since >= STAGNATION_STEPS:
                 return Result.STAGNATED
         return Result.MAX_ITERATIONS
+
+    def _projected(self, r: Array, scale: float, short: Floats) -> float:
+        """Take null vectors out of the residual, in place, and return its norm: no direction reduces what rounding
+        leaves along them, and all would soon be about it."""
+        self.system.project(r)
+        np.multiply(r, scale, out=short, casting="same_kind")
+        return math.sqrt(float(np.square(r).sum()))
 
     def _preconditioned(self, short: Floats) -> Floats:
         order = self.hierarchy.order
         if order is None:
             self.cycle.right[...] = short
-            return self.cycle.apply()
-        np.take(short, order, out=self.cycle.right)
-        z = np.empty_like(short)
-        z[order] = self.cycle.apply()
+            z = self.cycle.apply()
+        else:
+            np.take(short, order, out=self.cycle.right)
+            z = np.empty_like(short)
+            z[order] = self.cycle.apply()
         return z
+
+    def _in_units(self, r: Array, norm: float, weights: Array) -> Floats:
+        """The cycle of a hierarchy whose unknowns have other units."""
+        z = self._preconditioned(np.asarray(r * (1.0 / norm) * weights, np.float32))
+        return np.asarray(z * weights, np.float32)
 
     def _descent(self, r: Array, norm: float) -> Floats:
         return np.asarray(self.system.inverse_diagonal * (r / norm), np.float32)

@@ -14,8 +14,9 @@ from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.lower import Lower
 from relaxon.solvers.sparse.amg.quality import deviation
 from relaxon.solvers.sparse.amg.smoothed import Rows, Smoothed, aggregate, interpolation, smoothed
+from relaxon.solvers.sparse.amg.units import find_weights, scale_unknowns
 from relaxon.solvers.sparse.system import MatrixSystem
-from relaxon.solvers.threads import divide, get_num_threads
+from relaxon.solvers.threads import Work, divide, get_num_threads
 
 Floats = NDArray[np.float32]
 DENSE_AT_MOST = 1500
@@ -90,9 +91,9 @@ class Level:
     def chunks(self) -> int:
         return get_num_threads() if self.rows >= SHARED_ROWS else 1
 
-    def over(self, kernel: Any, *args: Any) -> None:
-        """Run a kernel over the level's blocks."""
-        divide(kernel, len(self.bounds) - 1, self.bounds, *args, chunks=self.chunks)
+    def over(self, kernel: Any, *args: Any, work: Work | None = None) -> None:
+        """Run a kernel over the level's blocks; `work` makes memory of each run's own."""
+        divide(kernel, len(self.bounds) - 1, self.bounds, *args, chunks=self.chunks, work=work)
 
 
 def blocks(rows: int) -> NDArray[np.uint32]:
@@ -228,19 +229,22 @@ class Hierarchy:
     """Levels from fine to coarse, and the inverse of the last one's matrix (without rows where that has too many).
 
     `order[i]` is the matrix's row that is row `i` of the first level, None where they are the same; `scale` is the
-    factor of the values, `constants` what the levels were made with and the cycle is to take.
+    factor of the values, `constants` what the levels were made with and the cycle is to take. With `weights` the first
+    level's matrix is `W A W`: the cycle's argument is to be multiplied by them before, and its result after.
     """
 
     levels: tuple[Level, ...]
-    solution: Floats
+    solution: NDArray[np.float64]
     order: NDArray[np.uint32] | None
     scale: float
     constants: Constants
+    weights: NDArray[np.float64] | None = None
 
     @classmethod
     def of(cls, system: MatrixSystem, constants: Constants = DEFAULTS) -> Hierarchy:
         """Set the levels up for a matrix."""
-        level, order, scale = finest(system, constants.relaxation)
+        weights = find_weights(system)
+        level, order, scale = finest(scale_unknowns(system, weights), constants.relaxation)
         levels = [level]
         allowed: float | None = MISFIT
         while level.rows > constants.dense and len(levels) < MAX_LEVELS:
@@ -251,10 +255,10 @@ class Hierarchy:
             level = following
             levels.append(level)
         if level.rows <= DENSE_AT_MOST:
-            return cls(tuple(levels), dense_inverse(level), order, scale, constants)
+            return cls(tuple(levels), dense_inverse(level), order, scale, constants, weights)
         level.group = np.full(level.rows, -1, np.int32)
         level.offsets = np.zeros(len(level.bounds), np.uint32)
-        return cls(tuple(levels), np.zeros((0, 0), np.float32), order, scale, constants)
+        return cls(tuple(levels), np.zeros((0, 0)), order, scale, constants, weights)
 
     @property
     def operator_complexity(self) -> float:
@@ -308,8 +312,11 @@ def below(level: Level, rows: Rows, constants: Constants) -> Level:
     return arrange(bounds, rows.first, rows.last, rows.columns, rows.values, 1.0, rows.surplus, labels, relaxation)
 
 
-def dense_inverse(level: Level) -> Floats:
-    """Return the inverse of a level's matrix; the mean of a singular component is held."""
+def dense_inverse(level: Level) -> NDArray[np.float64]:
+    """Return the inverse of a level's matrix; the mean of a singular component is held.
+
+    It is float64: in float32 that of a matrix whose condition is beyond 10⁷ would not be definite.
+    """
     n = level.rows
     matrix = np.zeros((n, n))
     kernels.dense(level.bounds, level.first, level.last, level.columns, level.values, level.surplus, matrix)
@@ -326,7 +333,7 @@ def dense_inverse(level: Level) -> Floats:
     inverse = _inverted((matrix + matrix.T) / 2)
     inverse[~held] = 0.0
     inverse[:, ~held] = 0.0
-    return np.ascontiguousarray(inverse / root / root[:, None], np.float32)
+    return np.ascontiguousarray(inverse / root / root[:, None])
 
 
 def _inverted(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -63,12 +63,26 @@ class Sparse:
         return np.asarray(sums, np.float64)
 
 
+@dataclass(frozen=True, slots=True)
+class KeptPatterns:
+    """What new values of an interpolation and of its products need, and does not depend on them: where each coupling
+    adds to `P`, which entry of `P` each one of `Pᵀ` is, and the pattern of `A P`."""
+
+    targets: Indices
+    turned: NDArray[np.int64]
+    begin: Indices
+    end: Indices
+    columns: Indices
+
+
 @dataclass(slots=True)
 class Smoothed:
     """The interpolation `P` from a level's aggregates, and its transpose."""
 
     interpolation: Sparse
     restriction: Sparse
+    kept: KeptPatterns | None = None
+    """Once an update has found out."""
 
 
 def aggregate(level: Level, dominated: float) -> tuple[NDArray[np.int32], Indices]:

@@ -1,4 +1,5 @@
-"""A hierarchy for new values on the same pattern: order, blocks and aggregates are kept, values are summed anew."""
+"""A hierarchy for new values on the same pattern: order, blocks, aggregates and patterns are kept, values are computed
+anew."""
 
 from __future__ import annotations
 
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.sparse.amg import updating_kernels as kernels
 from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level, dense_inverse
+from relaxon.solvers.sparse.amg.smoothed import OMEGA, STRENGTH, KeptPatterns, Smoothed, Sparse, compacted, multiply
+from relaxon.solvers.sparse.amg.smoothed_kernels import coarse_rows, image_of_sums
+from relaxon.solvers.sparse.amg.units import renew_weights, scale_unknowns
 from relaxon.solvers.sparse.system import MatrixSystem
 from relaxon.solvers.threads import divide
 
@@ -24,21 +28,20 @@ def update_hierarchy(before: Hierarchy, old: MatrixSystem, system: MatrixSystem)
 
     `before` is not modified; what does not depend on values is shared with it.
     """
+    weights = renew_weights(before.weights, old, system)
+    old, system = scale_unknowns(old, before.weights), scale_unknowns(system, weights)
     scale = before.scale * _change_of_scale(old, system)
     added = 1.0 / before.constants.relaxation - 1.0
     level = _first_level(before, system, scale, added)
     levels = [level]
     for above, pattern in pairwise(before.levels):
-        level = _next_level(level, pattern, _targets(above, pattern), added)
+        if above.smoothed is None:
+            level = _next_level(level, pattern, _targets(above, pattern), added)
+        else:
+            level = _next_smoothed(level, pattern, _kept_patterns(above, above.smoothed), added)
         levels.append(level)
     solution = dense_inverse(level) if len(before.solution) == level.rows else before.solution
-    return Hierarchy(tuple(levels), solution, before.order, scale, before.constants)
-
-
-def is_of_sums(hierarchy: Hierarchy) -> bool:
-    """Return whether all matrices between levels are sums over aggregates: an interpolation with weights of its own
-    depends on values, so that such a hierarchy is set up anew."""
-    return all(level.smoothed is None for level in hierarchy.levels)
+    return Hierarchy(tuple(levels), solution, before.order, scale, before.constants, weights)
 
 
 def _change_of_scale(old: MatrixSystem, system: MatrixSystem) -> float:
@@ -95,14 +98,19 @@ def _places(before: Hierarchy, system: MatrixSystem) -> NDArray[np.uint32]:
     return level.places
 
 
-def _next_level(fine: Level, pattern: Level, targets: NDArray[np.uint32], added: float) -> Level:
-    """The level below one that is filled."""
+def _below(fine: Level, pattern: Level) -> Level:
+    """The empty level below one that is filled."""
     labels = None
     if fine.labels is not None:
         labels = np.zeros(pattern.rows, np.int32)
         kept = fine.group >= 0
         labels[fine.group[kept]] = fine.labels[kept]
-    level = _emptied(pattern, labels)
+    return _emptied(pattern, labels)
+
+
+def _next_level(fine: Level, pattern: Level, targets: NDArray[np.uint32], added: float) -> Level:
+    """The level of sums over aggregates below one that is filled."""
+    level = _below(fine, pattern)
     sums = np.zeros(len(pattern.columns) + len(fine.bounds) * int(kernels.APART), np.float32)
     fine.over(
         kernels.add_to_targets, fine.offsets, fine.group, fine.first, fine.last, targets, fine.values, fine.surplus,
@@ -111,6 +119,57 @@ def _next_level(fine: Level, pattern: Level, targets: NDArray[np.uint32], added:
     level.over(kernels.finish_rows, level.first, level.inner, level.last, sums, added, *_filled(level))
     level.sums[...] = level.surplus
     return level
+
+
+def _next_smoothed(fine: Level, pattern: Level, kept: KeptPatterns, added: float) -> Level:
+    """The level below one that is filled, which gets an interpolation of its own."""
+    assert fine.smoothed is not None
+    was, old = fine.smoothed.interpolation, fine.smoothed.restriction
+    p = replace(was, values=np.empty_like(was.values))
+    total, image = np.empty(fine.rows), np.empty(fine.rows)
+    fine.over(
+        kernels.refill_interpolation, fine.first, fine.last, fine.values, fine.diagonal, fine.surplus, OMEGA,
+        fine.group, kept.targets, p.begin, p.end, p.values, total,
+    )  # fmt: skip
+    r = replace(old, values=p.values[kept.turned])
+    fine.smoothed = Smoothed(p, r, kept)
+    level = _below(fine, pattern)
+    ap = np.empty(len(kept.columns), np.float32)
+    fine.over(
+        kernels.refill_product, fine.first, fine.last, fine.columns, fine.values, fine.diagonal, p.begin, p.end,
+        p.columns, p.values, kept.begin, kept.end, kept.columns, np.uint32(0), ap,
+        work=lambda: (np.empty(p.width, np.uint32),),
+    )  # fmt: skip
+    blocks = len(fine.offsets) - 1
+    sums = np.empty(len(pattern.columns) + (blocks + 1) * int(kernels.APART), np.float32)
+    divide(
+        kernels.refill_product, blocks, fine.offsets, r.begin, r.end, r.columns, r.values, np.empty(0, np.float32),
+        kept.begin, kept.end, kept.columns, ap, level.first, level.last, level.columns,
+        np.uint32(len(pattern.columns)), sums, chunks=fine.chunks, work=lambda: (np.empty(p.width, np.uint32),),
+    )  # fmt: skip
+    fine.over(image_of_sums, fine.first, fine.last, fine.columns, fine.values, fine.surplus, total, image)
+    divide(
+        coarse_rows, blocks, fine.offsets, r.begin, r.end, r.columns, r.values, image, level.surplus, chunks=fine.chunks
+    )
+    level.over(kernels.finish_rows, level.first, level.inner, level.last, sums, added, *_filled(level))
+    level.sums[...] = level.surplus
+    return level
+
+
+def _kept_patterns(fine: Level, smoothed: Smoothed) -> KeptPatterns:
+    """What an interpolation and its products keep; found once for all updates."""
+    if smoothed.kept is None:
+        p = smoothed.interpolation
+        targets = np.empty(len(fine.columns), np.uint32)
+        fine.over(
+            kernels.find_interpolated, fine.first, fine.last, fine.columns, fine.values, fine.most,
+            np.float32(STRENGTH**2), fine.group, p.begin, p.end, p.columns, targets,
+            work=lambda: (np.empty(p.width, np.uint32),),
+        )  # fmt: skip
+        a = Sparse(fine.first, fine.last, fine.columns, fine.values, fine.rows)
+        ap = compacted(multiply(a, fine.diagonal, p, fine.bounds, fine.chunks), fine.bounds)
+        smoothed.kept = KeptPatterns(targets, np.argsort(p.columns, kind="stable"), ap.begin, ap.end, ap.columns)
+    return smoothed.kept
 
 
 def _targets(fine: Level, coarse: Level) -> NDArray[np.uint32]:

@@ -11,6 +11,8 @@ from relaxon.solvers.sparse.amg.levels_kernels import LEFT_OUT, ONE, ROUNDINGS, 
 
 GONE = np.uint32(0xFFFFFFFF)
 """In the place of a target or a place: the column is left out, the entry is the diagonal."""
+LOST = np.uint32(0xFFFFFFFE)
+"""In the place of a target: the coupling is strong, but what it goes to is in no aggregate."""
 APART = np.uint32(16)
 """Entries between the places of two blocks, so that two threads do not write to one line of the cache."""
 
@@ -148,3 +150,86 @@ def finish_rows(  # type: ignore[no-untyped-def]
             more = 0.5 * away + added * d
             excess[i] = more
             inverse[i] = 1.0 / (d + more) if d > 0.0 else 0.0
+
+
+@rows_kernel
+def find_interpolated(  # type: ignore[no-untyped-def]
+    start, stop, bounds, first, last, c, v, most, strength, group, begin, end, columns, targets, seen
+):  # fmt: skip
+    """Find the entry of the interpolation to which each strong coupling adds, by the values that it was made with.
+
+    `targets` is `GONE` for a weak coupling, `LOST` for a strong one to a row that is in no aggregate. `seen` is memory
+    of a run's own, a place for each column.
+    """
+    for block in range(start, stop):
+        for i in range(bounds[block], bounds[block + 1]):
+            for q in range(begin[i], end[i]):
+                seen[columns[q]] = q
+            least = strength * most[i]
+            for k in range(first[i], last[i]):
+                a = -v[k]
+                targets[k] = GONE
+                if group[i] >= 0 and a > 0.0 and a * a >= least * most[c[k]]:
+                    g = group[c[k]]
+                    targets[k] = seen[np.uint32(g)] if g >= 0 else LOST
+
+
+@rows_kernel
+def refill_interpolation(  # type: ignore[no-untyped-def]
+    start, stop, bounds, first, last, v, diagonal, surplus, omega, group, targets, begin, end, values, total
+):  # fmt: skip
+    """As `smoothed_kernels.interpolation`, the strong couplings and the places of their entries being known."""
+    for block in range(start, stop):
+        for i in range(bounds[block], bounds[block + 1]):
+            total[i] = 0.0
+            if group[i] < 0:
+                continue
+            row = begin[i]
+            for q in range(row, end[i]):
+                values[q] = 0.0
+            d, off, lost = np.float64(diagonal[i]), 0.0, 0.0
+            for k in range(first[i], last[i]):
+                a = -v[k]
+                t = targets[k]
+                if t == GONE or a <= 0.0:
+                    d -= a
+                    continue
+                off += a
+                if t == LOST:
+                    lost += a
+                else:
+                    values[t] += a
+            held = max(d, off)
+            factor = omega / held if held > 0.0 else 0.0
+            for q in range(row, end[i]):
+                values[q] *= factor
+            values[row] += 1.0 - factor * d
+            total[i] = 1.0 - factor * (lost + surplus[i])
+
+
+@rows_kernel
+def refill_product(  # type: ignore[no-untyped-def]
+    start, stop, bounds, first, last, c, v, diagonal, begin, end, columns, values, out_begin, out_end, out_columns,
+    beside, out_values, seen,
+):  # fmt: skip
+    """Rows of a matrix times another one on a pattern that is known; `diagonal` is added to the first one's entries
+    where it has rows.
+
+    Where it has none, the product's own diagonal, which is not among its entries, is left beside them, from `beside` on
+    and in another place for each block. `seen` is memory of a run's own, a place for each column.
+    """
+    whole = len(diagonal) > 0
+    for block in range(start, stop):
+        for i in range(bounds[block], bounds[block + 1]):
+            for q in range(out_begin[i], out_end[i]):
+                seen[out_columns[q]] = q
+                out_values[q] = 0.0
+            if whole:
+                for q in range(begin[i], end[i]):
+                    out_values[seen[columns[q]]] += diagonal[i] * values[q]
+            else:
+                seen[i] = beside + np.uint32(block) * APART
+            for k in range(first[i], last[i]):
+                j, a = c[k], v[k]
+                for q in range(begin[j], end[j]):
+                    out_values[seen[columns[q]]] += a * values[q]

@@ -29,10 +29,18 @@ from relaxon.solvers.sparse.systems.blocks import (
     starts,
     transposed,
 )
+from relaxon.solvers.sparse.systems.quality import deviation, relaxed_errors
 
 Array = NDArray[np.float64]
 SQUARE = np.float32(0.25**2)
 """Nodes are coupled strongly from a quarter of the geometric mean of both nodes' strongest couplings on."""
+STRICT = np.float32(0.8**2)
+"""Where such aggregates do not fit, as with flat elements, from 0.8 of it on: along what is coupled most."""
+MISFIT = 3.0
+"""Deviation of relaxed errors from near-null vectors on aggregates, from which on stricter ones are tried: bodies of
+elements without a direction have 1.2 to 2.5 of them, flat ones (1 : 10) 5.5."""
+BETTER_FIT = 1.6
+"""So many times less it must then be."""
 WIDE = 6.0
 """Blocks in a row of the prolongator, on average: where smoothing with all couplings makes more, weak ones are left
 out, as the next level's rows would be wider still."""
@@ -194,14 +202,13 @@ def aggregate(level: BlockLevel) -> tuple[NDArray[np.int32], int]:
 def coarsen(level: BlockLevel, vectors: Array) -> tuple[BlockLevel, Array] | None:
     """Aggregate, smooth and project: the next level and its vectors; None where coarsening has come to a halt.
 
-    `vectors`, `(nodes, size, k)`, are overwritten.
+    `vectors` are `(nodes, size, k)`.
     """
     rows, size, k = vectors.shape
-    group, count = aggregate(level)
+    given = vectors.astype(np.float32)
+    group, count, basis, coarse = fitting_aggregates(level, vectors)
     if count == 0 or count * k > HALTED * rows * size:
         return None
-    given = vectors.astype(np.float32)
-    basis, coarse = orthonormal(vectors, group, count)
     p = smoothed(level, given, group, basis, coarse)
     level.prolongator, level.restriction = p, transposed(p, count)
     level.coarse_bounds = parts(count)
@@ -209,13 +216,37 @@ def coarsen(level: BlockLevel, vectors: Array) -> tuple[BlockLevel, Array] | Non
     return arrange(product(level.coarse_bounds, level.restriction, image, count)), coarse
 
 
+def fitting_aggregates(level: BlockLevel, vectors: Array) -> tuple[NDArray[np.int32], int, Floats, Array]:
+    """Return each node's aggregate, how many there are, the orthonormal vectors on them and their `R`.
+
+    The couplings that count as strong are chosen: stricter ones where aggregates do not fit what sweeps leave, and
+    these fit better.
+    """
+    group, count = aggregate(level)
+    basis, coarse = orthonormal(vectors, group, count)
+    errors = relaxed_errors(level)
+    misfit = deviation(level, errors, group, basis)
+    if misfit <= MISFIT:
+        return group, count, basis, coarse
+    usual = level.couplings
+    level.couplings = usual._replace(square=STRICT)
+    fewer, others = aggregate(level)
+    if others * vectors.shape[2] <= HALTED * level.unknowns:
+        bases, triangles = orthonormal(vectors, fewer, others)
+        if BETTER_FIT * deviation(level, errors, fewer, bases) <= misfit:
+            return fewer, others, bases, triangles
+    level.couplings = usual
+    return group, count, basis, coarse
+
+
 def orthonormal(vectors: Array, group: NDArray[np.int32], count: int) -> tuple[Floats, Array]:
-    """Make the vectors orthonormal on each aggregate, in place: `basis (nodes, k, size)` and `R (count, k, k)`."""
+    """Return vectors that are orthonormal on each aggregate, `(nodes, k, size)`, and `R (count, k, k)`: the given ones
+    were the former times it."""
     rows, size, k = vectors.shape
     members = np.argsort(group, kind="stable").astype(np.uint32)
     begin = np.searchsorted(group[members], np.arange(count + 1)).astype(np.uint32)
     basis, coarse = np.zeros((rows, k, size), np.float32), np.zeros((count, k, k))
-    over(parts(count), pattern_kernels.orthogonalised, begin, members, vectors, basis, coarse)
+    over(parts(count), pattern_kernels.orthogonalised, begin, members, vectors.copy(), basis, coarse)
     return basis, coarse
 
 
@@ -261,6 +292,8 @@ class BlockHierarchy:
     solution: Floats
     place: Indices
     scale: float
+    weights: None = None
+    """Vectors that are near-null are known here, whatever the units of the unknowns."""
 
     @classmethod
     def of(cls, system: MatrixSystem) -> BlockHierarchy:

@@ -75,7 +75,7 @@ def constants(matrix):
 
 def solves():
     small = {"pc_relaxon_gathered": "400"}
-    for name in ("laplacian-3d", "tetrahedra-3d", "random-jumps-3d", "lognormal-3d", "rotated-2d"):
+    for name in ("laplacian-3d", "tetrahedra-3d", "random-jumps-3d", "lognormal-3d", "rotated-2d", "stretched-3d"):
         whole = gallery.matrix(name, 5_000)
         yield solved(name, whole, random_side(whole), small)
     poisson = gallery.matrix("laplacian-3d", 5_000)

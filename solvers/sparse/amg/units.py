@@ -1,0 +1,167 @@
+"""Unknowns in units of their own: weights in which neighbours of a smooth error are about equal.
+
+Aggregation takes constants to be what sweeps leave. In `S A S`, with a diagonal `S` that scatters or has both signs,
+sweeps leave `S⁻¹` instead. It is found as adaptive methods find it, by sweeps on `A w = 0`, and the hierarchy is made
+of `W A W`: sweeps are the same in any units, aggregates and interpolation are not.
+
+Source: M. Brezina, R. Falgout, S. MacLachlan, T. Manteuffel, S. McCormick, J. Ruge, "Adaptive smoothed aggregation",
+SIAM J. Sci. Comput. 25 (2004), for the sweeps; the weights are powers of the diagonal to begin with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.scaling import mean_scale
+from relaxon.solvers.sparse.system import MatrixSystem
+
+Array = NDArray[np.float64]
+SAMPLE = 500
+"""Rows by whose sums it is judged whether constants suit a matrix."""
+UNEVEN = 0.05
+"""Mean over the rows of what does not cancel in their sums, over the diagonal, from which on weights are looked for."""
+BETTER = 0.5
+"""Weights are taken where they leave at most this part of it."""
+POSITIVE = 0.05
+"""Part of the off-diagonal weight that is positive, from which on signs are looked for."""
+SWEEPS = 16
+"""Steps of Chebyshev's that make the weights even between strongly coupled rows."""
+LEAST_DAMPED, TOP = 0.05, 2.0
+"""Between these eigenvalues, of the matrix over half of its rows' sums of magnitudes, errors are damped."""
+DOMINATED = 0.4
+"""Rows whose couplings are below this part of the diagonal, in units in which that is 1, keep those units."""
+LEAST = 0.05
+"""Least part of its first magnitude that a weight may come to."""
+
+
+def find_weights(system: MatrixSystem) -> Array | None:
+    """Return weights `w`, `(n,)` float64, nowhere 0, such that the rows of `W A W` sum to less than those of `A` do.
+
+    None where the rows of `A` sum to little, where their diagonal dominates as it does in M-matrices, or where no such
+    weights are found. They are 1 on components that are singular by constants.
+    """
+    before = unevenness(system.matrix, system.diagonal)
+    if before <= UNEVEN:
+        return None
+    weights = np.where(system.diagonal > 0, 1.0 / np.sqrt(np.where(system.diagonal > 0, system.diagonal, 1.0)), 1.0)
+    singular = None if system.null.labels is None else system.null.labels.reshape(-1) > 0
+    if singular is not None:
+        weights[singular] = 1.0
+    scaled = scale_entries(system.matrix, weights)
+    signs = _signs(scaled)
+    if singular is not None:
+        signs[singular] = 1.0
+    if (signs < 0).any():  # perhaps they are all that is amiss
+        turned = scale_entries(system.matrix, signs)
+        if unevenness(turned, system.diagonal) <= UNEVEN:
+            return signs
+    weights = _relaxed(scaled, weights, signs, singular)
+    scaled = scale_entries(system.matrix, weights)
+    after = unevenness(scaled, system.diagonal * weights**2)
+    return weights * mean_scale(weights) if after <= BETTER * before else None
+
+
+def renew_weights(weights: Array | None, old: MatrixSystem, system: MatrixSystem) -> Array | None:
+    """Return weights for new values on the pattern of `old`, for which these were found; None for none.
+
+    They are kept where rows stay about as even. Where units have changed, the diagonal says by how much.
+    """
+    kept = scale_unknowns(system, weights)
+    before = unevenness(kept.matrix, kept.diagonal)
+    both = (old.diagonal > 0) & (system.diagonal > 0)
+    if before <= UNEVEN or not both.all():
+        return weights
+    changed = np.sqrt(old.diagonal / system.diagonal)
+    changed *= mean_scale(changed)
+    if system.null.labels is not None:
+        changed[system.null.labels.reshape(-1) > 0] = 1.0
+    found = changed if weights is None else weights * changed
+    even = scale_unknowns(system, found)
+    return found if unevenness(even.matrix, even.diagonal) <= BETTER * before else weights
+
+
+def unevenness(matrix: Any, diagonal: Array) -> float:
+    """Return how far the rows are from those of an M-matrix or of elements, whose sums vanish or whose diagonal
+    dominates: the mean over a sample of rows of `min(|Σ_j a_ij|, what positive couplings add to the sum) / a_ii`, or of
+    `−Σ_j a_ij / a_ii` where that is positive, at most 1."""
+    rows = np.arange(0, matrix.shape[0], max(1, matrix.shape[0] // SAMPLE))
+    some = matrix[rows]
+    own = diagonal[rows]
+    sums, size = np.asarray(some.sum(axis=1)).ravel(), np.asarray(abs(some).sum(axis=1)).ravel()
+    added = sums - (2 * own - size)
+    apart = np.where(sums < 0, -sums, np.minimum(sums, added))
+    held = own > 0
+    return float(np.minimum(apart[held] / own[held], 1.0).mean()) if held.any() else 0.0
+
+
+def scale_entries(matrix: Any, weights: Array) -> Any:
+    """Return `W A W` on the pattern of a CSR matrix `A`, which is shared."""
+    from scipy.sparse import csr_array
+
+    data = matrix.data * np.repeat(weights, np.diff(matrix.indptr))
+    data *= weights[matrix.indices]
+    return csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+def scale_unknowns(system: MatrixSystem, weights: Array | None) -> MatrixSystem:
+    """Return the system of `W A W`; the same one where there are no weights."""
+    if weights is None:
+        return system
+    scaled = scale_entries(system.matrix, weights)
+    return replace(system, matrix=scaled, diagonal=system.diagonal * weights**2, rows=None)
+
+
+def _relaxed(scaled: Any, weights: Array, signs: Array, singular: NDArray[np.bool_] | None) -> Array:
+    """The weights after some sweeps on `A w = 0`, from magnitudes that make the diagonal 1, and these signs."""
+    diagonal = np.asarray(scaled.diagonal())
+    size = np.asarray(abs(scaled).sum(axis=1)).ravel() - diagonal
+    kept = size <= DOMINATED * diagonal
+    if singular is not None:
+        kept |= singular
+    whole = size + diagonal  # twice the diagonal of a Laplacian
+    step = np.where(kept, 0.0, TOP / np.where(whole > 0, whole, 1.0))
+    found, change = signs.copy(), np.zeros_like(signs)
+    centre, half = (TOP + LEAST_DAMPED) / 2, (TOP - LEAST_DAMPED) / 2
+    rho = half / centre
+    for sweep in range(SWEEPS):  # Chebyshev's semi-iteration
+        following = 1.0 / (2 * centre / half - rho)
+        along = step * (scaled @ found)
+        change = -along / centre if sweep == 0 else following * rho * change - 2 * following / half * along
+        rho = following if sweep else rho
+        found = found + change
+    found = np.where(found * signs > LEAST, found, LEAST * signs)
+    return np.asarray(weights * found)
+
+
+def _signs(scaled: Any) -> Array:
+    """Signs of the unknowns that make the couplings of a spanning forest negative, one of the strongest couplings.
+
+    In the graph of all unknowns twice, once with either sign, a negative coupling connects equal signs and a positive
+    one different signs; over a forest the two halves do not touch.
+    """
+    from scipy.sparse import block_array, csr_array
+    from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+
+    n = scaled.shape[0]
+    entries = scaled.tocoo()
+    off = entries.row < entries.col
+    row, column, value = entries.row[off], entries.col[off], entries.data[off]
+    if not np.maximum(value, 0.0).sum() > POSITIVE * np.abs(value).sum():
+        return np.ones(n)
+    largest = float(np.abs(value).max())
+    length = 1.0 + np.log(largest) - np.log(np.maximum(np.abs(value), np.finfo(float).tiny * largest))
+    forest = minimum_spanning_tree(csr_array((length, (row, column)), shape=scaled.shape)).tocoo()
+    along = csr_array((value, (row, column)), shape=scaled.shape)
+    coupling = np.asarray(along[forest.row, forest.col]).ravel()
+    ends = (forest.row, forest.col)
+    equal = csr_array((np.where(coupling < 0, 1.0, 0.0), ends), shape=scaled.shape)
+    other = csr_array((np.where(coupling < 0, 0.0, 1.0), ends), shape=scaled.shape)
+    other = csr_array(other + other.T)
+    equal.eliminate_zeros()
+    other.eliminate_zeros()
+    _, part = connected_components(block_array([[equal, other], [other, equal]]), directed=False)
+    return np.where(part[:n] < part[n:], 1.0, -1.0)
