@@ -60,7 +60,7 @@ def solve(
         solved and then its imaginary one, each to `1/√2` of the tolerance and with `max_iterations`; residuals and the
         verdict are those of the complex system, `‖r‖² = ‖r_real‖² + ‖r_imaginary‖²`, and iterations add up.
     solver : a name from `list_solvers()` or a solver object with its options; None for "dcdm" on a grid, and for
-        "auto" (which chooses, and says why in `Solution.message`) on a sparse matrix.
+        "auto" on a sparse matrix. "auto" chooses, on grids as well, and says why in `Solution.message`.
     device : None for the compiled kernels on the CPU; a device of torch ("cuda", "cuda:1", "cpu" for the same code
         without a GPU) for "dcdm" on a grid with κ = 1.
     rtol, atol : tolerances; rtol > 0, atol ≥ 0.
