@@ -87,6 +87,14 @@ class Prepared(ABC):
     def look_ahead(self, sides: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> None:  # noqa: B027
         """Do at once what the coming calls of `run` with these pairs of `b` and `x` can share; nothing by default."""
 
+    remembers: bool = True
+    """Whether what a run has found out about the system may change how later ones go."""
+
+    def twin(self) -> Prepared | None:
+        """Return an engine with this one's set-up and work space of its own, to run beside it in another thread; itself
+        where it has none. None where there is no such engine."""
+        return None
+
     @abstractmethod
     def run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int) -> Result:
         """Improve `x` in place until `monitor.record` gives a reason or `max_iterations` are done.

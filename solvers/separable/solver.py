@@ -56,6 +56,9 @@ class _FastDiagonalisation(Prepared):
         self.system = system
         self.info = {"products": float(system.products)}
 
+    def twin(self) -> Prepared:
+        return self  # it holds nothing of a right-hand side
+
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         from relaxon.solvers.stencil_kernels import dot
 
