@@ -32,7 +32,7 @@ ENDS = {"ring": (0.0, 0.0), "closed": (0.0, 0.0), "held": (2.0, 2.0), "held low"
 
 
 class Transform(ABC):
-    """`x → Vᵀ x` and `x → V x` along one axis of arrays with three axes; both return new arrays.
+    """`x → Vᵀ x` and `x → V x` along one axis of arrays with three axes, of which `x` is overwritten.
 
     `values` `(n,)`: of an axis whose `K` is singular, the first is the one that is zero. `scale` is what the products
     with `K` and `M` are to be divided by: they are `scale · diag(values)` and `scale`.
@@ -42,11 +42,11 @@ class Transform(ABC):
     scale: float = 1.0
 
     @abstractmethod
-    def forward(self, x: Array, axis: int, spare: bool) -> Array:
-        """Return `Vᵀ x`; where `x` is `spare`, perhaps in its memory."""
+    def forward(self, x: Array, axis: int) -> Array:
+        """Return `Vᵀ x`, in its memory or in new memory."""
 
     @abstractmethod
-    def back(self, x: Array, axis: int, spare: bool) -> Array:
+    def back(self, x: Array, axis: int) -> Array:
         """Return `V x`, in the same way."""
 
 
@@ -108,12 +108,12 @@ class Fast(Transform):
             there, back = (fft.dct, fft.idct) if kind in ("closed", "held high") else (fft.dst, fft.idst)
             self._there, self._back = partial(there, type=of), partial(back, type=of)
 
-    def forward(self, x: Array, axis: int, spare: bool) -> Array:
-        found: Array = self._there(x, axis=axis, overwrite_x=spare)
+    def forward(self, x: Array, axis: int) -> Array:
+        found: Array = self._there(x, axis=axis, overwrite_x=True)
         return found
 
-    def back(self, x: Array, axis: int, spare: bool) -> Array:
-        found: Array = self._back(x, axis=axis, overwrite_x=spare)
+    def back(self, x: Array, axis: int) -> Array:
+        found: Array = self._back(x, axis=axis, overwrite_x=True)
         return found
 
 
@@ -135,10 +135,10 @@ class Product(Transform):
         self._vectors = np.ascontiguousarray(vectors / root[:, None])
         self._transposed = np.ascontiguousarray(self._vectors.T)
 
-    def forward(self, x: Array, axis: int, spare: bool) -> Array:
+    def forward(self, x: Array, axis: int) -> Array:
         return _multiplied(x, axis, self._transposed, self._vectors)
 
-    def back(self, x: Array, axis: int, spare: bool) -> Array:
+    def back(self, x: Array, axis: int) -> Array:
         return _multiplied(x, axis, self._vectors, self._transposed)
 
 

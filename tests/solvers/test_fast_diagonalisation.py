@@ -75,8 +75,7 @@ def test_an_axis_is_solved_with_in_its_vectors_by_fast_transforms_and_by_product
     axis = uniform_axis(kind, n)
     k, m = dense(axis)
     for made in (transforms.Fast(axis, kind), transforms.Product(axis)):
-        columns = np.eye(n)[:, None, :]
-        there, back = made.forward(columns, 0, False)[:, 0], made.back(columns, 0, False)[:, 0]
+        there, back = (change(np.eye(n)[:, None, :].copy(), 0)[:, 0] for change in (made.forward, made.back))
         through = back @ np.diag(1.0 / (made.scale * (made.values + SHIFT))) @ there
         np.testing.assert_allclose(through, np.linalg.inv(k + SHIFT * m), atol=1e-12)
 

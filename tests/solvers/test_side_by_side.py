@@ -1,4 +1,4 @@
-"""Several right-hand sides, each in a thread of its own: answers are those of single solves, in all numbers of threads."""
+"""Right-hand sides in a thread each: their answers have the bits of single solves, in any number of threads."""
 
 import threading
 
