@@ -15,8 +15,8 @@ from relaxon.solvers.separable.axes import NotSeparableError, axes_of
 from relaxon.solvers.separable.system import SeparableSystem, expected_nanoseconds
 
 CONSTANT_CYCLES, VARYING_CYCLES = 55.0, 400.0
-"""Nanoseconds a cell that `dcdm` takes to 1e-6 on a box, set-up included, where κ is 1 and where it varies; measured,
-as those of the direct solver are, by `bench/fast_diagonalisation.py` in one thread."""
+"""Nanoseconds a cell that `dcdm` takes to 1e-6 at 128³, set-up included, in one thread: on a box with κ = 1, and the
+least of what was seen where κ varies. `bench/against.py` measures it beside the direct solver."""
 
 
 @dataclass(frozen=True, slots=True)
