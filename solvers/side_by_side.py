@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,6 @@ def answer_all(front: PreparedSolver, requests: Requests, starts: Sequence[Any])
     try:
         divide(_answer, len(fronts), fronts, requests, starts, waiting, found, chunks=len(fronts))
     finally:
-        waiting.clear()  # an interruption: the other threads end with what they are at
         for one in fronts:
             one.engine.remembers = True
     return tuple(solution for solution in found if solution is not None)
@@ -71,9 +71,18 @@ def _answer(
 ) -> None:
     """Answer what is waiting by one front, whoever else does by the others."""
     front = fronts[start]
-    while waiting:
-        try:
-            number = waiting.popleft()
-        except IndexError:
-            return
-        found[number] = front.answer(requests[number], None, starts[number])
+    try:
+        while waiting:
+            number = _take(waiting)
+            if number is not None:
+                found[number] = front.answer(requests[number], None, starts[number])
+    except BaseException:
+        waiting.clear()  # the other threads end with what they are at
+        raise
+
+
+def _take(waiting: deque[int]) -> int | None:
+    """The next number; None where another thread has taken the last one."""
+    with suppress(IndexError):
+        return waiting.popleft()
+    return None

@@ -89,6 +89,7 @@ def test_an_error_in_one_thread_is_raised_and_the_others_end(monkeypatch):
     monkeypatch.setattr(PreparedSolver, "answer", failing)
     with num_threads(2), pytest.raises(ZeroDivisionError, match="the third"):
         solve_many(grid, np.concatenate([sides] * 4))
+    assert len(begun) < 10
     monkeypatch.undo()
     with num_threads(2):
         assert all(solution.converged for solution in solve_many(grid, sides))
