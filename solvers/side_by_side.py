@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from relaxon.solvers.available_memory import find_available_memory
 from relaxon.solvers.complex_parts import ComplexRequest
 from relaxon.solvers.request import Request
 from relaxon.solvers.solution import Solution
@@ -21,6 +22,9 @@ from relaxon.solvers.threads import divide, get_num_threads
 if TYPE_CHECKING:
     from relaxon.solvers.prepared import PreparedSolver
 
+TWIN_BYTES, MEMORY_PART = 80, 0.5
+"""Bytes a cell of a twin's work space and of what its solves make, at most, and of the memory that is available the
+part that all of them may take."""
 Requests = Sequence[Request | ComplexRequest]
 
 
@@ -49,10 +53,16 @@ def answer_all(front: PreparedSolver, requests: Requests, starts: Sequence[Any])
 
 
 def _fronts(front: PreparedSolver, count: int) -> list[PreparedSolver]:
-    """As many of one set-up as there are threads; one where right-hand sides are fewer, or the engine has no twin."""
-    fronts = [front]
-    threads = get_num_threads()
-    while 1 < threads <= count and len(fronts) < threads:
+    """As many of one set-up as there are threads; one where right-hand sides are fewer, or the engine has no twin.
+
+    Fewer where memory is short of their work space.
+    """
+    fronts, threads = [front], get_num_threads()
+    if not 1 < threads <= count:
+        return fronts
+    available = find_available_memory()
+    room = threads if available is None else MEMORY_PART * available / (TWIN_BYTES * front.operator.grid.cells.size)
+    while len(fronts) < min(threads, 1 + int(room)):
         engine = front.engine.twin()
         if engine is None:
             break

@@ -95,6 +95,23 @@ def test_an_error_in_one_thread_is_raised_and_the_others_end(monkeypatch):
         assert all(solution.converged for solution in solve_many(grid, sides))
 
 
+def test_no_more_twins_are_made_than_memory_holds(monkeypatch):
+    from relaxon.solvers import side_by_side
+
+    grid, sides = problem(False)
+    made, answer = [], PreparedSolver.answer
+
+    def noted(self, request, callback=None, x0=None):
+        made.append(id(self.engine))
+        return answer(self, request, callback, x0)
+
+    monkeypatch.setattr(PreparedSolver, "answer", noted)
+    monkeypatch.setattr(side_by_side, "find_available_memory", lambda: 100 * grid.cells.size)
+    with num_threads(4):
+        solve_many(grid, sides)
+    assert len(set(made)) == 1
+
+
 def test_a_callback_is_called_in_the_caller_s_thread_one_solve_after_the_other():
     grid, sides = problem(False)
     seen = []
