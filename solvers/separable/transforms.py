@@ -34,8 +34,8 @@ ENDS = {"ring": (0.0, 0.0), "closed": (0.0, 0.0), "held": (2.0, 2.0), "held low"
 class Transform(ABC):
     """`x → Vᵀ x` and `x → V x` along one axis of arrays with three axes, of which `x` is overwritten.
 
-    `values` `(n,)`: of an axis whose `K` is singular, the first is the one that is zero. `scale` is what the products
-    with `K` and `M` are to be divided by: they are `scale · diag(values)` and `scale`.
+    `values` `(n,)`: where `K` is singular, the first is the one that is zero. In these vectors `K` is
+    `scale · diag(values)`, and `M` is `scale`.
     """
 
     values: Array
@@ -52,18 +52,22 @@ class Transform(ABC):
 
 def transform_of(axis: Axis) -> Transform:
     """Return the quicker transform of an axis of more than one cell."""
-    kind = _kind(axis)
-    if kind is None or (axis.size <= SLOW_SIDE and _largest_factor(axis.size) > QUICK_FACTOR):
-        return Product(axis)
-    return Fast(axis, kind)
+    kind = _quick_kind(axis)
+    return Product(axis) if kind is None else Fast(axis, kind)
 
 
 def transform_nanoseconds(axis: Axis, cells: int) -> float:
     """Return about how long the transform of an axis takes there and back, a cell of `cells`, and its set-up."""
-    slow = _largest_factor(axis.size) > QUICK_FACTOR
-    if _kind(axis) is not None and not (slow and axis.size <= SLOW_SIDE):
-        return SLOW_FAST if slow else QUICK_FAST
-    return PRODUCT * axis.size + VECTORS * axis.size**2 / cells
+    if _quick_kind(axis) is None:
+        return PRODUCT * axis.size + VECTORS * axis.size**2 / cells
+    return QUICK_FAST if _largest_factor(axis.size) <= QUICK_FACTOR else SLOW_FAST
+
+
+def _quick_kind(axis: Axis) -> str | None:
+    """Return which of the fast transforms serves an axis, None where a product does."""
+    kind = _kind(axis)
+    short = axis.size <= SLOW_SIDE
+    return None if kind is None or (short and _largest_factor(axis.size) > QUICK_FACTOR) else kind
 
 
 def _largest_factor(n: int) -> int:
