@@ -41,6 +41,8 @@ class Footprint:
 UNKNOWN = Footprint(400.0, 400.0)
 CONSTANT = {
     "dcdm": Footprint(50.0, 30.0 + RESCUE),
+    "auto": Footprint(50.0, 30.0 + RESCUE),
+    "fast-diagonalisation": Footprint(10.0, 40.0),
     "dcdm-cnn": Footprint(100.0, 400.0),
     "mg-cg": Footprint(32.0, 60.0),
     "mg-rbgs-cg": Footprint(68.0, 60.0),
@@ -54,6 +56,8 @@ CONSTANT = {
 }
 VARIABLE = CONSTANT | {
     "dcdm": Footprint(155.0, 35.0 + RESCUE),
+    "auto": Footprint(155.0, 35.0 + RESCUE),
+    "fast-diagonalisation": Footprint(40.0, 70.0),
     "mg-cg": Footprint(95.0, 130.0),
     "mg-rbgs-cg": Footprint(95.0, 130.0),
     "cg": Footprint(40.0, 95.0),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.operator import PoissonOperator
     from relaxon.solvers.prepared import PreparedSolver
     from relaxon.solvers.registry import list_solvers
+    from relaxon.solvers.separable import FastDiagonalisation
     from relaxon.solvers.set_up_summary import LevelSize, SetUpSummary
     from relaxon.solvers.solution import Callback, Progress, Result, Solution
     from relaxon.solvers.sparse import (
@@ -59,6 +60,7 @@ _HOME = {
     "DeviceConjugateDirections": "dcdm.device",
     "DeviceUnavailableError": "naming",
     "DirectFactorisation": "sparse",
+    "FastDiagonalisation": "separable",
     "IncompleteCholeskyCG": "incomplete_cholesky",
     "JacobiCG": "krylov",
     "MatrixDirect": "sparse",
@@ -110,6 +112,7 @@ __all__ = [
     "DeviceConjugateDirections",
     "DeviceUnavailableError",
     "DirectFactorisation",
+    "FastDiagonalisation",
     "IncompleteCholeskyCG",
     "JacobiCG",
     "LearnedConstants",

@@ -36,6 +36,8 @@ CYCLE_SIDE = {2: 290, 3: 56}
 small levels, which the multigrid cycle's solvers take on large grids.
 """
 CYCLE_SOLVERS = ("dcdm", "mg-cg")
+BOX_SOLVERS = ("fast-diagonalisation",)
+"""Which refuse grids with SOLID and AIR cells."""
 ITERATIONS = 3
 WORTH_A_CHILD = 4.0
 """Seconds of compiling from which a second process pays: one takes about a second of processor time to start, which is
@@ -96,6 +98,10 @@ def kind_of(solver: Any, system: Any) -> str | None:
     if hasattr(solver, "device") or split_device(name)[1] is not None:
         return None
     if isinstance(system, PoissonGrid):
+        if name == "auto":
+            from relaxon.solvers.grid_choice import likely_solver
+
+            name = likely_solver(system)
         return grid_kind(name, system.ndim, system.coefficient is not None)
     return matrix_kind(name)
 
@@ -222,12 +228,17 @@ def small_grids(like: PoissonGrid, solver: Any) -> Iterator[PoissonGrid]:
     strides = (max(1, -(-n // SIDE)) for n in like.shape)
     sample = like.cells[tuple(slice(None, None, stride) for stride in strides)].copy()
     sample.flat[0] = CellType.FLUID
+    name = solver if isinstance(solver, str) else getattr(solver, "name", "")
+    if name in BOX_SOLVERS:
+        sample[...] = CellType.FLUID
     kinds: list[tuple[NDArray[np.uint8], BoundaryLike]] = [(sample, like.boundary), (_box(SIDE, like.ndim), "neumann")]
     side = CYCLE_SIDE[like.ndim]
     if like.cells.size > side**like.ndim and (not isinstance(solver, str) or solver in CYCLE_SOLVERS):
         kinds.append((_box(side, like.ndim), "neumann"))
     for cells, boundary in kinds:
-        yield PoissonGrid(cells, like.spacing, boundary, None if like.coefficient is None else np.ones(cells.shape))
+        # Varying along one axis, a product still: for the direct solver of boxes another case than 1.
+        kappa = None if like.coefficient is None else np.ones(cells.shape) * np.linspace(1.0, 2.0, cells.shape[-1])
+        yield PoissonGrid(cells, like.spacing, boundary, kappa)
 
 
 def _box(side: int, ndim: int) -> NDArray[np.uint8]:

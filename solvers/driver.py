@@ -17,6 +17,7 @@ from relaxon.solvers.naming import on_device
 from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.prepared import PreparedSolver
 from relaxon.solvers.request import refuse_columns
+from relaxon.solvers.side_by_side import answer_all
 from relaxon.solvers.solution import Callback, Solution
 from relaxon.solvers.working import Working
 
@@ -60,7 +61,7 @@ def solve(
         solved and then its imaginary one, each to `1/√2` of the tolerance and with `max_iterations`; residuals and the
         verdict are those of the complex system, `‖r‖² = ‖r_real‖² + ‖r_imaginary‖²`, and iterations add up.
     solver : a name from `list_solvers()` or a solver object with its options; None for "dcdm" on a grid, and for
-        "auto" (which chooses, and says why in `Solution.message`) on a sparse matrix.
+        "auto" on a sparse matrix. "auto" chooses, on grids as well, and says why in `Solution.message`.
     device : None for the compiled kernels on the CPU; a device of torch ("cuda", "cuda:1", "cpu" for the same code
         without a GPU) for "dcdm" on a grid with κ = 1.
     rtol, atol : tolerances; rtol > 0, atol ≥ 0.
@@ -142,6 +143,9 @@ def solve_many(
     `b` is `(k, *grid.shape)`, `(k, unknowns)` or a sequence of right-hand sides. Takes the arguments of `solve`; every
     right-hand side is checked before the first is solved. The set-up's seconds are those of the shared set-up, in each
     solution. A callback that stops one solve stops only that one.
+
+    On grids, where there are at least as many right-hand sides as threads and no callback, each thread solves for its
+    own ones: `solve_seconds` is then how long one took beside the others.
     """
     validation.array_like("b", b)
     prepared = prepare(
@@ -165,6 +169,8 @@ def solve_many(
         prepared.request(side, rtol, atol, max_iterations, start, inconsistent, name=f"b[{index}]")
         for index, (side, start) in enumerate(zip(sides, starts, strict=True))
     ]
+    if isinstance(prepared, PreparedSolver) and callback is None:
+        return answer_all(prepared, requests, starts)
     prepared.look_ahead(requests, watched=callback is not None)
     return tuple(prepared.answer(request, callback, start) for request, start in zip(requests, starts, strict=True))
 

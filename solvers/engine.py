@@ -92,6 +92,14 @@ class Prepared(ABC):
         `tolerances` are those of the residuals' norms, None where a caller watches the iterations or bounds them.
         """
 
+    remembers: bool = True
+    """Whether what a run has found out about the system may change how later ones go."""
+
+    def twin(self) -> Prepared | None:
+        """Return an engine with this one's set-up and work space of its own, to run beside it in another thread; itself
+        where it has none. None where there is no such engine."""
+        return None
+
     @abstractmethod
     def run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int) -> Result:
         """Improve `x` in place until `monitor.record` gives a reason or `max_iterations` are done.

@@ -169,6 +169,9 @@ class _Plain(Prepared):
         self.operator = operator
         self.info = {}
 
+    def twin(self) -> Prepared:
+        return self  # all arrays of a run are its own
+
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         return conjugate_gradients(self.operator, b, x, monitor, max_iterations)
 

@@ -25,6 +25,9 @@ class FusedPreconditioner(SingleCycle):
         self._r, self._x, self._z = (np.empty(cycle.shape, np.float32) for _ in range(3))
         self.unit, self.info = cycle.unit, cycle.info
 
+    def twin(self) -> FusedPreconditioner:
+        return FusedPreconditioner(self._cycle.twin())
+
     def unscaled(self, r: Array, scale: float = 1.0) -> Single:
         from relaxon.solvers.stencil_kernels import scaled
 

@@ -41,6 +41,13 @@ ENTRIES = (
         _HERE + "dcdm",
         "DeepConjugateDirectionCycle",
     ),
+    Entry("auto", "chooses by the grid, and says why", _HERE + "grid_choice", "AutomaticGridSolver"),
+    Entry(
+        "fast-diagonalisation",
+        "direct, for boxes: transforms along two axes, tridiagonal systems along the third",
+        _HERE + "separable",
+        "FastDiagonalisation",
+    ),
     Entry(
         "dcdm-cnn",
         "deep conjugate directions, the published network (Kaneda et al. 2023)",

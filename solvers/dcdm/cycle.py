@@ -8,6 +8,7 @@ transfers follow the couplings, with nothing learned.
 from __future__ import annotations
 
 import json
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import resources
@@ -37,6 +38,14 @@ class CycleDirection(Direction):
 
     def __call__(self, r: NDArray[np.float64]) -> NDArray[np.float32]:
         return self.cycle.unscaled(r)
+
+    def twin(self) -> Direction | None:
+        cycle = self.cycle.twin()
+        if cycle is None:
+            return None
+        made = copy(self)
+        made.cycle = cycle
+        return made
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ Systems", ICML 2023, algorithm 1.
 from __future__ import annotations
 
 import math
+from copy import copy
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,14 @@ class Direction(Protocol):
 
         Values outside the fluid are ignored. `r` must not be written to; the array returned may be.
         """
+
+
+@runtime_checkable
+class TwinDirection(Direction, Protocol):
+    """One that can be had again, for another thread."""
+
+    def twin(self) -> Direction | None:
+        """Return the same with work space of its own, None where that cannot be."""
 
 
 class ConjugateDirections(Prepared):
@@ -72,6 +81,16 @@ class ConjugateDirections(Prepared):
         # One slot more than the window: the new direction is built beside the ones it is compared with.
         self._directions = np.zeros((window + 1, *shape))
         self._images = np.zeros((window + 1, *shape))
+
+    def twin(self) -> Prepared | None:
+        direction = self.direction.twin() if isinstance(self.direction, TwinDirection) else None
+        if direction is None:
+            return None
+        made = copy(self)
+        made.direction = direction
+        made._r, made._unit = np.empty_like(self._r), np.empty_like(self._unit)
+        made._directions, made._images = np.zeros_like(self._directions), np.zeros_like(self._images)
+        return made
 
     def run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int) -> Result:
         from relaxon.solvers.dcdm import kernels

@@ -49,9 +49,13 @@ class Rescued(Prepared):
         self._second: Prepared | None = None
         self._hopeless = False
 
+    def twin(self) -> Prepared | None:
+        first = self.first.twin()
+        return None if first is None else Rescued(first, self._make_second)
+
     def run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int) -> Result:
-        left = max_iterations
-        while not self._hopeless:
+        left, hopeless = max_iterations, self._hopeless
+        while not hopeless:
             start = len(monitor.history)
             result = self.first.run(b, x, monitor, min(WATCHED, left))
             done = len(monitor.history) - 1 - start
@@ -60,8 +64,9 @@ class Rescued(Prepared):
             if finished or left <= 0:
                 return result
             if result is Result.STAGNATED or self._too_slow(monitor.history[start:], monitor.tolerance):
+                hopeless = True
                 # A grid that was too much for it once will be again.
-                self._hopeless = True
+                self._hopeless = self.remembers
             monitor.history.pop()  # the next run records the same residual again
         if self._second is None:
             self._second = self._make_second()

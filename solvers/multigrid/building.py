@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -81,6 +82,13 @@ class FusedLevel:
                 both[tuple(slice(0, 1) if a == axis else slice(None) for a in range(3))] = 0
             found.append(both.astype(np.float32))
         return (found[0], found[1], found[2])
+
+    def twin(self) -> FusedLevel:
+        """Return the same level with work space of its own."""
+        made = copy(self)
+        made.r, made.x, made.z = (None if array is None else np.zeros_like(array) for array in (self.r, self.x, self.z))
+        made.again = None
+        return made
 
     @property
     def unknown(self) -> NDArray[np.bool_]:

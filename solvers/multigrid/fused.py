@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from copy import copy
+from typing import Self
 
 import numpy as np
 
@@ -34,6 +36,12 @@ class LevelCycle(ABC):
         self.levels = levels
         self.wrap = wrap
         self.visits = visits
+
+    def twin(self) -> Self:
+        """Return the same cycle with work space of its own."""
+        made = copy(self)
+        made.levels = [level.twin() for level in self.levels]
+        return made
 
     @abstractmethod
     def apply(self, r: Single, x: Single, z: Single) -> None:

@@ -20,6 +20,10 @@ class SingleCycle(ABC):
     info: dict[str, float]
     """Figures for people."""
 
+    def twin(self) -> SingleCycle | None:
+        """Return the same cycle with work space of its own; None where it cannot be had."""
+        return None
+
     @abstractmethod
     def unscaled(self, r: Array, scale: float = 1.0) -> Single:
         """`unit · M (scale · r)`, `shape3` as `r`; overwritten by the next call."""

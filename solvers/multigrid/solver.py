@@ -72,6 +72,10 @@ class _MultigridCG(Prepared):
         self.cycle = cycle
         self.info = cycle.info
 
+    def twin(self) -> Prepared | None:
+        cycle = self.cycle.twin()
+        return None if cycle is None else _MultigridCG(self.operator, cycle)
+
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         from relaxon.solvers.krylov import conjugate_gradients
 

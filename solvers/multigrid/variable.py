@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -83,6 +84,14 @@ class VariableCycle(SingleCycle):
             "levels": float(len(self.levels)),
             "grid_complexity": sum(level.diagonal.size for level in self.levels) / self.levels[0].diagonal.size,
         }
+
+    def twin(self) -> VariableCycle:
+        made = copy(self)
+        made.levels = [
+            replace(level, x=np.zeros_like(level.x), r=np.zeros_like(level.r), work=np.zeros_like(level.work))
+            for level in self.levels
+        ]
+        return made
 
     def unscaled(self, r: Array, scale: float = 1.0) -> Single:
         from relaxon.solvers.stencil_kernels import scaled

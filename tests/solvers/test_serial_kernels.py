@@ -78,7 +78,9 @@ for ndim, varying in ((3, False), (2, False), (3, True)):
     grid = PoissonGrid(cells, coefficient=np.full(cells.shape, 2.0) if varying else None)
     for entry in list_solvers():
         if not {"torch", "pyamg"} & set(entry.needs):
-            solve(grid, np.ones(cells.shape), solver=entry.name, max_iterations=2)
+            box = PoissonGrid(np.zeros_like(cells), boundary="dirichlet", coefficient=grid.coefficient)
+            fitting = box if entry.name == "fast-diagonalisation" else grid
+            solve(fitting, np.ones(cells.shape), solver=entry.name, max_iterations=2)
             solved.add(entry.name)
 assert {"dcdm", "mg-cg", "ic-cg", "cg", "jacobi-cg"} <= solved, solved
 matrix = sp.csr_array(PoissonGrid(np.zeros((28,) * 3, np.uint8), boundary="dirichlet").operator().to_csr())

@@ -8,7 +8,8 @@ import pytest
 from relaxon.solvers import PoissonGrid, Result, SingularSystemError, gallery, list_solvers, prepare, solve, solve_many
 from relaxon.solvers.engine import Prepared, Solver
 
-SOLVERS = [entry.name for entry in list_solvers() if entry.name != "dcdm-cnn"]  # which test_dcdm.py covers
+ELSEWHERE = ("dcdm-cnn", "fast-diagonalisation")  # test_dcdm.py and test_fast_diagonalisation.py cover these
+SOLVERS = [entry.name for entry in list_solvers() if entry.name not in ELSEWHERE]
 CASES = [(name, 2, (33, 38)) for name in gallery.names() if name != "plume"]
 CASES += [(name, 3, (13, 11, 16)) for name in gallery.names()]
 

@@ -17,6 +17,8 @@ from relaxon.cli.system import System
 
 COLUMNS = ("set-up\ns", "solve\ns", "total\ns", "×\ntotal", "transport\ns", "itera-\ntions", "true\nresidual")
 DIGITS = 4
+USUAL_WIDTH = 80
+"""Columns that terminals have."""
 UNBOUNDED = 10_000
 """Columns of a terminal that holds any table."""
 
@@ -39,8 +41,9 @@ def print_table(
         table.add_row(*_row(run, runs[0]))
     console.print(f"{heading}, rtol {rtol:g}", style="bold", markup=False)
     console.print()
-    needed = Measurement.get(console, console.options.update(max_width=UNBOUNDED), table).maximum
-    console.width = max(console.width, needed)
+    if _width(console, table) > USUAL_WIDTH:  # with a long name among the solvers
+        table.padding = (0, 1, 0, 0)
+    console.width = max(console.width, _width(console, table))
     console.print(table)
     console.print()
     for run in runs[1:]:
@@ -52,6 +55,11 @@ def print_table(
         style="dim",
         markup=False,
     )
+
+
+def _width(console: Console, table: Table) -> int:
+    """The columns of a terminal that a table needs so that nothing of it is cut."""
+    return Measurement.get(console, console.options.update(max_width=UNBOUNDED), table).maximum
 
 
 def print_run(console: Console, run: Run, rtol: float) -> None:
