@@ -115,8 +115,11 @@ class ReducedGrid(PoissonGrid):
         """The grid whose `pack` a caller's own preconditioner knows."""
         self.cells = np.where(decided, np.uint8(CellType.AIR), whole.cells)
         self.cells.flags.writeable = False
+        self.given_cells = self.cells
         self.spacing, self.boundary = whole.spacing, whole.boundary
         self.coefficient = face_coefficients(whole)
+        self.reaction = self.given_reaction = whole.reaction
+        self.volume = self.given_volume = whole.volume
         self._ignored = None
         self.unknowns = int(np.count_nonzero(self.cells == CellType.FLUID))
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from relaxon.solvers import validation
+from relaxon.solvers import cell_metrics, validation
 from relaxon.solvers.cached import cached_property
-from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
+from relaxon.solvers.grid import Boundary, CellType, PoissonGrid, Robin
 from relaxon.solvers.masked import fill_unused
 from relaxon.solvers.neighbours import count_faces
+from relaxon.solvers.sides import Side, film_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -48,7 +49,7 @@ class Planes:
 
 
 class PoissonOperator:
-    """`A` of `−∇·(κ∇x) = b` on a grid: symmetric, positive semi-definite, never assembled.
+    """`A` of `(σ − ∇·κ∇) x = b` on a grid: symmetric, positive semi-definite, never assembled.
 
     It acts on full arrays of the grid's shape (values outside the fluid must be zero and stay zero) and on packed
     vectors of the unknowns alike. Made by `grid.operator(dtype)`.
@@ -63,10 +64,10 @@ class PoissonOperator:
         # A cell that is its own neighbour around a periodic axis exchanges nothing with itself.
         around = tuple(periodic and n > 1 for periodic, n in zip(grid.periodic, grid.shape, strict=True))
         self.wrap = np.array((False,) * lead + around)
-        self.weights = np.array((0.0,) * lead + tuple(h**-2 for h in grid.spacing), self.dtype)
+        self.weights = np.array((0.0,) * lead + tuple(h**-2 for h in grid.mean_spacing), self.dtype)
         """`1/h_a²` an axis `(3,)`; 0 on the axis that a 2-D grid lacks."""
         self.sides = np.zeros((3, 2), bool)
-        """Which sides of each axis are Dirichlet ones."""
+        """Which sides of each axis are Dirichlet ones, with the value on the face."""
         self.sides[lead:] = [[side is Boundary.DIRICHLET for side in pair] for pair in grid.boundary]
 
     @property
@@ -76,8 +77,8 @@ class PoissonOperator:
 
     @property
     def constant(self) -> bool:
-        """Whether κ is 1 everywhere."""
-        return self.grid.coefficient is None
+        """Whether it is that of κ = 1 on cells of equal widths, with nothing else (`PoissonGrid.constant`)."""
+        return self.grid.constant
 
     @cached_property
     def _assembled(self) -> tuple[tuple[NDArray[Any], ...], NDArray[Any]]:
@@ -99,7 +100,7 @@ class PoissonOperator:
     @property
     def linear(self) -> bool:
         """Whether κ is 1 and the spacing the same along all axes: then `table[c] = c / h²`."""
-        return self.grid.coefficient is None and len(set(self.grid.spacing)) == 1
+        return self.constant and len(set(self.grid.mean_spacing)) == 1
 
     @cached_property
     def _coded(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
@@ -112,9 +113,9 @@ class PoissonOperator:
         count_faces(cells, np.array([0] * lead + units, np.uint8), self.sides, self.wrap, code)
         values = np.arange(4 * grid.ndim + 1 if self.linear else 5**grid.ndim)
         if self.linear:
-            table = values * grid.spacing[0] ** -2
+            table = values * grid.mean_spacing[0] ** -2
         else:
-            table = sum((values // 5**a % 5) * h**-2 for a, h in enumerate(grid.spacing))
+            table = sum((values // 5**a % 5) * h**-2 for a, h in enumerate(grid.mean_spacing))
         return code, np.asarray(table, self.dtype)
 
     @property
@@ -257,6 +258,9 @@ def _couplings_and_diagonal(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]
         diagonal += sides[axis]
         face *= fluid & np.roll(fluid, 1, axis)
         couplings.append(face)
+    term = reaction_term(grid)
+    if term is not None:
+        diagonal += term
     diagonal[~fluid] = 0
     return couplings, diagonal
 
@@ -272,7 +276,7 @@ def add_faces_above(total: NDArray[np.float64], face: NDArray[np.float64], axis:
 
 
 def open_faces(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
-    """Couplings through the face below each cell, per axis, 0 beside a SOLID cell, and those to Dirichlet sides.
+    """Couplings through the face below each cell, per axis, 0 beside a SOLID cell, and those to what sides hold.
 
     Unlike `couplings` they hold the faces beside AIR cells as well. `shape3` and `(3, *shape3)` float64.
     """
@@ -285,25 +289,53 @@ def open_faces(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]], NDArray[np
         first, last = _slab(axis, 0, 1), _slab(axis, n - 1, n)
         below, above = _slab(axis, 0, n - 1), _slab(axis, 1, n)
         kappa_low, kappa_inside, kappa_high = _face_coefficients(grid, axis, inverse)
-        scale = grid.spacing[axis] ** -2
+        scale_low, scale_inside, scale_high = _face_scales(grid, axis)
         face = np.zeros(grid.shape)
-        np.multiply(scale * kappa_inside, opened[below] & opened[above], out=face[above])
+        np.multiply(scale_inside * kappa_inside, opened[below] & opened[above], out=face[above])
         # A cell that is its own neighbour around a periodic axis is not coupled.
         if low is Boundary.PERIODIC and n > 1:
-            face[first] = scale * kappa_low * (opened[first] & opened[last])
+            face[first] = scale_low * kappa_low * (opened[first] & opened[last])
         side = sides[3 - grid.ndim + axis].reshape(grid.shape)
-        if low is Boundary.DIRICHLET:
-            side[first] += 2 * scale * kappa_low * opened[first]
-        if high is Boundary.DIRICHLET:
-            side[last] += 2 * scale * kappa_high * opened[last]
+        for kind, where, conductance in ((low, first, scale_low * kappa_low), (high, last, scale_high * kappa_high)):
+            if kind not in (Boundary.NEUMANN, Boundary.PERIODIC):
+                side[where] += side_conductance(grid, axis, kind, conductance) * opened[where]
         faces.append(face.reshape(grid.shape3))
     return [np.zeros(grid.shape3)] * (3 - grid.ndim) + faces, sides
+
+
+def side_conductance(grid: PoissonGrid, axis: int, side: Side, whole: Any) -> Any:
+    """Return the conductance from the cells at a side to what it holds; `whole` is κ over a cell's width, scaled.
+
+    It is twice that to a Dirichlet side, whose value stands on the face, and once to a value on a node a cell away; at
+    a Robin side the half cell and the film of conductance h are in series.
+    """
+    if isinstance(side, Robin):
+        return cell_metrics.in_series(film_of(side, axis) * cell_metrics.film_scale(grid, axis), 2 * whole)
+    return 2 * whole if side is Boundary.DIRICHLET else whole
+
+
+def reaction_term(grid: PoissonGrid) -> NDArray[np.float64] | None:
+    """Return what σ adds to the diagonal, `shape3` float64, 0 outside the fluid; None for σ = 0."""
+    if grid.reaction is None:
+        return None
+    weights = grid.row_weights
+    term = np.where(grid.fluid, grid.reaction if weights is None else grid.reaction * weights, 0.0)
+    return term.reshape(grid.shape3)
+
+
+def _face_scales(grid: PoissonGrid, axis: int) -> tuple[Any, Any, Any]:
+    """What κ is multiplied with on the low side, the inner faces and the high side of an axis."""
+    scale, n = cell_metrics.face_scale(grid, axis), grid.shape[axis]
+    if isinstance(scale, float):
+        return scale, scale, scale
+    return scale[_slab(axis, 0, 1)], scale[_slab(axis, 1, n)], scale[_slab(axis, n, n + 1)]
 
 
 def _face_coefficients(grid: PoissonGrid, axis: int, inverse: NDArray[np.float64] | None) -> tuple[Any, Any, Any]:
     """κ on the low side, the inner faces and the high side of an axis (scalars 1 where κ is constant).
 
-    `inverse` is 1/κ where κ is given in cells: an inner face has the harmonic mean `2 / (1/a + 1/b)` of its two cells.
+    `inverse` is 1/κ where κ is given in cells: an inner face has the harmonic mean of its two cells, `2 / (1/a + 1/b)`
+    where these are of equal widths.
     """
     kappa = grid.coefficient
     if kappa is None:
@@ -314,10 +346,17 @@ def _face_coefficients(grid: PoissonGrid, axis: int, inverse: NDArray[np.float64
         return faces[_slab(axis, 0, 1)], faces[_slab(axis, 1, n)], faces[_slab(axis, n, n + 1)]
     assert inverse is not None
     first, last = _slab(axis, 0, 1), _slab(axis, n - 1, n)
-    inside = inverse[_slab(axis, 0, n - 1)] + inverse[_slab(axis, 1, n)]
-    np.divide(2.0, inside, out=inside)
-    low = 2.0 / (inverse[first] + inverse[last]) if grid.periodic[axis] else kappa[first]
-    return low, inside, kappa[last]
+    below, above, around_below, around_above, whole = 1.0, 1.0, 1.0, 1.0, 2.0
+    widths: Any = grid.spacing[axis]
+    if isinstance(widths, np.ndarray):
+        shares = cell_metrics.half_shares(widths, n, grid.periodic[axis])
+        part, rest = (share.reshape([-1 if a == axis else 1 for a in range(grid.ndim)]) for share in shares)
+        below, above, whole = part[_slab(axis, 1, n)], rest[_slab(axis, 1, n)], 1.0
+        around_below, around_above = part[_slab(axis, 0, 1)], rest[_slab(axis, 0, 1)]
+    inside = inverse[_slab(axis, 0, n - 1)] * below + inverse[_slab(axis, 1, n)] * above
+    np.divide(whole, inside, out=inside)
+    around = whole / (inverse[first] * around_above + inverse[last] * around_below)
+    return around if grid.periodic[axis] else kappa[first], inside, kappa[last]
 
 
 def _slab(axis: int, start: int, stop: int) -> tuple[slice, ...]:

@@ -238,10 +238,12 @@ class BoxGrid(PoissonGrid):
     """A part of a grid, already checked; unlike a `PoissonGrid` it may hold no fluid."""
 
     def __init__(self, cells: NDArray[np.uint8], spacing: tuple[float, ...], boundary: Any) -> None:
-        self.cells = np.ascontiguousarray(cells)
+        self.cells = self.given_cells = np.ascontiguousarray(cells)
         self.spacing = spacing
         self.boundary = boundary
         self.coefficient = None
+        self.reaction = self.given_reaction = None
+        self.volume = self.given_volume = None
         self.unknowns = int(np.count_nonzero(self.cells == CellType.FLUID))
 
 

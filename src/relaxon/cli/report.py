@@ -111,7 +111,7 @@ def content(system: System, runs: Sequence[Run], settings: dict[str, Any]) -> di
             "shape": list(grid.shape),
             "unknowns": grid.unknowns,
             "spacing": list(grid.spacing),
-            "boundary": [[side.value for side in pair] for pair in grid.boundary],
+            "boundary": [[str(side) for side in pair] for pair in grid.boundary],
         },
         **settings,
         "converged": runs[0].converged,

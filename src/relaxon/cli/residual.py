@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
-from relaxon.solvers.scaling import exponent_of, is_safe, scaled_grid
+from relaxon.solvers.scaled_grid import scaled_grid
+from relaxon.solvers.scaling import exponent_of, is_safe
 
 ROUNDINGS_A_ROW = 8
 """A row adds up to six differences and the right-hand side: each rounds by at most half an ulp of its size."""
