@@ -34,7 +34,7 @@ def outside_disc(
     >>> bool(abs(volume.mean() - (1 - np.pi * 0.3**2)) < 1e-6)
     True
     """
-    nodes = [np.arange(n + 1) * h - c for n, c in zip(shape, centre, strict=True)]
+    nodes: list[Array] = [np.arange(n + 1.0) * h - float(c) for n, c in zip(shape, centre, strict=True)]
     below, above = (_open_parts(nodes[1], nodes[0], radius), _open_parts(nodes[0], nodes[1], radius).T)
     points, weights = np.polynomial.legendre.leggauss(POINTS)
     # Split where the chord begins and ends, the integrand is smooth but for its root at the disc's ends.

@@ -193,7 +193,7 @@ class PoissonGrid:
         return cell_metrics.row_weights(self.spacing, self.shape, self.volume)
 
     def weighted(self, b: ArrayLike) -> NDArray[np.float64]:
-        """The right-hand side of `operator().to_csr()` for a density `b`: `b` times the cells' volumes over the mean one.
+        """The right-hand side of `operator().to_csr()` for a density `b`: `b` times cells' volumes over the mean one.
 
         Full or packed, and so is what is returned: float64, 0 outside the fluid. Solvers do this themselves; residuals
         and tolerances are those of the weighted system. On whole cells of equal widths it is `b`.

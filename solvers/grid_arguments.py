@@ -233,7 +233,7 @@ def _cell_values(name: str, values: Any, fluid: Mask) -> Array:
 def shut_cells(
     cells: NDArray[np.uint8], boundary: Sides, faces: Sequence[Array], reaction: float | Array | None, volume: Any
 ) -> Mask:
-    """Return the FLUID cells none of whose faces is open, one of them by a coefficient of 0, and whose σ or volume is 0.
+    """Return the FLUID cells whose faces are all closed, one by a coefficient of 0, and whose σ or volume is 0.
 
     `volume` is as the caller gave it, not yet checked.
     """

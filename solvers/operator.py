@@ -346,8 +346,12 @@ def _face_coefficients(grid: PoissonGrid, axis: int, inverse: NDArray[np.float64
         return faces[_slab(axis, 0, 1)], faces[_slab(axis, 1, n)], faces[_slab(axis, n, n + 1)]
     assert inverse is not None
     first, last = _slab(axis, 0, 1), _slab(axis, n - 1, n)
-    below, above, around_below, around_above, whole = 1.0, 1.0, 1.0, 1.0, 2.0
     widths: Any = grid.spacing[axis]
+    below: Any = 1.0
+    above: Any = 1.0
+    around_below: Any = 1.0
+    around_above: Any = 1.0
+    whole = 2.0
     if isinstance(widths, np.ndarray):
         shares = cell_metrics.half_shares(widths, n, grid.periodic[axis])
         part, rest = (share.reshape([-1 if a == axis else 1 for a in range(grid.ndim)]) for share in shares)

@@ -392,8 +392,8 @@ class DeviceConjugateDirections(Solver):
     def prepare(self, operator: PoissonOperator) -> Prepared:
         if not operator.grid.constant:
             raise ValueError(
-                "device: κ must be 1 on cells of equal widths, with no reaction and no Robin or node sides, for a solve on "
-                f"a device, got {operator.grid}"
+                "device: κ must be 1 on cells of equal widths, with no reaction and no Robin or node sides, for "
+                f"a solve on a device, got {operator.grid}"
             )
         device = checked_device(self.device)
         compiled = self.compiled
