@@ -99,7 +99,7 @@ def plan(change: pb.GridChange, shape: tuple[int, ...]) -> GridChangePlan:
         raise errors.invalid("volume", "volume must not be given with whole_cells")
     nothing = cells is None and not coefficient and reaction is None and volume is None
     if nothing and not (change.unit_coefficient or change.zero_reaction or change.whole_cells):
-        raise errors.invalid("cells", "cells, coefficient, reaction or volume must be given, got none")
+        raise errors.invalid("cells", "cells, coefficient, reaction or volume must be given, got neither")
     return GridChangePlan(
         cells, coefficient, change.unit_coefficient, reaction, change.zero_reaction, volume, change.whole_cells
     )

@@ -141,7 +141,7 @@ def _boundary(header: pb.GridHeader, shape: tuple[int, ...]) -> list[tuple[Any, 
         across = shape[:axis] + shape[axis + 1 :]
         pair = _side(axis, sides.low, sides.low_film, across), _side(axis, sides.high, sides.high_film, across)
         if None in pair:
-            kinds = "Neumann, Dirichlet, a Dirichlet node, Robin or periodic"
+            kinds = "Neumann, Dirichlet or periodic, a Dirichlet node or Robin,"
             message = f"boundary[{axis}] must be {kinds} on both sides, got {sides.low}"
             raise errors.invalid(f"boundary[{axis}]", f"{message} and {sides.high}")
         axes.append(pair)

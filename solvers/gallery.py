@@ -165,6 +165,42 @@ def plume(size: Size, ndim: int = 3, seed: int = 0, steps: int = 4) -> Problem:
     return simulation.pressure_problem()
 
 
+def heat_step(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
+    """An implicit step of the heat equation around insulating spheres: a reaction of 1/Δt, Δt = 10 h²."""
+    from relaxon.solvers import gallery_kinds
+
+    around = spheres(size, ndim, seed=seed).grid
+    grid, b = gallery_kinds.heat_step(around.cells, around.mean_spacing[0], seed)
+    return _problem("heat-step", grid, b, "implicit heat step around insulating spheres")
+
+
+def stretched_channel(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
+    """A channel over a step, its cells a tenth of the mean width at the walls."""
+    from relaxon.solvers import gallery_kinds
+
+    shape = _shape(size, ndim)
+    grid, b = gallery_kinds.stretched_channel(shape, _width(shape), seed)
+    return _problem("channel", grid, b, "channel over a step, stretched towards its walls")
+
+
+def heat_sink(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
+    """A finned block of metal, heated from below, that gives heat away at its surface: Robin sides and a reaction."""
+    from relaxon.solvers import gallery_kinds
+
+    shape = _shape(size, ndim)
+    grid, b = gallery_kinds.heat_sink(shape, _width(shape), seed)
+    return _problem("heat-sink", grid, b, "finned heat sink, Robin sides")
+
+
+def cut_cylinder(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
+    """A channel past a cylinder that cuts its cells."""
+    from relaxon.solvers import gallery_kinds
+
+    shape = _shape(size, ndim)
+    grid, b = gallery_kinds.cut_cylinder(shape, _width(shape), seed)
+    return _problem("cylinder", grid, b, "channel past a cylinder, cut cells")
+
+
 _MAKERS: dict[str, Callable[..., Problem]] = {
     "box": empty_box,
     "spheres": spheres,
@@ -174,6 +210,10 @@ _MAKERS: dict[str, Callable[..., Problem]] = {
     "variable": variable_coefficient,
     "manufactured": manufactured,
     "plume": plume,
+    "heat-step": heat_step,
+    "channel": stretched_channel,
+    "heat-sink": heat_sink,
+    "cylinder": cut_cylinder,
 }
 
 

@@ -1,4 +1,4 @@
-"""Derivatives on grids of every kind: in the source, κ, faces, σ and the values on sides, against finite differences."""
+"""Derivatives on grids of every kind in the source, κ, faces, σ and values on sides, against finite differences."""
 
 import numpy as np
 import pytest
