@@ -198,7 +198,9 @@ class PoissonOperator:
         return self.grid.pack(self.apply(packed, np.empty_like(packed)).reshape(self.grid.shape))
 
     def residual(self, b: ArrayLike, x: ArrayLike) -> NDArray[Any]:
-        """`b − A x`; `b` and `x` in the same form, full or packed (zero outside the fluid where full)."""
+        """`b − A x`; `b` and `x` in the same form, full or packed (zero outside the fluid where full). Where rows are
+        weighted, `b` is that of the matrix: `grid.weighted` of the density.
+        """
         right = fill_unused("b", b, lambda: self.grid.fluid)
         difference = np.asarray(validation.real_array("b", right) - self.matvec(x))
         if difference.shape == self.grid.shape:
@@ -346,20 +348,17 @@ def _face_coefficients(grid: PoissonGrid, axis: int, inverse: NDArray[np.float64
         return faces[_slab(axis, 0, 1)], faces[_slab(axis, 1, n)], faces[_slab(axis, n, n + 1)]
     assert inverse is not None
     first, last = _slab(axis, 0, 1), _slab(axis, n - 1, n)
-    widths: Any = grid.spacing[axis]
-    below: Any = 1.0
-    above: Any = 1.0
-    around_below: Any = 1.0
-    around_above: Any = 1.0
-    whole = 2.0
+    one, other, whole = inverse[_slab(axis, 0, n - 1)], inverse[_slab(axis, 1, n)], 2.0
+    before, after = inverse[last], inverse[first]
+    widths = grid.spacing[axis]
     if isinstance(widths, np.ndarray):
         shares = cell_metrics.half_shares(widths, n, grid.periodic[axis])
         part, rest = (share.reshape([-1 if a == axis else 1 for a in range(grid.ndim)]) for share in shares)
-        below, above, whole = part[_slab(axis, 1, n)], rest[_slab(axis, 1, n)], 1.0
-        around_below, around_above = part[_slab(axis, 0, 1)], rest[_slab(axis, 0, 1)]
-    inside = inverse[_slab(axis, 0, n - 1)] * below + inverse[_slab(axis, 1, n)] * above
+        one, other, whole = one * part[_slab(axis, 1, n)], other * rest[_slab(axis, 1, n)], 1.0
+        before, after = before * part[_slab(axis, 0, 1)], after * rest[_slab(axis, 0, 1)]
+    inside = one + other
     np.divide(whole, inside, out=inside)
-    around = whole / (inverse[first] * around_above + inverse[last] * around_below)
+    around = whole / (after + before)
     return around if grid.periodic[axis] else kappa[first], inside, kappa[last]
 
 

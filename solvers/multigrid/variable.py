@@ -76,7 +76,9 @@ class VariableCycle(SingleCycle):
         grid = operator.grid
         self.shape = grid.shape3
         self.wrap = np.asarray(operator.wrap)
-        self._inside = _inside_parts(operator.grid)
+        self._inside = _inside_parts(grid)
+        robin = any(isinstance(side, Robin) for pair in grid.boundary for side in pair)
+        self._every = not (robin or closes_faces(grid))
         self._sweeps = sweeps
         dampings = chebyshev_dampings(grid.ndim, sweeps)
         self._before = [np.float32(v) for v in dampings]
@@ -203,7 +205,7 @@ class VariableCycle(SingleCycle):
             wrap = bool(self.wrap[axis])
             kernels.coarsen_axis_faces(faces[axis], axis, halved[axis], steps, wrap, coarse[axis])
             if halved[axis]:
-                kernels.far_weights(faces[axis], cells, faces[3], axis, wrap, *beyond[axis], far[axis])
+                kernels.far_weights(faces[axis], cells, faces[3], self._every, axis, wrap, *beyond[axis], far[axis])
         near = np.where(np.array(halved)[:, None], 1 / (1 + inside), 1.0).astype(np.float32)
         coarsen_side(faces[3], steps, near, coarse[3])
         types = np.empty(shape, np.uint8)
