@@ -37,7 +37,7 @@ def coarsen_side(
         step = int(steps[axis])
         # In the one layer of an axis that has no more the sides cannot be told apart.
         for place in sorted({0, coarse.shape[1 + axis] - 1}):
-            part_near = near[axis].mean() if coarse.shape[1 + axis] == 1 else near[axis, int(place > 0)]
+            part_near = near[axis].min() if coarse.shape[1 + axis] == 1 else near[axis, int(place > 0)]
             fine = side[axis][_along(axis, slice(place * step, (place + 1) * step))]
             total = coarse[axis][_along(axis, slice(place, place + 1))]
             with np.errstate(over="ignore"):  # of κ beyond float32's range: the solve's end says so

@@ -259,13 +259,13 @@ class VariableCycle(SingleCycle):
 def _inside_parts(grid: PoissonGrid) -> NDArray[np.float64]:
     """Of the way from a cell's centre to the value that a side holds, the part that lies in the cell, `(3, 2)`: all to
     the face of a Dirichlet side, half to a node a cell away, at a Robin side what the film's conductance leaves, the
-    mean of its cells.
+    mean of its cells; 0 where nothing is held.
     """
-    found = np.ones((3, 2))
+    found = np.zeros((3, 2))
     for axis, pair in enumerate(grid.boundary):
         for end, side in enumerate(pair):
-            if side is Boundary.DIRICHLET_NODE:
-                found[3 - grid.ndim + axis, end] = 0.5
+            if side in (Boundary.DIRICHLET, Boundary.DIRICHLET_NODE):
+                found[3 - grid.ndim + axis, end] = 1.0 if side is Boundary.DIRICHLET else 0.5
     if any(isinstance(side, Robin) for pair in grid.boundary for side in pair):
         whole, scales, kappa = conductances(grid), face_scales(grid), face_coefficients(grid)
         for (axis, end), film in films(grid).items():
