@@ -76,7 +76,8 @@ class PoissonServiceServicer:
     """
 
     def CreateGrid(self, request_iterator, context):
-        """Keep a grid on the server. Send `header`, then the parts of `cells`, then those of each coefficient array.
+        """Keep a grid on the server. Send `header`, then the parts of `cells`, of each coefficient array, of
+        `reaction` and of `volume`, where the header announces them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,7 +95,7 @@ class PoissonServiceServicer:
     def SolveSteps(self, request_iterator, context):
         """Solve on a kept grid for one right-hand side after the other, each from the solution of the one before it. Send
         `header`, then for each step `step` and the parts of what it announces: its `cells`, each `coefficient` array, its
-        `b`. The replies for each step, in their order, are those of `Solve`. The server reads one step ahead of the one that
+        `reaction`, its `volume`, its `b`. The replies for each step, in their order, are those of `Solve`. The server reads one step ahead of the one that
         it solves and no further, so that the way to and fro of one step overlaps the solve of another: a caller has at most
         two steps without an answer. A step that is refused ends the call when those before it are answered. End the sending
         side after the last step.
@@ -104,8 +105,9 @@ class PoissonServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateGrid(self, request_iterator, context):
-        """Give a kept grid other cells, another κ or both, of the same shape, with the same spacing and sides: obstacles that
-        move. Send `header`, then the parts of `cells` and of each coefficient array, where it announces them. What was set
+        """Give a kept grid other cells, another κ, another σ or other volumes, of the same shape, with the same spacing and sides: obstacles that
+        move. Send `header`, then the parts of `cells`, of each coefficient array, of `reaction` and of `volume`,
+        where it announces them. What was set
         up for the grid is set up again when it is next used, in the same memory where that can be done.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -90,7 +90,7 @@ def grid_bytes(cells: int, kappa_entries: int) -> int:
 def grid_setup(solver: str, grid: PoissonGrid) -> tuple[int, int]:
     """Bytes that a set-up on a grid keeps, and that it and a solve with it need beside that."""
     solver, _ = split_device(solver)
-    table = CONSTANT if grid.coefficient is None else VARIABLE
+    table = CONSTANT if grid.constant else VARIABLE
     found = table.get(solver, UNKNOWN)
     cells = grid.cells.size
     kept = found.kept * cells

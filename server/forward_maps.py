@@ -158,17 +158,17 @@ def _poisson(field: str, given: pb.FieldMap, shape: Shape, settings: ServerSetti
     rtol = validation.positive_float("rtol", given.rtol if given.HasField("rtol") else FIELD_RTOL)
     planned = grid_messages.plan(given.grid)
     _check_shape(planned.cells, shape)
-    cells, kappa = math.prod(shape), planned.coefficient
+    cells, arrays = math.prod(shape), [one for _, one in planned.arrays]
     at_most(f"{field}.cells", cells, settings.max_cells)
-    check_bytes(_floats(footprint.grid_bytes(cells, sum(math.prod(one.shape) for one in kappa))), settings)
+    check_bytes(_floats(footprint.grid_bytes(cells, sum(math.prod(one.shape) for one in arrays[1:]))), settings)
     solver_named(solver)
 
     def read(arrays: list[NDArray[Any]]) -> ReadMap:
-        grid = planned.build(arrays[0], arrays[1:])
+        grid = planned.build(arrays)
         check_bytes(_floats(sum(footprint.grid_setup(solver, grid))), settings)
         return ReadMap(grid.shape, partial(PoissonMap, grid, solver=solver, rtol=rtol))
 
-    return MapPlan((planned.cells, *kappa), read)
+    return MapPlan(tuple(arrays), read)
 
 
 PLANS: dict[str, Callable[[str, Any, Shape, ServerSettings], MapPlan]] = {

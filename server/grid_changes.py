@@ -28,20 +28,31 @@ class GridChangePlan:
     cells: AnnouncedArray | None
     coefficient: tuple[AnnouncedArray, ...]
     unit_coefficient: bool
+    reaction: float | AnnouncedArray | None = None
+    zero_reaction: bool = False
+    volume: AnnouncedArray | None = None
+    whole_cells: bool = False
 
     @property
     def bytes(self) -> int:
         """What it takes while it is uploaded and made."""
-        arrays = [*self.coefficient, *([] if self.cells is None else [self.cells])]
+        more = [one for _, one in grid_messages.more_arrays(self.coefficient, self.reaction, self.volume)]
+        arrays = [*more, *([] if self.cells is None else [self.cells])]
         uploaded = sum(math.prod(one.shape) * one.dtype.itemsize for one in arrays)
-        entries = sum(math.prod(one.shape) for one in self.coefficient)
+        entries = sum(math.prod(one.shape) for one in more)
         return uploaded + grid_bytes(0 if self.cells is None else math.prod(self.cells.shape), entries)
 
     async def read(self, upload: Upload) -> GridChange:
         """The arrays, from the messages that follow."""
         cells = None if self.cells is None else await upload.array("cells", self.cells)
         coefficient = [await upload.array("coefficient", one) for one in self.coefficient]
-        return GridChange(cells, coefficient, self.unit_coefficient)
+        reaction: Any = self.reaction
+        if isinstance(reaction, AnnouncedArray):
+            reaction = await upload.array("reaction", reaction)
+        volume = None if self.volume is None else await upload.array("volume", self.volume)
+        return GridChange(
+            cells, coefficient, self.unit_coefficient, reaction, self.zero_reaction, volume, self.whole_cells
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +62,24 @@ class GridChange:
     cells: NDArray[Any] | None
     coefficient: Sequence[NDArray[Any]]
     unit_coefficient: bool
+    reaction: float | NDArray[Any] | None = None
+    zero_reaction: bool = False
+    volume: NDArray[Any] | None = None
+    whole_cells: bool = False
 
     def made(self, grid: PoissonGrid) -> PoissonGrid:
         """The changed grid, its components found; INVALID_ARGUMENT for what `PoissonGrid` refuses."""
         kappa = None if self.unit_coefficient else grid.given_coefficient
         if self.coefficient:
             kappa = grid_messages.kappa_of(self.coefficient)
-        cells = grid.cells if self.cells is None else self.cells
-        return grid_messages.built(cells, grid.spacing, grid.boundary, kappa)
+        reaction = grid.given_reaction if self.reaction is None else self.reaction
+        if self.zero_reaction:
+            reaction = None
+        volume = grid.given_volume if self.volume is None else self.volume
+        if self.whole_cells:
+            volume = None
+        cells = grid.given_cells if self.cells is None else self.cells
+        return grid_messages.built(cells, grid.spacing, grid.boundary, kappa, reaction, volume)
 
 
 def plan(change: pb.GridChange, shape: tuple[int, ...]) -> GridChangePlan:
@@ -71,9 +92,17 @@ def plan(change: pb.GridChange, shape: tuple[int, ...]) -> GridChangePlan:
     if change.unit_coefficient and change.coefficient:
         raise errors.invalid("coefficient", "coefficient must not be given with unit_coefficient")
     coefficient = grid_messages.coefficient(change.coefficient, shape)
-    if cells is None and not coefficient and not change.unit_coefficient:
-        raise errors.invalid("cells", "cells or coefficient must be given, got neither")
-    return GridChangePlan(cells, coefficient, change.unit_coefficient)
+    reaction, volume = grid_messages.reaction(change, shape), grid_messages.volume(change, shape)
+    if change.zero_reaction and reaction is not None:
+        raise errors.invalid("reaction", "reaction must not be given with zero_reaction")
+    if change.whole_cells and volume is not None:
+        raise errors.invalid("volume", "volume must not be given with whole_cells")
+    nothing = cells is None and not coefficient and reaction is None and volume is None
+    if nothing and not (change.unit_coefficient or change.zero_reaction or change.whole_cells):
+        raise errors.invalid("cells", "cells, coefficient, reaction or volume must be given, got neither")
+    return GridChangePlan(
+        cells, coefficient, change.unit_coefficient, reaction, change.zero_reaction, volume, change.whole_cells
+    )
 
 
 class GridStepping(Stepping):

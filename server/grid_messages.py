@@ -14,9 +14,16 @@ from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensor_pb2
 from relaxon.server import errors
 from relaxon.server.announced import AnnouncedArray
-from relaxon.solvers.grid import MAX_CELLS, CellType, PoissonGrid
+from relaxon.solvers.grid import MAX_CELLS, CellType, PoissonGrid, Robin, checked_boundary
+from relaxon.solvers.grid_arguments import checked_widths
+from relaxon.solvers.sides import check_films
 
-SIDES = {pb.BOUNDARY_NEUMANN: "neumann", pb.BOUNDARY_DIRICHLET: "dirichlet", pb.BOUNDARY_PERIODIC: "periodic"}
+SIDES = {
+    pb.BOUNDARY_NEUMANN: "neumann",
+    pb.BOUNDARY_DIRICHLET: "dirichlet",
+    pb.BOUNDARY_DIRICHLET_NODE: "dirichlet-node",
+    pb.BOUNDARY_PERIODIC: "periodic",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +32,43 @@ class GridPlan:
 
     cells: AnnouncedArray
     coefficient: tuple[AnnouncedArray, ...]
-    spacing: float | list[float]
-    boundary: str | list[tuple[str, str]]
+    spacing: Any
+    boundary: Any
+    reaction: float | AnnouncedArray | None
+    volume: AnnouncedArray | None
 
-    def build(self, cells: NDArray[Any], coefficient: Sequence[NDArray[Any]]) -> PoissonGrid:
-        """The grid, its components found; INVALID_ARGUMENT for what `PoissonGrid` refuses."""
-        return built(cells, self.spacing, self.boundary, kappa_of(coefficient))
+    @property
+    def arrays(self) -> tuple[tuple[str, AnnouncedArray], ...]:
+        """Those that follow the header, in their order, each with the messages' field that holds its parts."""
+        return ("cells", self.cells), *more_arrays(self.coefficient, self.reaction, self.volume)
+
+    def build(self, arrays: Sequence[NDArray[Any]]) -> PoissonGrid:
+        """The grid of these arrays, its components found; INVALID_ARGUMENT for what `PoissonGrid` refuses."""
+        left = list(arrays)
+        cells, coefficient = left.pop(0), [left.pop(0) for _ in self.coefficient]
+        reaction = left.pop(0) if isinstance(self.reaction, AnnouncedArray) else self.reaction
+        volume = left.pop(0) if self.volume is not None else None
+        return built(cells, self.spacing, self.boundary, kappa_of(coefficient), reaction, volume)
 
 
-def built(cells: NDArray[Any], spacing: Any, boundary: Any, kappa: Any) -> PoissonGrid:
+def more_arrays(
+    coefficient: Sequence[AnnouncedArray], reaction: float | AnnouncedArray | None, volume: AnnouncedArray | None
+) -> tuple[tuple[str, AnnouncedArray], ...]:
+    """The announced arrays beside `cells`, in the order in which they come, each with its messages' field."""
+    found = [("coefficient", one) for one in coefficient]
+    if isinstance(reaction, AnnouncedArray):
+        found.append(("reaction", reaction))
+    if volume is not None:
+        found.append(("volume", volume))
+    return tuple(found)
+
+
+def built(
+    cells: NDArray[Any], spacing: Any, boundary: Any, kappa: Any, reaction: Any = None, volume: Any = None
+) -> PoissonGrid:
     """A grid, its components found; INVALID_ARGUMENT for what `PoissonGrid` refuses."""
     try:
-        grid = PoissonGrid(cells, spacing, boundary, kappa)
+        grid = PoissonGrid(cells, spacing, boundary, kappa, reaction, volume=volume)
     except (ValueError, TypeError) as error:
         raise errors.refused(error) from error
     grid.nullspace  # noqa: B018  computed here, off the event loop, and kept by the grid
@@ -56,30 +88,80 @@ def plan(header: pb.GridHeader) -> GridPlan:
         raise errors.invalid("cells", f"cells must have 2 or 3 axes, got shape {shape}")
     if math.prod(shape) > MAX_CELLS:
         raise errors.invalid("cells", f"cells must number at most {MAX_CELLS}, got {math.prod(shape)}")
-    spacing, boundary = _spacing(header), _boundary(header)
-    try:  # a grid of one cell, for its opinion on the arguments that are not arrays
-        PoissonGrid(np.full((1,) * len(shape), CellType.FLUID, np.uint8), spacing, boundary)
+    try:  # of each argument that is no array, and a grid of one cell for its opinion on those together
+        spacing, boundary = _spacing(header, shape), _boundary(header, shape)
+        likeness = [float(np.mean(one)) for one in checked_widths(spacing, shape)]
+        check_films(checked_boundary(boundary, len(shape)), shape)
+        sides = [tuple("neumann" if isinstance(side, Robin) else side for side in pair) for pair in boundary]
+        number = header.reaction if header.HasField("reaction") else None
+        PoissonGrid(np.full((1,) * len(shape), CellType.FLUID, np.uint8), likeness, sides, None, number)
     except (ValueError, TypeError) as error:
         raise errors.refused(error) from error
-    return GridPlan(cells, coefficient(header.coefficient, shape), spacing, boundary)
+    kappa = coefficient(header.coefficient, shape)
+    return GridPlan(cells, kappa, spacing, boundary, reaction(header, shape), volume(header, shape))
 
 
-def _spacing(header: pb.GridHeader) -> float | list[float]:
-    values = list(header.spacing)
-    return values if len(values) > 1 else values[0] if values else 1.0
+def reaction(header: pb.GridHeader | pb.GridChange, shape: tuple[int, ...]) -> float | AnnouncedArray | None:
+    """σ as announced; INVALID_ARGUMENT where it cannot be."""
+    if not header.HasField("reaction_array"):
+        return header.reaction if header.HasField("reaction") else None
+    if header.HasField("reaction"):
+        raise errors.invalid("reaction", "reaction must be one number or an array, got both")
+    return _of_cells("reaction", header.reaction_array, shape)
 
 
-def _boundary(header: pb.GridHeader) -> str | list[tuple[str, str]]:
+def volume(header: pb.GridHeader | pb.GridChange, shape: tuple[int, ...]) -> AnnouncedArray | None:
+    """The volumes as announced; INVALID_ARGUMENT where they cannot be."""
+    return _of_cells("volume", header.volume, shape) if header.HasField("volume") else None
+
+
+def _of_cells(name: str, header: tensor_pb2.TensorHeader, shape: tuple[int, ...]) -> AnnouncedArray:
+    array = AnnouncedArray.of(name, header)
+    if array.shape != shape:
+        raise errors.invalid(name, f"{name} must have the grid's shape {shape}, got {array.shape}")
+    return array
+
+
+def _spacing(header: pb.GridHeader, shape: tuple[int, ...]) -> Any:
+    values: Any = list(header.spacing)
+    spacing = values if len(values) > 1 else values[0] if values else 1.0
+    if not header.widths:
+        return spacing
+    if len(header.widths) != len(shape):
+        raise ValueError(f"spacing must have widths for each of the {len(shape)} axes, got {len(header.widths)}")
+    single = values if len(values) > 1 else [spacing] * len(shape)
+    if len(single) != len(shape):
+        raise ValueError(f"spacing must be one number or {len(shape)} entries (one an axis), got {len(single)}")
+    return [np.array(axis.widths) if axis.widths else one for axis, one in zip(header.widths, single, strict=True)]
+
+
+def _boundary(header: pb.GridHeader, shape: tuple[int, ...]) -> list[tuple[Any, Any]]:
     axes = []
     for axis, sides in enumerate(header.boundary):
-        pair = (SIDES.get(sides.low), SIDES.get(sides.high))
+        across = shape[:axis] + shape[axis + 1 :]
+        pair = _side(axis, sides.low, sides.low_film, across), _side(axis, sides.high, sides.high_film, across)
         if None in pair:
-            message = f"boundary[{axis}] must be Neumann, Dirichlet or periodic on both sides, got {sides.low}"
+            kinds = "Neumann, Dirichlet or periodic, a Dirichlet node or Robin,"
+            message = f"boundary[{axis}] must be {kinds} on both sides, got {sides.low}"
             raise errors.invalid(f"boundary[{axis}]", f"{message} and {sides.high}")
-        axes.append((pair[0] or "", pair[1] or ""))
+        axes.append(pair)
     if not axes:
-        return "neumann"
-    return axes * len(header.cells.shape) if len(axes) == 1 else axes
+        return [("neumann", "neumann")] * len(shape)
+    return axes * len(shape) if len(axes) == 1 else axes
+
+
+def _side(axis: int, kind: int, film: Sequence[float], shape: tuple[int, ...]) -> Any:
+    """A side as a grid takes it; None for a kind that is not known."""
+    if kind != pb.BOUNDARY_ROBIN:
+        return SIDES.get(kind)  # type: ignore[call-overload]
+    if len(film) != 1 and len(film) != math.prod(shape):
+        raise ValueError(
+            f"boundary[{axis}] must have one h or those of the side's {math.prod(shape)} cells, got {len(film)}"
+        )
+    try:
+        return Robin(film[0] if len(film) == 1 else np.array(film).reshape(shape))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"boundary[{axis}].{error}") from error
 
 
 def coefficient(headers: Sequence[tensor_pb2.TensorHeader], shape: tuple[int, ...]) -> tuple[AnnouncedArray, ...]:

@@ -45,8 +45,8 @@ class KeptGrid(Session):
         return self.grid
 
     def array_bytes(self) -> int:
-        """Bytes of its cells and of κ; what the solvers have set up is not counted."""
-        return int(self.grid.cells.nbytes) + sum(int(array.nbytes) for array in kappa_arrays(self.grid))
+        """Bytes of its cells, of κ, σ and volumes; what the solvers have set up is not counted."""
+        return int(self.grid.cells.nbytes) + sum(int(array.nbytes) for array in term_arrays(self.grid))
 
     def change(self, grid: PoissonGrid) -> None:
         """Put another grid of the same shape in the place of this one. In a worker thread, with `running` held."""
@@ -67,10 +67,11 @@ class KeptGrid(Session):
 
 def bytes_of(grid: PoissonGrid) -> int:
     """What a grid is counted for."""
-    return footprint.grid_bytes(int(grid.cells.size), sum(int(array.size) for array in kappa_arrays(grid)))
+    return footprint.grid_bytes(int(grid.cells.size), sum(int(array.size) for array in term_arrays(grid)))
 
 
-def kappa_arrays(grid: PoissonGrid) -> tuple[NDArray[np.float64], ...]:
-    """κ as the grid has it: no array, one, or one an axis."""
+def term_arrays(grid: PoissonGrid) -> tuple[NDArray[np.float64], ...]:
+    """The arrays of κ, σ and volumes that the grid has."""
     kappa = grid.coefficient
-    return () if kappa is None else kappa if isinstance(kappa, tuple) else (kappa,)
+    faces = kappa if isinstance(kappa, tuple) else (kappa,)
+    return tuple(one for one in (*faces, grid.reaction, grid.volume) if isinstance(one, np.ndarray))

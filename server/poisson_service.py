@@ -56,16 +56,15 @@ class PoissonServicer(poisson_pb2_grpc.PoissonServiceServicer):
         header: pb.GridHeader = await upload.header()
         runtime.attendances.check(header.attendance)
         planned = grid_messages.plan(header)
-        cells, kappa = math.prod(planned.cells.shape), planned.coefficient
-        entries = sum(math.prod(one.shape) for one in kappa)
-        passing = cells + sum(math.prod(one.shape) * one.dtype.itemsize for one in kappa)
+        cells, arrays = math.prod(planned.cells.shape), planned.arrays
+        entries = sum(math.prod(one.shape) for _, one in arrays[1:])
+        passing = sum(math.prod(one.shape) * one.dtype.itemsize for _, one in arrays)
         kept_bytes = footprint.grid_bytes(cells, entries) + runtime.shared_room(header, cells)
         with runtime.sessions.reserve(owner, cells, kept_bytes, passing):
-            array = await upload.array("cells", planned.cells)
-            coefficient = [await upload.array("coefficient", one) for one in kappa]
+            uploaded = [await upload.array(kind, one) for kind, one in arrays]
             await upload.end()
             start = time.perf_counter()
-            grid = await runtime.beside(partial(planned.build, array, coefficient))
+            grid = await runtime.beside(partial(planned.build, uploaded))
             seconds = time.perf_counter() - start
         kept = KeptGrid(grid, owner, runtime.opened(header, cells), header.attendance)
         runtime.sessions.add(kept)
@@ -121,6 +120,7 @@ def _described(kept: KeptGrid, seconds: float) -> pb.Grid:
         singular_components=kept.grid.nullspace.dimension,
         setup_seconds=seconds,
         shared=kept.shared is not None,
+        extended=True,
     )
     reply.expire_time.FromMilliseconds(int(1000 * kept.expires))
     return reply

@@ -20,7 +20,7 @@ from relaxon.solvers.front import Front
 from relaxon.solvers.solution import Progress, Solution
 
 Asked = TypeVar("Asked")
-PREPARE_ARGUMENTS = ("solver", "operator", "cells", "spacing", "boundary", "coefficient")
+PREPARE_ARGUMENTS = ("solver", "operator", "cells", "spacing", "boundary", "coefficient", "reaction", "volume")
 """What a solver's set-up may refuse by name; any other ValueError in it is the server's own fault."""
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.external import PyAMG, SciPyCG, SciPyDirect
     from relaxon.solvers.faces import boundary_source
     from relaxon.solvers.front import SingularSystemError
-    from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
+    from relaxon.solvers.grid import Boundary, CellType, PoissonGrid, Robin
     from relaxon.solvers.incomplete_cholesky import IncompleteCholeskyCG
     from relaxon.solvers.krylov import ConjugateGradient, JacobiCG
     from relaxon.solvers.matrix_files import MatrixFileError, read_matrix, read_vector
@@ -77,6 +77,7 @@ _HOME = {
     "Progress": "solution",
     "PyAMG": "external",
     "Result": "solution",
+    "Robin": "sides",
     "SciPyCG": "external",
     "SciPyDirect": "external",
     "SetUpSummary": "set_up_summary",
@@ -129,6 +130,7 @@ __all__ = [
     "Progress",
     "PyAMG",
     "Result",
+    "Robin",
     "SciPyCG",
     "SciPyDirect",
     "SetUpSummary",

@@ -20,9 +20,10 @@ from relaxon.solvers import cache_folder
 from relaxon.solvers.compile_progress import Watcher, tell, watch_compiling
 from relaxon.solvers.compile_work import Child, Work, compile_here
 from relaxon.solvers.engine import Solver
-from relaxon.solvers.grid import BoundaryLike, CellType, PoissonGrid
+from relaxon.solvers.grid import BoundaryLike, CellType, PoissonGrid, Robin
 from relaxon.solvers.kernel_table import Table, Task, grid_kind, load_table, matrix_kind
 from relaxon.solvers.naming import split_device
+from relaxon.solvers.nullspace import closes_faces
 from relaxon.solvers.threads import get_num_threads
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def warm_up(
     Parameters
     ----------
     solver : a name from `list_solvers()` or a solver object; None for the default of `solve`.
-    like : a grid of the kind that is to be solved: its dimensions, boundary, kinds of cells, and whether κ varies. None
+    like : a grid of the kind that is to be solved: its dimensions, boundary, kinds of cells, κ, σ and widths. None
         for a large three-dimensional one with obstacles and an open surface, κ = 1. Or a SciPy sparse matrix, for
         solves with matrices. Not modified.
     callback : called with a `CompileProgress` after each kernel that had to be compiled, in any thread.
@@ -102,7 +103,7 @@ def kind_of(solver: Any, system: Any) -> str | None:
             from relaxon.solvers.grid_choice import likely_solver
 
             name = likely_solver(system)
-        return grid_kind(name, system.ndim, system.coefficient is not None)
+        return grid_kind(name, system.ndim, not system.constant)
     return matrix_kind(name)
 
 
@@ -236,9 +237,22 @@ def small_grids(like: PoissonGrid, solver: Any) -> Iterator[PoissonGrid]:
     if like.cells.size > side**like.ndim and (not isinstance(solver, str) or solver in CYCLE_SOLVERS):
         kinds.append((_box(side, like.ndim), "neumann"))
     for cells, boundary in kinds:
-        # Varying along one axis, a product still: for the direct solver of boxes another case than 1.
-        kappa = None if like.coefficient is None else np.ones(cells.shape) * np.linspace(1.0, 2.0, cells.shape[-1])
-        yield PoissonGrid(cells, like.spacing, boundary, kappa)
+        yield _alike(like, cells, boundary)
+
+
+def _alike(like: PoissonGrid, cells: NDArray[np.uint8], boundary: BoundaryLike) -> PoissonGrid:
+    """A grid of these cells and sides that calls for the compiled code of `like`; numbers stand for its arrays."""
+    if not isinstance(boundary, str | Robin):
+        boundary = [
+            tuple(Robin(float(np.max(side.h))) if isinstance(side, Robin) else side for side in pair)
+            for pair in like.boundary
+        ]
+    # Varying along one axis, a product still: for the direct solver of boxes another case than 1.
+    kappa: Any = None if like.constant else np.ones(cells.shape) * np.linspace(1.0, 2.0, cells.shape[-1])
+    if closes_faces(like):
+        kappa = [np.ones([n + (a == axis) for a, n in enumerate(cells.shape)]) for axis in range(like.ndim)]
+        kappa[0][1, ..., 0] = 0.0
+    return PoissonGrid(cells, like.mean_spacing, boundary, kappa, 0.0 if like.reaction is None else 1.0)
 
 
 def _box(side: int, ndim: int) -> NDArray[np.uint8]:

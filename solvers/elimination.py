@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.couplings import add_faces_above
 from relaxon.solvers.faces import face_coefficients
 from relaxon.solvers.grid import CellType, PoissonGrid
-from relaxon.solvers.operator import PoissonOperator, add_faces_above
+from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.solution import Progress, Result
 
 if TYPE_CHECKING:
@@ -119,8 +120,11 @@ class ReducedGrid(PoissonGrid):
         """The grid whose `pack` a caller's own preconditioner knows."""
         self.cells = np.where(decided, np.uint8(CellType.AIR), whole.cells)
         self.cells.flags.writeable = False
+        self.given_cells = self.cells
         self.spacing, self.boundary = whole.spacing, whole.boundary
         self.coefficient = face_coefficients(whole)
+        self.reaction = self.given_reaction = whole.reaction
+        self.volume = self.given_volume = whole.volume
         self._ignored = None
         self.unknowns = int(np.count_nonzero(self.cells == CellType.FLUID))
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.solvers import validation
-from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
+from relaxon.solvers import cell_metrics, validation
+from relaxon.solvers.grid import Boundary, CellType, PoissonGrid, Robin
 from relaxon.solvers.masked import fill_unused
+from relaxon.solvers.sides import film_of
 
 Array = NDArray[np.float64]
 HALF_CELL = 2.0
@@ -27,7 +28,8 @@ SideValues = Sequence[tuple[ArrayLike | None, ArrayLike | None]]
 def openness(grid: PoissonGrid) -> tuple[Array, ...]:
     """What κ/h² is multiplied with at each face, one array an axis (`n + 1` long along it).
 
-    0 where nothing flows (walls, Neumann sides, faces without a fluid cell), 2 at a Dirichlet side, else 1.
+    0 where nothing flows (walls, Neumann sides, faces without a fluid cell), 2 from a cell to the face of a Dirichlet
+    or a Robin side, else 1.
     """
     fluid, open_cell = grid.fluid, grid.cells != CellType.SOLID
     factors = []
@@ -38,10 +40,9 @@ def openness(grid: PoissonGrid) -> tuple[Array, ...]:
         factor[above] = open_cell[below] & open_cell[above] & (fluid[below] | fluid[above])
         if low is Boundary.PERIODIC:
             factor[first] = open_cell[last] & open_cell[first] & (fluid[last] | fluid[first])
-        if low is Boundary.DIRICHLET:
-            factor[first] = HALF_CELL * fluid[first]
-        if high is Boundary.DIRICHLET:
-            factor[slab(axis, n, n + 1)] = HALF_CELL * fluid[last]
+        for side, face, cells in ((low, first, first), (high, slab(axis, n, n + 1), last)):
+            if side not in (Boundary.NEUMANN, Boundary.PERIODIC):
+                factor[face] = (1.0 if side is Boundary.DIRICHLET_NODE else HALF_CELL) * fluid[cells]
         factors.append(factor)
     return tuple(factors)
 
@@ -53,21 +54,47 @@ def face_coefficients(grid: PoissonGrid) -> tuple[Array, ...]:
         return kappa
     if kappa is None:
         return tuple(np.ones(_longer(grid.shape, axis)) for axis in range(grid.ndim))
-    return tuple(_harmonic_means(kappa, axis, grid.periodic[axis]) for axis in range(grid.ndim))
+    return tuple(
+        _harmonic_means(kappa, axis, periodic, widths)
+        for axis, (periodic, widths) in enumerate(zip(grid.periodic, grid.spacing, strict=True))
+    )
+
+
+def face_scales(grid: PoissonGrid) -> tuple[Array, ...]:
+    """A face's conductance over its κ, one array an axis, to the face itself at a Robin side; 0 where nothing flows."""
+    return tuple(factor * cell_metrics.face_scale(grid, axis) for axis, factor in enumerate(openness(grid)))
+
+
+def films(grid: PoissonGrid) -> dict[tuple[int, int], Array]:
+    """The conductances of Robin sides themselves, by (axis, side): arrays of length 1 across the side."""
+    found = {}
+    for axis, pair in enumerate(grid.boundary):
+        for end, side in enumerate(pair):
+            if isinstance(side, Robin):
+                shape = tuple(1 if other == axis else n for other, n in enumerate(grid.shape))
+                film = film_of(side, axis) * cell_metrics.film_scale(grid, axis)
+                found[axis, end] = np.broadcast_to(film, shape)
+    return found
 
 
 def conductances(grid: PoissonGrid) -> tuple[Array, ...]:
-    """`w = openness · κ/h²` on every face, so that `xᵀAx = Σ_f w_f (x_below − x_above)²`, `x = 0` where known."""
-    return tuple(
-        factor * kappa * h**-2
-        for factor, kappa, h in zip(openness(grid), face_coefficients(grid), grid.spacing, strict=True)
+    """`w` on every face, `openness · κ/h²` where widths are equal and no side is Robin's, so that
+    `xᵀAx = Σ_f w_f (x_below − x_above)² + Σ_i s_i x_i²`, `x = 0` where known, with `s` the term of σ.
+    """
+    found = tuple(
+        factor * kappa * cell_metrics.face_scale(grid, axis)
+        for axis, (factor, kappa) in enumerate(zip(openness(grid), face_coefficients(grid), strict=True))
     )
+    for (axis, end), film in films(grid).items():
+        face = slab(axis, 0, 1) if end == 0 else slab(axis, grid.shape[axis], grid.shape[axis] + 1)
+        found[axis][face] = cell_metrics.in_series(film, found[axis][face])
+    return found
 
 
 def boundary_source(
     grid: PoissonGrid, air_values: ArrayLike | None = None, side_values: SideValues | None = None
 ) -> Array:
-    """What values other than 0 in AIR cells and on Dirichlet sides add to the right-hand side.
+    """What values other than 0 in AIR cells and on sides add to the right-hand side.
 
     The solvers hold these values at 0; `solve(grid, b + boundary_source(grid, ...))` is the solution for others.
 
@@ -75,11 +102,12 @@ def boundary_source(
     ----------
     air_values : `grid.shape` (read in AIR cells alone, where it must be finite) or one number for all of AIR.
     side_values : for each axis a (low, high) pair: None for 0, a number, or an array of the side's shape (the grid's
-        without that axis). Dirichlet sides only.
+        without that axis). The value itself on Dirichlet sides; on a Robin side `g` of `κ ∂x/∂n + h x = g`, which is
+        `h` times the value of the surroundings, or with h = 0 what flows in. Not on Neumann and periodic sides.
 
     Returns
     -------
-    `grid.shape float64`, zero outside the fluid. Second order accurate, as the operator is.
+    `grid.shape float64`, a density as `b` is, zero outside the fluid. Second order accurate, as the operator is.
 
     Examples
     --------
@@ -93,7 +121,7 @@ def boundary_source(
     known = checked_air_values(grid, air_values)
     sides = checked_side_values(grid, side_values)
     total = np.zeros(grid.shape)
-    for axis, weight in enumerate(conductances(grid)):
+    for axis, weight in enumerate(_known_weights(grid)):
         n = grid.shape[axis]
         low, high = (np.expand_dims(side, axis) for side in sides[axis])
         around = known[slab(axis, n - 1, n)] if grid.periodic[axis] else low
@@ -103,8 +131,28 @@ def boundary_source(
         total += weight[upper] * below[upper] + weight[lower] * above[lower]
         if grid.periodic[axis]:
             total[slab(axis, n - 1, n)] += weight[slab(axis, 0, 1)] * known[slab(axis, 0, 1)]
+    if grid.row_weights is not None:
+        total /= grid.row_weights
     total[~grid.fluid] = 0
     return total
+
+
+def _known_weights(grid: PoissonGrid) -> tuple[Array, ...]:
+    """What each face adds to its cell's row for a known value of 1 beyond it: `conductances`, but on Robin sides."""
+    films_of, scales = films(grid), face_scales(grid) if films(grid) else ()
+    found = conductances(grid)
+    for (axis, end), film in films_of.items():
+        face = slab(axis, 0, 1) if end == 0 else slab(axis, grid.shape[axis], grid.shape[axis] + 1)
+        inside = scales[axis][face] * face_coefficients(grid)[axis][face]
+        found[axis][face] = cell_metrics.film_scale(grid, axis) * passed_on(film, inside)
+    return found
+
+
+def passed_on(film: Array, inside: Array) -> Array:
+    """Return the part of what comes to a film that goes on inside, `inside / (film + inside)`; 0 where that is 0."""
+    total = film + inside
+    part: Array = np.divide(inside, total, out=np.zeros(total.shape), where=total > 0)
+    return part
 
 
 def checked_air_values(grid: PoissonGrid, values: ArrayLike | None) -> Array:
@@ -146,7 +194,7 @@ def checked_side_values(grid: PoissonGrid, values: SideValues | None) -> tuple[t
 
 
 def check_side_pairs(grid: PoissonGrid, values: Sequence[Any]) -> None:
-    """ValueError unless there is a pair for each axis, with values on Dirichlet sides alone."""
+    """ValueError unless there is a pair for each axis, with values on sides that hold one alone."""
     if isinstance(values, str | bytes) or not isinstance(values, Sequence) or len(values) != grid.ndim:
         raise ValueError(f"side_values must hold {grid.ndim} (low, high) pairs, one an axis, got {values!r}")
     for axis, pair in enumerate(values):
@@ -154,8 +202,8 @@ def check_side_pairs(grid: PoissonGrid, values: Sequence[Any]) -> None:
             raise ValueError(f"side_values[{axis}] must be a (low, high) pair, got {pair!r}")
         for side, value in enumerate(pair):
             kind = grid.boundary[axis][side]
-            if value is not None and kind is not Boundary.DIRICHLET:
-                raise ValueError(f"side_values[{axis}][{side}] must be None on a {kind.value} side, got {value!r}")
+            if value is not None and kind in (Boundary.NEUMANN, Boundary.PERIODIC):
+                raise ValueError(f"side_values[{axis}][{side}] must be None on a {kind} side, got {value!r}")
 
 
 def side_shape(grid: PoissonGrid, axis: int) -> tuple[int, ...]:
@@ -168,17 +216,20 @@ def slab(axis: int, start: int, stop: int) -> tuple[slice, ...]:
     return (slice(None),) * axis + (slice(start, stop),)
 
 
-def _harmonic_means(kappa: Array, axis: int, periodic: bool) -> Array:
+def _harmonic_means(kappa: Array, axis: int, periodic: bool, widths: float | Array) -> Array:
     n = kappa.shape[axis]
     first, last = kappa[slab(axis, 0, 1)], kappa[slab(axis, n - 1, n)]
-    around = _harmonic(first, last)
-    inner = _harmonic(kappa[slab(axis, 0, n - 1)], kappa[slab(axis, 1, n)])
-    ends = (around, around) if periodic else (first, last)
-    return np.concatenate([ends[0], inner, ends[1]], axis)
-
-
-def _harmonic(a: Array, b: Array) -> Array:
-    mean: Array = 2.0 / (1.0 / a + 1.0 / b)
+    below, above = np.concatenate([last, kappa], axis), np.concatenate([kappa, first], axis)
+    if isinstance(widths, np.ndarray):
+        part, rest = (
+            share.reshape([-1 if other == axis else 1 for other in range(kappa.ndim)])
+            for share in cell_metrics.half_shares(widths, n, periodic)
+        )
+        mean: Array = 1.0 / (part / below + rest / above)
+    else:
+        mean = 2.0 / (1.0 / below + 1.0 / above)
+    if not periodic:
+        mean[slab(axis, 0, 1)], mean[slab(axis, n, n + 1)] = first, last
     return mean
 
 

@@ -82,7 +82,7 @@ class Front(ABC):
         starts = (None, None) if x0 is None else split(validation.real_or_complex_array("x0", x0, finite=False))
         parts = split(b)
         # A part that is rounding beside the other need not sum to zero where that does.
-        sizes = [self._largest(self._vector(name, part)) for part in parts]
+        sizes = [self._largest(self._side(name, part)) for part in parts]
         negligible = self._consistency(parts[0].dtype) * max(sizes)
         real, imaginary = (
             self._real_request(
@@ -130,13 +130,13 @@ class Front(ABC):
         if inconsistent not in ("error", "report", "project"):
             raise ValueError(f"inconsistent must be 'error', 'report' or 'project', got {inconsistent!r}")
         side = validation.real_array(name, b, finite=False)
-        right = self._vector(name, side, self._spare("b") if last is None else last.b)
+        right = self._side(name, side, self._spare("b") if last is None else last.b)
         start = self._start(right, x0) if last is None else last.x
         refusal = self._make_consistent(name, right, side.dtype, inconsistent)
         norm, exponent = self._norm(right), 0
         if not scaling.is_safe(norm):
             # The squares of very large and very small numbers are not representable: once more, brought to size.
-            right = self._vector(name, side, right)
+            right = self._side(name, side, right)
             exponent = scaling.exponent_of(self._largest(right))
             scaling.scale(right, -exponent)
             refusal = self._make_consistent(name, right, side.dtype, inconsistent)
@@ -399,6 +399,10 @@ class Front(ABC):
     def _vector(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """The caller's array in the engine's form: a new one, or in `out`, which is an earlier result; ValueError,
         naming it, for a wrong shape and for entries that are not finite."""
+
+    def _side(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """The caller's right-hand side as that of the engine's system: `_vector`, weighted where its rows are."""
+        return self._vector(name, array, out)
 
     def copy_answer(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         """Copy a solution's `x` into an array of its form."""

@@ -133,7 +133,9 @@ def manufactured(
     points: list[Any] = [p / (n * _width(shape)) for p, n in zip(_centres(shape), shape, strict=True)]
     cells = np.zeros(shape, np.uint8)
     grid = PoissonGrid(cells, spacing, boundary)
-    parts = [_profile(pair, p) for pair, p in zip(grid.boundary, points, strict=True)]
+    if not grid.constant:
+        raise ValueError(f"boundary must be neumann, dirichlet or periodic for a known solution, got {boundary!r}")
+    parts = [_profile((str(low), str(high)), p) for (low, high), p in zip(grid.boundary, points, strict=True)]
     exact = _product([f for f, _, _ in parts])
     kappa, b = np.ones(shape), np.zeros(shape)
     if variable:
@@ -163,6 +165,42 @@ def plume(size: Size, ndim: int = 3, seed: int = 0, steps: int = 4) -> Problem:
     return simulation.pressure_problem()
 
 
+def heat_step(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
+    """An implicit step of the heat equation around insulating spheres: a reaction of 1/Δt, Δt = 10 h²."""
+    from relaxon.solvers import gallery_kinds
+
+    around = spheres(size, ndim, seed=seed).grid
+    grid, b = gallery_kinds.heat_step(around.cells, around.mean_spacing[0], seed)
+    return _problem("heat-step", grid, b, "implicit heat step around insulating spheres")
+
+
+def stretched_channel(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
+    """A channel over a step, its cells a tenth of the mean width at the walls."""
+    from relaxon.solvers import gallery_kinds
+
+    shape = _shape(size, ndim)
+    grid, b = gallery_kinds.stretched_channel(shape, _width(shape), seed)
+    return _problem("channel", grid, b, "channel over a step, stretched towards its walls")
+
+
+def heat_sink(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
+    """A finned block of metal, heated from below, that gives heat away at its surface: Robin sides and a reaction."""
+    from relaxon.solvers import gallery_kinds
+
+    shape = _shape(size, ndim)
+    grid, b = gallery_kinds.heat_sink(shape, _width(shape), seed)
+    return _problem("heat-sink", grid, b, "finned heat sink, Robin sides")
+
+
+def cut_cylinder(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
+    """A channel past a cylinder that cuts its cells."""
+    from relaxon.solvers import gallery_kinds
+
+    shape = _shape(size, ndim)
+    grid, b = gallery_kinds.cut_cylinder(shape, _width(shape), seed)
+    return _problem("cylinder", grid, b, "channel past a cylinder, cut cells")
+
+
 _MAKERS: dict[str, Callable[..., Problem]] = {
     "box": empty_box,
     "spheres": spheres,
@@ -172,6 +210,10 @@ _MAKERS: dict[str, Callable[..., Problem]] = {
     "variable": variable_coefficient,
     "manufactured": manufactured,
     "plume": plume,
+    "heat-step": heat_step,
+    "channel": stretched_channel,
+    "heat-sink": heat_sink,
+    "cylinder": cut_cylinder,
 }
 
 
@@ -313,8 +355,8 @@ def _stream_divergence(grid: PoissonGrid, seed: int) -> Array:
         # The face below each cell; that below the first one is a wall.
         flux = np.zeros(grid.shape)
         flux[inner] = np.where(solid[inner] | solid[below], 0.0, velocity[inner])
-        total += flux * (-1.0 / grid.spacing[axis])
-        total[below] += flux[inner] / grid.spacing[axis]
+        total += flux * (-1.0 / grid.mean_spacing[axis])
+        total[below] += flux[inner] / grid.mean_spacing[axis]
     return total
 
 

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from enum import IntEnum, StrEnum
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from relaxon.solvers import validation
+from relaxon.solvers import cell_metrics
 from relaxon.solvers.cached import cached_property
-from relaxon.solvers.masked import fill_coefficient, fill_unused, plain_array, refuse_masks
+from relaxon.solvers.cell_types import AIR, FLUID, SOLID, CellType
+from relaxon.solvers.grid_arguments import (
+    MAX_CELLS,
+    SMALLEST_WIDTH,
+    SpacingLike,
+    checked_cells,
+    checked_coefficient,
+    checked_reaction,
+    checked_spacing,
+    checked_volume,
+    checked_widths,
+    shut_cells,
+)
+from relaxon.solvers.masked import fill_coefficient, fill_unused, plain_array
+from relaxon.solvers.sides import Boundary, BoundaryLike, Robin, Sides, check_films, checked_boundary
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -21,56 +32,49 @@ if TYPE_CHECKING:
     from relaxon.solvers.nullspace import NullSpace
     from relaxon.solvers.operator import PoissonOperator
 
-MAX_CELLS = 2**31 - 1
-"""Unknowns are numbered with 32 bits, as SciPy's and PyAMG's sparse matrices number them."""
-SMALLEST_WIDTH = 1e-100
-"""Of a cell; the largest is its inverse. The operator's 1/h², and sums of its squares, stay within float64 so."""
-
-
-class CellType(IntEnum):
-    """What a cell holds: an unknown, a wall (no flux), or a known value."""
-
-    FLUID = 0
-    SOLID = 1
-    AIR = 2
-
-
-# As single bytes: NumPy compares bytes with an enumeration's members in 64 bits, which takes many times as long.
-FLUID, SOLID, AIR = (np.uint8(kind) for kind in CellType)
-
-
-class Boundary(StrEnum):
-    """What a side of the domain does to the fluid cells beside it."""
-
-    NEUMANN = "neumann"
-    """No flux through the side."""
-    DIRICHLET = "dirichlet"
-    """The value 0 on the side's face, half a cell from the cell's centre."""
-    PERIODIC = "periodic"
-    """The neighbour is the cell at the opposite side; both sides of an axis or neither."""
-
-
-BoundaryLike = str | Sequence[str | Sequence[str]]
-Sides = tuple[tuple[Boundary, Boundary], ...]
+__all__ = [
+    "AIR",
+    "FLUID",
+    "MAX_CELLS",
+    "SMALLEST_WIDTH",
+    "SOLID",
+    "Boundary",
+    "BoundaryLike",
+    "CellType",
+    "PoissonGrid",
+    "Robin",
+    "Sides",
+    "checked_boundary",
+    "checked_spacing",
+]
 
 
 class PoissonGrid:
-    """Cells of a Cartesian grid in two or three dimensions, for `−∇·(κ∇x) = b` by cell-centred finite volumes.
+    """Cells of a Cartesian grid in two or three dimensions, for `(σ − ∇·κ∇) x = b` by cell-centred finite volumes.
 
     Each FLUID cell is an unknown. A SOLID neighbour lets nothing through (Neumann), an AIR neighbour holds the
     value 0 at its centre (Dirichlet). The matrix row of a fluid cell is
-    `Σ_faces κ_f / h_a² · (x_i − x_j)` over the open faces, `x_j = 0` in AIR, and `2 κ_f / h_a² · x_i` at a
-    Dirichlet side.
+    `Σ_faces κ_f / h_a² · (x_i − x_j) + σ_i x_i` over the open faces, `x_j = 0` in AIR, and `2 κ_f / h_a² · x_i` at a
+    Dirichlet side. Where widths vary or cells are cut, a row is that of a cell's volume over the mean one, so that
+    the matrix is symmetric: see `weighted`.
 
     Parameters
     ----------
     cells : `(nx, ny)` or `(nx, ny, nz)` integers, values of `CellType`. It is copied.
-    spacing : cell width, one number or one an axis; from 1e-100 to 1e100.
-    boundary : "neumann" (default), "dirichlet" or "periodic" for all sides; or a sequence with, for each axis,
-        one of these or a (low side, high side) pair.
+    spacing : cell width: one number, or for each axis a number or its cells' widths `(n,)`; from 1e-100 to 1e100, those
+        of one axis by a factor of at most 1e8 apart.
+    boundary : "neumann" (default), "dirichlet", "dirichlet-node", "periodic" or `Robin(h)` for all sides; or a sequence
+        with, for each axis, one of these or a (low side, high side) pair.
     coefficient : κ; None for 1, an array of the grid's shape (harmonic mean at faces), or one array an axis with
-        the values on faces (one longer along its own axis; face `i` lies below cell `i`). Finite and > 0 wherever
-        the fluid reads it: in FLUID cells and AIR cells beside them, or on their open faces. Elsewhere it is ignored.
+        the values on faces (one longer along its own axis; face `i` lies below cell `i`). Finite, and of cells > 0, of
+        faces ≥ 0 (0 closes a face), wherever the fluid reads it: in FLUID cells and AIR cells beside them, or on their
+        open faces. Elsewhere it is ignored.
+    reaction : σ, a number or an array of the grid's shape, ≥ 0 in the fluid; elsewhere it is ignored.
+    volume : part of each cell that is not cut away, an array of the grid's shape, above 0 and at most 1 in the fluid; σ
+        and `b` count so much. None for 1. What cutting leaves of the faces is part of `coefficient`.
+
+    A FLUID cell that `coefficient` closes on all sides and whose σ or volume is 0 is out of the system: `cells` has it
+    SOLID, and `given_cells` as it came.
 
     Raises
     ------
@@ -90,19 +94,39 @@ class PoissonGrid:
     def __init__(
         self,
         cells: ArrayLike,
-        spacing: float | Sequence[float] = 1.0,
+        spacing: SpacingLike = 1.0,
         boundary: BoundaryLike = Boundary.NEUMANN,
         coefficient: ArrayLike | Sequence[ArrayLike] | None = None,
+        reaction: float | ArrayLike | None = None,
+        *,
+        volume: ArrayLike | None = None,
     ) -> None:
-        self.cells = _checked_cells(plain_array("cells", cells))
-        self.spacing = checked_spacing(spacing, self.cells.ndim)
+        self.given_cells = checked_cells(plain_array("cells", cells))
+        self.cells = self.given_cells
+        self.spacing = checked_widths(spacing, self.cells.shape)
         self.boundary = checked_boundary(boundary, self.cells.ndim)
-        self._ignored: tuple[NDArray[np.bool_], ...] | None = None
+        check_films(self.boundary, self.cells.shape)
         coefficient = fill_coefficient(coefficient, self.cells, self.periodic)
-        self.coefficient = self._checked_coefficient(coefficient)
-        self.unknowns = int(np.count_nonzero(self.cells == FLUID))
+        self.coefficient, self._ignored = checked_coefficient(coefficient, self.cells, self.boundary)
+        fluid = self.cells == FLUID
+        self.reaction, self.given_reaction = checked_reaction(reaction, fluid)
+        fluid = self._without_shut_cells(fluid, volume)
+        self.volume, self.given_volume = checked_volume(volume, fluid)
+        self.unknowns = int(np.count_nonzero(fluid))
         if self.unknowns == 0:
-            raise ValueError("cells must hold at least one FLUID cell, got none")
+            said = "" if self.cells is self.given_cells else " with an open face or a reaction"
+            raise ValueError(f"cells must hold at least one FLUID cell{said}, got none")
+
+    def _without_shut_cells(self, fluid: NDArray[np.bool_], volume: Any) -> NDArray[np.bool_]:
+        """Take cells that coefficients of 0 close on all sides out of the system; the fluid that is left."""
+        if not isinstance(self.coefficient, tuple) or all(face.all() for face in self.coefficient):
+            return fluid
+        shut = shut_cells(self.cells, self.boundary, self.coefficient, self.reaction, volume)
+        if not shut.any():
+            return fluid
+        self.cells = np.where(shut, SOLID, self.cells)
+        self.cells.flags.writeable = False
+        return fluid & ~shut
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -143,34 +167,53 @@ class PoissonGrid:
     def _fluid_index(self) -> NDArray[np.int64]:
         return np.flatnonzero(self.fluid)
 
-    def _checked_coefficient(
-        self, coefficient: ArrayLike | Sequence[ArrayLike] | None
-    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], ...] | None:
-        if coefficient is None:
-            return None
-        cells, shape = self.cells, self.shape
-        if not isinstance(coefficient, tuple | list):
-            read = partial(_cells_read, cells, self.boundary)
-            kappa, gone = _checked_kappa("coefficient", np.asarray(coefficient), shape, read)
-            self._ignored = None if gone is None else (gone,)
-            return kappa
-        if len(coefficient) != len(shape):
-            raise ValueError(
-                f"coefficient must be an array of the grid's shape or {len(shape)} arrays of face values, "
-                f"got {len(coefficient)} arrays"
-            )
-        faces, ignored = [], []
-        for axis, values in enumerate(coefficient):
-            expected = tuple(n + (a == axis) for a, n in enumerate(shape))
-            read = partial(_faces_read, cells, axis, self.periodic[axis])
-            face, gone = _checked_kappa(f"coefficient[{axis}]", values, expected, read)
-            if self.periodic[axis] and not np.array_equal(face.take(0, axis), face.take(-1, axis)):
-                raise ValueError(f"coefficient[{axis}] must be equal on the first and last faces of a periodic axis")
-            faces.append(face)
-            ignored.append(np.zeros(expected, bool) if gone is None else gone)
-        if any(gone.any() for gone in ignored):
-            self._ignored = tuple(ignored)
-        return tuple(faces)
+    @property
+    def constant(self) -> bool:
+        """Whether the matrix is that of κ = 1 on equal cells, with nothing else: what is learned serves it."""
+        return (
+            self.coefficient is None
+            and self.reaction is None
+            and not self.stretched
+            and all(side in _PLAIN_SIDES for pair in self.boundary for side in pair)
+        )
+
+    @property
+    def stretched(self) -> bool:
+        """Whether the widths along some axis differ."""
+        return any(isinstance(widths, np.ndarray) for widths in self.spacing)
+
+    @property
+    def mean_spacing(self) -> tuple[float, ...]:
+        """The mean width along each axis."""
+        return tuple(cell_metrics.mean_width(widths) for widths in self.spacing)
+
+    @cached_property
+    def row_weights(self) -> NDArray[np.float64] | None:
+        """A cell's volume that is not cut away over the mean cell's: `grid.shape float64`; None for 1 everywhere."""
+        return cell_metrics.row_weights(self.spacing, self.shape, self.volume)
+
+    def weighted(self, b: ArrayLike) -> NDArray[np.float64]:
+        """The right-hand side of `operator().to_csr()` for a density `b`: `b` times cells' volumes over the mean one.
+
+        Full or packed, and so is what is returned: float64, 0 outside the fluid. Solvers do this themselves; residuals
+        and tolerances are those of the weighted system. On whole cells of equal widths it is `b`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from relaxon.solvers import PoissonGrid
+        >>> grid = PoissonGrid(np.zeros((3, 1), np.uint8), ([1.0, 2.0, 3.0], 1.0))
+        >>> grid.weighted(np.ones((3, 1)))[:, 0].tolist()
+        [0.5, 1.0, 1.5]
+        """
+        array = np.asarray(fill_unused("b", b, lambda: self.fluid))
+        packed = array.ndim == 1
+        full = self.unpack(array) if packed else array
+        if full.shape != self.shape:
+            raise ValueError(f"b must have the grid's shape {self.shape} or ({self.unknowns},), got {array.shape}")
+        weights = self.row_weights
+        found = np.where(self.fluid, full if weights is None else full * weights, 0.0).astype(np.float64, copy=False)
+        return self.pack(found) if packed else found
 
     def pack(self, full: ArrayLike) -> NDArray[Any]:
         """The unknowns of a full array, in C order: `grid.shape → (unknowns,)`, same dtype."""
@@ -237,117 +280,15 @@ class PoissonGrid:
         return NullSpace.of(self)
 
     def __repr__(self) -> str:
-        sides = ", ".join("/".join(dict.fromkeys(pair)) for pair in self.boundary)
-        kappa = "" if self.coefficient is None else ", variable coefficient"
-        return f"PoissonGrid({'×'.join(map(str, self.shape))}, {self.unknowns} unknowns, sides {sides}{kappa})"
+        sides = ", ".join("/".join(dict.fromkeys(map(str, pair))) for pair in self.boundary)
+        given = {
+            "variable coefficient": self.coefficient is not None,
+            "reaction": self.reaction is not None,
+            "stretched": self.stretched,
+            "cut cells": self.volume is not None,
+        }
+        more = "".join(f", {name}" for name, there in given.items() if there)
+        return f"PoissonGrid({'×'.join(map(str, self.shape))}, {self.unknowns} unknowns, sides {sides}{more})"
 
 
-def _checked_cells(cells: ArrayLike) -> NDArray[np.uint8]:
-    array = np.asarray(cells)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"cells must be integers (CellType values), got dtype {array.dtype}")
-    if array.ndim not in (2, 3):
-        raise ValueError(f"cells must have 2 or 3 axes, got shape {array.shape}")
-    if array.size == 0:
-        raise ValueError(f"cells must not be empty, got shape {array.shape}")
-    if array.size > MAX_CELLS:
-        raise ValueError(f"cells must number at most {MAX_CELLS}, got {array.size}")
-    low, high = int(array.min()), int(array.max())
-    if low < CellType.FLUID or high > CellType.AIR:
-        unknown = low if low < CellType.FLUID else high
-        raise ValueError(f"cells must be FLUID (0), SOLID (1) or AIR (2), got the value {unknown}")
-    own = np.array(array, dtype=np.uint8, order="C", copy=True)
-    own.flags.writeable = False
-    return own
-
-
-def checked_spacing(spacing: float | Sequence[float], ndim: int) -> tuple[float, ...]:
-    """One number an axis."""
-    refuse_masks(spacing=spacing)
-    if np.ndim(spacing) == 0:
-        return (_checked_width("spacing", spacing),) * ndim
-    values = list(spacing)  # type: ignore[arg-type]
-    if len(values) != ndim:
-        raise ValueError(f"spacing must be one number or {ndim} (one an axis), got {len(values)}")
-    return tuple(_checked_width(f"spacing[{axis}]", value) for axis, value in enumerate(values))
-
-
-def _checked_width(name: str, value: object) -> float:
-    width = validation.positive_float(name, value)
-    if not SMALLEST_WIDTH <= width <= 1.0 / SMALLEST_WIDTH:
-        raise ValueError(f"{name} must be from {SMALLEST_WIDTH:g} to {1.0 / SMALLEST_WIDTH:g}, got {width:g}")
-    return width
-
-
-def checked_boundary(boundary: BoundaryLike, ndim: int) -> Sides:
-    """The two sides of each axis."""
-    axes = [boundary] * ndim if isinstance(boundary, str) else list(boundary)
-    if len(axes) != ndim:
-        raise ValueError(f"boundary must be one name or {ndim} entries (one an axis), got {len(axes)}")
-    sides = []
-    for axis, entry in enumerate(axes):
-        pair = [entry, entry] if isinstance(entry, str) else list(entry)
-        if len(pair) != 2:
-            raise ValueError(f"boundary[{axis}] must be a name or a (low, high) pair, got {entry!r}")
-        low, high = (_checked_side(f"boundary[{axis}]", name) for name in pair)
-        if (low is Boundary.PERIODIC) != (high is Boundary.PERIODIC):
-            raise ValueError(f"boundary[{axis}] must be periodic on both sides or on neither, got {entry!r}")
-        sides.append((low, high))
-    return tuple(sides)
-
-
-def _checked_side(name: str, value: object) -> Boundary:
-    try:
-        return Boundary(str(value))
-    except ValueError:
-        names = ", ".join(repr(side.value) for side in Boundary)
-        raise ValueError(f"{name} must be one of {names}, got {value!r}") from None
-
-
-def _checked_kappa(
-    name: str, values: ArrayLike, shape: tuple[int, ...], read: Callable[[], NDArray[np.bool_]]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
-    """A copy of κ, and where 1 stands in it for what is no coefficient because `read` says that nobody reads it."""
-    array = validation.real_array(name, values, finite=False)
-    if array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
-    own = np.array(array, np.float64, order="C", copy=True)
-    low, high, unread = float(own.min()), float(own.max()), None
-    if not (low > 0 and math.isfinite(high)):  # so too for NaN, which both show
-        unread = ~read() & ~(np.isfinite(own) & (own > 0))
-        own[unread] = 1.0
-        validation.finite_entries(name, own)
-        if own.min() <= 0:
-            raise ValueError(f"{name} must be greater than 0 everywhere, got {own.min()}")
-    own.flags.writeable = False
-    return own, unread
-
-
-def _cells_read(cells: NDArray[np.uint8], boundary: Sides) -> NDArray[np.bool_]:
-    """The cells whose κ enters the matrix: the fluid, and the AIR beside it."""
-    fluid = cells == CellType.FLUID
-    beside = fluid.copy()
-    for axis, (low, _) in enumerate(boundary):
-        n = cells.shape[axis]
-        below = (slice(None),) * axis + (slice(0, n - 1),)
-        above = (slice(None),) * axis + (slice(1, n),)
-        beside[below] |= fluid[above]
-        beside[above] |= fluid[below]
-        if low is Boundary.PERIODIC:
-            first, last = (slice(None),) * axis + (0,), (slice(None),) * axis + (n - 1,)
-            beside[first] |= fluid[last]
-            beside[last] |= fluid[first]
-    read: NDArray[np.bool_] = beside & (cells != CellType.SOLID)
-    return read
-
-
-def _faces_read(cells: NDArray[np.uint8], axis: int, periodic: bool) -> NDArray[np.bool_]:
-    """The faces across `axis` whose κ enters the matrix: those with fluid on one side and no wall on the other."""
-    edge = (
-        [cells.take([-1], axis), cells.take([0], axis)] if periodic else [cells.take([0], axis), cells.take([-1], axis)]
-    )
-    below = np.concatenate([edge[0], cells], axis)
-    above = np.concatenate([cells, edge[1]], axis)
-    some = (below == CellType.FLUID) | (above == CellType.FLUID)
-    read: NDArray[np.bool_] = some & (below != CellType.SOLID) & (above != CellType.SOLID)
-    return read
+_PLAIN_SIDES = (Boundary.NEUMANN, Boundary.DIRICHLET, Boundary.PERIODIC)

@@ -126,3 +126,63 @@ def paint(first, start, stop, component, labels):  # type: ignore[no-untyped-def
         for run in range(first[line], first[line + 1]):
             for k in range(start[run], stop[run]):
                 row[k] = component[run]
+
+
+def label_by_faces(
+    fluid: NDArray[np.bool_], held: NDArray[np.bool_], faces: Any
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Label the components of `fluid` that hold no cell of `held`, joined by faces whose coupling is positive.
+
+    `fluid` and `held` are `(n0, n1, n2)` bool; `faces` one float64 array an axis, of the faces below the cells, that at
+    index 0 around the axis. Returns labels `(n0, n1, n2) int32`, 1 … count, 0 elsewhere, and sizes `(count + 1,)`.
+    """
+    labels = np.zeros(fluid.shape, np.int32)
+    parent = np.arange(fluid.size)
+    count = _join_by_faces(fluid, held, faces[0], faces[1], faces[2], parent, labels)
+    return labels, np.bincount(labels.reshape(-1), minlength=count + 1) * (np.arange(count + 1) > 0)
+
+
+@plain
+def _join_by_faces(fluid, held, face0, face1, face2, parent, labels):  # type: ignore[no-untyped-def]
+    """`parent` (cells,) numbers the cells before; returns the count."""
+    n0, n1, n2 = fluid.shape
+    for i in range(n0):
+        for j in range(n1):
+            for k in range(n2):
+                if not fluid[i, j, k]:
+                    continue
+                cell = (i * n1 + j) * n2 + k
+                for axis in range(3):
+                    face = face0[i, j, k] if axis == 0 else (face1[i, j, k] if axis == 1 else face2[i, j, k])
+                    if not face > 0:
+                        continue
+                    p = (i - 1) % n0 if axis == 0 else i
+                    q = (j - 1) % n1 if axis == 1 else j
+                    r = (k - 1) % n2 if axis == 2 else k
+                    if fluid[p, q, r]:
+                        _join(parent, cell, (p * n1 + q) * n2 + r)
+    # A component's root is its first cell. Its label says first whether it is held, then which it is.
+    for cell in range(fluid.size):
+        i, j, k = cell // (n1 * n2), cell // n2 % n1, cell % n2
+        if held[i, j, k]:
+            root = _root(parent, cell)
+            labels[root // (n1 * n2), root // n2 % n1, root % n2] = -1
+    count = 0
+    for cell in range(fluid.size):
+        i, j, k = cell // (n1 * n2), cell // n2 % n1, cell % n2
+        if not fluid[i, j, k]:
+            continue
+        root = _root(parent, cell)
+        if root == cell:
+            if labels[i, j, k] == 0:
+                count += 1
+                labels[i, j, k] = count
+        else:
+            labels[i, j, k] = labels[root // (n1 * n2), root // n2 % n1, root % n2]
+    for i in range(n0):
+        for j in range(n1):
+            row = labels[i, j]
+            for k in range(n2):
+                if row[k] < 0:
+                    row[k] = 0
+    return count

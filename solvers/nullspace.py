@@ -1,4 +1,4 @@
-"""The constant null vectors of a Poisson operator: one for each fluid component that no Dirichlet face holds."""
+"""The constant null vectors of a Poisson operator: one for each fluid component that nothing holds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.neighbours import dirichlet_cells
+from relaxon.solvers.sides import Boundary, Robin
 
 if TYPE_CHECKING:
     from relaxon.solvers.grid import PoissonGrid
@@ -38,14 +39,25 @@ class NullSpace:
         return len(self.sizes) - 1
 
     @classmethod
-    def of(cls, grid: PoissonGrid) -> NullSpace:
+    def of(cls, grid: PoissonGrid, *, holding_by_little: bool = True) -> NullSpace:
+        """Return the components that nothing holds; without `holding_by_little`, those that nothing but a reaction or a
+        Robin side does as well.
+        """
         from relaxon.solvers import label_kernels as kernels
 
-        operator = grid.operator()
+        reaction = grid.reaction if holding_by_little else None
+        if isinstance(reaction, float):
+            return cls(None, np.zeros(1, np.int64))
+        wrap = grid.operator().wrap
         cells, fluid = grid.cells.reshape(grid.shape3), grid.fluid.reshape(grid.shape3)
         held = np.empty(grid.shape3, bool)
-        dirichlet_cells(cells, operator.sides, operator.wrap, held)
-        *runs, component, sizes = kernels.components(fluid, held, operator.wrap)
+        if closes_faces(grid):
+            labels, sizes = _by_faces(grid, reaction, holding_by_little)
+            return cls(labels if len(sizes) > 1 else None, sizes)
+        dirichlet_cells(cells, _holding_sides(grid), wrap, held)
+        if holding_by_little:
+            _add_little(grid, reaction, held)
+        *runs, component, sizes = kernels.components(fluid, held, wrap)
         if len(sizes) == 1:
             return cls(None, sizes)
         labels = np.zeros(grid.shape3, np.int32)
@@ -74,6 +86,10 @@ class NullSpace:
             stencil_kernels.subtract_component_means(v, self.labels, means)
         return v
 
+    def sums(self, v: NDArray[Any]) -> NDArray[np.float64]:
+        """Return each component's sum of `v` (`shape3`), `(dimension + 1,)`; 0 at index 0."""
+        return self._sums(v)[0]
+
     def _mean_magnitude(self, b: NDArray[Any]) -> float:
         return float(np.abs(b).sum(dtype=np.float64)) / b.size
 
@@ -83,3 +99,50 @@ class NullSpace:
         sums, magnitudes = np.zeros(len(self.sizes)), np.zeros(len(self.sizes))
         stencil_kernels.component_sums(v, self.labels, sums, magnitudes)
         return sums, magnitudes
+
+
+def closes_faces(grid: PoissonGrid) -> bool:
+    """Return whether κ closes faces that would be open."""
+    return isinstance(grid.coefficient, tuple) and not all(face.all() for face in grid.coefficient)
+
+
+def _holding_sides(grid: PoissonGrid) -> NDArray[np.bool_]:
+    """Which sides of each axis hold a value, on their face or on a node: `(3, 2)`."""
+    holding = np.zeros((3, 2), bool)
+    kinds = (Boundary.DIRICHLET, Boundary.DIRICHLET_NODE)
+    holding[3 - grid.ndim :] = [[side in kinds for side in pair] for pair in grid.boundary]
+    return holding
+
+
+def _add_little(grid: PoissonGrid, reaction: NDArray[np.float64] | None, held: NDArray[np.bool_]) -> None:
+    """Add the cells that a reaction or a Robin side holds, in place; κ closes no face."""
+    if reaction is not None:
+        held |= (reaction > 0).reshape(held.shape)
+    shaped = held.reshape(grid.shape)
+    for axis, pair in enumerate(grid.boundary):
+        for end, side in zip((0, -1), pair, strict=True):
+            if isinstance(side, Robin):
+                np.moveaxis(shaped, axis, 0)[end] |= np.asarray(side.h) > 0
+    shaped &= grid.fluid
+
+
+def _by_faces(
+    grid: PoissonGrid, reaction: NDArray[np.float64] | None, holding_by_little: bool
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Labels and sizes of the components, joined through open faces only."""
+    from relaxon.solvers import label_kernels as kernels
+    from relaxon.solvers.couplings import open_faces, side_couplings
+
+    fluid = grid.fluid.reshape(grid.shape3)
+    faces = open_faces(grid)
+    held = np.zeros(grid.shape3, bool)
+    for side in side_couplings(grid):
+        if holding_by_little or not side.by_film:
+            held[side.layer] |= side.values > 0
+    for axis, face in enumerate(faces):
+        # Between the fluid and AIR: the cell on either side is held where it is fluid.
+        held |= (face > 0) & ~np.roll(fluid, 1, axis)
+        held |= np.roll((face > 0) & ~fluid, -1, axis)
+    if reaction is not None:
+        held |= (reaction > 0).reshape(held.shape)
+    return kernels.label_by_faces(fluid, held & fluid, faces)

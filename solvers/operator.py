@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from relaxon.solvers import validation
-from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
+from relaxon.solvers.couplings import couplings_and_diagonal
+from relaxon.solvers.grid import Boundary, PoissonGrid
 from relaxon.solvers.masked import fill_unused
 from relaxon.solvers.neighbours import count_faces
 
@@ -51,7 +52,7 @@ Part = TypeVar("Part")
 
 
 class PoissonOperator:
-    """`A` of `−∇·(κ∇x) = b` on a grid: symmetric, positive semi-definite, never assembled.
+    """`A` of `(σ − ∇·κ∇) x = b` on a grid: symmetric, positive semi-definite, never assembled.
 
     It acts on full arrays of the grid's shape (values outside the fluid must be zero and stay zero) and on packed
     vectors of the unknowns alike. Made by `grid.operator(dtype)`.
@@ -67,10 +68,10 @@ class PoissonOperator:
         around = tuple(periodic and n > 1 for periodic, n in zip(grid.periodic, grid.shape, strict=True))
         self.wrap = np.array((False,) * lead + around)
         self._parts = grid.operator_parts(self.dtype)
-        self.weights = np.array((0.0,) * lead + tuple(h**-2 for h in grid.spacing), self.dtype)
+        self.weights = np.array((0.0,) * lead + tuple(h**-2 for h in grid.mean_spacing), self.dtype)
         """`1/h_a²` an axis `(3,)`; 0 on the axis that a 2-D grid lacks."""
         self.sides = np.zeros((3, 2), bool)
-        """Which sides of each axis are Dirichlet ones."""
+        """Which sides of each axis are Dirichlet ones, with the value on the face."""
         self.sides[lead:] = [[side is Boundary.DIRICHLET for side in pair] for pair in grid.boundary]
 
     @property
@@ -80,8 +81,8 @@ class PoissonOperator:
 
     @property
     def constant(self) -> bool:
-        """Whether κ is 1 everywhere."""
-        return self.grid.coefficient is None
+        """Whether it is that of κ = 1 on cells of equal widths, with nothing else (`PoissonGrid.constant`)."""
+        return self.grid.constant
 
     def _part(self, name: str, make: Callable[[], Part]) -> Part:
         """Return what is made once for all operators of the grid's dtype; where two threads ask, both get one."""
@@ -89,7 +90,7 @@ class PoissonOperator:
         return found
 
     def _assemble(self) -> tuple[tuple[NDArray[Any], ...], NDArray[Any]]:
-        couplings, diagonal = _couplings_and_diagonal(self.grid)
+        couplings, diagonal = couplings_and_diagonal(self.grid)
         lower = tuple(np.ascontiguousarray(c, self.dtype) for c in couplings)
         return lower, np.ascontiguousarray(diagonal, self.dtype)
 
@@ -107,7 +108,7 @@ class PoissonOperator:
     @property
     def linear(self) -> bool:
         """Whether κ is 1 and the spacing the same along all axes: then `table[c] = c / h²`."""
-        return self.grid.coefficient is None and len(set(self.grid.spacing)) == 1
+        return self.constant and len(set(self.grid.mean_spacing)) == 1
 
     def _encode(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         grid = self.grid
@@ -119,9 +120,9 @@ class PoissonOperator:
         count_faces(cells, np.array([0] * lead + units, np.uint8), self.sides, self.wrap, code)
         values = np.arange(4 * grid.ndim + 1 if self.linear else 5**grid.ndim)
         if self.linear:
-            table = values * grid.spacing[0] ** -2
+            table = values * grid.mean_spacing[0] ** -2
         else:
-            table = sum((values // 5**a % 5) * h**-2 for a, h in enumerate(grid.spacing))
+            table = sum((values // 5**a % 5) * h**-2 for a, h in enumerate(grid.mean_spacing))
         return code, np.asarray(table, self.dtype)
 
     @property
@@ -207,7 +208,9 @@ class PoissonOperator:
         return self.grid.pack(self.apply(packed, np.empty_like(packed)).reshape(self.grid.shape))
 
     def residual(self, b: ArrayLike, x: ArrayLike) -> NDArray[Any]:
-        """`b − A x`; `b` and `x` in the same form, full or packed (zero outside the fluid where full)."""
+        """`b − A x`; `b` and `x` in the same form, full or packed (zero outside the fluid where full). Where rows are
+        weighted, `b` is that of the matrix: `grid.weighted` of the density.
+        """
         right = fill_unused("b", b, lambda: self.grid.fluid)
         difference = np.asarray(validation.real_array("b", right) - self.matvec(x))
         if difference.shape == self.grid.shape:
@@ -253,128 +256,3 @@ class PoissonOperator:
 
     def __repr__(self) -> str:
         return f"PoissonOperator({self.grid!r}, {self.dtype})"
-
-
-def _couplings_and_diagonal(grid: PoissonGrid) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
-    """Fluid–fluid couplings to the neighbour below, per axis, and the diagonal, in float64 on `shape3`."""
-    fluid = grid.fluid.reshape(grid.shape3)
-    couplings, sides = open_faces(grid), side_couplings(grid)
-    diagonal = np.zeros(grid.shape3)
-    for axis, face in enumerate(couplings):
-        diagonal += face
-        add_faces_above(diagonal, face, axis)
-        for side in sides:
-            if side.axis == axis:
-                diagonal[side.layer] += side.values
-        if has_air(grid):
-            face *= fluid & np.roll(fluid, 1, axis)
-    diagonal[~fluid] = 0
-    return couplings, diagonal
-
-
-def add_faces_above(total: NDArray[np.float64], face: NDArray[np.float64], axis: int) -> None:
-    """Add to each cell of `total` its face towards the next cell along `axis`, in place; `face` holds those below.
-
-    The face below the first cell is that around a periodic axis, or 0, and so the one above the last cell too.
-    """
-    n = face.shape[axis]
-    total[_slab(axis, 0, n - 1)] += face[_slab(axis, 1, n)]
-    total[_slab(axis, n - 1, n)] += face[_slab(axis, 0, 1)]
-
-
-def has_air(grid: PoissonGrid) -> bool:
-    """Return whether any cell is AIR. Where none is, `open_faces` are the operator's couplings."""
-    return bool((grid.cells == CellType.AIR).any())
-
-
-def open_faces(grid: PoissonGrid) -> list[NDArray[np.float64]]:
-    """Return the couplings through the face below each cell, per axis, 0 beside a SOLID cell: new `shape3` float64.
-
-    Unlike `couplings` they hold the faces beside AIR cells as well.
-    """
-    opened = grid.cells != CellType.SOLID
-    faces = [np.zeros(grid.shape3) for _ in range(3 - grid.ndim)]
-    inverse = 1.0 / grid.coefficient if isinstance(grid.coefficient, np.ndarray) else None
-    for axis, (low, _) in enumerate(grid.boundary):
-        n = grid.shape[axis]
-        first, last = _slab(axis, 0, 1), _slab(axis, n - 1, n)
-        below, above = _slab(axis, 0, n - 1), _slab(axis, 1, n)
-        scale = grid.spacing[axis] ** -2
-        face = np.empty(grid.shape)
-        face[first] = 0
-        # In place: temporary arrays of this size are fresh memory, which takes longer than their arithmetic.
-        inside = face[above]
-        _fill_inner_coefficients(grid, axis, inverse, inside)
-        inside *= scale
-        inside *= opened[below] & opened[above]
-        # A cell that is its own neighbour around a periodic axis is not coupled.
-        if low is Boundary.PERIODIC and n > 1:
-            face[first] = scale * _around(grid, axis, inverse) * (opened[first] & opened[last])
-        faces.append(face.reshape(grid.shape3))
-    return faces
-
-
-@dataclass(frozen=True, slots=True)
-class SideCouplings:
-    """Couplings of the layer of cells beside a Dirichlet side to that side."""
-
-    axis: int
-    layer: tuple[slice, ...]
-    """Where the cells are in arrays of `shape3`."""
-    values: NDArray[np.float64]
-
-
-def side_couplings(grid: PoissonGrid) -> list[SideCouplings]:
-    """Return the couplings to the Dirichlet sides; those of both sides of an axis one cell long are added up."""
-    lead = 3 - grid.ndim
-    found = []
-    for axis, pair in enumerate(grid.boundary):
-        n, scale = grid.shape[axis], grid.spacing[axis] ** -2
-        layers = [_slab(axis, 0, 1), _slab(axis, n - 1, n)]
-        kappas = _side_coefficients(grid, axis)
-        values = [
-            (layer, 2 * scale * kappa * (grid.cells[layer] != CellType.SOLID))
-            for side, layer, kappa in zip(pair, layers, kappas, strict=True)
-            if side is Boundary.DIRICHLET
-        ]
-        if n == 1 and len(values) == 2:
-            values = [(layers[0], values[0][1] + values[1][1])]
-        found += [SideCouplings(lead + axis, (slice(None),) * lead + layer, value) for layer, value in values]
-    return found
-
-
-def _fill_inner_coefficients(
-    grid: PoissonGrid, axis: int, inverse: NDArray[np.float64] | None, out: NDArray[np.float64]
-) -> None:
-    """Put κ on the inner faces of an axis into `out`.
-
-    `inverse` is 1/κ where κ is given in cells: an inner face has the harmonic mean `2 / (1/a + 1/b)` of its two cells.
-    """
-    n, kappa = grid.shape[axis], grid.coefficient
-    if inverse is not None:
-        np.add(inverse[_slab(axis, 0, n - 1)], inverse[_slab(axis, 1, n)], out=out)
-        np.divide(2.0, out, out=out)
-    else:
-        out[...] = 1.0 if not isinstance(kappa, tuple) else kappa[axis][_slab(axis, 1, n)]
-
-
-def _around(grid: PoissonGrid, axis: int, inverse: NDArray[np.float64] | None) -> Any:
-    """Return κ on the face between the two ends of a periodic axis (1 where it is constant)."""
-    n = grid.shape[axis]
-    if inverse is not None:
-        return 2.0 / (inverse[_slab(axis, 0, 1)] + inverse[_slab(axis, n - 1, n)])
-    return _side_coefficients(grid, axis)[0]
-
-
-def _side_coefficients(grid: PoissonGrid, axis: int) -> tuple[Any, Any]:
-    """Return κ on the low and the high side of an axis (1 where it is constant)."""
-    n, kappa = grid.shape[axis], grid.coefficient
-    if kappa is None:
-        return 1.0, 1.0
-    if isinstance(kappa, tuple):
-        return kappa[axis][_slab(axis, 0, 1)], kappa[axis][_slab(axis, n, n + 1)]
-    return kappa[_slab(axis, 0, 1)], kappa[_slab(axis, n - 1, n)]
-
-
-def _slab(axis: int, start: int, stop: int) -> tuple[slice, ...]:
-    return (slice(None),) * axis + (slice(start, stop),)

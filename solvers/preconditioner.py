@@ -39,11 +39,11 @@ class FusedPreconditioner(SingleCycle):
 def unlearned_cycle(operator: PoissonOperator) -> SingleCycle:
     """The V-cycle without learning: fused with Chebyshev's constants for κ = 1, else by Jacobi sweeps."""
     from relaxon.solvers.multigrid.fused import FusedCycle
-    from relaxon.solvers.multigrid.variable import VariableCycle
+    from relaxon.solvers.multigrid.loose import variable_cycle
 
-    if operator.grid.coefficient is None:
+    if operator.grid.constant:
         return FusedPreconditioner(FusedCycle(operator, {}))
-    return VariableCycle(operator)
+    return variable_cycle(operator)
 
 
 def learned_cycle(operator: PoissonOperator) -> SingleCycle:
@@ -51,7 +51,7 @@ def learned_cycle(operator: PoissonOperator) -> SingleCycle:
     from relaxon.solvers.dcdm.cycle import constants_for
     from relaxon.solvers.multigrid.fused import FusedCycle
 
-    if operator.grid.coefficient is None:
+    if operator.grid.constant:
         return FusedPreconditioner(FusedCycle(operator, constants_for(operator.grid.ndim)))
     return unlearned_cycle(operator)
 

@@ -34,6 +34,8 @@ class PreparedSolver(Front):
     setup_seconds: float
     working: Working = field(repr=False, compare=False)
     memory: RequestMemory = field(default_factory=RequestMemory, repr=False, compare=False)
+    reduces: bool = field(default=False, repr=False, compare=False)
+    """Whether its right-hand sides are those of what is left of a larger system: weighted already."""
 
     def _used(self) -> NDArray[np.bool_]:
         return self.operator.grid.fluid
@@ -125,6 +127,12 @@ class PreparedSolver(Front):
             )
         return full.reshape(grid.shape3)
 
+    def _side(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        side, weights = self._vector(name, array, out), self.operator.grid.row_weights
+        if weights is not None and not self.reduces:
+            side *= weights.reshape(side.shape)
+        return side
+
     def _fluid_copy(self, array: NDArray[Any], out: NDArray[np.float64]) -> bool:
         """Copy the fluid's values of a whole array, and 0 elsewhere. Whether all of these are finite."""
         from relaxon.solvers.stencil_kernels import masked_copy
@@ -178,4 +186,5 @@ class PreparedSolver(Front):
         if self.working.elimination is None:
             return None
         left = self.working.left
-        return PreparedSolver(left, self.solver, self.engine, self.setup_seconds, Working(left, left, 0, None))
+        working = Working(left, left, 0, None)
+        return PreparedSolver(left, self.solver, self.engine, self.setup_seconds, working, reduces=True)

@@ -6,18 +6,13 @@ systems are left alone.
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.solution import Callback, Progress
-
-if TYPE_CHECKING:
-    from relaxon.solvers.grid import PoissonGrid
 
 SAFE_EXPONENT = 200
 """Between `2⁻²⁰⁰` and `2²⁰⁰` (about 1e±60) products of three numbers, and sums of many, are far from float64's ends."""
@@ -67,34 +62,3 @@ def unscaled_callback(callback: Callback | None, exponent: int) -> Callback | No
         return callback(replace(progress, residual=residual, tolerance=tolerance))
 
     return called
-
-
-def scaled_grid(grid: PoissonGrid) -> tuple[PoissonGrid, int]:
-    """Return a grid whose operator times `2^exponent` is that of `grid`, and that exponent.
-
-    The grid itself, and 0, where the largest `κ/h²` is not extreme.
-    """
-    inverse_square = max(h**-2 for h in grid.spacing)
-    kappa = _largest(grid.coefficient)
-    exponents = exponent_of(inverse_square), exponent_of(kappa)
-    if abs(sum(exponents)) <= SAFE_EXPONENT:
-        return grid, 0
-    halved = exponents[0] // 2
-    own = copy.copy(grid)
-    own.__dict__.pop("_operator_parts", None)
-    own.spacing = tuple(math.ldexp(h, halved) for h in grid.spacing)
-    if grid.coefficient is None:
-        return own, 2 * halved
-    if isinstance(grid.coefficient, tuple):
-        own.coefficient = tuple(np.ldexp(face, -exponents[1]) for face in grid.coefficient)
-    else:
-        own.coefficient = np.ldexp(grid.coefficient, -exponents[1])
-    return own, 2 * halved + exponents[1]
-
-
-def _largest(coefficient: Any) -> float:
-    if coefficient is None:
-        return 1.0
-    if isinstance(coefficient, tuple):
-        return max(float(face.max()) for face in coefficient)
-    return float(coefficient.max())

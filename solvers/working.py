@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.elimination import GridElimination
 from relaxon.solvers.operator import Planes, PoissonOperator
-from relaxon.solvers.scaling import scaled_grid
+from relaxon.solvers.scaled_grid import scaled_grid
 from relaxon.solvers.verdict import Figures
 
 Array = NDArray[np.float64]

@@ -43,6 +43,10 @@ class PoissonMap(ForwardOperator):
     def __init__(self, grid: PoissonGrid, *, solver: str = "scipy-direct", rtol: float = 1e-12) -> None:
         if not isinstance(grid, PoissonGrid):
             raise TypeError(f"grid must be a PoissonGrid, got {type(grid).__name__}")
+        if grid.row_weights is not None:
+            raise ValueError(
+                f"grid must have whole cells of equal widths, so that the map is its own adjoint, got {grid}"
+            )
         self.grid, self.solver = grid, solver
         self.rtol = validation.positive_float("rtol", rtol)
         self.input_shape = self.output_shape = grid.shape

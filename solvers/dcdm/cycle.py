@@ -23,21 +23,21 @@ from relaxon.solvers.dcdm.rescue import Rescued, second_method
 from relaxon.solvers.engine import Prepared, Solver
 from relaxon.solvers.multigrid.constants import LearnedConstants, from_record
 from relaxon.solvers.multigrid.fused import FusedCycle
+from relaxon.solvers.multigrid.loose import variable_cycle
 from relaxon.solvers.multigrid.single import SingleCycle
-from relaxon.solvers.multigrid.variable import VariableCycle
 from relaxon.solvers.operator import PoissonOperator
 
 MAX_ITERATIONS = 500
 
 
 class CycleDirection(Direction):
-    """`f(r)` by one cycle in float32, for any coefficients."""
+    """`f(r)` by one cycle, for any coefficients."""
 
     def __init__(self, operator: PoissonOperator) -> None:
-        self.cycle = VariableCycle(operator)
+        self.cycle = variable_cycle(operator)
 
-    def __call__(self, r: NDArray[np.float64]) -> NDArray[np.float32]:
-        return self.cycle.unscaled(r)
+    def __call__(self, r: NDArray[np.float64]) -> NDArray[Any]:
+        return self.cycle.direction(r)
 
     def twin(self) -> Direction | None:
         cycle = self.cycle.twin()
@@ -75,8 +75,8 @@ class DeepConjugateDirectionCycle(Solver):
         from relaxon.solvers.preconditioner import FusedPreconditioner
 
         grid = operator.grid
-        if grid.coefficient is not None:
-            return VariableCycle(operator)
+        if not grid.constant:
+            return variable_cycle(operator)
         constants = constants_for(grid.ndim) if self.constants is None else {self.constants.ndim: self.constants}
         return FusedPreconditioner(FusedCycle(operator, constants))
 
@@ -86,7 +86,7 @@ class DeepConjugateDirectionCycle(Solver):
 
     def _prepared(self, operator: PoissonOperator, before: FusedDirections | None) -> Prepared:
         grid = operator.grid
-        if grid.coefficient is None and self.window <= MAX_WINDOW:
+        if grid.constant and self.window <= MAX_WINDOW:
             constants = constants_for(grid.ndim) if self.constants is None else {self.constants.ndim: self.constants}
             cycle = FusedCycle(operator, constants)
             fused = FusedDirections(operator, cycle, self.window, MAX_ITERATIONS, before)

@@ -390,8 +390,11 @@ class DeviceConjugateDirections(Solver):
             raise ValueError(f"window must be 0 or 1 on a device, got {self.window!r}")
 
     def prepare(self, operator: PoissonOperator) -> Prepared:
-        if operator.grid.coefficient is not None:
-            raise ValueError("device: κ must be 1 (coefficient None) for a solve on a device, got a grid with κ")
+        if not operator.grid.constant:
+            raise ValueError(
+                "device: κ must be 1 on cells of equal widths, with no reaction and no Robin or node sides, for "
+                f"a solve on a device, got {operator.grid}"
+            )
         device = checked_device(self.device)
         compiled = self.compiled
         if compiled is None:

@@ -20,6 +20,7 @@ from relaxon.solvers.distributed.communicator import Communicator, any_failure, 
 from relaxon.solvers.distributed.cycle import DistributedCycle, Plan
 from relaxon.solvers.distributed.decomposition import Decomposition
 from relaxon.solvers.distributed.halo import Box, Halo
+from relaxon.solvers.distributed.kinds import refuse_kinds
 from relaxon.solvers.distributed.nullspace import DistributedNullSpace, null_space
 from relaxon.solvers.front import Front, Inconsistent
 from relaxon.solvers.grid import Boundary, BoundaryLike, CellType, PoissonGrid, checked_boundary, checked_spacing
@@ -46,7 +47,10 @@ class DistributedPoissonGrid:
         hold no FLUID cell; the whole grid must hold one.
     decomposition : who owns what.
     comm : an mpi4py communicator with as many processes; None for one process alone.
-    spacing, boundary : of the whole grid, as for `PoissonGrid`.
+    spacing, boundary : of the whole grid, as for `PoissonGrid`, but for widths of single cells and for Robin and node
+        sides.
+    coefficient, reaction, volume : None. Several processes run the learned cycle alone, which is that of κ = 1 on equal
+        cells; anything else is refused.
 
     Examples
     --------
@@ -69,7 +73,11 @@ class DistributedPoissonGrid:
         *,
         spacing: float | Sequence[float] = 1.0,
         boundary: BoundaryLike = Boundary.NEUMANN,
+        coefficient: None = None,
+        reaction: None = None,
+        volume: None = None,
     ) -> None:
+        refuse_kinds(spacing, boundary, coefficient, reaction, volume)
         self.communicator: Communicator = as_communicator(comm)
         self.decomposition = decomposition
         if decomposition.processes != self.communicator.size:
@@ -238,10 +246,12 @@ class BoxGrid(PoissonGrid):
     """A part of a grid, already checked; unlike a `PoissonGrid` it may hold no fluid."""
 
     def __init__(self, cells: NDArray[np.uint8], spacing: tuple[float, ...], boundary: Any) -> None:
-        self.cells = np.ascontiguousarray(cells)
+        self.cells = self.given_cells = np.ascontiguousarray(cells)
         self.spacing = spacing
         self.boundary = boundary
         self.coefficient = None
+        self.reaction = self.given_reaction = None
+        self.volume = self.given_volume = None
         self.unknowns = int(np.count_nonzero(self.cells == CellType.FLUID))
 
 

@@ -25,23 +25,26 @@ def coarsen_types(cells: NDArray[np.uint8], steps: NDArray[np.int64], coarse: ND
 
 
 def coarsen_side(
-    side: NDArray[np.float32], steps: NDArray[np.int64], half: NDArray[np.float32], coarse: NDArray[np.float32]
+    side: NDArray[np.float32], steps: NDArray[np.int64], near: NDArray[np.float32], coarse: NDArray[np.float32]
 ) -> None:
-    """`coarse` ← the couplings to the Dirichlet sides of each axis: sums over the children, times the axis's `half`.
+    """`coarse` ← the couplings to what the sides of each axis hold: sums over the children, times `near` (3, 2) of the
+    axis and the side.
 
     `side` is `(3, n0, n1, n2)`. Only the first and the last layer along an axis have any.
     """
     coarse[...] = 0
     for axis in range(3):
         step = int(steps[axis])
+        # In the one layer of an axis that has no more the sides cannot be told apart.
         for place in sorted({0, coarse.shape[1 + axis] - 1}):
+            part_near = near[axis].min() if coarse.shape[1 + axis] == 1 else near[axis, int(place > 0)]
             fine = side[axis][_along(axis, slice(place * step, (place + 1) * step))]
             total = coarse[axis][_along(axis, slice(place, place + 1))]
             with np.errstate(over="ignore"):  # of κ beyond float32's range: the solve's end says so
                 for child in itertools.product(*(range(int(s)) for s in steps)):
                     part = fine[tuple(slice(c, None, int(s)) for c, s in zip(child, steps, strict=True))]
                     total[tuple(slice(0, n) for n in part.shape)] += part
-                total *= half[axis]
+                total *= part_near
 
 
 def _along(axis: int, part: slice) -> tuple[Any, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,10 @@ class SingleCycle(ABC):
     @abstractmethod
     def unscaled(self, r: Array, scale: float = 1.0) -> Single:
         """`unit · M (scale · r)`, `shape3` as `r`; overwritten by the next call."""
+
+    def direction(self, r: Array) -> NDArray[Any]:
+        """A multiple of `M r`, in float32 where that holds it; may be overwritten by the next call."""
+        return self.unscaled(r)
 
     def __call__(self, r: Array, z: Array) -> None:
         """`r`, `z`: `shape3` float64."""

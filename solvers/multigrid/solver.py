@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from relaxon.solvers import validation
 from relaxon.solvers.engine import Monitor, Prepared, Solver
+from relaxon.solvers.multigrid.loose import variable_cycle
 from relaxon.solvers.multigrid.single import SingleCycle
-from relaxon.solvers.multigrid.variable import Smoother, VariableCycle
+from relaxon.solvers.multigrid.variable import Smoother
 from relaxon.solvers.operator import PoissonOperator
 from relaxon.solvers.solution import Result
 
@@ -60,7 +61,7 @@ class MultigridCG(Solver):
 
         if self.smoother == "jacobi" and self.sweeps == 2:
             return unlearned_cycle(operator)
-        return VariableCycle(operator, self.smoother, self.sweeps)
+        return variable_cycle(operator, self.smoother, self.sweeps)
 
 
 class _MultigridCG(Prepared):

@@ -9,13 +9,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.couplings import by_layer, has_air, open_faces, reaction_term, side_couplings
+from relaxon.solvers.faces import conductances, face_coefficients, face_scales, films, slab
+from relaxon.solvers.grid import FLUID, Boundary, PoissonGrid, Robin
 from relaxon.solvers.multigrid.coarsening import coarsen_side, coarsen_types
 from relaxon.solvers.multigrid.single import Array, Single, SingleCycle
 from relaxon.solvers.multigrid.transfers import axes_to_halve, axis_weights, coarsened, coarsest_inverse, is_coarsest
-from relaxon.solvers.operator import PoissonOperator, has_air, open_faces, side_couplings
+from relaxon.solvers.nullspace import closes_faces
+from relaxon.solvers.operator import PoissonOperator
 
 Smoother = Literal["jacobi", "red-black"]
-
+REACTING = 5
+"""Arrays of a level where there is a reaction: faces along three axes, couplings to sides, and the reaction's term."""
 
 LEAST_INSIDE = np.float32(0.05)
 """Of a cell's interpolation, the part that comes from cells that are not SOLID: with less, it is left as it is."""
@@ -73,7 +78,9 @@ class VariableCycle(SingleCycle):
         grid = operator.grid
         self.shape = grid.shape3
         self.wrap = np.asarray(operator.wrap)
-        self._sides = operator.sides.tolist()
+        self._inside = _inside_parts(grid)
+        robin = any(isinstance(side, Robin) for pair in grid.boundary for side in pair)
+        self._every = not (robin or closes_faces(grid))
         self._sweeps = sweeps
         dampings = chebyshev_dampings(grid.ndim, sweeps)
         self._before = [np.float32(v) for v in dampings]
@@ -146,15 +153,24 @@ class VariableCycle(SingleCycle):
         faces, unit = _single_faces(operator)
         cells = operator.grid.cells.reshape(self.shape).copy()  # the grid's are read-only: another type to kernels
         found: list[VariableLevel] = []
+        inside, least = self._inside, None
+        parted = closes_faces(operator.grid) or operator.grid.reaction is not None
         while True:
             shape = cells.shape
             diagonal = np.empty(shape, np.float32)
             kernels.finish(cells, faces[0], faces[1], faces[2], faces[3], self.wrap, diagonal)
+            if least is not None:
+                np.maximum(diagonal, least, out=diagonal, where=cells == FLUID)
+            couplings = diagonal
+            if len(faces) == REACTING:
+                couplings = diagonal.copy()
+                np.add(diagonal, faces[4], out=diagonal, where=cells == FLUID)
             halved = axes_to_halve(shape, _mean_couplings(faces))
             last = is_coarsest(diagonal) or not any(halved)
             coarse_faces, coarse_cells, transfer = faces, cells, None
             if not last:
-                coarse_faces, coarse_cells, transfer = self._coarser(cells, faces, halved)
+                coarse_faces, coarse_cells, transfer = self._coarser(cells, faces, halved, inside)
+                inside = np.where(np.array(halved)[:, None], 2 * inside / (1 + inside), inside)
             lower = (faces[0], faces[1], faces[2])
             kernels.keep_unknowns(diagonal, *lower)
             with np.errstate(over="ignore"):  # of κ beyond float32's range: the solve's end says so
@@ -171,10 +187,13 @@ class VariableCycle(SingleCycle):
                 level.index, level.inverse = coarsest_inverse(diagonal.astype(np.float64), lower, unknown)
                 return found, unit
             self._add_transfer(level, transfer, coarse_cells)
+            coarse_faces += [self._coarser_term(level, one, coarse_cells) for one in faces[4:]]
+            if parted:
+                least = self._least_diagonal(level, couplings, coarse_cells)
             cells, faces = coarse_cells, coarse_faces
 
     def _coarser(
-        self, cells: NDArray[np.uint8], faces: list[Single], halved: list[bool]
+        self, cells: NDArray[np.uint8], faces: list[Single], halved: list[bool], inside: NDArray[np.float64]
     ) -> tuple[list[Single], NDArray[np.uint8], tuple[Any, ...]]:
         """The coarse level's faces and types, and the far weights with what they belong to."""
         from relaxon.solvers.multigrid import variable_kernels as kernels
@@ -183,16 +202,36 @@ class VariableCycle(SingleCycle):
         coarse = [np.empty(shape, np.float32) for _ in range(3)]
         coarse.append(np.empty((3, *shape), np.float32))
         far = [np.zeros(cells.shape, np.float32) for _ in range(3)]
+        # On the way from a coarse cell's centre to a value beyond a side the fine one's lies so far on.
+        beyond = (inside / (1 + inside)).astype(np.float32)
         for axis in range(3):
             wrap = bool(self.wrap[axis])
             kernels.coarsen_axis_faces(faces[axis], axis, halved[axis], steps, wrap, coarse[axis])
             if halved[axis]:
-                kernels.far_weights(faces[axis], cells, axis, wrap, *self._sides[axis], far[axis])
-        half = np.array([0.5 if h else 1.0 for h in halved], np.float32)
-        coarsen_side(faces[3], steps, half, coarse[3])
+                kernels.far_weights(faces[axis], cells, faces[3], self._every, axis, wrap, *beyond[axis], far[axis])
+        near = np.where(np.array(halved)[:, None], 1 / (1 + inside), 1.0).astype(np.float32)
+        coarsen_side(faces[3], steps, near, coarse[3])
         types = np.empty(shape, np.uint8)
         coarsen_types(cells, steps, types)
         return coarse, types, (far, halved, steps)
+
+    def _coarser_term(self, level: VariableLevel, term: Single, coarse_cells: NDArray[np.uint8]) -> Single:
+        """A reaction's term on the coarse level: `Pᵀ` of the fine one, each cell's share with those it takes from."""
+        from relaxon.solvers.multigrid import variable_kernels as kernels
+
+        kept = np.where(level.diagonal != 0, term, np.float32(0)) * level.share
+        coarse = np.zeros(coarse_cells.shape, np.float32)
+        kernels.restrict(kept, *level.transfer, level.steps, self.wrap, np.ones_like(coarse), coarse)
+        return coarse
+
+    def _least_diagonal(self, level: VariableLevel, couplings: Single, coarse_cells: NDArray[np.uint8]) -> Single:
+        """What the coarse level's diagonal is to be at least, the reaction's term left out."""
+        from relaxon.solvers.multigrid import reach_kernels as kernels
+
+        least = np.empty(coarse_cells.shape, np.float32)
+        assert level.share is not None
+        kernels.least_diagonal(couplings * level.share**2, *level.transfer, level.steps, self.wrap, least)
+        return least
 
     def _add_transfer(self, level: VariableLevel, transfer: tuple[Any, ...], coarse_cells: NDArray[np.uint8]) -> None:
         from relaxon.solvers.multigrid import variable_kernels as kernels
@@ -222,20 +261,46 @@ class VariableCycle(SingleCycle):
 
 
 def _single_faces(operator: PoissonOperator) -> tuple[list[Single], float]:
-    """Return the open faces of each axis, and all couplings to Dirichlet sides `(3, …)`, over the strongest of them.
+    """Return the open faces of each axis, all couplings to sides `(3, …)`, and the reaction's term where there is one.
 
-    That strongest one is the second of what is returned: float32 holds any physical unit so.
+    All are over the strongest of them, which is the second of what is returned: float32 holds any physical unit so.
     """
     grid = operator.grid
     shared = operator.dtype == np.float64 and not has_air(grid)
-    faces, sides = operator.couplings if shared else open_faces(grid), side_couplings(grid)
-    unit = max([float(f.max()) for f in faces] + [float(side.values.max()) for side in sides]) or 1.0
+    faces, sides = operator.couplings if shared else open_faces(grid), by_layer(side_couplings(grid))
+    term = reaction_term(grid)
+    known = np.zeros((3, *grid.shape3), np.float32)
+    largest = [float(f.max()) for f in faces] + [float(values.max()) for _, _, values in sides]
+    unit = max(largest if term is None else [*largest, float(term.max())]) or 1.0
     # Rounded as they are divided: float64 quotients in between would be as much new memory as all faces.
     single = [np.divide(f, unit, out=np.empty(f.shape, np.float32), casting="same_kind") for f in faces]
-    known = np.zeros((3, *grid.shape3), np.float32)
-    for side in sides:
-        known[side.axis][side.layer] = side.values / unit
-    return [*single, known], unit
+    for axis, layer, values in sides:
+        known[axis][layer] = values / unit
+    single.append(known)
+    if term is not None:
+        single.append(np.divide(term, unit, out=np.empty(term.shape, np.float32), casting="same_kind"))
+    return single, unit
+
+
+def _inside_parts(grid: PoissonGrid) -> NDArray[np.float64]:
+    """Of the way from a cell's centre to the value that a side holds, the part that lies in the cell, `(3, 2)`: all to
+    the face of a Dirichlet side, half to a node a cell away, at a Robin side what the film's conductance leaves, the
+    mean of its cells; 0 where nothing is held.
+    """
+    found = np.zeros((3, 2))
+    for axis, pair in enumerate(grid.boundary):
+        for end, side in enumerate(pair):
+            if side in (Boundary.DIRICHLET, Boundary.DIRICHLET_NODE):
+                found[3 - grid.ndim + axis, end] = 1.0 if side is Boundary.DIRICHLET else 0.5
+    if any(isinstance(side, Robin) for pair in grid.boundary for side in pair):
+        whole, scales, kappa = conductances(grid), face_scales(grid), face_coefficients(grid)
+        for (axis, end), film in films(grid).items():
+            face = slab(axis, 0, 1) if end == 0 else slab(axis, grid.shape[axis], grid.shape[axis] + 1)
+            held = whole[axis][face]
+            total = film + scales[axis][face] * kappa[axis][face]
+            part = np.divide(film, total, out=np.zeros(held.shape), where=total > 0)
+            found[3 - grid.ndim + axis, end] = float((held * part).sum() / held.sum()) if held.any() else 0.0
+    return found
 
 
 def _mean_couplings(faces: list[Single]) -> list[float]:

@@ -46,10 +46,11 @@ def _half_inner(faces, axis, index, n, outward, i, j, k):  # type: ignore[no-unt
 
 
 @lean_shared("rows", of="cells")
-def far_weights(start, stop, faces, cells, axis, wrap, dirichlet_low, dirichlet_high, far):  # type: ignore[no-untyped-def]
+def far_weights(start, stop, faces, cells, known, every, axis, wrap, low_side, high_side, far):  # type: ignore[no-untyped-def]
     """`far` ← what each fluid cell takes from the coarse cell beyond its outward face along `axis`.
 
-    `faces` are the open faces below the cells. At a Dirichlet side half is taken from the value 0 there.
+    `faces` are the open faces below the cells, `known` (3, …) the couplings to what sides hold: where there is one, or
+    all over a side with `every`, `low_side` or `high_side` is taken from the value 0 there.
     """
     _, n1, n2 = cells.shape
     n = cells.shape[axis]
@@ -63,7 +64,8 @@ def far_weights(start, stop, faces, cells, axis, wrap, dirichlet_low, dirichlet_
             low = index % 2 == 0
             beyond = index - 1 if low else index + 1
             if not (0 <= beyond < n or wrap):
-                far[i, j, k] = np.float32(0.5) if (dirichlet_low if low else dirichlet_high) else F0
+                held = every or known[axis, i, j, k] > 0
+                far[i, j, k] = (low_side if low else high_side) if held else F0
                 continue
             outward = _at(faces, axis, index if low else beyond % n, i, j, k)
             if not outward > 0:

@@ -128,7 +128,7 @@ def judged_scaled(case: Case, x: Any) -> tuple[float, float]:
     Both 0 where κ is 1; infinite as for `judged`.
     """
     grid = case.grid
-    if grid.coefficient is None:
+    if grid.constant:
         return 0.0, 0.0
     if not np.isfinite(x).all() or np.any(x[~grid.fluid] != 0):
         return float("inf"), 0.0

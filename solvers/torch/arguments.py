@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -35,10 +36,34 @@ def checked_coefficient(coefficient: Coefficient | None) -> Coefficient | None:
     return tuple(coefficient)
 
 
-def with_coefficient(grid: PoissonGrid, kappa: Coefficient) -> PoissonGrid:
-    """Return the grid with κ in the place of its own; what the grid refuses is refused in its words."""
-    values: Any = to_array(kappa) if isinstance(kappa, torch.Tensor) else [to_array(face) for face in kappa]
-    return PoissonGrid(grid.cells, grid.spacing, grid.boundary, values)
+def checked_reaction(reaction: torch.Tensor | None, grid: PoissonGrid) -> torch.Tensor | None:
+    """Return σ, whose values are the grid's to judge; TypeError or ValueError for another type or shape."""
+    if reaction is None:
+        return None
+    _check_float("reaction", reaction)
+    if tuple(reaction.shape) not in ((), grid.shape):
+        raise ValueError(f"reaction must be a scalar or have shape {grid.shape}, got {tuple(reaction.shape)}")
+    return reaction
+
+
+def with_terms(grid: PoissonGrid, kappa: Coefficient | None, reaction: torch.Tensor | None) -> PoissonGrid:
+    """Return the grid with κ and σ, where given, in the place of its own; what it refuses is refused in its words.
+
+    ValueError too where κ shuts other cells than the grid's own: which cells are unknowns would depend on it.
+    """
+    values: Any = grid.given_coefficient
+    if kappa is not None:
+        values = to_array(kappa) if isinstance(kappa, torch.Tensor) else [to_array(face) for face in kappa]
+    sigma: Any = grid.given_reaction
+    if reaction is not None:
+        sigma = to_array(reaction)
+        sigma = float(sigma) if sigma.ndim == 0 else sigma
+    made = PoissonGrid(grid.given_cells, grid.spacing, grid.boundary, values, sigma, volume=grid.given_volume)
+    if not np.array_equal(made.cells, grid.cells):
+        raise ValueError(
+            f"coefficient must shut the same cells as the grid's own, got {made.unknowns} unknowns, not {grid.unknowns}"
+        )
+    return made
 
 
 def is_mapped(tensor: torch.Tensor) -> bool:

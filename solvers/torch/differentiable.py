@@ -1,6 +1,6 @@
 """`poisson_solve`: the solution of a Poisson system as a function that torch differentiates, any number of times.
 
-`x` is a root of `A(κ) x − b`, whose derivatives `relaxon.implicit` takes; A is symmetric, so that each of its linear
+`x` is a root of `A(κ, σ) x − b`, whose derivatives `relaxon.implicit` takes; A is symmetric, so that each of its linear
 systems is one more solve by the same solver, set up once. No iteration is recorded: memory does not grow with their
 number, and a derivative is as exact as the solves.
 Source for the method: M. B. Giles, N. A. Pierce, "An Introduction to the Adjoint Approach to Design", 2000.
@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 from relaxon.implicit import implicit
 from relaxon.solvers.driver import prepare
 from relaxon.solvers.engine import Solver
-from relaxon.solvers.faces import face_coefficients, openness
+from relaxon.solvers.faces import face_coefficients, face_scales
 from relaxon.solvers.front import Inconsistent
 from relaxon.solvers.grid import PoissonGrid
 from relaxon.solvers.prepared import PreparedSolver
@@ -29,12 +29,13 @@ from relaxon.solvers.torch.arguments import (
     check_batch,
     check_boundary_values,
     checked_coefficient,
+    checked_reaction,
     is_mapped,
     known_values,
     to_array,
-    with_coefficient,
+    with_terms,
 )
-from relaxon.solvers.torch.faces import Pairs, apply_operator, face_means, known_source, one_around
+from relaxon.solvers.torch.faces import Pairs, apply_operator, face_means, known_source, one_around, with_films
 from relaxon.solvers.torch.solving import Log, Purpose, SolveTerms, Unconverged, implicit_options, refuse_non_finite
 
 
@@ -43,6 +44,7 @@ def poisson_solve(
     b: torch.Tensor,
     *,
     coefficient: Coefficient | None = None,
+    reaction: torch.Tensor | None = None,
     air_values: torch.Tensor | None = None,
     side_values: Pairs | None = None,
     solver: str | Solver = "dcdm",
@@ -54,7 +56,7 @@ def poisson_solve(
     unconverged: Unconverged = "error",
     log: Log | None = None,
 ) -> torch.Tensor:
-    """`x` of `−∇·(κ∇x) = b`, differentiable in `b`, κ and the boundary values, to any order.
+    """`x` of `(σ − ∇·κ∇) x = b`, differentiable in `b`, κ, σ and the boundary values, to any order.
 
     Parameters
     ----------
@@ -63,10 +65,11 @@ def poisson_solve(
     b : `grid.shape`, or `(k, *grid.shape)` for k right-hand sides; float32 or float64, on any device. Solves run on
         the CPU in float64: tensors elsewhere are copied there and back.
     coefficient : κ, in place of the grid's: a tensor of the grid's shape (harmonic mean at faces), or one tensor an
-        axis with values on faces. Finite and > 0. The solver is set up anew for it.
+        axis with values on faces. Finite and > 0, of faces ≥ 0. The solver is set up anew for it.
+    reaction : σ, in place of the grid's: a scalar or `grid.shape`, ≥ 0. The solver is set up anew for it.
     air_values : values in AIR cells, `grid.shape` or `(k, *grid.shape)`; what stands in other cells is not read.
-    side_values : for each axis a (low, high) pair of tensors with values on Dirichlet sides: a scalar, the side's
-        shape, or that with a leading k; None for 0.
+    side_values : for each axis a (low, high) pair of tensors with values on Dirichlet sides, `κ ∂x/∂n + h x` on Robin
+        ones: a scalar, the side's shape, or that with a leading k; None for 0.
     solver : name or object; not beside a prepared solver, which has its own.
     rtol, adjoint_rtol : tolerance on the true relative residual of the solve and of the adjoint solve (`rtol` where
         None). Derivatives are as exact as both.
@@ -103,33 +106,34 @@ def poisson_solve(
     check_batch("b", b, geometry.shape)
     check_boundary_values(geometry, air_values, side_values)
     kappa = checked_coefficient(coefficient)
-    if prepared is not None and kappa is not None:
-        raise ValueError("coefficient must be None beside a prepared solver, which is set up for its own")
+    sigma = checked_reaction(reaction, geometry)
+    for name, value in (("coefficient", kappa), ("reaction", sigma)):
+        if prepared is not None and value is not None:
+            raise ValueError(f"{name} must be None beside a prepared solver, which is set up for its own")
     if prepared is not None and solver != "dcdm":
         raise ValueError(f"solver must be left out beside a prepared solver, got {solver!r}")
-    if prepared is None and kappa is None:
+    if prepared is None and kappa is None and sigma is None:
         prepared = prepare(geometry, solver=solver)
     if x0 is not None:
         check_batch("x0", x0, geometry.shape)
     system = _System(geometry, prepared, solver, terms)
-    if kappa is not None:
-        known = pytree.tree_map(known_values, kappa)
-        if any(map(is_mapped, pytree.tree_leaves(kappa))):
-            with_coefficient(geometry, known)
+    if kappa is not None or sigma is not None:
+        known, known_sigma = (None if one is None else pytree.tree_map(known_values, one) for one in (kappa, sigma))
+        if any(map(is_mapped, _tensors(kappa, sigma))):
+            with_terms(geometry, known, known_sigma)
         else:
-            system.prepare_for(known)
+            system.prepare_for(known, known_sigma)
     right = b
     if air_values is not None or side_values is not None:
-        weights = system.weights(kappa, b)
-        right = b + known_source(geometry, weights, air_values, side_values).to(
-            b.device, _dtype(b, air_values, side_values)
-        )
+        _, weights = system.weights(kappa, b)
+        source = known_source(geometry, weights, air_values, side_values) / system.rows(b)
+        right = b + source.to(b.device, _dtype(b, air_values, side_values))
     # The solver judges its solutions, x and the adjoint, which a second residual would not tell more of.
     options = implicit_options(system.solve_adjoint)
     dims = b.ndim - geometry.ndim
     refuse = refuse_non_finite("poisson_solve")
     derive = implicit(system.solve, system.residual, options=options, batch_dims=dims, on_verdict=refuse)
-    x: torch.Tensor = derive(x0, right, kappa)
+    x: torch.Tensor = derive(x0, right, kappa, sigma)
     return x
 
 
@@ -154,22 +158,43 @@ class _System:
     @cached_property
     def scales(self) -> tuple[torch.Tensor, ...]:
         """A face's conductance over its κ, one tensor an axis."""
-        return tuple(
-            torch.from_numpy(open_face * h**-2)
-            for open_face, h in zip(openness(self.grid), self.grid.spacing, strict=True)
-        )
+        return tuple(torch.from_numpy(np.ascontiguousarray(scale)) for scale in face_scales(self.grid))
 
     @cached_property
     def own_faces(self) -> tuple[torch.Tensor, ...]:
         """κ of the grid itself on faces, one tensor an axis."""
         return tuple(map(torch.tensor, face_coefficients(self.grid)))
 
-    def residual(self, x: torch.Tensor, b: torch.Tensor, kappa: Coefficient | None) -> torch.Tensor:
-        """`A(κ) x − b`, differentiable; it means nothing outside the fluid."""
-        return apply_operator(self.grid, self.weights(kappa, x), x) - b
+    def residual(
+        self, x: torch.Tensor, b: torch.Tensor, kappa: Coefficient | None, sigma: torch.Tensor | None
+    ) -> torch.Tensor:
+        """`A(κ, σ) x − b`, weighted as rows are; differentiable; it means nothing outside the fluid."""
+        found, rows = apply_operator(self.grid, self.weights(kappa, x)[0], x), self.rows(x)
+        reaction = self.own_reaction if sigma is None else sigma
+        if reaction is not None:
+            # `where` and not a product, so that NaN outside the fluid stays outside.
+            fluid = torch.from_numpy(self.grid.fluid.copy()).to(x.device)
+            inside = torch.where(fluid, reaction.to(x.device), torch.zeros((), dtype=reaction.dtype, device=x.device))
+            found = found + inside * rows * x
+        return found - rows * b
 
-    def weights(self, kappa: Coefficient | None, like: torch.Tensor) -> list[torch.Tensor]:
-        """Conductances of faces, one tensor an axis, on the device of `like`; 0 where nothing flows, whatever κ is."""
+    @cached_property
+    def own_reaction(self) -> torch.Tensor | None:
+        """σ of the grid itself."""
+        return None if self.grid.reaction is None else torch.tensor(self.grid.reaction, dtype=torch.float64)
+
+    def rows(self, like: torch.Tensor) -> torch.Tensor | float:
+        """What rows are weighted with: a tensor on the device of `like`, or 1."""
+        weights = self.grid.row_weights
+        return 1.0 if weights is None else torch.tensor(weights, device=like.device)
+
+    def weights(self, kappa: Coefficient | None, like: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Conductances of faces, one tensor an axis, on the device of `like`; 0 where nothing flows, whatever κ is. And
+        what faces add to their cells' rows for known values."""
+        return with_films(self.grid, self._conductances(kappa, like))
+
+    def _conductances(self, kappa: Coefficient | None, like: torch.Tensor) -> list[torch.Tensor]:
+        """Those of faces, to the faces themselves at Robin sides."""
         if kappa is None:
             return [(scale * face).to(like.device) for scale, face in zip(self.scales, self.own_faces, strict=True)]
         faces = face_means(self.grid, kappa) if isinstance(kappa, torch.Tensor) else one_around(self.grid, kappa)
@@ -179,39 +204,60 @@ class _System:
             for scale, face in zip(scales, faces, strict=True)
         ]
 
-    def solve(self, x0: torch.Tensor | None, b: torch.Tensor, kappa: Coefficient | None) -> torch.Tensor:
+    def solve(
+        self, x0: torch.Tensor | None, b: torch.Tensor, kappa: Coefficient | None, sigma: torch.Tensor | None
+    ) -> torch.Tensor:
         """Solve for each right-hand side of `(…, *grid.shape)`."""
-        return self._solved("forward", b, kappa, x0)
+        return self._solved("forward", b, kappa, sigma, x0)
 
     def solve_adjoint(
-        self, g: torch.Tensor, _x: torch.Tensor, _b: torch.Tensor, kappa: Coefficient | None, *, transposed: bool
+        self,
+        g: torch.Tensor,
+        _x: torch.Tensor,
+        _b: torch.Tensor,
+        kappa: Coefficient | None,
+        sigma: torch.Tensor | None,
+        *,
+        transposed: bool,
     ) -> torch.Tensor:
         """Solve with A, which is its transpose."""
         del transposed
-        return self._solved("adjoint", g, kappa, None)
+        return self._solved("adjoint", g, kappa, sigma, None)
 
     def _solved(
-        self, purpose: Purpose, b: torch.Tensor, kappa: Coefficient | None, x0: torch.Tensor | None
+        self,
+        purpose: Purpose,
+        b: torch.Tensor,
+        kappa: Coefficient | None,
+        sigma: torch.Tensor | None,
+        x0: torch.Tensor | None,
     ) -> torch.Tensor:
         """Each right-hand side by the prepared solver, on the CPU."""
-        prepared = self.prepare_for(kappa)
+        prepared = self.prepare_for(kappa, sigma)
         sides = to_array(b).reshape(-1, *self.grid.shape)
+        if purpose == "adjoint" and self.grid.row_weights is not None:
+            sides = sides / self.grid.row_weights  # the solver weights what it is given
         starts = None if x0 is None else np.broadcast_to(to_array(x0).astype(np.float64), sides.shape)
         solutions = self.terms.solve_each(prepared, purpose, sides, starts)
         return torch.from_numpy(solutions.reshape(b.shape)).to(dtype=b.dtype, device=b.device)
 
-    def prepare_for(self, kappa: Coefficient | None) -> PreparedSolver:
-        """Return the solver set up for κ: once for each that comes (under `torch.vmap` there may be many)."""
-        if kappa is None:
+    def prepare_for(self, kappa: Coefficient | None, sigma: torch.Tensor | None) -> PreparedSolver:
+        """Return the solver set up for κ and σ: once for each that comes (under `torch.vmap` there may be many)."""
+        if kappa is None and sigma is None:
             assert self.prepared is not None
             return self.prepared
-        parts = [to_array(one) for one in pytree.tree_leaves(kappa)]
+        parts = [to_array(one) for one in _tensors(kappa, sigma)]
         for known, prepared in self.set_up:
             if all(np.array_equal(*pair, equal_nan=True) for pair in zip(known, parts, strict=True)):  # NaN in walls
                 return prepared
-        prepared = prepare(with_coefficient(self.grid, kappa), solver=self.solver)
+        prepared = prepare(with_terms(self.grid, kappa, sigma), solver=self.solver)
         self.set_up.append(([one.copy() for one in parts], prepared))
         return prepared
+
+
+def _tensors(*given: Coefficient | None) -> list[torch.Tensor]:
+    """All tensors of what is given."""
+    return [leaf for one in given if one is not None for leaf in pytree.tree_leaves(one)]
 
 
 def _dtype(b: torch.Tensor, air_values: torch.Tensor | None, side_values: Pairs | None) -> torch.dtype:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from relaxon.solvers.faces import side_shape
+from relaxon.solvers.cell_metrics import film_scale, half_shares
+from relaxon.solvers.faces import films, side_shape
 from relaxon.solvers.grid import CellType, PoissonGrid
 
 LARGEST = 1000
@@ -29,10 +30,47 @@ def _means(grid: PoissonGrid, kappa: torch.Tensor) -> tuple[torch.Tensor, ...]:
     faces = []
     for axis, n in enumerate(grid.shape):
         first, last = kappa.narrow(axis, 0, 1), kappa.narrow(axis, n - 1, 1)
+        widths = grid.spacing[axis]
+        if isinstance(widths, np.ndarray):
+            below, above = torch.cat([last, kappa], axis), torch.cat([kappa, first], axis)
+            part, rest = (
+                torch.tensor(share, dtype=kappa.dtype, device=kappa.device).reshape(
+                    [-1 if other == axis else 1 for other in range(grid.ndim)]
+                )
+                for share in half_shares(widths, n, grid.periodic[axis])
+            )
+            whole = 1.0 / (part / below + rest / above)
+            ends = (whole.narrow(axis, 0, 1),) * 2 if grid.periodic[axis] else (first, last)
+            faces.append(torch.cat([ends[0], whole.narrow(axis, 1, n - 1), ends[1]], axis))
+            continue
         inner = _harmonic(kappa.narrow(axis, 0, n - 1), kappa.narrow(axis, 1, n - 1))
         low, high = (_harmonic(first, last),) * 2 if grid.periodic[axis] else (first, last)
         faces.append(torch.cat([low, inner, high], axis))
     return tuple(faces)
+
+
+def with_films(grid: PoissonGrid, weights: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Conductances of faces from those to the faces of Robin sides: in series with the films there. And what each face
+    adds to its cell's row for a known value of 1 beyond it.
+    """
+    whole, known = list(weights), list(weights)
+    for (axis, end), film in films(grid).items():
+        n, weight = grid.shape[axis], whole[axis]
+        h = torch.tensor(film, dtype=weight.dtype, device=weight.device)
+        inside = weight.narrow(axis, 0 if end == 0 else n, 1)
+        total = h + inside
+        part = torch.where(total > 0, inside / torch.where(total > 0, total, torch.ones_like(total)), 0.0)
+        scale = torch.as_tensor(film_scale(grid, axis), dtype=weight.dtype, device=weight.device)
+        whole[axis] = _with_end(whole[axis], axis, end, h * part)
+        known[axis] = _with_end(known[axis], axis, end, scale * part)
+    return whole, known
+
+
+def _with_end(faces: torch.Tensor, axis: int, end: int, value: torch.Tensor) -> torch.Tensor:
+    n = faces.shape[axis] - 1
+    if end == 0:
+        return torch.cat([value, faces.narrow(axis, 1, n)], axis)
+    return torch.cat([faces.narrow(axis, 0, n), value], axis)
 
 
 def one_around(grid: PoissonGrid, faces: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
@@ -81,8 +119,8 @@ def known_source(
     air_values: torch.Tensor | None,
     side_values: Pairs | None,
 ) -> torch.Tensor:
-    """`boundary_source` with the conductances `weights` (one tensor an axis): `grid.shape`, or `(k, *grid.shape)`
-    where values have a leading axis.
+    """`boundary_source`, weighted as rows are, with `weights` for known values (one tensor an axis): `grid.shape`, or
+    `(k, *grid.shape)` where values have a leading axis.
     """
     like = weights[0]
     nothing = torch.zeros((), dtype=like.dtype, device=like.device)

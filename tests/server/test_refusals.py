@@ -119,8 +119,8 @@ def test_bad_cells_are_refused_and_nothing_is_kept(stub, server, name):
     assert len(server.sessions) == 0
 
 
-@pytest.mark.parametrize(("bad", "words"), [(0.0, "greater than 0"), (-1.0, "greater than 0"), (np.nan, "finite")])
-def test_a_coefficient_must_be_positive_and_is_named_by_its_axis(stub, bad, words):
+@pytest.mark.parametrize(("bad", "words"), [(-1.0, "at least 0"), (np.nan, "finite")])
+def test_a_coefficient_must_not_be_negative_and_is_named_by_its_axis(stub, bad, words):
     faces = [np.ones((5, 5)), np.full((4, 6), bad)]
     parts = [pb.CreateGridRequest(coefficient=part) for face in faces for part in tensors.parts_of(face)]
     header = grid_header(coefficient=[tensors.header_of(face) for face in faces])

@@ -6,12 +6,12 @@ import scipy.sparse.linalg as sla
 from scipy import ndimage
 
 from relaxon.solvers import MultigridCG, PoissonGrid, gallery, solve
+from relaxon.solvers.couplings import open_faces, side_couplings
 from relaxon.solvers.dcdm.cycle import shipped
 from relaxon.solvers.multigrid.constants import chebyshev, features
 from relaxon.solvers.multigrid.fused import FusedCycle
 from relaxon.solvers.multigrid.transfers import pseudo_inverse, transfer_tables
 from relaxon.solvers.multigrid.variable import VariableCycle, chebyshev_dampings
-from relaxon.solvers.operator import open_faces, side_couplings
 from relaxon.solvers.preconditioner import FusedPreconditioner
 from relaxon.solvers.threads import num_threads
 
@@ -129,7 +129,7 @@ def test_set_up_from_cell_types_is_that_from_arrays(shape, seed):
         pytest.skip("one level")
     faces, side = [f * grid.spacing[0] ** 2 for f in open_faces(grid)], np.zeros((3, *shape))
     for known in side_couplings(grid):
-        side[known.axis][known.layer] = known.values * grid.spacing[0] ** 2
+        side[known.axis][known.layer] += known.values * grid.spacing[0] ** 2
     level = cycle.levels[1]
     steps = [2 if n > m else 1 for n, m in zip(shape, level.shape, strict=True)]
     half = [0.5 if s == 2 else 1.0 for s in steps]

@@ -86,7 +86,7 @@ def test_a_coarse_cell_is_made_of_its_children(shape, steps):
     half = np.array([0.5 if s == 2 else 1.0 for s in steps], np.float32)
     types, known = np.full(coarse, 9, np.uint8), np.full((3, *coarse), 9, np.float32)
     coarsen_types(cells, np.array(steps), types)
-    coarsen_side(side, np.array(steps), half, known)
+    coarsen_side(side, np.array(steps), np.stack([half, half], 1), known)
     for place in np.ndindex(*coarse):
         children = tuple(slice(p * s, p * s + s) for p, s in zip(place, steps, strict=True))
         kinds = set(cells[children].ravel().tolist())

@@ -29,7 +29,11 @@ def test_the_cases_are_of_every_kind():
     for kind in ("maze", "channel", "pockets", "drops in air", "pool", "sheets", "one cell wide", "thin", "prime"):
         assert any(kind in case.summary for case in CASES), kind
     assert {grid.ndim for grid in grids} == {2, 3}
-    assert {side for grid in grids for pair in grid.boundary for side in pair} == set(Boundary)
+    assert {side for grid in grids for pair in grid.boundary for side in pair} == {
+        Boundary.NEUMANN,
+        Boundary.DIRICHLET,
+        Boundary.PERIODIC,
+    }
     assert {type(grid.coefficient) for grid in grids} == {type(None), np.ndarray, tuple}
     assert any(grid.nullspace.dimension > 3 for grid in grids)
     assert any(max(grid.spacing) > 99 * min(grid.spacing) for grid in grids)

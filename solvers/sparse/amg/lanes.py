@@ -6,6 +6,7 @@ off. Here a row of an array `(n, 8)`, C-contiguous, float32 or float64, is read,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -53,7 +54,12 @@ def _splat(context: Any, builder: Any, kind: Any, value_type: Any, value: Any) -
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
 
 
-@intrinsic
+def _instruction(function: Callable[..., Any]) -> Any:
+    """Make a function of compiled code; what calls it passes no typing context."""
+    return intrinsic(function)
+
+
+@_instruction
 def load(typingctx: Any, array: Any, index: Any) -> Any:
     """Return row `index` of an array `(n, 8)`."""
 
@@ -64,7 +70,7 @@ def load(typingctx: Any, array: Any, index: Any) -> Any:
     return Lanes(array.dtype)(array, index), generate
 
 
-@intrinsic
+@_instruction
 def store(typingctx: Any, array: Any, index: Any, lanes: Any) -> Any:
     """Write row `index` of an array `(n, 8)`, of the value's type."""
 
@@ -76,7 +82,7 @@ def store(typingctx: Any, array: Any, index: Any, lanes: Any) -> Any:
     return types.void(array, index, lanes), generate
 
 
-@intrinsic
+@_instruction
 def times(typingctx: Any, lanes: Any, factor: Any) -> Any:
     """Return a number times a value, or two values' products."""
 
@@ -89,7 +95,7 @@ def times(typingctx: Any, lanes: Any, factor: Any) -> Any:
     return lanes(lanes, factor), generate
 
 
-@intrinsic
+@_instruction
 def plus(typingctx: Any, lanes: Any, factor: Any, other: Any) -> Any:
     """Return `lanes + factor·other`, `factor` a number or a value."""
 
@@ -102,7 +108,7 @@ def plus(typingctx: Any, lanes: Any, factor: Any, other: Any) -> Any:
     return lanes(lanes, factor, other), generate
 
 
-@intrinsic
+@_instruction
 def wide(typingctx: Any, lanes: Any) -> Any:
     """Return a value of float32 in float64."""
 
@@ -112,7 +118,7 @@ def wide(typingctx: Any, lanes: Any) -> Any:
     return Lanes(types.float64)(lanes), generate
 
 
-@intrinsic
+@_instruction
 def short(typingctx: Any, lanes: Any) -> Any:
     """Return a value of float64 rounded to float32."""
 
@@ -122,7 +128,7 @@ def short(typingctx: Any, lanes: Any) -> Any:
     return Lanes(types.float32)(lanes), generate
 
 
-@intrinsic
+@_instruction
 def nothing(typingctx: Any, array: Any) -> Any:
     """Return zeros of an array's type."""
 

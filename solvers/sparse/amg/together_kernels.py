@@ -82,8 +82,8 @@ def summed(start, stop, bounds, offsets, left, group, coarse):  # type: ignore[n
             store(coarse, g, nothing(coarse))
         for i in range(bounds[block], bounds[block + 1]):
             if group[i] >= 0:
-                g = np.uint32(group[i])
-                store(coarse, g, plus(load(coarse, g), np.float32(1), load(left, i)))
+                own = np.uint32(group[i])
+                store(coarse, own, plus(load(coarse, own), np.float32(1), load(left, i)))
 
 
 @rows_kernel

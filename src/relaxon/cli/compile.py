@@ -24,7 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ndim", type=int, nargs="+", choices=(2, 3), default=[3], help="for grids of these dimensions (default 3)"
     )
-    parser.add_argument("--varying", action="store_true", help="for a coefficient that varies, too")
+    parser.add_argument(
+        "--varying",
+        action="store_true",
+        help="for what nothing is learned for, too: κ that varies, σ, stretched widths, Robin sides",
+    )
     parser.add_argument("--matrix", action="store_true", help="for sparse matrices, too, by the solver auto")
     add_json(parser, "the seconds that each took")
 

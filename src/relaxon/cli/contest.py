@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from relaxon.cli.residual import true_residual
 from relaxon.cli.system import System
 from relaxon.client import Client, RelaxonError
+from relaxon.client.poisson import RemoteGrid
 from relaxon.solvers.compiling import ITERATIONS, right_hand_side, small_grids
+from relaxon.solvers.grid import PoissonGrid
 from relaxon.solvers.solution import Progress, Solution
 
 ALIASES = {"pyamg": ("pyamg-sa", "pyamg-rs")}
@@ -91,11 +93,23 @@ def expand(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(solver for name in single if name for solver in ALIASES.get(name, (name,))))
 
 
+def kept_grid(client: Client, grid: PoissonGrid) -> RemoteGrid:
+    """Have the server keep a grid as it was given."""
+    return client.poisson.grid(
+        grid.given_cells,
+        grid.spacing,
+        grid.boundary,
+        grid.given_coefficient,
+        grid.given_reaction,
+        volume=grid.given_volume,
+    )
+
+
 def warm_up(client: Client, system: System, solver: str) -> float:
     """Run the solver on small systems of the same kind, so that its code is compiled and loaded; seconds it took."""
     start = time.perf_counter()
     for grid in small_grids(system.grid, solver):
-        with client.poisson.grid(grid.cells, grid.spacing, grid.boundary, grid.given_coefficient) as session:
+        with kept_grid(client, grid) as session:
             session.solve(
                 right_hand_side(grid),
                 solver=solver,
@@ -118,7 +132,7 @@ def solve(
     """One timed run, on a grid made for it, so that no solver finds another one's work done."""
     grid = system.grid
     start = time.perf_counter()
-    with client.poisson.grid(grid.cells, grid.spacing, grid.boundary, grid.given_coefficient) as session:
+    with kept_grid(client, grid) as session:
         solution = session.solve(system.b, solver=solver, rtol=rtol, max_iterations=max_iterations, callback=callback)
         wall = time.perf_counter() - start
         setup = session.setup_seconds + solution.setup_seconds

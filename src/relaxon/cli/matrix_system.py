@@ -65,7 +65,7 @@ def refuse_without_matrix(args: argparse.Namespace) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Refuse, before anything is read, options that cannot stand beside --matrix."""
-    for option in ("problem", "size", "ndim", "cells", "spacing", "boundary"):
+    for option in ("problem", "size", "ndim", "cells", "spacing", "reaction", "boundary"):
         if getattr(args, option) is not None:
             raise UsageError(f"--{option} cannot stand beside --matrix")
     if args.seed is not None and (args.rhs is not None or args.seed < 0):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -118,8 +119,8 @@ def content(system: System, runs: Sequence[Run], settings: dict[str, Any]) -> di
             "summary": system.summary,
             "shape": list(grid.shape),
             "unknowns": grid.unknowns,
-            "spacing": list(grid.spacing),
-            "boundary": [[side.value for side in pair] for pair in grid.boundary],
+            "spacing": [one.tolist() if isinstance(one, np.ndarray) else one for one in grid.spacing],
+            "boundary": [[str(side) for side in pair] for pair in grid.boundary],
         },
         **settings,
         "converged": runs[0].converged,

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
-from relaxon.solvers.scaling import exponent_of, is_safe, scaled_grid
+from relaxon.solvers.grid import Boundary, CellType, PoissonGrid, Robin
+from relaxon.solvers.scaled_grid import scaled_grid
+from relaxon.solvers.scaling import exponent_of, is_safe
 
 ROUNDINGS_A_ROW = 8
 """A row adds up to six differences and the right-hand side: each rounds by at most half an ulp of its size."""
@@ -57,6 +58,9 @@ def true_residual(grid: PoissonGrid, b: NDArray[Any], x: NDArray[Any]) -> TrueRe
     fluid = grid.cells == CellType.FLUID
     grid, exponent = scaled_grid(grid)
     right = np.where(fluid, b, 0.0).astype(np.float64, copy=False)
+    shares = _shares(grid)
+    if shares is not None:
+        right = right * shares
     # By a power of two, so that squares of very small and very large numbers can be added up.
     largest = float(np.abs(right).max())
     own = 0 if largest == 0 or is_safe(largest) else exponent_of(largest)
@@ -68,7 +72,7 @@ def true_residual(grid: PoissonGrid, b: NDArray[Any], x: NDArray[Any]) -> TrueRe
     unit = ROUNDINGS_A_ROW * float(np.finfo(np.float64).eps)
     backward = float(np.divide(np.abs(remaining), magnitude, out=np.zeros(grid.shape), where=magnitude > 0).max())
     relative, rounding = _quotients(right, remaining, unit * magnitude)
-    if grid.coefficient is None:
+    if grid.constant:
         return TrueResidual(relative, rounding, 0.0, 0.0, backward)
     decided = fluid & (flows.total > 0) & (flows.total >= DECIDED * flows.inner)
     known = _flows(grid, np.where(decided, solution, 0.0)).outflow if decided.any() else 0.0
@@ -90,7 +94,26 @@ def _flows(grid: PoissonGrid, x: NDArray[np.float64]) -> _Flows:
     flows = _Flows(*(np.zeros(grid.shape) for _ in range(4)))
     for axis in range(grid.ndim):
         _add_fluxes(grid, x, axis, flows)
+    if grid.reaction is not None:
+        shares = _shares(grid)
+        term = np.where(grid.cells == CellType.FLUID, grid.reaction * (1.0 if shares is None else shares), 0.0)
+        flows.outflow[...] += term * x
+        flows.size[...] += np.abs(term * x)
+        flows.total[...] += term
     return flows
+
+
+def _shares(grid: PoissonGrid) -> NDArray[np.float64] | None:
+    """What is left of each cell's volume, in mean cells; None for 1 everywhere."""
+    found: Any = None if grid.volume is None else grid.volume
+    for axis, widths in enumerate(grid.spacing):
+        if isinstance(widths, np.ndarray):
+            found = (1.0 if found is None else found) * _across(widths, axis, grid.ndim) / widths.mean()
+    return None if found is None else np.broadcast_to(found, grid.shape)
+
+
+def _across(values: Any, axis: int, ndim: int) -> Any:
+    return np.reshape(values, [-1 if other == axis else 1 for other in range(ndim)])
 
 
 def _add_fluxes(grid: PoissonGrid, x: NDArray[np.float64], axis: int, flows: _Flows) -> None:
@@ -100,11 +123,15 @@ def _add_fluxes(grid: PoissonGrid, x: NDArray[np.float64], axis: int, flows: _Fl
     below, above = _cut(axis, 0, n - 1), _cut(axis, 1, n)
     first, last = _cut(axis, 0, 1), _cut(axis, n - 1, n)
     kappa_low, kappa_inner, kappa_high = _face_kappa(grid, axis)
-    per_volume = grid.spacing[axis] ** -2
+    area = np.ones((1,) * grid.ndim) / grid.mean_spacing[axis]
+    for other, widths in enumerate(grid.spacing):
+        if other != axis and isinstance(widths, np.ndarray):
+            area = area * _across(widths, other, grid.ndim) / widths.mean()
+    width = _across(np.broadcast_to(grid.spacing[axis], n), axis, grid.ndim)
     open_cell, fluid = grid.cells != CellType.SOLID, grid.cells == CellType.FLUID
 
     def exchange(one: Any, other: Any, kappa: Any) -> None:
-        passes = (open_cell[one] & open_cell[other]) * (kappa * per_volume)
+        passes = (open_cell[one] & open_cell[other]) * (kappa * area / (0.5 * (width[one] + width[other])))
         flux = passes * (x[one] - x[other])
         flows.outflow[one] += flux
         flows.outflow[other] -= flux
@@ -118,12 +145,19 @@ def _add_fluxes(grid: PoissonGrid, x: NDArray[np.float64], axis: int, flows: _Fl
     if low is Boundary.PERIODIC and n > 1:
         exchange(last, first, kappa_low)
     for side, cells, kappa in ((low, first, kappa_low), (high, last, kappa_high)):
+        conductance: Any = 0.0
         if side is Boundary.DIRICHLET:
-            # The known value 0 lies half a cell away.
-            flux = 2.0 * kappa * per_volume * x[cells]
-            flows.outflow[cells] += flux
-            flows.size[cells] += np.abs(flux)
-            flows.total[cells] += 2.0 * kappa * per_volume
+            conductance = 2.0 * kappa * area / width[cells]  # the known value 0 lies half a cell away
+        elif side is Boundary.DIRICHLET_NODE:
+            conductance = kappa * area / width[cells]
+        elif isinstance(side, Robin):
+            film = np.expand_dims(side.h, axis) if np.ndim(side.h) else np.asarray(side.h)
+            inside = 2.0 * kappa / width[cells] + 0.0 * film
+            conductance = area * np.divide(film * inside, film + inside, out=0.0 * inside, where=film + inside > 0)
+        flux = conductance * x[cells]
+        flows.outflow[cells] += flux
+        flows.size[cells] += np.abs(flux)
+        flows.total[cells] += conductance * np.ones_like(flux)
 
 
 def _face_kappa(grid: PoissonGrid, axis: int) -> tuple[Any, Any, Any]:
@@ -133,12 +167,17 @@ def _face_kappa(grid: PoissonGrid, axis: int) -> tuple[Any, Any, Any]:
         return 1.0, 1.0, 1.0
     if isinstance(kappa, tuple):
         return tuple(kappa[axis][_cut(axis, *span)] for span in ((0, 1), (1, n), (n, n + 1)))  # type: ignore[return-value]
-    one, other = kappa[_cut(axis, 0, n - 1)], kappa[_cut(axis, 1, n)]
-    first, last = kappa[_cut(axis, 0, 1)], kappa[_cut(axis, n - 1, n)]
+    width = _across(np.broadcast_to(grid.spacing[axis], n), axis, grid.ndim)
+
+    def mean(one: Any, other: Any) -> Any:
+        return (width[one] + width[other]) / (width[one] / kappa[one] + width[other] / kappa[other])
+
+    first, last = _cut(axis, 0, 1), _cut(axis, n - 1, n)
+    inner = mean(_cut(axis, 0, n - 1), _cut(axis, 1, n))
     if grid.boundary[axis][0] is Boundary.PERIODIC:
-        around = 2.0 * first * last / (first + last)
-        return around, 2.0 * one * other / (one + other), around
-    return first, 2.0 * one * other / (one + other), last
+        around = mean(first, last)
+        return around, inner, around
+    return kappa[first], inner, kappa[last]
 
 
 def _cut(axis: int, start: int, stop: int) -> tuple[slice, ...]:

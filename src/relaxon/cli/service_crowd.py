@@ -158,7 +158,7 @@ class Stresser:
         return PoissonGrid(cells, boundary="dirichlet")
 
     def _kept(self, grid: PoissonGrid) -> Any:
-        return self._client.poisson.grid(grid.cells, grid.spacing, grid.boundary)
+        return self._client.poisson.grid(grid.cells, grid.mean_spacing, grid.boundary)
 
     def _solver(self) -> str:
         return SOLVERS[int(self._rng.integers(len(SOLVERS)))]

@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rhs", type=Path, metavar="FILE", help="your own right-hand side, for --cells (.npy) or --matrix"
     )
     group.add_argument("--spacing", type=float, help="cell width for --cells (default 1)")
+    group.add_argument("--reaction", type=float, metavar="SIGMA", help="σ of (σ − ∇·κ∇) x = b, for --cells (default 0)")
     group.add_argument("--boundary", choices=[side.value for side in Boundary], help="all sides, for --cells")
 
 
@@ -51,6 +52,7 @@ def load(args: argparse.Namespace) -> System:
     """The system that the arguments name; UsageError where they do not name one."""
     gallery_only = {"--problem": args.problem, "--size": args.size, "--ndim": args.ndim, "--seed": args.seed}
     own_only = {"--rhs": args.rhs, "--spacing": args.spacing, "--boundary": args.boundary}
+    own_only |= {"--reaction": args.reaction}
     if args.cells is None:
         _refuse(own_only, "needs --cells")
         return _from_gallery(args)
@@ -86,7 +88,8 @@ def _from_gallery(args: argparse.Namespace) -> System:
 def _from_files(args: argparse.Namespace) -> System:
     cells, b = _array("--cells", args.cells), _array("--rhs", args.rhs)
     try:
-        grid = PoissonGrid(cells, 1.0 if args.spacing is None else args.spacing, args.boundary or Boundary.NEUMANN)
+        spacing, boundary = 1.0 if args.spacing is None else args.spacing, args.boundary or Boundary.NEUMANN
+        grid = PoissonGrid(cells, spacing, boundary, None, args.reaction)
         if b.dtype.kind not in "fiu":
             raise TypeError(f"rhs must be real numbers, got dtype {b.dtype}")
         if b.shape != grid.shape and b.ndim == 2 and b.shape[0] == grid.unknowns != 1 < b.shape[1]:

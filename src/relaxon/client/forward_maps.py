@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.client.poisson_messages import coefficient_arrays, grid_header
+from relaxon.client.poisson_messages import grid_header, term_arrays
 from relaxon.proto import proximal_pb2 as pb
 from relaxon.proto import tensors
 from relaxon.solvers import validation
@@ -105,12 +105,14 @@ class FieldMap:
         """Return the message that describes it and the arrays that follow; `name` is what it is called in refusals."""
         if not isinstance(self.grid, PoissonGrid):
             raise TypeError(f"{name}.grid must be a PoissonGrid, got {type(self.grid).__name__}")
+        if self.grid.row_weights is not None:
+            raise ValueError(f"{name}.grid must have whole cells of equal widths, got {self.grid}")
         field = pb.FieldMap(
             grid=grid_header(self.grid),
             solver=_text(f"{name}.solver", self.solver),
             rtol=validation.positive_float(f"{name}.rtol", self.rtol),
         )
-        return pb.ForwardMap(poisson=field), (self.grid.cells, *coefficient_arrays(self.grid))
+        return pb.ForwardMap(poisson=field), (self.grid.given_cells, *(one for _, one in term_arrays(self.grid)))
 
 
 ForwardMap = IdentityMap | MaskMap | BlurMap | RadonMap | FieldMap

@@ -18,19 +18,22 @@ from relaxon.client.poisson_messages import (
     GridHandle,
     SolverInfo,
     change_requests,
+    check_extended,
     checked_grid,
     grid_requests,
+    needs_extended,
     solver_infos,
 )
 from relaxon.client.remote import RemoteSystem
 from relaxon.client.solve_messages import Inconsistent
-from relaxon.client.step_messages import Change, Kappa, Step, Unchanged
+from relaxon.client.step_messages import Change, Kappa, Reaction, Step, Unchanged
 from relaxon.client.steps_call import StepsCall
 from relaxon.client.wire import Wire
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
 from relaxon.proto.chunks import chunked
 from relaxon.solvers.grid import Boundary, BoundaryLike
+from relaxon.solvers.grid_arguments import SpacingLike
 from relaxon.solvers.solution import Callback, Solution
 
 
@@ -47,10 +50,12 @@ class PoissonClient(NotPickled):
     def grid(
         self,
         cells: ArrayLike,
-        spacing: float | Sequence[float] = 1.0,
+        spacing: SpacingLike = 1.0,
         boundary: BoundaryLike = Boundary.NEUMANN,
         coefficient: ArrayLike | Sequence[ArrayLike] | None = None,
+        reaction: float | ArrayLike | None = None,
         *,
+        volume: ArrayLike | None = None,
         timeout: float | None = None,
     ) -> RemoteGrid:
         """Have the server keep a grid; the arguments are those of `relaxon.solvers.PoissonGrid`.
@@ -63,9 +68,10 @@ class PoissonClient(NotPickled):
         ------
         InvalidArgument : naming the argument, before anything is sent where it can be found here.
         ResourceExhausted : where the grid is larger than the server takes, or it keeps too many.
+        FailedPrecondition : where the server is too old for the kind of grid.
         """
         seconds = self._caller.transfer_seconds(timeout)
-        grid = checked_grid(cells, spacing, boundary, coefficient)
+        grid = checked_grid(cells, spacing, boundary, coefficient, reaction, volume)
         attendance = self._attendance.name()
         with offered(grid.cells.size, self._wire.shared_memory) as (file, told):
             # A grid whose answer was lost would be kept until it expires: making it twice does harm.
@@ -75,6 +81,9 @@ class PoissonClient(NotPickled):
                 idempotent=False,
                 seconds=seconds,
             )
+            if not kept.extended and needs_extended(grid):
+                self._caller.make(self._stub.DeleteGrid, pb.DeleteGridRequest(id=kept.id), idempotent=True)
+            check_extended(kept.extended, needs_extended(grid))
             handover = Handover(file if kept.shared else None)
         return RemoteGrid(self._stub, kept, grid.shape, self._caller, self._target, handover, self._wire)
 
@@ -120,8 +129,8 @@ class RemoteGrid(GridHandle, RemoteSystem):
 
         Parameters
         ----------
-        steps : right-hand sides, or a `Step` where cells or κ change as well. It is pulled from as solutions are taken,
-            in the caller's own thread; its arrays are its own again when it is asked for the next.
+        steps : right-hand sides, or a `Step` where cells, κ, σ or volumes change as well. It is pulled from as
+            solutions are taken, in the caller's own thread; its arrays are its own again when it is asked for the next.
         warm_start : start each step from the last solution; False for zero.
         read_ahead : take a step from `steps` before the solution of the one before it has been given out, so that its
             way to the server overlaps the solve. False where a step's right-hand side depends on the last solution.
@@ -160,16 +169,20 @@ class RemoteGrid(GridHandle, RemoteSystem):
         self,
         cells: ArrayLike | None = None,
         coefficient: Kappa | Unchanged = "unchanged",
+        reaction: Reaction | Unchanged = "unchanged",
         *,
+        volume: ArrayLike | Unchanged | None = "unchanged",
         timeout: float | None = None,
     ) -> None:
-        """Put other cells, another κ or both in the place of the grid's: obstacles that move. Shape, spacing and sides
-        stay. What was set up for the grid is set up again when it is next used.
+        """Put other cells, another κ, σ or volumes in the place of the grid's: obstacles that move. Shape, spacing and
+        sides stay. What was set up for the grid is set up again when it is next used.
 
         Parameters
         ----------
         cells : as for `grid`; None where they stay.
         coefficient : as for `grid`, None for 1 everywhere.
+        reaction : as for `grid`, None for 0.
+        volume : as for `grid`, None for whole cells.
 
         Raises
         ------
@@ -177,9 +190,10 @@ class RemoteGrid(GridHandle, RemoteSystem):
         """
         seconds = self._caller.transfer_seconds(timeout)
         with errors.refusals():
-            change = Change.of(cells, coefficient, self.shape)
+            change = Change.of(cells, coefficient, self.shape, reaction, volume)
         if change is None:
             return
+        check_extended(self.extended, change.needs_extended)
         method = partial(self._stub.UpdateGrid, compression=self._wire.outgoing)
         requests = partial(change_requests, self.id, change, self._wire)
         with self._in_use():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.client import errors
@@ -16,14 +17,19 @@ from relaxon.client.system import SystemHandle
 from relaxon.client.wire import Wire
 from relaxon.proto import chunks, tensor_pb2, tensors
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.solvers.grid import Boundary, BoundaryLike, PoissonGrid
+from relaxon.solvers.grid import Boundary, BoundaryLike, PoissonGrid, Robin
+from relaxon.solvers.grid_arguments import SpacingLike
 from relaxon.solvers.html import table
+from relaxon.solvers.sides import Side
 
 _SIDES = {
     Boundary.NEUMANN: pb.BOUNDARY_NEUMANN,
     Boundary.DIRICHLET: pb.BOUNDARY_DIRICHLET,
+    Boundary.DIRICHLET_NODE: pb.BOUNDARY_DIRICHLET_NODE,
     Boundary.PERIODIC: pb.BOUNDARY_PERIODIC,
 }
+MOST_INLINE = 300_000
+"""Widths and h of Robin sides travel in the header, whose message may not be larger than this many float64 make it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +55,20 @@ def solver_infos(reply: pb.ListSolversReply) -> tuple[SolverInfo, ...]:
 
 def checked_grid(
     cells: ArrayLike,
-    spacing: float | Sequence[float],
+    spacing: SpacingLike,
     boundary: BoundaryLike,
     coefficient: ArrayLike | Sequence[ArrayLike] | None,
+    reaction: float | ArrayLike | None,
+    volume: ArrayLike | None,
 ) -> PoissonGrid:
     """The grid that is to be sent, refused here where it can be."""
     with errors.refusals():
-        return PoissonGrid(cells, spacing, boundary, coefficient)
+        grid = PoissonGrid(cells, spacing, boundary, coefficient, reaction, volume=volume)
+        films = [np.size(side.h) for pair in grid.boundary for side in pair if isinstance(side, Robin)]
+        inline = sum(films) + sum(len(one) for one in grid.spacing if isinstance(one, np.ndarray))
+        if inline > MOST_INLINE:
+            raise ValueError(f"boundary and spacing must have at most {MOST_INLINE} numbers to be sent, got {inline}")
+        return grid
 
 
 def grid_requests(
@@ -67,19 +80,62 @@ def grid_requests(
     if shared is not None:
         header.shared.CopyFrom(shared)
     yield pb.CreateGridRequest(header=header)
-    yield from chunks.messages_of(pb.CreateGridRequest, "cells", grid.cells, checksum=wire.checksums)
-    for array in coefficient_arrays(grid):
-        yield from chunks.messages_of(pb.CreateGridRequest, "coefficient", array, checksum=wire.checksums)
+    yield from chunks.messages_of(pb.CreateGridRequest, "cells", grid.given_cells, checksum=wire.checksums)
+    for kind, array in term_arrays(grid):
+        yield from chunks.messages_of(pb.CreateGridRequest, kind, array, checksum=wire.checksums)
 
 
 def grid_header(grid: PoissonGrid) -> pb.GridHeader:
     """Return what describes a grid beside its arrays."""
-    return pb.GridHeader(
-        cells=tensors.header_of(grid.cells),
-        spacing=grid.spacing,
-        boundary=[pb.AxisBoundary(low=_SIDES[low], high=_SIDES[high]) for low, high in grid.boundary],
+    header = pb.GridHeader(
+        cells=tensors.header_of(grid.given_cells),
+        spacing=grid.mean_spacing,
+        boundary=[
+            pb.AxisBoundary(low=_kind(low), high=_kind(high), low_film=_film(low), high_film=_film(high))
+            for low, high in grid.boundary
+        ],
         coefficient=[tensors.header_of(array) for array in coefficient_arrays(grid)],
     )
+    if grid.stretched:
+        header.widths.extend(pb.AxisWidths(widths=one if isinstance(one, np.ndarray) else ()) for one in grid.spacing)
+    if isinstance(grid.given_reaction, np.ndarray):
+        header.reaction_array.CopyFrom(tensors.header_of(grid.given_reaction))
+    elif grid.given_reaction is not None:
+        header.reaction = grid.given_reaction
+    if grid.given_volume is not None:
+        header.volume.CopyFrom(tensors.header_of(grid.given_volume))
+    return header
+
+
+def term_arrays(grid: PoissonGrid) -> tuple[tuple[str, NDArray[Any]], ...]:
+    """Return a grid's arrays beside its cells, in the order in which they travel, each with its messages' field."""
+    found = [("coefficient", one) for one in coefficient_arrays(grid)]
+    if isinstance(grid.given_reaction, np.ndarray):
+        found.append(("reaction", grid.given_reaction))
+    if grid.given_volume is not None:
+        found.append(("volume", grid.given_volume))
+    return tuple(found)
+
+
+def needs_extended(grid: PoissonGrid) -> bool:
+    """Return whether an older server would ignore something of the grid. It refuses sides that it does not know."""
+    return grid.stretched or grid.given_reaction is not None or grid.given_volume is not None
+
+
+def check_extended(extended: bool, needed: bool) -> None:
+    """Raise FailedPrecondition where the server has not read all that a grid or a change consists of."""
+    if needed and not extended:
+        raise errors.FailedPrecondition(
+            "the server is older than this client: it knows no reaction, no volume and no widths of single cells"
+        )
+
+
+def _kind(side: Side) -> Any:
+    return pb.BOUNDARY_ROBIN if isinstance(side, Robin) else _SIDES[side]
+
+
+def _film(side: Side) -> list[float]:
+    return np.ravel(side.h).tolist() if isinstance(side, Robin) else []
 
 
 def coefficient_arrays(grid: PoissonGrid) -> tuple[NDArray[Any], ...]:
@@ -103,6 +159,8 @@ class GridHandle(SystemHandle):
         """Note what the server said of it."""
         self.id: str = kept.id
         self.shape = shape
+        self.extended: bool = kept.extended
+        """Whether the server knows reactions, volumes and widths of single cells."""
         self.unknowns: int = kept.unknowns
         self.singular_components: int = kept.singular_components
         """Fluid components that neither air nor a Dirichlet side holds; `b` must sum to zero over each."""
@@ -121,7 +179,10 @@ class GridHandle(SystemHandle):
 
     def _grid_step_messages(self, places: Places | None) -> GridStepMessages:
         """The maker of a sequence's messages, with a shared file's places."""
-        return GridStepMessages(self.shape, self.unknowns, self._wire, places, self._now_has)
+        return GridStepMessages(self.shape, self.unknowns, self._wire, places, self._now_has, self._check_change)
+
+    def _check_change(self, change: Change) -> None:
+        check_extended(self.extended, change.needs_extended)
 
     @property
     def _shapes(self) -> tuple[tuple[int, ...], ...]:

@@ -21,6 +21,7 @@ from relaxon.solvers.masked import plain_array
 
 Unchanged = Literal["unchanged"]
 Kappa = ArrayLike | Sequence[ArrayLike] | None
+Reaction = float | ArrayLike | None
 AHEAD = 2
 """Steps that are on their way at a time."""
 
@@ -34,18 +35,33 @@ class Step:
     """None for those of the step before."""
     coefficient: Kappa | Unchanged = "unchanged"
     """None for 1 everywhere."""
+    reaction: Reaction | Unchanged = "unchanged"
+    """σ, a number or an array; None for 0."""
+    volume: ArrayLike | Unchanged | None = "unchanged"
+    """None for whole cells."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Change:
-    """Other cells, another κ, or both, checked and ready to be sent."""
+    """Other cells, another κ, σ or volumes, checked and ready to be sent."""
 
     cells: NDArray[np.uint8] | None
     coefficient: tuple[NDArray[Any], ...]
     unit_coefficient: bool
+    reaction: float | NDArray[Any] | None = None
+    zero_reaction: bool = False
+    volume: NDArray[Any] | None = None
+    whole_cells: bool = False
 
     @classmethod
-    def of(cls, cells: ArrayLike | None, coefficient: Kappa | Unchanged, shape: tuple[int, ...]) -> Change | None:
+    def of(
+        cls,
+        cells: ArrayLike | None,
+        coefficient: Kappa | Unchanged,
+        shape: tuple[int, ...],
+        reaction: Reaction | Unchanged = "unchanged",
+        volume: ArrayLike | Unchanged | None = "unchanged",
+    ) -> Change | None:
         """None where nothing changes. Shapes and types are checked here, values by the server."""
         kappa: tuple[NDArray[Any], ...] = ()
         unchanged = isinstance(coefficient, str)
@@ -55,9 +71,25 @@ class Change:
             )
         if coefficient is not None and not unchanged:
             kappa = _kappa(coefficient, shape)
-        if cells is None and unchanged:
+        sigma, parts = _term("reaction", reaction, shape), _term("volume", volume, shape)
+        zero = reaction is None or (isinstance(sigma, float) and sigma == 0.0)
+        whole = volume is None
+        if cells is None and unchanged and sigma is None and parts is None and not (zero or whole):
             return None
-        return cls(None if cells is None else _cells(cells, shape), kappa, coefficient is None)
+        return cls(
+            None if cells is None else _cells(cells, shape),
+            kappa,
+            coefficient is None,
+            None if zero else sigma,
+            zero,
+            None if parts is None else np.asarray(parts),
+            whole,
+        )
+
+    @property
+    def needs_extended(self) -> bool:
+        """Whether an older server would ignore some of it."""
+        return self.reaction is not None or self.volume is not None or self.zero_reaction or self.whole_cells
 
     @property
     def unknowns(self) -> int | None:
@@ -66,10 +98,16 @@ class Change:
 
     def message(self) -> pb.GridChange:
         """As a header announces it."""
+        array = isinstance(self.reaction, np.ndarray)
         return pb.GridChange(
             cells=None if self.cells is None else tensors.header_of(self.cells),
             coefficient=[tensors.header_of(one) for one in self.coefficient],
             unit_coefficient=self.unit_coefficient,
+            reaction=None if array else self.reaction,  # type: ignore[arg-type]
+            reaction_array=tensors.header_of(self.reaction) if array else None,  # type: ignore[arg-type]
+            zero_reaction=self.zero_reaction,
+            volume=None if self.volume is None else tensors.header_of(self.volume),
+            whole_cells=self.whole_cells,
         )
 
     def requests(self, kind: Any, wire: Wire) -> Iterator[Any]:
@@ -78,6 +116,10 @@ class Change:
             yield from chunks.messages_of(kind, "cells", self.cells, checksum=wire.checksums)
         for array in self.coefficient:
             yield from chunks.messages_of(kind, "coefficient", array, checksum=wire.checksums)
+        if isinstance(self.reaction, np.ndarray):
+            yield from chunks.messages_of(kind, "reaction", self.reaction, checksum=wire.checksums)
+        if self.volume is not None:
+            yield from chunks.messages_of(kind, "volume", self.volume, checksum=wire.checksums)
 
 
 class SteppedChange(Protocol):
@@ -174,16 +216,20 @@ class GridStepMessages(StepMessages):
         wire: Wire,
         places: Places | None,
         on_change: Callable[[int], None],
+        check: Callable[[Change], None],
     ) -> None:
-        """`on_change` is told how many unknowns a step leaves the grid with."""
+        """`on_change` is told how many unknowns a step leaves the grid with; `check` refuses what a server ignores."""
         super().__init__(wire, places)
         self._shape = shape
         self._unknowns = unknowns
         self._on_change = on_change
+        self._check = check
 
     def _taken(self, step: ArrayLike | Step) -> tuple[ArrayLike, Change | None]:
         given = step if isinstance(step, Step) else Step(step)
-        change = Change.of(given.cells, given.coefficient, self._shape)
+        change = Change.of(given.cells, given.coefficient, self._shape, given.reaction, given.volume)
+        if change is not None:
+            self._check(change)
         if change is not None and change.unknowns is not None:
             self._unknowns = change.unknowns
             self._on_change(self._unknowns)
@@ -206,6 +252,18 @@ def _cells(value: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     if array.dtype != np.uint8 and (int(array.min()) < CellType.FLUID or int(array.max()) > CellType.AIR):
         raise ValueError(f"cells must be FLUID (0), SOLID (1) or AIR (2), got {int(array.min())} to {int(array.max())}")
     return array.astype(np.uint8, copy=False)
+
+
+def _term(name: str, value: Any, shape: tuple[int, ...]) -> float | NDArray[Any] | None:
+    """A new σ or new volumes; None where they stay as they are or go."""
+    if value is None or (isinstance(value, str) and value == "unchanged"):
+        return None
+    if name == "reaction" and np.ndim(value) == 0:
+        return validation.non_negative_float(name, value)
+    array = validation.real_array(name, value, finite=False)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    return array
 
 
 def _kappa(coefficient: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any], ...]:

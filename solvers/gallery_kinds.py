@@ -1,0 +1,92 @@
+"""Test problems on grids as simulation codes have them: an implicit step, widths that vary, a surface that gives heat
+away, cells that a cylinder cuts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.cut_cells import outside_disc
+from relaxon.solvers.grid import CellType, PoissonGrid
+from relaxon.solvers.sides import Robin
+
+Array = NDArray[np.float64]
+STEP = 10.0
+"""A heat step's length in units of h², which an explicit step could take a sixtieth of in three dimensions."""
+NEAREST = 0.1
+"""A channel's widths at its walls, in parts of the mean one."""
+FILM = 5.0
+"""Of the heat sink's surface: h in units of κ over its length."""
+DISC = (0.3, 0.5, 0.11)
+"""The cylinder's centre and radius, in parts of the first and of the other sides."""
+LEAST_VOLUME = 1e-6
+
+
+def heat_step(cells: NDArray[np.uint8], h: float, seed: int) -> tuple[PoissonGrid, Array]:
+    """An implicit step of the heat equation among insulating obstacles: σ = 1/Δt, b the old temperature over Δt."""
+    grid = PoissonGrid(cells, h, "neumann", reaction=1.0 / (STEP * h * h))
+    rng = np.random.default_rng(seed)
+    old = np.ones(cells.shape)
+    for axis, n in enumerate(cells.shape):
+        wave = 1.0 + np.sin(np.pi * (rng.integers(1, 4) * (np.arange(n) + 0.5) / n + rng.random()))
+        old = old * wave.reshape([-1 if other == axis else 1 for other in range(cells.ndim)])
+    return grid, (old + 0.1 * rng.standard_normal(cells.shape)) / (STEP * h * h)
+
+
+def stretched_channel(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, Array]:
+    """The pressure of a channel, open at its end, whose cells are a tenth of the mean width at both walls."""
+    n = shape[-1]
+    points = np.linspace(-1, 1, n + 1)
+    stretch = 1.0 - NEAREST
+    walls = h * n * 0.5 * (points + stretch * np.sin(np.pi * points) / np.pi)
+    spacing: list[Any] = [h] * (len(shape) - 1) + [np.diff(walls)]
+    sides: list[Any] = [("neumann", "dirichlet")] + ["neumann"] * (len(shape) - 1)
+    cells = np.zeros(shape, np.uint8)
+    cells[shape[0] // 4 : shape[0] // 3 + 1, ..., : n // 3] = CellType.SOLID
+    grid = PoissonGrid(cells, spacing, sides)
+    return grid, np.random.default_rng(seed).standard_normal(shape)
+
+
+def heat_sink(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, Array]:
+    """A finned block of metal that is heated from below and gives heat away at its top and sides."""
+    length = h * max(shape)
+    film = FILM / length
+    sides: list[Any] = [Robin(film)] * (len(shape) - 1) + [("neumann", Robin(film))]
+    cells = np.zeros(shape, np.uint8)
+    gap, base = max(shape[0] // 8, 1), shape[-1] // 4
+    between = (np.arange(shape[0]) // gap) % 2 == 1
+    cells[between, ..., base:] = CellType.SOLID
+    # What a fin's surface gives away is a reaction of the cells beside it: the film over a cell's width.
+    fins = cells == CellType.FLUID
+    reaction = np.zeros(shape)
+    for step in (1, -1):
+        gaps = np.roll(cells == CellType.SOLID, step, 0)
+        gaps[0 if step == 1 else -1] = False
+        reaction += film / h * (fins & gaps)
+    b = np.zeros(shape)
+    chip = np.zeros(shape[:-1], bool)
+    chip[tuple(slice(n // 4, n - n // 4) for n in shape[:-1])] = True
+    b[..., 0] = chip * (1.0 + 0.1 * np.random.default_rng(seed).random(shape[:-1])) / h
+    return PoissonGrid(cells, h, sides, reaction=reaction), b
+
+
+def cut_cylinder(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, Array]:
+    """The pressure of a channel past a cylinder that cuts its cells, across the first two axes; open at its end."""
+    centre = DISC[0] * h * shape[0], DISC[1] * h * shape[1]
+    (along, across), volume = outside_disc((shape[0], shape[1]), h, centre, DISC[2] * h * min(shape[:2]) * 2)
+    is_open = along[1:] + along[:-1] + across[:, 1:] + across[:, :-1] > 0
+    volume = np.where(is_open, np.maximum(volume, LEAST_VOLUME), 0.0)
+    faces, velocity = [along, across], np.ones_like(along)
+    if len(shape) == 3:
+        depth = np.ones((1, 1, shape[2]))
+        faces = [along[..., None] * depth, across[..., None] * depth, volume[..., None] * np.ones((1, 1, shape[2] + 1))]
+        volume = np.broadcast_to(volume[..., None], shape)
+        velocity = np.ones_like(faces[0])
+    sides: list[Any] = [("neumann", "dirichlet")] + ["neumann"] * (len(shape) - 1)
+    grid = PoissonGrid(np.zeros(shape, np.uint8), h, sides, faces, volume=volume)
+    flux = faces[0] * (velocity + 0.1 * np.random.default_rng(seed).standard_normal(velocity.shape))
+    outflow = -np.diff(flux, axis=0) / h
+    return grid, np.where(grid.fluid, outflow / np.where(volume > 0, volume, 1.0), 0.0)
