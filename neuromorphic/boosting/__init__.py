@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
     from relaxon.neuromorphic.boosting.network import Layer, MergedNetwork, Stage
     from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
+    from relaxon.neuromorphic.boosting.runs import Outcome, StageProgress
     from relaxon.neuromorphic.boosting.sequential import SequentiallyTrained, SequentialSettings, train_sequentially
     from relaxon.neuromorphic.boosting.storage import load
-    from relaxon.neuromorphic.boosting.training import Outcome, StageProgress
 
 _HOME = {
     "GradientBoostedNetworkClassifier": "classifier",
     "GradientBoostedNetworkRegressor": "regressor",
     "Layer": "network",
     "MergedNetwork": "network",
-    "Outcome": "training",
+    "Outcome": "runs",
     "SequentialSettings": "sequential",
     "SequentiallyTrained": "sequential",
     "Stage": "network",
-    "StageProgress": "training",
+    "StageProgress": "runs",
     "load": "storage",
     "train_sequentially": "sequential",
 }

@@ -15,7 +15,7 @@ from sklearn.utils.validation import validate_data
 from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.boosting.estimator import BoostedNetwork
 from relaxon.neuromorphic.boosting.losses import BinaryLogLoss, CompSumBoostingLoss, LogLoss, Loss, softmax
-from relaxon.neuromorphic.boosting.training import Callback, Rows
+from relaxon.neuromorphic.boosting.runs import Callback, Rows
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.parameters import check_choice, check_real
 from relaxon.solvers.masked import refuse_masks

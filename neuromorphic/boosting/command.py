@@ -90,7 +90,7 @@ def _estimator(args: argparse.Namespace, problem: Problem) -> Any:
 
 
 def _fit(estimator: Any, problem: Problem, train: Rows, args: argparse.Namespace, console: Any) -> None:
-    from relaxon.neuromorphic.boosting.training import StageProgress
+    from relaxon.neuromorphic.boosting.runs import StageProgress
     from relaxon.neuromorphic.checkpoints import Checkpoints
 
     kept = None if args.checkpoint is None else Checkpoints(args.checkpoint)

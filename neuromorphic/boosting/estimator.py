@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -12,15 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.boosting.losses import Loss
 from relaxon.neuromorphic.boosting.network import MergedNetwork, Stage, merge
+from relaxon.neuromorphic.boosting.runs import BoostingSettings, Callback, Outcome, Rows, Trained
 from relaxon.neuromorphic.boosting.sign_network import of_signs
 from relaxon.neuromorphic.boosting.sign_units import choose_thresholds
-from relaxon.neuromorphic.boosting.training import BoostingSettings, Callback, Outcome, Rows, Trained, boost
+from relaxon.neuromorphic.boosting.training import REFUSALS, boost
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.parameters import check_choice, check_real, check_whole
 from relaxon.solvers.masked import refuse_masks
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-IMPORTANCE_ROWS = 5000
+IMPORTANCE_ROWS = 2000
 LARGEST_TARGET = 1e150
 """Targets beyond it have squares that are not finite numbers."""
 
@@ -61,6 +64,8 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
     train_loss_: Array
     validation_loss_: Array
     outcome_: Outcome
+    n_refused_stages_: int
+    n_dead_units_: int
     feature_importances_: Array
     _seed: int
     _attempts: int
@@ -231,10 +236,22 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         stages = tuple(trained.stages)
         self.network_ = self._merged(stages, trained.initial, loss.gain * unit, shift, scale, thresholds)
         self._attempts = trained.attempts
+        self.n_refused_stages_, self.n_dead_units_ = trained.refused, trained.dead
         self.train_loss_ = np.array(trained.losses)
         self.validation_loss_ = np.array(trained.validation)
         self.outcome_ = trained.outcome
         self.feature_importances_ = self._importances(x)
+        if self.outcome_ is Outcome.STALLED:
+            self._warn_of_stall(settings)
+
+    def _warn_of_stall(self, settings: BoostingSettings) -> None:
+        warnings.warn(
+            f"training ended with {self.n_units_} of {sum(settings.layers)} units: {REFUSALS} stages in a row, each drawn "
+            f"anew, had nothing to gain with ridge={settings.ridge:g}; a smaller ridge lets later units fit finer "
+            "detail, or noise",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
 
     def _merged(
         self,
@@ -270,6 +287,8 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
             losses=list(self.train_loss_),
             validation=list(self.validation_loss_) if self.early_stopping else [],
             attempts=self._attempts,
+            refused=self.n_refused_stages_,
+            dead=self.n_dead_units_,
         )
 
     def _settings(self, n: int) -> BoostingSettings:
@@ -300,10 +319,10 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
     def _importances(self, x: Array) -> Array:
         """Mean absolute gradient of the outputs with respect to the standardised features, summing to 1."""
         x = x[:: max(1, len(x) // IMPORTANCE_ROWS)]
-        total = np.zeros(x.shape[1])
+        total, hidden = np.zeros(x.shape[1]), self.network_.activations(x)
         for output in range(self.network_.outputs):
             # Each output in its own unit, so that one with large numbers does not drown the others.
-            total += np.abs(self.network_.input_gradient(x, output)).mean(axis=0) / self.network_.gain[output]
+            total += np.abs(self.network_.input_gradient(x, output, hidden)).mean(axis=0) / self.network_.gain[output]
         total *= self.network_.scale > 0.0
         whole = total.sum()
         return total / whole if whole > 0.0 else total

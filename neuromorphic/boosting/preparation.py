@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.boosting.training import Rows
+from relaxon.neuromorphic.boosting.runs import Rows
 
 Array = NDArray[np.float64]
 

@@ -21,7 +21,7 @@ from relaxon.neuromorphic.boosting.losses import (
     SquaredLoss,
     weighted_quantile,
 )
-from relaxon.neuromorphic.boosting.training import Callback, Rows
+from relaxon.neuromorphic.boosting.runs import Callback, Rows
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.parameters import check_choice, check_real
 from relaxon.solvers.masked import refuse_masks
@@ -76,7 +76,11 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         standard deviation (but for Poisson): ½ mean squared error, mean absolute error, mean Huber, pinball or
         `e^F − yF`.
     feature_importances_ : mean absolute gradient with respect to the standardised columns, summing to 1.
-    outcome_ : how training ended.
+    outcome_ : how training ended; `Outcome.STALLED`, with a `ConvergenceWarning`, where ten stages in a row, each drawn
+        anew, had nothing to gain.
+    n_refused_stages_ : stages drawn anew because they explained less than 1e-4 of the residual's square, and less than
+        one row's share of it (under the guard).
+    n_dead_units_ : units left out of their stages because they added nothing but a constant.
 
     >>> import numpy as np
     >>> from relaxon.neuromorphic.boosting import GradientBoostedNetworkRegressor

@@ -12,8 +12,8 @@ from relaxon.neuromorphic.binary.packing import SignMatrix, pack_signs
 from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
 from relaxon.neuromorphic.boosting.network import Layer, MergedNetwork
 from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
+from relaxon.neuromorphic.boosting.runs import Outcome
 from relaxon.neuromorphic.boosting.sign_network import SignNetwork, of_signs
-from relaxon.neuromorphic.boosting.training import Outcome
 from relaxon.neuromorphic.estimator_files import (
     describe_estimator,
     read_estimator,
@@ -35,6 +35,8 @@ def save(estimator: Any, path: Path) -> None:
     content = describe_estimator(estimator, KINDS) | {
         "seed": estimator._seed,
         "attempts": estimator._attempts,
+        "refused": estimator.n_refused_stages_,
+        "dead": estimator.n_dead_units_,
         "hidden_layers": len(network.layers),
     }
     arrays = {
@@ -87,6 +89,8 @@ def _restored(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Estim
     restore_columns(estimator, content)
     estimator.outcome_ = Outcome(content["outcome"])
     estimator._seed, estimator._attempts = int(content["seed"]), int(content["attempts"])
+    # Models of before these were counted have none.
+    estimator.n_refused_stages_, estimator.n_dead_units_ = int(content.get("refused", 0)), int(content.get("dead", 0))
     estimator._unit = arrays["unit"]
     estimator.train_loss_, estimator.validation_loss_ = arrays["train_loss"], arrays["validation_loss"]
     estimator.feature_importances_ = arrays["importances"]
