@@ -18,6 +18,8 @@ projection: Golub & Pereyra 1973). The gradient of that reduced objective is the
 # mypy: disable-error-code="assignment"
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -271,6 +273,22 @@ def combine(H, output, intercept):  # type: ignore[no-untyped-def]
             for i in range(n):
                 fk[i] += coefficient * hj[i]
     return f
+
+
+def gather(source: NDArray[Any], drawn: NDArray[np.int64], dtype: Any) -> NDArray[Any]:
+    """Return the columns `drawn` of `source` (rows, n) in that type, C-contiguous."""
+    out = np.empty((len(source), drawn.size), dtype)
+    gather_columns(source, drawn, out)
+    return out
+
+
+@kernel()
+def gather_columns(source, drawn, out):  # type: ignore[no-untyped-def]
+    """`out[f, i] ← source[f, drawn[i]]`."""
+    for f in range(source.shape[0]):
+        row, to = source[f], out[f]
+        for i in range(drawn.size):
+            to[i] = row[drawn[i]]
 
 
 def unit_activations(weights: Array, bias: Array, x: Array) -> Array:

@@ -221,19 +221,18 @@ class _Run:
             dtype = np.float32 if self._in_single(rows.weight) else np.float64
             if self._shuffled is None:
                 order = np.random.default_rng([self.settings.seed, 0, 2]).permutation(n)
-                w = rows.w[order].astype(dtype)
-                self._shuffled = (order, np.take(self.x, order, axis=1).astype(dtype, copy=False), w)
+                self._shuffled = (order, kernels.gather(self.x, order, dtype), rows.w[order].astype(dtype))
             order, x, w = self._shuffled
-            return x, np.take(targets, order, axis=1).astype(dtype, copy=False), w, rows.weight
+            return x, kernels.gather(targets, order, dtype), w, rows.weight
         drawn = rng.permutation(n)[:count]
         w = rows.w[drawn]
         share = float(w.sum())
-        x, targets, w = self.x, np.take(targets, drawn, axis=1), w / share
-        if self._in_single(rows.weight * share):
-            if self._rounded is None:
-                self._rounded = self.x.astype(np.float32)
-            x, targets, w = self._rounded, targets.astype(np.float32), w.astype(np.float32)
-        return np.take(x, drawn, axis=1), targets, w, rows.weight * share
+        single = self._in_single(rows.weight * share)
+        if single and self._rounded is None:
+            self._rounded = self.x.astype(np.float32)
+        dtype = np.float32 if single else np.float64
+        x = kernels.gather(self._rounded if single else self.x, drawn, dtype)
+        return x, kernels.gather(targets, drawn, dtype), (w / share).astype(dtype, copy=False), rows.weight * share
 
     def _in_single(self, weight: float) -> bool:
         """Whether stages are fitted in float32: the model, its losses and steps are float64 whatever they are."""
