@@ -11,6 +11,7 @@ from relaxon.solvers.extras import offer_lazily
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
+    from relaxon.neuromorphic.boosting.ensembles import Ensemble, train_ensemble
     from relaxon.neuromorphic.boosting.network import Layer, MergedNetwork, Stage
     from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
     from relaxon.neuromorphic.boosting.runs import Outcome, StageProgress
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.boosting.storage import load
 
 _HOME = {
+    "Ensemble": "ensembles",
     "GradientBoostedNetworkClassifier": "classifier",
     "GradientBoostedNetworkRegressor": "regressor",
     "Layer": "network",
@@ -28,10 +30,12 @@ _HOME = {
     "Stage": "network",
     "StageProgress": "runs",
     "load": "storage",
+    "train_ensemble": "ensembles",
     "train_sequentially": "sequential",
 }
 
 __all__ = [
+    "Ensemble",
     "GradientBoostedNetworkClassifier",
     "GradientBoostedNetworkRegressor",
     "Layer",
@@ -42,6 +46,7 @@ __all__ = [
     "Stage",
     "StageProgress",
     "load",
+    "train_ensemble",
     "train_sequentially",
 ]
 

@@ -70,6 +70,7 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
     _seed: int
     _attempts: int
     _unit: Array
+    _indicated: NDArray[np.int64]
 
     def __init__(
         self,
@@ -87,7 +88,8 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         layers: tuple[int, ...] | None,
         binary: bool,
         bits: int,
-        missing: Literal["refuse", "mean"],
+        missing: Literal["refuse", "mean", "indicate"],
+        precision: Literal["double", "single"],
         early_stopping: bool,
         validation_fraction: float,
         n_iter_no_change: int,
@@ -109,6 +111,7 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         self.binary = binary
         self.bits = bits
         self.missing = missing
+        self.precision = precision
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -171,14 +174,14 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         from relaxon.neuromorphic.boosting.export import to_torch
 
         self._refuse_signs("to_torch()")
-        return to_torch(self._fitted())
+        return to_torch(self._fitted(), self._indicated)
 
     def to_onnx(self) -> Any:
         """The merged network as an ONNX model with input `X` and output `prediction` or `probabilities`, in float64."""
         from relaxon.neuromorphic.boosting.export import to_onnx
 
         self._refuse_signs("to_onnx()")
-        return to_onnx(self._fitted(), self._link())
+        return to_onnx(self._fitted(), self._link(), self._indicated)
 
     def _refuse_signs(self, what: str) -> None:
         """ValueError for an export of sign units, whose bits neither torch nor ONNX counts."""
@@ -246,8 +249,8 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
 
     def _warn_of_stall(self, settings: BoostingSettings) -> None:
         warnings.warn(
-            f"training ended with {self.n_units_} of {sum(settings.layers)} units: {REFUSALS} stages in a row, each drawn "
-            f"anew, had nothing to gain with ridge={settings.ridge:g}; a smaller ridge lets later units fit finer "
+            f"training ended with {self.n_units_} of {sum(settings.layers)} units: {REFUSALS} stages in a row, each "
+            f"drawn anew, had nothing to gain with ridge={settings.ridge:g}; a smaller ridge lets later units fit finer "
             "detail, or noise",
             ConvergenceWarning,
             stacklevel=4,
@@ -324,6 +327,9 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
             # Each output in its own unit, so that one with large numbers does not drown the others.
             total += np.abs(self.network_.input_gradient(x, output, hidden)).mean(axis=0) / self.network_.gain[output]
         total *= self.network_.scale > 0.0
+        # What tells whether a column is missing is that column's.
+        total, indicators = total[: self.n_features_in_], total[self.n_features_in_ :]
+        total[self._indicated] += indicators
         whole = total.sum()
         return total / whole if whole > 0.0 else total
 
@@ -332,10 +338,19 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         checked = validate_data(
             self, X, reset=reset, dtype=np.float64, order="C", ensure_all_finite=self._finite_rule()
         )
-        return np.asarray(checked)
+        return self._with_indicators(np.asarray(checked), fitting=False)
+
+    def _with_indicators(self, x: Array, fitting: bool) -> Array:
+        """Inputs as the network sees them: with a column of 0 and 1 for each whose missing inputs are indicated."""
+        if fitting and not (self.warm_start and hasattr(self, "network_")):
+            found = np.isnan(x).any(axis=0) if self.missing == "indicate" else np.zeros(x.shape[1], bool)
+            self._indicated = np.flatnonzero(found)
+        if not len(self._indicated):
+            return x
+        return np.hstack([x, np.isnan(x[:, self._indicated]).astype(np.float64)])
 
     def _finite_rule(self) -> bool | str:
-        return "allow-nan" if self.missing == "mean" else True
+        return True if self.missing == "refuse" else "allow-nan"
 
     def _weights(self, sample_weight: ArrayLike | None, X: Array) -> Array:
         return np.asarray(_check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))
@@ -346,7 +361,9 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
 
     def _raw(self, X: ArrayLike) -> Array:
         network = self._fitted()
-        return network.raw(self._input(X, reset=False))
+        if self.precision == "single":
+            self._check_single()
+        return network.raw(self._input(X, reset=False), self.precision == "single")
 
     def _staged_raw(self, X: ArrayLike) -> Iterator[Array]:
         network = self._fitted()
@@ -368,7 +385,7 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self.missing == "mean"
+        tags.input_tags.allow_nan = self.missing != "refuse"
         return tags
 
     # ---- refusals ------------------------------------------------------------------------------------------------
@@ -386,8 +403,10 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         check_real("tol", self.tol, least=0.0)
         check_real("validation_fraction", self.validation_fraction, above=0.0, below=1.0)
         check_choice("newton", self.newton, ("guarded", "published"))
-        check_choice("missing", self.missing, ("refuse", "mean"))
+        check_choice("missing", self.missing, ("refuse", "mean", "indicate"))
+        check_choice("precision", self.precision, ("double", "single"))
         self._check_binary()
+        self._check_single()
         for name in ("binary", "early_stopping", "warm_start"):
             if not isinstance(getattr(self, name), bool | np.bool_):
                 raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
@@ -396,6 +415,15 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
                 raise ValueError(f"layers must be None or units of each hidden layer, got {self.layers!r}")
             for width in self.layers:
                 check_whole("layers", width)
+
+    def _check_single(self) -> None:
+        """ValueError for networks that are not predicted in single precision."""
+        layers = 1 if self.layers is None else len(tuple(self.layers))
+        if self.precision == "single" and (self.binary or layers > 1):
+            what = "sign units" if self.binary else f"{layers} hidden layers"
+            raise ValueError(
+                f"precision must be 'double' for {what}, got 'single': one layer of logistic units has both"
+            )
 
     def _check_binary(self) -> None:
         """ValueError naming what sign units cannot be."""

@@ -51,6 +51,7 @@ def save(estimator: Any, path: Path) -> None:
         "train_loss": estimator.train_loss_,
         "validation_loss": estimator.validation_loss_,
         "importances": estimator.feature_importances_,
+        "indicated": estimator._indicated,
     }
     for index, layer in enumerate(network.layers):
         # The weights of sign units in bits.
@@ -84,7 +85,13 @@ def _restored(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Estim
         raise ValueError("thresholds must be there for sign units, and for them only")
     if "thresholds" in arrays:
         network = of_signs(network, arrays["thresholds"])
-    _check(network, int(content["n_features"]))
+    # Models of before there were indicators have none.
+    indicated = arrays.get("indicated", np.empty(0, np.int64))
+    features = int(content["n_features"])
+    if indicated.ndim != 1 or not np.isin(indicated, np.arange(features)).all():
+        raise ValueError(f"indicated must be places of columns below {features}, got {indicated.tolist()}")
+    _check(network, features + len(indicated))
+    estimator._indicated = indicated
     estimator.network_ = network
     restore_columns(estimator, content)
     estimator.outcome_ = Outcome(content["outcome"])
