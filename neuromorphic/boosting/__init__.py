@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
     from relaxon.neuromorphic.boosting.runs import Outcome, StageProgress
     from relaxon.neuromorphic.boosting.sequential import SequentiallyTrained, SequentialSettings, train_sequentially
+    from relaxon.neuromorphic.boosting.shapley import ShapleyValues, shapley_values
     from relaxon.neuromorphic.boosting.storage import load
 
 _HOME = {
@@ -27,9 +28,11 @@ _HOME = {
     "Outcome": "runs",
     "SequentialSettings": "sequential",
     "SequentiallyTrained": "sequential",
+    "ShapleyValues": "shapley",
     "Stage": "network",
     "StageProgress": "runs",
     "load": "storage",
+    "shapley_values": "shapley",
     "train_ensemble": "ensembles",
     "train_sequentially": "sequential",
 }
@@ -43,9 +46,11 @@ __all__ = [
     "Outcome",
     "SequentialSettings",
     "SequentiallyTrained",
+    "ShapleyValues",
     "Stage",
     "StageProgress",
     "load",
+    "shapley_values",
     "train_ensemble",
     "train_sequentially",
 ]

@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -18,6 +18,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from relaxon.neuromorphic.boosting import preparation
+from relaxon.neuromorphic.boosting.estimator_parameters import check_parameters, check_single
 from relaxon.neuromorphic.boosting.losses import Loss
 from relaxon.neuromorphic.boosting.network import MergedNetwork, Stage, merge
 from relaxon.neuromorphic.boosting.runs import BoostingSettings, Callback, Outcome, Rows, Trained
@@ -25,7 +26,6 @@ from relaxon.neuromorphic.boosting.sign_network import of_signs
 from relaxon.neuromorphic.boosting.sign_units import choose_thresholds
 from relaxon.neuromorphic.boosting.training import REFUSALS, boost
 from relaxon.neuromorphic.checkpoints import Checkpoints
-from relaxon.neuromorphic.parameters import check_choice, check_real, check_whole
 from relaxon.solvers.masked import refuse_masks
 
 if TYPE_CHECKING:
@@ -51,8 +51,6 @@ PUBLISHED = StageFit(ridge=1e-4, tolerance=2.2e-9)
 """`MLPRegressor`'s weight decay and SciPy's stopping rule."""
 FEW_ROWS = 2000
 """Up to so many, half of them cost accuracy (found on the benchmark's sets to choose on, of up to 1200 rows)."""
-MOST_BITS = 64
-"""Of the code of a column."""
 SMALL_SHARE, SHARE = 1.0, 0.5
 """The part of the rows that a stage sees under subsample="auto": all of a small table, the paper's half of others."""
 
@@ -166,6 +164,10 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         found = permutation_importance(self, X, y, n_repeats=n_repeats, random_state=random_state)
         return np.asarray(found.importances_mean)
 
+    def raw_outputs(self, X: ArrayLike) -> Array:
+        """The outputs before the link, `(n, K)`: numbers, log-means, logits."""
+        return self._raw(X)
+
     def to_torch(self) -> torch.nn.Module:
         """The merged network as a torch module in float64: inputs `(n, d)` to outputs before the link.
 
@@ -250,8 +252,8 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
     def _warn_of_stall(self, settings: BoostingSettings) -> None:
         warnings.warn(
             f"training ended with {self.n_units_} of {sum(settings.layers)} units: {REFUSALS} stages in a row, each "
-            f"drawn anew, had nothing to gain with ridge={settings.ridge:g}; a smaller ridge lets later units fit finer "
-            "detail, or noise",
+            f"drawn anew, had nothing to gain with ridge={settings.ridge:g}; a smaller ridge lets later units fit "
+            "finer detail, or noise",
             ConvergenceWarning,
             stacklevel=4,
         )
@@ -362,7 +364,7 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
     def _raw(self, X: ArrayLike) -> Array:
         network = self._fitted()
         if self.precision == "single":
-            self._check_single()
+            check_single(self)
         return network.raw(self._input(X, reset=False), self.precision == "single")
 
     def _staged_raw(self, X: ArrayLike) -> Iterator[Array]:
@@ -388,51 +390,6 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         tags.input_tags.allow_nan = self.missing != "refuse"
         return tags
 
-    # ---- refusals ------------------------------------------------------------------------------------------------
-
     def check_parameters(self) -> None:
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
-        for name in ("n_units", "units_per_stage", "stage_iterations", "restarts", "candidates", "n_iter_no_change"):
-            check_whole(name, getattr(self, name))
-        check_real("learning_rate", self.learning_rate, above=0.0, up_to=1.0)
-        if self.subsample != "auto":
-            check_real("subsample", self.subsample, above=0.0, up_to=1.0)
-        for name in ("ridge", "stage_tolerance"):
-            if getattr(self, name) is not None:
-                check_real(name, getattr(self, name), least=0.0)
-        check_real("tol", self.tol, least=0.0)
-        check_real("validation_fraction", self.validation_fraction, above=0.0, below=1.0)
-        check_choice("newton", self.newton, ("guarded", "published"))
-        check_choice("missing", self.missing, ("refuse", "mean", "indicate"))
-        check_choice("precision", self.precision, ("double", "single"))
-        self._check_binary()
-        self._check_single()
-        for name in ("binary", "early_stopping", "warm_start"):
-            if not isinstance(getattr(self, name), bool | np.bool_):
-                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        if self.layers is not None:
-            if isinstance(self.layers, str | bytes | Real) or len(tuple(self.layers)) == 0:
-                raise ValueError(f"layers must be None or units of each hidden layer, got {self.layers!r}")
-            for width in self.layers:
-                check_whole("layers", width)
-
-    def _check_single(self) -> None:
-        """ValueError for networks that are not predicted in single precision."""
-        layers = 1 if self.layers is None else len(tuple(self.layers))
-        if self.precision == "single" and (self.binary or layers > 1):
-            what = "sign units" if self.binary else f"{layers} hidden layers"
-            raise ValueError(
-                f"precision must be 'double' for {what}, got 'single': one layer of logistic units has both"
-            )
-
-    def _check_binary(self) -> None:
-        """ValueError naming what sign units cannot be."""
-        check_whole("bits", self.bits)
-        if self.bits > MOST_BITS:
-            raise ValueError(f"bits must be at most {MOST_BITS}, got {self.bits}")
-        if not self.binary:
-            return
-        if self.newton == "published":
-            raise ValueError("newton must be 'guarded' for sign units: the published stage fits logistic ones")
-        if self.layers is not None and len(tuple(self.layers)) > 1:
-            raise ValueError(f"layers must have one layer for sign units, got {tuple(self.layers)}")
+        check_parameters(self)
