@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     import torch
 
 Places = NDArray[np.int64]
+NO_COLUMNS: Places = np.empty(0, np.int64)
 
 ONNX_OPSET = 17
 ONNX_IR = 8
 """The format version that goes with that operator set: any runtime since 2022 reads it."""
 
 
-def to_torch(network: MergedNetwork, indicated: Places) -> torch.nn.Module:
+def to_torch(network: MergedNetwork, indicated: Places = NO_COLUMNS) -> torch.nn.Module:
     """A module from inputs `(n, d)` float64 to outputs before the link `(n, K)`; its parameters can be trained on."""
     require(("torch",), "to_torch()")
     import torch
@@ -63,7 +64,7 @@ def to_torch(network: MergedNetwork, indicated: Places) -> torch.nn.Module:
     return Merged()
 
 
-def to_onnx(network: MergedNetwork, link: str, indicated: Places) -> Any:
+def to_onnx(network: MergedNetwork, link: str, indicated: Places = NO_COLUMNS) -> Any:
     """A checked `onnx.ModelProto`: input `X` (n, d) float64; output `prediction`, or `probabilities` of the classes.
 
     `link` is "identity", "exp", "logistic" (two probabilities from one logit) or "softmax".
