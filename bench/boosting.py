@@ -5,6 +5,7 @@
     python bench/boosting.py --limit 150          # stop after 150 s; the same command again goes on from there
     python bench/boosting.py --csv concrete=concrete.csv:strength --sets concrete
     python bench/boosting.py --parts choice       # how the boosted network's configurations were chosen
+    python bench/boosting.py --parts ridge        # the ridge's default on held-out rows
     python bench/boosting.py --parts single --sets pima --options '{"units_per_stage": 4}'
     python bench/boosting.py --from bench/results/boosting.json --out docs
 
@@ -35,6 +36,7 @@ import boosting_contest as contest
 import boosting_data as data
 import boosting_parts as parts
 import boosting_report as report
+import boosting_ridge as ridge
 from rich.console import Console
 
 from relaxon._version import __version__
@@ -120,6 +122,15 @@ class Bench:
         for sentence in choice.verdicts(self.record):
             self.console.print(sentence, highlight=False)
 
+    def _ridge(self) -> None:
+        found = self.record.get("ridge", [])
+        done = {row["set"] for row in found}
+        for name in self.args.sets:
+            if name not in done:
+                self._in_time()
+                found = [*found, *ridge.rows(data.data_set(name, self.files), self._folds())]
+                self._save(ridge=found)
+
     def _single(self) -> None:
         for name in self.args.sets:
             found = parts.single(data.data_set(name, self.files), self._folds(), self.args.options)
@@ -154,7 +165,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     installed = [model.name for model in contest.MODELS if model.installed]
     made.add_argument("--quick", action="store_true", help="two folds, one repeat")
-    made.add_argument("--parts", nargs="+", choices=(*PARTS, "single", "choice"), default=list(PARTS))
+    made.add_argument("--parts", nargs="+", choices=(*PARTS, "single", "choice", "ridge"), default=list(PARTS))
     made.add_argument("--sets", nargs="+", default=list(data.NAMES), metavar="SET", help=f"of {', '.join(data.NAMES)}")
     made.add_argument("--models", nargs="+", choices=installed, default=installed)
     made.add_argument("--csv", nargs="+", type=_file, default=[], metavar="NAME=FILE:TARGET", help="further sets")

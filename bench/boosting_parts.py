@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
+import warnings
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from boosting_contest import UNITS, error
 from boosting_data import DataSet
 from scipy.special import expit
+from sklearn.exceptions import ConvergenceWarning
 
 from relaxon.neuromorphic.boosting import (
     GradientBoostedNetworkClassifier,
@@ -105,18 +107,29 @@ def prediction(repeats: int, units: int) -> Record:
             F[:, 0] += one.predict(z)
         return network.gain * F
 
+    def single(x: Any) -> Any:
+        return network.raw(x, single=True)
+
     rows = []
     for count in (1, 100, ROWS):
-        times: dict[str, list[float]] = {"merged": [], "staged": [], "estimators": []}
+        times: dict[str, list[float]] = {"merged": [], "single": [], "staged": [], "estimators": []}
         inner = max(1, min(10, 2000 // count))
         for _ in range(repeats):
-            for name, form in (("merged", network.raw), ("staged", staged), ("estimators", estimators)):
+            for name, form in zip(times, (network.raw, single, staged, estimators), strict=True):
                 since = time.process_time()
                 for _ in range(inner):
                     form(X[:count])
                 times[name].append((time.process_time() - since) / inner)
         difference = float(np.abs(network.raw(X[:count]) - staged(X[:count])).max() / y.std())
-        rows.append({"rows": count, **{k: statistics.median(v) for k, v in times.items()}, "difference": difference})
+        off = float(np.abs(single(X[:count]) - network.raw(X[:count])).max() / y.std())
+        rows.append(
+            {
+                "rows": count,
+                "single_difference": off,
+                **{k: statistics.median(v) for k, v in times.items()},
+                "difference": difference,
+            }
+        )
     return {"units": units, "columns": COLUMNS, "by_rows": rows}
 
 
@@ -132,19 +145,24 @@ def _network(stage: Stage) -> Any:
 
 
 def truncation(data: DataSet, folds: int) -> Record:
-    """Mean test error after each number of units, and what dropping the last half costs."""
-    curves = []
+    """Mean test error after each number of units, and what dropping the last half of those that there are costs."""
+    curves, halves, units = [], [], []
     for fold in islice(data.folds(), folds):
-        model = _default(data.task, {}).fit(fold.X, fold.y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the units that there are, are told
+            model = _default(data.task, {}).fit(fold.X, fold.y)
         curve = [error(data.task, predicted, fold.test_y) for predicted in model.staged_predict(fold.test_X)]
         # A run that ended early keeps its last error.
         curves.append(curve + [curve[-1]] * (UNITS - len(curve)))
+        halves.append(curve[len(curve) // 2 - 1])
+        units.append(len(curve))
     mean = np.mean(curves, axis=0)
-    half, whole = float(mean[UNITS // 2 - 1]), float(mean[-1])
+    half, whole = float(np.mean(halves)), float(mean[-1])
     return {
         "set": data.name,
         "task": data.task,
         "curve": mean.tolist(),
+        "units": statistics.mean(units),
         "half": half,
         "whole": whole,
         "loss": half / whole - 1.0,

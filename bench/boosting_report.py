@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from boosting_ridge import means
+from boosting_ridge import verdicts as ridge_verdicts
 from rich.table import Table
 
 Record = dict[str, Any]
@@ -79,7 +81,9 @@ def verdicts(record: Record) -> list[str]:
     if record.get("prediction"):
         for row in record["prediction"]["by_rows"]:
             out.append(
-                f"Predicting {row['rows']:,} rows: merged {row['merged'] * 1e3:.3f} ms; staged in NumPy "
+                f"Predicting {row['rows']:,} rows: merged {row['merged'] * 1e3:.3f} ms"
+                + (f", in single precision {row['single'] * 1e3:.3f} ms" if "single" in row else "")
+                + "; staged in NumPy "
                 f"{row['staged'] * 1e3:.3f} ms, {row['staged'] / row['merged']:.1f} times; as one estimator a stage "
                 f"{row['estimators'] * 1e3:.1f} ms, {row['estimators'] / row['merged']:.1f} times (goal 20)."
             )
@@ -97,6 +101,8 @@ def verdicts(record: Record) -> list[str]:
             + ", ".join(f"{name} {lost:+.1%}" for name, lost in shares.items())
             + "."
         )
+    if record.get("ridge"):
+        out += ridge_verdicts(record["ridge"])
     for row in record.get("single", []):
         out.append(
             f"{row['set']} with {row['options']}: {row['error']:.4g} ± {row['spread']:.2g} over {row['folds']} folds."
@@ -148,6 +154,15 @@ def table(record: Record) -> Iterator[Table]:
         if ranked:
             test = f", Friedman's test p = {ranked['p']:.1g}" if ranked["p"] is not None else ""
             found.caption = f"critical difference of mean ranks {ranked['critical']:.2f} ({ranked['sets']} sets){test}"
+        yield found
+    if record.get("ridge"):
+        found = Table(title="held-out loss | error | units by ridge, means over folds", box=None, pad_edge=False)
+        found.add_column("set")
+        for ridge in dict.fromkeys(row["ridge"] for row in record["ridge"]):
+            found.add_column(f"{ridge:g}", justify="right")
+        for name, by_ridge in means(record["ridge"]).items():
+            cells = [f"{one['loss']:.3f} | {one['error']:.4g} | {one['units']:.0f}" for one in by_ridge.values()]
+            found.add_row(name, *cells)
         yield found
     for name in dict.fromkeys(row["set"] for row in record.get("ablation", [])):
         own = [row for row in record["ablation"] if row["set"] == name]

@@ -117,6 +117,7 @@ class BoostingSettings(_message.Message):
     TAU_FIELD_NUMBER: _builtins.int
     BINARY_FIELD_NUMBER: _builtins.int
     BITS_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
     n_units: _builtins.int
     """Hidden units in all; 200 where not given."""
     loss: _builtins.str
@@ -134,7 +135,7 @@ class BoostingSettings(_message.Message):
     restarts: _builtins.int
     candidates: _builtins.int
     missing: _builtins.str
-    """"refuse" or "mean": what a NaN in the features means."""
+    """"refuse", "mean" or "indicate": what a NaN in the features means; the last has units see that it is one."""
     early_stopping: _builtins.bool
     validation_fraction: _builtins.float
     n_iter_no_change: _builtins.int
@@ -155,6 +156,8 @@ class BoostingSettings(_message.Message):
     """
     bits: _builtins.int
     """Of the code that sign units see of each column, 1 to 64."""
+    precision: _builtins.str
+    """Of predictions: "double", or "single" for a hidden layer in float32."""
     @_builtins.property
     def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Units of each hidden layer, for a deep network; `n_units` does not count then."""
@@ -191,10 +194,11 @@ class BoostingSettings(_message.Message):
         tau: _builtins.float | None = ...,
         binary: _builtins.bool | None = ...,
         bits: _builtins.int | None = ...,
+        precision: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_binary", b"_binary", "_bits", b"_bits", "_candidates", b"_candidates", "_early_stopping", b"_early_stopping", "_huber_delta", b"_huber_delta", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_missing", b"_missing", "_n_iter_no_change", b"_n_iter_no_change", "_n_units", b"_n_units", "_newton", b"_newton", "_quantile", b"_quantile", "_random_state", b"_random_state", "_restarts", b"_restarts", "_ridge", b"_ridge", "_stage_iterations", b"_stage_iterations", "_stage_tolerance", b"_stage_tolerance", "_subsample", b"_subsample", "_tau", b"_tau", "_tol", b"_tol", "_units_per_stage", b"_units_per_stage", "_validation_fraction", b"_validation_fraction", "binary", b"binary", "bits", b"bits", "candidates", b"candidates", "early_stopping", b"early_stopping", "huber_delta", b"huber_delta", "learning_rate", b"learning_rate", "loss", b"loss", "missing", b"missing", "n_iter_no_change", b"n_iter_no_change", "n_units", b"n_units", "newton", b"newton", "quantile", b"quantile", "random_state", b"random_state", "restarts", b"restarts", "ridge", b"ridge", "stage_iterations", b"stage_iterations", "stage_tolerance", b"stage_tolerance", "subsample", b"subsample", "tau", b"tau", "tol", b"tol", "units_per_stage", b"units_per_stage", "validation_fraction", b"validation_fraction"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_binary", b"_binary", "_bits", b"_bits", "_candidates", b"_candidates", "_early_stopping", b"_early_stopping", "_huber_delta", b"_huber_delta", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_missing", b"_missing", "_n_iter_no_change", b"_n_iter_no_change", "_n_units", b"_n_units", "_newton", b"_newton", "_precision", b"_precision", "_quantile", b"_quantile", "_random_state", b"_random_state", "_restarts", b"_restarts", "_ridge", b"_ridge", "_stage_iterations", b"_stage_iterations", "_stage_tolerance", b"_stage_tolerance", "_subsample", b"_subsample", "_tau", b"_tau", "_tol", b"_tol", "_units_per_stage", b"_units_per_stage", "_validation_fraction", b"_validation_fraction", "binary", b"binary", "bits", b"bits", "candidates", b"candidates", "early_stopping", b"early_stopping", "huber_delta", b"huber_delta", "learning_rate", b"learning_rate", "loss", b"loss", "missing", b"missing", "n_iter_no_change", b"n_iter_no_change", "n_units", b"n_units", "newton", b"newton", "precision", b"precision", "quantile", b"quantile", "random_state", b"random_state", "restarts", b"restarts", "ridge", b"ridge", "stage_iterations", b"stage_iterations", "stage_tolerance", b"stage_tolerance", "subsample", b"subsample", "tau", b"tau", "tol", b"tol", "units_per_stage", b"units_per_stage", "validation_fraction", b"validation_fraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_binary", b"_binary", "_bits", b"_bits", "_candidates", b"_candidates", "_early_stopping", b"_early_stopping", "_huber_delta", b"_huber_delta", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_missing", b"_missing", "_n_iter_no_change", b"_n_iter_no_change", "_n_units", b"_n_units", "_newton", b"_newton", "_quantile", b"_quantile", "_random_state", b"_random_state", "_restarts", b"_restarts", "_ridge", b"_ridge", "_stage_iterations", b"_stage_iterations", "_stage_tolerance", b"_stage_tolerance", "_subsample", b"_subsample", "_tau", b"_tau", "_tol", b"_tol", "_units_per_stage", b"_units_per_stage", "_validation_fraction", b"_validation_fraction", "balanced", b"balanced", "binary", b"binary", "bits", b"bits", "candidates", b"candidates", "class_weights", b"class_weights", "early_stopping", b"early_stopping", "huber_delta", b"huber_delta", "layers", b"layers", "learning_rate", b"learning_rate", "loss", b"loss", "missing", b"missing", "n_iter_no_change", b"n_iter_no_change", "n_units", b"n_units", "newton", b"newton", "quantile", b"quantile", "random_state", b"random_state", "restarts", b"restarts", "ridge", b"ridge", "stage_iterations", b"stage_iterations", "stage_tolerance", b"stage_tolerance", "subsample", b"subsample", "tau", b"tau", "tol", b"tol", "units_per_stage", b"units_per_stage", "validation_fraction", b"validation_fraction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_binary", b"_binary", "_bits", b"_bits", "_candidates", b"_candidates", "_early_stopping", b"_early_stopping", "_huber_delta", b"_huber_delta", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_missing", b"_missing", "_n_iter_no_change", b"_n_iter_no_change", "_n_units", b"_n_units", "_newton", b"_newton", "_precision", b"_precision", "_quantile", b"_quantile", "_random_state", b"_random_state", "_restarts", b"_restarts", "_ridge", b"_ridge", "_stage_iterations", b"_stage_iterations", "_stage_tolerance", b"_stage_tolerance", "_subsample", b"_subsample", "_tau", b"_tau", "_tol", b"_tol", "_units_per_stage", b"_units_per_stage", "_validation_fraction", b"_validation_fraction", "balanced", b"balanced", "binary", b"binary", "bits", b"bits", "candidates", b"candidates", "class_weights", b"class_weights", "early_stopping", b"early_stopping", "huber_delta", b"huber_delta", "layers", b"layers", "learning_rate", b"learning_rate", "loss", b"loss", "missing", b"missing", "n_iter_no_change", b"n_iter_no_change", "n_units", b"n_units", "newton", b"newton", "precision", b"precision", "quantile", b"quantile", "random_state", b"random_state", "restarts", b"restarts", "ridge", b"ridge", "stage_iterations", b"stage_iterations", "stage_tolerance", b"stage_tolerance", "subsample", b"subsample", "tau", b"tau", "tol", b"tol", "units_per_stage", b"units_per_stage", "validation_fraction", b"validation_fraction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__binary: _TypeAlias = _typing.Literal["binary"]  # noqa: Y015
     _WhichOneofArgType__binary: _TypeAlias = _typing.Literal["_binary", b"_binary"]  # noqa: Y015
@@ -218,6 +222,8 @@ class BoostingSettings(_message.Message):
     _WhichOneofArgType__n_units: _TypeAlias = _typing.Literal["_n_units", b"_n_units"]  # noqa: Y015
     _WhichOneofReturnType__newton: _TypeAlias = _typing.Literal["newton"]  # noqa: Y015
     _WhichOneofArgType__newton: _TypeAlias = _typing.Literal["_newton", b"_newton"]  # noqa: Y015
+    _WhichOneofReturnType__precision: _TypeAlias = _typing.Literal["precision"]  # noqa: Y015
+    _WhichOneofArgType__precision: _TypeAlias = _typing.Literal["_precision", b"_precision"]  # noqa: Y015
     _WhichOneofReturnType__quantile: _TypeAlias = _typing.Literal["quantile"]  # noqa: Y015
     _WhichOneofArgType__quantile: _TypeAlias = _typing.Literal["_quantile", b"_quantile"]  # noqa: Y015
     _WhichOneofReturnType__random_state: _TypeAlias = _typing.Literal["random_state"]  # noqa: Y015
@@ -262,6 +268,8 @@ class BoostingSettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__n_units) -> _WhichOneofReturnType__n_units | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__newton) -> _WhichOneofReturnType__newton | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__precision) -> _WhichOneofReturnType__precision | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__quantile) -> _WhichOneofReturnType__quantile | None: ...
     @_typing.overload

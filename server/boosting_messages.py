@@ -73,7 +73,7 @@ class TrainPlan:
 
     @property
     def missing_allowed(self) -> bool:
-        return bool(self.request["parameters"].get("missing") == "mean")
+        return bool(self.request["parameters"].get("missing", "refuse") != "refuse")
 
     def check(self, features: NDArray[Any], target: NDArray[Any], weights: NDArray[Any] | None) -> None:
         """Refuse data that no estimator takes; INVALID_ARGUMENT naming the array."""
@@ -256,7 +256,8 @@ def _check_size(rows: int, columns: int, outputs: int, estimator: Any, settings:
         if value > most:
             what = {"features": "features' columns", "target": "target's outputs", "layers": "layers' units"}
             raise errors.exhausted(name, f"{what.get(name, name)} must be at most {most} here, got {value}")
-    # Sign units see a code of each column.
+    # At most as many indicators of missing inputs as columns; sign units see a code of each.
+    columns = 2 * columns if estimator.missing == "indicate" else columns
     columns = columns * estimator.bits if estimator.binary else columns
     # What a later layer sees of the layers before is held for every row, as the data are.
     check_bytes(rows * (columns + outputs + 1 + sum(layers[:-1])), settings)

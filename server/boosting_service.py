@@ -127,7 +127,7 @@ def _truncated(model: Any, n_units: int) -> Any:
 
 def output(model: Any, method: str, features: NDArray[Any]) -> NDArray[np.float64]:
     """What an estimator's method gives for rows; of a classification's prediction the places of the classes."""
-    boosting_messages.check_finite("features", features, getattr(model, "missing", "refuse") == "mean")
+    boosting_messages.check_finite("features", features, getattr(model, "missing", "refuse") != "refuse")
     found = getattr(model, method)(features)
     if method == "predict" and hasattr(model, "classes_"):
         found = np.searchsorted(model.classes_, found)

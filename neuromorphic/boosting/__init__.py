@@ -11,27 +11,34 @@ from relaxon.solvers.extras import offer_lazily
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
+    from relaxon.neuromorphic.boosting.ensembles import Ensemble, train_ensemble
     from relaxon.neuromorphic.boosting.network import Layer, MergedNetwork, Stage
     from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
+    from relaxon.neuromorphic.boosting.runs import Outcome, StageProgress
     from relaxon.neuromorphic.boosting.sequential import SequentiallyTrained, SequentialSettings, train_sequentially
+    from relaxon.neuromorphic.boosting.shapley import ShapleyValues, shapley_values
     from relaxon.neuromorphic.boosting.storage import load
-    from relaxon.neuromorphic.boosting.training import Outcome, StageProgress
 
 _HOME = {
+    "Ensemble": "ensembles",
     "GradientBoostedNetworkClassifier": "classifier",
     "GradientBoostedNetworkRegressor": "regressor",
     "Layer": "network",
     "MergedNetwork": "network",
-    "Outcome": "training",
+    "Outcome": "runs",
     "SequentialSettings": "sequential",
     "SequentiallyTrained": "sequential",
+    "ShapleyValues": "shapley",
     "Stage": "network",
-    "StageProgress": "training",
+    "StageProgress": "runs",
     "load": "storage",
+    "shapley_values": "shapley",
+    "train_ensemble": "ensembles",
     "train_sequentially": "sequential",
 }
 
 __all__ = [
+    "Ensemble",
     "GradientBoostedNetworkClassifier",
     "GradientBoostedNetworkRegressor",
     "Layer",
@@ -39,9 +46,12 @@ __all__ = [
     "Outcome",
     "SequentialSettings",
     "SequentiallyTrained",
+    "ShapleyValues",
     "Stage",
     "StageProgress",
     "load",
+    "shapley_values",
+    "train_ensemble",
     "train_sequentially",
 ]
 

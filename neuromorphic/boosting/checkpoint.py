@@ -14,14 +14,14 @@ from safetensors import SafetensorError, safe_open
 
 from relaxon.neuromorphic.boosting.losses import Loss
 from relaxon.neuromorphic.boosting.network import Stage
-from relaxon.neuromorphic.boosting.training import BoostingSettings, Rows, Trained
+from relaxon.neuromorphic.boosting.runs import BoostingSettings, Rows, Trained
 from relaxon.neuromorphic.checkpoints import Checkpoints, DamagedCheckpoint, Pace, replace_file
 from relaxon.solvers.tensor_files import write_tensors
 
 Array = NDArray[np.float64]
 
 FILE = "checkpoint.safetensors"
-FORMAT = 1
+FORMAT = 2
 
 
 class Keeper:
@@ -67,6 +67,8 @@ class Keeper:
                 "identity": self._identity,
                 "attempts": trained.attempts,
                 "evaluations": trained.evaluations,
+                "refused": trained.refused,
+                "dead": trained.dead,
                 "seconds": trained.seconds,
             }
             arrays = _arrays(trained)
@@ -127,6 +129,8 @@ def _trained(record: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Trained
         validation=arrays["validation"].tolist(),
         attempts=int(record["attempts"]),
         evaluations=int(record["evaluations"]),
+        refused=int(record["refused"]),
+        dead=int(record["dead"]),
         seconds=float(record["seconds"]),
     )
 

@@ -15,7 +15,7 @@ from sklearn.utils.validation import validate_data
 from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.boosting.estimator import BoostedNetwork
 from relaxon.neuromorphic.boosting.losses import BinaryLogLoss, CompSumBoostingLoss, LogLoss, Loss, softmax
-from relaxon.neuromorphic.boosting.training import Callback, Rows
+from relaxon.neuromorphic.boosting.runs import Callback, Rows
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.parameters import check_choice, check_real
 from relaxon.solvers.masked import refuse_masks
@@ -63,7 +63,8 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         layers: tuple[int, ...] | None = None,
         binary: bool = False,
         bits: int = 4,
-        missing: Literal["refuse", "mean"] = "refuse",
+        missing: Literal["refuse", "mean", "indicate"] = "refuse",
+        precision: Literal["double", "single"] = "double",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -87,6 +88,7 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
             binary=binary,
             bits=bits,
             missing=missing,
+            precision=precision,
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
@@ -116,6 +118,7 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         x, given = validate_data(self, X, y, dtype=np.float64, order="C", ensure_all_finite=self._finite_rule())
         check_classification_targets(given)
         w = self._weights(sample_weight, x)
+        x = self._with_indicators(x, fitting=True)
         # A class without any weight is not there: a weight of 0 means the same as no row.
         x, given, w = x[w > 0.0], np.asarray(given)[w > 0.0], w[w > 0.0]
         if self.class_weight is not None:

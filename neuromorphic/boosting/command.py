@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument("--newton", choices=("guarded", "published"), default="guarded")
     network.add_argument("--ridge", type=float)
     network.add_argument(
+        "--missing", choices=("mean", "indicate"), default="mean", help="what a missing number counts as"
+    )
+    network.add_argument(
         "--early-stopping", action="store_true", help="stop on a validation share of the training rows"
     )
     network.add_argument("--seed", type=int, default=0)
@@ -78,7 +81,7 @@ def _estimator(args: argparse.Namespace, problem: Problem) -> Any:
         ridge=args.ridge,
         early_stopping=args.early_stopping,
         random_state=args.seed,
-        missing="mean" if missing else "refuse",
+        missing=args.missing if missing else "refuse",
         binary=args.binary,
         bits=4 if args.bits is None else args.bits,
     )
@@ -90,7 +93,7 @@ def _estimator(args: argparse.Namespace, problem: Problem) -> Any:
 
 
 def _fit(estimator: Any, problem: Problem, train: Rows, args: argparse.Namespace, console: Any) -> None:
-    from relaxon.neuromorphic.boosting.training import StageProgress
+    from relaxon.neuromorphic.boosting.runs import StageProgress
     from relaxon.neuromorphic.checkpoints import Checkpoints
 
     kept = None if args.checkpoint is None else Checkpoints(args.checkpoint)

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from relaxon.neuromorphic.boosting import preparation
+from relaxon.neuromorphic.boosting.estimator_parameters import check_parameters, check_single
 from relaxon.neuromorphic.boosting.losses import Loss
 from relaxon.neuromorphic.boosting.network import MergedNetwork, Stage, merge
+from relaxon.neuromorphic.boosting.runs import BoostingSettings, Callback, Outcome, Rows, Trained
 from relaxon.neuromorphic.boosting.sign_network import of_signs
 from relaxon.neuromorphic.boosting.sign_units import choose_thresholds
-from relaxon.neuromorphic.boosting.training import BoostingSettings, Callback, Outcome, Rows, Trained, boost
+from relaxon.neuromorphic.boosting.training import REFUSALS, boost
 from relaxon.neuromorphic.checkpoints import Checkpoints
-from relaxon.neuromorphic.parameters import check_choice, check_real, check_whole
 from relaxon.solvers.masked import refuse_masks
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-IMPORTANCE_ROWS = 5000
+IMPORTANCE_ROWS = 2000
 LARGEST_TARGET = 1e150
 """Targets beyond it have squares that are not finite numbers."""
 
@@ -48,8 +51,6 @@ PUBLISHED = StageFit(ridge=1e-4, tolerance=2.2e-9)
 """`MLPRegressor`'s weight decay and SciPy's stopping rule."""
 FEW_ROWS = 2000
 """Up to so many, half of them cost accuracy (found on the benchmark's sets to choose on, of up to 1200 rows)."""
-MOST_BITS = 64
-"""Of the code of a column."""
 SMALL_SHARE, SHARE = 1.0, 0.5
 """The part of the rows that a stage sees under subsample="auto": all of a small table, the paper's half of others."""
 
@@ -61,10 +62,13 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
     train_loss_: Array
     validation_loss_: Array
     outcome_: Outcome
+    n_refused_stages_: int
+    n_dead_units_: int
     feature_importances_: Array
     _seed: int
     _attempts: int
     _unit: Array
+    _indicated: NDArray[np.int64]
 
     def __init__(
         self,
@@ -82,7 +86,8 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         layers: tuple[int, ...] | None,
         binary: bool,
         bits: int,
-        missing: Literal["refuse", "mean"],
+        missing: Literal["refuse", "mean", "indicate"],
+        precision: Literal["double", "single"],
         early_stopping: bool,
         validation_fraction: float,
         n_iter_no_change: int,
@@ -104,6 +109,7 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         self.binary = binary
         self.bits = bits
         self.missing = missing
+        self.precision = precision
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -158,6 +164,10 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         found = permutation_importance(self, X, y, n_repeats=n_repeats, random_state=random_state)
         return np.asarray(found.importances_mean)
 
+    def raw_outputs(self, X: ArrayLike) -> Array:
+        """The outputs before the link, `(n, K)`: numbers, log-means, logits."""
+        return self._raw(X)
+
     def to_torch(self) -> torch.nn.Module:
         """The merged network as a torch module in float64: inputs `(n, d)` to outputs before the link.
 
@@ -166,14 +176,14 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         from relaxon.neuromorphic.boosting.export import to_torch
 
         self._refuse_signs("to_torch()")
-        return to_torch(self._fitted())
+        return to_torch(self._fitted(), self._indicated)
 
     def to_onnx(self) -> Any:
         """The merged network as an ONNX model with input `X` and output `prediction` or `probabilities`, in float64."""
         from relaxon.neuromorphic.boosting.export import to_onnx
 
         self._refuse_signs("to_onnx()")
-        return to_onnx(self._fitted(), self._link())
+        return to_onnx(self._fitted(), self._link(), self._indicated)
 
     def _refuse_signs(self, what: str) -> None:
         """ValueError for an export of sign units, whose bits neither torch nor ONNX counts."""
@@ -231,10 +241,22 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         stages = tuple(trained.stages)
         self.network_ = self._merged(stages, trained.initial, loss.gain * unit, shift, scale, thresholds)
         self._attempts = trained.attempts
+        self.n_refused_stages_, self.n_dead_units_ = trained.refused, trained.dead
         self.train_loss_ = np.array(trained.losses)
         self.validation_loss_ = np.array(trained.validation)
         self.outcome_ = trained.outcome
         self.feature_importances_ = self._importances(x)
+        if self.outcome_ is Outcome.STALLED:
+            self._warn_of_stall(settings)
+
+    def _warn_of_stall(self, settings: BoostingSettings) -> None:
+        warnings.warn(
+            f"training ended with {self.n_units_} of {sum(settings.layers)} units: {REFUSALS} stages in a row, each "
+            f"drawn anew, had nothing to gain with ridge={settings.ridge:g}; a smaller ridge lets later units fit "
+            "finer detail, or noise",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
 
     def _merged(
         self,
@@ -270,6 +292,8 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
             losses=list(self.train_loss_),
             validation=list(self.validation_loss_) if self.early_stopping else [],
             attempts=self._attempts,
+            refused=self.n_refused_stages_,
+            dead=self.n_dead_units_,
         )
 
     def _settings(self, n: int) -> BoostingSettings:
@@ -300,11 +324,14 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
     def _importances(self, x: Array) -> Array:
         """Mean absolute gradient of the outputs with respect to the standardised features, summing to 1."""
         x = x[:: max(1, len(x) // IMPORTANCE_ROWS)]
-        total = np.zeros(x.shape[1])
+        total, hidden = np.zeros(x.shape[1]), self.network_.activations(x)
         for output in range(self.network_.outputs):
             # Each output in its own unit, so that one with large numbers does not drown the others.
-            total += np.abs(self.network_.input_gradient(x, output)).mean(axis=0) / self.network_.gain[output]
+            total += np.abs(self.network_.input_gradient(x, output, hidden)).mean(axis=0) / self.network_.gain[output]
         total *= self.network_.scale > 0.0
+        # What tells whether a column is missing is that column's.
+        total, indicators = total[: self.n_features_in_], total[self.n_features_in_ :]
+        total[self._indicated] += indicators
         whole = total.sum()
         return total / whole if whole > 0.0 else total
 
@@ -313,10 +340,19 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         checked = validate_data(
             self, X, reset=reset, dtype=np.float64, order="C", ensure_all_finite=self._finite_rule()
         )
-        return np.asarray(checked)
+        return self._with_indicators(np.asarray(checked), fitting=False)
+
+    def _with_indicators(self, x: Array, fitting: bool) -> Array:
+        """Inputs as the network sees them: with a column of 0 and 1 for each whose missing inputs are indicated."""
+        if fitting and not (self.warm_start and hasattr(self, "network_")):
+            found = np.isnan(x).any(axis=0) if self.missing == "indicate" else np.zeros(x.shape[1], bool)
+            self._indicated = np.flatnonzero(found)
+        if not len(self._indicated):
+            return x
+        return np.hstack([x, np.isnan(x[:, self._indicated]).astype(np.float64)])
 
     def _finite_rule(self) -> bool | str:
-        return "allow-nan" if self.missing == "mean" else True
+        return True if self.missing == "refuse" else "allow-nan"
 
     def _weights(self, sample_weight: ArrayLike | None, X: Array) -> Array:
         return np.asarray(_check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))
@@ -327,7 +363,9 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
 
     def _raw(self, X: ArrayLike) -> Array:
         network = self._fitted()
-        return network.raw(self._input(X, reset=False))
+        if self.precision == "single":
+            check_single(self)
+        return network.raw(self._input(X, reset=False), self.precision == "single")
 
     def _staged_raw(self, X: ArrayLike) -> Iterator[Array]:
         network = self._fitted()
@@ -349,43 +387,9 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self.missing == "mean"
+        tags.input_tags.allow_nan = self.missing != "refuse"
         return tags
-
-    # ---- refusals ------------------------------------------------------------------------------------------------
 
     def check_parameters(self) -> None:
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
-        for name in ("n_units", "units_per_stage", "stage_iterations", "restarts", "candidates", "n_iter_no_change"):
-            check_whole(name, getattr(self, name))
-        check_real("learning_rate", self.learning_rate, above=0.0, up_to=1.0)
-        if self.subsample != "auto":
-            check_real("subsample", self.subsample, above=0.0, up_to=1.0)
-        for name in ("ridge", "stage_tolerance"):
-            if getattr(self, name) is not None:
-                check_real(name, getattr(self, name), least=0.0)
-        check_real("tol", self.tol, least=0.0)
-        check_real("validation_fraction", self.validation_fraction, above=0.0, below=1.0)
-        check_choice("newton", self.newton, ("guarded", "published"))
-        check_choice("missing", self.missing, ("refuse", "mean"))
-        self._check_binary()
-        for name in ("binary", "early_stopping", "warm_start"):
-            if not isinstance(getattr(self, name), bool | np.bool_):
-                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        if self.layers is not None:
-            if isinstance(self.layers, str | bytes | Real) or len(tuple(self.layers)) == 0:
-                raise ValueError(f"layers must be None or units of each hidden layer, got {self.layers!r}")
-            for width in self.layers:
-                check_whole("layers", width)
-
-    def _check_binary(self) -> None:
-        """ValueError naming what sign units cannot be."""
-        check_whole("bits", self.bits)
-        if self.bits > MOST_BITS:
-            raise ValueError(f"bits must be at most {MOST_BITS}, got {self.bits}")
-        if not self.binary:
-            return
-        if self.newton == "published":
-            raise ValueError("newton must be 'guarded' for sign units: the published stage fits logistic ones")
-        if self.layers is not None and len(tuple(self.layers)) > 1:
-            raise ValueError(f"layers must have one layer for sign units, got {tuple(self.layers)}")
+        check_parameters(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relaxon.neuromorphic.boosting.network import FARTHEST, MergedNetwork
 from relaxon.solvers.extras import require
@@ -12,12 +13,15 @@ from relaxon.solvers.extras import require
 if TYPE_CHECKING:
     import torch
 
+Places = NDArray[np.int64]
+NO_COLUMNS: Places = np.empty(0, np.int64)
+
 ONNX_OPSET = 17
 ONNX_IR = 8
 """The format version that goes with that operator set: any runtime since 2022 reads it."""
 
 
-def to_torch(network: MergedNetwork) -> torch.nn.Module:
+def to_torch(network: MergedNetwork, indicated: Places = NO_COLUMNS) -> torch.nn.Module:
     """A module from inputs `(n, d)` float64 to outputs before the link `(n, K)`; its parameters can be trained on."""
     require(("torch",), "to_torch()")
     import torch
@@ -36,6 +40,8 @@ def to_torch(network: MergedNetwork) -> torch.nn.Module:
             self.output = _linear(network.output_weights.T, network.biases[-1])
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if len(indicated):
+                x = torch.cat([x, torch.isnan(x[:, indicated]).to(x.dtype)], dim=1)
             z = torch.nan_to_num(((x - self.shift) * self.scale).clamp(-FARTHEST, FARTHEST), nan=0.0)
             activations = []
             for hidden in self.hidden:
@@ -58,7 +64,7 @@ def to_torch(network: MergedNetwork) -> torch.nn.Module:
     return Merged()
 
 
-def to_onnx(network: MergedNetwork, link: str) -> Any:
+def to_onnx(network: MergedNetwork, link: str, indicated: Places = NO_COLUMNS) -> Any:
     """A checked `onnx.ModelProto`: input `X` (n, d) float64; output `prediction`, or `probabilities` of the classes.
 
     `link` is "identity", "exp", "logistic" (two probabilities from one logit) or "softmax".
@@ -81,7 +87,13 @@ def to_onnx(network: MergedNetwork, link: str) -> Any:
         nodes.append(made)
         return output
 
-    centred = node("Sub", ["X", constant("shift", network.shift)], "centred")
+    inputs = "X"
+    if len(indicated):
+        places = constant("indicated", np.asarray(indicated, np.int64))
+        absent = node("IsNaN", [node("Gather", ["X", places], "looked_at", axis=1)], "is_missing")
+        told = node("Where", [absent, constant("yes", np.ones(1)), constant("no", np.zeros(1))], "indicators")
+        inputs = node("Concat", ["X", told], "inputs", axis=1)
+    centred = node("Sub", [inputs, constant("shift", network.shift)], "centred")
     scaled = node("Mul", [centred, constant("scale", network.scale)], "scaled")
     # Clip of a NaN is the runtime's choice, so missing inputs are replaced before it.
     absent = node("IsNaN", [scaled], "absent")
@@ -108,7 +120,7 @@ def to_onnx(network: MergedNetwork, link: str) -> Any:
     graph = helper.make_graph(
         nodes,
         "relaxon_boosted_network",
-        [helper.make_tensor_value_info("X", TensorProto.DOUBLE, ["n", len(network.shift)])],
+        [helper.make_tensor_value_info("X", TensorProto.DOUBLE, ["n", len(network.shift) - len(indicated)])],
         [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["n", columns])],
         constants,
     )

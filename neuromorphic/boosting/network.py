@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.boosting import kernels
+from relaxon.neuromorphic.boosting import prediction
 from relaxon.solvers.cached import cached_property
 
 Array = NDArray[np.float64]
@@ -91,16 +92,18 @@ class MergedNetwork:
         """`(U, K)`: the output block with its gain, `m η ρ w`."""
         return np.ascontiguousarray(self.output * self.gain)
 
-    def raw(self, x: Array) -> Array:
-        """The outputs before any link (logits, log-mean): `(n, K)` for inputs `(n, d)`."""
+    def raw(self, x: Array, single: bool = False) -> Array:
+        """The outputs before any link (logits, log-mean): `(n, K)` for inputs `(n, d)`.
+
+        With `single`, one hidden layer is reckoned in float32 and its outputs are summed in float64.
+        """
+        if len(self.layers) == 1:
+            packed = self._packed_single if single else self._packed
+            return prediction.predict_rows(x, self.shift, self.scale, FARTHEST, packed, self.biases[-1])
         out = np.empty((len(x), self.outputs))
         for low in range(0, len(x), CHUNK):
             rows = slice(low, low + CHUNK)
-            if len(self.layers) == 1:
-                features = np.ascontiguousarray(self.standardised(x[rows]).T)
-                out[rows] = kernels.stage_outputs(self._theta, features, self.units, self.outputs).T
-            else:
-                out[rows] = self.activations(x[rows]) @ self.output_weights + self.biases[-1]
+            out[rows] = self.activations(x[rows]) @ self.output_weights + self.biases[-1]
         return out
 
     def staged_raw(self, x: Array) -> Iterator[Array]:
@@ -130,9 +133,12 @@ class MergedNetwork:
                 features = np.hstack([features, 2.0 * h - 1.0])
         return np.hstack(hidden) if hidden else np.empty((len(x), 0))
 
-    def input_gradient(self, x: Array, output: int) -> Array:
-        """`∂ raw_k / ∂ standardised input`: `(n, d)`, by the chain rule through the layers."""
-        hidden, d = self.activations(x), len(self.shift)
+    def input_gradient(self, x: Array, output: int, hidden: Array | None = None) -> Array:
+        """`∂ raw_k / ∂ standardised input`: `(n, d)`, by the chain rule through the layers.
+
+        `hidden` are the activations of `x`, where they are known.
+        """
+        hidden, d = self.activations(x) if hidden is None else hidden, len(self.shift)
         inputs = [layer.weights.shape[1] for layer in self.layers]
         widths = [len(layer.bias) for layer in self.layers]
         grad = np.zeros((len(x), d + sum(widths[:-1])))
@@ -147,10 +153,12 @@ class MergedNetwork:
         return grad[:, :d]
 
     @cached_property
-    def _theta(self) -> Array:
-        """A network of one layer is a stage of all its units, in the form of `kernels`."""
-        layer = self.layers[0]
-        return np.concatenate([layer.weights.ravel(), layer.bias, self.output_weights.ravel(), self.biases[-1]])
+    def _packed(self) -> tuple[NDArray[Any], ...]:
+        return prediction.pack_units(self.layers[0].weights, self.layers[0].bias, self.output_weights, np.float64)
+
+    @cached_property
+    def _packed_single(self) -> tuple[NDArray[Any], ...]:
+        return prediction.pack_units(self.layers[0].weights, self.layers[0].bias, self.output_weights, np.float32)
 
     def split(self) -> tuple[Stage, ...]:
         """The stages one by one, as `merge` takes them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.boosting.training import Rows
+from relaxon.neuromorphic.boosting.runs import Rows
 
 Array = NDArray[np.float64]
 
@@ -46,7 +46,11 @@ def merged_rows(x: Array, y: Array, w: Array) -> tuple[Array, Array, Array]:
     x, y, w = x[kept], y[kept], w[kept]
     if len(x) >= SMALL * SMALL:
         return x, y, w
-    distinct, where = np.unique(np.hstack([x, y]), axis=0, return_inverse=True, equal_nan=True)
+    both = np.hstack([x, y])
+    # Most tables show on their first rows that they have too many distinct ones.
+    if len(np.unique(both[: 2 * SMALL], axis=0, equal_nan=True)) >= SMALL:
+        return x, y, w
+    distinct, where = np.unique(both, axis=0, return_inverse=True, equal_nan=True)
     if len(distinct) >= SMALL:
         return x, y, w
     d = x.shape[1]

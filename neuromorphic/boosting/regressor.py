@@ -21,7 +21,7 @@ from relaxon.neuromorphic.boosting.losses import (
     SquaredLoss,
     weighted_quantile,
 )
-from relaxon.neuromorphic.boosting.training import Callback, Rows
+from relaxon.neuromorphic.boosting.runs import Callback, Rows
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.parameters import check_choice, check_real
 from relaxon.solvers.masked import refuse_masks
@@ -62,7 +62,10 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
     binary : units that are signs of sums of signs, in place of logistic ones; weights are kept and predictions made in
         bits. With "guarded" steps and one hidden layer only, at most 40 iterations a stage, and no export.
     bits : of the code that sign units see of each column, 1 to 64: whether it is above so many thresholds.
-    missing : "refuse", or "mean": a missing input counts as its column's mean.
+    missing : "refuse", or "mean": a missing input counts as its column's mean; or "indicate": besides that, units see
+        whether it is missing, for each column that has missing inputs in training.
+    precision : of predictions: "double", or "single" for a hidden layer in float32 (its outputs are summed in float64),
+        about twice as fast and within some 1e-6 of the targets' spread. One hidden layer of logistic units only.
     early_stopping, validation_fraction, n_iter_no_change, tol : stop once the loss on rows held out has not fallen by
         more than `tol` for so many stages, and drop the stages after the best.
     quantile, huber_delta : of those losses; δ in standard deviations, estimated by the median absolute deviation.
@@ -76,7 +79,11 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         standard deviation (but for Poisson): ½ mean squared error, mean absolute error, mean Huber, pinball or
         `e^F − yF`.
     feature_importances_ : mean absolute gradient with respect to the standardised columns, summing to 1.
-    outcome_ : how training ended.
+    outcome_ : how training ended; `Outcome.STALLED`, with a `ConvergenceWarning`, where ten stages in a row, each drawn
+        anew, had nothing to gain.
+    n_refused_stages_ : stages drawn anew because they explained less than 1e-4 of the residual's square, and less than
+        one row's share of it (under the guard).
+    n_dead_units_ : units left out of their stages because they added nothing but a constant.
 
     >>> import numpy as np
     >>> from relaxon.neuromorphic.boosting import GradientBoostedNetworkRegressor
@@ -105,7 +112,8 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         layers: tuple[int, ...] | None = None,
         binary: bool = False,
         bits: int = 4,
-        missing: Literal["refuse", "mean"] = "refuse",
+        missing: Literal["refuse", "mean", "indicate"] = "refuse",
+        precision: Literal["double", "single"] = "double",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -130,6 +138,7 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
             binary=binary,
             bits=bits,
             missing=missing,
+            precision=precision,
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
@@ -167,6 +176,7 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
             ensure_all_finite=self._finite_rule(),
         )
         w = preparation.scale_weights(self._weights(sample_weight, x))
+        x = self._with_indicators(x, fitting=True)
         flat = np.asarray(targets, np.float64).reshape(len(x), -1)
         if np.abs(flat).max() > LARGEST_TARGET:
             raise ValueError(f"y must be at most {LARGEST_TARGET:g} in size, got {np.abs(flat).max():g}")

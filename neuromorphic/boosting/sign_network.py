@@ -30,8 +30,8 @@ class SignNetwork(MergedNetwork):
     thresholds: Array
     """`(bits, d)`, in the inputs' units."""
 
-    def raw(self, x: Array) -> Array:
-        """Return the outputs before any link: `(n, K)` for inputs `(n, d)`."""
+    def raw(self, x: Array, single: bool = False) -> Array:
+        """Return the outputs before any link: `(n, K)` for inputs `(n, d)`; in bits, whatever `single` says."""
         out = np.empty((len(x), self.outputs))
         if not self.layers:
             out[:] = self.biases[-1]
@@ -59,7 +59,7 @@ class SignNetwork(MergedNetwork):
         layer = self.layers[0]
         return unit_signs(self.standardised(x) @ layer.weights.T + layer.bias)
 
-    def input_gradient(self, x: Array, output: int) -> Array:
+    def input_gradient(self, x: Array, output: int, hidden: Array | None = None) -> Array:
         """Return by how much each column moves units of the output, `(1, d)`; signs have no gradient.
 
         A column that goes from below all of its thresholds to above them adds `2 |Σ_k s_kj|` to a unit's sum; the unit

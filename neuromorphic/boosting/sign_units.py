@@ -59,13 +59,9 @@ def encode(x: Array, thresholds: Array, missing: Array) -> Array:
     return np.asarray(2.0 * above.reshape(len(x), -1) - 1.0)
 
 
-def sign_outputs(theta: Array, x: Array, units: int, outputs: int) -> Array:
-    """Return `f(x) = Cᵀ sign(W x + b) + c` of a stage on all rows, `(K, n)`; `θ` as in `kernels`, `x` (D, n)."""
-    d = x.shape[0]
-    at = units * (d + 1)
-    C = theta[at : at + units * outputs].reshape(units, outputs)
-    h = unit_signs(theta[: units * d].reshape(units, d) @ x + theta[units * d : at, None])
-    return np.asarray(C.T @ h + theta[at + units * outputs :, None])
+def sign_activations(weights: Array, bias: Array, x: Array) -> Array:
+    """Return `sign(W x + b)` of a stage's units on all rows, `(J, n)`, for codes `x` (D, n)."""
+    return unit_signs(weights @ x + bias[:, None])
 
 
 def unit_signs(sums: Array) -> Array:

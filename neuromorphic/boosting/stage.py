@@ -8,14 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.boosting import kernels
+from relaxon.neuromorphic.boosting import descent
 
 Array = NDArray[np.float64]
+Rows = NDArray[Any]
+"""float64 or float32."""
 
 MEMORY = 10
 """Pairs that L-BFGS keeps, as SciPy's does."""
 STEEPEST = 10.0
 """Of a candidate, per standard deviation: a unit that rises from 0.1 to 0.9 within 0.4 of them."""
+SCREENED = 512
+"""Rows that starts are screened on."""
+BEGUN, LEAST_BEGUN, BEGUN_TOLERANCE = 4, 1000, 1e-3
+"""The part of the rows that a descent begins on, how many those must be, and where it ends there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,35 +53,49 @@ class FittedStage:
 
 
 class StageFitter:
-    """Fits stages of one shape; the buffers are made at the first and used again."""
+    """Fits stages of one shape; the buffers are made at the first and used again.
+
+    Where there are many rows, starts are screened on some of them, and a descent begins on a quarter of them: what it
+    has gone by then need not be gone on all rows.
+    """
 
     def __init__(self, settings: StageSettings, features: int, outputs: int) -> None:
         self.settings, self.features, self.outputs = settings, features, outputs
-        self._rows = 0
-        self._scratch: Any = None
+        self._buffers: Any = None
 
-    def fit(self, x: Array, r: Array, w: Array, rng: np.random.Generator) -> FittedStage:
-        """Fit targets `r` (K, n) at features `x` (d, n) with weights `w` (n,) that sum to 1; arrays C-contiguous."""
-        settings = self.settings
-        if self._rows != x.shape[1]:
-            self._rows = x.shape[1]
-            self._scratch = kernels.buffers(self.features, self._rows, settings.units, self.outputs, MEMORY)
-        starts = self._starts(x, r, w, rng)
-        if len(starts) == 1:
-            value, iterations, evaluations = kernels.minimise(
-                starts[0], x, r, w, settings.units, settings.ridge, settings.project, settings.iterations,
-                settings.tolerance, settings.least_scale, *self._scratch,
-            )  # fmt: skip
-            return FittedStage(starts[0], value, iterations, evaluations)
-        values, counts = np.empty(len(starts)), np.empty((len(starts), 2), np.int64)
-        kernels.minimise_batch(
-            starts, values, counts, x, r, w, settings.units, settings.ridge, settings.project, settings.iterations,
-            settings.tolerance, settings.least_scale, MEMORY,
-        )  # fmt: skip
+    def fit(self, x: Rows, r: Rows, w: Rows, rng: np.random.Generator) -> FittedStage:
+        """Fit targets `r` (K, n) at features `x` (d, n) with weights `w` (n,) that sum to 1, in an order by chance.
+
+        Arrays are C-contiguous, all float64 or all float32.
+        """
+        settings, n = self.settings, x.shape[1]
+        if self._buffers is None or self._buffers[0].shape[1] != n or self._buffers[0].dtype != x.dtype:
+            self._buffers = descent.buffers(self.features, n, settings.units, self.outputs, MEMORY, x.dtype)
+        self._buffers[-1][:] = 0
+        many = settings.project and n >= 2 * SCREENED
+        starts, evaluations = self._starts(x, r, w, SCREENED if many else n, rng), 0
+        if many and n >= BEGUN * LEAST_BEGUN:
+            evaluations += self._descents(starts, x, r, w, n // BEGUN, BEGUN_TOLERANCE)[2]
+        values, iterations, further = self._descents(starts, x, r, w, n, 0.0)
         best = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
-        return FittedStage(starts[best], float(values[best]), int(counts[best, 0]), int(counts[:, 1].sum()))
+        return FittedStage(starts[best], float(values[best]), int(iterations[best]), evaluations + further)
 
-    def _starts(self, x: Array, r: Array, w: Array, rng: np.random.Generator) -> Array:
+    def _descents(
+        self, starts: Array, x: Rows, r: Rows, w: Rows, rows: int, tolerance: float
+    ) -> tuple[Array, NDArray[np.int64], int]:
+        """Move `starts` to minima on the first `rows` rows; their values and iterations, and the evaluations of all."""
+        settings = self.settings
+        ridge = settings.ridge * _weight(w, rows)
+        values, counts = np.empty(len(starts)), np.empty((len(starts), 2), np.int64)
+        options = (settings.units, ridge, settings.project, settings.iterations, max(tolerance, settings.tolerance))
+        if len(starts) == 1:
+            found = descent.minimise(starts[0], x, r, w, rows, *options, settings.least_scale, *self._buffers)
+            values[0], counts[0] = found[0], found[1:]
+        else:
+            descent.minimise_batch(starts, values, counts, x, r, w, rows, *options, settings.least_scale, MEMORY)
+        return values, counts[:, 0], int(counts[:, 1].sum())
+
+    def _starts(self, x: Rows, r: Rows, w: Rows, screened: int, rng: np.random.Generator) -> Array:
         """Where the descents begin: the best of random starts, or Glorot's where there is no choice to make.
 
         Glorot's start for logistic units (Glorot & Bengio 2010; `MLPRegressor`'s) has weights so small that a stage
@@ -92,14 +112,19 @@ class StageFitter:
         starts[:, hidden:] = rng.uniform(-bound, bound, (count, (units + 1) * self.outputs))
         if settings.candidates == 1:
             return starts
-        for start in starts[settings.restarts :]:
-            directions = rng.normal(size=(units, d))
-            steepness = STEEPEST ** rng.random((units, 1))
-            W = steepness * directions / np.sqrt(np.square(directions).sum(axis=1, keepdims=True))
-            rows = x[:, rng.integers(x.shape[1], size=units)]
-            start[: units * d] = W.ravel()
-            start[units * d : hidden] = -(W * rows.T).sum(axis=1)
+        steep = count - settings.restarts
+        W = rng.normal(size=(steep, units, d))
+        W *= STEEPEST ** rng.random((steep, units, 1)) / np.sqrt(np.square(W).sum(axis=2, keepdims=True))
+        rows = np.take(x, rng.integers(screened, size=steep * units), axis=1).T.reshape(steep, units, d)
+        starts[settings.restarts :, : units * d] = W.reshape(steep, -1)
+        starts[settings.restarts :, units * d : hidden] = -(W * rows).sum(axis=2)
         values = np.empty(count)
-        kernels.screen(starts, values, x, r, w, units, settings.ridge, self._scratch)
+        ridge = settings.ridge * _weight(w, screened)
+        descent.screen(starts, values, x, r, w, screened, units, ridge, self._buffers)
         order = np.argsort(values, kind="stable")
         return np.ascontiguousarray(starts[order[: settings.restarts]])
+
+
+def _weight(w: Rows, rows: int) -> float:
+    """The weight of the first rows, against which the ridge counts: 1 for all of them."""
+    return 1.0 if rows == w.size else float(w[:rows].sum())

@@ -12,8 +12,8 @@ from relaxon.neuromorphic.binary.packing import SignMatrix, pack_signs
 from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
 from relaxon.neuromorphic.boosting.network import Layer, MergedNetwork
 from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
+from relaxon.neuromorphic.boosting.runs import Outcome
 from relaxon.neuromorphic.boosting.sign_network import SignNetwork, of_signs
-from relaxon.neuromorphic.boosting.training import Outcome
 from relaxon.neuromorphic.estimator_files import (
     describe_estimator,
     read_estimator,
@@ -35,6 +35,8 @@ def save(estimator: Any, path: Path) -> None:
     content = describe_estimator(estimator, KINDS) | {
         "seed": estimator._seed,
         "attempts": estimator._attempts,
+        "refused": estimator.n_refused_stages_,
+        "dead": estimator.n_dead_units_,
         "hidden_layers": len(network.layers),
     }
     arrays = {
@@ -49,6 +51,7 @@ def save(estimator: Any, path: Path) -> None:
         "train_loss": estimator.train_loss_,
         "validation_loss": estimator.validation_loss_,
         "importances": estimator.feature_importances_,
+        "indicated": estimator._indicated,
     }
     for index, layer in enumerate(network.layers):
         # The weights of sign units in bits.
@@ -82,11 +85,19 @@ def _restored(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Estim
         raise ValueError("thresholds must be there for sign units, and for them only")
     if "thresholds" in arrays:
         network = of_signs(network, arrays["thresholds"])
-    _check(network, int(content["n_features"]))
+    # Models of before there were indicators have none.
+    indicated = arrays.get("indicated", np.empty(0, np.int64))
+    features = int(content["n_features"])
+    if indicated.ndim != 1 or not np.isin(indicated, np.arange(features)).all():
+        raise ValueError(f"indicated must be places of columns below {features}, got {indicated.tolist()}")
+    _check(network, features + len(indicated))
+    estimator._indicated = indicated
     estimator.network_ = network
     restore_columns(estimator, content)
     estimator.outcome_ = Outcome(content["outcome"])
     estimator._seed, estimator._attempts = int(content["seed"]), int(content["attempts"])
+    # Models of before these were counted have none.
+    estimator.n_refused_stages_, estimator.n_dead_units_ = int(content.get("refused", 0)), int(content.get("dead", 0))
     estimator._unit = arrays["unit"]
     estimator.train_loss_, estimator.validation_loss_ = arrays["train_loss"], arrays["validation_loss"]
     estimator.feature_importances_ = arrays["importances"]

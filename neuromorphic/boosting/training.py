@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Literal, Protocol
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,16 @@ from numpy.typing import NDArray
 from relaxon.neuromorphic.boosting import kernels
 from relaxon.neuromorphic.boosting.losses import Loss
 from relaxon.neuromorphic.boosting.network import Stage
-from relaxon.neuromorphic.boosting.sign_units import SignStageFitter, sign_outputs
+from relaxon.neuromorphic.boosting.runs import (
+    BoostingSettings,
+    Callback,
+    Keeper,
+    Outcome,
+    Rows,
+    StageProgress,
+    Trained,
+)
+from relaxon.neuromorphic.boosting.sign_units import SignStageFitter, sign_activations
 from relaxon.neuromorphic.boosting.stage import StageFitter, StageSettings
 
 Array = NDArray[np.float64]
@@ -23,96 +31,14 @@ FITTED = 1e-14
 """Root mean square of the residual, relative to the start's, below which there is nothing left to fit."""
 HALVINGS = 40
 REFUSALS = 10
-"""Stages in a row without a step that lowers the loss, after which training ends."""
-
-
-class Outcome(Enum):
-    """How training ended."""
-
-    COMPLETED = "completed"
-    EARLY_STOPPED = "early_stopped"
-    CANCELLED = "cancelled"
-    FITTED = "fitted"
-    """The residual is zero: no unit could add anything."""
-    STALLED = "stalled"
-    """No stage found a step that lowers the loss, time and again."""
-    NON_FINITE = "non_finite"
-    """A published step divided by zero; the stages before it are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class StageProgress:
-    """What a callback sees after each stage."""
-
-    stage: int
-    units: int
-    units_wanted: int
-    loss: float
-    """On the training rows, in the unit of training; see `GradientBoostedNetworkRegressor`."""
-    validation_loss: float | None
-    seconds: float
-
-
-Callback = Callable[[StageProgress], object]
-"""Called after each stage; a return value that is `True` ends training with `Outcome.CANCELLED`, the stages kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class BoostingSettings:
-    """What a training run is."""
-
-    layers: tuple[int, ...]
-    """Units of each hidden layer; a later layer's units also see the units of the layers before, frozen."""
-    units_per_stage: int
-    learning_rate: float
-    newton: Literal["guarded", "published"]
-    subsample: float
-    ridge: float
-    stage_iterations: int
-    stage_tolerance: float
-    restarts: int
-    candidates: int
-    patience: int | None
-    """Stages without an improvement of the validation loss by `tolerance` before training stops."""
-    tolerance: float
-    seed: int
-    signs: bool = False
-    """Units that are signs of sums of signs, in place of logistic ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Rows to train or validate on: features (d, n), targets (K, n), weights (n,) that sum to 1."""
-
-    x: Array
-    y: Array
-    w: Array
-    weight: float
-    """The sum of the weights before: what a row's share of the ridge is measured against."""
-
-
-@dataclass(slots=True)
-class Trained:
-    """The stages so far and how the losses went; given back to `boost`, it goes on from there."""
-
-    initial: Array
-    stages: list[Stage] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    """Training loss at the start and after each stage."""
-    validation: list[float] = field(default_factory=list)
-    attempts: int = 0
-    """Stages tried, those without a step included: the next one's random numbers."""
-    evaluations: int = 0
-    outcome: Outcome = Outcome.COMPLETED
-    seconds: float = 0.0
-    """That it took."""
-
-
-class Keeper(Protocol):
-    """Keeps what has been trained, so that a run that is cut off can go on from there."""
-
-    def offer(self, trained: Trained, at_once: bool) -> None:
-        """The state after a stage, to be kept now or not; `at_once` where the run is stopped here."""
+"""Stages in a row with nothing to gain, after which training ends."""
+LEAST_SHARE = 1e-4
+"""Of the residual's square on all rows: a guarded stage that explains less of it, and less than one row's share, has
+nothing to gain and is drawn anew."""
+LEAST_SINGLE_RIDGE = 1e-7
+"""Ridge a row from which stages are fitted in float32: it outweighs the rounding of the sums of their solve."""
+DEAD = 1e-4
+"""Standard deviation of what a unit adds, relative to the residual's, up to which it is a constant."""
 
 
 def boost(
@@ -143,12 +69,15 @@ class _Run:
     ) -> None:
         self.settings, self.loss, self.callback, self.keeper = settings, loss, callback, keeper
         self.train, self.validation = train, validation
-        self.outputs_of: Callable[..., Array] = sign_outputs if settings.signs else kernels.stage_outputs
+        self.activate: Callable[..., Array] = sign_activations if settings.signs else kernels.unit_activations
+        self.least_share = min(LEAST_SHARE, 1.0 / train.w.size)
         self.result = before or Trained(loss.initial(train.y, train.w))
         self.result.outcome = Outcome.COMPLETED
         self.F = np.tile(self.result.initial[:, None], (1, train.y.shape[1]))
         self.V = None if validation is None else np.tile(self.result.initial[:, None], (1, validation.y.shape[1]))
         self.x, self.v = train.x, None if validation is None else validation.x
+        self._rounded: Any = None
+        self._shuffled: Any = None
         self.layer, self.in_layer = 0, 0
         self.values = loss.values(train.y, self.F, train.w)
         self.first_size = _size(loss.residual(train.y, self.F), train.w)
@@ -181,6 +110,7 @@ class _Run:
                 break
             if stage is None:
                 refused += 1
+                self.result.refused += 1
                 if refused >= REFUSALS:
                     self.result.outcome = Outcome.STALLED
                     break
@@ -200,35 +130,30 @@ class _Run:
         return self.result
 
     def _stage(self, r: Array) -> Stage | None:
-        """A stage on the residual, with its step; None where no step lowers the loss."""
+        """A stage on the residual, with its step; None where it has nothing to gain."""
         settings, rows = self.settings, self.train
-        rng = np.random.default_rng([settings.seed, self.result.attempts])
-        scales = self._scales(r)
-        units = min(settings.units_per_stage, settings.layers[self.layer] - self.in_layer)
-        x, targets, w, weight = self._sampled(r / scales[:, None], rng)
-        fitted = self._fitter(units, weight).fit(x, targets, w, rng)
-        self.result.evaluations += fitted.evaluations
-        d, outputs = self.x.shape[0], len(r)
-        output = fitted.theta[units * (d + 1) : -outputs].reshape(units, outputs) * scales
-        intercept = fitted.theta[-outputs:] * scales
-        theta = fitted.theta.copy()
-        _put(theta, d, units, output, intercept)
-        if not np.isfinite(theta).all():
+        stage, H = self._fitted(r)
+        if not len(stage.bias) or not np.isfinite(stage.output).all() or not np.isfinite(H).all():
             return None
-        f = self.outputs_of(theta, self.x, units, outputs)
+        f = kernels.combine(H, stage.output, stage.intercept)
         if settings.newton == "published":
             rho = self.loss.published_step(rows.y, self.F, r, f, rows.w)
             if not np.isfinite(rho).all():
                 self.result.outcome = Outcome.NON_FINITE
                 return None
         else:
+            if not _explained_share(r, f, rows.w) >= self.least_share:
+                return None
             rho = self._within_radius(self.loss.guarded_step(rows.y, self.F, r, f, rows.w), f)
-        weights, bias = theta[: units * d].reshape(units, d).copy(), theta[units * d : units * (d + 1)].copy()
+        return self._moved(stage, H, rho)
+
+    def _moved(self, stage: Stage, H: Array, rho: Array) -> Stage | None:
+        """The stage times its step, which under the guard is halved until no loss rises, and the model with it."""
+        settings, rows = self.settings, self.train
         for _ in range(HALVINGS):
             moved = settings.learning_rate * rho
-            stage = Stage(self.layer, weights, bias, output * moved, intercept * moved)
-            _put(theta, d, units, stage.output, stage.intercept)
-            F = self.F + self.outputs_of(theta, self.x, units, outputs)
+            found = replace(stage, output=stage.output * moved, intercept=stage.intercept * moved)
+            F = self.F + kernels.combine(H, found.output, found.intercept)
             with np.errstate(over="ignore", invalid="ignore"):
                 values = self.loss.values(rows.y, F, rows.w)
             # `not ≤` is true for NaN as well.
@@ -244,10 +169,35 @@ class _Run:
         if not moved.any():
             return None
         self.F, self.values = F, values
-        self.in_layer += units
-        if self.V is not None:
-            self.V = self.V + self.outputs_of(theta, self.v, units, outputs)
-        return stage
+        self.in_layer += len(found.bias)
+        if self.V is not None and self.v is not None:
+            self.V = self.V + self._outputs(found, self.v)
+        return found
+
+    def _fitted(self, r: Array) -> tuple[Stage, Array]:
+        """A stage fitted to the residual, before its step, without units that are dead; and its activations (J, n)."""
+        settings = self.settings
+        rng = np.random.default_rng([settings.seed, self.result.attempts])
+        scales = self._scales(r)
+        units = min(settings.units_per_stage, settings.layers[self.layer] - self.in_layer)
+        x, targets, w, weight = self._sampled(r / scales[:, None], rng)
+        fitted = self._fitter(units, weight).fit(x, targets, w, rng)
+        self.result.evaluations += fitted.evaluations
+        d, theta = self.x.shape[0], fitted.theta
+        output, intercept = theta[units * (d + 1) : -len(r)].reshape(units, len(r)), theta[-len(r) :]
+        weights, bias = theta[: units * d].reshape(units, d).copy(), theta[units * d : units * (d + 1)].copy()
+        H = self.activate(weights, bias, self.x)
+        if settings.newton == "guarded":
+            mean, spread = _moments(H, self.train.w)
+            alive = spread * np.abs(output).max(axis=1) > DEAD
+            self.result.dead += int((~alive).sum())
+            intercept = intercept + mean[~alive] @ output[~alive]
+            weights, bias, output, H = weights[alive], bias[alive], output[alive], H[alive]
+        return Stage(self.layer, weights, bias, output * scales, intercept * scales), H
+
+    def _outputs(self, stage: Stage, x: Array) -> Array:
+        """What a stage adds at the features `x`: `(K, n)`."""
+        return np.asarray(kernels.combine(self.activate(stage.weights, stage.bias, x), stage.output, stage.intercept))
 
     def _within_radius(self, rho: Array, f: Array) -> Array:
         reach = np.abs(rho) * np.abs(f).max(axis=1)
@@ -263,21 +213,31 @@ class _Run:
             each = np.full(len(r), each.mean())
         return np.sqrt(np.where(each > 0.0, each, 1.0))
 
-    def _sampled(self, targets: Array, rng: np.random.Generator) -> tuple[Array, Array, Array, float]:
-        """The rows of this stage, drawn without replacement; all of them where `subsample` is 1."""
+    def _sampled(self, targets: Array, rng: np.random.Generator) -> tuple[Any, Any, Any, float]:
+        """The rows of this stage in an order by chance, without repeats; all of them where `subsample` is 1."""
         rows, n = self.train, self.train.w.size
         count = max(1, round(self.settings.subsample * n))
         if count >= n:
-            return self.x, np.ascontiguousarray(targets), rows.w, rows.weight
-        drawn = np.sort(rng.permutation(n)[:count])
+            dtype = np.float32 if self._in_single(rows.weight) else np.float64
+            if self._shuffled is None:
+                order = np.random.default_rng([self.settings.seed, 0, 2]).permutation(n)
+                self._shuffled = (order, kernels.gather(self.x, order, dtype), rows.w[order].astype(dtype))
+            order, x, w = self._shuffled
+            return x, kernels.gather(targets, order, dtype), w, rows.weight
+        drawn = rng.permutation(n)[:count]
         w = rows.w[drawn]
         share = float(w.sum())
-        return (
-            np.ascontiguousarray(self.x[:, drawn]),
-            np.ascontiguousarray(targets[:, drawn]),
-            w / share,
-            rows.weight * share,
-        )
+        single = self._in_single(rows.weight * share)
+        if single and self._rounded is None:
+            self._rounded = self.x.astype(np.float32)
+        dtype = np.float32 if single else np.float64
+        x = kernels.gather(self._rounded if single else self.x, drawn, dtype)
+        return x, kernels.gather(targets, drawn, dtype), (w / share).astype(dtype, copy=False), rows.weight * share
+
+    def _in_single(self, weight: float) -> bool:
+        """Whether stages are fitted in float32: the model, its losses and steps are float64 whatever they are."""
+        settings = self.settings
+        return settings.newton == "guarded" and not settings.signs and settings.ridge >= LEAST_SINGLE_RIDGE * weight
 
     def _fitter(self, units: int, weight: float) -> StageFitter | SignStageFitter:
         settings, published = self.settings, self.settings.newton == "published"
@@ -303,13 +263,10 @@ class _Run:
         """A stage of an earlier run, with the same operations as when it was trained: the same bits."""
         if stage.layer > self.layer:
             self._deepen()
-        (units, d), outputs = stage.weights.shape, len(self.F)
-        theta = np.concatenate([stage.weights.ravel(), stage.bias, np.empty((units + 1) * outputs)])
-        _put(theta, d, units, stage.output, stage.intercept)
-        self.F = self.F + self.outputs_of(theta, self.x, units, outputs)
-        if self.V is not None:
-            self.V = self.V + self.outputs_of(theta, self.v, units, outputs)
-        self.in_layer += units
+        self.F = self.F + self._outputs(stage, self.x)
+        if self.V is not None and self.v is not None:
+            self.V = self.V + self._outputs(stage, self.v)
+        self.in_layer += len(stage.bias)
 
     def _deepen(self) -> None:
         """Freeze the current layer; the next one's units see its activations beside what it saw."""
@@ -319,6 +276,7 @@ class _Run:
         self.x = _with_activations(self.x, weights, bias)
         if self.v is not None:
             self.v = _with_activations(self.v, weights, bias)
+        self._rounded = self._shuffled = None
         self.layer += 1
         self.in_layer = 0
 
@@ -361,8 +319,17 @@ def _size(r: Array, w: Array) -> float:
     return float(np.sqrt((np.square(r) @ w).mean()))
 
 
-def _put(theta: Array, d: int, units: int, output: Array, intercept: Array) -> None:
-    theta[units * (d + 1) :] = np.concatenate([output.ravel(), intercept])
+def _explained_share(r: Array, f: Array, w: Array) -> float:
+    """The share of the residual's square that the stage outputs explain with the best step of each: from 0 to 1."""
+    along, square = (r * f) @ w, np.square(f) @ w
+    explained = np.divide(np.square(along), square, out=np.zeros_like(along), where=square > 0.0)
+    return float(explained.sum() / (np.square(r) @ w).sum())
+
+
+def _moments(H: Array, w: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of each unit's activations (J, n)."""
+    mean = H @ w
+    return mean, np.sqrt(np.square(H - mean[:, None]) @ w)
 
 
 def _with_activations(x: Array, weights: Array, bias: Array) -> Array:

@@ -214,7 +214,9 @@ def test_jobs_and_models(embedded, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_job_that_is_waited_for_too_briefly_goes_on_until_it_is_cancelled(embedded, kind):
     async def cut(client):
-        job = await given(client.boosting.train(X, X[:, 0], settings=BoostingSettings(n_units=10_000)))
+        job = await given(
+            client.boosting.train(X, X[:, 0], settings=BoostingSettings(n_units=10_000, learning_rate=1e-3))
+        )
         with pytest.raises(DeadlineExceeded, match="goes on"):
             await given(job.result(timeout=0.01))
         if kind == "asyncio":

@@ -10,7 +10,7 @@ from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, Grad
 X = np.random.default_rng(0).standard_normal((50, 2))
 Y = X[:, 0] ** 2
 QUICK = BoostingSettings(n_units=3, random_state=0)
-LONG = BoostingSettings(n_units=10_000, random_state=0)
+LONG = BoostingSettings(n_units=10_000, learning_rate=1e-3, random_state=0)
 SIGN = (X[:, 0] > 0).astype(int)
 LABELS = {
     "strings": np.array(["no", "yes é"])[SIGN],

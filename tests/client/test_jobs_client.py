@@ -14,7 +14,7 @@ from relaxon.server.settings import ServerSettings
 X = np.random.default_rng(0).standard_normal((50, 2))
 Y = X[:, 0] ** 2
 QUICK = BoostingSettings(n_units=3, random_state=0)
-LONG = BoostingSettings(n_units=10_000, random_state=0)
+LONG = BoostingSettings(n_units=10_000, learning_rate=1e-3, random_state=0)
 
 
 def test_jobs_of_all_kinds_are_listed_found_and_forgotten(client):

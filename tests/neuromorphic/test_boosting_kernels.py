@@ -9,31 +9,43 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from relaxon.neuromorphic.boosting import kernels, reference
+from relaxon.neuromorphic.boosting import descent, prediction, reference, sigmoids
+from relaxon.neuromorphic.boosting import kernels as passes
+from relaxon.solvers import num_threads
 
 SHAPES = [(1, 1, 3), (1, 1, 4), (2, 3, 5), (4, 1, 9), (3, 2, 1)]
 """Units, outputs, features: multiples of the unrolled four, and not."""
+PARTS: list[tuple[Any, tuple[str, ...]]] = [
+    (sigmoids, ("sigmoid", "sigmoid_single", "sigmoid_in_place")),
+    (
+        passes,
+        (
+            *("activate_unit", "activate", "add_products", "solve_outputs", "differentiate", "objective", "combine"),
+            *("unit_activations", "activate_rows"),
+        ),
+    ),
+    (descent, ("two_loop", "minimise", "descend", "buffers", "minimise_batch", "screen", "screen_starts")),
+]
+
+
+def gathered() -> types.SimpleNamespace:
+    """The compiled functions of the three modules under one name."""
+    return types.SimpleNamespace(**{name: getattr(module, name) for module, names in PARTS for name in names})
 
 
 def interpreted() -> types.SimpleNamespace:
     """The kernels as plain Python, calling one another as plain Python."""
-    names = (
-        "sigmoid",
-        "activate_unit",
-        "activate",
-        "solve_outputs",
-        "differentiate",
-        "objective",
-        "two_loop",
-        "minimise",
-        "descend",
-        "buffers",
-    )
-    scope: dict[str, Any] = dict(vars(kernels))
-    for name in (*names, "stage_outputs", "screen"):
-        function = getattr(getattr(kernels, name), "py_func", getattr(kernels, name))
-        scope[name] = types.FunctionType(function.__code__, scope, name, function.__defaults__)
-    return types.SimpleNamespace(**{name: scope[name] for name in (*names, "stage_outputs", "screen")})
+    scope: dict[str, Any] = {}
+    for module, _ in PARTS:
+        scope |= vars(module)
+    for module, names in PARTS:
+        for name in names:
+            function = getattr(getattr(module, name), "py_func", getattr(module, name))
+            scope[name] = types.FunctionType(function.__code__, scope, name, function.__defaults__)
+    return types.SimpleNamespace(**{name: scope[name] for _, names in PARTS for name in names})
+
+
+kernels = gathered()
 
 
 def problem(units: int, outputs: int, d: int, n: int = 40) -> tuple[Any, ...]:
@@ -54,14 +66,52 @@ def test_the_sigmoid_is_exact_to_the_last_bits_over_its_whole_range(kernel: Any)
     np.testing.assert_allclose(out, expit(z), rtol=2e-15, atol=1e-300)
 
 
+def test_the_sigmoid_in_single_precision_is_within_its_rounding(kernel: Any) -> None:
+    z = np.concatenate([np.linspace(-28, 28, 2001), [0.0, -200.0, 200.0]]).astype(np.float32)
+    out, scale = z.copy(), np.empty_like(z)
+    kernel.sigmoid_in_place(out, scale, scale.view(np.int32))
+    np.testing.assert_allclose(out, expit(z.astype(float)), rtol=2.5e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize(("units", "outputs", "d"), [*SHAPES, (1, 1, 8), (2, 1, 13)])
+def test_the_objective_in_single_precision_is_the_double_one_but_for_rounding(units: int, outputs: int, d: int) -> None:
+    theta, x, r, w = problem(units, outputs, d, 700)
+    double, single = (kernels.buffers(d, 700, units, outputs, 5, dtype) for dtype in (np.float64, np.float32))
+    rounded = [array.astype(np.float32) for array in (x, r, w)]
+    one = kernels.objective(theta.copy(), x, r, w, 600, units, 0.03, True, *double[: descent.OF_OBJECTIVE])
+    two = kernels.objective(theta.copy(), *rounded, 600, units, 0.03, True, *single[: descent.OF_OBJECTIVE])
+    assert two == pytest.approx(one, rel=1e-5)
+    np.testing.assert_allclose(single[8], double[8], atol=1e-5)
+
+
+@pytest.mark.parametrize(("units", "outputs", "d"), [(1, 1, 1), (4, 2, 8), (7, 3, 5), (200, 1, 21)])
+@pytest.mark.parametrize(("dtype", "close"), [(np.float64, 1e-12), (np.float32, 1e-5)])
+def test_merged_predictions_are_the_plain_ones_however_the_rows_are_cut(
+    units: int, outputs: int, d: int, dtype: Any, close: float
+) -> None:
+    rng = np.random.default_rng(units + d)
+    x, W, b = rng.normal(2.0, 3.0, (1100, d)), rng.normal(size=(units, d)), rng.normal(size=units)
+    C, c, shift, scale = rng.normal(size=(units, outputs)), rng.normal(size=outputs), rng.normal(size=d), np.ones(d)
+    x[5, 0], x[6, 0] = np.nan, 1e300
+    z = np.clip(x - shift, -50.0, 50.0)
+    plain = expit(np.nan_to_num(z) @ W.T + b) @ C + c
+    packed = prediction.pack_units(W, b, C, dtype)
+    found = prediction.predict_rows(x, shift, scale, 50.0, packed, c)
+    assert np.abs(found - plain).max() < close * (1.0 + np.abs(C).sum(axis=0).max())
+    with num_threads(2):
+        np.testing.assert_array_equal(prediction.predict_rows(x, shift, scale, 50.0, packed, c), found)
+    pieces = [prediction.predict_rows(part, shift, scale, 50.0, packed, c) for part in (x[:1], x[1:520], x[520:])]
+    np.testing.assert_allclose(np.concatenate(pieces), found, rtol=0, atol=1e-12 if dtype is np.float64 else 1e-4)
+
+
 @pytest.mark.parametrize(("units", "outputs", "d"), SHAPES)
 def test_the_objective_and_its_gradient_are_the_plain_ones(kernel: Any, units: int, outputs: int, d: int) -> None:
     theta, x, r, w = problem(units, outputs, d)
     scratch = kernel.buffers(d, x.shape[1], units, outputs, 5)
-    value = kernel.objective(theta, x, r, w, units, 0.03, False, *scratch[:8])
+    value = kernel.objective(theta, x, r, w, x.shape[1], units, 0.03, False, *scratch[: descent.OF_OBJECTIVE])
     plain, gradient = reference.objective(theta, x.T, r.T, w, units, 0.03)
     assert value == pytest.approx(plain, rel=1e-13)
-    np.testing.assert_allclose(scratch[7], gradient, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(scratch[8], gradient, rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.parametrize(("units", "outputs", "d"), SHAPES)
@@ -71,24 +121,24 @@ def test_projection_solves_the_outputs_and_leaves_them_no_gradient(
     theta, x, r, w = problem(units, outputs, d)
     scratch = kernel.buffers(d, x.shape[1], units, outputs, 5)
     expected = reference.projected(theta, x.T, r.T, w, units, 0.03)
-    value = kernel.objective(theta, x, r, w, units, 0.03, True, *scratch[:8])
+    value = kernel.objective(theta, x, r, w, x.shape[1], units, 0.03, True, *scratch[: descent.OF_OBJECTIVE])
     np.testing.assert_allclose(theta, expected, rtol=1e-8, atol=1e-9)
     assert value == pytest.approx(reference.objective(expected, x.T, r.T, w, units, 0.03)[0], rel=1e-12)
-    assert np.abs(scratch[7][units * (d + 1) :]).max() < 1e-9
+    assert np.abs(scratch[8][units * (d + 1) :]).max() < 1e-9
 
 
 def test_the_projected_gradient_is_that_of_the_reduced_objective() -> None:
     """Taylor remainder of slope 2 in the hidden weights alone, the outputs solved anew at every point."""
     theta, x, r, w = problem(3, 2, 5)
     scratch = kernels.buffers(5, x.shape[1], 3, 2, 5)
-    value = kernels.objective(theta, x, r, w, 3, 0.01, True, *scratch[:8])
-    gradient = scratch[7].copy()
+    value = kernels.objective(theta, x, r, w, x.shape[1], 3, 0.01, True, *scratch[: descent.OF_OBJECTIVE])
+    gradient = scratch[8].copy()
     direction = np.random.default_rng(0).normal(size=18)
     remainders = []
     for h in (1e-2, 1e-3, 1e-4):
         moved = theta.copy()
         moved[:18] += h * direction
-        there = kernels.objective(moved, x, r, w, 3, 0.01, True, *scratch[:8])
+        there = kernels.objective(moved, x, r, w, x.shape[1], 3, 0.01, True, *scratch[: descent.OF_OBJECTIVE])
         remainders.append(abs(there - value - h * gradient[:18] @ direction))
     slopes = np.diff(np.log10(remainders))
     np.testing.assert_allclose(slopes, -2.0, atol=0.1)
@@ -98,19 +148,20 @@ def test_the_projected_gradient_is_that_of_the_reduced_objective() -> None:
 def test_blocks_of_rows_join_without_a_seam(rows: int) -> None:
     theta, x, r, w = problem(2, 2, 6, rows)
     scratch = kernels.buffers(6, rows, 2, 2, 5)
-    value = kernels.objective(theta, x, r, w, 2, 0.0, False, *scratch[:8])
+    value = kernels.objective(theta, x, r, w, x.shape[1], 2, 0.0, False, *scratch[: descent.OF_OBJECTIVE])
     plain, gradient = reference.objective(theta, x.T, r.T, w, 2, 0.0)
     assert value == pytest.approx(plain, rel=1e-12)
-    np.testing.assert_allclose(scratch[7], gradient, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(scratch[8], gradient, rtol=1e-9, atol=1e-12)
     W, b, C, c = reference.unpacked(theta, 6, 2, 2)
     plain_outputs = (expit(x.T @ W.T + b) @ C + c).T
-    np.testing.assert_allclose(kernels.stage_outputs(theta, x, 2, 2), plain_outputs, rtol=1e-12, atol=1e-13)
+    outputs = kernels.combine(kernels.unit_activations(W, b, x), C, c)
+    np.testing.assert_allclose(outputs, plain_outputs, rtol=1e-12, atol=1e-13)
 
 
 def minimised(kernel: Any, theta: Any, x: Any, r: Any, w: Any, units: int, project: bool, iterations: int) -> Any:
     found = theta.copy()
     scratch = kernel.buffers(x.shape[0], x.shape[1], units, r.shape[0], 10)
-    went = kernel.minimise(found, x, r, w, units, 1e-3, project, iterations, 0.0, 1.0, *scratch)
+    went = kernel.minimise(found, x, r, w, x.shape[1], units, 1e-3, project, iterations, 0.0, 1.0, *scratch)
     return found, *went
 
 
@@ -141,7 +192,7 @@ def test_a_batch_of_descents_is_each_descent_alone() -> None:
     starts = np.random.default_rng(1).normal(size=(5, theta.size))
     alone = [minimised(kernels, start, x, r, w, 2, True, 50) for start in starts]
     batch, values, counts = starts.copy(), np.empty(5), np.empty((5, 2), np.int64)
-    kernels.minimise_batch(batch, values, counts, x, r, w, 2, 1e-3, True, 50, 0.0, 1.0, 10)
+    kernels.minimise_batch(batch, values, counts, x, r, w, 100, 2, 1e-3, True, 50, 0.0, 1.0, 10)
     for index, (found, value, done, evaluations) in enumerate(alone):
         np.testing.assert_array_equal(batch[index], found)
         assert (values[index], *counts[index]) == (value, done, evaluations)
@@ -150,7 +201,7 @@ def test_a_batch_of_descents_is_each_descent_alone() -> None:
 def test_screening_gives_the_projected_objective(kernel: Any) -> None:
     theta, x, r, w = problem(2, 1, 4)
     starts, values = np.stack([theta, 2.0 * theta]), np.empty(2)
-    kernel.screen(starts, values, x, r, w, 2, 0.01, kernel.buffers(4, x.shape[1], 2, 1, 5))
+    kernel.screen(starts, values, x, r, w, x.shape[1], 2, 0.01, kernel.buffers(4, x.shape[1], 2, 1, 5))
     expected = []
     for start in (theta, 2.0 * theta):
         solved = reference.projected(start, x.T, r.T, w, 2, 0.01)
@@ -162,7 +213,7 @@ def test_two_equal_units_still_have_a_projected_solution() -> None:
     theta, x, r, w = problem(2, 1, 3)
     theta[3:6], theta[7] = theta[:3], theta[6]
     scratch = kernels.buffers(3, x.shape[1], 2, 1, 5)
-    assert np.isfinite(kernels.objective(theta, x, r, w, 2, 0.0, True, *scratch[:8]))
+    assert np.isfinite(kernels.objective(theta, x, r, w, x.shape[1], 2, 0.0, True, *scratch[: descent.OF_OBJECTIVE]))
     assert np.isfinite(theta).all()
 
 

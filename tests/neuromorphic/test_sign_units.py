@@ -8,7 +8,13 @@ from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier as Cl
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkRegressor as Regressor
 from relaxon.neuromorphic.boosting import load
 from relaxon.neuromorphic.boosting.sign_network import SignNetwork
-from relaxon.neuromorphic.boosting.sign_units import SignStageFitter, best_bias, choose_thresholds, encode, sign_outputs
+from relaxon.neuromorphic.boosting.sign_units import (
+    SignStageFitter,
+    best_bias,
+    choose_thresholds,
+    encode,
+    sign_activations,
+)
 from relaxon.neuromorphic.boosting.stage import StageSettings
 from relaxon.neuromorphic.checkpoints import Checkpoints
 
@@ -61,7 +67,8 @@ def test_a_stage_finds_the_unit_that_made_the_targets():
     r = (3.0 * np.where(s @ x + 1.0 > 0, 1.0, -1.0) - 0.5)[None]
     settings = StageSettings(1, 200, 1e-5, 0.0, 0.0, True, 1, 8)
     theta = SignStageFitter(settings, 12, 1).fit(x, r, np.full(400, 1 / 400), np.random.default_rng(1)).theta
-    np.testing.assert_allclose(sign_outputs(theta, x, 1, 1), r, atol=1e-9)
+    h = sign_activations(theta[:12].reshape(1, 12), theta[12:13], x)
+    np.testing.assert_allclose(theta[13] * h + theta[14], r, atol=1e-9)
     assert set(np.unique(theta[:12])) == {-1.0, 1.0}
 
 

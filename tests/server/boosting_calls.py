@@ -19,7 +19,7 @@ from relaxon.proto.boosting_pb2_grpc import BoostingServiceStub
 DEADLINE = 120
 X = np.random.default_rng(0).standard_normal((60, 3))
 Y = X[:, 0] - 2.0 * X[:, 1] ** 2
-LONG = {"n_units": 10_000, "random_state": 0}
+LONG = {"n_units": 10_000, "learning_rate": 1e-3, "random_state": 0}
 """A training that does not end within a test unless it is told to."""
 MANY = np.random.default_rng(1).standard_normal((3000, 10))
 NOISE = np.random.default_rng(2).standard_normal(3000)

@@ -83,6 +83,15 @@ def test_a_classification_over_the_wire_is_the_one_in_process_bit_for_bit(shared
     assert (classification.classifier, classification.class_count, classification.outputs) == (True, 3, 0)
 
 
+def test_missing_inputs_that_are_indicated_and_single_precision_reach_the_estimator(shared):
+    holes = X.copy()
+    holes[::7, 1] = np.nan
+    settings = {"missing": "indicate", "precision": "single"}
+    model = trained(wait(shared, train(shared, holes, settings=settings)))
+    ours = GradientBoostedNetworkRegressor(3, random_state=0, **settings).fit(holes, Y)
+    assert np.array_equal(predict(shared, model.name, holes), ours.predict(holes))
+
+
 def test_every_setting_reaches_the_estimator(shared):
     weights = np.linspace(0.0, 2.0, len(X))
     settings = {
@@ -106,7 +115,7 @@ def test_every_setting_reaches_the_estimator(shared):
         "quantile": 0.4,
         "random_state": 7,
     }
-    elsewhere = {"n_units", "balanced", "class_weights"} | {"tau", "binary", "bits"}
+    elsewhere = {"n_units", "balanced", "class_weights"} | {"tau", "binary", "bits", "precision"}
     assert set(settings) | elsewhere == set(pb.BoostingSettings.DESCRIPTOR.fields_by_name)
     holes = X.copy()
     holes[::7, 1] = np.nan

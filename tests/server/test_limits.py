@@ -105,7 +105,7 @@ def test_one_caller_s_jobs_are_limited_and_the_other_s_go_on(two, monkeypatch):
     monkeypatch.setattr(SqliteJobStore, "saved", saved_slowly)
     _, a, b = two(max_client_jobs=1)
     x = np.random.default_rng(0).standard_normal((50, 3))
-    endless = BoostingSettings(n_units=10_000)
+    endless = BoostingSettings(n_units=10_000, learning_rate=1e-3)
     job = a.boosting.train(x, x[:, 0], settings=endless)
     with pytest.raises(errors.ResourceExhausted, match="client_jobs") as caught:
         a.boosting.train(x, x[:, 0], settings=endless)

@@ -122,7 +122,7 @@ def test_a_refusal_comes_back_with_its_argument(cluster):
 
 def test_a_cancelled_job_gives_what_it_has(cluster):
     with serving(cluster) as client:
-        job = client.boosting.train(X, Y, settings=BoostingSettings(n_units=5000, random_state=0))
+        job = client.boosting.train(X, Y, settings=BoostingSettings(n_units=5000, learning_rate=1e-3, random_state=0))
         steps = job.progress()
         next(steps)
         job.cancel()
@@ -131,7 +131,7 @@ def test_a_cancelled_job_gives_what_it_has(cluster):
 
 
 def test_jobs_share_the_nodes_and_one_that_waits_can_be_cancelled(cluster):
-    settings = BoostingSettings(n_units=5000, random_state=0)
+    settings = BoostingSettings(n_units=5000, learning_rate=1e-3, random_state=0)
     with serving(cluster, training_workers=3) as client:
         jobs = [client.boosting.train(X, Y, settings=settings) for _ in range(2)]
         for job in jobs:

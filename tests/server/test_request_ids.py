@@ -75,8 +75,11 @@ def test_what_can_be_no_id_is_refused_by_name(shared):
 
 def test_a_repeat_needs_no_place_in_a_full_queue_and_no_second_name(training):
     stubs = training(max_jobs=1, max_models=1)
-    first = train(stubs, request_id="only", model="only", settings={"n_units": 10_000})
-    assert train(stubs, request_id="only", model="only", settings={"n_units": 10_000}).name == first.name
+    first = train(stubs, request_id="only", model="only", settings={"n_units": 10_000, "learning_rate": 1e-3})
+    assert (
+        train(stubs, request_id="only", model="only", settings={"n_units": 10_000, "learning_rate": 1e-3}).name
+        == first.name
+    )
     refused(lambda: train(stubs), Code.RESOURCE_EXHAUSTED)
     cancel(stubs, first)
     assert trained(wait(stubs, first)).name == "only"

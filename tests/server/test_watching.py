@@ -290,7 +290,9 @@ def test_on_sigterm_a_solve_and_a_job_end_in_order_and_new_calls_are_refused(tmp
         grid = client.poisson.grid(cells, boundary="dirichlet")
         rng = np.random.default_rng(0)
         x = rng.standard_normal((300, 4))
-        job = client.boosting.train(x, x[:, 0], settings=BoostingSettings(n_units=5000, tol=0.0), model="cut")
+        job = client.boosting.train(
+            x, x[:, 0], settings=BoostingSettings(n_units=5000, learning_rate=1e-3, tol=0.0), model="cut"
+        )
         next(iter(job.progress()))
         outcome, began = [], threading.Event()
 

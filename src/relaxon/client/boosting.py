@@ -67,7 +67,7 @@ class BoostingClient(TrainingClient[StageProgress, BoostingModel]):
 
         Parameters
         ----------
-        X : (n, d), numbers; NaN only with the setting `missing="mean"`.
+        X : (n, d), numbers; NaN only with the setting `missing="mean"` or `"indicate"`.
         y : (n,) or (n, K) numbers; for a classification (n,) labels: strings, whole numbers or booleans.
         task : "regression" or "classification".
         sample_weight : (n,), at least 0.

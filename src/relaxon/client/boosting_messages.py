@@ -51,7 +51,7 @@ class BoostingSettings:
     restarts: int | None = None
     candidates: int | None = None
     layers: tuple[int, ...] | None = None
-    missing: Literal["refuse", "mean"] | None = None
+    missing: Literal["refuse", "mean", "indicate"] | None = None
     early_stopping: bool | None = None
     validation_fraction: float | None = None
     n_iter_no_change: int | None = None
@@ -63,6 +63,7 @@ class BoostingSettings:
     tau: float | None = None
     binary: bool | None = None
     bits: int | None = None
+    precision: Literal["double", "single"] | None = None
 
     def message(self) -> pb.BoostingSettings:
         """As it is sent; TypeError or ValueError naming what cannot be."""
@@ -166,7 +167,7 @@ def train_requests(
         if settings is not None and not isinstance(settings, BoostingSettings):
             raise TypeError(f"settings must be BoostingSettings, got {type(settings).__name__}")
         chosen = settings or BoostingSettings()
-        missing = chosen.missing == "mean"
+        missing = chosen.missing in ("mean", "indicate")
         header, request = pb.TrainBoostingHeader(settings=chosen.message()), pb.TrainBoostingRequest
         return filled(header, request, X, y, task, sample_weight, model, request_id, missing=missing)
 
