@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.samplers import HMC, MALA, ULA
     from relaxon.neuromorphic.energy.score_matching import ScoreMatching
     from relaxon.neuromorphic.energy.store import load_energy, load_estimator, save_energy
-    from relaxon.neuromorphic.energy.training import Ended, Progress, Record, TrainingResult, TrainingSettings, train
+    from relaxon.neuromorphic.energy.training import Ended, Progress, Record, TrainingResult, train
+    from relaxon.neuromorphic.energy.training_settings import TrainingSettings
     from relaxon.neuromorphic.energy.transitions import Box
 
 _HOME = {
@@ -88,7 +89,7 @@ _HOME = {
     "StudentNoise": "noise",
     "TiltedEnergy": "energies",
     "TrainingResult": "training",
-    "TrainingSettings": "training",
+    "TrainingSettings": "training_settings",
     "ULA": "samplers",
     "UniformNoise": "noise",
     "WeightStatistics": "importance",

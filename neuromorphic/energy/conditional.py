@@ -24,10 +24,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from relaxon.neuromorphic.energy.conditional_density import GridDensity
-from relaxon.neuromorphic.energy.density import LARGEST_GAP, REFERENCE_ROWS
 from relaxon.neuromorphic.energy.energies import blank_layer, initialise
 from relaxon.neuromorphic.energy.rank import generalisation_gap
-from relaxon.neuromorphic.energy.training import TrainingSettings, check_optimizer, make_optimizer
+from relaxon.neuromorphic.energy.tilting import LARGEST_GAP, REFERENCE_ROWS
+from relaxon.neuromorphic.energy.training_settings import TrainingSettings, check_optimizer, make_optimizer
 from relaxon.neuromorphic.energy.verdict import Verdict
 from relaxon.solvers import validation
 from relaxon.solvers.masked import refuse_masks
