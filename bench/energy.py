@@ -8,8 +8,9 @@ a minibatch's logarithm against the batch, and with MECO's tracker. (planar) 2-D
 both by quadrature. (coverage) how often the interval of log Z holds the value by quadrature. (far) a mode far from
 the noise, planted and looked for. (density) tables against Gaussian mixture and kernel density. (outliers) 18 tabular
 sets against three detectors, trained on normal rows or on contaminated ones. (images) digits and Fashion-MNIST after
-principal components, and digits drawn from a convolutional energy. (cost) time per step beside torchebm and the
-compiled reference. What is done is written after each row, so that a run that is cut short leaves what it measured.
+principal components, and digits drawn from a convolutional energy. (matching) energies whose slopes carry noise to
+the data, and chains in a metric, beside torchebm's. (cost) time per step beside torchebm and the compiled reference.
+What is done is written after each row, so that a run that is cut short leaves what it measured.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 import torch
 from energy_contest import density_rows, outlier_rows, outlier_summary
 from energy_images import generation_rows, image_rows
+from energy_matching import matching_rows, riemannian_rows
 from energy_pictures import draw
 from energy_runs import PLANAR_NAMES, bias_rows, coverage_rows, far_rows, one_d_rows, planar_rows
 from energy_speed import cost_rows
@@ -35,7 +37,7 @@ from relaxon._version import __version__
 from relaxon.cli.machine import describe_machine
 
 Record = dict[str, Any]
-PARTS = ("one_d", "bias", "planar", "coverage", "far", "density", "outliers", "images", "cost")
+PARTS = ("one_d", "bias", "planar", "coverage", "far", "density", "outliers", "images", "matching", "cost")
 RESULTS = Path(__file__).parent / "results"
 QUICK_SETS = 10
 
@@ -96,6 +98,9 @@ def main(argv: list[str] | None = None) -> int:
     if "images" in args.parts:
         _measure(record, "images", image_rows(quick), path)
         _measure(record, "generation", generation_rows(quick), path)
+    if "matching" in args.parts:
+        _measure(record, "matching", matching_rows(400 if quick else 2000, args.seeds or (1 if quick else 3)), path)
+        _measure(record, "riemannian", riemannian_rows(5 if quick else 20), path)
     if "cost" in args.parts:
         _measure(record, "cost", cost_rows(5 if quick else 15), path)
     if args.picture:

@@ -10,7 +10,7 @@ import math
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 import torch
@@ -292,10 +292,18 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     # ---- answers -------------------------------------------------------------------------------------------------
 
-    def score_samples(self, X: ArrayLike) -> Array:
+    @overload
+    def score_samples(self, X: ArrayLike, return_std: Literal[False] = False) -> Array: ...
+
+    @overload
+    def score_samples(self, X: ArrayLike, return_std: Literal[True]) -> tuple[Array, Array]: ...
+
+    def score_samples(self, X: ArrayLike, return_std: bool = False) -> Array | tuple[Array, Array]:
         """Normalised log-density of each row, `(samples,)`, in the units of X.
 
-        Warns where it is not to be trusted. `log_partition_.standard_error` is the error that all of them share.
+        With `return_std` their standard errors too, `(samples,)`: that of log Z, which all rows share, so that
+        differences between rows have none. How well the energy fits the data is not in it. NaN where log Z has no
+        error. Warns where the log-densities are not to be trusted.
         """
         check_is_fitted(self)
         refuse_masks(X=X)
@@ -303,7 +311,10 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         if not self.verdict_.trusted:
             why = f"log-densities are not to be trusted: {self.verdict_.reason}"
             warnings.warn(why, UntrustedDensityWarning, stacklevel=2)
-        return self._log_density(x)
+        found = self._log_density(x)
+        if not return_std:
+            return found
+        return found, np.full(len(x), self.log_partition_.standard_error)
 
     def _log_density(self, x: Array) -> Array:
         z = torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)

@@ -57,6 +57,15 @@ def input_gradient(energy: MLPEnergy, x: Tensor) -> Tensor:
     return found.add_(x, alpha=2 * energy.confinement) if energy.confinement else found
 
 
+def energy_gradient(energy: nn.Module, x: Tensor) -> Tensor:
+    """`∂E/∂x` of any energy, without a graph."""
+    if has_hand_gradient(energy):
+        return input_gradient(energy, x)
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        return torch.autograd.grad(energy(x).sum(), x)[0]
+
+
 def _narrow(tall: Tensor, weight: Tensor) -> Tensor:
     columns = weight.shape[1]
     if columns >= NARROW:

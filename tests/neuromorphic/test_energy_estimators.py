@@ -18,10 +18,12 @@ from relaxon.neuromorphic.energy import (  # noqa: E402
     EnergyOutlierDetector,
     EnergyRegressor,
     GaussianNoise,
+    ImportanceSampling,
     MLPEnergy,
     UntrustedDensityWarning,
     load_energy,
     load_estimator,
+    log_partition,
     planar,
     save_energy,
 )
@@ -65,6 +67,16 @@ def test_the_density_integrates_to_one_and_comes_near_the_truth(moon_model):
     plain = truth.cross_entropy(gaussian.score_samples(nodes), 300) - truth.cross_entropy(truth.log_density(nodes), 300)
     assert -1e-3 < gap < 0.15
     assert gap < 0.5 * plain
+
+
+def test_the_standard_error_of_log_densities_is_that_of_fresh_estimates_of_log_z(moon_model):
+    x = moons(7)
+    values, errors = moon_model.score_samples(x, return_std=True)
+    np.testing.assert_array_equal(values, moon_model.score_samples(x))
+    assert errors.shape == values.shape
+    method = ImportanceSampling(moon_model.noise_, moon_model.partition_draws, probe=None, far_modes=False)
+    fresh = [log_partition(moon_model.energy_, method, seed).value for seed in range(30)]
+    assert np.std(fresh) == pytest.approx(errors[0], rel=0.4)
 
 
 def test_samples_are_of_the_density(moon_model):
