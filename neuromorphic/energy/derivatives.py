@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ def has_hand_gradient(energy: object) -> TypeGuard[MLPEnergy]:
 @torch.no_grad()
 def input_gradient(energy: MLPEnergy, x: Tensor) -> Tensor:
     """`∂E/∂x`, `(n, features)`, of an energy that `has_hand_gradient`; nothing is checked."""
-    layers = list(energy.net)
+    layers: list[Any] = list(energy.net)
     linear, activation = layers[0::2], layers[1]
     backward = BACKWARD[type(activation)]
     value = _inputs(energy, x)
@@ -90,7 +90,7 @@ def _outputs(energy: MLPEnergy, x: Tensor, gradient: Tensor) -> Tensor:
     """The gradient in x from that in the perceptron's inputs."""
     if not energy.fourier:
         return gradient
-    parts = gradient.split(energy.features, 1)
+    parts = torch.split(gradient, energy.features, 1)
     found = parts[0].clone()
     for octave, (rate, angle) in enumerate(_angles(energy, x)):
         found += rate * (parts[1 + 2 * octave] * angle.cos() - parts[2 + 2 * octave] * angle.sin())

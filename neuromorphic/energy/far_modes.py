@@ -78,7 +78,7 @@ class _Whitened:
     @classmethod
     def of(cls, draws: Tensor) -> _Whitened:
         flat = rows(draws)
-        covariance = torch.atleast_2d(torch.cov(flat.T))
+        covariance = torch.cov(flat.T).reshape(flat.shape[1], flat.shape[1])
         factor, failed = torch.linalg.cholesky_ex(covariance)
         if int(failed) or not bool(torch.isfinite(factor).all()):
             factor = torch.diag(flat.std(0).clamp(min=torch.finfo(flat.dtype).tiny))
@@ -95,7 +95,8 @@ class _Whitened:
 
     def to(self, x: Tensor) -> Tensor:
         """To these coordinates."""
-        return torch.linalg.solve_triangular(self.factor, (rows(x) - self.mean).T, upper=False).T
+        found: Tensor = torch.linalg.solve_triangular(self.factor, (rows(x) - self.mean).T, upper=False).T
+        return found
 
 
 def find_far_modes(
@@ -141,7 +142,9 @@ def _outside(space: _Whitened, generator: torch.Generator) -> Tensor:
     """Points in all directions, at distances of which each octave has as many."""
     direction = standard_normal((OUTSIDE, len(space.mean)), generator, space.mean)
     shares = torch.linspace(0, 1, OUTSIDE, dtype=space.mean.dtype, device=space.mean.device)[:, None]
-    return direction / direction.norm(dim=1, keepdim=True) * NEAREST * (FARTHEST / NEAREST) ** shares
+    radius: Tensor = NEAREST * (FARTHEST / NEAREST) ** shares
+    length: Tensor = torch.linalg.vector_norm(direction, dim=1, keepdim=True)
+    return radius * direction / length
 
 
 def _heated(inner: Energy, y: Tensor, generator: torch.Generator) -> Tensor:

@@ -74,7 +74,7 @@ class _Activated(torch.autograd.Function):
         return value, first * j, curved if c is None else torch.addcmul(curved, first, c)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, to_value: Tensor, to_slope: Tensor, to_curve: Tensor) -> tuple[Tensor | None, ...]:
         j, c, first, second, third, square = ctx.saved_tensors
         along = torch.einsum("dnm,dnm->nm", to_slope, j.expand_as(to_slope))
@@ -88,7 +88,7 @@ class _Activated(torch.autograd.Function):
 
 def gradient_and_laplacian(energy: MLPEnergy, x: Tensor) -> tuple[Tensor, Tensor]:
     """`∂E/∂x (d, n)` and `Σ ∂²E/∂x² (n,)` with a graph to the parameters, of an energy that `has_hand_gradient`."""
-    layers = list(energy.net)
+    layers: list[Any] = list(energy.net)
     linear, kind = layers[0::2], type(layers[1])
     value, slope, curve = _inputs(energy, x)
     for layer in linear[:-1]:
@@ -100,6 +100,7 @@ def gradient_and_laplacian(energy: MLPEnergy, x: Tensor) -> tuple[Tensor, Tensor
             None if curve is None else curve @ weight,
         )
     weight = linear[-1].weight[0]
+    assert curve is not None  # there is a hidden layer
     slope, curve = slope @ weight, curve @ weight
     if energy.bound is not None:
         _, first, second, _ = _tanh((value @ weight + linear[-1].bias) / energy.bound)

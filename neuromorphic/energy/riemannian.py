@@ -134,7 +134,7 @@ class RiemannianHMC:
 
     def _kinetic(self, x: Tensor, momentum: Tensor) -> Tensor:
         factor = self._factor(x)
-        white = torch.linalg.solve_triangular(factor, momentum[..., None], upper=False)[..., 0]
+        white: Tensor = torch.linalg.solve_triangular(factor, momentum[..., None], upper=False)[..., 0]
         return 0.5 * white.square().sum(1) + factor.diagonal(dim1=1, dim2=2).log().sum(1)
 
     def _force(self, state: State, momentum: Tensor) -> Tensor:
