@@ -40,15 +40,12 @@ def input_gradient(energy: MLPEnergy, x: Tensor) -> Tensor:
     layers: list[Any] = list(energy.net)
     linear, activation = layers[0::2], layers[1]
     backward = BACKWARD[type(activation)]
-    value = _inputs(energy, x)
-    befores = []
-    for layer in linear[:-1]:
-        before = torch.addmm(layer.bias, value, layer.weight.T)
-        befores.append(before)
-        value = activation(before)
+    befores = [torch.addmm(linear[0].bias, _inputs(energy, x), linear[0].weight.T)]
+    for layer in linear[1:-1]:
+        befores.append(torch.addmm(layer.bias, activation(befores[-1]), layer.weight.T))
     seed = linear[-1].weight.expand(len(x), -1)
     if energy.bound is not None:
-        out = linear[-1](value) / energy.bound
+        out = linear[-1](activation(befores[-1])) / energy.bound
         seed = seed * (1 - out.tanh().square())
     gradient = backward(seed, befores[-1])
     for layer, before in zip(reversed(linear[1:-1]), reversed(befores[:-1]), strict=True):
