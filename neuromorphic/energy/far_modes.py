@@ -51,6 +51,8 @@ MOST_MODES = 4
 """That are looked at, from the lowest energy on."""
 BARRIER = 8.0
 """Nats by which the energy must rise between two points for them to be of two modes."""
+LEAST_GAP = 1.0
+"""Deviations between a far mode and every draw: what lies nearer is a tail, which the weights' own index judges."""
 BETWEEN = 9
 """Points between two at which that is seen."""
 
@@ -121,7 +123,8 @@ def find_far_modes(
         ]
     )
     level = energies(inner, ends).double().cpu().numpy()
-    unmet = np.isfinite(level) & is_unmet(ends)
+    away = (torch.cdist(ends, space.to(draws)).amin(1) > LEAST_GAP).cpu().numpy()
+    unmet = np.isfinite(level) & is_unmet(ends) & away
     ends, level = ends[torch.from_numpy(unmet).to(ends.device)], level[unmet]
     found: list[FarMode] = []
     while len(ends) and len(found) < MOST_MODES:
