@@ -51,7 +51,7 @@ MOST_MODES = 4
 """That are looked at, from the lowest energy on."""
 BARRIER = 8.0
 """Nats by which the energy must rise between two points for them to be of two modes."""
-LEAST_GAP = 1.0
+LEAST_GAP = 2.0
 """Deviations between a far mode and every draw: what lies nearer is a tail, which the weights' own index judges."""
 BETWEEN = 9
 """Points between two at which that is seen."""
