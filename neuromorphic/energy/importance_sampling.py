@@ -27,6 +27,8 @@ PROBE_WARM_UP, PROBE_STEPS = 30, 30
 """Of the chains that look for places which the noise misses: enough to leave where they began, not to mix."""
 UNSEEN_SHARE = 0.02
 """Of the model's own points may weigh more than every draw of the noise: log Z is too small by about this share."""
+FAR_SHARE = 0.05
+"""Of the mass may lie in modes that no draw has met: about what the probing chains take, chance included."""
 MOST_NATS = 500.0
 """By which a mode's log mass may be above log Z before it is cut: its share is 1 long before."""
 CHANCE = 3.0
@@ -41,7 +43,7 @@ class ImportanceSampling:
     on under the energy: where they come to points that weigh more than every draw of the noise, the noise misses a part
     of the model, and the result is not trusted. So it is with the points of `reference`, draws of the model or data
     that it was trained on. `far_modes` has tempered chains, from the reference or from weighted draws and from outside,
-    look for modes that no draw has met; where those hold more than 2 % of the mass, the result is not trusted either.
+    look for modes that no draw has met; where those hold more than 5 % of the mass, the result is not trusted either.
     """
 
     noise: Noise
@@ -96,12 +98,12 @@ def unmet(modes: list[FarMode], log_z: float) -> str:
     """Why modes that no draw of the noise has met speak against a log Z without them; empty where they hold little."""
     masses = [math.exp(min(mode.log_mass - log_z, MOST_NATS)) for mode in modes]
     share = sum(masses) / (1 + sum(masses))
-    if share <= UNSEEN_SHARE:
+    if share <= FAR_SHARE:
         return ""
     distance = max(zip(masses, modes, strict=True), key=lambda pair: pair[0])[1].distance
     return (
         f"a mode {distance:.3g} deviations away from the noise, which no draw of the noise has met, holds about "
-        f"{share:.2g} of the mass (a share of {UNSEEN_SHARE:g} is taken)"
+        f"{share:.2g} of the mass (a share of {FAR_SHARE:g} is taken)"
     )
 
 
