@@ -3,13 +3,14 @@
     python bench/energy.py --quick                     # minutes: fewer seeds, rows and sets
     python bench/energy.py --parts one_d planar        # some of the parts
 
-(one_d) the mean of a 1-D Gaussian, θ* = 16 from 0 with noise N(0, 1), all objectives. (bias) bias of the gradient of a
-minibatch's logarithm against the batch, and with MECO's tracker. (planar) 2-D densities: NLL against the entropy, both
-by quadrature. (coverage) how often the interval of log Z holds the value by quadrature. (density) tables against
-Gaussian mixture and kernel density. (outliers) 18 tabular sets against three detectors, trained on normal rows or on
-contaminated ones. (images) digits and Fashion-MNIST after principal components, and digits drawn from a convolutional
-energy. (cost) time per step beside torchebm and the compiled reference. What is done is written after each row, so that
-a run that is cut short leaves what it measured.
+(one_d) the mean of a 1-D Gaussian, θ* = 16 from 0 with noise N(0, 1), all objectives. (bias) bias of the gradient of
+a minibatch's logarithm against the batch, and with MECO's tracker. (planar) 2-D densities: NLL against the entropy,
+both by quadrature. (coverage) how often the interval of log Z holds the value by quadrature. (far) a mode far from
+the noise, planted and looked for. (density) tables against Gaussian mixture and kernel density. (outliers) 18 tabular
+sets against three detectors, trained on normal rows or on contaminated ones. (images) digits and Fashion-MNIST after
+principal components, and digits drawn from a convolutional energy. (matching) energies whose slopes carry noise to
+the data, and chains in a metric, beside torchebm's. (cost) time per step beside torchebm and the compiled reference.
+What is done is written after each row, so that a run that is cut short leaves what it measured.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from typing import Any
 import torch
 from energy_contest import density_rows, outlier_rows, outlier_summary
 from energy_images import generation_rows, image_rows
+from energy_matching import matching_rows, riemannian_rows
 from energy_pictures import draw
-from energy_runs import PLANAR_NAMES, bias_rows, coverage_rows, one_d_rows, planar_rows
+from energy_runs import PLANAR_NAMES, bias_rows, coverage_rows, far_rows, one_d_rows, planar_rows
 from energy_speed import cost_rows
 from energy_tabular import NAMES
 
@@ -35,7 +37,7 @@ from relaxon._version import __version__
 from relaxon.cli.machine import describe_machine
 
 Record = dict[str, Any]
-PARTS = ("one_d", "bias", "planar", "coverage", "density", "outliers", "images", "cost")
+PARTS = ("one_d", "bias", "planar", "coverage", "far", "density", "outliers", "images", "matching", "cost")
 RESULTS = Path(__file__).parent / "results"
 QUICK_SETS = 10
 
@@ -80,8 +82,10 @@ def main(argv: list[str] | None = None) -> int:
         rows, steps = (20_000, 300) if quick else (100_000, 5000)
         _measure(record, "planar", planar_rows(args.sets, rows, steps, objectives), path)
     if "coverage" in args.parts:
-        repeats, rows, steps = (20, 20_000, 300) if quick else (100, 100_000, 2000)
+        repeats, rows, steps = (20, 20_000, 300) if quick else (1000, 100_000, 2000)
         _measure(record, "coverage", coverage_rows(args.sets, repeats, rows, steps), path)
+    if "far" in args.parts:
+        _measure(record, "far", far_rows(args.seeds or (2 if quick else 10)), path)
     if "density" in args.parts:
         _measure(record, "density", density_rows(args.seeds or (1 if quick else 3)), path)
     if "outliers" in args.parts:
@@ -94,6 +98,9 @@ def main(argv: list[str] | None = None) -> int:
     if "images" in args.parts:
         _measure(record, "images", image_rows(quick), path)
         _measure(record, "generation", generation_rows(quick), path)
+    if "matching" in args.parts:
+        _measure(record, "matching", matching_rows(400 if quick else 2000, args.seeds or (1 if quick else 3)), path)
+        _measure(record, "riemannian", riemannian_rows(5 if quick else 20), path)
     if "cost" in args.parts:
         _measure(record, "cost", cost_rows(5 if quick else 15), path)
     if args.picture:

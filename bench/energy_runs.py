@@ -24,6 +24,7 @@ from relaxon.neuromorphic.energy import (
     ExponentialFamilyEnergy,
     GaussianNoise,
     ImportanceSampling,
+    LogPartition,
     Objective,
     PolynomialStatistics,
     Quadrature,
@@ -190,7 +191,8 @@ def coverage_rows(names: list[str], repeats: int, rows: int, steps: int, seed: i
         model = fitted_planar("meco", density.sample(rows, seed + 1), steps, seed)
         truth, near = quadrature_log_z(model, density, WIDE), quadrature_log_z(model, density, 1)
         for draws in COVERAGE_DRAWS:
-            method = ImportanceSampling(model.noise_, draws)
+            # Neither probe changes a value or an interval; they cost more than both.
+            method = ImportanceSampling(model.noise_, draws, probe=None, far_modes=False)
             found = [log_partition(model.energy_, method, 1000 + number) for number in range(repeats)]
             errors = np.array([one.value - truth for one in found])
             yield {
@@ -204,6 +206,42 @@ def coverage_rows(names: list[str], repeats: int, rows: int, steps: int, seed: i
                 "standard_error": float(np.mean([one.standard_error for one in found])),
                 "outside_the_box": truth - near,
             }
+
+
+def far_rows(seeds: int) -> Iterator[Row]:
+    """How often a Gaussian of the data's width, planted far from the noise, is found; and how often where none is."""
+    for features in (2, 3, 5, 10):
+        for distance in (10.0, 20.0, 30.0):
+            for share in (0.0, 0.1, 0.3, 0.5):
+                if share == 0.0 and distance > 10.0:
+                    continue
+                began = time.process_time()
+                found = [planted_log_z(features, distance, share, seed) for seed in range(seeds)]
+                yield {
+                    "features": features,
+                    "distance": distance,
+                    "share": share,
+                    "seeds": seeds,
+                    "not_trusted": sum(not one.trusted for one in found),
+                    "far_mode_named": sum("deviations away" in one.reason for one in found),
+                    "cpu_seconds": (time.process_time() - began) / seeds,
+                }
+
+
+def planted_log_z(features: int, distance: float, share: float, seed: int) -> LogPartition:
+    """log Z of a standard normal density and a second one with that share of the mass; the noise knows the first."""
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.randn(features, generator=generator, dtype=DOUBLE)
+    centre = distance * direction / direction.norm()
+    x = torch.randn(2000, features, generator=generator, dtype=DOUBLE)
+
+    def energy(x: torch.Tensor) -> torch.Tensor:
+        near = math.log(1 - share) - 0.5 * x.square().sum(1)
+        if not share:
+            return -near
+        return -torch.logaddexp(near, math.log(share) - 0.5 * (x - centre).square().sum(1))
+
+    return log_partition(energy, ImportanceSampling(GaussianNoise.fit(x, widen=1.2), reference=x), seed)
 
 
 def quadrature_log_z(model: EnergyDensity, density: PlanarDensity, wide: int) -> float:

@@ -7,8 +7,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.server.jobs import Json
-from relaxon.server.worker import MODEL, Tell
+from relaxon.server.worker import CHECKPOINT, MODEL, Tell
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy import EnergyDensity
@@ -20,11 +21,7 @@ REPORT_EVERY = 10
 
 
 def run(folder: Path, request: Json, tell: Tell) -> None:
-    """Train on the folder's data and save the model into the folder; a ValueError is a refusal of an argument.
-
-    There is no checkpoint: a run that was cut off begins anew from its seed, tells of no step twice, and ends with the
-    same bits.
-    """
+    """Train on the folder's data and save the model into the folder; a ValueError is a refusal of an argument."""
     from safetensors.numpy import load_file
 
     density = density_of(request)
@@ -38,7 +35,11 @@ def run(folder: Path, request: Json, tell: Tell) -> None:
     with warnings.catch_warnings():
         # What is not to be trusted is told in the model.
         warnings.simplefilter("ignore")
-        density.fit(load_file(folder / DATA)["features"], watcher=watch)
+        density.fit(
+            load_file(folder / DATA)["features"],
+            watcher=watch,
+            checkpoints=Checkpoints(folder / CHECKPOINT, request["checkpoint_seconds"]),
+        )
     density.save(folder / MODEL)
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.exact import ExactMLE
     from relaxon.neuromorphic.energy.importance import WeightStatistics, pareto_k, weight_statistics
     from relaxon.neuromorphic.energy.importance_sampling import ImportanceSampling
+    from relaxon.neuromorphic.energy.matching import EnergyMatching, EquilibriumMatching
     from relaxon.neuromorphic.energy.meco import MECO
     from relaxon.neuromorphic.energy.noise import GaussianNoise, Noise, StudentNoise, UniformNoise
     from relaxon.neuromorphic.energy.noise_adaptive import AdaptiveNoise, DefensiveNoise
@@ -40,10 +41,12 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.outliers import EnergyOutlierDetector
     from relaxon.neuromorphic.energy.partition import LogPartition, log_partition
     from relaxon.neuromorphic.energy.quadrature import Quadrature
+    from relaxon.neuromorphic.energy.riemannian import RiemannianHMC
     from relaxon.neuromorphic.energy.samplers import HMC, MALA, ULA
     from relaxon.neuromorphic.energy.score_matching import ScoreMatching
     from relaxon.neuromorphic.energy.store import load_energy, load_estimator, save_energy
-    from relaxon.neuromorphic.energy.training import Ended, Progress, Record, TrainingResult, TrainingSettings, train
+    from relaxon.neuromorphic.energy.training import Ended, Progress, Record, TrainingResult, train
+    from relaxon.neuromorphic.energy.training_settings import TrainingSettings
     from relaxon.neuromorphic.energy.transitions import Box
 
 _HOME = {
@@ -58,8 +61,10 @@ _HOME = {
     "Ended": "training",
     "EnergyDensity": "density",
     "EnergyDistribution": "distribution",
+    "EnergyMatching": "matching",
     "EnergyOutlierDetector": "outliers",
     "EnergyRegressor": "conditional",
+    "EquilibriumMatching": "matching",
     "ExactMLE": "exact",
     "ExponentialFamilyEnergy": "energies",
     "FlowNoise": "noise_flow",
@@ -83,12 +88,13 @@ _HOME = {
     "QuadraticEnergy": "energies",
     "Quadrature": "quadrature",
     "Record": "training",
+    "RiemannianHMC": "riemannian",
     "SNL": "objectives",
     "ScoreMatching": "score_matching",
     "StudentNoise": "noise",
     "TiltedEnergy": "energies",
     "TrainingResult": "training",
-    "TrainingSettings": "training",
+    "TrainingSettings": "training_settings",
     "ULA": "samplers",
     "UniformNoise": "noise",
     "WeightStatistics": "importance",
@@ -124,8 +130,10 @@ __all__ = [
     "Ended",
     "EnergyDensity",
     "EnergyDistribution",
+    "EnergyMatching",
     "EnergyOutlierDetector",
     "EnergyRegressor",
+    "EquilibriumMatching",
     "ExactMLE",
     "ExponentialFamilyEnergy",
     "FlowNoise",
@@ -144,6 +152,7 @@ __all__ = [
     "QuadraticEnergy",
     "Quadrature",
     "Record",
+    "RiemannianHMC",
     "ScoreMatching",
     "StudentNoise",
     "TiltedEnergy",

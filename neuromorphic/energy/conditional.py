@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -23,11 +24,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from relaxon.neuromorphic.energy.categories import Categories, find_columns
 from relaxon.neuromorphic.energy.conditional_density import GridDensity
-from relaxon.neuromorphic.energy.density import LARGEST_GAP, REFERENCE_ROWS
 from relaxon.neuromorphic.energy.energies import blank_layer, initialise
 from relaxon.neuromorphic.energy.rank import generalisation_gap
-from relaxon.neuromorphic.energy.training import TrainingSettings, check_optimizer, make_optimizer
+from relaxon.neuromorphic.energy.tilting import LARGEST_GAP, REFERENCE_ROWS
+from relaxon.neuromorphic.energy.training_settings import TrainingSettings, check_optimizer, make_optimizer
 from relaxon.neuromorphic.energy.verdict import Verdict
 from relaxon.solvers import validation
 from relaxon.solvers.masked import refuse_masks
@@ -79,6 +81,8 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     hidden_sizes : units of the network of x.
+    categorical_features : names or places of the columns of X that hold categories, numbers or strings; each category
+        is an input of its own. One that was not in the training rows is taken as none.
     nodes : of the grid over y: no structure finer than a node's distance is seen.
     steps, batch_size, learning_rate, weight_decay : of AdamW, the rate falling along a cosine.
     optimizer : "adam", "sgd", "momentum", "diffgrad" or "normalized"; the last takes no `weight_decay`.
@@ -91,6 +95,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     energy_ : `ConditionalEnergy` over standardised x and y, in double precision.
     grid_ : the nodes, standardised.
+    categories_ : `Categories` of those columns; None where there are none.
     mean_, scale_, target_mean_, target_scale_ : of the standardisations.
     validation_ : mean log-density of the rows held out at each look, standardised y.
     verdict_ : whether the densities can be taken at their word: rows held out are about as likely as training rows, and
@@ -111,6 +116,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self,
         hidden_sizes: tuple[int, ...] = (64, 64),
         *,
+        categorical_features: Sequence[int | str] | None = None,
         nodes: int = 200,
         steps: int = 1500,
         batch_size: int = 128,
@@ -123,6 +129,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         device: str = "cpu",
     ) -> None:
         self.hidden_sizes = hidden_sizes
+        self.categorical_features = categorical_features
         self.nodes = nodes
         self.steps = steps
         self.batch_size = batch_size
@@ -138,12 +145,17 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Fit to `X (samples, features)` and targets `y (samples,)`."""
         refuse_masks(X=X, y=y)
         x: Array
-        x, target = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
+        kind = np.float64 if self.categorical_features is None else object
+        x, target = validate_data(self, X, y, dtype=kind, y_numeric=True, ensure_min_samples=2)
         target = np.asarray(target, np.float64)
         self._check()
+        self.categories_ = self._find_categories(x)
+        x = self._encode(x)
         seed = int(check_random_state(self.random_state).randint(2**30))
         self.mean_ = x.mean(0)
         spread = x.std(0)
+        indicators = slice(x.shape[1] - (0 if self.categories_ is None else self.categories_.indicators), None)
+        self.mean_[indicators], spread[indicators] = 0.0, 1.0  # an unknown category has zeros alone
         # A constant feature has nothing to say; dividing it by its rounding error would make it shout.
         self.scale_ = np.where(spread > 1e-12 * np.abs(self.mean_).clip(1), spread, 1.0)
         self.target_mean_, deviation = float(target.mean()), float(target.std())
@@ -164,6 +176,15 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if not self.verdict_.trusted:
             warnings.warn(f"the density is not to be trusted: {self.verdict_.reason}", ConvergenceWarning, stacklevel=2)
         return self
+
+    def _find_categories(self, x: NDArray[Any]) -> Categories | None:
+        if self.categorical_features is None:
+            return None
+        names = getattr(self, "feature_names_in_", None)
+        return Categories.fit(x, find_columns(self.categorical_features, x.shape[1], names))
+
+    def _encode(self, x: NDArray[Any]) -> Array:
+        return x if self.categories_ is None else self.categories_.encode(x)
 
     def _check(self) -> None:
         for name in ("nodes", "steps", "batch_size", "patience"):
@@ -228,7 +249,8 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _density(self, X: ArrayLike) -> GridDensity:
         check_is_fitted(self)
         refuse_masks(X=X)
-        x: Array = validate_data(self, X, dtype=np.float64, reset=False)
+        kind = np.float64 if self.categories_ is None else object
+        x = self._encode(validate_data(self, X, dtype=kind, reset=False))
         z = torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)
         grid = torch.from_numpy(self.grid_).to(self.device)
         return GridDensity(grid, -self.energy_(z, grid))
@@ -288,12 +310,19 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         }
         tensors |= {f"energy.{name}": tensor for name, tensor in self.energy_.state_dict().items()}
         values = {"target_mean": self.target_mean_, "target_scale": self.target_scale_}
-        return {}, values | {"verdict": asdict(self.verdict_)}, tensors
+        return {}, values | {"verdict": asdict(self.verdict_), "categories": self._described_categories()}, tensors
+
+    def _described_categories(self) -> dict[str, Any] | None:
+        return None if self.categories_ is None else asdict(self.categories_)
 
     def _restore(self, modules: dict[str, Any], card: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         for name in ("mean", "scale", "grid", "validation"):
             setattr(self, f"{name}_", tensors[name].numpy())
         self.target_mean_, self.target_scale_ = float(card["target_mean"]), float(card["target_scale"])
+        found = card.get("categories")
+        self.categories_ = None
+        if found is not None:
+            self.categories_ = Categories(tuple(found["columns"]), tuple(map(tuple, found["values"])))
         unknown = {"trusted": False, "reason": "it was stored by a version that did not judge it"}
         self.verdict_ = Verdict(**card.get("verdict", unknown))
         self.energy_ = ConditionalEnergy(len(self.mean_), tuple(self.hidden_sizes), 0, torch.float64)

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from relaxon.neuromorphic.energy.derivatives import has_hand_gradient, input_gradient
+from relaxon.neuromorphic.energy.energies import MLPEnergy
 from relaxon.neuromorphic.energy.noise import standard_normal
 from relaxon.neuromorphic.energy.objectives import Objective, Reading, Working
 from relaxon.neuromorphic.energy.samplers import ULA, Sampler
@@ -67,6 +69,17 @@ class _Persistent(Working):
         chosen = torch.randint(len(data), (count,), generator=generator, device=generator.device)
         return data[chosen.to(data.device)].clone()
 
+    def _moved(self, start: Tensor, generator: torch.Generator) -> Tensor:
+        """Where the sampler's moves end."""
+        settings, state = self.settings, generator.get_state()
+        if type(settings.sampler) is ULA and has_hand_gradient(self.energy):
+            ends = langevin_ends(self.energy, start, settings.moves, settings.sampler.step_size, generator)
+            if bool(torch.isfinite(ends).all()):
+                return ends
+            generator.set_state(state)  # a chain that ran away stays where it was: the sampler sees to that
+        moved = settings.sampler.run(self.energy, start, settings.moves, generator, thin=settings.moves)
+        return moved.samples[-1].detach()
+
     def read(self, x: Tensor, generator: torch.Generator) -> Reading:
         settings = self.settings
         start = self.places
@@ -74,8 +87,7 @@ class _Persistent(Working):
             u = torch.rand(len(start), generator=generator, device=generator.device)
             again = (u < settings.restart).to(start.device).reshape(-1, *[1] * (start.ndim - 1))
             start = torch.where(again, self._fresh(len(start), generator), start)
-        moved = settings.sampler.run(self.energy, start, settings.moves, generator, thin=settings.moves)
-        ends = moved.samples[-1].detach()
+        ends = self._moved(start, generator)
         # A chain that ran away would be lost for good.
         lost = ~torch.isfinite(ends).flatten(1).all(1)
         if bool(lost.any()):
@@ -87,3 +99,12 @@ class _Persistent(Working):
         if settings.decay:
             loss = loss + settings.decay * (log_x.square().mean() + log_s.square().mean())
         return Reading(loss, value=value)
+
+
+def langevin_ends(energy: MLPEnergy, start: Tensor, moves: int, step: float, generator: torch.Generator) -> Tensor:
+    """The ends of `moves` unadjusted Langevin moves, as `ULA` makes them, without a look at any energy."""
+    x = start.clone()
+    for _ in range(moves):
+        gradient = input_gradient(energy, x)
+        x.add_(gradient, alpha=-0.5 * step**2).add_(standard_normal(tuple(x.shape), generator, x), alpha=step)
+    return x

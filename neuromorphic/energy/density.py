@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 import torch
@@ -21,27 +21,22 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.energy.energies import MLPEnergy, TiltedEnergy
-from relaxon.neuromorphic.energy.held_out import Judge, varied
+from relaxon.neuromorphic.energy.held_out import varied
 from relaxon.neuromorphic.energy.importance_sampling import ImportanceSampling
 from relaxon.neuromorphic.energy.meco import MECO
 from relaxon.neuromorphic.energy.noise_choice import NOISES, NoiseName, fitted_noise
-from relaxon.neuromorphic.energy.noise_fitted import KernelDensityNoise
 from relaxon.neuromorphic.energy.objectives import ENCE, NCE, SNL, Objective
 from relaxon.neuromorphic.energy.partition import LogPartition, log_partition
-from relaxon.neuromorphic.energy.rank import generalisation_gap, lacking_rank
+from relaxon.neuromorphic.energy.rank import lacking_rank
 from relaxon.neuromorphic.energy.samplers import MALA
 from relaxon.neuromorphic.energy.score_matching import ScoreMatching
-from relaxon.neuromorphic.energy.training import (
-    Ended,
-    Progress,
-    TrainingResult,
-    TrainingSettings,
-    Watcher,
-    check_optimizer,
-    train,
-)
-from relaxon.neuromorphic.energy.verdict import FEWEST_ROWS, Verdict, judged
+from relaxon.neuromorphic.energy.tilting import REFERENCE_ROWS, badly_fitted, overfitted, train_tilt
+from relaxon.neuromorphic.energy.training import TrainingResult, Watcher
+from relaxon.neuromorphic.energy.training_settings import TrainingSettings, check_optimizer
+from relaxon.neuromorphic.energy.verdict import Verdict, judged
+from relaxon.neuromorphic.equilibrium.checkpoint import recorded
 from relaxon.solvers import validation
 from relaxon.solvers.masked import refuse_masks
 
@@ -52,21 +47,10 @@ Array = NDArray[np.float64]
 OBJECTIVES = {"meco": MECO, "nce": NCE, "ence": ENCE, "snl": SNL, "score-matching": ScoreMatching}
 FEWEST_HELD_OUT = 10
 """With fewer rows held out, nothing can be judged by them: the tilt is not trained."""
-CHECK_EVERY = 50
-"""Steps between two looks at the rows held out."""
-JUDGING_DRAWS = 4096
-"""Of the noise, for log Z at those looks."""
 OCTAVES = {1: 5, 2: 5}
 """Of sines and cosines beside the inputs, by the number of features; none for more."""
 REACH = 3.0
 """Standard deviations that the lowest octave spans half a period of."""
-REFERENCE_ROWS = 2000
-LARGEST_GAP = 0.5
-"""Nats for each feature by which training rows may be likelier than rows held out."""
-LARGEST_KERNEL_GAP = 1.0
-"""The same for kernels, where a training row has its own."""
-JUDGED_PARTS = 3
-"""One in so many rows is set aside to judge the noise by, where too few are there to hold any out."""
 POOL = 20
 """Candidates for each sample that is asked for."""
 LEAST_POOL = 5000
@@ -160,17 +144,24 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     # ---- fitting -------------------------------------------------------------------------------------------------
 
-    def fit(self, X: ArrayLike, y: Any = None, watcher: Watcher | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        watcher: Watcher | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> Self:
         """Fit to `X (samples, features)`; `y` is not looked at.
 
         ValueError for a feature without variation, and for features that are combinations of others (or as many as
         there are rows): there is no density then. With `noise="kernel"`, or a noise of your own, the latter is a
         verdict. `watcher` sees a `Progress` after each step; where it returns True, training ends with what it has.
+        With `checkpoints`, a fit that was cut off goes on where it was, to the same bits.
         """
         refuse_masks(X=X)
         x: Array = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         self.check_parameters()
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = self._drawn_seed(checkpoints)
         self.mean_ = x.mean(0)
         self.scale_ = x.std(0)
         flat = np.flatnonzero(~(self.scale_ > 1e-12 * np.abs(self.mean_).clip(1e-300)))
@@ -196,11 +187,11 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         tilt = MLPEnergy(z.shape[1], self.hidden_sizes, fourier=octaves, reach=REACH, confinement=0.0, seed=seed)
         with torch.no_grad():
             list(tilt.parameters())[-2].zero_()
-        self.energy_ = TiltedEnergy(self.noise_, tilt)
+        self.energy_ = TiltedEnergy(self.noise_, tilt).to(self.device)
         self.training_: TrainingResult | None = None
         self.validation_: Array = np.empty(0)
         if count:
-            self._train(rest, held, seed, watcher)
+            self._train(rest, held, seed, watcher, checkpoints)
         self.energy_.double()
         if isinstance(self.noise_, torch.nn.Module):
             self.noise_.double()
@@ -258,30 +249,26 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             return self.noise.to(self.device) if isinstance(self.noise, torch.nn.Module) else self.noise
         return fitted_noise(self.noise, rest, held, seed).to(self.device)
 
-    def _train(self, rest: Tensor, held: Tensor, seed: int, watcher: Watcher | None) -> None:
-        energy, device = self.energy_, self.device
-        held = held.to(device)
-        draws = self.noise_.sample(JUDGING_DRAWS, torch.Generator().manual_seed(seed))
-        single, noise = torch.float32, self.noise_
-        if isinstance(noise, torch.nn.Module):
-            noise.to(single)
-        else:
-            single = draws.dtype
-            energy.to(single)
-        judge = Judge(energy, draws.to(single), held.to(single), self.patience)
+    def _train(
+        self, rest: Tensor, held: Tensor, seed: int, watcher: Watcher | None, checkpoints: Checkpoints | None
+    ) -> None:
+        settings = self._settings(seed)
+        if checkpoints is not None:
+            settings = replace(settings, out=checkpoints.folder, checkpoint_seconds=checkpoints.seconds)
+        noise = self.noise if isinstance(self.noise, str) else type(self.noise).__name__
+        fit = {"noise": noise, "hidden_sizes": [int(width) for width in self.hidden_sizes]}
+        objective = self._objective()
+        self.training_, self.validation_ = train_tilt(
+            self.energy_, rest, held, objective, settings, self.patience, watcher, fit
+        )
 
-        def watch(progress: Progress) -> bool:
-            if progress.step % CHECK_EVERY == 0:
-                judge.look(progress.weights())
-            return (watcher is not None and watcher(progress) is True) or judge.done
-
-        judge.look({name: p.detach().clone() for name, p in energy.named_parameters() if p.requires_grad})
-        result = train(energy, rest.to(single), noise, self._objective(), self._settings(seed), watcher=watch)
-        self.training_ = result
-        if result.ended is Ended.FINISHED:
-            judge.look({name: p.detach().clone() for name, p in energy.named_parameters() if p.requires_grad})
-        energy.load_state_dict(judge.best, strict=False)
-        self.validation_ = np.array(judge.scores)
+    def _drawn_seed(self, checkpoints: Checkpoints | None) -> int:
+        """The seed of this fit; where none is given, that of the fit that it goes on with."""
+        if checkpoints is not None and self.random_state is None:
+            record = recorded(checkpoints.folder)
+            if record is not None:
+                return int(record["settings"]["seed"])
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _lacking(self, z: Tensor, rest: Tensor) -> str:
         """Why the rows have no density, where kernels or the caller's own noise give them one; ValueError elsewhere."""
@@ -294,33 +281,29 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"X must have a covariance of full rank to have a density; {lacking}")
         return lacking and f"the covariance has no full rank: {lacking}"
 
-    @torch.no_grad()
     def _overfitted(self, rest: Tensor, held: Tensor, seed: int) -> str:
         """Why rows held out speak against the density; where there are none, against its noise fitted to a part."""
-        kernels = isinstance(getattr(self.noise_, "inner", self.noise_), KernelDensityNoise)
-        largest = LARGEST_KERNEL_GAP if kernels else LARGEST_GAP
         if len(held):
-            base, features = self.energy_, rest.shape[1]
-            found = [-base(part.to(self.device)).double().cpu().numpy() for part in (rest[:REFERENCE_ROWS], held)]
-            shift = self.log_partition_.value
-            return generalisation_gap(found[0] - shift, found[1] - shift, features, largest)
-        if not isinstance(self.noise, str) or len(rest) < FEWEST_ROWS:
+            parts = (rest.to(self.device), held.to(self.device))
+            return overfitted(self.energy_, self.log_partition_.value, *parts)
+        if not isinstance(self.noise, str):
             return ""
-        cut = len(rest) // JUDGED_PARTS
-        order = varied(rest, torch.arange(len(rest)), cut)
-        aside, part = rest[order[:cut]], rest[order[cut:]]
-        if not kernels and lacking_rank(part.numpy()):
-            return f"{len(rest)} rows are too few to judge a density of {rest.shape[1]} features by"
-        noise = self._noise(part, aside[:0], seed).double()
-        found = [noise.log_prob(rows.to(self.device)).cpu().numpy() for rows in (part, aside)]
-        return generalisation_gap(found[0], found[1], rest.shape[1], largest)
+        return badly_fitted(self.noise, self.noise_, rest, seed, self.device)
 
     # ---- answers -------------------------------------------------------------------------------------------------
 
-    def score_samples(self, X: ArrayLike) -> Array:
+    @overload
+    def score_samples(self, X: ArrayLike, return_std: Literal[False] = False) -> Array: ...
+
+    @overload
+    def score_samples(self, X: ArrayLike, return_std: Literal[True]) -> tuple[Array, Array]: ...
+
+    def score_samples(self, X: ArrayLike, return_std: bool = False) -> Array | tuple[Array, Array]:
         """Normalised log-density of each row, `(samples,)`, in the units of X.
 
-        Warns where it is not to be trusted. `log_partition_.standard_error` is the error that all of them share.
+        With `return_std` their standard errors too, `(samples,)`: that of log Z, which all rows share, so that
+        differences between rows have none. How well the energy fits the data is not in it. NaN where log Z has no
+        error. Warns where the log-densities are not to be trusted.
         """
         check_is_fitted(self)
         refuse_masks(X=X)
@@ -328,7 +311,10 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         if not self.verdict_.trusted:
             why = f"log-densities are not to be trusted: {self.verdict_.reason}"
             warnings.warn(why, UntrustedDensityWarning, stacklevel=2)
-        return self._log_density(x)
+        found = self._log_density(x)
+        if not return_std:
+            return found
+        return found, np.full(len(x), self.log_partition_.standard_error)
 
     def _log_density(self, x: Array) -> Array:
         z = torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)

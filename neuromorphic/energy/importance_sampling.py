@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from relaxon.neuromorphic.energy.events import checked_events
+from relaxon.neuromorphic.energy.far_modes import FarMode, find_far_modes
 from relaxon.neuromorphic.energy.importance import systematic
 from relaxon.neuromorphic.energy.partition import LogPartition, from_weights, log_ratio
 from relaxon.neuromorphic.energy.samplers import HMC, MALA
@@ -26,6 +27,10 @@ PROBE_WARM_UP, PROBE_STEPS = 30, 30
 """Of the chains that look for places which the noise misses: enough to leave where they began, not to mix."""
 UNSEEN_SHARE = 0.02
 """Of the model's own points may weigh more than every draw of the noise: log Z is too small by about this share."""
+FAR_SHARE = 0.05
+"""Of the mass may lie in modes that no draw has met: about what the probing chains take, chance included."""
+MOST_NATS = 500.0
+"""By which a mode's log mass may be above log Z before it is cut: its share is 1 long before."""
 CHANCE = 3.0
 """Standard errors above it, before it is more than chance."""
 
@@ -37,13 +42,15 @@ class ImportanceSampling:
     `probe` (None for none) is the sampler of 256 chains that start from draws weighted to the model's density and move
     on under the energy: where they come to points that weigh more than every draw of the noise, the noise misses a part
     of the model, and the result is not trusted. So it is with the points of `reference`, draws of the model or data
-    that it was trained on, which alone can tell of parts that lie far from the noise.
+    that it was trained on. `far_modes` has tempered chains, from the reference or from weighted draws and from outside,
+    look for modes that no draw has met; where those hold more than 5 % of the mass, the result is not trusted either.
     """
 
     noise: Noise
     count: int = 10_000
     reference: Tensor | None = None
     probe: HMC | MALA | None = field(default_factory=lambda: HMC(leapfrog_steps=8))
+    far_modes: bool = True
 
     def __post_init__(self) -> None:
         validation.positive_int("count", self.count)
@@ -66,6 +73,12 @@ class ImportanceSampling:
             starts = resampled(draws, weights, PROBES, generator)
             moved = self.probe.run(energy, starts, PROBE_STEPS, generator, warm_up=PROBE_WARM_UP, thin=PROBE_STEPS)
             reason = unseen(log_ratio(energy, self.noise, moved.samples[-1]), largest, "the probing chains")
+        if not reason and self.far_modes:
+            near = (
+                self.reference.to(draws) if self.reference is not None else resampled(draws, weights, PROBES, generator)
+            )
+            modes = find_far_modes(energy, self.noise, draws, largest, near, generator)
+            reason = unmet(modes, found.value)
         return from_weights(weights, "importance sampling", reason=reason) if reason else found
 
 
@@ -78,6 +91,19 @@ def unseen(log_weights: NDArray[np.float64], largest: float, whose: str) -> str:
     return (
         f"{beyond} of {count} of {whose} weigh more than every draw of the noise (a share of "
         f"{UNSEEN_SHARE:g} is taken): the noise misses a part of the model"
+    )
+
+
+def unmet(modes: list[FarMode], log_z: float) -> str:
+    """Why modes that no draw of the noise has met speak against a log Z without them; empty where they hold little."""
+    masses = [math.exp(min(mode.log_mass - log_z, MOST_NATS)) for mode in modes]
+    share = sum(masses) / (1 + sum(masses))
+    if share <= FAR_SHARE:
+        return ""
+    distance = max(zip(masses, modes, strict=True), key=lambda pair: pair[0])[1].distance
+    return (
+        f"a mode {distance:.3g} deviations away from the noise, which no draw of the noise has met, holds about "
+        f"{share:.2g} of the mass (a share of {FAR_SHARE:g} is taken)"
     )
 
 

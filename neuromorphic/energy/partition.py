@@ -55,8 +55,8 @@ def log_partition(energy: Energy, method: Method, seed: int | torch.Generator = 
     """Estimate log Z of `energy`, `(n, …) → (n,)`, by `method`.
 
     Not trusted are results from noise that is far off, misses a part of the model or has lighter tails, from too few
-    effective draws, from chains that did not mix, and from weights that are not finite. What no draw of the noise, no
-    chain and no point of a reference ever came near cannot be seen.
+    effective draws, from chains that did not mix, and from weights that are not finite. `ImportanceSampling` looks for
+    modes far from the noise too; what its chains do not find cannot be seen.
 
     >>> import torch
     >>> from relaxon.neuromorphic.energy import GaussianNoise, ImportanceSampling, log_partition

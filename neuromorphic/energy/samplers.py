@@ -101,7 +101,7 @@ class MALA:
 
     def __post_init__(self) -> None:
         validation.positive_float("step_size", self.step_size)
-        _check_acceptance(self.target_acceptance)
+        check_acceptance(self.target_acceptance)
 
     def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
         """One move of all chains."""
@@ -146,7 +146,7 @@ class HMC:
     def __post_init__(self) -> None:
         validation.positive_float("step_size", self.step_size)
         validation.positive_int("leapfrog_steps", self.leapfrog_steps)
-        _check_acceptance(self.target_acceptance)
+        check_acceptance(self.target_acceptance)
 
     def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
         """One move of all chains."""
@@ -272,7 +272,24 @@ class _Run:
         )
 
 
-def _adapted(sampler: MALA | HMC, run: _Run) -> Chains:
+def adapted_chains(
+    sampler: Rejecting,
+    energy: Energy,
+    start: Tensor,
+    steps: int,
+    generator: torch.Generator,
+    warm_up: int,
+    thin: int,
+    bounds: Box | None,
+    watcher: Watcher | None,
+    *,
+    scaled: bool,
+) -> Chains:
+    """As `HMC.run`, by a sampler's own moves; without `scaled` the warm-up finds no scales."""
+    return _adapted(sampler, _Run(sampler, energy, start, steps, generator, warm_up, thin, bounds, watcher), scaled)
+
+
+def _adapted(sampler: Rejecting, run: _Run, scaled: bool = True) -> Chains:
     """Warm up, then draw: step size throughout, scales at the end of each window."""
     scale = torch.ones_like(run.state.position[0])
     if not run.warm_up:
@@ -285,7 +302,7 @@ def _adapted(sampler: MALA | HMC, run: _Run) -> Chains:
         if run.stopped:
             break
         sizes.update(float(run.step(sizes.step, scale).acceptance.double().mean()))
-        if index < windows[0]:
+        if index < windows[0] or not scaled:
             continue
         spread.add(run.state.position)
         if index + 1 in windows[1:]:
@@ -305,6 +322,7 @@ def _each(step: float, state: State) -> Tensor:
     return torch.full_like(state.energy, step)
 
 
-def _check_acceptance(value: float) -> None:
+def check_acceptance(value: float) -> None:
+    """Refuse a target acceptance that no sampler can have."""
     if not 0 < validation.finite_float("target_acceptance", value) < 1:
         raise ValueError(f"target_acceptance must be above 0 and below 1, got {value!r}")

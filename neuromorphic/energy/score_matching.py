@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from relaxon.neuromorphic.energy.derivatives import has_hand_gradient
+from relaxon.neuromorphic.energy.jets import gradient_and_laplacian
 from relaxon.neuromorphic.energy.noise import standard_normal
 from relaxon.neuromorphic.energy.objectives import Objective, Reading, Working
 from relaxon.solvers import validation
@@ -53,6 +55,10 @@ class _Score(Working):
             epsilon = standard_normal(tuple(x.shape), generator, x)
             score = self._score((x + settings.sigma * epsilon).requires_grad_(True)).flatten(1)
             loss = 0.5 * (score + epsilon.flatten(1) / settings.sigma).square().sum(1).mean()
+            return Reading(loss, value=float(loss.detach()))
+        if settings.form == "exact" and has_hand_gradient(self.energy):
+            slope, curve = gradient_and_laplacian(self.energy, x.detach())
+            loss = (0.5 * slope.square().sum(0) - curve).mean()
             return Reading(loss, value=float(loss.detach()))
         x = x.detach().requires_grad_(True)
         score = self._score(x)

@@ -3,26 +3,26 @@ how it went."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import Enum
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from relaxon.neuromorphic.checkpoints import Pace
 from relaxon.neuromorphic.energy.events import checked_energy, checked_events, checked_noise
+from relaxon.neuromorphic.energy.held_out import CHECK_EVERY, Judge
 from relaxon.neuromorphic.energy.objectives import Objective, Reading
-from relaxon.neuromorphic.equilibrium.checkpoint import Checkpoint, restore, save
-from relaxon.neuromorphic.optimizers import ADAPTIVE, optimizer_named
-from relaxon.solvers import validation
+from relaxon.neuromorphic.energy.training_settings import TrainingSettings, make_optimizer
+from relaxon.neuromorphic.equilibrium.checkpoint import Checkpoint, recorded, restore, save
+from relaxon.solvers.cached import cached_property
 
-Optimiser = Literal["sgd", "momentum", "adam", "diffgrad", "normalized"]
-Schedule = Literal["constant", "cosine"]
 LOST_STEPS = 20
 """So many steps in a row without a finite gradient end a run."""
 RUNAWAY = 1e8
@@ -41,61 +41,6 @@ class Ended(Enum):
     CANCELLED = "cancelled"
     NON_FINITE = "non_finite"
     DIVERGED = "diverged"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingSettings:
-    """What a training run is; the same settings on the same machine give the same weights, resumed or not.
-
-    `optimiser` "momentum" is the dampened average `v ← (1−β) v + β g` of the paper with `β = 1 − momentum`; "sgd" is
-    without; "diffgrad" and "normalized" are those of `relaxon.neuromorphic.optimizers`. `schedule` "cosine" lets the
-    rate fall to zero. `clip` bounds the gradient's norm. `average` keeps an exponential average of the weights with
-    that decay (corrected for its start), which is what the energy holds in the end. `noise_batch` None is as large as
-    `batch`."""
-
-    steps: int = 2000
-    batch: int = 256
-    noise_batch: int | None = None
-    rate: float = 1e-3
-    optimiser: Optimiser = "adam"
-    momentum: float = 0.9
-    schedule: Schedule = "cosine"
-    weight_decay: float = 0.0
-    clip: float | None = None
-    average: float | None = None
-    seed: int = 0
-    record_every: int = 10
-    device: str = "cpu"
-    out: Path | None = None
-    """Folder for the checkpoint; a run of the same settings found there is gone on with."""
-    checkpoint_every: int = 500
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "record_every", "checkpoint_every"):
-            validation.positive_int(name, getattr(self, name))
-        if self.noise_batch is not None:
-            validation.positive_int("noise_batch", self.noise_batch)
-        validation.positive_float("rate", self.rate)
-        validation.non_negative_float("weight_decay", self.weight_decay)
-        check_optimizer("optimiser", self.optimiser, self.weight_decay)
-        if self.schedule not in get_args(Schedule):
-            raise ValueError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}")
-        for name, value in (("momentum", self.momentum), ("average", self.average)):
-            if value is not None and not 0 <= validation.finite_float(name, value) < 1:
-                raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")
-        if self.clip is not None:
-            validation.positive_float("clip", self.clip)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must be an integer from 0 to 2³¹ − 1, got {self.seed!r}")
-        try:
-            torch.device(self.device)
-        except RuntimeError as error:
-            raise ValueError(f"device must be one that torch knows, got {self.device!r}") from error
-
-    def described(self) -> dict[str, Any]:
-        """The settings that decide the outcome, as JSON values."""
-        names = [name for name in self.__dataclass_fields__ if name not in ("out", "checkpoint_every")]
-        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +114,15 @@ def train(
     *,
     truth: Truth | None = None,
     watcher: Watcher | None = None,
+    judge: Judge | None = None,
 ) -> TrainingResult:
     """Train an energy in place on `data (n, *event_shape)`, float32 or float64 as the energy is.
 
     `noise` may be None for an objective without. A step whose gradient is not finite changes nothing; twenty in a row
     end the run as `NON_FINITE`; energies of the data beyond 1e8 end it as `DIVERGED`. With `settings.out`, a
-    checkpoint of the same settings is gone on with, to the same bits as a run that was never interrupted. `truth`
-    gives the true log Z of the energy for the records. All is moved to `settings.device`, where the energy stays.
+    checkpoint of the same settings and data is gone on with, to the same bits as a run that was never interrupted.
+    `truth` gives the true log Z of the energy for the records. `judge` looks at rows held out every 50 steps and may
+    end the run, as `CANCELLED`. All is moved to `settings.device`, where the energy stays.
 
     >>> import torch
     >>> from relaxon.neuromorphic.energy import MECO, GaussianNoise, QuadraticEnergy, TrainingSettings, train
@@ -198,14 +145,21 @@ def train(
         checked_noise(noise, data)
     if not any(parameter.requires_grad for parameter in energy.parameters()):
         raise ValueError("energy must have a parameter that requires a gradient")
-    return _Run(energy, data, noise, objective, settings, truth).go(watcher)
+    return _Run(energy, data, noise, objective, settings, truth, judge).go(watcher)
 
 
 class _Run:
     def __init__(
-        self, energy: nn.Module, data: Tensor, noise: Any, objective: Objective, settings: TrainingSettings, truth: Any
+        self,
+        energy: nn.Module,
+        data: Tensor,
+        noise: Any,
+        objective: Objective,
+        settings: TrainingSettings,
+        truth: Truth | None,
+        judge: Judge | None,
     ) -> None:
-        self.energy, self.data, self.settings, self.truth = energy, data, settings, truth
+        self.energy, self.data, self.settings, self.truth, self.judge = energy, data, settings, truth, judge
         self.objective = objective
         self.working = objective.begin(energy, noise, data, settings.noise_batch or settings.batch, settings.seed)
         learned = [*energy.parameters(), *self.working.parameters()]
@@ -217,17 +171,20 @@ class _Run:
         parts = {"energy": energy, "working": self.working}
         if isinstance(noise, nn.Module):
             parts["noise"] = noise
+        if judge is not None:
+            parts["judge"] = judge
         self.whole = _Whole(parts)
         self.per_epoch = math.ceil(len(data) / settings.batch)
         self.order, self.order_of = torch.empty(0, dtype=torch.int64), -1
         self.step, self.lost, self.seconds = 0, 0, 0.0
         self.records = list[Record]()
         self.sizes = list[float]()
+        self.pace = Pace(settings.checkpoint_seconds or 0.0)
 
     def go(self, watcher: Watcher | None) -> TrainingResult:
         self._resume()
         settings = self.settings
-        while self.step < settings.steps:
+        while self.step < settings.steps and not self._judged():
             began = time.perf_counter()
             record = self._take_step()
             last = self.step == settings.steps
@@ -239,14 +196,25 @@ class _Run:
                 return self._finish(Ended.NON_FINITE, f"{self.lost} gradients in a row were not finite")
             if runaway:
                 return self._finish(Ended.DIVERGED, f"the loss reached {record.loss:.1e} at step {self.step}")
-            stopped = (
-                watcher is not None and watcher(Progress(self.step, settings.steps, record, self._weights)) is True
-            )
-            if self.step % settings.checkpoint_every == 0 or stopped or last:
+            if self.judge is not None and self.step % CHECK_EVERY == 0:
+                self.judge.look(self._weights())
+            progress = Progress(self.step, settings.steps, record, self._weights)
+            stopped = watcher is not None and watcher(progress) is True
+            if self._due() or stopped or last or self._judged():
                 self._save()
             if stopped and not last:
                 return self._finish(Ended.CANCELLED, "the watcher stopped the run")
+        if self.step < settings.steps:
+            return self._finish(Ended.CANCELLED, "the rows held out gained nothing more")
         return self._finish(Ended.FINISHED, self._doubt())
+
+    def _judged(self) -> bool:
+        return self.judge is not None and self.judge.done
+
+    def _due(self) -> bool:
+        if self.settings.checkpoint_seconds is not None:
+            return self.pace.due
+        return self.step % self.settings.checkpoint_every == 0
 
     def _finish(self, ended: Ended, reason: str) -> TrainingResult:
         if self.averaged and self.step:
@@ -346,56 +314,34 @@ class _Run:
                 "sizes": self.sizes,
                 "records": [asdict(one) for one in self.records],
             }
-            save(self.settings.out, Checkpoint(self.whole, self.optimiser, self.averages, record))
+            with self.pace.writing():
+                save(self.settings.out, Checkpoint(self.whole, self.optimiser, self.averages, record))
 
     def _same(self) -> dict[str, Any]:
         """What a run must share with a checkpoint to go on with it."""
         settings = self.settings.described()
         objective = f"{type(self.objective).__name__} {self.objective!r}"
-        return {"settings": settings, "objective": objective, "data": list(self.data.shape)}
+        same = {"settings": settings, "objective": objective, "data": list(self.data.shape), "digest": self._digest}
+        return same if self.judge is None else same | {"fit": self.judge.described()}
+
+    @cached_property
+    def _digest(self) -> str:
+        """Of the rows themselves."""
+        rows = self.data.detach().cpu().contiguous()
+        return hashlib.blake2b(rows.numpy().tobytes(), digest_size=16).hexdigest()
 
     def _resume(self) -> None:
-        if self.settings.out is None:
+        out = self.settings.out
+        if out is None:
             return
-        record = restore(self.settings.out, self.whole, self.optimiser, self.averages, self._same())
+        same, before = self._same(), recorded(out)
+        if before is not None and "digest" not in before:  # written before checkpoints held one
+            del same["digest"]
+        record = restore(out, self.whole, self.optimiser, self.averages, same)
         if record is not None:
             self.step, self.lost, self.seconds = record["step"], record["lost"], record["seconds"]
             self.sizes = record["sizes"]
             self.records = [Record(**one) for one in record["records"]]
-
-
-def make_optimizer(settings: TrainingSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimiser that the settings name."""
-    decay = settings.weight_decay
-    if settings.optimiser == "adam":
-        return torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=decay)
-    if settings.optimiser == "momentum":
-        keep = settings.momentum
-        return torch.optim.SGD(parameters, lr=settings.rate, momentum=keep, dampening=keep, weight_decay=decay)
-    if settings.optimiser in ("diffgrad", "normalized"):
-        return optimizer_named(
-            settings.optimiser,
-            parameters,
-            settings.rate,
-            momentum=settings.momentum,
-            batch=1,
-            most=1,
-            weight_decay=decay,
-        )
-    return torch.optim.SGD(parameters, lr=settings.rate, weight_decay=decay)
-
-
-def check_optimizer(name: str, value: str, weight_decay: float) -> None:
-    """Refuse, under that argument's name, what cannot train an energy."""
-    if value in ADAPTIVE:
-        raise ValueError(
-            f"{name} must not be {value!r}: energies are trained on batches of one size, whose loss is in general no "
-            f"mean over samples"
-        )
-    if value not in get_args(Optimiser):
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(Optimiser)))}, got {value!r}")
-    if value == "normalized" and weight_decay:
-        raise ValueError(f"weight_decay must be 0 for {name} 'normalized', got {weight_decay!r}")
 
 
 def _seeded(seed: int, stream: int, index: int) -> torch.Generator:

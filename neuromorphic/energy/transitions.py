@@ -122,7 +122,7 @@ def leapfrog(target: Target, state: State, step: Tensor, scale: Tensor, leaps: i
     divergent = ~(rise <= DIVERGENT) & ~there.empty & torch.isfinite(before)
     threshold = torch.rand(len(step), generator=generator, dtype=torch.float64, device=generator.device)
     accepted = threshold.to(acceptance.device) < acceptance
-    return Move(_chosen(accepted, there, state), acceptance, divergent)
+    return Move(chosen_state(accepted, there, state), acceptance, divergent)
 
 
 def langevin(target: Target, state: State, step: Tensor, scale: Tensor, generator: torch.Generator) -> Move:
@@ -137,14 +137,15 @@ def langevin(target: Target, state: State, step: Tensor, scale: Tensor, generato
         position = target.bounds.reflected(position)
     there = target.at(position)
     sound = torch.isfinite(there.energy)
-    return Move(_chosen(sound, there, state), sound.to(state.energy.dtype), ~sound)
+    return Move(chosen_state(sound, there, state), sound.to(state.energy.dtype), ~sound)
 
 
 def _kinetic(momentum: Tensor) -> Tensor:
     return 0.5 * momentum.square().flatten(1).sum(1)
 
 
-def _chosen(first: Tensor, one: State, other: State) -> State:
+def chosen_state(first: Tensor, one: State, other: State) -> State:
+    """Each chain's state: of `one` where `first`, else of `other`."""
     return State(
         _rows(first, one.position, other.position),
         torch.where(first, one.energy, other.energy),

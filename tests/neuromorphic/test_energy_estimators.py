@@ -18,10 +18,12 @@ from relaxon.neuromorphic.energy import (  # noqa: E402
     EnergyOutlierDetector,
     EnergyRegressor,
     GaussianNoise,
+    ImportanceSampling,
     MLPEnergy,
     UntrustedDensityWarning,
     load_energy,
     load_estimator,
+    log_partition,
     planar,
     save_energy,
 )
@@ -65,6 +67,16 @@ def test_the_density_integrates_to_one_and_comes_near_the_truth(moon_model):
     plain = truth.cross_entropy(gaussian.score_samples(nodes), 300) - truth.cross_entropy(truth.log_density(nodes), 300)
     assert -1e-3 < gap < 0.15
     assert gap < 0.5 * plain
+
+
+def test_the_standard_error_of_log_densities_is_that_of_fresh_estimates_of_log_z(moon_model):
+    x = moons(7)
+    values, errors = moon_model.score_samples(x, return_std=True)
+    np.testing.assert_array_equal(values, moon_model.score_samples(x))
+    assert errors.shape == values.shape
+    method = ImportanceSampling(moon_model.noise_, moon_model.partition_draws, probe=None, far_modes=False)
+    fresh = [log_partition(moon_model.energy_, method, seed).value for seed in range(30)]
+    assert np.std(fresh) == pytest.approx(errors[0], rel=0.4)
 
 
 def test_samples_are_of_the_density(moon_model):
@@ -228,6 +240,75 @@ def test_a_conditional_density_is_that_of_the_targets():
             model.quantiles(at, bad)
     with pytest.raises(ValueError, match="y"):
         model.log_density(at, [1.0])
+
+
+def categorical(count, seed=0):
+    """y is normal about 1 for "calm" and about ±2 for "torn", and never looks at the number."""
+    rng = np.random.default_rng(seed)
+    kind = rng.choice(["calm", "torn", "wide"], count)
+    centre = np.select([kind == "calm", kind == "torn"], [1.0, np.where(rng.random(count) < 0.5, 2.0, -2.0)], 0.0)
+    y = centre + np.where(kind == "wide", 3.0, 0.3) * rng.standard_normal(count)
+    return np.column_stack([kind, rng.standard_normal(count)]).astype(object), y
+
+
+def test_categories_have_densities_of_their_own(tmp_path):
+    x, y = categorical(1500)
+    model = EnergyRegressor((32,), categorical_features=[0], steps=400, random_state=0).fit(x, y)
+    at = np.array([["calm", 0.0], ["torn", 0.0], ["wide", 0.0], ["unknown", 0.0]], dtype=object)
+    mean, deviation = model.predict(at, return_std=True)
+    np.testing.assert_allclose(mean[:3], [1.0, 0.0, 0.0], atol=0.45)
+    np.testing.assert_allclose(deviation[:3], [0.3, 2.02, 3.0], rtol=0.25)
+    assert np.isfinite([mean, deviation]).all()
+    low, high = model.quantiles(at[1:2], [0.25, 0.75])[0]
+    assert low < -1.5
+    assert high > 1.5
+    model.save(tmp_path / "m")
+    again = load_estimator(tmp_path / "m")
+    np.testing.assert_array_equal(again.predict(at), model.predict(at))
+    assert again.categories_ == model.categories_
+
+
+def test_numbered_categories_in_any_order_of_columns_and_by_name_are_the_same_model():
+    pandas = pytest.importorskip("pandas")
+    x, y = categorical(200)
+    named = pandas.DataFrame({"kind": x[:, 0], "size": x[:, 1].astype(float)})
+    options = {"hidden_sizes": (4,), "steps": 20, "nodes": 40, "random_state": 0}
+    by_place = quiet_fit_regressor(EnergyRegressor(categorical_features=(0,), **options), x, y)
+    by_name = quiet_fit_regressor(EnergyRegressor(categorical_features=["kind"], **options), named, y)
+    np.testing.assert_array_equal(by_place.predict(x[:9]), by_name.predict(named.iloc[:9]))
+    numbered = x.copy()
+    numbered[:, 0] = np.unique(x[:, 0].astype(str), return_inverse=True)[1]
+    by_number = quiet_fit_regressor(EnergyRegressor(categorical_features=(0,), **options), numbered, y)
+    np.testing.assert_array_equal(by_number.predict(numbered[:9]), by_place.predict(x[:9]))
+
+
+def quiet_fit_regressor(model, x, y):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.fit(x, y)
+
+
+@pytest.mark.parametrize(
+    ("features", "change", "named"),
+    [
+        ("kind", {}, "categorical_features"),
+        ([2], {}, "categorical_features"),
+        ([True], {}, "categorical_features"),
+        (["kind"], {}, "categorical_features"),
+        ([0, 0], {}, "categorical_features"),
+        ([1], {}, "finite numbers"),
+        ([0], {0: None}, "strings or numbers"),
+        ([0], {0: np.nan}, "NaN"),
+        ([0], {0: 3}, "strings or numbers"),
+        ([0], {1: np.inf}, r"finite|infinity"),
+    ],
+)
+def test_bad_categories_are_refused(features, change, named):
+    x, y = categorical(40)
+    for column, value in change.items():
+        x[3, column] = value
+    with pytest.raises((ValueError, TypeError), match=named):
+        EnergyRegressor((4,), categorical_features=features, **FAST).fit(x, y)
 
 
 # ---- stored
