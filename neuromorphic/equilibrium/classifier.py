@@ -30,7 +30,9 @@ from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
 from relaxon.neuromorphic.equilibrium.named import estimator_named
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation import Alternating, FixedStep, Outcome, Relaxation
-from relaxon.neuromorphic.equilibrium.training import Ended, TrainingSettings, Watcher, train
+from relaxon.neuromorphic.equilibrium.training import train
+from relaxon.neuromorphic.equilibrium.training_report import Ended, Watcher
+from relaxon.neuromorphic.equilibrium.training_settings import TrainingSettings
 from relaxon.neuromorphic.losses import calibrated_scale
 from relaxon.solvers.masked import refuse_masks
 

@@ -14,7 +14,7 @@ from relaxon.neuromorphic.equilibrium.named import estimator_named
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation import Alternating
 from relaxon.neuromorphic.equilibrium.store import StoredNetwork
-from relaxon.neuromorphic.equilibrium.training import TrainingSettings
+from relaxon.neuromorphic.equilibrium.training_settings import TrainingSettings
 
 
 @dataclass(frozen=True, slots=True)

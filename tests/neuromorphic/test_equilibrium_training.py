@@ -29,7 +29,7 @@ from relaxon.neuromorphic.equilibrium import (  # noqa: E402
     train,
 )
 from relaxon.neuromorphic.equilibrium.recipes import training_phases  # noqa: E402
-from relaxon.neuromorphic.equilibrium.training import Ended  # noqa: E402
+from relaxon.neuromorphic.equilibrium.training_report import Ended  # noqa: E402
 
 
 @pytest.fixture(scope="module")
