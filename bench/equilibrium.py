@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from equilibrium_convolutions import convolutional_rows
 from equilibrium_runs import (
     accuracy_rows,
     arms,
@@ -40,7 +41,7 @@ from relaxon.cli.machine import describe_machine
 from relaxon.neuromorphic.equilibrium import datasets
 
 Record = dict[str, Any]
-PARTS = ("accuracy", "noise", "cost", "training")
+PARTS = ("accuracy", "noise", "cost", "convolutions", "training")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -85,6 +86,9 @@ def main(argv: list[str] | None = None) -> int:
     if "noise" in args.parts:
         _measure(record, "noise", noise_rows(digits), args.out)
         _measure(record, "noise_training", noise_training_rows(digits, 5 if args.quick else 15), args.out)
+    if "convolutions" in args.parts:
+        rows = convolutional_rows(args.epochs or (3 if args.quick else 20), args.seeds or 1)
+        _measure(record, "convolutions", rows, args.out)
     if {"cost", "training"} & set(args.parts):
         images = _images(args.data)
         record["data"] = images.name

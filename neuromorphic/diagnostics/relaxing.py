@@ -23,7 +23,8 @@ from relaxon.neuromorphic.diagnostics.losses import LossKind
 from relaxon.neuromorphic.diagnostics.subjects import Parameters, Subject, finite_rows
 from relaxon.neuromorphic.equilibrium.classifier import EquilibriumClassifier
 from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
-from relaxon.neuromorphic.equilibrium.estimators import FreePhase, Implicit
+from relaxon.neuromorphic.equilibrium.estimators import FreePhase
+from relaxon.neuromorphic.equilibrium.exact_gradients import Implicit
 from relaxon.neuromorphic.equilibrium.gradients import free_phase
 from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
 from relaxon.neuromorphic.equilibrium.network import Network

@@ -21,11 +21,9 @@ if TYPE_CHECKING:
         Centred,
         ContinuousOscillation,
         Estimator,
-        Implicit,
         OneSided,
-        RecurrentBackprop,
-        Unrolled,
     )
+    from relaxon.neuromorphic.equilibrium.exact_gradients import Implicit, RecurrentBackprop, Unrolled
     from relaxon.neuromorphic.equilibrium.gradients import gradient, predict
     from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis, antisymmetry
     from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
@@ -34,7 +32,9 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.equilibrium.relaxation import Alternating, Anderson, FixedStep, Outcome, Relaxation
     from relaxon.neuromorphic.equilibrium.result import Gradient, Verdict
     from relaxon.neuromorphic.equilibrium.store import load_network, save_network
-    from relaxon.neuromorphic.equilibrium.training import TrainingReport, TrainingSettings, train
+    from relaxon.neuromorphic.equilibrium.training import train
+    from relaxon.neuromorphic.equilibrium.training_report import TrainingReport
+    from relaxon.neuromorphic.equilibrium.training_settings import TrainingSettings
 
 _HOME = {
     "ACTIVATIONS": "activations",
@@ -53,18 +53,18 @@ _HOME = {
     "FixedStep": "relaxation",
     "Gradient": "result",
     "HopfieldPotential": "network",
-    "Implicit": "estimators",
+    "Implicit": "exact_gradients",
     "JacobianHomeostasis": "homeostasis",
     "LayeredNetwork": "layered",
     "Network": "network",
     "OneSided": "estimators",
     "Outcome": "relaxation",
     "Phases": "phases",
-    "RecurrentBackprop": "estimators",
+    "RecurrentBackprop": "exact_gradients",
     "Relaxation": "relaxation",
-    "TrainingReport": "training",
-    "TrainingSettings": "training",
-    "Unrolled": "estimators",
+    "TrainingReport": "training_report",
+    "TrainingSettings": "training_settings",
+    "Unrolled": "exact_gradients",
     "VectorField": "network",
     "Verdict": "result",
     "antisymmetry": "homeostasis",

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.binary.packed import MOST_SWEEPS, PackedEquilibrium, pack_network
 from relaxon.neuromorphic.checkpoints import Checkpoints
+from relaxon.neuromorphic.equilibrium.bounds import BOUNDS, INPUT_GAIN
 from relaxon.neuromorphic.equilibrium.checkpoint import recorded
 from relaxon.neuromorphic.equilibrium.comparison import Comparison, compare_gradients
 from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
@@ -30,10 +31,13 @@ from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
 from relaxon.neuromorphic.equilibrium.named import estimator_named
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation import Alternating, FixedStep, Outcome, Relaxation
-from relaxon.neuromorphic.equilibrium.training import Ended, TrainingSettings, Watcher, train
+from relaxon.neuromorphic.equilibrium.training import train
+from relaxon.neuromorphic.equilibrium.training_report import Ended, Watcher
+from relaxon.neuromorphic.equilibrium.training_settings import TrainingSettings
 from relaxon.neuromorphic.losses import calibrated_scale
 from relaxon.solvers.masked import refuse_masks
 
+BOUNDED = ("contraction", "readout_bound")
 PREDICTION = Phases(FixedStep(steps=5000, tolerance=1e-12))
 """Predictions are relaxed so far that they do not depend on what else is in the batch."""
 
@@ -45,7 +49,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     ----------
     hidden_sizes : units of the relaxing layers; ignored where `channels` is given.
     image, channels, kernel : for a convolutional network: channels, height and width of the image that each row of X
-        holds, in this order; channels of each relaxing layer; side of the kernels. The bounds do not apply to it.
+        holds, in this order; channels of each relaxing layer; side of the kernels.
     activation, feedback, angle, gain : as `LayeredNetwork`.
     estimator : a name of `named.ESTIMATORS` ("cauchy", "asymmetric-cauchy", "centred", "one-sided", "continuous",
         "implicit", "recurrent-backprop", "unrolled"), or an `Estimator`.
@@ -53,7 +57,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     homeostasis : weight λ of the Jacobian homeostasis; 0 for none.
     epochs, batch_size, learning_rate, momentum : of stochastic gradient descent, the rate falling along a cosine.
     contraction, readout_bound : bounds on the weights that keep the equilibrium unique and the nudges inside the radius
-        of analyticity; None for none (see `TrainingSettings`).
+        of analyticity; None for none (see `TrainingSettings`). "auto" is 0.9 and 4 for layers. For convolutions it is
+        3 and 4: their bound on the coupling holds for the worst of all states, and the states met are far from it.
     noise : standard deviation of the noise on the states in training.
     loss, tau : "cross-entropy", or "comp-sum" with its τ above 0 and below 2 (see `relaxon.neuromorphic.losses`).
     optimizer : "sgd", "adam", "diffgrad", "normalized", "adadagrad" or "adadagrad-norm" (see
@@ -96,8 +101,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         batch_size: int = 32,
         learning_rate: float = 0.15,
         momentum: float = 0.9,
-        contraction: float | None = 0.9,
-        readout_bound: float | None = 4.0,
+        contraction: float | Literal["auto"] | None = "auto",
+        readout_bound: float | Literal["auto"] | None = "auto",
         noise: float = 0.0,
         loss: str = "cross-entropy",
         tau: float = 1.0,
@@ -170,6 +175,10 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         settings = self._settings(seed)
         if checkpoints is not None:
             settings = replace(settings, out=checkpoints.folder, checkpoint_seconds=checkpoints.seconds)
+            record = recorded(checkpoints.folder)
+            if self.channels is not None and "auto" in (self.contraction, self.readout_bound) and record is not None:
+                # Runs of convolutional networks from before they had bounds go on without.
+                settings = replace(settings, **{name: record["settings"][name] for name in BOUNDED})
         self.report_ = train(network, (self._tensor(x), target), settings, watcher=watcher)
         if self.report_.ended is not Ended.FINISHED:
             why = self.report_.message or self.report_.ended.value
@@ -236,6 +245,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
                 loss=self.loss,  # type: ignore[arg-type]
                 tau=self.tau,
                 gain=self.gain,
+                input_gain=INPUT_GAIN,
+                draw="orthogonal",
                 seed=seed,
                 dtype=torch.float64,
             )
@@ -252,6 +263,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         )
 
     def _settings(self, seed: int) -> TrainingSettings:
+        contraction, readout = self._bounds()
         return TrainingSettings(
             epochs=self.epochs,
             batch=self.batch_size,
@@ -263,10 +275,21 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             phases=self._phases(),
             homeostasis=JacobianHomeostasis(self.homeostasis) if self.homeostasis else None,
             seed=seed,
-            contraction=self.contraction if self.channels is None else None,
-            readout_bound=self.readout_bound if self.channels is None else None,
+            contraction=contraction,
+            readout_bound=readout,
             probe=False,
         )
+
+    def _bounds(self) -> tuple[float | None, float | None]:
+        """On the coupling and on the readout; without the first there is none on the second either."""
+        coupling, readout = BOUNDS["layered" if self.channels is None else "convolutional"]
+        given = (self.contraction, self.readout_bound)
+        for name, value in zip(BOUNDED, given, strict=True):
+            if isinstance(value, str) and value != "auto":
+                raise ValueError(f"{name} must be a number above 0, 'auto' or None, got {value!r}")
+        first = coupling if given[0] == "auto" else given[0]
+        second = (readout if first is not None else None) if given[1] == "auto" else given[1]
+        return first, second  # type: ignore[return-value]
 
     def _refuse_as_binary(self) -> None:
         """ValueError naming what a binary network cannot be."""

@@ -13,7 +13,7 @@ from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.equilibrium.classifier import EquilibriumClassifier
 from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
 from relaxon.neuromorphic.equilibrium.store import StoredNetwork, load_network, save_network
-from relaxon.neuromorphic.equilibrium.training import Ended, EpochMetrics, TrainingReport
+from relaxon.neuromorphic.equilibrium.training_report import Ended, EpochMetrics, TrainingReport
 
 CARD = "classifier"
 TUPLES = ("hidden_sizes", "image", "channels")

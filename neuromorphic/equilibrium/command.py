@@ -70,8 +70,9 @@ def _train(args: argparse.Namespace, console: Any, record: Record) -> int:
     from relaxon.neuromorphic.equilibrium import datasets
     from relaxon.neuromorphic.equilibrium.recipes import recipe
     from relaxon.neuromorphic.equilibrium.store import save_network
-    from relaxon.neuromorphic.equilibrium.training import Ended, train
-    from relaxon.neuromorphic.equilibrium.training import Progress as Step
+    from relaxon.neuromorphic.equilibrium.training import train
+    from relaxon.neuromorphic.equilibrium.training_report import Ended
+    from relaxon.neuromorphic.equilibrium.training_report import Progress as Step
 
     if args.threads is not None:
         torch.set_num_threads(args.threads)

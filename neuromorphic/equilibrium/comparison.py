@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from relaxon.neuromorphic.equilibrium.estimators import Estimator, Implicit
+from relaxon.neuromorphic.equilibrium.estimators import Estimator
+from relaxon.neuromorphic.equilibrium.exact_gradients import Implicit
 from relaxon.neuromorphic.equilibrium.gradients import gradient
 from relaxon.neuromorphic.equilibrium.network import Network
 from relaxon.neuromorphic.equilibrium.phases import Phases

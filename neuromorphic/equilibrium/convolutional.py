@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from relaxon.neuromorphic.equilibrium.network import (
 from relaxon.solvers import validation
 
 POOL = 2
+Draw = Literal["normal", "orthogonal"]
 
 
 class ConvolutionalNetwork(Network):
@@ -39,6 +40,9 @@ class ConvolutionalNetwork(Network):
     classes : of the readout.
     kernel : odd side of the kernels; borders are padded with zeros.
     loss, tau : "cross-entropy", or "comp-sum" with its τ.
+    draw : of the kernels between relaxing layers, "normal", or "orthogonal": `gain` times a matrix of orthonormal rows
+        or columns at the middle of the kernel and 0 elsewhere (Xiao et al. 2018), so that a bound on the kernels' norm
+        leaves as much of every pattern as it can.
     feedback, angle, activation, gain, input_gain, seed, dtype : as `LayeredNetwork`.
 
     Source: Laborieux and Zenke 2022, 2024.
@@ -62,6 +66,7 @@ class ConvolutionalNetwork(Network):
         tau: float = 1.0,
         gain: float = 0.3,
         input_gain: float = 1.0,
+        draw: Draw = "normal",
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -87,6 +92,8 @@ class ConvolutionalNetwork(Network):
         if loss == "squared":
             raise ValueError("loss must be 'cross-entropy' or 'comp-sum' for a convolutional network, got 'squared'")
         self.loss_name, self.tau = loss, check_loss(loss, tau)
+        if draw not in get_args(Draw):
+            raise ValueError(f"draw must be 'normal' or 'orthogonal', got {draw!r}")
         validation.non_negative_float("gain", gain)
         validation.positive_float("input_gain", input_gain)
         self.activation = activation_named(activation)
@@ -102,7 +109,8 @@ class ConvolutionalNetwork(Network):
             fan_in = columns * self.kernel**2
             shape = (rows, columns, self.kernel, self.kernel)
             scale = (gain if n else input_gain) / math.sqrt(fan_in)
-            drawn.append(torch.randn(shape, generator=generator, dtype=torch.float64) * scale)
+            normal = torch.randn(shape, generator=generator, dtype=torch.float64)
+            drawn.append(orthogonal(normal) * gain if n and draw == "orthogonal" else normal * scale)
         readout = torch.randn(self.classes, self.sizes[-1], generator=generator, dtype=torch.float64)
         self.weights = nn.ParameterList([nn.Parameter(weight.to(dtype)) for weight in drawn])
         middle = 0.5 if activation == "sigmoid" else 0.0
@@ -195,6 +203,15 @@ class ConvolutionalNetwork(Network):
 
     def scores(self, r: Tensor) -> Tensor:
         return self._logits(r)
+
+
+def orthogonal(kernels: Tensor) -> Tensor:
+    """Kernels `(out, in, k, k)` whose middle is the orthogonal factor of that of the ones given, and 0 elsewhere."""
+    middle = kernels.shape[-1] // 2
+    left, _, right = torch.linalg.svd(kernels[:, :, middle, middle], full_matrices=False)
+    found = torch.zeros_like(kernels)
+    found[:, :, middle, middle] = left @ right
+    return found
 
 
 def _windows(h: Tensor) -> Tensor:

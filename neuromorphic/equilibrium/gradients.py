@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from relaxon.neuromorphic.equilibrium.estimators import Estimator, FreePhase, Unrolled
+from relaxon.neuromorphic.equilibrium.estimators import Estimator, FreePhase
+from relaxon.neuromorphic.equilibrium.exact_gradients import Unrolled
 from relaxon.neuromorphic.equilibrium.network import Network, all_finite
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation import Noise, Relaxation

@@ -8,11 +8,9 @@ from relaxon.neuromorphic.equilibrium.estimators import (
     Centred,
     ContinuousOscillation,
     Estimator,
-    Implicit,
     OneSided,
-    RecurrentBackprop,
-    Unrolled,
 )
+from relaxon.neuromorphic.equilibrium.exact_gradients import Implicit, RecurrentBackprop, Unrolled
 
 ESTIMATORS: tuple[type[Estimator], ...] = (
     Cauchy,

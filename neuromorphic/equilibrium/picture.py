@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from relaxon.neuromorphic.equilibrium.training import TrainingReport
+from relaxon.neuromorphic.equilibrium.training_report import TrainingReport
 
 
 def draw_training(report: TrainingReport, path: Path) -> None:

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass
 
 from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
+from relaxon.neuromorphic.equilibrium.bounds import BOUNDS, INPUT_GAIN
 from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
 from relaxon.neuromorphic.equilibrium.datasets import Dataset
 from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
@@ -14,7 +15,7 @@ from relaxon.neuromorphic.equilibrium.named import estimator_named
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation import Alternating
 from relaxon.neuromorphic.equilibrium.store import StoredNetwork
-from relaxon.neuromorphic.equilibrium.training import TrainingSettings
+from relaxon.neuromorphic.equilibrium.training_settings import TrainingSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,9 @@ def recipe(data: Dataset, args: argparse.Namespace) -> tuple[StoredNetwork, Trai
             angle=args.angle,
             loss=args.loss,
             tau=args.tau,
+            gain=1.0,
+            input_gain=INPUT_GAIN,
+            draw="orthogonal",
             seed=args.seed,
         )
     elif args.binary:
@@ -84,6 +88,7 @@ def recipe(data: Dataset, args: argparse.Namespace) -> tuple[StoredNetwork, Trai
         )
     n = plain.n if args.n is None else args.n
     radius = plain.radius if args.radius is None else args.radius
+    contraction, readout = BOUNDS["convolutional"] if args.channels else (plain.contraction, plain.readout_bound)
     settings = TrainingSettings(
         epochs=plain.epochs if args.epochs is None else args.epochs,
         batch=plain.batch if args.batch is None else args.batch,
@@ -93,8 +98,8 @@ def recipe(data: Dataset, args: argparse.Namespace) -> tuple[StoredNetwork, Trai
         estimator=estimator_named(args.estimator, n, radius),
         phases=training_phases(args.noise),
         homeostasis=JacobianHomeostasis(args.homeostasis) if args.homeostasis else None,
-        contraction=None if args.channels else plain.contraction,
-        readout_bound=None if args.channels else plain.readout_bound,
+        contraction=contraction,
+        readout_bound=readout,
         seed=args.seed,
         out=args.out,
     )

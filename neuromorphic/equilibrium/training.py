@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from enum import Enum
-from pathlib import Path
-from typing import Any, Literal, get_args
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -19,7 +15,7 @@ from relaxon.neuromorphic.checkpoints import Pace
 from relaxon.neuromorphic.equilibrium.checkpoint import Checkpoint, restore, save
 from relaxon.neuromorphic.equilibrium.comparison import closeness
 from relaxon.neuromorphic.equilibrium.contraction import Contraction
-from relaxon.neuromorphic.equilibrium.estimators import Cauchy, Estimator, Implicit
+from relaxon.neuromorphic.equilibrium.exact_gradients import Implicit
 from relaxon.neuromorphic.equilibrium.gradients import gradient
 from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
 from relaxon.neuromorphic.equilibrium.network import Network, parameter_gradients
@@ -27,11 +23,17 @@ from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation import Outcome
 from relaxon.neuromorphic.equilibrium.result import Gradient, Verdict
 from relaxon.neuromorphic.equilibrium.spread import gradient_with_spread
+from relaxon.neuromorphic.equilibrium.training_report import (
+    Ended,
+    EpochMetrics,
+    Progress,
+    Sums,
+    TrainingReport,
+    Watcher,
+)
+from relaxon.neuromorphic.equilibrium.training_settings import TrainingSettings
 from relaxon.neuromorphic.optimizers import ADAPTIVE, AdaptiveBatchAdaGrad, optimizer_named
-from relaxon.solvers import validation
 
-Optimiser = Literal["sgd", "adam", "diffgrad", "normalized", "adadagrad", "adadagrad-norm"]
-Schedule = Literal["constant", "cosine"]
 PROBE = 64
 """Samples on which the angle to the exact gradient and ‖A‖ are measured after each epoch."""
 EVALUATION_BATCH = 2000
@@ -41,164 +43,6 @@ LOST_STEPS = 20
 
 FIRST_ITERATIONS = 50
 """Of the power method before the first step."""
-
-
-class Ended(Enum):
-    """How a training run ended."""
-
-    FINISHED = "finished"
-    CANCELLED = "cancelled"
-    NON_FINITE = "non_finite"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingSettings:
-    """What a training run is; the same settings on the same machine give the same weights, resumed or not.
-
-    `optimiser` is torch's "sgd" or "adam", or one of `relaxon.neuromorphic.optimizers`; with "adadagrad" and
-    "adadagrad-norm", `batch` is the first batch's size and the batches grow. `schedule` "cosine" lets the learning rate
-    fall to zero over all epochs. `clip` bounds the gradient's norm. With `probe`, the angle to the exact gradient is
-    measured after each epoch.
-    """
-
-    epochs: int = 10
-    batch: int = 50
-    rate: float = 0.01
-    momentum: float = 0.9
-    optimiser: Optimiser = "sgd"
-    schedule: Schedule = "constant"
-    estimator: Estimator = field(default_factory=Cauchy)
-    phases: Phases = field(default_factory=Phases)
-    homeostasis: JacobianHomeostasis | None = None
-    clip: float | None = None
-    contraction: float | None = None
-    """Bound on the norm of a layered network's recurrent coupling, kept by a projection after each step; below 1 the
-    equilibrium stays unique."""
-    readout_bound: float | None = None
-    """Bound on the spectral norm of a softmax readout, kept likewise: the radius of analyticity falls as its square
-    grows. Needs `contraction`."""
-    seed: int = 0
-    probe: bool = True
-    out: Path | None = None
-    """Folder for the checkpoint; a run of the same settings found there is gone on with."""
-    checkpoint_every: int = 1
-    """Epochs."""
-    checkpoint_seconds: float | None = None
-    """In place of epochs: a checkpoint after the step that ends so many seconds after the last one, less often where
-    writing is slow; where 0, after every step."""
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "checkpoint_every"):
-            validation.positive_int(name, getattr(self, name))
-        validation.positive_float("rate", self.rate)
-        if not 0 <= validation.finite_float("momentum", self.momentum) < 1:
-            raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum!r}")
-        if self.optimiser not in get_args(Optimiser):
-            names = ", ".join(map(repr, get_args(Optimiser)))
-            raise ValueError(f"optimiser must be one of {names}, got {self.optimiser!r}")
-        if self.optimiser in ADAPTIVE and self.batch < 2:
-            raise ValueError(f"batch must be at least 2 for optimiser {self.optimiser!r}, got {self.batch}")
-        if self.schedule not in get_args(Schedule):
-            raise ValueError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}")
-        if not isinstance(self.estimator, Estimator):
-            raise TypeError(f"estimator must be an Estimator, got {type(self.estimator).__name__}")
-        if self.checkpoint_seconds is not None:
-            validation.non_negative_float("checkpoint_seconds", self.checkpoint_seconds)
-        if self.clip is not None:
-            validation.positive_float("clip", self.clip)
-        if self.contraction is not None:
-            validation.positive_float("contraction", self.contraction)
-        if self.readout_bound is not None:
-            validation.positive_float("readout_bound", self.readout_bound)
-            if self.contraction is None:
-                raise ValueError("readout_bound must be None where contraction is")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must be an integer from 0 to 2³¹ − 1, got {self.seed!r}")
-
-    def described(self) -> dict[str, Any]:
-        """The settings that decide the outcome, as JSON values."""
-        names = [
-            name
-            for name in self.__dataclass_fields__
-            if name not in ("out", "checkpoint_every", "checkpoint_seconds", "probe")
-        ]
-        values = {name: getattr(self, name) for name in names}
-        plain = (int, float, str, type(None))
-        return {name: value if isinstance(value, plain) else repr(value) for name, value in values.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class EpochMetrics:
-    """An epoch as it was trained; accuracies are shares of 1, None where there is no such data."""
-
-    epoch: int
-    loss: float
-    """Mean over the epoch's batches, at their free equilibria, each before its step."""
-    accuracy: float | None
-    """On the training batches, likewise."""
-    test_accuracy: float | None
-    test_loss: float | None
-    free_steps: float
-    nudged_steps: float
-    """Relaxation steps, means over the batches."""
-    verdicts: dict[str, int]
-    """How many batches got which verdict."""
-    angle: float | None
-    """Degrees to the exact gradient on a probe batch after the epoch; None without `probe` or where not finite."""
-    antisymmetry: float | None
-    """Estimate of ‖A‖_F in the rates, root of the mean over the probe batch."""
-    feedback_angles: list[float]
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a watcher sees after each step; `metrics` after the last step of an epoch."""
-
-    step: int
-    steps: int
-    epoch: int
-    loss: float
-    verdict: Verdict
-    metrics: EpochMetrics | None = None
-
-
-Watcher = Callable[[Progress], object]
-"""Called after each step; returning True stops the run after a checkpoint."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingReport:
-    """How a run went."""
-
-    ended: Ended
-    epochs: tuple[EpochMetrics, ...]
-    steps: int
-    seconds: float
-    message: str = ""
-
-
-@dataclass(slots=True)
-class Sums:
-    """Of the epoch that is going on; kept in the checkpoint."""
-
-    batches: int = 0
-    samples: int = 0
-    loss: float = 0.0
-    correct: int = 0
-    free_steps: int = 0
-    nudged_steps: int = 0
-    verdicts: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-
-    def add(self, found: Gradient, target: Tensor, classes: int) -> None:
-        self.batches += 1
-        self.samples += len(target)
-        self.loss += found.loss
-        self.correct += int((found.scores.argmax(-1) == target).sum()) if classes else 0
-        self.free_steps += found.free.steps
-        self.nudged_steps += found.nudged.steps if found.nudged is not None else 0
-        self.verdicts[found.verdict.value] = self.verdicts.get(found.verdict.value, 0) + 1
 
 
 def train(

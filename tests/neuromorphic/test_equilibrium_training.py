@@ -14,7 +14,9 @@ from relaxon.neuromorphic.equilibrium import (  # noqa: E402
     AsymmetricCauchy,
     Cauchy,
     ConvolutionalNetwork,
+    EnergyNetwork,
     EquilibriumClassifier,
+    HopfieldPotential,
     Implicit,
     JacobianHomeostasis,
     LayeredNetwork,
@@ -28,8 +30,9 @@ from relaxon.neuromorphic.equilibrium import (  # noqa: E402
     save_network,
     train,
 )
+from relaxon.neuromorphic.equilibrium.network import squared_loss  # noqa: E402
 from relaxon.neuromorphic.equilibrium.recipes import training_phases  # noqa: E402
-from relaxon.neuromorphic.equilibrium.training import Ended  # noqa: E402
+from relaxon.neuromorphic.equilibrium.training_report import Ended  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +141,7 @@ def test_contraction_bounds_the_recurrent_weights_and_the_readout(data):
         assert float(torch.linalg.matrix_norm(weight.detach(), 2)) < 0.7 * 1.05
     assert float(torch.linalg.matrix_norm(net.weights[2].detach(), 2)) < 2.0 * 1.05
     with pytest.raises(TypeError, match="contraction must be None"):
-        train(ConvolutionalNetwork((1, 8, 8), (4,), 10), (data[0].reshape(-1, 1, 8, 8), data[1]), settings())
+        train(EnergyNetwork(HopfieldPotential(64, 5), 5, squared_loss), (data[0], data[0][:, :5]), settings())
 
 
 def test_a_run_that_is_lost_ends_and_says_so(data):

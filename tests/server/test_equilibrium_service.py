@@ -19,7 +19,7 @@ from relaxon.neuromorphic.equilibrium import (
     Unrolled,
 )
 from relaxon.neuromorphic.equilibrium.classifier_store import load_classifier, save_classifier
-from relaxon.neuromorphic.equilibrium.training import Ended
+from relaxon.neuromorphic.equilibrium.training_report import Ended
 from relaxon.proto import boosting_pb2, job_pb2, model_pb2, tensors
 from relaxon.proto import equilibrium_pb2 as pb
 from relaxon.proto.equilibrium_pb2_grpc import EquilibriumServiceStub
