@@ -13,7 +13,9 @@ from sklearn.model_selection import train_test_split
 
 from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
 
-BOUNDS: tuple[float | None, ...] = (None, 0.9, 3.0)
+BOUNDS: tuple[tuple[float | None, float | None], ...] = ((None, None), (0.9, 4.0), (3.0, 4.0), (3.0, 8.0))
+"""Of the coupling and of the readout."""
+RADIUS = 0.03
 
 
 def convolutional_rows(epochs: int, seeds: int, channels: tuple[int, ...] = (32, 64)) -> Iterator[dict[str, Any]]:
@@ -21,11 +23,11 @@ def convolutional_rows(epochs: int, seeds: int, channels: tuple[int, ...] = (32,
     x, y = load_digits(return_X_y=True)
     for seed in range(seeds):
         parts = train_test_split(x, y, test_size=0.25, random_state=seed, stratify=y)
-        for bound in BOUNDS:
+        for coupling, readout in BOUNDS:
             began = time.process_time()
             model = EquilibriumClassifier(
                 image=(1, 8, 8), channels=channels, epochs=epochs, learning_rate=0.02, optimizer="adam",
-                contraction=bound, readout_bound=None if bound is None else "auto", random_state=seed,
+                radius=RADIUS, contraction=coupling, readout_bound=readout, random_state=seed,
             )  # fmt: skip
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
@@ -35,7 +37,8 @@ def convolutional_rows(epochs: int, seeds: int, channels: tuple[int, ...] = (32,
             ok = sum(count.get("ok", 0) for count in batches)
             yield {
                 "seed": seed,
-                "contraction": bound,
+                "contraction": coupling,
+                "readout bound": readout,
                 "epochs": epochs,
                 "test accuracy": accuracy,
                 "batches ok": ok / sum(sum(count.values()) for count in batches),

@@ -289,7 +289,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
                 raise ValueError(f"{name} must be a number above 0, 'auto' or None, got {value!r}")
         first = coupling if given[0] == "auto" else given[0]
         second = (readout if first is not None else None) if given[1] == "auto" else given[1]
-        return first, second  # type: ignore[return-value]
+        return first, second
 
     def _refuse_as_binary(self) -> None:
         """ValueError naming what a binary network cannot be."""
@@ -305,7 +305,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     def _phases(self) -> Phases:
         if self.channels is None:
             return Phases(Alternating(100, tolerance=1e-5), Alternating(60, tolerance=1e-4), noise=self.noise)
-        return Phases(FixedStep(300, tolerance=1e-4), FixedStep(100, tolerance=1e-3), noise=self.noise)
+        return Phases(FixedStep(300, tolerance=1e-6), FixedStep(100, tolerance=1e-3), noise=self.noise)
 
     def _estimator(self) -> Estimator:
         if isinstance(self.estimator, Estimator):
