@@ -363,7 +363,7 @@ def _lasting(client: Any) -> tuple[list[str], str]:
     from relaxon.client.wire import Wire
 
     wire = Wire(shared_memory=False, checksums=True)
-    grid = checked_grid(np.zeros((4, 5), np.uint8), 1.0, "dirichlet", None)
+    grid = checked_grid(np.zeros((4, 5), np.uint8), 1.0, "dirichlet", None, None, None)
     create = client.poisson._stub.CreateGrid
     grids = [create(grid_requests(grid, wire, None, ""), timeout=60).id for _ in range(6)]
     sent = SentMatrix.of(eye_array(20).tocsr())

@@ -89,6 +89,8 @@ def _check_boosting(folder: Path, settings: ServerSettings) -> None:
     axes = dict.fromkeys(flat + [f"bias_{index}" for index in range(layers)], 1)
     axes |= dict.fromkeys(["output", "intercepts"] + [f"weights_{index}" for index in range(layers)], 2)
     other = {"sizes": "I64"}
+    if "indicated" in held.tensors:  # columns whose missing inputs are indicated; older models have none
+        axes["indicated"], other["indicated"] = 1, "I64"
     if "thresholds" in held.tensors:
         # Sign units: their weights are bits, and a row's code has as many as there are thresholds.
         axes["thresholds"] = 2

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.boosting.sigmoids import sigmoid_in_place
+from relaxon.neuromorphic.boosting.sigmoid_kernels import sigmoid_in_place
 from relaxon.solvers.compiled import kernel, kernel_part
 
 Array = NDArray[np.float64]
@@ -227,7 +227,8 @@ def objective(  # type: ignore[no-untyped-def]
     """`L(θ)` of the first `n` rows, with its gradient in `grad`; `project` first puts the solved `C`, `c` into `theta`.
 
     The gradient is that of all of `θ`; under `project` its last part is zero but for rounding. Infinite where the
-    projected solve has no solution. The buffers are those of `descent.buffers`; `rounded` takes `theta` in `x`'s type.
+    projected solve has no solution. The buffers are those of `descent_kernels.buffers`; `rounded` takes `theta`
+    in `x`'s type.
     """
     d, outputs = x.shape[0], r.shape[0]
     at = units * (d + 1)

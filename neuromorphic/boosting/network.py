@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.boosting import prediction
+from relaxon.neuromorphic.boosting import prediction_kernels
 from relaxon.solvers.cached import cached_property
 
 Array = NDArray[np.float64]
@@ -99,7 +99,7 @@ class MergedNetwork:
         """
         if len(self.layers) == 1:
             packed = self._packed_single if single else self._packed
-            return prediction.predict_rows(x, self.shift, self.scale, FARTHEST, packed, self.biases[-1])
+            return prediction_kernels.predict_rows(x, self.shift, self.scale, FARTHEST, packed, self.biases[-1])
         out = np.empty((len(x), self.outputs))
         for low in range(0, len(x), CHUNK):
             rows = slice(low, low + CHUNK)
@@ -154,11 +154,15 @@ class MergedNetwork:
 
     @cached_property
     def _packed(self) -> tuple[NDArray[Any], ...]:
-        return prediction.pack_units(self.layers[0].weights, self.layers[0].bias, self.output_weights, np.float64)
+        return prediction_kernels.pack_units(
+            self.layers[0].weights, self.layers[0].bias, self.output_weights, np.float64
+        )
 
     @cached_property
     def _packed_single(self) -> tuple[NDArray[Any], ...]:
-        return prediction.pack_units(self.layers[0].weights, self.layers[0].bias, self.output_weights, np.float32)
+        return prediction_kernels.pack_units(
+            self.layers[0].weights, self.layers[0].bias, self.output_weights, np.float32
+        )
 
     def split(self) -> tuple[Stage, ...]:
         """The stages one by one, as `merge` takes them."""

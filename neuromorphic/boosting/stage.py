@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.boosting import descent
+from relaxon.neuromorphic.boosting import descent_kernels
 
 Array = NDArray[np.float64]
 Rows = NDArray[Any]
@@ -70,7 +70,7 @@ class StageFitter:
         """
         settings, n = self.settings, x.shape[1]
         if self._buffers is None or self._buffers[0].shape[1] != n or self._buffers[0].dtype != x.dtype:
-            self._buffers = descent.buffers(self.features, n, settings.units, self.outputs, MEMORY, x.dtype)
+            self._buffers = descent_kernels.buffers(self.features, n, settings.units, self.outputs, MEMORY, x.dtype)
         self._buffers[-1][:] = 0
         many = settings.project and n >= 2 * SCREENED
         starts, evaluations = self._starts(x, r, w, SCREENED if many else n, rng), 0
@@ -89,10 +89,12 @@ class StageFitter:
         values, counts = np.empty(len(starts)), np.empty((len(starts), 2), np.int64)
         options = (settings.units, ridge, settings.project, settings.iterations, max(tolerance, settings.tolerance))
         if len(starts) == 1:
-            found = descent.minimise(starts[0], x, r, w, rows, *options, settings.least_scale, *self._buffers)
+            found = descent_kernels.minimise(starts[0], x, r, w, rows, *options, settings.least_scale, *self._buffers)
             values[0], counts[0] = found[0], found[1:]
         else:
-            descent.minimise_batch(starts, values, counts, x, r, w, rows, *options, settings.least_scale, MEMORY)
+            descent_kernels.minimise_batch(
+                starts, values, counts, x, r, w, rows, *options, settings.least_scale, MEMORY
+            )
         return values, counts[:, 0], int(counts[:, 1].sum())
 
     def _starts(self, x: Rows, r: Rows, w: Rows, screened: int, rng: np.random.Generator) -> Array:
@@ -120,7 +122,7 @@ class StageFitter:
         starts[settings.restarts :, units * d : hidden] = -(W * rows).sum(axis=2)
         values = np.empty(count)
         ridge = settings.ridge * _weight(w, screened)
-        descent.screen(starts, values, x, r, w, screened, units, ridge, self._buffers)
+        descent_kernels.screen(starts, values, x, r, w, screened, units, ridge, self._buffers)
         order = np.argsort(values, kind="stable")
         return np.ascontiguousarray(starts[order[: settings.restarts]])
 

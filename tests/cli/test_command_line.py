@@ -129,7 +129,7 @@ def asked(line: str) -> list[str]:
 def test_the_command_completes_commands_options_choices_and_solvers():
     assert set(COMMANDS) <= set(asked("relaxon "))
     assert asked("relaxon stress poisson --max") == ["--max-cells"]
-    assert set(asked("relaxon solve --boundary ")) == {"neumann", "dirichlet", "periodic"}
+    assert set(asked("relaxon solve --boundary ")) == {"neumann", "dirichlet", "dirichlet-node", "periodic"}
     assert set(asked("relaxon solve --solver jac")) == {"jacobi-cg"}
     assert "pool" in asked("relaxon solve --problem p")
     assert {"poisson", "boosting", "equilibrium"} <= set(asked("relaxon train "))

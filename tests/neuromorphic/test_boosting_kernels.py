@@ -9,14 +9,14 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from relaxon.neuromorphic.boosting import descent, prediction, reference, sigmoids
+from relaxon.neuromorphic.boosting import descent_kernels, prediction_kernels, reference, sigmoid_kernels
 from relaxon.neuromorphic.boosting import kernels as passes
 from relaxon.solvers import num_threads
 
 SHAPES = [(1, 1, 3), (1, 1, 4), (2, 3, 5), (4, 1, 9), (3, 2, 1)]
 """Units, outputs, features: multiples of the unrolled four, and not."""
 PARTS: list[tuple[Any, tuple[str, ...]]] = [
-    (sigmoids, ("sigmoid", "sigmoid_single", "sigmoid_in_place")),
+    (sigmoid_kernels, ("sigmoid", "sigmoid_single", "sigmoid_in_place")),
     (
         passes,
         (
@@ -24,7 +24,7 @@ PARTS: list[tuple[Any, tuple[str, ...]]] = [
             *("unit_activations", "activate_rows"),
         ),
     ),
-    (descent, ("two_loop", "minimise", "descend", "buffers", "minimise_batch", "screen", "screen_starts")),
+    (descent_kernels, ("two_loop", "minimise", "descend", "buffers", "minimise_batch", "screen", "screen_starts")),
 ]
 
 
@@ -78,8 +78,8 @@ def test_the_objective_in_single_precision_is_the_double_one_but_for_rounding(un
     theta, x, r, w = problem(units, outputs, d, 700)
     double, single = (kernels.buffers(d, 700, units, outputs, 5, dtype) for dtype in (np.float64, np.float32))
     rounded = [array.astype(np.float32) for array in (x, r, w)]
-    one = kernels.objective(theta.copy(), x, r, w, 600, units, 0.03, True, *double[: descent.OF_OBJECTIVE])
-    two = kernels.objective(theta.copy(), *rounded, 600, units, 0.03, True, *single[: descent.OF_OBJECTIVE])
+    one = kernels.objective(theta.copy(), x, r, w, 600, units, 0.03, True, *double[: descent_kernels.OF_OBJECTIVE])
+    two = kernels.objective(theta.copy(), *rounded, 600, units, 0.03, True, *single[: descent_kernels.OF_OBJECTIVE])
     assert two == pytest.approx(one, rel=1e-5)
     np.testing.assert_allclose(single[8], double[8], atol=1e-5)
 
@@ -95,12 +95,14 @@ def test_merged_predictions_are_the_plain_ones_however_the_rows_are_cut(
     x[5, 0], x[6, 0] = np.nan, 1e300
     z = np.clip(x - shift, -50.0, 50.0)
     plain = expit(np.nan_to_num(z) @ W.T + b) @ C + c
-    packed = prediction.pack_units(W, b, C, dtype)
-    found = prediction.predict_rows(x, shift, scale, 50.0, packed, c)
+    packed = prediction_kernels.pack_units(W, b, C, dtype)
+    found = prediction_kernels.predict_rows(x, shift, scale, 50.0, packed, c)
     assert np.abs(found - plain).max() < close * (1.0 + np.abs(C).sum(axis=0).max())
     with num_threads(2):
-        np.testing.assert_array_equal(prediction.predict_rows(x, shift, scale, 50.0, packed, c), found)
-    pieces = [prediction.predict_rows(part, shift, scale, 50.0, packed, c) for part in (x[:1], x[1:520], x[520:])]
+        np.testing.assert_array_equal(prediction_kernels.predict_rows(x, shift, scale, 50.0, packed, c), found)
+    pieces = [
+        prediction_kernels.predict_rows(part, shift, scale, 50.0, packed, c) for part in (x[:1], x[1:520], x[520:])
+    ]
     np.testing.assert_allclose(np.concatenate(pieces), found, rtol=0, atol=1e-12 if dtype is np.float64 else 1e-4)
 
 
@@ -108,7 +110,7 @@ def test_merged_predictions_are_the_plain_ones_however_the_rows_are_cut(
 def test_the_objective_and_its_gradient_are_the_plain_ones(kernel: Any, units: int, outputs: int, d: int) -> None:
     theta, x, r, w = problem(units, outputs, d)
     scratch = kernel.buffers(d, x.shape[1], units, outputs, 5)
-    value = kernel.objective(theta, x, r, w, x.shape[1], units, 0.03, False, *scratch[: descent.OF_OBJECTIVE])
+    value = kernel.objective(theta, x, r, w, x.shape[1], units, 0.03, False, *scratch[: descent_kernels.OF_OBJECTIVE])
     plain, gradient = reference.objective(theta, x.T, r.T, w, units, 0.03)
     assert value == pytest.approx(plain, rel=1e-13)
     np.testing.assert_allclose(scratch[8], gradient, rtol=1e-11, atol=1e-13)
@@ -121,7 +123,7 @@ def test_projection_solves_the_outputs_and_leaves_them_no_gradient(
     theta, x, r, w = problem(units, outputs, d)
     scratch = kernel.buffers(d, x.shape[1], units, outputs, 5)
     expected = reference.projected(theta, x.T, r.T, w, units, 0.03)
-    value = kernel.objective(theta, x, r, w, x.shape[1], units, 0.03, True, *scratch[: descent.OF_OBJECTIVE])
+    value = kernel.objective(theta, x, r, w, x.shape[1], units, 0.03, True, *scratch[: descent_kernels.OF_OBJECTIVE])
     np.testing.assert_allclose(theta, expected, rtol=1e-8, atol=1e-9)
     assert value == pytest.approx(reference.objective(expected, x.T, r.T, w, units, 0.03)[0], rel=1e-12)
     assert np.abs(scratch[8][units * (d + 1) :]).max() < 1e-9
@@ -131,14 +133,14 @@ def test_the_projected_gradient_is_that_of_the_reduced_objective() -> None:
     """Taylor remainder of slope 2 in the hidden weights alone, the outputs solved anew at every point."""
     theta, x, r, w = problem(3, 2, 5)
     scratch = kernels.buffers(5, x.shape[1], 3, 2, 5)
-    value = kernels.objective(theta, x, r, w, x.shape[1], 3, 0.01, True, *scratch[: descent.OF_OBJECTIVE])
+    value = kernels.objective(theta, x, r, w, x.shape[1], 3, 0.01, True, *scratch[: descent_kernels.OF_OBJECTIVE])
     gradient = scratch[8].copy()
     direction = np.random.default_rng(0).normal(size=18)
     remainders = []
     for h in (1e-2, 1e-3, 1e-4):
         moved = theta.copy()
         moved[:18] += h * direction
-        there = kernels.objective(moved, x, r, w, x.shape[1], 3, 0.01, True, *scratch[: descent.OF_OBJECTIVE])
+        there = kernels.objective(moved, x, r, w, x.shape[1], 3, 0.01, True, *scratch[: descent_kernels.OF_OBJECTIVE])
         remainders.append(abs(there - value - h * gradient[:18] @ direction))
     slopes = np.diff(np.log10(remainders))
     np.testing.assert_allclose(slopes, -2.0, atol=0.1)
@@ -148,7 +150,7 @@ def test_the_projected_gradient_is_that_of_the_reduced_objective() -> None:
 def test_blocks_of_rows_join_without_a_seam(rows: int) -> None:
     theta, x, r, w = problem(2, 2, 6, rows)
     scratch = kernels.buffers(6, rows, 2, 2, 5)
-    value = kernels.objective(theta, x, r, w, x.shape[1], 2, 0.0, False, *scratch[: descent.OF_OBJECTIVE])
+    value = kernels.objective(theta, x, r, w, x.shape[1], 2, 0.0, False, *scratch[: descent_kernels.OF_OBJECTIVE])
     plain, gradient = reference.objective(theta, x.T, r.T, w, 2, 0.0)
     assert value == pytest.approx(plain, rel=1e-12)
     np.testing.assert_allclose(scratch[8], gradient, rtol=1e-9, atol=1e-12)
@@ -213,7 +215,9 @@ def test_two_equal_units_still_have_a_projected_solution() -> None:
     theta, x, r, w = problem(2, 1, 3)
     theta[3:6], theta[7] = theta[:3], theta[6]
     scratch = kernels.buffers(3, x.shape[1], 2, 1, 5)
-    assert np.isfinite(kernels.objective(theta, x, r, w, x.shape[1], 2, 0.0, True, *scratch[: descent.OF_OBJECTIVE]))
+    assert np.isfinite(
+        kernels.objective(theta, x, r, w, x.shape[1], 2, 0.0, True, *scratch[: descent_kernels.OF_OBJECTIVE])
+    )
     assert np.isfinite(theta).all()
 
 

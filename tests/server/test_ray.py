@@ -148,7 +148,7 @@ def test_jobs_share_the_nodes_and_one_that_waits_can_be_cancelled(cluster):
 
 def test_a_job_lives_through_the_end_of_its_node_and_of_its_server(cluster, tmp_path):
     stages = 1500  # seconds of work: neither may be through before both have lost their nodes
-    settings = BoostingSettings(n_units=stages, random_state=0)
+    settings = BoostingSettings(n_units=stages, learning_rate=1e-3, random_state=0)
     with serving(cluster, tmp_path / "models", training_workers=2) as client:
         # A second job holds the other node, so that it is known which one the first is on: both lose theirs.
         job = client.boosting.train(X, Y, settings=settings, model="lost")

@@ -222,6 +222,7 @@ def test_the_key_follows_sources_versions_processor_and_numbas_settings(monkeypa
 
 def test_every_kernel_of_the_package_is_in_a_file_that_the_key_covers():
     marks = ("njit(", "@njit", "= kernel(", "@kernel(", "@plain", "@part", "@shared(", "@lean", "@inlined")
+    marks += ("intrinsic(",)
     holding = {
         str(file.relative_to(PACKAGE.parent))
         for part in kernel_key.PARTS

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from numba.core.dispatcher import Dispatcher
 
 import relaxon
-from relaxon.neuromorphic.boosting import kernels as boosting
+from relaxon.neuromorphic.boosting import descent_kernels
 from relaxon.neuromorphic.energy import kernels as energy
 from relaxon.neuromorphic.equilibrium import kernels as equilibrium
 from relaxon.solvers import ConjugateDirectionsWith, PoissonGrid, gallery, prepare
@@ -182,7 +182,9 @@ def test_the_reference_kernels_have_the_same_bits_at_any_number_of_threads():
 
     def descents():
         moved, values, counts = starts.copy(), np.empty(5), np.empty((5, 2), np.int64)
-        boosting.minimise_batch(moved, values, counts, features, targets, weights, 2, 1e-3, True, 20, 0.0, 1.0, 10)
+        descent_kernels.minimise_batch(
+            moved, values, counts, features, targets, weights, 90, 2, 1e-3, True, 20, 0.0, 1.0, 10
+        )
         return moved, values, counts
 
     same_bits(descents)

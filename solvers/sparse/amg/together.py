@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from relaxon.solvers.sparse.amg import cycle_kernels
 from relaxon.solvers.sparse.amg import together_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
-from relaxon.solvers.sparse.amg.lanes import WIDTH
+from relaxon.solvers.sparse.amg.lane_kernels import WIDTH
 from relaxon.solvers.sparse.amg.smoothed import Sparse
 from relaxon.solvers.sparse.system import Array
 from relaxon.solvers.sparse.watched import LOOK, expected_left

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.sparse.amg.lanes import load, nothing, plus, short, store, times, wide
+from relaxon.solvers.sparse.amg.lane_kernels import load, nothing, plus, short, store, times, wide
 from relaxon.solvers.sparse.amg.levels_kernels import rows_kernel
 
 ONE = np.uint32(1)

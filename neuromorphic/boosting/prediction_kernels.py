@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.boosting.kernels import FIRST, SUMS
-from relaxon.neuromorphic.boosting.sigmoids import sigmoid_in_place
+from relaxon.neuromorphic.boosting.sigmoid_kernels import sigmoid_in_place
 from relaxon.solvers.compiled import kernel, kernel_part
 from relaxon.solvers.threads import divide, get_num_threads
 
