@@ -36,7 +36,8 @@ import sys, numpy as np
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkRegressor
 X = np.random.default_rng(1).standard_normal((4000, 8))
 y = np.sin(2.0 * X[:, 0]) + X[:, 1] * X[:, 2]
-GradientBoostedNetworkRegressor(int(sys.argv[2]), random_state=0).fit(X, y).save(sys.argv[1])
+units, rate = int(sys.argv[2]), float(sys.argv[3])
+GradientBoostedNetworkRegressor(units, learning_rate=rate, random_state=0).fit(X, y).save(sys.argv[1])
 """
 
 
@@ -85,10 +86,11 @@ def parameters(folder: Path) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in load_file(file).items()}
 
 
-def trained_here(folder: Path, units: int) -> Path:
+def trained_here(folder: Path, units: int, rate: float = 0.5) -> Path:
     """The same in a process of one thread, as the cluster's are: bits differ with their number."""
     environment = {**os.environ, **thread_limits(1)}
-    subprocess.run([sys.executable, "-c", HERE, str(folder), str(units)], check=True, env=environment, timeout=PATIENCE)
+    arguments = [str(folder), str(units), str(rate)]
+    subprocess.run([sys.executable, "-c", HERE, *arguments], check=True, env=environment, timeout=PATIENCE)
     return folder
 
 
@@ -167,7 +169,7 @@ def test_a_job_lives_through_the_end_of_its_node_and_of_its_server(cluster, tmp_
             assert stages_told == list(range(1, stages + 1))
             assert client.boosting.job(one.name).result().units == stages
     one, two = (parameters(tmp_path / "models" / "boosting" / name) for name in ("lost", "too"))
-    assert one == two == parameters(trained_here(tmp_path / "here", stages))
+    assert one == two == parameters(trained_here(tmp_path / "here", stages, 1e-3))
 
 
 def test_a_cluster_that_is_not_there_is_named():
