@@ -75,8 +75,8 @@ def test_the_standard_error_of_log_densities_is_that_of_fresh_estimates_of_log_z
     np.testing.assert_array_equal(values, moon_model.score_samples(x))
     assert errors.shape == values.shape
     method = ImportanceSampling(moon_model.noise_, moon_model.partition_draws, probe=None, far_modes=False)
-    fresh = [log_partition(moon_model.energy_, method, seed).value for seed in range(30)]
-    assert np.std(fresh) == pytest.approx(errors[0], rel=0.4)
+    fresh = [log_partition(moon_model.energy_, method, seed).value for seed in range(14)]
+    assert np.std(fresh, ddof=1) == pytest.approx(errors[0], rel=0.5)
 
 
 def test_samples_are_of_the_density(moon_model):
