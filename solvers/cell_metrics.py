@@ -81,11 +81,15 @@ def film_scale(grid: PoissonGrid, axis: int) -> float | Array:
 
 def in_series(film: Array | float, inside: Array | float) -> Array:
     """Return the conductance of two in series: `film · inside / (film + inside)`, 0 where either is."""
-    film, inside = np.broadcast_arrays(np.asarray(film, np.float64), np.asarray(inside, np.float64))
-    total = film + inside
-    part = np.divide(film, total, out=np.zeros(total.shape), where=total > 0)
-    found: Array = part * inside
-    return found
+    return np.asarray(share_of(film, inside) * inside)
+
+
+def share_of(one: Array | float, other: Array | float) -> Array:
+    """Return `one / (one + other)`, 0 where both are."""
+    part, rest = np.broadcast_arrays(np.asarray(one, np.float64), np.asarray(other, np.float64))
+    total = part + rest
+    share: Array = np.divide(part, total, out=np.zeros(total.shape), where=total > 0)
+    return share
 
 
 def _along(values: Array, axis: int, ndim: int) -> Array:

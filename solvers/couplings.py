@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers import cell_metrics
+from relaxon.solvers.faces import slab
 from relaxon.solvers.grid import Boundary, CellType, PoissonGrid, Robin
 from relaxon.solvers.sides import Side, film_of
 
@@ -18,15 +19,16 @@ Array = NDArray[np.float64]
 def couplings_and_diagonal(grid: PoissonGrid) -> tuple[list[Array], Array]:
     """Return the couplings of fluid cells to the neighbour below, per axis, and the diagonal, float64 on `shape3`."""
     fluid = grid.fluid.reshape(grid.shape3)
-    couplings, sides = open_faces(grid), side_couplings(grid)
+    couplings, sides = open_faces(grid), by_layer(side_couplings(grid))
+    air = has_air(grid)
     diagonal = np.zeros(grid.shape3)
     for axis, face in enumerate(couplings):
         diagonal += face
         add_faces_above(diagonal, face, axis)
-        for across, layer, values in by_layer(sides):
+        for across, layer, values in sides:
             if across == axis:
                 diagonal[layer] += values
-        if has_air(grid):
+        if air:
             face *= fluid & np.roll(fluid, 1, axis)
     term = reaction_term(grid)
     if term is not None:
@@ -41,8 +43,8 @@ def add_faces_above(total: Array, face: Array, axis: int) -> None:
     The face below the first cell is that around a periodic axis, or 0, and so the one above the last cell too.
     """
     n = face.shape[axis]
-    total[_slab(axis, 0, n - 1)] += face[_slab(axis, 1, n)]
-    total[_slab(axis, n - 1, n)] += face[_slab(axis, 0, 1)]
+    total[slab(axis, 0, n - 1)] += face[slab(axis, 1, n)]
+    total[slab(axis, n - 1, n)] += face[slab(axis, 0, 1)]
 
 
 def has_air(grid: PoissonGrid) -> bool:
@@ -60,8 +62,8 @@ def open_faces(grid: PoissonGrid) -> list[Array]:
     inverse = 1.0 / grid.coefficient if isinstance(grid.coefficient, np.ndarray) else None
     for axis, (low, _) in enumerate(grid.boundary):
         n = grid.shape[axis]
-        first, last = _slab(axis, 0, 1), _slab(axis, n - 1, n)
-        below, above = _slab(axis, 0, n - 1), _slab(axis, 1, n)
+        first, last = slab(axis, 0, 1), slab(axis, n - 1, n)
+        below, above = slab(axis, 0, n - 1), slab(axis, 1, n)
         scale_low, scale_inside, _ = _face_scales(grid, axis)
         face = np.empty(grid.shape)
         face[first] = 0
@@ -95,7 +97,7 @@ def side_couplings(grid: PoissonGrid) -> list[SideCouplings]:
     found = []
     for axis, pair in enumerate(grid.boundary):
         n, (scale_low, _, scale_high) = grid.shape[axis], _face_scales(grid, axis)
-        layers = [_slab(axis, 0, 1), _slab(axis, n - 1, n)]
+        layers = [slab(axis, 0, 1), slab(axis, n - 1, n)]
         kappa_low, kappa_high = _side_coefficients(grid, axis)
         wholes = scale_low * kappa_low, scale_high * kappa_high
         for side, layer, whole in zip(pair, layers, wholes, strict=True):
@@ -142,7 +144,7 @@ def _face_scales(grid: PoissonGrid, axis: int) -> tuple[Any, Any, Any]:
     scale, n = cell_metrics.face_scale(grid, axis), grid.shape[axis]
     if isinstance(scale, float):
         return scale, scale, scale
-    return scale[_slab(axis, 0, 1)], scale[_slab(axis, 1, n)], scale[_slab(axis, n, n + 1)]
+    return scale[slab(axis, 0, 1)], scale[slab(axis, 1, n)], scale[slab(axis, n, n + 1)]
 
 
 def _fill_inner_coefficients(grid: PoissonGrid, axis: int, inverse: Array | None, out: Array) -> None:
@@ -153,15 +155,15 @@ def _fill_inner_coefficients(grid: PoissonGrid, axis: int, inverse: Array | None
     """
     n, kappa = grid.shape[axis], grid.coefficient
     if inverse is None:
-        out[...] = 1.0 if not isinstance(kappa, tuple) else kappa[axis][_slab(axis, 1, n)]
+        out[...] = 1.0 if not isinstance(kappa, tuple) else kappa[axis][slab(axis, 1, n)]
         return
-    one, other, shares = inverse[_slab(axis, 0, n - 1)], inverse[_slab(axis, 1, n)], _half_shares(grid, axis)
+    one, other, shares = inverse[slab(axis, 0, n - 1)], inverse[slab(axis, 1, n)], _half_shares(grid, axis)
     if shares is None:
         np.add(one, other, out=out)
         np.divide(2.0, out, out=out)
         return
-    np.multiply(one, shares[0][_slab(axis, 1, n)], out=out)
-    out += other * shares[1][_slab(axis, 1, n)]
+    np.multiply(one, shares[0][slab(axis, 1, n)], out=out)
+    out += other * shares[1][slab(axis, 1, n)]
     np.divide(1.0, out, out=out)
 
 
@@ -170,10 +172,10 @@ def _around(grid: PoissonGrid, axis: int, inverse: Array | None) -> Any:
     n = grid.shape[axis]
     if inverse is None:
         return _side_coefficients(grid, axis)[0]
-    first, last, shares = inverse[_slab(axis, 0, 1)], inverse[_slab(axis, n - 1, n)], _half_shares(grid, axis)
+    first, last, shares = inverse[slab(axis, 0, 1)], inverse[slab(axis, n - 1, n)], _half_shares(grid, axis)
     if shares is None:
         return 2.0 / (first + last)
-    return 1.0 / (first * shares[1][_slab(axis, 0, 1)] + last * shares[0][_slab(axis, 0, 1)])
+    return 1.0 / (first * shares[1][slab(axis, 0, 1)] + last * shares[0][slab(axis, 0, 1)])
 
 
 def _half_shares(grid: PoissonGrid, axis: int) -> tuple[Array, Array] | None:
@@ -192,9 +194,5 @@ def _side_coefficients(grid: PoissonGrid, axis: int) -> tuple[Any, Any]:
     if kappa is None:
         return 1.0, 1.0
     if isinstance(kappa, tuple):
-        return kappa[axis][_slab(axis, 0, 1)], kappa[axis][_slab(axis, n, n + 1)]
-    return kappa[_slab(axis, 0, 1)], kappa[_slab(axis, n - 1, n)]
-
-
-def _slab(axis: int, start: int, stop: int) -> tuple[slice, ...]:
-    return (slice(None),) * axis + (slice(start, stop),)
+        return kappa[axis][slab(axis, 0, 1)], kappa[axis][slab(axis, n, n + 1)]
+    return kappa[slab(axis, 0, 1)], kappa[slab(axis, n - 1, n)]

@@ -144,15 +144,8 @@ def _known_weights(grid: PoissonGrid) -> tuple[Array, ...]:
     for (axis, end), film in films_of.items():
         face = slab(axis, 0, 1) if end == 0 else slab(axis, grid.shape[axis], grid.shape[axis] + 1)
         inside = scales[axis][face] * face_coefficients(grid)[axis][face]
-        found[axis][face] = cell_metrics.film_scale(grid, axis) * passed_on(film, inside)
+        found[axis][face] = cell_metrics.film_scale(grid, axis) * cell_metrics.share_of(inside, film)
     return found
-
-
-def passed_on(film: Array, inside: Array) -> Array:
-    """Return the part of what comes to a film that goes on inside, `inside / (film + inside)`; 0 where that is 0."""
-    total = film + inside
-    part: Array = np.divide(inside, total, out=np.zeros(total.shape), where=total > 0)
-    return part
 
 
 def checked_air_values(grid: PoissonGrid, values: ArrayLike | None) -> Array:

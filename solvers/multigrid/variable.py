@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.cell_metrics import share_of
 from relaxon.solvers.couplings import by_layer, has_air, open_faces, reaction_term, side_couplings
 from relaxon.solvers.faces import conductances, face_coefficients, face_scales, films, slab
 from relaxon.solvers.grid import FLUID, Boundary, PoissonGrid, Robin
@@ -297,8 +298,7 @@ def _inside_parts(grid: PoissonGrid) -> NDArray[np.float64]:
         for (axis, end), film in films(grid).items():
             face = slab(axis, 0, 1) if end == 0 else slab(axis, grid.shape[axis], grid.shape[axis] + 1)
             held = whole[axis][face]
-            total = film + scales[axis][face] * kappa[axis][face]
-            part = np.divide(film, total, out=np.zeros(held.shape), where=total > 0)
+            part = share_of(film, scales[axis][face] * kappa[axis][face])
             found[3 - grid.ndim + axis, end] = float((held * part).sum() / held.sum()) if held.any() else 0.0
     return found
 
