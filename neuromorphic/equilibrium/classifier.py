@@ -37,6 +37,8 @@ from relaxon.neuromorphic.equilibrium.training_settings import TrainingSettings
 from relaxon.neuromorphic.losses import calibrated_scale
 from relaxon.solvers.masked import refuse_masks
 
+UNBOUNDED_FREE = FixedStep(300, tolerance=1e-4)
+"""Free phases of convolutional networks before they had bounds."""
 BOUNDED = ("contraction", "readout_bound")
 PREDICTION = Phases(FixedStep(steps=5000, tolerance=1e-12))
 """Predictions are relaxed so far that they do not depend on what else is in the batch."""
@@ -167,7 +169,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             raise ValueError(f"X must have a standard deviation that float64 holds, got entries up to {x.max():.1e}")
         # A constant feature has nothing to say; dividing it by its rounding error would make it shout.
         self.scale_ = np.where(spread > 1e-12 * np.abs(self.mean_).clip(1), spread, 1.0)
-        seed = self._drawn_seed(checkpoints)
+        record = None if checkpoints is None else recorded(checkpoints.folder)
+        seed = self._drawn_seed(record)
         network = self._network(x.shape[1], len(self.classes_), seed).to(self.device)
         target = torch.from_numpy(np.ascontiguousarray(labels)).to(self.device)
         self.network_ = network
@@ -175,10 +178,11 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         settings = self._settings(seed)
         if checkpoints is not None:
             settings = replace(settings, out=checkpoints.folder, checkpoint_seconds=checkpoints.seconds)
-            record = recorded(checkpoints.folder)
-            if self.channels is not None and "auto" in (self.contraction, self.readout_bound) and record is not None:
-                # Runs of convolutional networks from before they had bounds go on without.
-                settings = replace(settings, **{name: record["settings"][name] for name in BOUNDED})
+            bounded = self.contraction != "auto" or record is None or record["settings"]["contraction"] is not None
+            if self.channels is not None and not bounded:
+                # Runs of convolutional networks from before they had bounds go on without, to the same bits.
+                free = replace(settings.phases, free=UNBOUNDED_FREE)
+                settings = replace(settings, contraction=None, readout_bound=None, phases=free)
         self.report_ = train(network, (self._tensor(x), target), settings, watcher=watcher)
         if self.report_.ended is not Ended.FINISHED:
             why = self.report_.message or self.report_.ended.value
@@ -190,12 +194,10 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         self._settings(0)
         self._network(1 if self.image is None else math.prod(self.image), 2, 0)
 
-    def _drawn_seed(self, checkpoints: Checkpoints | None) -> int:
-        """The seed of this fit; where none is given, that of the fit that it goes on with."""
-        if checkpoints is not None and self.random_state is None:
-            record = recorded(checkpoints.folder)
-            if record is not None:
-                return int(record["settings"]["seed"])
+    def _drawn_seed(self, record: dict[str, Any] | None) -> int:
+        """The seed of this fit; where none is given, that of the fit whose record it goes on with."""
+        if record is not None and self.random_state is None:
+            return int(record["settings"]["seed"])
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _location(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

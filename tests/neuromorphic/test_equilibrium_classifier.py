@@ -7,14 +7,18 @@ pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.equilibrium import (
     Cauchy,
     ContinuousOscillation,
     ConvolutionalNetwork,
     EquilibriumClassifier,
+    FixedStep,
+    Phases,
     Unrolled,
 )
 from relaxon.neuromorphic.equilibrium.classifier_store import load_classifier, save_classifier
@@ -87,6 +91,19 @@ def test_images_train_a_convolutional_classifier_that_is_stored(tmp_path):
     again = load_classifier(tmp_path / "model")
     assert (again.predict_proba(x) == found.predict_proba(x)).all()
     assert again.get_params() == found.get_params()
+
+
+def test_a_run_from_before_convolutional_networks_had_bounds_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    x, y = images(60)
+    options = {"image": (2, 4, 4), "channels": (3,), "epochs": 3, "random_state": 0}
+    before = EquilibriumClassifier(**options, contraction=None, readout_bound=None)
+    free = FixedStep(300, tolerance=1e-4)
+    monkeypatch.setattr(before, "_phases", lambda: Phases(free, FixedStep(100, tolerance=1e-3)))
+    whole = before.fit(x, y).predict_proba(x)
+    with pytest.warns(ConvergenceWarning, match="ended early"):
+        before.fit(x, y, watcher=lambda step: step.step == 3, checkpoints=Checkpoints(tmp_path, 0.0))
+    after = EquilibriumClassifier(**options).fit(x, y, checkpoints=Checkpoints(tmp_path, 0.0))
+    assert (after.predict_proba(x) == whole).all()
 
 
 @pytest.mark.parametrize("image", [None, (2, 4), (1, 4, 4), (2, 2, 2)])
