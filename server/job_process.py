@@ -7,10 +7,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import relaxon
+from relaxon.server import job_copies
 from relaxon.server.job_folder import LOG
 from relaxon.server.jobs import Json
 from relaxon.server.settings import ServerSettings
@@ -22,7 +24,18 @@ CANCEL, SUSPEND = b"cancel\n", b"suspend\n"
 LOG_TAIL = 4000
 """Bytes of a failed worker's own messages that go into the server's log."""
 
-Process = asyncio.subprocess.Process
+
+class Process(Protocol):
+    """What the server uses of a job's process, which asyncio may have started or not."""
+
+    @property
+    def stdin(self) -> asyncio.StreamWriter | None: ...
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def kill(self) -> None: ...
+    async def wait(self) -> int: ...
 
 
 class Backend(Protocol):
@@ -94,7 +107,12 @@ async def start(folder: Path, steps: int, settings: ServerSettings) -> Process:
     backend = BACKENDS[settings.training_backend](settings)
     source = str(Path(relaxon.__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
+    environment = {**inherited(), "PYTHONPATH": path, **backend.environment()}
+    told = (str(steps), str(settings.checkpoint_seconds), *backend.arguments())
     with (folder / LOG).open("ab") as log:
+        if job_copies.AVAILABLE and backend.module == job_copies.WORKER:
+            with suppress(job_copies.NoCopy):
+                return await job_copies.start_copy((str(folder), *told), environment, log.fileno())
         return await asyncio.create_subprocess_exec(
             sys.executable,
             # Modules come from where this server's do, not from the folder in which it was started.
@@ -103,15 +121,13 @@ async def start(folder: Path, steps: int, settings: ServerSettings) -> Process:
             backend.module,
             str(folder),
             str(os.getpid()),
-            str(steps),
-            str(settings.checkpoint_seconds),
-            *backend.arguments(),
+            *told,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             # A Ctrl-C in the server's terminal is for the server alone, which lets the jobs end in order.
             start_new_session=True,
-            env={**inherited(), "PYTHONPATH": path, **backend.environment()},
+            env=environment,
         )
 
 

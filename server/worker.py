@@ -1,4 +1,5 @@
-"""The process of one job: `python -m relaxon.server.worker FOLDER SERVER STEPS CHECKPOINT_SECONDS`.
+"""The process of one job: `python -m relaxon.server.worker FOLDER SERVER STEPS CHECKPOINT_SECONDS`, or a copy of
+`relaxon.server.job_template` with these arguments, `SERVER` its id then.
 
 It reads the folder's request and data, goes on from the checkpoint that it finds there, and writes the model into the
 folder. It tells the server, whose process id is `SERVER`, on its standard output, a line of JSON each: `{"step": …,
@@ -17,7 +18,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -66,23 +67,35 @@ ARGUMENT = re.compile(r"(X|[a-z_][a-z0-9_]*)(\[\d+\])?(?= )")
 LONGEST_MESSAGE = 2000
 GONE, BUSY = 3, 4
 """Exit statuses: the server has gone; another process still has the job."""
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
+PROCESS_NAME = "relaxon-job"
+"""What `ps` and `top` show a job's process as, on Linux."""
 
 Tell = Callable[[Mapping[str, Any] | None], bool]
 """Passes progress on, None for nothing new; whether the job is to end here."""
 
 
 def main() -> int:
-    """0 where the last word was said, whatever it was."""
-    folder, server, known, checkpoint_seconds = (
-        Path(sys.argv[1]),
-        Link(int(sys.argv[2])),
-        int(sys.argv[3]),
-        float(sys.argv[4]),
-    )
+    """The exit status of `work`."""
+    step_back()
+    return work(sys.argv[1:])
+
+
+def step_back() -> None:
+    """Let the server's answers and solves come before what this process does."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     wait_asleep()
+
+
+def work(arguments: Sequence[str]) -> int:
+    """0 where the last word was said, whatever it was."""
+    folder, server, known, checkpoint_seconds = (
+        Path(arguments[0]),
+        Link(int(arguments[1])),
+        int(arguments[2]),
+        float(arguments[3]),
+    )
     lease = job_folder.leased(folder)
     if lease is None:
         return BUSY
@@ -112,7 +125,8 @@ class Link:
     """The server that this process works for: what it is told, and what it has said. This process ends with it."""
 
     def __init__(self, server: int) -> None:
-        _end_with(server)
+        _show_as_a_job()
+        end_with(server)
         self.cancelled, self.suspended = threading.Event(), threading.Event()
         self._out = _own_output()
         threading.Thread(target=_obey, args=(self.cancelled, self.suspended), daemon=True).start()
@@ -170,16 +184,25 @@ def trained(folder: Path, request: Mapping[str, Any], tell: Tell) -> dict[str, s
     return None
 
 
-def _end_with(server: int) -> None:
-    """Have the kernel end this process when its server has ended, at once and in any state."""
+def end_with(server: int) -> None:
+    """Have the kernel end this process when the one that has started it has ended, at once and in any state."""
+    _control(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != server:  # it ended before that call
+        os._exit(GONE)
+
+
+def _show_as_a_job() -> None:
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
+    _control(PR_SET_NAME, PROCESS_NAME.encode())
+
+
+def _control(operation: int, value: object) -> None:
+    """Call Linux's prctl."""
     if sys.platform == "linux":
         import ctypes
 
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != server:  # it ended before that call
-        os._exit(GONE)
+        ctypes.CDLL(None).prctl(operation, value)
 
 
 def _own_output() -> TextIO:

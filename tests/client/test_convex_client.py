@@ -15,6 +15,7 @@ from relaxon.client import BoundsProgress, ConvexSettings, JobState, OptimalityC
 from relaxon.neuromorphic.convex import ConvexNetworkClassifier, ConvexNetworkRegressor, ConvexOutcome, load
 from relaxon.proto import convex_pb2 as pb
 from relaxon.server.convex_messages import OUTCOMES
+from relaxon.server.worker import PROCESS_NAME
 
 X = np.random.default_rng(0).standard_normal((60, 3))
 Y = np.sin(2.0 * X[:, 0]) + X[:, 1]
@@ -88,9 +89,9 @@ def test_a_classification_through_the_asyncio_client_is_the_one_in_process(embed
 
 def workers():
     found = []
-    for child in psutil.Process().children():
+    for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it has just ended
-            if "relaxon.server.worker" in child.cmdline():
+            if child.name() == PROCESS_NAME and child.status() != psutil.STATUS_ZOMBIE:
                 found.append(child)
     return found
 

@@ -33,6 +33,7 @@ from relaxon.client import (
     ProximalSettings,
 )
 from relaxon.server.job_database import FILE
+from relaxon.server.worker import PROCESS_NAME
 
 SERVE = """
 import json, sys
@@ -89,9 +90,9 @@ class Rig:
 
     def workers(self) -> list[psutil.Process]:
         found = []
-        for child in psutil.Process(self._server.pid).children():
+        for child in psutil.Process(self._server.pid).children(recursive=True):
             try:
-                if "relaxon.server.worker" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+                if child.name() == PROCESS_NAME and child.status() != psutil.STATUS_ZOMBIE:
                     found.append(child)
             except psutil.NoSuchProcess:
                 pass

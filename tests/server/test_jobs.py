@@ -36,6 +36,7 @@ from relaxon.proto import job_pb2
 from relaxon.server import job_process
 from relaxon.server.app import EmbeddedServer
 from relaxon.server.settings import ServerSettings
+from relaxon.server.worker import PROCESS_NAME
 
 Code = grpc.StatusCode
 
@@ -46,9 +47,9 @@ def watch(stubs, operation, skip=0):
 
 def workers():
     found = []
-    for child in psutil.Process().children():
+    for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it has just ended
-            if "relaxon.server.worker" in child.cmdline():
+            if child.name() == PROCESS_NAME and child.status() != psutil.STATUS_ZOMBIE:
                 found.append(child)
     return found
 
@@ -155,6 +156,7 @@ def test_a_full_queue_refuses_and_a_waiting_job_can_be_cancelled(training):
     assert quota.violations[0].subject == "jobs"
     refused(lambda: train(stubs), Code.RESOURCE_EXHAUSTED, retry)
     assert retry.retry_delay.ToMilliseconds() > 0
+    next(watch(stubs, running))  # its process is there
     assert len(workers()) == 1
     cancel(stubs, waiting)
     ended = wait(stubs, waiting)
