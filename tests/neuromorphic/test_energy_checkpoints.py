@@ -8,6 +8,7 @@ from relaxon.neuromorphic.checkpoints import Checkpoints  # noqa: E402
 from relaxon.neuromorphic.energy import EnergyDensity, density, planar  # noqa: E402
 from relaxon.neuromorphic.equilibrium.checkpoint import FILE  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("brief_search")
 X = planar("two-moons").sample(300, seed=1)
 FAST = {"hidden_sizes": (8,), "noise": "gaussian", "steps": 130, "batch_size": 64, "noise_batch_size": 128}
 FAST |= {"partition_draws": 1000, "random_state": 0}
@@ -34,8 +35,8 @@ def outcome(model):
     return weights, model.log_partition_, model.verdict_, model.validation_.tolist(), model.training_.steps
 
 
-@pytest.fixture(scope="module")
-def whole():
+@pytest.fixture
+def whole(brief_search):
     return outcome(made().fit(X))
 
 

@@ -39,6 +39,7 @@ def test_a_covariance_without_full_rank_is_refused(table: str, noise: str) -> No
         density(noise=noise).fit(x)
 
 
+@pytest.mark.usefixtures("brief_search")
 @pytest.mark.parametrize("table", TABLES)
 def test_kernels_have_a_density_there_that_is_not_to_be_trusted(table: str) -> None:
     x, said = TABLES[table]

@@ -109,7 +109,7 @@ def test_the_network_solves_every_kind_of_problem(name, ndim, size):
 
 @pytest.mark.parametrize("name", ["neumann", "spheres", "pool"])
 def test_the_network_needs_far_fewer_iterations_than_conjugate_gradients(name):
-    problem = gallery.make(name, 40, seed=7)
+    problem = gallery.make(name, 28, seed=7)
     ours = solve(problem.grid, problem.b, solver="dcdm-cnn", rtol=1e-4, max_iterations=200)
     theirs = solve(problem.grid, problem.b, solver="cg", rtol=1e-4)
     assert ours.converged
@@ -301,7 +301,7 @@ def test_a_training_step_is_a_step_of_the_solver():
 def test_training_starts_from_a_cycle_that_needs_far_fewer_iterations_than_cg(name):
     network = DirectionNetwork(ARCHITECTURES[name])
     start_as_two_grid_cycle(network, torch.Generator().manual_seed(0))
-    problem = gallery.make("spheres", 24)
+    problem = gallery.make("spheres", 18)
     direction = NetworkDirection(network, problem.grid.shape3, torch.float32)
     ours = solve(problem.grid, problem.b, solver=DeepConjugateDirection(direction), rtol=1e-4)
     theirs = solve(problem.grid, problem.b, solver="cg", rtol=1e-4)
@@ -314,6 +314,14 @@ def settings(out: Path, **changes) -> TrainingSettings:
     return TrainingSettings(out=out, **(values | changes))
 
 
+@pytest.fixture
+def brief_validation(monkeypatch):
+    """Few and short solves at a checkpoint, which are most of what a short training takes."""
+    monkeypatch.setattr(training, "VALIDATION_STEPS", 4)
+    monkeypatch.setattr(training, "VALIDATION_PROBLEMS", 2)
+
+
+@pytest.mark.usefixtures("brief_validation")
 @pytest.mark.parametrize("data", ["mixed", "ritz"])
 def test_training_is_repeatable_and_resumes_as_if_never_stopped(tmp_path, data):
     whole = train(settings(tmp_path / "whole", data=data))
@@ -359,6 +367,7 @@ def test_every_setting_is_an_option_of_the_command_and_reaches_the_training(tmp_
     assert asked == [given, TrainingSettings(out=tmp_path)]
 
 
+@pytest.mark.usefixtures("brief_validation")
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     train(settings(tmp_path))
     with pytest.raises(ValueError, match="same settings"):
