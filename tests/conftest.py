@@ -2,8 +2,20 @@
 
 import gc
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
+
+try:
+    import fcntl
+except ImportError:  # this system has none
+    fcntl = None
+
+COMPILING = pytest.StashKey()
 
 # Before anything loads torch: threads that spin while they wait make two test processes many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -15,6 +27,48 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(library, "1")
 # Servers that are started as processes: what their solves need is compiled when it is needed.
 os.environ.setdefault("RELAXON_COMPILE", "")
+
+
+COMPILE = """
+from relaxon.solvers.compiling import compile_kind
+from relaxon.solvers.kernel_table import load_table
+
+for kind in load_table().kinds:
+    compile_kind(kind)
+"""
+"""What solves run, which several test processes would otherwise compile at the same time, each for itself."""
+
+
+def pytest_configure(config):
+    """Where all tests run in several processes, compile what solves run while those collect their tests."""
+    everything = config.args_source == config.ArgsSource.TESTPATHS
+    if fcntl is not None and everything and getattr(config.option, "dist", "no") != "no":
+        config.stash[COMPILING] = being_compiled = Path(tempfile.mkdtemp(), "being-compiled")
+        with being_compiled.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # held by that process for as long as it lives
+            environment = os.environ | {"PYTHONPATH": str(config.rootpath / "src")}
+            subprocess.Popen([sys.executable, "-c", COMPILE], env=environment, pass_fds=(lock.fileno(),))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Tell a test process what to wait for."""
+    if COMPILING in node.config.stash:
+        node.workerinput["compiling"] = str(node.config.stash[COMPILING])
+
+
+def pytest_unconfigure(config):
+    """Leave nothing of that behind."""
+    if COMPILING in config.stash:
+        shutil.rmtree(config.stash[COMPILING].parent, ignore_errors=True)
+
+
+def pytest_runtestloop(session):
+    """Wait for what is being compiled."""
+    being_compiled = getattr(session.config, "workerinput", {}).get("compiling")
+    if being_compiled is not None:
+        with open(being_compiled) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -8,15 +8,17 @@ import pytest
 pytest.importorskip("torch")
 
 from relaxon import cli
-from relaxon.neuromorphic.energy import load_estimator
+from relaxon.neuromorphic.energy import command, load_estimator
 
 
 def train(tmp_path, *arguments):
     return cli.main(["train", "energy", *map(str, arguments), "--out", str(tmp_path / "out")])
 
 
-def test_a_known_density_is_learnt_reported_drawn_and_stored(tmp_path):
-    options = ("--data", "two-moons", "--rows", 1000, "--steps", 150, "--hidden", 24, 24)
+@pytest.mark.usefixtures("brief_search")
+def test_a_known_density_is_learnt_reported_drawn_and_stored(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "NODES", 120)
+    options = ("--data", "two-moons", "--rows", 500, "--steps", 150, "--hidden", 24, 24)
     files = ("--plot", tmp_path / "p.png", "--json", tmp_path / "r.json")
     assert train(tmp_path, *options, *files) == 0
     told = json.loads((tmp_path / "r.json").read_text())

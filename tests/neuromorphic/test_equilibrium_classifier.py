@@ -25,14 +25,14 @@ from relaxon.neuromorphic.equilibrium.classifier_store import load_classifier, s
 from relaxon.neuromorphic.equilibrium.named import estimator_named
 
 
-@parametrize_with_checks([EquilibriumClassifier(hidden_sizes=(10, 6), epochs=15)])
+@parametrize_with_checks([EquilibriumClassifier(hidden_sizes=(8,), epochs=6)])
 def test_scikit_learn_finds_nothing_wrong(estimator, check):
     check(estimator)
 
 
 def test_it_classifies_irises_under_cross_validation():
     x, y = load_iris(return_X_y=True)
-    assert cross_val_score(EquilibriumClassifier(random_state=0), x, y).mean() > 0.93
+    assert cross_val_score(EquilibriumClassifier((16,), epochs=20, random_state=0), x, y).mean() > 0.93
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_it_classifies_irises_under_cross_validation():
 def test_every_named_estimator_trains(estimator):
     x, y = load_iris(return_X_y=True)
     found = EquilibriumClassifier(
-        (10, 8), estimator=estimator, feedback="independent", angle=60.0, homeostasis=1.0, random_state=0
+        (10, 8), estimator=estimator, feedback="independent", angle=60.0, homeostasis=1.0, epochs=15, random_state=0
     ).fit(x, y)
     assert found.score(x, y) > 0.9
     share = found.predict_proba(x)

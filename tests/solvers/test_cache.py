@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from copies import CALLEE, PACKAGE, environment
+from warm import WarmProcess
 
 from relaxon.solvers import cache_folder, kernel_key
 from relaxon.solvers.cache_folder import LOCK, prune
@@ -44,14 +46,24 @@ print(json.dumps({
 """
 
 
-def run(copy, **changes):
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment(copy, **changes), stdout=subprocess.PIPE, text=True, check=True
-    )
-    return json.loads(done.stdout)
+@pytest.fixture(scope="module")
+def warm():
+    process = WarmProcess()
+    yield process
+    process.close()
 
 
-def test_an_edited_callee_in_another_file_is_compiled_again(copy, tmp_path):
+@pytest.fixture
+def run(warm):
+    """What a new process tells that calls the kernels of a copy."""
+
+    def run(copy, program=PROGRAM, **changes):
+        return json.loads(warm.run(program, environment(copy, **changes)))
+
+    return run
+
+
+def test_an_edited_callee_in_another_file_is_compiled_again(run, copy, tmp_path):
     home = str(tmp_path / "home")
     first = run(copy, XDG_CACHE_HOME=home)
     assert first["answer"] == 3.0
@@ -69,7 +81,7 @@ def test_an_edited_callee_in_another_file_is_compiled_again(copy, tmp_path):
     assert edited["folder"] != first["folder"]
 
 
-def test_a_reinstalled_package_compiles_nothing_again(copy, tmp_path):
+def test_a_reinstalled_package_compiles_nothing_again(run, copy, tmp_path):
     home = str(tmp_path / "home")
     run(copy, XDG_CACHE_HOME=home)
     elsewhere = tmp_path / "elsewhere" / "relaxon"
@@ -79,14 +91,14 @@ def test_a_reinstalled_package_compiles_nothing_again(copy, tmp_path):
     assert run(elsewhere, XDG_CACHE_HOME=home)["compiled"] == []
 
 
-def test_numbas_own_variable_wins(copy, tmp_path):
+def test_numbas_own_variable_wins(run, copy, tmp_path):
     chosen = tmp_path / "chosen"
     told = run(copy, NUMBA_CACHE_DIR=str(chosen), XDG_CACHE_HOME=str(tmp_path / "home"))
     assert Path(told["folder"]).is_relative_to(chosen)
     assert not (tmp_path / "home").exists()
 
 
-def test_without_a_place_there_is_one_warning_and_the_right_answer(copy, tmp_path):
+def test_without_a_place_there_is_one_warning_and_the_right_answer(run, copy, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("no folder can be made in here")
     told = run(copy, XDG_CACHE_HOME=str(blocked), HOME=str(blocked))
@@ -107,22 +119,15 @@ pathlib.Path.write_bytes = full
 """
 
 
-def test_a_full_disk_is_one_warning(copy, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", FULL + PROGRAM],
-        env=environment(copy, XDG_CACHE_HOME=str(tmp_path)),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    told = json.loads(done.stdout)
+def test_a_full_disk_is_one_warning(run, copy, tmp_path):
+    told = run(copy, FULL + PROGRAM, XDG_CACHE_HOME=str(tmp_path))
     assert told["answer"] == 3.0
     assert len(told["warnings"]) == 1
     assert "No space left on device" in told["warnings"][0]
     assert [path for path in Path(told["folder"]).iterdir() if path.name != LOCK] == []
 
 
-def test_two_processes_at_once_leave_a_sound_cache(copy, tmp_path):
+def test_two_processes_at_once_leave_a_sound_cache(run, copy, tmp_path):
     command, shared = [sys.executable, "-c", PROGRAM], environment(copy, XDG_CACHE_HOME=str(tmp_path))
     running = [subprocess.Popen(command, env=shared, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for process in running:
@@ -133,7 +138,7 @@ def test_two_processes_at_once_leave_a_sound_cache(copy, tmp_path):
     assert (after["answer"], after["compiled"]) == (3.0, [])
 
 
-def test_a_damaged_file_is_compiled_again(copy, tmp_path):
+def test_a_damaged_file_is_compiled_again(run, copy, tmp_path):
     folder = Path(run(copy, XDG_CACHE_HOME=str(tmp_path))["folder"])
     for number, file in enumerate(sorted(folder.glob("*.nbc"))):
         content = file.read_bytes()

@@ -48,13 +48,13 @@ def main() -> None:
 
 
 def of_gallery(name: str) -> tuple[PoissonGrid, np.ndarray]:
-    problem = gallery.make(name, 64)
+    problem = gallery.make(name, 40)
     return problem.grid, problem.b
 
 
 def periodic() -> tuple[PoissonGrid, np.ndarray]:
     rng = np.random.default_rng(0)
-    cells = (rng.random((64, 48, 40)) < 0.1).astype(np.uint8)
+    cells = (rng.random((40, 32, 24)) < 0.1).astype(np.uint8)
     grid = PoissonGrid(cells, (1.0, 0.5, 0.7), ["periodic", "periodic", ("dirichlet", "neumann")])
     b = rng.standard_normal(grid.shape) * grid.fluid
     grid.nullspace.project(b)

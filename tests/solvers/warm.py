@@ -1,0 +1,68 @@
+"""Processes that run a program in a moment: forks of one that has loaded Numba and compiled with it, and nothing else.
+
+Nothing of the package is in them, so that they import whichever copy of it their environment names.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+PROGRAM = """
+import atexit, json, os, sys, tempfile, traceback
+import numba, numpy
+
+numba.njit(lambda x: x + 1)(1.0)  # what a first compilation sets up
+assert not any(name.partition(".")[0] == "relaxon" for name in sys.modules)
+
+
+def run(asked):
+    os.dup2(os.open(asked["output"], os.O_WRONLY), 1)
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    sys.path[:0] = asked["environment"]["PYTHONPATH"].split(os.pathsep)
+    tempfile.tempdir = None
+    numba.core.config.reload_config()
+    exec(asked["program"], {"__name__": "__main__"})
+
+
+for line in sys.stdin:
+    asked = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            run(asked)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            os._exit(status)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class WarmProcess:
+    """A process that has loaded what programs here begin with."""
+
+    def __init__(self):
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", PROGRAM], env=kept, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, program, environment):
+        """What a process prints that runs `program` in that environment, and in which nothing must fail."""
+        with tempfile.NamedTemporaryFile("r") as output:
+            asked = {"program": program, "environment": environment, "output": output.name}
+            self._process.stdin.write(json.dumps(asked) + "\n")
+            self._process.stdin.flush()
+            assert self._process.stdout.readline() == "0\n"
+            return output.read()
+
+    def close(self):
+        """End it."""
+        self._process.communicate()
