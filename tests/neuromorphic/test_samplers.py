@@ -48,7 +48,7 @@ def within(values, exact, errors=4.0):
 
 @pytest.mark.parametrize("sampler", [MALA(), HMC(), HMC(leapfrog_steps=1)])
 def test_draws_have_the_mean_and_the_covariance_of_a_gaussian(sampler):
-    chains = sampler.run(correlated, torch.zeros(16, 2, dtype=F64), 2000, seeded(), warm_up=300)
+    chains = sampler.run(correlated, torch.zeros(64, 2, dtype=F64), 500, seeded(), warm_up=200)
     for i in range(2):
         assert within(chains.samples[:, :, i], 0)
         for j in range(2):
@@ -58,7 +58,7 @@ def test_draws_have_the_mean_and_the_covariance_of_a_gaussian(sampler):
 @pytest.mark.parametrize("sampler", [MALA(step_size=1.2), HMC(step_size=0.6)])
 def test_draws_have_the_moments_of_a_double_well_at_a_step_that_rejects(sampler):
     """Without the rejection the large step's own bias shows."""
-    chains = sampler.run(double_well, torch.randn(32, 1, dtype=F64, generator=seeded(1)), 3000, seeded())
+    chains = sampler.run(double_well, torch.randn(128, 1, dtype=F64, generator=seeded(1)), 750, seeded())
     assert chains.acceptance < 0.9
     assert within(chains.samples[:, :, 0] ** 2, moment(2))
     assert within(chains.samples[:, :, 0] ** 4, moment(4))
