@@ -7,6 +7,7 @@ first job and comes back for the next one where it has ended meanwhile.
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import json
 import os
@@ -22,7 +23,6 @@ from typing import Any, BinaryIO
 MODULE = "relaxon.server.job_template"
 WORKER = "relaxon.server.worker"
 """What copies do."""
-AVAILABLE = sys.platform == "linux" and hasattr(os, "pidfd_open") and hasattr(os, "fork")
 LARGEST = 2**16
 """Bytes of an answer."""
 AT_LOADING = (
@@ -170,8 +170,23 @@ def template_for(environment: Mapping[str, str]) -> Template:
         for gone in [one for one, template in _templates.items() if template.gone]:
             del _templates[gone]
         if key not in _templates:
-            _templates[key] = Template(environment)
+            try:
+                _templates[key] = Template(environment)
+            except (OSError, RuntimeError) as error:  # no sockets, no threads
+                raise NoCopy(str(error)) from error
         return _templates[key]
+
+
+@functools.cache
+def can_copy() -> bool:
+    """Whether this system has what copies need; the calls may be forbidden in a container."""
+    if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
+        return False
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return False
+    return True
 
 
 async def start_copy(arguments: Sequence[str], environment: Mapping[str, str], log: int) -> Copy:
@@ -179,7 +194,13 @@ async def start_copy(arguments: Sequence[str], environment: Mapping[str, str], l
 
     `log` is the file that takes what it prints beside its progress.
     """
-    request = {"arguments": list(arguments), "environment": dict(environment), "folder": os.getcwd()}
+    if not can_copy():
+        raise NoCopy("this system does not offer it")
+    try:
+        folder = os.getcwd()
+    except OSError as error:  # it has been removed
+        raise NoCopy(str(error)) from error
+    request = {"arguments": list(arguments), "environment": dict(environment), "folder": folder}
     its_input, written = os.pipe()
     read, its_output = os.pipe()
     ours = os.fdopen(written, "wb", 0), os.fdopen(read, "rb", 0)

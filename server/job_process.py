@@ -110,7 +110,7 @@ async def start(folder: Path, steps: int, settings: ServerSettings) -> Process:
     environment = {**inherited(), "PYTHONPATH": path, **backend.environment()}
     told = (str(steps), str(settings.checkpoint_seconds), *backend.arguments())
     with (folder / LOG).open("ab") as log:
-        if job_copies.AVAILABLE and backend.module == job_copies.WORKER:
+        if backend.module == job_copies.WORKER:
             with suppress(job_copies.NoCopy):
                 return await job_copies.start_copy((str(folder), *told), environment, log.fileno())
         return await asyncio.create_subprocess_exec(

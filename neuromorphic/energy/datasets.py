@@ -43,13 +43,18 @@ class PlanarDensity(ABC):
     def cross_entropy(self, log_model: Array, count: int = NODES) -> float:
         """`−∫ p log m` from the model's log-density at `nodes(count)`: its NLL on unlimited data."""
         nodes, cell = self.nodes(count)
-        log_p = self.log_density(nodes)
-        p = np.exp(log_p)
-        return -float(np.sum(p[p > 0] * log_model[p > 0]) * cell)
+        return _cross_entropy(self.log_density(nodes), log_model, cell)
 
     def entropy(self) -> float:
         """`−∫ p log p` by quadrature: what no model's NLL falls below."""
-        return self.cross_entropy(self.log_density(self.nodes()[0]))
+        nodes, cell = self.nodes()
+        log_p = self.log_density(nodes)
+        return _cross_entropy(log_p, log_p, cell)
+
+
+def _cross_entropy(log_p: Array, log_model: Array, cell: float) -> float:
+    p = np.exp(log_p)
+    return -float(np.sum(p[p > 0] * log_model[p > 0]) * cell)
 
 
 @dataclass(frozen=True, slots=True)

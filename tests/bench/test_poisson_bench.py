@@ -20,6 +20,9 @@ SMALL = ["--repeats", "1", "--no-memory"]
 @pytest.fixture(autouse=True)
 def bench_on_path(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCH))
+    import poisson_scenarios
+
+    monkeypatch.setattr(poisson_scenarios, "TRIAD_LENGTH", 200_000)
 
 
 @pytest.fixture
@@ -41,6 +44,12 @@ def report():
     import poisson_report
 
     return poisson_report
+
+
+@pytest.fixture
+def without_pictures(bench, monkeypatch):
+    """Pictures take most of a small run, and are what other tests here are about."""
+    monkeypatch.setattr(bench, "_draw", lambda *_: None)
 
 
 def no_constant(name):
@@ -192,6 +201,7 @@ class _Lying:
         return dataclasses.replace(solution, x=solution.x * 1.01) if self.when(b.shape) else solution
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("lying_at", [12, 16], ids=["a counted run", "the warm-up"])
 def test_one_lie_makes_the_exit_status_1_and_is_named(bench, runs, report, monkeypatch, tmp_path, capsys, lying_at):
     def lying(grid, *, solver):
@@ -209,6 +219,7 @@ def test_one_lie_makes_the_exit_status_1_and_is_named(bench, runs, report, monke
     assert "not true" in report.markdown(record_of(tmp_path)) or lying_at == 16
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_lie_in_the_time_steps_makes_the_exit_status_1(bench, monkeypatch, tmp_path):
     import poisson_scenarios
 
@@ -218,6 +229,7 @@ def test_a_lie_in_the_time_steps_makes_the_exit_status_1(bench, monkeypatch, tmp
     assert [s["honest"] for s in record_of(tmp_path)["steps"]] == [False, False]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_what_would_take_too_long_is_left_out_with_the_reason(bench, runs, monkeypatch, tmp_path, capsys):
     real = runs.attempt
     slow = {"cg": 50.0, "mg-cg": 0.1}

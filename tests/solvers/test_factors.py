@@ -157,7 +157,7 @@ def test_factors_that_went_in_other_threads_leave_no_memory_behind():
             box[0].solve(np.ones(a.shape[0]))
             other.submit(box.clear).result()
         sizes.append(resident())
-    # Each holds some 50 MB; left behind, the last four would be 200. Owners keep what one has freed, which takes a moment.
+    # Each holds some 50 MB; left behind, the last four would be 200. Owners keep what one has freed for a moment.
     assert settled(lambda: resident() - sizes[OWNERS - 1] < 60 * 2**20, True)
 
 
