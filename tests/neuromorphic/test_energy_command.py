@@ -18,7 +18,7 @@ def train(tmp_path, *arguments):
 @pytest.mark.usefixtures("brief_search")
 def test_a_known_density_is_learnt_reported_drawn_and_stored(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "NODES", 120)
-    options = ("--data", "two-moons", "--rows", 500, "--steps", 150, "--hidden", 24, 24)
+    options = ("--data", "two-moons", "--rows", 500, "--steps", 150, "--hidden", 24, 24, "--noise", "mixture")
     files = ("--plot", tmp_path / "p.png", "--json", tmp_path / "r.json")
     assert train(tmp_path, *options, *files) == 0
     told = json.loads((tmp_path / "r.json").read_text())

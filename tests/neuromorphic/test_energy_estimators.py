@@ -52,7 +52,8 @@ def moons(count=3000, seed=1):
 
 @pytest.fixture(scope="module")
 def moon_model():
-    return EnergyDensity((32, 32), steps=300, partition_draws=8000, random_state=0).fit(moons(1000))
+    # Noise that is not the answer by itself, as kernels are here.
+    return EnergyDensity((32, 32), noise="mixture", steps=300, random_state=0).fit(moons(1000))
 
 
 def test_the_density_integrates_to_one_and_comes_near_the_truth(moon_model):
@@ -76,7 +77,8 @@ def test_the_standard_error_of_log_densities_is_that_of_fresh_estimates_of_log_z
     values, errors = moon_model.score_samples(x, return_std=True)
     np.testing.assert_array_equal(values, moon_model.score_samples(x))
     assert errors.shape == values.shape
-    fewer = 8
+    assert errors[0] > 0
+    fewer = 16
     method = ImportanceSampling(moon_model.noise_, moon_model.partition_draws // fewer, probe=None, far_modes=False)
     fresh = [log_partition(moon_model.energy_, method, seed).value for seed in range(14)]
     assert np.std(fresh, ddof=1) / math.sqrt(fewer) == pytest.approx(errors[0], rel=0.5)
