@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import Protocol
 
 import relaxon
+from relaxon.server.forked_process import ForkedProcess, fork
 from relaxon.server.job_folder import LOG
 from relaxon.server.jobs import Json
 from relaxon.server.settings import ServerSettings
 from relaxon.server.threads import COUNTS, inherited
 
-WORKER = "relaxon.server.worker"
+WORKER = FORKED = "relaxon.server.worker"
+"""What is run, and what is rather forked from the process of `TEMPLATE` where that is possible."""
+TEMPLATE = "relaxon.server.job_template"
 RAY_WORKER = "relaxon.server.ray_worker"
 CANCEL, SUSPEND = b"cancel\n", b"suspend\n"
 LOG_TAIL = 4000
 """Bytes of a failed worker's own messages that go into the server's log."""
 
-Process = asyncio.subprocess.Process
+Process = asyncio.subprocess.Process | ForkedProcess
 
 
 class Backend(Protocol):
@@ -89,29 +92,31 @@ def thread_limits(threads: int) -> dict[str, str]:
     return {name: str(threads) for name in (*COUNTS, "OPENBLAS_NUM_THREADS")}
 
 
-async def start(folder: Path, steps: int, settings: ServerSettings) -> Process:
-    """A process for the job in `folder`, of which the server knows so many steps."""
+async def start(folder: Path, kind: str, steps: int, settings: ServerSettings) -> Process:
+    """A process for the job of that kind in `folder`, of which the server knows so many steps."""
     backend = BACKENDS[settings.training_backend](settings)
     source = str(Path(relaxon.__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
+    environment = {**inherited(), "PYTHONPATH": path, **backend.environment()}
+    # Modules come from where this server's do, not from the folder in which it was started.
+    run = (sys.executable, "-P", "-m")
+    job = (str(folder), str(steps), str(settings.checkpoint_seconds))
     with (folder / LOG).open("ab") as log:
+        if backend.module == FORKED and sys.platform == "linux":
+            return await fork((*run, TEMPLATE), environment, kind, job, log.fileno())
         return await asyncio.create_subprocess_exec(
-            sys.executable,
-            # Modules come from where this server's do, not from the folder in which it was started.
-            "-P",
-            "-m",
+            *run,
             backend.module,
-            str(folder),
+            job[0],
             str(os.getpid()),
-            str(steps),
-            str(settings.checkpoint_seconds),
+            *job[1:],
             *backend.arguments(),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             # A Ctrl-C in the server's terminal is for the server alone, which lets the jobs end in order.
             start_new_session=True,
-            env={**inherited(), "PYTHONPATH": path, **backend.environment()},
+            env=environment,
         )
 
 

@@ -289,7 +289,8 @@ class JobRunner:
 
     async def _attempt(self, job_id: str, live: _Live, folder: Path) -> tuple[Json, str]:
         """A process from its start to its end: its last word, and how it ended."""
-        process = live.process = await job_process.start(folder, self.store.steps(job_id), self._settings)
+        job = self.store.find(job_id)
+        process = live.process = await job_process.start(folder, job.kind, self.store.steps(job_id), self._settings)
         try:
             # A cancel or a stop may have come while the process was started.
             if self.store.find(job_id).cancel_requested:

@@ -48,14 +48,37 @@ class Task:
     """
     step: str
     """The entry of what it tells that numbers its steps, from 1."""
+    imports: tuple[str, ...]
+    """What `run` imports that takes long."""
 
 
+# torch's optimisers import their compiler at their first step.
 TASKS = {
-    "boosting": Task("relaxon.server.boosting_task", "stage"),
-    "convex": Task("relaxon.server.convex_task", "report"),
-    "energy": Task("relaxon.server.energy_task", "report"),
-    "equilibrium": Task("relaxon.server.equilibrium_task", "epoch"),
-    "proximal": Task("relaxon.server.proximal_task", "report"),
+    "boosting": Task(
+        "relaxon.server.boosting_task",
+        "stage",
+        ("safetensors.numpy", "relaxon.neuromorphic.boosting.classifier", "relaxon.neuromorphic.boosting.regressor"),
+    ),
+    "convex": Task(
+        "relaxon.server.convex_task",
+        "report",
+        ("safetensors.numpy", "relaxon.neuromorphic.convex.classifier", "relaxon.neuromorphic.convex.regressor"),
+    ),
+    "energy": Task(
+        "relaxon.server.energy_task",
+        "report",
+        ("safetensors.numpy", "relaxon.neuromorphic.energy.density", "torch._dynamo"),
+    ),
+    "equilibrium": Task(
+        "relaxon.server.equilibrium_task",
+        "epoch",
+        ("safetensors.numpy", "relaxon.neuromorphic.equilibrium.classifier_store", "torch._dynamo"),
+    ),
+    "proximal": Task(
+        "relaxon.server.proximal_task",
+        "report",
+        ("safetensors.numpy", "relaxon.neuromorphic.proximal.training", "torch._dynamo"),
+    ),
 }
 NICENESS = 10
 """Solves and the server's own answers come before training."""
@@ -74,12 +97,13 @@ Tell = Callable[[Mapping[str, Any] | None], bool]
 
 def main() -> int:
     """0 where the last word was said, whatever it was."""
-    folder, server, known, checkpoint_seconds = (
-        Path(sys.argv[1]),
-        Link(int(sys.argv[2])),
-        int(sys.argv[3]),
-        float(sys.argv[4]),
-    )
+    folder, server, known, checkpoint_seconds = sys.argv[1:]
+    return work(folder, int(server), int(known), float(checkpoint_seconds))
+
+
+def work(path: str, parent: int, known: int, checkpoint_seconds: float) -> int:
+    """Work on the job of a folder and end with the process `parent`; 0 where the last word was said."""
+    folder, server = Path(path), Link(parent)
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     wait_asleep()
@@ -112,7 +136,7 @@ class Link:
     """The server that this process works for: what it is told, and what it has said. This process ends with it."""
 
     def __init__(self, server: int) -> None:
-        _end_with(server)
+        end_with(server)
         self.cancelled, self.suspended = threading.Event(), threading.Event()
         self._out = _own_output()
         threading.Thread(target=_obey, args=(self.cancelled, self.suspended), daemon=True).start()
@@ -170,7 +194,7 @@ def trained(folder: Path, request: Mapping[str, Any], tell: Tell) -> dict[str, s
     return None
 
 
-def _end_with(server: int) -> None:
+def end_with(server: int) -> None:
     """Have the kernel end this process when its server has ended, at once and in any state."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)

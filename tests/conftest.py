@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from relaxon.server import threads
+
 # Before anything loads torch: threads that spin while they wait make two test processes many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -15,6 +17,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(library, "1")
 # Servers that are started as processes: what their solves need is compiled when it is needed.
 os.environ.setdefault("RELAXON_COMPILE", "")
+
+
+# pytest writes the name of each test there: jobs of two tests would not be forked from one process.
+threads.not_for_others("PYTEST_CURRENT_TEST")
 
 
 def pytest_collection_modifyitems(config, items):

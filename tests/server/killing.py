@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from job_processes import job_processes
 from safetensors.numpy import load_file
 
 import relaxon
@@ -88,14 +89,7 @@ class Rig:
         self._log.close()
 
     def workers(self) -> list[psutil.Process]:
-        found = []
-        for child in psutil.Process(self._server.pid).children():
-            try:
-                if "relaxon.server.worker" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
-                    found.append(child)
-            except psutil.NoSuchProcess:
-                pass
-        return found
+        return job_processes(self._server.pid)
 
     def check_database(self) -> None:
         connection = sqlite3.connect(self.folder / "models" / "jobs" / FILE)
