@@ -2,9 +2,10 @@
 
 Importing the engines takes one to four seconds, a fork some milliseconds. Each message on the socket asks for a job, as
 JSON with its kind and arguments, and brings three descriptors along: the job's standard input, standard output and log.
-A fourth one takes two lines, the new process's id and, when it has ended, its exit status. This process has one thread
-and runs no kernel, so that what is forked from it is as good as new (what a job draws comes from a seed in its request); it
-ends with the server, and the jobs end with it.
+A fourth one takes two lines, the new process's id and, when it has ended, its exit status.
+
+This process has one thread and runs no kernel, so that what is forked from it is as good as new; what a job draws comes
+from a seed in its request. It ends with the server, and the jobs end with it.
 """
 
 from __future__ import annotations
