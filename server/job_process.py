@@ -7,35 +7,25 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import relaxon
-from relaxon.server import job_copies
+from relaxon.server.forked_process import ForkedProcess, fork
 from relaxon.server.job_folder import LOG
 from relaxon.server.jobs import Json
 from relaxon.server.settings import ServerSettings
 from relaxon.server.threads import COUNTS, inherited
 
-WORKER = "relaxon.server.worker"
+WORKER = FORKED = "relaxon.server.worker"
+"""What is run, and what is rather forked from the process of `TEMPLATE` where that is possible."""
+TEMPLATE = "relaxon.server.job_template"
 RAY_WORKER = "relaxon.server.ray_worker"
 CANCEL, SUSPEND = b"cancel\n", b"suspend\n"
 LOG_TAIL = 4000
 """Bytes of a failed worker's own messages that go into the server's log."""
 
-
-class Process(Protocol):
-    """What the server uses of a job's process, which asyncio may have started or not."""
-
-    @property
-    def stdin(self) -> asyncio.StreamWriter | None: ...
-    @property
-    def stdout(self) -> asyncio.StreamReader | None: ...
-    @property
-    def returncode(self) -> int | None: ...
-    def kill(self) -> None: ...
-    async def wait(self) -> int: ...
+Process = asyncio.subprocess.Process | ForkedProcess
 
 
 class Backend(Protocol):
@@ -102,26 +92,25 @@ def thread_limits(threads: int) -> dict[str, str]:
     return {name: str(threads) for name in (*COUNTS, "OPENBLAS_NUM_THREADS")}
 
 
-async def start(folder: Path, steps: int, settings: ServerSettings) -> Process:
-    """A process for the job in `folder`, of which the server knows so many steps."""
+async def start(folder: Path, kind: str, steps: int, settings: ServerSettings) -> Process:
+    """A process for the job of that kind in `folder`, of which the server knows so many steps."""
     backend = BACKENDS[settings.training_backend](settings)
     source = str(Path(relaxon.__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
     environment = {**inherited(), "PYTHONPATH": path, **backend.environment()}
-    told = (str(steps), str(settings.checkpoint_seconds), *backend.arguments())
+    # Modules come from where this server's do, not from the folder in which it was started.
+    run = (sys.executable, "-P", "-m")
+    job = (str(folder), str(steps), str(settings.checkpoint_seconds))
     with (folder / LOG).open("ab") as log:
-        if backend.module == job_copies.WORKER:
-            with suppress(job_copies.NoCopy):
-                return await job_copies.start_copy((str(folder), *told), environment, log.fileno())
+        if backend.module == FORKED and sys.platform == "linux":
+            return await fork((*run, TEMPLATE), environment, kind, job, log.fileno())
         return await asyncio.create_subprocess_exec(
-            sys.executable,
-            # Modules come from where this server's do, not from the folder in which it was started.
-            "-P",
-            "-m",
+            *run,
             backend.module,
-            str(folder),
+            job[0],
             str(os.getpid()),
-            *told,
+            *job[1:],
+            *backend.arguments(),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,

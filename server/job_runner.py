@@ -37,8 +37,6 @@ class _Live:
     """Set, and replaced by another, when there is something new."""
     task: asyncio.Task[None] | None = None
     process: job_process.Process | None = None
-    is_starting: bool = False
-    """Whether the next of its processes has been asked for and is not there yet."""
 
 
 class JobRunner:
@@ -199,8 +197,6 @@ class JobRunner:
             if live.process is not None:
                 with suppress(ProcessLookupError):
                     live.process.kill()
-            elif live.task is not None and live.is_starting:
-                live.task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=KILLED_SECONDS)
 
@@ -219,8 +215,6 @@ class JobRunner:
             ended = await self._run(job_id, live)
         except errors.ServiceError as error:
             ended = self._failed(job_id, Failure(error.code.name, error.message))
-        except asyncio.CancelledError:  # its process was still starting when the server stopped
-            ended = None if self._lasting else self._failed(job_id, STOPPED)
         except Exception:
             logger.exception("job %s failed", job_id)
             message = f"internal error; the server's log has it under {job_id}"
@@ -295,11 +289,8 @@ class JobRunner:
 
     async def _attempt(self, job_id: str, live: _Live, folder: Path) -> tuple[Json, str]:
         """A process from its start to its end: its last word, and how it ended."""
-        live.is_starting = True
-        try:
-            process = live.process = await job_process.start(folder, self.store.steps(job_id), self._settings)
-        finally:
-            live.is_starting = False
+        job = self.store.find(job_id)
+        process = live.process = await job_process.start(folder, job.kind, self.store.steps(job_id), self._settings)
         try:
             # A cancel or a stop may have come while the process was started.
             if self.store.find(job_id).cancel_requested:

@@ -1,160 +1,152 @@
-"""The process that jobs' processes are copies of: `python -m relaxon.server.job_template SOCKET SERVER`.
+"""A process that has imported what jobs need and is forked into a job's process: `python -m … SERVER SOCKET`.
 
-Loading what a kind of job needs (torch, Numba, scikit-learn) takes seconds of processor time, a copy of a process that
-has loaded it milliseconds. The server asks for a copy over the socket `SOCKET`, a packet of JSON with the copy's
-standard input, output and error: `{"number": …, "arguments": […], "environment": {…}, "folder": …}`. It is answered
-`{"number": …, "begun": …}`, with a descriptor of the new process, or `{"number": …, "refused": …}`, and when that
-process has ended, `{"number": …, "status": …}`. This process computes nothing and has no threads of its own; it ends
-with its server, and its copies with it, or when it has had nothing to do for a while.
+Importing the engines takes one to four seconds, a fork some milliseconds. Each message on the socket asks for a job, as
+JSON with its kind and arguments, and brings three descriptors along: the job's standard input, standard output and log.
+A fourth one takes two lines, the new process's id and, when it has ended, its exit status.
+
+This process has one thread and runs no kernel, so that what is forked from it is as good as new; what a job draws comes
+from a seed in its request. It ends with the server, and the jobs end with it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
-import select
+import selectors
 import signal
 import socket
 import sys
-import traceback
 from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
-from typing import Any
 
 from relaxon.server import worker
-from relaxon.server.job_folder import REQUEST
+from relaxon.server.threads import wait_asleep
 
-IDLE_SECONDS = 300.0
-"""What it has loaded takes some hundred megabytes, which are given back after so long without a job."""
-LARGEST = 2**20
-"""Bytes of a packet."""
-LOADS = {
-    "boosting": ("relaxon.neuromorphic.boosting.classifier",),
-    "convex": ("relaxon.neuromorphic.convex.classifier", "relaxon.neuromorphic.convex.regressor"),
-    "energy": ("relaxon.neuromorphic.energy.density",),
-    "equilibrium": (
-        "relaxon.neuromorphic.equilibrium.classifier",
-        "relaxon.neuromorphic.equilibrium.classifier_store",
-    ),
-    "proximal": ("relaxon.neuromorphic.proximal.training",),
-}
-"""What is loaded for a kind of job beside its task."""
-
-
-def main() -> int:
-    """0 where it was not needed any more."""
-    worker.end_with(int(sys.argv[2]))
-    worker.step_back()
-    with socket.socket(fileno=int(sys.argv[1])) as server:
-        Template(server).serve()
-    return 0
+LONGEST_REQUEST = 1 << 16
+NAME = b"relaxon-job"
+"""Of a job's process in `ps` and `top`."""
+PR_SET_NAME = 15
 
 
 class Template:
-    """What this process does: it has loaded, and divides."""
+    """What this process knows of the jobs that were forked from it."""
 
-    def __init__(self, server: socket.socket) -> None:
-        self._server = server
-        self._numbers: dict[int, int] = {}
-        """Of the jobs, by process id."""
-        self._ended, told = os.pipe()
-        for end in (self._ended, told):
-            os.set_blocking(end, False)
-        signal.set_wakeup_fd(told)
-        self._told = told
+    def __init__(self, requests: socket.socket) -> None:
+        self._requests = requests
+        self._ended, wake = socket.socketpair()
+        for end in (self._ended, wake):
+            end.setblocking(False)
+        self._wake = wake
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        self._children: dict[int, int] = {}
+        """By process id, where its status is told."""
 
     def serve(self) -> None:
-        """Answer the server until it has gone or there is nothing to do."""
-        while True:
-            limit = None if self._numbers else IDLE_SECONDS
-            watched: list[Any] = [self._server, self._ended]
-            ready, _, _ = select.select(watched, [], [], limit)
-            if self._ended in ready:
-                os.read(self._ended, LARGEST)
+        """Fork until the server closes the socket."""
+        with selectors.DefaultSelector() as ready:
+            ready.register(self._requests, selectors.EVENT_READ)
+            ready.register(self._ended, selectors.EVENT_READ)
+            while True:
+                for key, _ in ready.select():
+                    if key.fileobj is self._ended:
+                        with suppress(BlockingIOError):
+                            self._ended.recv(4096)
+                    elif not self._fork():
+                        return
                 self._tell_of_the_ended()
-            elif not ready:
-                return
-            else:
-                packet, files, _, _ = socket.recv_fds(self._server, LARGEST, 3)
-                if not packet:
-                    return
-                self._begin(json.loads(packet), files)
-                for file in files:
-                    os.close(file)
 
-    def _begin(self, asked: dict[str, Any], files: list[int]) -> None:
-        load(Path(asked["folder"], asked["arguments"][0]))
-        gc.collect()
-        gc.freeze()  # what is there is shared between the copies, and stays so
+    def _fork(self) -> bool:
+        """Fork for the next message; False where the socket is closed."""
+        message, descriptors, _, _ = socket.recv_fds(self._requests, LONGEST_REQUEST, 4)
+        if not message:
+            return False
+        request = json.loads(message)
+        given, output, log, status = descriptors
+        _import_for(request["kind"])
+        template = os.getpid()
         try:
-            own = os.fork()
+            child = os.fork()
         except OSError as error:
-            self._say({"number": asked["number"], "refused": str(error)})
-            return
-        if own == 0:
-            status = 1
-            try:
-                self._become(files)
-                status = run(asked)
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                leave(status)
-        self._numbers[own] = asked["number"]
-        process = os.pidfd_open(own)
-        self._say({"number": asked["number"], "begun": own}, process)
-        os.close(process)
+            print(f"no process for a job: {error}", file=sys.stderr)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return True
+        if child:
+            for descriptor in (given, output, log):
+                os.close(descriptor)
+            self._children[child] = status
+            _tell(status, child)
+        else:
+            self._close_in_child(status)
+            _become_a_job(request["arguments"], template, given, output, log)
+        return True
 
-    def _become(self, files: list[int]) -> None:
-        """In the copy: let go of what is the template's."""
+    def _close_in_child(self, status: int) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for one in (self._server.detach(), self._ended, self._told):
-            os.close(one)
-        os.setsid()
-        for number, file in enumerate(files):
-            os.dup2(file, number)
-            os.close(file)
+        for end in (self._requests, self._ended, self._wake):
+            end.close()
+        for descriptor in (status, *self._children.values()):
+            os.close(descriptor)
 
     def _tell_of_the_ended(self) -> None:
-        while self._numbers:
-            own, status = os.waitpid(-1, os.WNOHANG)
-            if own == 0:
+        while self._children:
+            child, status = os.waitpid(-1, os.WNOHANG)
+            if not child:
                 return
-            self._say({"number": self._numbers.pop(own), "status": os.waitstatus_to_exitcode(status)})
-
-    def _say(self, answer: dict[str, Any], *files: int) -> None:
-        socket.send_fds(self._server, [json.dumps(answer).encode()], files)
-
-
-def load(folder: Path) -> None:
-    """Load what the job in a folder needs. What cannot be loaded is for the job's own process to say."""
-    with suppress(Exception):
-        kind = json.loads((folder / REQUEST).read_text(encoding="utf-8"))["kind"]
-        for name in ("safetensors.numpy", worker.TASKS[kind].module, *LOADS[kind]):
-            import_module(name)
+            told = self._children.pop(child)
+            _tell(told, os.waitstatus_to_exitcode(status))
+            os.close(told)
 
 
-def run(asked: dict[str, Any]) -> int:
-    """In the copy: work on the job."""
-    os.environ.clear()
-    os.environ.update(asked["environment"])
-    os.chdir(asked["folder"])
-    folder, *others = asked["arguments"]
-    return worker.work([folder, str(os.getppid()), *others])
+def main() -> int:
+    worker.end_with(int(sys.argv[1]))
+    wait_asleep()
+    Template(socket.socket(fileno=int(sys.argv[2]))).serve()
+    return 0
 
 
-def leave(status: int) -> None:
-    """End as an interpreter does that has nothing but the copy's own to put away."""
-    import atexit
+def _import_for(kind: str) -> None:
+    """Import what the jobs of a kind use. What is missing here is missing in the job, which then says so."""
+    task = worker.TASKS[kind]
+    new = False
+    for module in (task.module, *task.imports):
+        if module not in sys.modules:
+            with suppress(Exception):
+                import_module(module)
+                new = True
+    if new:
+        gc.collect()
+        gc.freeze()  # a collection in a job does not write to, and so copy, what it shares with this process
 
-    with suppress(BaseException):
-        atexit._run_exitfuncs()
-        sys.stderr.flush()
-    os._exit(status)
+
+def _tell(status: int, number: int) -> None:
+    with suppress(BrokenPipeError):  # the server has given the job up
+        os.write(status, b"%d\n" % number)
+
+
+def _become_a_job(arguments: list[str], template: int, given: int, output: int, log: int) -> None:
+    """What the forked process does until it ends."""
+    status = 1
+    try:
+        os.setsid()  # a Ctrl-C in the server's terminal is for the server alone
+        ctypes.CDLL(None).prctl(PR_SET_NAME, NAME)
+        for descriptor, own in ((given, 0), (output, 1), (log, 2)):
+            os.dup2(descriptor, own)
+            os.close(descriptor)
+        folder, steps, checkpoint_seconds = arguments
+        status = worker.work(folder, template, int(steps), float(checkpoint_seconds))
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        with suppress(Exception):
+            sys.stderr.flush()
+        os._exit(status)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def keep_apart() -> None:
         return  # some processors are left to others, whoever they are
     if PROC_BIND not in os.environ:
         os.environ[PROC_BIND] = "true"
-        _OURS.add(PROC_BIND)
+        not_for_others(PROC_BIND)
     _apart = os.environ[PROC_BIND].strip().lower() != "false"
 
 
@@ -50,6 +50,11 @@ def bind() -> None:
 def inherited() -> dict[str, str]:
     """The environment for another process: with this one's choices it would bind its threads to the same processors."""
     return {name: value for name, value in os.environ.items() if name not in _OURS}
+
+
+def not_for_others(variable: str) -> None:
+    """Leave a variable out of what `inherited` gives."""
+    _OURS.add(variable)
 
 
 def usable_cores() -> int:

@@ -1,5 +1,4 @@
-"""The process of one job: `python -m relaxon.server.worker FOLDER SERVER STEPS CHECKPOINT_SECONDS`, or a copy of
-`relaxon.server.job_template` with these arguments, `SERVER` its id then.
+"""The process of one job: `python -m relaxon.server.worker FOLDER SERVER STEPS CHECKPOINT_SECONDS`.
 
 It reads the folder's request and data, goes on from the checkpoint that it finds there, and writes the model into the
 folder. It tells the server, whose process id is `SERVER`, on its standard output, a line of JSON each: `{"step": …,
@@ -18,7 +17,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -49,14 +48,37 @@ class Task:
     """
     step: str
     """The entry of what it tells that numbers its steps, from 1."""
+    imports: tuple[str, ...]
+    """What `run` imports that takes long."""
 
 
+# torch's optimisers import their compiler at their first step.
 TASKS = {
-    "boosting": Task("relaxon.server.boosting_task", "stage"),
-    "convex": Task("relaxon.server.convex_task", "report"),
-    "energy": Task("relaxon.server.energy_task", "report"),
-    "equilibrium": Task("relaxon.server.equilibrium_task", "epoch"),
-    "proximal": Task("relaxon.server.proximal_task", "report"),
+    "boosting": Task(
+        "relaxon.server.boosting_task",
+        "stage",
+        ("safetensors.numpy", "relaxon.neuromorphic.boosting.classifier", "relaxon.neuromorphic.boosting.regressor"),
+    ),
+    "convex": Task(
+        "relaxon.server.convex_task",
+        "report",
+        ("safetensors.numpy", "relaxon.neuromorphic.convex.classifier", "relaxon.neuromorphic.convex.regressor"),
+    ),
+    "energy": Task(
+        "relaxon.server.energy_task",
+        "report",
+        ("safetensors.numpy", "relaxon.neuromorphic.energy.density", "torch._dynamo"),
+    ),
+    "equilibrium": Task(
+        "relaxon.server.equilibrium_task",
+        "epoch",
+        ("safetensors.numpy", "relaxon.neuromorphic.equilibrium.classifier_store", "torch._dynamo"),
+    ),
+    "proximal": Task(
+        "relaxon.server.proximal_task",
+        "report",
+        ("safetensors.numpy", "relaxon.neuromorphic.proximal.training", "torch._dynamo"),
+    ),
 }
 NICENESS = 10
 """Solves and the server's own answers come before training."""
@@ -67,35 +89,24 @@ ARGUMENT = re.compile(r"(X|[a-z_][a-z0-9_]*)(\[\d+\])?(?= )")
 LONGEST_MESSAGE = 2000
 GONE, BUSY = 3, 4
 """Exit statuses: the server has gone; another process still has the job."""
-PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
-PROCESS_NAME = "relaxon-job"
-"""What `ps` and `top` show a job's process as, on Linux."""
+PR_SET_PDEATHSIG = 1
 
 Tell = Callable[[Mapping[str, Any] | None], bool]
 """Passes progress on, None for nothing new; whether the job is to end here."""
 
 
 def main() -> int:
-    """The exit status of `work`."""
-    step_back()
-    return work(sys.argv[1:])
+    """0 where the last word was said, whatever it was."""
+    folder, server, known, checkpoint_seconds = sys.argv[1:]
+    return work(folder, int(server), int(known), float(checkpoint_seconds))
 
 
-def step_back() -> None:
-    """Let the server's answers and solves come before what this process does."""
+def work(path: str, parent: int, known: int, checkpoint_seconds: float) -> int:
+    """Work on the job of a folder and end with the process `parent`; 0 where the last word was said."""
+    folder, server = Path(path), Link(parent)
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     wait_asleep()
-
-
-def work(arguments: Sequence[str]) -> int:
-    """0 where the last word was said, whatever it was."""
-    folder, server, known, checkpoint_seconds = (
-        Path(arguments[0]),
-        Link(int(arguments[1])),
-        int(arguments[2]),
-        float(arguments[3]),
-    )
     lease = job_folder.leased(folder)
     if lease is None:
         return BUSY
@@ -125,7 +136,6 @@ class Link:
     """The server that this process works for: what it is told, and what it has said. This process ends with it."""
 
     def __init__(self, server: int) -> None:
-        _show_as_a_job()
         end_with(server)
         self.cancelled, self.suspended = threading.Event(), threading.Event()
         self._out = _own_output()
@@ -185,24 +195,15 @@ def trained(folder: Path, request: Mapping[str, Any], tell: Tell) -> dict[str, s
 
 
 def end_with(server: int) -> None:
-    """Have the kernel end this process when the one that has started it has ended, at once and in any state."""
-    _control(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != server:  # it ended before that call
-        os._exit(GONE)
-
-
-def _show_as_a_job() -> None:
+    """Have the kernel end this process when its server has ended, at once and in any state."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
-    _control(PR_SET_NAME, PROCESS_NAME.encode())
-
-
-def _control(operation: int, value: object) -> None:
-    """Call Linux's prctl."""
     if sys.platform == "linux":
         import ctypes
 
-        ctypes.CDLL(None).prctl(operation, value)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != server:  # it ended before that call
+        os._exit(GONE)
 
 
 def _own_output() -> TextIO:

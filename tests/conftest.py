@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from relaxon.server import threads
+
 try:
     import fcntl
 except ImportError:  # this system has none
@@ -29,6 +31,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ.setdefault("RELAXON_COMPILE", "")
 
 
+# pytest writes the name of each test there: jobs of two tests would not be forked from one process.
+threads.not_for_others("PYTEST_CURRENT_TEST")
+
 COMPILE = """
 from relaxon.solvers.compiling import compile_kind
 from relaxon.solvers.kernel_table import load_table
@@ -43,24 +48,29 @@ def pytest_configure(config):
     """Where all tests run in several processes, compile what solves run while those collect their tests."""
     everything = config.args_source == config.ArgsSource.TESTPATHS
     if fcntl is not None and everything and getattr(config.option, "dist", "no") != "no":
-        config.stash[COMPILING] = being_compiled = Path(tempfile.mkdtemp(), "being-compiled")
+        being_compiled = Path(tempfile.mkdtemp(), "being-compiled")
         with being_compiled.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # held by that process for as long as it lives
             environment = os.environ | {"PYTHONPATH": str(config.rootpath / "src")}
-            subprocess.Popen([sys.executable, "-c", COMPILE], env=environment, pass_fds=(lock.fileno(),))
+            process = subprocess.Popen([sys.executable, "-c", COMPILE], env=environment, pass_fds=(lock.fileno(),))
+        config.stash[COMPILING] = being_compiled, process
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node):
     """Tell a test process what to wait for."""
     if COMPILING in node.config.stash:
-        node.workerinput["compiling"] = str(node.config.stash[COMPILING])
+        being_compiled, _ = node.config.stash[COMPILING]
+        node.workerinput["compiling"] = str(being_compiled)
 
 
 def pytest_unconfigure(config):
     """Leave nothing of that behind."""
     if COMPILING in config.stash:
-        shutil.rmtree(config.stash[COMPILING].parent, ignore_errors=True)
+        being_compiled, process = config.stash[COMPILING]
+        process.terminate()
+        process.wait()
+        shutil.rmtree(being_compiled.parent, ignore_errors=True)
 
 
 def pytest_runtestloop(session):

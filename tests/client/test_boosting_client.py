@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import relaxon
 from relaxon import client as errors
 from relaxon.client import BoostingSettings, JobState
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor
@@ -23,12 +24,13 @@ LABELS = {
 }
 
 
-@pytest.fixture
-def done(client):
+@pytest.fixture(scope="module")
+def done(embedded):
     """A model of `QUICK`, deleted at the end."""
-    model = client.boosting.train(X, Y, settings=QUICK).result()
-    yield model
-    client.boosting.delete_model(model)
+    with relaxon.connect(embedded.target) as client:
+        model = client.boosting.train(X, Y, settings=QUICK).result()
+        yield model
+        client.boosting.delete_model(model)
 
 
 def test_a_whole_life_of_a_model(client, done):
@@ -63,8 +65,6 @@ def test_labels_come_back_as_they_went(client, kind):
 
 
 def test_a_job_is_found_again_and_cancelled_by_another_client(client, embedded):
-    import relaxon
-
     job = client.boosting.train(X, Y, settings=LONG, model="long")
     first = next(job.progress())
     assert (first.stage, first.units, first.units_wanted) == (1, 1, 10_000)

@@ -2,20 +2,18 @@
 
 import os
 import signal
-from contextlib import suppress
 from dataclasses import asdict, fields
 
 import numpy as np
-import psutil
 import pytest
 from both import given, listed, play
+from job_processes import job_processes
 
 from relaxon import client as errors
 from relaxon.client import BoundsProgress, ConvexSettings, JobState, OptimalityCertificate
 from relaxon.neuromorphic.convex import ConvexNetworkClassifier, ConvexNetworkRegressor, ConvexOutcome, load
 from relaxon.proto import convex_pb2 as pb
 from relaxon.server.convex_messages import OUTCOMES
-from relaxon.server.worker import PROCESS_NAME
 
 X = np.random.default_rng(0).standard_normal((60, 3))
 Y = np.sin(2.0 * X[:, 0]) + X[:, 1]
@@ -87,22 +85,13 @@ def test_a_classification_through_the_asyncio_client_is_the_one_in_process(embed
     play("asyncio", embedded.target, scenario)
 
 
-def workers():
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # it has just ended
-            if child.name() == PROCESS_NAME and child.status() != psutil.STATUS_ZOMBIE:
-                found.append(child)
-    return found
-
-
 def test_a_killed_job_begins_anew_tells_nothing_twice_and_a_cancel_keeps_its_network(client, tmp_path):
     job = client.convex.train(X, Y, settings=ConvexSettings(**ENDLESS), model="long")
     told = job.progress()
     steps = [next(told) for _ in range(3)]
-    (worker,) = workers()
+    (worker,) = job_processes()
     os.kill(worker.pid, signal.SIGKILL)
-    while not (others := [one for one in workers() if one.pid != worker.pid]) or len(steps) < 40:
+    while not (others := [one for one in job_processes() if one.pid != worker.pid]) or len(steps) < 40:
         steps.append(next(told))
     assert len(others) == 1
     job.cancel()

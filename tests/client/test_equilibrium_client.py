@@ -6,6 +6,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+import relaxon
 from relaxon import client as errors
 from relaxon.client import EquilibriumSettings, GradientEstimator, JobState
 from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
@@ -16,12 +17,13 @@ Y = np.where(X[:, 0] > 0, "right", "left")
 QUICK = EquilibriumSettings(hidden_sizes=(5,), epochs=2, batch_size=20, random_state=0)
 
 
-@pytest.fixture
-def done(client):
+@pytest.fixture(scope="module")
+def done(embedded):
     """A model of `QUICK`, deleted at the end."""
-    model = client.equilibrium.train(X, Y, settings=QUICK).result()
-    yield model
-    client.equilibrium.delete_model(model)
+    with relaxon.connect(embedded.target) as client:
+        model = client.equilibrium.train(X, Y, settings=QUICK).result()
+        yield model
+        client.equilibrium.delete_model(model)
 
 
 def test_a_whole_life_of_a_model(client, done):

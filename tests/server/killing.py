@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from job_processes import job_processes
 from safetensors.numpy import load_file
 
 import relaxon
@@ -33,7 +34,6 @@ from relaxon.client import (
     ProximalSettings,
 )
 from relaxon.server.job_database import FILE
-from relaxon.server.worker import PROCESS_NAME
 
 SERVE = """
 import json, sys
@@ -89,14 +89,7 @@ class Rig:
         self._log.close()
 
     def workers(self) -> list[psutil.Process]:
-        found = []
-        for child in psutil.Process(self._server.pid).children(recursive=True):
-            try:
-                if child.name() == PROCESS_NAME and child.status() != psutil.STATUS_ZOMBIE:
-                    found.append(child)
-            except psutil.NoSuchProcess:
-                pass
-        return found
+        return job_processes(self._server.pid)
 
     def check_database(self) -> None:
         connection = sqlite3.connect(self.folder / "models" / "jobs" / FILE)

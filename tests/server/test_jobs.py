@@ -2,11 +2,9 @@
 
 import os
 import signal
-from contextlib import suppress
 
 import grpc
 import numpy as np
-import psutil
 import pytest
 from boosting_calls import (
     DEADLINE,
@@ -30,28 +28,19 @@ from boosting_calls import (
 )
 from google.longrunning import operations_pb2
 from google.rpc import error_details_pb2
+from job_processes import job_processes
 
 from relaxon.proto import boosting_pb2 as pb
 from relaxon.proto import job_pb2
-from relaxon.server import job_process
+from relaxon.server import forked_process, job_process
 from relaxon.server.app import EmbeddedServer
 from relaxon.server.settings import ServerSettings
-from relaxon.server.worker import PROCESS_NAME
 
 Code = grpc.StatusCode
 
 
 def watch(stubs, operation, skip=0):
     return stubs.boosting.Watch(pb.WatchBoostingRequest(operation=operation.name, skip=skip), timeout=DEADLINE)
-
-
-def workers():
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # it has just ended
-            if child.name() == PROCESS_NAME and child.status() != psutil.STATUS_ZOMBIE:
-                found.append(child)
-    return found
 
 
 def files(folder):
@@ -115,11 +104,11 @@ def test_a_killed_process_is_followed_by_one_that_goes_on_where_it_was(training)
     stream = watch(stubs, operation)
     for _ in range(3):
         seen.append(next(stream))
-    (worker,) = workers()
+    (worker,) = job_processes()
     os.kill(worker.pid, signal.SIGKILL)
     while True:
         seen.append(next(stream))
-        if [one for one in workers() if one.pid != worker.pid] and len(seen) > 10:
+        if [one for one in job_processes() if one.pid != worker.pid] and len(seen) > 10:
             break
     cancel(stubs, operation)
     seen += stream
@@ -156,14 +145,13 @@ def test_a_full_queue_refuses_and_a_waiting_job_can_be_cancelled(training):
     assert quota.violations[0].subject == "jobs"
     refused(lambda: train(stubs), Code.RESOURCE_EXHAUSTED, retry)
     assert retry.retry_delay.ToMilliseconds() > 0
-    next(watch(stubs, running))  # its process is there
-    assert len(workers()) == 1
+    next(iter(watch(stubs, running)))
+    assert len(job_processes()) == 1
     cancel(stubs, waiting)
     ended = wait(stubs, waiting)
     assert ended.error.code == Code.CANCELLED.value[0]
     assert not job(ended).HasField("start_time")
     again = train(stubs, model="waits")  # its place and its name are free
-    next(iter(watch(stubs, running)))
     cancel(stubs, running)
     assert trained(wait(stubs, running)).outcome == pb.BOOSTING_OUTCOME_CANCELLED
     assert trained(wait(stubs, again)).name == "waits"
@@ -296,7 +284,7 @@ def test_a_stop_keeps_the_jobs_and_the_next_server_goes_on_with_them(tmp_path, t
         with pytest.raises(grpc.RpcError) as caught:
             seen.extend(one.stage for one in stream)
     assert caught.value.code() is Code.UNAVAILABLE
-    assert workers() == []
+    assert job_processes() == []
     again = training(model_folder=folder)
     assert names(again) == []
     more, stream = [], watch(again, cut)
@@ -320,7 +308,7 @@ def test_a_stop_cancels_jobs_that_have_no_folder_to_stay_in():
         next(stream)
         server.__exit__(None, None, None)
         assert len(list(stream)) >= 0  # it ends as it does for a job that has ended
-    assert workers() == []
+    assert job_processes() == []
 
 
 def test_a_stop_without_grace_leaves_no_process():
@@ -329,5 +317,35 @@ def test_a_stop_without_grace_leaves_no_process():
         grpc.insecure_channel(server.target) as channel,
     ):
         next(iter(watch(stubs_of(channel), train_long(stubs_of(channel)))))
-        assert len(workers()) == 1
-    assert workers() == []
+        assert len(job_processes()) == 1
+    assert job_processes() == []
+
+
+def test_jobs_go_on_where_the_process_that_they_are_forked_from_is_killed(training):
+    stubs = training()
+    job_of = train_long(stubs)
+    seen = [next(watch(stubs, job_of)).stage]
+    (worker,) = job_processes()
+    template = worker.parent()
+    assert template.pid != os.getpid()
+    template.kill()
+    stream = watch(stubs, job_of)
+    while job(get(stubs, job_of.name)).starts < 2 or len(seen) < 5:
+        seen.append(next(stream).stage)
+    (other,) = job_processes()
+    assert other.parent().pid not in (template.pid, os.getpid())
+    cancel(stubs, job_of)
+    assert trained(wait(stubs, job_of)).outcome == pb.BOOSTING_OUTCOME_CANCELLED
+
+
+def test_the_process_that_jobs_are_forked_from_ends_when_it_has_long_had_none(training, monkeypatch):
+    monkeypatch.setattr(forked_process, "IDLE_SECONDS", 0.2)
+    monkeypatch.setenv("FORK_FROM", "another process than other tests do")
+    stubs = training()
+    running = train_long(stubs)
+    next(watch(stubs, running))
+    template = job_processes()[0].parent()
+    cancel(stubs, running)
+    wait(stubs, running)
+    template.wait(DEADLINE)
+    assert trained(wait(stubs, train(stubs))).outcome == pb.BOOSTING_OUTCOME_COMPLETED

@@ -86,23 +86,12 @@ def parameters(folder: Path) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in load_file(file).items()}
 
 
-def trained_here(folder: Path, units: int, rate: float = 0.5) -> Path:
+def trained_here(folder: Path, units: int, rate: float) -> Path:
     """The same in a process of one thread, as the cluster's are: bits differ with their number."""
     environment = {**os.environ, **thread_limits(1)}
     arguments = [str(folder), str(units), str(rate)]
     subprocess.run([sys.executable, "-c", HERE, *arguments], check=True, env=environment, timeout=PATIENCE)
     return folder
-
-
-def test_a_model_of_the_cluster_is_that_of_one_machine(cluster, tmp_path):
-    settings = BoostingSettings(n_units=12, random_state=0)
-    with serving(cluster, tmp_path / "models") as client:
-        job = client.boosting.train(X, Y, settings=settings, model="m")
-        told = [step.stage for step in job.progress()]
-        model = job.result()
-    assert told == list(range(1, 13))
-    assert parameters(tmp_path / "models" / "boosting" / "m") == parameters(trained_here(tmp_path / "here", 12))
-    assert model.outcome == "completed"
 
 
 def test_an_equilibrium_job_runs_there_as_well(cluster):
@@ -122,17 +111,7 @@ def test_a_refusal_comes_back_with_its_argument(cluster):
             job.result()
 
 
-def test_a_cancelled_job_gives_what_it_has(cluster):
-    with serving(cluster) as client:
-        job = client.boosting.train(X, Y, settings=BoostingSettings(n_units=5000, learning_rate=1e-3, random_state=0))
-        steps = job.progress()
-        next(steps)
-        job.cancel()
-        model = job.result()
-        assert 1 <= model.units < 5000
-
-
-def test_jobs_share_the_nodes_and_one_that_waits_can_be_cancelled(cluster):
+def test_jobs_share_the_nodes_and_a_cancelled_one_gives_what_it_has_or_says_that_it_waited(cluster):
     settings = BoostingSettings(n_units=5000, learning_rate=1e-3, random_state=0)
     with serving(cluster, training_workers=3) as client:
         jobs = [client.boosting.train(X, Y, settings=settings) for _ in range(2)]
@@ -145,31 +124,29 @@ def test_jobs_share_the_nodes_and_one_that_waits_can_be_cancelled(cluster):
             third.result(PATIENCE)
         for job in jobs:
             job.cancel()
-        assert all(job.result().units > 0 for job in jobs)
+        assert all(1 <= job.result().units < 5000 for job in jobs)
 
 
-def test_a_job_lives_through_the_end_of_its_node_and_of_its_server(cluster, tmp_path):
-    stages = 1500  # seconds of work: neither may be through before both have lost their nodes
+def test_a_job_lives_through_the_end_of_its_node_and_of_its_server_with_the_model_of_one_machine(cluster, tmp_path):
+    stages = 800  # seconds of work: it may not be through before it has lost its node
     settings = BoostingSettings(n_units=stages, learning_rate=1e-3, random_state=0)
-    with serving(cluster, tmp_path / "models", training_workers=2) as client:
-        # A second job holds the other node, so that it is known which one the first is on: both lose theirs.
-        job = client.boosting.train(X, Y, settings=settings, model="lost")
-        other = client.boosting.train(X, Y, settings=settings, model="too")
-        for one in (job, other):
-            seen = one.progress()
-            while next(seen).stage < 5:
-                pass
-        cluster.replace()
-        until(lambda: job.info().starts > 1 and other.info().starts > 1)
-    # The server has been stopped in between: the jobs are with the next one.
     with serving(cluster, tmp_path / "models") as client:
-        for name in ("lost", "too"):
-            (one,) = [info for info in client.jobs.list() if info.model == name]
-            stages_told = [step.stage for step in client.boosting.job(one.name).progress()]
-            assert stages_told == list(range(1, stages + 1))
-            assert client.boosting.job(one.name).result().units == stages
-    one, two = (parameters(tmp_path / "models" / "boosting" / name) for name in ("lost", "too"))
-    assert one == two == parameters(trained_here(tmp_path / "here", stages, 1e-3))
+        job = client.boosting.train(X, Y, settings=settings, model="lost")
+        seen = job.progress()
+        while next(seen).stage < 2:
+            pass
+        cluster.replace()
+        until(lambda: job.info().starts > 1)
+    # The server has been stopped in between: the job is with the next one.
+    with serving(cluster, tmp_path / "models") as client:
+        (info,) = client.jobs.list()
+        job = client.boosting.job(info.name)
+        assert [step.stage for step in job.progress()] == list(range(1, stages + 1))
+        model = job.result()
+        assert model.units == stages
+        assert model.outcome == "completed"
+    there = parameters(tmp_path / "models" / "boosting" / "lost")
+    assert there == parameters(trained_here(tmp_path / "here", stages, 1e-3))
 
 
 def test_a_cluster_that_is_not_there_is_named():
