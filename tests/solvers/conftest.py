@@ -2,6 +2,15 @@
 
 import pytest
 from copies import make_copy
+from warm import WarmProcess
+
+
+@pytest.fixture(scope="module")
+def warm():
+    """What makes new processes of the tests of one file: see `warm`."""
+    process = WarmProcess()
+    yield process
+    process.close()
 
 
 @pytest.fixture

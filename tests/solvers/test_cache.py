@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from copies import CALLEE, PACKAGE, environment
-from warm import WarmProcess
 
 from relaxon.solvers import cache_folder, kernel_key
 from relaxon.solvers.cache_folder import LOCK, prune
@@ -44,13 +43,6 @@ print(json.dumps({
     "warnings": [str(one.message) for one in caught if "compiled kernels" in str(one.message)],
 }))
 """
-
-
-@pytest.fixture(scope="module")
-def warm():
-    process = WarmProcess()
-    yield process
-    process.close()
 
 
 @pytest.fixture

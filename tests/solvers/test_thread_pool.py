@@ -9,10 +9,12 @@ import sys
 import textwrap
 import threading
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import relaxon
 from relaxon.solvers import gallery, get_num_threads, num_threads, set_num_threads, solve, threads
 from relaxon.solvers.threads import divide
 
@@ -34,23 +36,36 @@ SOLVES = """
 """
 
 
-def run(script, **environment):
-    """What a new process prints that runs `script` after `SOLVES`, with two threads a solve unless told."""
+def program_and_environment(script, changes):
+    """Of a process that runs `script` after `SOLVES`, with two threads a solve unless told."""
     clean = {name: value for name, value in os.environ.items() if name not in threads.VARIABLES}
+    return textwrap.dedent(SOLVES) + textwrap.dedent(script), clean | {"RELAXON_NUM_THREADS": "2"} | changes
+
+
+@pytest.fixture(scope="module")
+def run(warm):
+    """What a new process prints that runs a script."""
+    source = str(Path(relaxon.__file__).parents[1])
+
+    def run(script, **changes):
+        program, environment = program_and_environment(script, changes)
+        return warm.run(program, environment | {"PYTHONPATH": source}).split()
+
+    return run
+
+
+def run_interpreter(script):
+    """The same of a process that is no fork, to its interpreter's end."""
+    program, environment = program_and_environment(script, {})
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SOLVES) + textwrap.dedent(script)],
-        env=clean | {"RELAXON_NUM_THREADS": "2"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=WAIT,
-        check=False,
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=WAIT, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
 
 @pytest.fixture(scope="module")
-def expected():
+def expected(run):
     """The digest of the solution by one thread."""
     (found,) = run("print(digest())", RELAXON_NUM_THREADS="1")
     return found
@@ -186,7 +201,7 @@ def test_a_container_has_as_many_threads_as_its_quota_has_cores(monkeypatch, quo
     assert threads._allowed_threads() == count
 
 
-def test_a_solve_starts_no_threading_layer_of_numba(expected):
+def test_a_solve_starts_no_threading_layer_of_numba(run, expected):
     script = """
         import numba
         print(digest())
@@ -201,7 +216,7 @@ def test_a_solve_starts_no_threading_layer_of_numba(expected):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("layer", ["workqueue", "omp", "tbb"])
-def test_whichever_layer_numba_is_told_to_take_threads_and_forks_solve(expected, layer):
+def test_whichever_layer_numba_is_told_to_take_threads_and_forks_solve(run, expected, layer):
     # Numba's workqueue ends a process in which two threads call kernels at once, GNU's OpenMP a child that was forked.
     script = """
         found = []
@@ -218,7 +233,7 @@ def test_whichever_layer_numba_is_told_to_take_threads_and_forks_solve(expected,
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_solves_as_its_parent_does(expected):
+def test_a_forked_child_solves_as_its_parent_does(run, expected):
     script = """
         print(digest(), flush=True)
         child = os.fork()
@@ -236,7 +251,7 @@ def test_a_forked_child_solves_as_its_parent_does(expected):
 @pytest.mark.parametrize(
     "busy", ["threads.divide(lambda start, stop: time.sleep(0.02), 2, chunks=2)", "digest()", "compile_kernel()"]
 )
-def test_a_child_forked_while_another_thread_is_busy_solves_too(expected, busy):
+def test_a_child_forked_while_another_thread_is_busy_solves_too(run, expected, busy):
     script = f"""
         import faulthandler, numba
         def compile_kernel():
@@ -265,7 +280,7 @@ def test_a_child_forked_while_another_thread_is_busy_solves_too(expected, busy):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_child_forked_while_another_thread_compiles_neither_waits_for_it_nor_ends_its_processes(expected):
+def test_a_child_forked_while_another_thread_compiles_neither_waits_for_it_nor_ends_its_processes(run, expected):
     script = """
         import faulthandler
         from relaxon.solvers import compiling
@@ -291,7 +306,7 @@ def test_a_child_forked_while_another_thread_compiles_neither_waits_for_it_nor_e
     assert run(script) == [expected]
 
 
-def test_what_solves_in_the_midst_of_compiling_does_not_wait_for_itself(expected):
+def test_what_solves_in_the_midst_of_compiling_does_not_wait_for_itself(run, expected):
     script = """
         import faulthandler
         from relaxon.solvers import compiling
@@ -328,7 +343,7 @@ def test_workers_of_joblib_solve(expected):
         digest()
         print(*Parallel(2)(delayed(digest)() for _ in range(4)))
     """
-    assert run(script) == [expected] * 4
+    assert run_interpreter(script) == [expected] * 4
 
 
 @pytest.mark.parametrize("count", [2, 8])
@@ -356,7 +371,7 @@ def test_python_threads_solve_side_by_side(count):
         np.testing.assert_array_equal(one, other)
 
 
-def test_an_object_that_solves_when_it_is_collected_does_not_wait_for_itself(expected):
+def test_an_object_that_solves_when_it_is_collected_does_not_wait_for_itself(run, expected):
     script = """
         digest()
         found = []
@@ -388,7 +403,7 @@ def test_kernels_at_the_end_of_the_interpreter_do_not_wait_for_its_threads():
         dot(array, array)
         working = Working(array)  # in a cycle, and so there until the threads have been stopped
     """
-    assert run(script) == ["46656.0"]
+    assert run_interpreter(script) == ["46656.0"]
 
 
 def test_a_kernel_that_fails_in_a_worker_leaves_no_array_behind():
@@ -425,7 +440,7 @@ SIGNALS = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this syst
 
 
 @SIGNALS
-def test_an_interrupted_solve_leaves_the_pool_usable(expected):
+def test_an_interrupted_solve_leaves_the_pool_usable(run, expected):
     script = """
         import random
         digest()
@@ -452,7 +467,7 @@ def test_an_interrupted_solve_leaves_the_pool_usable(expected):
 
 @SIGNALS
 @pytest.mark.parametrize("chunks", [2, 4])
-def test_a_signal_at_any_time_neither_loses_the_pool_nor_returns_before_the_workers(chunks):
+def test_a_signal_at_any_time_neither_loses_the_pool_nor_returns_before_the_workers(run, chunks):
     # Signals from a timer and from a thread, two each time: one may strike where the other is dealt with.
     script = f"""
         import random

@@ -1,6 +1,7 @@
-"""Processes that run a program in a moment: forks of one that has loaded Numba and compiled with it, and nothing else.
+"""Processes that run a program in a moment: forks of one that has loaded NumPy, SciPy and Numba, and nothing else.
 
-Nothing of the package is in them, so that they import whichever copy of it their environment names.
+Nothing of the package is in them, so that they import whichever copy of it their environment names. They end as forks
+do: what is about the end of an interpreter needs a process of its own.
 """
 
 import json
@@ -10,21 +11,23 @@ import sys
 import tempfile
 
 PROGRAM = """
-import atexit, json, os, sys, tempfile, traceback
-import numba, numpy
+import atexit, json, os, sys, tempfile, traceback, types
+import numba, numpy, scipy.sparse.linalg
 
 numba.njit(lambda x: x + 1)(1.0)  # what a first compilation sets up
 assert not any(name.partition(".")[0] == "relaxon" for name in sys.modules)
 
 
 def run(asked):
-    os.dup2(os.open(asked["output"], os.O_WRONLY), 1)
+    for number, file in enumerate(asked["files"], 1):
+        os.dup2(os.open(file, os.O_WRONLY), number)
     os.environ.clear()
     os.environ.update(asked["environment"])
     sys.path[:0] = asked["environment"]["PYTHONPATH"].split(os.pathsep)
     tempfile.tempdir = None
     numba.core.config.reload_config()
-    exec(asked["program"], {"__name__": "__main__"})
+    sys.modules["__main__"] = main = types.ModuleType("__main__")  # where what is pickled is looked for
+    exec(asked["program"], vars(main))
 
 
 for line in sys.stdin:
@@ -39,7 +42,8 @@ for line in sys.stdin:
             traceback.print_exc()
         finally:
             atexit._run_exitfuncs()
-            sys.stdout.flush()
+            for file in (sys.stdout, sys.stderr):
+                file.flush()
             os._exit(status)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
@@ -56,11 +60,12 @@ class WarmProcess:
 
     def run(self, program, environment):
         """What a process prints that runs `program` in that environment, and in which nothing must fail."""
-        with tempfile.NamedTemporaryFile("r") as output:
-            asked = {"program": program, "environment": environment, "output": output.name}
+        with tempfile.NamedTemporaryFile("r") as output, tempfile.NamedTemporaryFile("r") as errors:
+            asked = {"program": program, "environment": environment, "files": [output.name, errors.name]}
             self._process.stdin.write(json.dumps(asked) + "\n")
             self._process.stdin.flush()
-            assert self._process.stdout.readline() == "0\n"
+            status = self._process.stdout.readline()
+            assert status == "0\n", errors.read()
             return output.read()
 
     def close(self):
