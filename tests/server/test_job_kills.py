@@ -14,7 +14,7 @@ def test_a_job_comes_through_a_few_kills_of_its_process_and_of_its_server(tmp_pa
 
 
 def test_a_density_s_training_comes_through_kills_of_its_process_and_of_its_server(tmp_path):
-    report = outlive(tmp_path, energy(400), kills=2, seed=2, longest=0.1)
+    report = outlive(tmp_path, energy(160), kills=2, seed=2, longest=0.1)
     assert report.worker_kills == report.server_kills == 1
 
 
