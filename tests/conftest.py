@@ -34,26 +34,46 @@ os.environ.setdefault("RELAXON_COMPILE", "")
 # pytest writes the name of each test there: jobs of two tests would not be forked from one process.
 threads.not_for_others("PYTEST_CURRENT_TEST")
 
-COMPILE = """
+COMPILE = (
+    """
 from relaxon.solvers.compiling import compile_kind
 from relaxon.solvers.kernel_table import load_table
 
 for kind in load_table().kinds:
     compile_kind(kind)
-"""
-"""What solves run, which several test processes would otherwise compile at the same time, each for itself."""
+""",
+    """
+import warnings
+import numpy as np
+from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor
+from relaxon.neuromorphic.convex import ConvexNetworkRegressor
+
+warnings.simplefilter("ignore")
+x = np.random.default_rng(0).standard_normal((100, 3))
+for estimator in (
+    GradientBoostedNetworkRegressor(4, random_state=0),
+    GradientBoostedNetworkClassifier(4, binary=True, random_state=0),
+    ConvexNetworkRegressor(n_patterns=5, random_state=0),
+):
+    estimator.fit(x, x[:, 0] > 0).predict(x)
+""",
+)
+"""What the most tests run, which several test processes would otherwise compile at the same time, each for itself."""
 
 
 def pytest_configure(config):
-    """Where all tests run in several processes, compile what solves run while those collect their tests."""
+    """Where all tests run in several processes, compile what the most run while those collect their tests."""
     everything = config.args_source == config.ArgsSource.TESTPATHS
     if fcntl is not None and everything and getattr(config.option, "dist", "no") != "no":
         being_compiled = Path(tempfile.mkdtemp(), "being-compiled")
         with being_compiled.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # held by that process for as long as it lives
+            fcntl.flock(lock, fcntl.LOCK_EX)  # held by those processes for as long as one lives
             environment = os.environ | {"PYTHONPATH": str(config.rootpath / "src")}
-            process = subprocess.Popen([sys.executable, "-c", COMPILE], env=environment, pass_fds=(lock.fileno(),))
-        config.stash[COMPILING] = being_compiled, process
+            processes = [
+                subprocess.Popen([sys.executable, "-c", program], env=environment, pass_fds=(lock.fileno(),))
+                for program in COMPILE
+            ]
+        config.stash[COMPILING] = being_compiled, processes
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -67,12 +87,14 @@ def pytest_configure_node(node):
 def pytest_unconfigure(config):
     """Leave nothing of that behind."""
     if COMPILING in config.stash:
-        being_compiled, process = config.stash[COMPILING]
-        process.terminate()
-        process.wait()
+        being_compiled, processes = config.stash[COMPILING]
+        for process in processes:
+            process.terminate()
+            process.wait()
         shutil.rmtree(being_compiled.parent, ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session):
     """Wait for what is being compiled."""
     being_compiled = getattr(session.config, "workerinput", {}).get("compiling")
