@@ -6,6 +6,8 @@ do: what is about the end of an interpreter needs a process of its own.
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -49,25 +51,40 @@ for line in sys.stdin:
 """
 
 
+WAIT = 120
+"""Seconds after which a process that hangs is given up: the first ones may have to compile."""
+
+
 class WarmProcess:
     """A process that has loaded what programs here begin with."""
 
     def __init__(self):
         kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", PROGRAM], env=kept, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-P", "-c", PROGRAM],
+            env=kept,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     def run(self, program, environment):
-        """What a process prints that runs `program` in that environment, and in which nothing must fail."""
+        """What a process prints that runs `program` in that environment, and in which nothing must fail or hang."""
         with tempfile.NamedTemporaryFile("r") as output, tempfile.NamedTemporaryFile("r") as errors:
             asked = {"program": program, "environment": environment, "files": [output.name, errors.name]}
             self._process.stdin.write(json.dumps(asked) + "\n")
             self._process.stdin.flush()
-            status = self._process.stdout.readline()
+            if not select.select([self._process.stdout], [], [], WAIT)[0]:
+                self._kill()
+            status = self._process.stdout.readline()  # nothing where it hung
             assert status == "0\n", errors.read()
             return output.read()
 
     def close(self):
         """End it."""
-        self._process.communicate()
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _kill(self):
+        os.killpg(self._process.pid, signal.SIGKILL)
