@@ -100,7 +100,7 @@ async def start(folder: Path, kind: str, steps: int, settings: ServerSettings) -
     environment = {**inherited(), "PYTHONPATH": path, **backend.environment()}
     # Modules come from where this server's do, not from the folder in which it was started.
     run = (sys.executable, "-P", "-m")
-    job = (str(folder), str(steps), str(settings.checkpoint_seconds))
+    job = (str(folder.absolute()), str(steps), str(settings.checkpoint_seconds))
     with (folder / LOG).open("ab") as log:
         if backend.module == FORKED and sys.platform == "linux":
             return await fork((*run, TEMPLATE), environment, kind, job, log.fileno())
