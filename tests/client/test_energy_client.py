@@ -13,8 +13,8 @@ from relaxon import client as errors
 from relaxon.client import EnergySettings, JobState
 from relaxon.neuromorphic.energy import EnergyDensity, planar
 
-X = planar("two-moons").sample(600, 1)
-QUICK = EnergySettings(hidden_sizes=(16,), steps=120, random_state=0)
+X = planar("two-moons").sample(200, 1)
+QUICK = EnergySettings(hidden_sizes=(16,), steps=60, noise="mixture", random_state=0)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def done(embedded):
 
 
 def ours():
-    return EnergyDensity((16,), steps=120, random_state=0).fit(X)
+    return EnergyDensity((16,), steps=60, noise="mixture", random_state=0).fit(X)
 
 
 def test_a_whole_life_of_a_model(client, done):
@@ -49,7 +49,7 @@ def test_a_whole_life_of_a_model(client, done):
 
 @pytest.mark.parametrize("method", ["importance", "annealed", "bridge"])
 def test_log_z_is_estimated_anew(client, done, method):
-    size = {"importance": 20_000, "annealed": 200, "bridge": 200}[method]
+    size = {"importance": 20_000, "annealed": 100, "bridge": 50}[method]
     found = client.energy.log_partition(done, method, size=size, random_state=1)
     again = client.energy.log_partition(done, method, size=size, random_state=1)
     assert (found.value, found.interval) == (again.value, again.interval)

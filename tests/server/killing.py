@@ -188,8 +188,8 @@ def equilibrium(epochs: int) -> Kind:
 def energy(steps: int) -> Kind:
     from relaxon.neuromorphic.energy import EnergyDensity
 
-    x = np.random.default_rng(1).standard_normal((600, 2)) ** 3
-    options = {"hidden_sizes": (16,), "steps": steps, "patience": steps, "random_state": 0}
+    x = np.random.default_rng(1).standard_normal((200, 2)) ** 3
+    options = {"hidden_sizes": (16,), "steps": steps, "patience": steps, "noise": "mixture", "random_state": 0}
     losses: list[float] = []
 
     def unbroken(folder: Path) -> None:

@@ -7,7 +7,7 @@ from killing import boosting, convex, energy, equilibrium, outlive, proximal
 
 
 def test_a_job_comes_through_a_few_kills_of_its_process_and_of_its_server(tmp_path):
-    report = outlive(tmp_path, boosting(150, 4_000), kills=3, seed=5, longest=0.2)
+    report = outlive(tmp_path, boosting(80, 4_000), kills=3, seed=5, longest=0.2)
     assert report.worker_kills == 2
     assert report.server_kills == 1
     assert report.starts >= report.jobs + 2
