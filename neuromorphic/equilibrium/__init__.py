@@ -25,10 +25,18 @@ if TYPE_CHECKING:
     )
     from relaxon.neuromorphic.equilibrium.exact_gradients import Implicit, RecurrentBackprop, Unrolled
     from relaxon.neuromorphic.equilibrium.gradients import gradient, predict
+    from relaxon.neuromorphic.equilibrium.hardware import (
+        Hardware,
+        HardwareReport,
+        hardware_costs,
+        hardware_gradient,
+        program,
+    )
     from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis, antisymmetry
     from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
     from relaxon.neuromorphic.equilibrium.network import EnergyNetwork, HopfieldPotential, Network, VectorField
     from relaxon.neuromorphic.equilibrium.phases import Phases
+    from relaxon.neuromorphic.equilibrium.readout import Readout
     from relaxon.neuromorphic.equilibrium.relaxation import Alternating, Anderson, FixedStep, Outcome, Relaxation
     from relaxon.neuromorphic.equilibrium.result import Gradient, Verdict
     from relaxon.neuromorphic.equilibrium.store import load_network, save_network
@@ -52,6 +60,8 @@ _HOME = {
     "Estimator": "estimators",
     "FixedStep": "relaxation",
     "Gradient": "result",
+    "Hardware": "hardware",
+    "HardwareReport": "hardware",
     "HopfieldPotential": "network",
     "Implicit": "exact_gradients",
     "JacobianHomeostasis": "homeostasis",
@@ -60,6 +70,7 @@ _HOME = {
     "OneSided": "estimators",
     "Outcome": "relaxation",
     "Phases": "phases",
+    "Readout": "readout",
     "RecurrentBackprop": "exact_gradients",
     "Relaxation": "relaxation",
     "TrainingReport": "training_report",
@@ -71,8 +82,11 @@ _HOME = {
     "compare_gradients": "comparison",
     "equilibrium_state": "differentiable",
     "gradient": "gradients",
+    "hardware_costs": "hardware",
+    "hardware_gradient": "hardware",
     "load_network": "store",
     "predict": "gradients",
+    "program": "hardware",
     "save_network": "store",
     "train": "training",
 }
@@ -93,6 +107,8 @@ __all__ = [
     "Estimator",
     "FixedStep",
     "Gradient",
+    "Hardware",
+    "HardwareReport",
     "HopfieldPotential",
     "Implicit",
     "JacobianHomeostasis",
@@ -101,6 +117,7 @@ __all__ = [
     "OneSided",
     "Outcome",
     "Phases",
+    "Readout",
     "RecurrentBackprop",
     "Relaxation",
     "TrainingReport",
@@ -112,8 +129,11 @@ __all__ = [
     "compare_gradients",
     "equilibrium_state",
     "gradient",
+    "hardware_costs",
+    "hardware_gradient",
     "load_network",
     "predict",
+    "program",
     "save_network",
     "train",
 ]

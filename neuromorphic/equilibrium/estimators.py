@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,6 +28,11 @@ from relaxon.neuromorphic.equilibrium.result import Reading
 from relaxon.solvers import validation
 
 
+def exactly(rates: Tensor) -> Tensor:
+    """Return the rates as they are."""
+    return rates
+
+
 @dataclass(frozen=True, slots=True)
 class FreePhase:
     """A free equilibrium, and what a nudge needs: everything real and without a graph."""
@@ -38,6 +44,8 @@ class FreePhase:
     relaxation: Relaxation
     rates: Tensor
     noise: Noise | None
+    read: Callable[[Tensor], Tensor] = exactly
+    """What is read of rates."""
 
     @property
     def state(self) -> Tensor:
@@ -95,7 +103,7 @@ class _Contour(Estimator):
             parts.append((points, _nudged(free, points, start, self.scale, self.asymmetric)))
         slope, mean = torch.zeros_like(free.rates), torch.zeros_like(free.rates)
         for points, relaxed in parts:
-            rates = free.network.activation(relaxed.reading)
+            rates = free.read(free.network.activation(relaxed.reading))
             moved = rates.view(len(points), *free.rates.shape) - free.rates
             first, there = (moved / points[:, None, None]).sum(0) / n, moved.sum(0) / n
             if first.is_complex():
@@ -292,7 +300,7 @@ class ContinuousOscillation(Estimator):
             if free.noise is not None:
                 u = u + free.noise.drawn(u)
             if taken >= self.period * self.settling:
-                moved = network.activation(u) - free.rates
+                moved = free.read(network.activation(u)) - free.rates
                 slope, mean = slope + moved / beta.to(u.device), mean + moved
         residual = largest(u)
         outcome = Outcome.CONVERGED if residual < RUNAWAY else Outcome.NON_FINITE
