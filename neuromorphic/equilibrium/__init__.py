@@ -11,6 +11,7 @@ from relaxon.solvers.extras import offer_lazily
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.equilibrium.activations import ACTIVATIONS, Activation
+    from relaxon.neuromorphic.equilibrium.circuit import Circuit, OperatingPoint, operating_point, read_netlist
     from relaxon.neuromorphic.equilibrium.classifier import EquilibriumClassifier
     from relaxon.neuromorphic.equilibrium.comparison import Comparison, compare_gradients
     from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.equilibrium.readout import Readout
     from relaxon.neuromorphic.equilibrium.relaxation import Alternating, Anderson, FixedStep, Outcome, Relaxation
     from relaxon.neuromorphic.equilibrium.result import Gradient, Verdict
+    from relaxon.neuromorphic.equilibrium.spice import write_netlist
     from relaxon.neuromorphic.equilibrium.store import load_network, save_network
     from relaxon.neuromorphic.equilibrium.training import train
     from relaxon.neuromorphic.equilibrium.training_report import TrainingReport
@@ -52,6 +54,7 @@ _HOME = {
     "AsymmetricCauchy": "estimators",
     "Cauchy": "estimators",
     "Centred": "estimators",
+    "Circuit": "circuit",
     "Comparison": "comparison",
     "ContinuousOscillation": "estimators",
     "ConvolutionalNetwork": "convolutional",
@@ -68,6 +71,7 @@ _HOME = {
     "LayeredNetwork": "layered",
     "Network": "network",
     "OneSided": "estimators",
+    "OperatingPoint": "circuit",
     "Outcome": "relaxation",
     "Phases": "phases",
     "Readout": "readout",
@@ -85,10 +89,13 @@ _HOME = {
     "hardware_costs": "hardware",
     "hardware_gradient": "hardware",
     "load_network": "store",
+    "operating_point": "circuit",
     "predict": "gradients",
     "program": "hardware",
+    "read_netlist": "circuit",
     "save_network": "store",
     "train": "training",
+    "write_netlist": "spice",
 }
 
 __all__ = [
@@ -99,6 +106,7 @@ __all__ = [
     "AsymmetricCauchy",
     "Cauchy",
     "Centred",
+    "Circuit",
     "Comparison",
     "ContinuousOscillation",
     "ConvolutionalNetwork",
@@ -115,6 +123,7 @@ __all__ = [
     "LayeredNetwork",
     "Network",
     "OneSided",
+    "OperatingPoint",
     "Outcome",
     "Phases",
     "Readout",
@@ -132,10 +141,13 @@ __all__ = [
     "hardware_costs",
     "hardware_gradient",
     "load_network",
+    "operating_point",
     "predict",
     "program",
+    "read_netlist",
     "save_network",
     "train",
+    "write_netlist",
 ]
 
 

@@ -47,7 +47,8 @@ def in_levels(values: Tensor, bound: float | None, bits: int | None) -> Tensor:
     if bits is None:
         return values
     steps = 2 ** (bits - 1) - 1
-    found: Tensor = torch.round(values * (steps / bound)) * (bound / steps)
+    # Without negative zeros.
+    found: Tensor = torch.round(values * (steps / bound)) * (bound / steps) + 0.0
     return found
 
 
