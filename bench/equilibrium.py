@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from equilibrium_convolutions import convolutional_rows
+from equilibrium_convolutions import augmented_rows, convolutional_rows
 from equilibrium_hardware import cost_of_limits_rows, device_training_rows
+from equilibrium_residual import residual_rows
 from equilibrium_runs import (
     accuracy_rows,
     arms,
@@ -43,7 +44,7 @@ from relaxon.cli.machine import describe_machine
 from relaxon.neuromorphic.equilibrium import datasets
 
 Record = dict[str, Any]
-PARTS = ("accuracy", "noise", "hardware", "cost", "convolutions", "training")
+PARTS = ("accuracy", "noise", "hardware", "cost", "convolutions", "augmented", "residual", "training")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -94,6 +95,15 @@ def main(argv: list[str] | None = None) -> int:
     if "convolutions" in args.parts:
         rows = convolutional_rows(args.epochs or (3 if args.quick else 20), args.seeds or 1)
         _measure(record, "convolutions", rows, args.out)
+    if "augmented" in args.parts:
+        _measure(
+            record, "augmented", augmented_rows(args.epochs or (3 if args.quick else 60), args.seeds or 1), args.out
+        )
+    if "residual" in args.parts:
+        rows = residual_rows(
+            datasets.digits(), args.samples or 1438, args.epochs or (1 if args.quick else 20), args.seeds or 1
+        )
+        _measure(record, "residual", rows, args.out)
     if {"cost", "training"} & set(args.parts):
         images = _images(args.data)
         record["data"] = images.name

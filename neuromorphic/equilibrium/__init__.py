@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
     from relaxon.neuromorphic.equilibrium.network import EnergyNetwork, HopfieldPotential, Network, VectorField
     from relaxon.neuromorphic.equilibrium.phases import Phases
+    from relaxon.neuromorphic.equilibrium.presets import hopfield_resnet13, hopfield_resnet13_settings
     from relaxon.neuromorphic.equilibrium.readout import Readout
     from relaxon.neuromorphic.equilibrium.relaxation import Alternating, Anderson, FixedStep, Outcome, Relaxation
+    from relaxon.neuromorphic.equilibrium.residual import ResidualNetwork
     from relaxon.neuromorphic.equilibrium.result import Gradient, Verdict
     from relaxon.neuromorphic.equilibrium.spice import write_netlist
     from relaxon.neuromorphic.equilibrium.store import load_network, save_network
@@ -77,6 +79,7 @@ _HOME = {
     "Readout": "readout",
     "RecurrentBackprop": "exact_gradients",
     "Relaxation": "relaxation",
+    "ResidualNetwork": "residual",
     "TrainingReport": "training_report",
     "TrainingSettings": "training_settings",
     "Unrolled": "exact_gradients",
@@ -88,6 +91,8 @@ _HOME = {
     "gradient": "gradients",
     "hardware_costs": "hardware",
     "hardware_gradient": "hardware",
+    "hopfield_resnet13": "presets",
+    "hopfield_resnet13_settings": "presets",
     "load_network": "store",
     "operating_point": "circuit",
     "predict": "gradients",
@@ -129,6 +134,7 @@ __all__ = [
     "Readout",
     "RecurrentBackprop",
     "Relaxation",
+    "ResidualNetwork",
     "TrainingReport",
     "TrainingSettings",
     "Unrolled",
@@ -140,6 +146,8 @@ __all__ = [
     "gradient",
     "hardware_costs",
     "hardware_gradient",
+    "hopfield_resnet13",
+    "hopfield_resnet13_settings",
     "load_network",
     "operating_point",
     "predict",

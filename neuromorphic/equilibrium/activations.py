@@ -86,10 +86,11 @@ ACTIVATIONS = {
         Activation("tanh", torch.tanh, lambda u: 1 - torch.tanh(u).square(), True),
         Activation("identity", lambda u: u, torch.ones_like, True),
         Activation("hard-sigmoid", lambda u: u.clamp(0, 1), lambda u: ((u > 0) & (u < 1)).to(u.dtype), False),
+        Activation("relu6", lambda u: u.clamp(0, 6), lambda u: ((u > 0) & (u < 6)).to(u.dtype), False),
         Activation("relu", torch.relu, lambda u: (u > 0).to(u.dtype), False),
     )
 }
-"""By name. "sigmoid" is σ(4u − 2), "dsilu" the derivative of `u σ(u)`; the last two are not holomorphic."""
+"""By name. "sigmoid" is σ(4u − 2), "dsilu" the derivative of `u σ(u)`; the last three are not holomorphic."""
 
 
 def activation_named(name: str) -> Activation:

@@ -35,6 +35,7 @@ EXPRESSIONS = {
     "tanh": "tanh({u})",
     "identity": "{u}",
     "hard-sigmoid": "min(max({u},0),1)",
+    "relu6": "min(max({u},0),6)",
     "relu": "max({u},0)",
 }
 """The activations in the language of behavioural sources; `u` is the state in volts."""

@@ -74,6 +74,8 @@ def train(
     held_out = None if test is None else _checked(network, test, "test")
     settings.estimator.refuse(network)
     _refuse_hardware(network, settings)
+    if settings.shift and x.ndim != len(("batch", "channels", "height", "width")):
+        raise ValueError(f"shift must be 0 where data are not images, got {settings.shift} for x {tuple(x.shape)}")
     run = _Run(network, x, target, settings, held_out)
     return run.go(watcher)
 
@@ -147,6 +149,8 @@ class _Run:
         chosen = order[place : place + self._batch()].to(self.x.device)
         x, target = self.x[chosen], self.target[chosen]
         generator = _seeded(settings.seed, 1, self.step)
+        if settings.shift:
+            x = shifted(x, settings.shift, generator)
         found = self._gradient(x, target, generator)
         gradients = found.gradients
         if settings.homeostasis is not None and settings.homeostasis.weight:
@@ -336,8 +340,25 @@ def _optimiser(settings: TrainingSettings, parameters: list[torch.nn.Parameter],
             name, parameters, settings.rate, momentum=settings.momentum, batch=settings.batch, most=rows
         )
     if settings.optimiser == "adam":
-        return torch.optim.Adam(parameters, lr=settings.rate)
-    return torch.optim.SGD(parameters, lr=settings.rate, momentum=settings.momentum)
+        return torch.optim.Adam(parameters, lr=settings.rate, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        parameters,
+        lr=settings.rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        nesterov=settings.nesterov,
+    )
+
+
+def shifted(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Return images `(batch, channels, height, width)`, each moved by up to `most` pixels in both directions."""
+    height, width = x.shape[2:]
+    moves = torch.randint(-most, most + 1, (2, len(x)), generator=generator)
+    # Pixels from beyond an edge are those of the edge.
+    rows = (torch.arange(height) + moves[0][:, None]).clamp(0, height - 1).to(x.device)
+    columns = (torch.arange(width) + moves[1][:, None]).clamp(0, width - 1).to(x.device)
+    x = x.gather(2, rows[:, None, :, None].expand_as(x))
+    return x.gather(3, columns[:, None, None, :].expand_as(x))
 
 
 def _seeded(seed: int, stream: int, index: int) -> torch.Generator:

@@ -17,7 +17,7 @@ Optimiser = Literal["sgd", "adam", "diffgrad", "normalized", "adadagrad", "adada
 Schedule = Literal["constant", "cosine"]
 
 
-ADDED = ("hardware",)
+ADDED = ("hardware", "weight_decay", "nesterov", "shift")
 """Settings that came after checkpoints were first written."""
 
 
@@ -47,6 +47,13 @@ class TrainingSettings:
     readout_bound: float | None = None
     """Bound on the spectral norm of a softmax readout, kept likewise: the radius of analyticity falls as its square
     grows. Needs `contraction`."""
+    weight_decay: float = 0.0
+    """Added to the gradient of every parameter, times the parameter; of "sgd" and "adam"."""
+    nesterov: bool = False
+    """Nesterov's momentum, of "sgd"."""
+    shift: int = 0
+    """Each training image is moved by up to so many pixels in each direction at random; pixels at the edge are repeated
+    where it leaves a gap. Of networks of images only."""
     hardware: Hardware | None = None
     """The device that gradients are measured on: at each step it is programmed with the weights, which are kept in full
     precision. Test figures are those of the device too, read at rest."""
@@ -85,6 +92,13 @@ class TrainingSettings:
             validation.positive_float("readout_bound", self.readout_bound)
             if self.contraction is None:
                 raise ValueError("readout_bound must be None where contraction is")
+        validation.non_negative_float("weight_decay", self.weight_decay)
+        if self.weight_decay and self.optimiser not in ("sgd", "adam"):
+            raise ValueError(f"weight_decay must be 0 for optimiser {self.optimiser!r}, got {self.weight_decay}")
+        if self.nesterov and (self.optimiser != "sgd" or not self.momentum):
+            raise ValueError("nesterov must be False but for optimiser 'sgd' with momentum")
+        if validation.whole_number("shift", self.shift) < 0:
+            raise ValueError(f"shift must be at least 0, got {self.shift}")
         if self.hardware is not None and not isinstance(self.hardware, Hardware):
             raise TypeError(f"hardware must be a Hardware or None, got {type(self.hardware).__name__}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
