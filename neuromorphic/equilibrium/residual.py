@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
@@ -94,6 +94,7 @@ class ResidualNetwork(Network):
         self.loss_name, self.tau = loss, check_loss(loss, tau)
         self.inner = activation_named(activation)
         self.declared_holomorphic = self.inner.holomorphic
+        self.symmetric = True
         self._lay_out()
         self.activation = _with_linear_end(self.inner, self.classes) if loss == "squared" else self.inner
         self._draw(gain, seed, dtype)
@@ -273,4 +274,4 @@ def _with_linear_end(inner: Activation, count: int) -> Activation:
     def derivative(u: Tensor) -> Tensor:
         return torch.cat([inner.derivative(u[..., :-count]), torch.ones_like(u[..., -count:])], -1)
 
-    return replace(inner, function=function, derivative=derivative, planes=None)
+    return Activation(inner.name, function, derivative, inner.holomorphic)
