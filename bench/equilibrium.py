@@ -6,10 +6,11 @@
 
 (a) accuracy: relative error of Cauchy's estimate against the number of points N and the radius |β|, tied weights and
 weights at 90°. (b) training: Fashion-MNIST 784-256-256-10 at |β| = 0.5, several estimators and seeds. (c) noise: 0.04
-on every state at every step. (d) cost: an epoch's gradients in the paper's setting, against all steps in plain torch,
-the compiled kernel and NumPy. Fashion-MNIST is looked for where Debian's package dataset-fashion-mnist puts it;
-`--data FOLDER` takes any other IDX files; without it, digits stand in and the results say so. What is done is written
-after each row, so that a run that is cut short leaves what it measured.
+on every state at every step; `hardware`: bounded, rounded and noisy weights and rates, read at a fixed time. (d) cost:
+an epoch's gradients in the paper's setting, against all steps in plain torch, the compiled kernel and NumPy.
+Fashion-MNIST is looked for where Debian's package dataset-fashion-mnist puts it; `--data FOLDER` takes any other IDX
+files; without it, digits stand in and the results say so. What is done is written after each row, so that a run that is
+cut short leaves what it measured.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from equilibrium_convolutions import convolutional_rows
+from equilibrium_convolutions import augmented_rows, convolutional_rows
+from equilibrium_hardware import cost_of_limits_rows, device_training_rows
+from equilibrium_residual import residual_rows
 from equilibrium_runs import (
     accuracy_rows,
     arms,
@@ -41,7 +44,7 @@ from relaxon.cli.machine import describe_machine
 from relaxon.neuromorphic.equilibrium import datasets
 
 Record = dict[str, Any]
-PARTS = ("accuracy", "noise", "cost", "convolutions", "training")
+PARTS = ("accuracy", "noise", "hardware", "cost", "convolutions", "augmented", "residual", "training")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -86,9 +89,21 @@ def main(argv: list[str] | None = None) -> int:
     if "noise" in args.parts:
         _measure(record, "noise", noise_rows(digits), args.out)
         _measure(record, "noise_training", noise_training_rows(digits, 5 if args.quick else 15), args.out)
+    if "hardware" in args.parts:
+        _measure(record, "hardware", cost_of_limits_rows(digits), args.out)
+        _measure(record, "hardware_training", device_training_rows(digits, 5 if args.quick else 15), args.out)
     if "convolutions" in args.parts:
         rows = convolutional_rows(args.epochs or (3 if args.quick else 20), args.seeds or 1)
         _measure(record, "convolutions", rows, args.out)
+    if "augmented" in args.parts:
+        _measure(
+            record, "augmented", augmented_rows(args.epochs or (3 if args.quick else 60), args.seeds or 1), args.out
+        )
+    if "residual" in args.parts:
+        rows = residual_rows(
+            datasets.digits(), args.samples or 1438, args.epochs or (1 if args.quick else 20), args.seeds or 1
+        )
+        _measure(record, "residual", rows, args.out)
     if {"cost", "training"} & set(args.parts):
         images = _images(args.data)
         record["data"] = images.name

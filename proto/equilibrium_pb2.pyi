@@ -108,6 +108,8 @@ class EquilibriumSettings(_message.Message):
     OPTIMIZER_FIELD_NUMBER: _builtins.int
     BINARY_FIELD_NUMBER: _builtins.int
     BINARIZER_FIELD_NUMBER: _builtins.int
+    RESIDUAL_FIELD_NUMBER: _builtins.int
+    SHIFT_FIELD_NUMBER: _builtins.int
     activation: _builtins.str
     feedback: _builtins.str
     """"tied" or "independent"."""
@@ -144,6 +146,12 @@ class EquilibriumSettings(_message.Message):
     """Weights of −1 and 1, kept and predicted in bits: with tied feedback and the activation "sigmoid" only."""
     binarizer: _builtins.str
     """"reste" or "biper": how the training of binary weights looks through the sign."""
+    residual: _builtins.bool
+    """With `channels`: a residual network, of blocks of so many channels, with tied feedback and kernels of side 3. Its
+    clipped activations, "relu6" and "hard-sigmoid", take an `n` of at most 2.
+    """
+    shift: _builtins.int
+    """With `channels`: each training image is moved by up to so many pixels at random."""
     @_builtins.property
     def hidden_sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Units of the relaxing layers."""
@@ -151,8 +159,7 @@ class EquilibriumSettings(_message.Message):
     @_builtins.property
     def image(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """For a convolutional network in place of `hidden_sizes`: channels, height and width of the image that each row of
-        the features holds, in this order; channels of each relaxing layer; side of the kernels. `contraction` and
-        `readout_bound` do not apply to it.
+        the features holds, in this order; channels of each relaxing layer; side of the kernels.
         """
 
     @_builtins.property
@@ -186,10 +193,12 @@ class EquilibriumSettings(_message.Message):
         optimizer: _builtins.str | None = ...,
         binary: _builtins.bool | None = ...,
         binarizer: _builtins.str | None = ...,
+        residual: _builtins.bool | None = ...,
+        shift: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_activation", b"_activation", "_angle", b"_angle", "_batch_size", b"_batch_size", "_binarizer", b"_binarizer", "_binary", b"_binary", "_contraction", b"_contraction", "_epochs", b"_epochs", "_estimator", b"_estimator", "_feedback", b"_feedback", "_gain", b"_gain", "_homeostasis", b"_homeostasis", "_kernel", b"_kernel", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_momentum", b"_momentum", "_n", b"_n", "_noise", b"_noise", "_optimizer", b"_optimizer", "_radius", b"_radius", "_random_state", b"_random_state", "_readout_bound", b"_readout_bound", "_standardise", b"_standardise", "_tau", b"_tau", "activation", b"activation", "angle", b"angle", "batch_size", b"batch_size", "binarizer", b"binarizer", "binary", b"binary", "contraction", b"contraction", "epochs", b"epochs", "estimator", b"estimator", "feedback", b"feedback", "gain", b"gain", "homeostasis", b"homeostasis", "kernel", b"kernel", "learning_rate", b"learning_rate", "loss", b"loss", "momentum", b"momentum", "n", b"n", "noise", b"noise", "optimizer", b"optimizer", "radius", b"radius", "random_state", b"random_state", "readout_bound", b"readout_bound", "standardise", b"standardise", "tau", b"tau"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_activation", b"_activation", "_angle", b"_angle", "_batch_size", b"_batch_size", "_binarizer", b"_binarizer", "_binary", b"_binary", "_contraction", b"_contraction", "_epochs", b"_epochs", "_estimator", b"_estimator", "_feedback", b"_feedback", "_gain", b"_gain", "_homeostasis", b"_homeostasis", "_kernel", b"_kernel", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_momentum", b"_momentum", "_n", b"_n", "_noise", b"_noise", "_optimizer", b"_optimizer", "_radius", b"_radius", "_random_state", b"_random_state", "_readout_bound", b"_readout_bound", "_residual", b"_residual", "_shift", b"_shift", "_standardise", b"_standardise", "_tau", b"_tau", "activation", b"activation", "angle", b"angle", "batch_size", b"batch_size", "binarizer", b"binarizer", "binary", b"binary", "contraction", b"contraction", "epochs", b"epochs", "estimator", b"estimator", "feedback", b"feedback", "gain", b"gain", "homeostasis", b"homeostasis", "kernel", b"kernel", "learning_rate", b"learning_rate", "loss", b"loss", "momentum", b"momentum", "n", b"n", "noise", b"noise", "optimizer", b"optimizer", "radius", b"radius", "random_state", b"random_state", "readout_bound", b"readout_bound", "residual", b"residual", "shift", b"shift", "standardise", b"standardise", "tau", b"tau"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_activation", b"_activation", "_angle", b"_angle", "_batch_size", b"_batch_size", "_binarizer", b"_binarizer", "_binary", b"_binary", "_contraction", b"_contraction", "_epochs", b"_epochs", "_estimator", b"_estimator", "_feedback", b"_feedback", "_gain", b"_gain", "_homeostasis", b"_homeostasis", "_kernel", b"_kernel", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_momentum", b"_momentum", "_n", b"_n", "_noise", b"_noise", "_optimizer", b"_optimizer", "_radius", b"_radius", "_random_state", b"_random_state", "_readout_bound", b"_readout_bound", "_standardise", b"_standardise", "_tau", b"_tau", "activation", b"activation", "angle", b"angle", "batch_size", b"batch_size", "binarizer", b"binarizer", "binary", b"binary", "channels", b"channels", "contraction", b"contraction", "epochs", b"epochs", "estimator", b"estimator", "feedback", b"feedback", "gain", b"gain", "hidden_sizes", b"hidden_sizes", "homeostasis", b"homeostasis", "image", b"image", "kernel", b"kernel", "learning_rate", b"learning_rate", "loss", b"loss", "momentum", b"momentum", "n", b"n", "noise", b"noise", "optimizer", b"optimizer", "radius", b"radius", "random_state", b"random_state", "readout_bound", b"readout_bound", "standardise", b"standardise", "tau", b"tau"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_activation", b"_activation", "_angle", b"_angle", "_batch_size", b"_batch_size", "_binarizer", b"_binarizer", "_binary", b"_binary", "_contraction", b"_contraction", "_epochs", b"_epochs", "_estimator", b"_estimator", "_feedback", b"_feedback", "_gain", b"_gain", "_homeostasis", b"_homeostasis", "_kernel", b"_kernel", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_momentum", b"_momentum", "_n", b"_n", "_noise", b"_noise", "_optimizer", b"_optimizer", "_radius", b"_radius", "_random_state", b"_random_state", "_readout_bound", b"_readout_bound", "_residual", b"_residual", "_shift", b"_shift", "_standardise", b"_standardise", "_tau", b"_tau", "activation", b"activation", "angle", b"angle", "batch_size", b"batch_size", "binarizer", b"binarizer", "binary", b"binary", "channels", b"channels", "contraction", b"contraction", "epochs", b"epochs", "estimator", b"estimator", "feedback", b"feedback", "gain", b"gain", "hidden_sizes", b"hidden_sizes", "homeostasis", b"homeostasis", "image", b"image", "kernel", b"kernel", "learning_rate", b"learning_rate", "loss", b"loss", "momentum", b"momentum", "n", b"n", "noise", b"noise", "optimizer", b"optimizer", "radius", b"radius", "random_state", b"random_state", "readout_bound", b"readout_bound", "residual", b"residual", "shift", b"shift", "standardise", b"standardise", "tau", b"tau"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__activation: _TypeAlias = _typing.Literal["activation"]  # noqa: Y015
     _WhichOneofArgType__activation: _TypeAlias = _typing.Literal["_activation", b"_activation"]  # noqa: Y015
@@ -233,6 +242,10 @@ class EquilibriumSettings(_message.Message):
     _WhichOneofArgType__random_state: _TypeAlias = _typing.Literal["_random_state", b"_random_state"]  # noqa: Y015
     _WhichOneofReturnType__readout_bound: _TypeAlias = _typing.Literal["readout_bound"]  # noqa: Y015
     _WhichOneofArgType__readout_bound: _TypeAlias = _typing.Literal["_readout_bound", b"_readout_bound"]  # noqa: Y015
+    _WhichOneofReturnType__residual: _TypeAlias = _typing.Literal["residual"]  # noqa: Y015
+    _WhichOneofArgType__residual: _TypeAlias = _typing.Literal["_residual", b"_residual"]  # noqa: Y015
+    _WhichOneofReturnType__shift: _TypeAlias = _typing.Literal["shift"]  # noqa: Y015
+    _WhichOneofArgType__shift: _TypeAlias = _typing.Literal["_shift", b"_shift"]  # noqa: Y015
     _WhichOneofReturnType__standardise: _TypeAlias = _typing.Literal["standardise"]  # noqa: Y015
     _WhichOneofArgType__standardise: _TypeAlias = _typing.Literal["_standardise", b"_standardise"]  # noqa: Y015
     _WhichOneofReturnType__tau: _TypeAlias = _typing.Literal["tau"]  # noqa: Y015
@@ -279,6 +292,10 @@ class EquilibriumSettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__random_state) -> _WhichOneofReturnType__random_state | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__readout_bound) -> _WhichOneofReturnType__readout_bound | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__residual) -> _WhichOneofReturnType__residual | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shift) -> _WhichOneofReturnType__shift | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__standardise) -> _WhichOneofReturnType__standardise | None: ...
     @_typing.overload
@@ -506,6 +523,7 @@ class EquilibriumModel(_message.Message):
     BINARY_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
     OPTIMIZER_FIELD_NUMBER: _builtins.int
+    RESIDUAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     n_features: _builtins.int
     """Columns of the features."""
@@ -521,6 +539,8 @@ class EquilibriumModel(_message.Message):
     """Whether its weights are −1 and 1; in all lists, as the next two."""
     loss: _builtins.str
     optimizer: _builtins.str
+    residual: _builtins.bool
+    """Whether a network with `channels` is residual; in all lists."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -562,10 +582,11 @@ class EquilibriumModel(_message.Message):
         binary: _builtins.bool = ...,
         loss: _builtins.str = ...,
         optimizer: _builtins.str = ...,
+        residual: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "binary", b"binary", "channels", b"channels", "class_count", b"class_count", "classes", b"classes", "create_time", b"create_time", "feedback", b"feedback", "hidden_sizes", b"hidden_sizes", "image", b"image", "loss", b"loss", "message", b"message", "n_features", b"n_features", "name", b"name", "optimizer", b"optimizer", "outcome", b"outcome", "steps", b"steps", "train_accuracy", b"train_accuracy", "train_loss", b"train_loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "binary", b"binary", "channels", b"channels", "class_count", b"class_count", "classes", b"classes", "create_time", b"create_time", "feedback", b"feedback", "hidden_sizes", b"hidden_sizes", "image", b"image", "loss", b"loss", "message", b"message", "n_features", b"n_features", "name", b"name", "optimizer", b"optimizer", "outcome", b"outcome", "residual", b"residual", "steps", b"steps", "train_accuracy", b"train_accuracy", "train_loss", b"train_loss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,6 +162,7 @@ def model_message(
         binary=classifier.binary,
         loss=classifier.loss,
         optimizer=classifier.optimizer,
+        residual=classifier.residual,
     )
     if whole:
         message.classes.CopyFrom(classes.of(classifier.classes_))
@@ -225,12 +227,29 @@ def _check_convolution(columns: int, outputs: int, classifier: EquilibriumClassi
         raise errors.invalid("image", f"image must be channels, height and width of {columns} columns, got {image}")
     if min(channels) < 1:
         raise errors.invalid("channels", f"channels must be at least 1 each, got {channels}")
+    _at_most("shift", classifier.shift, max(image[1:]))
+    if classifier.residual:
+        _check_residual(outputs, image, channels, settings)
+        return
     # Each layer halves both sides; the engine refuses those that cannot be.
     sizes = [count * (image[1] * image[2]) // 4 ** (n + 1) for n, count in enumerate(channels)]
     _at_most("channels", sum(sizes), settings.max_units, "channels' units")
     _at_most("kernel", classifier.kernel, max(image[1:]))
     pairs = itertools.pairwise((image[0], *channels))
     check_bytes(sum(below * above * classifier.kernel**2 for below, above in pairs) + sizes[-1] * outputs, settings)
+
+
+def _check_residual(outputs: int, image: Sequence[int], channels: Sequence[int], settings: ServerSettings) -> None:
+    """Each block has a layer as large as what it gets and one of half the sides, and three convolutions."""
+    units, weights, height, width = 0, 0, image[1], image[2]
+    for below, count in itertools.pairwise((image[0], *channels)):
+        units += count * height * width
+        height, width = -(-height // 2), -(-width // 2)
+        last = count * height * width
+        units += last
+        weights += count * (10 * below + 9 * count)
+    _at_most("channels", units, settings.max_units, "channels' units")
+    check_bytes(weights + last * outputs, settings)
 
 
 def _at_most(field: str, value: int, most: int, words: str = "") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +15,12 @@ LARGEST_EXPONENT = {torch.float32: 40.0, torch.float64: 300.0}
 """Above these exp(−z) squared would overflow; the sigmoid is below 1e-17 there, and is taken there instead."""
 
 
+class InnerFunction(Protocol):
+    """A function of real numbers that writes into a buffer."""
+
+    def __call__(self, values: Tensor, /, *, out: Tensor) -> Tensor: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Activation:
     """`function` takes real and, where `holomorphic`, complex tensors; `derivative` takes real ones."""
@@ -22,16 +29,26 @@ class Activation:
     function: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor], Tensor]
     holomorphic: bool
-    planes: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
-    """Real and imaginary part of φ from those of u, where that is dearer by way of a complex tensor."""
+    planes: Callable[[Tensor, Tensor, Tensor, Tensor], None] | None = None
+    """Writes real and imaginary part of the inner function into the last two from those of its argument, where that is
+    dearer by way of a complex tensor."""
 
-    def on_planes(self, planes: Tensor) -> Tensor:
-        """φ of complex numbers whose imaginary parts `(batch, …)` lie behind their real ones."""
-        real, imaginary = planes.chunk(2)
+    slope: float = 1.0
+    offset: float = 0.0
+    """φ(u) is an inner function of `slope·u + offset`: the two can be made part of the weights that lead to u."""
+    inner_into: InnerFunction | None = None
+    """The inner function of real numbers, into a buffer, where torch has one."""
+
+    def inner_planes(self, planes: Tensor, rates: Tensor) -> None:
+        """Write the inner function of complex numbers whose imaginary parts `(batch, …)` lie behind their real ones."""
+        a, b = planes.chunk(2)
+        real, imaginary = rates.chunk(2)
         if self.planes is not None:
-            return torch.cat(self.planes(real, imaginary))
-        r = self(torch.complex(real, imaginary))
-        return torch.cat([r.real, r.imag])
+            self.planes(a, b, real, imaginary)
+            return
+        r = self(torch.complex(a, b))
+        real.copy_(r.real)
+        imaginary.copy_(r.imag)
 
     def __call__(self, u: Tensor) -> Tensor:
         if u.is_complex() and not self.holomorphic:
@@ -41,10 +58,12 @@ class Activation:
 
 def logistic(z: Tensor) -> Tensor:
     """`1 / (1 + e^{−z})`; the complex case in real arithmetic, about four times as fast as torch's own."""
-    return torch.complex(*_logistic_planes(z.real, z.imag)) if z.is_complex() else torch.sigmoid(z)
+    if not z.is_complex():
+        return torch.sigmoid(z)
+    return torch.complex(*_logistic_parts(z.real, z.imag))
 
 
-def _logistic_planes(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def _logistic_parts(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """`1/(1 + e^{−a}(cos b − i sin b))`."""
     e = torch.exp((-a).clamp(max=LARGEST_EXPONENT[a.dtype]))
     cosine, sine = e * torch.cos(b), e * torch.sin(b)
@@ -53,14 +72,20 @@ def _logistic_planes(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return p * d, sine * d
 
 
+def _logistic_into(a: Tensor, b: Tensor, real: Tensor, imaginary: Tensor) -> None:
+    """The same, written into the last two, with as few passes as can be."""
+    e = torch.neg(a).clamp_(max=LARGEST_EXPONENT[a.dtype]).exp_()
+    p = torch.cos(b).mul_(e).add_(1)
+    sine = torch.sin(b).mul_(e)
+    d = torch.mul(p, p, out=e).addcmul_(sine, sine).reciprocal_()
+    torch.mul(p, d, out=real)
+    torch.mul(sine, d, out=imaginary)
+
+
 def _steep(u: Tensor) -> Tensor:
     if u.is_complex():
-        return torch.complex(*_steep_planes(u.real, u.imag))
+        return torch.complex(*_logistic_parts(SLOPE * u.real - OFFSET, SLOPE * u.imag))
     return torch.sigmoid(SLOPE * u - OFFSET)
-
-
-def _steep_planes(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    return _logistic_planes(SLOPE * a - OFFSET, SLOPE * b)
 
 
 def _steep_derivative(u: Tensor) -> Tensor:
@@ -81,15 +106,16 @@ def _dsilu_derivative(u: Tensor) -> Tensor:
 ACTIVATIONS = {
     activation.name: activation
     for activation in (
-        Activation("sigmoid", _steep, _steep_derivative, True, _steep_planes),
+        Activation("sigmoid", _steep, _steep_derivative, True, _logistic_into, SLOPE, -OFFSET, torch.sigmoid),
         Activation("dsilu", _dsilu, _dsilu_derivative, True),
-        Activation("tanh", torch.tanh, lambda u: 1 - torch.tanh(u).square(), True),
+        Activation("tanh", torch.tanh, lambda u: 1 - torch.tanh(u).square(), True, inner_into=torch.tanh),
         Activation("identity", lambda u: u, torch.ones_like, True),
         Activation("hard-sigmoid", lambda u: u.clamp(0, 1), lambda u: ((u > 0) & (u < 1)).to(u.dtype), False),
+        Activation("relu6", lambda u: u.clamp(0, 6), lambda u: ((u > 0) & (u < 6)).to(u.dtype), False),
         Activation("relu", torch.relu, lambda u: (u > 0).to(u.dtype), False),
     )
 }
-"""By name. "sigmoid" is σ(4u − 2), "dsilu" the derivative of `u σ(u)`; the last two are not holomorphic."""
+"""By name. "sigmoid" is σ(4u − 2), "dsilu" the derivative of `u σ(u)`; the last three are not holomorphic."""
 
 
 def activation_named(name: str) -> Activation:

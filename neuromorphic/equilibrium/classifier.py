@@ -20,17 +20,16 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.binary.packed import MOST_SWEEPS, PackedEquilibrium, pack_network
 from relaxon.neuromorphic.checkpoints import Checkpoints
-from relaxon.neuromorphic.equilibrium.bounds import BOUNDS, INPUT_GAIN
+from relaxon.neuromorphic.equilibrium.bounds import BOUNDS
 from relaxon.neuromorphic.equilibrium.checkpoint import recorded
+from relaxon.neuromorphic.equilibrium.classifier_network import build_network, image_of
 from relaxon.neuromorphic.equilibrium.comparison import Comparison, compare_gradients
-from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
 from relaxon.neuromorphic.equilibrium.estimators import Estimator
 from relaxon.neuromorphic.equilibrium.gradients import predict
 from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
-from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
 from relaxon.neuromorphic.equilibrium.named import estimator_named
 from relaxon.neuromorphic.equilibrium.phases import Phases
-from relaxon.neuromorphic.equilibrium.relaxation import Alternating, FixedStep, Outcome, Relaxation
+from relaxon.neuromorphic.equilibrium.relaxation import Alternating, Anderson, FixedStep, Outcome, Relaxation
 from relaxon.neuromorphic.equilibrium.training import train
 from relaxon.neuromorphic.equilibrium.training_report import Ended, Watcher
 from relaxon.neuromorphic.equilibrium.training_settings import TrainingSettings
@@ -52,15 +51,19 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     hidden_sizes : units of the relaxing layers; ignored where `channels` is given.
     image, channels, kernel : for a convolutional network: channels, height and width of the image that each row of X
         holds, in this order; channels of each relaxing layer; side of the kernels.
+    residual : with `channels`, a `ResidualNetwork` of blocks of so many channels; tied feedback, kernels of side 3. Its
+        clipped activations ("relu6", "hard-sigmoid") take `n` of at most 2.
     activation, feedback, angle, gain : as `LayeredNetwork`.
     estimator : a name of `named.ESTIMATORS` ("cauchy", "asymmetric-cauchy", "centred", "one-sided", "continuous",
         "implicit", "recurrent-backprop", "unrolled"), or an `Estimator`.
     n, radius : points and radius of the contour, of a named estimator.
     homeostasis : weight λ of the Jacobian homeostasis; 0 for none.
+    shift : with `channels`, each training image is moved by up to so many pixels at random (see `TrainingSettings`).
     epochs, batch_size, learning_rate, momentum : of stochastic gradient descent, the rate falling along a cosine.
     contraction, readout_bound : bounds on the weights that keep the equilibrium unique and the nudges inside the radius
         of analyticity; None for none (see `TrainingSettings`). "auto" is 0.9 and 4 for layers. For convolutions it is
-        3 and 4: their bound on the coupling holds for the worst of all states, and the states met are far from it.
+        3 and 4: their bound on the coupling holds for the worst of all states, and the states met are far from it. For
+        residual networks it is 0.95 and 8.
     noise : standard deviation of the noise on the states in training.
     loss, tau : "cross-entropy", or "comp-sum" with its τ above 0 and below 2 (see `relaxon.neuromorphic.losses`).
     optimizer : "sgd", "adam", "diffgrad", "normalized", "adadagrad" or "adadagrad-norm" (see
@@ -74,8 +77,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
     Attributes
     ----------
-    classes_, n_features_in_, network_ (LayeredNetwork, BinaryLayeredNetwork or ConvolutionalNetwork), report_
-    (TrainingReport), mean_, scale_
+    classes_, n_features_in_, network_ (LayeredNetwork, BinaryLayeredNetwork, ConvolutionalNetwork or ResidualNetwork),
+    report_ (TrainingReport), mean_, scale_
 
     >>> from sklearn.datasets import load_iris
     >>> from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
@@ -111,6 +114,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         optimizer: str = "sgd",
         binary: bool = False,
         binarizer: str = "reste",
+        residual: bool = False,
+        shift: int = 0,
         standardise: bool = True,
         random_state: int | np.random.RandomState | None = None,
         device: str = "cpu",
@@ -139,6 +144,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         self.optimizer = optimizer
         self.binary = binary
         self.binarizer = binarizer
+        self.residual = residual
+        self.shift = shift
         self.standardise = standardise
         self.random_state = random_state
         self.device = device
@@ -171,7 +178,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         self.scale_ = np.where(spread > 1e-12 * np.abs(self.mean_).clip(1), spread, 1.0)
         record = None if checkpoints is None else recorded(checkpoints.folder)
         seed = self._drawn_seed(record)
-        network = self._network(x.shape[1], len(self.classes_), seed).to(self.device)
+        network = build_network(self, x.shape[1], len(self.classes_), seed).to(self.device)
         target = torch.from_numpy(np.ascontiguousarray(labels)).to(self.device)
         self.network_ = network
         self._packed: PackedEquilibrium | None = None
@@ -191,8 +198,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
     def check_parameters(self) -> None:
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
-        self._settings(0)
-        self._network(1 if self.image is None else math.prod(self.image), 2, 0)
+        settings = self._settings(0)
+        settings.estimator.refuse(build_network(self, 1 if self.image is None else math.prod(self.image), 2, 0))
 
     def _drawn_seed(self, record: dict[str, Any] | None) -> int:
         """The seed of this fit; where none is given, that of the fit whose record it goes on with."""
@@ -208,61 +215,9 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         if self.channels is None:
             return x.mean(0), x.std(0)
         # Of a pixel by itself the deviation says little: a corner that is black but once would be blown up.
-        colours = x.reshape(len(x), self._image(columns)[0], -1)
+        colours = x.reshape(len(x), image_of(self, columns)[0], -1)
         each = columns // colours.shape[1]
         return colours.mean((0, 2)).repeat(each), colours.std((0, 2)).repeat(each)
-
-    def _image(self, features: int) -> tuple[int, int, int]:
-        if self.image is None or len(self.image) != 3:
-            raise ValueError(f"image must be (channels, height, width) where channels is given, got {self.image!r}")
-        if math.prod(self.image) != features:
-            raise ValueError(f"image must have as many pixels as X has features, {features}, got {self.image!r}")
-        return self.image
-
-    def _network(self, features: int, classes: int, seed: int) -> LayeredNetwork | ConvolutionalNetwork:
-        if self.loss == "squared":
-            raise ValueError("loss must be 'cross-entropy' or 'comp-sum' for a classifier, got 'squared'")
-        if not isinstance(self.binary, bool | np.bool_):
-            raise TypeError(f"binary must be True or False, got {self.binary!r}")
-        if self.binary:
-            self._refuse_as_binary()
-            return BinaryLayeredNetwork(
-                (features, *self.hidden_sizes, classes),
-                binarizer=self.binarizer,  # type: ignore[arg-type]
-                gain=self.gain,
-                loss=self.loss,
-                tau=self.tau,
-                seed=seed,
-                dtype=torch.float64,
-            )
-        if self.channels is not None:
-            return ConvolutionalNetwork(
-                self._image(features),
-                self.channels,
-                classes,
-                kernel=self.kernel,
-                activation=self.activation,
-                feedback=self.feedback,  # type: ignore[arg-type]
-                angle=self.angle,
-                loss=self.loss,  # type: ignore[arg-type]
-                tau=self.tau,
-                gain=self.gain,
-                input_gain=INPUT_GAIN,
-                draw="orthogonal",
-                seed=seed,
-                dtype=torch.float64,
-            )
-        return LayeredNetwork(
-            (features, *self.hidden_sizes, classes),
-            activation=self.activation,
-            feedback=self.feedback,  # type: ignore[arg-type]
-            angle=self.angle,
-            loss=self.loss,  # type: ignore[arg-type]
-            tau=self.tau,
-            gain=self.gain,
-            seed=seed,
-            dtype=torch.float64,
-        )
 
     def _settings(self, seed: int) -> TrainingSettings:
         contraction, readout = self._bounds()
@@ -279,12 +234,14 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             seed=seed,
             contraction=contraction,
             readout_bound=readout,
+            shift=self.shift,
             probe=False,
         )
 
     def _bounds(self) -> tuple[float | None, float | None]:
         """On the coupling and on the readout; without the first there is none on the second either."""
-        coupling, readout = BOUNDS["layered" if self.channels is None else "convolutional"]
+        kind = "layered" if self.channels is None else "residual" if self.residual else "convolutional"
+        coupling, readout = BOUNDS[kind]
         given = (self.contraction, self.readout_bound)
         for name, value in zip(BOUNDED, given, strict=True):
             if isinstance(value, str) and value != "auto":
@@ -293,20 +250,13 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         second = (readout if first is not None else None) if given[1] == "auto" else given[1]
         return first, second
 
-    def _refuse_as_binary(self) -> None:
-        """ValueError naming what a binary network cannot be."""
-        if self.channels is not None:
-            raise ValueError("channels must be None for a binary network: only layered ones are packed")
-        if self.feedback != "tied":
-            raise ValueError(f"feedback must be 'tied' for a binary network, got {self.feedback!r}")
-        if self.activation != "sigmoid":
-            raise ValueError(f"activation must be 'sigmoid' for a binary network, got {self.activation!r}")
-        if self.homeostasis:
-            raise ValueError(f"homeostasis must be 0 for a binary network, which is symmetric, got {self.homeostasis}")
-
     def _phases(self) -> Phases:
         if self.channels is None:
             return Phases(Alternating(100, tolerance=1e-5), Alternating(60, tolerance=1e-4), noise=self.noise)
+        if self.residual:
+            return Phases(
+                Anderson(200, tolerance=1e-6, history=2), Anderson(100, tolerance=1e-3, history=2), noise=self.noise
+            )
         return Phases(FixedStep(300, tolerance=1e-6), FixedStep(100, tolerance=1e-3), noise=self.noise)
 
     def _estimator(self) -> Estimator:
@@ -316,7 +266,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
     def _tensor(self, x: NDArray[np.float64]) -> torch.Tensor:
         rows = torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)
-        return rows if self.channels is None else rows.view(-1, *self._image(x.shape[1]))
+        return rows if self.channels is None else rows.view(-1, *image_of(self, x.shape[1]))
 
     def relaxed(self, X: ArrayLike) -> tuple[NDArray[np.float64], Relaxation]:
         """Logits at the free equilibrium, `(samples, classes)`, and how the free phase went."""

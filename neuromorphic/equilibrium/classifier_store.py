@@ -12,6 +12,7 @@ import torch
 from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.equilibrium.classifier import EquilibriumClassifier
 from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
+from relaxon.neuromorphic.equilibrium.residual import ResidualNetwork
 from relaxon.neuromorphic.equilibrium.store import StoredNetwork, load_network, save_network
 from relaxon.neuromorphic.equilibrium.training_report import Ended, EpochMetrics, TrainingReport
 
@@ -82,6 +83,8 @@ def _restored(network: StoredNetwork, card: dict[str, Any]) -> EquilibriumClassi
     if isinstance(network, BinaryLayeredNetwork) != bool(classifier.binary):
         raise ValueError(f"network must be of the card's form, got a {type(network).__name__}")
     if isinstance(network, LayeredNetwork) != (classifier.channels is None):
+        raise ValueError(f"network must be of the card's form, got a {type(network).__name__}")
+    if isinstance(network, ResidualNetwork) != bool(classifier.residual):
         raise ValueError(f"network must be of the card's form, got a {type(network).__name__}")
     if len(classifier.scale_) != len(classifier.mean_) or not (classifier.scale_ > 0).all():
         raise ValueError("scale must be above 0 for each feature")

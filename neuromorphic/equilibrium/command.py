@@ -19,17 +19,21 @@ ESTIMATORS = (
     "unrolled",
 )
 """As in `named`, which needs torch."""
+ACTIVATIONS = ("sigmoid", "dsilu", "tanh", "identity", "hard-sigmoid", "relu6", "relu")
+"""As in `activations`, likewise; the last three take `--n 2` at most."""
 OPTIMIZERS = ("sgd", "adam", "diffgrad", "normalized", "adadagrad", "adadagrad-norm")
 """As in `training`, likewise."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options; what is not given is left to the data's own default or to the library's."""
-    parser.add_argument("--data", required=True, help="digits, fashion-mnist, or a folder of IDX files")
+    parser.add_argument("--data", required=True, help="digits, fashion-mnist, a folder of IDX files, or an NPZ file")
     parser.add_argument("--out", type=Path, help="folder for model and checkpoint; a run there resumes")
     network = parser.add_argument_group("network")
     network.add_argument("--hidden", type=int, nargs="+", metavar="UNITS", help="units of the relaxing layers")
     network.add_argument("--channels", type=int, nargs="+", help="a convolutional network of these layers instead")
+    network.add_argument("--residual", action="store_true", help="blocks with skip connections, of --channels each")
+    network.add_argument("--activation", choices=ACTIVATIONS, default="sigmoid")
     network.add_argument("--feedback", choices=("tied", "independent"), default="tied")
     network.add_argument("--angle", type=float, default=0.0, help="degrees between independent weights at the start")
     network.add_argument("--binary", action="store_true", help="weights of −1 and 1, times one number for each matrix")
@@ -43,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     method.add_argument("--epochs", type=int)
     method.add_argument("--batch", type=int)
     method.add_argument("--rate", type=float, help="learning rate")
+    method.add_argument("--shift", type=int, default=0, help="pixels that training images are moved by, at most")
     method.add_argument("--loss", choices=("cross-entropy", "comp-sum"), default="cross-entropy")
     method.add_argument("--tau", type=float, default=1.0, help="of --loss comp-sum, above 0 and below 2")
     method.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")

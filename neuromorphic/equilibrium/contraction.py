@@ -12,6 +12,8 @@ more relaxing layers.
 With convolutions of norm c (as maps of whole zero-padded images) and rates of at most ρ, the coupling's norm is at most
 that of the tridiagonal matrix with `POOL_SLOPE·c` beside the diagonal and `POOL_BEND·ρ·c²` on it, the last layer's
 entry being 0. The largest c that keeps it below the bound is found by bisection.
+
+*Residual networks*: the coupling is linear, and at most the convolutions' norm times that of the graph of layers.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from torch.nn.functional import conv2d, conv_transpose2d
 from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
 from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
 from relaxon.neuromorphic.equilibrium.network import Network
+from relaxon.neuromorphic.equilibrium.residual import ResidualNetwork, adjacency_norm
 
 ITERATIONS = 2
 """Of the power method, at each training step, from where the last step's ended."""
@@ -35,7 +38,7 @@ POOL_SLOPE = 1.2174
 """The largest `‖m'(h)‖`, reached where one entry exceeds the three others by 2.845."""
 POOL_BEND = 1.0211
 """The largest `‖m''(h)‖`, reached where two entries exceed the two others by 3.244."""
-LARGEST_RATE = {"sigmoid": 1.0, "hard-sigmoid": 1.0, "tanh": 1.0, "dsilu": 1.1}
+LARGEST_RATE = {"sigmoid": 1.0, "hard-sigmoid": 1.0, "relu6": 6.0, "tanh": 1.0, "dsilu": 1.1}
 """Of the activations whose rates are bounded and whose slope is at most 1."""
 HALVINGS = 60
 """Of the bisection for the largest norm of convolutions."""
@@ -63,10 +66,21 @@ class Contraction:
                 for weight, (_, *side) in zip(weights, network.shapes, strict=False)
             ]
             last = network.readout
+        elif isinstance(network, ResidualNetwork):
+            most = bound / adjacency_norm(network) if len(network.sizes) > 1 else float("inf")
+            self.maps = [
+                (Convolution(weight, list(network.shapes[edge.below - 1][1:]), edge.stride), most)
+                for edge, weight in zip(network.edges, network.weights, strict=True)
+                if edge.below
+            ]
+            last = network.readout
+            if network.loss_name == "squared":
+                self.maps.append((Matrix(last), most))
+                last = None
         else:
             raise TypeError(
                 f"contraction must be None for a {type(network).__name__}: "
-                "only layered and convolutional networks have a bound"
+                "only layered, convolutional and residual networks have a bound"
             )
         if readout is not None and last is not None:
             self.maps.append((Matrix(last), readout))
@@ -126,20 +140,25 @@ class Matrix(LinearMap):
 
 
 class Convolution(LinearMap):
-    """The map of kernels `(out, in, k, k)` on images of `(rows, columns)`, padded with zeros to keep their size."""
+    """The map of kernels `(out, in, k, k)` on images of `(rows, columns)`, padded with zeros by half a kernel."""
 
-    def __init__(self, weight: Tensor, side: list[int]) -> None:
+    def __init__(self, weight: Tensor, side: list[int], stride: int = 1) -> None:
         generator = torch.Generator().manual_seed(0)
         # Of one sign alone, a vector could be orthogonal to the one that is looked for.
         drawn = torch.randn(1, weight.shape[1], *side, generator=generator, dtype=torch.float64)
         super().__init__(weight, (drawn / drawn.norm()).to(weight))
-        self.padding = weight.shape[-1] // 2
+        kernel = weight.shape[-1]
+        self.padding, self.stride = kernel // 2, stride
+        # What the strides leave over at the end of a side.
+        self.over = tuple((length + 2 * self.padding - kernel) % stride for length in side)
 
     def image(self, v: Tensor) -> Tensor:
-        return conv2d(v, self.weight, padding=self.padding)
+        return conv2d(v, self.weight, stride=self.stride, padding=self.padding)
 
     def image_transpose(self, v: Tensor) -> Tensor:
-        return conv_transpose2d(v, self.weight, padding=self.padding)
+        return conv_transpose2d(
+            v, self.weight, stride=self.stride, padding=self.padding, output_padding=(self.over[0], self.over[1])
+        )
 
 
 def spectral_norm(weight: Tensor, vector: Tensor, iterations: int) -> float:

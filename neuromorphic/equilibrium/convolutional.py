@@ -98,6 +98,7 @@ class ConvolutionalNetwork(Network):
         validation.positive_float("input_gain", input_gain)
         self.activation = activation_named(activation)
         self.declared_holomorphic = self.activation.holomorphic
+        self.symmetric = feedback == "tied"
         self.feedback, self.angle = feedback, float(angle)
         sides = [(self.image[1] // POOL**n, self.image[2] // POOL**n) for n in range(1, len(self.channels) + 1)]
         self.shapes = [(c, *side) for c, side in zip(self.channels, sides, strict=True)]

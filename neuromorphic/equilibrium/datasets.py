@@ -1,4 +1,4 @@
-"""Data to train on: scikit-learn's digits, Fashion-MNIST as Debian ships it, or any folder of IDX files."""
+"""Data to train on: scikit-learn's digits, Fashion-MNIST as Debian ships it, or IDX and NPZ files by path."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package `dataset-fashion-mnist` puts its files."""
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 DIGITS_TEST_SHARE = 5
 """One in so many of the digits is kept for testing."""
 
@@ -40,7 +41,8 @@ class Dataset:
 
 
 def load(name: str) -> Dataset:
-    """ "digits", "fashion-mnist", or a folder that holds the four IDX files of MNIST's naming (also gzipped).
+    """ "digits", "fashion-mnist", a folder that holds the four IDX files of MNIST's naming (also gzipped), or an NPZ
+    file (or a folder with one) of the arrays `x_train`, `y_train`, `x_test` and `y_test`.
 
     FileNotFoundError where there are none, ValueError for a damaged one.
     """
@@ -53,7 +55,11 @@ def load(name: str) -> Dataset:
                 "package dataset-fashion-mnist, or give the folder of the IDX files"
             )
         return idx_folder(FASHION_MNIST, "fashion-mnist")
-    return idx_folder(Path(name), Path(name).name)
+    path = Path(name)
+    archives = [path] if path.is_file() and path.suffix == ".npz" else sorted(path.glob("*.npz"))
+    if len(archives) > 1:
+        raise ValueError(f"data folder {name!r} must hold one NPZ file, got {', '.join(one.name for one in archives)}")
+    return npz_file(archives[0]) if archives else idx_folder(path, path.name)
 
 
 def digits(seed: int = 0) -> Dataset:
@@ -68,10 +74,45 @@ def digits(seed: int = 0) -> Dataset:
     return Dataset("digits", x[cut:], y[cut:], x[:cut], y[:cut], 10)
 
 
+def npz_file(path: Path) -> Dataset:
+    """Training and test images, `(n, height, width)` or `(n, height, width, channels)`, and labels, from an NPZ file.
+
+    Images of bytes are divided by 255; others must be within [0, 1]. ValueError for anything else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = [archive[name] for name in NPZ_ARRAYS]
+    except (KeyError, OSError, ValueError) as error:
+        raise ValueError(f"{path.name} must hold the arrays {', '.join(NPZ_ARRAYS)}: {error}") from None
+    x, y, test_x, test_y = arrays
+    for images, labels, part in ((x, y, "training"), (test_x, test_y, "test")):
+        if images.ndim not in (3, 4) or not images.size or labels.shape[:1] != images.shape[:1]:
+            raise ValueError(f"the {part} images and labels must belong together, got {images.shape}, {labels.shape}")
+        if labels.size != len(images) or labels.dtype.kind not in "iu" or labels.min() < 0:
+            raise ValueError(f"the {part} labels must be integers (n,), at least 0, got {labels.dtype} {labels.shape}")
+    if test_x.shape[1:] != x.shape[1:]:
+        raise ValueError(f"test images must be {x.shape[1:]} as the training ones, got {test_x.shape[1:]}")
+    labels, test_labels = (part.astype(np.int64).reshape(-1) for part in (y, test_y))
+    classes = int(max(labels.max(), test_labels.max())) + 1
+    return Dataset(path.stem, _channels_first(x), labels, _channels_first(test_x), test_labels, classes)
+
+
+def _channels_first(images: NDArray[Any]) -> NDArray[np.float32]:
+    if images.dtype == np.uint8:
+        scaled = images.astype(np.float32) / np.float32(255)
+    else:
+        scaled = images.astype(np.float32)
+        if not (np.isfinite(scaled).all() and scaled.min() >= 0 and scaled.max() <= 1):
+            raise ValueError(f"images that are not bytes must be within [0, 1], got dtype {images.dtype}")
+    return scaled[:, None] if images.ndim == len("nhw") else np.ascontiguousarray(np.moveaxis(scaled, -1, 1))
+
+
 def idx_folder(folder: Path, name: str) -> Dataset:
     """Training and test images and labels from a folder of IDX files."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"data must be 'digits', 'fashion-mnist' or a folder of IDX files, got {str(folder)!r}")
+        raise FileNotFoundError(
+            f"data must be 'digits', 'fashion-mnist', a folder of IDX files or an NPZ file, got {str(folder)!r}"
+        )
     arrays = []
     for stem in IDX_FILES:
         found = next((path for path in (folder / stem, folder / f"{stem}.gz") if path.is_file()), None)

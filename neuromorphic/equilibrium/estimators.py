@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from relaxon.neuromorphic.equilibrium.contour import NEAREST, add_point, half_contour, on_polynomial, to_complex
 from relaxon.neuromorphic.equilibrium.network import Network, holomorphic
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation import (
@@ -27,6 +29,11 @@ from relaxon.neuromorphic.equilibrium.result import Reading
 from relaxon.solvers import validation
 
 
+def exactly(rates: Tensor) -> Tensor:
+    """Return the rates as they are."""
+    return rates
+
+
 @dataclass(frozen=True, slots=True)
 class FreePhase:
     """A free equilibrium, and what a nudge needs: everything real and without a graph."""
@@ -38,6 +45,8 @@ class FreePhase:
     relaxation: Relaxation
     rates: Tensor
     noise: Noise | None
+    read: Callable[[Tensor], Tensor] = exactly
+    """What is read of rates."""
 
     @property
     def state(self) -> Tensor:
@@ -95,13 +104,9 @@ class _Contour(Estimator):
             parts.append((points, _nudged(free, points, start, self.scale, self.asymmetric)))
         slope, mean = torch.zeros_like(free.rates), torch.zeros_like(free.rates)
         for points, relaxed in parts:
-            rates = free.network.activation(relaxed.reading)
-            moved = rates.view(len(points), *free.rates.shape) - free.rates
-            first, there = (moved / points[:, None, None]).sum(0) / n, moved.sum(0) / n
-            if first.is_complex():
-                # Points below the real axis are the conjugates of those above: twice the real part counts for both.
-                first, there = 2 * first.real, 2 * there.real
-            slope, mean = slope + first, mean + there
+            rates = free.read(free.network.activation(relaxed.reading))
+            for beta, there in zip(points.tolist(), rates.view(len(points), *free.rates.shape), strict=True):
+                add_point(slope, mean, beta, there, free.rates, n)
         relaxed = _together([relaxed for _, relaxed in parts])
         truncation = None
         if n > 1:
@@ -127,19 +132,20 @@ def _extrapolated(free: FreePhase, points: Tensor, known: list[tuple[Tensor, Rel
     """Where to start at the points: on the polynomial in β through the free state and the states known already.
 
     Where they start does not change where they end; with the two real points known, the complex ones are off by a
-    term in β³ only.
+    term in β³ only, and a point above the axis gives the one below it as well.
     """
     if not known or free.noise is not None:
         return repeated(free.state, len(points)).to(points.dtype)
-    nodes, states = [0.0], [free.state]
-    for at, relaxed in known:
-        nodes += at.tolist()
-        states += list(relaxed.state.view(len(at), *free.state.shape))
-    starts = []
-    for beta in points.tolist():
-        shares = [math.prod((beta - b) / (a - b) for b in nodes if b != a) for a in nodes]
-        starts.append(sum(share * state for share, state in zip(shares, states, strict=True)))
-    return torch.cat(starts).to(points.dtype)
+    # From an arc of many points the next would be told wildly: the last ones and the real ones tell it best.
+    above = [part for part in known if part[0].is_complex()][-NEAREST:]
+    nodes: list[complex] = [0.0]
+    states = [free.state]
+    for at, relaxed in [part for part in known if not part[0].is_complex()] + above:
+        for beta, state in zip(at.tolist(), relaxed.state.view(len(at), *free.state.shape), strict=True):
+            nodes.append(beta)
+            states.append(state)
+    starts = [on_polynomial(beta, nodes, states) for beta in points.tolist()]
+    return starts[0] if len(starts) == 1 else torch.cat(starts)
 
 
 def _together(parts: list[Relaxation]) -> Relaxation:
@@ -292,7 +298,7 @@ class ContinuousOscillation(Estimator):
             if free.noise is not None:
                 u = u + free.noise.drawn(u)
             if taken >= self.period * self.settling:
-                moved = network.activation(u) - free.rates
+                moved = free.read(network.activation(u)) - free.rates
                 slope, mean = slope + moved / beta.to(u.device), mean + moved
         residual = largest(u)
         outcome = Outcome.CONVERGED if residual < RUNAWAY else Outcome.NON_FINITE
@@ -309,6 +315,8 @@ class ContinuousOscillation(Estimator):
 
 def asymmetry(free: FreePhase) -> float:
     """`‖Jv − Jᵀv‖ / ‖Jv‖` of the coupling at the free rates, for a random v (the same at each call)."""
+    if free.network.symmetric:
+        return 0.0
     generator = torch.Generator().manual_seed(0)
     rates, drive = free.rates[:ASYMMETRY_SAMPLES], free.drive[:ASYMMETRY_SAMPLES]
     v = torch.randn(1, rates.shape[1], generator=generator, dtype=rates.dtype).to(rates.device)
@@ -320,32 +328,6 @@ def asymmetry(free: FreePhase) -> float:
 
 ASYMMETRY_SAMPLES = 8
 """Of a batch: enough to tell an asymmetric Jacobian, and cheap beside the relaxation."""
-
-
-def half_contour(n: int, radius: float, like: Tensor) -> list[Tensor]:
-    """The points `radius·e^{2πit/n}` in batches: those on the real axis, and those above it where there are any.
-
-    Where a batch of both real points would be no faster than one after the other, they are apart: the second then
-    starts at the first's mirror image.
-    """
-    real = [radius, -radius][: 2 - n % 2]
-    turns = [2 * math.pi * t / n for t in range(1, (n + 1) // 2)]
-    above = [radius * complex(math.cos(turn), math.sin(turn)) for turn in turns]
-    apart = like.device.type == "cpu" and like.numel() >= WORTH_APART
-    points = [
-        torch.tensor(part, dtype=like.dtype, device=like.device) for part in ([[b] for b in real] if apart else [real])
-    ]
-    if above:
-        points.append(torch.tensor(above, dtype=to_complex(like.dtype), device=like.device))
-    return points
-
-
-WORTH_APART = 2**14
-"""Rates of a batch from which on a processor's time is that of the products, not that of calling them."""
-
-
-def to_complex(dtype: torch.dtype) -> torch.dtype:
-    return torch.complex64 if dtype == torch.float32 else torch.complex128
 
 
 def repeated(tensor: Tensor, copies: int) -> Tensor:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from relaxon.neuromorphic.equilibrium.estimators import Estimator, FreePhase
+from relaxon.neuromorphic.equilibrium.estimators import Estimator, FreePhase, exactly
 from relaxon.neuromorphic.equilibrium.exact_gradients import Unrolled
 from relaxon.neuromorphic.equilibrium.network import Network, all_finite
 from relaxon.neuromorphic.equilibrium.phases import Phases
+from relaxon.neuromorphic.equilibrium.readout import Readout
 from relaxon.neuromorphic.equilibrium.relaxation import Noise, Relaxation
-from relaxon.neuromorphic.equilibrium.result import Gradient, Reading, verdict
+from relaxon.neuromorphic.equilibrium.result import Gradient, Reading, Verdict, verdict
 
 
 def gradient(
@@ -20,6 +24,8 @@ def gradient(
     estimator: Estimator,
     phases: Phases | None = None,
     generator: torch.Generator | None = None,
+    *,
+    readout: Readout | None = None,
 ) -> Gradient:
     """Gradient of the batch's mean loss with respect to the network's parameters.
 
@@ -30,6 +36,7 @@ def gradient(
     estimator : `Cauchy(6, 0.5)`, `Implicit()`, …
     phases : relaxers and noise; 500 plain steps with early stop by default.
     generator : a CPU generator for the noise; needed where there is noise.
+    readout : how a device reads the rates, free and nudged; exactly where None.
 
     Returns
     -------
@@ -55,9 +62,12 @@ def gradient(
     x, encoded = network.checked(x, target)
     if phases.noise and generator is None:
         raise ValueError("generator must be given where the phases have noise, got None")
+    if readout is not None and readout.noise and generator is None:
+        raise ValueError("generator must be given where the readout has noise, got None")
+    read = exactly if readout is None else partial(readout.read, generator=generator)
     noise = Noise(phases.noise, generator, phases.average) if phases.noise and generator is not None else None
     with torch.no_grad():
-        free = free_phase(network, x, encoded, phases, noise, estimator.scale)
+        free = free_phase(network, x, encoded, phases, noise, estimator.scale, read)
     if isinstance(estimator, Unrolled):
         with torch.enable_grad():
             found, through = estimator.unrolled_gradients(network, x, encoded)
@@ -70,6 +80,9 @@ def gradient(
             loss, found = network.gradients(free.rates, x, free.drive, encoded, reading.adjoint)
     finite = all(all_finite(g) for g in found.values())
     judgement, message = verdict(free.relaxation, reading.nudged, reading.truncation, reading.points, finite)
+    if readout is not None and judgement in (Verdict.OK, Verdict.NOT_ANALYTIC):
+        # The contour's own check sees the rounding of what was read.
+        judgement, message = Verdict.NOISY, "the rates were read with rounding or noise"
     with torch.no_grad():
         scores = network.scores(free.rates)
     return Gradient(
@@ -87,12 +100,19 @@ def gradient(
 
 
 def free_phase(
-    network: Network, x: Tensor, encoded: Tensor, phases: Phases, noise: Noise | None = None, scale: float = 1.0
+    network: Network,
+    x: Tensor,
+    encoded: Tensor,
+    phases: Phases,
+    noise: Noise | None = None,
+    scale: float = 1.0,
+    read: Callable[[Tensor], Tensor] = exactly,
 ) -> FreePhase:
     """Relax a checked batch without a nudge."""
     drive = network.drive(x)
     relaxed = phases.free.relax(network.free_field(drive), network.start(drive), scale=scale, noise=noise)
-    return FreePhase(network, drive, encoded, phases, relaxed, network.activation(relaxed.reading), noise)
+    rates = read(network.activation(relaxed.reading))
+    return FreePhase(network, drive, encoded, phases, relaxed, rates, noise, read)
 
 
 @torch.no_grad()

@@ -71,6 +71,7 @@ class LayeredNetwork(Network):
         check_choices(feedback, angle, loss, dtype)
         self.activation = activation_named(activation)
         self.declared_holomorphic = self.activation.holomorphic
+        self.symmetric = feedback == "tied"
         self.feedback, self.loss_name, self.angle = feedback, loss, float(angle)
         self.tau = check_loss(loss, tau)
         validation.non_negative_float("gain", gain)
@@ -161,8 +162,23 @@ class LayeredNetwork(Network):
             up, down = down, up
             drives = list(torch.split(self._adjoint_constant(anchor, drive), self.layers, -1))
 
-        def push(rates: Tensor) -> Tensor:
-            return self._error(rates, target, beta)
+        encoded, amplitude = target.detach(), beta.detach()
+        readout, bias = self._readout[0].detach(), self._readout_bias[0].detach()
+
+        def push(rates: Tensor, planes: bool, factor: float, total: Tensor) -> None:
+            if self.loss_name == "squared":
+                r = torch.complex(*rates.chunk(2)) if planes else rates
+                error = amplitude * (r - encoded)
+                total.add_(torch.cat([error.real, error.imag]) if planes else error, alpha=factor)
+                return
+            logits = rates @ readout.T
+            if planes:
+                real, imaginary = logits.chunk(2)
+                difference = readout_error(torch.complex(real + bias, imaginary), encoded, self.tau) * amplitude
+                difference = torch.cat([difference.real, difference.imag])
+            else:
+                difference = readout_error(logits.add_(bias), encoded, self.tau) * amplitude
+            total.addmm_(difference, readout, alpha=factor)
 
         return ChainField(whole, self.activation, self.layers, up, down, drives, push)
 
@@ -210,17 +226,15 @@ class LayeredNetwork(Network):
         return readout_loss(self._logits(r), target, self.tau)
 
     def nudge(self, r: Tensor, target: Tensor) -> Tensor:
-        return nn.functional.pad(self._error(r, target, None), (self.units - self.layers[-1], 0))
+        return nn.functional.pad(self._error(r, target), (self.units - self.layers[-1], 0))
 
-    def _error(self, r: Tensor, target: Tensor, beta: Tensor | None) -> Tensor:
-        """`∂L/∂r` of the last layer, times `beta` where there is one; `r` may end with that layer or be it."""
+    def _error(self, r: Tensor, target: Tensor) -> Tensor:
+        """`∂L/∂r` of the last layer."""
         error: Tensor
         if self.loss_name == "squared":
             error = r[..., -self.layers[-1] :] - target
-            return error if beta is None else beta * error
+            return error
         difference = readout_error(self._logits(r), target, self.tau)
-        if beta is not None:
-            difference = beta * difference
         if difference.is_complex():
             return torch.complex(difference.real @ self._readout[0], difference.imag @ self._readout[0])
         error = difference @ self._readout[0]

@@ -47,6 +47,8 @@ class Network(nn.Module, ABC):
     classes: int = 0
     activation: Activation = ACTIVATIONS["sigmoid"]
     declared_holomorphic: bool | None = None
+    symmetric: bool = False
+    """Whether the coupling is symmetric by construction; False where only a probe can tell."""
 
     @abstractmethod
     def drive(self, x: Tensor) -> Drive:

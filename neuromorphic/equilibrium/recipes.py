@@ -13,7 +13,8 @@ from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
 from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
 from relaxon.neuromorphic.equilibrium.named import estimator_named
 from relaxon.neuromorphic.equilibrium.phases import Phases
-from relaxon.neuromorphic.equilibrium.relaxation import Alternating
+from relaxon.neuromorphic.equilibrium.relaxation import Alternating, Anderson
+from relaxon.neuromorphic.equilibrium.residual import ResidualNetwork
 from relaxon.neuromorphic.equilibrium.store import StoredNetwork
 from relaxon.neuromorphic.equilibrium.training_settings import TrainingSettings
 
@@ -42,15 +43,18 @@ def recipe(data: Dataset, args: argparse.Namespace) -> tuple[StoredNetwork, Trai
     """The network and the settings for the command's arguments."""
     plain = DIGITS if data.name == "digits" else LARGE
     network: StoredNetwork
-    if args.channels:
-        if args.hidden:
-            raise ValueError("hidden must not be given together with channels")
-        if args.binary:
-            raise ValueError("binary must not be given together with channels: only layered networks are packed")
+    _refuse(args)
+    if args.residual:
+        network = ResidualNetwork(
+            data.image, args.channels, data.classes, activation=args.activation, loss=args.loss, tau=args.tau,
+            gain=1.0, seed=args.seed,
+        )  # fmt: skip
+    elif args.channels:
         network = ConvolutionalNetwork(
             data.image,
             args.channels,
             data.classes,
+            activation=args.activation,
             feedback=args.feedback,
             angle=args.angle,
             loss=args.loss,
@@ -78,6 +82,7 @@ def recipe(data: Dataset, args: argparse.Namespace) -> tuple[StoredNetwork, Trai
         sizes = (data.x[0].size, *(args.hidden or plain.hidden), data.classes)
         network = LayeredNetwork(
             sizes,
+            activation=args.activation,
             feedback=args.feedback,
             angle=args.angle,
             loss=args.loss,
@@ -88,7 +93,9 @@ def recipe(data: Dataset, args: argparse.Namespace) -> tuple[StoredNetwork, Trai
         )
     n = plain.n if args.n is None else args.n
     radius = plain.radius if args.radius is None else args.radius
-    contraction, readout = BOUNDS["convolutional"] if args.channels else (plain.contraction, plain.readout_bound)
+    contraction, readout = plain.contraction, plain.readout_bound
+    if args.channels:
+        contraction, readout = BOUNDS["residual" if args.residual else "convolutional"]
     settings = TrainingSettings(
         epochs=plain.epochs if args.epochs is None else args.epochs,
         batch=plain.batch if args.batch is None else args.batch,
@@ -96,14 +103,36 @@ def recipe(data: Dataset, args: argparse.Namespace) -> tuple[StoredNetwork, Trai
         optimiser=args.optimizer,
         schedule="cosine",
         estimator=estimator_named(args.estimator, n, radius),
-        phases=training_phases(args.noise),
+        phases=residual_phases(args.noise) if args.residual else training_phases(args.noise),
         homeostasis=JacobianHomeostasis(args.homeostasis) if args.homeostasis else None,
         contraction=contraction,
         readout_bound=readout,
+        shift=args.shift,
         seed=args.seed,
         out=args.out,
     )
     return network, settings
+
+
+def _refuse(args: argparse.Namespace) -> None:
+    """ValueError for arguments that do not go together."""
+    if args.channels and args.hidden:
+        raise ValueError("hidden must not be given together with channels")
+    if args.channels and args.binary:
+        raise ValueError("binary must not be given together with channels: only layered networks are packed")
+    if args.residual and not args.channels:
+        raise ValueError("residual must not be given without channels")
+    if args.residual and args.feedback != "tied":
+        raise ValueError(f"feedback must be 'tied' for a residual network, got {args.feedback!r}")
+    if args.binary and args.activation != "sigmoid":
+        raise ValueError(f"activation must be 'sigmoid' for a binary network, got {args.activation!r}")
+    if args.shift and not args.channels:
+        raise ValueError("shift must be 0 where channels are not given")
+
+
+def residual_phases(noise: float = 0.0) -> Phases:
+    """As `training_phases`, for networks whose layers are no chain."""
+    return Phases(Anderson(200, tolerance=1e-4, history=2), Anderson(100, tolerance=1e-3, history=2), noise=noise)
 
 
 def training_phases(noise: float = 0.0) -> Phases:

@@ -13,16 +13,18 @@ from safetensors.torch import load_file
 from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
 from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
+from relaxon.neuromorphic.equilibrium.residual import ResidualNetwork
 from relaxon.solvers.tensor_files import write_tensors
 
 FORMAT = 1
-KINDS: dict[str, type[LayeredNetwork] | type[ConvolutionalNetwork]] = {
+KINDS: dict[str, type[LayeredNetwork] | type[ConvolutionalNetwork] | type[ResidualNetwork]] = {
     "layered": LayeredNetwork,
     "convolutional": ConvolutionalNetwork,
     "binary": BinaryLayeredNetwork,
+    "residual": ResidualNetwork,
 }
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-StoredNetwork = LayeredNetwork | ConvolutionalNetwork
+StoredNetwork = LayeredNetwork | ConvolutionalNetwork | ResidualNetwork
 
 
 def describe(network: torch.nn.Module) -> dict[str, Any]:
@@ -36,7 +38,8 @@ def describe(network: torch.nn.Module) -> dict[str, Any]:
                 **network.config(),
             }
     raise TypeError(
-        f"network must be a LayeredNetwork or a ConvolutionalNetwork to be stored, got {type(network).__name__}"
+        f"network must be a LayeredNetwork, a ConvolutionalNetwork or a ResidualNetwork to be stored, "
+        f"got {type(network).__name__}"
     )
 
 
@@ -118,6 +121,16 @@ def build(description: dict[str, Any]) -> StoredNetwork:
             dtype=dtype,
         )
     channels, height, width = description["image"]
+    if description["kind"] == "residual":
+        return ResidualNetwork(
+            (channels, height, width),
+            description["channels"],
+            description["classes"],
+            activation=description["activation"],
+            loss=description["loss"],
+            tau=tau,
+            dtype=dtype,
+        )
     return ConvolutionalNetwork(
         (channels, height, width),
         description["channels"],

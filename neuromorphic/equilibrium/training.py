@@ -17,6 +17,7 @@ from relaxon.neuromorphic.equilibrium.comparison import closeness
 from relaxon.neuromorphic.equilibrium.contraction import Contraction
 from relaxon.neuromorphic.equilibrium.exact_gradients import Implicit
 from relaxon.neuromorphic.equilibrium.gradients import gradient
+from relaxon.neuromorphic.equilibrium.hardware import hardware_gradient, program
 from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
 from relaxon.neuromorphic.equilibrium.network import Network, parameter_gradients
 from relaxon.neuromorphic.equilibrium.phases import Phases
@@ -72,6 +73,9 @@ def train(
     x, target = _checked(network, data, "data")
     held_out = None if test is None else _checked(network, test, "test")
     settings.estimator.refuse(network)
+    _refuse_hardware(network, settings)
+    if settings.shift and x.ndim != len(("batch", "channels", "height", "width")):
+        raise ValueError(f"shift must be 0 where data are not images, got {settings.shift} for x {tuple(x.shape)}")
     run = _Run(network, x, target, settings, held_out)
     return run.go(watcher)
 
@@ -145,6 +149,8 @@ class _Run:
         chosen = order[place : place + self._batch()].to(self.x.device)
         x, target = self.x[chosen], self.target[chosen]
         generator = _seeded(settings.seed, 1, self.step)
+        if settings.shift:
+            x = shifted(x, settings.shift, generator)
         found = self._gradient(x, target, generator)
         gradients = found.gradients
         if settings.homeostasis is not None and settings.homeostasis.weight:
@@ -171,6 +177,8 @@ class _Run:
     def _gradient(self, x: Tensor, target: Tensor, generator: torch.Generator) -> Gradient:
         """The batch's gradient; where the optimiser chooses the batches, it is told of the samples' spread."""
         network, estimator, phases = self.network, self.settings.estimator, self.settings.phases
+        if self.settings.hardware is not None:
+            return hardware_gradient(network, x, target, estimator, self.settings.hardware, phases, generator)
         if not isinstance(self.optimiser, AdaptiveBatchAdaGrad):
             return gradient(network, x, target, estimator, phases, generator)
         found, variance = gradient_with_spread(network, x, target, estimator, phases, generator)
@@ -222,7 +230,11 @@ class _Run:
         sums, network = self.sums, self.network
         test_loss = test_accuracy = None
         if self.test is not None:
-            test_loss, test_accuracy = evaluate(network, *self.test, self.settings.phases)
+            device = self.settings.hardware
+            shown = network
+            if device is not None:
+                shown = program(network, device, _seeded(self.settings.seed, 3, len(self.epochs)))
+            test_loss, test_accuracy = evaluate(shown, *self.test, self.settings.phases)
         angle, antisymmetry = self._probe() if self.settings.probe else (None, None)
         angles: list[float] = getattr(network, "feedback_angles", list)()
         metrics = EpochMetrics(
@@ -249,7 +261,12 @@ class _Run:
         settings, network = self.settings, self.network
         x, target = self.x[:PROBE], self.target[:PROBE]
         generator = _seeded(settings.seed, 2, len(self.epochs))
-        found = gradient(network, x, target, settings.estimator, settings.phases, generator)
+        if settings.hardware is None:
+            found = gradient(network, x, target, settings.estimator, settings.phases, generator)
+        else:
+            found = hardware_gradient(
+                network, x, target, settings.estimator, settings.hardware, settings.phases, generator
+            )
         exact = gradient(network, x, target, Implicit(), Phases(settings.phases.free))
         cosine, _ = closeness(found, exact)
         with torch.no_grad():
@@ -306,6 +323,16 @@ def _checked(network: Network, data: tuple[Tensor, Tensor], name: str) -> tuple[
     return data
 
 
+def _refuse_hardware(network: Network, settings: TrainingSettings) -> None:
+    """ValueError where there is a device that the run cannot go on."""
+    if settings.hardware is None:
+        return
+    if isinstance(network, BinaryLayeredNetwork):
+        raise ValueError("hardware must be None for a binary network, whose weights have two values already")
+    if settings.optimiser in ADAPTIVE:
+        raise ValueError(f"hardware must be None for optimiser {settings.optimiser!r}, which needs samples' spread")
+
+
 def _optimiser(settings: TrainingSettings, parameters: list[torch.nn.Parameter], rows: int) -> torch.optim.Optimizer:
     name = settings.optimiser
     if name not in ("sgd", "adam"):
@@ -313,8 +340,25 @@ def _optimiser(settings: TrainingSettings, parameters: list[torch.nn.Parameter],
             name, parameters, settings.rate, momentum=settings.momentum, batch=settings.batch, most=rows
         )
     if settings.optimiser == "adam":
-        return torch.optim.Adam(parameters, lr=settings.rate)
-    return torch.optim.SGD(parameters, lr=settings.rate, momentum=settings.momentum)
+        return torch.optim.Adam(parameters, lr=settings.rate, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        parameters,
+        lr=settings.rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        nesterov=settings.nesterov,
+    )
+
+
+def shifted(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Return images `(batch, channels, height, width)`, each moved by up to `most` pixels in both directions."""
+    height, width = x.shape[2:]
+    moves = torch.randint(-most, most + 1, (2, len(x)), generator=generator)
+    # Pixels from beyond an edge are those of the edge.
+    rows = (torch.arange(height) + moves[0][:, None]).clamp(0, height - 1).to(x.device)
+    columns = (torch.arange(width) + moves[1][:, None]).clamp(0, width - 1).to(x.device)
+    x = x.gather(2, rows[:, None, :, None].expand_as(x))
+    return x.gather(3, columns[:, None, None, :].expand_as(x))
 
 
 def _seeded(seed: int, stream: int, index: int) -> torch.Generator:

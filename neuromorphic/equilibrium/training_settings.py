@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from relaxon.neuromorphic.equilibrium.estimators import Cauchy, Estimator
+from relaxon.neuromorphic.equilibrium.hardware import Hardware
 from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.optimizers import ADAPTIVE
@@ -14,6 +15,10 @@ from relaxon.solvers import validation
 
 Optimiser = Literal["sgd", "adam", "diffgrad", "normalized", "adadagrad", "adadagrad-norm"]
 Schedule = Literal["constant", "cosine"]
+
+
+ADDED = ("hardware", "weight_decay", "nesterov", "shift")
+"""Settings that came after checkpoints were first written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,16 @@ class TrainingSettings:
     readout_bound: float | None = None
     """Bound on the spectral norm of a softmax readout, kept likewise: the radius of analyticity falls as its square
     grows. Needs `contraction`."""
+    weight_decay: float = 0.0
+    """Added to the gradient of every parameter, times the parameter; of "sgd" and "adam"."""
+    nesterov: bool = False
+    """Nesterov's momentum, of "sgd"."""
+    shift: int = 0
+    """Each training image is moved by up to so many pixels in each direction at random; pixels at the edge are repeated
+    where it leaves a gap. Of networks of images only."""
+    hardware: Hardware | None = None
+    """The device that gradients are measured on: at each step it is programmed with the weights, which are kept in full
+    precision. Test figures are those of the device too, read at rest."""
     seed: int = 0
     probe: bool = True
     out: Path | None = None
@@ -77,6 +92,15 @@ class TrainingSettings:
             validation.positive_float("readout_bound", self.readout_bound)
             if self.contraction is None:
                 raise ValueError("readout_bound must be None where contraction is")
+        validation.non_negative_float("weight_decay", self.weight_decay)
+        if self.weight_decay and self.optimiser not in ("sgd", "adam"):
+            raise ValueError(f"weight_decay must be 0 for optimiser {self.optimiser!r}, got {self.weight_decay}")
+        if self.nesterov and (self.optimiser != "sgd" or not self.momentum):
+            raise ValueError("nesterov must be False but for optimiser 'sgd' with momentum")
+        if validation.whole_number("shift", self.shift) < 0:
+            raise ValueError(f"shift must be at least 0, got {self.shift}")
+        if self.hardware is not None and not isinstance(self.hardware, Hardware):
+            raise TypeError(f"hardware must be a Hardware or None, got {type(self.hardware).__name__}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be an integer from 0 to 2³¹ − 1, got {self.seed!r}")
 
@@ -87,6 +111,7 @@ class TrainingSettings:
             for name in self.__dataclass_fields__
             if name not in ("out", "checkpoint_every", "checkpoint_seconds", "probe")
         ]
-        values = {name: getattr(self, name) for name in names}
+        # Left out where they are not used, so that checkpoints from before there were any are of the same settings.
+        values = {name: getattr(self, name) for name in names if name not in ADDED or getattr(self, name)}
         plain = (int, float, str, type(None))
         return {name: value if isinstance(value, plain) else repr(value) for name, value in values.items()}

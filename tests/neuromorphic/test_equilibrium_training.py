@@ -250,7 +250,9 @@ def test_damaged_models_are_refused(tmp_path):
     save_network(broken, tmp_path)
     with pytest.raises(ValueError, match="finite weights"):
         load_network(tmp_path)
-    with pytest.raises(TypeError, match="network must be a LayeredNetwork or a ConvolutionalNetwork"):
+    with pytest.raises(
+        TypeError, match="network must be a LayeredNetwork, a ConvolutionalNetwork or a ResidualNetwork"
+    ):
         save_network(VectorField(torch.nn.Linear(2, 2), 2, lambda u, y: u.sum(-1)), tmp_path)
 
 
@@ -308,6 +310,10 @@ def test_the_command_trains_stores_and_resumes(tmp_path, capsys):
     assert "same settings" in capsys.readouterr().err
     assert main(["train", "equilibrium", "--data", "nowhere"]) == 2
     assert main([*arguments[:4], "--channels", "2", "--epochs", "1"]) == 0
+    clipped = ["--residual", "--activation", "relu6", "--n", "2", "--shift", "1", "--epochs", "1"]
+    assert main([*arguments[:4], "--channels", "2", *clipped]) == 0
+    assert main([*arguments[:4], *clipped]) == 2
+    assert "residual must not be given without channels" in capsys.readouterr().err
     assert main([*arguments[:4], "--n", "0"]) == 2
 
 

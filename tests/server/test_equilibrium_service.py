@@ -177,7 +177,7 @@ def test_every_setting_reaches_the_classifier(stubs):
         "tau": 1.4,
         "optimizer": "diffgrad",
     }
-    elsewhere = {"image", "channels", "kernel"} | {"binary", "binarizer"}
+    elsewhere = {"image", "channels", "kernel", "residual", "shift"} | {"binary", "binarizer"}
     assert set(settings) | elsewhere == set(pb.EquilibriumSettings.DESCRIPTOR.fields_by_name)
     model = model_of(wait(stubs, train(stubs, settings=settings)))
     ours = EquilibriumClassifier(**{**settings, "hidden_sizes": (5, 4)}).fit(X, LABELS)
@@ -193,15 +193,26 @@ def test_binary_weights_over_the_wire_are_those_in_process(stubs):
     assert np.array_equal(found, ours.predict_proba(X))
 
 
-def test_a_convolutional_classifier_over_the_wire_is_the_one_in_process(stubs):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"channels": [3], "kernel": 1},
+        {"channels": [2, 3], "residual": True, "shift": 1, "activation": "relu6", "n": 2, "radius": 0.01},
+    ],
+    ids=["convolutional", "residual and clipped"],
+)
+def test_a_network_of_images_over_the_wire_is_the_one_in_process(stubs, options):
     x = np.random.default_rng(1).standard_normal((60, 16)) + PLACES[:, None] * np.linspace(-1, 1, 16)
-    settings = {"image": [1, 4, 4], "channels": [3], "kernel": 1, "epochs": 2, "random_state": 0}
+    settings = {"image": [1, 4, 4], "epochs": 2, "random_state": 0, **options}
     model = model_of(wait(stubs, train(stubs, x, settings=settings)))
-    assert (list(model.image), list(model.channels), list(model.hidden_sizes)) == ([1, 4, 4], [3], [])
-    ours = EquilibriumClassifier(image=(1, 4, 4), channels=(3,), kernel=1, epochs=2, random_state=0).fit(x, LABELS)
+    assert (list(model.image), list(model.channels), list(model.hidden_sizes)) == ([1, 4, 4], options["channels"], [])
+    assert model.residual == options.get("residual", False)
+    same = {**settings, "image": (1, 4, 4), "channels": tuple(options["channels"])}
+    ours = EquilibriumClassifier(**same).fit(x, LABELS)
     found = predict(stubs, model.name, x, output=pb.EQUILIBRIUM_OUTPUT_PROBABILITIES)
     assert np.array_equal(found, ours.predict_proba(x))
-    row = compare(stubs, [pb.GradientEstimator(name="cauchy", n=6, radius=0.1)], x, model=model.name).rows[0]
+    asked = [pb.GradientEstimator(name="cauchy", n=2 if model.residual else 6, radius=1e-4 if model.residual else 0.1)]
+    row = compare(stubs, asked, x, model=model.name).rows[0]
     assert (row.verdict, row.relative_error < 1e-3) == ("ok", True)
 
 
@@ -307,6 +318,8 @@ BAD_SETTINGS = {
     "image": {"image": [1, 2, 2], "channels": [2]},
     "channels": {"image": [1, 3, 1], "channels": [0]},
     "kernel": {"image": [1, 3, 1], "channels": [2], "kernel": -1},
+    "residual": {"residual": True},
+    "shift": {"shift": 1},
 }
 
 
@@ -330,11 +343,27 @@ def test_a_bad_setting_is_refused_before_the_arrays_come(stubs, name):
 
 
 @pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"activation": "relu6"}, "estimator"),  # four points of a contour by default
+        ({"kernel": 1}, "kernel"),
+        ({"feedback": "independent"}, "feedback"),
+        ({"shift": -1}, "shift"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused_before_the_arrays_come(stubs, settings, field):
+    whole = {"image": [1, 3, 1], "channels": [2], "residual": True, **settings}
+    assert refused_with_the_header(stubs, header(settings=whole)) == field
+
+
+@pytest.mark.parametrize(
     ("settings", "subject"),
     [
         ({"hidden_sizes": [6000, 6000]}, "hidden_sizes"),
         ({"hidden_sizes": [2**62, 2]}, "hidden_sizes"),
         ({"image": [1, 3, 1], "channels": [2**40]}, "channels"),
+        ({"image": [1, 3, 1], "channels": [2**40], "residual": True}, "channels"),
+        ({"image": [1, 3, 1], "channels": [2], "shift": 4}, "shift"),
         ({"image": [1, 3, 1], "channels": [2], "kernel": 101}, "kernel"),
         ({"n": 65}, "n"),
         ({"batch_size": 4097}, "batch_size"),

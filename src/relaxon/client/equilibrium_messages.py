@@ -71,6 +71,10 @@ class EquilibriumSettings:
     optimizer: str | None = None
     binary: bool | None = None
     binarizer: Literal["reste", "biper"] | None = None
+    residual: bool | None = None
+    """Blocks with skip connections in place of layers of `channels`."""
+    shift: int | None = None
+    """Pixels that training images are moved by at random, at most."""
 
     def message(self) -> pb.EquilibriumSettings:
         """As it is sent; TypeError or ValueError naming what cannot be."""
@@ -129,6 +133,7 @@ class EquilibriumModel:
     """Whether its weights are −1 and 1; in all lists, as the next two."""
     loss: str = "cross-entropy"
     optimizer: str = "sgd"
+    residual: bool = False
 
     def plot(self) -> Figure:
         """A picture: loss and accuracy on the training batches of each epoch. Needs matplotlib.
@@ -140,6 +145,10 @@ class EquilibriumModel:
         panels = {"loss": {"training": self.train_loss}, "accuracy": {"training": self.train_accuracy}}
         return training_picture(self.name, "epoch", panels, np.empty(0))
 
+    @property
+    def _kind(self) -> str:
+        return ", binary" if self.binary else ", residual blocks" if self.residual else ""
+
     def _repr_html_(self) -> str:
         from relaxon.solvers.html import table
 
@@ -149,7 +158,7 @@ class EquilibriumModel:
         layers = " – ".join(map(str, (*inside, self.class_count)))
         last = f", accuracy {self.train_accuracy[-1]:.4f} on the training batches" if len(self.train_accuracy) else ""
         rows = {
-            "layers": f"{layers}, {self.activation}, {self.feedback} feedback" + (", binary" if self.binary else ""),
+            "layers": f"{layers}, {self.activation}, {self.feedback} feedback{self._kind}",
             "training": f"{self.outcome} after {self.steps} steps{last}",
             "message": self.message,
             "created": f"{self.created:%Y-%m-%d %H:%M} UTC",
@@ -296,6 +305,7 @@ def model_of(message: pb.EquilibriumModel) -> EquilibriumModel:
         binary=message.binary,
         loss=message.loss,
         optimizer=message.optimizer,
+        residual=message.residual,
     )
 
 
