@@ -45,7 +45,7 @@ class StageFit:
     tolerance: float
 
 
-GUARDED = StageFit(ridge=0.1, tolerance=2e-5)
+GUARDED = StageFit(ridge=0.1, tolerance=1e-5)
 PUBLISHED = StageFit(ridge=1e-4, tolerance=2.2e-9)
 """`MLPRegressor`'s weight decay and SciPy's stopping rule."""
 FEW_ROWS = 2000
@@ -344,9 +344,10 @@ class BoostedNetwork(TableInputs):
             total += np.abs(self.network_.input_gradient(x, output, hidden)).mean(axis=0) / self.network_.gain[output]
         total *= self.network_.scale > 0.0
         # What tells whether a column is missing is that column's, and so are the statistics of its categories.
-        total = np.bincount(self._sources(self.network_.outputs), weights=total, minlength=self.n_features_in_)
-        whole = total.sum()
-        return total / whole if whole > 0.0 else total
+        sources = self._sources(self.network_.outputs)
+        columns = np.bincount(sources, weights=total, minlength=self.n_features_in_).astype(np.float64)
+        whole = columns.sum()
+        return columns / whole if whole > 0.0 else columns
 
     def _raw(self, X: ArrayLike) -> Array:
         network = self._fitted()

@@ -53,7 +53,7 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
     ridge : weight decay, as a prior is: divided by the number of rows a stage sees. None: 0.1 under the guard, where a
         stage's targets are scaled to a root mean square of 1; 1e-4, `MLPRegressor`'s, as published.
     stage_iterations, stage_tolerance : when L-BFGS stops: iterations, or relative decrease of the stage's objective.
-        None: 2e-5 under the guard; 2.2e-9, SciPy's, as published.
+        None: 1e-5 under the guard; 2.2e-9, SciPy's, as published.
     restarts, candidates : descents per stage, the best kept; random starts drawn for each, the best followed (under
         the guard only).
     layers : units of each hidden layer, for a deep network: a layer's units see the inputs and all units of the
