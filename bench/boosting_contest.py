@@ -108,9 +108,9 @@ class _Flat:
 
 def _pytabkit(name: str) -> Callable[[str, Options], Any]:
     def make(task: str, options: Options) -> Any:
-        from pytabkit import models
+        from pytabkit.models.sklearn import sklearn_interfaces
 
-        kind = getattr(models, f"{name}{'Regressor' if task == 'regression' else 'Classifier'}")
+        kind = getattr(sklearn_interfaces, f"{name}{'Regressor' if task == 'regression' else 'Classifier'}")
         return kind(device="cpu", random_state=0, n_threads=1, **options)
 
     return make
