@@ -202,7 +202,7 @@ def main(argv: list[str] | None = None) -> int:
         record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else described()
         for model in contest.MODELS:
             if not model.installed:
-                console.print(f"{model.name} is not installed and not run: pip install 'relaxon\\[boosting-bench]'")
+                console.print(f"{model.name} is not installed and not run: pip install {model.package}")
         try:
             Bench(args, record, path, console).run()
         except OutOfTime:

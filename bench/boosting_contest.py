@@ -84,6 +84,38 @@ def _lightgbm(task: str, options: Options) -> Any:
     return kind(n_estimators=UNITS, n_jobs=1, random_state=0, verbose=-1, **options)
 
 
+def _catboost(task: str, options: Options) -> Any:
+    import catboost
+
+    kind = catboost.CatBoostRegressor if task == "regression" else catboost.CatBoostClassifier
+    fixed = {"iterations": UNITS, "thread_count": 1, "random_seed": 0, "verbose": False, "allow_writing_files": False}
+    return _Flat(kind(**fixed, **options))
+
+
+class _Flat:
+    """CatBoost's classes come as a column; here as `(n,)`."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def fit(self, X: Any, y: Any) -> Any:
+        self.model.fit(X, y)
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return np.ravel(self.model.predict(X))
+
+
+def _pytabkit(name: str) -> Callable[[str, Options], Any]:
+    def make(task: str, options: Options) -> Any:
+        from pytabkit.models.sklearn import sklearn_interfaces
+
+        kind = getattr(sklearn_interfaces, f"{name}{'Regressor' if task == 'regression' else 'Classifier'}")
+        return kind(device="cpu", random_state=0, n_threads=1, **options)
+
+    return make
+
+
 MODELS = (
     Model(
         "boosted network",
@@ -124,6 +156,16 @@ MODELS = (
         package="lightgbm",
         encodes=True,
     ),
+    Model(
+        "CatBoost",
+        _catboost,
+        tuple({"learning_rate": rate, "depth": depth} for rate in (0.05, 0.2) for depth in (4, 6)),
+        package="catboost",
+        encodes=True,
+    ),
+    # These choose their own time to stop on a fifth of the rows; two configurations, as an epoch takes them long.
+    Model("RealMLP", _pytabkit("RealMLP_TD_"), ({"n_epochs": 64}, {"n_epochs": 256}), package="pytabkit", encodes=True),
+    Model("TabM", _pytabkit("TabM_D_"), ({"n_epochs": 50}, {"n_epochs": 200}), package="pytabkit", encodes=True),
 )
 
 

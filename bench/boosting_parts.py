@@ -145,8 +145,11 @@ def _network(stage: Stage) -> Any:
 
 
 def truncation(data: DataSet, folds: int) -> Record:
-    """Mean test error after each number of units, and what dropping the last half of those that there are costs."""
-    curves, halves, units = [], [], []
+    """Mean test error after each number of units, and what dropping the last half of those that there are costs.
+
+    `compressed` has the half that gives the whole network's outputs on the training rows best (`compressed`).
+    """
+    curves, halves, units, fewer = [], [], [], []
     for fold in islice(data.folds(), folds):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the units that there are, are told
@@ -156,6 +159,8 @@ def truncation(data: DataSet, folds: int) -> Record:
         curves.append(curve + [curve[-1]] * (UNITS - len(curve)))
         halves.append(curve[len(curve) // 2 - 1])
         units.append(len(curve))
+        short = model.compressed(fold.X, len(curve) // 2)
+        fewer.append(error(data.task, short.predict(fold.test_X), fold.test_y))
     mean = np.mean(curves, axis=0)
     half, whole = float(np.mean(halves)), float(mean[-1])
     return {
@@ -166,6 +171,8 @@ def truncation(data: DataSet, folds: int) -> Record:
         "half": half,
         "whole": whole,
         "loss": half / whole - 1.0,
+        "compressed": float(np.mean(fewer)),
+        "compressed_loss": float(np.mean(fewer)) / whole - 1.0,
     }
 
 

@@ -101,6 +101,10 @@ def _plain(name: str, value: Any) -> Any:
         return [[_plain("", label), float(weight)] for label, weight in value.items()]
     if name == "layers" and value is not None:
         return [int(width) for width in value]
+    if name in ("categorical_features", "monotone_constraints") and not isinstance(value, str | None):
+        if isinstance(value, Mapping):
+            return {str(column): int(direction) for column, direction in value.items()}
+        return [_plain("", one) for one in value]
     if isinstance(value, np.random.RandomState):
         return None  # a generator has no lasting state to write; the seed drawn from it is kept
     return value

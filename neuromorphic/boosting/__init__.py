@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from relaxon.solvers.extras import offer_lazily
 
 if TYPE_CHECKING:
+    from relaxon.neuromorphic.boosting.categories import UnseenCategoryWarning
     from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
     from relaxon.neuromorphic.boosting.ensembles import Ensemble, train_ensemble
     from relaxon.neuromorphic.boosting.network import Layer, MergedNetwork, Stage
@@ -31,6 +32,7 @@ _HOME = {
     "ShapleyValues": "shapley",
     "Stage": "network",
     "StageProgress": "runs",
+    "UnseenCategoryWarning": "categories",
     "load": "storage",
     "shapley_values": "shapley",
     "train_ensemble": "ensembles",
@@ -49,6 +51,7 @@ __all__ = [
     "ShapleyValues",
     "Stage",
     "StageProgress",
+    "UnseenCategoryWarning",
     "load",
     "shapley_values",
     "train_ensemble",

@@ -21,7 +21,7 @@ from relaxon.solvers.tensor_files import write_tensors
 Array = NDArray[np.float64]
 
 FILE = "checkpoint.safetensors"
-FORMAT = 2
+FORMAT = 3
 
 
 class Keeper:

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
 from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.boosting.estimator import BoostedNetwork
@@ -65,6 +64,8 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         bits: int = 4,
         missing: Literal["refuse", "mean", "indicate"] = "refuse",
         precision: Literal["double", "single"] = "double",
+        categorical_features: Any = None,
+        monotone_constraints: Any = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -89,6 +90,8 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
             bits=bits,
             missing=missing,
             precision=precision,
+            categorical_features=categorical_features,
+            monotone_constraints=monotone_constraints,
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
@@ -115,7 +118,7 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         """
         self.check_parameters()
         refuse_masks(X=X, y=y, sample_weight=sample_weight)
-        x, given = validate_data(self, X, y, dtype=np.float64, order="C", ensure_all_finite=self._finite_rule())
+        x, given = self._read(X, y)
         check_classification_targets(given)
         w = self._weights(sample_weight, x)
         x = self._with_indicators(x, fitting=True)

@@ -83,6 +83,8 @@ def _refuse(estimator: Any) -> None:
         raise ValueError(f"estimator must have one layer of logistic units to be merged, got {what}")
     if estimator.warm_start:
         raise ValueError("estimator must not have warm_start=True: members are trained from the start")
+    if estimator.categorical_features is not None:
+        raise ValueError("estimator must not have categorical_features: members have statistics of their own")
     if estimator.missing == "indicate":
         raise ValueError("estimator must not have missing='indicate': members may indicate other columns")
 

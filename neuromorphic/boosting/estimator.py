@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from relaxon.neuromorphic.boosting import preparation
+from relaxon.neuromorphic.boosting.estimator_inputs import TableInputs
 from relaxon.neuromorphic.boosting.estimator_parameters import check_parameters, check_single
 from relaxon.neuromorphic.boosting.losses import Loss
 from relaxon.neuromorphic.boosting.network import MergedNetwork, Stage, merge
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-IMPORTANCE_ROWS = 2000
+IMPORTANCE_ROWS = 1000
 LARGEST_TARGET = 1e150
 """Targets beyond it have squares that are not finite numbers."""
 
@@ -55,10 +54,9 @@ SMALL_SHARE, SHARE = 1.0, 0.5
 """The part of the rows that a stage sees under subsample="auto": all of a small table, the paper's half of others."""
 
 
-class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
+class BoostedNetwork(TableInputs):
     """Base of the estimators; a subclass gives the targets, the loss and the link."""
 
-    network_: MergedNetwork
     train_loss_: Array
     validation_loss_: Array
     outcome_: Outcome
@@ -68,7 +66,6 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
     _seed: int
     _attempts: int
     _unit: Array
-    _indicated: NDArray[np.int64]
 
     def __init__(
         self,
@@ -88,6 +85,8 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         bits: int,
         missing: Literal["refuse", "mean", "indicate"],
         precision: Literal["double", "single"],
+        categorical_features: Any,
+        monotone_constraints: Any,
         early_stopping: bool,
         validation_fraction: float,
         n_iter_no_change: int,
@@ -110,6 +109,8 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         self.bits = bits
         self.missing = missing
         self.precision = precision
+        self.categorical_features = categorical_features
+        self.monotone_constraints = monotone_constraints
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -150,6 +151,13 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         shorter.validation_loss_ = self.validation_loss_[: stages + 1].copy()
         return shorter
 
+    def compressed(self, X: ArrayLike, n_units: int) -> Self:
+        """A copy with the `n_units` units that give this network's outputs on the rows `X` best; see `compression`."""
+        from relaxon.neuromorphic.boosting.compression import compress
+
+        found: Self = compress(self, X, n_units)
+        return found
+
     def stages(self) -> tuple[Stage, ...]:
         """The stages one by one: the additive model whose sum the merged network is."""
         return self._fitted().split()
@@ -175,19 +183,23 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         """
         from relaxon.neuromorphic.boosting.export import to_torch
 
-        self._refuse_signs("to_torch()")
+        self._refuse_export("to_torch()")
         return to_torch(self._fitted(), self._indicated)
 
     def to_onnx(self) -> Any:
         """The merged network as an ONNX model with input `X` and output `prediction` or `probabilities`, in float64."""
         from relaxon.neuromorphic.boosting.export import to_onnx
 
-        self._refuse_signs("to_onnx()")
+        self._refuse_export("to_onnx()")
         return to_onnx(self._fitted(), self._link(), self._indicated)
 
-    def _refuse_signs(self, what: str) -> None:
-        """ValueError for an export of sign units, whose bits neither torch nor ONNX counts."""
+    def _refuse_export(self, what: str) -> None:
+        """ValueError for an export of sign units, whose bits neither torch nor ONNX counts, and of words."""
         self._fitted()
+        if self._categories is not None:
+            raise ValueError(
+                f"categorical_features must be None for {what}: its input is numbers; save() keeps categories"
+            )
         if self.binary:
             raise ValueError(f"binary must be False for {what}: neither format counts bits; save() keeps them packed")
 
@@ -214,6 +226,7 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
             raise ValueError("checkpoints must be None where a warm start goes on from an earlier fit")
         if not again:
             self._seed = self._drawn_seed(checkpoints)
+        x = self._with_statistics(x, y, w, self._seed)
         if self.early_stopping:
             chosen, held = preparation.split(len(x), self.validation_fraction, labels, self._seed)
             vx, vy, vw = x[held], y[held], w[held]
@@ -229,7 +242,7 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
         train = preparation.rows(empty.standardised(x), y / unit, w)
         loss = self._loss(train)
         validation = preparation.rows(empty.standardised(vx), vy / unit, vw) if self.early_stopping else None
-        settings = self._settings(len(x))
+        settings = self._settings(len(x), y.shape[1])
         before, keeper = self._trained() if again else None, None
         if checkpoints is not None:
             from relaxon.neuromorphic.boosting.checkpoint import Keeper
@@ -296,7 +309,7 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
             dead=self.n_dead_units_,
         )
 
-    def _settings(self, n: int) -> BoostingSettings:
+    def _settings(self, n: int, outputs: int) -> BoostingSettings:
         share, guarded = self.subsample, self.newton == "guarded"
         usual = GUARDED if guarded else PUBLISHED
         if isinstance(share, str):
@@ -316,6 +329,7 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
             tolerance=float(self.tol),
             seed=self._seed,
             signs=bool(self.binary),
+            monotone=self._directions(outputs),
         )
 
     def _layer_sizes(self) -> tuple[int, ...]:
@@ -329,47 +343,21 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
             # Each output in its own unit, so that one with large numbers does not drown the others.
             total += np.abs(self.network_.input_gradient(x, output, hidden)).mean(axis=0) / self.network_.gain[output]
         total *= self.network_.scale > 0.0
-        # What tells whether a column is missing is that column's.
-        total, indicators = total[: self.n_features_in_], total[self.n_features_in_ :]
-        total[self._indicated] += indicators
-        whole = total.sum()
-        return total / whole if whole > 0.0 else total
-
-    def _input(self, X: ArrayLike, *, reset: bool) -> Array:
-        refuse_masks(X=X)
-        checked = validate_data(
-            self, X, reset=reset, dtype=np.float64, order="C", ensure_all_finite=self._finite_rule()
-        )
-        return self._with_indicators(np.asarray(checked), fitting=False)
-
-    def _with_indicators(self, x: Array, fitting: bool) -> Array:
-        """Inputs as the network sees them: with a column of 0 and 1 for each whose missing inputs are indicated."""
-        if fitting and not (self.warm_start and hasattr(self, "network_")):
-            found = np.isnan(x).any(axis=0) if self.missing == "indicate" else np.zeros(x.shape[1], bool)
-            self._indicated = np.flatnonzero(found)
-        if not len(self._indicated):
-            return x
-        return np.hstack([x, np.isnan(x[:, self._indicated]).astype(np.float64)])
-
-    def _finite_rule(self) -> bool | str:
-        return True if self.missing == "refuse" else "allow-nan"
-
-    def _weights(self, sample_weight: ArrayLike | None, X: Array) -> Array:
-        return np.asarray(_check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))
-
-    def _fitted(self) -> MergedNetwork:
-        check_is_fitted(self)
-        return self.network_
+        # What tells whether a column is missing is that column's, and so are the statistics of its categories.
+        sources = self._sources(self.network_.outputs)
+        columns = np.bincount(sources, weights=total, minlength=self.n_features_in_).astype(np.float64)
+        whole = columns.sum()
+        return columns / whole if whole > 0.0 else columns
 
     def _raw(self, X: ArrayLike) -> Array:
         network = self._fitted()
         if self.precision == "single":
             check_single(self)
-        return network.raw(self._input(X, reset=False), self.precision == "single")
+        return network.raw(self._input(X), self.precision == "single")
 
     def _staged_raw(self, X: ArrayLike) -> Iterator[Array]:
         network = self._fitted()
-        return network.staged_raw(self._input(X, reset=False))
+        return network.staged_raw(self._input(X))
 
     def _loss(self, train: Rows) -> Loss:
         raise NotImplementedError
@@ -381,14 +369,6 @@ class BoostedNetwork(BaseEstimator):  # type: ignore[misc]
     def _link(self) -> str:
         """What turns the merged outputs into predictions: "identity", "exp", "logistic" or "softmax"."""
         raise NotImplementedError
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "network_")
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self.missing != "refuse"
-        return tags
 
     def check_parameters(self) -> None:
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""

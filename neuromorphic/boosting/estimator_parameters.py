@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from relaxon.neuromorphic.boosting.categories import check_categorical_features
+from relaxon.neuromorphic.boosting.estimator_inputs import check_monotone_constraints
 from relaxon.neuromorphic.parameters import check_choice, check_real, check_whole
 
 MOST_BITS = 64
@@ -28,7 +30,9 @@ def check_parameters(estimator: Any) -> None:
     check_choice("newton", estimator.newton, ("guarded", "published"))
     check_choice("missing", estimator.missing, ("refuse", "mean", "indicate"))
     check_choice("precision", estimator.precision, ("double", "single"))
+    check_categorical_features(estimator.categorical_features)
     _check_binary(estimator)
+    check_monotone_constraints(estimator)
     check_single(estimator)
     for name in ("binary", "early_stopping", "warm_start"):
         if not isinstance(getattr(estimator, name), bool | np.bool_):

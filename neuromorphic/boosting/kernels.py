@@ -9,9 +9,8 @@ A stage is a network of `J` logistic units with `K` outputs, fitted to targets `
 so that the inner loops run along rows of memory: `x` (d, n), `r` (K, n), `w` (n,), `h` (J, n), C-contiguous and all
 float64, or all float32: then sums within a block of rows are float32 and sums over blocks float64.
 
-With `project`, the optimiser moves `W` and `b` only, and `C`, `c` are the least-squares solution for them (variable
-projection: Golub & Pereyra 1973). The gradient of that reduced objective is the partial gradient of `L` at the solved
-`C`, `c`, as `∂L/∂C = 0` there. Without `project` all of `θ` moves together, as in the published algorithm.
+`objective` is that of all of `θ`, which moves together in the published algorithm; in `projection_kernels` the
+optimiser moves `W` and `b` only, and `C`, `c` are the least-squares solution for them.
 """
 
 # Counts begin with NumPy's int64, for the sake of `FIRST`, and go on as Python's.
@@ -40,90 +39,114 @@ JITTER = 1e-12
 """Ridge on the projected solve, relative to the Gram matrix's mean diagonal: two equal units still have a solution."""
 
 
-@kernel_part(fastmath=SUMS, error_model="numpy")
-def activate_unit(theta, x, units, j, low, high, z, scale, bits):  # type: ignore[no-untyped-def]
-    """`z ← σ(W_j x + b_j)` on the rows from `low` to `high`; `theta` has the type of `x`."""
-    d = x.shape[0]
-    count = high - low
-    z[:] = theta[units * d + j]
-    at = j * d
+@kernel_part(fastmath=SUMS)
+def add_rows(z, coefficients, first, rows, at, count):  # type: ignore[no-untyped-def]
+    """`z += Σ_f coefficients[first + f] · rows[f, at : at + count]`; eight rows at a time, then four, then one."""
     f = 0
-    while f + 8 <= d:
-        w0, w1, w2, w3 = theta[at + f], theta[at + f + 1], theta[at + f + 2], theta[at + f + 3]
-        w4, w5, w6, w7 = theta[at + f + 4], theta[at + f + 5], theta[at + f + 6], theta[at + f + 7]
-        x0, x1, x2, x3 = x[f, low:high], x[f + 1, low:high], x[f + 2, low:high], x[f + 3, low:high]
-        x4, x5, x6, x7 = x[f + 4, low:high], x[f + 5, low:high], x[f + 6, low:high], x[f + 7, low:high]
+    while f + 8 <= rows.shape[0]:
+        c0, c1, c2, c3 = (coefficients[first + f + 0], coefficients[first + f + 1], coefficients[first + f + 2],
+                          coefficients[first + f + 3])  # fmt: skip
+        c4, c5, c6, c7 = (coefficients[first + f + 4], coefficients[first + f + 5], coefficients[first + f + 6],
+                          coefficients[first + f + 7])  # fmt: skip
+        x0, x1, x2, x3 = (rows[f, at : at + count], rows[f + 1, at : at + count], rows[f + 2, at : at + count],
+                          rows[f + 3, at : at + count])  # fmt: skip
+        x4, x5, x6, x7 = (rows[f + 4, at : at + count], rows[f + 5, at : at + count], rows[f + 6, at : at + count],
+                          rows[f + 7, at : at + count])  # fmt: skip
         for i in range(count):
-            first = w0 * x0[i] + w1 * x1[i] + w2 * x2[i] + w3 * x3[i]
-            z[i] += first + (w4 * x4[i] + w5 * x5[i] + w6 * x6[i] + w7 * x7[i])
+            low = c0 * x0[i] + c1 * x1[i] + c2 * x2[i] + c3 * x3[i]
+            z[i] += low + (c4 * x4[i] + c5 * x5[i] + c6 * x6[i] + c7 * x7[i])
         f += 8
-    while f + 4 <= d:
-        w0, w1, w2, w3 = theta[at + f], theta[at + f + 1], theta[at + f + 2], theta[at + f + 3]
-        x0, x1, x2, x3 = x[f, low:high], x[f + 1, low:high], x[f + 2, low:high], x[f + 3, low:high]
+    while f + 4 <= rows.shape[0]:
+        c0, c1, c2, c3 = (coefficients[first + f + 0], coefficients[first + f + 1], coefficients[first + f + 2],
+                          coefficients[first + f + 3])  # fmt: skip
+        x0, x1, x2, x3 = (rows[f, at : at + count], rows[f + 1, at : at + count], rows[f + 2, at : at + count],
+                          rows[f + 3, at : at + count])  # fmt: skip
         for i in range(count):
-            z[i] += w0 * x0[i] + w1 * x1[i] + w2 * x2[i] + w3 * x3[i]
+            z[i] += c0 * x0[i] + c1 * x1[i] + c2 * x2[i] + c3 * x3[i]
         f += 4
-    while f < d:
-        w0, x0 = theta[at + f], x[f, low:high]
+    while f < rows.shape[0]:
+        c0, x0 = coefficients[first + f], rows[f, at : at + count]
         for i in range(count):
-            z[i] += w0 * x0[i]
+            z[i] += c0 * x0[i]
         f += 1
-    sigmoid_in_place(z, scale[:count], bits[:count])
-
-
-@kernel_part(error_model="numpy")
-def activate(theta, x, units, low, high, h, scale, bits):  # type: ignore[no-untyped-def]
-    """`h[j, low:high] ← σ(W_j x + b_j)` for all units of `theta`."""
-    for j in range(units):
-        activate_unit(theta, x, units, j, low, high, h[j, low:high], scale, bits)
 
 
 @kernel_part(fastmath=SUMS)
-def add_products(r, w, n, units, h, gram, right, weighted):  # type: ignore[no-untyped-def]
-    """`gram ← Hᵀ w H` (lower half) and `right ← Hᵀ w r`, `H` the activations and a column of ones."""
-    outputs = r.shape[0]
-    zero = w.dtype.type(0)
-    gram[:] = 0.0
-    right[:] = 0.0
-    low = FIRST
-    while low < n:
-        high = min(low + BLOCK, n)
-        count = high - low
-        wb, part = w[low:high], weighted[:count]
-        for j in range(units + 1):
-            if j < units:
-                hj = h[j, low:high]
-                for i in range(count):
-                    part[i] = wb[i] * hj[i]
-            else:
-                for i in range(count):
-                    part[i] = wb[i]
-            for m in range(j):
-                hm, total = h[m, low:high], zero
-                for i in range(count):
-                    total += part[i] * hm[i]
-                gram[j, m] += total
-            total = zero
-            if j < units:
-                hj = h[j, low:high]
-                for i in range(count):
-                    total += part[i] * hj[i]
-            else:
-                for i in range(count):
-                    total += part[i]
-            gram[j, j] += total
-            for k in range(outputs):
-                rk, total = r[k, low:high], zero
-                for i in range(count):
-                    total += part[i] * rk[i]
-                right[j, k] += total
-        low = high
+def add_dots(v, rows, at, count, sums, first):  # type: ignore[no-untyped-def]
+    """`sums[first + f] += v · rows[f, at : at + count]`, summed in the type of `rows`; four rows at a time."""
+    zero = rows.dtype.type(0)
+    f = 0
+    while f + 4 <= rows.shape[0]:
+        x0, x1, x2, x3 = (rows[f, at : at + count], rows[f + 1, at : at + count], rows[f + 2, at : at + count],
+                          rows[f + 3, at : at + count])  # fmt: skip
+        s0, s1, s2, s3 = zero, zero, zero, zero
+        for i in range(count):
+            s0 += v[i] * x0[i]
+            s1 += v[i] * x1[i]
+            s2 += v[i] * x2[i]
+            s3 += v[i] * x3[i]
+        sums[first + f] += s0
+        sums[first + f + 1] += s1
+        sums[first + f + 2] += s2
+        sums[first + f + 3] += s3
+        f += 4
+    while f < rows.shape[0]:
+        x0, s0 = rows[f, at : at + count], zero
+        for i in range(count):
+            s0 += v[i] * x0[i]
+        sums[first + f] += s0
+        f += 1
+
+
+@kernel_part(error_model="numpy")
+def activate(theta, x, units, at, low, count, h, scale, bits):  # type: ignore[no-untyped-def]
+    """`h[j, low : low + count] ← σ(W_j x + b_j)` for the rows from `at` on; `theta` has the type of `x`."""
+    d = x.shape[0]
+    for j in range(units):
+        z = h[j, low : low + count]
+        z[:] = theta[units * d + j]
+        add_rows(z, theta, j * d, x, at, count)
+        sigmoid_in_place(z, scale[:count], bits[:count])
+
+
+@kernel_part(fastmath=SUMS)
+def add_products(r, w, units, at, low, count, h, gram, right, weighted):  # type: ignore[no-untyped-def]
+    """Add a block's `Hᵀ w H` (lower half) to `gram` and `Hᵀ w r` to `right`, `H` with a column of ones at the end."""
+    outputs, zero = r.shape[0], w.dtype.type(0)
+    wb, part = w[at : at + count], weighted[:count]
+    for j in range(units + 1):
+        if j < units:
+            hj = h[j, low : low + count]
+            for i in range(count):
+                part[i] = wb[i] * hj[i]
+        else:
+            for i in range(count):
+                part[i] = wb[i]
+        for m in range(j):
+            hm, total = h[m, low : low + count], zero
+            for i in range(count):
+                total += part[i] * hm[i]
+            gram[j, m] += total
+        total = zero
+        if j < units:
+            hj = h[j, low : low + count]
+            for i in range(count):
+                total += part[i] * hj[i]
+        else:
+            for i in range(count):
+                total += part[i]
+        gram[j, j] += total
+        add_dots(part, r, at, count, right, j * outputs)
 
 
 @kernel_part(fastmath=SUMS)
 def solve_outputs(theta, units, d, outputs, ridge, gram, right):  # type: ignore[no-untyped-def]
-    """`C`, `c` of `theta` ← the ridge solution for the sums of `add_products`, by Cholesky; False without one."""
-    size, trace = units + 1, 0.0
+    """`C`, `c` of `theta` ← the ridge solution for the sums of `add_products`, by Cholesky.
+
+    Returns `Σ_k right_kᵀ gram⁻¹ right_k`, by which the solution lowers the weighted square of the targets; −1 where
+    there is no solution.
+    """
+    size, trace, explained = units + 1, 0.0, 0.0
     for j in range(size):
         trace += gram[j, j]
     for j in range(size):
@@ -135,45 +158,43 @@ def solve_outputs(theta, units, d, outputs, ridge, gram, right):  # type: ignore
                 total -= gram[j, q] * gram[m, q]
             if j == m:
                 if not total > 0.0:
-                    return False
+                    return -1.0
                 gram[j, j] = np.sqrt(total)
             else:
                 gram[j, m] = total / gram[m, m]
     at = units * (d + 1)
     for k in range(outputs):
         for j in range(size):
-            total = right[j, k]
+            total = right[j * outputs + k]
             for m in range(j):
-                total -= gram[j, m] * right[m, k]
-            right[j, k] = total / gram[j, j]
+                total -= gram[j, m] * right[m * outputs + k]
+            total /= gram[j, j]
+            right[j * outputs + k] = total
+            explained += total * total
         for j in range(size - 1, -1, -1):
-            total = right[j, k]
+            total = right[j * outputs + k]
             for m in range(j + 1, size):
-                total -= gram[m, j] * right[m, k]
-            right[j, k] = total / gram[j, j]
+                total -= gram[m, j] * right[m * outputs + k]
+            right[j * outputs + k] = total / gram[j, j]
         for j in range(size):
-            theta[at + j * outputs + k] = right[j, k]
-    return True
+            theta[at + j * outputs + k] = right[j * outputs + k]
+    return explained
 
 
 @kernel_part(fastmath=SUMS)
-def differentiate(theta, x, r, w, units, low, high, h, error, delta, grad):  # type: ignore[no-untyped-def]
-    """Add the block's share to `grad` (of all of `theta`); returns its share of the objective without the ridge.
-
-    `theta` has the type of `x`, `grad` is float64.
-    """
-    d, outputs, count = x.shape[0], r.shape[0], high - low
-    zero, one = x.dtype.type(0), x.dtype.type(1)
-    at = units * (d + 1)
-    last = at + units * outputs
-    wb, value = w[low:high], zero
+def find_errors(theta, r, w, units, d, at, low, count, h, error, grad):  # type: ignore[no-untyped-def]
+    """`error ← w (f − r)` of a block; adds to the gradient of `C` and `c`, and returns `Σ w ‖f − r‖²`."""
+    outputs, zero = r.shape[0], w.dtype.type(0)
+    own = units * (d + 1)
+    last = own + units * outputs
+    wb, value = w[at : at + count], zero
     for k in range(outputs):
-        e, rk = error[k, :count], r[k, low:high]
+        e, rk = error[k, :count], r[k, at : at + count]
         constant = theta[last + k]
         for i in range(count):
             e[i] = constant - rk[i]
         for j in range(units):
-            hj, coefficient = h[j, low:high], theta[at + j * outputs + k]
+            hj, coefficient = h[j, low : low + count], theta[own + j * outputs + k]
             for i in range(count):
                 e[i] += coefficient * hj[i]
         total = zero
@@ -183,97 +204,93 @@ def differentiate(theta, x, r, w, units, low, high, h, error, delta, grad):  # t
             e[i] = weighted
             total += weighted
         grad[last + k] += total
+        for j in range(units):
+            hj, total = h[j, low : low + count], zero
+            for i in range(count):
+                total += e[i] * hj[i]
+            grad[own + j * outputs + k] += total
+    return value
+
+
+@kernel_part(fastmath=SUMS)
+def differentiate(theta, x, r, w, units, at, low, count, h, error, delta, grad):  # type: ignore[no-untyped-def]
+    """Add a block's share to `grad` (of all of `theta`); returns its share of `Σ w ‖f − r‖²`.
+
+    `theta` has the type of `x`, `grad` is float64.
+    """
+    d, outputs = x.shape[0], r.shape[0]
+    zero, one, own = x.dtype.type(0), x.dtype.type(1), units * (d + 1)
+    value, dj = find_errors(theta, r, w, units, d, at, low, count, h, error, grad), delta[:count]
     for j in range(units):
-        hj, dj = h[j, low:high], delta[:count]
+        hj, total = h[j, low : low + count], zero
         dj[:] = zero
         for k in range(outputs):
-            e, coefficient, total = error[k, :count], theta[at + j * outputs + k], zero
+            e, coefficient = error[k, :count], theta[own + j * outputs + k]
             for i in range(count):
                 dj[i] += coefficient * e[i]
-                total += e[i] * hj[i]
-            grad[at + j * outputs + k] += total
-        total = zero
         for i in range(count):
             dj[i] *= hj[i] * (one - hj[i])
             total += dj[i]
         grad[units * d + j] += total
-        f = 0
-        while f + 4 <= d:
-            x0, x1, x2, x3 = x[f, low:high], x[f + 1, low:high], x[f + 2, low:high], x[f + 3, low:high]
-            s0, s1, s2, s3 = zero, zero, zero, zero
-            for i in range(count):
-                s0 += dj[i] * x0[i]
-                s1 += dj[i] * x1[i]
-                s2 += dj[i] * x2[i]
-                s3 += dj[i] * x3[i]
-            grad[j * d + f] += s0
-            grad[j * d + f + 1] += s1
-            grad[j * d + f + 2] += s2
-            grad[j * d + f + 3] += s3
-            f += 4
-        while f < d:
-            x0, s0 = x[f, low:high], zero
-            for i in range(count):
-                s0 += dj[i] * x0[i]
-            grad[j * d + f] += s0
-            f += 1
+        add_dots(dj, x, at, count, grad, j * d)
     return value
 
 
 @kernel(forceinline=True)
-def objective(  # type: ignore[no-untyped-def]
-    theta, x, r, w, n, units, ridge, project, h, scale, bits, error, delta, rounded, gram, right, grad
-):
-    """`L(θ)` of the first `n` rows, with its gradient in `grad`; `project` first puts the solved `C`, `c` into `theta`.
+def objective(theta, x, r, w, n, units, ridge, places, h, scale, bits, error, delta, rounded, grad):  # type: ignore[no-untyped-def]
+    """`L(θ)` of `n` rows, with its gradient in `grad`.
 
-    The gradient is that of all of `θ`; under `project` its last part is zero but for rounding. Infinite where the
-    projected solve has no solution. The buffers are those of `descent_kernels.buffers`; `rounded` takes `theta`
-    in `x`'s type.
+    The rows are those of the blocks from `places` on, one after another, `BLOCK` rows each but the last. The buffers
+    are those of `descent_kernels.buffers`; `rounded` takes `theta` in `x`'s type.
     """
     d, outputs = x.shape[0], r.shape[0]
-    at = units * (d + 1)
+    own, value = units * (d + 1), 0.0
     grad[:] = 0.0
-    value = 0.0
-    # One loop for both passes of `project`: each function is called at one place, and so compiled once.
-    for turn in range(2 if project else 1):
-        if turn == 1:
-            add_products(r, w, n, units, h, gram, right, delta)
-            if not solve_outputs(theta, units, d, outputs, ridge, gram, right):
-                return np.inf
-        for i in range(theta.size):
-            rounded[i] = theta[i]
-        low = FIRST
-        while low < n:
-            high = min(low + BLOCK, n)
-            if turn == 0:
-                activate(rounded, x, units, low, high, h, scale, bits)
-            if turn == 1 or not project:
-                value += differentiate(rounded, x, r, w, units, low, high, h, error, delta, grad)
-            low = high
-    value *= 0.5
+    for i in range(theta.size):
+        rounded[i] = theta[i]
+    low, block = FIRST, FIRST
+    while low < n:
+        at, count = places[block], min(BLOCK, n - low)
+        activate(rounded, x, units, at, low, count, h, scale, bits)
+        value += differentiate(rounded, x, r, w, units, at, low, count, h, error, delta, grad)
+        low += count
+        block += 1
+    value += ridge * (squares(theta, FIRST, units * d) + squares(theta, own, own + units * outputs))
     for i in range(units * d):
-        value += 0.5 * ridge * theta[i] * theta[i]
         grad[i] += ridge * theta[i]
-    for i in range(at, at + units * outputs):
-        value += 0.5 * ridge * theta[i] * theta[i]
+    for i in range(own, own + units * outputs):
         grad[i] += ridge * theta[i]
-    return value
+    return 0.5 * value
+
+
+@kernel_part()
+def squares(theta, first, past):  # type: ignore[no-untyped-def]
+    """Return `Σ θ²` from `first` up to `past`."""
+    total = 0.0
+    for i in range(first, past):
+        total += theta[i] * theta[i]
+    return total
 
 
 @kernel(fastmath=SUMS)
-def combine(H, output, intercept):  # type: ignore[no-untyped-def]
-    """Return `Cᵀ H + c` for activations `H` (J, n), `output` (J, K) and `intercept` (K,): `(K, n)`."""
-    units, n = H.shape
-    outputs = output.shape[1]
-    f = np.empty((outputs, n))
-    for k in range(outputs):
-        fk = f[k]
-        fk[:] = intercept[k]
-        for j in range(units):
-            hj, coefficient = H[j], output[j, k]
-            for i in range(n):
-                fk[i] += coefficient * hj[i]
-    return f
+def weigh(r, w, n, places, known):  # type: ignore[no-untyped-def]
+    """`known` ← `Σ w ‖r‖²` and `Σ w` of the `n` rows of the blocks from `places` on."""
+    known[:] = 0.0
+    low, block = FIRST, FIRST
+    while low < n:
+        at, count = places[block], min(BLOCK, n - low)
+        wb = w[at : at + count]
+        for k in range(r.shape[0]):
+            rk, total = r[k, at : at + count], w.dtype.type(0)
+            for i in range(count):
+                total += wb[i] * rk[i] * rk[i]
+            known[0] += total
+        total = w.dtype.type(0)
+        for i in range(count):
+            total += wb[i]
+        known[1] += total
+        low += count
+        block += 1
 
 
 def gather(source: NDArray[Any], drawn: NDArray[np.int64], dtype: Any) -> NDArray[Any]:
@@ -290,23 +307,3 @@ def gather_columns(source, drawn, out):  # type: ignore[no-untyped-def]
         row, to = source[f], out[f]
         for i in range(drawn.size):
             to[i] = row[drawn[i]]
-
-
-def unit_activations(weights: Array, bias: Array, x: Array) -> Array:
-    """Return `σ(W x + b)` of all units on all rows, `(J, n)`."""
-    H = np.empty((len(bias), x.shape[1]))
-    activate_rows(np.concatenate([weights.ravel(), bias]), x, H)
-    return H
-
-
-@kernel()
-def activate_rows(theta, x, H):  # type: ignore[no-untyped-def]
-    """`H ← σ(W x + b)`, block by block."""
-    n = x.shape[1]
-    scale = np.empty(BLOCK)
-    bits = scale.view(np.int64)
-    low = FIRST
-    while low < n:
-        high = min(low + BLOCK, n)
-        activate(theta, x, H.shape[0], low, high, H, scale, bits)
-        low = high

@@ -12,6 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.neuromorphic.boosting.model_kernels import find_squares
+
 Array = NDArray[np.float64]
 
 LOGIT_RADIUS = 4.0
@@ -52,12 +54,23 @@ class Loss(Protocol):
     def published_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
         """`ρ` as published, `(K,)`; not finite where Newton's denominator vanishes."""
 
-    def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
-        """`ρ` to try first under the guard, `(K,)`, finite."""
+    def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array, along: Array, square: Array) -> Array:
+        """`ρ` to try first under the guard, `(K,)`, finite; `along` is `Σ w r f` and `square` `Σ w f²`."""
+
+    def evaluate(self, y: Array, F: Array, w: Array) -> tuple[Array, Array]:
+        """`values` and `residual`."""
+
+
+class _Evaluated:
+    """`evaluate` of losses whose values and residuals have nothing in common."""
+
+    def evaluate(self: Loss, y: Array, F: Array, w: Array) -> tuple[Array, Array]:
+        """`values` and `residual`."""
+        return self.values(y, F, w), self.residual(y, F)
 
 
 @dataclass(frozen=True, slots=True)
-class _Regression:
+class _Regression(_Evaluated):
     """What the losses of regression share."""
 
     separable: bool = True
@@ -78,11 +91,15 @@ class SquaredLoss(_Regression):
     def residual(self, y: Array, F: Array) -> Array:
         return y - F
 
+    def evaluate(self, y: Array, F: Array, w: Array) -> tuple[Array, Array]:
+        r = y - F
+        return 0.5 * find_squares(r, w), r
+
     def published_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
         return np.ones(len(f))
 
-    def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
-        return _quotient((r * f) @ w, np.square(f) @ w)
+    def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array, along: Array, square: Array) -> Array:
+        return _quotient(along, square)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +120,9 @@ class QuantileLoss(_Regression):
         return np.where(error > 0.0, self.quantile, np.where(error < 0.0, self.quantile - 1.0, 0.0))
 
     def published_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
-        return self.guarded_step(y, F, r, f, w)
+        return self.guarded_step(y, F, r, f, w, (r * f) @ w, np.square(f) @ w)
 
-    def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
+    def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array, along: Array, square: Array) -> Array:
         error = y - F
         return np.array([self._line(error[k], f[k], w) for k in range(len(f))])
 
@@ -154,12 +171,11 @@ class HuberLoss(_Regression):
         return np.clip(y - F, -delta, delta)
 
     def published_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
-        return self.guarded_step(y, F, r, f, w)
+        return self.guarded_step(y, F, r, f, w, (r * f) @ w, np.square(f) @ w)
 
-    def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
-        square = np.square(f)
-        curvature = (square * (np.abs(y - F) <= self._delta())) @ w
-        return _quotient((r * f) @ w, np.maximum(curvature, LEAST_SHARE * (square @ w)))
+    def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array, along: Array, square: Array) -> Array:
+        curvature = (np.square(f) * (np.abs(y - F) <= self._delta())) @ w
+        return _quotient(along, np.maximum(curvature, LEAST_SHARE * square))
 
     def _delta(self) -> Array:
         return np.reshape(np.asarray(self.delta, np.float64), (-1, 1))
@@ -181,14 +197,14 @@ class PoissonLoss(_Regression):
         return y - np.exp(F)
 
     def published_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
-        return self.guarded_step(y, F, r, f, w)
+        return self.guarded_step(y, F, r, f, w, (r * f) @ w, np.square(f) @ w)
 
-    def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
-        return _quotient((r * f) @ w, (np.square(f) * np.exp(F)) @ w)
+    def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array, along: Array, square: Array) -> Array:
+        return _quotient(along, (np.square(f) * np.exp(F)) @ w)
 
 
 @dataclass(frozen=True, slots=True)
-class BinaryLogLoss:
+class BinaryLogLoss(_Evaluated):
     """`log(1 + e^{−2yF})` for y ∈ {−1, 1}; `F` is half the log-odds, so the merged output is doubled."""
 
     separable: bool = True
@@ -210,12 +226,12 @@ class BinaryLogLoss:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return np.asarray(((r * f) @ w) / ((np.square(f) * r * (2.0 * y - r)) @ w))
 
-    def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
-        return _quotient((r * f) @ w, (np.square(f) * r * (2.0 * y - r)) @ w)
+    def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array, along: Array, square: Array) -> Array:
+        return _quotient(along, (np.square(f) * r * (2.0 * y - r)) @ w)
 
 
 @dataclass(frozen=True, slots=True)
-class LogLoss:
+class LogLoss(_Evaluated):
     """`−log softmax(F)` of the true class; `y` one-hot."""
 
     priors: bool = True
@@ -235,18 +251,26 @@ class LogLoss:
     def residual(self, y: Array, F: Array) -> Array:
         return y - softmax(F)
 
+    def evaluate(self, y: Array, F: Array, w: Array) -> tuple[Array, Array]:
+        highest = F.max(axis=0)
+        e = np.exp(F - highest)
+        total = e.sum(axis=0)
+        e /= total
+        surprise = np.log(total) + highest - np.einsum("kn,kn->n", y, F)
+        return np.array([float(surprise @ w)]), np.subtract(y, e, out=e)
+
     def published_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
         p = y - r
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return np.asarray(((f * r) @ w) / ((np.square(f) * p * (1.0 - p)) @ w))
 
-    def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
+    def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array, along: Array, square: Array) -> Array:
         p = y - r
-        return _quotient((f * r) @ w, (np.square(f) * p * (1.0 - p)) @ w)
+        return _quotient(along, (np.square(f) * p * (1.0 - p)) @ w)
 
 
 @dataclass(frozen=True, slots=True)
-class CompSumBoostingLoss:
+class CompSumBoostingLoss(_Evaluated):
     """The comp-sum loss `Φ_τ = (p_y^{τ−1} − 1)/(1 − τ)` of the true class's softmax probability (Mao et al. 2023).
 
     `y` is one-hot, or −1 and 1 in one row, where `F` is half the log-odds as in `BinaryLogLoss`. With `s` the softmax,
@@ -295,12 +319,12 @@ class CompSumBoostingLoss:
     def published_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
         raise NotImplementedError("the published algorithm has no comp-sum loss; the estimator refuses it")
 
-    def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
+    def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array, along: Array, square: Array) -> Array:
         weight, _, spread = self._parts(y, F)
-        square = np.square(f)
+        squares = np.square(f)
         # Where the loss is not convex Newton's step would lead uphill: it is kept below the convex part's.
-        convex = (square * (self._doubled**2 * weight * spread)) @ w
-        return _quotient((r * f) @ w, np.maximum((square * self.curvature(y, F)) @ w, LEAST_SHARE * convex))
+        convex = (squares * (self._doubled**2 * weight * spread)) @ w
+        return _quotient(along, np.maximum((squares * self.curvature(y, F)) @ w, LEAST_SHARE * convex))
 
     def _parts(self, y: Array, F: Array) -> tuple[Array, Array, Array]:
         """`p_y^{τ−1}`, `[k = y] − s_k` and `s_k (1 − s_k)`; in a single row with its sign."""

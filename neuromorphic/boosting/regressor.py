@@ -8,7 +8,6 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import validate_data
 
 from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.boosting.estimator import LARGEST_TARGET, BoostedNetwork
@@ -66,6 +65,15 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         whether it is missing, for each column that has missing inputs in training.
     precision : of predictions: "double", or "single" for a hidden layer in float32 (its outputs are summed in float64),
         about twice as fast and within some 1e-6 of the targets' spread. One hidden layer of logistic units only.
+    categorical_features : columns that are categories: names or places, a mask, or "from_dtype" for the columns of
+        words
+        and of categories of a pandas, polars or Arrow table. A category counts as the mean target of its rows (of each
+        class, where there are more than two); in training of those before the row in an order by chance (Prokhorenkova
+        et al. 2018). Missing ones are a category unless `missing` is "refuse"; unseen ones are told by an
+        `UnseenCategoryWarning` and count as the average.
+    monotone_constraints : −1, 0 or 1 for each column, or a dict by name: the prediction (of two classes, the second's
+        probability) never rises, may do either, or never falls with the column. Of one output and one hidden layer
+        only.
     early_stopping, validation_fraction, n_iter_no_change, tol : stop once the loss on rows held out has not fallen by
         more than `tol` for so many stages, and drop the stages after the best.
     quantile, huber_delta : of those losses; δ in standard deviations, estimated by the median absolute deviation.
@@ -114,6 +122,8 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         bits: int = 4,
         missing: Literal["refuse", "mean", "indicate"] = "refuse",
         precision: Literal["double", "single"] = "double",
+        categorical_features: Any = None,
+        monotone_constraints: Any = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -139,6 +149,8 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
             bits=bits,
             missing=missing,
             precision=precision,
+            categorical_features=categorical_features,
+            monotone_constraints=monotone_constraints,
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
@@ -165,16 +177,7 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         """
         self.check_parameters()
         refuse_masks(X=X, y=y, sample_weight=sample_weight)
-        x, targets = validate_data(
-            self,
-            X,
-            y,
-            dtype=np.float64,
-            order="C",
-            multi_output=True,
-            y_numeric=True,
-            ensure_all_finite=self._finite_rule(),
-        )
+        x, targets = self._read(X, y, multi_output=True, y_numeric=True)
         w = preparation.scale_weights(self._weights(sample_weight, x))
         x = self._with_indicators(x, fitting=True)
         flat = np.asarray(targets, np.float64).reshape(len(x), -1)

@@ -67,6 +67,8 @@ class BoostingSettings:
     seed: int
     signs: bool = False
     """Units that are signs of sums of signs, in place of logistic ones."""
+    monotone: tuple[int, ...] | None = None
+    """For each input whether the output must not fall with it (1), not rise (−1) or may do either (0)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from relaxon.neuromorphic.boosting.losses import BinaryLogLoss, LogLoss, Loss, SquaredLoss
+from relaxon.neuromorphic.boosting.model_kernels import find_sums_along
 from relaxon.solvers import validation
 from relaxon.solvers.masked import refuse_masks
 
@@ -177,7 +178,7 @@ def _guarded(
     rate: float,
 ) -> NDArray[np.float64]:
     """`η ρ` per output: Newton's step, halved until the loss does not rise; 0 where no step is found."""
-    rho = loss.guarded_step(y, F, r, f, w)
+    rho = loss.guarded_step(y, F, r, f, w, *find_sums_along(r, f, w)[:2])
     reach = np.abs(rho) * np.abs(f).max(axis=1)
     rho = np.where(reach > loss.radius, rho * loss.radius / np.maximum(reach, np.finfo(float).tiny), rho)
     for _ in range(HALVINGS):

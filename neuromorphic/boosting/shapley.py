@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from math import comb
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from relaxon.neuromorphic.parameters import check_whole
+from relaxon.neuromorphic.parameters import check_choice, check_whole
 from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
+
+MOST_COLUMNS = 15
+"""Of exact values: 2¹⁵ coalitions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,13 @@ class ShapleyValues:
 
 
 def shapley_values(
-    estimator: Any, X: ArrayLike, background: ArrayLike, *, orders: int = 32, random_state: int = 0
+    estimator: Any,
+    X: ArrayLike,
+    background: ArrayLike,
+    *,
+    method: Literal["sampled", "exact"] = "sampled",
+    orders: int = 32,
+    random_state: int = 0,
 ) -> ShapleyValues:
     """Estimate the Shapley values of the outputs before the link (numbers, log-means, logits) at the rows of `X`.
 
@@ -40,14 +50,22 @@ def shapley_values(
     Where the output is a sum over columns and each background row was taken equally often (twice `orders` is a multiple
     of their number), the values are exact.
 
-    Raises `ValueError` for `orders` below 2 and for rows with another number of columns than the estimator's.
+    With "exact" every coalition of the columns that the network looks at (whose weights are not all zero) is asked,
+    with every background row: there may be at most `MOST_COLUMNS`; `orders` and `random_state` count for nothing, and
+    standard errors are 0. `base` is then the mean output of all background rows.
+
+    Raises `ValueError` for `orders` below 2, for rows with another number of columns than the estimator's, for more
+    than `MOST_COLUMNS` columns under "exact", and for categorical columns.
     """
+    check_choice("method", method, ("sampled", "exact"))
     check_whole("orders", orders)
     if orders < 2:
         raise ValueError(f"orders must be at least 2, for a standard error, got {orders}")
     check_whole("random_state", random_state, least=0)
     rows, others = _checked(estimator, "X", X), _checked(estimator, "background", background)
     d = rows.shape[1]
+    if method == "exact":
+        return _exact(estimator, rows, others)
     rng = np.random.default_rng([random_state, 0, 4])
     turns = np.concatenate([rng.permutation(len(others)) for _ in range(-(-2 * orders // len(others)))])
     base = estimator.raw_outputs(others[turns[: 2 * orders]]).mean(axis=0)
@@ -69,12 +87,50 @@ def shapley_values(
 
 def _checked(estimator: Any, name: str, X: ArrayLike) -> Array:
     check_is_fitted(estimator)
+    if estimator._categories is not None:
+        raise ValueError("estimator must not have categorical_features: coalitions of columns are of numbers")
     refuse_masks(**{name: X})
     finite = "allow-nan" if estimator.missing != "refuse" else True
     rows = np.asarray(check_array(X, dtype=np.float64, ensure_all_finite=finite, input_name=name))
     if rows.shape[1] != estimator.n_features_in_:
         raise ValueError(f"{name} must have the {estimator.n_features_in_} columns of training, got {rows.shape[1]}")
     return rows
+
+
+def _exact(estimator: Any, rows: Array, others: Array) -> ShapleyValues:
+    """Shapley's sum over all coalitions of the columns that count, each with all background rows."""
+    n, d = rows.shape
+    network = estimator.network_
+    seen = (
+        np.abs(network.layers[0].weights).sum(axis=0) * network.scale
+        if network.layers
+        else np.zeros(len(network.scale))
+    )
+    active = np.unique(estimator._sources(network.outputs)[seen != 0.0])
+    size = len(active)
+    if size > MOST_COLUMNS:
+        raise ValueError(
+            f"method must be 'sampled' where more than {MOST_COLUMNS} columns count, got 'exact' with {size}: "
+            f"{2**size} coalitions"
+        )
+    worth = np.empty((2**size, n, network.outputs))
+    mixed = np.tile(others, (n, 1))
+    for coalition in range(2**size):
+        inside = active[(coalition >> np.arange(size)) & 1 == 1]
+        mixed[:] = np.tile(others, (n, 1))
+        mixed[:, inside] = np.repeat(rows[:, inside], len(others), axis=0)
+        worth[coalition] = estimator.raw_outputs(mixed).reshape(n, len(others), -1).mean(axis=1)
+    values = np.zeros((n, d, network.outputs))
+    every = np.arange(2**size)
+    members = np.array([int(coalition).bit_count() for coalition in every])
+    share = np.array([1.0 / (size * comb(size - 1, k)) for k in range(size)])
+    for place, column in enumerate(active):
+        without = every[(every >> place) & 1 == 0]
+        gain = worth[without | (1 << place)] - worth[without]
+        values[:, column] = np.tensordot(share[members[without]], gain, axes=1)
+    if network.outputs == 1:
+        return ShapleyValues(values[:, :, 0], np.zeros((n, d)), float(worth[0, 0, 0]))
+    return ShapleyValues(values, np.zeros_like(values), worth[0, 0])
 
 
 def _along(estimator: Any, rows: Array, other: Array, order: NDArray[np.int64]) -> Array:

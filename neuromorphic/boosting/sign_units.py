@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.boosting.stage import FittedStage, StageSettings
+from relaxon.neuromorphic.boosting.stage import Draws, FittedStage, Sample, StageSettings
 
 Array = NDArray[np.float64]
 
@@ -75,9 +75,12 @@ class SignStageFitter:
     def __init__(self, settings: StageSettings, features: int, outputs: int) -> None:
         self.settings, self.features, self.outputs = settings, features, outputs
 
-    def fit(self, x: Array, r: Array, w: Array, rng: np.random.Generator) -> FittedStage:
-        """Fit targets `r` (K, n) at codes `x` (D, n) with weights `w` (n,) that sum to 1."""
-        units, d = self.settings.units, self.features
+    def fit(self, x: Array, r: Array, w: Array, draws: Draws, sample: Sample | None = None) -> FittedStage:
+        """Fit targets `r` (K, n) at codes `x` (D, n) with weights `w` (n,) that sum to 1, on the rows of `sample`."""
+        if sample is not None:
+            kept = sample.positions()
+            x, r, w = x[:, kept], r[:, kept], w[kept] / w[kept].sum()
+        units, d, rng = self.settings.units, self.features, draws.generator()
         W, b, left, evaluations = np.empty((units, d)), np.empty(units), r, 0
         for j in range(units):
             W[j], b[j], tried = self._unit(x, left, w, rng)

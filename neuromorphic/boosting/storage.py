@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.binary.packing import SignMatrix, pack_signs
+from relaxon.neuromorphic.boosting.categories import Categories
 from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
 from relaxon.neuromorphic.boosting.network import Layer, MergedNetwork
 from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
@@ -53,6 +54,10 @@ def save(estimator: Any, path: Path) -> None:
         "importances": estimator.feature_importances_,
         "indicated": estimator._indicated,
     }
+    if estimator._categories is not None:
+        known = estimator._categories
+        content["categories"] = {"places": list(known.places), "keys": [list(keys) for keys in known.keys]}
+        arrays |= {f"category_means_{index}": mean for index, mean in enumerate(known.means)}
     for index, layer in enumerate(network.layers):
         # The weights of sign units in bits.
         signs = isinstance(network, SignNetwork)
@@ -90,10 +95,11 @@ def _restored(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Estim
     features = int(content["n_features"])
     if indicated.ndim != 1 or not np.isin(indicated, np.arange(features)).all():
         raise ValueError(f"indicated must be places of columns below {features}, got {indicated.tolist()}")
-    _check(network, features + len(indicated))
     estimator._indicated = indicated
-    estimator.network_ = network
+    estimator._categories = _categories(content, arrays, features, network.outputs)
     restore_columns(estimator, content)
+    _check(network, len(estimator._sources(network.outputs)))
+    estimator.network_ = network
     estimator.outcome_ = Outcome(content["outcome"])
     estimator._seed, estimator._attempts = int(content["seed"]), int(content["attempts"])
     # Models of before these were counted have none.
@@ -107,6 +113,23 @@ def _restored(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Estim
         estimator._outputs = content["outputs"]
     restored: Estimator = estimator
     return restored
+
+
+def _categories(
+    content: dict[str, Any], arrays: dict[str, NDArray[Any]], features: int, outputs: int
+) -> Categories | None:
+    """The categories of a stored model; None where it has none."""
+    told = content.get("categories")
+    if told is None:
+        return None
+    places, keys = tuple(map(int, told["places"])), tuple(tuple(own) for own in told["keys"])
+    if len(keys) != len(places) or sorted(set(places)) != list(places) or not all(0 <= p < features for p in places):
+        raise ValueError(f"categories must be of columns below {features}, each once, got {places}")
+    means = tuple(arrays[f"category_means_{index}"] for index in range(len(places)))
+    for own, mean in zip(keys, means, strict=True):
+        if mean.shape != (len(own) + 2, outputs) or not np.isfinite(mean).all():
+            raise ValueError(f"category_means must be finite and {(len(own) + 2, outputs)}, got {mean.shape}")
+    return Categories(places, keys, means)
 
 
 def _check(network: MergedNetwork, features: int) -> None:

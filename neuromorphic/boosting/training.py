@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.boosting import kernels
+from relaxon.neuromorphic.boosting import model_kernels as passes
+from relaxon.neuromorphic.boosting.kernels import BLOCK
 from relaxon.neuromorphic.boosting.losses import Loss
+from relaxon.neuromorphic.boosting.monotone import MonotoneStageFitter
 from relaxon.neuromorphic.boosting.network import Stage
 from relaxon.neuromorphic.boosting.runs import (
     BoostingSettings,
@@ -23,7 +25,8 @@ from relaxon.neuromorphic.boosting.runs import (
     Trained,
 )
 from relaxon.neuromorphic.boosting.sign_units import SignStageFitter, sign_activations
-from relaxon.neuromorphic.boosting.stage import StageFitter, StageSettings
+from relaxon.neuromorphic.boosting.stage import Draws, Sample, StageFitter, StageSettings, whole
+from relaxon.neuromorphic.boosting.start_kernels import draw_blocks
 
 Array = NDArray[np.float64]
 
@@ -37,6 +40,8 @@ LEAST_SHARE = 1e-4
 nothing to gain and is drawn anew."""
 LEAST_SINGLE_RIDGE = 1e-7
 """Ridge a row from which stages are fitted in float32: it outweighs the rounding of the sums of their solve."""
+LEAST_BLOCKS = 16
+"""Blocks of rows there must be for a stage to see some of them whole; of fewer rows it sees each by chance."""
 DEAD = 1e-4
 """Standard deviation of what a unit adds, relative to the residual's, up to which it is a constant."""
 
@@ -68,16 +73,19 @@ class _Run:
         keeper: Keeper | None,
     ) -> None:
         self.settings, self.loss, self.callback, self.keeper = settings, loss, callback, keeper
-        self.train, self.validation = train, validation
-        self.activate: Callable[..., Array] = sign_activations if settings.signs else kernels.unit_activations
+        # In an order by chance, so that any run of rows is a sample of them.
+        order = np.random.default_rng([settings.seed, 0, 2]).permutation(train.w.size)
+        self.train = Rows(train.x[:, order], train.y[:, order], train.w[order], train.weight)
+        self.validation = validation
+        self.activate: Callable[..., Array] = sign_activations if settings.signs else passes.unit_activations
         self.least_share = min(LEAST_SHARE, 1.0 / train.w.size)
+        train = self.train
         self.result = before or Trained(loss.initial(train.y, train.w))
         self.result.outcome = Outcome.COMPLETED
         self.F = np.tile(self.result.initial[:, None], (1, train.y.shape[1]))
         self.V = None if validation is None else np.tile(self.result.initial[:, None], (1, validation.y.shape[1]))
         self.x, self.v = train.x, None if validation is None else validation.x
-        self._rounded: Any = None
-        self._shuffled: Any = None
+        self._joined: Any = None
         self.layer, self.in_layer = 0, 0
         self.values = loss.values(train.y, self.F, train.w)
         self.first_size = _size(loss.residual(train.y, self.F), train.w)
@@ -87,9 +95,14 @@ class _Run:
             self._validate()
         for stage in self.result.stages:
             self._add(stage)
-        self.values = loss.values(train.y, self.F, train.w)
+        self.values, self.r = loss.evaluate(train.y, self.F, train.w)
+        self.squares = passes.find_squares(self.r, train.w)
 
     def run(self) -> Trained:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._run()
+
+    def _run(self) -> Trained:
         wanted, refused = sum(self.settings.layers), 0
         units = sum(len(stage.bias) for stage in self.result.stages)
         while units < wanted:
@@ -98,8 +111,9 @@ class _Run:
                 self._keep_best()
                 self.result.outcome = Outcome.EARLY_STOPPED
                 break
-            r = self.loss.residual(self.train.y, self.F)
-            if not self._worth_fitting(r):
+            r = self.r
+            self.squares = passes.find_squares(r, self.train.w)
+            if not self._worth_fitting():
                 self.result.outcome = Outcome.FITTED
                 break
             if self.in_layer >= self.settings.layers[self.layer]:
@@ -135,16 +149,19 @@ class _Run:
         stage, H = self._fitted(r)
         if not len(stage.bias) or not np.isfinite(stage.output).all() or not np.isfinite(H).all():
             return None
-        f = kernels.combine(H, stage.output, stage.intercept)
+        f = passes.combine(H, stage.output, stage.intercept)
         if settings.newton == "published":
             rho = self.loss.published_step(rows.y, self.F, r, f, rows.w)
             if not np.isfinite(rho).all():
                 self.result.outcome = Outcome.NON_FINITE
                 return None
         else:
-            if not _explained_share(r, f, rows.w) >= self.least_share:
+            along, square, explained = passes.find_sums_along(r, f, rows.w)
+            if not explained >= self.least_share * self.squares.sum():
                 return None
-            rho = self._within_radius(self.loss.guarded_step(rows.y, self.F, r, f, rows.w), f)
+            rho = self._within_radius(self.loss.guarded_step(rows.y, self.F, r, f, rows.w, along, square), f)
+        if settings.monotone is not None and not (rho >= 0.0).all():
+            return None  # a step back would turn the stage round
         return self._moved(stage, H, rho)
 
     def _moved(self, stage: Stage, H: Array, rho: Array) -> Stage | None:
@@ -152,10 +169,10 @@ class _Run:
         settings, rows = self.settings, self.train
         for _ in range(HALVINGS):
             moved = settings.learning_rate * rho
-            found = replace(stage, output=stage.output * moved, intercept=stage.intercept * moved)
-            F = self.F + kernels.combine(H, found.output, found.intercept)
-            with np.errstate(over="ignore", invalid="ignore"):
-                values = self.loss.values(rows.y, F, rows.w)
+            output, intercept = stage.output * moved, stage.intercept * moved
+            found = Stage(stage.layer, stage.weights, stage.bias, output, intercept)
+            F = self.F + passes.combine(H, found.output, found.intercept)
+            values, r = self.loss.evaluate(rows.y, F, rows.w)
             # `not ≤` is true for NaN as well.
             worse = ~(values <= self.values)
             if settings.newton == "published" or not worse.any():
@@ -168,7 +185,7 @@ class _Run:
             return None
         if not moved.any():
             return None
-        self.F, self.values = F, values
+        self.F, self.values, self.r = F, values, r
         self.in_layer += len(found.bias)
         if self.V is not None and self.v is not None:
             self.V = self.V + self._outputs(found, self.v)
@@ -177,62 +194,68 @@ class _Run:
     def _fitted(self, r: Array) -> tuple[Stage, Array]:
         """A stage fitted to the residual, before its step, without units that are dead; and its activations (J, n)."""
         settings = self.settings
-        rng = np.random.default_rng([settings.seed, self.result.attempts])
-        scales = self._scales(r)
+        draws = Draws(settings.seed, self.result.attempts)
+        scales = self._scales()
         units = min(settings.units_per_stage, settings.layers[self.layer] - self.in_layer)
-        x, targets, w, weight = self._sampled(r / scales[:, None], rng)
-        fitted = self._fitter(units, weight).fit(x, targets, w, rng)
+        x, targets, w, weight, sample = self._sampled(r, scales, draws)
+        fitted = self._fitter(units, weight).fit(x, targets, w, draws, sample)
         self.result.evaluations += fitted.evaluations
         d, theta = self.x.shape[0], fitted.theta
         output, intercept = theta[units * (d + 1) : -len(r)].reshape(units, len(r)), theta[-len(r) :]
         weights, bias = theta[: units * d].reshape(units, d).copy(), theta[units * d : units * (d + 1)].copy()
         H = self.activate(weights, bias, self.x)
         if settings.newton == "guarded":
-            mean, spread = _moments(H, self.train.w)
+            mean, spread = passes.find_moments(H, self.train.w)
             alive = spread * np.abs(output).max(axis=1) > DEAD
-            self.result.dead += int((~alive).sum())
-            intercept = intercept + mean[~alive] @ output[~alive]
-            weights, bias, output, H = weights[alive], bias[alive], output[alive], H[alive]
+            if not alive.all():
+                self.result.dead += int((~alive).sum())
+                intercept = intercept + mean[~alive] @ output[~alive]
+                weights, bias, output, H = weights[alive], bias[alive], output[alive], H[alive]
         return Stage(self.layer, weights, bias, output * scales, intercept * scales), H
 
     def _outputs(self, stage: Stage, x: Array) -> Array:
         """What a stage adds at the features `x`: `(K, n)`."""
-        return np.asarray(kernels.combine(self.activate(stage.weights, stage.bias, x), stage.output, stage.intercept))
+        return np.asarray(passes.combine(self.activate(stage.weights, stage.bias, x), stage.output, stage.intercept))
 
     def _within_radius(self, rho: Array, f: Array) -> Array:
+        if not np.isfinite(self.loss.radius):
+            return rho
         reach = np.abs(rho) * np.abs(f).max(axis=1)
         return np.where(reach > self.loss.radius, rho * (self.loss.radius / np.maximum(reach, 1e-300)), rho)
 
-    def _scales(self, r: Array) -> Array:
+    def _scales(self) -> Array:
         """The unit in which a stage sees its targets: under the guard their root mean square, so that the ridge and
         the stopping rule mean the same at every stage. Logits share one, as their residuals are commensurable."""
         if self.settings.newton == "published":
-            return np.ones(len(r))
-        each = np.square(r) @ self.train.w
+            return np.ones(len(self.F))
+        each = self.squares
         if not self.loss.separable:
-            each = np.full(len(r), each.mean())
+            each = np.full(len(each), each.mean())
         return np.sqrt(np.where(each > 0.0, each, 1.0))
 
-    def _sampled(self, targets: Array, rng: np.random.Generator) -> tuple[Any, Any, Any, float]:
-        """The rows of this stage in an order by chance, without repeats; all of them where `subsample` is 1."""
+    def _sampled(self, r: Array, scales: Array, draws: Draws) -> tuple[Any, Any, Any, float, Sample]:
+        """The rows of this stage: features, targets, weights, the weight before, and which of the rows given."""
         rows, n = self.train, self.train.w.size
         count = max(1, round(self.settings.subsample * n))
-        if count >= n:
-            dtype = np.float32 if self._in_single(rows.weight) else np.float64
-            if self._shuffled is None:
-                order = np.random.default_rng([self.settings.seed, 0, 2]).permutation(n)
-                self._shuffled = (order, kernels.gather(self.x, order, dtype), rows.w[order].astype(dtype))
-            order, x, w = self._shuffled
-            return x, kernels.gather(targets, order, dtype), w, rows.weight
-        drawn = rng.permutation(n)[:count]
-        w = rows.w[drawn]
-        share = float(w.sum())
-        single = self._in_single(rows.weight * share)
-        if single and self._rounded is None:
-            self._rounded = self.x.astype(np.float32)
-        dtype = np.float32 if single else np.float64
-        x = kernels.gather(self._rounded if single else self.x, drawn, dtype)
-        return x, kernels.gather(targets, drawn, dtype), (w / share).astype(dtype, copy=False), rows.weight * share
+        if count < n and (self.settings.newton == "published" or n < LEAST_BLOCKS * BLOCK or n - count < BLOCK):
+            drawn = draws.generator().permutation(n)[:count]
+            share = float(rows.w[drawn].sum())
+            dtype = self._dtype(rows.weight * share)
+            x, targets = (kernels.gather(array, drawn, dtype) for array in (self.x, r / scales[:, None]))
+            return x, targets, (rows.w[drawn] / share).astype(dtype, copy=False), rows.weight * share, whole(count)
+        weight = rows.weight * count / n
+        dtype = self._dtype(weight)
+        if self._joined is None or self._joined[0].dtype != dtype:
+            # The rows are in an order by chance: blocks of them, from anywhere on, are rows by chance as well.
+            extra = BLOCK if count < n else 0
+            arrays = (self.x, rows.w[None])
+            self._joined = tuple(passes.joined(array, np.ones(len(array)), extra, dtype) for array in arrays)
+        x, (w,) = self._joined
+        targets = passes.joined(r, scales, x.shape[1] - n, dtype)
+        return x, targets, w, weight, whole(n) if count == n else _blocks(n, count, draws)
+
+    def _dtype(self, weight: float) -> Any:
+        return np.float32 if self._in_single(weight) else np.float64
 
     def _in_single(self, weight: float) -> bool:
         """Whether stages are fitted in float32: the model, its losses and steps are float64 whatever they are."""
@@ -254,8 +277,11 @@ class _Run:
         )
         current = getattr(self, "_current", None)
         if current is None or current.settings != wanted or current.features != self.x.shape[0]:
-            kind = SignStageFitter if settings.signs else StageFitter
-            current = kind(wanted, self.x.shape[0], len(self.F))
+            d, outputs = self.x.shape[0], len(self.F)
+            if settings.monotone is not None:
+                current = MonotoneStageFitter(wanted, d, outputs, settings.monotone)
+            else:
+                current = (SignStageFitter if settings.signs else StageFitter)(wanted, d, outputs)
             self._current = current
         return current
 
@@ -276,18 +302,17 @@ class _Run:
         self.x = _with_activations(self.x, weights, bias)
         if self.v is not None:
             self.v = _with_activations(self.v, weights, bias)
-        self._rounded = self._shuffled = None
+        self._joined = None
         self.layer += 1
         self.in_layer = 0
 
-    def _worth_fitting(self, r: Array) -> bool:
-        size = _size(r, self.train.w)
+    def _worth_fitting(self) -> bool:
+        size = float(np.sqrt(self.squares.mean()))
         return bool(np.isfinite(size) and size > FITTED * self.first_size and size > 1e-150)
 
     def _validate(self) -> None:
         if self.validation is not None and self.V is not None:
-            with np.errstate(over="ignore", invalid="ignore"):
-                values = self.loss.values(self.validation.y, self.V, self.validation.w)
+            values = self.loss.values(self.validation.y, self.V, self.validation.w)
             self.result.validation.append(float(values.mean()))
 
     def _no_better(self) -> bool:
@@ -315,21 +340,15 @@ class _Run:
         return self.callback(progress) is True
 
 
+def _blocks(n: int, count: int, draws: Draws) -> Sample:
+    """So many of `n` rows in blocks that begin anywhere, without repeats, in an order by chance."""
+    places = np.empty(n // BLOCK, np.int64)
+    draw_blocks(draws.state(), n, places)
+    return Sample(count, places)
+
+
 def _size(r: Array, w: Array) -> float:
     return float(np.sqrt((np.square(r) @ w).mean()))
-
-
-def _explained_share(r: Array, f: Array, w: Array) -> float:
-    """The share of the residual's square that the stage outputs explain with the best step of each: from 0 to 1."""
-    along, square = (r * f) @ w, np.square(f) @ w
-    explained = np.divide(np.square(along), square, out=np.zeros_like(along), where=square > 0.0)
-    return float(explained.sum() / (np.square(r) @ w).sum())
-
-
-def _moments(H: Array, w: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of each unit's activations (J, n)."""
-    mean = H @ w
-    return mean, np.sqrt(np.square(H - mean[:, None]) @ w)
 
 
 def _with_activations(x: Array, weights: Array, bias: Array) -> Array:

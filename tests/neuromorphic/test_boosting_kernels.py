@@ -9,8 +9,18 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from relaxon.neuromorphic.boosting import descent_kernels, prediction_kernels, reference, sigmoid_kernels
+from relaxon.neuromorphic.boosting import (
+    descent_kernels,
+    lbfgs_kernels,
+    model_kernels,
+    prediction_kernels,
+    projection_kernels,
+    reference,
+    sigmoid_kernels,
+    start_kernels,
+)
 from relaxon.neuromorphic.boosting import kernels as passes
+from relaxon.neuromorphic.boosting.stage import Draws
 from relaxon.solvers import num_threads
 
 SHAPES = [(1, 1, 3), (1, 1, 4), (2, 3, 5), (4, 1, 9), (3, 2, 1)]
@@ -20,11 +30,21 @@ PARTS: list[tuple[Any, tuple[str, ...]]] = [
     (
         passes,
         (
-            *("activate_unit", "activate", "add_products", "solve_outputs", "differentiate", "objective", "combine"),
-            *("unit_activations", "activate_rows"),
+            *("add_rows", "add_dots", "activate", "add_products", "solve_outputs", "find_errors", "differentiate"),
+            *("objective", "squares", "weigh"),
         ),
     ),
-    (descent_kernels, ("two_loop", "minimise", "descend", "buffers", "minimise_batch", "screen", "screen_starts")),
+    (model_kernels, ("combine", "unit_activations", "activate_rows", "sum_moments", "sum_along", "join_ends")),
+    (lbfgs_kernels, ("two_loop", "remember", "shortened", "lengthened")),
+    (
+        projection_kernels,
+        (
+            *("find_sums", "find_value", "find_deltas", "find_gradient", "descend_projected", "screen_starts"),
+            "projected_objective",
+        ),
+    ),
+    (descent_kernels, ("minimise", "descend", "buffers", "minimise_batch", "screen")),
+    (start_kernels, ("next_word", "next_uniform", "draw_blocks", "draw_starts")),
 ]
 
 
@@ -46,6 +66,17 @@ def interpreted() -> types.SimpleNamespace:
 
 
 kernels = gathered()
+
+
+def evaluated(kernel: Any, theta: Any, x: Any, r: Any, w: Any, n: int, units: int, ridge: float, project: bool) -> Any:
+    """The objective and its gradient; under `project` by the hidden weights, the solved outputs put into `theta`."""
+    scratch = kernel.buffers(x.shape[0], x.shape[1], units, r.shape[0], 5, x.dtype)
+    if not project:
+        value = kernel.objective(theta, x, r, w, n, units, ridge, scratch[0], *scratch[2:8], scratch[10])
+        return value, scratch[10]
+    kernel.weigh(r, w, n, *scratch[:2])
+    value = kernel.projected_objective(theta, x, r, w, n, units, ridge, *scratch[:11], *scratch[-4:-1])
+    return value, scratch[10][: units * (x.shape[0] + 1)]
 
 
 def problem(units: int, outputs: int, d: int, n: int = 40) -> tuple[Any, ...]:
@@ -76,12 +107,11 @@ def test_the_sigmoid_in_single_precision_is_within_its_rounding(kernel: Any) -> 
 @pytest.mark.parametrize(("units", "outputs", "d"), [*SHAPES, (1, 1, 8), (2, 1, 13)])
 def test_the_objective_in_single_precision_is_the_double_one_but_for_rounding(units: int, outputs: int, d: int) -> None:
     theta, x, r, w = problem(units, outputs, d, 700)
-    double, single = (kernels.buffers(d, 700, units, outputs, 5, dtype) for dtype in (np.float64, np.float32))
     rounded = [array.astype(np.float32) for array in (x, r, w)]
-    one = kernels.objective(theta.copy(), x, r, w, 600, units, 0.03, True, *double[: descent_kernels.OF_OBJECTIVE])
-    two = kernels.objective(theta.copy(), *rounded, 600, units, 0.03, True, *single[: descent_kernels.OF_OBJECTIVE])
+    one, double = evaluated(kernels, theta.copy(), x, r, w, 600, units, 0.03, True)
+    two, single = evaluated(kernels, theta.copy(), *rounded, 600, units, 0.03, True)
     assert two == pytest.approx(one, rel=1e-5)
-    np.testing.assert_allclose(single[8], double[8], atol=1e-5)
+    np.testing.assert_allclose(single, double, atol=1e-5)
 
 
 @pytest.mark.parametrize(("units", "outputs", "d"), [(1, 1, 1), (4, 2, 8), (7, 3, 5), (200, 1, 21)])
@@ -109,11 +139,10 @@ def test_merged_predictions_are_the_plain_ones_however_the_rows_are_cut(
 @pytest.mark.parametrize(("units", "outputs", "d"), SHAPES)
 def test_the_objective_and_its_gradient_are_the_plain_ones(kernel: Any, units: int, outputs: int, d: int) -> None:
     theta, x, r, w = problem(units, outputs, d)
-    scratch = kernel.buffers(d, x.shape[1], units, outputs, 5)
-    value = kernel.objective(theta, x, r, w, x.shape[1], units, 0.03, False, *scratch[: descent_kernels.OF_OBJECTIVE])
+    value, found = evaluated(kernel, theta, x, r, w, x.shape[1], units, 0.03, False)
     plain, gradient = reference.objective(theta, x.T, r.T, w, units, 0.03)
     assert value == pytest.approx(plain, rel=1e-13)
-    np.testing.assert_allclose(scratch[8], gradient, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(found, gradient, rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.parametrize(("units", "outputs", "d"), SHAPES)
@@ -121,27 +150,26 @@ def test_projection_solves_the_outputs_and_leaves_them_no_gradient(
     kernel: Any, units: int, outputs: int, d: int
 ) -> None:
     theta, x, r, w = problem(units, outputs, d)
-    scratch = kernel.buffers(d, x.shape[1], units, outputs, 5)
     expected = reference.projected(theta, x.T, r.T, w, units, 0.03)
-    value = kernel.objective(theta, x, r, w, x.shape[1], units, 0.03, True, *scratch[: descent_kernels.OF_OBJECTIVE])
+    value, found = evaluated(kernel, theta, x, r, w, x.shape[1], units, 0.03, True)
     np.testing.assert_allclose(theta, expected, rtol=1e-8, atol=1e-9)
-    assert value == pytest.approx(reference.objective(expected, x.T, r.T, w, units, 0.03)[0], rel=1e-12)
-    assert np.abs(scratch[8][units * (d + 1) :]).max() < 1e-9
+    plain, gradient = reference.objective(expected, x.T, r.T, w, units, 0.03)
+    assert value == pytest.approx(plain, rel=1e-11)
+    np.testing.assert_allclose(found, gradient[: units * (d + 1)], rtol=1e-8, atol=1e-10)
+    assert np.abs(gradient[units * (d + 1) :]).max() < 1e-9
 
 
 def test_the_projected_gradient_is_that_of_the_reduced_objective() -> None:
     """Taylor remainder of slope 2 in the hidden weights alone, the outputs solved anew at every point."""
     theta, x, r, w = problem(3, 2, 5)
-    scratch = kernels.buffers(5, x.shape[1], 3, 2, 5)
-    value = kernels.objective(theta, x, r, w, x.shape[1], 3, 0.01, True, *scratch[: descent_kernels.OF_OBJECTIVE])
-    gradient = scratch[8].copy()
+    value, gradient = evaluated(kernels, theta, x, r, w, x.shape[1], 3, 0.01, True)
     direction = np.random.default_rng(0).normal(size=18)
     remainders = []
     for h in (1e-2, 1e-3, 1e-4):
         moved = theta.copy()
         moved[:18] += h * direction
-        there = kernels.objective(moved, x, r, w, x.shape[1], 3, 0.01, True, *scratch[: descent_kernels.OF_OBJECTIVE])
-        remainders.append(abs(there - value - h * gradient[:18] @ direction))
+        there, _ = evaluated(kernels, moved, x, r, w, x.shape[1], 3, 0.01, True)
+        remainders.append(abs(there - value - h * gradient @ direction))
     slopes = np.diff(np.log10(remainders))
     np.testing.assert_allclose(slopes, -2.0, atol=0.1)
 
@@ -149,11 +177,15 @@ def test_the_projected_gradient_is_that_of_the_reduced_objective() -> None:
 @pytest.mark.parametrize("rows", [1, 511, 512, 513, 1100])
 def test_blocks_of_rows_join_without_a_seam(rows: int) -> None:
     theta, x, r, w = problem(2, 2, 6, rows)
-    scratch = kernels.buffers(6, rows, 2, 2, 5)
-    value = kernels.objective(theta, x, r, w, x.shape[1], 2, 0.0, False, *scratch[: descent_kernels.OF_OBJECTIVE])
+    value, found = evaluated(kernels, theta, x, r, w, rows, 2, 0.0, False)
     plain, gradient = reference.objective(theta, x.T, r.T, w, 2, 0.0)
     assert value == pytest.approx(plain, rel=1e-12)
-    np.testing.assert_allclose(scratch[8], gradient, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found, gradient, rtol=1e-9, atol=1e-12)
+    solved, gradient = evaluated(kernels, theta.copy(), x, r, w, rows, 2, 0.1, True)
+    kept = reference.projected(theta, x.T, r.T, w, 2, 0.1)
+    plain, expected = reference.objective(kept, x.T, r.T, w, 2, 0.1)
+    assert solved == pytest.approx(plain, rel=1e-9)
+    np.testing.assert_allclose(gradient, expected[: gradient.size], rtol=1e-7, atol=1e-11)
     W, b, C, c = reference.unpacked(theta, 6, 2, 2)
     plain_outputs = (expit(x.T @ W.T + b) @ C + c).T
     outputs = kernels.combine(kernels.unit_activations(W, b, x), C, c)
@@ -214,10 +246,7 @@ def test_screening_gives_the_projected_objective(kernel: Any) -> None:
 def test_two_equal_units_still_have_a_projected_solution() -> None:
     theta, x, r, w = problem(2, 1, 3)
     theta[3:6], theta[7] = theta[:3], theta[6]
-    scratch = kernels.buffers(3, x.shape[1], 2, 1, 5)
-    assert np.isfinite(
-        kernels.objective(theta, x, r, w, x.shape[1], 2, 0.0, True, *scratch[: descent_kernels.OF_OBJECTIVE])
-    )
+    assert np.isfinite(evaluated(kernels, theta, x, r, w, x.shape[1], 2, 0.0, True)[0])
     assert np.isfinite(theta).all()
 
 
@@ -228,3 +257,60 @@ def test_the_kernels_modify_no_data() -> None:
     minimised(kernels, theta, x, r, w, 2, True, 20)
     for before, after in zip(kept, (x, r, w), strict=True):
         check(before, after)
+
+
+def test_rows_in_blocks_from_anywhere_are_those_rows() -> None:
+    theta, x, r, w = problem(2, 2, 5, 3 * passes.BLOCK)
+    places = np.array([passes.BLOCK + 48, 16])
+    rows = 2 * passes.BLOCK - 7
+    kept = (places[:, None] + np.arange(passes.BLOCK)).ravel()[:rows]
+    found, alone = theta.copy(), theta.copy()
+    scratch = (places, *kernels.buffers(5, rows, 2, 2, 5)[1:])
+    went = kernels.minimise(found, x, r, w, rows, 2, 1e-3, True, 20, 0.0, 0.0, *scratch)
+    some = [np.ascontiguousarray(array[..., kept]) for array in (x, r, w)]
+    expected = kernels.minimise(alone, *some, rows, 2, 1e-3, True, 20, 0.0, 0.0, *kernels.buffers(5, rows, 2, 2, 5))
+    assert went == expected
+    np.testing.assert_array_equal(found, alone)
+
+
+def test_blocks_are_drawn_without_repeats_and_from_all_rows(kernel: Any) -> None:
+    rows, seen = 5 * passes.BLOCK + 100, np.zeros(5 * passes.BLOCK + 100)
+    for stage in range(60):
+        places = np.empty(5, np.int64)
+        with np.errstate(over="ignore"):  # interpreted, words that wrap round are told
+            kernel.draw_blocks(Draws(3, stage).state(), rows, places)
+        covered = (places[:, None] + np.arange(passes.BLOCK)).ravel() % rows
+        assert np.unique(covered).size == covered.size
+        seen[covered[: 2 * passes.BLOCK]] += 1
+    share = 2 * passes.BLOCK / rows
+    assert abs(seen / 60 - share).max() < 5 * np.sqrt(share / 60)
+
+
+def test_candidates_have_random_directions_and_pass_through_rows(kernel: Any) -> None:
+    x = np.random.default_rng(0).normal(size=(5, 40))
+    starts = np.zeros((400, 2 * 6 + 3))
+    with np.errstate(over="ignore"):
+        kernel.draw_starts(Draws(0, 1).state(), x, 30, np.array([0]), 2, 1, 0.5, starts)
+    assert np.abs(starts[0, :12]).max() <= 0.5
+    W, b = starts[1:, :10].reshape(-1, 5), starts[1:, 10:12].ravel()
+    steepness = np.linalg.norm(W, axis=1)
+    assert 1.0 <= steepness.min() < 1.1 < 9.0 < steepness.max() <= 10.0
+    through = np.abs(W @ x[:, :30] + b[:, None]).min(axis=1)
+    assert through.max() < 1e-12
+    cosines = (W / steepness[:, None]).T @ (W / steepness[:, None]) / len(W)
+    np.testing.assert_allclose(cosines, np.eye(5) / 5, atol=0.05)
+
+
+def test_moments_and_sums_along_are_the_plain_ones(kernel: Any) -> None:
+    rng = np.random.default_rng(0)
+    H, w, r = rng.random((3, 50)), rng.random(50), rng.normal(size=(3, 50))
+    w /= w.sum()
+    H[1] = 0.25
+    mean, spread, along, square = np.empty((4, 3))
+    kernel.sum_moments(H, w, mean, spread)
+    np.testing.assert_allclose(mean, H @ w)
+    np.testing.assert_allclose(spread, np.sqrt(np.square(H - mean[:, None]) @ w), atol=1e-12)
+    explained = kernel.sum_along(r, H, w, along, square)
+    np.testing.assert_allclose(along, (r * H) @ w)
+    np.testing.assert_allclose(square, np.square(H) @ w)
+    assert explained == pytest.approx((along**2 / square).sum())
