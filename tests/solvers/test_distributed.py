@@ -180,7 +180,7 @@ def test_units_beyond_squares_and_constants_that_next_to_nothing_holds():
         one = solve(grid, b, solver=ALONE, rtol=1e-8)
         split = Decomposition.of(shape, 2)
 
-        def work(comm, more=more, split=split, b=b):
+        def work(comm, more=more, split=split, b=b, grid=grid):
             own = split.owned(comm.rank)
             mine = more | ({"coefficient": kappa[own]} if "coefficient" in more else {})
             part = DistributedPoissonGrid(np.zeros(shape, np.uint8)[own], split, comm, spacing=0.1, **mine)
@@ -206,7 +206,7 @@ def test_what_processes_give_must_agree():
         ("same form in all", lambda comm: given(comm, reaction=None if comm.rank else 1.0)),
         (r"coefficient\[0\] must be the same", lambda c: given(c, coefficient=[(1.0 + c.rank) * f for f in faces])),
         ("reaction must have the shape", lambda comm: given(comm, reaction=np.ones((8, 6)))),
-        ("process 1: reaction must be at least 0", lambda comm: given(comm, reaction=np.ones((4, 6)) - 2 * comm.rank)),
+        ("reaction must be at least 0", lambda comm: given(comm, reaction=np.ones((4, 6)) - 2 * comm.rank)),
         (r"boundary\[1\] must have an h", lambda comm: given(comm, boundary=["neumann", Robin(np.ones(8))])),
         ("volume must be greater than 0", lambda comm: given(comm, volume=np.zeros((4, 6)))),
     ):
