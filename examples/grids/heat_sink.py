@@ -6,8 +6,8 @@ A fin that is held at 1 at its foot and gives heat away at its long sides, `κ �
 `Robin(h)` sides. Its efficiency, the heat it gives over what it would give if it were as hot as its foot everywhere, is
 compared with the series that solves this problem exactly, and with the one-dimensional theory `tanh(mL)/(mL)`,
 `m² = 2h/(κt)` (Incropera and DeWitt, "Fundamentals of Heat and Mass Transfer", chapter 3), which neglects differences
-across the fin: right for Biot numbers `ht/(2κ)` near 0. A sink of several fins follows, heated evenly from below; inside
-the domain the air is cells of type AIR, and the film stands in series with half a metal cell in the faces' coefficients.
+across the fin: right for Biot numbers `ht/(2κ)` near 0. A sink of several fins follows, heated from below; inside
+the domain air is cells of type AIR, and the film stands in series with half a metal cell in the faces' coefficients.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def main() -> int:
         worst = max(worst, errors[-1])
         order = math.log2(errors[0] / errors[1])
         print(
-            f"Biot {biot}: efficiency {found[-1]:.5f}, series {exact:.5f} (difference {errors[-1]:.1e}, order {order:.1f}), "
-            f"one-dimensional theory {fin_theory(biot):.5f} ({fin_theory(biot) / exact - 1:+.1%})"
+            f"Biot {biot}: efficiency {found[-1]:.5f}, series {exact:.5f} (difference {errors[-1]:.1e}, "
+            f"order {order:.1f}), one-dimensional theory {fin_theory(biot):.5f} ({fin_theory(biot) / exact - 1:+.1%})"
         )
     grid, x, efficiency = sink(cells, 0.1)
     print(f"a sink of {FINS} fins, Biot 0.1: {grid.unknowns} unknowns, efficiency of its fins {efficiency:.4f}")
