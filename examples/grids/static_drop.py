@@ -4,8 +4,8 @@
 
 Ghost fluid (Liu, Fedkiw, Kang 2000): 1/ρ on a face that the surface crosses is that of both fluids in series, by the
 parts of the way that lie in them, and surface tension is a jump of the pressure there, γ times the curvature. The
-surface is given by the distance from it, and its curvature comes from that by central differences, as simulations do. What
-the pressure does not balance then sets the fluids in motion, though nothing should move: spurious currents. Their
+surface is given by the distance from it, and its curvature comes from that by central differences, as simulations do.
+What the pressure does not balance then sets the fluids in motion, though nothing should move: spurious currents. Their
 acceleration is stated over γ/(ρR²) of the liquid, for so many cells across the box and for two coarser grids.
 """
 

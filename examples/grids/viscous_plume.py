@@ -3,10 +3,11 @@
     python viscous_plume.py [CELLS_A_SIDE] [PICTURE.png]
 
 `relaxon.solvers.plume` carries smoke and velocity, heats, and makes the velocity free of divergence. Between the last
-two stands here what viscosity does in a time step, `(1/(νΔt) − ∇²) u = u*/(νΔt)` for each component: a grid with σ = 1/(νΔt).
-A component's values stand on faces, so that a wall across its axis is a value on a node beside the last unknown
-("dirichlet-node"), and one along it lies half a cell from the nearest ("dirichlet"); faces of the moving sphere are AIR
-cells that hold its speed. An explicit step would need Δt below h²/(6ν); how many times longer the step is, is printed.
+two stands here what viscosity does in a time step, `(1/(νΔt) − ∇²) u = u*/(νΔt)` for each component: a grid with
+σ = 1/(νΔt). A component's values stand on faces, so that a wall across its axis is a value on a node beside the last
+unknown ("dirichlet-node"), and one along it lies half a cell from the nearest ("dirichlet"); faces of the moving sphere
+are AIR cells that hold its speed. An explicit step would need Δt below h²/(6ν); how many times longer the step is, is
+printed.
 """
 
 from __future__ import annotations
