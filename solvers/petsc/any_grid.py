@@ -64,8 +64,8 @@ def read_any_grid(matrix: Any, layout: Layout, comm: Any) -> AnyGrid:
             f"the matrix must couple neighbours with the sign opposite to its diagonal's, got {wrong:.6g}"
         )
     any_failure(communicator, problem)
-    fluid = (values > 0).any(axis=0)
-    near = layout.around(fluid.astype(np.uint8), 0)
+    fluid: NDArray[np.bool_] = np.asarray((values > 0).any(axis=0))
+    near = layout.around(np.asarray(fluid, np.uint8), 0)
     for face in range(6):
         values[face] *= _beside(near, face).reshape(-1)  # what a cell outside the fluid holds is known
     any_failure(communicator, _asymmetry(values, layout))
