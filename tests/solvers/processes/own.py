@@ -25,9 +25,7 @@ def main() -> None:
         solution = mine.solve(b[own], rtol=1e-8)
         parts = comm.gather(solution.x)
         if comm.rank == 0:
-            x = np.zeros(grid.shape)
-            for rank, part in enumerate(parts):
-                x[split.owned(rank)] = part
+            x = put_together(parts, split)
             one = solve(grid, b, solver="dcdm", rtol=1e-8)
             found.append(
                 {
@@ -63,7 +61,7 @@ def solved_of_any_kind(seed: int, shape: tuple[int, ...], comm: MPI.Comm) -> dic
     own = split.owned(comm.rank)
     mine = DistributedPoissonGrid(decomposition=split, comm=comm, **arguments_of_part(arguments, own))
     solution = mine.solve(b[own], rtol=1e-8, inconsistent="project")
-    x = np.concatenate(comm.allgather(solution.x))
+    x = put_together(comm.allgather(solution.x), split)
     one = solve(grid, b, solver=DeepConjugateDirectionCycle(rescue=False), rtol=1e-8, inconsistent="project")
     return {
         "case": f"any kind {seed}",
@@ -74,6 +72,14 @@ def solved_of_any_kind(seed: int, shape: tuple[int, ...], comm: MPI.Comm) -> dic
         "residual": solution.relative_residual,
         "kinds": repr(grid),
     }
+
+
+def put_together(parts: list[np.ndarray], split: Decomposition) -> np.ndarray:
+    """The whole array of all processes' parts."""
+    x = np.zeros(split.shape)
+    for rank, part in enumerate(parts):
+        x[split.owned(rank)] = part
+    return x
 
 
 def of_gallery(name: str) -> tuple[PoissonGrid, np.ndarray]:
