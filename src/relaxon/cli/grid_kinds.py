@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.cli.completion import completed_by
 from relaxon.cli.errors import UsageError
 from relaxon.solvers.sides import Boundary, Robin
 
@@ -30,12 +31,13 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
         help="for --cells, the last width along an axis over its first, by a constant ratio between cells; one for all "
         "axes, or one for each with commas; --spacing is then the mean width",
     )
-    group.add_argument(
+    boundary = group.add_argument(
         "--boundary",
         metavar="SIDES",
         help=f"for --cells: {SIDES} or robin:H for all sides (default neumann), or one for each axis with commas, "
         "low/high where these differ: dirichlet/robin:2.5,neumann,periodic; robin:H is κ ∂x/∂n + H x = 0",
     )
+    completed_by(boundary, lambda: [side.value for side in Boundary])
     group.add_argument(
         "--coefficient", type=Path, metavar="FILE", help="κ for --cells: of cells (.npy), or on faces x, y, z (.npz)"
     )
