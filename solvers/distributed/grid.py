@@ -26,7 +26,7 @@ from relaxon.solvers.distributed.prepared import PreparedDistributed, PreparedPi
 from relaxon.solvers.front import Inconsistent
 from relaxon.solvers.grid import Boundary, BoundaryLike, CellType, checked_boundary
 from relaxon.solvers.grid_arguments import SpacingLike, checked_widths
-from relaxon.solvers.masked import plain_array
+from relaxon.solvers.masked import fill_unused, plain_array
 from relaxon.solvers.nullspace import closes_faces
 from relaxon.solvers.operator import Planes, PoissonOperator
 from relaxon.solvers.sides import PLAIN_SIDES, check_films
@@ -144,8 +144,11 @@ class DistributedPoissonGrid:
 
     def weighted(self, b: ArrayLike) -> NDArray[np.float64]:
         """As `PoissonGrid.weighted`, of this process's part of a density: float64, 0 outside the fluid."""
+        given = np.asarray(fill_unused("b", b, lambda: self.cells == CellType.FLUID))
+        if given.shape != self.cells.shape:
+            raise ValueError(f"b must have the shape {self.cells.shape} of this process's part, got {given.shape}")
         weights = None if self.constant else self.piece.row_weights
-        found = np.where(self.cells == CellType.FLUID, np.asarray(b, np.float64), 0.0)
+        found = np.where(self.cells == CellType.FLUID, given, 0.0).astype(np.float64, copy=False)
         if weights is not None:
             found *= self.part.own(weights.reshape(self.part.shape3)).reshape(found.shape)
         return found

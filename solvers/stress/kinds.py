@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,7 +120,9 @@ def draw_cut(rng: np.random.Generator, shape: tuple[int, ...], boundary: Pairs) 
     return Cut(faces, volume, f"{count} balls cut out")
 
 
-def _sampled(outside: object, shape: tuple[int, ...], inner: Array, across: int | None) -> Array:
+def _sampled(
+    outside: Callable[[Sequence[Array]], Array], shape: tuple[int, ...], inner: Array, across: int | None
+) -> Array:
     """The mean of `outside` over points of each cell, or of each face across an axis."""
     ndim = len(shape)
     points = [np.zeros(1) if axis == across else inner for axis in range(ndim)]
@@ -131,5 +133,5 @@ def _sampled(outside: object, shape: tuple[int, ...], inner: Array, across: int 
         for axis, n in enumerate(total.shape):
             line = np.arange(n) + offset[axis]
             places.append(line.reshape([-1 if other == axis else 1 for other in range(ndim)]))
-        total += outside(places)  # type: ignore[operator]
+        total += outside(places)
     return total / len(offsets)
