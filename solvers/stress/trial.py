@@ -113,7 +113,10 @@ def run_trial(case: Case, settings: TrialSettings) -> Trial:
 
 def explain(case: Case, rtol: float) -> str:
     """Return why a solver has not converged: whether float64 holds an answer, by a factorisation with refinement."""
-    answer = solve(case.grid, case.b, solver=REFERENCE, rtol=rtol)
+    try:
+        answer = solve(case.grid, case.b, solver=REFERENCE, rtol=rtol)
+    except RuntimeError as error:
+        return f"{NO_ANSWER}: {REFERENCE} says {error}"
     relative, rounding = judged(case, answer.x)
     scaled, _ = judged_scaled(case, answer.x)
     ends = f"{REFERENCE} ends at {max(relative, scaled):.1e}, rounding {rounding:.1e}"
