@@ -24,7 +24,7 @@ from relaxon.solvers.grid_arguments import (
     shut_cells,
 )
 from relaxon.solvers.masked import fill_coefficient, fill_unused, plain_array
-from relaxon.solvers.sides import Boundary, BoundaryLike, Robin, Sides, check_films, checked_boundary
+from relaxon.solvers.sides import PLAIN_SIDES, Boundary, BoundaryLike, Robin, Sides, check_films, checked_boundary
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -174,7 +174,7 @@ class PoissonGrid:
             self.coefficient is None
             and self.reaction is None
             and not self.stretched
-            and all(side in _PLAIN_SIDES for pair in self.boundary for side in pair)
+            and all(side in PLAIN_SIDES for pair in self.boundary for side in pair)
         )
 
     @property
@@ -289,6 +289,3 @@ class PoissonGrid:
         }
         more = "".join(f", {name}" for name, there in given.items() if there)
         return f"PoissonGrid({'×'.join(map(str, self.shape))}, {self.unknowns} unknowns, sides {sides}{more})"
-
-
-_PLAIN_SIDES = (Boundary.NEUMANN, Boundary.DIRICHLET, Boundary.PERIODIC)

@@ -20,14 +20,22 @@ def scaled_grid(grid: PoissonGrid) -> tuple[PoissonGrid, int]:
     The grid itself, and 0, where the largest `κ/h²` is not extreme.
     """
     inverse_square = max(h**-2 for h in grid.mean_spacing)
-    kappa = _largest(grid.coefficient)
+    sigma = None if grid.reaction is None else float(np.max(grid.reaction))
+    exponents = exponents_of(inverse_square, largest_coefficient(grid.coefficient), sigma)
+    return (grid, 0) if exponents is None else scaled_by(grid, exponents)
+
+
+def exponents_of(inverse_square: float, kappa: float, sigma: float | None) -> tuple[int, int] | None:
+    """Return the exponents of 1/h² and κ, each the largest of the grid; None where the operator is not extreme."""
     exponents = exponent_of(inverse_square), exponent_of(kappa)
-    if grid.reaction is not None:
+    if sigma is not None:
         # Where σ is larger than κ/h², its size is the operator's.
-        sigma = exponent_of(float(np.max(grid.reaction)))
-        exponents = exponents[0], max(exponents[1], sigma - exponents[0])
-    if abs(sum(exponents)) <= SAFE_EXPONENT:
-        return grid, 0
+        exponents = exponents[0], max(exponents[1], exponent_of(sigma) - exponents[0])
+    return None if abs(sum(exponents)) <= SAFE_EXPONENT else exponents
+
+
+def scaled_by(grid: PoissonGrid, exponents: tuple[int, int]) -> tuple[PoissonGrid, int]:
+    """Return a grid scaled by the exponents of 1/h² and κ, and what its operator's exponent is."""
     halved = exponents[0] // 2
     own = copy.copy(grid)
     own.__dict__.pop("_operator_parts", None)
@@ -55,7 +63,8 @@ def _scaled_side(side: Side, exponent: int) -> Side:
     return Robin(np.ldexp(side.h, exponent)) if isinstance(side, Robin) else side
 
 
-def _largest(coefficient: Kappa) -> float:
+def largest_coefficient(coefficient: Kappa) -> float:
+    """Return the largest κ of cells or faces, 1 where none is given."""
     if coefficient is None:
         return 1.0
     if isinstance(coefficient, tuple):

@@ -71,6 +71,8 @@ class Robin:
         return "robin"
 
 
+PLAIN_SIDES = (Boundary.NEUMANN, Boundary.DIRICHLET, Boundary.PERIODIC)
+"""Those of the matrix that what is learned serves."""
 Side = Boundary | Robin
 SideLike = str | Robin
 BoundaryLike = SideLike | Sequence[SideLike | Sequence[SideLike]]

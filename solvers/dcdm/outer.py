@@ -128,7 +128,12 @@ class ConjugateDirections(Prepared):
         from relaxon.solvers import stencil_kernels
 
         self.operator.apply(x, self._r)
-        return math.sqrt(stencil_kernels.residual_norm(b, self._r, self._r))
+        (square,) = self._total(stencil_kernels.residual_norm(b, self._r, self._r))
+        return math.sqrt(square)
+
+    def _total(self, *sums: float) -> tuple[float, ...]:
+        """The sums over all of the grid, where this is a part of it."""
+        return sums
 
     def _searched(
         self, slot: int, past: list[tuple[int, float]], norm: float, monitor: Monitor, plain: bool
@@ -162,7 +167,7 @@ class ConjugateDirections(Prepared):
             slots = [other for other, _ in pair] + [slot] * (2 - len(pair))
             first, second = (self._images[other] for other in slots)
             # Converted in the same pass, by all threads: they also touch the memory of `d` first.
-            square, *products = kernels.masked(d if index else proposal, self._fluid, first, second, d)
+            square, *products = self._total(*kernels.masked(d if index else proposal, self._fluid, first, second, d))
             scale = 1.0
             if index == 0:
                 length = math.sqrt(square)
@@ -175,5 +180,5 @@ class ConjugateDirections(Prepared):
             kernels.combined(d, scale, one, factors[0], two, factors[1])
         null.project(d)
         self.operator.apply(d, image)
-        found: tuple[float, float] = kernels.two_products(d, image, self._r)
-        return found
+        curvature, projection = self._total(*kernels.two_products(d, image, self._r))
+        return curvature, projection

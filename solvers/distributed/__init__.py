@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from relaxon.solvers.distributed.communicator import Communicator, MPICommunicator
     from relaxon.solvers.distributed.decomposition import Decomposition
-    from relaxon.solvers.distributed.grid import DistributedPoissonGrid, PreparedDistributed
+    from relaxon.solvers.distributed.grid import DistributedPoissonGrid
     from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner
+    from relaxon.solvers.distributed.prepared import PreparedDistributed
 
 _HOMES = {
     "Communicator": "communicator",
@@ -16,7 +17,7 @@ _HOMES = {
     "Decomposition": "decomposition",
     "DistributedPoissonGrid": "grid",
     "DistributedPreconditioner": "preconditioner",
-    "PreparedDistributed": "grid",
+    "PreparedDistributed": "prepared",
 }
 __all__ = [
     "Communicator",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,30 +13,31 @@ from numpy.typing import ArrayLike, NDArray
 
 from relaxon.solvers import validation
 from relaxon.solvers.cached import cached_property
-from relaxon.solvers.complex_parts import ComplexRequest, is_complex, split
 from relaxon.solvers.dcdm.cycle import MAX_ITERATIONS, DeepConjugateDirectionCycle, constants_for
 from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
 from relaxon.solvers.distributed.communicator import Communicator, any_failure, as_communicator
 from relaxon.solvers.distributed.cycle import DistributedCycle, Plan
 from relaxon.solvers.distributed.decomposition import Decomposition
 from relaxon.solvers.distributed.halo import Box, Halo
-from relaxon.solvers.distributed.kinds import refuse_kinds
-from relaxon.solvers.distributed.nullspace import DistributedNullSpace, null_space
-from relaxon.solvers.front import Front, Inconsistent
-from relaxon.solvers.grid import Boundary, BoundaryLike, CellType, PoissonGrid, checked_boundary, checked_spacing
+from relaxon.solvers.distributed.nullspace import null_space
+from relaxon.solvers.distributed.part import Part
+from relaxon.solvers.distributed.piece import Given, PieceGrid, piece_of, widths_of
+from relaxon.solvers.distributed.prepared import PreparedDistributed, PreparedPiece
+from relaxon.solvers.front import Inconsistent
+from relaxon.solvers.grid import Boundary, BoundaryLike, CellType, checked_boundary
+from relaxon.solvers.grid_arguments import SpacingLike, checked_widths
 from relaxon.solvers.masked import fill_unused, plain_array
+from relaxon.solvers.nullspace import closes_faces
 from relaxon.solvers.operator import Planes, PoissonOperator
-from relaxon.solvers.request import Request
-from relaxon.solvers.solution import Callback, Progress, Solution
-from relaxon.solvers.verdict import Figures
-from relaxon.solvers.working import constant_figures
+from relaxon.solvers.sides import PLAIN_SIDES, check_films
+from relaxon.solvers.solution import Callback, Solution
 
 if TYPE_CHECKING:
     from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner
 
 
 class DistributedPoissonGrid:
-    """A grid with κ = 1, of which every process of a communicator holds its own part.
+    """A grid of which every process of a communicator holds its own part.
 
     Every method is called by every process, with its own arrays and else the same arguments. What is wrong in one
     process is raised in all of them.
@@ -47,10 +48,12 @@ class DistributedPoissonGrid:
         hold no FLUID cell; the whole grid must hold one.
     decomposition : who owns what.
     comm : an mpi4py communicator with as many processes; None for one process alone.
-    spacing, boundary : of the whole grid, as for `PoissonGrid`, but for widths of single cells and for Robin and node
-        sides.
-    coefficient, reaction, volume : None. Several processes run the learned cycle alone, which is that of κ = 1 on equal
-        cells; anything else is refused.
+    spacing, boundary : of the whole grid, as for `PoissonGrid`: widths are those of whole axes. The h of a `Robin` side
+        that is an array has the shape of this process's part of the side: that of `cells` without the axis, also where
+        the part does not reach it.
+    coefficient, reaction, volume : of this process's part, as for `PoissonGrid`: κ of its cells, or on their
+        faces, those between two processes from both; all processes give the same forms. With any of them, with widths,
+        Robin or node sides, the V-cycle for any coefficients takes the place of the learned one.
 
     Examples
     --------
@@ -71,13 +74,12 @@ class DistributedPoissonGrid:
         decomposition: Decomposition,
         comm: Any = None,
         *,
-        spacing: float | Sequence[float] = 1.0,
+        spacing: SpacingLike = 1.0,
         boundary: BoundaryLike = Boundary.NEUMANN,
-        coefficient: None = None,
-        reaction: None = None,
-        volume: None = None,
+        coefficient: ArrayLike | Sequence[ArrayLike] | None = None,
+        reaction: float | ArrayLike | None = None,
+        volume: ArrayLike | None = None,
     ) -> None:
-        refuse_kinds(spacing, boundary, coefficient, reaction, volume)
         self.communicator: Communicator = as_communicator(comm)
         self.decomposition = decomposition
         if decomposition.processes != self.communicator.size:
@@ -85,20 +87,71 @@ class DistributedPoissonGrid:
                 f"decomposition must be for the communicator's {self.communicator.size} processes, "
                 f"got one for {decomposition.processes}"
             )
-        self.spacing = checked_spacing(spacing, self.ndim)
+        self.spacing = checked_widths(spacing, self.shape)
         self.boundary = checked_boundary(boundary, self.ndim)
-        own, problem = np.zeros(0, np.uint8), None
+        own, given, problem = np.zeros(0, np.uint8), Given(None, None, None), None
         try:
             own = self._checked_cells(cells)
+            check_films(self.boundary, own.shape)
+            given = Given.of(own.shape, coefficient, reaction, volume)
         except (TypeError, ValueError) as error:
             problem = error
         any_failure(self.communicator, problem)
         self.cells = own
-        """This process's own, read-only."""
+        """This process's own, read-only; SOLID where coefficients of 0 close a cell and nothing else holds it."""
+        self.constant = self._takes_the_learned_cycle(given)
+        """Whether κ is 1 on equal cells, with nothing else: what is learned serves it."""
+        self._piece: PieceGrid | None = None
+        if not self.constant:
+            self._bring_together(given)
         self.unknowns = int(self.communicator.totals(np.array([float(np.count_nonzero(own == CellType.FLUID))]))[0])
         """Of the whole grid."""
         if self.unknowns == 0:
             raise ValueError("cells must hold at least one FLUID cell in some process, got none")
+
+    def _takes_the_learned_cycle(self, given: Given) -> bool:
+        """Whether nothing is given in any process that makes another matrix than that of κ = 1 on equal cells."""
+        forms = np.stack(self.communicator.gathered(np.array(given.kinds)))
+        if (forms != forms[0]).any():
+            raise ValueError("coefficient, reaction and volume must have the same form in all processes, got several")
+        plain = all(side in PLAIN_SIDES for pair in self.boundary for side in pair)
+        return bool(not forms.any() and plain and not any(np.ndim(widths) for widths in self.spacing))
+
+    def _bring_together(self, given: Given) -> None:
+        """Check what is given beside what the neighbours give, and keep the grid of this part."""
+        self.part = self._part(1)
+        widths = widths_of(self.part, self.spacing, self.shape)
+        around, problem = piece_of(self.part, self.cells, given, widths, self.boundary), None
+        try:
+            self._piece = around.checked()
+        except (TypeError, ValueError) as error:
+            problem = error
+        any_failure(self.communicator, problem)
+        cells = np.ascontiguousarray(self.part.own(self.piece.cells.reshape(self.part.shape3)))
+        self.cells = cells.reshape(self.cells.shape)
+        self.cells.flags.writeable = False
+        closes, reacts = closes_faces(self.piece), self.piece.reaction is not None
+        self.closes, self.reacts = (bool(n) for n in self.communicator.totals(np.array([float(closes), float(reacts)])))
+
+    @property
+    def piece(self) -> PieceGrid:
+        """This process's part with a layer of its neighbours, where the grid is not `constant`."""
+        assert self._piece is not None
+        return self._piece
+
+    def _part(self, width: int) -> Part:
+        return Part(self.communicator, self.decomposition, self.periodic, width, (1, 1), self.shape[-1])
+
+    def weighted(self, b: ArrayLike) -> NDArray[np.float64]:
+        """As `PoissonGrid.weighted`, of this process's part of a density: float64, 0 outside the fluid."""
+        given = np.asarray(fill_unused("b", b, lambda: self.cells == CellType.FLUID))
+        if given.shape != self.cells.shape:
+            raise ValueError(f"b must have the shape {self.cells.shape} of this process's part, got {given.shape}")
+        weights = None if self.constant else self.piece.row_weights
+        found = np.where(self.cells == CellType.FLUID, given, 0.0).astype(np.float64, copy=False)
+        if weights is not None:
+            found *= self.part.own(weights.reshape(self.part.shape3)).reshape(found.shape)
+        return found
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -120,6 +173,11 @@ class DistributedPoissonGrid:
         around = [low is Boundary.PERIODIC and n > 1 for (low, _), n in zip(self.boundary, self.shape, strict=True)]
         return around[0], around[1] and self.ndim == 3
 
+    @property
+    def around(self) -> tuple[bool, ...]:
+        """Whether each axis is periodic."""
+        return tuple(low is Boundary.PERIODIC for low, _ in self.boundary)
+
     @cached_property
     def plan(self) -> Plan:
         """Which levels the processes share."""
@@ -132,6 +190,8 @@ class DistributedPoissonGrid:
         if window > MAX_WINDOW:
             raise ValueError(f"window must be at most {MAX_WINDOW}, got {window}")
         start = time.perf_counter()
+        if not self.constant:
+            return PreparedPiece.of(self, window, start)
         cycle, box, halo = self.cycle(), self.plan.box(self.communicator.rank, 0), self.plan.halo(self.communicator, 0)
         near = self._with_neighbours(box, halo)
         operator = PoissonOperator(self._box_grid(near, box))
@@ -210,7 +270,7 @@ class DistributedPoissonGrid:
         halo.exchange(found)
         return found
 
-    def _box_grid(self, cells: NDArray[np.uint8], box: Box) -> BoxGrid:
+    def _box_grid(self, cells: NDArray[np.uint8], box: Box) -> PieceGrid:
         sides = []
         for axis, pair in enumerate(self.boundary):
             cut = axis < self.ndim - 1 and self.decomposition.parts[axis] > 1
@@ -221,13 +281,13 @@ class DistributedPoissonGrid:
                 high = Boundary.NEUMANN
             sides.append((low, high))
         shape = cells.shape if self.ndim == 3 else (cells.shape[0], cells.shape[2])
-        return BoxGrid(cells.reshape(shape), self.spacing, tuple(sides))
+        return PieceGrid(cells.reshape(shape), self.spacing, tuple(sides))
 
     def _box_planes(self, cells: NDArray[np.uint8], box: Box) -> Planes:
         return PoissonOperator(self._box_grid(cells, box)).planes
 
     def _planes(self, cells: NDArray[np.uint8], boundary: Any) -> Planes:
-        return PoissonOperator(BoxGrid(cells, self.spacing, boundary)).planes
+        return PoissonOperator(PieceGrid(cells, self.spacing, boundary)).planes
 
     def _whole(self, cells: NDArray[np.uint8]) -> Planes:
         """The whole grid's planes, given the cells of the level that is gathered."""
@@ -240,19 +300,6 @@ class DistributedPoissonGrid:
     def __repr__(self) -> str:
         parts = "×".join(map(str, self.decomposition.parts))
         return f"DistributedPoissonGrid({'×'.join(map(str, self.shape))}, {self.unknowns} unknowns, {parts} parts)"
-
-
-class BoxGrid(PoissonGrid):
-    """A part of a grid, already checked; unlike a `PoissonGrid` it may hold no fluid."""
-
-    def __init__(self, cells: NDArray[np.uint8], spacing: tuple[float, ...], boundary: Any) -> None:
-        self.cells = self.given_cells = np.ascontiguousarray(cells)
-        self.spacing = spacing
-        self.boundary = boundary
-        self.coefficient = None
-        self.reaction = self.given_reaction = None
-        self.volume = self.given_volume = None
-        self.unknowns = int(np.count_nonzero(self.cells == CellType.FLUID))
 
 
 class DistributedDirections(FusedDirections):
@@ -284,104 +331,3 @@ class DistributedDirections(FusedDirections):
 
     def _total(self, *sums: float) -> tuple[float, ...]:
         return tuple(self._communicator.totals(np.array(sums)).tolist())
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedDistributed(Front):
-    """The solver with its set-up done, from `DistributedPoissonGrid.prepare`; arrays are each process's part."""
-
-    grid: DistributedPoissonGrid
-    solver: DeepConjugateDirectionCycle
-    engine: DistributedDirections
-    setup_seconds: float
-    box: Box
-    halo: Halo
-    nullspace: DistributedNullSpace
-
-    def _used(self) -> NDArray[np.bool_]:
-        fluid: NDArray[np.bool_] = self.grid.cells == CellType.FLUID
-        return fluid
-
-    def request(
-        self,
-        b: ArrayLike,
-        rtol: float,
-        atol: float,
-        max_iterations: int | None,
-        x0: ArrayLike | None,
-        inconsistent: str,
-        name: str = "b",
-    ) -> Request | ComplexRequest:
-        problem: Exception | None = None
-        try:
-            b, x0 = fill_unused(name, b, self._used), fill_unused("x0", x0, self._used)
-            self._check(name, b)
-            if x0 is not None:
-                self._check("x0", x0)
-        except (TypeError, ValueError) as error:
-            problem = error
-        any_failure(self.grid.communicator, problem)
-        return Front.request(self, b, rtol, atol, max_iterations, x0, inconsistent, name)
-
-    def _check(self, name: str, value: ArrayLike) -> None:
-        for part in (
-            split(validation.real_or_complex_array(name, value, finite=False)) if is_complex(value) else (value,)
-        ):
-            self._vector(name, validation.real_array(name, part, finite=False))
-
-    def answer(
-        self, request: Request | ComplexRequest, callback: Callback | None = None, x0: ArrayLike | None = None
-    ) -> Solution:
-        communicator = self.grid.communicator
-
-        def asked(progress: Progress) -> bool:
-            says = communicator.rank == 0 and callback is not None and callback(progress) is True
-            return bool(communicator.totals(np.array([float(says)]))[0])
-
-        asks = communicator.totals(np.array([float(communicator.rank == 0 and callback is not None)]))[0]
-        return Front.answer(self, request, asked if asks else None, x0)
-
-    def _vector(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-        own = self.grid.cells
-        if array.shape != own.shape:
-            raise ValueError(f"{name} must have the shape {own.shape} of this process's part, got {array.shape}")
-        full = np.zeros(self.engine.cycle.shape)
-        place = full[self.box.own]
-        fluid = (own == CellType.FLUID).reshape(place.shape)
-        np.copyto(
-            place, array.reshape(place.shape), where=fluid, casting="same_kind" if array.dtype.kind == "f" else "safe"
-        )
-        validation.finite_entries(name, place)
-        return full
-
-    def _packed(self, side: NDArray[Any]) -> bool:
-        return False
-
-    def _answered(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
-        return np.ascontiguousarray(x[self.box.own]).reshape(self.grid.cells.shape)
-
-    def _defect(self, b: NDArray[np.float64]) -> tuple[float, int]:
-        return self.nullspace.defect(b)
-
-    def _component(self, number: int) -> str:
-        return f"fluid component {number} ({self.nullspace.sizes[number]} cells, no Dirichlet face)"
-
-    def _project(self, v: NDArray[np.float64]) -> None:
-        self.nullspace.project(v)
-
-    def _norm(self, v: NDArray[np.float64]) -> float:
-        own = v[self.box.own]
-        return math.sqrt(self.grid.communicator.totals(np.array([float(np.vdot(own, own))]))[0])
-
-    def _largest(self, v: NDArray[np.float64]) -> float:
-        return self._largest_of_all(float(np.abs(v[self.box.own]).max()))
-
-    def _largest_of_all(self, value: float) -> float:
-        """Of what each process gives."""
-        return float(np.concatenate(self.grid.communicator.gathered(np.array([value]))).max())
-
-    def _figures(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> Figures:
-        self.halo.exchange(x)
-        mine = constant_figures(self.engine.operator.planes, self.engine.owned, b, x)
-        square = self.grid.communicator.totals(np.array([mine.residual**2]))[0]
-        return Figures(math.sqrt(square), self._largest_of_all(mine.backward_error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,28 +37,39 @@ class DistributedNullSpace(NullSpace):
 def null_space(
     communicator: Communicator, cells: NDArray[np.uint8], planes: Planes, box: Box, halo: Halo, total: int
 ) -> DistributedNullSpace:
-    """Of the grid whose `cells` in `box` are given, in the shape of `planes`; `total` cells in all."""
+    """Of the grid with κ = 1 whose `cells` in `box` are given, in the shape of `planes`; `total` cells in all."""
+    held = np.empty(cells.shape, bool)
+    dirichlet_cells(cells, planes.sides, planes.wrap, held)
+    return joined_components(communicator, cells == 0, held, planes.wrap, box, halo, total)
+
+
+def joined_components(
+    communicator: Communicator,
+    fluid: NDArray[np.bool_],
+    held: NDArray[np.bool_],
+    wrap: NDArray[np.bool_],
+    box: Box,
+    halo: Halo,
+    total: int,
+    faces: Sequence[NDArray[np.float64]] | None = None,
+) -> DistributedNullSpace:
+    """The components of `fluid` that hold no cell of `held`, joined from one process to the next.
+
+    Arrays are in the shape of `box`. `faces` are the couplings below the cells, an array an axis, where some may be 0;
+    None joins all neighbours.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    from relaxon.solvers import label_kernels as kernels
-
     own = box.own
-    held = np.empty(cells.shape, bool)
-    dirichlet_cells(cells, planes.sides, planes.wrap, held)
-    fluid = np.ascontiguousarray(cells[own] == 0)
-    nobody = np.zeros(fluid.shape, bool)
-    uncut = np.array([*(planes.wrap[axis] and box.kept[axis] == box.owned[axis] for axis in range(2)), planes.wrap[2]])
-    *runs, component, sizes = kernels.components(fluid, nobody, uncut)
+    painted, sizes = _painted(fluid, wrap, box, faces)
     # Each process's components are numbered on after those of the processes before it.
     counts = np.concatenate(communicator.gathered(np.array([len(sizes) - 1])))
     first, everything = int(counts[: communicator.rank].sum()), int(counts.sum())
-    numbers = np.zeros(cells.shape, np.int32)
-    painted = np.zeros(fluid.shape, np.int32)
-    kernels.paint(*runs, component, painted)
+    numbers = np.zeros(fluid.shape, np.int32)
     numbers[own] = np.where(painted > 0, painted + first, 0)
     halo.exchange(numbers)
-    pairs = np.concatenate([_touching(numbers, box, axis) for axis in range(2)]) - 1
+    pairs = np.concatenate([_touching(numbers, box, axis, faces) for axis in range(2)]) - 1
     flat = np.concatenate(communicator.gathered(pairs.astype(np.int64)))
     one, two = flat.reshape(-1, 2).T
     links = coo_array((np.ones(len(one), np.int8), (one, two)), shape=(everything, everything))
@@ -74,12 +86,36 @@ def null_space(
     if not len(singular):
         return DistributedNullSpace(None, all_sizes, communicator, total)
     of_mine = np.concatenate([[0], 1 + group[first : first + len(sizes) - 1]])
-    labels = np.zeros(cells.shape, np.int32)
+    labels = np.zeros(fluid.shape, np.int32)
     labels[own] = number[of_mine][painted]
     return DistributedNullSpace(labels, all_sizes, communicator, total)
 
 
-def _touching(numbers: NDArray[np.int32], box: Box, axis: int) -> NDArray[np.int32]:
+def _painted(
+    fluid: NDArray[np.bool_], wrap: NDArray[np.bool_], box: Box, faces: Sequence[NDArray[np.float64]] | None
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The components of this process's own cells, numbered from 1, and their sizes `(count + 1,)`."""
+    from relaxon.solvers import label_kernels as kernels
+
+    mine = np.ascontiguousarray(fluid[box.own])
+    nobody = np.zeros(mine.shape, bool)
+    whole = [box.kept[axis] == box.owned[axis] for axis in range(2)]
+    if faces is not None:
+        inner = [np.ascontiguousarray(face[box.own]) for face in faces]
+        for axis in range(2):
+            if not whole[axis]:  # that below the first cell leads to another process
+                np.moveaxis(inner[axis], axis, 0)[0] = 0
+        return kernels.label_by_faces(mine, nobody, inner)
+    uncut = np.array([*(wrap[axis] and whole[axis] for axis in range(2)), wrap[2]])
+    *runs, component, sizes = kernels.components(mine, nobody, uncut)
+    painted = np.zeros(mine.shape, np.int32)
+    kernels.paint(*runs, component, painted)
+    return painted, sizes
+
+
+def _touching(
+    numbers: NDArray[np.int32], box: Box, axis: int, faces: Sequence[NDArray[np.float64]] | None
+) -> NDArray[np.int32]:
     """Pairs `(k, 2)` of components that touch across the upper cut of an axis; none where there is no cut."""
     end = box.own[axis].stop
     if end >= box.shape[axis]:
@@ -87,5 +123,7 @@ def _touching(numbers: NDArray[np.int32], box: Box, axis: int) -> NDArray[np.int
     other = box.own[1 - axis]
     here, there = numbers.take(end - 1, axis)[other], numbers.take(end, axis)[other]
     both = (here > 0) & (there > 0)
+    if faces is not None:
+        both &= faces[axis].take(end, axis)[other] > 0
     found: NDArray[np.int32] = np.unique(np.stack([here[both], there[both]], -1).reshape(-1, 2), axis=0)
     return found

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.solvers import validation
+from relaxon.solvers.distributed.kinds import Working
+from relaxon.solvers.distributed.loose import distributed_cycle
 from relaxon.solvers.grid import CellType
 
 if TYPE_CHECKING:
@@ -24,12 +27,10 @@ class DistributedPreconditioner:
 
     def __init__(self, grid: DistributedPoissonGrid, *, learned: bool = True) -> None:
         self.grid = grid
-        self._cycle = grid.cycle(learned=learned)
-        self._own = grid.plan.box(grid.communicator.rank, 0).own
-        self._r, self._x, self._z = (np.zeros(self._cycle.shape, np.float32) for _ in range(3))
-        self._fluid = (grid.cells == CellType.FLUID).reshape(self._r[self._own].shape)
+        self._cycle: Callable[[NDArray[Any], float, NDArray[np.float64]], None]
+        self._cycle, planes, self.info = _any_cycle(grid) if not grid.constant else _plain_cycle(grid, learned)
+        self._fluid = (grid.cells == CellType.FLUID).reshape(planes)
         self._masked = not bool(self._fluid.all())
-        self.info = self._cycle.info
 
     def __call__(self, r: ArrayLike, out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """`r`: this process's part, real, not modified; values outside the fluid count as 0. The result is float64, 0
@@ -49,9 +50,36 @@ class DistributedPreconditioner:
         if norm == 0.0 or not math.isfinite(norm):
             out[...] = 0.0 if norm == 0.0 else norm
             return out
-        np.multiply(part, 1.0 / norm, out=self._r[self._own], casting="same_kind")
-        self._cycle.apply(self._r, self._x, self._z)
-        np.multiply(self._z[self._own].reshape(out.shape), norm / self._cycle.unit, out=out)
+        self._cycle(part, norm, out.reshape(part.shape))
         if self._masked:
             out[~self._fluid.reshape(out.shape)] = 0
         return out
+
+
+def _plain_cycle(grid: DistributedPoissonGrid, learned: bool) -> Any:
+    """The cycle of κ = 1: what applies it to a residual of a norm, the shape of the owned cells, and its figures."""
+    cycle = grid.cycle(learned=learned)
+    own = grid.plan.box(grid.communicator.rank, 0).own
+    r, x, z = (np.zeros(cycle.shape, np.float32) for _ in range(3))
+
+    def apply(part: NDArray[Any], norm: float, out: NDArray[np.float64]) -> None:
+        np.multiply(part, 1.0 / norm, out=r[own], casting="same_kind")
+        cycle.apply(r, x, z)
+        np.multiply(z[own], norm / cycle.unit, out=out)
+
+    return apply, r[own].shape, cycle.info
+
+
+def _any_cycle(grid: DistributedPoissonGrid) -> Any:
+    """As `_plain_cycle`, for coefficients of any kind."""
+    working = Working.of(grid)
+    cycle, part = distributed_cycle(working.operator, grid), grid.part
+    factor = 2.0**-working.exponent
+
+    def apply(owned: NDArray[Any], norm: float, out: NDArray[np.float64]) -> None:
+        r, z = np.zeros(part.shape3), np.zeros(part.shape3)
+        part.own(r)[...] = owned
+        cycle(r, z)
+        np.multiply(part.own(z), factor, out=out)
+
+    return apply, part.own(np.empty(part.shape3)).shape, cycle.info

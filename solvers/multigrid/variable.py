@@ -23,6 +23,10 @@ Smoother = Literal["jacobi", "red-black"]
 REACTING = 5
 """Arrays of a level where there is a reaction: faces along three axes, couplings to sides, and the reaction's term."""
 
+NEGLIGIBLE_TERM = np.float32(1e-8)
+"""A coarse cell's reaction below this part of the diagonals that it is gathered with is nothing: it may have come by
+rounding from beyond a wall, to be all that holds a component. What is held by so little is solved for apart.
+"""
 LEAST_INSIDE = np.float32(0.05)
 """Of a cell's interpolation, the part that comes from cells that are not SOLID: with less, it is left as it is."""
 
@@ -149,13 +153,23 @@ class VariableCycle(SingleCycle):
         return any(w and n % 2 == 1 and n > 1 for w, n in zip(self.wrap, level.shape, strict=True))
 
     def _built(self, operator: PoissonOperator) -> tuple[list[VariableLevel], float]:
-        from relaxon.solvers.multigrid import setup_kernels as kernels
-
         faces, unit = _single_faces(operator)
         cells = operator.grid.cells.reshape(self.shape).copy()  # the grid's are read-only: another type to kernels
-        found: list[VariableLevel] = []
-        inside, least = self._inside, None
         parted = closes_faces(operator.grid) or operator.grid.reaction is not None
+        return self._levels(cells, faces, self._inside, None, parted), unit
+
+    def _levels(
+        self,
+        cells: NDArray[np.uint8],
+        faces: list[Single],
+        inside: NDArray[np.float64],
+        least: Single | None,
+        parted: bool,
+    ) -> list[VariableLevel]:
+        """The levels from one on whose cell types and faces are given; these are used up."""
+        from relaxon.solvers.multigrid import setup_kernels as kernels
+
+        found: list[VariableLevel] = []
         while True:
             shape = cells.shape
             diagonal = np.empty(shape, np.float32)
@@ -186,7 +200,7 @@ class VariableCycle(SingleCycle):
             if transfer is None:
                 unknown = diagonal != 0
                 level.index, level.inverse = coarsest_inverse(diagonal.astype(np.float64), lower, unknown)
-                return found, unit
+                return found
             self._add_transfer(level, transfer, coarse_cells)
             coarse_faces += [self._coarser_term(level, one, coarse_cells) for one in faces[4:]]
             if parted:
@@ -220,9 +234,13 @@ class VariableCycle(SingleCycle):
         """A reaction's term on the coarse level: `Pᵀ` of the fine one, each cell's share with those it takes from."""
         from relaxon.solvers.multigrid import variable_kernels as kernels
 
+        assert level.share is not None
         kept = np.where(level.diagonal != 0, term, np.float32(0)) * level.share
-        coarse = np.zeros(coarse_cells.shape, np.float32)
-        kernels.restrict(kept, *level.transfer, level.steps, self.wrap, np.ones_like(coarse), coarse)
+        coarse, ones, around = (np.zeros(coarse_cells.shape, np.float32) for _ in range(3))
+        ones.fill(1.0)
+        kernels.restrict(kept, *level.transfer, level.steps, self.wrap, ones, coarse)
+        kernels.restrict(level.diagonal * level.share, *level.transfer, level.steps, self.wrap, ones, around)
+        coarse[coarse < NEGLIGIBLE_TERM * around] = 0
         return coarse
 
     def _least_diagonal(self, level: VariableLevel, couplings: Single, coarse_cells: NDArray[np.uint8]) -> Single:

@@ -14,18 +14,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relaxon.solvers.petsc.algebraic import AlgebraicCycle
+    from relaxon.solvers.petsc.any_grid import AnyGrid, read_any_grid
     from relaxon.solvers.petsc.directions import DeepConjugateDirections
     from relaxon.solvers.petsc.preconditioner import LearnedCycle
     from relaxon.solvers.petsc.recognition import Recognised, recognise
 
 _HOMES = {
     "AlgebraicCycle": "algebraic",
+    "AnyGrid": "any_grid",
     "DeepConjugateDirections": "directions",
     "LearnedCycle": "preconditioner",
     "Recognised": "recognition",
+    "read_any_grid": "any_grid",
     "recognise": "recognition",
 }
-__all__ = ["AlgebraicCycle", "DeepConjugateDirections", "LearnedCycle", "Recognised", "recognise"]
+__all__ = [
+    "AlgebraicCycle",
+    "AnyGrid",
+    "DeepConjugateDirections",
+    "LearnedCycle",
+    "Recognised",
+    "read_any_grid",
+    "recognise",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,17 +11,21 @@ from numpy.typing import NDArray
 from relaxon.solvers.distributed.grid import DistributedPoissonGrid
 from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner
 from relaxon.solvers.grid import CellType
+from relaxon.solvers.petsc.any_grid import AnyGrid, read_any_grid
 from relaxon.solvers.petsc.ending import end_before_python
 from relaxon.solvers.petsc.layout import Layout
-from relaxon.solvers.petsc.recognition import Recognised, recognise
+from relaxon.solvers.petsc.recognition import OtherKindError, Recognised, recognise
 
 
 class LearnedCycle:
     """`-pc_type python -pc_python_type relaxon.solvers.petsc.LearnedCycle`.
 
-    For `−∇²` or `∇²` with κ = 1 on a DMDA in two or three dimensions, with walls, free surfaces and sides of any kind,
-    which are read off the matrix's rows (`recognition.recognise`): nothing is to be told beside the option. The DMDA is
-    that of `KSPSetDM`, else the one the matrix was made from. Rows without couplings are divided by their diagonal.
+    For `σ − ∇·κ∇` or its negative on a DMDA in two or three dimensions, with walls, free surfaces and sides of any
+    kind, which are read off the matrix's rows: nothing is to be told beside the option. Where κ is 1 on equal cells
+    (`recognition.recognise`) the cycle is the learned one; any other symmetric matrix of five or seven points whose
+    couplings have one sign, and whose rows do not sum to less than 0 (`any_grid.read_any_grid`), has the cycle for any
+    coefficients. The DMDA is that of `KSPSetDM`, else the one the matrix was made from. Rows without couplings are
+    divided by their diagonal.
     Symmetric and positive definite to float32 rounding (negative, for a negative operator), so that CG may stand
     outside.
 
@@ -31,7 +35,7 @@ class LearnedCycle:
     def __init__(self) -> None:
         self.grid: DistributedPoissonGrid | None = None
         """The one recognised; None before set-up."""
-        self.recognised: Recognised | None = None
+        self.recognised: Recognised | AnyGrid | None = None
         self._layout: Layout | None = None
         self._cycle: DistributedPreconditioner | None = None
         self._learned = True
@@ -52,10 +56,11 @@ class LearnedCycle:
         layout = Layout(_dmda_of(pc, matrix))
         if self._comm is None:
             self._comm = pc.getComm().tompi4py()
-        found = recognise(matrix, layout, self._comm)
+        found = grid_of(matrix, layout, self._comm)
         own = self._moved(layout, found.cells).astype(np.uint8)
+        more = self._given(layout, found) if isinstance(found, AnyGrid) else {}
         self.grid = DistributedPoissonGrid(
-            own, layout.decomposition, self._comm, spacing=found.spacing, boundary=found.boundary
+            own, layout.decomposition, self._comm, spacing=found.spacing, boundary=found.boundary, **more
         )
         self._cycle = self.grid.preconditioner(learned=self._learned)
         self._out = np.empty(layout.part)
@@ -88,12 +93,20 @@ class LearnedCycle:
 
     def view(self, pc: Any, viewer: Any) -> None:
         """Say what was recognised, for `-ksp_view`."""
-        viewer.printfASCII("  relaxon: the learned cycle of the deep conjugate direction method\n")
+        learned = self.grid is None or self.grid.constant
+        kind = "learned cycle of the deep conjugate direction method" if learned else "cycle for any coefficients"
+        viewer.printfASCII(f"  relaxon: the {kind}\n")
         if self.grid is not None and self._cycle is not None and self.recognised is not None:
             levels, shared = (int(self._cycle.info[name]) for name in ("levels", "shared_levels"))
             viewer.printfASCII(f"  {self.grid!r}, {levels} levels, {shared} of them shared among processes\n")
-            if not self.recognised.exact:
-                viewer.printfASCII("  Dirichlet values lie elsewhere than in the grid: the nearest one is taken\n")
+
+    def _given(self, layout: Layout, found: AnyGrid) -> dict[str, Any]:
+        """κ on faces and σ, of this process's part of the decomposition."""
+        faces = []
+        for axis, (below, above) in enumerate(found.faces):
+            low, high = self._moved(layout, below), self._moved(layout, above)
+            faces.append(np.concatenate([low, high.take([-1], axis)], axis))
+        return {"coefficient": faces, "reaction": self._moved(layout, found.reaction)}
 
     @staticmethod
     def _moved(layout: Layout, owned: NDArray[Any]) -> NDArray[np.float64]:
@@ -103,6 +116,15 @@ class LearnedCycle:
         part = np.array(layout.values(vector))
         layout.da.restoreGlobalVec(vector)
         return part
+
+
+def grid_of(matrix: Any, layout: Layout, comm: Any) -> Recognised | AnyGrid:
+    """The grid with κ = 1 that a matrix is the operator of, else that with coefficients and a reaction."""
+    try:
+        found = recognise(matrix, layout, comm)
+    except OtherKindError:
+        return read_any_grid(matrix, layout, comm)
+    return found if found.exact else read_any_grid(matrix, layout, comm)
 
 
 def _dmda_of(pc: Any, matrix: Any) -> Any:

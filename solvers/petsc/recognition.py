@@ -17,6 +17,10 @@ TOLERANCE = 1e-6
 HALF = 0.5
 
 
+class OtherKindError(ValueError):
+    """The matrix may be that of a grid, but not of one with κ = 1 on equal cells."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recognised:
     """A Poisson grid of which a matrix is `scale` times the operator; arrays are of the DMDA's own cells, `[z, y, x]`.
@@ -115,7 +119,7 @@ def _weights(rows: _Rows, names: str, communicator: Communicator) -> tuple[float
     for axis in np.flatnonzero(coupled):
         if most[axis] - least[axis] > TOLERANCE * weights[axis]:
             low, high = sorted((abs(least[axis]), abs(most[axis])))
-            raise ValueError(
+            raise OtherKindError(
                 f"couplings must be the same everywhere along {names[int(axis) - 3]} (κ = 1), "
                 f"got {low:.6g} to {high:.6g}"
             )
@@ -142,12 +146,14 @@ def _recognised(
     )  # fmt: skip
     everyone = np.stack([np.asarray(p) for p in communicator.gathered(np.array([alone, least, float(not whole)]))])
     if everyone[:, 0].max() > 0:
-        raise ValueError(
+        raise OtherKindError(
             "the diagonal must be the sum of its couplings away from sides and walls, got a difference of "
             f"{everyone[:, 0].max():.6g} (a term without derivatives?)"
         )
     if everyone[:, 1].min() < 0:
-        raise ValueError(f"the diagonal must be no less than its couplings' sum, got {-everyone[:, 1].min():.6g} less")
+        raise OtherKindError(
+            f"the diagonal must be no less than its couplings' sum, got {-everyone[:, 1].min():.6g} less"
+        )
     values = _sides(sums, weights, communicator)
     for number, value in enumerate(values):
         if value:

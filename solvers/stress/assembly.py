@@ -1,7 +1,7 @@
 """The matrix of a grid put together face by face from an incidence matrix: an independent twin of the operator.
 
-`A = Gᵀ W G` with a row of `G` for each open face, `+1` and `−1` at the fluid cells on its two sides, and `W` the faces'
-conductances. It shares no code with `relaxon.solvers.operator` (which works on arrays of couplings).
+`A = Gᵀ W G + S` with a row of `G` for each open face, `+1` and `−1` at the fluid cells on its two sides, `W` the faces'
+conductances and `S` the reaction. It shares no code with `relaxon.solvers.operator`, which works on couplings.
 """
 
 from __future__ import annotations
@@ -34,7 +34,19 @@ def assembled(grid: PoissonGrid) -> Any:
     columns = np.concatenate([sides[side][sides[side] >= 0] for _, side in entries])
     values = np.concatenate([np.full(int((sides[side] >= 0).sum()), sign) for sign, side in entries])
     incidence = coo_array((values, (rows, columns)), shape=(len(faces), grid.unknowns)).tocsr()
-    return (incidence.T @ diags_array(w) @ incidence).tocsr()
+    matrix = (incidence.T @ diags_array(w) @ incidence).tocsr()
+    return matrix if grid.reaction is None else (matrix + diags_array(_reaction(grid))).tocsr()
+
+
+def _reaction(grid: PoissonGrid) -> NDArray[np.float64]:
+    """σ times each unknown's volume that is not cut away over the mean cell's, `(unknowns,)`."""
+    found = np.broadcast_to(np.asarray(grid.reaction, np.float64), grid.shape).copy()
+    if grid.volume is not None:
+        found *= grid.volume
+    for axis, widths in enumerate(grid.spacing):
+        along = np.broadcast_to(widths, grid.shape[axis])
+        found *= (along / along.mean()).reshape([-1 if other == axis else 1 for other in range(grid.ndim)])
+    return found[grid.fluid]
 
 
 def _cells_beside(number: NDArray[np.int64], axis: int, periodic: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

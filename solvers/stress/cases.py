@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers import validation
+from relaxon.solvers.faces import face_coefficients
 from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
+from relaxon.solvers.stress import kinds
 
 Array = NDArray[np.float64]
 Cells = NDArray[np.uint8]
@@ -51,14 +54,34 @@ def make_case(seed: int, number: int, max_cells: int = 50_000) -> Case:
     cells = _GEOMETRIES[geometry](rng, shape)
     if not (cells == CellType.FLUID).any():
         cells.flat[int(rng.integers(cells.size))] = CellType.FLUID
-    boundary, sides = _boundary(rng, len(shape))
-    spacing, ratio = _spacing(rng, len(shape))
+    equal, ratio = _spacing(rng, len(shape))
+    boundary, sides = kinds.draw_sides(rng, shape, 1 / max(equal))
+    spacing, widths = kinds.draw_widths(rng, shape, equal)
     kappa, coefficient = _coefficient(rng, shape, boundary)
-    grid = PoissonGrid(cells, spacing, boundary, coefficient)
+    cut = kinds.draw_cut(rng, shape, boundary)
+    if cut is not None:
+        whole = face_coefficients(PoissonGrid(np.zeros(shape, np.uint8), spacing, boundary, coefficient))
+        coefficient = [one * part for one, part in zip(whole, cut.faces, strict=True)]
+        kappa = f"{kappa}, {cut.said}"
+    reaction, term = kinds.draw_reaction(rng, shape, max(equal) ** -2)
+    grid = _grid(cells, spacing, boundary, coefficient, reaction, None if cut is None else cut.volume)
     source, b = _source(rng, grid)
     size = "×".join(map(str, shape))
-    summary = f"{size} ({kind}), {geometry}, sides {sides}, spacing {ratio}, κ {kappa}, b {source}"
+    more = "".join(f", {said}" for said in (widths, term) if said)
+    summary = f"{size} ({kind}), {geometry}, sides {sides}, spacing {ratio}{more}, κ {kappa}, b {source}"
     return Case(seed, number, grid, b, summary)
+
+
+def _grid(
+    cells: Cells, spacing: Any, boundary: Any, coefficient: Any, reaction: Any, volume: Array | None
+) -> PoissonGrid:
+    """The grid; one all of whose cells are shut gets a reaction."""
+    try:
+        return PoissonGrid(cells, spacing, boundary, coefficient, reaction, volume=volume)
+    except ValueError as error:
+        if "open face" not in str(error):
+            raise
+        return PoissonGrid(cells, spacing, boundary, coefficient, 1.0, volume=volume)
 
 
 # --- shapes ----------------------------------------------------------------------------------------------------------
@@ -67,7 +90,7 @@ def make_case(seed: int, number: int, max_cells: int = 50_000) -> Case:
 def _shape(rng: np.random.Generator, max_cells: int) -> tuple[str, tuple[int, ...]]:
     ndim = int(rng.integers(2, 4))
     side = max(2, int(max_cells ** (1 / ndim)))
-    kind = str(rng.choice(["power of two", "odd", "prime", "any", "thin", "one cell wide", "flat", "tiny"]))
+    kind = str(rng.choice(["power of two", "odd", "prime", "any", "thin", "one cell wide", "flat", "short", "tiny"]))
     if kind == "power of two":
         shape = [2 ** int(rng.integers(2, max(3, int(math.log2(side)) + 1))) for _ in range(ndim)]
     elif kind == "odd":
@@ -86,6 +109,9 @@ def _shape(rng: np.random.Generator, max_cells: int) -> tuple[str, tuple[int, ..
         wide = max(2, int(math.sqrt(max_cells)) // (1 if ndim == 3 else 2))
         shape = [int(rng.integers(wide // 2 + 1, wide + 1)) for _ in range(ndim)]
         shape[int(rng.integers(ndim))] = 1
+    elif kind == "short":
+        shape = [int(rng.integers(1, 4)) for _ in range(ndim)]
+        shape[int(rng.integers(ndim))] = int(rng.integers(2, max(3, min(max_cells // 9, THIN_LENGTH))))
     else:
         shape = [int(rng.integers(1, 5)) for _ in range(ndim)]
     return kind, tuple(int(n) for n in rng.permutation(shape))
@@ -204,21 +230,7 @@ _GEOMETRIES: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Cells]] 
 }
 
 
-# --- sides, spacing, κ, b ---------------------------------------------------------------------------------------------
-
-
-def _boundary(rng: np.random.Generator, ndim: int) -> tuple[list[tuple[Boundary, Boundary]], str]:
-    kind = str(rng.choice(["neumann", "dirichlet", "periodic", "mixed", "mixed"]))
-    if kind != "mixed":
-        return [(Boundary(kind), Boundary(kind))] * ndim, kind
-    pairs = []
-    for _ in range(ndim):
-        if rng.random() < 0.3:
-            pairs.append((Boundary.PERIODIC, Boundary.PERIODIC))
-        else:
-            low, high = rng.choice([Boundary.NEUMANN, Boundary.DIRICHLET], 2)
-            pairs.append((Boundary(low), Boundary(high)))
-    return pairs, "/".join("-".join(dict.fromkeys(side[0] for side in pair)) for pair in pairs)
+# --- spacing, κ, b ---------------------------------------------------------------------------------------------
 
 
 def _spacing(rng: np.random.Generator, ndim: int) -> tuple[list[float], str]:
@@ -232,24 +244,24 @@ def _spacing(rng: np.random.Generator, ndim: int) -> tuple[list[float], str]:
 
 
 def _coefficient(
-    rng: np.random.Generator, shape: tuple[int, ...], boundary: list[tuple[Boundary, Boundary]]
+    rng: np.random.Generator, shape: tuple[int, ...], boundary: kinds.Pairs
 ) -> tuple[str, Array | list[Array] | None]:
-    kind = str(rng.choice(["1", "1", "cells", "cells", "faces"]))
+    kind = str(rng.choice(["1", "1", "cells", "cells", "faces", "faces"]))
     if kind == "1":
         return kind, None
     jump = float(10.0 ** rng.uniform(0.5, math.log10(MAX_JUMP)))
     pattern = str(rng.choice(["noise", "blocks", "layers"]))
     if kind == "cells":
         return f"of cells, {pattern}, jumps to {jump:.1e}", jump ** _pattern(rng, shape, pattern)
-    faces = []
+    faces, closed = [], float(rng.choice([0.0, 0.0, 0.05, 0.4]))
     for axis, (low, _) in enumerate(boundary):
         longer = tuple(n + (other == axis) for other, n in enumerate(shape))
-        face = jump ** _pattern(rng, longer, pattern)
+        face = jump ** _pattern(rng, longer, pattern) * (rng.random(longer) >= closed)
         if low is Boundary.PERIODIC:
             ends = np.moveaxis(face, axis, 0)
             ends[-1] = ends[0]
         faces.append(face)
-    return f"of faces, {pattern}, jumps to {jump:.1e}", faces
+    return f"of faces, {pattern}, jumps to {jump:.1e}, {closed:.0%} closed", faces
 
 
 def _pattern(rng: np.random.Generator, shape: tuple[int, ...], pattern: str) -> Array:
@@ -283,6 +295,7 @@ def _source(rng: np.random.Generator, grid: PoissonGrid) -> tuple[str, Array]:
         b.flat[index[1]] -= 1.0
     else:
         b = grid.operator().matvec(np.where(grid.fluid, rng.standard_normal(grid.shape), 0.0))
+        b = b if grid.row_weights is None else b / grid.row_weights
     b = np.where(grid.fluid, b, 0.0) * float(10.0 ** rng.uniform(-3, 3))
     return kind, _in_the_range(grid, b)
 
@@ -292,12 +305,13 @@ def _in_the_range(grid: PoissonGrid, b: Array) -> Array:
     labels = grid.nullspace.labels
     if labels is None:
         return b
-    before = _peaks(b, labels, grid.nullspace.dimension)
-    grid.nullspace.project(b.reshape(grid.shape3))
-    residue = _peaks(b, labels, grid.nullspace.dimension) < RESIDUE * before
+    whole = grid.weighted(b)
+    before = _peaks(whole, labels, grid.nullspace.dimension)
+    grid.nullspace.project(whole.reshape(grid.shape3))
+    residue = _peaks(whole, labels, grid.nullspace.dimension) < RESIDUE * before
     residue[0] = False
-    b[residue[labels].reshape(grid.shape)] = 0.0
-    return b
+    whole[residue[labels].reshape(grid.shape)] = 0.0
+    return whole if grid.row_weights is None else whole / grid.row_weights
 
 
 def _peaks(b: Array, labels: NDArray[np.int32], count: int) -> Array:

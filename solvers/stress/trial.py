@@ -16,6 +16,8 @@ from relaxon.solvers.solution import Result
 from relaxon.solvers.stress.assembly import assembled
 from relaxon.solvers.stress.cases import Case
 
+REFERENCE = "scipy-direct"
+NO_ANSWER, AT_LIMIT = "float64 holds no answer", "at the limit of float64"
 ROUNDINGS = 16.0
 """Half an ulp for each of a row's seven products and sums and the right-hand side, in the matrix and in its product."""
 
@@ -57,6 +59,8 @@ class Trial:
     scaled_residual: float = 0.0
     raised: str = ""
     """What the solver raised, where it did: these systems are all legal."""
+    explanation: str = ""
+    """Why it has not converged, where it has not."""
 
     def converged_within(self, few: int) -> bool:
         """Right, and in few iterations."""
@@ -103,7 +107,22 @@ def run_trial(case: Case, settings: TrialSettings) -> Trial:
         seconds=seconds,
         wrong=solution.converged and not within,
         scaled_residual=scaled,
+        explanation="" if solution.converged else explain(case, settings.rtol),
     )
+
+
+def explain(case: Case, rtol: float) -> str:
+    """Return why a solver has not converged: whether float64 holds an answer, by a factorisation with refinement."""
+    try:
+        answer = solve(case.grid, case.b, solver=REFERENCE, rtol=rtol)
+    except RuntimeError as error:
+        return f"{NO_ANSWER}: {REFERENCE} says {error}"
+    relative, rounding = judged(case, answer.x)
+    scaled, _ = judged_scaled(case, answer.x)
+    ends = f"{REFERENCE} ends at {max(relative, scaled):.1e}, rounding {rounding:.1e}"
+    if not answer.converged:
+        return f"{NO_ANSWER if rounding > rtol else 'not explained'}: {ends}"
+    return f"{AT_LIMIT if rounding > rtol else 'within float64'}: {ends}"
 
 
 def judged(case: Case, x: Any) -> tuple[float, float]:
@@ -114,12 +133,23 @@ def judged(case: Case, x: Any) -> tuple[float, float]:
     grid = case.grid
     if not np.isfinite(x).all() or np.any(x[~grid.fluid] != 0):
         return float("inf"), 0.0
-    matrix, b, unknowns = assembled(grid), grid.pack(case.b), grid.pack(x)
+    matrix, b, unknowns = assembled(grid), grid.pack(_right(case)), grid.pack(x)
     norm, size = float(np.linalg.norm(b)), float(np.linalg.norm(b - matrix @ unknowns))
     if norm == 0.0:
         return (0.0 if size == 0.0 else float("inf")), 0.0
     magnitude = abs(matrix) @ np.abs(unknowns) + np.abs(b)
     return size / norm, ROUNDINGS * float(np.finfo(np.float64).eps) * float(np.linalg.norm(magnitude)) / norm
+
+
+def _right(case: Case) -> Any:
+    """`b` of the matrix: the density times each cell's volume over the mean one, as far as it is not cut away."""
+    found = case.b.copy()
+    if case.grid.volume is not None:
+        found *= case.grid.volume
+    for axis, widths in enumerate(case.grid.spacing):
+        along = np.broadcast_to(widths, case.grid.shape[axis])
+        found *= (along / along.mean()).reshape([-1 if other == axis else 1 for other in range(case.grid.ndim)])
+    return found
 
 
 def judged_scaled(case: Case, x: Any) -> tuple[float, float]:
@@ -132,7 +162,7 @@ def judged_scaled(case: Case, x: Any) -> tuple[float, float]:
         return 0.0, 0.0
     if not np.isfinite(x).all() or np.any(x[~grid.fluid] != 0):
         return float("inf"), 0.0
-    matrix, b, unknowns = assembled(grid), grid.pack(case.b), grid.pack(x)
+    matrix, b, unknowns = assembled(grid), grid.pack(_right(case)), grid.pack(x)
     diagonal = matrix.diagonal()
     decided = (diagonal > 0) & (diagonal >= DECIDED * (abs(matrix).sum(axis=1) - diagonal))
     left = (diagonal > 0) & ~decided

@@ -1,11 +1,12 @@
 """`relaxon solve` as a user types it: what it writes, and what it refuses."""
 
+import argparse
 import json
 
 import numpy as np
 import pytest
 
-from relaxon.cli import contest, main
+from relaxon.cli import contest, grid_kinds, main
 from relaxon.client import FailedPrecondition
 from relaxon.solvers.pictures import best_slice
 
@@ -109,3 +110,57 @@ def test_a_column_of_your_own_is_taken_and_several_are_refused(tmp_path, capsys,
         return
     assert status == 0
     assert json.loads(out.read_text())["runs"][0]["converged"]
+
+
+@pytest.fixture
+def own_files(tmp_path):
+    """Files of a grid of the user's own, by name."""
+    arrays = {"cells": np.zeros((24, 16), np.uint8), "rhs": np.ones((24, 16)), "sigma": np.full((24, 16), 0.1)}
+    arrays |= {"volume": np.full((24, 16), 0.5), "widths": np.geomspace(1, 3, 24)}
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    np.savez(tmp_path / "faces.npz", x=np.ones((25, 16)), y=np.ones((24, 17)))
+    return {path.stem: str(path) for path in tmp_path.iterdir()}
+
+
+def test_widths_sides_and_coefficients_of_your_own_are_options(own_files, tmp_path):
+    out = tmp_path / "out.json"
+    files = ["--cells", own_files["cells"], "--rhs", own_files["rhs"]]
+    kinds = ["--spacing", f"{own_files['widths']},0.5", "--boundary", "dirichlet-node/robin:2.5,neumann"]
+    kinds += ["--reaction", own_files["sigma"], "--coefficient", own_files["faces"], "--volume", own_files["volume"]]
+    assert main(["solve", *files, *kinds, "--solver", "mg-cg", "--json", str(out)]) == 0
+    content = json.loads(out.read_text())
+    assert content["problem"]["boundary"] == [["dirichlet-node", "robin"], ["neumann", "neumann"]]
+    assert content["problem"]["spacing"][0] == np.geomspace(1, 3, 24).tolist()
+    assert content["runs"][0]["converged"]
+
+
+def test_a_stretch_keeps_the_mean_width():
+    args = argparse.Namespace(spacing="0.5", stretch="4,1", boundary=None, coefficient=None, reaction="2", volume=None)
+    found = grid_kinds.read_kinds(args, (6, 5))
+    assert found["spacing"][0].mean() == pytest.approx(0.5)
+    assert found["spacing"][0][-1] == pytest.approx(4 * found["spacing"][0][0])
+    assert found["spacing"][1] == 0.5
+    assert found["reaction"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--spacing", "1,2,3", "one entry or 2"),
+        ("--spacing", "missing.npy", "cannot be read as an array"),
+        ("--stretch", "x", "must be numbers, got 'x'"),
+        ("--stretch", "0", "greater than 0"),
+        ("--boundary", "robin", "robin:H with a number, got 'robin'"),
+        ("--boundary", "robin:-1", "h must be at least 0"),
+        ("--boundary", "a", "got 'a'"),
+        ("--boundary", "neumann/dirichlet/neumann,neumann", "one or two sides"),
+        ("--coefficient", "missing.npz", "must hold the arrays x, y"),
+        ("--reaction", "-1", "reaction must be"),
+    ],
+)
+def test_kinds_that_cannot_be_read_are_refused_by_the_option(own_files, capsys, option, value, words):
+    assert main(["solve", "--cells", own_files["cells"], "--rhs", own_files["rhs"], f"{option}={value}"]) == 2
+    error = capsys.readouterr().err
+    assert option.removeprefix("--") in error
+    assert words in error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -152,4 +153,35 @@ def test_smoke_goes_where_its_gradient_leads(tmp_path):
     picture = tmp_path / "smoke.png"
     done = run(sys.executable, EXAMPLES / "python/smoke_control.py", "15", picture)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert picture.stat().st_size > 5_000
+
+
+@pytest.mark.parametrize(
+    ("program", "size", "expected"),
+    [
+        (
+            "viscous_plume",
+            "10",
+            r"with viscosity: 12 steps, .*viscous iterations of the last step \[[1-9], [1-9], [1-9]\]",
+        ),
+        ("static_drop", "48", r"48 cells: CONVERGED in \d+ iterations, pressure jump (3\.99|4\.00)"),
+        ("cylinder", "32", r"32 cells across, 8 across the cylinder: drag 21\.\d+, series 21\.9643, difference 0\."),
+        ("heat_sink", "16", r"Biot 0\.01: efficiency 0\.693\d+, series 0\.69311 \(difference \S+, order (1\.[89]|2\.)"),
+    ],
+)
+def test_a_grid_as_simulation_codes_have_it_gives_the_known_answer(
+    program, size, expected, tmp_path, capsys, monkeypatch
+):
+    path = EXAMPLES / "grids" / f"{program}.py"
+    spec = importlib.util.spec_from_file_location(program, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if program == "viscous_plume":
+        monkeypatch.setattr(module, "END", 0.48)
+    picture = tmp_path / "out.png"
+    monkeypatch.setattr(sys, "argv", [str(path), size, str(picture)])
+    status = module.main()
+    printed = capsys.readouterr().out
+    assert re.search(expected, printed), printed
+    assert status == 0
     assert picture.stat().st_size > 5_000

@@ -52,13 +52,39 @@ def random_arguments(seed, shape):
 
 def random_grid(seed, shape):
     """A grid of `random_arguments`; one all of whose cells are shut gets a reaction."""
+    return PoissonGrid(**possible_arguments(seed, shape))
+
+
+def possible_arguments(seed, shape):
+    """As `random_arguments`, with a reaction where all cells are shut."""
     arguments = random_arguments(seed, shape)
     try:
-        return PoissonGrid(**arguments)
+        PoissonGrid(**arguments)
     except ValueError as error:
         if "open face" not in str(error):
             raise
-        return PoissonGrid(**(arguments | {"reaction": 1.0}))
+        arguments["reaction"] = 1.0
+    return arguments
+
+
+def arguments_of_part(arguments, own):
+    """What the process that owns these slices gives `DistributedPoissonGrid`."""
+    found = dict(arguments)
+    for name in ("cells", "coefficient", "reaction", "volume"):
+        if isinstance(found[name], np.ndarray):
+            found[name] = found[name][own]
+    if isinstance(found["coefficient"], list):
+        found["coefficient"] = [
+            face[tuple(slice(cut.start, cut.stop + (axis == other)) for other, cut in enumerate(own))]
+            for axis, face in enumerate(found["coefficient"])
+        ]
+    for axis, pair in enumerate(boundary := list(found["boundary"])):
+        if isinstance(pair, tuple):
+            across = tuple(cut for other, cut in enumerate(own) if other != axis)
+            boundary[axis] = tuple(
+                Robin(side.h[across]) if isinstance(side, Robin) and np.ndim(side.h) else side for side in pair
+            )
+    return found | {"boundary": boundary}
 
 
 def slow_system(grid, air=None, side_values=None):

@@ -6,9 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from grid_kinds import arguments_of_part, possible_arguments
 from ranks import Threads
 
-from relaxon.solvers import PoissonGrid, Result, gallery, solve
+from relaxon.solvers import PoissonGrid, Result, Robin, gallery, solve
+from relaxon.solvers.dcdm.cycle import DeepConjugateDirectionCycle
 from relaxon.solvers.distributed import Decomposition, DistributedPoissonGrid
 
 
@@ -132,3 +134,83 @@ def test_parts_are_thick_enough_and_cover_the_axis(n, processes):
 def test_a_grid_that_is_too_thin_for_its_processes_is_refused():
     with pytest.raises(ValueError, match="take fewer processes"):
         Decomposition.of((8, 8, 8), 8, (8, 1))
+
+
+# --- κ that varies, σ, cut cells, widths, Robin and node sides -------------------------------------------------------
+
+ALONE = DeepConjugateDirectionCycle(rescue=False)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_grid_of_any_kind_is_solved_as_in_one_process(seed, monkeypatch):
+    monkeypatch.setattr("relaxon.solvers.distributed.cycle.GATHERED_CELLS", 500)
+    shape = (24, 18, 12) if seed % 2 else (64, 40)
+    arguments = possible_arguments(seed, shape)
+    grid = PoissonGrid(**arguments)
+    b = np.random.default_rng(seed).standard_normal(shape)
+    one = solve(grid, b, solver=ALONE, rtol=1e-8, inconsistent="project")
+    for parts in ((1, 1), (2, 2) if seed % 2 else (4, 1)):
+        split = Decomposition.of(shape, parts[0] * parts[1], parts)
+
+        def work(comm, split=split):
+            own = split.owned(comm.rank)
+            part = DistributedPoissonGrid(decomposition=split, comm=comm, **arguments_of_part(arguments, own))
+            assert np.allclose(part.weighted(b[own]), grid.weighted(b)[own], rtol=1e-15)
+            return part.solve(b[own], rtol=1e-8, inconsistent="project")
+
+        found = Threads(split.processes).run(work)
+        x = np.zeros(shape)
+        for rank, solution in enumerate(found):
+            x[split.owned(rank)] = solution.x
+        assert {s.result for s in found} == {one.result} == {Result.CONVERGED}
+        assert abs(found[0].iterations - one.iterations) <= 1
+        assert np.linalg.norm(x - one.x) <= 1e-7 * np.linalg.norm(one.x)
+        assert (found[0].info["shared_levels"] >= 1) == (split.processes > 1)
+        assert found[0].info.get("eliminated") == one.info.get("eliminated")
+        assert found[0].backward_error == pytest.approx(one.backward_error, rel=0.1)
+
+
+def test_units_beyond_squares_and_constants_that_next_to_nothing_holds():
+    shape = (24, 16)
+    kappa = 1e90 * 10.0 ** np.random.default_rng(0).uniform(0, 3, shape)
+    for more in ({"coefficient": kappa}, {"reaction": 1e-3}, {"boundary": [("neumann", Robin(1e-3)), "periodic"]}):
+        grid = PoissonGrid(np.zeros(shape, np.uint8), 0.1, **more)
+        b = 1.0 + np.random.default_rng(1).standard_normal(shape)
+        b -= b.mean() if "coefficient" in more else 0
+        one = solve(grid, b, solver=ALONE, rtol=1e-8)
+        split = Decomposition.of(shape, 2)
+
+        def work(comm, more=more, split=split, b=b, grid=grid):
+            own = split.owned(comm.rank)
+            mine = more | ({"coefficient": kappa[own]} if "coefficient" in more else {})
+            part = DistributedPoissonGrid(np.zeros(shape, np.uint8)[own], split, comm, spacing=0.1, **mine)
+            z, whole = part.preconditioner()(b[own]), grid.unpack(grid.preconditioner() @ b.reshape(-1))[own]
+            assert np.linalg.norm(z - whole) <= 1e-5 * np.linalg.norm(whole)
+            return part.solve(b[own], rtol=1e-8)
+
+        found = Threads(2).run(work)
+        assert {s.result for s in found} == {one.result} == {Result.CONVERGED}
+        assert abs(found[0].iterations - one.iterations) <= 1
+        x = np.concatenate([s.x for s in found])
+        assert np.linalg.norm(x - one.x) <= 1e-7 * np.linalg.norm(one.x)
+
+
+def test_what_processes_give_must_agree():
+    split = Decomposition.of((8, 6), 2)
+
+    def given(comm, **arguments):
+        DistributedPoissonGrid(np.zeros((4, 6), np.uint8), split, comm, **arguments)
+
+    faces = [np.ones((5, 6)), np.ones((4, 7))]
+    for text, work in (
+        ("same form in all", lambda comm: given(comm, reaction=None if comm.rank else 1.0)),
+        (r"coefficient\[0\] must be the same", lambda c: given(c, coefficient=[(1.0 + c.rank) * f for f in faces])),
+        ("reaction must have the shape", lambda comm: given(comm, reaction=np.ones((8, 6)))),
+        ("reaction must be at least 0", lambda comm: given(comm, reaction=np.ones((4, 6)) - 2 * comm.rank)),
+        (r"boundary\[1\] must have an h", lambda comm: given(comm, boundary=["neumann", Robin(np.ones(8))])),
+        ("volume must be greater than 0", lambda comm: given(comm, volume=np.zeros((4, 6)))),
+    ):
+        threads = Threads(2)
+        with pytest.raises(ValueError, match=text):
+            threads.run(work)
+        assert all(isinstance(error, ValueError) for error in threads.errors)

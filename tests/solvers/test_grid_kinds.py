@@ -320,21 +320,3 @@ def test_iterations_on_the_gallerys_cases_do_not_grow(name, ndim):
     counts = [solve(p.grid, p.b, solver="mg-cg").iterations for p in (gallery.make(name, n, ndim) for n in (20, 40))]
     assert counts[1] <= counts[0] + 4
     assert max(counts) <= 18
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
-        (r"spacing\[0\] must be one number", {"spacing": (np.ones(4), 1.0)}),
-        (r"boundary\[0\] must be 'neumann'", {"boundary": Robin(1.0)}),
-        (r"boundary\[1\] must be 'neumann'", {"boundary": ["neumann", ("neumann", "dirichlet-node")]}),
-        ("coefficient must be None", {"coefficient": np.ones(BOX.shape)}),
-        ("reaction must be None", {"reaction": 1.0}),
-        ("volume must be None", {"volume": np.ones(BOX.shape)}),
-    ],
-)
-def test_several_processes_refuse_what_they_do_not_serve_and_say_why(name, arguments):
-    from relaxon.solvers.distributed import Decomposition, DistributedPoissonGrid
-
-    with pytest.raises(ValueError, match=f"^{name}.*learned cycle"):
-        DistributedPoissonGrid(BOX, Decomposition.of(BOX.shape, 1), **arguments)

@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from relaxon.solvers import Boundary, CellType, PoissonGrid, Result, gallery, prepare, solve
+from relaxon.solvers import Boundary, CellType, PoissonGrid, Result, Robin, gallery, prepare, solve
 from relaxon.solvers.engine import Prepared, Solver
 from relaxon.solvers.prepared import PreparedSolver
 from relaxon.solvers.stress import TrialSettings, assembled, make_case, run_trial
+from relaxon.solvers.stress.trial import NO_ANSWER
 from relaxon.solvers.verdict import Figures
 
 CASES = [make_case(11, number, 1500) for number in range(120)]
@@ -18,9 +19,10 @@ CASES = [make_case(11, number, 1500) for number in range(120)]
 def test_the_matrix_of_faces_is_that_of_the_operator(case):
     ours, theirs = assembled(case.grid), case.grid.operator().to_csr()
     assert abs(ours - theirs).max() <= 1e-12 * abs(theirs).max()
-    b = case.b.copy()
+    whole = case.grid.weighted(case.b)
+    b = whole.copy()
     case.grid.nullspace.project(b.reshape(case.grid.shape3))
-    np.testing.assert_allclose(b, case.b, atol=1e-12 * max(1e-30, abs(b).max()))  # in the range
+    np.testing.assert_allclose(b, whole, atol=1e-12 * max(1e-30, abs(b).max()))  # in the range
     assert not case.b[~case.grid.fluid].any()
 
 
@@ -29,14 +31,21 @@ def test_the_cases_are_of_every_kind():
     for kind in ("maze", "channel", "pockets", "drops in air", "pool", "sheets", "one cell wide", "thin", "prime"):
         assert any(kind in case.summary for case in CASES), kind
     assert {grid.ndim for grid in grids} == {2, 3}
-    assert {side for grid in grids for pair in grid.boundary for side in pair} == {
-        Boundary.NEUMANN,
-        Boundary.DIRICHLET,
-        Boundary.PERIODIC,
-    }
+    sides = {side for grid in grids for pair in grid.boundary for side in pair}
+    assert {side for side in sides if not isinstance(side, Robin)} == set(Boundary)
+    assert {np.ndim(side.h) > 0 for side in sides if isinstance(side, Robin)} == {False, True}
+    for new in (
+        lambda grid: grid.stretched,
+        lambda grid: grid.volume is not None and grid.volume.min() < 0.5,
+        lambda grid: isinstance(grid.reaction, float),
+        lambda grid: isinstance(grid.reaction, np.ndarray),
+        lambda grid: isinstance(grid.coefficient, tuple) and any((face == 0).any() for face in grid.coefficient),
+        lambda grid: min(grid.shape) in (2, 3) and grid.reaction is not None,
+    ):
+        assert {grid.ndim for grid in grids if new(grid)} == {2, 3}
     assert {type(grid.coefficient) for grid in grids} == {type(None), np.ndarray, tuple}
     assert any(grid.nullspace.dimension > 3 for grid in grids)
-    assert any(max(grid.spacing) > 99 * min(grid.spacing) for grid in grids)
+    assert any(max(grid.mean_spacing) > 99 * min(grid.mean_spacing) for grid in grids)
     assert any(isinstance(g.coefficient, np.ndarray) and g.coefficient.max() > 1e5 for g in grids)
     assert any((grid.cells == CellType.AIR).mean() > 0.5 for grid in grids)
     assert all(grid.cells.size <= 1500 for grid in grids)
@@ -57,7 +66,7 @@ def test_a_sound_solver_is_found_right_on_everything():
         trial = run_trial(case, settings)
         assert not trial.wrong, trial
         assert not trial.raised, trial
-        assert trial.converged_within(5), trial
+        assert trial.converged_within(5) or trial.explanation.startswith(NO_ANSWER), trial
 
 
 class Careless(Solver):
@@ -94,6 +103,22 @@ def test_a_wrong_converged_is_found(monkeypatch):
     assert trial.wrong
     assert trial.relative_residual == pytest.approx(1e-4, rel=0.01)
     assert not trial.converged_within(30)
+
+
+def test_a_reaction_that_leaks_through_a_wall_holds_no_component():
+    """Of case 1406 of seed 3 a float's last digit beyond a wall was all that held some coarse cells."""
+    case = make_case(3, 1406, 5000)
+    for solver in ("dcdm", "mg-cg"):
+        trial = run_trial(case, TrialSettings(solver))
+        assert trial.result == "converged"
+        assert trial.iterations <= 10
+
+
+def test_where_no_factor_exists_another_method_takes_over():
+    """Case 407 of seed 3 is singular to rounding for SuperLU, and not for conjugate gradients."""
+    trial = run_trial(make_case(3, 407), TrialSettings())
+    assert not trial.raised
+    assert trial.result == "converged"
 
 
 def test_what_is_raised_is_a_finding():

@@ -62,19 +62,19 @@ def examine() -> dict[str, Any]:
 
 
 def _kernels(problems: list[str]) -> dict[str, Any]:
-    """Compile and run one solver, and say with what threads and vectors."""
+    """Compile and run one solver on a box and on a grid of another kind, and say with what threads and vectors."""
     import llvmlite.binding as llvm
     import numpy as np
 
     from relaxon.cli.residual import true_residual
-    from relaxon.solvers import PoissonGrid, solve
+    from relaxon.solvers import PoissonGrid, Robin, solve
     from relaxon.solvers.threads import get_num_threads
 
-    grid = PoissonGrid(np.zeros((8, 8, 8), np.uint8), boundary="dirichlet")
-    b = np.random.default_rng(0).standard_normal(grid.shape)
+    cells, widths = np.zeros((8, 8, 8), np.uint8), np.geomspace(1, 2, 8)
+    grids = [PoissonGrid(cells, boundary="dirichlet"), PoissonGrid(cells, (1.0, 1.0, widths), Robin(1.0), reaction=0.1)]
+    b = np.random.default_rng(0).standard_normal(cells.shape)
     try:
-        solution = solve(grid, b, solver="cg")
-        works = true_residual(grid, b, solution.x).meets(1e-6)
+        works = all(true_residual(grid, b, solve(grid, b, solver="cg").x).meets(1e-6) for grid in grids)
         if not works:
             problems.append("the compiled kernels run, but a test system is not solved")
     except Exception as error:  # whatever a broken compiler raises is what the reader needs to see

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.cli import grid_kinds
 from relaxon.cli.errors import CommandError, UsageError
 from relaxon.cli.json_output import check_writable
 
@@ -65,7 +66,7 @@ def refuse_without_matrix(args: argparse.Namespace) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Refuse, before anything is read, options that cannot stand beside --matrix."""
-    for option in ("problem", "size", "ndim", "cells", "spacing", "reaction", "boundary"):
+    for option in ("problem", "size", "ndim", "cells", *grid_kinds.OPTIONS):
         if getattr(args, option) is not None:
             raise UsageError(f"--{option} cannot stand beside --matrix")
     if args.seed is not None and (args.rhs is not None or args.seed < 0):

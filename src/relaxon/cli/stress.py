@@ -111,6 +111,8 @@ def _report(console: Console, args: argparse.Namespace, settings: TrialSettings,
     from rich.markup import escape
     from rich.table import Table
 
+    from relaxon.solvers.stress.trial import AT_LIMIT, NO_ANSWER
+
     slow = [trial for trial in trials if not trial.converged_within(settings.few)]
     if slow:
         title = f"not converged to {settings.rtol:g} within {settings.few} iterations"
@@ -120,7 +122,7 @@ def _report(console: Console, args: argparse.Namespace, settings: TrialSettings,
         table.add_column("what it is")
         for trial in slow[:SHOWN]:
             residual = f"{trial.relative_residual:.1e}"
-            what = escape(trial.raised or trial.summary)
+            what = escape(trial.raised or "; ".join(part for part in (trial.explanation, trial.summary) if part))
             ended = "WRONG" if trial.wrong else trial.result
             table.add_row(str(trial.number), ended, str(trial.iterations), residual, str(trial.unknowns), what)
         console.print(table)
@@ -142,6 +144,7 @@ def _report(console: Console, args: argparse.Namespace, settings: TrialSettings,
         (f"within {settings.few} iterations", str(len(trials) - len(slow))),
         ("converged later", str(len(slow) - never - raised - wrong)),
         (f"not within {settings.limit}", str(never)),
+        ("  of these beyond float64", str(sum(trial.explanation.startswith((NO_ANSWER, AT_LIMIT)) for trial in slow))),
         ("iterations, median and most", f"{counts[len(counts) // 2]}, {counts[-1]}" if counts else "–"),
         ("seconds in the solver", f"{sum(trial.seconds for trial in trials):.1f}"),
     ):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.cli import grid_kinds
 from relaxon.cli.completion import completed_by
 from relaxon.cli.errors import UsageError
-from relaxon.solvers.grid import Boundary, PoissonGrid
+from relaxon.solvers.grid import PoissonGrid
 
 DEFAULT_PROBLEM, DEFAULT_SIZE = "pool", 64
 
@@ -43,16 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--rhs", type=Path, metavar="FILE", help="your own right-hand side, for --cells (.npy) or --matrix"
     )
-    group.add_argument("--spacing", type=float, help="cell width for --cells (default 1)")
-    group.add_argument("--reaction", type=float, metavar="SIGMA", help="σ of (σ − ∇·κ∇) x = b, for --cells (default 0)")
-    group.add_argument("--boundary", choices=[side.value for side in Boundary], help="all sides, for --cells")
+    grid_kinds.add_arguments(group)
 
 
 def load(args: argparse.Namespace) -> System:
     """The system that the arguments name; UsageError where they do not name one."""
     gallery_only = {"--problem": args.problem, "--size": args.size, "--ndim": args.ndim, "--seed": args.seed}
-    own_only = {"--rhs": args.rhs, "--spacing": args.spacing, "--boundary": args.boundary}
-    own_only |= {"--reaction": args.reaction}
+    own_only = {"--rhs": args.rhs} | {f"--{name}": getattr(args, name) for name in grid_kinds.OPTIONS}
     if args.cells is None:
         _refuse(own_only, "needs --cells")
         return _from_gallery(args)
@@ -86,10 +83,10 @@ def _from_gallery(args: argparse.Namespace) -> System:
 
 
 def _from_files(args: argparse.Namespace) -> System:
-    cells, b = _array("--cells", args.cells), _array("--rhs", args.rhs)
+    cells, b = grid_kinds.read_array("--cells", args.cells), grid_kinds.read_array("--rhs", args.rhs)
+    kinds = grid_kinds.read_kinds(args, cells.shape)
     try:
-        spacing, boundary = 1.0 if args.spacing is None else args.spacing, args.boundary or Boundary.NEUMANN
-        grid = PoissonGrid(cells, spacing, boundary, None, args.reaction)
+        grid = PoissonGrid(cells, **kinds)
         if b.dtype.kind not in "fiu":
             raise TypeError(f"rhs must be real numbers, got dtype {b.dtype}")
         if b.shape != grid.shape and b.ndim == 2 and b.shape[0] == grid.unknowns != 1 < b.shape[1]:
@@ -101,16 +98,6 @@ def _from_files(args: argparse.Namespace) -> System:
     if not np.isfinite(right).all():
         raise UsageError(f"--rhs must be finite in the fluid cells, {args.rhs} holds NaN or infinity")
     return System(args.cells.name, "from files", grid, right)
-
-
-def _array(option: str, path: Path) -> NDArray[Any]:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UsageError(f"{option} {path} cannot be read as an array: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise UsageError(f"{option} {path} must hold one array (.npy), not an archive")
-    return array
 
 
 def _refuse(options: dict[str, object], why: str) -> None:

@@ -2,11 +2,16 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 from mpi4py import MPI
 
+sys.path.append(str(Path(__file__).parents[1]))
+from grid_kinds import arguments_of_part, possible_arguments
+
 from relaxon.solvers import PoissonGrid, gallery, solve
+from relaxon.solvers.dcdm.cycle import DeepConjugateDirectionCycle
 from relaxon.solvers.distributed import Decomposition, DistributedPoissonGrid
 
 
@@ -20,9 +25,7 @@ def main() -> None:
         solution = mine.solve(b[own], rtol=1e-8)
         parts = comm.gather(solution.x)
         if comm.rank == 0:
-            x = np.zeros(grid.shape)
-            for rank, part in enumerate(parts):
-                x[split.owned(rank)] = part
+            x = put_together(parts, split)
             one = solve(grid, b, solver="dcdm", rtol=1e-8)
             found.append(
                 {
@@ -34,6 +37,8 @@ def main() -> None:
                     "residual": float(np.linalg.norm(grid.operator().residual(b, x)) / np.linalg.norm(b)),
                 }
             )
+    for seed, shape in ((3, (48, 40, 32)), (4, (160, 90)), (9, (48, 40, 32))):
+        found.append(solved_of_any_kind(seed, shape, comm))
     refused = ""
     split = Decomposition.of((16, 16, 16), comm.size)
     cells = np.zeros((16, 16, 16), np.uint8)[split.owned(comm.rank)]
@@ -45,6 +50,36 @@ def main() -> None:
     everyone = comm.gather(refused)
     if comm.rank == 0:
         sys.stdout.write(json.dumps({"solves": found, "refused": everyone}) + "\n")
+
+
+def solved_of_any_kind(seed: int, shape: tuple[int, ...], comm: MPI.Comm) -> dict[str, object]:
+    """A grid with a part of each kind, among them κ that varies and σ."""
+    arguments = possible_arguments(seed, shape)
+    grid = PoissonGrid(**arguments)
+    b = np.random.default_rng(seed).standard_normal(shape)
+    split = Decomposition.of(shape, comm.size)
+    own = split.owned(comm.rank)
+    mine = DistributedPoissonGrid(decomposition=split, comm=comm, **arguments_of_part(arguments, own))
+    solution = mine.solve(b[own], rtol=1e-8, inconsistent="project")
+    x = put_together(comm.allgather(solution.x), split)
+    one = solve(grid, b, solver=DeepConjugateDirectionCycle(rescue=False), rtol=1e-8, inconsistent="project")
+    return {
+        "case": f"any kind {seed}",
+        "result": solution.result.name,
+        "iterations": solution.iterations,
+        "alone": one.iterations,
+        "difference": float(np.linalg.norm(x - one.x) / np.linalg.norm(one.x)),
+        "residual": solution.relative_residual,
+        "kinds": repr(grid),
+    }
+
+
+def put_together(parts: list[np.ndarray], split: Decomposition) -> np.ndarray:
+    """The whole array of all processes' parts."""
+    x = np.zeros(split.shape)
+    for rank, part in enumerate(parts):
+        x[split.owned(rank)] = part
+    return x
 
 
 def of_gallery(name: str) -> tuple[PoissonGrid, np.ndarray]:

@@ -17,9 +17,10 @@ import numpy as np
 from petsc4py import PETSc
 from scipy import sparse
 
-from relaxon.solvers import PoissonGrid, gallery
-from relaxon.solvers.petsc import recognise
+from relaxon.solvers import PoissonGrid, Robin, gallery
+from relaxon.solvers.cut_cells import outside_disc
 from relaxon.solvers.petsc.layout import Layout
+from relaxon.solvers.petsc.preconditioner import grid_of
 
 CYCLE = {"pc_type": "python", "pc_python_type": "relaxon.solvers.petsc.LearnedCycle"}
 CG = {"ksp_type": "cg", **CYCLE}
@@ -115,7 +116,7 @@ def solved(name, grid, b, options, da, sign=1.0, full=None):
 def refusal(da, full):
     matrix, _ = given(da, full)
     try:
-        recognise(matrix, Layout(da), PETSc.COMM_WORLD.tompi4py())
+        grid_of(matrix, Layout(da), PETSc.COMM_WORLD.tompi4py())
     except ValueError as error:
         return str(error)
     return ""
@@ -152,22 +153,42 @@ def solves():
             pairs = [np.take(inside, place, axis)[1:-1, 1:-1].reshape(-1) for place in (beside, edge)]
             full[pairs[0], pairs[1]] = -float((n - 1) ** 2)
     yield solved("nodes", grid, b, CG, dmda(grid.shape), full=full.tocsr())
-    # The value 0 a whole cell beyond each side: no grid here has it, the nearest is taken.
-    grid = PoissonGrid(np.zeros((32, 32, 32), np.uint8), boundary="dirichlet")
-    full = matrix_of(grid)
-    full.setdiag(6.0)
-    b = rng.standard_normal(grid.shape)
-    yield solved("farther sides", grid, b, CG, dmda(grid.shape), full=full)
+    for name, grid in of_other_kinds(rng).items():
+        b = rng.standard_normal(grid.shape) * grid.fluid
+        grid.nullspace.project(b.reshape(grid.shape3))
+        for way, options in (("cg", CG), ("dcdm", DCDM)):
+            yield solved(f"{name} {way}", grid, b, options, dmda(grid.shape, grid.periodic))
+
+
+def of_other_kinds(rng):
+    """Grids whose matrices are not that of κ = 1 on equal cells."""
+    box, plane = np.zeros((32, 24, 20), np.uint8), np.zeros((96, 64), np.uint8)
+    strewn = (rng.random(plane.shape) < 0.1).astype(np.uint8)
+    faces, volume = outside_disc(plane.shape, 1 / 64, (0.8, 0.5), 0.2)
+    layers = np.where(np.arange(32) // 4 % 2, 1e6, 1.0).reshape(-1, 1, 1) * np.ones(box.shape)
+    return {
+        "nodes beyond": PoissonGrid(box, boundary="dirichlet-node"),
+        "κ varies": PoissonGrid(box, boundary="dirichlet", coefficient=10.0 ** rng.uniform(0, 3, box.shape)),
+        "layers": PoissonGrid(box, boundary=["dirichlet", "neumann", "periodic"], coefficient=layers),
+        "closed, κ varies": PoissonGrid(strewn, coefficient=10.0 ** rng.uniform(0, 2, plane.shape)),
+        "σ": PoissonGrid(box, boundary="neumann", reaction=0.1),
+        "σ of cells": PoissonGrid(plane, boundary="periodic", reaction=rng.uniform(0, 1, plane.shape)),
+        "cut cells": PoissonGrid(plane, 1 / 64, "dirichlet", faces, 3.0, volume=np.maximum(volume, 1e-6)),
+        "widths": PoissonGrid(
+            box, (np.geomspace(1, 3, 32), 1.0, np.geomspace(2, 1, 20)), ["dirichlet", *2 * ["neumann"]]
+        ),
+        "Robin": PoissonGrid(box, 1 / 20, [Robin(3.0), "neumann", "neumann"]),
+    }
 
 
 def refusals():
     grid = PoissonGrid(np.zeros((12, 12, 12), np.uint8), boundary="dirichlet")
     full, da = matrix_of(grid), dmda(grid.shape)
-    yield (
-        "κ varies",
-        refusal(da, matrix_of(PoissonGrid(grid.cells, coefficient=1 + np.arange(1728.0).reshape(grid.shape)))),
-    )
-    yield "a shift", refusal(da, (full + sparse.eye_array(1728)).tocsr())
+    lopsided = full.tolil()
+    lopsided[0, 1] = -2.0
+    yield "not symmetric", refusal(da, lopsided.tocsr())
+    lopsided[0, 1] = lopsided[1, 0] = 2.0
+    yield "couplings of both signs", refusal(da, lopsided.tocsr())
     far = full.tolil()
     far[0, 100] = -1.0
     yield "far", refusal(da, far.tocsr())

@@ -1,0 +1,370 @@
+"""The V-cycle for any coefficients on a distributed grid: fine levels shared among the processes, coarse ones whole.
+
+A process keeps `REACH` planes of its neighbours beside its part of a shared level, and brings them up to date twice a
+cycle: the residual on the way down, and the coarse correction on the way up. What is computed at their outer end is
+wrong, one plane more with each sweep, and does not reach the owned cells. The first level that is not shared is
+gathered, and everything below it is done by every process alike.
+"""
+
+from __future__ import annotations
+
+import math
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.cell_metrics import share_of
+from relaxon.solvers.couplings import by_layer, open_faces, reaction_term, side_couplings
+from relaxon.solvers.distributed import cycle as fused
+from relaxon.solvers.distributed.communicator import Communicator
+from relaxon.solvers.distributed.decomposition import Decomposition, Range
+from relaxon.solvers.distributed.halo import box_of
+from relaxon.solvers.distributed.part import Part, Shape
+from relaxon.solvers.distributed.piece import PieceOperator
+from relaxon.solvers.faces import conductances, face_coefficients, face_scales, films, slab
+from relaxon.solvers.grid import FLUID, Boundary
+from relaxon.solvers.multigrid.single import Array, Single
+from relaxon.solvers.multigrid.transfers import COARSEST_UNKNOWNS, axes_to_halve, coarsened
+from relaxon.solvers.multigrid.variable import REACTING, VariableCycle, VariableLevel, chebyshev_dampings
+from relaxon.solvers.sides import Sides
+
+SWEEPS = 2
+SMALL = 64
+"""Cells for each of the coarsest level's unknowns, beyond which these are not counted."""
+REACH = 4
+"""Planes of the neighbours beside a part. Of the first sweep all are right, of the second three, of the residual two,
+and restriction looks at one; on the way up three are right after prolongation, and one after two sweeps. It is even,
+as coarse cells are pairs from the first kept one on."""
+
+
+@dataclass(slots=True)
+class Stage:
+    """Where the set-up stands: a level's types, faces as `VariableCycle` has them, and the least of its diagonal."""
+
+    shape: Shape
+    """Of the whole level."""
+    coarsening: tuple[int, int]
+    cells: NDArray[np.uint8]
+    faces: list[Single]
+    inside: NDArray[np.float64]
+    least: Single | None
+
+
+@dataclass(slots=True)
+class SharedLevel:
+    """A process's part of a level, and the coarse cells that it takes from: `x`, `r` and `diagonal` of them."""
+
+    part: Part
+    level: VariableLevel
+    ranges: tuple[Range, Range]
+    """Of these coarse cells, along the axes that may be cut."""
+    owned: tuple[slice, slice]
+    """The owned ones among them."""
+    planes: Shape
+    x: Single
+    r: Single
+    diagonal: Single
+
+    def view(self, array: Single) -> Single:
+        """An array of the coarse cells in the order of a box's axes."""
+        return array.reshape(self.planes)
+
+
+class DistributedVariableCycle(VariableCycle):
+    """`z ← M r` on arrays of the operator's part, as `VariableCycle` on the whole grid to rounding.
+
+    Every process calls it at the same time. `closes` and `reacts` say whether κ closes faces, and whether there is a
+    reaction, in any process.
+    """
+
+    def __init__(
+        self,
+        operator: PieceOperator,
+        boundary: Sides,
+        shape: Shape,
+        periodic: tuple[bool, ...],
+        communicator: Communicator,
+        decomposition: Decomposition,
+        closes: bool,
+        reacts: bool,
+    ) -> None:
+        self._communicator, self._decomposition, self._operator = communicator, decomposition, operator
+        self._flat = len(decomposition.shape) == 2
+        around = (False,) * (3 - len(periodic)) + periodic
+        self._periodic = (around[1], False) if self._flat else (around[0], around[1])
+        self._cut = [axis for axis in range(2) if decomposition.parts[axis] > 1]
+        self.wrap = np.array([wraps and n > 1 for wraps, n in zip(around, shape, strict=True)])
+        self._inside = self._inside_parts(boundary)
+        self._every = not (closes or any(str(side) == "robin" for pair in boundary for side in pair))
+        self._sweeps, self._smoother = SWEEPS, "jacobi"
+        self._before = [np.float32(v) for v in chebyshev_dampings(operator.grid.ndim, SWEEPS)]
+        self._after = self._before[::-1]
+        self._local = copy(self)
+        """What works on parts, whose cut axes do not go round."""
+        self._local.wrap = self.wrap.copy()
+        for axis in self._cut:
+            self._local.wrap[axis + self._flat] = False
+        self._parted = closes or reacts
+        self._shared: list[SharedLevel] = []
+        self.unit = 1.0
+        stage = self._first_stage(shape, reacts)
+        while (part := self._part_of(stage)) is not None:
+            after = self._share(stage, part)
+            if after is None:
+                break
+            stage = after
+        self._end = stage.coarsening
+        self.levels = self._levels(*self._gathered_stage(stage))
+        self.shape = stage.shape
+        for number, shared in enumerate(self._shared):
+            self._fill_coarse(shared, number, "diagonal")
+        cells = [math.prod(stage_shape) for stage_shape in self._shapes]
+        total = sum(cells) + sum(level.diagonal.size for level in self.levels)
+        self.info = {
+            "levels": float(len(self._shared) + len(self.levels)),
+            "grid_complexity": total / math.prod(shape),
+            "shared_levels": float(len(self._shared)),
+            "processes": float(communicator.size),
+        }
+
+    # --- the cycle ----------------------------------------------------------------------------------------------------
+
+    def twin(self) -> None:  # type: ignore[override]
+        return None  # the processes' exchanges must come in one order
+
+    def unscaled(self, r: Array, scale: float = 1.0) -> Single:
+        part = self._operator.part
+        given = (scale * part.own(r)).astype(np.float32)
+        found = np.zeros(part.shape3, np.float32)
+        if not self._shared:
+            self.levels[0].r[...] = self._gathered(given, self._end)
+            self._descend(0)
+            whole = self._planes_of(self.levels[0].x)
+            part.own(found)[...] = whole[tuple(slice(*cut) for cut in part.box.owned)]
+            return found
+        first = self._shared[0]
+        first.part.own(first.level.r)[...] = given
+        self._go_down(0)
+        part.own(found)[...] = first.part.own(first.level.x)
+        return found
+
+    def __call__(self, r: Array, z: Array) -> None:
+        square = float(np.vdot(r, r))  # 0 beside the owned cells
+        norm = math.sqrt(self._communicator.totals(np.array([square]))[0])
+        if norm == 0.0 or not math.isfinite(norm):
+            z[...] = r
+            return
+        np.multiply(self.unscaled(r, 1.0 / norm), norm / self.unit, out=z)
+
+    def _go_down(self, number: int) -> None:
+        """`level.x ← M_level level.r` on a shared level."""
+        from relaxon.solvers.multigrid import sweeps
+        from relaxon.solvers.multigrid import variable_kernels as kernels
+
+        shared, wrap = self._shared[number], self._local.wrap
+        level = shared.level
+        shared.part.exchange(level.r)
+        self._local._smooth(level, before=True)
+        sweeps.shared_residual(level.x, level.r, level.share, level.diagonal, *level.couplings, wrap, level.work)
+        kernels.restrict(level.work, *level.transfer, level.steps, wrap, shared.diagonal, shared.r)
+        owned = shared.view(shared.r)[shared.owned]
+        if number + 1 < len(self._shared):
+            below = self._shared[number + 1]
+            below.part.own(below.level.r)[...] = owned
+            self._go_down(number + 1)
+        else:
+            self.levels[0].r[...] = self._gathered(owned, self._end)
+            self._descend(0)
+        self._fill_coarse(shared, number, "x")
+        kernels.prolong(shared.x, np.float32(0), *level.transfer, level.share, True, level.x)
+        self._local._smooth(level, before=False)
+
+    def _fill_coarse(self, shared: SharedLevel, number: int, name: str) -> None:
+        """Take an array of the next level for the coarse cells of a shared one."""
+        target = shared.view(getattr(shared, name))
+        if number + 1 < len(self._shared):
+            below = self._shared[number + 1]
+            source = getattr(below.level, name)
+            below.part.exchange(source)
+            starts = [kept[0] for kept in below.part.box.kept]
+            cut = tuple(slice(a - s, b - s) for (a, b), s in zip(shared.ranges, starts, strict=True))
+            target[...] = below.part.view(source)[cut]
+            return
+        whole = self._planes_of(getattr(self.levels[0], name))
+        rows = [np.arange(a, b) % n for (a, b), n in zip(shared.ranges, whole.shape, strict=False)]
+        target[...] = whole[np.ix_(rows[0], rows[1])]
+
+    # --- set-up -------------------------------------------------------------------------------------------------------
+
+    def _first_stage(self, shape: Shape, reacts: bool) -> Stage:
+        """The finest level's faces, on the operator's part, over the strongest of all."""
+        grid = self._operator.grid
+        faces, sides, term = open_faces(grid), by_layer(side_couplings(grid)), reaction_term(grid)
+        largest = [float(f.max()) for f in faces] + [float(values.max(initial=0.0)) for _, _, values in sides]
+        largest += [] if term is None else [float(term.max())]
+        self.unit = float(np.concatenate(self._communicator.gathered(np.array([max(largest)]))).max()) or 1.0
+        single = [(face / self.unit).astype(np.float32) for face in faces]
+        known = np.zeros((3, *grid.shape3), np.float32)
+        for axis, layer, values in sides:
+            known[axis][layer] = values / self.unit
+        single.append(known)
+        if reacts:
+            single.append(np.zeros(grid.shape3, np.float32) if term is None else (term / self.unit).astype(np.float32))
+        self._shapes: list[Shape] = []
+        return Stage(shape, (1, 1), grid.cells.reshape(grid.shape3), single, self._inside, None)
+
+    def _part_of(self, stage: Stage) -> Part | None:
+        """This process's part of a level, with `REACH` planes of its neighbours; None where it is not to be shared."""
+        by, split = stage.coarsening, self._decomposition
+        if math.prod(stage.shape) <= fused.GATHERED_CELLS or not self._cut:
+            return None
+        if any(split.thinnest(axis) < REACH * by[axis] for axis in self._cut):
+            return None
+        return self._part(REACH, by, stage.shape[2])
+
+    def _part(self, width: int, by: tuple[int, int], length: int) -> Part:
+        return Part(self._communicator, self._decomposition, self._periodic, width, by, length)
+
+    def _share(self, stage: Stage, part: Part) -> Stage | None:
+        """Add a level to the shared ones; where the set-up then stands. None where the next one cannot be cut."""
+        from relaxon.solvers.multigrid import setup_kernels as kernels
+
+        local = self._local
+        cells, faces, least = self._moved(stage, part)
+        diagonal = np.empty(part.shape3, np.float32)
+        kernels.finish(cells, faces[0], faces[1], faces[2], faces[3], local.wrap, diagonal)
+        part.exchange(diagonal)
+        if least is not None:
+            np.maximum(diagonal, least, out=diagonal, where=cells == FLUID)
+        couplings = diagonal
+        if len(faces) == REACTING:
+            couplings = diagonal.copy()
+            np.add(diagonal, faces[4], out=diagonal, where=cells == FLUID)
+        halved = axes_to_halve(stage.shape, self._mean_couplings(part, faces))
+        few = self._is_last(stage.shape, part.own(diagonal))
+        steps, coarse_shape = coarsened(stage.shape, halved)
+        by = (int(steps[1]), 1) if self._flat else (int(steps[0]), int(steps[1]))
+        after = (stage.coarsening[0] * by[0], stage.coarsening[1] * by[1])
+        if few or not any(halved) or not self._cuts_at(after):
+            return None
+        coarse_faces, coarse_cells, transfer = local._coarser(cells, faces, halved, stage.inside)
+        inside = np.where(np.array(halved)[:, None], 2 * stage.inside / (1 + stage.inside), stage.inside)
+        kernels.keep_unknowns(diagonal, faces[0], faces[1], faces[2])
+        with np.errstate(over="ignore"):  # of κ beyond float32's range: the solve's end says so
+            inverse = np.divide(np.float32(1), diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
+        x, r, work = (np.zeros(part.shape3, np.float32) for _ in range(3))
+        level = VariableLevel((faces[0], faces[1], faces[2]), diagonal, inverse, x, r, work)
+        local._add_transfer(level, transfer, coarse_cells)
+        coarse_faces += [local._coarser_term(level, term, coarse_cells) for term in faces[4:]]
+        below = local._least_diagonal(level, couplings, coarse_cells) if self._parted else None
+        self._shared.append(self._shared_level(part, level, by, after, coarse_cells.shape))
+        self._shapes.append(stage.shape)
+        return Stage(
+            (coarse_shape[0], coarse_shape[1], coarse_shape[2]), after, coarse_cells, coarse_faces, inside, below
+        )
+
+    def _shared_level(
+        self, part: Part, level: VariableLevel, by: tuple[int, int], after: tuple[int, int], shape: tuple[int, ...]
+    ) -> SharedLevel:
+        """A shared level with room for the coarse cells under all of its part."""
+        starts = [kept[0] // step for kept, step in zip(part.box.kept, by, strict=True)]
+        planes: Shape = (shape[1], shape[0], shape[2]) if self._flat else (shape[0], shape[1], shape[2])
+        ranges = ((starts[0], starts[0] + planes[0]), (starts[1], starts[1] + planes[1]))
+        owned = self._owned(self._communicator.rank, after)
+        first, second = (slice(a - s, b - s) for (a, b), s in zip(owned, starts, strict=True))
+        x, r, diagonal = (np.zeros(shape, np.float32) for _ in range(3))
+        return SharedLevel(part, level, ranges, (first, second), planes, x, r, diagonal)
+
+    def _moved(self, stage: Stage, part: Part) -> tuple[NDArray[np.uint8], list[Single], Single | None]:
+        """A stage's arrays on the part of a level that is shared, with the neighbours' cells."""
+
+        def moved(array: NDArray[Any]) -> NDArray[Any]:
+            return part.spread(self._owned_of(stage, array))
+
+        faces = [moved(face) for face in stage.faces[:3]]
+        faces.append(np.stack([moved(side) for side in stage.faces[3]]))
+        faces += [moved(term) for term in stage.faces[4:]]
+        return moved(stage.cells), faces, None if stage.least is None else moved(stage.least)
+
+    def _owned_of(self, stage: Stage, array: NDArray[Any]) -> NDArray[Any]:
+        """The owned cells of a stage's array: of the operator's part, or of the coarse cells of the last shared one."""
+        if not self._shared:
+            return self._operator.part.own(array)
+        last = self._shared[-1]
+        return last.view(array)[last.owned]
+
+    def _gathered_stage(self, stage: Stage) -> tuple[Any, ...]:
+        """What `_levels` takes, of the whole level in every process."""
+
+        def whole(array: NDArray[Any]) -> NDArray[Any]:
+            return self._gathered(self._owned_of(stage, array), stage.coarsening, stage.shape)
+
+        faces = [whole(face) for face in stage.faces[:3]]
+        faces.append(np.stack([whole(side) for side in stage.faces[3]]))
+        faces += [whole(term) for term in stage.faces[4:]]
+        least = None if stage.least is None else whole(stage.least)
+        return whole(stage.cells), faces, stage.inside, least, self._parted
+
+    def _gathered(self, owned: NDArray[Any], by: tuple[int, int], shape: tuple[int, ...] | None = None) -> NDArray[Any]:
+        """Every process's owned cells of the level that is gathered, put together in each: an array of its shape."""
+        whole = np.empty(self.shape if shape is None else shape, owned.dtype)
+        planes = self._planes_of(whole)
+        for rank, piece in enumerate(self._communicator.gathered(owned)):
+            place = planes[tuple(slice(*cut) for cut in self._owned(rank, by))]
+            place[...] = piece.reshape(place.shape)
+        return whole
+
+    def _planes_of(self, whole: NDArray[Any]) -> NDArray[Any]:
+        """An array of a whole level in the order of a box's axes; shares memory."""
+        n0, n1, n2 = whole.shape
+        return whole.reshape((n1, n0, n2)) if self._flat else whole
+
+    def _owned(self, rank: int, by: tuple[int, int]) -> tuple[Range, Range]:
+        return box_of(self._decomposition, rank, self._periodic, (0, 0), by).owned
+
+    def _cuts_at(self, by: tuple[int, int]) -> bool:
+        """Whether the level whose cells are so wide can be cut where the finest one is."""
+        split = self._decomposition
+        for axis in self._cut:
+            if any(place % by[axis] for place in split.bounds[axis][1:-1]) or split.thinnest(axis) < by[axis]:
+                return False
+            if self._periodic[axis] and split.shape[axis] % by[axis]:
+                return False
+        return True
+
+    def _is_last(self, shape: Shape, owned: Single) -> bool:
+        """As `is_coarsest`, of the diagonals of all processes."""
+        count = int(self._communicator.totals(np.array([np.count_nonzero(owned)]))[0])
+        return math.prod(shape) < SMALL * COARSEST_UNKNOWNS and count <= COARSEST_UNKNOWNS
+
+    def _mean_couplings(self, part: Part, faces: list[Single]) -> list[float]:
+        """Of the open faces along each axis, of all processes."""
+        own = [part.own(face) for face in faces[:3]]
+        sums = [float(face.sum(dtype=np.float64)) for face in own] + [float(np.count_nonzero(face)) for face in own]
+        totals = self._communicator.totals(np.array(sums))
+        return [float(total / max(count, 1.0)) for total, count in zip(totals[:3], totals[3:], strict=True)]
+
+    def _inside_parts(self, boundary: Sides) -> NDArray[np.float64]:
+        """As `variable._inside_parts`, the mean over a Robin side's cells in all processes."""
+        grid, found = self._operator.grid, np.zeros((3, 2))
+        sums = np.zeros((3, 2, 2))
+        for axis, pair in enumerate(boundary):
+            for end, side in enumerate(pair):
+                if side in (Boundary.DIRICHLET, Boundary.DIRICHLET_NODE):
+                    found[3 - len(boundary) + axis, end] = 1.0 if side is Boundary.DIRICHLET else 0.5
+        own = (*self._operator.part.box.own[: grid.ndim - 1], slice(None))
+        robin = films(grid)
+        if robin:
+            whole, scales, kappa = conductances(grid), face_scales(grid), face_coefficients(grid)
+            for (axis, end), film in robin.items():
+                face = slab(axis, 0, 1) if end == 0 else slab(axis, grid.shape[axis], grid.shape[axis] + 1)
+                mine = tuple(slice(0, 1) if a == axis else cut for a, cut in enumerate(own))
+                held = whole[axis][face][mine]
+                part = share_of(film[mine], (scales[axis][face] * kappa[axis][face])[mine])
+                sums[3 - grid.ndim + axis, end] = float((held * part).sum()), float(held.sum())
+        total = self._communicator.totals(sums.reshape(-1)).reshape(3, 2, 2)
+        np.divide(total[..., 0], total[..., 1], out=found, where=total[..., 1] > 0)
+        return found
