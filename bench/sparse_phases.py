@@ -43,6 +43,7 @@ PHASES: tuple[tuple[str, Any, str], ...] = (
     ("choice", choice.Successors, "cheapest"),
     ("first level", hierarchy, "finest"),
     ("pairs", hierarchy, "coarsened"),
+    ("fit", hierarchy, "smooth_errors"),
     ("fit", hierarchy, "deviation"),
     ("fit", hierarchy, "smoothed_level"),
     ("levels below", hierarchy, "below"),

@@ -129,7 +129,12 @@ def room_for_copy(matrix: Any) -> Any:
         return None
     indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
     plain = all(part.flags.carray and part.dtype == np.int32 for part in (indptr, indices)) and data.flags.carray
-    if not plain or indptr[0] != 0 or not (indptr[:-1] <= indptr[1:]).all() or indptr[-1] > min(len(indices), len(data)):
+    if (
+        not plain
+        or indptr[0] != 0
+        or not (indptr[:-1] <= indptr[1:]).all()
+        or indptr[-1] > min(len(indices), len(data))
+    ):
         return None
     size = int(indptr[-1])
     return csr_array((np.empty(size), np.empty(size, np.int32), indptr.copy()), shape=matrix.shape)

@@ -20,11 +20,11 @@ def look_at_rows(  # type: ignore[no-untyped-def]
     start, stop, bounds, indptr, c, v, roundings, single, indices, data, diagonal, root, sums, magnitudes, state,
     above, counts, flags,
 ):  # fmt: skip
-    """Copy the rows `c`, `v` to `indices`, `data`, which may be the same arrays: their order, finiteness, diagonal, sum.
+    """Copy the rows `c`, `v` to `indices`, `data`, which may be the same: their order, finiteness, diagonal and sum.
 
     `above[i]` is where row `i`'s entries above the diagonal begin; `counts[part]` how many more there are above than
     below; `state[i]` is what the row's sum is: to float64 so many `roundings`, times the row's entries, of its sum of
-    magnitudes are zero. To `single` precision it is fewer: a shift of the diagonal that float32 can hold is no rounding.
+    magnitudes are zero. To `single` precision fewer are: a shift of the diagonal that float32 holds is no rounding.
     """
     for part in range(start, stop):
         flag = 0
