@@ -48,6 +48,7 @@ PHASES: tuple[tuple[str, Any, str], ...] = (
     ("fit", hierarchy, "smoothed_level"),
     ("levels below", hierarchy, "below"),
     ("levels below", hierarchy, "dense_inverse"),
+    ("cycle's copy", hierarchy.Level, "give_up"),
     ("cycle's copy", cycle.Cycle, "__init__"),
     ("cycle, first level", engine.MultigridDirections, "_preconditioned"),
     ("cycle, below", cycle.Cycle, "_recursive"),
