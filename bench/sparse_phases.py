@@ -25,7 +25,7 @@ from rich.table import Table
 from sparse_child import settle
 
 from relaxon.solvers import elimination, gallery, solve
-from relaxon.solvers.sparse import choice, driver, kernels, system
+from relaxon.solvers.sparse import choice, driver, estimates, kernels, system
 from relaxon.solvers.sparse.amg import cycle, engine, hierarchy
 from relaxon.solvers.threads import set_num_threads
 
@@ -39,14 +39,16 @@ PHASES: tuple[tuple[str, Any, str], ...] = (
     ("checks", system.MatrixSystem, "of"),
     ("checks", elimination.MatrixElimination, "of"),
     ("choice", choice, "choose"),
-    ("choice", choice, "recognised_block_size"),
+    ("choice", estimates, "recognised_block_size"),
     ("choice", choice.Successors, "cheapest"),
     ("first level", hierarchy, "finest"),
     ("pairs", hierarchy, "coarsened"),
+    ("fit", hierarchy, "smooth_errors"),
     ("fit", hierarchy, "deviation"),
     ("fit", hierarchy, "smoothed_level"),
     ("levels below", hierarchy, "below"),
     ("levels below", hierarchy, "dense_inverse"),
+    ("cycle's copy", hierarchy.Level, "give_up"),
     ("cycle's copy", cycle.Cycle, "__init__"),
     ("cycle, first level", engine.MultigridDirections, "_preconditioned"),
     ("cycle, below", cycle.Cycle, "_recursive"),

@@ -137,11 +137,8 @@ class MatrixElimination(Elimination):
         self.index = np.flatnonzero(~decided)
         """The other unknowns."""
         self._diagonal = system.diagonal
-        self._near_null = system.near_null
-        self._paired = system.rows is not None  # found by a look that takes no other pattern
+        self._system = system
         self._rows = system.matrix[np.flatnonzero(decided)]
-        self._columns = system.matrix[self.index]
-        """The other unknowns' rows."""
         self._own = 1.0 / system.diagonal[decided]
 
     @classmethod
@@ -152,9 +149,10 @@ class MatrixElimination(Elimination):
         if not decided.any():
             return None
         # As weak for the other unknown: in a matrix scaled from both sides a huge row may still hang on tiny ones.
-        inverse = system.inverse_diagonal
-        shares = system.matrix.multiply(system.matrix) @ inverse * inverse - (inverse > 0)
-        decided &= shares * DECIDED <= 1.0 + WEAK
+        found = np.flatnonzero(decided)
+        rows, inverse = system.matrix[found], system.inverse_diagonal
+        shares = rows.multiply(rows) @ inverse * inverse[found] - (inverse[found] > 0)
+        decided[found] = shares * DECIDED <= 1.0 + WEAK
         return cls(system, decided) if decided.any() else None
 
     def decide(self, b: Array, x: Array) -> None:
@@ -162,8 +160,8 @@ class MatrixElimination(Elimination):
             x[self.decided] += (b[self.decided] - self._rows @ x) * self._own
 
     def side(self, b: Array, x: Array) -> Array:
-        found: Array = b[self.index] - self._columns @ np.where(self.decided, x, 0.0)
-        return found
+        known = np.where(self.decided, x, 0.0)
+        return np.asarray((b - self._system.apply(known, np.empty_like(known)))[self.index])
 
     def left(self, x: Array) -> Array:
         return x[self.index]
@@ -173,10 +171,7 @@ class MatrixElimination(Elimination):
 
     def system(self) -> MatrixSystem:
         """Return the system of the other unknowns; there must be some."""
-        from relaxon.solvers.sparse.system import MatrixSystem
-
-        left = self._columns[:, self.index]
-        return MatrixSystem.part(left, self.index, len(self.decided), self._near_null, self._paired)
+        return self._system.without(self.index, self._rows.indices)
 
 
 def run_reduced(

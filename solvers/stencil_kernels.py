@@ -197,9 +197,18 @@ def component_sums(v, labels, sums, magnitudes):  # type: ignore[no-untyped-def]
     magnitudes[:] = 0.0
     for i in range(n0):
         for j in range(n1):
+            # A run of one label is summed by itself: each sum in memory would wait for the one before it.
+            run, total, magnitude = 0, 0.0, 0.0
             for k in range(n2):
                 c = labels[i, j, k]
-                if c:
-                    value = float(v[i, j, k])
-                    sums[c] += value
-                    magnitudes[c] += abs(value)
+                if c != run:
+                    sums[run] += total
+                    magnitudes[run] += magnitude
+                    run, total, magnitude = c, 0.0, 0.0
+                value = float(v[i, j, k])
+                total += value
+                magnitude += abs(value)
+            sums[run] += total
+            magnitudes[run] += magnitude
+    sums[0] = 0.0
+    magnitudes[0] = 0.0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from relaxon.solvers.distributed.communicator import Communicator
 from relaxon.solvers.sparse.amg.constants import DEFAULTS
 from relaxon.solvers.sparse.amg.hierarchy import FILLED, Level, coarsened
-from relaxon.solvers.sparse.amg.quality import deviation
+from relaxon.solvers.sparse.amg.quality import SmoothError, deviation, smooth_errors
 from relaxon.solvers.sparse.amg.smoothed import OMEGA, STRENGTH, aggregate, interpolation
 
 if TYPE_CHECKING:
@@ -41,18 +41,19 @@ def choose_aggregates(block: Block, communicator: Communicator, allowed: float |
     if allowed is None:
         return (*block.complete(group, count), False)
     rows, level = len(group), block.level(summed=False)
-    misfit = 0.0 if level is None else rows * deviation(level, group)
+    errors = () if level is None else smooth_errors(level)
+    misfit = 0.0 if level is None else rows * deviation(level, errors, group)
     total, size = communicator.totals(np.array([misfit, rows]))
     if total <= allowed * size:
         return (*block.complete(group, count), False)
-    other, found, figures = _neighbourhoods(level)
+    other, found, figures = _neighbourhoods(level, errors)
     fitting, entries, aggregates = communicator.totals(figures)
     if aggregates > 0 and entries <= FILLED * size and BETTER_FIT * fitting <= total:
         return (*block.complete(other, found), True)
     return (*block.complete(group, count), False)
 
 
-def _neighbourhoods(level: Level | None) -> tuple[Groups, int, NDArray[np.float64]]:
+def _neighbourhoods(level: Level | None, errors: tuple[SmoothError, ...]) -> tuple[Groups, int, NDArray[np.float64]]:
     """Aggregates of whole neighbourhoods, their number, and of a smoothed interpolation from them the deviation times
     the rows, the entries, and the aggregates."""
     if level is None:
@@ -60,7 +61,8 @@ def _neighbourhoods(level: Level | None) -> tuple[Groups, int, NDArray[np.float6
     group, offsets = aggregate(level, DEFAULTS.dominated)
     count = int(offsets[-1])
     p, _ = interpolation(level, group, count)
-    return group, count, np.array([level.rows * deviation(level, group, p), len(p.columns), count], np.float64)
+    misfit = level.rows * deviation(level, errors, group, p)
+    return group, count, np.array([misfit, len(p.columns), count], np.float64)
 
 
 def prolongation_of(matrix: Any, group: Groups, offset: int, count: int, total: int) -> Any:

@@ -7,18 +7,24 @@ import numpy as np
 from relaxon.solvers.compiled import kernel
 
 ONE = np.uint32(1)
+LEFT_OUT = np.uint32(0xFFFFFFFF)
+"""The place of a row that a principal submatrix does not have."""
 UNSORTED, STORED_ZERO, NOT_FINITE, BAD_DIAGONAL, ASYMMETRIC, BAD_MINOR = 1, 2, 4, 8, 16, 32
 """What may be amiss. A pattern that is not symmetric counts as asymmetric here, however small its entries."""
+CLOSED, OPEN, NEARLY = 0, 1, 2
+"""Of a row's sum: zero to the rounding of float64, not zero, and zero to that of float32 alone."""
 
 
 @kernel()
 def look_at_rows(  # type: ignore[no-untyped-def]
-    start, stop, bounds, indptr, indices, data, diagonal, root, sums, magnitudes, above, counts, flags
-):
-    """Order, finiteness, diagonal and sum of each row.
+    start, stop, bounds, indptr, c, v, roundings, single, indices, data, diagonal, root, sums, magnitudes, state,
+    above, counts, flags,
+):  # fmt: skip
+    """Copy the rows `c`, `v` to `indices`, `data`, which may be the same: their order, finiteness, diagonal and sum.
 
     `above[i]` is where row `i`'s entries above the diagonal begin; `counts[part]` how many more there are above than
-    below.
+    below; `state[i]` is what the row's sum is: to float64 so many `roundings`, times the row's entries, of its sum of
+    magnitudes are zero. To `single` precision fewer are: a shift of the diagonal that float32 holds is no rounding.
     """
     for part in range(start, stop):
         flag = 0
@@ -29,20 +35,21 @@ def look_at_rows(  # type: ignore[no-untyped-def]
             first, last = indptr[i], indptr[i + ONE]
             after = last
             for k in range(first, last):
-                j, a = indices[k], data[k]
+                j, a = c[k], v[k]
+                indices[k], data[k] = j, a
                 if np.int64(j) <= least or j >= len(diagonal):
                     flag |= UNSORTED
                 least = np.int64(j)
                 if a == 0.0:
                     flag |= STORED_ZERO
-                if not abs(a) < np.inf:
-                    flag |= NOT_FINITE
                 if j == i:
                     own = a
                 if j > i and k < after:
                     after = k
                 total += a
                 magnitude += abs(a)
+            if not magnitude < np.inf:  # an entry that is not finite, or entries whose sum is not: looked at again
+                flag |= NOT_FINITE
             if least >= 0 and not own > 0.0:
                 flag |= BAD_DIAGONAL
             diagonal[i] = own
@@ -50,6 +57,10 @@ def look_at_rows(  # type: ignore[no-untyped-def]
             sums[i] = total
             magnitudes[i] = magnitude
             above[i] = after
+            count = float(last - first)
+            state[i] = CLOSED
+            if abs(total) > roundings * count * magnitude:
+                state[i] = NEARLY if abs(total) <= single * np.sqrt(count) * magnitude else OPEN
             more += np.int64(last - after) - np.int64(after - first - (ONE if own > 0.0 else np.uint32(0)))
         counts[part] = more
         flags[part] = flag
@@ -89,6 +100,19 @@ def look_at_couplings(start, stop, bounds, indptr, indices, data, root, above, t
                 if abs(a) > (1.0 + tolerance) * scale:
                     flag |= BAD_MINOR
         flags[part] = flag
+
+
+@kernel()
+def copy_principal(start, stop, kept, place, indptr, indices, data, begin, out_indices, out_data):  # type: ignore[no-untyped-def]
+    """Copy the entries of rows `kept` whose column has a place, row `i` of the result from `begin[i]` on."""
+    for i in range(start, stop):
+        row = kept[i]
+        position = begin[i]
+        for k in range(indptr[row], indptr[row + 1]):
+            column = place[indices[k]]
+            if column != LEFT_OUT:
+                out_indices[position], out_data[position] = column, data[k]
+                position += ONE
 
 
 @kernel()

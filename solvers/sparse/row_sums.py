@@ -23,13 +23,13 @@ FULL_PART = 0.1
 
 
 def component_null_vectors(
-    matrix: Any, single: bool, rows: tuple[Array, Array] | None = None
+    matrix: Any, single: bool, rows: tuple[Array, Array] | None = None, state: NDArray[np.uint8] | None = None
 ) -> tuple[NullSpace, NDArray[np.bool_], bool]:
     """Return the components whose row sums all vanish, and the rows where that is so to float32's rounding alone; and
     whether there are components of which that would hold had their entries been float32.
 
     `single` says that the caller's entries were float32. In a float64 matrix that is looked at where it matters. `rows`
-    are the sums of each row's entries and of their magnitudes, where they are known.
+    are the sums of each row's entries and of their magnitudes, `state` what these sums are, where they are known.
     """
     from relaxon.solvers.sparse.inspection import reaches_all
 
@@ -37,11 +37,7 @@ def component_null_vectors(
     known = rows is not None  # by the compiled look at the matrix: large, with int32 indices, its pattern symmetric
     if rows is None:
         rows = np.asarray(matrix.sum(axis=1)).ravel(), np.asarray(abs(matrix).sum(axis=1)).ravel()
-    sums, magnitude = np.abs(rows[0]), rows[1]
-    entries = np.diff(matrix.indptr)
-    open_row = sums > ROW_SUM_ROUNDINGS * np.finfo(np.float64).eps * entries * magnitude
-    # In float32 fewer roundings: a shift of the diagonal that float32 can hold must not be taken for rounding.
-    nearly = open_row & (sums <= np.finfo(np.float32).eps * np.sqrt(entries) * magnitude)
+    open_row, nearly = _open_rows(matrix, rows, state)
     suspected = False
     if nearly.any() and not (single or is_rounded_to_single(matrix.data)):
         suspected = _holds_component(matrix, nearly, open_row & ~nearly, known)
@@ -58,6 +54,23 @@ def component_null_vectors(
     labels = np.where(held, 0, np.cumsum(~held)).astype(np.int32)[component]
     sizes = np.bincount(labels, minlength=int(np.count_nonzero(~held)) + 1)
     return NullSpace(labels.reshape(1, 1, n), sizes), nearly & (labels > 0), suspected
+
+
+def _open_rows(
+    matrix: Any, rows: tuple[Array, Array], state: NDArray[np.uint8] | None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The rows whose sum is not zero to the rounding of float64, and those among them where it is to that of float32.
+
+    In float32 fewer roundings: a shift of the diagonal that float32 can hold must not be taken for rounding.
+    """
+    if state is not None:
+        from relaxon.solvers.sparse.inspection_kernels import CLOSED, NEARLY
+
+        return state != CLOSED, state == NEARLY
+    sums, magnitude = np.abs(rows[0]), rows[1]
+    entries = np.diff(matrix.indptr)
+    open_row = sums > ROW_SUM_ROUNDINGS * np.finfo(np.float64).eps * entries * magnitude
+    return open_row, open_row & (sums <= np.finfo(np.float32).eps * np.sqrt(entries) * magnitude)
 
 
 def _holds_component(matrix: Any, rows: NDArray[np.bool_], others: NDArray[np.bool_], known: bool) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -104,8 +104,10 @@ class MatrixSystem:
             matrix = as_real_where_it_is(matrix)
         dtype = np.dtype(np.float32 if matrix.dtype == np.float32 else np.float64)
         wide = np.complex128 if matrix.dtype.kind == "c" else np.float64
-        own = csr_array(matrix, dtype=wide, copy=True)
-        found = None if symmetric is False or wide != np.float64 else _sound(own, SYMMETRY[dtype])
+        own, found = (None, None) if symmetric is False else _sound_copy(matrix, SYMMETRY[dtype])
+        if own is None:
+            own = csr_array(matrix, dtype=wide, copy=True)
+            found = None if symmetric is False or wide != np.float64 else _sound(own, SYMMETRY[dtype])
         remark = ""
         if found is None:
             own = _canonical(own)
@@ -118,7 +120,8 @@ class MatrixSystem:
             diagonal = found.diagonal
         exponent = bring_into_range(own, diagonal)
         rows = None if found is None or exponent else (found.sums, found.magnitudes)
-        null, nearly, suspected = component_null_vectors(own, dtype == np.float32, rows)
+        state = None if rows is None or found is None else found.state
+        null, nearly, suspected = component_null_vectors(own, dtype == np.float32, rows, state)
         close_rows(own, nearly)
         if rows is None or nearly.any():
             diagonal = np.asarray(own.diagonal(), np.float64)
@@ -145,25 +148,34 @@ class MatrixSystem:
         kept: NDArray[np.int64],
         whole: int,
         near_null: NearNullSpace | None = None,
-        paired: bool = False,
+        found: Inspection | None = None,
     ) -> MatrixSystem:
         """Make a system of the principal submatrix of the unknowns `kept` of a checked one; it is taken over.
 
-        `near_null` is the whole one's; `paired` says that its pattern is known to be symmetric.
+        `near_null` is the whole one's; `found` is what a compiled look finds in the rows, where there was one.
         """
         from scipy.sparse import csr_array
 
         own = csr_array(matrix)
         own.sort_indices()
-        exponent = bring_into_range(own, np.asarray(own.diagonal(), np.float64))
-        rows = None
-        if paired and own.indices.dtype == own.indptr.dtype == np.int32:
-            rows = np.asarray(own.sum(axis=1)).ravel(), np.asarray(abs(own).sum(axis=1)).ravel()
-        null, _, suspected = component_null_vectors(own, False, rows)
-        diagonal = np.asarray(own.diagonal(), np.float64)
+        exponent = bring_into_range(own, np.asarray(own.diagonal(), np.float64) if found is None else found.diagonal)
+        found = None if exponent else found
+        rows, state = (None, None) if found is None else ((found.sums, found.magnitudes), found.state)
+        null, _, suspected = component_null_vectors(own, False, rows, state)
+        diagonal = np.asarray(own.diagonal(), np.float64) if found is None else found.diagonal
         part = None if near_null is None else near_null.part(kept)
         vectors = _null_vectors(own, part, null)
-        return cls(own, diagonal, null, exponent, False, suspected, kept, whole, part, vectors)
+        return cls(own, diagonal, null, exponent, False, suspected, kept, whole, part, vectors, rows)
+
+    def without(self, kept: NDArray[np.int64], faced: NDArray[Any]) -> MatrixSystem:
+        """Return the system of the unknowns `kept` alone; `faced` are the columns of all entries in the other rows."""
+        if self.rows is None:
+            return MatrixSystem.part(self.matrix[kept][:, kept], kept, self.unknowns, self.near_null)
+        # A compiled look has found a symmetric pattern, with int32 indices.
+        from relaxon.solvers.sparse.inspection import look, principal
+
+        own = principal(self.matrix, kept, faced)
+        return MatrixSystem.part(own, kept, self.unknowns, self.near_null, look(own, own).found)
 
     def magnitudes(self) -> Array:
         """The sum of each row's magnitudes."""
@@ -238,20 +250,35 @@ def _null_vectors(matrix: Any, near_null: NearNullSpace | None, null: NullSpace)
     return find_null_vectors(matrix, near_null, null.labels is not None)
 
 
+def _sound_copy(matrix: Any, tolerance: float) -> tuple[Any, Inspection | None]:
+    """A copy of a large matrix made while it is looked at, and what `_sound` says; None twice where it is not one that
+    can be copied so."""
+    from relaxon.solvers.sparse.inspection import inspect, room_for_copy
+
+    own = room_for_copy(matrix) if matrix.shape[0] >= LOOKED_AT else None
+    return (None, None) if own is None else (own, _without_zeros(own, inspect(matrix, tolerance, own)))
+
+
 def _sound(own: Any, tolerance: float) -> Inspection | None:
     """What a fast look finds, where it finds the matrix in canonical form and in order; `own` may be given int32
     indices."""
     from relaxon.solvers.sparse.inspection import inspect
-    from relaxon.solvers.sparse.inspection_kernels import STORED_ZERO
 
     if not own.shape[0] >= LOOKED_AT or own.nnz > np.iinfo(np.int32).max:
         return None
     if own.indices.dtype != np.int32 or own.indptr.dtype != np.int32:
         own.indices, own.indptr = own.indices.astype(np.int32), own.indptr.astype(np.int32)
-    found = inspect(own, tolerance)
+    return _without_zeros(own, inspect(own, tolerance))
+
+
+def _without_zeros(own: Any, found: Inspection) -> Inspection | None:
+    """What was found where nothing is amiss, or stored zeros alone, which are taken out; else None."""
+    from relaxon.solvers.sparse.inspection_kernels import STORED_ZERO
+
     if found.flags == STORED_ZERO:
         own.eliminate_zeros()
-    return found if found.flags in (0, STORED_ZERO) else None
+        return replace(found, state=None)
+    return found if found.flags == 0 else None
 
 
 def _canonical(own: Any) -> Any:

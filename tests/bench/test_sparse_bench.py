@@ -157,6 +157,12 @@ def test_ratios_means_and_profiles_are_those_of_their_definitions(bench):
     assert report.shown(rows[2], "hypre") == "-"
 
 
+def test_the_phases_that_are_timed_are_there(bench):
+    import sparse_phases
+
+    assert [name for _, owner, name in sparse_phases.PHASES if name not in vars(owner)] == []
+
+
 def test_a_folder_s_matrices_are_read_and_what_is_no_matrix_is_said(staged, tmp_path, capsys):
     folder = tmp_path / "mine"
     folder.mkdir()

@@ -380,6 +380,43 @@ def test_what_is_amiss_is_found_across_the_threads_parts(threads):
             assert inspect(lone, 1e-10).flags == ASYMMETRIC
 
 
+def test_a_large_matrix_is_copied_as_it_is_looked_at():
+    a = gallery.matrix("laplacian-2d", 21_000)
+    longer = sparse.csr_array(
+        (np.append(a.data, [np.nan, 7.0]), np.append(a.indices, [-1, 5]).astype(np.int32), a.indptr), shape=a.shape
+    )
+    read_only = a.copy()
+    read_only.data.flags.writeable = False
+    stored = a.copy()
+    stored.data[1] = stored.data[[int(np.flatnonzero(a.indices[a.indptr[1] : a.indptr[2]] == 0)[0]) + a.indptr[1]]] = 0
+    for given, meant in (
+        (a, a),
+        (longer, a),
+        (read_only, a),
+        (a.astype(np.float32), a),
+        (a.tocsc(), a),
+        (stored, stored),
+    ):
+        system = MatrixSystem.of(given)
+        assert abs(system.matrix - meant).max() == 0
+        assert system.matrix.nnz == np.count_nonzero(meant.data)
+        assert not np.shares_memory(system.matrix.data, given.data)
+        np.testing.assert_array_equal(system.diagonal, meant.diagonal())
+
+
+def test_what_is_left_of_a_large_matrix_without_decided_unknowns_is_its_principal_part():
+    a = gallery.matrix("laplacian-2d", 21_000)
+    held = np.zeros(a.shape[0])
+    held[[0, 77, 5_000, a.shape[0] - 1]] = 1e9
+    prepared = prepare(sparse.csr_array(a + sparse.diags_array(held)), solver="jacobi-cg")
+    left, kept = prepared.reduced.system, np.flatnonzero(held == 0)
+    assert abs(left.matrix - a[kept][:, kept]).max() == 0
+    np.testing.assert_array_equal(left.kept, kept)
+    np.testing.assert_allclose(left.rows[0], left.matrix.sum(axis=1), atol=1e-12 * a.max())
+    solution = prepared.solve(np.ones(a.shape[0]), rtol=1e-8)
+    assert solution.result is Result.CONVERGED
+
+
 def test_the_fast_look_and_the_slow_one_agree_on_singular_parts():
     a = gallery.matrix("parts", 3_000)
     fast = MatrixSystem.of(a)

@@ -118,7 +118,8 @@ def test_what_was_given_up_is_made_again(name, in_blocks):
         assert (own.smoothed is None) == (level.smoothed is None)
         a, b = level_matrix(own), level_matrix(level)
         assert abs(a - b).max() <= 1e-6 * abs(b).max()
-        np.testing.assert_allclose(own.surplus, level.surplus, atol=1e-12 * abs(b).max())
+        # Couplings to rows that are left out are taken off in float32.
+        np.testing.assert_allclose(own.surplus, level.surplus, rtol=1e-6, atol=1e-12 * abs(b).max())
 
 
 def test_a_preconditioner_shares_the_matrices_and_has_vectors_of_its_own():

@@ -334,16 +334,17 @@ def searched(start, stop, bounds, indptr, indices, data, d, image, r, parts):  #
 
 @plain
 def stepped(start, stop, bounds, alpha, d, image, x, r, scale, short, parts):  # type: ignore[no-untyped-def]
-    """`x ← x + alpha·d`, `r ← r − alpha·image`, `short ← scale·r`; `parts[block]` gets `⟨r, r⟩`."""
+    """`x ← x + alpha·d`, `r ← r − alpha·image`, `short ← scale·r`; `parts[block]` gets `⟨r, r⟩` and `Σ r`."""
     for block in range(start, stop):
-        square = 0.0
+        square, total = 0.0, 0.0
         for i in range(bounds[block], bounds[block + 1]):
             x[i] += alpha * d[i]
             value = r[i] - alpha * image[i]
             r[i] = value
             short[i] = scale * value
             square += value * value
-        parts[block, 0] = square
+            total += value
+        parts[block, 0], parts[block, 1] = square, total
 
 
 @rows_kernel

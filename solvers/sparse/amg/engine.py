@@ -31,6 +31,8 @@ GAIN = float(np.finfo(np.float64).eps)
 differ, residuals may grow for long while the energy falls."""
 NEGATIVE = 1e-10
 """Curvature of a direction below this part of `‖d‖² max a_ii`, and negative, is not rounding."""
+SLIGHT = 1e-8
+"""Part of the residual's square that may be along the constants of a singular system before it is taken out."""
 OUTER_BLOCKS = 16
 """Partial sums of the outer iteration, whatever the number of threads."""
 
@@ -156,6 +158,7 @@ class MultigridDirections(MatrixEngine):
         largest = float(self.system.diagonal.max())
         least, since, taken = norm, 0, 0.0
         singular = self.system.null.labels is not None
+        connected = self.system.null.sizes.tolist() == [0, n] and not self.system.null_vectors
         for _ in range(max_iterations):
             z = self._preconditioned(short) if self._weights is None else self._in_units(r, norm, self._weights)
             d, image, curvature, projection = self._direction(z, r, past)
@@ -168,8 +171,10 @@ class MultigridDirections(MatrixEngine):
                 if not (curvature > 0.0 and math.isfinite(projection)):
                     return Result.STAGNATED if math.isfinite(curvature) else Result.NON_FINITE
             scale = 1.0 / norm
-            square, _ = self._sums(kernels.stepped, projection / curvature, d, image, x, r, scale, short)
-            norm = math.sqrt(square) if not singular else self._projected(r, scale, short)
+            square, total = self._sums(kernels.stepped, projection / curvature, d, image, x, r, scale, short)
+            # Where all unknowns are one component its mean is known, and is nothing but rounding.
+            projected = singular and not (connected and total * total <= SLIGHT * n * square)
+            norm = self._projected(r, scale, short) if projected else math.sqrt(square)
             reason = monitor.record(norm)
             if reason is not None:
                 return reason

@@ -12,7 +12,7 @@ from relaxon.solvers.scaling import mean_scale
 from relaxon.solvers.sparse.amg import levels_kernels as kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.lower import Lower
-from relaxon.solvers.sparse.amg.quality import deviation
+from relaxon.solvers.sparse.amg.quality import SmoothError, deviation, smooth_errors
 from relaxon.solvers.sparse.amg.smoothed import Rows, Smoothed, aggregate, interpolation, smoothed
 from relaxon.solvers.sparse.amg.units import find_weights, scale_unknowns
 from relaxon.solvers.sparse.system import MatrixSystem
@@ -40,6 +40,8 @@ FILLED = 2.7
 """Entries a row of a smoothed interpolation at most: with more, matrices below fill and cost more than they save."""
 HALTED = 0.9
 """A level that keeps more than this part of its rows even so is the last one."""
+OF_SET_UP = ("first", "middle", "inner", "last", "columns", "values", "diagonal", "most", "surplus")
+"""What only a set-up reads of a level."""
 LEAST_EIGENVALUE = 1e-6
 """Of the last level's matrix scaled to a unit diagonal, where it is not positive definite: what float32 leaves of 0."""
 
@@ -71,11 +73,20 @@ class Level:
     smoothed: Smoothed | None = None
     size: tuple[int, int] | None = None
     """Rows and entries, once what only a set-up reads has been given up."""
+    half: Lower | None = None
+    """What a cycle reads of the matrix, where the rest was given up before there is one."""
 
     @property
     def lower(self) -> Lower:
         """What a cycle reads of the matrix; a copy."""
-        return Lower.of(self)
+        return Lower.of(self) if self.half is None else self.half
+
+    def give_up(self) -> None:
+        """Keep what a cycle reads, and not what only a set-up does."""
+        self.half = self.lower
+        self.size = self.rows, self.entries
+        for name in OF_SET_UP:
+            setattr(self, name, getattr(self, name)[:0].copy())
 
     @property
     def rows(self) -> int:
@@ -98,7 +109,8 @@ class Level:
 
 def blocks(rows: int) -> NDArray[np.uint32]:
     """Return the bounds of a level's blocks, which depend on its size alone."""
-    count = max(1, min(rows // BLOCK, BLOCKS)) if rows >= DIVIDED else 1
+    # Even, as most often there are two threads.
+    count = max(1, min(rows // BLOCK // 2 * 2, BLOCKS)) if rows >= DIVIDED else 1
     return (np.arange(count + 1, dtype=np.int64) * rows // count).astype(np.uint32)
 
 
@@ -241,8 +253,8 @@ class Hierarchy:
     weights: NDArray[np.float64] | None = None
 
     @classmethod
-    def of(cls, system: MatrixSystem, constants: Constants = DEFAULTS) -> Hierarchy:
-        """Set the levels up for a matrix."""
+    def of(cls, system: MatrixSystem, constants: Constants = DEFAULTS, whole: bool = True) -> Hierarchy:
+        """Set the levels up for a matrix; without `whole`, each gives up what only a set-up reads as soon as it can."""
         weights = find_weights(system)
         level, order, scale = finest(scale_unknowns(system, weights), constants.relaxation)
         levels = [level]
@@ -252,6 +264,8 @@ class Hierarchy:
             if following is None:
                 break
             allowed = None if level.smoothed is None else MISFIT_BELOW
+            if not whole:
+                level.give_up()
             level = following
             levels.append(level)
         if level.rows <= DENSE_AT_MOST:
@@ -274,8 +288,9 @@ def next_level(level: Level, constants: Constants, allowed: float | None) -> Lev
     """
     group, offsets, rows = coarsened(level, constants, constants.strength, False)
     if allowed is not None:
-        misfit = deviation(level, group)
-        found = smoothed_level(level, constants, misfit) if misfit > allowed else None
+        errors = smooth_errors(level)
+        misfit = deviation(level, errors, group)
+        found = smoothed_level(level, constants, errors, misfit) if misfit > allowed else None
         if found is not None:
             return found
     if len(rows.first) > STALLED * level.rows:
@@ -286,13 +301,13 @@ def next_level(level: Level, constants: Constants, allowed: float | None) -> Lev
     return below(level, rows, constants)
 
 
-def smoothed_level(level: Level, constants: Constants, misfit: float) -> Level | None:
+def smoothed_level(level: Level, constants: Constants, errors: tuple[SmoothError, ...], misfit: float) -> Level | None:
     """Return the level below by smoothed aggregation; None where it fits no better, coarsens little or fills."""
     group, offsets = aggregate(level, constants.dominated)
     if not 0 < int(offsets[-1]) <= STALLED * level.rows:
         return None
     p, total = interpolation(level, group, int(offsets[-1]))
-    if len(p.columns) > FILLED * level.rows or BETTER_FIT * deviation(level, group, p) > misfit:
+    if len(p.columns) > FILLED * level.rows or BETTER_FIT * deviation(level, errors, group, p) > misfit:
         return None
     level.group, level.offsets = group, offsets
     level.smoothed, rows = smoothed(level, p, total, offsets)

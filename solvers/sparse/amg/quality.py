@@ -6,6 +6,7 @@ multigrid", ETNA 15 (2003), taken at a few relaxed random errors instead of at t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,33 +24,48 @@ EVERY = 4
 """One block in so many is looked at."""
 
 
-def deviation(level: Level, group: NDArray[np.int32], p: Sparse | None = None) -> float:
-    """Return `Σ a_ii (e_i − (P m)_i)² / eᵀAe` of an error `e` that sweeps left, `m` its means over aggregates.
+@dataclass(frozen=True, slots=True)
+class SmoothError:
+    """What sweeps have left of a random error on the rows `own` of a level, and its energy `eᵀAe`, zero elsewhere."""
 
-    `p` interpolates them, piecewise constant where None. Of some blocks only, others' values being zero. A Laplacian's
-    squares of four rows have 1, lines of four rows in one dimension 2.
-    """
+    own: slice
+    values: NDArray[np.float64]
+    energy: float
+
+
+def smooth_errors(level: Level) -> tuple[SmoothError, ...]:
+    """Return one error for each of some blocks of a level."""
     count = len(level.bounds) - 1
+    return tuple(relaxed(level, block) for block in range(min(1, count - 1), count, EVERY))
+
+
+def deviation(
+    level: Level, errors: tuple[SmoothError, ...], group: NDArray[np.int32], p: Sparse | None = None
+) -> float:
+    """Return `Σ a_ii (e_i − (P m)_i)² / eᵀAe` of errors `e` that sweeps left, `m` their means over aggregates.
+
+    `p` interpolates them, piecewise constant where None. A Laplacian's squares of four rows have 1, lines of four rows
+    in one dimension 2.
+    """
     far, energy = 0.0, 0.0
     coarse = int(group.max(initial=-1)) + 1
-    for block in range(min(1, count - 1), count, EVERY):
-        own = slice(int(level.bounds[block]), int(level.bounds[block + 1]))
-        error, square = relaxed(level, block, own)
-        energy += square
+    for error in errors:
+        own, energy = error.own, energy + error.energy
         joined = group[own] >= 0
         number, weight = group[own][joined], level.diagonal[own][joined].astype(np.float64)
         held = np.bincount(number, weight, coarse)
-        mean = np.bincount(number, weight * error[joined], coarse) / np.maximum(held, np.finfo(float).tiny)
-        left = error[joined] - (mean[number] if p is None else p.rows_times(mean, own)[joined])
+        mean = np.bincount(number, weight * error.values[joined], coarse) / np.maximum(held, np.finfo(float).tiny)
+        left = error.values[joined] - (mean[number] if p is None else p.rows_times(mean, own)[joined])
         far += float(np.sum(weight * left**2))
     return far / energy if energy > 0 else 0.0
 
 
-def relaxed(level: Level, block: int, own: slice) -> tuple[NDArray[np.float64], float]:
-    """Return a random error on a block's rows after some sweeps, and its energy `eᵀAe`, zero elsewhere."""
+def relaxed(level: Level, block: int) -> SmoothError:
+    """Relax a random error on a block's rows by some sweeps."""
+    own = slice(int(level.bounds[block]), int(level.bounds[block + 1]))
     x = np.random.default_rng(block).uniform(-1.0, 1.0, own.stop - own.start).astype(np.float32)
     energy = kernels.relaxed(
         level.bounds[block], level.bounds[block + 1], SWEEPS, level.first, level.inner, level.last, level.columns,
         level.values, level.inverse, level.excess, level.sums, x,
     )  # fmt: skip
-    return x.astype(np.float64), float(energy)
+    return SmoothError(own, x.astype(np.float64), float(energy))

@@ -7,11 +7,10 @@ from itertools import pairwise
 import numpy as np
 
 from relaxon.solvers.sparse.amg import levels_kernels, updating_kernels
-from relaxon.solvers.sparse.amg.hierarchy import Hierarchy, Level, below, finest, room_for
+from relaxon.solvers.sparse.amg.hierarchy import OF_SET_UP, Hierarchy, Level, below, finest, room_for
 from relaxon.solvers.sparse.amg.smoothed import Rows, Smoothed, Sparse, interpolation, smoothed
 from relaxon.solvers.sparse.system import MatrixSystem
 
-OF_SET_UP = ("first", "middle", "inner", "last", "columns", "values", "diagonal", "most", "surplus")
 OF_CYCLE = ("inverse", "excess", "sums")
 NOTHING = Sparse(
     np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.float32), width=0
@@ -21,7 +20,7 @@ NOTHING = Sparse(
 def release_levels(hierarchy: Hierarchy, divided: int) -> None:
     """Give up what a cycle does not read of the first `divided` levels, and of the others what it has copied."""
     for number, level in enumerate(hierarchy.levels):
-        level.size = level.rows, level.entries
+        level.size, level.half = (level.rows, level.entries), None
         for name in OF_SET_UP if number < divided else (*OF_SET_UP, *OF_CYCLE):
             setattr(level, name, getattr(level, name)[:0].copy())
         if level.smoothed is not None and number >= divided:

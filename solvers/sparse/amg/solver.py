@@ -42,4 +42,4 @@ class AlgebraicMultigrid(MatrixSolver):
         from relaxon.solvers.sparse.amg.engine import MultigridDirections
         from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
 
-        return MultigridDirections(system, Hierarchy.of(system, self.constants))
+        return MultigridDirections(system, Hierarchy.of(system, self.constants, whole=False))

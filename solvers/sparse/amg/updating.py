@@ -60,7 +60,7 @@ def _emptied(pattern: Level, labels: NDArray[np.int32] | None) -> Level:
     diagonal, inverse, excess, most, sums = (np.empty(n, np.float32) for _ in range(5))
     return replace(
         pattern, values=np.empty_like(pattern.values), diagonal=diagonal, inverse=inverse, excess=excess, most=most,
-        surplus=np.empty(n), sums=sums, labels=labels,
+        surplus=np.empty(n), sums=sums, labels=labels, half=None,
     )  # fmt: skip
 
 

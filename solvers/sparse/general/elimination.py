@@ -36,5 +36,6 @@ class RowElimination(MatrixElimination):
 
     def system(self) -> MatrixSystem:
         """Return the system of the other unknowns, of its own kind; there must be some."""
-        rest = MatrixSystem.of(self._columns[:, self.index], MatrixProperties(symmetric=self._symmetric))
+        left = self._system.matrix[self.index][:, self.index]
+        rest = MatrixSystem.of(left, MatrixProperties(symmetric=self._symmetric))
         return replace(rest, kept=self.index, whole=len(self.decided))
