@@ -201,6 +201,41 @@ def cut_cylinder(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
     return _problem("cylinder", grid, b, "channel past a cylinder, cut cells")
 
 
+def layered_coefficient(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
+    """Layers of two materials whose κ differ by 10⁶; Dirichlet sides."""
+    from relaxon.solvers import gallery_kinds
+
+    shape = _shape(size, ndim)
+    grid, b = gallery_kinds.layered(shape, _width(shape), seed)
+    return _problem("layered", grid, b, "layers, κ jumps by 10⁶")
+
+
+def stretched_box(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
+    """A box whose cells grow by 5 % from one to the next along all axes; Dirichlet sides."""
+    from relaxon.solvers import gallery_kinds
+
+    grid, b = gallery_kinds.stretched_box(_shape(size, ndim), seed)
+    return _problem("stretched", grid, b, "box stretched by 5 % a cell along all axes")
+
+
+def perforated_sheets(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
+    """Walls one cell thick with holes in a twentieth of their cells, every five cells; open at the top."""
+    from relaxon.solvers import gallery_kinds
+
+    shape = _shape(size, ndim)
+    grid, b = gallery_kinds.sheets(shape, _width(shape), seed)
+    return _problem("sheets", grid, b, "sheets with small holes, open top")
+
+
+def porous_shells(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
+    """Six shells two cells thick whose pores are a tenth of them; open at the top."""
+    from relaxon.solvers import gallery_kinds
+
+    shape = _shape(size, ndim)
+    grid, b = gallery_kinds.shells(shape, _width(shape), seed)
+    return _problem("shells", grid, b, "porous shells, open top")
+
+
 _MAKERS: dict[str, Callable[..., Problem]] = {
     "box": empty_box,
     "spheres": spheres,
@@ -214,6 +249,10 @@ _MAKERS: dict[str, Callable[..., Problem]] = {
     "channel": stretched_channel,
     "heat-sink": heat_sink,
     "cylinder": cut_cylinder,
+    "layered": layered_coefficient,
+    "stretched": stretched_box,
+    "sheets": perforated_sheets,
+    "shells": porous_shells,
 }
 
 
