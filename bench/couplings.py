@@ -9,6 +9,7 @@ own, in the same outer iteration:
     parts W       the same, each coarse level gone through twice
     whole blocks  as `parts W`, blocks never parted by weak faces (only by closed ones)
     factor 1      as `parts W`, without over-correction
+    dcdm          the cycle that the network chooses; where κ is 1 the fused one
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from relaxon.solvers.dcdm.coupled_training import FixedCycle
 from relaxon.solvers.multigrid.parted import PartedCycle, Parting
 
 CASES = ("variable", "layered", "cylinder", "heat-step", "heat-sink", "channel", "stretched")
+PLAIN_CASES = ("random", "sheets", "shells")
+"""Where `dcdm` has the fused cycle in place of the one for any couplings."""
 MOST = 100
 
 
@@ -50,6 +53,7 @@ IDEAS: dict[str, Callable[[], Any]] = {
     "parts W": lambda: FixedCycle(Candidate(3, Parting())),
     "whole blocks": lambda: FixedCycle(Candidate(3, Parting(least=0.0))),
     "factor 1": lambda: FixedCycle(Candidate(3, Parting(factor=1.0))),
+    "dcdm": lambda: "dcdm",
 }
 
 
@@ -71,6 +75,9 @@ def systems(n: int, ndim: int) -> Iterator[tuple[str, PoissonGrid, Any]]:
         widths = growth ** np.arange(min(n, 48))
         widths = np.concatenate([widths, np.full(n - len(widths), widths[-1])])
         yield f"stretched {growth - 1:.0%}, 48 cells", PoissonGrid(cells, (widths,) * ndim, "dirichlet"), noise
+    for name in PLAIN_CASES:
+        problem = gallery.make(name, n, ndim)
+        yield f"κ = 1, {name}", problem.grid, problem.b
 
 
 def measure(solvers: dict[str, Any], grid: PoissonGrid, b: Any, repeats: int) -> list[str]:

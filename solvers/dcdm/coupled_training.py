@@ -51,9 +51,9 @@ class CouplingTraining:
     """
 
     tried: int = 21
-    searched: int = 24
+    searched: int = 32
     kept: int = 6
-    systems: int = 240
+    systems: int = 200
     price: float = 0.35
     hidden: int = 8
     seed: int = 0
@@ -110,7 +110,7 @@ def draw_candidates(count: int, rng: np.random.Generator) -> list[Candidate]:
     found = [Candidate(sweeps) for sweeps in (2, 3, 4)]
     for _ in range(count):
         sweeps, coarse = int(rng.integers(2, 5)), int(rng.integers(2, 4))
-        least, factor = 10.0 ** rng.uniform(-2.3, -0.9), rng.uniform(0.505, 0.75)
+        least, factor = 10.0 ** rng.uniform(-1.7, -0.8), rng.uniform(0.505, 0.66)
         found.append(Candidate(sweeps, Parting(round(float(least), 4), round(float(factor), 3), sweeps, coarse)))
     return found
 

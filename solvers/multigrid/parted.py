@@ -35,6 +35,9 @@ COARSEST = 200
 LEAST_COARSENING = 0.85
 """A level whose parts are more than so many of its nodes is the last, and is smoothed only."""
 LAST_SWEEPS = 8
+"""On a last level that is too large for a pseudo-inverse."""
+LEAST_DIAGONAL = np.float32(1e-36)
+"""Rows of less beside the strongest coupling are beyond float32's range, and left to the outer iteration."""
 Index = NDArray[np.int32]
 
 
@@ -285,7 +288,7 @@ def _finest(operator: PoissonOperator) -> tuple[Any, ...]:
 
 
 def _level(lower: tuple[Any, ...], diagonal: Single) -> PartedLevel:
-    inverse = np.divide(np.float32(1), diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
+    inverse = np.divide(np.float32(1), diagonal, out=np.zeros_like(diagonal), where=diagonal > LEAST_DIAGONAL)
     x, r, work = (np.zeros_like(diagonal) for _ in range(3))
     return PartedLevel(lower, diagonal, inverse, x, r, work)
 
