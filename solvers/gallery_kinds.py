@@ -111,12 +111,12 @@ def layered(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, A
     return grid, rng.standard_normal(shape)
 
 
-def stretched_box(shape: tuple[int, ...], seed: int) -> tuple[PoissonGrid, Array]:
+def stretched_box(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, Array]:
     """A box whose widths grow by `GROWTH` from cell to cell along all axes; Dirichlet sides."""
     spacing = []
     for n in shape:
         widths = min(GROWTH, MOST_RATIO ** (1 / max(n - 1, 1))) ** np.arange(n)
-        spacing.append(widths / widths.sum())
+        spacing.append(h * n * widths / widths.sum())
     grid = PoissonGrid(np.zeros(shape, np.uint8), tuple(spacing), "dirichlet")
     return grid, np.random.default_rng(seed).standard_normal(shape)
 
@@ -146,3 +146,19 @@ def _open_at_the_top(cells: NDArray[np.uint8], h: float) -> PoissonGrid:
     cells[(0,) * cells.ndim] = CellType.FLUID
     sides: list[Any] = ["neumann"] * (cells.ndim - 1) + [("neumann", "dirichlet")]
     return PoissonGrid(cells, h, sides)
+
+
+def fitting_profile(pair: tuple[str, str], p: Array) -> tuple[Array, Array, Array]:
+    """A function along an axis that fits its sides, with its first and second derivatives."""
+    if pair[0] == "periodic":
+        k, shift = 2 * np.pi, 0.7
+    elif pair == ("dirichlet", "dirichlet"):
+        k, shift = np.pi, 0.0
+    elif pair == ("neumann", "neumann"):
+        k, shift = np.pi, np.pi / 2
+    elif pair[0] == "dirichlet":
+        k, shift = np.pi / 2, 0.0
+    else:
+        k, shift = np.pi / 2, np.pi / 2
+    angle = k * p + shift
+    return np.sin(angle), k * np.cos(angle), -(k**2) * np.sin(angle)
