@@ -78,8 +78,9 @@ class PartedLevel:
     work: Single
     first: NDArray[np.int64] | None = None
     members: Index | None = None
+    index: NDArray[np.int64] | None = None
     solution: Single | None = None
-    """The pseudo-inverse, on the last level where that is small."""
+    """On the last level, where that is small, its unknowns and their matrix's pseudo-inverse."""
     kept: Single | None = None
     """Work space of a second visit."""
 
@@ -124,7 +125,7 @@ class PartedCycle(SingleCycle):
 
         level = self.levels[depth]
         if level.solution is not None:
-            level.x.reshape(-1)[:] = level.solution @ level.r.reshape(-1)
+            level.x.reshape(-1)[level.index] = level.solution @ level.r.reshape(-1)[level.index]
             return
         last = depth + 1 == len(self.levels)
         dampings = self._last if last else self._coarse if depth else self._finest
@@ -313,15 +314,15 @@ def _summed(level: PartedLevel, values: Any) -> Array:
 def _solved(level: PartedLevel, graph: tuple[Any, ...], held: NDArray[Any]) -> PartedLevel:
     """Give a small level its pseudo-inverse."""
     starts, others, couplings = graph
-    count = len(held)
+    level.index = np.flatnonzero(level.diagonal)
+    count = len(level.index)
+    number = np.full(len(held), -1)
+    number[level.index] = np.arange(count)
+    rows = number[np.repeat(np.arange(len(held)), np.diff(starts))]
     matrix = np.zeros((count, count))
-    rows = np.repeat(np.arange(count), np.diff(starts))
-    np.subtract.at(matrix, (rows, others), couplings.astype(np.float64))
+    np.subtract.at(matrix, (rows, number[others]), couplings.astype(np.float64))
     np.fill_diagonal(matrix, -matrix.sum(1))
-    known = level.diagonal.reshape(-1) > 0
-    found = np.zeros((count, count))
-    found[np.ix_(known, known)] = pseudo_inverse(matrix[np.ix_(known, known)], held[known].astype(np.float64))
-    level.solution = found.astype(np.float32)
+    level.solution = pseudo_inverse(matrix, held[level.index].astype(np.float64)).astype(np.float32)
     return level
 
 

@@ -8,7 +8,7 @@ import pytest
 from grid_kinds import random_grid
 
 from relaxon.solvers import PoissonGrid, gallery, num_threads, solve
-from relaxon.solvers.dcdm import coupled_command
+from relaxon.solvers.dcdm import coupled_command, coupled_systems, coupled_training
 from relaxon.solvers.dcdm.coupled import (
     FEATURES,
     Candidate,
@@ -118,6 +118,17 @@ def test_the_result_does_not_depend_on_the_number_of_threads():
     np.testing.assert_array_equal(found[0], found[2])
 
 
+def test_few_unknowns_among_many_walls_take_little_memory():
+    cells = np.ones((60, 60, 60), np.uint8)
+    cells[30, 30, :50] = 0  # a dense matrix of all cells would be 370 GB
+    grid = PoissonGrid(cells, 1.0, "dirichlet", reaction=1e-3)
+    forced = CouplingChoice(
+        (Candidate(3, Parting()),), np.zeros((1, FEATURES)), np.zeros(1), np.zeros((1, 1)), np.zeros(1)
+    )
+    b = np.ones(cells.shape)
+    assert solve(grid, b, solver=DeepConjugateDirectionCycle(choice=forced)).iterations <= 2
+
+
 def test_a_twin_shares_nothing_that_a_cycle_writes():
     problem = gallery.make("variable", 12)
     cycle = PartedCycle(problem.grid.operator())
@@ -171,7 +182,9 @@ def test_the_best_set_is_found_greedily():
     assert set(keep_best(costs, 3)) == {0, 1, 2}
 
 
-def test_training_repeats_itself_and_its_file_is_read(tmp_path):
+def test_training_repeats_itself_and_its_file_is_read(monkeypatch, tmp_path):
+    monkeypatch.setattr(coupled_training, "FIT_STEPS", 30)
+    monkeypatch.setattr(coupled_systems, "SIDES", {2: (12, 20), 3: (6, 9)})
     small = {"tried": 1, "searched": 2, "kept": 2, "systems": 4, "hidden": 2}
     one, other = (train_choice(CouplingTraining(**small)) for _ in range(2))
     assert {**one, "seconds": 0} == {**other, "seconds": 0}
