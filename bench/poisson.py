@@ -40,7 +40,11 @@ from relaxon.cli.machine import describe_machine, package_versions, usable_cores
 from relaxon.server.threads import wait_asleep
 from relaxon.solvers import list_solvers
 
-CASES = ("box", "spheres", "pool", "random", "neumann", "variable", "plume")
+CASES = (
+    *("box", "spheres", "pool", "random", "neumann", "variable", "plume", "sheets", "shells"),
+    *("layered", "cylinder", "heat-step", "stretched", "channel", "heat-sink"),
+)
+"""κ = 1 first but for `variable`, then grids as simulation codes have them."""
 SIZES, QUICK_SIZES = (32, 64, 96, 128, 160), (32, 48, 64)
 REPEATS, QUICK_REPEATS = 5, 3
 LIMIT, QUICK_LIMIT = 120.0, 4.0

@@ -105,7 +105,8 @@ class Row:
 
 def fresh(grid: PoissonGrid) -> PoissonGrid:
     """The same grid with nothing computed for it yet, so that a set-up finds no other one's work done."""
-    return PoissonGrid(grid.cells, grid.spacing, [(low, high) for low, high in grid.boundary], grid.coefficient)
+    sides = [(low, high) for low, high in grid.boundary]
+    return PoissonGrid(grid.cells, grid.spacing, sides, grid.coefficient, grid.reaction, volume=grid.volume)
 
 
 def attempt(problem: Problem, solver: str, rtol: float, limit: float = math.inf) -> Attempt:

@@ -85,9 +85,20 @@ def warm_up(
             for grid in small_grids(usual_grid(3) if like is None else like, solver):
                 prepared = prepare(grid, solver=solver)
                 prepared.solve(right_hand_side(grid), max_iterations=ITERATIONS, inconsistent="project")
+                if not grid.constant and getattr(solver, "name", solver) == "dcdm":
+                    _try_candidates(grid)
         else:
             _warm_up_matrix(solver, like)
     return time.perf_counter() - start
+
+
+def _try_candidates(grid: PoissonGrid) -> None:
+    """Run each cycle that `dcdm` may choose where coefficients vary: which one it is depends on the grid's values."""
+    from relaxon.solvers.dcdm.coupled import shipped_choice
+
+    r = np.where(grid.fluid, right_hand_side(grid), 0.0).reshape(grid.shape3)
+    for candidate in shipped_choice().candidates:
+        candidate.cycle(grid.operator())(r, np.empty_like(r))
 
 
 def kind_of(solver: Any, system: Any) -> str | None:

@@ -135,7 +135,12 @@ def manufactured(
     grid = PoissonGrid(cells, spacing, boundary)
     if not grid.constant:
         raise ValueError(f"boundary must be neumann, dirichlet or periodic for a known solution, got {boundary!r}")
-    parts = [_profile((str(low), str(high)), p) for (low, high), p in zip(grid.boundary, points, strict=True)]
+    from relaxon.solvers import gallery_kinds
+
+    parts = [
+        gallery_kinds.fitting_profile((str(low), str(high)), p)
+        for (low, high), p in zip(grid.boundary, points, strict=True)
+    ]
     exact = _product([f for f, _, _ in parts])
     kappa, b = np.ones(shape), np.zeros(shape)
     if variable:
@@ -201,6 +206,19 @@ def cut_cylinder(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
     return _problem("cylinder", grid, b, "channel past a cylinder, cut cells")
 
 
+def _of_kind(name: str, function: str, summary: str) -> Callable[..., Problem]:
+    """Return the maker of a problem whose grid and `b` a function of `gallery_kinds` makes."""
+
+    def make_one(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
+        from relaxon.solvers import gallery_kinds
+
+        shape = _shape(size, ndim)
+        grid, b = getattr(gallery_kinds, function)(shape, _width(shape), seed)
+        return _problem(name, grid, b, summary)
+
+    return make_one
+
+
 _MAKERS: dict[str, Callable[..., Problem]] = {
     "box": empty_box,
     "spheres": spheres,
@@ -214,6 +232,10 @@ _MAKERS: dict[str, Callable[..., Problem]] = {
     "channel": stretched_channel,
     "heat-sink": heat_sink,
     "cylinder": cut_cylinder,
+    "layered": _of_kind("layered", "layered", "layers, κ jumps by 10⁶, Dirichlet sides"),
+    "stretched": _of_kind("stretched", "stretched_box", "box stretched by 5 % a cell along all axes"),
+    "sheets": _of_kind("sheets", "sheets", "sheets with small holes, open top"),
+    "shells": _of_kind("shells", "shells", "porous shells, open top"),
 }
 
 
@@ -358,22 +380,6 @@ def _stream_divergence(grid: PoissonGrid, seed: int) -> Array:
         total += flux * (-1.0 / grid.mean_spacing[axis])
         total[below] += flux[inner] / grid.mean_spacing[axis]
     return total
-
-
-def _profile(pair: tuple[str, str], p: Array) -> tuple[Array, Array, Array]:
-    """A function along an axis that fits its sides, with its first and second derivatives."""
-    if pair[0] == "periodic":
-        k, shift = 2 * np.pi, 0.7
-    elif pair == ("dirichlet", "dirichlet"):
-        k, shift = np.pi, 0.0
-    elif pair == ("neumann", "neumann"):
-        k, shift = np.pi, np.pi / 2
-    elif pair[0] == "dirichlet":
-        k, shift = np.pi / 2, 0.0
-    else:
-        k, shift = np.pi / 2, np.pi / 2
-    angle = k * p + shift
-    return np.sin(angle), k * np.cos(angle), -(k**2) * np.sin(angle)
 
 
 def _product(factors: Sequence[Array]) -> Array:

@@ -1,5 +1,5 @@
 """Test problems on grids as simulation codes have them: an implicit step, widths that vary, a surface that gives heat
-away, cells that a cylinder cuts.
+away, cells that a cylinder cuts, layers, sheets with holes, porous shells.
 """
 
 from __future__ import annotations
@@ -23,6 +23,15 @@ FILM = 5.0
 DISC = (0.3, 0.5, 0.11)
 """The cylinder's centre and radius, in parts of the first and of the other sides."""
 LEAST_VOLUME = 1e-6
+LAYER, JUMP = 4, 1e6
+"""Cells that a layer is thick at least, and what κ jumps by from one layer to the next."""
+GROWTH = 1.05
+"""Of a stretched box's widths, from a cell to the next; not beyond `MOST_RATIO` from the first to the last."""
+MOST_RATIO = 1e3
+SHEETS, HOLES = 5, 0.05
+"""Cells from a sheet to the next, and the part of each that is open."""
+SHELLS, PORES = 6, 0.1
+"""How many shells there are, two cells thick, and the part of them that is open."""
 
 
 def heat_step(cells: NDArray[np.uint8], h: float, seed: int) -> tuple[PoissonGrid, Array]:
@@ -90,3 +99,66 @@ def cut_cylinder(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGr
     flux = faces[0] * (velocity + 0.1 * np.random.default_rng(seed).standard_normal(velocity.shape))
     outflow = -np.diff(flux, axis=0) / h
     return grid, np.where(grid.fluid, outflow / np.where(volume > 0, volume, 1.0), 0.0)
+
+
+def layered(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, Array]:
+    """Layers across the second axis whose κ is 1 or `JUMP`; Dirichlet sides."""
+    rng = np.random.default_rng(seed)
+    n = shape[1]
+    exponents = np.repeat(rng.integers(0, 2, n // LAYER + 1), LAYER)[:n]
+    kappa = (JUMP**exponents).reshape([-1 if axis == 1 else 1 for axis in range(len(shape))])
+    grid = PoissonGrid(np.zeros(shape, np.uint8), h, "dirichlet", np.broadcast_to(kappa, shape))
+    return grid, rng.standard_normal(shape)
+
+
+def stretched_box(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, Array]:
+    """A box whose widths grow by `GROWTH` from cell to cell along all axes; Dirichlet sides."""
+    spacing = []
+    for n in shape:
+        widths = min(GROWTH, MOST_RATIO ** (1 / max(n - 1, 1))) ** np.arange(n)
+        spacing.append(h * n * widths / widths.sum())
+    grid = PoissonGrid(np.zeros(shape, np.uint8), tuple(spacing), "dirichlet")
+    return grid, np.random.default_rng(seed).standard_normal(shape)
+
+
+def sheets(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, Array]:
+    """Walls one cell thick across the first axis with small holes; open at the top."""
+    rng = np.random.default_rng(seed)
+    cells = np.zeros(shape, np.uint8)
+    walls = cells[SHEETS // 2 :: SHEETS]
+    walls[rng.random(walls.shape) >= HOLES] = CellType.SOLID
+    return _open_at_the_top(cells, h), rng.standard_normal(shape)
+
+
+def shells(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, Array]:
+    """Balls in balls: walls two cells thick with pores; open at the top."""
+    rng = np.random.default_rng(seed)
+    cells = np.zeros(shape, np.uint8)
+    where = np.indices(shape, np.float32).reshape(len(shape), -1)
+    for _ in range(SHELLS):
+        centre, radius = rng.uniform(0.2, 0.8, len(shape)) * shape, rng.uniform(0.1, 0.3) * min(shape)
+        distance = np.sqrt(((where - centre[:, None].astype(np.float32)) ** 2).sum(0)).reshape(shape)
+        cells[(abs(distance - radius) < 1.0) & (rng.random(shape) >= PORES)] = CellType.SOLID
+    return _open_at_the_top(cells, h), rng.standard_normal(shape)
+
+
+def _open_at_the_top(cells: NDArray[np.uint8], h: float) -> PoissonGrid:
+    cells[(0,) * cells.ndim] = CellType.FLUID
+    sides: list[Any] = ["neumann"] * (cells.ndim - 1) + [("neumann", "dirichlet")]
+    return PoissonGrid(cells, h, sides)
+
+
+def fitting_profile(pair: tuple[str, str], p: Array) -> tuple[Array, Array, Array]:
+    """A function along an axis that fits its sides, with its first and second derivatives."""
+    if pair[0] == "periodic":
+        k, shift = 2 * np.pi, 0.7
+    elif pair == ("dirichlet", "dirichlet"):
+        k, shift = np.pi, 0.0
+    elif pair == ("neumann", "neumann"):
+        k, shift = np.pi, np.pi / 2
+    elif pair[0] == "dirichlet":
+        k, shift = np.pi / 2, 0.0
+    else:
+        k, shift = np.pi / 2, np.pi / 2
+    angle = k * p + shift
+    return np.sin(angle), k * np.cos(angle), -(k**2) * np.sin(angle)

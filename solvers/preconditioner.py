@@ -47,13 +47,14 @@ def unlearned_cycle(operator: PoissonOperator) -> SingleCycle:
 
 
 def learned_cycle(operator: PoissonOperator) -> SingleCycle:
-    """The V-cycle that `dcdm` uses: with the shipped learned constants for κ = 1."""
+    """The V-cycle that `dcdm` uses: with learned constants for κ = 1, else as a network chooses."""
+    from relaxon.solvers.dcdm.coupled import coupled_cycle
     from relaxon.solvers.dcdm.cycle import constants_for
     from relaxon.solvers.multigrid.fused import FusedCycle
 
     if operator.grid.constant:
         return FusedPreconditioner(FusedCycle(operator, constants_for(operator.grid.ndim)))
-    return unlearned_cycle(operator)
+    return coupled_cycle(operator)
 
 
 def as_linear_operator(operator: PoissonOperator, cycle: SingleCycle) -> LinearOperator:

@@ -1,8 +1,8 @@
 """Conjugate directions from a V-cycle whose constants were learned: linear, aware of the geometry, a few numbers.
 
 Where κ is 1 the direction is the fused cycle of `relaxon.solvers.multigrid` with constants trained on the residual that
-the outer iteration is left with, on small random geometries; they hold for any grid. Elsewhere it is the cycle whose
-transfers follow the couplings, with nothing learned.
+the outer iteration is left with, on small random geometries; they hold for any grid. Elsewhere it is one of a few
+cycles for any couplings, which a trained network chooses for the grid: see `relaxon.solvers.dcdm.coupled`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.dcdm.coupled import CouplingChoice, coupled_cycle
 from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
 from relaxon.solvers.dcdm.outer import ConjugateDirections, Direction
 from relaxon.solvers.dcdm.rescue import Rescued, second_method
 from relaxon.solvers.engine import Prepared, Solver
 from relaxon.solvers.multigrid.constants import LearnedConstants, from_record
 from relaxon.solvers.multigrid.fused import FusedCycle
-from relaxon.solvers.multigrid.loose import variable_cycle
 from relaxon.solvers.multigrid.single import SingleCycle
 from relaxon.solvers.operator import PoissonOperator
 
@@ -33,8 +33,8 @@ MAX_ITERATIONS = 500
 class CycleDirection(Direction):
     """`f(r)` by one cycle, for any coefficients."""
 
-    def __init__(self, operator: PoissonOperator) -> None:
-        self.cycle = variable_cycle(operator)
+    def __init__(self, operator: PoissonOperator, choice: CouplingChoice | None = None) -> None:
+        self.cycle = coupled_cycle(operator, choice)
 
     def __call__(self, r: NDArray[np.float64]) -> NDArray[Any]:
         return self.cycle.direction(r)
@@ -55,6 +55,8 @@ class DeepConjugateDirectionCycle(Solver):
     Parameters
     ----------
     constants : of the cycle; None for the shipped ones, trained as `cycle.json` beside them says.
+    choice : of the cycle where κ, σ, widths or sides are not the plain ones; None for the shipped one, trained as
+        `couplings.json` says.
     window : directions to orthogonalise against, ≥ 0. The cycle is symmetric: one does as well as the paper's two.
     rescue : hand over to a factorisation, or on large systems to incomplete-Cholesky CG, where the cycle is slow
         (mazes, wild coefficients); its iterations are counted in `Solution.fallbacks`.
@@ -63,6 +65,7 @@ class DeepConjugateDirectionCycle(Solver):
     constants: LearnedConstants | None = None
     window: int = 1
     rescue: bool = True
+    choice: CouplingChoice | None = None
     name: ClassVar[str] = "dcdm"
     summary: ClassVar[str] = "deep conjugate directions, learned multigrid cycle"
 
@@ -76,7 +79,7 @@ class DeepConjugateDirectionCycle(Solver):
 
         grid = operator.grid
         if not grid.constant:
-            return variable_cycle(operator)
+            return coupled_cycle(operator, self.choice)
         constants = constants_for(grid.ndim) if self.constants is None else {self.constants.ndim: self.constants}
         return FusedPreconditioner(FusedCycle(operator, constants))
 
@@ -91,7 +94,7 @@ class DeepConjugateDirectionCycle(Solver):
             cycle = FusedCycle(operator, constants)
             fused = FusedDirections(operator, cycle, self.window, MAX_ITERATIONS, before)
             return self._rescued(fused, operator)
-        direction = CycleDirection(operator)
+        direction = CycleDirection(operator, self.choice)
         prepared = ConjugateDirections(operator, direction, self.window, MAX_ITERATIONS)
         prepared.info |= direction.cycle.info
         return self._rescued(prepared, operator)

@@ -30,7 +30,11 @@ SMALL = 64
 
 def variable_cycle(operator: PoissonOperator, smoother: Smoother = "jacobi", sweeps: int = 2) -> SingleCycle:
     """Return the V-cycle for any coefficients, with constants solved for apart where next to nothing holds them."""
-    cycle = VariableCycle(operator, smoother, sweeps)
+    return with_loose_apart(operator, VariableCycle(operator, smoother, sweeps))
+
+
+def with_loose_apart(operator: PoissonOperator, cycle: SingleCycle) -> SingleCycle:
+    """Return a cycle with the constants of components that next to nothing holds solved for apart."""
     grid = operator.grid
     if grid.reaction is None and not any(isinstance(side, Robin) for pair in grid.boundary for side in pair):
         return cycle

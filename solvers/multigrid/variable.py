@@ -95,6 +95,7 @@ class VariableCycle(SingleCycle):
         self.info = {
             "levels": float(len(self.levels)),
             "grid_complexity": sum(level.diagonal.size for level in self.levels) / self.levels[0].diagonal.size,
+            "sweeps": float(sweeps),
         }
 
     def twin(self) -> VariableCycle:

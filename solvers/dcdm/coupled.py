@@ -1,0 +1,141 @@
+"""The cycle for any couplings, chosen by a small network from what a grid's couplings look like.
+
+There are two coarse spaces, transfers that follow the couplings (`VariableCycle`) and connected parts of blocks
+(`PartedCycle`), each with a number of sweeps and numbers of its own. Which of them takes the least work a decade of the
+residual depends on how much κ jumps, how many faces are closed, how far cells are stretched, how much σ holds. A
+network of one hidden layer foretells the cost of each of a few candidates from eight such features; candidates and
+network were found by `relaxon train poisson-couplings`. Each candidate is a fixed cycle: linear, symmetric, definite.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.multigrid.loose import with_loose_apart
+from relaxon.solvers.multigrid.parted import PartedCycle, Parting
+from relaxon.solvers.multigrid.single import SingleCycle
+from relaxon.solvers.multigrid.variable import VariableCycle
+from relaxon.solvers.operator import PoissonOperator
+
+Array = NDArray[np.float64]
+FEATURES = 8
+"""Seven shares of faces, axes and cells on a logarithmic scale from 0 to 1, and whether there are three dimensions."""
+LEAST_SHARE = 1e-4
+SURVEYED = 500_000
+"""Of grids with more cells every third row is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to make the cycle: `parting` with parts of blocks, or transfers that follow the couplings."""
+
+    sweeps: int
+    parting: Parting | None = None
+
+    def cycle(self, operator: PoissonOperator) -> SingleCycle:
+        """Return the cycle, with loosely held constants apart."""
+        made: SingleCycle
+        if self.parting is not None:
+            made = PartedCycle(operator, self.parting)
+        else:
+            made = VariableCycle(operator, sweeps=self.sweeps)
+        return with_loose_apart(operator, made)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"sweeps": self.sweeps, "parting": None if self.parting is None else asdict(self.parting)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Candidate:
+        parting = values["parting"]
+        return cls(int(values["sweeps"]), None if parting is None else Parting(**parting))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CouplingChoice:
+    """Candidates and the network that foretells their costs: `w₂ relu(W₁ φ + b₁) + b₂`, the least is taken."""
+
+    candidates: tuple[Candidate, ...]
+    hidden_weight: Array
+    hidden_bias: Array
+    output_weight: Array
+    output_bias: Array
+
+    def __post_init__(self) -> None:
+        hidden, count = len(self.hidden_bias), len(self.candidates)
+        shapes = {"hidden_weight": (hidden, FEATURES), "output_weight": (count, hidden), "output_bias": (count,)}
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} must have the shape {shape}, got {getattr(self, name).shape}")
+
+    @property
+    def count(self) -> int:
+        """How many numbers the network has."""
+        arrays = (self.hidden_weight, self.hidden_bias, self.output_weight, self.output_bias)
+        return sum(array.size for array in arrays)
+
+    def costs(self, features: Array) -> Array:
+        """What each candidate is foretold to cost, beside the others: `(…, 8) → (…, candidates)`."""
+        hidden = np.maximum(features @ self.hidden_weight.T + self.hidden_bias, 0)
+        found: Array = hidden @ self.output_weight.T + self.output_bias
+        return found
+
+    def chosen(self, operator: PoissonOperator) -> Candidate:
+        """The candidate for a grid."""
+        return self.candidates[int(np.argmin(self.costs(couplings_features(operator))))]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values, which `from_dict` takes."""
+        return {
+            "candidates": [candidate.as_dict() for candidate in self.candidates],
+            "hidden_weight": self.hidden_weight.tolist(),
+            "hidden_bias": self.hidden_bias.tolist(),
+            "output_weight": self.output_weight.tolist(),
+            "output_bias": self.output_bias.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> CouplingChoice:
+        candidates = tuple(Candidate.from_dict(value) for value in values["candidates"])
+        names = ("hidden_weight", "hidden_bias", "output_weight", "output_bias")
+        return cls(candidates, *(np.asarray(values[name], np.float64) for name in names))
+
+
+def couplings_features(operator: PoissonOperator) -> Array:
+    """What the network sees of a grid: `(8,)` from 0 to 1; units and the order of axes do not matter."""
+    from relaxon.solvers.multigrid.part_kernels import survey
+
+    lower = tuple(np.asarray(face, np.float64) for face in operator.couplings)
+    diagonal = np.asarray(operator.diagonal, np.float64).reshape(operator.grid.shape3)
+    stride = 3 if diagonal.size > SURVEYED else 1
+    found, *sums = survey(*lower, np.asarray(operator.wrap), stride, diagonal)
+    axes = operator.grid.ndim
+    per = np.array([2 * axes, 2 * axes, axes, axes, 1, 1, 1]) * max(found, 1.0)
+    shares = np.array(sums) / per
+    scaled = 1 - np.log10(np.clip(shares, LEAST_SHARE, 1)) / np.log10(LEAST_SHARE)
+    return np.append(np.nan_to_num(scaled), float(axes == 3))
+
+
+def coupled_cycle(operator: PoissonOperator, choice: CouplingChoice | None = None) -> SingleCycle:
+    """Return the cycle that `dcdm` runs where κ, σ, widths or sides are not the plain ones."""
+    return (choice or shipped_choice()).chosen(operator).cycle(operator)
+
+
+def choice_record() -> dict[str, Any]:
+    """The shipped choice with how it was trained."""
+    path = resources.files("relaxon.solvers.dcdm") / "weights" / "couplings.json"
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+@lru_cache(maxsize=1)
+def shipped_choice() -> CouplingChoice:
+    """The shipped candidates and network."""
+    return CouplingChoice.from_dict(choice_record()["choice"])

@@ -1,0 +1,220 @@
+"""Training of the choice of a cycle for any couplings: candidates by search, a network on what they cost."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers import solve, validation
+from relaxon.solvers.dcdm.coupled import FEATURES, Candidate, CouplingChoice, couplings_features
+from relaxon.solvers.dcdm.coupled_systems import random_system
+from relaxon.solvers.dcdm.outer import ConjugateDirections
+from relaxon.solvers.engine import Prepared, Solver
+from relaxon.solvers.grid import PoissonGrid
+from relaxon.solvers.multigrid.parted import PartedCycle, Parting
+from relaxon.solvers.multigrid.single import SingleCycle
+from relaxon.solvers.operator import PoissonOperator
+
+Array = NDArray[np.float64]
+RTOL, MOST = 1e-6, 80
+OUTER = 3.0
+"""Passes that an iteration costs beside the cycle, in sweeps of the finest level."""
+GRAPH = 2.0
+"""What an entry of a graph costs beside one of a grid."""
+TEMPERATURE, FORETOLD, FIT_STEPS, FIT_RATE = 0.1, 0.3, 1000, 0.02
+PLAIN = Candidate(2)
+"""The cycle of `mg-cg`, to compare with."""
+FOLDS = 4
+"""Each system is kept from one of so many fits, which say what the network gains on systems that it has not seen."""
+DECAYS = (1e-3, 1e-2, 1e-1, 1.0)
+"""Of the network's weights; the one that gains most there is taken. With the last all systems get one candidate."""
+
+
+@dataclass(frozen=True, slots=True)
+class CouplingTraining:
+    """Settings of a training run.
+
+    Parameters
+    ----------
+    tried : candidates drawn beside the three that follow the couplings with 2, 3 and 4 sweeps.
+    searched : systems on which all are tried.
+    kept : candidates that together cost least there: those that the network chooses among.
+    systems : on which these are tried, for the network.
+    price : what work counts beside iterations: 1 for work a decade alone, 0 for iterations alone.
+    hidden : units of the network.
+    """
+
+    tried: int = 21
+    searched: int = 32
+    kept: int = 6
+    systems: int = 160
+    price: float = 0.35
+    hidden: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("tried", "searched", "kept", "systems", "hidden"):
+            validation.positive_int(name, getattr(self, name))
+        if not 0 <= validation.finite_float("price", self.price) <= 1:
+            raise ValueError(f"price must be from 0 to 1, got {self.price!r}")
+
+
+class FixedCycle(Solver):
+    """The method with one candidate's cycle, without a second method."""
+
+    name, summary = "fixed-cycle", "conjugate directions from one candidate's cycle"
+
+    def __init__(self, candidate: Candidate) -> None:
+        self._candidate = candidate
+
+    def prepare(self, operator: PoissonOperator) -> Prepared:
+        cycle = self._candidate.cycle(operator)
+        found = ConjugateDirections(operator, cycle.direction, 1, MOST)
+        found.info |= {"work": OUTER + cycle_work(cycle)}
+        return found
+
+
+def cycle_work(cycle: SingleCycle) -> float:
+    """What a cycle costs, in sweeps over the finest level, counted and not timed."""
+    inner = getattr(cycle, "_cycle", cycle)
+    if not isinstance(inner, PartedCycle):
+        return inner.info["grid_complexity"] * (2 * inner.info["sweeps"] + 3)
+    parting, cells = inner.parting, inner.levels[0].diagonal.size
+    total, visits = 2.0 * parting.sweeps + 2, 1.0
+    for level in inner.levels[1:]:
+        visits *= 2
+        graph = (len(level.lower[1]) + len(level.diagonal)) / 7
+        total += visits * GRAPH * (2 * parting.coarse_sweeps + 1) * graph / cells
+    return total
+
+
+def cost_of(candidate: Candidate, grid: PoissonGrid, b: Array, price: float) -> float:
+    """`log` of the iterations that six decades take (with the fraction of the last one) and `price` times that of the
+    work of each; of `MOST` iterations and a penalty where they were not enough.
+    """
+    found = solve(grid, b, solver=FixedCycle(candidate), rtol=RTOL, max_iterations=MOST, inconsistent="project")
+    history = np.maximum(np.asarray(found.residuals, np.float64), 1e-300)
+    decades = math.log10(history[0] / history[-1]) if len(history) > 1 and history[0] > 0 else 0.0
+    iterations = (len(history) - 1) * -math.log10(RTOL) / max(decades, 0.5)
+    return math.log(max(iterations, 1.0)) + price * math.log(found.info["work"])
+
+
+def draw_candidates(count: int, rng: np.random.Generator) -> list[Candidate]:
+    """Three that follow the couplings, and `count` of parts."""
+    found = [Candidate(sweeps) for sweeps in (2, 3, 4)]
+    for _ in range(count):
+        sweeps, coarse = int(rng.integers(2, 5)), int(rng.integers(2, 4))
+        least, factor = 10.0 ** rng.uniform(-1.7, -0.8), rng.uniform(0.505, 0.66)
+        found.append(Candidate(sweeps, Parting(round(float(least), 4), round(float(factor), 3), sweeps, coarse)))
+    return found
+
+
+def keep_best(costs: Array, count: int) -> list[int]:
+    """Greedily the columns whose least is least in the mean; `costs` is (systems, candidates)."""
+    kept: list[int] = []
+    least = np.full(len(costs), np.inf)
+    for _ in range(min(count, costs.shape[1])):
+        gains = np.minimum(least[:, None], costs).mean(0)
+        gains[kept] = np.inf
+        kept.append(int(np.argmin(gains)))
+        least = np.minimum(least, costs[:, kept[-1]])
+    return kept
+
+
+def fit_network(
+    features: Array, costs: Array, candidates: tuple[Candidate, ...], hidden: int, decay: float, seed: int
+) -> CouplingChoice:
+    """Adam on the cost of what the network would take and on what it foretells wrong, all systems at once."""
+    rng = np.random.default_rng(seed)
+    count = costs.shape[1]
+    target = costs - costs.mean(1, keepdims=True)
+    weights = [rng.standard_normal((hidden, FEATURES)) / math.sqrt(FEATURES), np.zeros(hidden)]
+    weights += [rng.standard_normal((count, hidden)) * 0.1, target.mean(0)]
+    first, second = ([np.zeros_like(w) for w in weights] for _ in range(2))
+    for step in range(1, FIT_STEPS + 1):
+        inner = features @ weights[0].T + weights[1]
+        active = np.maximum(inner, 0)
+        output = active @ weights[2].T + weights[3]
+        share = np.exp(-(output - output.min(1, keepdims=True)) / TEMPERATURE)
+        share /= share.sum(1, keepdims=True)
+        slope = -share * (target - (share * target).sum(1, keepdims=True)) / TEMPERATURE
+        slope = (slope + FORETOLD * 2 * (output - target)) / len(features)
+        back = slope @ weights[2] * (inner > 0)
+        gradients = [back.T @ features, back.sum(0), slope.T @ active, slope.sum(0)]
+        rate = FIT_RATE * (1 - step / (FIT_STEPS + 1))
+        for weight, gradient, one, two in zip(weights, gradients, first, second, strict=True):
+            gradient = gradient + decay * weight * (weight.ndim == 2)
+            one += 0.1 * (gradient - one)
+            two += 0.001 * (gradient**2 - two)
+            weight -= rate * (one / (1 - 0.9**step)) / (np.sqrt(two / (1 - 0.999**step)) + 1e-8)
+    return CouplingChoice(candidates, *(weight.round(6) for weight in weights))
+
+
+def taken_unseen(
+    features: Array, costs: Array, kept: list[Candidate], settings: CouplingTraining, decay: float
+) -> float:
+    """The mean cost of what a network takes on systems that were kept from its fit."""
+    total = 0.0
+    for fold in range(FOLDS):
+        out = np.arange(len(costs)) % FOLDS == fold
+        args = (tuple(kept), settings.hidden, decay, settings.seed)
+        choice = fit_network(features[~out], costs[~out], *args)
+        total += float(costs[out][np.arange(int(out.sum())), np.argmin(choice.costs(features[out]), 1)].sum())
+    return total / len(costs)
+
+
+def train_choice(settings: CouplingTraining, progress: Callable[[int, int], object] | None = None) -> dict[str, Any]:
+    """Train; return a record: the choice, the settings, what is gained, the seconds. Costs are counted, not timed, so
+    that the same settings give the same bits on one machine. `progress(done, of)` is called after each system.
+    """
+    began = time.perf_counter()
+    rng = np.random.default_rng(settings.seed)
+    total, done = settings.searched + settings.systems, 0
+
+    def table(candidates: list[Candidate], systems: int) -> tuple[Array, Array]:
+        nonlocal done
+        features, costs = [], []
+        for number in range(systems):
+            grid, b = random_system(rng, 2 + number % 2)
+            features.append(couplings_features(grid.operator()))
+            costs.append([cost_of(candidate, grid, b, settings.price) for candidate in candidates])
+            done += 1
+            if progress is not None:
+                progress(done, total)
+        return np.array(features), np.array(costs)
+
+    tried = draw_candidates(settings.tried, rng)
+    _, costs = table(tried, settings.searched)
+    kept = [tried[index] for index in keep_best(costs, settings.kept)]
+    features, costs = table([*kept, PLAIN], settings.systems)
+    costs, plain = costs[:, :-1], costs[:, -1]
+    taken = {decay: taken_unseen(features, costs, kept, settings, decay) for decay in DECAYS}
+    decay = min(DECAYS, key=lambda one: (taken[one], -one))
+    choice = fit_network(features, costs, tuple(kept), settings.hidden, decay, settings.seed)
+    return {
+        "choice": choice.as_dict(),
+        "settings": asdict(settings),
+        "numbers": choice.count,
+        "unseen": {
+            "taken": taken[decay],
+            "by_decay": {str(one): value for one, value in taken.items()},
+            "best_single": float(costs.mean(0).min()),
+            "oracle": float(costs.min(1).mean()),
+            "plain": float(plain.mean()),
+        },
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def write_choice(path: Path, trained: dict[str, Any]) -> None:
+    """Write a record as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(trained, indent=1) + "\n")
