@@ -27,8 +27,13 @@ Array = NDArray[np.float64]
 RTOL, MOST = 1e-6, 80
 OUTER = 3.0
 """Passes that an iteration costs beside the cycle, in sweeps of the finest level."""
-GRAPH = 2.0
+TRANSFERS = 5.0
+"""What residual and transfers of a level cost, sweeps there being fused."""
+GRAPH = 5.0
 """What an entry of a graph costs beside one of a grid."""
+SET_UP, PARTED_SET_UP = 25.0, 65.0
+"""What setting up costs, transfers that follow the couplings and parts. These four are as two threads took in 64³ and
+128³ cells; training itself times nothing."""
 TEMPERATURE, FORETOLD, FIT_STEPS, FIT_RATE = 0.1, 0.3, 1000, 0.02
 PLAIN = Candidate(2)
 """The cycle of `mg-cg`, to compare with."""
@@ -48,15 +53,15 @@ class CouplingTraining:
     searched : systems on which all are tried.
     kept : candidates that together cost least there: those that the network chooses among.
     systems : on which these are tried, for the network.
-    price : what work counts beside iterations: 1 for work a decade alone, 0 for iterations alone.
+    price : what work counts beside iterations: 1 for work with set-up alone, 0 for iterations alone.
     hidden : units of the network.
     """
 
-    tried: int = 21
-    searched: int = 32
-    kept: int = 6
-    systems: int = 160
-    price: float = 0.35
+    tried: int = 30
+    searched: int = 48
+    kept: int = 7
+    systems: int = 320
+    price: float = 1.0
     hidden: int = 8
     seed: int = 0
 
@@ -78,7 +83,9 @@ class FixedCycle(Solver):
     def prepare(self, operator: PoissonOperator) -> Prepared:
         cycle = self._candidate.cycle(operator)
         found = ConjugateDirections(operator, cycle.direction, 1, MOST)
-        found.info |= {"work": OUTER + cycle_work(cycle)}
+        found.info |= {"work": OUTER + cycle_work(cycle), "set_up": SET_UP}
+        if self._candidate.parting is not None:
+            found.info["set_up"] = PARTED_SET_UP
         return found
 
 
@@ -86,7 +93,7 @@ def cycle_work(cycle: SingleCycle) -> float:
     """What a cycle costs, in sweeps over the finest level, counted and not timed."""
     inner = getattr(cycle, "_cycle", cycle)
     if not isinstance(inner, PartedCycle):
-        return inner.info["grid_complexity"] * (2 * inner.info["sweeps"] + 3)
+        return inner.info["grid_complexity"] * (inner.info["sweeps"] + TRANSFERS)
     parting, cells = inner.parting, inner.levels[0].diagonal.size
     total, visits = 2.0 * parting.sweeps + 2, 1.0
     for level in inner.levels[1:]:
@@ -97,14 +104,15 @@ def cycle_work(cycle: SingleCycle) -> float:
 
 
 def cost_of(candidate: Candidate, grid: PoissonGrid, b: Array, price: float) -> float:
-    """`log` of the iterations that six decades take (with the fraction of the last one) and `price` times that of the
-    work of each; of `MOST` iterations and a penalty where they were not enough.
+    """A mean of two logarithms: of the iterations that six decades take, with the fraction of the last one and as
+    extrapolated where `MOST` were not enough, and, weighed by `price`, of the work that they and the set-up take.
     """
     found = solve(grid, b, solver=FixedCycle(candidate), rtol=RTOL, max_iterations=MOST, inconsistent="project")
     history = np.maximum(np.asarray(found.residuals, np.float64), 1e-300)
     decades = math.log10(history[0] / history[-1]) if len(history) > 1 and history[0] > 0 else 0.0
-    iterations = (len(history) - 1) * -math.log10(RTOL) / max(decades, 0.5)
-    return math.log(max(iterations, 1.0)) + price * math.log(found.info["work"])
+    iterations = max((len(history) - 1) * -math.log10(RTOL) / max(decades, 0.5), 1.0)
+    work = found.info["set_up"] + iterations * found.info["work"]
+    return (1 - price) * math.log(iterations) + price * math.log(work)
 
 
 def draw_candidates(count: int, rng: np.random.Generator) -> list[Candidate]:
