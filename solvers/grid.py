@@ -252,8 +252,8 @@ class PoissonGrid:
     def preconditioner(self, *, learned: bool = True) -> LinearOperator:
         """A multigrid V-cycle `M ≈ A⁻¹` as a SciPy `LinearOperator` on packed vectors, to put into your own CG.
 
-        Symmetric and positive definite, to float32 rounding. `learned` takes the constants that `dcdm` uses where κ
-        is 1; without it, and elsewhere, nothing is learned. Set-up is done here, once.
+        Symmetric and positive definite, to float32 rounding. `learned` takes what `dcdm` uses: learned constants where
+        κ is 1, elsewhere the cycle that a network chooses. Without it nothing is learned. Set-up is done here, once.
 
         Examples
         --------

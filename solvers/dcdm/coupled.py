@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.multigrid.loose import with_loose_apart
+from relaxon.solvers.multigrid.loose import LooseCycle, loose_components
 from relaxon.solvers.multigrid.parted import PartedCycle, Parting
 from relaxon.solvers.multigrid.single import SingleCycle
 from relaxon.solvers.multigrid.variable import VariableCycle
@@ -41,12 +41,14 @@ class Candidate:
 
     def cycle(self, operator: PoissonOperator) -> SingleCycle:
         """Return the cycle, with loosely held constants apart."""
+        found = loose_components(operator)
         made: SingleCycle
         if self.parting is not None:
-            made = PartedCycle(operator, self.parting)
+            labels = None if found is None else found[0].labels
+            made = PartedCycle(operator, self.parting, None if labels is None else np.asarray(labels) != 0)
         else:
             made = VariableCycle(operator, sweeps=self.sweeps)
-        return with_loose_apart(operator, made)
+        return made if found is None else LooseCycle(made, *found)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""

@@ -35,12 +35,18 @@ def variable_cycle(operator: PoissonOperator, smoother: Smoother = "jacobi", swe
 
 def with_loose_apart(operator: PoissonOperator, cycle: SingleCycle) -> SingleCycle:
     """Return a cycle with the constants of components that next to nothing holds solved for apart."""
+    found = loose_components(operator)
+    return cycle if found is None else LooseCycle(cycle, *found)
+
+
+def loose_components(operator: PoissonOperator) -> tuple[NullSpace, NDArray[np.float64]] | None:
+    """Find the components that next to nothing holds, and `1ᵀ A 1` of each; None where there are none."""
     grid = operator.grid
     if grid.reaction is None and not any(isinstance(side, Robin) for pair in grid.boundary for side in pair):
-        return cycle
+        return None
     loose = NullSpace.of(grid, holding_by_little=False)
     if loose.labels is None:
-        return cycle
+        return None
     count = loose.dimension + 1
     labels = loose.labels.reshape(-1)
     term = reaction_term(grid)
@@ -53,10 +59,10 @@ def with_loose_apart(operator: PoissonOperator, cycle: SingleCycle) -> SingleCyc
     few = (held > 0) & (held * length**2 < np.where(length <= SMALL, 1.0, LOOSE) * strength)
     few[0] = False
     if not few.any():
-        return cycle
+        return None
     number = np.cumsum(few) * few
     space = NullSpace(number.astype(np.int32)[loose.labels], np.concatenate([[0], loose.sizes[few]]))
-    return LooseCycle(cycle, space, np.concatenate([[np.inf], held[few]]))
+    return space, np.concatenate([[np.inf], held[few]])
 
 
 class LooseCycle(SingleCycle):

@@ -94,7 +94,11 @@ class PartedLevel:
 class PartedCycle(SingleCycle):
     """The preconditioner `z ← M r`: linear, symmetric and positive definite on the operator's range, to rounding."""
 
-    def __init__(self, operator: PoissonOperator, parting: Parting | None = None) -> None:
+    def __init__(
+        self, operator: PoissonOperator, parting: Parting | None = None, loose: NDArray[np.bool_] | None = None
+    ) -> None:
+        """`loose` says of each cell whether it is of a component whose constant is solved for apart: its reaction is
+        left out here, as float32 cannot tell what it makes of a constant from rounding."""
         grid = operator.grid
         self.parting = parting or Parting()
         self.wrap = np.asarray(operator.wrap)
@@ -102,7 +106,7 @@ class PartedCycle(SingleCycle):
         self._finest, self._coarse, self._last = (
             [np.float32(v) for v in chebyshev_dampings(grid.ndim, count)] for count in counts
         )
-        self.levels, self.unit = self._built(operator)
+        self.levels, self.unit = self._built(operator, loose)
         sizes = [int(np.count_nonzero(level.diagonal)) for level in self.levels]
         self.info = {"levels": float(len(sizes)), "grid_complexity": sum(sizes) / max(sizes[0], 1), "parted": 1.0}
         self._ones = (self.levels[0].diagonal > 0).astype(np.float32)
@@ -181,8 +185,8 @@ class PartedCycle(SingleCycle):
             args = (*level.lower, level.diagonal, level.inverse, np.float32(1), level.x, level.r, False, level.work)
             part_kernels.graph_sweep(*args)
 
-    def _built(self, operator: PoissonOperator) -> tuple[list[PartedLevel], float]:
-        lower, diagonal, held, term, unit = _finest(operator)
+    def _built(self, operator: PoissonOperator, loose: NDArray[np.bool_] | None) -> tuple[list[PartedLevel], float]:
+        lower, diagonal, held, term, unit = _finest(operator, loose)
         top = _level(lower, diagonal)
         if int(np.count_nonzero(diagonal)) <= COARSEST:
             return [_solved(top, _graph_of(lower), (held + term).reshape(-1))], unit
@@ -263,7 +267,7 @@ class PartedCycle(SingleCycle):
         return made, tuple(_summed(level, values) for values in sums), coarse[:, kept[lead]]
 
 
-def _finest(operator: PoissonOperator) -> tuple[Any, ...]:
+def _finest(operator: PoissonOperator, loose: NDArray[np.bool_] | None) -> tuple[Any, ...]:
     """Couplings, diagonal, what holds each cell to known values, the reaction's term, and the unit of all these."""
     from relaxon.solvers.multigrid import setup_kernels as kernels
 
@@ -275,7 +279,8 @@ def _finest(operator: PoissonOperator) -> tuple[Any, ...]:
     kernels.finish(cells, faces[0], faces[1], faces[2], faces[3], wrap, diagonal)
     term = np.zeros(cells.shape, np.float32)
     if len(faces) > 4:
-        term[fluid] = faces[4][fluid]
+        reacting = fluid if loose is None else fluid & ~loose.reshape(grid.shape3)
+        term[reacting] = faces[4][reacting]
         diagonal += term
     airy = [face.copy() for face in faces[:3]] if (cells == AIR).any() else None
     kernels.keep_unknowns(diagonal, faces[0], faces[1], faces[2])

@@ -38,7 +38,8 @@ def run(server, capsys):
 
 
 def started(client, units, model):
-    return client.boosting.train(X, X[:, 0], settings=BoostingSettings(n_units=units, random_state=0), model=model)
+    settings = BoostingSettings(n_units=units, learning_rate=1e-3, random_state=0)
+    return client.boosting.train(X, X[:, 0], settings=settings, model=model)
 
 
 def test_a_job_is_awaited_shown_listed_and_deleted(client, run):

@@ -7,7 +7,7 @@ from implicit_problems import drawn
 from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
 
 from relaxon.implicit import ImplicitOptions, implicit, record_verdicts
-from relaxon.neuromorphic.boosting import descent_kernels, kernels, reference
+from relaxon.neuromorphic.boosting import descent_kernels, kernels, projection_kernels, reference
 from relaxon.neuromorphic.equilibrium import FixedStep, Implicit, LayeredNetwork, Phases, equilibrium_state, gradient
 from relaxon.solvers import CellType, PoissonGrid, prepare
 from relaxon.solvers.torch import poisson_solve
@@ -123,13 +123,15 @@ def test_boosting_s_compiled_variable_projection_has_the_implicit_derivative():
     w = np.full(n, 1 / n)
     hidden = units * (d + 1)
     theta = rng.standard_normal(hidden + (units + 1) * outputs)
-    scratch = descent_kernels.buffers(d, n, units, outputs, 4)[: descent_kernels.OF_OBJECTIVE]
+    scratch = descent_kernels.buffers(d, n, units, outputs, 4)
 
     def compiled(hidden_weights):
         """The solved output weights, and the reduced objective with its gradient, as the kernel has them."""
         at = np.concatenate([hidden_weights, theta[hidden:]])
-        value = kernels.objective(at, X, R, w, n, units, ridge, True, *scratch)
-        return at[hidden:], value, scratch[-1][:hidden].copy()
+        kernels.weigh(R, w, n, *scratch[:2])
+        args = (at, X, R, w, n, units, ridge, *scratch[:11], *scratch[-4:-1])
+        value = projection_kernels.projected_objective(*args)
+        return at[hidden:], value, scratch[10][:hidden].copy()
 
     X_, R_, w_ = (torch.from_numpy(one) for one in (X, R, w))
 

@@ -73,7 +73,7 @@ def test_a_classification_by_its_words(table: Path, tmp_path: Path) -> None:
 def test_scikit_learns_sets_by_name(name: str, tmp_path: Path) -> None:
     assert train("--data", name, "--units", 12, "--per-stage", 4, "--early-stopping", "--out", tmp_path) == 0
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["test_error"] < 0.9 * report["truncation"]["test"][0]
+    assert report["test_error"] < 0.95 * report["truncation"]["test"][0]
     assert report["rows"]["train"] + report["rows"]["test"] == {"digits": 1797, "diabetes": 442}[name]
 
 

@@ -15,7 +15,7 @@ from relaxon.neuromorphic.boosting.sign_units import (
     encode,
     sign_activations,
 )
-from relaxon.neuromorphic.boosting.stage import StageSettings
+from relaxon.neuromorphic.boosting.stage import Draws, StageSettings
 from relaxon.neuromorphic.checkpoints import Checkpoints
 
 
@@ -66,7 +66,7 @@ def test_a_stage_finds_the_unit_that_made_the_targets():
     s = np.where(rng.random(12) < 0.5, -1.0, 1.0)
     r = (3.0 * np.where(s @ x + 1.0 > 0, 1.0, -1.0) - 0.5)[None]
     settings = StageSettings(1, 200, 1e-5, 0.0, 0.0, True, 1, 8)
-    theta = SignStageFitter(settings, 12, 1).fit(x, r, np.full(400, 1 / 400), np.random.default_rng(1)).theta
+    theta = SignStageFitter(settings, 12, 1).fit(x, r, np.full(400, 1 / 400), Draws(1, 0)).theta
     h = sign_activations(theta[:12].reshape(1, 12), theta[12:13], x)
     np.testing.assert_allclose(theta[13] * h + theta[14], r, atol=1e-9)
     assert set(np.unique(theta[:12])) == {-1.0, 1.0}

@@ -289,7 +289,7 @@ def test_json_that_is_none_is_refused(stub, stored, text):
 def test_what_is_too_large_for_this_server_is_refused_as_such(stub, stored, tmp_path):
     from relaxon.neuromorphic.boosting import GradientBoostedNetworkRegressor
 
-    GradientBoostedNetworkRegressor(60, random_state=0).fit(X, X[:, 0]).save(tmp_path / "big")
+    GradientBoostedNetworkRegressor(60, learning_rate=0.1, random_state=0).fit(X, X[:, 0]).save(tmp_path / "big")
     exhausted = grpc.StatusCode.RESOURCE_EXHAUSTED
     assert refused(stub, "boosting", files(tmp_path / "big"), exhausted) == "units"
 

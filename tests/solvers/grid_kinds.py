@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 
 from relaxon.solvers import Boundary, CellType, PoissonGrid, Robin
+from relaxon.solvers.dcdm.coupled import FEATURES, Candidate, CouplingChoice
 
 NAMES = ("neumann", "dirichlet", "dirichlet-node", "periodic", "robin")
 
@@ -142,3 +143,7 @@ def slow_system(grid, air=None, side_values=None):
             elif air is not None:
                 source[row] += area * between * air[other]
     return matrix, source
+
+
+UNCHOSEN = CouplingChoice((Candidate(2),), np.zeros((1, FEATURES)), np.zeros(1), np.zeros((1, 1)), np.zeros(1))
+"""The cycle of several processes, and of `mg-cg`, for any couplings."""

@@ -26,6 +26,7 @@ def run(asked):
     os.environ.clear()
     os.environ.update(asked["environment"])
     sys.path[:0] = asked["environment"]["PYTHONPATH"].split(os.pathsep)
+    sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in asked["environment"]
     tempfile.tempdir = None
     numba.core.config.reload_config()
     sys.modules["__main__"] = main = types.ModuleType("__main__")  # where what is pickled is looked for

@@ -8,7 +8,7 @@ import numpy as np
 from mpi4py import MPI
 
 sys.path.append(str(Path(__file__).parents[1]))
-from grid_kinds import arguments_of_part, possible_arguments
+from grid_kinds import UNCHOSEN, arguments_of_part, possible_arguments
 
 from relaxon.solvers import PoissonGrid, gallery, solve
 from relaxon.solvers.dcdm.cycle import DeepConjugateDirectionCycle
@@ -62,7 +62,9 @@ def solved_of_any_kind(seed: int, shape: tuple[int, ...], comm: MPI.Comm) -> dic
     mine = DistributedPoissonGrid(decomposition=split, comm=comm, **arguments_of_part(arguments, own))
     solution = mine.solve(b[own], rtol=1e-8, inconsistent="project")
     x = put_together(comm.allgather(solution.x), split)
-    one = solve(grid, b, solver=DeepConjugateDirectionCycle(rescue=False), rtol=1e-8, inconsistent="project")
+    one = solve(
+        grid, b, solver=DeepConjugateDirectionCycle(rescue=False, choice=UNCHOSEN), rtol=1e-8, inconsistent="project"
+    )
     return {
         "case": f"any kind {seed}",
         "result": solution.result.name,
