@@ -102,7 +102,7 @@ def draw(path: str, plumes: dict[str, ViscousPlume]) -> None:
             np.where(solid, 1.0, np.nan).T, levels=[0.5, 1.5], extent=(0, 1, 0, 1), colors=["tab:blue"], origin="lower"
         )
         axis.set(title=name, xticks=[], yticks=[])
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
 if __name__ == "__main__":
