@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.multigrid.loose import LooseCycle, loose_components
+from relaxon.solvers.multigrid.loose import LooseCycle, loose_components, variable_cycle
 from relaxon.solvers.multigrid.parted import PartedCycle, Parting
 from relaxon.solvers.multigrid.single import SingleCycle
-from relaxon.solvers.multigrid.variable import VariableCycle
 from relaxon.solvers.operator import PoissonOperator
 
 Array = NDArray[np.float64]
@@ -41,14 +40,12 @@ class Candidate:
 
     def cycle(self, operator: PoissonOperator) -> SingleCycle:
         """Return the cycle, with loosely held constants apart."""
+        if self.parting is None:
+            return variable_cycle(operator, sweeps=self.sweeps)
         found = loose_components(operator)
-        made: SingleCycle
-        if self.parting is not None:
-            labels = None if found is None else found[0].labels
-            made = PartedCycle(operator, self.parting, None if labels is None else np.asarray(labels) != 0)
-        else:
-            made = VariableCycle(operator, sweeps=self.sweeps)
-        return made if found is None else LooseCycle(made, *found)
+        if found is None:
+            return PartedCycle(operator, self.parting)
+        return LooseCycle(PartedCycle(operator, self.parting, np.asarray(found[0].labels) != 0), *found)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""

@@ -30,12 +30,7 @@ SMALL = 64
 
 def variable_cycle(operator: PoissonOperator, smoother: Smoother = "jacobi", sweeps: int = 2) -> SingleCycle:
     """Return the V-cycle for any coefficients, with constants solved for apart where next to nothing holds them."""
-    return with_loose_apart(operator, VariableCycle(operator, smoother, sweeps))
-
-
-def with_loose_apart(operator: PoissonOperator, cycle: SingleCycle) -> SingleCycle:
-    """Return a cycle with the constants of components that next to nothing holds solved for apart."""
-    found = loose_components(operator)
+    cycle, found = VariableCycle(operator, smoother, sweeps), loose_components(operator)
     return cycle if found is None else LooseCycle(cycle, *found)
 
 
