@@ -57,6 +57,11 @@ class PreparedDistributed(Front):
         inconsistent: str,
         name: str = "b",
     ) -> Request | ComplexRequest:
+        self._check_everywhere(name, b, x0)
+        return Front.request(self, b, rtol, atol, max_iterations, x0, inconsistent, name)
+
+    def _check_everywhere(self, name: str, b: ArrayLike, x0: ArrayLike | None) -> None:
+        """Refuse in all processes what one of them was given wrong."""
         problem: Exception | None = None
         try:
             b, x0 = fill_unused(name, b, self._used), fill_unused("x0", x0, self._used)
@@ -66,7 +71,6 @@ class PreparedDistributed(Front):
         except (TypeError, ValueError) as error:
             problem = error
         any_failure(self.grid.communicator, problem)
-        return Front.request(self, b, rtol, atol, max_iterations, x0, inconsistent, name)
 
     def _check(self, name: str, value: ArrayLike) -> None:
         for part in (
@@ -209,17 +213,8 @@ class PreparedPiece(PreparedDistributed):
 class ReducedPiece(PreparedPiece):
     """What is left when cells are eliminated; its vectors are those of the whole part, weighted already."""
 
-    def request(
-        self,
-        b: ArrayLike,
-        rtol: float,
-        atol: float,
-        max_iterations: int | None,
-        x0: ArrayLike | None,
-        inconsistent: str,
-        name: str = "b",
-    ) -> Request | ComplexRequest:
-        return Front.request(self, b, rtol, atol, max_iterations, x0, inconsistent, name)
+    def _check_everywhere(self, name: str, b: ArrayLike, x0: ArrayLike | None) -> None:
+        """Nothing: all processes have checked what this is made of."""
 
     def answer(
         self, request: Request | ComplexRequest, callback: Callback | None = None, x0: ArrayLike | None = None
