@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,56 +24,34 @@ def build_network(classifier: EquilibriumClassifier, features: int, classes: int
     if classifier.loss == "squared":
         raise ValueError("loss must be 'cross-entropy' or 'comp-sum' for a classifier, got 'squared'")
     _check_images(classifier)
+    common: dict[str, Any] = {
+        "loss": classifier.loss,
+        "tau": classifier.tau,
+        "gain": classifier.gain,
+        "seed": seed,
+        "dtype": torch.float64,
+    }
     if classifier.binary:
         _refuse_as_binary(classifier)
-        return BinaryLayeredNetwork(
-            (features, *classifier.hidden_sizes, classes),
-            binarizer=classifier.binarizer,  # type: ignore[arg-type]
-            gain=classifier.gain,
-            loss=classifier.loss,
-            tau=classifier.tau,
-            seed=seed,
-            dtype=torch.float64,
-        )
-    if classifier.channels is not None and classifier.residual:
-        return ResidualNetwork(
-            image_of(classifier, features),
-            classifier.channels,
-            classes,
-            activation=classifier.activation,
-            loss=classifier.loss,  # type: ignore[arg-type]
-            tau=classifier.tau,
-            gain=classifier.gain,
-            seed=seed,
-            dtype=torch.float64,
-        )
-    if classifier.channels is not None:
-        return ConvolutionalNetwork(
-            image_of(classifier, features),
-            classifier.channels,
-            classes,
-            kernel=classifier.kernel,
-            activation=classifier.activation,
-            feedback=classifier.feedback,  # type: ignore[arg-type]
-            angle=classifier.angle,
-            loss=classifier.loss,  # type: ignore[arg-type]
-            tau=classifier.tau,
-            gain=classifier.gain,
-            input_gain=INPUT_GAIN,
-            draw="orthogonal",
-            seed=seed,
-            dtype=torch.float64,
-        )
-    return LayeredNetwork(
-        (features, *classifier.hidden_sizes, classes),
-        activation=classifier.activation,
+        sizes = (features, *classifier.hidden_sizes, classes)
+        return BinaryLayeredNetwork(sizes, binarizer=classifier.binarizer, **common)  # type: ignore[arg-type]
+    common["activation"] = classifier.activation
+    if classifier.channels is None:
+        sizes = (features, *classifier.hidden_sizes, classes)
+        return LayeredNetwork(sizes, feedback=classifier.feedback, angle=classifier.angle, **common)  # type: ignore[arg-type]
+    image = image_of(classifier, features)
+    if classifier.residual:
+        return ResidualNetwork(image, classifier.channels, classes, **common)
+    return ConvolutionalNetwork(
+        image,
+        classifier.channels,
+        classes,
+        kernel=classifier.kernel,
         feedback=classifier.feedback,  # type: ignore[arg-type]
         angle=classifier.angle,
-        loss=classifier.loss,  # type: ignore[arg-type]
-        tau=classifier.tau,
-        gain=classifier.gain,
-        seed=seed,
-        dtype=torch.float64,
+        input_gain=INPUT_GAIN,
+        draw="orthogonal",
+        **common,
     )
 
 
