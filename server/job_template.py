@@ -113,7 +113,7 @@ def _import_for(kind: str) -> None:
     """Import what the jobs of a kind use. What is missing here is missing in the job, which then says so."""
     task = worker.TASKS[kind]
     new = False
-    for module in (task.module, *task.imports):
+    for module in (task.module, "safetensors.numpy", *task.imports):
         if module not in sys.modules:
             with suppress(Exception):
                 import_module(module)

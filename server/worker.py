@@ -49,7 +49,7 @@ class Task:
     step: str
     """The entry of what it tells that numbers its steps, from 1."""
     imports: tuple[str, ...]
-    """What `run` imports that takes long."""
+    """What `run` imports that takes long, beside what all kinds do."""
 
 
 # torch's optimisers import their compiler at their first step.
@@ -57,27 +57,27 @@ TASKS = {
     "boosting": Task(
         "relaxon.server.boosting_task",
         "stage",
-        ("safetensors.numpy", "relaxon.neuromorphic.boosting.classifier", "relaxon.neuromorphic.boosting.regressor"),
+        ("relaxon.neuromorphic.boosting.classifier", "relaxon.neuromorphic.boosting.regressor"),
     ),
     "convex": Task(
         "relaxon.server.convex_task",
         "report",
-        ("safetensors.numpy", "relaxon.neuromorphic.convex.classifier", "relaxon.neuromorphic.convex.regressor"),
+        ("relaxon.neuromorphic.convex.classifier", "relaxon.neuromorphic.convex.regressor"),
     ),
     "energy": Task(
         "relaxon.server.energy_task",
         "report",
-        ("safetensors.numpy", "relaxon.neuromorphic.energy.density", "torch._dynamo"),
+        ("relaxon.neuromorphic.energy.density", "torch._dynamo"),
     ),
     "equilibrium": Task(
         "relaxon.server.equilibrium_task",
         "epoch",
-        ("safetensors.numpy", "relaxon.neuromorphic.equilibrium.classifier_store", "torch._dynamo"),
+        ("relaxon.neuromorphic.equilibrium.classifier_store", "torch._dynamo"),
     ),
     "proximal": Task(
         "relaxon.server.proximal_task",
         "report",
-        ("safetensors.numpy", "relaxon.neuromorphic.proximal.training", "torch._dynamo"),
+        ("relaxon.neuromorphic.proximal.training", "torch._dynamo"),
     ),
 }
 NICENESS = 10
