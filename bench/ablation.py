@@ -33,16 +33,16 @@ from rich.console import Console
 from rich.table import Table
 
 from relaxon.cli.machine import describe_machine, usable_cores
-from relaxon.server.threads import wait_asleep
+from relaxon.server.config.threads import wait_asleep
 from relaxon.solvers import MultigridCG, gallery, prepare, solve_many
 from relaxon.solvers.dcdm.cycle import DeepConjugateDirectionCycle, shipped
 from relaxon.solvers.dcdm.fused import FusedDirections
-from relaxon.solvers.engine import Prepared, Solver
 from relaxon.solvers.gallery import Problem
-from relaxon.solvers.grid import PoissonGrid
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.grid.poisson_grid import PoissonGrid
+from relaxon.solvers.interface.engine import Prepared, Solver
 from relaxon.solvers.multigrid.constants import chebyshev
 from relaxon.solvers.multigrid.fused import FusedCycle
-from relaxon.solvers.operator import PoissonOperator
 
 CASES = ("box", "spheres", "pool", "random", "neumann", "plume")
 RTOL, REPEATS, MANY = 1e-6, 5, 8

@@ -31,7 +31,7 @@ from threadpoolctl import threadpool_limits
 
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor
 from relaxon.neuromorphic.equilibrium import Alternating, EquilibriumClassifier, Phases, predict
-from relaxon.solvers.threads import set_num_threads
+from relaxon.solvers.kernels.threads import set_num_threads
 
 Row = dict[str, Any]
 HIDDEN, UNITS = (512, 512), 200

@@ -29,9 +29,9 @@ from scipy import sparse
 
 from relaxon.cli.machine import describe_machine
 from relaxon.solvers import norms, solve
+from relaxon.solvers.kernels.threads import get_num_threads, num_threads
 from relaxon.solvers.sparse.families.convection import recirculating_winds, skew_winds, upwind
 from relaxon.solvers.sparse.families.stencils import side
-from relaxon.solvers.threads import get_num_threads, num_threads
 
 UNKNOWNS, QUICK_UNKNOWNS, REPEATS = 100_000, 10_000, 3
 PECLET = (0.1, 1.0, 10.0, 100.0)

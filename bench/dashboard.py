@@ -18,14 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from relaxon.server import jobs
-from relaxon.server.dashboard.view import View
-from relaxon.server.job_database import SqliteJobStore
-from relaxon.server.jobs import Job
-from relaxon.server.observations import KEPT_SOLVES, Observations
-from relaxon.server.sessions import SessionStore
-from relaxon.server.settings import ServerSettings
-from relaxon.solvers.solution import Progress
+from relaxon.core.solution import Progress
+from relaxon.server.config.settings import ServerSettings
+from relaxon.server.jobs import records as jobs
+from relaxon.server.jobs.database import SqliteJobStore
+from relaxon.server.jobs.records import Job
+from relaxon.server.solving.observations import KEPT_SOLVES, Observations
+from relaxon.server.solving.sessions import SessionStore
+from relaxon.server.watching.dashboard.view import View
 
 ITERATIONS = 100_000
 LONG = 2000

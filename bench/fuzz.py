@@ -42,9 +42,9 @@ from relaxon.client import (
     EquilibriumSettings,
     ProximalNetwork,
     ProximalSettings,
-    transport,
 )
-from relaxon.client.transport import Security
+from relaxon.client.shared import transport
+from relaxon.client.shared.transport import Security
 
 SECONDS, WAITING_SECONDS = 5.0, 0.3
 """A call's deadline, and of one that waits for news by its nature or whose sender falls silent."""
@@ -358,9 +358,9 @@ def _lasting(client: Any) -> tuple[list[str], str]:
     import numpy as np
     from scipy.sparse import eye_array
 
-    from relaxon.client.linear_messages import SentMatrix
-    from relaxon.client.poisson_messages import checked_grid, grid_requests
-    from relaxon.client.wire import Wire
+    from relaxon.wire.arrays import Wire
+    from relaxon.wire.conversions.grid import checked_grid, grid_requests
+    from relaxon.wire.conversions.matrix import SentMatrix
 
     wire = Wire(shared_memory=False, checksums=True)
     grid = checked_grid(np.zeros((4, 5), np.uint8), 1.0, "dirichlet", None, None, None)
@@ -394,8 +394,8 @@ def _authority(folder: Path) -> tuple[list[str], Security]:
     """A certificate and an admin's token: the options of the server, and how to speak to it."""
     import trustme
 
-    from relaxon.server import tokens
-    from relaxon.server.identity import Role
+    from relaxon.server.gate import tokens
+    from relaxon.server.gate.identity import Role
 
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1", "localhost")

@@ -17,7 +17,7 @@ from mpi4py import MPI
 
 from relaxon.solvers import gallery
 from relaxon.solvers.distributed import Decomposition, DistributedPoissonGrid
-from relaxon.solvers.grid import Boundary, PoissonGrid
+from relaxon.solvers.grid.poisson_grid import Boundary, PoissonGrid
 
 Row = dict[str, Any]
 CASES = ("box", "spheres", "pool", "random", "neumann")

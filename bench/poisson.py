@@ -37,7 +37,7 @@ from rich.console import Console
 
 from relaxon._version import __version__
 from relaxon.cli.machine import describe_machine, package_versions, usable_cores
-from relaxon.server.threads import wait_asleep
+from relaxon.server.config.threads import wait_asleep
 from relaxon.solvers import list_solvers
 
 CASES = (
@@ -157,7 +157,7 @@ def petsc_summary(row: PetscRow) -> Record:
 
 def described() -> Record:
     """The machine, the threads and the versions."""
-    from relaxon.solvers.threads import get_num_threads
+    from relaxon.solvers.kernels.threads import get_num_threads
 
     machine = describe_machine().as_dict()
     machine["load_before"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else None

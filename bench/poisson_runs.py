@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from relaxon.cli.residual import true_residual
+from relaxon.core.solution import Result, Solution
 from relaxon.solvers import gallery, prepare
 from relaxon.solvers.gallery import Problem
-from relaxon.solvers.grid import PoissonGrid
-from relaxon.solvers.solution import Result, Solution
+from relaxon.solvers.grid.poisson_grid import PoissonGrid
 
 GROWTH = {"scipy-direct": 2.5, "dcdm-cnn": 4 / 3, "cg": 4 / 3, "jacobi-cg": 4 / 3, "scipy-cg": 4 / 3, "ic-cg": 7 / 6}
 """How a solver's time grows with the unknowns, as a power, to tell beforehand what would take too long; else 1."""

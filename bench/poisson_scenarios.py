@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from poisson_runs import WARM_UP_SIDE, attempt, fresh, judge
 
 from relaxon.solvers import gallery, prepare
+from relaxon.solvers.driver.prepared import PreparedSolver
 from relaxon.solvers.gallery import Problem
 from relaxon.solvers.plume import SmokePlume
-from relaxon.solvers.prepared import PreparedSolver
 
 STEP_SOLVERS = ("dcdm", "mg-cg", "ic-cg", "pyamg-sa", "pyamg-rs")
 FLOW_SOLVER = "mg-cg"
@@ -145,7 +145,7 @@ def triad_bandwidth() -> float:
     """Bytes a second of `a ← b + s·c` in float64 by all threads, best of five: the roof over every solver here."""
     from numba import njit
 
-    from relaxon.solvers.threads import divide
+    from relaxon.solvers.kernels.threads import divide
 
     @njit(nogil=True)
     def run(start: int, stop: int, a: NDArray[np.float64], b: NDArray[np.float64], c: NDArray[np.float64]) -> None:
@@ -166,7 +166,7 @@ def triad_bandwidth() -> float:
 
 
 if __name__ == "__main__":
-    from relaxon.server.threads import wait_asleep
+    from relaxon.server.config.threads import wait_asleep
 
     wait_asleep()
     sys.stdout.write(f"{peak(sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4]))}\n")

@@ -37,7 +37,7 @@ from transport import Times, measured
 import relaxon
 from relaxon.cli.machine import describe_machine
 from relaxon.client import BoostingSettings, Client
-from relaxon.server.threads import wait_asleep
+from relaxon.server.config.threads import wait_asleep
 from relaxon.solvers import gallery, prepare
 
 SOLVER = "dcdm"

@@ -136,8 +136,8 @@ def warm_up(name: str) -> None:
     """Compile and load all that a run needs."""
     import numpy as np
 
+    from relaxon.core.extras import find_missing
     from relaxon.solvers import gallery
-    from relaxon.solvers.extras import find_missing
     from relaxon.solvers.sparse import MATRIX_SOLVERS
 
     large = name in ("auto", "amg")

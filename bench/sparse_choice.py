@@ -33,13 +33,13 @@ from scipy.optimize import least_squares, nnls
 from sparse_choice_runs import UNFITTED, UNFITTED_SOLVERS, Clock, available, matrices, matrix_of, race, solved, warm
 
 from relaxon.cli.machine import describe_machine
-from relaxon.server.threads import wait_asleep
+from relaxon.server.config.threads import wait_asleep
 from relaxon.solvers import gallery
+from relaxon.solvers.kernels.threads import get_num_threads, set_num_threads
 from relaxon.solvers.sparse import MatrixSystem, choice, costs
 from relaxon.solvers.sparse.costs import CostModel, DirectCost, IterativeCost, linear_terms, rate_terms, size_terms
 from relaxon.solvers.sparse.estimates import Estimates
 from relaxon.solvers.sparse.features import MatrixFeatures
-from relaxon.solvers.threads import get_num_threads, set_num_threads
 
 SIZES, QUICK = [1_000, 3_000, 10_000, 30_000, 100_000], [1_000, 3_000, 10_000]
 LIMIT, UNFITTED_LIMIT = 3.0, 10.0

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from relaxon.core.extras import find_missing
 from relaxon.solvers import gallery, prepare
-from relaxon.solvers.extras import find_missing
 from relaxon.solvers.sparse import MatrixSystem
 from relaxon.solvers.sparse.direct.solver import DirectFactorisation
 from relaxon.solvers.sparse.features import count_levels

@@ -32,6 +32,7 @@ from rich.table import Table
 
 from relaxon.cli.machine import describe_machine
 from relaxon.solvers import AlgebraicMultigrid, DeepConjugateDirectionMultigrid, gallery
+from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import MatrixSystem
 from relaxon.solvers.sparse.amg.constants import DEFAULTS
 from relaxon.solvers.sparse.driver import prepare_system
@@ -39,7 +40,6 @@ from relaxon.solvers.sparse.learned import cost
 from relaxon.solvers.sparse.learned.features import matrix_features
 from relaxon.solvers.sparse.learned.network import ConstantsNetwork, shipped
 from relaxon.solvers.sparse.learned.problems import PROBLEMS, random_matrix
-from relaxon.solvers.threads import num_threads
 
 UNKNOWNS, QUICK, REPEATS, RTOL, SEED = 100_000, 10_000, 3, 1e-6, 20_261_130
 DRAWN = 26

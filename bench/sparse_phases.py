@@ -24,10 +24,11 @@ from rich.console import Console
 from rich.table import Table
 from sparse_child import settle
 
-from relaxon.solvers import elimination, gallery, solve
+from relaxon.solvers import gallery, solve
+from relaxon.solvers.interface import elimination
+from relaxon.solvers.kernels.threads import set_num_threads
 from relaxon.solvers.sparse import choice, driver, estimates, kernels, system
 from relaxon.solvers.sparse.amg import cycle, engine, hierarchy
-from relaxon.solvers.threads import set_num_threads
 
 UNKNOWNS, REPEATS, WARM_UP = 100_000, 5, 45_000
 FAMILIES = (

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from sparse_child import COARSENINGS, OPTIONS, THREADS
 
+from relaxon.core.extras import find_missing
 from relaxon.solvers import gallery, norms, read_matrix
-from relaxon.solvers.extras import find_missing
 from relaxon.solvers.sparse import MatrixSystem
 from relaxon.solvers.sparse.peers import PEERS
 

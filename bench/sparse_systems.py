@@ -26,13 +26,13 @@ from rich.console import Console
 from rich.table import Table
 from scipy import sparse
 
-from relaxon.server.threads import wait_asleep
+from relaxon.server.config.threads import wait_asleep
 from relaxon.solvers import gallery, solve
+from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import MatrixSystem
 from relaxon.solvers.sparse.families.bodies import ElasticBody
 from relaxon.solvers.sparse.near_null import rigid_motions
 from relaxon.solvers.sparse.properties import MatrixProperties
-from relaxon.solvers.threads import num_threads
 
 UNKNOWNS, QUICK_UNKNOWNS, WARM_UP = 100_000, 10_000, 3_000
 REPEATS, RTOL, MAX_ITERATIONS = 3, 1e-6, 300

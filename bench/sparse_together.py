@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from relaxon.solvers import gallery, solve_many
+from relaxon.solvers.kernels.threads import get_num_threads, set_num_threads
 from relaxon.solvers.sparse import MATRIX_SOLVERS, MatrixSystem
-from relaxon.solvers.threads import get_num_threads, set_num_threads
 
 FAMILIES = (
     "laplacian-2d", "laplacian-3d", "neumann-2d", "stencil-27", "bilinear-2d", "triangles-2d", "tetrahedra-3d",

@@ -26,7 +26,7 @@ from scipy import sparse
 
 from relaxon.cli.machine import describe_machine
 from relaxon.solvers import gallery, prepare
-from relaxon.solvers.threads import num_threads
+from relaxon.solvers.kernels.threads import num_threads
 
 UNKNOWNS, REPEATS, SPREAD = 100_000, 5, 0.1
 

@@ -23,16 +23,16 @@ import numpy as np
 import relaxon
 from relaxon.client import RemoteGrid
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.threads import wait_asleep
+from relaxon.server.config.threads import wait_asleep
 from relaxon.solvers import gallery, prepare
-from relaxon.solvers.prepared import PreparedSolver
+from relaxon.solvers.driver.prepared import PreparedSolver
 
 SERVE = """
 import sys
-from relaxon.server.threads import wait_asleep
+from relaxon.server.config.threads import wait_asleep
 wait_asleep()
 from relaxon.server.app import serve
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
 serve(ServerSettings(port=0), lambda target: print(target, flush=True))
 """
 

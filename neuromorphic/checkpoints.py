@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 
 LEAST_WORK = 20.0
 """Times as long as the last checkpoint took to write is worked before the next: writing costs a twentieth at most."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon._version import __version__
-from relaxon.solvers.tensor_files import write_tensors
+from relaxon.core.tensor_files import write_tensors
 
 FORMAT = 1
 MODEL, ARRAYS = "model.json", "network.safetensors"

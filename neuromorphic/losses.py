@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 
 Reduction = Literal["mean", "sum", "none"]
 CALIBRATED = 2.0

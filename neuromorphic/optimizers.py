@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from relaxon.core import validation
 from relaxon.implicit.modules import call_with
-from relaxon.solvers import validation
 
 ADAPTIVE = ("adadagrad", "adadagrad-norm")
 """Those that choose the size of the batches, from the spread of the samples' gradients."""

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.extras import explain
+from relaxon.core.training_bar import Record
 from relaxon.neuromorphic.boosting import tables
-from relaxon.solvers.extras import explain
-from relaxon.solvers.training_bar import Record
 
 Rows = NDArray[np.int64]
 

@@ -18,6 +18,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from relaxon.core.extras import explain, find_missing, install_command
 from relaxon.proto import (
     boosting_pb2,
     boosting_pb2_grpc,
@@ -40,50 +41,47 @@ from relaxon.proto import (
     status_pb2,
     status_pb2_grpc,
 )
-from relaxon.server import (
+from relaxon.server.config import threads
+from relaxon.server.config.capabilities import describe_missing
+from relaxon.server.config.settings import ServerSettings, compile_kinds
+from relaxon.server.gate.access import Gate
+from relaxon.server.gate.attendance import AttendanceList
+from relaxon.server.gate.drain import LONGEST_QUIET_SECONDS, Drain
+from relaxon.server.gate.front import Front, Observer
+from relaxon.server.gate.transport_security import Certificate
+from relaxon.server.jobs.database import SqliteJobStore
+from relaxon.server.jobs.folder import locked
+from relaxon.server.jobs.models import ModelStore
+from relaxon.server.jobs.operations_service import OperationsServicer
+from relaxon.server.jobs.runner import JobRunner
+from relaxon.server.solving.background_compiler import BackgroundCompiler
+from relaxon.server.solving.linear_service import LinearServicer
+from relaxon.server.solving.observations import Observations
+from relaxon.server.solving.poisson_service import PoissonServicer
+from relaxon.server.solving.session_service import SessionServicer
+from relaxon.server.solving.sessions import SessionStore
+from relaxon.server.solving.solve_service import SolveRuntime
+from relaxon.server.training import (
     boosting_service,
     convex_service,
-    dashboard,
     energy_service,
     equilibrium_service,
-    logs,
     proximal_service,
-    threads,
-    tracing,
 )
-from relaxon.server.access import Gate
-from relaxon.server.attendance import AttendanceList
-from relaxon.server.background_compiler import BackgroundCompiler
-from relaxon.server.boosting_service import BoostingServicer
-from relaxon.server.boosting_task import KIND as BOOSTING
-from relaxon.server.convex_service import ConvexServicer
-from relaxon.server.convex_task import KIND as CONVEX
-from relaxon.server.drain import LONGEST_QUIET_SECONDS, Drain
-from relaxon.server.energy_service import EnergyServicer
-from relaxon.server.energy_task import KIND as ENERGY
-from relaxon.server.engines import describe_missing
-from relaxon.server.equilibrium_service import EquilibriumServicer
-from relaxon.server.equilibrium_task import KIND as EQUILIBRIUM
-from relaxon.server.front import Front, Observer
-from relaxon.server.job_database import SqliteJobStore
-from relaxon.server.job_folder import locked
-from relaxon.server.job_runner import JobRunner
-from relaxon.server.linear_service import LinearServicer
-from relaxon.server.metrics import Metrics
-from relaxon.server.models import ModelStore
-from relaxon.server.models_service import ModelsServicer
-from relaxon.server.observations import Observations
-from relaxon.server.operations_service import OperationsServicer
-from relaxon.server.poisson_service import PoissonServicer
-from relaxon.server.proximal_service import ProximalServicer
-from relaxon.server.proximal_task import KIND as PROXIMAL
-from relaxon.server.session_service import SessionServicer
-from relaxon.server.sessions import SessionStore
-from relaxon.server.settings import ServerSettings, compile_kinds
-from relaxon.server.solve_service import SolveRuntime
-from relaxon.server.status_service import Busy, StatusServicer
-from relaxon.server.transport_security import Certificate
-from relaxon.solvers.extras import explain, find_missing, install_command
+from relaxon.server.training.boosting_service import BoostingServicer
+from relaxon.server.training.boosting_task import KIND as BOOSTING
+from relaxon.server.training.convex_service import ConvexServicer
+from relaxon.server.training.convex_task import KIND as CONVEX
+from relaxon.server.training.energy_service import EnergyServicer
+from relaxon.server.training.energy_task import KIND as ENERGY
+from relaxon.server.training.equilibrium_service import EquilibriumServicer
+from relaxon.server.training.equilibrium_task import KIND as EQUILIBRIUM
+from relaxon.server.training.models_service import ModelsServicer
+from relaxon.server.training.proximal_service import ProximalServicer
+from relaxon.server.training.proximal_task import KIND as PROXIMAL
+from relaxon.server.watching import dashboard, logs, tracing
+from relaxon.server.watching.metrics import Metrics
+from relaxon.server.watching.status_service import Busy, StatusServicer
 
 logger = logging.getLogger("relaxon.server")
 SERVICES = (

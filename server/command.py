@@ -9,8 +9,9 @@ from typing import Any
 
 from rich.console import Console
 
-from relaxon.server import configuration, logs
-from relaxon.server.threads import keep_apart, wait_asleep
+from relaxon.server.config import configuration
+from relaxon.server.config.threads import keep_apart, wait_asleep
+from relaxon.server.watching import logs
 
 HELP = {
     "host": "address to listen on",

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from relaxon.cli.errors import CommandError, UsageError
-from relaxon.server import tokens
-from relaxon.server.identity import Role
+from relaxon.server.gate import tokens
+from relaxon.server.gate.identity import Role
 
 FILE = "RELAXON_TOKEN_FILE"
 ROLES = {

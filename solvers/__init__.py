@@ -7,31 +7,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from relaxon.solvers.extras import offer_lazily
+from relaxon.core.extras import offer_lazily
 
 if TYPE_CHECKING:
-    from relaxon.solvers.compile_progress import CompileProgress, watch_compiling
-    from relaxon.solvers.compiling import warm_up
+    from relaxon.core.compile_progress import CompileProgress, watch_compiling
+    from relaxon.core.naming import DeviceUnavailableError
+    from relaxon.core.set_up_summary import LevelSize, SetUpSummary
+    from relaxon.core.solution import Callback, Progress, Result, Solution
     from relaxon.solvers.dcdm import DeepConjugateDirection, DeepConjugateDirectionCNN, DeepConjugateDirectionCycle
     from relaxon.solvers.dcdm.device import DeviceConjugateDirections
     from relaxon.solvers.dcdm.torch_cycle import LearnedCycle
-    from relaxon.solvers.driver import prepare, solve, solve_many
-    from relaxon.solvers.external import PyAMG, SciPyCG, SciPyDirect
-    from relaxon.solvers.faces import boundary_source
-    from relaxon.solvers.front import SingularSystemError
-    from relaxon.solvers.grid import Boundary, CellType, PoissonGrid, Robin
-    from relaxon.solvers.incomplete_cholesky import IncompleteCholeskyCG
-    from relaxon.solvers.krylov import ConjugateGradient, JacobiCG
+    from relaxon.solvers.driver.prepared import PreparedSolver
+    from relaxon.solvers.driver.registry import list_solvers
+    from relaxon.solvers.driver.solve import prepare, solve, solve_many
+    from relaxon.solvers.external.adapters import PyAMG, SciPyCG, SciPyDirect
+    from relaxon.solvers.grid.faces import boundary_source
+    from relaxon.solvers.grid.operator import PoissonOperator
+    from relaxon.solvers.grid.poisson_grid import Boundary, CellType, PoissonGrid, Robin
+    from relaxon.solvers.interface.front import SingularSystemError
+    from relaxon.solvers.kernels.threads import get_num_threads, num_threads, set_num_threads
+    from relaxon.solvers.krylov.conjugate_gradients import ConjugateGradient, JacobiCG
+    from relaxon.solvers.krylov.incomplete_cholesky import IncompleteCholeskyCG
     from relaxon.solvers.matrix_files import MatrixFileError, read_matrix, read_vector
     from relaxon.solvers.multigrid import MultigridCG
     from relaxon.solvers.multigrid.constants import LearnedConstants
-    from relaxon.solvers.naming import DeviceUnavailableError
-    from relaxon.solvers.operator import PoissonOperator
-    from relaxon.solvers.prepared import PreparedSolver
-    from relaxon.solvers.registry import list_solvers
+    from relaxon.solvers.precompile.compiling import warm_up
     from relaxon.solvers.separable import FastDiagonalisation
-    from relaxon.solvers.set_up_summary import LevelSize, SetUpSummary
-    from relaxon.solvers.solution import Callback, Progress, Result, Solution
     from relaxon.solvers.sparse import (
         AlgebraicMultigrid,
         AlgebraicMultigridCG,
@@ -42,59 +43,58 @@ if TYPE_CHECKING:
         MatrixIncompleteCholeskyCG,
         PreparedMatrix,
     )
-    from relaxon.solvers.threads import get_num_threads, num_threads, set_num_threads
 
 _HOME = {
     "AlgebraicMultigrid": "sparse",
     "AlgebraicMultigridCG": "sparse",
-    "Boundary": "grid",
-    "Callback": "solution",
-    "CellType": "grid",
-    "CompileProgress": "compile_progress",
+    "Boundary": "grid.poisson_grid",
+    "Callback": "relaxon.core.solution",
+    "CellType": "grid.poisson_grid",
+    "CompileProgress": "relaxon.core.compile_progress",
     "ConjugateDirectionsWith": "sparse",
-    "ConjugateGradient": "krylov",
+    "ConjugateGradient": "krylov.conjugate_gradients",
     "DeepConjugateDirection": "dcdm",
     "DeepConjugateDirectionCNN": "dcdm",
     "DeepConjugateDirectionCycle": "dcdm",
     "DeepConjugateDirectionMultigrid": "sparse",
     "DeviceConjugateDirections": "dcdm.device",
-    "DeviceUnavailableError": "naming",
+    "DeviceUnavailableError": "relaxon.core.naming",
     "DirectFactorisation": "sparse",
     "FastDiagonalisation": "separable",
-    "IncompleteCholeskyCG": "incomplete_cholesky",
-    "JacobiCG": "krylov",
+    "IncompleteCholeskyCG": "krylov.incomplete_cholesky",
+    "JacobiCG": "krylov.conjugate_gradients",
     "MatrixDirect": "sparse",
     "MatrixFileError": "matrix_files",
     "MatrixIncompleteCholeskyCG": "sparse",
     "LearnedConstants": "multigrid.constants",
     "LearnedCycle": "dcdm.torch_cycle",
-    "LevelSize": "set_up_summary",
+    "LevelSize": "relaxon.core.set_up_summary",
     "MultigridCG": "multigrid",
-    "PoissonGrid": "grid",
-    "PoissonOperator": "operator",
+    "PoissonGrid": "grid.poisson_grid",
+    "PoissonOperator": "grid.operator",
     "PreparedMatrix": "sparse",
-    "PreparedSolver": "prepared",
-    "Progress": "solution",
-    "PyAMG": "external",
-    "Result": "solution",
-    "Robin": "sides",
-    "SciPyCG": "external",
-    "SciPyDirect": "external",
-    "SetUpSummary": "set_up_summary",
-    "SingularSystemError": "front",
-    "Solution": "solution",
-    "boundary_source": "faces",
-    "get_num_threads": "threads",
-    "list_solvers": "registry",
-    "num_threads": "threads",
-    "prepare": "driver",
+    "PreparedSolver": "driver.prepared",
+    "Progress": "relaxon.core.solution",
+    "PyAMG": "external.adapters",
+    "Result": "relaxon.core.solution",
+    "Robin": "grid.sides",
+    "SciPyCG": "external.adapters",
+    "SciPyDirect": "external.adapters",
+    "SetUpSummary": "relaxon.core.set_up_summary",
+    "SingularSystemError": "interface.front",
+    "Solution": "relaxon.core.solution",
+    "boundary_source": "grid.faces",
+    "get_num_threads": "kernels.threads",
+    "list_solvers": "driver.registry",
+    "num_threads": "kernels.threads",
+    "prepare": "driver.solve",
     "read_matrix": "matrix_files",
     "read_vector": "matrix_files",
-    "set_num_threads": "threads",
-    "solve": "driver",
-    "solve_many": "driver",
-    "warm_up": "compiling",
-    "watch_compiling": "compile_progress",
+    "set_num_threads": "kernels.threads",
+    "solve": "driver.solve",
+    "solve_many": "driver.solve",
+    "warm_up": "precompile.compiling",
+    "watch_compiling": "relaxon.core.compile_progress",
 }
 
 __all__ = [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from relaxon.server import threads
+from relaxon.server.config import threads
 
 try:
     import fcntl
@@ -36,8 +36,8 @@ threads.not_for_others("PYTEST_CURRENT_TEST")
 
 COMPILE = (
     """
-from relaxon.solvers.compiling import compile_kind
-from relaxon.solvers.kernel_table import load_table
+from relaxon.solvers.precompile.compiling import compile_kind
+from relaxon.solvers.precompile.table import load_table
 
 for kind in load_table().kinds:
     compile_kind(kind)

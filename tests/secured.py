@@ -16,12 +16,14 @@ import grpc
 import pytest
 import trustme
 
-from relaxon.aio import connection as aio_connection
-from relaxon.client import connection, transport
-from relaxon.client import target as target_checks
-from relaxon.client.transport import IN_CLEAR, Security
-from relaxon.server import app, tokens
-from relaxon.server.identity import Role
+from relaxon.client._async import connection as aio_connection
+from relaxon.client._sync import connection
+from relaxon.client.shared import target as target_checks
+from relaxon.client.shared import transport
+from relaxon.client.shared.transport import IN_CLEAR, Security
+from relaxon.server import app
+from relaxon.server.gate import tokens
+from relaxon.server.gate.identity import Role
 
 NAMES = ("localhost", "127.0.0.1", "::1")
 

@@ -3,7 +3,7 @@
 import gc
 import time
 
-from relaxon.proto import shared as shared_files
+from relaxon.wire import shared_memory as shared_files
 
 
 def mappings():

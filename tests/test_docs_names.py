@@ -80,6 +80,6 @@ def test_the_names_on_a_page_are_there(path: Path) -> None:
 
 def test_the_check_finds_names_and_knows_wrong_ones() -> None:
     assert sum(len(names(path)) for path in PAGES) > 100
-    assert wrong("relaxon.solvers.driver.PreparedSolver") == ""
-    assert "no module" in wrong("relaxon.solvers.driver.NoSuchName").lower()
+    assert wrong("relaxon.solvers.driver.solve.PreparedSolver") == ""
+    assert "no module" in wrong("relaxon.solvers.driver.solve.NoSuchName").lower()
     assert "not in the protocol" in wrong("relaxon.v1.NoSuchService")

@@ -137,7 +137,11 @@ def _object(name: str) -> object:
 def test_the_protocol_page_is_what_the_proto_files_say() -> None:
     pytest.importorskip("grpc_tools", reason="grpcio-tools (extra: docs) reads the .proto files")
     run = subprocess.run(
-        [sys.executable, "proto/reference.py", "--check"], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "tools/protocol_reference.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert run.returncode == 0, run.stderr
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 
 Binarizer = Literal["reste", "biper"]
 LAST_POWER = 3.0

@@ -14,8 +14,8 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from relaxon.solvers.compiled import kernel, kernel_part
-from relaxon.solvers.threads import divide
+from relaxon.solvers.kernels.compiled import kernel, kernel_part
+from relaxon.solvers.kernels.threads import divide
 
 PLANES = 4
 """Bit planes that a pass over the words takes together: levels from 0 to 15."""

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.cached import cached_property
 from relaxon.neuromorphic.binary import kernels
 from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.binary.packing import SignMatrix
-from relaxon.solvers.cached import cached_property
 
 Array = NDArray[np.float64]
 SLOPE, OFFSET = 4.0, 2.0

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.cached import cached_property
+from relaxon.core.cached import cached_property
 
 Words = NDArray[np.uint64]
 WORD = 64

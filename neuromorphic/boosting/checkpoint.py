@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from relaxon.core.tensor_files import write_tensors
 from relaxon.neuromorphic.boosting.losses import Loss
 from relaxon.neuromorphic.boosting.network import Stage
 from relaxon.neuromorphic.boosting.runs import BoostingSettings, Rows, Trained
 from relaxon.neuromorphic.checkpoints import Checkpoints, DamagedCheckpoint, Pace, replace_file
-from relaxon.solvers.tensor_files import write_tensors
 
 Array = NDArray[np.float64]
 

@@ -11,13 +11,13 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
+from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.boosting.estimator import BoostedNetwork
 from relaxon.neuromorphic.boosting.losses import BinaryLogLoss, CompSumBoostingLoss, LogLoss, Loss, softmax
 from relaxon.neuromorphic.boosting.runs import Callback, Rows
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.parameters import check_choice, check_real
-from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
 

@@ -20,8 +20,8 @@ from relaxon.neuromorphic.boosting.lbfgs_kernels import (
     two_loop,
 )
 from relaxon.neuromorphic.boosting.projection_kernels import descend_projected, screen_starts
-from relaxon.solvers.compiled import kernel
-from relaxon.solvers.threads import divide
+from relaxon.solvers.kernels.compiled import kernel
+from relaxon.solvers.kernels.threads import divide
 
 Array = NDArray[np.float64]
 OF_OBJECTIVE = 11

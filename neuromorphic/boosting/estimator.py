@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
+from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.boosting.estimator_inputs import TableInputs
 from relaxon.neuromorphic.boosting.estimator_parameters import check_parameters, check_single
@@ -25,7 +26,6 @@ from relaxon.neuromorphic.boosting.sign_network import of_signs
 from relaxon.neuromorphic.boosting.sign_units import choose_thresholds
 from relaxon.neuromorphic.boosting.training import REFUSALS, boost
 from relaxon.neuromorphic.checkpoints import Checkpoints
-from relaxon.solvers.masked import refuse_masks
 
 if TYPE_CHECKING:
     import torch

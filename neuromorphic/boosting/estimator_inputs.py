@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
 
+from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting.categories import Categories, coded, find_places, fit_statistics, read_columns
 from relaxon.neuromorphic.boosting.network import MergedNetwork
-from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
 

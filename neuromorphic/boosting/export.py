@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.extras import require
 from relaxon.neuromorphic.boosting.network import FARTHEST, MergedNetwork
-from relaxon.solvers.extras import require
 
 if TYPE_CHECKING:
     import torch

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.boosting.sigmoid_kernels import sigmoid_in_place
-from relaxon.solvers.compiled import kernel, kernel_part
+from relaxon.solvers.kernels.compiled import kernel, kernel_part
 
 Array = NDArray[np.float64]
 BLOCK = 512

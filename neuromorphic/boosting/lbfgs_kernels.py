@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from relaxon.neuromorphic.boosting.kernels import SUMS
-from relaxon.solvers.compiled import kernel_part
+from relaxon.solvers.kernels.compiled import kernel_part
 
 ARMIJO, CURVATURE = 1e-4, 0.9
 """Wolfe constants as in L-BFGS-B (Zhu et al. 1997)."""

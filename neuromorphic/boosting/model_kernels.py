@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.boosting.kernels import BLOCK, FIRST, SUMS, activate
-from relaxon.solvers.compiled import kernel
+from relaxon.solvers.kernels.compiled import kernel
 
 Array = NDArray[np.float64]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.cached import cached_property
 from relaxon.neuromorphic.boosting import prediction_kernels
-from relaxon.solvers.cached import cached_property
 
 Array = NDArray[np.float64]
 

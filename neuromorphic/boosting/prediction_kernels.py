@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from relaxon.neuromorphic.boosting.kernels import FIRST, SUMS
 from relaxon.neuromorphic.boosting.sigmoid_kernels import sigmoid_in_place
-from relaxon.solvers.compiled import kernel, kernel_part
-from relaxon.solvers.threads import divide, get_num_threads
+from relaxon.solvers.kernels.compiled import kernel, kernel_part
+from relaxon.solvers.kernels.threads import divide, get_num_threads
 
 Array = NDArray[np.float64]
 ROWS = 512

@@ -32,7 +32,7 @@ from relaxon.neuromorphic.boosting.lbfgs_kernels import (
     two_loop,
 )
 from relaxon.neuromorphic.boosting.sigmoid_kernels import sigmoid_in_place
-from relaxon.solvers.compiled import kernel, kernel_part
+from relaxon.solvers.kernels.compiled import kernel, kernel_part
 
 
 @kernel_part()

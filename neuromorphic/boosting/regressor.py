@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
 
+from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.boosting.estimator import LARGEST_TARGET, BoostedNetwork
 from relaxon.neuromorphic.boosting.losses import (
@@ -23,7 +24,6 @@ from relaxon.neuromorphic.boosting.losses import (
 from relaxon.neuromorphic.boosting.runs import Callback, Rows
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.parameters import check_choice, check_real
-from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
 

@@ -18,10 +18,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from relaxon.core import validation
+from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting.losses import BinaryLogLoss, LogLoss, Loss, SquaredLoss
 from relaxon.neuromorphic.boosting.model_kernels import find_sums_along
-from relaxon.solvers import validation
-from relaxon.solvers.masked import refuse_masks
 
 HALVINGS = 40
 LOSSES = ("squared", "log_loss")

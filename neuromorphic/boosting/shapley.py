@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.parameters import check_choice, check_whole
-from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
 

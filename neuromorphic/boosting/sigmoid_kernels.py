@@ -13,7 +13,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from relaxon.solvers.compiled import kernel
+from relaxon.solvers.kernels.compiled import kernel
 
 ORDERED = {"contract"}
 """The exponential's range reduction must keep its order: only fused products."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.cached import cached_property
 from relaxon.neuromorphic.binary.packing import SignMatrix, pack_signs
 from relaxon.neuromorphic.boosting.network import MergedNetwork
 from relaxon.neuromorphic.boosting.sign_units import encode, unit_signs
-from relaxon.solvers.cached import cached_property
 
 Array = NDArray[np.float64]
 OUTPUT_BITS = 12

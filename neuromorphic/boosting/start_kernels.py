@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from relaxon.neuromorphic.boosting.kernels import BLOCK, FIRST
-from relaxon.solvers.compiled import kernel, kernel_part
+from relaxon.solvers.kernels.compiled import kernel, kernel_part
 
 STEEPEST = 10.0
 """Of a candidate, per standard deviation: a unit that rises from 0.1 to 0.9 within 0.4 of them."""

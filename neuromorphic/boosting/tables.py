@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.extras import require
 from relaxon.neuromorphic.boosting.cells import DECIMALS, Decimal
-from relaxon.solvers.extras import require
 
 Task = Literal["regression", "classification"]
 Cell = float | str | None

@@ -11,6 +11,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
+from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.convex.admm import Callback
 from relaxon.neuromorphic.convex.estimator import ConvexEstimator
@@ -26,7 +27,6 @@ from relaxon.neuromorphic.convex.losses import (
     SquaredError,
 )
 from relaxon.neuromorphic.parameters import check_choice
-from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
 LOSSES = ("logistic", "hinge", "squared")

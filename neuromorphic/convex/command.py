@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from relaxon.core.training_bar import Record, nowhere, training_bar
 from relaxon.neuromorphic.table_training import (
     Problem,
     Rows,
@@ -16,7 +17,6 @@ from relaxon.neuromorphic.table_training import (
     add_out_argument,
     run_table_command,
 )
-from relaxon.solvers.training_bar import Record, nowhere, training_bar
 
 DEFAULT_OUT = Path("runs/convex")
 

@@ -13,7 +13,7 @@ what the dual bound of the program rests on.
 
 from __future__ import annotations
 
-from relaxon.solvers.compiled import kernel, part
+from relaxon.solvers.kernels.compiled import kernel, part
 
 BLOCK = 256
 """Rows priced together: their products stay in the first-level cache."""

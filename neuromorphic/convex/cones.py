@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.convex.cone_kernels import BLOCK, project_groups
-from relaxon.solvers.compiled import threads_for
-from relaxon.solvers.threads import divide
+from relaxon.solvers.kernels.compiled import threads_for
+from relaxon.solvers.kernels.threads import divide
 
 Array = NDArray[np.float64]
 

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.convex.admm import (
     AdmmSettings,
@@ -30,7 +31,6 @@ from relaxon.neuromorphic.convex.patterns import draw_patterns
 from relaxon.neuromorphic.convex.program import Objective, PatternProgram, Program, UnitProgram
 from relaxon.neuromorphic.convex.refinement import refine
 from relaxon.neuromorphic.parameters import check_choice, check_whole
-from relaxon.solvers.masked import refuse_masks
 
 if TYPE_CHECKING:
     import torch

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from relaxon.core.extras import require
 from relaxon.neuromorphic.convex.network import ConvexNetwork
-from relaxon.solvers.extras import require
 
 if TYPE_CHECKING:
     import torch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import exp, inf, log
 
-from relaxon.solvers.compiled import part, plain
+from relaxon.solvers.kernels.compiled import part, plain
 
 STEPS = 60
 HALVINGS = 52

@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 
+from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.convex.admm import Callback
 from relaxon.neuromorphic.convex.estimator import ConvexEstimator
 from relaxon.neuromorphic.convex.losses import SQUARED, ConvexLoss, RobustLoss, SquaredError
 from relaxon.neuromorphic.parameters import check_choice
-from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
 LARGEST_TARGET = 1e150

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 
 SIDE = 8
 TEST_SHARE = 4

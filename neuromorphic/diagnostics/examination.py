@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from relaxon.core import validation
 from relaxon.neuromorphic.diagnostics.agreement import GradientCoherence, coherence
 from relaxon.neuromorphic.diagnostics.geometry import RepresentationGeometry, representation_geometry
 from relaxon.neuromorphic.diagnostics.gradients import MAX_BYTES
 from relaxon.neuromorphic.diagnostics.opposing import OpposingSignals, opposing_signals
 from relaxon.neuromorphic.diagnostics.scores import RowScores, el2n, grand
 from relaxon.neuromorphic.diagnostics.snapshots import SnapshotSettings, build_module, train_snapshots, train_starts
-from relaxon.solvers import validation
 
 Array = NDArray[np.float64]
 HIDDEN = 64

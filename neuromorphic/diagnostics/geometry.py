@@ -11,9 +11,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from relaxon.core import validation
 from relaxon.neuromorphic.diagnostics.gradients import FORWARD_ROWS, MAX_BYTES, Progress, slices
 from relaxon.neuromorphic.diagnostics.subjects import Subject, as_subjects, checked_data
-from relaxon.solvers import validation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from relaxon.core import validation
 from relaxon.neuromorphic.diagnostics.losses import row_losses
 from relaxon.neuromorphic.diagnostics.shallow import Affine
 from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, Subject, as_subject, checked_data
-from relaxon.solvers import validation
 
 MAX_BYTES = 256 * 2**20
 """Bytes that the gradients of a chunk, with what makes them, may take by default."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.pictures import MARKED_POINTS, new_figure
+from relaxon.core.pictures import MARKED_POINTS, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

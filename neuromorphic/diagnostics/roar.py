@@ -13,11 +13,11 @@ from sklearn.base import BaseEstimator, clone
 from torch import Tensor
 from torch.func import grad, vmap
 
+from relaxon.core import validation
 from relaxon.neuromorphic.diagnostics.gradients import MAX_BYTES, Progress, slices
 from relaxon.neuromorphic.diagnostics.scores import predictions
 from relaxon.neuromorphic.diagnostics.snapshots import Build, SnapshotSettings, build_module, train_snapshots
 from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, Subject, as_subject, checked_data
-from relaxon.solvers import validation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

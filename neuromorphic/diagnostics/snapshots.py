@@ -12,9 +12,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from relaxon.core import validation
 from relaxon.neuromorphic.diagnostics.losses import row_losses
 from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, as_subject, checked_data
-from relaxon.solvers import validation
 
 Optimiser = Literal["adam", "sgd"]
 Build = Callable[[int], nn.Module]

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from relaxon.core.masked import plain_array
 from relaxon.implicit.modules import call_with
 from relaxon.neuromorphic.diagnostics.losses import LOSS_KINDS, LossKind, row_losses, two_logits
-from relaxon.solvers.masked import plain_array
 
 Parameters = dict[str, Tensor]
 UNBATCHED = (nn.modules.batchnorm._BatchNorm,)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from relaxon.solvers.extras import offer_lazily
+from relaxon.core.extras import offer_lazily
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.annealing import AIS

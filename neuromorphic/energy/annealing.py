@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from relaxon.core import validation
 from relaxon.neuromorphic.energy.adaptation import DualAveraging, Spread, first_step
 from relaxon.neuromorphic.energy.events import checked_events
 from relaxon.neuromorphic.energy.importance import weight_statistics
@@ -18,7 +19,6 @@ from relaxon.neuromorphic.energy.importance_sampling import resampled, unseen
 from relaxon.neuromorphic.energy.partition import LogPartition, from_weights, log_ratio
 from relaxon.neuromorphic.energy.samplers import HMC, MALA
 from relaxon.neuromorphic.energy.transitions import Energy, Target
-from relaxon.solvers import validation
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.noise import Noise

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from relaxon.core import validation
 from relaxon.neuromorphic.energy.chains import Chains, Mixing
 from relaxon.neuromorphic.energy.diagnostics import FEWEST_DRAWS, mean_effective_sample_size
 from relaxon.neuromorphic.energy.events import checked_events
@@ -18,7 +19,6 @@ from relaxon.neuromorphic.energy.importance import WeightStatistics, weight_stat
 from relaxon.neuromorphic.energy.partition import FEWEST_EFFECTIVE, LogPartition, doubt, interval, log_ratio
 from relaxon.neuromorphic.energy.samplers import HMC, MALA
 from relaxon.neuromorphic.energy.transitions import Energy
-from relaxon.solvers import validation
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.noise import Noise

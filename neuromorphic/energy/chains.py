@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from relaxon.core.cached import cached_property
 from relaxon.neuromorphic.energy.diagnostics import bulk_effective_sample_size, r_hat
-from relaxon.solvers.cached import cached_property
 
 LARGEST_R_HAT = 1.01
 FEWEST_EFFECTIVE_DRAWS = 400.0

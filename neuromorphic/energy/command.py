@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.training_bar import Record, nowhere, training_bar
 from relaxon.neuromorphic.boosting import tables
-from relaxon.solvers.training_bar import Record, nowhere, training_bar
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.datasets import PlanarDensity

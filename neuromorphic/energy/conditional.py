@@ -24,6 +24,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from relaxon.core import validation
+from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.energy.categories import Categories, find_columns
 from relaxon.neuromorphic.energy.conditional_density import GridDensity
 from relaxon.neuromorphic.energy.energies import blank_layer, initialise
@@ -31,8 +33,6 @@ from relaxon.neuromorphic.energy.rank import generalisation_gap
 from relaxon.neuromorphic.energy.tilting import LARGEST_GAP, REFERENCE_ROWS
 from relaxon.neuromorphic.energy.training_settings import TrainingSettings, check_optimizer, make_optimizer
 from relaxon.neuromorphic.energy.verdict import Verdict
-from relaxon.solvers import validation
-from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
 MARGIN = 0.25

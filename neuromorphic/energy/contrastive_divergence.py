@@ -11,12 +11,12 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from relaxon.core import validation
 from relaxon.neuromorphic.energy.derivatives import has_hand_gradient, input_gradient
 from relaxon.neuromorphic.energy.energies import MLPEnergy
 from relaxon.neuromorphic.energy.noise import standard_normal
 from relaxon.neuromorphic.energy.objectives import Objective, Reading, Working
 from relaxon.neuromorphic.energy.samplers import ULA, Sampler
-from relaxon.solvers import validation
 
 Start = Literal["data", "normal"]
 

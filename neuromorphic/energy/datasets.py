@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 
 Array = NDArray[np.float64]
 NODES = 1000

@@ -21,6 +21,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from relaxon.core import validation
+from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.energy.energies import MLPEnergy, TiltedEnergy
 from relaxon.neuromorphic.energy.held_out import varied
@@ -37,8 +39,6 @@ from relaxon.neuromorphic.energy.training import TrainingResult, Watcher
 from relaxon.neuromorphic.energy.training_settings import TrainingSettings, check_optimizer
 from relaxon.neuromorphic.energy.verdict import Verdict, judged
 from relaxon.neuromorphic.equilibrium.checkpoint import recorded
-from relaxon.solvers import validation
-from relaxon.solvers.masked import refuse_masks
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.distribution import EnergyDistribution

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.solvers.masked import plain_array
+from relaxon.core.masked import plain_array
 
 Floats = NDArray[np.float64]
 FEWEST_DRAWS = 8

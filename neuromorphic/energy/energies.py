@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from relaxon.core import validation
 from relaxon.neuromorphic.energy.events import event_shape, rows
-from relaxon.solvers import validation
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,

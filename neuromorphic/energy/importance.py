@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.solvers.masked import plain_array
+from relaxon.core.masked import plain_array
 
 Floats = NDArray[np.float64]
 TAIL_SHARE, TAIL_FACTOR = 0.2, 3.0

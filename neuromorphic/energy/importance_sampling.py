@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from relaxon.core import validation
 from relaxon.neuromorphic.energy.events import checked_events
 from relaxon.neuromorphic.energy.far_modes import FarMode, find_far_modes
 from relaxon.neuromorphic.energy.importance import systematic
 from relaxon.neuromorphic.energy.partition import LogPartition, from_weights, log_ratio
 from relaxon.neuromorphic.energy.samplers import HMC, MALA
 from relaxon.neuromorphic.energy.transitions import Energy
-from relaxon.solvers import validation
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.noise import Noise

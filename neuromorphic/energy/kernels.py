@@ -12,8 +12,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.compiled import kernel
-from relaxon.solvers.threads import divide
+from relaxon.solvers.kernels.compiled import kernel
+from relaxon.solvers.kernels.threads import divide
 
 Array = NDArray[np.float64]
 CHUNKS = 16

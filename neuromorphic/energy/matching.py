@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from relaxon.core import validation
 from relaxon.neuromorphic.energy.derivatives import energy_gradient
 from relaxon.neuromorphic.energy.noise import standard_normal
 from relaxon.neuromorphic.energy.objectives import Objective, Reading, Working
-from relaxon.solvers import validation
 
 
 @dataclass(frozen=True)

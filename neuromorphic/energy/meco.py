@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from relaxon.core import validation
 from relaxon.implicit.modules import call_with
 from relaxon.neuromorphic.energy.objectives import Objective, Reading, Working, effective_size, log_mean_exp
-from relaxon.solvers import validation
 
 WARM_UP = 10
 LEAST_GAMMA = 1e-2

@@ -12,9 +12,9 @@ from typing import Any, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
+from relaxon.core import validation
 from relaxon.neuromorphic.energy.events import checked_events, event_shape, rows
 from relaxon.neuromorphic.energy.rank import lacking_rank_of_table
-from relaxon.solvers import validation
 
 LEAST_SCALE = 1e-8
 """Of the deviation along an axis, relative to the widest one: what a fit never goes below."""

@@ -8,9 +8,9 @@ from typing import Any, Literal, Self, get_args
 import torch
 from torch import Tensor
 
+from relaxon.core import validation
 from relaxon.neuromorphic.energy.events import rows
 from relaxon.neuromorphic.energy.noise import GaussianNoise, NoiseModule
-from relaxon.solvers import validation
 
 Source = Literal["model", "data"]
 SCARCE = 4.0

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from relaxon.core import validation
 from relaxon.neuromorphic.energy.events import checked_events, event_shape, rows
 from relaxon.neuromorphic.energy.noise import NoiseModule, moments, standard_normal
-from relaxon.solvers import validation
 
 CHUNK = 2**22
 """Pairs of points and centres that a kernel density holds at once."""

@@ -11,10 +11,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from relaxon.core import validation
+from relaxon.core.extras import require
 from relaxon.neuromorphic.energy.events import checked_events, event_shape, rows
 from relaxon.neuromorphic.energy.noise import NoiseModule, moments, standard_normal
-from relaxon.solvers import validation
-from relaxon.solvers.extras import require
 
 WIDTH = 64
 HELD_OUT = 10

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from relaxon.core import validation
 from relaxon.neuromorphic.energy.energies import TiltedEnergy
-from relaxon.solvers import validation
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from relaxon.core import validation
+from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.energy.density import EnergyDensity
 from relaxon.neuromorphic.energy.objectives import Objective
 from relaxon.neuromorphic.energy.training import Watcher
-from relaxon.solvers import validation
-from relaxon.solvers.masked import refuse_masks
 
 Array = NDArray[np.float64]
 DEVIANT = 1e6

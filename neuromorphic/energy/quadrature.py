@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 
 CHUNK = 2**16
 """Nodes whose energies are found at once."""

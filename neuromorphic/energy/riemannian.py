@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from relaxon.core import validation
 from relaxon.neuromorphic.energy.chains import Chains
 from relaxon.neuromorphic.energy.noise import standard_normal
 from relaxon.neuromorphic.energy.samplers import HMC_ACCEPTANCE, Watcher, adapted_chains, check_acceptance
 from relaxon.neuromorphic.energy.transitions import DIVERGENT, Box, Energy, Move, State, Target, chosen_state
-from relaxon.solvers import validation
 
 Metric = Callable[[Tensor], Tensor]
 """`(n, d) → (n, d, d)`: symmetric, positive definite and differentiable in x; each row depends on its own row alone."""

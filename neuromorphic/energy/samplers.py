@@ -9,11 +9,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from relaxon.core import validation
 from relaxon.neuromorphic.energy.adaptation import DualAveraging, Spread, first_step
 from relaxon.neuromorphic.energy.chains import Chains
 from relaxon.neuromorphic.energy.events import checked_events
 from relaxon.neuromorphic.energy.transitions import Box, Energy, Move, State, Target, langevin, leapfrog
-from relaxon.solvers import validation
 
 MALA_ACCEPTANCE = 0.574
 """The optimum in many dimensions (Roberts and Rosenthal 1998)."""

@@ -12,11 +12,11 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from relaxon.core import validation
 from relaxon.neuromorphic.energy.derivatives import has_hand_gradient
 from relaxon.neuromorphic.energy.jets import gradient_and_laplacian
 from relaxon.neuromorphic.energy.noise import standard_normal
 from relaxon.neuromorphic.energy.objectives import Objective, Reading, Working
-from relaxon.solvers import validation
 
 Form = Literal["exact", "sliced", "denoising"]
 

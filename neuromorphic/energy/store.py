@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from relaxon.core.tensor_files import write_tensors
 from relaxon.neuromorphic.energy.energies import (
     ConvolutionalEnergy,
     ExponentialFamilyEnergy,
@@ -26,7 +27,6 @@ from relaxon.neuromorphic.energy.noise import GaussianNoise, NoiseModule, Studen
 from relaxon.neuromorphic.energy.noise_adaptive import AdaptiveNoise, DefensiveNoise
 from relaxon.neuromorphic.energy.noise_fitted import KernelDensityNoise, MixtureNoise
 from relaxon.neuromorphic.energy.noise_flow import FlowNoise
-from relaxon.solvers.tensor_files import write_tensors
 
 FORMAT = 1
 WEIGHTS, CARD = "model.safetensors", "model.json"

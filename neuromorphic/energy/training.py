@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from relaxon.core.cached import cached_property
 from relaxon.neuromorphic.checkpoints import Pace
 from relaxon.neuromorphic.energy.events import checked_energy, checked_events, checked_noise
 from relaxon.neuromorphic.energy.held_out import CHECK_EVERY, Judge
 from relaxon.neuromorphic.energy.objectives import Objective, Reading
 from relaxon.neuromorphic.energy.training_settings import TrainingSettings, make_optimizer
 from relaxon.neuromorphic.equilibrium.checkpoint import Checkpoint, recorded, restore, save
-from relaxon.solvers.cached import cached_property
 
 LOST_STEPS = 20
 """So many steps in a row without a finite gradient end a run."""

@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
+from relaxon.core import validation
 from relaxon.neuromorphic.optimizers import ADAPTIVE, optimizer_named
-from relaxon.solvers import validation
 
 Optimiser = Literal["sgd", "momentum", "adam", "diffgrad", "normalized"]
 Schedule = Literal["constant", "cosine"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from relaxon.solvers.extras import offer_lazily
+from relaxon.core.extras import offer_lazily
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.equilibrium.activations import ACTIVATIONS, Activation

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from relaxon.core.tensor_files import write_tensors
 from relaxon.neuromorphic.checkpoints import DamagedCheckpoint, replace_file
-from relaxon.solvers.tensor_files import write_tensors
 
 FILE = "checkpoint.safetensors"
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers import Result, solve, validation
+from relaxon.core import validation
+from relaxon.solvers import Result, solve
 
 GROUND = "0"
 IGNORED = (".op", ".end", ".options")

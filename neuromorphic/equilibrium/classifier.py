@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.binary.packed import MOST_SWEEPS, PackedEquilibrium, pack_network
 from relaxon.neuromorphic.checkpoints import Checkpoints
@@ -34,7 +35,6 @@ from relaxon.neuromorphic.equilibrium.training import train
 from relaxon.neuromorphic.equilibrium.training_report import Ended, Watcher
 from relaxon.neuromorphic.equilibrium.training_settings import TrainingSettings
 from relaxon.neuromorphic.losses import calibrated_scale
-from relaxon.solvers.masked import refuse_masks
 
 UNBOUNDED_FREE = FixedStep(300, tolerance=1e-4)
 """Free phases of convolutional networks before they had bounds."""

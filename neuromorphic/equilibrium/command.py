@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from relaxon.solvers.training_bar import Record, nowhere, training_bar
+from relaxon.core.training_bar import Record, nowhere, training_bar
 
 ESTIMATORS = (
     "cauchy",

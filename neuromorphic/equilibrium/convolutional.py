@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, linear
 
+from relaxon.core import validation
 from relaxon.neuromorphic.equilibrium.activations import activation_named
 from relaxon.neuromorphic.equilibrium.layered import angle_between, check_choices, check_loss, turned
 from relaxon.neuromorphic.equilibrium.network import (
@@ -21,7 +22,6 @@ from relaxon.neuromorphic.equilibrium.network import (
     readout_loss,
     soft_max,
 )
-from relaxon.solvers import validation
 
 POOL = 2
 Draw = Literal["normal", "orthogonal"]

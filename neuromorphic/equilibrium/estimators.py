@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from relaxon.core import validation
 from relaxon.neuromorphic.equilibrium.contour import NEAREST, add_point, half_contour, on_polynomial, to_complex
 from relaxon.neuromorphic.equilibrium.network import Network, holomorphic
 from relaxon.neuromorphic.equilibrium.phases import Phases
@@ -26,7 +27,6 @@ from relaxon.neuromorphic.equilibrium.relaxation import (
     largest,
 )
 from relaxon.neuromorphic.equilibrium.result import Reading
-from relaxon.solvers import validation
 
 
 def exactly(rates: Tensor) -> Tensor:

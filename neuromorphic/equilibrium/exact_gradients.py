@@ -10,12 +10,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from relaxon.core import validation
 from relaxon.implicit import DerivativeVerdict, ImplicitOptions, implicit
 from relaxon.neuromorphic.equilibrium.estimators import Estimator, FreePhase
 from relaxon.neuromorphic.equilibrium.network import Network, parameter_gradients
 from relaxon.neuromorphic.equilibrium.relaxation import Relaxation, Relaxer, judged, largest
 from relaxon.neuromorphic.equilibrium.result import Reading
-from relaxon.solvers import validation
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from relaxon.core import validation
 from relaxon.neuromorphic.equilibrium.comparison import closeness
 from relaxon.neuromorphic.equilibrium.estimators import Estimator
 from relaxon.neuromorphic.equilibrium.exact_gradients import Implicit
@@ -24,7 +25,6 @@ from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.readout import Readout, check_range, in_levels
 from relaxon.neuromorphic.equilibrium.relaxation import FixedStep
 from relaxon.neuromorphic.equilibrium.result import Gradient, Verdict
-from relaxon.solvers import validation
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from relaxon.core import validation
 from relaxon.neuromorphic.equilibrium.network import Drive, Network
-from relaxon.solvers import validation
 
 Form = Literal["product", "difference"]
 Space = Literal["rate", "state"]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.compiled import part, plain
-from relaxon.solvers.threads import divide
+from relaxon.solvers.kernels.compiled import part, plain
+from relaxon.solvers.kernels.threads import divide
 
 SLOPE, OFFSET = 4.0, 2.0
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from relaxon.core import validation
 from relaxon.neuromorphic.equilibrium.activations import activation_named
 from relaxon.neuromorphic.equilibrium.chain import ChainField
 from relaxon.neuromorphic.equilibrium.network import (
@@ -23,7 +24,6 @@ from relaxon.neuromorphic.equilibrium.network import (
 )
 from relaxon.neuromorphic.equilibrium.relaxation import Field
 from relaxon.neuromorphic.losses import CALIBRATED, check_tau
-from relaxon.solvers import validation
 
 
 class LayeredNetwork(Network):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from relaxon.core import validation
 from relaxon.neuromorphic.equilibrium.relaxation import FixedStep, Relaxer
-from relaxon.solvers import validation
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
+from relaxon.core import validation
 from relaxon.neuromorphic.equilibrium.estimators import Centred
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation import Anderson
 from relaxon.neuromorphic.equilibrium.residual import ResidualNetwork
 from relaxon.neuromorphic.equilibrium.training_settings import TrainingSettings
-from relaxon.solvers import validation
 
 RESNET13_CHANNELS = (128, 256, 512, 512)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 
 FEWEST_BITS, MOST_BITS = 2, 24
 """One bit is the sign; a float32 holds no more than 24."""

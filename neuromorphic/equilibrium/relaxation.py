@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 
 Field = Callable[[Tensor], Tensor]
 """`G`, `(batch, units) → (batch, units)`, real or complex."""

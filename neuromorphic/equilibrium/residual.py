@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, linear
 
+from relaxon.core import validation
 from relaxon.neuromorphic.equilibrium.activations import Activation, activation_named
 from relaxon.neuromorphic.equilibrium.layered import check_choices, check_loss
 from relaxon.neuromorphic.equilibrium.network import (
@@ -22,7 +23,6 @@ from relaxon.neuromorphic.equilibrium.network import (
     readout_loss,
     squared_loss,
 )
-from relaxon.solvers import validation
 
 KERNEL = 3
 STRIDE = 2

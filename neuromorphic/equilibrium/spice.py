@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from relaxon.core import validation
 from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
-from relaxon.solvers import validation
 
 UNIT_CONDUCTANCE = 1e-5
 """Siemens of a weight of 1: 100 kΩ."""

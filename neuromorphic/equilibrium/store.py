@@ -10,11 +10,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from relaxon.core.tensor_files import write_tensors
 from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
 from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
 from relaxon.neuromorphic.equilibrium.residual import ResidualNetwork
-from relaxon.solvers.tensor_files import write_tensors
 
 FORMAT = 1
 KINDS: dict[str, type[LayeredNetwork] | type[ConvolutionalNetwork] | type[ResidualNetwork]] = {

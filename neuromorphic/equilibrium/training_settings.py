@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from relaxon.core import validation
 from relaxon.neuromorphic.equilibrium.estimators import Cauchy, Estimator
 from relaxon.neuromorphic.equilibrium.hardware import Hardware
 from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis
 from relaxon.neuromorphic.equilibrium.phases import Phases
 from relaxon.neuromorphic.optimizers import ADAPTIVE
-from relaxon.solvers import validation
 
 Optimiser = Literal["sgd", "adam", "diffgrad", "normalized", "adadagrad", "adadagrad-norm"]
 Schedule = Literal["constant", "cosine"]

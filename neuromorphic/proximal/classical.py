@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from relaxon.core import validation
+from relaxon.core.solution import Result
 from relaxon.neuromorphic.proximal.normal_equations import DENSE_ENTRIES, DENSE_SIDE, dense_matrix
 from relaxon.neuromorphic.proximal.operators import Array, ForwardOperator
-from relaxon.solvers import validation
-from relaxon.solvers.solution import Result
 
 RELAXATION = 1.8
 """Over-relaxation of ADMM (Boyd et al. 2011, section 3.4.3)."""

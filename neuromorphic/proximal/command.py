@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.training_bar import Record, nowhere, training_bar
+from relaxon.core.training_bar import Record, nowhere, training_bar
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal.model import ProximalModel

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from relaxon.solvers.compiled import kernel
+from relaxon.solvers.kernels.compiled import kernel
 
 
 @kernel(forceinline=True)

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from relaxon.core import validation
 from relaxon.neuromorphic.proximal.inversion import InversionCallback, Preimage, solve_shifted
 from relaxon.neuromorphic.proximal.potentials import NetworkSettings, Potential
-from relaxon.solvers import validation
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal.operators import ForwardOperator

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 
 Array = NDArray[np.float64]
 BlurBoundary = Literal["zero", "periodic"]

@@ -25,12 +25,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from relaxon.core import validation
+from relaxon.core.solution import Result
 from relaxon.neuromorphic.proximal.inversion import solve_shifted
 from relaxon.neuromorphic.proximal.normal_equations import NormalEquations
 from relaxon.neuromorphic.proximal.operators import ForwardOperator, check_signal
 from relaxon.neuromorphic.proximal.potentials import Potential
-from relaxon.solvers import validation
-from relaxon.solvers.solution import Result
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal.model import ProximalModel

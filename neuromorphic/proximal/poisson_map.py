@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from relaxon.core import validation
 from relaxon.neuromorphic.proximal.operators import Array, ForwardOperator
-from relaxon.solvers import validation
-from relaxon.solvers.driver import prepare
-from relaxon.solvers.grid import PoissonGrid
-from relaxon.solvers.prepared import PreparedSolver
+from relaxon.solvers.driver.prepared import PreparedSolver
+from relaxon.solvers.driver.solve import prepare
+from relaxon.solvers.grid.poisson_grid import PoissonGrid
 
 
 class UnsolvedFieldError(RuntimeError):

@@ -20,10 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
+from relaxon.core import validation
 from relaxon.neuromorphic.proximal.model import ProximalModel
 from relaxon.neuromorphic.proximal.potentials import Potential, build_potential
 from relaxon.neuromorphic.proximal.training import LARGEST_PAIRS, matching_loss
-from relaxon.solvers import validation
 
 Array = NDArray[np.float64]
 OUTER_SHARE = 0.01

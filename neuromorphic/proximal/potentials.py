@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 
 PotentialKind = Literal["dense", "convolutional"]
 IMAGE_AXES = (2, 3)

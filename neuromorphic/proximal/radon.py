@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from relaxon.core import validation
 from relaxon.neuromorphic.proximal.operators import Array, ForwardOperator, check_shape
-from relaxon.solvers import validation
 
 NARROW = 1e-9
 """A pixel's shadow along an axis that is narrower than this counts as a point."""

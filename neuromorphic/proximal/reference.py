@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.proximal import kernels
-from relaxon.solvers.threads import divide
+from relaxon.solvers.kernels.threads import divide
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal.model import ProximalModel

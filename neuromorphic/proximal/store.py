@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from relaxon.core.tensor_files import write_tensors
 from relaxon.neuromorphic.proximal.potentials import NetworkSettings, build_potential
-from relaxon.solvers.tensor_files import write_tensors
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal.model import ProximalModel

@@ -27,11 +27,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from relaxon.core import validation
 from relaxon.neuromorphic.checkpoints import Pace
 from relaxon.neuromorphic.equilibrium.checkpoint import Checkpoint, restore, save
 from relaxon.neuromorphic.proximal.model import ProximalModel
 from relaxon.neuromorphic.proximal.potentials import NetworkSettings, build_potential
-from relaxon.solvers import validation
 
 Pairing = Literal["drawn", "posterior"]
 LARGEST_PAIRS = 1 << 24

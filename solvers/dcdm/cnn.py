@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.extras import require
 from relaxon.solvers.dcdm.outer import WINDOW, ConjugateDirections, Direction
-from relaxon.solvers.engine import Solver
-from relaxon.solvers.extras import require
-from relaxon.solvers.operator import PoissonOperator
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.interface.engine import Solver
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from relaxon.solvers.training_bar import Record, nowhere, settings_of, training_bar
+from relaxon.core.training_bar import Record, nowhere, settings_of, training_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.multigrid.loose import LooseCycle, loose_components, variable_cycle
 from relaxon.solvers.multigrid.parted import PartedCycle, Parting
 from relaxon.solvers.multigrid.single import SingleCycle
-from relaxon.solvers.operator import PoissonOperator
 
 Array = NDArray[np.float64]
 FEATURES = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from relaxon.solvers.training_bar import Record, nowhere, settings_of, training_bar
+from relaxon.core.training_bar import Record, nowhere, settings_of, training_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

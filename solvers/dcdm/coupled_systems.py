@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.cut_cells import outside_disc
 from relaxon.solvers.dcdm.problems import random_grid
-from relaxon.solvers.grid import PoissonGrid
-from relaxon.solvers.sides import Robin
+from relaxon.solvers.grid.poisson_grid import PoissonGrid
+from relaxon.solvers.grid.sides import Robin
 
 Array = NDArray[np.float64]
 SIDES = {2: (60, 140), 3: (18, 36)}

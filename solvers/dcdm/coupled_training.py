@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers import solve, validation
+from relaxon.core import validation
+from relaxon.solvers import solve
 from relaxon.solvers.dcdm.coupled import FEATURES, Candidate, CouplingChoice, couplings_features
 from relaxon.solvers.dcdm.coupled_systems import random_system
 from relaxon.solvers.dcdm.outer import ConjugateDirections
-from relaxon.solvers.engine import Prepared, Solver
-from relaxon.solvers.grid import PoissonGrid
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.grid.poisson_grid import PoissonGrid
+from relaxon.solvers.interface.engine import Prepared, Solver
 from relaxon.solvers.multigrid.parted import PartedCycle, Parting
 from relaxon.solvers.multigrid.single import SingleCycle
-from relaxon.solvers.operator import PoissonOperator
 
 Array = NDArray[np.float64]
 RTOL, MOST = 1e-6, 80

@@ -21,11 +21,11 @@ from relaxon.solvers.dcdm.coupled import CouplingChoice, coupled_cycle
 from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
 from relaxon.solvers.dcdm.outer import ConjugateDirections, Direction
 from relaxon.solvers.dcdm.rescue import Rescued, second_method
-from relaxon.solvers.engine import Prepared, Solver
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.interface.engine import Prepared, Solver
 from relaxon.solvers.multigrid.constants import LearnedConstants, from_record
 from relaxon.solvers.multigrid.fused import FusedCycle
 from relaxon.solvers.multigrid.single import SingleCycle
-from relaxon.solvers.operator import PoissonOperator
 
 MAX_ITERATIONS = 500
 
@@ -75,7 +75,7 @@ class DeepConjugateDirectionCycle(Solver):
     def cycle(self, operator: PoissonOperator) -> SingleCycle:
         """Return the V-cycle, which is linear and symmetric."""
         # Here, as that module needs this one.
-        from relaxon.solvers.preconditioner import FusedPreconditioner
+        from relaxon.solvers.driver.preconditioner import FusedPreconditioner
 
         grid = operator.grid
         if not grid.constant:

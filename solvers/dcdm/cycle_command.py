@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from relaxon.solvers.training_bar import Record, nowhere, settings_of, training_bar
+from relaxon.core.training_bar import Record, nowhere, settings_of, training_bar
 
 FIGURES = ("decades_first", "decades_last", "constants", "steps", "seconds")
 """Of the model's record, those that say how the training went."""

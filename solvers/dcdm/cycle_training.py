@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 from relaxon.solvers.dcdm import problems
-from relaxon.solvers.grid import CellType, PoissonGrid
+from relaxon.solvers.grid.poisson_grid import CellType, PoissonGrid
 from relaxon.solvers.multigrid.constants import LearnedConstants, chebyshev, from_record
 from relaxon.solvers.multigrid.fused import FusedCycle
 

@@ -20,18 +20,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from relaxon.core.naming import DeviceUnavailableError
+from relaxon.core.solution import Result
 from relaxon.solvers.dcdm.cycle import MAX_ITERATIONS, constants_for
 from relaxon.solvers.dcdm.fused import FAR, REPLACED_AFTER
 from relaxon.solvers.dcdm.outer import NEGLIGIBLE, SAFEGUARD_STEPS, STAGNATION_STEPS
 from relaxon.solvers.dcdm.rescue import Rescued, second_method
 from relaxon.solvers.dcdm.torch_cycle import coupled
-from relaxon.solvers.engine import Monitor, Prepared, Solver
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.interface.engine import Monitor, Prepared, Solver
 from relaxon.solvers.multigrid.building import FusedLevel
 from relaxon.solvers.multigrid.fused import FusedCycle
 from relaxon.solvers.multigrid.transfers import TransferTables
-from relaxon.solvers.naming import DeviceUnavailableError
-from relaxon.solvers.operator import PoissonOperator
-from relaxon.solvers.solution import Result
 
 Wrap = tuple[bool, bool, bool]
 DEVICES = ("cpu", "cuda", "xpu")

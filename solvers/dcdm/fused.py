@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.solution import Result
 from relaxon.solvers.dcdm.outer import NEGLIGIBLE, SAFEGUARD_STEPS, STAGNATION_STEPS
-from relaxon.solvers.engine import Monitor, Prepared
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.interface.engine import Monitor, Prepared
+from relaxon.solvers.interface.verdict import subtract
 from relaxon.solvers.multigrid.fused import LevelCycle
-from relaxon.solvers.operator import PoissonOperator
-from relaxon.solvers.solution import Result
-from relaxon.solvers.verdict import subtract
 
 Array = NDArray[np.float64]
 Single = NDArray[np.float32]
@@ -47,7 +47,7 @@ class FusedDirections(Prepared):
         before: FusedDirections | None = None,
     ) -> None:
         """`before` is one for a grid of the same shape and not used any more: its arrays are taken over."""
-        from relaxon.solvers.plane_kernels import planes_of
+        from relaxon.solvers.grid.plane_kernels import planes_of
 
         self.operator = operator
         self.cycle = cycle
@@ -82,8 +82,8 @@ class FusedDirections(Prepared):
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         from relaxon.solvers.dcdm import fused_kernels as kernels
-        from relaxon.solvers.plane_kernels import planes_of
-        from relaxon.solvers.stencil_kernels import dot
+        from relaxon.solvers.grid.plane_kernels import planes_of
+        from relaxon.solvers.grid.stencil_kernels import dot
 
         b, x = b.reshape(self._shape), x.reshape(self._shape)
         x_flat = planes_of(x)
@@ -124,7 +124,7 @@ class FusedDirections(Prepared):
         return reason or Result.MAX_ITERATIONS
 
     def _true_residual(self, b: Array, x: Array, scale: float) -> float:
-        from relaxon.solvers.plane_kernels import true_residual
+        from relaxon.solvers.grid.plane_kernels import true_residual
 
         square = true_residual(b, x, self._unit, scale, self._matrix, self._r, self.owned)
         return math.sqrt(self._total(square)[0])

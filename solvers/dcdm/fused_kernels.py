@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.compiled import divided_sums, part, plain, shared, threads_for
-from relaxon.solvers.plane_kernels import applied_plane
+from relaxon.solvers.grid.plane_kernels import applied_plane
+from relaxon.solvers.kernels.compiled import divided_sums, part, plain, shared, threads_for
 
 Single = NDArray[np.float32]
 F0 = np.float32(0.0)

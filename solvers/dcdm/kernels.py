@@ -6,7 +6,7 @@ once each to orthogonalise, then the direction and `x` once to step.
 
 from __future__ import annotations
 
-from relaxon.solvers.lean import lean_shared
+from relaxon.solvers.kernels.lean import lean_shared
 
 
 @lean_shared("rows", of="d", sums=3)

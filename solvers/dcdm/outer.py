@@ -14,11 +14,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.cached import cached_property
-from relaxon.solvers.engine import Monitor, Prepared
-from relaxon.solvers.operator import PoissonOperator
-from relaxon.solvers.solution import Result
-from relaxon.solvers.verdict import subtract
+from relaxon.core.cached import cached_property
+from relaxon.core.solution import Result
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.interface.engine import Monitor, Prepared
+from relaxon.solvers.interface.verdict import subtract
 
 WINDOW = 2
 """Directions the next one is made A-orthogonal to; the paper found that more do not pay."""
@@ -125,7 +125,7 @@ class ConjugateDirections(Prepared):
         return inverse
 
     def _residual(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
-        from relaxon.solvers import stencil_kernels
+        from relaxon.solvers.grid import stencil_kernels
 
         self.operator.apply(x, self._r)
         (square,) = self._total(stencil_kernels.residual_norm(b, self._r, self._r))
@@ -139,7 +139,7 @@ class ConjugateDirections(Prepared):
         self, slot: int, past: list[tuple[int, float]], norm: float, monitor: Monitor, plain: bool
     ) -> tuple[float, float]:
         """Put the next direction and its image into `slot`; its curvature `dᵀAd` and projection `dᵀr`."""
-        from relaxon.solvers import stencil_kernels
+        from relaxon.solvers.grid import stencil_kernels
 
         if not plain:
             stencil_kernels.scaled(self._r, 1.0 / norm, self._unit)

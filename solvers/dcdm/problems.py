@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.dcdm.ritz import RitzBasis
-from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
+from relaxon.solvers.grid.poisson_grid import Boundary, CellType, PoissonGrid
 
 Shape = tuple[int, int, int]
 Cells = NDArray[np.uint8]

@@ -15,11 +15,11 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.engine import Monitor, Prepared
-from relaxon.solvers.external import SciPyDirect
-from relaxon.solvers.incomplete_cholesky import IncompleteCholeskyCG
-from relaxon.solvers.operator import PoissonOperator
-from relaxon.solvers.solution import Result
+from relaxon.core.solution import Result
+from relaxon.solvers.external.adapters import SciPyDirect
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.interface.engine import Monitor, Prepared
+from relaxon.solvers.krylov.incomplete_cholesky import IncompleteCholeskyCG
 
 WATCHED = 30
 """Iterations after which the pace is looked at."""

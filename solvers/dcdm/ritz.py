@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.grid import PoissonGrid
+from relaxon.solvers.grid.poisson_grid import PoissonGrid
 
 LOW_FACTOR = 9.0
 """By how much the coefficients of the lower Ritz vectors are enlarged."""

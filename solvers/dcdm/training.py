@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from relaxon.solvers import validation
+from relaxon.core import validation
+from relaxon.core.tensor_files import write_tensors
 from relaxon.solvers.dcdm.network import ARCHITECTURES, DirectionNetwork
 from relaxon.solvers.dcdm.outer import WINDOW
 from relaxon.solvers.dcdm.problems import random_problem
 from relaxon.solvers.dcdm.ritz import RitzBasis, lanczos_basis
 from relaxon.solvers.dcdm.start import start_as_two_grid_cycle
-from relaxon.solvers.grid import PoissonGrid
-from relaxon.solvers.tensor_files import write_tensors
+from relaxon.solvers.grid.poisson_grid import PoissonGrid
 
 CHOICES = {"data": ("ritz", "mixed"), "objective": ("residual", "decades"), "initial": ("random", "two-grid")}
 """The settings that are words, and the words they take."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from relaxon.solvers.distributed.communicator import Communicator
 from relaxon.solvers.distributed.decomposition import Decomposition
 from relaxon.solvers.distributed.halo import KEPT, Box, Halo, box_of
+from relaxon.solvers.grid.operator import Planes
 from relaxon.solvers.multigrid.building import (
     FusedLevel,
     LevelBuilder,
@@ -31,7 +32,6 @@ from relaxon.solvers.multigrid.constants import LearnedConstants
 from relaxon.solvers.multigrid.fused import LevelCycle, visits_of
 from relaxon.solvers.multigrid.single import Single
 from relaxon.solvers.multigrid.transfers import TransferTables, axes_to_halve, coarsened
-from relaxon.solvers.operator import Planes
 
 GATHERED_CELLS = 128_000
 """A level of at most so many cells is cheaper to do in every process than to share."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 
 MOST_ALIGNMENT = 4
 """Cuts are put at multiples of at most two to this power, so that coarse levels can be cut at the same places."""

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.solvers import validation
-from relaxon.solvers.cached import cached_property
+from relaxon.core import validation
+from relaxon.core.cached import cached_property
+from relaxon.core.masked import fill_unused, plain_array
+from relaxon.core.solution import Callback, Solution
 from relaxon.solvers.dcdm.cycle import MAX_ITERATIONS, DeepConjugateDirectionCycle, constants_for
 from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
 from relaxon.solvers.distributed.communicator import Communicator, any_failure, as_communicator
@@ -23,14 +25,12 @@ from relaxon.solvers.distributed.nullspace import null_space
 from relaxon.solvers.distributed.part import Part
 from relaxon.solvers.distributed.piece import Given, PieceGrid, piece_of, widths_of
 from relaxon.solvers.distributed.prepared import PreparedDistributed, PreparedPiece
-from relaxon.solvers.front import Inconsistent
-from relaxon.solvers.grid import Boundary, BoundaryLike, CellType, checked_boundary
-from relaxon.solvers.grid_arguments import SpacingLike, checked_widths
-from relaxon.solvers.masked import fill_unused, plain_array
-from relaxon.solvers.nullspace import closes_faces
-from relaxon.solvers.operator import Planes, PoissonOperator
-from relaxon.solvers.sides import PLAIN_SIDES, check_films
-from relaxon.solvers.solution import Callback, Solution
+from relaxon.solvers.grid.arguments import SpacingLike, checked_widths
+from relaxon.solvers.grid.nullspace import closes_faces
+from relaxon.solvers.grid.operator import Planes, PoissonOperator
+from relaxon.solvers.grid.poisson_grid import Boundary, BoundaryLike, CellType, checked_boundary
+from relaxon.solvers.grid.sides import PLAIN_SIDES, check_films
+from relaxon.solvers.interface.front import Inconsistent
 
 if TYPE_CHECKING:
     from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.couplings import add_faces_above, open_faces, reaction_term, side_couplings
 from relaxon.solvers.dcdm.outer import ConjugateDirections
 from relaxon.solvers.distributed.communicator import Communicator
 from relaxon.solvers.distributed.nullspace import DistributedNullSpace, joined_components
 from relaxon.solvers.distributed.piece import PieceOperator, widths_of
-from relaxon.solvers.elimination import GridElimination, ReducedGrid, is_decided
-from relaxon.solvers.grid import PoissonGrid
-from relaxon.solvers.scaled_grid import exponents_of, largest_coefficient, scaled_by
-from relaxon.solvers.verdict import Figures
+from relaxon.solvers.grid.couplings import add_faces_above, open_faces, reaction_term, side_couplings
+from relaxon.solvers.grid.poisson_grid import PoissonGrid
+from relaxon.solvers.grid.scaled import exponents_of, largest_coefficient, scaled_by
+from relaxon.solvers.interface.elimination import GridElimination, ReducedGrid, is_decided
+from relaxon.solvers.interface.verdict import Figures
 
 if TYPE_CHECKING:
     from relaxon.solvers.distributed.grid import DistributedPoissonGrid

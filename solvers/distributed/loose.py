@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from relaxon.solvers.couplings import by_layer, reaction_term, side_couplings
 from relaxon.solvers.distributed.kinds import null_space_of
 from relaxon.solvers.distributed.nullspace import DistributedNullSpace
 from relaxon.solvers.distributed.piece import PieceOperator
 from relaxon.solvers.distributed.variable import DistributedVariableCycle
-from relaxon.solvers.grid import Robin
+from relaxon.solvers.grid.couplings import by_layer, reaction_term, side_couplings
+from relaxon.solvers.grid.poisson_grid import Robin
 from relaxon.solvers.multigrid.loose import LOOSE, SMALL, LooseCycle
 from relaxon.solvers.multigrid.single import SingleCycle
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.distributed.communicator import Communicator
 from relaxon.solvers.distributed.halo import Box, Halo
-from relaxon.solvers.neighbours import dirichlet_cells
-from relaxon.solvers.nullspace import NullSpace
-from relaxon.solvers.operator import Planes
+from relaxon.solvers.grid.neighbours import dirichlet_cells
+from relaxon.solvers.grid.nullspace import NullSpace
+from relaxon.solvers.grid.operator import Planes
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def _painted(
     fluid: NDArray[np.bool_], wrap: NDArray[np.bool_], box: Box, faces: Sequence[NDArray[np.float64]] | None
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """The components of this process's own cells, numbered from 1, and their sizes `(count + 1,)`."""
-    from relaxon.solvers import label_kernels as kernels
+    from relaxon.solvers.grid import label_kernels as kernels
 
     mine = np.ascontiguousarray(fluid[box.own])
     nobody = np.zeros(mine.shape, bool)

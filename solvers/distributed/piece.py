@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers import validation
+from relaxon.core import validation
+from relaxon.core.masked import plain_array
 from relaxon.solvers.distributed.part import Part
-from relaxon.solvers.grid import CellType, PoissonGrid, Robin
-from relaxon.solvers.grid_arguments import (
+from relaxon.solvers.grid.arguments import (
     Kappa,
     Widths,
     checked_coefficient,
@@ -19,9 +19,9 @@ from relaxon.solvers.grid_arguments import (
     checked_volume,
     shut_cells,
 )
-from relaxon.solvers.masked import plain_array
-from relaxon.solvers.operator import PoissonOperator
-from relaxon.solvers.sides import Boundary, Side, Sides
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.grid.poisson_grid import CellType, PoissonGrid, Robin
+from relaxon.solvers.grid.sides import Boundary, Side, Sides
 
 Array = NDArray[np.float64]
 
@@ -157,7 +157,7 @@ class PieceOperator(PoissonOperator):
         return self._applied(np.abs(x), np.empty_like(x), (-lower[0], -lower[1], -lower[2]))
 
     def _applied(self, x: NDArray[Any], out: NDArray[Any], lower: tuple[NDArray[Any], ...]) -> NDArray[Any]:
-        from relaxon.solvers import stencil_kernels
+        from relaxon.solvers.grid import stencil_kernels
 
         self._wide[...] = x
         self.part.exchange(self._wide)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 from relaxon.solvers.distributed.kinds import Working
 from relaxon.solvers.distributed.loose import distributed_cycle
-from relaxon.solvers.grid import CellType
+from relaxon.solvers.grid.poisson_grid import CellType
 
 if TYPE_CHECKING:
     from relaxon.solvers.distributed.grid import DistributedPoissonGrid

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.solvers import validation
-from relaxon.solvers.complex_parts import ComplexRequest, is_complex, split
+from relaxon.core import validation
+from relaxon.core.masked import fill_unused
+from relaxon.core.solution import Callback, Progress, Solution
 from relaxon.solvers.dcdm.cycle import MAX_ITERATIONS, DeepConjugateDirectionCycle
 from relaxon.solvers.distributed.communicator import any_failure
 from relaxon.solvers.distributed.halo import Box, Halo
 from relaxon.solvers.distributed.kinds import PieceDirections, Working, figures_of
 from relaxon.solvers.distributed.loose import distributed_cycle
 from relaxon.solvers.distributed.nullspace import DistributedNullSpace
-from relaxon.solvers.elimination import GridElimination
-from relaxon.solvers.front import Front
-from relaxon.solvers.grid import CellType
-from relaxon.solvers.masked import fill_unused
-from relaxon.solvers.request import Request
-from relaxon.solvers.solution import Callback, Progress, Solution
-from relaxon.solvers.verdict import Figures
-from relaxon.solvers.working import constant_figures
+from relaxon.solvers.driver.working import constant_figures
+from relaxon.solvers.grid.poisson_grid import CellType
+from relaxon.solvers.interface.complex_parts import ComplexRequest, is_complex, split
+from relaxon.solvers.interface.elimination import GridElimination
+from relaxon.solvers.interface.front import Front
+from relaxon.solvers.interface.request import Request
+from relaxon.solvers.interface.verdict import Figures
 
 if TYPE_CHECKING:
     from relaxon.solvers.distributed.grid import DistributedDirections, DistributedPoissonGrid

@@ -16,20 +16,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.cell_metrics import share_of
-from relaxon.solvers.couplings import by_layer, open_faces, reaction_term, side_couplings
 from relaxon.solvers.distributed import cycle as fused
 from relaxon.solvers.distributed.communicator import Communicator
 from relaxon.solvers.distributed.decomposition import Decomposition, Range
 from relaxon.solvers.distributed.halo import box_of
 from relaxon.solvers.distributed.part import Part, Shape
 from relaxon.solvers.distributed.piece import PieceOperator
-from relaxon.solvers.faces import conductances, face_coefficients, face_scales, films, slab
-from relaxon.solvers.grid import FLUID, Boundary
+from relaxon.solvers.grid.cell_metrics import share_of
+from relaxon.solvers.grid.couplings import by_layer, open_faces, reaction_term, side_couplings
+from relaxon.solvers.grid.faces import conductances, face_coefficients, face_scales, films, slab
+from relaxon.solvers.grid.poisson_grid import FLUID, Boundary
+from relaxon.solvers.grid.sides import Sides
 from relaxon.solvers.multigrid.single import Array, Single
 from relaxon.solvers.multigrid.transfers import COARSEST_UNKNOWNS, axes_to_halve, coarsened
 from relaxon.solvers.multigrid.variable import REACTING, VariableCycle, VariableLevel, chebyshev_dampings
-from relaxon.solvers.sides import Sides
 
 SWEEPS = 2
 SMALL = 64

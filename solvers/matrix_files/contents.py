@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 
 MAX_BYTES = 1 << 34
 """Bytes that a compressed file may become, where the caller names no other limit: 16 GiB."""

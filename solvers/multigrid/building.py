@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.grid.operator import Planes
 from relaxon.solvers.multigrid.coarsening import coarsen_types
 from relaxon.solvers.multigrid.constants import (
     BEYOND_TRAINING,
@@ -29,7 +30,6 @@ from relaxon.solvers.multigrid.transfers import (
     is_coarsest,
     transfer_tables,
 )
-from relaxon.solvers.operator import Planes
 
 Shape = tuple[int, int, int]
 SHARE_UNIT = 0.01
@@ -290,7 +290,7 @@ def coarse_nominal(nominal: list[float], halved: list[bool], coarse: tuple[int, 
 
 def chunks_of(shape: Shape) -> int:
     """Into how many runs of planes a level is divided among threads."""
-    from relaxon.solvers.compiled import threads_for
+    from relaxon.solvers.kernels.compiled import threads_for
 
     return min(threads_for(math.prod(shape)), shape[0])
 

@@ -9,10 +9,10 @@ from typing import Self
 
 import numpy as np
 
+from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.multigrid.building import FusedLevel, LevelBuilder, Shape, Stage
 from relaxon.solvers.multigrid.constants import LearnedConstants
 from relaxon.solvers.multigrid.single import Single
-from relaxon.solvers.operator import PoissonOperator
 
 Wrap = tuple[bool, bool, bool]
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.couplings import by_layer, reaction_term, side_couplings
+from relaxon.solvers.grid.couplings import by_layer, reaction_term, side_couplings
+from relaxon.solvers.grid.nullspace import NullSpace
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.grid.sides import Robin
 from relaxon.solvers.multigrid.single import Array, Single, SingleCycle
 from relaxon.solvers.multigrid.variable import Smoother, VariableCycle
-from relaxon.solvers.nullspace import NullSpace
-from relaxon.solvers.operator import PoissonOperator
-from relaxon.solvers.sides import Robin
 
 LOOSE = 0.1
 """A component counts as held by next to nothing where what holds it is below this part of `diagonal / n²`, n the cells
@@ -84,7 +84,7 @@ class LooseCycle(SingleCycle):
         return z
 
     def __call__(self, r: Array, z: Array) -> None:
-        from relaxon.solvers import stencil_kernels
+        from relaxon.solvers.grid import stencil_kernels
 
         sums = self._space.sums(r)
         self._cycle(self._space.project(r.copy()), z)

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.compiled import threads_for
-from relaxon.solvers.lean import inlined, lean, lean_shared
+from relaxon.solvers.kernels.compiled import threads_for
+from relaxon.solvers.kernels.lean import inlined, lean, lean_shared
+from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.multigrid.plane_passes import F0
-from relaxon.solvers.threads import divide
 
 MOST_JOINED = 48
 """Faces of a block's eight cells, all of which may lead to parts of their own."""

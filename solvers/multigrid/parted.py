@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers import validation
-from relaxon.solvers.grid import AIR, FLUID
+from relaxon.core import validation
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.grid.poisson_grid import AIR, FLUID
 from relaxon.solvers.multigrid.single import Array, Single, SingleCycle
 from relaxon.solvers.multigrid.transfers import pseudo_inverse
 from relaxon.solvers.multigrid.variable import _single_faces, chebyshev_dampings
-from relaxon.solvers.operator import PoissonOperator
 
 COARSEST = 200
 """A level with at most so many unknowns is solved by its pseudo-inverse."""
@@ -117,7 +117,7 @@ class PartedCycle(SingleCycle):
         return made
 
     def unscaled(self, r: Array, scale: float = 1.0) -> Single:
-        from relaxon.solvers.stencil_kernels import scaled
+        from relaxon.solvers.grid.stencil_kernels import scaled
 
         scaled(r, scale, self.levels[0].r)
         self._descend(0)

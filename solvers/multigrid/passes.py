@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.compiled import plain
+from relaxon.solvers.grid.plane_kernels import plane_of, planes_of
+from relaxon.solvers.kernels.compiled import plain
+from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.multigrid.plane_passes import (
     BLOCK,
     F0,
@@ -31,8 +33,6 @@ from relaxon.solvers.multigrid.plane_passes import (
     spread_row,
     sum_planes,
 )
-from relaxon.solvers.plane_kernels import plane_of, planes_of
-from relaxon.solvers.threads import divide
 
 if TYPE_CHECKING:
     from relaxon.solvers.multigrid.building import FusedLevel

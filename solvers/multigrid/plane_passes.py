@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.compiled import ONE, part
-from relaxon.solvers.plane_kernels import row_of
+from relaxon.solvers.grid.plane_kernels import row_of
+from relaxon.solvers.kernels.compiled import ONE, part
 
 F0 = np.float32(0.0)
 FIRST = np.int64(0)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.lean import inlined, lean_shared
+from relaxon.solvers.kernels.lean import inlined, lean_shared
 from relaxon.solvers.multigrid.plane_passes import F0
 
 

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.compiled import ONE, part, plain, shared, threads_for
+from relaxon.solvers.grid.plane_kernels import planes_of
+from relaxon.solvers.kernels.compiled import ONE, part, plain, shared, threads_for
+from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.multigrid.constants import BEYOND_TRAINING, MOST_GAIN, MOST_SMOOTHING, LevelConstants
 from relaxon.solvers.multigrid.passes import NO_CODES, NO_VALUES
 from relaxon.solvers.multigrid.plane_passes import F0, mix_coarse_planes, spread_row
-from relaxon.solvers.plane_kernels import planes_of
-from relaxon.solvers.threads import divide
 
 if TYPE_CHECKING:
     from relaxon.solvers.multigrid.transfers import TransferTables

@@ -35,7 +35,7 @@ class SingleCycle(ABC):
 
     def __call__(self, r: Array, z: Array) -> None:
         """`r`, `z`: `shape3` float64."""
-        from relaxon.solvers.stencil_kernels import dot, scaled
+        from relaxon.solvers.grid.stencil_kernels import dot, scaled
 
         norm = math.sqrt(dot(r, r))
         if norm == 0.0 or not math.isfinite(norm):

@@ -16,13 +16,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers import validation
-from relaxon.solvers.engine import Monitor, Prepared, Solver
+from relaxon.core import validation
+from relaxon.core.solution import Result
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.interface.engine import Monitor, Prepared, Solver
 from relaxon.solvers.multigrid.loose import variable_cycle
 from relaxon.solvers.multigrid.single import SingleCycle
 from relaxon.solvers.multigrid.variable import Smoother
-from relaxon.solvers.operator import PoissonOperator
-from relaxon.solvers.solution import Result
 
 Array = NDArray[np.float64]
 
@@ -57,7 +57,7 @@ class MultigridCG(Solver):
     def cycle(self, operator: PoissonOperator) -> SingleCycle:
         """Return the V-cycle, which is linear and symmetric."""
         # Here, as that module needs this package.
-        from relaxon.solvers.preconditioner import unlearned_cycle
+        from relaxon.solvers.driver.preconditioner import unlearned_cycle
 
         if self.smoother == "jacobi" and self.sweeps == 2:
             return unlearned_cycle(operator)
@@ -78,7 +78,7 @@ class _MultigridCG(Prepared):
         return None if cycle is None else _MultigridCG(self.operator, cycle)
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
-        from relaxon.solvers.krylov import conjugate_gradients
+        from relaxon.solvers.krylov.conjugate_gradients import conjugate_gradients
 
         return conjugate_gradients(
             self.operator, b, x, monitor, max_iterations, self.cycle, flexible=True, stagnation_steps=STAGNATION_STEPS

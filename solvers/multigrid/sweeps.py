@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from relaxon.solvers.compiled import shared
-from relaxon.solvers.lean import inlined, lean_shared
+from relaxon.solvers.grid.stencil_kernels import row_beside
+from relaxon.solvers.kernels.compiled import shared
+from relaxon.solvers.kernels.lean import inlined, lean_shared
 from relaxon.solvers.multigrid.single import Single
-from relaxon.solvers.stencil_kernels import row_beside
 
 
 @inlined

@@ -9,15 +9,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.cell_metrics import share_of
-from relaxon.solvers.couplings import by_layer, has_air, open_faces, reaction_term, side_couplings
-from relaxon.solvers.faces import conductances, face_coefficients, face_scales, films, slab
-from relaxon.solvers.grid import FLUID, Boundary, PoissonGrid, Robin
+from relaxon.solvers.grid.cell_metrics import share_of
+from relaxon.solvers.grid.couplings import by_layer, has_air, open_faces, reaction_term, side_couplings
+from relaxon.solvers.grid.faces import conductances, face_coefficients, face_scales, films, slab
+from relaxon.solvers.grid.nullspace import closes_faces
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.grid.poisson_grid import FLUID, Boundary, PoissonGrid, Robin
 from relaxon.solvers.multigrid.coarsening import coarsen_side, coarsen_types
 from relaxon.solvers.multigrid.single import Array, Single, SingleCycle
 from relaxon.solvers.multigrid.transfers import axes_to_halve, axis_weights, coarsened, coarsest_inverse, is_coarsest
-from relaxon.solvers.nullspace import closes_faces
-from relaxon.solvers.operator import PoissonOperator
 
 Smoother = Literal["jacobi", "red-black"]
 REACTING = 5
@@ -107,7 +107,7 @@ class VariableCycle(SingleCycle):
         return made
 
     def unscaled(self, r: Array, scale: float = 1.0) -> Single:
-        from relaxon.solvers.stencil_kernels import scaled
+        from relaxon.solvers.grid.stencil_kernels import scaled
 
         scaled(r, scale, self.levels[0].r)
         self._descend(0)

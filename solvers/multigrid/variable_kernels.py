@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from relaxon.solvers.compiled import threads_for
-from relaxon.solvers.lean import inlined, lean, lean_shared
+from relaxon.solvers.kernels.compiled import threads_for
+from relaxon.solvers.kernels.lean import inlined, lean, lean_shared
+from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.multigrid.plane_passes import F0
 from relaxon.solvers.multigrid.single import Single
-from relaxon.solvers.threads import divide
 
 UNCUT = np.float32(1e30)
 """A resistance beyond this is that of a wall."""

@@ -129,7 +129,7 @@ def _alone(matrix: Any, properties: dict[str, Any]) -> Any:
     """The compiled hierarchy of a matrix in one process, as a linear operator."""
     from scipy.sparse import csr_array
 
-    from relaxon.solvers.driver import prepare
+    from relaxon.solvers.driver.solve import prepare
 
     starts, columns, values = matrix.getValuesCSR()
     whole = csr_array((np.array(values), np.array(columns), np.array(starts)), shape=matrix.getSize())

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.distributed.communicator import Communicator, any_failure, as_communicator
-from relaxon.solvers.grid import CellType, Sides, checked_boundary
+from relaxon.solvers.grid.poisson_grid import CellType, Sides, checked_boundary
 from relaxon.solvers.petsc.layout import Layout
 
 Array = NDArray[np.float64]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.compiled import plain
-from relaxon.solvers.lean import lean
+from relaxon.solvers.kernels.compiled import plain
+from relaxon.solvers.kernels.lean import lean
 
 FLUID, SOLID, AIR, UNKNOWN = 0, 1, 2, 3
 NOTHING, ALL_AIR, ALL_SOLID, ONE = 0, 1, 2, 3

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.scaling import mean_scale
 from relaxon.solvers.distributed.communicator import Communicator, any_failure
-from relaxon.solvers.scaling import mean_scale
 from relaxon.solvers.sparse.amg.constants import DEFAULTS
 from relaxon.solvers.sparse.amg.cycle import LENGTHS
 from relaxon.solvers.sparse.amg.hierarchy import MISFIT, MISFIT_BELOW, Level, arrange
@@ -185,7 +185,7 @@ class DistributedCycle:
         """Hold all of a level in this process, and set the compiled hierarchy up for it."""
         from scipy.sparse import csr_array
 
-        from relaxon.solvers.driver import prepare
+        from relaxon.solvers.driver.solve import prepare
 
         starts, columns, values = matrix.getValuesCSR()
         gathered = self.communicator.gathered

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relaxon.solvers.compiled import plain
+from relaxon.solvers.kernels.compiled import plain
 
 
 @plain

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.operator import PoissonOperator
+from relaxon.solvers.grid.operator import PoissonOperator
 
 Array = NDArray[np.float64]
 SAME = 1e-10

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.lean import lean
+from relaxon.solvers.kernels.lean import lean
 
 F0 = 0.0
 ROWS = 4

@@ -9,11 +9,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.engine import Monitor, Prepared, Solver
-from relaxon.solvers.operator import PoissonOperator
+from relaxon.core.solution import Result
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.interface.engine import Monitor, Prepared, Solver
 from relaxon.solvers.separable.axes import NotSeparableError, axes_of
 from relaxon.solvers.separable.system import SeparableSystem
-from relaxon.solvers.solution import Result
 
 Array = NDArray[np.float64]
 MAX_ITERATIONS = 20
@@ -60,7 +60,7 @@ class _FastDiagonalisation(Prepared):
         return self  # it holds nothing of a right-hand side
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
-        from relaxon.solvers.stencil_kernels import dot
+        from relaxon.solvers.grid.stencil_kernels import dot
 
         at_zero = not x.any()
         norm = math.sqrt(dot(b, b)) if at_zero else self.operator.residual_norm(b, x)
@@ -82,7 +82,7 @@ class _FastDiagonalisation(Prepared):
 
     def _refine(self, b: Array, x: Array) -> None:
         """`x ← x + A⁻¹ (b − A x)`."""
-        from relaxon.solvers.stencil_kernels import residual_norm
+        from relaxon.solvers.grid.stencil_kernels import residual_norm
 
         r = self.operator.apply(x, np.empty_like(x))
         residual_norm(b, r, r)

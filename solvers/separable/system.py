@@ -17,9 +17,9 @@ from operator import attrgetter
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.separable.axes import Axis
 from relaxon.solvers.separable.transforms import Transform, transform_nanoseconds, transform_of
-from relaxon.solvers.threads import divide
 
 Array = NDArray[np.float64]
 Change = Callable[[Array, int], Array]
@@ -61,7 +61,7 @@ class SeparableSystem:
 
     def solve(self, b: Array, out: Array) -> None:
         """`out ← A⁻¹ b`, both `shape3` and C-contiguous; they may be the same."""
-        from relaxon.solvers.compiled import threads_for
+        from relaxon.solvers.kernels.compiled import threads_for
 
         target = out.transpose(self._order)
         source = target if b is out else b.transpose(self._order)

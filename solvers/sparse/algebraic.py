@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from relaxon.solvers import validation
-from relaxon.solvers.aggregation import smoothed_aggregation_solver
-from relaxon.solvers.extras import require
+from relaxon.core import validation
+from relaxon.core.extras import require
+from relaxon.solvers.external.aggregation import smoothed_aggregation_solver
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.krylov import PreconditionedCG
 from relaxon.solvers.sparse.system import Array, MatrixSystem

@@ -14,15 +14,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers import validation
-from relaxon.solvers.engine import Monitor, Prepared, Solver
-from relaxon.solvers.operator import PoissonOperator
-from relaxon.solvers.solution import Result
+from relaxon.core import validation
+from relaxon.core.solution import Result
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.interface.engine import Monitor, Prepared, Solver
+from relaxon.solvers.interface.verdict import subtract
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.krylov import STAGNATION_STEPS
 from relaxon.solvers.sparse.maps import Map, check_map, checked_map
 from relaxon.solvers.sparse.system import Array, MatrixSystem
-from relaxon.solvers.verdict import subtract
 
 WINDOW = 2
 """The paper's: directions that the next one is made A-orthogonal to."""

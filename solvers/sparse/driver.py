@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers import compiling, validation
-from relaxon.solvers.elimination import MatrixElimination
-from relaxon.solvers.engine import Monitor
-from relaxon.solvers.front import Front
-from relaxon.solvers.nullspace import CONSISTENCY
-from relaxon.solvers.request import Request, RequestMemory, packed_vector
-from relaxon.solvers.set_up_summary import LevelSize, SetUpSummary
-from relaxon.solvers.solution import Result
+from relaxon.core import validation
+from relaxon.core.set_up_summary import LevelSize, SetUpSummary
+from relaxon.core.solution import Result
+from relaxon.solvers.grid.nullspace import CONSISTENCY
+from relaxon.solvers.interface.elimination import MatrixElimination
+from relaxon.solvers.interface.engine import Monitor
+from relaxon.solvers.interface.front import Front
+from relaxon.solvers.interface.request import Request, RequestMemory, packed_vector
+from relaxon.solvers.interface.verdict import Figures, backward_error
+from relaxon.solvers.precompile import compiling
 from relaxon.solvers.sparse.choice import MATRIX_SOLVERS, Automatic, named
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.general.figures import row_weights
@@ -27,7 +29,6 @@ from relaxon.solvers.sparse.properties import MatrixProperties
 from relaxon.solvers.sparse.reused import Course, Reused
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 from relaxon.solvers.sparse.updating import StoredPattern, same_pattern, update_system
-from relaxon.solvers.verdict import Figures, backward_error
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from relaxon.solvers.engine import Prepared
+from relaxon.solvers.interface.engine import Prepared
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 
 Precondition = Callable[[Array, Array], None]

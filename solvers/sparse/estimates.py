@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from relaxon.solvers.extras import find_missing
+from relaxon.core.extras import find_missing
 from relaxon.solvers.sparse.costs import MOST_ITERATIONS, CostModel
 from relaxon.solvers.sparse.direct.solver import NEEDS
 from relaxon.solvers.sparse.features import MatrixFeatures, count_levels

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.krylov import PreconditionedCG
 from relaxon.solvers.sparse.system import Array, MatrixSystem

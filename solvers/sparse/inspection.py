@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.kernels.threads import divide, get_num_threads
 from relaxon.solvers.sparse.inspection_kernels import (
     ASYMMETRIC,
     LEFT_OUT,
@@ -19,7 +20,6 @@ from relaxon.solvers.sparse.inspection_kernels import (
     spread,
 )
 from relaxon.solvers.sparse.row_sums import ROW_SUM_ROUNDINGS
-from relaxon.solvers.threads import divide, get_num_threads
 
 ROUNDINGS, SINGLE = ROW_SUM_ROUNDINGS * float(np.finfo(np.float64).eps), float(np.finfo(np.float32).eps)
 SHARED_ROWS = 20_000

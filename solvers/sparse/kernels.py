@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.lean import lean
-from relaxon.solvers.threads import Kernel, divide
+from relaxon.solvers.kernels.lean import lean
+from relaxon.solvers.kernels.threads import Kernel, divide
 
 Array = NDArray[np.float64]
 SHORT = 20_000

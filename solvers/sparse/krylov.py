@@ -10,11 +10,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from relaxon.solvers.engine import Monitor
-from relaxon.solvers.solution import Result
+from relaxon.core.solution import Result
+from relaxon.solvers.interface.engine import Monitor
+from relaxon.solvers.interface.verdict import subtract
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver, Precondition
 from relaxon.solvers.sparse.system import Array, MatrixSystem
-from relaxon.solvers.verdict import subtract
 
 STAGNATION_STEPS = 500
 """Conjugate gradients' residual wanders; so many steps without a new least one mean that rounding has won."""

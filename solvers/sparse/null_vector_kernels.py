@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.compiled import kernel
+from relaxon.solvers.kernels.compiled import kernel
 
 ONE = np.uint32(1)
 

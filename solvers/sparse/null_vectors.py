@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.nullspace import NEXT_TO_NOTHING
+from relaxon.solvers.grid.nullspace import NEXT_TO_NOTHING
 from relaxon.solvers.sparse.near_null import NearNullSpace
 
 Array = NDArray[np.float64]
@@ -153,8 +153,8 @@ def _combined(vectors: Array, label: NDArray[np.int32], combinations: list[Array
 
 
 def _image_sums(matrix: Any, label: NDArray[np.int32], count: int, vectors: Array) -> Array:
+    from relaxon.solvers.kernels.threads import divide, get_num_threads
     from relaxon.solvers.sparse.null_vector_kernels import image_sums
-    from relaxon.solvers.threads import divide, get_num_threads
 
     n, width = vectors.shape
     parts = min(PARTS, n) if n >= SHARED_ROWS else 1

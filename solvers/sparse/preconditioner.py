@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers import scaling
-from relaxon.solvers.masked import plain_array
+from relaxon.core import scaling
+from relaxon.core.masked import plain_array
 from relaxon.solvers.sparse.engine import MatrixEngine
 from relaxon.solvers.sparse.system import Array
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 from relaxon.solvers.sparse.maps import check_map, check_shape
 
 Array = NDArray[np.float64]

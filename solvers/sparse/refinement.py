@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from relaxon.solvers.engine import Monitor
-from relaxon.solvers.solution import Result
+from relaxon.core.solution import Result
+from relaxon.solvers.interface.engine import Monitor
+from relaxon.solvers.interface.verdict import subtract
 from relaxon.solvers.sparse.system import Array, MatrixSystem
-from relaxon.solvers.verdict import subtract
 
 PROGRESS = 0.5
 """Refinement goes on while it brings the residual below this part of what it was."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relaxon.solvers.engine import Monitor
-from relaxon.solvers.solution import Result
+from relaxon.core.solution import Result
+from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.engine import DelegatingEngine, MatrixEngine
 from relaxon.solvers.sparse.system import Array, MatrixSystem
 

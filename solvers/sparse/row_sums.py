@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.nullspace import NullSpace
+from relaxon.solvers.grid.nullspace import NullSpace
 
 Array = NDArray[np.float64]
 ROW_SUM_ROUNDINGS = 4.0

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers import scaling
-from relaxon.solvers.masked import refuse_masks
-from relaxon.solvers.nullspace import NullSpace
+from relaxon.core import scaling
+from relaxon.core.masked import refuse_masks
+from relaxon.solvers.grid.nullspace import NullSpace
 from relaxon.solvers.sparse.general.kinds import NAMES, SYMMETRY, Finding, find_kind
 from relaxon.solvers.sparse.near_null import NearNullSpace
 from relaxon.solvers.sparse.null_vectors import NullComponent, find_null_vectors

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.engine import Monitor
+from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.system import MatrixSystem
 
 PIECE = 1_000

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.masked import refuse_masks
+from relaxon.core.masked import refuse_masks
+from relaxon.solvers.kernels.threads import divide, get_num_threads
 from relaxon.solvers.sparse.general.kinds import SYMMETRY
 from relaxon.solvers.sparse.near_null import NearNullSpace
 from relaxon.solvers.sparse.null_vectors import find_null_vectors
 from relaxon.solvers.sparse.properties import MatrixProperties
 from relaxon.solvers.sparse.row_sums import ROW_SUM_ROUNDINGS, close_rows, component_null_vectors
 from relaxon.solvers.sparse.system import LOOKED_AT, Array, MatrixSystem, bring_into_range, check_form
-from relaxon.solvers.threads import divide, get_num_threads
 
 PARTS = 64
 """Runs of rows, each with flags of its own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relaxon.solvers.compiled import shared
+from relaxon.solvers.kernels.compiled import shared
 
 
 @shared("entries", of="r")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from relaxon.solvers.engine import Monitor
-from relaxon.solvers.solution import Result
+from relaxon.core.solution import Result
+from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.engine import DelegatingEngine, MatrixEngine
 from relaxon.solvers.sparse.estimates import Estimate, seconds_said
 from relaxon.solvers.sparse.system import Array, MatrixSystem

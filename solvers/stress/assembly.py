@@ -1,7 +1,7 @@
 """The matrix of a grid put together face by face from an incidence matrix: an independent twin of the operator.
 
 `A = Gᵀ W G + S` with a row of `G` for each open face, `+1` and `−1` at the fluid cells on its two sides, `W` the faces'
-conductances and `S` the reaction. It shares no code with `relaxon.solvers.operator`, which works on couplings.
+conductances and `S` the reaction. It shares no code with `relaxon.solvers.grid.operator`, which works on couplings.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.faces import conductances
-from relaxon.solvers.grid import PoissonGrid
+from relaxon.solvers.grid.faces import conductances
+from relaxon.solvers.grid.poisson_grid import PoissonGrid
 
 
 def assembled(grid: PoissonGrid) -> Any:

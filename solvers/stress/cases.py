@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers import validation
-from relaxon.solvers.faces import face_coefficients
-from relaxon.solvers.grid import Boundary, CellType, PoissonGrid
+from relaxon.core import validation
+from relaxon.solvers.grid.faces import face_coefficients
+from relaxon.solvers.grid.poisson_grid import Boundary, CellType, PoissonGrid
 from relaxon.solvers.stress import kinds
 
 Array = NDArray[np.float64]

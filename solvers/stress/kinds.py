@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.sides import Boundary, Robin, Side
+from relaxon.solvers.grid.sides import Boundary, Robin, Side
 
 Array = NDArray[np.float64]
 Pairs = list[tuple[Side, Side]]

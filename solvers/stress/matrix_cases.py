@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 
 Array = NDArray[np.float64]
 LEAST = 64

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from relaxon.solvers import validation
-from relaxon.solvers.driver import solve
-from relaxon.solvers.solution import Result, Solution
+from relaxon.core import validation
+from relaxon.core.solution import Result, Solution
+from relaxon.solvers.driver.solve import solve
 from relaxon.solvers.stress.matrix_cases import MatrixCase
 from relaxon.solvers.stress.matrix_residual import matrix_residual
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from relaxon.solvers import validation
-from relaxon.solvers.driver import solve
-from relaxon.solvers.elimination import DECIDED
-from relaxon.solvers.engine import Solver
-from relaxon.solvers.solution import Result
+from relaxon.core import validation
+from relaxon.core.solution import Result
+from relaxon.solvers.driver.solve import solve
+from relaxon.solvers.interface.elimination import DECIDED
+from relaxon.solvers.interface.engine import Solver
 from relaxon.solvers.stress.assembly import assembled
 from relaxon.solvers.stress.cases import Case
 

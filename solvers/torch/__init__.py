@@ -1,6 +1,6 @@
 """Solves of grids and of sparse matrices that torch can differentiate, and solves of tensors on a device."""
 
-from relaxon.solvers.extras import explain
+from relaxon.core.extras import explain
 
 try:
     from relaxon.solvers.torch.differentiable import poisson_solve

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relaxon.solvers.faces import check_side_pairs, side_shape
-from relaxon.solvers.grid import CellType, PoissonGrid
+from relaxon.solvers.grid.faces import check_side_pairs, side_shape
+from relaxon.solvers.grid.poisson_grid import CellType, PoissonGrid
 from relaxon.solvers.torch.faces import Pairs
 
 FLOATS = (torch.float32, torch.float64)

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
 from relaxon.implicit import implicit
-from relaxon.solvers.driver import prepare
-from relaxon.solvers.engine import Solver
-from relaxon.solvers.faces import face_coefficients, face_scales
-from relaxon.solvers.front import Inconsistent
-from relaxon.solvers.grid import PoissonGrid
-from relaxon.solvers.prepared import PreparedSolver
+from relaxon.solvers.driver.prepared import PreparedSolver
+from relaxon.solvers.driver.solve import prepare
+from relaxon.solvers.grid.faces import face_coefficients, face_scales
+from relaxon.solvers.grid.poisson_grid import PoissonGrid
+from relaxon.solvers.interface.engine import Solver
+from relaxon.solvers.interface.front import Inconsistent
 from relaxon.solvers.torch.arguments import (
     Coefficient,
     check_batch,

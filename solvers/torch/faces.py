@@ -1,4 +1,4 @@
-"""Differences, coefficients and known values on a grid's faces as torch operations: `relaxon.solvers.faces`, twice
+"""Differences, coefficients and known values on a grid's faces as torch operations: `relaxon.solvers.grid.faces`, twice
 differentiable. Tensors may have a leading axis for a batch; the grid's axes are the last ones.
 """
 
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from relaxon.solvers.cell_metrics import film_scale, half_shares
-from relaxon.solvers.faces import films, side_shape
-from relaxon.solvers.grid import CellType, PoissonGrid
+from relaxon.solvers.grid.cell_metrics import film_scale, half_shares
+from relaxon.solvers.grid.faces import films, side_shape
+from relaxon.solvers.grid.poisson_grid import CellType, PoissonGrid
 
 LARGEST = 1000
 """Of exponents that powers of two are made of."""

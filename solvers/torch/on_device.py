@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relaxon.solvers import scaling, validation
+from relaxon.core import scaling, validation
+from relaxon.core.solution import Callback, Result
 from relaxon.solvers.dcdm.device import DeviceDirections, memory_errors
-from relaxon.solvers.engine import Monitor, Prepared
-from relaxon.solvers.front import MAX_RESTARTS, TOO_LARGE, SingularSystemError
-from relaxon.solvers.nullspace import CONSISTENCY
-from relaxon.solvers.prepared import PreparedSolver
-from relaxon.solvers.solution import Callback, Result
-from relaxon.solvers.verdict import BETTER, Figures, verdict
+from relaxon.solvers.driver.prepared import PreparedSolver
+from relaxon.solvers.grid.nullspace import CONSISTENCY
+from relaxon.solvers.interface.engine import Monitor, Prepared
+from relaxon.solvers.interface.front import MAX_RESTARTS, TOO_LARGE, SingularSystemError
+from relaxon.solvers.interface.verdict import BETTER, Figures, verdict
 
 MOST_AT_ONCE = 1000
 """The largest power of two that float64 holds is 2^1023."""
@@ -265,7 +265,7 @@ class _NullSpace:
 
     def defect(self, b: Tensor) -> float:
         """The largest |Σ b| / Σ |b| over the components, as `NullSpace.defect`."""
-        from relaxon.solvers.nullspace import NEXT_TO_NOTHING
+        from relaxon.solvers.grid.nullspace import NEXT_TO_NOTHING
 
         floor = NEXT_TO_NOTHING * b.abs().mean() * self.sizes
         ratio = self._sums(b).abs() / torch.maximum(self._sums(b.abs()), floor).clamp(min=1e-300)

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core import validation
+from relaxon.core.solution import Solution
 from relaxon.implicit import DerivativeOutcome, DerivativeVerdict, ImplicitOptions
-from relaxon.solvers import validation
-from relaxon.solvers.front import Front, Inconsistent
-from relaxon.solvers.solution import Solution
+from relaxon.solvers.interface.front import Front, Inconsistent
 
 Unconverged = Literal["error", "record"]
 Purpose = Literal["forward", "adjoint"]

@@ -22,7 +22,7 @@ def tree(first_use, tmp_path):
 
 
 def test_a_clone_is_measured_with_an_empty_cache_each_time(tree, first_use, monkeypatch):
-    one_kernel = "\ndef warm_up():\n    from relaxon.solvers.compiled import column_sum\n"
+    one_kernel = "\ndef warm_up():\n    from relaxon.solvers.kernels.compiled import column_sum\n"
     one_kernel += "    import numpy\n    column_sum(numpy.ones((2, 1)), 0, 0, 2)\n"
     monkeypatch.setattr(first_use, "WORK", first_use.WORK + one_kernel)
     for _ in range(2):

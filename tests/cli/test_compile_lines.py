@@ -7,8 +7,10 @@ from rich.console import Console
 
 from relaxon.cli import doctor, main, solve
 from relaxon.cli.progress import LiveProgress
-from relaxon.solvers import cache_folder, compile_progress, compiling
-from relaxon.solvers.compile_progress import CompileProgress
+from relaxon.core import compile_progress
+from relaxon.core.compile_progress import CompileProgress
+from relaxon.solvers.kernels import cache_folder
+from relaxon.solvers.precompile import compiling
 
 
 @pytest.fixture

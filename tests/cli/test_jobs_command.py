@@ -9,7 +9,7 @@ import relaxon
 from relaxon.cli import main
 from relaxon.client import BoostingSettings
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
 
 X = np.random.default_rng(0).standard_normal((50, 2))
 

@@ -8,7 +8,7 @@ import pytest
 
 from relaxon.cli import contest, grid_kinds, main
 from relaxon.client import FailedPrecondition
-from relaxon.solvers.pictures import best_slice
+from relaxon.core.pictures import best_slice
 
 SMALL = ["solve", "--problem", "pool", "--size", "12"]
 

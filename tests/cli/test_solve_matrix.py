@@ -10,9 +10,9 @@ from scipy import io, sparse
 
 from relaxon.cli import main, matrix_contest
 from relaxon.cli.matrix_picture import count_entries
+from relaxon.core.extras import find_missing
 from relaxon.server.app import EmbeddedServer
 from relaxon.solvers import gallery, read_matrix, read_vector
-from relaxon.solvers.extras import find_missing
 from relaxon.solvers.sparse import peers
 from relaxon.solvers.sparse.structure import examine_structure
 from relaxon.solvers.stress.matrix_residual import matrix_residual

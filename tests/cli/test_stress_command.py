@@ -5,8 +5,8 @@ import json
 import pytest
 
 from relaxon.cli import main
-from relaxon.solvers.prepared import PreparedSolver
-from relaxon.solvers.verdict import Figures
+from relaxon.solvers.driver.prepared import PreparedSolver
+from relaxon.solvers.interface.verdict import Figures
 
 SMALL = ["stress", "poisson", "--max-cells", "600", "--seed", "3"]
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from relaxon.cli import main
+from relaxon.solvers.interface.verdict import Figures
 from relaxon.solvers.sparse.driver import PreparedMatrix
-from relaxon.solvers.verdict import Figures
 
 SMALL = ["stress", "sparse", "--max-unknowns", "800", "--seed", "3"]
 

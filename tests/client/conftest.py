@@ -9,7 +9,7 @@ import pytest
 import relaxon
 from relaxon.client import Client
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
 
 
 @pytest.fixture(scope="session")

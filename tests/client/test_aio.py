@@ -20,7 +20,8 @@ from relaxon.client import (
     Unavailable,
     errors,
 )
-from relaxon.solvers import Solution, validation
+from relaxon.core import validation
+from relaxon.solvers import Solution
 
 CELLS = np.zeros((6, 7, 8), np.uint8)
 B = np.random.default_rng(0).standard_normal(CELLS.shape)

@@ -5,7 +5,7 @@ import pytest
 from both import KINDS, given, listed, play
 
 from relaxon.solvers import PoissonGrid, solve
-from relaxon.solvers.grid import CellType
+from relaxon.solvers.grid.poisson_grid import CellType
 
 DIRECT = "fast-diagonalisation"
 CELLS = np.zeros((9, 8, 10), np.uint8)

@@ -10,10 +10,11 @@ import pytest
 import relaxon
 import relaxon.aio
 from relaxon import client as errors
-from relaxon.client.target import check_target
+from relaxon.client.shared.target import check_target
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import poisson_pb2_grpc, tensors
+from relaxon.proto import poisson_pb2_grpc
 from relaxon.solvers import PoissonGrid, solve, solve_many
+from relaxon.wire import tensors
 
 CELLS = np.zeros((4, 5), np.uint8)
 BAD_GRIDS = {

@@ -13,10 +13,10 @@ from test_steps import LARGE, in_process, same
 
 import relaxon
 from relaxon import client as errors
-from relaxon.client.handover import MOST, SPARED, USUAL, Places, Sheet
-from relaxon.proto.shared import SharedFile
+from relaxon.client.shared.handover import MOST, SPARED, USUAL, Places, Sheet
 from relaxon.solvers import PoissonGrid, solve
-from relaxon.solvers.grid import CellType
+from relaxon.solvers.grid.poisson_grid import CellType
+from relaxon.wire.shared_memory import SharedFile
 
 OPTIONS = {"solver": "jacobi-cg", "max_iterations": 3}
 CELLS = np.where(np.indices(LARGE.shape)[0] < 350, CellType.FLUID, CellType.SOLID).astype(np.uint8)

@@ -15,9 +15,9 @@ from both import KINDS, given, listed, play
 
 import relaxon
 import relaxon.aio
-from relaxon.aio.ownership import OTHER_LOOP
 from relaxon.client import BoostingSettings, Cancelled, FailedPrecondition
-from relaxon.client.ownership import BELONGS, CLOSED
+from relaxon.client._async.ownership import OTHER_LOOP
+from relaxon.client.shared.ownership import BELONGS, CLOSED
 
 SOURCE = Path(relaxon.__file__).resolve().parents[1]
 CELLS = np.zeros((16, 16), np.uint8)
@@ -30,7 +30,7 @@ import numpy as np
 from scipy.sparse import diags_array
 import relaxon, relaxon.aio
 from relaxon.client import BoostingSettings
-from relaxon.client.ownership import BELONGS
+from relaxon.client.shared.ownership import BELONGS
 from both import given, listed
 
 kind, target, ending = sys.argv[1:]

@@ -12,16 +12,16 @@ from shared_mappings import mappings, settled
 from test_steps import LARGE, in_process
 
 from relaxon import client as errors
-from relaxon.client import handover
-from relaxon.client.handover import LEAST, MOST, SPARED, USUAL, Handover, Places
-from relaxon.client.solve_messages import SolutionReader
-from relaxon.client.wire import Wire
+from relaxon.client.shared import handover
+from relaxon.client.shared.handover import LEAST, MOST, SPARED, USUAL, Handover, Places
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import tensors
-from relaxon.proto.shared import SharedFile
 from relaxon.proto.tensor_pb2 import SharedArray
-from relaxon.server import solve_messages
+from relaxon.server.solving import solve_messages
 from relaxon.solvers import PoissonGrid
+from relaxon.wire import tensors
+from relaxon.wire.arrays import Wire
+from relaxon.wire.conversions.solve import SolutionReader
+from relaxon.wire.shared_memory import SharedFile
 
 OPTIONS = {"solver": "jacobi-cg", "max_iterations": 3}
 LOCAL = PoissonGrid(LARGE, boundary="dirichlet")
@@ -264,8 +264,8 @@ def test_the_memory_of_the_other_places_is_taken_when_they_are_needed():
 FORKED = """
 import os, sys
 import numpy as np
-from relaxon.client.handover import MOST, Places
-from relaxon.proto.shared import SharedFile
+from relaxon.client.shared.handover import MOST, Places
+from relaxon.wire.shared_memory import SharedFile
 from relaxon.proto.tensor_pb2 import SharedArray
 from relaxon.server import solve_messages
 places = Places(SharedFile.create(MOST * 800)[0])

@@ -9,7 +9,7 @@ import relaxon
 from relaxon import client as errors
 from relaxon.client import BoostingSettings, EquilibriumSettings, JobState
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
 
 X = np.random.default_rng(0).standard_normal((50, 2))
 Y = X[:, 0] ** 2

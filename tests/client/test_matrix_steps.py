@@ -9,8 +9,8 @@ from scipy import sparse
 
 from relaxon import client as errors
 from relaxon.client import MatrixStep
-from relaxon.client.linear_messages import ValuesChange
 from relaxon.solvers import Result, gallery, prepare
+from relaxon.wire.conversions.matrix import ValuesChange
 
 A = sparse.csr_array(gallery.matrix("triangles-2d", 700))
 N = A.shape[0]

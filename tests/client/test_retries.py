@@ -15,10 +15,11 @@ from google.rpc import error_details_pb2, status_pb2
 
 import relaxon
 from relaxon.client import GridLost, NotFound, ResourceExhausted, Retries, Unavailable, errors
-from relaxon.client.retries import Attempts
-from relaxon.proto import boosting_pb2, boosting_pb2_grpc, poisson_pb2, poisson_pb2_grpc, tensors
+from relaxon.client.shared.retries import Attempts
+from relaxon.proto import boosting_pb2, boosting_pb2_grpc, poisson_pb2, poisson_pb2_grpc
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
+from relaxon.wire import tensors
 
 CELLS = np.zeros((4, 5), np.uint8)
 GOOD = np.zeros((4, 5))

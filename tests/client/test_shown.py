@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from relaxon.client import BoostingSettings, EquilibriumSettings
+from relaxon.core.html import residual_curve, table
 from relaxon.solvers import PoissonGrid, Result, solve
-from relaxon.solvers.html import residual_curve, table
 
 CELLS = np.zeros((10, 9, 8), np.uint8)
 CELLS[:, :, 7] = 2

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.settings import ServerSettings
-from relaxon.solvers.engine import Prepared
+from relaxon.server.config.settings import ServerSettings
+from relaxon.solvers.interface.engine import Prepared
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -111,8 +111,8 @@ def test_a_refusal_while_the_program_sends_is_told_by_the_server_s_words(program
 
 
 def test_a_solution_that_is_wrong_fails_the_program(program, server, monkeypatch):
-    from relaxon.solvers.prepared import PreparedSolver
-    from relaxon.solvers.verdict import Figures
+    from relaxon.solvers.driver.prepared import PreparedSolver
+    from relaxon.solvers.interface.verdict import Figures
 
     monkeypatch.setattr(PreparedSolver, "_figures", lambda *_: Figures(0.0, 0.0))  # every verdict becomes CONVERGED
     monkeypatch.setattr("relaxon.solvers.multigrid.MultigridCG.prepare", lambda self, operator: _Nothing())
@@ -128,7 +128,7 @@ class _Nothing(Prepared):
     info: dict[str, float] = {}  # noqa: RUF012
 
     def run(self, b, x, monitor, max_iterations):
-        from relaxon.solvers.solution import Result
+        from relaxon.core.solution import Result
 
         return monitor.record(1.0) or Result.MAX_ITERATIONS
 

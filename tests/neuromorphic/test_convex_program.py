@@ -27,7 +27,7 @@ from relaxon.neuromorphic.convex.patterns import draw_patterns
 from relaxon.neuromorphic.convex.program import Objective, PatternProgram, primal_value
 from relaxon.neuromorphic.convex.reference import project_plainly, published_admm
 from relaxon.neuromorphic.convex.refinement import refine
-from relaxon.solvers.threads import num_threads
+from relaxon.solvers.kernels.threads import num_threads
 
 N, D, P, BETA = 40, 4, 6, 0.02
 

@@ -13,8 +13,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from relaxon.proto import boosting_pb2 as pb
-from relaxon.proto import tensors
 from relaxon.proto.boosting_pb2_grpc import BoostingServiceStub
+from relaxon.wire import tensors
 
 DEADLINE = 120
 X = np.random.default_rng(0).standard_normal((60, 3))

@@ -12,12 +12,12 @@ from boosting_calls import Stubs, stubs_of
 
 import relaxon
 from relaxon.client import Client, Retries
+from relaxon.core.solution import Result
 from relaxon.proto.poisson_pb2_grpc import PoissonServiceStub
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.settings import ServerSettings
-from relaxon.solvers import registry
-from relaxon.solvers.engine import Prepared, Solver
-from relaxon.solvers.solution import Result
+from relaxon.server.config.settings import ServerSettings
+from relaxon.solvers.driver import registry
+from relaxon.solvers.interface.engine import Prepared, Solver
 
 
 class Damped(Solver):

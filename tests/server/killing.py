@@ -33,12 +33,12 @@ from relaxon.client import (
     ProximalNetwork,
     ProximalSettings,
 )
-from relaxon.server.job_database import FILE
+from relaxon.server.jobs.database import FILE
 
 SERVE = """
 import json, sys
 from relaxon.server.app import serve
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
 serve(ServerSettings(**json.loads(sys.argv[1])), lambda target: print(target, flush=True))
 """
 SOURCE = str(Path(relaxon.__file__).resolve().parents[1])

@@ -12,11 +12,11 @@ from secured import Authority
 
 import relaxon
 from relaxon import client as errors
-from relaxon.client.transport import Security, channel
-from relaxon.server import access, identity, tokens
+from relaxon.client.shared.transport import Security, channel
 from relaxon.server.app import SERVED, EmbeddedServer
-from relaxon.server.identity import Role
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
+from relaxon.server.gate import access, identity, tokens
+from relaxon.server.gate.identity import Role
 
 LIST = "/relaxon.v1.PoissonService/ListSolvers"
 CHECK = "/grpc.health.v1.Health/Check"

@@ -20,7 +20,7 @@ from relaxon import client as errors
 from relaxon.proto import poisson_pb2
 from relaxon.server import command
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.settings import DEFAULT_PORT, ServerSettings
+from relaxon.server.config.settings import DEFAULT_PORT, ServerSettings
 from relaxon.solvers import Result
 
 ROOT = Path(relaxon.__file__).resolve().parents[2]

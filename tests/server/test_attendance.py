@@ -15,10 +15,11 @@ from shared_mappings import mappings, settled
 import relaxon
 from relaxon import client as errors
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import session_pb2, session_pb2_grpc, tensors
+from relaxon.proto import session_pb2, session_pb2_grpc
 from relaxon.proto.poisson_pb2_grpc import PoissonServiceStub
-from relaxon.server.attendance import AttendanceList
-from relaxon.server.errors import ServiceError
+from relaxon.server.gate.attendance import AttendanceList
+from relaxon.server.gate.errors import ServiceError
+from relaxon.wire import tensors
 
 CELLS = np.zeros((6, 5), np.uint8)
 

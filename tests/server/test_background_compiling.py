@@ -11,14 +11,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import relaxon
 from relaxon.client import Retries, Unavailable
+from relaxon.core import compile_progress
+from relaxon.core.compile_progress import CompileProgress
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import tensors
 from relaxon.proto.poisson_pb2_grpc import PoissonServiceStub
 from relaxon.proto.tensor_pb2 import TensorEnd, TensorPart
 from relaxon.server.app import SERVICES, EmbeddedServer
-from relaxon.server.settings import ServerSettings, compile_kinds
-from relaxon.solvers import compile_progress, compiling
-from relaxon.solvers.compile_progress import CompileProgress
+from relaxon.server.config.settings import ServerSettings, compile_kinds
+from relaxon.solvers.precompile import compiling
+from relaxon.wire import tensors
 
 pytestmark = pytest.mark.in_clear
 SETTINGS = replace(ServerSettings(), port=0, compile="")
@@ -151,10 +152,10 @@ def test_health_and_status_tell_what_is_not_compiled_yet(slow):
 
 
 def test_the_dashboard_says_what_is_compiled(slow):
-    from relaxon.server.background_compiler import BackgroundCompiler
-    from relaxon.server.dashboard.view import View
-    from relaxon.server.observations import Observations
-    from relaxon.server.sessions import SessionStore
+    from relaxon.server.solving.background_compiler import BackgroundCompiler
+    from relaxon.server.solving.observations import Observations
+    from relaxon.server.solving.sessions import SessionStore
+    from relaxon.server.watching.dashboard.view import View
 
     class NoJobs:
         def jobs(self):

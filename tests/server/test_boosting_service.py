@@ -30,7 +30,7 @@ from relaxon.proto import boosting_pb2 as pb
 from relaxon.proto import model_pb2
 from relaxon.proto.tensor_pb2 import DATA_TYPE_FLOAT64, TensorHeader
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
 
 Code = grpc.StatusCode
 LABELS = np.digitize(Y, [-2.0, 0.0]).astype(float)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
 
-from relaxon.proto import chunks, linear_pb2, poisson_pb2, tensors
+from relaxon.proto import linear_pb2, poisson_pb2
 from relaxon.proto.tensor_pb2 import SharedArray, TensorEnd, TensorPart
+from relaxon.wire import chunks, tensors
 
 KINDS = [
     (poisson_pb2.CreateGridRequest, ("cells", "coefficient")),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from relaxon.server import configuration
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config import configuration
+from relaxon.server.config.settings import ServerSettings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

@@ -11,15 +11,16 @@ from safetensors.numpy import load_file, save_file
 
 from relaxon.neuromorphic.convex import ConvexNetworkClassifier, ConvexNetworkRegressor
 from relaxon.proto import convex_pb2 as pb
-from relaxon.proto import model_pb2, tensors
+from relaxon.proto import model_pb2
 from relaxon.proto.convex_pb2_grpc import ConvexServiceStub
 from relaxon.proto.tensor_pb2 import DATA_TYPE_FLOAT64, TensorHeader
-from relaxon.server import convex_messages
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.convex_task import estimator_of
-from relaxon.server.errors import ServiceError
-from relaxon.server.model_kinds import KINDS, check_whole
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
+from relaxon.server.gate.errors import ServiceError
+from relaxon.server.training import convex_messages
+from relaxon.server.training.convex_task import estimator_of
+from relaxon.server.training.model_kinds import KINDS, check_whole
+from relaxon.wire import tensors
 
 Code = grpc.StatusCode
 X = np.random.default_rng(0).standard_normal((60, 3))

@@ -11,11 +11,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 import relaxon
 import relaxon.aio
 from relaxon.client import Retries, errors
-from relaxon.server import request_ids
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.drain import STANDING, Drain
-from relaxon.server.errors import ServiceError
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
+from relaxon.server.gate import request_ids
+from relaxon.server.gate.drain import STANDING, Drain
+from relaxon.server.gate.errors import ServiceError
 
 Code = grpc.StatusCode
 WAIT = 20

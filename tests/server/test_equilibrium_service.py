@@ -20,12 +20,13 @@ from relaxon.neuromorphic.equilibrium import (
 )
 from relaxon.neuromorphic.equilibrium.classifier_store import load_classifier, save_classifier
 from relaxon.neuromorphic.equilibrium.training_report import Ended
-from relaxon.proto import boosting_pb2, job_pb2, model_pb2, tensors
+from relaxon.proto import boosting_pb2, job_pb2, model_pb2
 from relaxon.proto import equilibrium_pb2 as pb
 from relaxon.proto.equilibrium_pb2_grpc import EquilibriumServiceStub
 from relaxon.proto.tensor_pb2 import DATA_TYPE_FLOAT64, TensorHeader
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
+from relaxon.wire import tensors
 
 Code = grpc.StatusCode
 X = np.random.default_rng(0).standard_normal((60, 3)) * [1.0, 5.0, 0.1] + [0.0, 3.0, 0.0]

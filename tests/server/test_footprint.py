@@ -53,7 +53,7 @@ SLACK = 12 * 2**20
 @pytest.mark.parametrize("variable", [False, True])
 @pytest.mark.parametrize("shape", [[96, 96, 96], [1200, 1000]])
 def test_no_set_up_or_solve_takes_more_than_is_counted(shape, variable):
-    from relaxon.server import footprint
+    from relaxon.server.solving import footprint
     from relaxon.solvers import PoissonGrid
 
     solvers = ["dcdm", "mg-cg", "mg-rbgs-cg", "ic-cg", "jacobi-cg", "cg", "auto", "fast-diagonalisation"]

@@ -8,8 +8,8 @@ import pytest
 
 import relaxon
 from relaxon import client as errors
-from relaxon.server.grids import KeptGrid
-from relaxon.server.identity import ANYONE
+from relaxon.server.gate.identity import ANYONE
+from relaxon.server.solving.grids import KeptGrid
 
 
 def test_a_grid_larger_than_the_server_takes_is_refused_before_its_upload(serving):

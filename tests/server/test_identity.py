@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from relaxon.server.identity import ANYONE, Caller, Role, acting, current
+from relaxon.server.gate.identity import ANYONE, Caller, Role, acting, current
 
 
 @pytest.mark.parametrize("role", [Role.READ, Role.SOLVE, Role.TRAIN])

@@ -5,7 +5,7 @@ from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecu
 
 import pytest
 
-from relaxon.server.in_turn import InTurn
+from relaxon.server.gate.in_turn import InTurn
 
 
 @pytest.fixture(params=[1, 4])

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from relaxon.server import jobs
-from relaxon.server.errors import ServiceError
-from relaxon.server.job_database import FILE, SCHEMA, SqliteJobStore
-from relaxon.server.jobs import Failure, Job, JobState
+from relaxon.server.gate.errors import ServiceError
+from relaxon.server.jobs import records as jobs
+from relaxon.server.jobs.database import FILE, SCHEMA, SqliteJobStore
+from relaxon.server.jobs.records import Failure, Job, JobState
 
 
 @pytest.fixture

@@ -28,9 +28,9 @@ from google.longrunning import operations_pb2
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkRegressor
 from relaxon.proto import boosting_pb2 as pb
 from relaxon.proto import job_pb2
-from relaxon.server import job_folder
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
+from relaxon.server.jobs import folder as job_folder
 
 Code = grpc.StatusCode
 
@@ -226,7 +226,7 @@ def test_jobs_can_have_a_folder_of_their_own(tmp_path, training):
 
 
 def test_a_model_from_another_file_system_is_whole_when_it_has_its_name(tmp_path, model):
-    from relaxon.server.models import ModelStore
+    from relaxon.server.jobs.models import ModelStore
 
     memory = Path("/dev/shm")
     if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
@@ -245,7 +245,7 @@ def test_a_model_from_another_file_system_is_whole_when_it_has_its_name(tmp_path
 HOLD = """
 import sys, time
 from pathlib import Path
-from relaxon.server.job_folder import leased
+from relaxon.server.jobs.folder import leased
 lease = leased(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
@@ -271,7 +271,7 @@ def test_a_process_whose_server_is_gone_does_nothing(found, way):
     _, own, _ = found
     before = (own / job_folder.PROGRESS).read_bytes()
     server = 1 if way == "the server's id" else os.getpid()
-    command = [sys.executable, "-m", "relaxon.server.worker", str(own), str(server), "0", "0"]
+    command = [sys.executable, "-m", "relaxon.server.jobs.worker", str(own), str(server), "0", "0"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=DEADLINE, check=False)
     assert done.returncode == 3
     if way == "the server's id":

@@ -32,9 +32,10 @@ from job_processes import job_processes
 
 from relaxon.proto import boosting_pb2 as pb
 from relaxon.proto import job_pb2
-from relaxon.server import forked_process, job_process
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
+from relaxon.server.jobs import forked_process
+from relaxon.server.jobs import process as job_process
 
 Code = grpc.StatusCode
 

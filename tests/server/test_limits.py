@@ -14,10 +14,10 @@ from relaxon import client as errors
 from relaxon.client import BoostingSettings, Retries
 from relaxon.proto import linear_pb2, tensor_pb2
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.server import tokens
-from relaxon.server.identity import Role
-from relaxon.server.job_database import SqliteJobStore
-from relaxon.solvers import registry
+from relaxon.server.gate import tokens
+from relaxon.server.gate.identity import Role
+from relaxon.server.jobs.database import SqliteJobStore
+from relaxon.solvers.driver import registry
 
 pytestmark = pytest.mark.in_clear
 CELLS = np.zeros((20, 20), np.uint8)
@@ -221,7 +221,7 @@ def test_a_flood_of_grids_and_solves_stays_within_the_budget(serving):
 
 def test_the_solvers_have_figures_of_their_own():
     """What a solver needs is known before it is set up; one that nobody has measured counts for a lot."""
-    from relaxon.server import footprint
+    from relaxon.server.solving import footprint
 
     named = {entry.name for entry in registry.list_solvers()}
     assert named <= set(footprint.CONSTANT)

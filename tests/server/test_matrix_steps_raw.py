@@ -11,13 +11,14 @@ from shared_mappings import settled
 from test_refusals import refused_field
 
 import relaxon
+from relaxon.core.solution import Result
 from relaxon.proto import linear_pb2 as pb
-from relaxon.proto import linear_pb2_grpc, poisson_pb2, tensors
+from relaxon.proto import linear_pb2_grpc, poisson_pb2
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.settings import ServerSettings
-from relaxon.solvers.solution import Result
+from relaxon.server.config.settings import ServerSettings
 from relaxon.solvers.sparse import MATRIX_SOLVERS
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
+from relaxon.wire import tensors
 
 N = 30
 A = sparse.csr_array(sparse.diags_array([-1.0, 2.5, -1.0], offsets=[-1, 0, 1], shape=(N, N)))
@@ -356,7 +357,7 @@ def test_a_dashboard_s_session_says_how_many_levels_there_are(server, client):
 
 
 def test_what_is_looked_at_before_memory_is_taken_is_what_the_engine_takes():
-    from relaxon.server import matrices
+    from relaxon.server.solving import matrices
     from relaxon.solvers.sparse import properties
 
     assert matrices.MAX_VECTORS == properties.MAX_VECTORS

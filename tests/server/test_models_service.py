@@ -18,7 +18,7 @@ from relaxon.neuromorphic.convex import ConvexNetworkClassifier
 from relaxon.proto import models_pb2 as pb
 from relaxon.proto import models_pb2_grpc
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((30, 3))
@@ -325,8 +325,8 @@ def test_an_equilibrium_network_s_description_is_checked_before_it_is_made(stub,
 @pytest.mark.parametrize("kind", ["boosting", "convex", "equilibrium"])
 def test_spoiled_files_are_refused_or_are_whole_and_nothing_else(stored, tmp_path, kind):
     """Bytes changed at random, in JSON and in tensors: a refusal with a proper code, or a model that predicts."""
-    from relaxon.server.errors import ServiceError
-    from relaxon.server.model_kinds import KINDS, check_whole
+    from relaxon.server.gate.errors import ServiceError
+    from relaxon.server.training.model_kinds import KINDS, check_whole
 
     rng, settings, sound = np.random.default_rng(5), ServerSettings(), files(stored / kind)
     codes = set()

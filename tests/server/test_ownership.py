@@ -8,11 +8,11 @@ from secured import Authority
 import relaxon
 from relaxon import client as errors
 from relaxon.client import BoostingSettings
-from relaxon.client.transport import Security, channel
-from relaxon.server import tokens
+from relaxon.client.shared.transport import Security, channel
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.identity import Role
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
+from relaxon.server.gate import tokens
+from relaxon.server.gate.identity import Role
 
 X = np.random.default_rng(0).standard_normal((20, 2))
 

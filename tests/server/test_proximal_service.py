@@ -21,16 +21,17 @@ from relaxon.neuromorphic.proximal import (
     train_proximal,
 )
 from relaxon.neuromorphic.proximal.potentials import build_potential
-from relaxon.proto import poisson_pb2, tensor_pb2, tensors
+from relaxon.proto import poisson_pb2, tensor_pb2
 from relaxon.proto import proximal_pb2 as pb
 from relaxon.proto.proximal_pb2_grpc import ProximalServiceStub
-from relaxon.server import proximal_limits, proximal_task
-from relaxon.server.access import role_of
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.identity import Role
-from relaxon.server.observations import Observations
-from relaxon.server.settings import ServerSettings
-from relaxon.server.worker import CHECKPOINT, MODEL
+from relaxon.server.config.settings import ServerSettings
+from relaxon.server.gate.access import role_of
+from relaxon.server.gate.identity import Role
+from relaxon.server.jobs.worker import CHECKPOINT, MODEL
+from relaxon.server.solving.observations import Observations
+from relaxon.server.training import proximal_limits, proximal_task
+from relaxon.wire import tensors
 
 DEADLINE = 30
 SHAPE = (4, 3)

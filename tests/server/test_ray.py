@@ -17,8 +17,8 @@ from safetensors.numpy import load_file
 import relaxon
 from relaxon.client import BoostingSettings, EquilibriumSettings, InvalidArgument, JobState
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.job_process import thread_limits
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
+from relaxon.server.jobs.process import thread_limits
 
 pytestmark = [
     pytest.mark.ray,

@@ -7,8 +7,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import tensors
 from relaxon.proto.tensor_pb2 import DATA_TYPE_FLOAT64, DATA_TYPE_UINT8, TensorEnd, TensorHeader, TensorPart
+from relaxon.wire import tensors
 
 CELLS = np.zeros((4, 5), np.uint8)
 DEADLINE = 20

@@ -26,7 +26,7 @@ from google.rpc import error_details_pb2
 
 from relaxon.proto import boosting_pb2 as pb
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
 
 Code = grpc.StatusCode
 

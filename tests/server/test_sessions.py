@@ -5,11 +5,11 @@ import threading
 import numpy as np
 import pytest
 
-from relaxon.server.errors import ServiceError
-from relaxon.server.grids import KeptGrid
-from relaxon.server.identity import ANYONE, Caller, Role
-from relaxon.server.sessions import SessionStore
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
+from relaxon.server.gate.errors import ServiceError
+from relaxon.server.gate.identity import ANYONE, Caller, Role
+from relaxon.server.solving.grids import KeptGrid
+from relaxon.server.solving.sessions import SessionStore
 from relaxon.solvers import PoissonGrid
 
 A, B, ADMIN = Caller("a", Role.SOLVE), Caller("b", Role.SOLVE), Caller("root", Role.ADMIN)
@@ -225,7 +225,7 @@ def test_a_set_up_that_fails_is_counted_no_more_and_is_made_again():
             kept.prepared("cg", Failing())
         assert sessions.bytes == before
         assert kept.solver_names() == []
-    from relaxon.solvers import registry
+    from relaxon.solvers.driver import registry
 
     with sessions.use(kept.id, ANYONE, KeptGrid), sessions.set_up(kept, "cg"), kept.running:
         front, seconds = kept.prepared("cg", registry.get("cg"))

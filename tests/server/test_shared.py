@@ -16,14 +16,14 @@ from test_refusals import refused_field
 
 import relaxon
 from relaxon import client as errors
-from relaxon.client import handover
+from relaxon.client.shared import handover
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import shared as shared_files
-from relaxon.proto import tensors
 from relaxon.proto.poisson_pb2_grpc import PoissonServiceStub
-from relaxon.proto.shared import SharedFile
 from relaxon.proto.tensor_pb2 import SharedArray, TensorPart
 from relaxon.solvers import PoissonGrid, Result, solve
+from relaxon.wire import shared_memory as shared_files
+from relaxon.wire import tensors
+from relaxon.wire.shared_memory import SharedFile
 
 CELLS = np.zeros((400, 350), np.uint8)
 CELLS[100:200, 50:60] = 1

@@ -11,8 +11,8 @@ import pytest
 import relaxon
 from relaxon import client as errors
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import tensors
 from relaxon.solvers import PoissonGrid, Result, solve
+from relaxon.wire import tensors
 
 WAIT = 20
 NEVER = 1e-300

@@ -12,9 +12,9 @@ from test_refusals import refused_field
 import relaxon
 from relaxon import client as errors
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.proto import tensors
-from relaxon.server import steps
+from relaxon.server.solving import steps
 from relaxon.solvers import PoissonGrid, Result, solve
+from relaxon.wire import tensors
 
 CELLS = np.zeros((6, 5), np.uint8)
 LARGE = np.zeros((400, 350), np.uint8)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from relaxon.proto import tensor_pb2 as pb
-from relaxon.proto import tensors
+from relaxon.wire import tensors
 
 DTYPES = st.sampled_from(["<f4", "<f8", ">f8", "u1"])
 ARRAYS = DTYPES.flatmap(lambda d: hnp.arrays(d, hnp.array_shapes(min_dims=1, max_dims=3, max_side=9)))

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from relaxon.server import threads
+from relaxon.server.config import threads
 
 NEEDS_TWO = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or threads.usable_cores() < 2, reason="needs Linux and two processors"
@@ -50,7 +50,7 @@ def test_a_caller_s_choice_stands_and_is_inherited(unset, choice):
 PLACES = """
 import os, sys, threading
 from relaxon.server import threads
-from relaxon.solvers.threads import divide, num_threads
+from relaxon.solvers.kernels.threads import divide, num_threads
 
 def solve():
     threads.bind()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from relaxon.cli import main
-from relaxon.server import tokens
+from relaxon.server.gate import tokens
 
 
 @pytest.fixture

@@ -7,17 +7,18 @@ from relaxon.client import BoostingSettings, EnergySettings, EquilibriumSettings
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier
 from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
 from relaxon.neuromorphic.equilibrium.classifier_store import save_classifier
-from relaxon.proto import boosting_pb2, energy_pb2, equilibrium_pb2, tensors
-from relaxon.server import (
+from relaxon.proto import boosting_pb2, energy_pb2, equilibrium_pb2
+from relaxon.server.config.settings import ServerSettings
+from relaxon.server.gate import errors
+from relaxon.server.training import (
     boosting_messages,
     boosting_task,
     energy_messages,
     equilibrium_messages,
     equilibrium_task,
-    errors,
 )
-from relaxon.server.model_kinds import KINDS, check_whole
-from relaxon.server.settings import ServerSettings
+from relaxon.server.training.model_kinds import KINDS, check_whole
+from relaxon.wire import tensors
 
 X = np.random.default_rng(0).normal(size=(40, 3))
 Y = (X[:, 0] > 0).astype(int)

@@ -20,10 +20,11 @@ import relaxon
 from relaxon import client as errors
 from relaxon.cli import main
 from relaxon.client import BoostingSettings
-from relaxon.server import app, logs, tracing
+from relaxon.server import app
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.metrics import Metrics
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
+from relaxon.server.watching import logs, tracing
+from relaxon.server.watching.metrics import Metrics
 
 LIST = "/relaxon.v1.PoissonService/ListSolvers"
 DELETE = "/relaxon.v1.PoissonService/DeleteGrid"

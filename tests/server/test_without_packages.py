@@ -11,13 +11,14 @@ from without_packages import run_without
 
 from relaxon.cli import main
 from relaxon.client import EngineInfo
-from relaxon.client.status import told as read_status
+from relaxon.client.shared.status import told as read_status
 from relaxon.proto import boosting_pb2, status_pb2
-from relaxon.server import errors, jobs
-from relaxon.server.jobs import Job
-from relaxon.server.model_kinds import KINDS
-from relaxon.server.models_service import KIND_NEEDS
-from relaxon.server.operations_service import OperationsServicer, Presentation
+from relaxon.server.gate import errors
+from relaxon.server.jobs import records as jobs
+from relaxon.server.jobs.operations_service import OperationsServicer, Presentation
+from relaxon.server.jobs.records import Job
+from relaxon.server.training.model_kinds import KINDS
+from relaxon.server.training.models_service import KIND_NEEDS
 
 SERVER = """
 import asyncio, json, sys
@@ -31,7 +32,7 @@ from relaxon.client import BoostingSettings, ConvexSettings, FailedPrecondition,
 from relaxon.client import ProximalNetwork, ProximalSettings
 from relaxon.proto import equilibrium_pb2, equilibrium_pb2_grpc, tensors
 from relaxon.server.app import EmbeddedServer
-from relaxon.server.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings
 
 X, B = np.random.default_rng(0).standard_normal((40, 2)), np.ones((12, 12))
 LABELS = (X[:, 0] > 0).astype(int)
@@ -154,7 +155,7 @@ def test_a_server_without_pyamg_and_scikit_learn_does_the_same(tmp_path):
 WORKER = """
 import json, sys
 from pathlib import Path
-from relaxon.server.worker import trained
+from relaxon.server.jobs.worker import trained
 request = {"kind": sys.argv[2], "parameters": {}, "classes": None, "network": {}, "settings": {}}
 print(json.dumps(trained(Path(sys.argv[1]), request, bool)))
 """
@@ -195,7 +196,7 @@ def test_the_status_of_a_server_that_does_not_say_has_no_engines():
 
 
 def test_the_status_command_says_what_is_not_served(server, monkeypatch, capsys):
-    monkeypatch.setattr("relaxon.server.engines.find_missing", lambda needs: tuple({"torch"} & set(needs)))
+    monkeypatch.setattr("relaxon.server.config.capabilities.find_missing", lambda needs: tuple({"torch"} & set(needs)))
     assert main(["status", "--target", server.target, "--json"]) == 0
     engines = json.loads(capsys.readouterr().out)["engines"]
     assert {"name": "energy", "missing": ["torch"], "extra": "neuromorphic"} in engines

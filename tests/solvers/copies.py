@@ -7,9 +7,9 @@ from pathlib import Path
 import relaxon.solvers
 
 PACKAGE = Path(relaxon.solvers.__file__).parent
-CALLEE = "from relaxon.solvers.compiled import plain\n\n\n@plain\ndef add(x):\n    return x + {}\n"
+CALLEE = "from relaxon.solvers.kernels.compiled import plain\n\n\n@plain\ndef add(x):\n    return x + {}\n"
 CALLER = """
-from relaxon.solvers.compiled import plain
+from relaxon.solvers.kernels.compiled import plain
 from relaxon.solvers.inner_kernels import add
 
 
@@ -17,21 +17,8 @@ from relaxon.solvers.inner_kernels import add
 def add_twice(x):
     return add(add(x))
 """
-NEEDED = (
-    "__init__",
-    "cache_folder",
-    "compile_child",
-    "compile_progress",
-    "compile_work",
-    "compiled",
-    "control_groups",
-    "extras",
-    "kernel_cache",
-    "kernel_key",
-    "kernel_table",
-    "threads",
-    "turns",
-)
+NEEDED = ("core", "solvers/kernels", "solvers/precompile")
+"""The packages that a copy holds whole, beside the kernels of its own."""
 
 
 def make_copy(folder):
@@ -40,8 +27,9 @@ def make_copy(folder):
     (root / "solvers").mkdir(parents=True)
     shutil.copy(PACKAGE.parent / "__init__.py", root)
     shutil.copy(PACKAGE.parent / "_version.py", root)
+    shutil.copy(PACKAGE / "__init__.py", root / "solvers")
     for name in NEEDED:
-        shutil.copy(PACKAGE / f"{name}.py", root / "solvers")
+        shutil.copytree(PACKAGE.parent / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "solvers" / "inner_kernels.py").write_text(CALLEE.format(1))
     (root / "solvers" / "outer_kernels.py").write_text(CALLER)
     return root

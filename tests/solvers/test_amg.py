@@ -6,12 +6,12 @@ import pytest
 from scipy import sparse
 
 from relaxon.solvers import AlgebraicMultigrid, Result, gallery, prepare, solve
+from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import Constants, MatrixSystem
 from relaxon.solvers.sparse.amg.cycle import Cycle, steps
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
 from relaxon.solvers.sparse.inspection import inspect
 from relaxon.solvers.sparse.inspection_kernels import ASYMMETRIC
-from relaxon.solvers.threads import num_threads
 
 N = 4_000
 MOST = {"rotated-2d": 30, "plate-2d": 90, "tetrahedra-contrast-3d": 35, "random-jumps-3d": 35}

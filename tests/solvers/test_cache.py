@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from copies import CALLEE, PACKAGE, environment
 
-from relaxon.solvers import cache_folder, kernel_key
-from relaxon.solvers.cache_folder import LOCK, prune
+from relaxon.solvers.kernels import cache_folder
+from relaxon.solvers.kernels import key as kernel_key
+from relaxon.solvers.kernels.cache_folder import LOCK, prune
 
 PROGRAM = """
 import json, warnings
@@ -32,7 +33,7 @@ class Listener(event.Listener):
 event.register("numba:compile", Listener())
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    from relaxon.solvers.cache_folder import open_folder
+    from relaxon.solvers.kernels.cache_folder import open_folder
     from relaxon.solvers.outer_kernels import add_twice
 
     answer = add_twice(1.0)
@@ -232,4 +233,4 @@ def test_every_kernel_of_the_package_is_in_a_file_that_the_key_covers():
 
 def test_no_kernel_keeps_its_code_beside_the_package():
     for name, text in kernel_key.kernel_sources().items():
-        assert b"cache=True" not in text, f"{name}: decorate with `kernel` or `plain` of relaxon.solvers.compiled"
+        assert b"cache=True" not in text, f"{name}: decorate with `relaxon.solvers.kernels.compiled`"

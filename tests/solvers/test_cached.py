@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from relaxon.solvers.cached import cached_property
+from relaxon.core.cached import cached_property
 
 WAIT = 20
 

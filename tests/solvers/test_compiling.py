@@ -11,10 +11,12 @@ import pytest
 from copies import environment
 
 from relaxon.cli import main
-from relaxon.solvers import CompileProgress, PoissonGrid, compile_work, compiling, warm_up
-from relaxon.solvers.compile_work import Child, Work, compile_here
-from relaxon.solvers.compiling import CYCLE_SIDE, small_grids, usual_grid
-from relaxon.solvers.kernel_table import Table, Task, decode, encode, frozen, load_table
+from relaxon.solvers import CompileProgress, PoissonGrid, warm_up
+from relaxon.solvers.precompile import compiling
+from relaxon.solvers.precompile import work as compile_work
+from relaxon.solvers.precompile.compiling import CYCLE_SIDE, small_grids, usual_grid
+from relaxon.solvers.precompile.table import Table, Task, decode, encode, frozen, load_table
+from relaxon.solvers.precompile.work import Child, Work, compile_here
 
 PROGRAM = """
 import json, sys
@@ -177,7 +179,9 @@ def test_children_compile_into_the_cache_and_run_nothing_of_the_caller(copy, tmp
         {"module": "solvers.inner_kernels", "name": "add", "types": ["float64"], "calls": [], "seconds": 1.0},
         {"module": "solvers.outer_kernels", "name": "add_twice", "types": ["float64"], "calls": [0], "seconds": 1.0},
     ]
-    (copy / "solvers" / "kernels.json").write_text(json.dumps({"kernels": kernels, "kinds": {"add": [1]}}))
+    (copy / "solvers" / "precompile" / "kernels.json").write_text(
+        json.dumps({"kernels": kernels, "kinds": {"add": [1]}})
+    )
     program = tmp_path / "program.py"
     program.write_text(CHILDREN + "open('ran', 'x').close()\n")  # without the guard that multiprocessing asks for
     done = subprocess.run(
@@ -193,9 +197,9 @@ def test_children_compile_into_the_cache_and_run_nothing_of_the_caller(copy, tmp
 
 @pytest.mark.parametrize("kind", ["dcdm 3D", "ic-cg 2D varying", "auto matrix"])
 def test_the_table_names_what_solves_of_a_kind_run(kind):
-    """Where it does not: python -m relaxon.solvers.kernel_record"""
+    """Where it does not: python -m relaxon.solvers.precompile.record"""
     done = subprocess.run(
-        [sys.executable, "-m", "relaxon.solvers.kernel_record", "--kind", kind], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "relaxon.solvers.precompile.record", "--kind", kind], stdout=subprocess.PIPE, text=True
     )
     ran = {(one["module"], one["name"], frozen(one["types"])) for one in json.loads(done.stdout) if one["top"]}
     table = load_table()

@@ -66,7 +66,7 @@ def test_a_direction_is_conjugate_to_the_two_before_it():
         return result
 
     engine._searched = spy
-    from relaxon.solvers.engine import Monitor
+    from relaxon.solvers.interface.engine import Monitor
 
     shape = problem.grid.shape3
     engine.run(problem.b.reshape(shape).copy(), np.zeros(shape), Monitor(0.0), 8)

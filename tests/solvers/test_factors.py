@@ -16,8 +16,8 @@ import pytest
 from scipy import sparse
 from shared_mappings import settled
 
-from relaxon.solvers import factors
-from relaxon.solvers.factors import OWNERS, Factor
+from relaxon.solvers.external import factors
+from relaxon.solvers.external.factors import OWNERS, Factor
 
 
 def laplacian(n):
@@ -120,7 +120,7 @@ def test_a_matrix_without_factors_is_let_go_with_the_error():
 COLLECTED_WITHIN_A_LOCK = """
 import concurrent.futures.thread as pools, faulthandler, gc, os, signal
 from scipy import sparse
-from relaxon.solvers.factors import Factor
+from relaxon.solvers.external.factors import Factor
 faulthandler.register(signal.SIGALRM, chain=True)
 signal.alarm(60)
 class Ring: pass
@@ -167,7 +167,7 @@ def test_a_process_that_made_factors_ends_well(kept):
     script = f"""
 import numpy as np
 from scipy import sparse
-from relaxon.solvers.factors import Factor
+from relaxon.solvers.external.factors import Factor
 factor = Factor(sparse.csc_array(sparse.eye_array(300) * 2.0))
 print(factor.solve(np.ones(300)).sum())
 if not {kept}:

@@ -11,9 +11,9 @@ from hypothesis.extra.numpy import arrays
 from scipy.sparse.linalg import spsolve
 
 from relaxon.solvers import FastDiagonalisation, PoissonGrid, prepare, solve, solve_many
+from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.separable import kernels, system, transforms
 from relaxon.solvers.separable.axes import Axis, NotSeparableError, axes_of, factored
-from relaxon.solvers.threads import num_threads
 
 NAME = "fast-diagonalisation"
 SIDES = ["neumann", "dirichlet", ("neumann", "dirichlet"), ("dirichlet", "neumann"), "periodic"]

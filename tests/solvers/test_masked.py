@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
+from relaxon.core.masked import used_coefficients, used_faces
 from relaxon.solvers import MultigridCG, PoissonGrid, prepare, solve, solve_many
-from relaxon.solvers.faces import checked_air_values, checked_side_values
-from relaxon.solvers.masked import used_coefficients, used_faces
+from relaxon.solvers.grid.faces import checked_air_values, checked_side_values
 
 FILL = 9.96921e36
 """netCDF's fill value for floats: what stands under a mask."""

@@ -6,14 +6,14 @@ import scipy.sparse.linalg as sla
 from scipy import ndimage
 
 from relaxon.solvers import MultigridCG, PoissonGrid, gallery, solve
-from relaxon.solvers.couplings import open_faces, side_couplings
 from relaxon.solvers.dcdm.cycle import shipped
+from relaxon.solvers.driver.preconditioner import FusedPreconditioner
+from relaxon.solvers.grid.couplings import open_faces, side_couplings
+from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.multigrid.constants import chebyshev, features
 from relaxon.solvers.multigrid.fused import FusedCycle
 from relaxon.solvers.multigrid.transfers import pseudo_inverse, transfer_tables
 from relaxon.solvers.multigrid.variable import VariableCycle, chebyshev_dampings
-from relaxon.solvers.preconditioner import FusedPreconditioner
-from relaxon.solvers.threads import num_threads
 
 SHAPES = [(40, 37), (12, 13, 11), (3, 4, 50), (16, 16, 16), (1, 300), (24, 1, 9), (2, 3)]
 

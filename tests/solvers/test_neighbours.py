@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from relaxon.solvers.grid import CellType
-from relaxon.solvers.label_kernels import components
+from relaxon.solvers.grid.label_kernels import components
+from relaxon.solvers.grid.neighbours import count_faces, dirichlet_cells
+from relaxon.solvers.grid.poisson_grid import CellType
 from relaxon.solvers.multigrid.coarsening import coarsen_side, coarsen_types
-from relaxon.solvers.neighbours import count_faces, dirichlet_cells
 
 rng = np.random.default_rng(0)
 SHAPES = [(1, 5, 4), (4, 1, 3), (5, 4, 1), (3, 5, 6), (2, 2, 2), (1, 1, 1)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from relaxon.solvers import CellType, PoissonGrid
-from relaxon.solvers import stencil_kernels as kernels
+from relaxon.solvers.grid import stencil_kernels as kernels
 
 SHAPES = [(5, 7), (4, 5, 6), (1, 9), (3, 1, 2), (2, 2, 3), (11, 13)]
 SIDES = ["neumann", "dirichlet", "periodic", "mixed"]

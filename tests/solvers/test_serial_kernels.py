@@ -16,10 +16,10 @@ from relaxon.neuromorphic.boosting import descent_kernels
 from relaxon.neuromorphic.energy import kernels as energy
 from relaxon.neuromorphic.equilibrium import kernels as equilibrium
 from relaxon.solvers import ConjugateDirectionsWith, PoissonGrid, gallery, prepare
-from relaxon.solvers.incomplete_cholesky import IncompleteCholeskyCG
+from relaxon.solvers.kernels.threads import num_threads
+from relaxon.solvers.krylov.incomplete_cholesky import IncompleteCholeskyCG
 from relaxon.solvers.multigrid.solver import MultigridCG
 from relaxon.solvers.plume import SmokePlume
-from relaxon.solvers.threads import num_threads
 
 PACKAGE = Path(relaxon.__file__).parent
 ROOT = PACKAGE.parents[1]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from relaxon.solvers import DeepConjugateDirectionCycle, PoissonGrid, gallery, prepare, solve_many
-from relaxon.solvers.prepared import PreparedSolver
-from relaxon.solvers.threads import num_threads
+from relaxon.solvers.driver.prepared import PreparedSolver
+from relaxon.solvers.kernels.threads import num_threads
 
 COUNTS = (1, 2, 4)
 
@@ -96,7 +96,7 @@ def test_an_error_in_one_thread_is_raised_and_the_others_end(monkeypatch):
 
 
 def test_no_more_twins_are_made_than_memory_holds(monkeypatch):
-    from relaxon.solvers import side_by_side
+    from relaxon.solvers.driver import side_by_side
 
     grid, sides = problem(False)
     made, answer = [], PreparedSolver.answer

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from relaxon.solvers import PoissonGrid, Result, SingularSystemError, gallery, list_solvers, prepare, solve, solve_many
-from relaxon.solvers.engine import Prepared, Solver
+from relaxon.solvers.interface.engine import Prepared, Solver
 
 ELSEWHERE = ("dcdm-cnn", "fast-diagonalisation")  # test_dcdm.py and test_fast_diagonalisation.py cover these
 SOLVERS = [entry.name for entry in list_solvers() if entry.name not in ELSEWHERE]

@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse
 
 from relaxon.solvers import Result, gallery, prepare, solve, solve_many
-from relaxon.solvers.engine import Monitor
+from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse import MATRIX_SOLVERS, MatrixSystem, choice, costs, estimates, trial, watched
 from relaxon.solvers.sparse.choice import choose
 from relaxon.solvers.sparse.costs import CostModel, DirectCost, IterativeCost, dominated_iterations

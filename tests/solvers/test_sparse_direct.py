@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from relaxon.core.available_memory import find_available_memory, find_machine_memory
+from relaxon.core.extras import find_missing
 from relaxon.solvers import DirectFactorisation, Result, gallery, prepare, solve, solve_many
-from relaxon.solvers.available_memory import find_available_memory, find_machine_memory
-from relaxon.solvers.extras import find_missing
 from relaxon.solvers.sparse import FactorTooLargeError, MatrixDirect, MatrixSystem
 from relaxon.solvers.sparse.direct import DirectEngine, superlu
 from relaxon.solvers.sparse.direct import solver as solver_module

@@ -7,12 +7,12 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator, splu
 
 from relaxon.solvers import PoissonGrid, Result, gallery, norms, prepare, solve, solve_many
+from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import MATRIX_SOLVERS, MatrixBiCGStab, MatrixGMRES, MatrixMINRES, MatrixSystem
 from relaxon.solvers.sparse.families.convection import recirculating_winds, skew_winds, upwind
 from relaxon.solvers.sparse.general import choice as choice_module
 from relaxon.solvers.sparse.general.multigrid import DownstreamMultigrid
 from relaxon.solvers.sparse.general.preconditioners import IncompleteLU
-from relaxon.solvers.threads import num_threads
 
 WINDS = {"skew": skew_winds, "recirculating": recirculating_winds}
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from relaxon.core.extras import MissingPackageError, find_missing
 from relaxon.solvers import Result, gallery, prepare, solve
-from relaxon.solvers.extras import MissingPackageError, find_missing
 from relaxon.solvers.sparse import MatrixSystem
 from relaxon.solvers.sparse.peers import PEERS, Hypre, PeerSolver
 
@@ -104,7 +104,7 @@ def test_an_absent_peer_is_named_with_the_way_to_install_it(monkeypatch):
     a = gallery.matrix("laplacian-2d", 100)
     real = sys.modules.get("importlib.util").find_spec
     monkeypatch.setattr(
-        "relaxon.solvers.extras.find_spec",
+        "relaxon.core.extras.find_spec",
         lambda name: None if name in ("polysolve", "pypardiso", "apxchol", "pyamgcl") else real(name),
     )
     for name, text in (

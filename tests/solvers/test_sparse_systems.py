@@ -10,6 +10,7 @@ import pytest
 from scipy import sparse
 
 from relaxon.solvers import PoissonGrid, Result, SingularSystemError, gallery, prepare, solve, solve_many
+from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import MatrixSystem
 from relaxon.solvers.sparse.families.bodies import box
 from relaxon.solvers.sparse.near_null import recognised_block_size, rigid_motions
@@ -17,7 +18,6 @@ from relaxon.solvers.sparse.properties import MatrixProperties
 from relaxon.solvers.sparse.systems import hierarchy
 from relaxon.solvers.sparse.systems.cycle import BlockCycle
 from relaxon.solvers.sparse.systems.hierarchy import BlockHierarchy, coarsen, finest
-from relaxon.solvers.threads import num_threads
 
 POINTS = np.stack(np.meshgrid(np.arange(4.0), np.arange(3.0), indexing="ij"), -1).reshape(-1, 2)
 IDENTITY = sparse.csr_array(sparse.eye_array(24))

@@ -8,10 +8,10 @@ import pytest
 from scipy import sparse
 
 from relaxon.solvers import gallery, prepare, solve
+from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import MatrixSystem
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
 from relaxon.solvers.sparse.amg.updating import update_hierarchy
-from relaxon.solvers.threads import num_threads
 
 EXACT = ["pyamg-sa", "ic-cg", "jacobi-cg", "cg", "scipy-direct", "direct"]
 """Solvers that have nothing to keep, or keep it without its showing."""

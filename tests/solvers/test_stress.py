@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from relaxon.solvers import Boundary, CellType, PoissonGrid, Result, Robin, gallery, prepare, solve
-from relaxon.solvers.engine import Prepared, Solver
-from relaxon.solvers.prepared import PreparedSolver
+from relaxon.solvers.driver.prepared import PreparedSolver
+from relaxon.solvers.interface.engine import Prepared, Solver
+from relaxon.solvers.interface.verdict import Figures
 from relaxon.solvers.stress import TrialSettings, assembled, make_case, run_trial
 from relaxon.solvers.stress.trial import NO_ANSWER
-from relaxon.solvers.verdict import Figures
 
 CASES = [make_case(11, number, 1500) for number in range(120)]
 

@@ -8,6 +8,7 @@ import pytest
 from scipy import sparse
 
 from relaxon.solvers import Result, gallery, norms
+from relaxon.solvers.interface.verdict import Figures
 from relaxon.solvers.sparse.driver import PreparedMatrix
 from relaxon.solvers.stress import (
     MatrixTrialSettings,
@@ -18,7 +19,6 @@ from relaxon.solvers.stress import (
     measure_regret,
     run_matrix_trial,
 )
-from relaxon.solvers.verdict import Figures
 
 CASES = [make_matrix_case(3, number, 3000) for number in range(150)]
 

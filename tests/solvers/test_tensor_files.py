@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relaxon.solvers.tensor_files import write_tensors
+from relaxon.core.tensor_files import write_tensors
 
 pytest.importorskip("safetensors")
 ROOT = Path(__file__).parents[2]

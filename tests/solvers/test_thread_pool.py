@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import relaxon
-from relaxon.solvers import gallery, get_num_threads, num_threads, set_num_threads, solve, threads
-from relaxon.solvers.threads import divide
+from relaxon.solvers import gallery, get_num_threads, num_threads, set_num_threads, solve
+from relaxon.solvers.kernels import threads
+from relaxon.solvers.kernels.threads import divide
 
 WAIT = 120
 """Seconds after which a process that hangs is given up: the first ones may have to compile."""
@@ -310,7 +311,7 @@ def test_what_solves_in_the_midst_of_compiling_does_not_wait_for_itself(run, exp
     script = """
         import faulthandler
         from relaxon.solvers import compiling
-        from relaxon.solvers.kernel_cache import COMPILER_LOCK
+        from relaxon.solvers.kernels.cache import COMPILER_LOCK
         faulthandler.dump_traceback_later(20, exit=True)
         with compiling._compiling, COMPILER_LOCK:  # as where an object is collected meanwhile
             print(digest())
@@ -392,7 +393,7 @@ def test_an_object_that_solves_when_it_is_collected_does_not_wait_for_itself(run
 
 def test_kernels_at_the_end_of_the_interpreter_do_not_wait_for_its_threads():
     script = """
-        from relaxon.solvers.stencil_kernels import dot
+        from relaxon.solvers.grid.stencil_kernels import dot
         class Working:
             def __init__(self, array):
                 self.itself, self.array = self, array

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 
 
 @dataclass(frozen=True, slots=True)

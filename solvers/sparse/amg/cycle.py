@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.amg import cycle_kernels as kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level
 from relaxon.solvers.sparse.amg.lower import Lower
-from relaxon.solvers.threads import divide
 
 STEEP = 0.3
 """Least eigenvalue of a preconditioned coarse level for which the fixed lengths are the best ones. Measured over the

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.compiled import FAST, kernel, plain
+from relaxon.solvers.kernels.compiled import FAST, kernel, plain
 from relaxon.solvers.sparse.amg.levels_kernels import IN_ORDER, rows_kernel
 
 ONE = np.uint32(1)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.engine import Monitor
-from relaxon.solvers.solution import Result
+from relaxon.core.solution import Result
+from relaxon.solvers.interface.engine import Monitor
+from relaxon.solvers.kernels.threads import divide, get_num_threads
 from relaxon.solvers.sparse.amg import cycle_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.hierarchy import SHARED_ROWS, Floats, Hierarchy
@@ -22,7 +23,6 @@ from relaxon.solvers.sparse.amg.released import release_levels, restore_levels
 from relaxon.solvers.sparse.amg.units import scale_unknowns
 from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
 from relaxon.solvers.sparse.system import Array, MatrixSystem
-from relaxon.solvers.threads import divide, get_num_threads
 
 STAGNATION_STEPS = 100
 """So many steps without a new least residual, and without a gain in energy, mean that rounding has won."""

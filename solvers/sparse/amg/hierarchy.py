@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.scaling import mean_scale
+from relaxon.core.scaling import mean_scale
+from relaxon.solvers.kernels.threads import Work, divide, get_num_threads
 from relaxon.solvers.sparse.amg import levels_kernels as kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.lower import Lower
@@ -16,7 +17,6 @@ from relaxon.solvers.sparse.amg.quality import SmoothError, deviation, smooth_er
 from relaxon.solvers.sparse.amg.smoothed import Rows, Smoothed, aggregate, interpolation, smoothed
 from relaxon.solvers.sparse.amg.units import find_weights, scale_unknowns
 from relaxon.solvers.sparse.system import MatrixSystem
-from relaxon.solvers.threads import Work, divide, get_num_threads
 
 Floats = NDArray[np.float32]
 DENSE_AT_MOST = 1500

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.compiled import kernel, kernel_part
+from relaxon.solvers.kernels.compiled import kernel, kernel_part
 
 IN_ORDER = {"contract", "nsz"}
 rows_kernel, rows_part = kernel(fastmath=IN_ORDER), kernel_part(fastmath=IN_ORDER)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.amg import smoothed_kernels as kernels
-from relaxon.solvers.threads import divide
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.amg.hierarchy import Level

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.kernels.threads import divide, get_num_threads
 from relaxon.solvers.sparse.amg import cycle_kernels
 from relaxon.solvers.sparse.amg import together_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
@@ -21,7 +22,6 @@ from relaxon.solvers.sparse.amg.lane_kernels import WIDTH
 from relaxon.solvers.sparse.amg.smoothed import Sparse
 from relaxon.solvers.sparse.system import Array
 from relaxon.solvers.sparse.watched import LOOK, expected_left
-from relaxon.solvers.threads import divide, get_num_threads
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.amg.engine import MultigridDirections

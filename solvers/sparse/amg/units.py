@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.scaling import mean_scale
+from relaxon.core.scaling import mean_scale
 from relaxon.solvers.sparse.system import MatrixSystem
 
 Array = NDArray[np.float64]

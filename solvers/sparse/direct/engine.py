@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from relaxon.solvers.engine import Monitor
-from relaxon.solvers.solution import Result
+from relaxon.core.solution import Result
+from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.direct.factoriser import DEFINITE, FactorError, Factoriser, NumericFactor
 from relaxon.solvers.sparse.engine import MatrixEngine
 from relaxon.solvers.sparse.refinement import refine

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from relaxon.solvers.available_memory import find_available_memory
-from relaxon.solvers.extras import find_missing, install_command, require
+from relaxon.core.available_memory import find_available_memory
+from relaxon.core.extras import find_missing, install_command, require
 from relaxon.solvers.sparse.direct.engine import DirectEngine
 from relaxon.solvers.sparse.direct.factoriser import DEFINITE, Factoriser
 from relaxon.solvers.sparse.direct.symbolic import FactorSize

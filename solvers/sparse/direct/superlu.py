@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.factors import Factor
+from relaxon.solvers.external.factors import Factor
 from relaxon.solvers.sparse.direct.factoriser import (
     DEFINITE,
     FactorError,

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.kernels.threads import get_num_threads
 from relaxon.solvers.sparse.direct.factoriser import (
     DEFINITE,
     SYMMETRIC,
@@ -17,7 +18,6 @@ from relaxon.solvers.sparse.direct.factoriser import (
     not_definite,
 )
 from relaxon.solvers.sparse.direct.symbolic import FactorSize
-from relaxon.solvers.threads import get_num_threads
 
 ONE_TRIANGLE = (*SYMMETRIC, "complex-symmetric")
 """Kinds with `A = Aᵀ`."""

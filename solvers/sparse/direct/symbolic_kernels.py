@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.compiled import plain
+from relaxon.solvers.kernels.compiled import plain
 
 NONE = np.uint32(0xFFFFFFFF)
 ONE = np.uint32(1)

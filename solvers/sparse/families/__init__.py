@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 from relaxon.solvers.sparse.families.convection import CONVECTION
 from relaxon.solvers.sparse.families.elements import ELEMENTS
 from relaxon.solvers.sparse.families.graphs import GRAPHS

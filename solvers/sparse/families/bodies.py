@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 from relaxon.solvers.sparse.families.stencils import Array, held, scattered, side
 
 POISSON_RATIO, NEARLY_INCOMPRESSIBLE = 0.3, 0.45

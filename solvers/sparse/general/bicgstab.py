@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from relaxon.solvers.engine import Monitor
-from relaxon.solvers.solution import Result
+from relaxon.core.solution import Result
+from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.general.preconditioners import prepared_map
 from relaxon.solvers.sparse.general.vectors import as_field, inner, norm_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from relaxon.solvers.extras import find_missing
+from relaxon.core.extras import find_missing
 from relaxon.solvers.sparse.direct.solver import NEEDS, DirectFactorisation
 from relaxon.solvers.sparse.engine import MatrixEngine
 from relaxon.solvers.sparse.general.bicgstab import MatrixBiCGStab

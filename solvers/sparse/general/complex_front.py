@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.solvers import validation
-from relaxon.solvers.masked import fill_unused
-from relaxon.solvers.request import Request, packed_vector
-from relaxon.solvers.solution import Callback, Solution
+from relaxon.core import validation
+from relaxon.core.masked import fill_unused
+from relaxon.core.solution import Callback, Solution
+from relaxon.solvers.interface.request import Request, packed_vector
+from relaxon.solvers.interface.verdict import Figures
 from relaxon.solvers.sparse.driver import PreparedMatrix
 from relaxon.solvers.sparse.general.figures import complex_figures
 from relaxon.solvers.sparse.system import Array
-from relaxon.solvers.verdict import Figures
 
 
 def interleaved(name: str, value: ArrayLike, unknowns: int) -> Array:

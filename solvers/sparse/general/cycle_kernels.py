@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.compiled import FAST, kernel, kernel_part
+from relaxon.solvers.kernels.compiled import FAST, kernel, kernel_part
 from relaxon.solvers.sparse.general.levels_kernels import IN_ORDER
 
 ONE = np.uint32(1)

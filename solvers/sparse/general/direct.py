@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.engine import Monitor
-from relaxon.solvers.factors import Factor
-from relaxon.solvers.solution import Result
+from relaxon.core.solution import Result
+from relaxon.solvers.external.factors import Factor
+from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.engine import MatrixEngine
 from relaxon.solvers.sparse.general.vectors import as_field
 from relaxon.solvers.sparse.refinement import refine

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from relaxon.solvers.elimination import DECIDED, WEAK, MatrixElimination
+from relaxon.solvers.interface.elimination import DECIDED, WEAK, MatrixElimination
 from relaxon.solvers.sparse.properties import MatrixProperties
 from relaxon.solvers.sparse.system import MatrixSystem
 

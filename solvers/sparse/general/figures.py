@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.interface.verdict import Figures, backward_error
 from relaxon.solvers.sparse.general.preconditioners import inverse_magnitudes
 from relaxon.solvers.sparse.system import Array, MatrixSystem
-from relaxon.solvers.verdict import Figures, backward_error
 
 
 def row_weights(system: MatrixSystem) -> Array:

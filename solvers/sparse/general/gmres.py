@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers import validation
-from relaxon.solvers.engine import Monitor
-from relaxon.solvers.solution import Result
+from relaxon.core import validation
+from relaxon.core.solution import Result
+from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.general.preconditioners import prepared_map
 from relaxon.solvers.sparse.general.vectors import Basis, as_field, norm_of

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.compiled import kernel
+from relaxon.solvers.kernels.compiled import kernel
 
 ONE = np.uint32(1)
 rows_kernel = kernel(fastmath={"contract", "nsz"}, error_model="numpy", counted=False)

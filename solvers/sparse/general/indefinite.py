@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from relaxon.solvers.engine import Monitor
-from relaxon.solvers.solution import Result
+from relaxon.core.solution import Result
+from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.engine import DelegatingEngine, MatrixEngine
 from relaxon.solvers.sparse.general.choice import prepare_kind
 from relaxon.solvers.sparse.system import Array, MatrixSystem

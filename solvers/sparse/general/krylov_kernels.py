@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relaxon.solvers.lean import lean
+from relaxon.solvers.kernels.lean import lean
 
 BLOCK = 4096
 """Entries whose part of a sum is added up by itself."""

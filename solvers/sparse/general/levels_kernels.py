@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.compiled import kernel
+from relaxon.solvers.kernels.compiled import kernel
 
 IN_ORDER = {"contract", "nsz"}
 rows_kernel = kernel(fastmath=IN_ORDER, error_model="numpy", counted=False)

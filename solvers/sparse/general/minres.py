@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from relaxon.solvers.engine import Monitor
-from relaxon.solvers.solution import Result
+from relaxon.core.solution import Result
+from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.general.preconditioners import caller_map, inverse_magnitudes
 from relaxon.solvers.sparse.general.vectors import as_field, inner, norm_of

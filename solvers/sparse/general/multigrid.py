@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.scaling import mean_scale
+from relaxon.core.scaling import mean_scale
 from relaxon.solvers.sparse.general import cycle_kernels, levels_kernels
 from relaxon.solvers.sparse.system import Array
 

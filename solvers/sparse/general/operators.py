@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from relaxon.solvers.interface.verdict import Figures
 from relaxon.solvers.sparse.driver import PreparedMatrix, resolved, use_map
 from relaxon.solvers.sparse.engine import MatrixSolver
 from relaxon.solvers.sparse.general.complex_front import PreparedComplexMatrix
@@ -17,7 +18,6 @@ from relaxon.solvers.sparse.general.minres import MatrixMINRES
 from relaxon.solvers.sparse.general.vectors import as_field, norm_of
 from relaxon.solvers.sparse.properties import MatrixProperties
 from relaxon.solvers.sparse.system import Array
-from relaxon.solvers.verdict import Figures
 
 WITHOUT_ENTRIES = ("gmres", "bicgstab", "minres", "auto")
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.compiled import threads_for
+from relaxon.solvers.kernels.compiled import threads_for
+from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse import kernels
-from relaxon.solvers.threads import divide
 
 Vector = NDArray[Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from relaxon.solvers.solution import Solution
+from relaxon.core.solution import Solution
 from relaxon.solvers.sparse.amg.engine import MultigridDirections
 
 # All in units of one entry of a level in a sweep, about a nanosecond; fitted by `bench/sparse_learning.py --fit`.

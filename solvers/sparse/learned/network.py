@@ -79,7 +79,7 @@ class ConstantsNetwork:
 
     def save(self, path: Path) -> str:
         """Write a safetensors file, and return its SHA-256."""
-        from relaxon.solvers.tensor_files import write_tensors
+        from relaxon.core.tensor_files import write_tensors
 
         header = {
             "version": VERSION,

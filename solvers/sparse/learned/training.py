@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers import validation
+from relaxon.core import validation
+from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.engine import MultigridDirections
 from relaxon.solvers.sparse.amg.solver import AlgebraicMultigrid
@@ -23,7 +24,6 @@ from relaxon.solvers.sparse.learned.features import FEATURES, matrix_features
 from relaxon.solvers.sparse.learned.network import CARD, FILE, ConstantsNetwork
 from relaxon.solvers.sparse.learned.problems import PROBLEMS, random_matrix
 from relaxon.solvers.sparse.system import MatrixSystem
-from relaxon.solvers.threads import num_threads
 
 Array = NDArray[np.float64]
 Progress = Callable[[str, int, int], object]

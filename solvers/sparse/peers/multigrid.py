@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from relaxon.solvers import validation
+from relaxon.core import validation
 from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver
 from relaxon.solvers.sparse.system import Array
 

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from relaxon.solvers.engine import Monitor
-from relaxon.solvers.extras import require
-from relaxon.solvers.solution import Result
+from relaxon.core.extras import require
+from relaxon.core.solution import Result
+from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.refinement import PROGRESS, refine
 from relaxon.solvers.sparse.system import Array, MatrixSystem

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.compiled import kernel
+from relaxon.solvers.kernels.compiled import kernel
 
 IN_ORDER = {"contract", "nsz"}
 block_kernel = kernel(fastmath=IN_ORDER, counted=False)

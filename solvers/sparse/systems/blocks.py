@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.kernels.threads import divide, get_num_threads
 from relaxon.solvers.sparse.systems import block_kernels, pattern_kernels
-from relaxon.solvers.threads import divide, get_num_threads
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.uint32]

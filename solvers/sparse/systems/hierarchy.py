@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.scaling import mean_scale
+from relaxon.core.scaling import mean_scale
 from relaxon.solvers.sparse.amg.hierarchy import scattered
 from relaxon.solvers.sparse.near_null import NearNullSpace
 from relaxon.solvers.sparse.system import MatrixSystem

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.compiled import kernel
+from relaxon.solvers.kernels.compiled import kernel
 
 setup_kernel = kernel(fastmath={"contract", "nsz"}, counted=False)
 ONE = np.uint32(1)

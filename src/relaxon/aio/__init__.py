@@ -3,17 +3,17 @@
 Settings, results and errors are the classes of `relaxon.client`. Importing it loads no torch, Numba or SciPy.
 """
 
-from relaxon.aio.boosting import BoostingClient
-from relaxon.aio.connection import Client, connect
-from relaxon.aio.convex import ConvexClient
-from relaxon.aio.energy import EnergyClient
-from relaxon.aio.equilibrium import EquilibriumClient
-from relaxon.aio.jobs import Job, JobsClient
-from relaxon.aio.linear import LinearClient, RemoteMatrix
-from relaxon.aio.models import ModelsClient
-from relaxon.aio.opening import Opening
-from relaxon.aio.poisson import PoissonClient, RemoteGrid
-from relaxon.aio.proximal import ProximalClient
+from relaxon.client._async.boosting import BoostingClient
+from relaxon.client._async.connection import Client, connect
+from relaxon.client._async.convex import ConvexClient
+from relaxon.client._async.energy import EnergyClient
+from relaxon.client._async.equilibrium import EquilibriumClient
+from relaxon.client._async.jobs import Job, JobsClient
+from relaxon.client._async.linear import LinearClient, RemoteMatrix
+from relaxon.client._async.models import ModelsClient
+from relaxon.client._async.opening import Opening
+from relaxon.client._async.poisson import PoissonClient, RemoteGrid
+from relaxon.client._async.proximal import ProximalClient
 
 __all__ = [
     "BoostingClient",

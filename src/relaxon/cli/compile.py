@@ -13,7 +13,7 @@ from relaxon.cli.json_output import add_json, check_json, write_json
 from relaxon.cli.solvers import solver_names
 
 if TYPE_CHECKING:
-    from relaxon.solvers.compile_progress import Watcher
+    from relaxon.core.compile_progress import Watcher
 
 DEFAULT = ("dcdm",)
 
@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
     check_json(args.json)
     from rich.console import Console
 
-    from relaxon.solvers import registry
-    from relaxon.solvers.compiling import small_matrices, usual_grid, warm_up
+    from relaxon.solvers.driver import registry
+    from relaxon.solvers.precompile.compiling import small_matrices, usual_grid, warm_up
 
     names = list(dict.fromkeys(args.solvers or DEFAULT))
     for name in names:

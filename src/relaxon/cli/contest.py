@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from relaxon.cli.residual import true_residual
 from relaxon.cli.system import System
 from relaxon.client import Client, RelaxonError
-from relaxon.client.poisson import RemoteGrid
-from relaxon.solvers.compiling import ITERATIONS, right_hand_side, small_grids
-from relaxon.solvers.grid import PoissonGrid
-from relaxon.solvers.solution import Progress, Solution
+from relaxon.client._sync.poisson import RemoteGrid
+from relaxon.core.solution import Progress, Solution
+from relaxon.solvers.grid.poisson_grid import PoissonGrid
+from relaxon.solvers.precompile.compiling import ITERATIONS, right_hand_side, small_grids
 
 ALIASES = {"pyamg": ("pyamg-sa", "pyamg-rs")}
 """Names of `--compare` that stand for several solvers, each of which is run and reported."""

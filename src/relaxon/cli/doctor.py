@@ -10,8 +10,8 @@ from relaxon.cli.errors import lacking
 from relaxon.cli.json_output import add_json, check_json, write_json
 from relaxon.cli.machine import PACKAGES, describe_machine, package_versions
 from relaxon.cli.weights import shipped_weights
-from relaxon.server.engines import ENGINES
-from relaxon.solvers.extras import find_missing, install_command
+from relaxon.core.extras import find_missing, install_command
+from relaxon.server.config.capabilities import ENGINES
 
 NEEDED = (*PACKAGES["client"], "scipy", "numba", "llvmlite", "grpcio-health-checking", "grpcio-reflection")
 """The distributions without which `relaxon solve` runs no solver; what others are for, the engines say."""
@@ -68,7 +68,7 @@ def _kernels(problems: list[str]) -> dict[str, Any]:
 
     from relaxon.cli.residual import true_residual
     from relaxon.solvers import PoissonGrid, Robin, solve
-    from relaxon.solvers.threads import get_num_threads
+    from relaxon.solvers.kernels.threads import get_num_threads
 
     cells, widths = np.zeros((8, 8, 8), np.uint8), np.geomspace(1, 2, 8)
     grids = [PoissonGrid(cells, boundary="dirichlet"), PoissonGrid(cells, (1.0, 1.0, widths), Robin(1.0), reaction=0.1)]
@@ -91,7 +91,7 @@ def _kernels(problems: list[str]) -> dict[str, Any]:
 
 def _cache(problems: list[str]) -> dict[str, Any]:
     """Say where compiled kernels are kept, how much is there, and what to do where they cannot be."""
-    from relaxon.solvers.cache_folder import REMEDY, folder_bytes, open_folder
+    from relaxon.solvers.kernels.cache_folder import REMEDY, folder_bytes, open_folder
 
     folder = open_folder()
     if not folder.writable or folder.temporary:

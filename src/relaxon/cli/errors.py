@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from relaxon.solvers.extras import explain, find_extra, install_command
+from relaxon.core.extras import explain, find_extra, install_command
 
 
 class CommandError(Exception):

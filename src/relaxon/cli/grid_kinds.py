@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from relaxon.cli.completion import completed_by
 from relaxon.cli.errors import UsageError
-from relaxon.solvers.sides import Boundary, Robin
+from relaxon.solvers.grid.sides import Boundary, Robin
 
 OPTIONS = ("spacing", "stretch", "boundary", "coefficient", "reaction", "volume")
 SIDES = ", ".join(side.value for side in Boundary)

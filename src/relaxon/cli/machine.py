@@ -8,8 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from relaxon.server.threads import usable_cores
-from relaxon.solvers.available_memory import find_machine_memory
+from relaxon.core.available_memory import find_machine_memory
+from relaxon.server.config.threads import usable_cores
 
 PACKAGES = {
     "client": ("numpy", "argcomplete", "grpcio", "grpcio-status", "protobuf", "rich"),

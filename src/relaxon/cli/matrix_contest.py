@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from relaxon.cli.contest import ALIASES, REFUSED, Run
 from relaxon.cli.errors import CommandError, UsageError, lacking
 from relaxon.cli.matrix_system import FileSystem
-from relaxon.solvers.extras import MissingPackageError, find_extra, find_missing, install_command
-from relaxon.solvers.solution import Progress, Solution
+from relaxon.core.extras import MissingPackageError, find_extra, find_missing, install_command
+from relaxon.core.solution import Progress, Solution
 from relaxon.solvers.stress.matrix_residual import matrix_residual
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class OnServer(Place):
         return here | {one.name: "" if one.available else lacking(one.missing, one.extra) for one in known}
 
     def warm_up(self, system: FileSystem, solver: str) -> float:
-        from relaxon.solvers.compiling import ITERATIONS, small_matrices
+        from relaxon.solvers.precompile.compiling import ITERATIONS, small_matrices
 
         start = time.perf_counter()
         for small in small_matrices():

@@ -49,7 +49,7 @@ def _run_all(args: argparse.Namespace) -> tuple[FileSystem, list[Run]]:
 
     from relaxon.cli import contest, matrix_contest, report
     from relaxon.cli.progress import LiveProgress
-    from relaxon.server.threads import wait_asleep
+    from relaxon.server.config.threads import wait_asleep
 
     wait_asleep()  # before anything loads torch, whose threads are OpenMP's
     solvers = contest.expand([args.solver, *args.compare])

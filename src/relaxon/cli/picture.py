@@ -11,7 +11,7 @@ import numpy as np
 from relaxon.cli.contest import Run
 from relaxon.cli.report import describe
 from relaxon.cli.system import System
-from relaxon.solvers.pictures import DECADES_BELOW, MARKED_POINTS, draw_slice
+from relaxon.core.pictures import DECADES_BELOW, MARKED_POINTS, draw_slice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

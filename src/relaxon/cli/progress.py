@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from relaxon.solvers import solution
+from relaxon.core import solution
 
 
 class LiveProgress:

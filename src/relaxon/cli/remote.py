@@ -42,7 +42,7 @@ def connected(args: argparse.Namespace, timeout: float | None = None) -> Client:
     `timeout` stands in for the option where that was not added.
     """
     from relaxon import client
-    from relaxon.client.target import DEFAULT_TARGET
+    from relaxon.client.shared.target import DEFAULT_TARGET
 
     try:
         token = args.token_from.read_text("utf-8").strip() if args.token_from else os.environ.get(TOKEN) or None

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.grid import Boundary, CellType, PoissonGrid, Robin
-from relaxon.solvers.scaled_grid import scaled_grid
-from relaxon.solvers.scaling import exponent_of, is_safe
+from relaxon.core.scaling import exponent_of, is_safe
+from relaxon.solvers.grid.poisson_grid import Boundary, CellType, PoissonGrid, Robin
+from relaxon.solvers.grid.scaled import scaled_grid
 
 ROUNDINGS_A_ROW = 8
 """A row adds up to six differences and the right-hand side: each rounds by at most half an ulp of its size."""

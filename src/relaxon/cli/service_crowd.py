@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 import relaxon
 from relaxon.client import Client, GridLost, ResourceExhausted, Retries, Step
 from relaxon.client import errors as client_errors
+from relaxon.core.solution import Solution
 from relaxon.solvers import PoissonGrid, Result
 from relaxon.solvers.norms import scaled_residual
-from relaxon.solvers.solution import Solution
 from relaxon.solvers.stress import assembled
 
 SOLVERS = ("dcdm", "mg-cg", "ic-cg", "jacobi-cg")

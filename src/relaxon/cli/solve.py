@@ -90,7 +90,7 @@ def _measured(args: argparse.Namespace) -> tuple[systems.System, list[Run]]:
     from relaxon.cli import contest, report
     from relaxon.cli.progress import LiveProgress
     from relaxon.client import RelaxonError
-    from relaxon.server.threads import wait_asleep
+    from relaxon.server.config.threads import wait_asleep
 
     wait_asleep()  # before anything loads torch, whose threads are OpenMP's
     solvers = contest.expand([args.solver, *args.compare])
@@ -179,7 +179,7 @@ def _check_solvers(client: Client, solvers: Sequence[str]) -> None:
 
 def _announce_compiling(solver: str, system: systems.System, progress: LiveProgress) -> None:
     """Say, where a solver has not been used on this machine, what its first use waits for."""
-    from relaxon.solvers.compiling import compile_seconds, kind_of
+    from relaxon.solvers.precompile.compiling import compile_seconds, kind_of
 
     seconds = compile_seconds(kind_of(solver, system.grid))
     if seconds > ANNOUNCED_SECONDS:

@@ -6,7 +6,7 @@ import argparse
 
 from relaxon.cli.errors import lacking
 from relaxon.cli.json_output import add_json, check_json, write_json
-from relaxon.solvers.extras import find_extra, find_missing
+from relaxon.core.extras import find_extra, find_missing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -58,7 +58,7 @@ def _run_poisson(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from relaxon.server.threads import wait_asleep
+    from relaxon.server.config.threads import wait_asleep
     from relaxon.solvers.stress import make_case, run_trial
 
     wait_asleep()  # before anything loads torch, whose threads are OpenMP's
@@ -82,7 +82,7 @@ def _run_poisson(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace) -> TrialSettings:
-    from relaxon.solvers import registry
+    from relaxon.solvers.driver import registry
     from relaxon.solvers.stress import TrialSettings, make_case
 
     try:

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from relaxon.server.threads import wait_asleep
+    from relaxon.server.config.threads import wait_asleep
 
     wait_asleep()  # before anything loads torch, whose threads are OpenMP's
     settings, numbers = _settings(args), _numbers(args)

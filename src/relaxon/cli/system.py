@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from relaxon.cli import grid_kinds
 from relaxon.cli.completion import completed_by
 from relaxon.cli.errors import UsageError
-from relaxon.solvers.grid import PoissonGrid
+from relaxon.solvers.grid.poisson_grid import PoissonGrid
 
 DEFAULT_PROBLEM, DEFAULT_SIZE = "pool", 64
 

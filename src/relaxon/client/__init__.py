@@ -3,33 +3,16 @@
 Importing it loads NumPy, gRPC and protobuf; never torch, Numba or SciPy.
 """
 
-from relaxon.client.boosting import BoostingClient
-from relaxon.client.boosting_messages import BoostingModel, BoostingSettings, StageProgress
-from relaxon.client.connection import Client, connect
-from relaxon.client.convex import ConvexClient
-from relaxon.client.convex_messages import (
-    BoundsHistory,
-    BoundsProgress,
-    ConvexModel,
-    ConvexSettings,
-    OptimalityCertificate,
-)
-from relaxon.client.energy import EnergyClient
-from relaxon.client.energy_messages import (
-    EnergyModel,
-    EnergyProgress,
-    EnergySettings,
-    LogDensity,
-    PartitionEstimate,
-)
-from relaxon.client.equilibrium import EquilibriumClient
-from relaxon.client.equilibrium_messages import (
-    EpochProgress,
-    EquilibriumModel,
-    EquilibriumSettings,
-    GradientComparison,
-    GradientEstimator,
-)
+from relaxon.client._sync.boosting import BoostingClient
+from relaxon.client._sync.connection import Client, connect
+from relaxon.client._sync.convex import ConvexClient
+from relaxon.client._sync.energy import EnergyClient
+from relaxon.client._sync.equilibrium import EquilibriumClient
+from relaxon.client._sync.jobs import Job, JobsClient
+from relaxon.client._sync.linear import LinearClient, RemoteMatrix
+from relaxon.client._sync.models import ModelsClient
+from relaxon.client._sync.poisson import PoissonClient, RemoteGrid
+from relaxon.client._sync.proximal import ProximalClient
 from relaxon.client.errors import (
     AlreadyExists,
     Cancelled,
@@ -45,27 +28,44 @@ from relaxon.client.errors import (
     Unauthenticated,
     Unavailable,
 )
-from relaxon.client.forward_maps import BlurMap, FieldMap, IdentityMap, MaskMap, RadonMap
-from relaxon.client.inverse_messages import InverseProgress, InverseSolution
-from relaxon.client.job_messages import JobInfo, JobState
-from relaxon.client.jobs import Job, JobsClient
-from relaxon.client.linear import LinearClient, RemoteMatrix
-from relaxon.client.linear_messages import MatrixSetUps, MatrixStep
-from relaxon.client.models import ModelsClient
-from relaxon.client.models_messages import StoredModel
-from relaxon.client.poisson import PoissonClient, RemoteGrid
-from relaxon.client.poisson_messages import SolverInfo
-from relaxon.client.proximal import ProximalClient
-from relaxon.client.proximal_messages import (
+from relaxon.client.shared.retries import Retries
+from relaxon.client.shared.status import Amount, EngineInfo, ServerStatus
+from relaxon.wire.conversions.boosting import BoostingModel, BoostingSettings, StageProgress
+from relaxon.wire.conversions.convex import (
+    BoundsHistory,
+    BoundsProgress,
+    ConvexModel,
+    ConvexSettings,
+    OptimalityCertificate,
+)
+from relaxon.wire.conversions.energy import (
+    EnergyModel,
+    EnergyProgress,
+    EnergySettings,
+    LogDensity,
+    PartitionEstimate,
+)
+from relaxon.wire.conversions.equilibrium import (
+    EpochProgress,
+    EquilibriumModel,
+    EquilibriumSettings,
+    GradientComparison,
+    GradientEstimator,
+)
+from relaxon.wire.conversions.forward_maps import BlurMap, FieldMap, IdentityMap, MaskMap, RadonMap
+from relaxon.wire.conversions.grid import SolverInfo
+from relaxon.wire.conversions.inverse import InverseProgress, InverseSolution
+from relaxon.wire.conversions.jobs import JobInfo, JobState
+from relaxon.wire.conversions.matrix import MatrixSetUps, MatrixStep
+from relaxon.wire.conversions.models import StoredModel
+from relaxon.wire.conversions.proximal import (
     PriorValues,
     ProximalModelInfo,
     ProximalNetwork,
     ProximalProgress,
     ProximalSettings,
 )
-from relaxon.client.retries import Retries
-from relaxon.client.status import Amount, EngineInfo, ServerStatus
-from relaxon.client.step_messages import Step
+from relaxon.wire.conversions.steps import Step
 
 __all__ = [
     "AlreadyExists",

@@ -1,0 +1,132 @@
+"""One configuration from four places: options before environment before file before defaults."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from relaxon.server.config.settings import ServerSettings
+
+PREFIX = "RELAXON_"
+FILE = "RELAXON_CONFIG"
+CLIENTS = ("RELAXON_TARGET", "RELAXON_TOKEN", "RELAXON_ROOT_CERTIFICATES")
+"""Of the commands that call a server; none of them is a setting of one."""
+ENGINES = ("RELAXON_NUM_THREADS",)
+"""Of the solvers, in a server and elsewhere (`relaxon.solvers.kernels.threads`)."""
+TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+LONGEST_FILE = 2**20
+DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(ServerSettings)}
+"""Of each setting, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The settings, and where each comes from: "option", "environment RELAXON_…", "file …" or "default"."""
+
+    settings: ServerSettings
+    sources: Mapping[str, str]
+
+    def as_toml(self) -> str:
+        """A file that says the same, with each value's source as a comment."""
+        lines = [f"{name} = {_toml(getattr(self.settings, name))}" for name in DEFAULTS]
+        width = max(map(len, lines))
+        return "".join(
+            f"{line:<{width}}  # {source}\n" for line, source in zip(lines, self.sources.values(), strict=True)
+        )
+
+
+def load(options: Mapping[str, Any], environment: Mapping[str, str], file: str = "") -> Configuration:
+    """The configuration. `options` are those given on the command line, by the settings' names; `file` is a TOML file
+    of settings, by default the one that RELAXON_CONFIG names.
+
+    Raises
+    ------
+    ValueError, TypeError : naming the setting, and where it was given; also for one that is not known.
+    OSError : where the file cannot be read.
+    """
+    file = file or environment.get(FILE, "")
+    values, sources = dict(DEFAULTS), dict.fromkeys(DEFAULTS, "default")
+    found = _from_file(Path(file)) if file else {}
+    for name, value in found.items():
+        values[name], sources[name] = value, f"file {file}"
+    for name, value in _from_environment(environment).items():
+        values[name], sources[name] = value, f"environment {PREFIX}{name.upper()}"
+    for name, value in options.items():
+        values[name], sources[name] = value, "option"
+    try:
+        settings = ServerSettings(**values)
+    except (ValueError, TypeError) as error:
+        named = str(error).partition(" ")[0]
+        where = sources.get(named, "default")
+        if where in ("default", "option"):
+            raise
+        raise type(error)(f"{error} ({where})") from None
+    return Configuration(settings, sources)
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    with path.open("rb") as stream:
+        content = stream.read(LONGEST_FILE + 1)
+    if len(content) > LONGEST_FILE:
+        raise ValueError(f"config file {str(path)!r} must have at most {LONGEST_FILE} bytes")
+    try:
+        given = tomllib.loads(content.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"config file {str(path)!r} must be TOML: {error}") from None
+    for name, value in given.items():
+        if name not in DEFAULTS:
+            raise ValueError(f"config file {str(path)!r} has {_unknown(name, DEFAULTS)}")
+        wanted = type(DEFAULTS[name])
+        if wanted is float and type(value) is int:
+            given[name] = float(value)
+        elif type(value) is not wanted:
+            raise TypeError(f"{name} must be {_called(wanted)}, got {value!r} (file {path})")
+    return given
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found = {}
+    for variable, text in environment.items():
+        name = variable.removeprefix(PREFIX).lower()
+        if not variable.startswith(PREFIX) or variable in (FILE, *CLIENTS, *ENGINES):
+            continue
+        if name not in DEFAULTS or variable != variable.upper():
+            known = [PREFIX + one.upper() for one in DEFAULTS]
+            raise ValueError(f"the environment has {_unknown(variable, known)}")
+        found[name] = _parsed(name, variable, text, type(DEFAULTS[name]))
+    return found
+
+
+def _parsed(name: str, variable: str, text: str, wanted: type) -> Any:
+    if wanted is bool:
+        if text.lower() not in (*TRUE, *FALSE):
+            raise TypeError(f"{name} must be true or false, got {text!r} (environment {variable})")
+        return text.lower() in TRUE
+    try:
+        return wanted(text)
+    except ValueError:
+        raise TypeError(f"{name} must be {_called(wanted)}, got {text!r} (environment {variable})") from None
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"the unknown setting {name[:80]!r}" + (f"; is it {close[0]!r}?" if close else "")
+
+
+def _called(wanted: type) -> str:
+    return {bool: "true or false", int: "an integer", float: "a number", str: "a string"}[wanted]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        # TOML's basic strings have JSON's escapes, but for the delete character.
+        import json
+
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value)

@@ -1,0 +1,174 @@
+"""What every call of every service passes before its handler: who calls, may it, can its messages be read.
+
+Around that stand the observers (log, metrics, traces). Whatever a handler's kind, it is wrapped as one that streams
+both ways, for then everything is read and written here: a message that cannot be parsed, or that never comes, ends in
+a proper status, and a caller that is not known is told so before anything of its stream is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from relaxon.server.gate import errors, request_ids
+from relaxon.server.gate.access import Gate
+from relaxon.server.gate.drain import Drain
+from relaxon.server.gate.identity import ANYONE, Caller, acting
+from relaxon.wire import chunks
+
+Context = grpc.aio.ServicerContext[Any, Any]
+UNKNOWN_METHOD = "unknown"
+
+
+@dataclass(slots=True)
+class Call:
+    """A call as it is observed."""
+
+    method: str
+    """Its full name; `UNKNOWN_METHOD` for all that are not served, so that there are only so many."""
+    request_id: str
+    peer: str
+    metadata: Sequence[tuple[str, str | bytes]]
+    started: float = field(default_factory=time.monotonic)
+    caller: Caller = ANYONE
+    received: int = 0
+    """Bytes of messages."""
+    sent: int = 0
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    """How it ended; told when it has."""
+    replied: list[Callable[[Any], None]] = field(default_factory=list)
+    """Called with each reply before it is sent."""
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+
+Observer = Callable[[Call], AbstractContextManager[None]]
+
+
+class Front(grpc.aio.ServerInterceptor):
+    """The interceptor; `observers` are entered in their order around each call, and left when its code is known."""
+
+    def __init__(self, gate: Gate, drain: Drain, idle_seconds: float, observers: Sequence[Observer] = ()) -> None:
+        self._gate = gate
+        self._drain = drain
+        self._idle_seconds = idle_seconds
+        self._observers = tuple(observers)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """A handler that streams both ways, whether or not there is such a method."""
+        method = handler_call_details.method
+        handler = await continuation(handler_call_details)
+        metadata = tuple(handler_call_details.invocation_metadata or ())
+        call = Call(
+            UNKNOWN_METHOD if handler is None else method, request_ids.chosen(metadata), peer="", metadata=metadata
+        )
+
+        # Without a handler nothing is read and nothing answered.
+        read = bytes if handler is None else chunks.decoder(handler.request_deserializer)
+        write = bytes if handler is None else chunks.encoder(handler.response_serializer)
+
+        def decode(raw: bytes) -> Any:
+            call.received += len(raw)
+            try:
+                return read(raw)
+            except Exception as error:
+                raise errors.invalid(
+                    "", f"the request cannot be read as the message that it has to be: {error}"
+                ) from None
+
+        def encode(message: Any) -> bytes:
+            for hear in call.replied:
+                hear(message)
+            raw = write(message)
+            call.sent += len(raw)
+            return raw
+
+        async def handle(requests: Any, context: Context) -> None:
+            call.peer = context.peer()
+            context.set_trailing_metadata(((request_ids.KEY, call.request_id),))
+            with request_ids.handling(call.request_id), ExitStack() as stack:
+                for observer in self._observers:
+                    stack.enter_context(observer(call))
+                try:
+                    await errors.reported(context, self._served(call, method, handler, requests, context))
+                    call.code = _code(context.code())
+                except asyncio.CancelledError:
+                    expired = context.time_remaining() == 0
+                    call.code = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+                    raise
+                except grpc.aio.AbortError:
+                    call.code = _code(context.code())
+                    raise
+                except grpc.aio.BaseError:
+                    # What was to be sent found nobody there.
+                    call.code = grpc.StatusCode.CANCELLED
+                    raise
+                except BaseException:
+                    call.code = grpc.StatusCode.UNKNOWN
+                    raise
+
+        return grpc.stream_stream_rpc_method_handler(handle, decode, encode)
+
+    async def _served(self, call: Call, method: str, handler: Any, requests: Any, context: Context) -> None:
+        try:
+            with self._drain.call(method):
+                await self._answer(call, method, handler, requests, context)
+        except NotImplementedError:
+            # What generated code does with a method that nobody has written.
+            if _code(context.code()) is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+            raise errors.unimplemented() from None
+
+    async def _answer(self, call: Call, method: str, handler: Any, requests: Any, context: Context) -> None:
+        call.caller = self._gate.caller(context, method)
+        if handler is None:
+            raise errors.unimplemented()
+        self._gate.admit(call.caller, method)
+        with acting(call.caller):
+            request = requests if handler.request_streaming else await self._only_request(context)
+            behaviour = _behaviour(handler)
+            if inspect.isasyncgenfunction(behaviour):
+                async for reply in behaviour(request, context):
+                    await context.write(reply)
+                return
+            reply = await behaviour(request, context)
+            if not handler.response_streaming and _code(context.code()) is grpc.StatusCode.OK:
+                await context.write(reply)
+
+    async def _only_request(self, context: Context) -> Any:
+        """The message of a call that has one."""
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                request = await context.read()
+        except TimeoutError:
+            message = f"the request: nothing was received for {self._idle_seconds:g} seconds"
+            raise errors.ServiceError(grpc.StatusCode.DEADLINE_EXCEEDED, message) from None
+        if request is grpc.aio.EOF:
+            raise errors.invalid("", "one request message must come, got none")
+        return request
+
+
+def _behaviour(handler: Any) -> Any:
+    if handler.request_streaming:
+        return handler.stream_stream if handler.response_streaming else handler.stream_unary
+    return handler.unary_stream if handler.response_streaming else handler.unary_unary
+
+
+def _code(code: Any) -> grpc.StatusCode:
+    """What `context.code()` says, which is None or a number where nobody has set it."""
+    if isinstance(code, grpc.StatusCode):
+        return code
+    return next((one for one in grpc.StatusCode if one.value[0] == (code or 0)), grpc.StatusCode.UNKNOWN)

@@ -1,0 +1,79 @@
+"""TLS for the server: its certificate and key, read again where their files change, and the callers' authority."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import grpc
+
+from relaxon.server.config.setting_files import check_readable
+from relaxon.server.config.settings import ServerSettings
+
+logger = logging.getLogger("relaxon.server")
+Stamp = tuple[tuple[int, int, int], ...]
+
+
+class Certificate:
+    """The files of a server's TLS settings as gRPC wants them."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        """OSError where a file cannot be read, ValueError where it is not PEM."""
+        names = ["tls_certificate", "tls_key", *(["tls_client_ca"] if settings.tls_client_ca else [])]
+        self._files = [Path(getattr(settings, name)) for name in names]
+        for name, path in zip(names, self._files, strict=True):
+            check_readable(name, path)
+        self._mutual = bool(settings.tls_client_ca)
+        self._guard = threading.Lock()
+        self._stamp = self._stamps()
+        self._first = self._read()
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """For `add_secure_port`; a new connection is shown the files' newest content."""
+        # The fetcher may give None, for no change, which its stub does not know.
+        return grpc.dynamic_ssl_server_credentials(self._first, self._newest, self._mutual)  # type: ignore[arg-type]
+
+    def _newest(self) -> grpc.ServerCertificateConfiguration | None:
+        """Called by gRPC before each handshake: None where nothing has changed, or what has cannot be used."""
+        with self._guard:
+            try:
+                stamp = self._stamps()
+                if stamp == self._stamp:
+                    return None
+                self._stamp = stamp
+                read = self._read()
+            except (OSError, ValueError) as error:
+                logger.error("the TLS certificate stays as it was read last: %s", error)
+                return None
+            logger.info("the TLS certificate was read again from %s", self._files[0])
+            return read
+
+    def _stamps(self) -> Stamp:
+        return tuple((found.st_ino, found.st_mtime_ns, found.st_size) for found in map(Path.stat, self._files))
+
+    def _read(self) -> grpc.ServerCertificateConfiguration:
+        certificate, key, *authority = (_pem(path) for path in self._files)
+        _check_pair(self._files[0], self._files[1])
+        return grpc.ssl_server_certificate_configuration([(key, certificate)], authority[0] if authority else None)
+
+
+def _pem(path: Path) -> bytes:
+    content = path.read_bytes()
+    if b"-----BEGIN " not in content:
+        raise ValueError(f"{str(path)!r} must be a PEM file")
+    return content
+
+
+def _check_pair(certificate: Path, key: Path) -> None:
+    """ValueError where the key is not the certificate's: gRPC would only fail at each handshake."""
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=_no_password)
+    except ssl.SSLError as error:
+        raise ValueError(f"tls_key {str(key)!r} must be the key of {str(certificate)!r}: {error}") from None
+
+
+def _no_password() -> str:
+    raise ValueError("tls_key must not be protected by a password")

@@ -1,0 +1,164 @@
+"""`google.longrunning.Operations` over the training jobs of all services."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf import empty_pb2, timestamp_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+
+from relaxon.proto import job_pb2
+from relaxon.server.gate import errors, identity
+from relaxon.server.jobs import filter as job_filter
+from relaxon.server.jobs import records as jobs
+from relaxon.server.jobs.records import Failure, Job, JobState, Json
+from relaxon.server.jobs.runner import JobRunner
+
+Context = grpc.aio.ServicerContext[Any, Any]
+MAX_PAGE = 100
+"""Operations in one answer; also where the caller asks for more, or does not say."""
+MAX_WAIT_SECONDS = 3600.0
+"""Of one WaitOperation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Presentation:
+    """How the jobs of a kind are told of."""
+
+    metadata: Callable[[Job, Json | None], Message]
+    """From the job and its newest progress: a message whose `job` is `job_message`'s."""
+    response: Callable[[Job], Message]
+    """Of a job that is done; NOT_FOUND where its model was deleted since. Called in a worker thread."""
+
+
+class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc]
+    """The calls of `google.longrunning.Operations`; `kinds` knows how each kind of job is told of."""
+
+    def __init__(self, runner: JobRunner, kinds: Mapping[str, Presentation]) -> None:
+        self._runner = runner
+        self._kinds = kinds
+
+    async def GetOperation(self, request: Any, context: Context) -> Any:
+        return await errors.reported(context, self.operation(jobs.job_id_of(request.name)))
+
+    async def ListOperations(self, request: Any, context: Context) -> Any:
+        return await errors.reported(context, self._list(request))
+
+    async def WaitOperation(self, request: Any, context: Context) -> Any:
+        return await errors.reported(context, self._wait(request))
+
+    async def CancelOperation(self, request: Any, context: Context) -> Any:
+        return await errors.reported(context, self._cancel(request))
+
+    async def DeleteOperation(self, request: Any, context: Context) -> Any:
+        return await errors.reported(context, self._delete(request))
+
+    async def operation(self, job_id: str) -> Any:
+        """A job as an `Operation`; NOT_FOUND where it is not the caller's."""
+        job = jobs.visible(self._runner.store.find(job_id))
+        presented = self._kinds[job.kind]
+        operation = operations_pb2.Operation(name=jobs.operation_name(job_id), done=job.state.ended)
+        metadata: Any = presented.metadata(job, self._runner.store.newest(job_id))
+        metadata.job.steps = self._runner.store.steps(job_id)
+        operation.metadata.Pack(metadata)
+        failure = job.failure
+        if job.state is JobState.DONE:
+            try:
+                operation.response.Pack(await asyncio.to_thread(presented.response, job))
+            except errors.ServiceError as error:
+                failure = Failure(error.code.name, error.message)
+            except ImportError as error:  # the job was done by an earlier server that had the package
+                failure = Failure(grpc.StatusCode.FAILED_PRECONDITION.name, errors.missing_package(error).message)
+        if failure is not None:
+            operation.error.code = grpc.StatusCode[failure.code].value[0]
+            operation.error.message = failure.message
+            if failure.field:
+                violation = error_details_pb2.BadRequest.FieldViolation(
+                    field=failure.field, description=failure.message
+                )
+                operation.error.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+        return operation
+
+    async def _list(self, request: Any) -> Any:
+        if request.name not in ("", jobs.OPERATIONS):
+            raise errors.invalid("name", f"name must be {jobs.OPERATIONS!r} or empty, got {request.name[:80]!r}")
+        wanted = job_filter.parsed(request.filter)
+        if request.page_size < 0:
+            raise errors.invalid("page_size", f"page_size must not be negative, got {request.page_size}")
+        size = min(request.page_size or MAX_PAGE, MAX_PAGE)
+        after, caller = job_filter.place_of(request.page_token, request.filter), identity.current()
+        kept = [
+            job
+            for job in self._runner.store.jobs()
+            if (job.created, job.id) > after and caller.sees(job.owner) and wanted(job)
+        ]
+        reply = operations_pb2.ListOperationsResponse()
+        for job in kept[:size]:
+            with suppress(errors.ServiceError):  # forgotten while the others were put together
+                reply.operations.append(await self.operation(job.id))
+        if size < len(kept):
+            reply.next_page_token = job_filter.token_of(kept[size - 1], request.filter)
+        return reply
+
+    async def _wait(self, request: Any) -> Any:
+        job_id = jobs.job_id_of(request.name)
+        seconds = MAX_WAIT_SECONDS
+        if request.HasField("timeout"):
+            seconds = min(request.timeout.seconds + 1e-9 * request.timeout.nanos, MAX_WAIT_SECONDS)
+            if seconds < 0:
+                raise errors.invalid("timeout", f"timeout must not be negative, got {seconds} s")
+        jobs.visible(self._runner.store.find(job_id))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._runner.wait(job_id)
+        return await self.operation(job_id)
+
+    async def _cancel(self, request: Any) -> Any:
+        await self._runner.cancel(self._own(request.name).id)
+        return empty_pb2.Empty()
+
+    async def _delete(self, request: Any) -> Any:
+        await self._runner.remove(self._own(request.name).id)
+        return empty_pb2.Empty()
+
+    def _own(self, name: str) -> Job:
+        return jobs.visible(self._runner.store.find(jobs.job_id_of(name)))
+
+
+STATES = {
+    JobState.QUEUED: job_pb2.JOB_STATE_QUEUED,
+    JobState.RUNNING: job_pb2.JOB_STATE_RUNNING,
+    JobState.DONE: job_pb2.JOB_STATE_DONE,
+    JobState.FAILED: job_pb2.JOB_STATE_FAILED,
+}
+
+
+def job_message(job: Job) -> job_pb2.Job:
+    """What the metadata of every job holds."""
+    return job_pb2.Job(
+        state=STATES[job.state],
+        model=job.model,
+        cancel_requested=job.cancel_requested,
+        create_time=timestamp(job.created),
+        start_time=timestamp(job.started),
+        end_time=timestamp(job.ended),
+        kind=job.kind,
+        starts=job.starts,
+        request_id=job.request_id,
+    )
+
+
+def timestamp(seconds: float | None) -> timestamp_pb2.Timestamp | None:
+    """Seconds since the epoch as a message."""
+    if seconds is None:
+        return None
+    made = timestamp_pb2.Timestamp()
+    made.FromMilliseconds(int(1000 * seconds))
+    return made

@@ -1,0 +1,203 @@
+"""Forward maps of inverse problems as they are described in a header, checked before their arrays are uploaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.core import validation
+from relaxon.neuromorphic.proximal import (
+    BlurOperator,
+    ForwardOperator,
+    IdentityOperator,
+    MaskOperator,
+    PoissonMap,
+    RadonOperator,
+)
+from relaxon.proto import proximal_pb2 as pb
+from relaxon.server.config.settings import ServerSettings
+from relaxon.server.gate import errors
+from relaxon.server.gate.announced import AnnouncedArray
+from relaxon.server.solving import footprint, grid_messages
+from relaxon.server.solving.poisson_service import solver_named
+from relaxon.server.training.boosting_messages import FLOAT_BYTES, MAX_COLUMNS, check_bytes
+from relaxon.server.training.proximal_limits import MAX_KERNEL, at_most
+
+Shape = tuple[int, ...]
+KINDS = "identity, mask, blur, radon or poisson"
+MAX_MAPS = 8
+MAX_ANGLES = 4096
+WIDEST_BLUR = (MAX_KERNEL - 1) // 8
+"""Pixels: a Gaussian's kernel has 4 of its standard deviations on each side."""
+MAX_PRODUCTS = 2**33
+"""Multiplications of one blur, which cannot be ended halfway: some ten seconds of one processor."""
+RADON_FLOATS = 24
+"""What an angle and a pixel take of a Radon transform's matrix, its transpose, and what both are made of: some three
+entries of each."""
+FIELD_SOLVER, FIELD_RTOL = "scipy-direct", 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMap:
+    """A forward map whose arrays have come."""
+
+    output_shape: Shape
+    make: Callable[[], ForwardOperator]
+    """Makes the operator, which may take long."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapPlan:
+    """A forward map as it is described."""
+
+    arrays: tuple[AnnouncedArray, ...]
+    """Those that come, in this order."""
+    read: Callable[[list[NDArray[Any]]], ReadMap]
+    """Checks these arrays; its refusals are to be raised within `named`."""
+
+
+def fields_of(given: Sequence[pb.ForwardMap]) -> list[str]:
+    """Return what each map is called in refusals; INVALID_ARGUMENT where there is none, or one of no kind."""
+    if not given:
+        raise errors.invalid("operator", f"operator must be {KINDS}, got none")
+    at_most("operator", len(given), MAX_MAPS, "operator's maps")
+    fields = ["operator"] if len(given) == 1 else [f"operator[{place}]" for place in range(len(given))]
+    for field, one in zip(fields, given, strict=True):
+        if one.WhichOneof("map") is None:
+            raise errors.invalid(field, f"{field} must be {KINDS}, got none of them")
+    return fields
+
+
+def own_shape(given: Sequence[pb.ForwardMap]) -> Shape:
+    """Return the shape of the signals that the first map's array says it is for; empty where it says none."""
+    first = given[0] if given else pb.ForwardMap()
+    if first.HasField("mask"):
+        return tuple(first.mask.observed.shape)
+    return tuple(first.poisson.grid.cells.shape)
+
+
+def plan(field: str, described: pb.ForwardMap, shape: Shape, settings: ServerSettings) -> MapPlan:
+    """Return a map for signals of `shape`; INVALID_ARGUMENT naming its field, RESOURCE_EXHAUSTED for one too large."""
+    kind = described.WhichOneof("map") or ""
+    with named(field):
+        return PLANS[kind](field, getattr(described, kind), shape, settings)
+
+
+@contextmanager
+def named(field: str) -> Iterator[None]:
+    """Refuse what the block refuses as a field of the map that is called `field`."""
+    try:
+        yield
+    except errors.ServiceError as error:
+        if error.code is not grpc.StatusCode.INVALID_ARGUMENT:
+            raise
+        raise _within(field, error) from error
+    except (ValueError, TypeError) as error:
+        raise _within(field, errors.refused(error)) from error
+
+
+def _identity(_: str, __: pb.IdentityMap, shape: Shape, ___: ServerSettings) -> MapPlan:
+    return MapPlan((), lambda arrays: ReadMap(shape, partial(IdentityOperator, shape)))
+
+
+def _mask(_: str, given: pb.MaskMap, shape: Shape, __: ServerSettings) -> MapPlan:
+    announced = AnnouncedArray.of("observed", given.observed, ("uint8",))
+    _check_shape(announced, shape)
+
+    def read(arrays: list[NDArray[Any]]) -> ReadMap:
+        if arrays[0].max() > 1:
+            raise ValueError(f"observed must be 0 or 1, got {arrays[0].max()}")
+        operator = MaskOperator(arrays[0].astype(bool))
+        return ReadMap(operator.output_shape, lambda: operator)
+
+    return MapPlan((announced,), read)
+
+
+def _blur(field: str, given: pb.BlurMap, shape: Shape, _: ServerSettings) -> MapPlan:
+    boundary: Any = given.boundary or "zero"
+    form = given.WhichOneof("form")
+    if form is None:
+        raise ValueError("kernel must be given, or a width")
+    if form == "width":
+        if math.isfinite(given.width):  # the engine refuses others, after it has made a kernel of this one
+            at_most(f"{field}.width", math.ceil(given.width), WIDEST_BLUR)
+        gaussian = BlurOperator.gaussian(shape, given.width, boundary=boundary)
+        _check_products(f"{field}.width", shape, gaussian.kernel.shape)
+        return MapPlan((), lambda arrays: ReadMap(shape, lambda: gaussian))
+    announced = AnnouncedArray.of("kernel", given.kernel)
+    at_most(f"{field}.kernel", max(announced.shape), MAX_KERNEL, f"{field}.kernel's sides")
+    _check_products(f"{field}.kernel", shape, announced.shape)
+    BlurOperator(shape, np.ones(announced.shape), boundary=boundary)  # refuses what it can before the kernel comes
+
+    def read(arrays: list[NDArray[Any]]) -> ReadMap:
+        operator = BlurOperator(shape, arrays[0], boundary=boundary)
+        return ReadMap(shape, lambda: operator)
+
+    return MapPlan((announced,), read)
+
+
+def _radon(field: str, given: pb.RadonMap, shape: Shape, settings: ServerSettings) -> MapPlan:
+    detectors = given.detectors if given.HasField("detectors") else None
+    at_most(f"{field}.angles", len(given.angles), MAX_ANGLES, f"{field}.angles' entries")
+    at_most(f"{field}.detectors", detectors or 0, MAX_COLUMNS)
+    check_bytes(RADON_FLOATS * len(given.angles) * math.prod(shape), settings)
+    operator = RadonOperator(shape, np.array(given.angles, np.float64), detectors)
+    check_bytes(math.prod(operator.output_shape), settings)
+    return MapPlan((), lambda arrays: ReadMap(operator.output_shape, lambda: operator))
+
+
+def _poisson(field: str, given: pb.FieldMap, shape: Shape, settings: ServerSettings) -> MapPlan:
+    solver = given.solver or FIELD_SOLVER
+    rtol = validation.positive_float("rtol", given.rtol if given.HasField("rtol") else FIELD_RTOL)
+    planned = grid_messages.plan(given.grid)
+    _check_shape(planned.cells, shape)
+    cells, arrays = math.prod(shape), [one for _, one in planned.arrays]
+    at_most(f"{field}.cells", cells, settings.max_cells)
+    check_bytes(_floats(footprint.grid_bytes(cells, sum(math.prod(one.shape) for one in arrays[1:]))), settings)
+    solver_named(solver)
+
+    def read(arrays: list[NDArray[Any]]) -> ReadMap:
+        grid = planned.build(arrays)
+        check_bytes(_floats(sum(footprint.grid_setup(solver, grid))), settings)
+        return ReadMap(grid.shape, partial(PoissonMap, grid, solver=solver, rtol=rtol))
+
+    return MapPlan(tuple(arrays), read)
+
+
+PLANS: dict[str, Callable[[str, Any, Shape, ServerSettings], MapPlan]] = {
+    "identity": _identity,
+    "mask": _mask,
+    "blur": _blur,
+    "radon": _radon,
+    "poisson": _poisson,
+}
+"""By the field of a `ForwardMap` that they read."""
+
+
+def _within(field: str, error: errors.ServiceError) -> errors.ServiceError:
+    """The same refusal with the map's field before the argument's name."""
+    name = error.details[0].field_violations[0].field  # type: ignore[attr-defined]
+    return errors.invalid(f"{field}.{name}" if name else field, f"{field}.{error.message}")
+
+
+def _check_shape(announced: AnnouncedArray, shape: Shape) -> None:
+    if announced.shape != shape:
+        raise ValueError(
+            f"{announced.name} must have the shape {shape} of the signals that it is for, got {announced.shape}"
+        )
+
+
+def _check_products(name: str, shape: Shape, kernel: Shape) -> None:
+    at_most(name, math.prod(shape) * math.prod(kernel), MAX_PRODUCTS, f"{name}'s entries times those of a signal")
+
+
+def _floats(size: int) -> int:
+    return math.ceil(size / FLOAT_BYTES)

@@ -1,0 +1,192 @@
+"""What the page shows, as plain values for JSON: the server, its solves, its sessions, its jobs."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from relaxon._version import __version__
+from relaxon.server.config.capabilities import describe_missing
+from relaxon.server.config.settings import ServerSettings
+from relaxon.server.gate import errors
+from relaxon.server.jobs.records import Job, JobState, JobStore, Json
+from relaxon.server.solving.background_compiler import BackgroundCompiler
+from relaxon.server.solving.observations import CURVE_POINTS, Observations, SolveState, SolveTrace
+from relaxon.server.solving.sessions import Session, SessionStore
+
+DRAWN_SOLVES = 8
+"""Solves whose curves come with every answer: as many as there are colours."""
+PAGE_JOBS = 50
+SHORT_ID = 6
+"""Characters of a session's id that are shown: the whole id is what lets a caller use the session."""
+LOSSES = ("loss", "validation_loss")
+WANTED = "_wanted"
+"""Ends the name of how many steps there will be; the name before it is how many there are."""
+STATUS = Path("/proc/self/statm")
+
+
+class View:
+    """Reads what the server has, and changes nothing. Used from the event loop's thread only."""
+
+    def __init__(
+        self,
+        target: str,
+        settings: ServerSettings,
+        observations: Observations,
+        sessions: SessionStore,
+        jobs: JobStore,
+        compiler: BackgroundCompiler | None = None,
+    ) -> None:
+        self._target = target
+        self._settings = settings
+        self._observations = observations
+        self._sessions = sessions
+        self._jobs = jobs
+        self._compiler = compiler
+        self._since = time.time()
+
+    def state(self, first_job: int = 0) -> Json:
+        """Everything on the page but the curves of what was picked; the jobs from the `first_job`-th newest on."""
+        solves = self._observations.solves()
+        jobs = list(reversed(self._jobs.jobs()))
+        first_job = min(max(0, first_job), max(0, len(jobs) - 1) // PAGE_JOBS * PAGE_JOBS)
+        return {
+            "server": self._server(solves, jobs),
+            "solves": [_solve(trace, place < DRAWN_SOLVES) for place, trace in enumerate(solves)],
+            "sessions": [self._session(kept) for kept in self._sessions.kept()],
+            "jobs": [self._job(job) for job in jobs[first_job : first_job + PAGE_JOBS]],
+            "jobs_total": len(jobs),
+            "jobs_first": first_job,
+            "jobs_page": PAGE_JOBS,
+        }
+
+    def solve(self, number: int) -> Json | None:
+        """A solve with its curve; None where it is not remembered."""
+        trace = self._observations.find(number)
+        return None if trace is None else _solve(trace, True)
+
+    def job(self, job_id: str) -> Json | None:
+        """A job with its curves; None where it is not kept."""
+        try:
+            job = self._jobs.find(job_id)
+        except errors.ServiceError:
+            return None
+        steps = self._steps(job_id)
+        told = {**self._job(job), "curves": {name: _curve(steps, name) for name in LOSSES}}
+        told["newest"] = {key: _number(value) for key, value in steps[-1].items()} if steps else {}
+        return told
+
+    def _server(self, solves: Sequence[SolveTrace], jobs: Sequence[Job]) -> Json:
+        states = Counter(trace.state for trace in solves)
+        job_states = Counter(job.state for job in jobs)
+        kept = self._sessions.kept()
+        return {
+            "version": __version__,
+            "target": self._target,
+            "time": time.time(),
+            "uptime": time.time() - self._since,
+            "memory": _memory(),
+            "solves_running": states[SolveState.RUNNING],
+            "solves_waiting": states[SolveState.WAITING],
+            "solves_limit": self._settings.max_pending,
+            "sessions": len(kept),
+            "sessions_limit": self._settings.max_grids,
+            "cells": sum(one.cells for one in kept),
+            "cells_limit": self._settings.max_total_cells,
+            "jobs": {state.value: job_states[state] for state in JobState},
+            "jobs_limit": self._settings.max_jobs,
+            "not_served": list(describe_missing()),
+            "compiling": self._compiling(),
+        }
+
+    def _compiling(self) -> Json:
+        waiting = () if self._compiler is None else self._compiler.waiting
+        progress = None if self._compiler is None or not waiting else self._compiler.progress
+        return {
+            "waiting": list(waiting),
+            "done": 0 if progress is None else progress.done,
+            "total": 0 if progress is None else progress.total,
+        }
+
+    def _session(self, kept: Session) -> Json:
+        idle = self._settings.grid_ttl_seconds - (kept.expires - time.time())
+        return {
+            "id": kept.id[:SHORT_ID],
+            "shape": list(kept.shape),
+            "unknowns": kept.unknowns,
+            "bytes": kept.array_bytes(),
+            "solvers": kept.set_up_labels(),
+            "calls": kept.users,
+            "age": time.time() - kept.created,
+            "idle": 0.0 if kept.users else max(0.0, idle),
+        }
+
+    def _job(self, job: Job) -> Json:
+        newest = self._jobs.newest(job.id) or {}
+        name = next((key.removesuffix(WANTED) for key in newest if key.endswith(WANTED)), "")
+        return {
+            "id": job.id,
+            "kind": job.kind,
+            "model": job.model,
+            "state": job.state.value,
+            "cancelling": job.cancel_requested and not job.state.ended,
+            "message": "" if job.failure is None else job.failure.message,
+            "created": job.created,
+            "seconds": None if job.started is None else (job.ended or time.time()) - job.started,
+            "unit": name,
+            # Some count their steps by another name than the goal: `epochs_wanted` and `epoch`.
+            "done": newest.get(name, newest.get(name.removesuffix("s"))),
+            "wanted": newest.get(name + WANTED),
+            "loss": _number(newest.get("loss")),
+        }
+
+    def _steps(self, job_id: str) -> Sequence[Json]:
+        """What a job has told after each of its steps."""
+        return [told for _, told in self._jobs.progress(job_id, 0, self._jobs.steps(job_id))]
+
+
+def _solve(trace: SolveTrace, drawn: bool) -> Json:
+    now = trace.ended or time.time()
+    return {
+        "number": trace.number,
+        "solver": trace.solver,
+        "shape": list(trace.shape),
+        "unknowns": trace.unknowns,
+        "state": trace.state.value,
+        "outcome": trace.outcome,
+        "iterations": trace.iterations,
+        "submitted": trace.submitted,
+        "seconds": None if trace.started is None else now - trace.started,
+        "setup_seconds": trace.setup_seconds,
+        "tolerance": _number(trace.tolerance),
+        "backward_error": _number(trace.backward_error),
+        "residuals": [[x, _number(y)] for x, y in trace.residuals.points()] if drawn else None,
+    }
+
+
+def _curve(steps: Sequence[Json], name: str) -> list[list[Any]]:
+    """One of the values that steps tell, thinned evenly to the points that a curve has; its last one always."""
+    stride = max(1, math.ceil(len(steps) / CURVE_POINTS))
+    places = list(range(0, len(steps), stride))
+    if places and places[-1] != len(steps) - 1:
+        places.append(len(steps) - 1)
+    found = [[place + 1, _number(steps[place].get(name))] for place in places]
+    return found if any(value is not None for _, value in found) else []
+
+
+def _number(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _memory() -> int | None:
+    """Bytes of this process in memory, where the system tells."""
+    try:
+        return int(STATUS.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None

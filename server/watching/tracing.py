@@ -1,0 +1,102 @@
+"""OpenTelemetry spans: one for each call, and within it one for each solve."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from relaxon._version import __version__
+from relaxon.server.gate.front import Call
+from relaxon.server.solving.solve_replies import solution_of
+
+NAME = "relaxon"
+ERRORS = frozenset(
+    {
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
+"""What the conventions for RPC call a server's error; the others are the caller's."""
+
+
+class Tracing:
+    """An observer of calls that makes spans. A caller's own trace (`traceparent`) is gone on with."""
+
+    def __init__(self, provider: Any) -> None:
+        """`provider` is an OpenTelemetry tracer provider; ImportError where OpenTelemetry is missing."""
+        from opentelemetry import propagate, trace
+
+        self._tracer = provider.get_tracer(NAME, __version__)
+        self._trace = trace
+        self._extract = propagate.extract
+
+    @contextmanager
+    def observe(self, call: Call) -> Iterator[None]:
+        """The observer."""
+        service, _, method = call.method.lstrip("/").rpartition("/")
+        carrier = {key: value for key, value in call.metadata if isinstance(value, str)}
+        attributes = {
+            "rpc.system": "grpc",
+            "rpc.service": service,
+            "rpc.method": method,
+            "relaxon.request_id": call.request_id,
+        }
+        with self._tracer.start_as_current_span(
+            call.method.lstrip("/"), self._extract(carrier), self._trace.SpanKind.SERVER, attributes
+        ) as span:
+            call.replied.append(self._solved)
+            try:
+                yield
+            finally:
+                span.set_attribute("rpc.grpc.status_code", call.code.value[0])
+                span.set_attribute("relaxon.received_bytes", call.received)
+                span.set_attribute("relaxon.sent_bytes", call.sent)
+                if call.caller.name:
+                    span.set_attribute("enduser.id", call.caller.name)
+                if call.code in ERRORS:
+                    span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, call.code.name))
+
+    def _solved(self, reply: Any) -> None:
+        solution = solution_of(reply)
+        if solution is None:
+            return
+        # The solve has just ended; it ran in another thread, which knows no spans.
+        end = time.time_ns()
+        start = end - int(1e9 * (solution.setup_seconds + solution.solve_seconds))
+        span = self._tracer.start_span(
+            "solve",
+            start_time=start,
+            attributes={
+                "relaxon.solver": solution.solver,
+                "relaxon.result": solution.result,
+                "relaxon.iterations": solution.iterations,
+                "relaxon.setup_seconds": solution.setup_seconds,
+                "relaxon.solve_seconds": solution.solve_seconds,
+                "relaxon.relative_residual": solution.relative_residual,
+                "relaxon.backward_error": solution.backward_error,
+            },
+        )
+        span.end(end)
+
+
+def exporting() -> tuple[Any, Callable[[], None]]:
+    """A provider that exports by OTLP to where the environment's OTEL_… variables say, and what flushes and ends it.
+
+    ImportError where the extra `telemetry` is missing.
+    """
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": NAME, "service.version": __version__}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider, provider.shutdown

@@ -1,0 +1,190 @@
+"""A solver set up for one grid: the checks, null space, tolerance and verdict of its right-hand sides."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.core import validation
+from relaxon.solvers.driver.working import Working
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.grid.poisson_grid import PoissonGrid
+from relaxon.solvers.interface.elimination import GridElimination
+from relaxon.solvers.interface.engine import Prepared, Solver
+from relaxon.solvers.interface.front import Front
+from relaxon.solvers.interface.request import RequestMemory, packed_vector
+from relaxon.solvers.interface.verdict import Figures
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSolver(Front):
+    """A solver with its set-up done, from `prepare`."""
+
+    operator: PoissonOperator
+    solver: Solver
+    engine: Prepared
+    setup_seconds: float
+    working: Working = field(repr=False, compare=False)
+    memory: RequestMemory = field(default_factory=RequestMemory, repr=False, compare=False)
+    reduces: bool = field(default=False, repr=False, compare=False)
+    """Whether its right-hand sides are those of what is left of a larger system: weighted already."""
+
+    def _used(self) -> NDArray[np.bool_]:
+        return self.operator.grid.fluid
+
+    @property
+    def unknowns(self) -> int:
+        """Entries of a packed vector."""
+        return self.operator.grid.unknowns
+
+    @property
+    def _memory(self) -> RequestMemory:
+        return self.memory
+
+    def aspreconditioner(self) -> LinearOperator:
+        """Return the solver's V-cycle as a preconditioner `M ≈ A⁻¹` for a Krylov method of yours.
+
+        A SciPy `LinearOperator` on packed vectors, `(unknowns, unknowns)` float64, symmetric and positive definite to
+        float32 rounding, as `PoissonGrid.preconditioner` makes it. It has work space of its own.
+
+        Raises
+        ------
+        ValueError : where the solver has no such cycle: only "dcdm", "mg-cg" and "mg-rbgs-cg" do.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from scipy.sparse.linalg import cg
+        >>> from relaxon.solvers import PoissonGrid, prepare
+        >>> grid = PoissonGrid(np.zeros((32, 32), np.uint8), boundary="dirichlet")
+        >>> M = prepare(grid, solver="mg-cg").aspreconditioner()
+        >>> x, info = cg(grid.operator().to_scipy(), np.ones(grid.unknowns), M=M, rtol=1e-8)
+        >>> info
+        0
+        """
+        from relaxon.solvers.driver.preconditioner import as_linear_operator
+
+        cycle = self.solver.cycle(self.operator)
+        if cycle is None:
+            raise ValueError(
+                f"solver must have a multigrid cycle to be a preconditioner (dcdm, mg-cg, mg-rbgs-cg), got "
+                f"{self.solver.name!r}; PoissonGrid.preconditioner() makes one beside any solver"
+            )
+        return as_linear_operator(self.operator, cycle)
+
+    def update(self, grid: PoissonGrid) -> PreparedSolver:
+        """The same solver set up for another grid of the same shape: other cells (obstacles that move), another κ.
+
+        It takes over this one's memory where the method can, so that this one must not be used any more.
+
+        Raises
+        ------
+        TypeError, ValueError : where `grid` is no grid of this shape, or the solver refuses it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from relaxon.solvers import PoissonGrid, prepare
+        >>> cells = np.zeros((32, 32), np.uint8)
+        >>> prepared = prepare(PoissonGrid(cells, boundary="dirichlet"), solver="mg-cg")
+        >>> cells[8:12, 8:12] = 1
+        >>> prepared = prepared.update(PoissonGrid(cells, boundary="dirichlet"))
+        >>> prepared.solve(np.ones((32, 32))).result.name
+        'CONVERGED'
+        """
+        if not isinstance(grid, PoissonGrid):
+            raise TypeError(f"grid must be a PoissonGrid, got {type(grid).__name__}")
+        if grid.shape != self.operator.grid.shape:
+            raise ValueError(f"grid must have the shape {self.operator.grid.shape}, got {grid.shape}")
+        start = time.perf_counter()
+        operator = grid.operator()
+        working = Working.of(operator)
+        engine = self.solver.update(self.engine, working.left)
+        return PreparedSolver(operator, self.solver, engine, time.perf_counter() - start, working, self.memory)
+
+    def _vector(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """A float64 array on `shape3`, zero outside the fluid, from a full or a packed one."""
+        grid = self.operator.grid
+        if array.shape == grid.shape:
+            full = np.empty(grid.shape3) if out is None else out
+            if not self._fluid_copy(array, full):
+                validation.finite_entries(name, np.where(grid.fluid, array, 0))
+        elif (vector := packed_vector(name, array, grid.unknowns)) is not None:
+            validation.finite_entries(name, vector)
+            full = grid.unpack(vector.astype(np.float64, copy=False))
+        else:
+            raise ValueError(
+                f"{name} must have the grid's shape {grid.shape} or be packed with shape ({grid.unknowns},), "
+                f"got {array.shape}"
+            )
+        return full.reshape(grid.shape3)
+
+    def _side(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        side, weights = self._vector(name, array, out), self.operator.grid.row_weights
+        if weights is not None and not self.reduces:
+            side *= weights.reshape(side.shape)
+        return side
+
+    def _fluid_copy(self, array: NDArray[Any], out: NDArray[np.float64]) -> bool:
+        """Copy the fluid's values of a whole array, and 0 elsewhere. Whether all of these are finite."""
+        from relaxon.solvers.grid.stencil_kernels import masked_copy
+
+        shape3, fluid = self.operator.grid.shape3, self.operator.grid.fluid
+        contiguous = np.ascontiguousarray(array)
+        return bool(masked_copy(contiguous.reshape(shape3), fluid.reshape(shape3), out.reshape(shape3)))
+
+    def copy_answer(self, x: NDArray[Any], out: NDArray[Any]) -> None:
+        if x.shape == self.operator.grid.shape and x.dtype == out.dtype == np.float64 and out.flags.c_contiguous:
+            self._fluid_copy(x, out)  # in parallel
+        else:
+            Front.copy_answer(self, x, out)
+
+    def _packed(self, side: NDArray[Any]) -> bool:
+        return side.shape != self.operator.grid.shape
+
+    def _answered(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
+        grid = self.operator.grid
+        shaped = x.reshape(grid.shape)
+        return grid.pack(shaped) if packed else shaped
+
+    def _defect(self, b: NDArray[np.float64]) -> tuple[float, int]:
+        return self.operator.grid.nullspace.defect(b)
+
+    def _component(self, number: int) -> str:
+        size = self.operator.grid.nullspace.sizes[number]
+        return f"fluid component {number} ({size} cells, no Dirichlet face)"
+
+    def _project(self, v: NDArray[np.float64]) -> None:
+        self.operator.grid.nullspace.project(v)
+
+    def _norm(self, v: NDArray[np.float64]) -> float:
+        from relaxon.solvers.grid.stencil_kernels import dot
+
+        return math.sqrt(dot(v, v))
+
+    def _figures(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> Figures:
+        return self.working.figures(b, x)
+
+    @property
+    def exponent(self) -> int:
+        return self.working.exponent
+
+    @property
+    def elimination(self) -> GridElimination | None:
+        return self.working.elimination
+
+    @property
+    def reduced(self) -> Front | None:
+        if self.working.elimination is None:
+            return None
+        left = self.working.left
+        working = Working(left, left, 0, None)
+        return PreparedSolver(left, self.solver, self.engine, self.setup_seconds, working, reduces=True)

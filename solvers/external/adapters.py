@@ -1,0 +1,198 @@
+"""Other people's solvers behind the same call: PyAMG's hierarchies and SciPy's CG and sparse LU, on the CSR matrix."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.core.extras import require
+from relaxon.core.solution import Result
+from relaxon.solvers.external.aggregation import smoothed_aggregation_solver
+from relaxon.solvers.external.factors import Factor
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.grid.poisson_grid import PoissonGrid
+from relaxon.solvers.interface.engine import Monitor, Prepared, Solver
+
+Array = NDArray[np.float64]
+DIRECT_LIMIT = {2: 2_000_000, 3: 150_000}
+"""Unknowns up to which a sparse factor of the matrix fits ordinary memory, by the number of dimensions."""
+
+PROGRESS = 0.9
+"""An iteration that ended early has to bring the residual below this part of what it was to be started again."""
+
+
+class _StopIterating(Exception):
+    """Leaves a foreign iteration from inside its callback."""
+
+
+class _Assembled(Prepared):
+    """Packs, calls a foreign iteration on the CSR matrix, and watches the true residual after each of its steps."""
+
+    def __init__(self, operator: PoissonOperator) -> None:
+        self.operator = operator
+        self.grid = operator.grid
+        self.matrix = operator.to_csr()
+        self.info = {"nonzeros": float(self.matrix.nnz)}
+
+    def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
+        shape, grid = self.grid.shape, self.grid
+        right, start = grid.pack(b.reshape(shape)), grid.pack(x.reshape(shape))
+        best: list[Array] = [start]
+        with np.errstate(over="ignore"):  # infinity is recorded as what it is
+            least = float(np.linalg.norm(right - self.matrix @ start))
+        reason = monitor.record(least)
+        if reason is not None:
+            return reason
+
+        def watch(iterate: Array) -> None:
+            nonlocal reason, least
+            norm = float(np.linalg.norm(right - self.matrix @ iterate))
+            if norm <= least:
+                best[0], least = np.array(iterate, copy=True), norm
+            reason = monitor.record(norm)
+            if reason is not None:
+                raise _StopIterating
+
+        began = monitor.iterations
+        left, before = max_iterations, np.inf
+        # A foreign iteration may end early by its own measure of the residual: it is started again while that helps.
+        while reason is None and left > 0 and monitor.history[-1] < PROGRESS * before:
+            before = monitor.history[-1]
+            with contextlib.suppress(_StopIterating):
+                self.iterate(right, best[0], monitor.tolerance, left, watch)
+            left = max_iterations - (monitor.iterations - began)
+        x[...] = grid.unpack(best[0]).reshape(x.shape)
+        if reason is not None:
+            return reason
+        return Result.MAX_ITERATIONS if left <= 0 else Result.STAGNATED
+
+    def iterate(self, b: Array, x0: Array, tolerance: float, limit: int, watch: Any) -> None:
+        """Run the foreign iteration for at most `limit` steps, calling `watch(x)` after each."""
+        raise AssertionError("a subclass iterates")
+
+
+@dataclass(frozen=True, slots=True)
+class PyAMG(Solver):
+    """PyAMG's algebraic multigrid, accelerated by conjugate gradients.
+
+    Parameters
+    ----------
+    method : "sa" for smoothed aggregation, "rs" for Ruge–Stüben.
+
+    PyAMG's CG measures `‖r‖₂ / ‖b‖₂` of a residual that it updates, not of the true one (PyAMG 5.4.1); its own check is
+    made a hundred times stricter than the tolerance, and the monitor stops it at the true residual.
+    """
+
+    method: Literal["sa", "rs"] = "sa"
+    name: ClassVar[str] = "pyamg"
+    summary: ClassVar[str] = "PyAMG, CG-accelerated"
+
+    def __post_init__(self) -> None:
+        if self.method not in ("sa", "rs"):
+            raise ValueError(f"method must be 'sa' or 'rs', got {self.method!r}")
+
+    def prepare(self, operator: PoissonOperator) -> Prepared:
+        require(("pyamg",), f"solver 'pyamg-{self.method}'")
+        return _PyAMG(operator, self.method)
+
+
+class _PyAMG(_Assembled):
+    default_max_iterations = 300
+
+    def __init__(self, operator: PoissonOperator, method: str) -> None:
+        super().__init__(operator)
+        import pyamg
+        from scipy.sparse import csr_matrix
+
+        # Closed components are made regular: with a singular matrix PyAMG's CG stops early now and then.
+        matrix = csr_matrix(self.matrix) + _diagonal(_held(self.grid, self.matrix))
+        make = smoothed_aggregation_solver if method == "sa" else pyamg.ruge_stuben_solver
+        self.hierarchy = make(matrix.tocsr(), coarse_solver="pinv")
+        self.info |= {
+            "levels": float(len(self.hierarchy.levels)),
+            "operator_complexity": float(self.hierarchy.operator_complexity()),
+        }
+
+    def iterate(self, b: Array, x0: Array, tolerance: float, limit: int, watch: Any) -> None:
+        scale = float(np.linalg.norm(b))
+        self.hierarchy.solve(
+            b, x0=x0, tol=max(0.01 * tolerance / scale, 1e-15), maxiter=limit, accel="cg", callback=watch
+        )
+
+
+def _held(grid: PoissonGrid, matrix: Any) -> Array:
+    """One entry on the diagonal for each singular component, scaled like the matrix.
+
+    It adds an equation `x_i = 0`, which a consistent right-hand side lets the solution meet exactly; the driver sets
+    the component's mean afterwards.
+    """
+    held = np.zeros(grid.unknowns)
+    null = grid.nullspace
+    if null.labels is not None:
+        found, first = np.unique(grid.pack(null.labels.reshape(grid.shape)), return_index=True)
+        held[first[found > 0]] = float(matrix.diagonal().max()) or 1.0
+    return held
+
+
+def _diagonal(values: Array) -> Any:
+    from scipy.sparse import diags
+
+    return diags(values).tocsr()
+
+
+@dataclass(frozen=True, slots=True)
+class SciPyCG(Solver):
+    """`scipy.sparse.linalg.cg` on the CSR matrix, without a preconditioner."""
+
+    name: ClassVar[str] = "scipy-cg"
+    summary: ClassVar[str] = "SciPy's conjugate gradients on the CSR matrix"
+
+    def prepare(self, operator: PoissonOperator) -> Prepared:
+        return _SciPyCG(operator)
+
+
+class _SciPyCG(_Assembled):
+    default_max_iterations = 20_000
+
+    def iterate(self, b: Array, x0: Array, tolerance: float, limit: int, watch: Any) -> None:
+        from scipy.sparse.linalg import cg
+
+        cg(self.matrix, b, x0=x0, rtol=0.0, atol=0.1 * tolerance, maxiter=limit, callback=watch)
+
+
+@dataclass(frozen=True, slots=True)
+class SciPyDirect(Solver):
+    """SciPy's sparse LU, with one unknown held in each singular component. ValueError for grids too large for it."""
+
+    name: ClassVar[str] = "scipy-direct"
+    summary: ClassVar[str] = "SciPy's sparse LU; for small grids"
+
+    def prepare(self, operator: PoissonOperator) -> Prepared:
+        grid = operator.grid
+        # A slab is as cheap to factor as a plane: what counts is how many axes are long.
+        dimensions = 2 if min(grid.shape3) <= 2 else 3
+        limit = DIRECT_LIMIT[dimensions]
+        if grid.unknowns > limit:
+            raise ValueError(
+                f"solver 'scipy-direct' takes at most {limit} unknowns in {dimensions} dimensions, got {grid.unknowns}"
+            )
+        return _SciPyDirect(operator)
+
+
+class _SciPyDirect(_Assembled):
+    default_max_iterations = 5
+
+    def __init__(self, operator: PoissonOperator) -> None:
+        super().__init__(operator)
+        matrix = self.matrix + _diagonal(_held(self.grid, self.matrix))
+        self.factor = Factor(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
+
+    def iterate(self, b: Array, x0: Array, tolerance: float, limit: int, watch: Any) -> None:
+        x = x0.copy()
+        for _ in range(limit):  # the second is iterative refinement
+            x += self.factor.solve(b - self.matrix @ x)
+            watch(x)

@@ -1,0 +1,205 @@
+"""Unknowns that their own diagonal decides: found, taken out of a system before it is solved, and put back.
+
+A row with `a_ii ≥ 10⁴ Σ_{j≠i}|a_ij|` (a Dirichlet value by a penalty, a unit row beside tiny conductances) gives its
+unknown alone, to four digits, and to four more with each refinement. In a norm of all rows such a row hides the error
+of all the others. So the others are solved with what these unknowns contribute moved to the right-hand side, and the
+decided ones are refined from their own rows.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.core.solution import Progress, Result
+from relaxon.solvers.grid.couplings import add_faces_above
+from relaxon.solvers.grid.faces import face_coefficients
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.grid.poisson_grid import CellType, PoissonGrid
+
+if TYPE_CHECKING:
+    from relaxon.solvers.interface.engine import Monitor
+    from relaxon.solvers.interface.front import Front
+    from relaxon.solvers.interface.request import Request
+    from relaxon.solvers.sparse.system import MatrixSystem
+
+Array = NDArray[np.float64]
+DECIDED = 1e4
+"""A diagonal entry that is so many times the sum of the others' magnitudes decides its unknown."""
+REDUCED_PART = 0.5
+"""Of the tolerances, for what is left when unknowns are eliminated: their refinement changes its residual once more."""
+NEARLY = 1.001
+"""Times the bound, which rounding does not bridge."""
+WEAK = 1e-3
+"""Rounding that a sum of squared couplings, which contains the diagonal's, may have."""
+REFINEMENTS = 4
+"""Each brings four more digits where decided unknowns are coupled to one another; four reach float64's last."""
+
+
+class Elimination(ABC):
+    """The decided unknowns of a system, and the smaller system of the others."""
+
+    decided: NDArray[np.bool_]
+
+    @abstractmethod
+    def decide(self, b: Array, x: Array) -> None:
+        """Set the decided unknowns of `x` from their own rows, in place."""
+
+    @abstractmethod
+    def side(self, b: Array, x: Array) -> Array:
+        """Return the right-hand side of what is left: `b` without what the decided unknowns contribute."""
+
+    @abstractmethod
+    def left(self, x: Array) -> Array:
+        """Return a copy of the other unknowns, in the form of the smaller system."""
+
+    @abstractmethod
+    def put(self, left: Array, x: Array) -> None:
+        """Put the smaller system's solution into `x`."""
+
+
+def is_decided(diagonal: Array, others: Array, out: Array | None = None) -> NDArray[np.bool_]:
+    """Return where the diagonal decides, given each row's sum of the other entries' magnitudes.
+
+    `out` is used as work space; it may be `others`.
+    """
+    found: NDArray[np.bool_] = diagonal >= np.multiply(DECIDED, others, out=out)
+    found &= diagonal > 0
+    return found
+
+
+class GridElimination(Elimination):
+    """Decided cells are AIR in the grid of what is left: their neighbours keep the faces towards them."""
+
+    def __init__(self, operator: PoissonOperator, decided: NDArray[np.bool_]) -> None:
+        self.operator = operator
+        self.decided = decided
+        self.grid = ReducedGrid(operator.grid, decided.reshape(operator.grid.shape))
+        self._inverse = 1.0 / operator.diagonal[decided]
+
+    @classmethod
+    def of(cls, operator: PoissonOperator) -> GridElimination | None:
+        """Return None where no cell is decided, or each is."""
+        if operator.constant:
+            return None
+        others = np.zeros(operator.grid.shape3)
+        for axis, lower in enumerate(operator.couplings):
+            others += lower
+            add_faces_above(others, lower, axis)
+        decided = is_decided(operator.diagonal, others, out=others)
+        count = int(np.count_nonzero(decided))
+        return cls(operator, decided) if 0 < count < operator.grid.unknowns else None
+
+    def decide(self, b: Array, x: Array) -> None:
+        ax = np.empty_like(x)
+        for _ in range(REFINEMENTS):
+            self.operator.apply(x, ax)
+            x[self.decided] += (b[self.decided] - ax[self.decided]) * self._inverse
+
+    def side(self, b: Array, x: Array) -> Array:
+        known = np.where(self.decided, x, 0.0)
+        side: Array = b - self.operator.apply(known, np.empty_like(x))
+        side[self.decided] = 0.0
+        return side.reshape(self.grid.shape)
+
+    def left(self, x: Array) -> Array:
+        return np.where(self.decided, 0.0, x).reshape(self.grid.shape)
+
+    def put(self, left: Array, x: Array) -> None:
+        np.copyto(x, left.reshape(x.shape), where=~self.decided)
+
+
+class ReducedGrid(PoissonGrid):
+    """A grid in which decided cells hold a known value; already checked."""
+
+    def __init__(self, whole: PoissonGrid, decided: NDArray[np.bool_]) -> None:
+        self.whole = whole
+        """The grid whose `pack` a caller's own preconditioner knows."""
+        self.cells = np.where(decided, np.uint8(CellType.AIR), whole.cells)
+        self.cells.flags.writeable = False
+        self.given_cells = self.cells
+        self.spacing, self.boundary = whole.spacing, whole.boundary
+        self.coefficient = face_coefficients(whole)
+        self.reaction = self.given_reaction = whole.reaction
+        self.volume = self.given_volume = whole.volume
+        self._ignored = None
+        self.unknowns = int(np.count_nonzero(self.cells == CellType.FLUID))
+
+
+class MatrixElimination(Elimination):
+    """The principal submatrix of the other unknowns."""
+
+    def __init__(self, system: MatrixSystem, decided: NDArray[np.bool_]) -> None:
+        self.decided = decided
+        self.index = np.flatnonzero(~decided)
+        """The other unknowns."""
+        self._diagonal = system.diagonal
+        self._system = system
+        self._rows = system.matrix[np.flatnonzero(decided)]
+        self._own = 1.0 / system.diagonal[decided]
+
+    @classmethod
+    def of(cls, system: MatrixSystem) -> MatrixElimination | None:
+        """Return None where no unknown is decided."""
+        others = system.magnitudes() - system.diagonal
+        decided = is_decided(system.diagonal, others)
+        if not decided.any():
+            return None
+        # As weak for the other unknown: in a matrix scaled from both sides a huge row may still hang on tiny ones.
+        found = np.flatnonzero(decided)
+        rows, inverse = system.matrix[found], system.inverse_diagonal
+        shares = rows.multiply(rows) @ inverse * inverse[found] - (inverse[found] > 0)
+        decided[found] = shares * DECIDED <= 1.0 + WEAK
+        return cls(system, decided) if decided.any() else None
+
+    def decide(self, b: Array, x: Array) -> None:
+        for _ in range(REFINEMENTS):
+            x[self.decided] += (b[self.decided] - self._rows @ x) * self._own
+
+    def side(self, b: Array, x: Array) -> Array:
+        known = np.where(self.decided, x, 0.0)
+        return np.asarray((b - self._system.apply(known, np.empty_like(known)))[self.index])
+
+    def left(self, x: Array) -> Array:
+        return x[self.index]
+
+    def put(self, left: Array, x: Array) -> None:
+        x[self.index] = left
+
+    def system(self) -> MatrixSystem:
+        """Return the system of the other unknowns; there must be some."""
+        return self._system.without(self.index, self._rows.indices)
+
+
+def run_reduced(
+    elimination: Elimination, reduced: Front, request: Request, monitor: Monitor, limit: int
+) -> tuple[Result, str]:
+    """Solve for what is left when the decided unknowns are eliminated, and refine these; the result and a message.
+
+    Residuals that are recorded are those of what is left. A few digits of the decided unknowns come with each pass.
+    """
+    b, x = request.b, request.x
+    elimination.decide(b, x)
+    before = monitor.iterations
+    start = elimination.left(x)
+
+    def ask(progress: Progress) -> object:
+        return monitor.ask(Progress(before + progress.iteration, progress.residual, progress.tolerance))
+
+    solution = reduced.solve(
+        elimination.side(b, x),
+        rtol=REDUCED_PART * request.rtol,
+        atol=REDUCED_PART * request.atol,
+        max_iterations=max(limit, 1),
+        x0=start if request.warm or before else None,
+        callback=ask,
+        inconsistent="project",
+    )
+    elimination.put(solution.x, x)
+    elimination.decide(b, x)
+    monitor.history.extend(solution.residuals.tolist())
+    monitor.fallbacks += solution.fallbacks
+    return solution.result, solution.message.removeprefix(reduced.engine.reason).lstrip("; ")

@@ -1,0 +1,1 @@
+"""How compiled kernels are declared, cached on disk, and divided among threads."""

@@ -1,0 +1,253 @@
+"""The folder that keeps compiled kernels: in the user's cache, one subfolder a key, old ones removed.
+
+A cache that cannot be had is a warning, once in a process, and a temporary folder takes its place.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+import uuid
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from relaxon.solvers.kernels.key import DIGITS, kernel_key
+
+LOCK = "in-use"
+"""The file that every process with a folder in use holds a shared lock on; its time is that of the last use."""
+KEPT_KEYS = 8
+"""Folders of other keys (versions, processors) that stay."""
+KEPT_BYTES = 2**30
+"""What all keys together may take before the ones that have not been used for longest go."""
+KEPT_SECONDS = 90 * 86_400.0
+"""A key that nobody has used for so long goes."""
+TOUCH_SECONDS = 86_400.0
+"""The time of last use is noted once a day, so that reading a cache seldom writes to the disk."""
+KEY = re.compile(rf"[\w.-]+-[0-9a-f]{{{DIGITS}}}")
+REMOVED = ".removed-"
+REMEDY = "set NUMBA_CACHE_DIR to a folder that can be written to"
+
+
+class KernelCacheWarning(RuntimeWarning):
+    """Compiled kernels cannot be kept, so that later processes compile them again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Where this process's kernels are."""
+
+    path: Path | None
+    """None where there is no place for them at all."""
+    writable: bool
+    temporary: bool = False
+    problem: str = ""
+    """Why it is not the usual folder, or cannot be written to."""
+
+
+_folder: Folder | None = None
+_held: list[IO[bytes]] = []
+"""The files whose locks say that a folder is in use; open for as long as the process lives."""
+_warned = False
+
+
+def open_folder() -> Folder:
+    """Return the folder of this process's kernels, made where it was not there. Never raises.
+
+    Without a lock, for which a forked child or a signal's handler might wait: threads that open it at once all open it.
+    """
+    global _folder
+    if _folder is None:
+        opened = _opened()
+        if _folder is None:
+            _folder = opened
+    return _folder
+
+
+def use_folder(path: Path) -> None:
+    """Keep kernels in a folder that another process has opened, and that lives at least as long as this one."""
+    global _folder
+    _folder = Folder(path, writable=True)
+
+
+def claim(name: str) -> IO[bytes] | None:
+    """Return an open file for as long as which no other process gets one of that name; None where one has it."""
+    folder = open_folder()
+    if folder.path is None or not folder.writable:
+        return None
+    try:
+        file = open(folder.path / name, "ab")  # noqa: SIM115  the caller closes it
+    except OSError:
+        return None
+    if _lock(file, exclusive=True):
+        return file
+    file.close()
+    return None
+
+
+def cache_root() -> Path | None:
+    """Return the folder that holds the keys' folders: in NUMBA_CACHE_DIR where that is set, else the user's cache.
+
+    None where the user has no home.
+    """
+    import numba
+
+    chosen = numba.config.CACHE_DIR  # type: ignore[attr-defined]
+    if chosen:
+        return Path(os.path.abspath(chosen), "relaxon")
+    home = os.path.expanduser("~")
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
+    elif sys.platform == "darwin":
+        base = os.path.join(home, "Library", "Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME", "")
+        if not os.path.isabs(base):  # as its specification has it
+            base = os.path.join(home, ".cache")
+    return Path(base, "relaxon", "kernels") if os.path.isabs(base) else None
+
+
+def folder_bytes(path: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(folder, name)).st_size
+    return total
+
+
+def warn_once(problem: str) -> None:
+    """Warn that kernels are not kept, the first time in this process."""
+    global _warned
+    if not _warned:
+        _warned = True
+        message = f"compiled kernels cannot be kept for later processes: {problem}; {REMEDY}"
+        warnings.warn(message, KernelCacheWarning, stacklevel=2)
+
+
+def prune(root: Path, keep: str) -> list[str]:
+    """Remove the folders of keys that are not worth their room, and return the keys.
+
+    What a running process has in use stays, as does `keep`.
+    """
+    now, found = time.time(), []
+    for entry in os.scandir(root):
+        path = Path(entry.path)
+        if entry.name.startswith(REMOVED):
+            shutil.rmtree(path, ignore_errors=True)
+        elif KEY.fullmatch(entry.name) and entry.name != keep and entry.is_dir(follow_symlinks=False):
+            found.append((_last_use(path), folder_bytes(path), path))
+    found.sort(key=lambda one: one[0], reverse=True)
+    removed, room = [], KEPT_BYTES - folder_bytes(root / keep)
+    for number, (used, size, path) in enumerate(found):
+        room -= size
+        if (number >= KEPT_KEYS or room < 0 or now - used > KEPT_SECONDS) and _remove(path):
+            removed.append(path.name)
+            room += size
+    return removed
+
+
+def _opened() -> Folder:
+    root, key = cache_root(), kernel_key()
+    problem = "the user has no home folder"
+    if root is not None:
+        path = root / key
+        try:
+            new = not path.is_dir()
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _hold(path)
+            tempfile.TemporaryFile(dir=path).close()
+        except OSError as error:
+            problem = f"{path} cannot be written to ({error.strerror or error})"
+            if _has_kernels(path):
+                return Folder(path, writable=False, problem=problem)  # said when there is something to write
+        else:
+            if new:
+                with contextlib.suppress(OSError):
+                    prune(root, key)
+            return Folder(path, writable=True)
+    warn_once(problem)
+    try:
+        made = tempfile.mkdtemp(prefix="relaxon-kernels-")
+    except OSError:
+        return Folder(None, writable=False, problem=problem)
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Folder(Path(made, key), writable=_made(Path(made, key)), temporary=True, problem=problem)
+
+
+def _made(path: Path) -> bool:
+    try:
+        path.mkdir()
+    except OSError:
+        return False
+    return True
+
+
+def _has_kernels(path: Path) -> bool:
+    try:
+        return any(entry.name.endswith(".nbc") for entry in os.scandir(path))
+    except OSError:
+        return False
+
+
+def _hold(path: Path) -> None:
+    """Keep others from removing a folder while this process lives. OSError where nothing can be written there."""
+    while True:
+        lock = open(path / LOCK, "ab")  # noqa: SIM115  held open
+        _lock(lock, exclusive=False)
+        try:
+            there = os.path.samestat(os.stat(path / LOCK), os.fstat(lock.fileno()))
+        except FileNotFoundError:
+            there = False
+        if there:
+            break
+        lock.close()  # it was removed in between
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _held.append(lock)
+    if time.time() - os.stat(path / LOCK).st_mtime > TOUCH_SECONDS:
+        os.utime(path / LOCK)
+
+
+def _remove(path: Path) -> bool:
+    """Remove a key's folder that no process has in use; whether it is gone."""
+    try:
+        with open(path / LOCK, "ab") as lock:
+            if not _lock(lock, exclusive=True):
+                return False
+            gone = path.with_name(REMOVED + uuid.uuid4().hex)
+            if sys.platform != "win32":  # where a folder with an open file cannot be renamed
+                path.rename(gone)
+        if sys.platform == "win32":
+            path.rename(gone)
+    except OSError:
+        return False
+    shutil.rmtree(gone, ignore_errors=True)
+    return True
+
+
+def _lock(file: IO[bytes], exclusive: bool) -> bool:
+    """Lock a file until it is closed; whether it could be had. On Windows an open file is lock enough."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except OSError:  # somebody has it, or this file system has no locks
+        return False
+    return True
+
+
+def _last_use(path: Path) -> float:
+    try:
+        return os.stat(path / LOCK).st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,244 @@
+"""A small pool of threads of our own, among which compiled kernels divide their rows or planes.
+
+A kernel is a serial routine over `start … stop − 1` that releases the GIL; `divide` calls it on one run a thread.
+Each value is computed by the same operations whoever computes it, so that results have the same bits at any number of
+threads.
+
+Numba's own `parallel=True` is not used: it costs seconds of compiling a kernel, takes whichever threading layer a
+machine has, and two of the three layers do not outlive a fork or a second calling thread.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from operator import methodcaller
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from relaxon.core.control_groups import find_folders
+from relaxon.core.turns import Turn, Turns
+
+Kernel = Callable[..., Any]
+Work = Callable[[], tuple[Any, ...]]
+Call = Callable[[], object]
+VARIABLES = ("RELAXON_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
+"""Environment variables that say how many threads a solve may take; the first that is set holds."""
+_count = 0
+"""The threads of a solve, the calling one included; 0 before anyone asked."""
+
+
+def get_num_threads() -> int:
+    """Return the number of threads among which a solve divides its work, the calling one included."""
+    global _count
+    if _count == 0:
+        _count = _allowed_threads()
+    return _count
+
+
+def set_num_threads(count: int) -> None:
+    """Set the number of threads among which later solves of this process divide their work.
+
+    Results do not depend on it.
+
+    Raises
+    ------
+    TypeError, ValueError : `count` is no positive integer.
+    """
+    global _count
+    if isinstance(count, bool) or not isinstance(count, int | np.integer):
+        raise TypeError(f"count must be an int, got {type(count).__name__}")
+    if count < 1:
+        raise ValueError(f"count must be positive, got {count}")
+    _count = int(count)
+
+
+@contextmanager
+def num_threads(count: int) -> Iterator[None]:
+    """Set the number of threads within a `with` block."""
+    before = get_num_threads()
+    set_num_threads(count)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
+
+
+def _allowed_threads() -> int:
+    """Return what the environment asks for, else the cores this process may use under its affinity and CPU quota."""
+    for name in VARIABLES:
+        first = os.environ.get(name, "").split(",")[0].strip()  # OpenMP takes a list, one number a nesting level
+        if first.isdigit() and int(first) > 0:
+            return int(first)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cpu_quota()
+    return max(1, min(cores, math.ceil(quota) if quota else cores))
+
+
+def _cpu_quota(root: str = "") -> float | None:
+    """Return the processors that this process's control group may use, None where it is not limited.
+
+    `root` stands before the paths of the control groups' files.
+    """
+    found: float | None = None
+    for folder, unified in find_folders("cpu", root):
+        path = f"{folder}/{'cpu.max' if unified else 'cpu.cfs_quota_us'}"
+        try:
+            with open(path) as file:
+                limit, period = [*file.read().split(), "100000"][:2]
+        except OSError:
+            continue
+        if limit in ("max", "-1"):
+            continue
+        try:
+            if not unified:
+                with open(f"{folder}/cpu.cfs_period_us") as file:
+                    period = file.read()
+            share = int(limit) / int(period)
+        except (OSError, ValueError, ZeroDivisionError):
+            continue
+        found = share if found is None else min(found, share)
+    return found
+
+
+PASS = methodcaller("_acquire_restore", (1, 0))
+"""Waits at a gate until it is open."""
+
+
+class _Task:
+    """A kernel's run of rows for a worker, who opens the gate when it has left the arrays alone."""
+
+    __slots__ = ("args", "failure", "gate", "kernel", "start", "stop")
+
+    def __init__(self, kernel: Kernel, start: int, stop: int, args: tuple[Any, ...], gate: Any) -> None:
+        self.kernel, self.start, self.stop, self.args, self.gate = kernel, start, stop, args, gate
+        self.failure: BaseException | None = None
+
+
+class _Worker:
+    """A thread that runs the tasks in its inbox, one at a time. It ends when this object goes."""
+
+    def __init__(self, index: int) -> None:
+        self.inbox: SimpleQueue[_Task | None] = SimpleQueue()
+        thread = threading.Thread(target=_serve, args=(self.inbox,), name=f"relaxon-{index}", daemon=True)
+        thread.start()
+        self._ident = thread.ident
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # an interruption came before there was an inbox
+            self.inbox.put(None)
+
+    def gate(self) -> Any:
+        """Return a lock that this thread holds, and is to release."""
+        gate: Any = threading.RLock()
+        gate._acquire_restore((1, self._ident))
+        return gate
+
+
+def _serve(inbox: SimpleQueue[_Task | None]) -> None:
+    """Do a worker's tasks, until there is None."""
+    while (task := inbox.get()) is not None:
+        gate = task.gate
+        try:
+            task.kernel(task.start, task.stop, *task.args)
+        except BaseException as error:
+            task.failure = error
+        del task  # and so the arrays
+        gate.release()
+        del gate
+
+
+class _Pool:
+    """The workers of this process. One caller has them at a time; others run their kernels alone meanwhile.
+
+    Signals' handlers may raise anything, at any time. Python calls them when a function is entered, when a call
+    returns, and at the end of a loop's pass, but not within what a single call does in C. Hence
+      - a caller has the workers as long as its turn is not over, which is said by an assignment, not a call;
+      - all tasks are handed over by a single call, the first one in its `try`, and so all or none;
+      - they are waited for by a single call, which no signal ends: `_acquire_restore`, by which
+        `threading.Condition.wait` takes its lock again;
+      - what each call waits for is its own: nothing is left behind that a later one could find.
+    """
+
+    def __init__(self) -> None:
+        self._workers: list[_Worker] = []
+        self._turns = Turns()
+
+    def run(self, kernel: Kernel, count: int, chunks: int, args: tuple[Any, ...], work: Work | None) -> None:
+        # At the interpreter's end the workers do not run any more.
+        if chunks > 1 and not sys.is_finalizing() and not _compiles():
+            turn = Turn()
+            try:
+                if self._turns.take(turn) and (chunks := 1 + self._start(chunks - 1)) > 1:
+                    self._divide(kernel, count, chunks, args, work)
+                    return
+            finally:
+                turn.over = True
+        kernel(0, count, *args, *(work() if work else ()))
+
+    def _start(self, wanted: int) -> int:
+        """Have so many workers, or as many as the system has threads for; return how many of them there are."""
+        with suppress(RuntimeError):
+            while len(self._workers) < wanted:
+                self._workers.append(_Worker(len(self._workers) + 1))
+        return min(wanted, len(self._workers))
+
+    def _divide(self, kernel: Kernel, count: int, chunks: int, args: tuple[Any, ...], work: Work | None) -> None:
+        workers = self._workers[: chunks - 1]
+        own = [(*args, *work()) if work else args for _ in range(chunks)]
+        tasks = [
+            _Task(kernel, count * c // chunks, count * (c + 1) // chunks, own[c], worker.gate())
+            for c, worker in enumerate(workers, 1)
+        ]
+        hand_over: Call = partial(deque, map(SimpleQueue.put, [worker.inbox for worker in workers], tasks), 0)
+        wait: Call = partial(deque, map(PASS, [task.gate for task in tasks]), 0)
+        try:
+            hand_over()
+            kernel(0, count // chunks, *own[0])
+        finally:
+            wait()
+        for task in tasks:
+            failure, task.failure = task.failure, None
+            if failure is not None:
+                try:
+                    raise failure
+                finally:
+                    del failure  # which holds this frame, and so the arrays
+
+
+def _compiles() -> bool:
+    """Whether this thread is in the midst of compiling, as where an object is collected there that solves.
+
+    Workers who have a kernel to compile or to load would wait for it.
+    """
+    module = sys.modules.get("numba.core.compiler_lock")
+    return module is not None and bool(module.global_compiler_lock.is_locked())
+
+
+_pool = _Pool()
+
+
+def _new_pool() -> None:
+    """Give a forked child a pool of its own: its parent's threads are not there."""
+    global _pool
+    _pool = _Pool()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_pool)
+
+
+def divide(kernel: Kernel, count: int, *args: Any, chunks: int | None = None, work: Work | None = None) -> None:
+    """Call `kernel(start, stop, *args)` on runs that make up `0 … count − 1`, side by side in `chunks` threads.
+
+    `work` makes the arrays that each run has for itself; they follow `args`.
+    """
+    _pool.run(kernel, count, min(get_num_threads() if chunks is None else chunks, count), args, work)

@@ -1,0 +1,1 @@
+"""Conjugate gradients on a grid's operator: plain, and with diagonal or incomplete Cholesky preconditioning."""

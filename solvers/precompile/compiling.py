@@ -1,0 +1,287 @@
+"""Compiling ahead: what a kind of solve runs is compiled before its first, by two processes where there are two cores.
+
+Kernels are compiled once and kept on disk (`relaxon.solvers.kernels.cache_folder`) for every later process on the same
+kind of processor.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.core.compile_progress import Watcher, tell, watch_compiling
+from relaxon.core.naming import split_device
+from relaxon.solvers.grid.nullspace import closes_faces
+from relaxon.solvers.grid.poisson_grid import BoundaryLike, CellType, PoissonGrid, Robin
+from relaxon.solvers.interface.engine import Solver
+from relaxon.solvers.kernels import cache_folder
+from relaxon.solvers.kernels.threads import get_num_threads
+from relaxon.solvers.precompile.table import Table, Task, grid_kind, load_table, matrix_kind
+from relaxon.solvers.precompile.work import Child, Work, compile_here
+
+if TYPE_CHECKING:
+    from relaxon.solvers.sparse.engine import MatrixSolver
+    from relaxon.solvers.sparse.system import SparseMatrix
+
+SIDE = 24
+"""Cells a side of the systems on which a solver is compiled: small, yet deep enough for several grid levels."""
+CYCLE_SIDE = {2: 290, 3: 56}
+"""Of a box whose second level is divided among threads as well, by the number of dimensions: other code than that of
+small levels, which the multigrid cycle's solvers take on large grids.
+"""
+CYCLE_SOLVERS = ("dcdm", "mg-cg")
+BOX_SOLVERS = ("fast-diagonalisation",)
+"""Which refuse grids with SOLID and AIR cells."""
+ITERATIONS = 3
+WORTH_A_CHILD = 4.0
+"""Seconds of compiling from which a second process pays: one takes about a second of processor time to start, which is
+a quarter of what is compiled by then."""
+
+_ready: set[str] = set()
+_compiling = threading.RLock()
+"""A signal's handler, or an object that is collected, may solve in the midst of compiling, in the same thread."""
+_under_way: list[tuple[Work, list[Child]]] = []
+
+
+def warm_up(
+    solver: str | Solver | MatrixSolver | None = None,
+    like: PoissonGrid | SparseMatrix | None = None,
+    callback: Watcher | None = None,
+) -> float:
+    """Compile and load what `solver` runs on grids such as `like`, and return the seconds it took.
+
+    Parameters
+    ----------
+    solver : a name from `list_solvers()` or a solver object; None for the default of `solve`.
+    like : a grid of the kind that is to be solved: its dimensions, boundary, kinds of cells, κ, σ and widths. None
+        for a large three-dimensional one with obstacles and an open surface, κ = 1. Or a SciPy sparse matrix, for
+        solves with matrices. Not modified.
+    callback : called with a `CompileProgress` after each kernel that had to be compiled, in any thread.
+
+    Raises
+    ------
+    TypeError, ValueError : `solver` or `like`.
+
+    Examples
+    --------
+    >>> from relaxon.solvers import warm_up
+    >>> seconds = warm_up("cg")  # from now on a solve by "cg" has nothing to compile
+    >>> bool(seconds > 0)
+    True
+    """
+    from relaxon.solvers.driver.solve import DEFAULT_SOLVER, prepare
+
+    start = time.perf_counter()
+    with watch_compiling(callback):
+        if like is None or isinstance(like, PoissonGrid):
+            solver = DEFAULT_SOLVER if solver is None else solver
+            for grid in small_grids(usual_grid(3) if like is None else like, solver):
+                prepared = prepare(grid, solver=solver)
+                prepared.solve(right_hand_side(grid), max_iterations=ITERATIONS, inconsistent="project")
+                if not grid.constant and getattr(solver, "name", solver) == "dcdm":
+                    _try_candidates(grid)
+        else:
+            _warm_up_matrix(solver, like)
+    return time.perf_counter() - start
+
+
+def _try_candidates(grid: PoissonGrid) -> None:
+    """Run each cycle that `dcdm` may choose where coefficients vary: which one it is depends on the grid's values."""
+    from relaxon.solvers.dcdm.coupled import shipped_choice
+
+    r = np.where(grid.fluid, right_hand_side(grid), 0.0).reshape(grid.shape3)
+    for candidate in shipped_choice().candidates:
+        candidate.cycle(grid.operator())(r, np.empty_like(r))
+
+
+def kind_of(solver: Any, system: Any) -> str | None:
+    """Return what the table of kernels calls solves of `system` by `solver`; None where they run no kernels of ours.
+
+    `system` is a `PoissonGrid`; anything else is a matrix.
+    """
+    name = solver if isinstance(solver, str) else getattr(solver, "name", "")
+    if hasattr(solver, "device") or split_device(name)[1] is not None:
+        return None
+    if isinstance(system, PoissonGrid):
+        if name == "auto":
+            from relaxon.solvers.driver.choice import likely_solver
+
+            name = likely_solver(system)
+        return grid_kind(name, system.ndim, not system.constant)
+    return matrix_kind(name)
+
+
+def compile_kind(kind: str | None, beside: bool = False) -> None:
+    """Compile what is not in the cache of what solves of a kind (from `kind_of`) run, if anything. Never fails.
+
+    `beside` has other processes do all of it, where they can be started: this one's threads are not held up.
+    """
+    if kind is None or kind in _ready or sys.is_finalizing():  # then no other thread runs any more
+        return
+    with _compiling:
+        if kind in _ready:
+            return
+        table = load_table()
+        missing = missing_kernels(table, kind)
+        if not missing or _compile(table, missing, beside):
+            _ready.add(kind)
+
+
+def is_ready(kind: str | None) -> bool:
+    """Return whether a kind is known to be compiled. Takes no time: False where nobody has looked."""
+    return kind is None or kind in _ready
+
+
+def stop_compiling() -> None:
+    """Have what `compile_kind(beside=True)` has under way end now, unfinished."""
+    for work, children in tuple(_under_way):
+        work.stop()
+        for child in children:
+            child.end()
+
+
+def missing_kernels(table: Table, kind: str) -> list[int]:
+    """Return the numbers of a kind's tasks that are neither in the cache nor in this process, those called included."""
+    import numba
+
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return []
+    called = [number for number in table.kinds.get(kind, ()) if not _is_there(table.tasks[number])]
+    return [number for number in table.needed(called) if not _is_there(table.tasks[number])]
+
+
+def compile_seconds(kind: str | None) -> float:
+    """Return about how many seconds the compiling of a kind takes on a machine like the one that wrote the table."""
+    if kind is None or kind in _ready:
+        return 0.0
+    table = load_table()
+    return sum(table.tasks[number].seconds for number in missing_kernels(table, kind))
+
+
+def _is_there(task: Task) -> bool:
+    try:
+        kernel, signature = task.kernel(), task.signature()
+        return signature in kernel.overloads or kernel._cache.holds(signature, kernel.targetctx)
+    except Exception:  # the table is older than the kernels: what it lacks is compiled when it is called
+        return True
+
+
+def _compile(table: Table, numbers: list[int], beside: bool) -> bool:
+    """Whether all of it was done."""
+    work = Work(table, numbers, tell)
+    seconds = sum(table.tasks[number].seconds for number in numbers)
+    several = seconds > WORTH_A_CHILD and len(numbers) > 1 and get_num_threads() > 1 and _cores() > 1
+    count = int(beside) + int(several)
+    claimed = cache_folder.claim("compiling") if count else None  # of many processes one starts others
+    children: list[Child] = []
+    under_way = (work, children)
+    _under_way.append(under_way)
+    try:
+        while claimed is not None and len(children) < count:
+            children.append(Child(work))
+        tell(work.progress())
+        if beside:
+            for child in children:
+                child.join()
+        compile_here(table, work)
+        for child in children:
+            child.join()
+    finally:
+        _under_way.remove(under_way)
+        work.stop()
+        for child in children:
+            child.end()
+        if claimed is not None:
+            claimed.close()
+    return work.complete
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _warm_up_matrix(solver: Any, like: Any) -> None:
+    from scipy.sparse import issparse
+
+    from relaxon.solvers.driver.solve import prepare
+
+    if not issparse(like):
+        raise TypeError(f"like must be a PoissonGrid, a SciPy sparse matrix or None, got {type(like).__name__}")
+    for matrix in small_matrices():
+        prepared = prepare(matrix.astype(like.dtype), solver=solver)
+        b = np.random.default_rng(0).standard_normal(matrix.shape[0])
+        prepared.solve(b, max_iterations=ITERATIONS, inconsistent="project")
+
+
+def small_matrices() -> Iterator[Any]:
+    """Yield Laplacians of boxes, `(n, n)` CSR float64: with Dirichlet sides, closed, and of a few unknowns."""
+    for side, boundary in ((SIDE, "dirichlet"), (SIDE, "neumann"), (4, "dirichlet")):
+        yield PoissonGrid(_box(side, 3), 1.0, boundary).operator().to_csr()
+
+
+def usual_grid(ndim: int, varying: bool = False) -> PoissonGrid:
+    """A grid large enough to be one of the large ones, with obstacles and an open surface; κ is an array or 1."""
+    cells = np.zeros((CYCLE_SIDE[ndim] + 1,) * ndim, np.uint8)
+    middle = cells.shape[0] // 2
+    cells[..., middle:] = CellType.AIR
+    cells[(slice(middle // 2, middle),) * ndim] = CellType.SOLID
+    return PoissonGrid(cells, coefficient=np.ones(cells.shape) if varying else None)
+
+
+def small_grids(like: PoissonGrid, solver: Any) -> Iterator[PoissonGrid]:
+    """Small grids that call for the same compiled code as `like`: a sample of it, and closed boxes."""
+    strides = (max(1, -(-n // SIDE)) for n in like.shape)
+    sample = like.cells[tuple(slice(None, None, stride) for stride in strides)].copy()
+    sample.flat[0] = CellType.FLUID
+    name = solver if isinstance(solver, str) else getattr(solver, "name", "")
+    if name in BOX_SOLVERS:
+        sample[...] = CellType.FLUID
+    kinds: list[tuple[NDArray[np.uint8], BoundaryLike]] = [(sample, like.boundary), (_box(SIDE, like.ndim), "neumann")]
+    side = CYCLE_SIDE[like.ndim]
+    if like.cells.size > side**like.ndim and (not isinstance(solver, str) or solver in CYCLE_SOLVERS):
+        kinds.append((_box(side, like.ndim), "neumann"))
+    for cells, boundary in kinds:
+        yield _alike(like, cells, boundary)
+
+
+def _alike(like: PoissonGrid, cells: NDArray[np.uint8], boundary: BoundaryLike) -> PoissonGrid:
+    """A grid of these cells and sides that calls for the compiled code of `like`; numbers stand for its arrays."""
+    if not isinstance(boundary, str | Robin):
+        boundary = [
+            tuple(Robin(float(np.max(side.h))) if isinstance(side, Robin) else side for side in pair)
+            for pair in like.boundary
+        ]
+    # Varying along one axis, a product still: for the direct solver of boxes another case than 1.
+    kappa: Any = None if like.constant else np.ones(cells.shape) * np.linspace(1.0, 2.0, cells.shape[-1])
+    if closes_faces(like):
+        kappa = [np.ones([n + (a == axis) for a, n in enumerate(cells.shape)]) for axis in range(like.ndim)]
+        kappa[0][1, ..., 0] = 0.0
+    return PoissonGrid(cells, like.mean_spacing, boundary, kappa, 0.0 if like.reaction is None else 1.0)
+
+
+def _box(side: int, ndim: int) -> NDArray[np.uint8]:
+    return np.zeros((side,) * ndim, np.uint8)
+
+
+def right_hand_side(grid: PoissonGrid) -> NDArray[np.float64]:
+    """Anything, but always the same: `grid.shape float64`."""
+    return np.random.default_rng(0).standard_normal(grid.shape)
+
+
+def _forked() -> None:
+    """Give a forked child a lock of its own: the thread that held its parent's is not there. And what its parent has
+    under way is not the child's to end."""
+    global _compiling
+    _compiling = threading.RLock()
+    _under_way.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

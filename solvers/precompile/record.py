@@ -1,0 +1,215 @@
+"""Write the table of kernels, `kernels.json`, from what solves of each kind run.
+
+    python -m relaxon.solvers.precompile.record            # writes it; minutes, for every kernel is compiled
+    python -m relaxon.solvers.precompile.record --kind "dcdm 3D"   # prints what one kind runs
+
+Each kind is run in a process of its own, on one cache that starts empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from relaxon.solvers.precompile.table import FILE, encode, frozen, grid_kind, matrix_kind
+
+Request = dict[str, Any]
+
+
+def all_kinds() -> Iterator[str]:
+    """Yield the kinds that can be run here, the commonest first."""
+    from relaxon.solvers.driver.registry import list_solvers
+    from relaxon.solvers.sparse import MATRIX_SOLVERS
+
+    names = [entry.name for entry in list_solvers() if all(find_spec(need) for need in entry.needs)]
+    for ndim, varying in ((3, False), (2, False), (3, True), (2, True)):
+        for name in names:
+            if not (varying and name == "dcdm-cnn"):  # which takes no κ
+                yield grid_kind(name, ndim, varying)
+    for name in MATRIX_SOLVERS:
+        if not name.startswith("pyamg") or find_spec("pyamg"):
+            yield matrix_kind(name)
+
+
+def run_kind(kind: str) -> None:
+    """Solve what a kind is about: see `relaxon.solvers.precompile.compiling`."""
+    from relaxon.solvers.precompile import compiling
+
+    solver, what, *rest = kind.split()
+    if what == "matrix":
+        compiling.warm_up(solver, next(compiling.small_matrices()))
+    else:
+        compiling.warm_up(solver, compiling.usual_grid(int(what[0]), varying=bool(rest)))
+
+
+def record_kind(kind: str) -> list[Request]:
+    """Run a kind and return the kernels that were asked for, in this process for the first time, in their order.
+
+    Each with its module, name and types, what it calls (places in the list, where it was compiled here), the processor
+    seconds that took without those of what it calls, and whether Python called it.
+    """
+    from numba.core import event
+
+    from relaxon.solvers.kernels import cache as kernel_cache
+    from relaxon.solvers.precompile import compiling
+
+    compiling._ready.add(kind)  # what the table says now is not to be run
+    recorder = _Recorder()
+    event.register("numba:compile", recorder.listener())  # type: ignore[no-untyped-call]
+    load = kernel_cache.KernelCache.load_overload
+
+    def ask(cache: Any, sig: Any, context: Any) -> Any:
+        recorder.ask(cache._py_func, sig)
+        return load(cache, sig, context)
+
+    kernel_cache.KernelCache.load_overload = ask  # type: ignore[method-assign, assignment]
+    try:
+        run_kind(kind)
+    finally:
+        kernel_cache.KernelCache.load_overload = load  # type: ignore[method-assign]
+    return recorder.requests
+
+
+class _Recorder:
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self._numbers: dict[Any, int] = {}
+        self._stack: list[list[Any]] = []
+        """Of the kernels being compiled: the number, when that began, the seconds of what it called."""
+
+    def ask(self, function: Any, signature: Any) -> None:
+        """Note a kernel that is loaded or compiled next. One that has no name of its own cannot be asked for."""
+        module = function.__module__
+        if not module.startswith("relaxon.") or "<" in function.__qualname__:
+            return
+        try:
+            types = [encode(one) for one in signature]
+        except ValueError as error:
+            print(f"{module}.{function.__qualname__}: {error}", file=sys.stderr)
+            return
+        identity = (module, function.__qualname__, frozen(types))
+        if identity not in self._numbers:
+            self._numbers[identity] = len(self.requests)
+            self.requests.append(
+                {
+                    "module": module.removeprefix("relaxon."),
+                    "name": function.__qualname__,
+                    "types": types,
+                    "calls": [],
+                    "seconds": 0.0,
+                    "top": False,
+                }
+            )
+        number = self._numbers[identity]
+        if not self._stack:
+            self.requests[number]["top"] = True
+        elif number not in (calls := self.requests[self._stack[-1][0]]["calls"]):
+            calls.append(number)
+
+    def listener(self) -> Any:
+        """Return Numba's listener that keeps the stack."""
+        from numba.core import event
+
+        recorder = self
+
+        class Listener(event.Listener):
+            def on_start(self, found: Any) -> None:
+                recorder._start(found.data)
+
+            def on_end(self, found: Any) -> None:
+                recorder._end(found.data)
+
+        return Listener()
+
+    def _number(self, data: Any) -> int | None:
+        function = data["dispatcher"].py_func
+        try:
+            types = frozen([encode(one) for one in data["args"]])
+        except ValueError:
+            return None
+        return self._numbers.get((function.__module__, function.__qualname__, types))
+
+    def _start(self, data: Any) -> None:
+        number = self._number(data)
+        if number is not None:
+            self._stack.append([number, time.thread_time(), 0.0])
+
+    def _end(self, data: Any) -> None:
+        number = self._number(data)
+        if number is None:
+            return
+        _, start, inner = self._stack.pop()
+        seconds = time.thread_time() - start
+        self.requests[number]["seconds"] = round(seconds - inner, 3)
+        if self._stack:
+            self._stack[-1][2] += seconds
+
+
+def merge(recorded: dict[str, list[Request]]) -> dict[str, Any]:
+    """Return the table's content from the records of kinds that were run one after the other on one cache."""
+    kernels: list[dict[str, Any]] = []
+    numbers: dict[Any, int] = {}
+
+    def place(requests: Sequence[Request], number: int) -> int:
+        request = requests[number]
+        identity = (request["module"], request["name"], frozen(request["types"]))
+        if identity not in numbers:
+            calls = sorted({place(requests, call) for call in request["calls"]})
+            numbers[identity] = len(kernels)
+            kernels.append({**{name: request[name] for name in ("module", "name", "types", "seconds")}, "calls": calls})
+        return numbers[identity]
+
+    kinds = {
+        kind: sorted({place(requests, number) for number, one in enumerate(requests) if one["top"]})
+        for kind, requests in recorded.items()
+    }
+    return {"kernels": kernels, "kinds": {kind: called for kind, called in kinds.items() if called}}
+
+
+def written(content: dict[str, Any]) -> str:
+    """Return the table as it is written: a line a kernel, so that changes can be read."""
+    kernels = ",\n".join("  " + json.dumps(one) for one in content["kernels"])
+    kinds = ",\n".join(f"  {json.dumps(kind)}: {json.dumps(called)}" for kind, called in content["kinds"].items())
+    return f'{{\n "kernels": [\n{kernels}\n ],\n "kinds": {{\n{kinds}\n }}\n}}\n'
+
+
+def record_all(kinds: Iterable[str]) -> dict[str, list[Request]]:
+    """Run each kind in a process of its own and return what each ran."""
+    recorded: dict[str, list[Request]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in kinds:
+            start = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, "-m", "relaxon.solvers.precompile.record", "--kind", kind],
+                env={**os.environ, "NUMBA_CACHE_DIR": folder},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            recorded[kind] = json.loads(done.stdout)  # an error where the process failed before it had them
+            print(f"{kind}: {len(recorded[kind])} kernels, {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    return recorded
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the table, or print what one kind runs."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--kind", help="print what this kind runs, as JSON, and write nothing")
+    parser.add_argument("--only", nargs="+", metavar="KIND", help="write a table of these kinds alone")
+    args = parser.parse_args(argv)
+    if args.kind:
+        print(json.dumps(record_kind(args.kind)), flush=True)
+        return 0
+    FILE.write_text(written(merge(record_all(args.only or all_kinds()))), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,145 @@
+"""The kernels that each kind of solve runs, with the types that they are called with: what is compiled ahead.
+
+The table, `kernels.json`, is written by `python -m relaxon.solvers.precompile.record` and held by a test against what
+solves really run. What it lacks is compiled when it is first called, and what it has too much costs time alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).with_name("kernels.json")
+ARRAY = re.compile(r"(\w+)\[(\d+)([CFA])\](r?u?)")
+Types = tuple[Any, ...]
+"""A signature in JSON's values: see `encode`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One kernel with one signature."""
+
+    module: str
+    """Its module, within the package."""
+    name: str
+    types: Types
+    calls: tuple[int, ...]
+    """The numbers of the tasks that compile what it calls."""
+    seconds: float
+    """Processor time, without that of what it calls, where the table was written."""
+
+    def kernel(self) -> Any:
+        """Return the kernel's dispatcher. AttributeError or ImportError where there is none of that name any more."""
+        return find_kernel(self.module, self.name)
+
+    def signature(self) -> tuple[Any, ...]:
+        """Return its types as Numba's."""
+        return tuple(decode(one) for one in self.types)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All tasks, and for each kind of solve the numbers of those that Python calls."""
+
+    tasks: tuple[Task, ...]
+    kinds: dict[str, tuple[int, ...]]
+
+    def needed(self, called: Sequence[int]) -> list[int]:
+        """Return the numbers of tasks and of all that they call, in the table's order."""
+        found: set[int] = set()
+        waiting = list(called)
+        while waiting:
+            number = waiting.pop()
+            if number not in found:
+                found.add(number)
+                waiting += self.tasks[number].calls
+        return sorted(found)
+
+
+@functools.cache
+def load_table() -> Table:
+    """Return the shipped table; an empty one where its file is not there."""
+    try:
+        content = json.loads(FILE.read_text("utf-8"))
+    except OSError:
+        return Table((), {})
+    tasks = (
+        Task(one["module"], one["name"], tuple(one["types"]), tuple(one["calls"]), one["seconds"])
+        for one in content["kernels"]
+    )
+    return Table(tuple(tasks), {kind: tuple(numbers) for kind, numbers in content["kinds"].items()})
+
+
+def grid_kind(solver: str, ndim: int, varying: bool) -> str:
+    """Return what the table calls solves by that solver on grids of so many dimensions, κ an array or 1."""
+    return f"{solver} {ndim}D{' varying' if varying else ''}"
+
+
+def matrix_kind(solver: str) -> str:
+    """Return what the table calls solves by that solver with a sparse matrix."""
+    return f"{solver} matrix"
+
+
+def find_kernel(module: str, name: str) -> Any:
+    """Return the dispatcher of a kernel, which may stand behind a function that divides it among threads."""
+    found = getattr(import_module(f"relaxon.{module}"), name)
+    return found if hasattr(found, "py_func") and hasattr(found, "overloads") else found.kernel
+
+
+def encode(kind: Any) -> Any:
+    """Return one of Numba's types in JSON's values; ValueError for one that kernels are not called with.
+
+    A scalar is its name, an array `float64[3C]` (of dtype, dimensions and layout; `r` for read-only and `u` for not
+    aligned follow), a tuple the list of its parts.
+
+    Examples
+    --------
+    >>> from numba import types
+    >>> encode(types.Array(types.float64, 3, "C", readonly=True)), encode(types.UniTuple(types.int64, 2))
+    ('float64[3C]r', ['int64', 'int64'])
+    """
+    types = _numba_types()
+    if isinstance(kind, types.Array):
+        flags = ("" if kind.mutable else "r") + ("" if kind.aligned else "u")
+        return f"{encode(kind.dtype)}[{kind.ndim}{kind.layout}]{flags}"
+    if isinstance(kind, types.BaseTuple) and not isinstance(kind, types.BaseNamedTuple):
+        return [encode(one) for one in kind]
+    if isinstance(kind, types.Literal | types.Omitted):
+        return {type(kind).__name__: kind.literal_value if isinstance(kind, types.Literal) else kind.value}
+    if getattr(types, str(kind), None) == kind:
+        return str(kind)
+    raise ValueError(f"kind must be an array, a tuple, a literal or a scalar, got {kind}")
+
+
+def decode(spelt: Any) -> Any:
+    """Return the type that `encode` gives these values for."""
+    types = _numba_types()
+    if isinstance(spelt, str):
+        array = ARRAY.fullmatch(spelt)
+        if array is None:
+            return getattr(types, spelt)
+        dtype, ndim, layout, flags = array.groups()
+        return types.Array(getattr(types, dtype), int(ndim), layout, "r" in flags, aligned="u" not in flags)
+    if isinstance(spelt, dict):
+        ((what, value),) = spelt.items()
+        return types.Omitted(value) if what == "Omitted" else types.literal(value)
+    return types.Tuple([decode(one) for one in spelt])
+
+
+def _numba_types() -> Any:
+    from numba import types
+
+    return types
+
+
+def frozen(values: Any) -> Any:
+    """Return the values of `encode` as ones that can be compared and hashed."""
+    if isinstance(values, dict):
+        return tuple(values.items())
+    return tuple(frozen(one) for one in values) if isinstance(values, list) else values

@@ -1,0 +1,203 @@
+"""Poisson systems on a server: grids that it keeps, and solves on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import grpc
+from numpy.typing import ArrayLike
+
+from relaxon.client import errors
+from relaxon.client._sync.attendance import Attendance
+from relaxon.client._sync.caller import Caller
+from relaxon.client._sync.remote import RemoteSystem
+from relaxon.client._sync.steps_call import StepsCall
+from relaxon.client.shared.handover import Handover, offered
+from relaxon.client.shared.ownership import NotPickled
+from relaxon.core.solution import Callback, Solution
+from relaxon.proto import poisson_pb2 as pb
+from relaxon.proto import poisson_pb2_grpc
+from relaxon.solvers.grid.arguments import SpacingLike
+from relaxon.solvers.grid.poisson_grid import Boundary, BoundaryLike
+from relaxon.wire.arrays import Wire
+from relaxon.wire.chunks import chunked
+from relaxon.wire.conversions.grid import (
+    GridHandle,
+    SolverInfo,
+    change_requests,
+    check_extended,
+    checked_grid,
+    grid_requests,
+    needs_extended,
+    solver_infos,
+)
+from relaxon.wire.conversions.solve import Inconsistent
+from relaxon.wire.conversions.steps import Change, Kappa, Reaction, Step, Unchanged
+
+
+class PoissonClient(NotPickled):
+    """The Poisson calls of a `Client`."""
+
+    def __init__(self, channel: grpc.Channel, attendance: Attendance, caller: Caller, target: str, wire: Wire) -> None:
+        self._stub = poisson_pb2_grpc.PoissonServiceStub(chunked(channel))
+        self._attendance = attendance
+        self._caller = caller
+        self._target = target
+        self._wire = wire
+
+    def grid(
+        self,
+        cells: ArrayLike,
+        spacing: SpacingLike = 1.0,
+        boundary: BoundaryLike = Boundary.NEUMANN,
+        coefficient: ArrayLike | Sequence[ArrayLike] | None = None,
+        reaction: float | ArrayLike | None = None,
+        *,
+        volume: ArrayLike | None = None,
+        timeout: float | None = None,
+    ) -> RemoteGrid:
+        """Have the server keep a grid; the arguments are those of `relaxon.solvers.PoissonGrid`.
+
+        `timeout` is in seconds, None for the client's. The result is best used in a `with` statement, which
+        deletes it on the server at its end; a grid not used for a time (`expires`) is forgotten anyway, and so is one
+        whose client has closed its connection or gone.
+
+        Raises
+        ------
+        InvalidArgument : naming the argument, before anything is sent where it can be found here.
+        ResourceExhausted : where the grid is larger than the server takes, or it keeps too many.
+        FailedPrecondition : where the server is too old for the kind of grid.
+        """
+        seconds = self._caller.transfer_seconds(timeout)
+        grid = checked_grid(cells, spacing, boundary, coefficient, reaction, volume)
+        attendance = self._attendance.name()
+        with offered(grid.cells.size, self._wire.shared_memory) as (file, told):
+            # A grid whose answer was lost would be kept until it expires: making it twice does harm.
+            kept = self._caller.make(
+                partial(self._stub.CreateGrid, compression=self._wire.outgoing),
+                partial(grid_requests, grid, self._wire, told, attendance),
+                idempotent=False,
+                seconds=seconds,
+            )
+            if not kept.extended and needs_extended(grid):
+                self._caller.make(self._stub.DeleteGrid, pb.DeleteGridRequest(id=kept.id), idempotent=True)
+            check_extended(kept.extended, needs_extended(grid))
+            handover = Handover(file if kept.shared else None)
+        return RemoteGrid(self._stub, kept, grid.shape, self._caller, self._target, handover, self._wire)
+
+    def list_solvers(self) -> tuple[SolverInfo, ...]:
+        """The solvers that the server knows by name, best first."""
+        return solver_infos(self._caller.make(self._stub.ListSolvers, pb.ListSolversRequest(), idempotent=True))
+
+
+class RemoteGrid(GridHandle, RemoteSystem):
+    """A grid that a server keeps, from `client.poisson.grid`."""
+
+    def __init__(
+        self,
+        stub: poisson_pb2_grpc.PoissonServiceStub,
+        kept: pb.Grid,
+        shape: tuple[int, ...],
+        caller: Caller,
+        target: str,
+        handover: Handover,
+        wire: Wire,
+    ) -> None:
+        super().__init__(stub.Solve, handover, caller, target, wire)
+        self._stub = stub
+        self._told(kept, shape)
+
+    def solve_steps(
+        self,
+        steps: Iterable[ArrayLike | Step],
+        *,
+        solver: str | None = None,
+        device: str | None = None,
+        rtol: float = 1e-6,
+        atol: float = 0.0,
+        max_iterations: int | None = None,
+        x0: ArrayLike | None = None,
+        warm_start: bool = True,
+        read_ahead: bool = True,
+        callback: Callback | None = None,
+        inconsistent: Inconsistent = "error",
+        timeout: float | None = None,
+    ) -> Iterator[Solution]:
+        """Solve for one right-hand side after the other, each from the solution of the one before it.
+
+        Parameters
+        ----------
+        steps : right-hand sides, or a `Step` where cells, κ, σ or volumes change as well. It is pulled from as
+            solutions are taken, in the caller's own thread; its arrays are its own again when it is asked for the next.
+        warm_start : start each step from the last solution; False for zero.
+        read_ahead : take a step from `steps` before the solution of the one before it has been given out, so that its
+            way to the server overlaps the solve. False where a step's right-hand side depends on the last solution.
+        timeout : seconds in which each step has to be answered, None for the client's.
+
+        Everything else is as in `solve`; `x0` is the first step's start. Leave the iteration and the call ends, with
+        the step that is being solved. A callback that returns True stops its own step alone.
+
+        Raises
+        ------
+        As `solve`, an argument's mistake at once and a step's when its turn has come; InvalidArgument names it `b[3]`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import relaxon
+        >>> from relaxon.server.app import EmbeddedServer
+        >>> cells = np.zeros((32, 32), np.uint8)
+        >>> b = np.outer(np.hanning(32), np.hanning(32))
+        >>> with EmbeddedServer() as server, relaxon.connect(server.target) as client:
+        ...     with client.poisson.grid(cells, boundary="dirichlet") as grid:
+        ...         counts = [one.iterations for one in grid.solve_steps(b * (1 + 1e-3 * k) for k in range(3))]
+        >>> counts[0] > counts[1] >= counts[2]
+        True
+        """
+        seconds = self._caller.transfer_seconds(timeout)
+        terms = self._terms(solver, device, rtol, atol, max_iterations, inconsistent, callback is not None)
+        messages_for = self._step_messages(self._grid_step_messages, terms, x0, warm_start, seconds)
+        with errors.refusals():
+            if not isinstance(steps, Iterable):
+                raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
+        call = StepsCall(self._stub.SolveSteps, steps, callback, read_ahead, seconds, self._wire)
+        return self._solutions(call.solutions(self._handover, messages_for))
+
+    def update(
+        self,
+        cells: ArrayLike | None = None,
+        coefficient: Kappa | Unchanged = "unchanged",
+        reaction: Reaction | Unchanged = "unchanged",
+        *,
+        volume: ArrayLike | Unchanged | None = "unchanged",
+        timeout: float | None = None,
+    ) -> None:
+        """Put other cells, another κ, σ or volumes in the place of the grid's: obstacles that move. Shape, spacing and
+        sides stay. What was set up for the grid is set up again when it is next used.
+
+        Parameters
+        ----------
+        cells : as for `grid`; None where they stay.
+        coefficient : as for `grid`, None for 1 everywhere.
+        reaction : as for `grid`, None for 0.
+        volume : as for `grid`, None for whole cells.
+
+        Raises
+        ------
+        As `grid`.
+        """
+        seconds = self._caller.transfer_seconds(timeout)
+        with errors.refusals():
+            change = Change.of(cells, coefficient, self.shape, reaction, volume)
+        if change is None:
+            return
+        check_extended(self.extended, change.needs_extended)
+        method = partial(self._stub.UpdateGrid, compression=self._wire.outgoing)
+        requests = partial(change_requests, self.id, change, self._wire)
+        with self._in_use():
+            self._changed(self._caller.make(method, requests, idempotent=True, seconds=seconds))
+
+    def _deletion(self) -> tuple[Callable[..., Any], Any]:
+        return self._stub.DeleteGrid, pb.DeleteGridRequest(id=self.id)

@@ -1,0 +1,1 @@
+"""What all rooms share: results, refusals of a caller's mistakes, optional packages, tables and pictures of results."""

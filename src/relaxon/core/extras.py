@@ -1,0 +1,107 @@
+"""The optional packages: which extra of relaxon brings each, which are missing, and the error that says so."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+_COMPILED = ("numba", "llvmlite", "scipy", "sklearn", "joblib", "safetensors")
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "server": (*_COMPILED, "pyamg", "grpc_health", "grpc_reflection"),
+    "neuromorphic": (*_COMPILED, "torch"),
+    "onnx": ("onnx",),
+    "tables": ("pyarrow",),
+    "flows": ("zuko",),
+    "metrics": ("grpc_channelz", "prometheus_client"),
+    "telemetry": ("opentelemetry",),
+    "dashboard": ("aiohttp",),
+    "ray": ("ray",),
+    "mpi": ("mpi4py",),
+    "direct": ("rslab",),
+    "plot": ("matplotlib", "psutil"),
+    "bench": ("apxchol", "matplotlib", "polysolve", "psutil"),
+    "pardiso": ("pypardiso",),
+}
+"""The import names that each extra brings; of two extras that bring the same, the one that takes less room is first."""
+
+
+class MissingPackageError(ModuleNotFoundError):
+    """A package that one of relaxon's extras brings is not installed; the message says what to install.
+
+    `name` is the import name of the package, `extra` the extra that brings it; empty for a package of another project.
+    """
+
+    def __init__(self, name: str, extra: str, needed_by: str = "") -> None:
+        """`needed_by` is what cannot be used without it, for the message."""
+        need = f"{needed_by} needs {name}, which is not installed" if needed_by else f"{name} is not installed"
+        command = install_command(extra) if extra else f"pip install {name}"
+        super().__init__(f"{need}; install it with: {command}", name=name)
+        self.extra = extra
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs relaxon with an extra."""
+    return f'pip install "relaxon[{extra}]"'
+
+
+def find_extra(modules: Iterable[str]) -> str:
+    """Return the extra that brings all of the modules, given by their import names; empty where none does."""
+    wanted = {module.partition(".")[0] for module in modules}
+    return next((extra for extra, packages in EXTRAS.items() if wanted and wanted.issubset(packages)), "")
+
+
+def find_missing(modules: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the modules that are not installed, in their order; none of them is imported."""
+    return tuple(name for name in modules if find_spec(name) is None)
+
+
+def require(modules: Iterable[str], needed_by: str) -> None:
+    """Raise `MissingPackageError` where one of the modules is not installed; none of them is imported.
+
+    `needed_by` is what cannot be used without them, as the message names it.
+    """
+    if missing := find_missing(modules):
+        raise MissingPackageError(missing[0], find_extra(missing), needed_by)
+
+
+def load_attribute(module: str, name: str, needed_by: str) -> Any:
+    """Import a module and return its attribute `name`, for a package that imports what it offers on first use.
+
+    Raises
+    ------
+    MissingPackageError : where the module needs a package that an extra brings and that is not installed.
+    """
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise explain(error, needed_by) from error
+
+
+def offer_lazily(
+    package: str, home: Mapping[str, str], names: Sequence[str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` of a package whose `names` are imported on first use.
+
+    `home` has the module of each name: within the package, or in full where it begins with `relaxon.`.
+    """
+
+    def load(name: str) -> Any:
+        if name not in home:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module = home[name] if home[name].startswith("relaxon.") else f"{package}.{home[name]}"
+        value = load_attribute(module, name, f"{package}.{name}")
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return load, lambda: sorted(names)
+
+
+def explain(error: ModuleNotFoundError, needed_by: str = "") -> ModuleNotFoundError:
+    """Return the error to raise in the place of `error`: one that names the extra, or `error` where no extra helps."""
+    extra = find_extra([error.name] if error.name else [])
+    if isinstance(error, MissingPackageError) or not extra:
+        return error
+    return MissingPackageError((error.name or "").partition(".")[0], extra, needed_by)

@@ -1,0 +1,64 @@
+"""Powers of two that bring vectors and operators of any size to where the sums of their squares are representable.
+
+Multiplication by a power of two is exact, so that a scaled system has the same solution to the last bit. Ordinary
+systems are left alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.core.solution import Callback, Progress
+
+SAFE_EXPONENT = 200
+"""Between `2⁻²⁰⁰` and `2²⁰⁰` (about 1e±60) products of three numbers, and sums of many, are far from float64's ends."""
+
+
+def is_safe(magnitude: float) -> bool:
+    """Return whether a norm or a largest entry needs no scaling. False for 0, NaN and infinity."""
+    return 2.0**-SAFE_EXPONENT <= magnitude <= 2.0**SAFE_EXPONENT
+
+
+def exponent_of(magnitude: float) -> int:
+    """Return `e` with `magnitude / 2ᵉ` from ½ to 1; 0 for 0."""
+    return math.frexp(magnitude)[1]
+
+
+def mean_scale(values: NDArray[np.float64]) -> float:
+    """Return a power of two near one over the geometric mean of the magnitudes, zeros left out; 1 for none.
+
+    What is multiplied by it reaches as far up as down in float32.
+    """
+    sizes = np.abs(values[values != 0])
+    return 2.0 ** -round(float(np.mean(np.log2(sizes)))) if len(sizes) else 1.0
+
+
+def scale(array: NDArray[np.float64], exponent: int) -> None:
+    """Multiply `array` by `2^exponent`, in place. What leaves float64's range becomes 0 or infinity."""
+    if exponent:
+        with np.errstate(over="ignore", under="ignore"):
+            np.ldexp(array, exponent, out=array)
+
+
+def scaled(value: float, exponent: int) -> float:
+    """Return `value · 2^exponent`, infinity where that is too large."""
+    try:
+        return math.ldexp(value, exponent)
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+def unscaled_callback(callback: Callback | None, exponent: int) -> Callback | None:
+    """Return the caller's callback for a solver whose residuals are the caller's divided by `2^exponent`."""
+    if callback is None or not exponent:
+        return callback
+
+    def called(progress: Progress) -> object:
+        residual, tolerance = scaled(progress.residual, exponent), scaled(progress.tolerance, exponent)
+        return callback(replace(progress, residual=residual, tolerance=tolerance))
+
+    return called

@@ -1,0 +1,1 @@
+"""How values travel: arrays in parts or through shared memory, and messages as the values that they stand for."""

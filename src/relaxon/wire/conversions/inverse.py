@@ -1,0 +1,215 @@
+"""Inverse problems as they travel: what is asked, progress, reconstructions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from relaxon.client import errors
+from relaxon.client.shared.handover import Places
+from relaxon.core import validation
+from relaxon.core.html import residual_curve, table
+from relaxon.core.solution import Progress, Result
+from relaxon.proto import poisson_pb2
+from relaxon.proto import proximal_pb2 as pb
+from relaxon.wire import tensors
+from relaxon.wire.arrays import Wire
+from relaxon.wire.conversions.forward_maps import ForwardMap, described_maps
+from relaxon.wire.conversions.proximal import ENGINE, Array, GatheredArrays, ProximalModelInfo, shaped
+
+Method = Literal["pgd", "admm", "mirror"]
+PROGRESS_SECONDS = 0.05
+"""Between two progress replies."""
+WIRE = Wire(shared_memory=False, checksums=True)
+"""How the arrays of these calls travel."""
+
+
+@dataclass(frozen=True, slots=True)
+class InverseProgress(Progress):
+    """What a callback sees of an inverse problem: `residual` and `tolerance` are those of stationarity, relative."""
+
+    objective: float
+    """`w ½‖A x − b‖² + R(x)`, up to R's constant."""
+
+
+InverseCallback = Callable[[InverseProgress], object]
+"""Called with the newest progress; a return value that is `True` stops the run with `Result.CANCELLED`."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class InverseSolution:
+    """The outcome of a plug-and-play run on a server: as `relaxon.neuromorphic.proximal.Reconstruction`."""
+
+    x: Array
+    """The reconstruction, of the signal's shape."""
+    result: Result
+    """`CONVERGED` where the last residual met the tolerance."""
+    residuals: Array
+    """`‖w Aᵀ(A x − b) + ∇R(x)‖₂ / ‖w Aᵀ b‖₂` at the start and after each iteration, `(iterations + 1,)`."""
+    objectives: Array
+    """`w ½‖A x − b‖² + R(x)` at the same iterates, up to R's constant."""
+    iterations: int
+    seconds: float
+    """Of the iterations."""
+    tolerance: float
+    method: str
+    data_weight: float
+    operator_norm: float
+    penalty: float
+    """ρ of "admm", NaN of other methods."""
+    guaranteed: bool
+    """Whether theory promises that the iterations converge to a critical point."""
+    message: str
+
+    @property
+    def converged(self) -> bool:
+        return self.result is Result.CONVERGED
+
+    @property
+    def residual(self) -> float:
+        """The last one."""
+        return float(self.residuals[-1])
+
+    def __repr__(self) -> str:
+        return (
+            f"InverseSolution({self.result.name} by {self.method!r}, {self.iterations} iterations, "
+            f"residual {self.residual:.2e}, x of shape {self.x.shape})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "result": self.result.value.replace("_", " "),
+            "method": self.method,
+            "iterations": self.iterations,
+            "residual": f"{self.residual:.2e}, asked for {self.tolerance:.2e}",
+            "seconds": f"{self.seconds:.3g}",
+            "message": self.message,
+        }
+        return table("reconstruction", rows, residual_curve(self.residuals))
+
+
+class InverseRequest:
+    """An inverse problem that has been checked; it may be attempted several times."""
+
+    cancel: ClassVar[pb.SolveInverseRequest] = pb.SolveInverseRequest(cancel=poisson_pb2.Cancel())
+
+    def __init__(self, header: pb.SolveInverseHeader, arrays: list[tuple[str, NDArray[Any]]]) -> None:
+        """`arrays` follow the header in this order, each under its name."""
+        self._header = header
+        self._arrays = arrays
+
+    def attempt(self, _: Places | None) -> tuple[Iterator[pb.SolveInverseRequest], InverseReader]:
+        """Return the messages of one attempt and what reads its replies."""
+        return self._messages(), InverseReader()
+
+    def _messages(self) -> Iterator[pb.SolveInverseRequest]:
+        yield pb.SolveInverseRequest(header=self._header)
+        for name, array in self._arrays:
+            for part in tensors.parts_of(array):
+                yield pb.SolveInverseRequest(**{name: part})  # type: ignore[arg-type]
+
+
+class InverseReader:
+    """Puts the replies to an inverse problem together."""
+
+    def __init__(self) -> None:
+        self._gathered = GatheredArrays(x="float64", residuals="float64", objectives="float64")
+
+    def take(self, reply: pb.SolveInverseReply) -> InverseProgress | InverseSolution | None:
+        """Return the solution with the last of its replies, progress where the reply is that."""
+        if reply.HasField("progress") and self._gathered.header is None:
+            told = reply.progress
+            return InverseProgress(told.iteration, told.residual, told.tolerance, told.objective)
+        self._gathered.take(reply)
+        return _solution_of(self._gathered) if self._gathered.complete else None
+
+    def refused(self, error: errors.InvalidArgument) -> errors.InvalidArgument:
+        """Return the refusal as it is: the messages' fields are called as the arguments."""
+        return error
+
+    def ended(self) -> errors.RelaxonError:
+        """Return the error for a stream that ended before the solution was complete."""
+        return errors.InternalError("the server ended the call before the reconstruction was complete")
+
+
+def inverse_request(
+    model: str | ProximalModelInfo,
+    observation: ArrayLike,
+    operator: ForwardMap | Sequence[ForwardMap],
+    x0: ArrayLike | None,
+    shape: Sequence[int] | None,
+    *,
+    method: str,
+    max_iterations: int | None,
+    progress: bool,
+    **numbers: float | None,
+) -> InverseRequest:
+    """Return the request of an inverse problem; InvalidArgument where it can be refused here.
+
+    `numbers` are those of the header's fields that are greater than 0, by their names.
+    """
+    with errors.refusals():
+        maps, arrays = described_maps(operator)
+        b = _array("observation", observation)
+        header = pb.SolveInverseHeader(
+            model=ENGINE.name_of(model),
+            operator=maps,
+            observation=tensors.header_of(b),
+            method=_method(method),
+            shape=() if shape is None else [validation.positive_int("shape", side) for side in shape],
+        )
+        for name, value in numbers.items():
+            if value is not None:
+                setattr(header, name, validation.positive_float(name, value))
+        if max_iterations is not None:
+            header.max_iterations = validation.positive_int("max_iterations", max_iterations)
+        if progress:
+            header.progress_interval.FromMilliseconds(round(1000 * PROGRESS_SECONDS))
+        sent = [*(("operator", array) for array in arrays), ("observation", b)]
+        if x0 is not None:
+            start = _array("x0", x0)
+            header.x0.CopyFrom(tensors.header_of(start))
+            sent.append(("x0", start))
+        return InverseRequest(header, sent)
+
+
+def _solution_of(gathered: GatheredArrays) -> InverseSolution:
+    header, arrays = gathered.finished()
+    count = (header.iterations + 1,)
+    try:
+        result = Result[poisson_pb2.Result.Name(header.result).removeprefix("RESULT_")]
+    except (KeyError, ValueError):
+        raise errors.InternalError(f"the server's result is the unknown {header.result}") from None
+    return InverseSolution(
+        x=arrays["x"],
+        result=result,
+        residuals=shaped("residuals", arrays["residuals"], count),
+        objectives=shaped("objectives", arrays["objectives"], count),
+        iterations=header.iterations,
+        seconds=header.seconds,
+        tolerance=header.tolerance,
+        method=header.method,
+        data_weight=header.data_weight,
+        operator_norm=header.operator_norm,
+        penalty=header.penalty if header.HasField("penalty") else math.nan,
+        guaranteed=header.guaranteed,
+        message=header.message,
+    )
+
+
+def _array(name: str, value: ArrayLike) -> NDArray[np.generic]:
+    array = validation.real_array(name, value)
+    if not array.size or array.ndim > 3:
+        raise ValueError(f"{name} must have 1 to 3 axes and at least one entry, got shape {array.shape}")
+    return array
+
+
+def _method(method: object) -> str:
+    if not isinstance(method, str):
+        raise TypeError(f"method must be a string, got {type(method).__name__}")
+    return method

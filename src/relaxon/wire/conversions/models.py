@@ -1,0 +1,180 @@
+"""Stored models and their files as they travel."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Literal, NoReturn, get_args
+
+from relaxon.client import errors
+from relaxon.proto import models_pb2 as pb
+from relaxon.wire.tensors import CHUNK_BYTES
+
+Kind = Literal["boosting", "convex", "energy", "equilibrium", "proximal"]
+Format = Literal["stored", "onnx"]
+FORMATS = {"stored": pb.MODEL_FORMAT_STORED, "onnx": pb.MODEL_FORMAT_ONNX}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A model on the server, whatever its kind."""
+
+    kind: str
+    name: str
+    created: datetime
+    size: int
+    """Bytes of its files."""
+    owner: str
+    """The caller who made it; empty where the server asks nobody who they are."""
+
+
+FILES: dict[str, tuple[str, ...]] = {
+    "boosting": ("model.json", "network.safetensors"),
+    "convex": ("model.json", "network.safetensors"),
+    "energy": ("model.json", "model.safetensors"),
+    "equilibrium": ("network.json", "network.safetensors"),
+    "proximal": ("model.json", "model.safetensors"),
+}
+"""What a saved model of each kind consists of."""
+EXPORTED = "model.onnx"
+
+
+def told(message: pb.StoredModel) -> StoredModel:
+    """A model from its message."""
+    return StoredModel(message.kind, message.name, message.create_time.ToDatetime(UTC), message.size, message.owner)
+
+
+def list_request(kind: str | None) -> pb.ListStoredModelsRequest:
+    """Asks for the models of a kind, of all where it is None."""
+    with errors.refusals():
+        return pb.ListStoredModelsRequest(kind=kind or "")
+
+
+def get_request(kind: str, name: str) -> pb.GetStoredModelRequest:
+    """Asks for a model."""
+    with errors.refusals():
+        return pb.GetStoredModelRequest(kind=kind, name=name)
+
+
+def delete_request(kind: str, name: str) -> pb.DeleteStoredModelRequest:
+    """Has a model deleted."""
+    with errors.refusals():
+        return pb.DeleteStoredModelRequest(kind=kind, name=name)
+
+
+def download_request(kind: str, name: str, format: str) -> pb.DownloadModelRequest:
+    """Asks for a model's files."""
+    with errors.refusals():
+        if format not in get_args(Format):
+            raise ValueError(f"format must be one of {', '.join(get_args(Format))}, got {format!r}")
+        return pb.DownloadModelRequest(kind=kind, name=name, format=FORMATS[format])
+
+
+def upload_requests(kind: str, folder: str | Path, name: str) -> Callable[[], Iterator[pb.UploadModelRequest]]:
+    """The messages that have the model in a folder stored; OSError where a file cannot be read."""
+    with errors.refusals():
+        if kind not in FILES:
+            raise ValueError(f"kind must be one of {', '.join(FILES)}, got {kind!r}")
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a string, got {type(name).__name__}")
+    contents = {file: (Path(folder) / file).read_bytes() for file in FILES[kind]}
+    files = [pb.ModelFile(name=file, size=len(one), crc32=zlib.crc32(one)) for file, one in contents.items()]
+    header = pb.UploadModelHeader(kind=kind, name=name, files=files)
+    return partial(_uploaded, header, tuple(contents.values()))
+
+
+def _uploaded(header: pb.UploadModelHeader, contents: tuple[bytes, ...]) -> Iterator[pb.UploadModelRequest]:
+    yield pb.UploadModelRequest(header=header)
+    for content in contents:
+        for start in range(0, len(content), CHUNK_BYTES):
+            yield pb.UploadModelRequest(chunk=content[start : start + CHUNK_BYTES])
+
+
+class Download:
+    """Writes a model's files beside their places as they come, and puts them there once all are whole."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder)
+        self._coming: list[pb.ModelFile] | None = None
+        self._out: BinaryIO | None = None
+        self._left = self._checksum = 0
+        self._written: list[tuple[Path, Path]] = []
+
+    def take(self, reply: pb.DownloadModelReply) -> None:
+        """Write what came; InternalError for what does not fit, OSError where it cannot be written."""
+        if self._coming is None:
+            if not reply.HasField("header"):
+                raise errors.InternalError("the server sent no header")
+            self._coming = self._expected(reply.header)
+            self._folder.mkdir(parents=True, exist_ok=True)
+        elif not reply.chunk or not self._coming:
+            raise errors.InternalError("the server sent something beside the files that it announced")
+        else:
+            self._write(reply.chunk)
+        while self._coming and self._left == 0:
+            if self._out is not None:
+                self._close()
+            if self._coming and self._out is None:
+                self._open(self._coming[0])
+
+    def finished(self) -> tuple[Path, ...]:
+        """The files, which are in their places now."""
+        if self._coming is None:
+            raise errors.InternalError("the server sent no header")
+        if self._coming:
+            self._abandon()
+            raise errors.InternalError(
+                f"the server's {self._coming[0].name} is incomplete: {self._left} bytes are missing"
+            )
+        for part, path in self._written:
+            os.replace(part, path)
+        return tuple(path for _, path in self._written)
+
+    @staticmethod
+    def _expected(header: pb.DownloadModelHeader) -> list[pb.ModelFile]:
+        known = {EXPORTED, *(name for names in FILES.values() for name in names)}
+        for file in header.files:
+            # A path must not come from the other side, here as little as there.
+            if file.name not in known:
+                raise errors.InternalError(f"the server sent a file of the unknown name {file.name[:80]!r}")
+        return list(header.files)
+
+    def _open(self, file: pb.ModelFile) -> None:
+        part = self._folder / f"{file.name}.part"
+        self._out, self._left, self._checksum = part.open("wb"), file.size, 0
+        self._written.append((part, self._folder / file.name))
+
+    def _write(self, chunk: bytes) -> None:
+        assert self._out is not None
+        self._left -= len(chunk)
+        self._checksum = zlib.crc32(chunk, self._checksum)
+        if self._left < 0:
+            self._damaged()
+        self._out.write(chunk)
+
+    def _close(self) -> None:
+        assert self._coming
+        if self._checksum != self._coming[0].crc32:
+            self._damaged()
+        if self._out is not None:
+            self._out.close()
+        self._out = None
+        self._coming.pop(0)
+
+    def _damaged(self) -> NoReturn:
+        assert self._coming
+        self._abandon()
+        raise errors.InternalError(f"the server's {self._coming[0].name} is damaged")
+
+    def _abandon(self) -> None:
+        if self._out is not None:
+            self._out.close()
+        for part, _ in self._written:
+            with suppress(OSError):
+                part.unlink()
