@@ -18,9 +18,8 @@ from relaxon.client import (
     InvalidArgument,
     NotFound,
     Unavailable,
-    errors,
 )
-from relaxon.core import validation
+from relaxon.core import errors, validation
 from relaxon.solvers import Solution
 
 CELLS = np.zeros((6, 7, 8), np.uint8)

@@ -13,9 +13,9 @@ from test_steps import LARGE, in_process, same
 
 import relaxon
 from relaxon import client as errors
-from relaxon.client.shared.handover import MOST, SPARED, USUAL, Places, Sheet
 from relaxon.solvers import PoissonGrid, solve
 from relaxon.solvers.grid.poisson_grid import CellType
+from relaxon.wire.handover import MOST, SPARED, USUAL, Places, Sheet
 from relaxon.wire.shared_memory import SharedFile
 
 OPTIONS = {"solver": "jacobi-cg", "max_iterations": 3}

@@ -17,7 +17,7 @@ import relaxon
 import relaxon.aio
 from relaxon.client import BoostingSettings, Cancelled, FailedPrecondition
 from relaxon.client._async.ownership import OTHER_LOOP
-from relaxon.client.shared.ownership import BELONGS, CLOSED
+from relaxon.wire.ownership import BELONGS, CLOSED
 
 SOURCE = Path(relaxon.__file__).resolve().parents[1]
 CELLS = np.zeros((16, 16), np.uint8)
@@ -30,7 +30,7 @@ import numpy as np
 from scipy.sparse import diags_array
 import relaxon, relaxon.aio
 from relaxon.client import BoostingSettings
-from relaxon.client.shared.ownership import BELONGS
+from relaxon.wire.ownership import BELONGS
 from both import given, listed
 
 kind, target, ending = sys.argv[1:]

@@ -12,15 +12,14 @@ from shared_mappings import mappings, settled
 from test_steps import LARGE, in_process
 
 from relaxon import client as errors
-from relaxon.client.shared import handover
-from relaxon.client.shared.handover import LEAST, MOST, SPARED, USUAL, Handover, Places
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto.tensor_pb2 import SharedArray
 from relaxon.server.solving import solve_messages
 from relaxon.solvers import PoissonGrid
-from relaxon.wire import tensors
+from relaxon.wire import handover, tensors
 from relaxon.wire.arrays import Wire
 from relaxon.wire.conversions.solve import SolutionReader
+from relaxon.wire.handover import LEAST, MOST, SPARED, USUAL, Handover, Places
 from relaxon.wire.shared_memory import SharedFile
 
 OPTIONS = {"solver": "jacobi-cg", "max_iterations": 3}
@@ -264,7 +263,7 @@ def test_the_memory_of_the_other_places_is_taken_when_they_are_needed():
 FORKED = """
 import os, sys
 import numpy as np
-from relaxon.client.shared.handover import MOST, Places
+from relaxon.wire.handover import MOST, Places
 from relaxon.wire.shared_memory import SharedFile
 from relaxon.proto.tensor_pb2 import SharedArray
 from relaxon.server import solve_messages

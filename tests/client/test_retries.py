@@ -14,8 +14,9 @@ from google.protobuf import empty_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 import relaxon
-from relaxon.client import GridLost, NotFound, ResourceExhausted, Retries, Unavailable, errors
+from relaxon.client import GridLost, NotFound, ResourceExhausted, Retries, Unavailable
 from relaxon.client.shared.retries import Attempts
+from relaxon.core import errors
 from relaxon.proto import boosting_pb2, boosting_pb2_grpc, poisson_pb2, poisson_pb2_grpc
 from relaxon.server.app import EmbeddedServer
 from relaxon.server.config.settings import ServerSettings

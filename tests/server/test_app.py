@@ -17,8 +17,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import relaxon
 from relaxon import client as errors
+from relaxon.cli import serve as command
 from relaxon.proto import poisson_pb2
-from relaxon.server import command
 from relaxon.server.app import EmbeddedServer
 from relaxon.server.config.settings import DEFAULT_PORT, ServerSettings
 from relaxon.solvers import Result

@@ -10,7 +10,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import relaxon
 import relaxon.aio
-from relaxon.client import Retries, errors
+from relaxon.client import Retries
+from relaxon.core import errors
 from relaxon.server.app import EmbeddedServer
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import request_ids

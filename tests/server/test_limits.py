@@ -165,7 +165,7 @@ def test_nothing_is_allocated_for_what_is_refused(serving):
 
 
 def errors_translated():
-    from relaxon.client.errors import translated
+    from relaxon.core.errors import translated
 
     return translated()
 

@@ -77,7 +77,7 @@ def test_a_grid_is_its_maker_s(connected):
 
 
 def errors_of():
-    from relaxon.client.errors import translated
+    from relaxon.core.errors import translated
 
     return translated()
 

@@ -16,13 +16,12 @@ from test_refusals import refused_field
 
 import relaxon
 from relaxon import client as errors
-from relaxon.client.shared import handover
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto.poisson_pb2_grpc import PoissonServiceStub
 from relaxon.proto.tensor_pb2 import SharedArray, TensorPart
 from relaxon.solvers import PoissonGrid, Result, solve
+from relaxon.wire import handover, tensors
 from relaxon.wire import shared_memory as shared_files
-from relaxon.wire import tensors
 from relaxon.wire.shared_memory import SharedFile
 
 CELLS = np.zeros((400, 350), np.uint8)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import relaxon
-from relaxon.client import errors
+from relaxon.core import errors
 from relaxon.server.app import EmbeddedServer
 from relaxon.solvers import (
     DeviceConjugateDirections,

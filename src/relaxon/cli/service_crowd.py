@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 import relaxon
 from relaxon.client import Client, GridLost, ResourceExhausted, Retries, Step
-from relaxon.client import errors as client_errors
+from relaxon.core import errors as client_errors
 from relaxon.core.solution import Solution
 from relaxon.solvers import PoissonGrid, Result
 from relaxon.solvers.norms import scaled_residual

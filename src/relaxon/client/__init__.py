@@ -13,7 +13,9 @@ from relaxon.client._sync.linear import LinearClient, RemoteMatrix
 from relaxon.client._sync.models import ModelsClient
 from relaxon.client._sync.poisson import PoissonClient, RemoteGrid
 from relaxon.client._sync.proximal import ProximalClient
-from relaxon.client.errors import (
+from relaxon.client.shared.retries import Retries
+from relaxon.client.shared.status import Amount, EngineInfo, ServerStatus
+from relaxon.core.errors import (
     AlreadyExists,
     Cancelled,
     DeadlineExceeded,
@@ -28,8 +30,6 @@ from relaxon.client.errors import (
     Unauthenticated,
     Unavailable,
 )
-from relaxon.client.shared.retries import Retries
-from relaxon.client.shared.status import Amount, EngineInfo, ServerStatus
 from relaxon.wire.conversions.boosting import BoostingModel, BoostingSettings, StageProgress
 from relaxon.wire.conversions.convex import (
     BoundsHistory,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.cell_types import CellType
 from relaxon.core.extras import explain
-from relaxon.solvers.grid.poisson_grid import CellType
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

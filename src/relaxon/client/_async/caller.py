@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
-from relaxon.client import errors
 from relaxon.client._async.ownership import Owner
 from relaxon.client._sync.caller import Collector, Timeouts
 from relaxon.client.shared.retries import Retries
+from relaxon.core import errors
 
 Reply = TypeVar("Reply")
 Gathered = TypeVar("Gathered")

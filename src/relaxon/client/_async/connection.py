@@ -22,13 +22,13 @@ from relaxon.client._async.opening import Opening
 from relaxon.client._async.poisson import PoissonClient
 from relaxon.client._async.proximal import ProximalClient
 from relaxon.client._sync.caller import Timeouts
-from relaxon.client.shared.ownership import NotPickled, guarded
 from relaxon.client.shared.retries import DEFAULT_RETRIES, Retries
 from relaxon.client.shared.status import ServerStatus, told
 from relaxon.client.shared.target import DEFAULT_TARGET, HEALTH_METHOD, checked, health_of, unanswered, wire_to
 from relaxon.client.shared.transport import IN_CLEAR, Security, options
 from relaxon.proto import status_pb2, status_pb2_grpc
 from relaxon.wire.arrays import Compression, Wire
+from relaxon.wire.ownership import NotPickled, guarded
 
 
 def connect(

@@ -9,7 +9,6 @@ import grpc.aio
 from google.longrunning import operations_pb2, operations_pb2_grpc
 
 from relaxon.client._async.caller import Caller
-from relaxon.client.shared.ownership import NotPickled
 from relaxon.wire.conversions.jobs import (
     JobHandle,
     JobInfo,
@@ -23,6 +22,7 @@ from relaxon.wire.conversions.jobs import (
     known_kind,
     outcome_of,
 )
+from relaxon.wire.ownership import NotPickled
 
 Step = TypeVar("Step")
 Trained = TypeVar("Trained")

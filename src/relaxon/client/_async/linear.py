@@ -10,14 +10,12 @@ from typing import Any
 import grpc.aio
 from numpy.typing import ArrayLike
 
-from relaxon.client import errors
 from relaxon.client._async.attendance import Attendance
 from relaxon.client._async.caller import Caller
 from relaxon.client._async.opening import Opening
 from relaxon.client._async.remote import RemoteSystem
 from relaxon.client._async.steps_call import solutions
-from relaxon.client.shared.handover import Handover, offered
-from relaxon.client.shared.ownership import NotPickled
+from relaxon.core import errors
 from relaxon.core.solution import Callback, Solution
 from relaxon.proto import linear_pb2 as pb
 from relaxon.proto import linear_pb2_grpc, poisson_pb2
@@ -26,6 +24,8 @@ from relaxon.wire.chunks import chunked
 from relaxon.wire.conversions.grid import SolverInfo, solver_infos
 from relaxon.wire.conversions.matrix import ARGUMENTS, MatrixHandle, MatrixSetUps, MatrixStep, SentMatrix, SparseMatrix
 from relaxon.wire.conversions.solve import Inconsistent
+from relaxon.wire.handover import Handover, offered
+from relaxon.wire.ownership import NotPickled
 
 
 class LinearClient(NotPickled):

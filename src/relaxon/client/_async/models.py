@@ -9,7 +9,6 @@ from pathlib import Path
 import grpc.aio
 
 from relaxon.client._async.caller import Caller
-from relaxon.client.shared.ownership import NotPickled
 from relaxon.proto import models_pb2_grpc
 from relaxon.wire.conversions.models import (
     Download,
@@ -23,6 +22,7 @@ from relaxon.wire.conversions.models import (
     told,
     upload_requests,
 )
+from relaxon.wire.ownership import NotPickled
 
 
 class ModelsClient(NotPickled):

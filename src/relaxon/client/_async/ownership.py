@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from relaxon.client import errors
-from relaxon.client.shared import ownership
+from relaxon.core import errors
+from relaxon.wire import ownership
 
 OTHER_LOOP = (
     "an asyncio client belongs to the event loop that connected it, and this is another one (a second asyncio.run, or "

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any
 
-from relaxon.client import errors
 from relaxon.client._async.caller import Caller, called
 from relaxon.client._sync.solve_call import Answer, Attemptable
-from relaxon.client.shared.handover import Places
+from relaxon.core import errors
 from relaxon.core.solution import Progress
 from relaxon.wire.arrays import Wire
+from relaxon.wire.handover import Places
 
 
 async def solve(

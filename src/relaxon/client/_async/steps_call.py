@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
-from relaxon.client import errors
 from relaxon.client._async.caller import Caller, called
 from relaxon.client._async.solve_call import stopped
-from relaxon.client.shared.handover import Handover, Places
+from relaxon.core import errors
 from relaxon.core.solution import Callback, Progress, Solution
 from relaxon.wire.conversions.solve import SolutionReader, numbered
 from relaxon.wire.conversions.steps import AHEAD, StepMessages
+from relaxon.wire.handover import Handover, Places
 
 Outbox = asyncio.Queue[Any]
 

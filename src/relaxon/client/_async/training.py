@@ -10,9 +10,9 @@ from google.longrunning import operations_pb2_grpc
 
 from relaxon.client._async.caller import Caller
 from relaxon.client._async.jobs import Job
-from relaxon.client.shared.ownership import NotPickled
 from relaxon.wire.conversions.engine import Engine
 from relaxon.wire.conversions.jobs import get_request, metadata_of
+from relaxon.wire.ownership import NotPickled
 
 Progress = TypeVar("Progress")
 Model = TypeVar("Model")

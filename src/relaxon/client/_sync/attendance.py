@@ -7,8 +7,8 @@ from typing import Any
 
 import grpc
 
-from relaxon.client import errors
 from relaxon.client._sync.caller import Caller
+from relaxon.core import errors
 from relaxon.proto import session_pb2 as pb
 from relaxon.proto import session_pb2_grpc
 

@@ -9,10 +9,9 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 
-from relaxon.client import errors
-from relaxon.client.shared.ownership import Owner
 from relaxon.client.shared.retries import NO_RETRIES, Attempts, Retries
-from relaxon.core import validation
+from relaxon.core import errors, validation
+from relaxon.wire.ownership import Owner
 
 Reply = TypeVar("Reply")
 Gathered_co = TypeVar("Gathered_co", covariant=True)

@@ -9,13 +9,11 @@ from typing import Any
 import grpc
 from numpy.typing import ArrayLike
 
-from relaxon.client import errors
 from relaxon.client._sync.attendance import Attendance
 from relaxon.client._sync.caller import Caller
 from relaxon.client._sync.remote import RemoteSystem
 from relaxon.client._sync.steps_call import StepsCall
-from relaxon.client.shared.handover import Handover, offered
-from relaxon.client.shared.ownership import NotPickled
+from relaxon.core import errors
 from relaxon.core.solution import Callback, Solution
 from relaxon.proto import linear_pb2 as pb
 from relaxon.proto import linear_pb2_grpc, poisson_pb2
@@ -24,6 +22,8 @@ from relaxon.wire.chunks import chunked
 from relaxon.wire.conversions.grid import SolverInfo, solver_infos
 from relaxon.wire.conversions.matrix import ARGUMENTS, MatrixHandle, MatrixSetUps, MatrixStep, SentMatrix, SparseMatrix
 from relaxon.wire.conversions.solve import Inconsistent
+from relaxon.wire.handover import Handover, offered
+from relaxon.wire.ownership import NotPickled
 
 
 class LinearClient(NotPickled):

@@ -8,7 +8,6 @@ from pathlib import Path
 import grpc
 
 from relaxon.client._sync.caller import Caller
-from relaxon.client.shared.ownership import NotPickled
 from relaxon.proto import models_pb2_grpc
 from relaxon.wire.conversions.models import (
     Download,
@@ -22,6 +21,7 @@ from relaxon.wire.conversions.models import (
     told,
     upload_requests,
 )
+from relaxon.wire.ownership import NotPickled
 
 
 class ModelsClient(NotPickled):

@@ -9,11 +9,11 @@ from functools import partial
 import grpc
 from numpy.typing import ArrayLike
 
-from relaxon.client import errors
 from relaxon.client._sync.caller import Caller
 from relaxon.client._sync.jobs import Job
 from relaxon.client._sync.solve_call import SolveCall
 from relaxon.client._sync.training import TrainingClient
+from relaxon.core import errors
 from relaxon.proto import proximal_pb2_grpc
 from relaxon.wire.conversions.forward_maps import ForwardMap
 from relaxon.wire.conversions.inverse import WIRE, InverseCallback, InverseSolution, Method, inverse_request

@@ -11,14 +11,14 @@ from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
-from relaxon.client import errors
 from relaxon.client._sync.caller import Caller
 from relaxon.client._sync.solve_call import SolveCall
-from relaxon.client.shared.handover import Handover
-from relaxon.client.shared.system import SolveRequest, SystemHandle, numbered_as
+from relaxon.core import errors
 from relaxon.core.solution import Callback, Solution
 from relaxon.wire.arrays import Wire
 from relaxon.wire.conversions.solve import Inconsistent, with_one_set_up
+from relaxon.wire.conversions.system import SolveRequest, SystemHandle, numbered_as
+from relaxon.wire.handover import Handover
 
 
 class RemoteSystem(SystemHandle):

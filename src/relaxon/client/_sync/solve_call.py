@@ -6,10 +6,10 @@ import queue
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
-from relaxon.client import errors
-from relaxon.client.shared.handover import Places
+from relaxon.core import errors
 from relaxon.core.solution import Progress
 from relaxon.wire.arrays import Wire
+from relaxon.wire.handover import Places
 
 Answer = TypeVar("Answer")
 Answer_co = TypeVar("Answer_co", covariant=True)

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from relaxon.client import errors
-from relaxon.client.shared.handover import Handover
+from relaxon.core import errors
 from relaxon.core.solution import Callback, Progress, Solution
 from relaxon.wire.arrays import Wire
 from relaxon.wire.conversions.solve import SolutionReader, numbered
 from relaxon.wire.conversions.steps import AHEAD, StepMessages
+from relaxon.wire.handover import Handover
 
 
 class StepsCall:

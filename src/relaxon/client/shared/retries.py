@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from relaxon.client.errors import RelaxonError, ResourceExhausted, Unavailable
 from relaxon.core import validation
+from relaxon.core.errors import RelaxonError, ResourceExhausted, Unavailable
 
 ASKED_SPREAD = 0.25
 """A server that is full tells all its callers the same time; they come back spread over this part more."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from relaxon.client import errors
 from relaxon.client._sync.caller import Timeouts
 from relaxon.client.shared.retries import Retries
 from relaxon.client.shared.transport import Security, is_loopback
-from relaxon.core import validation
+from relaxon.core import errors, validation
 from relaxon.wire.arrays import Wire
 
 DEFAULT_PORT = 50551

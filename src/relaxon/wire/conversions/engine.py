@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from relaxon.client import errors
+from relaxon.core import errors
 from relaxon.wire.conversions.jobs import unpacked
 
 Progress = TypeVar("Progress")

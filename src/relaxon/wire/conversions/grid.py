@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.client import errors
-from relaxon.client.shared.handover import Places
-from relaxon.client.shared.system import SystemHandle
+from relaxon.core import errors
 from relaxon.core.html import table
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensor_pb2
@@ -22,6 +20,8 @@ from relaxon.solvers.grid.sides import Side
 from relaxon.wire import chunks, tensors
 from relaxon.wire.arrays import Wire
 from relaxon.wire.conversions.steps import Change, GridStepMessages
+from relaxon.wire.conversions.system import SystemHandle
+from relaxon.wire.handover import Places
 
 _SIDES = {
     Boundary.NEUMANN: pb.BOUNDARY_NEUMANN,

@@ -10,9 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.client import errors
-from relaxon.client.shared.handover import Places
-from relaxon.core import validation
+from relaxon.core import errors, validation
 from relaxon.core.html import residual_curve, table
 from relaxon.core.solution import Progress, Result
 from relaxon.proto import poisson_pb2
@@ -21,6 +19,7 @@ from relaxon.wire import tensors
 from relaxon.wire.arrays import Wire
 from relaxon.wire.conversions.forward_maps import ForwardMap, described_maps
 from relaxon.wire.conversions.proximal import ENGINE, Array, GatheredArrays, ProximalModelInfo, shaped
+from relaxon.wire.handover import Places
 
 Method = Literal["pgd", "admm", "mirror"]
 PROGRESS_SECONDS = 0.05

@@ -13,11 +13,10 @@ from typing import Any, TypeVar
 from google.longrunning import operations_pb2
 from google.protobuf.message import Message
 
-from relaxon.client import errors
-from relaxon.client.shared.ownership import NotPickled
-from relaxon.core import validation
+from relaxon.core import errors, validation
 from relaxon.core.html import table
 from relaxon.proto import job_pb2
+from relaxon.wire.ownership import NotPickled
 
 Trained = TypeVar("Trained")
 OPERATIONS = "operations/"

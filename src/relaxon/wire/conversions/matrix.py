@@ -11,10 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.client import errors
-from relaxon.client.shared.handover import Places
-from relaxon.client.shared.system import SystemHandle
-from relaxon.core import validation
+from relaxon.core import errors, validation
 from relaxon.core.html import table
 from relaxon.core.masked import refuse_masks
 from relaxon.core.set_up_summary import LevelSize, SetUpSummary
@@ -23,6 +20,8 @@ from relaxon.proto import tensor_pb2
 from relaxon.wire import chunks, tensors
 from relaxon.wire.arrays import Wire
 from relaxon.wire.conversions.steps import StepMessages
+from relaxon.wire.conversions.system import SystemHandle
+from relaxon.wire.handover import Places
 
 ARGUMENTS = {"operator": "matrix", "cells": "matrix"}
 """What the messages' fields are called here."""

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal, NoReturn, get_args
 
-from relaxon.client import errors
+from relaxon.core import errors
 from relaxon.proto import models_pb2 as pb
 from relaxon.wire.tensors import CHUNK_BYTES
 

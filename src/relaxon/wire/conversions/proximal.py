@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.client import errors
-from relaxon.core import validation
+from relaxon.core import errors, validation
 from relaxon.proto import proximal_pb2 as pb
 from relaxon.wire import tensors
 from relaxon.wire.conversions.engine import Engine

@@ -10,9 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.client import errors
-from relaxon.client.shared.handover import Loan, Place, Places
-from relaxon.core import compile_progress, validation
+from relaxon.core import compile_progress, errors, validation
 from relaxon.core.compile_progress import CompileProgress
 from relaxon.core.masked import is_masked, masked_refusal, masks_as_nan
 from relaxon.core.solution import Progress, Result, Solution
@@ -20,6 +18,7 @@ from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensor_pb2
 from relaxon.wire import chunks, tensors
 from relaxon.wire.arrays import Wire
+from relaxon.wire.handover import Loan, Place, Places
 
 PROGRESS_SECONDS = 0.05
 """How often a callback is called at most; a solve can make thousands of iterations a second."""

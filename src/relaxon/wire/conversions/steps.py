@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.client.shared.handover import Places, Sheet
 from relaxon.core import validation
 from relaxon.core.masked import plain_array
 from relaxon.proto import poisson_pb2 as pb
@@ -18,6 +17,7 @@ from relaxon.solvers.grid.poisson_grid import CellType
 from relaxon.wire import chunks, tensors
 from relaxon.wire.arrays import Wire
 from relaxon.wire.conversions.solve import SolutionReader, SolveTerms, is_column, masked_names, side, side_requests
+from relaxon.wire.handover import Places, Sheet
 
 Unchanged = Literal["unchanged"]
 Kappa = ArrayLike | Sequence[ArrayLike] | None

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.client import errors
-from relaxon.core import validation
+from relaxon.core import errors, validation
 from relaxon.core.masked import plain_array
 from relaxon.wire import tensors
 

@@ -11,10 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from relaxon.client import errors
-from relaxon.client.shared.handover import Handover, Places
-from relaxon.client.shared.ownership import NotPickled, Owner
-from relaxon.core import validation
+from relaxon.core import errors, validation
 from relaxon.core.masked import is_masked
 from relaxon.core.naming import on_device
 from relaxon.proto import poisson_pb2 as pb
@@ -31,6 +28,8 @@ from relaxon.wire.conversions.solve import (
     solve_requests,
 )
 from relaxon.wire.conversions.steps import StepMessages
+from relaxon.wire.handover import Handover, Places
+from relaxon.wire.ownership import NotPickled, Owner
 
 
 class SolveRequest:

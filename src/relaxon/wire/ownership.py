@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import grpc.aio
 
-from relaxon.client import errors
+from relaxon.core import errors
 
 Channel = TypeVar("Channel")
 STREAMS = ("unary_stream", "stream_stream")

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.client.errors import InvalidArgument, ResourceExhausted
+from relaxon.core.errors import InvalidArgument, ResourceExhausted
 from relaxon.core.turns import Turn, Turns
 from relaxon.proto import tensor_pb2 as pb
 from relaxon.wire.shared_memory import SharedFile
