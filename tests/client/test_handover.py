@@ -266,7 +266,7 @@ import numpy as np
 from relaxon.wire.handover import MOST, Places
 from relaxon.wire.shared_memory import SharedFile
 from relaxon.proto.tensor_pb2 import SharedArray
-from relaxon.server import solve_messages
+from relaxon.server.solving import solve_messages
 places = Places(SharedFile.create(MOST * 800)[0])
 places.grow(MOST)
 def kept():

@@ -10,7 +10,8 @@ import pytest
 MEASURE = """
 import json, sys
 import numpy as np
-from relaxon.solvers import PoissonGrid, prepare, registry
+from relaxon.solvers import PoissonGrid, prepare
+from relaxon.solvers.driver import registry
 
 def status(name):
     with open("/proc/self/status") as lines:

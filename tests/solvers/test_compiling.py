@@ -148,7 +148,7 @@ def test_what_a_dead_child_had_is_compiled_here(monkeypatch, program):
 CHILDREN = """
 import json
 from numba.core import event
-from relaxon.solvers import compile_work, kernel_table
+from relaxon.solvers.precompile import table as kernel_table, work as compile_work
 
 compiled = []
 

@@ -25,7 +25,8 @@ WAIT = 120
 SOLVES = """
     import gc, hashlib, multiprocessing, os, signal, sys, threading, time
     import numpy as np
-    from relaxon.solvers import PoissonGrid, gallery, set_num_threads, solve, threads
+    from relaxon.solvers import PoissonGrid, gallery, set_num_threads, solve
+    from relaxon.solvers.kernels import threads
 
     def digest(seed=1):
         problem = gallery.make("spheres", 36)
@@ -284,7 +285,7 @@ def test_a_child_forked_while_another_thread_is_busy_solves_too(run, expected, b
 def test_a_child_forked_while_another_thread_compiles_neither_waits_for_it_nor_ends_its_processes(run, expected):
     script = """
         import faulthandler
-        from relaxon.solvers import compiling
+        from relaxon.solvers.precompile import compiling
         class Ended:
             def stop(self): raise AssertionError
         held, going = threading.Event(), threading.Event()
@@ -310,7 +311,7 @@ def test_a_child_forked_while_another_thread_compiles_neither_waits_for_it_nor_e
 def test_what_solves_in_the_midst_of_compiling_does_not_wait_for_itself(run, expected):
     script = """
         import faulthandler
-        from relaxon.solvers import compiling
+        from relaxon.solvers.precompile import compiling
         from relaxon.solvers.kernels.cache import COMPILER_LOCK
         faulthandler.dump_traceback_later(20, exit=True)
         with compiling._compiling, COMPILER_LOCK:  # as where an object is collected meanwhile
