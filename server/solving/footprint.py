@@ -1,6 +1,6 @@
 """How much memory things take, told before they are made: bytes a cell or an unknown, measured on the solvers.
 
-The figures are upper ends of what `tests/server/test_footprint.py` measures again: `kept` is what stays while a set-up
+The figures are upper ends of what `tests/server/solving/test_footprint.py` measures: `kept` is what stays while a set-up
 is kept, `work` what a set-up or a solve needs beside it while it runs.
 """
 

@@ -15,7 +15,7 @@ from relaxon.solvers.matrix_files import load_matrix
 
 BANNER = "%%MatrixMarket matrix coordinate real general\n"
 EXACT = np.array([[4.0, -1.25, 0.0], [-1.25, 3.0, 0.5], [0.0, 0.5, 5.0]])
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 HALF = np.triu(EXACT)
 
 

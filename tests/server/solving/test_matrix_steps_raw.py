@@ -6,9 +6,9 @@ import time
 import grpc
 import numpy as np
 import pytest
+from refusals import refused_field
 from scipy import sparse
 from shared_mappings import settled
-from test_refusals import refused_field
 
 import relaxon
 from relaxon.core.solution import Result

@@ -11,7 +11,7 @@ import pytest
 from relaxon.server.config import configuration
 from relaxon.server.config.settings import ServerSettings
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+DEPLOY = Path(__file__).parents[3] / "deploy"
 
 
 def written(tmp_path, text):

@@ -19,7 +19,7 @@ from relaxon.neuromorphic.diagnostics import pictures
 from relaxon.neuromorphic.equilibrium import LayeredNetwork, save_network
 from relaxon.neuromorphic.equilibrium.datasets import digits
 
-SOURCE = Path(__file__).parents[2] / "src"
+SOURCE = Path(__file__).parents[3] / "src"
 RNG = np.random.default_rng(2)
 ROWS = 150
 A, B = RNG.normal(size=(2, ROWS))

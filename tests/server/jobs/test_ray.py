@@ -61,7 +61,7 @@ class Nodes:
 
 @pytest.fixture(scope="module")
 def cluster():
-    command = [sys.executable, str(Path(__file__).with_name("ray_nodes.py"))]
+    command = [sys.executable, str(Path(__file__).parents[2] / "helpers" / "ray_nodes.py")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Nodes(process)

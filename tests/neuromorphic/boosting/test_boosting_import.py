@@ -9,7 +9,7 @@ import pytest
 import relaxon.neuromorphic.boosting as boosting
 
 HEAVY = ("torch", "numba", "scipy", "sklearn", "matplotlib", "safetensors")
-SOURCE = Path(__file__).parents[2] / "src"
+SOURCE = Path(__file__).parents[3] / "src"
 
 
 def loaded(code: str) -> str:

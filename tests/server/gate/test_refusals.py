@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from refusals import failed_with, refused_field
 
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto.tensor_pb2 import DATA_TYPE_FLOAT64, DATA_TYPE_UINT8, TensorEnd, TensorHeader, TensorPart
@@ -12,25 +13,6 @@ from relaxon.wire import tensors
 
 CELLS = np.zeros((4, 5), np.uint8)
 DEADLINE = 20
-
-
-def told(call, detail):
-    """The failed call's status code, and the detail of that type."""
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    status = rpc_status.from_call(caught.value)
-    assert status is not None
-    assert status.code == caught.value.code().value[0]
-    assert status.message == caught.value.details()
-    assert any(packed.Unpack(detail) for packed in status.details)
-    return caught.value.code()
-
-
-def refused_field(call):
-    request = error_details_pb2.BadRequest()
-    assert told(call, request) is grpc.StatusCode.INVALID_ARGUMENT
-    (violation,) = request.field_violations
-    return violation.field, violation.description
 
 
 def grid_header(**changes):
@@ -220,7 +202,7 @@ def test_an_unknown_grid_is_not_found_and_is_named(stub):
         lambda: stub.DeleteGrid(pb.DeleteGridRequest(id="nobody"), timeout=DEADLINE),
     ):
         resource = error_details_pb2.ResourceInfo()
-        assert told(call, resource) is grpc.StatusCode.NOT_FOUND
+        assert failed_with(call, resource) is grpc.StatusCode.NOT_FOUND
         assert (resource.resource_type, resource.resource_name) == ("relaxon.v1.Grid", "nobody")
 
 

@@ -8,14 +8,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from test_imports_alone import modules
+from package_modules import modules
 from without_packages import run_without
 
 from relaxon.core.extras import EXTRAS, MissingPackageError, explain, find_extra, require
 from relaxon.server.config.capabilities import ENGINES
 from relaxon.solvers.driver.registry import DEVICE_NEEDS, ENTRIES
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BROUGHT = {
     "sklearn": "scikit-learn",
     "grpc_health": "grpcio-health-checking",
@@ -94,7 +94,7 @@ print("\\n".join(failed))
 
 
 def test_all_but_what_is_for_torch_s_tensors_is_imported_without_torch(tmp_path):
-    everything = modules("implicit", "solvers", "neuromorphic", "server", "client", "aio", "cli")
+    everything = modules("core", "wire", "implicit", "solvers", "neuromorphic", "server", "client", "aio", "cli")
     names = [name for name in everything if ".petsc" not in name and not NEED_TORCH.match(name)]
     assert len(names) > 200
     done = run_without(("torch",), tmp_path, "-c", IMPORT_ALL, *names)

@@ -6,8 +6,8 @@ import time
 import grpc
 import numpy as np
 import pytest
+from refusals import refused_field
 from shared_mappings import settled
-from test_refusals import refused_field
 
 import relaxon
 from relaxon import client as errors

@@ -11,8 +11,8 @@ import threading
 import grpc
 import numpy as np
 import pytest
+from refusals import refused_field
 from shared_mappings import mappings, settled
-from test_refusals import refused_field
 
 import relaxon
 from relaxon import client as errors

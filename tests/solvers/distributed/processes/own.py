@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from mpi4py import MPI
 
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[3] / "helpers"))
 from grid_kinds import UNCHOSEN, arguments_of_part, possible_arguments
 
 from relaxon.solvers import PoissonGrid, gallery, solve
