@@ -16,7 +16,7 @@ from both import KINDS, given, listed, play
 import relaxon
 import relaxon.aio
 from relaxon.client import BoostingSettings, Cancelled, FailedPrecondition
-from relaxon.client._async.ownership import OTHER_LOOP
+from relaxon.client.shared.asyncio_runtime import OTHER_LOOP
 from relaxon.wire.ownership import BELONGS, CLOSED
 
 SOURCE = Path(relaxon.__file__).resolve().parents[1]

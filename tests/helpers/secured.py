@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
@@ -19,7 +19,7 @@ import trustme
 from relaxon.client._async import connection as aio_connection
 from relaxon.client._sync import connection
 from relaxon.client.shared import target as target_checks
-from relaxon.client.shared import transport
+from relaxon.client.shared.blocking_runtime import open_channel
 from relaxon.client.shared.transport import IN_CLEAR, Security
 from relaxon.server import app
 from relaxon.server.gate import tokens
@@ -69,13 +69,47 @@ class Authority:
         return paths
 
 
+def channel(target: str, security: Security) -> grpc.Channel:
+    """A channel for stubs that know nothing of tokens: it brings the token with every call."""
+    plain = open_channel(target, security)
+    return grpc.intercept_channel(plain, _WithToken(security)) if security.token else plain
+
+
+class _Details(NamedTuple):
+    method: str
+    timeout: float | None
+    metadata: Any
+    credentials: Any
+    wait_for_ready: bool | None
+    compression: Any
+
+
+class _WithToken(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
+    """Puts the token beside every call's own metadata."""
+
+    def __init__(self, security: Security) -> None:
+        self._security = security
+
+    def _intercept(self, continuation: Any, given: Any, requests: Any) -> Any:
+        metadata = (*(given.metadata or ()), *self._security.metadata)
+        details = given.method, given.timeout, metadata, given.credentials, given.wait_for_ready, given.compression
+        return continuation(_Details(*details), requests)
+
+    intercept_unary_unary = intercept_unary_stream = intercept_stream_unary = intercept_stream_stream = _intercept
+
+
 @contextmanager
 def everything_secured(folder: Path) -> Iterator[None]:
     """Servers made in this process, and ways to them, are secured while the block runs."""
     authority = Authority.make(folder)
     ours = Security(token=authority.token, root_certificates=authority.roots)
     targets: set[str] = set()
-    running, insecure_channel, channel = app._running, grpc.insecure_channel, transport.channel
+    running, insecure_channel = app._running, grpc.insecure_channel
 
     @asynccontextmanager
     async def secured_running(settings: Any, *others: Any) -> AsyncIterator[str]:
@@ -88,16 +122,13 @@ def everything_secured(folder: Path) -> Iterator[None]:
     def secured_channel(target: str, *others: Any) -> grpc.Channel:
         return channel(target, ours) if target in targets else insecure_channel(target, *others)
 
-    def secured_client_channel(target: str, security: Security) -> grpc.Channel:
-        return channel(target, ours if target in targets and security == IN_CLEAR else security)
-
-    def secured_checked(target: str, *others: Any) -> tuple[Any, Security]:
-        timeouts, security = target_checks.checked(target, *others)
+    def secured_connection(target: str, *others: Any) -> tuple[Any, Security]:
+        timeouts, security = target_checks.validate_connection(target, *others)
         return timeouts, ours if target in targets and security == IN_CLEAR else security
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aio_connection, "checked", secured_checked)
+        patch.setattr(aio_connection, "validate_connection", secured_connection)
+        patch.setattr(connection, "validate_connection", secured_connection)
         patch.setattr(app, "_running", secured_running)
-        patch.setattr(connection, "channel", secured_client_channel)
         patch.setattr(grpc, "insecure_channel", secured_channel)
         yield

@@ -11,7 +11,7 @@ from without_packages import run_without
 
 from relaxon.cli import main
 from relaxon.client import EngineInfo
-from relaxon.client.shared.status import told as read_status
+from relaxon.client.shared.status import parse_status as read_status
 from relaxon.proto import boosting_pb2, status_pb2
 from relaxon.server.gate import errors
 from relaxon.server.jobs import records as jobs

@@ -1,6 +1,6 @@
-"""The asyncio client: the surface of `relaxon.client`, with calls that are awaited.
+"""The asyncio client: the names of `relaxon.client`, with calls to await.
 
-Settings, results and errors are the classes of `relaxon.client`. Importing it loads no torch, Numba or SciPy.
+Settings, results and errors are the classes of `relaxon.client`. The import loads no torch, Numba or SciPy.
 """
 
 from relaxon.client._async.boosting import BoostingClient
@@ -11,9 +11,9 @@ from relaxon.client._async.equilibrium import EquilibriumClient
 from relaxon.client._async.jobs import Job, JobsClient
 from relaxon.client._async.linear import LinearClient, RemoteMatrix
 from relaxon.client._async.models import ModelsClient
-from relaxon.client._async.opening import Opening
 from relaxon.client._async.poisson import PoissonClient, RemoteGrid
 from relaxon.client._async.proximal import ProximalClient
+from relaxon.client.shared.asyncio_runtime import Opening
 
 __all__ = [
     "BoostingClient",

@@ -1,6 +1,7 @@
-"""The client: NumPy arrays in, NumPy arrays out, the server's engines in between.
+"""The blocking client: NumPy arrays in, NumPy arrays out, the server's engines in between.
 
-Importing it loads NumPy, gRPC and protobuf; never torch, Numba or SciPy.
+The import loads NumPy, gRPC and protobuf, and no torch, Numba or SciPy. `_sync` is generated from the asyncio client in
+`_async` by `tools/generate_client.py`; `shared` holds what both use, and what each does in its own way.
 """
 
 from relaxon.client._sync.boosting import BoostingClient
@@ -13,9 +14,7 @@ from relaxon.client._sync.linear import LinearClient, RemoteMatrix
 from relaxon.client._sync.models import ModelsClient
 from relaxon.client._sync.poisson import PoissonClient, RemoteGrid
 from relaxon.client._sync.proximal import ProximalClient
-from relaxon.client.shared.retries import Retries
-from relaxon.client.shared.status import Amount, EngineInfo, ServerStatus
-from relaxon.core.errors import (
+from relaxon.client.errors import (
     AlreadyExists,
     Cancelled,
     DeadlineExceeded,
@@ -30,6 +29,8 @@ from relaxon.core.errors import (
     Unauthenticated,
     Unavailable,
 )
+from relaxon.client.shared.retries import Retries
+from relaxon.client.shared.status import Amount, EngineInfo, ServerStatus
 from relaxon.wire.conversions.boosting import BoostingModel, BoostingSettings, StageProgress
 from relaxon.wire.conversions.convex import (
     BoundsHistory,

@@ -1,4 +1,4 @@
-"""What a call can fail with, under its documented name; `relaxon.core.errors` defines the classes."""
+"""The errors of failed calls, under their documented names; `relaxon.core.errors` defines the classes."""
 
 from relaxon.core.errors import (
     AlreadyExists,
@@ -31,3 +31,6 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
 ]
+
+for _name in __all__:
+    globals()[_name].__module__ = __name__  # the name that a traceback shows

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
-from secured import Authority
+from secured import Authority, channel
 
 import relaxon
 from relaxon import client as errors
-from relaxon.client.shared.transport import Security, channel
+from relaxon.client.shared.transport import Security
 from relaxon.server.app import SERVED, EmbeddedServer
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import access, identity, tokens

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from google.longrunning import operations_pb2, operations_pb2_grpc
-from secured import Authority
+from secured import Authority, channel
 
 import relaxon
 from relaxon import client as errors
 from relaxon.client import BoostingSettings
-from relaxon.client.shared.transport import Security, channel
+from relaxon.client.shared.transport import Security
 from relaxon.server.app import EmbeddedServer
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import tokens
@@ -66,7 +66,7 @@ def test_a_grid_is_its_maker_s(connected):
     def delete(name):
         with errors_of():
             poisson_pb2_grpc.PoissonServiceStub(clients[name]._channel).DeleteGrid(
-                poisson_pb2.DeleteGridRequest(id=grid.id), timeout=60
+                poisson_pb2.DeleteGridRequest(id=grid.id), timeout=60, metadata=clients[name]._caller._metadata
             )
 
     with pytest.raises(errors.NotFound) as caught:
@@ -110,7 +110,8 @@ def test_progress_of_a_job_is_its_maker_s(connected, trained):
 
     stub = boosting_pb2_grpc.BoostingServiceStub(clients["ben"]._channel)
     with pytest.raises(errors.NotFound), errors_of():
-        list(stub.Watch(boosting_pb2.WatchBoostingRequest(operation=trained), timeout=60))
+        metadata = clients["ben"]._caller._metadata
+        list(stub.Watch(boosting_pb2.WatchBoostingRequest(operation=trained), timeout=60, metadata=metadata))
 
 
 def test_a_model_is_its_maker_s(connected, trained, tmp_path):

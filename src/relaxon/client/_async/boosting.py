@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
 from typing import Any
 
-import grpc.aio
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.client._async.caller import Caller
+from relaxon.client._async.caller import RetryingCaller
 from relaxon.client._async.jobs import Job
 from relaxon.client._async.training import TrainingClient
+from relaxon.client.shared.asyncio_runtime import Channel
 from relaxon.proto import boosting_pb2_grpc
 from relaxon.wire.conversions import labels
 from relaxon.wire.conversions.boosting import (
@@ -27,15 +25,34 @@ from relaxon.wire.conversions.boosting import (
     truncate_request,
 )
 from relaxon.wire.conversions.supervised import Task
-from relaxon.wire.conversions.tables import Prediction
 
 
 class BoostingClient(TrainingClient[StageProgress, BoostingModel]):
-    """The boosting calls of a `relaxon.aio.Client`."""
+    """The boosting calls of a `relaxon.aio.Client`.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> import numpy as np
+    >>> import relaxon.aio
+    >>> from relaxon.client import BoostingSettings
+    >>> from relaxon.server.app import EmbeddedServer
+    >>> X = np.linspace(-2, 2, 200).reshape(-1, 1)
+    >>> async def train(target):
+    ...     async with relaxon.aio.connect(target) as client:
+    ...         settings = BoostingSettings(n_units=5, random_state=0)
+    ...         job = await client.boosting.train(X, np.sin(X[:, 0]), settings=settings)
+    ...         model = await job.result()
+    ...         predicted = await client.boosting.predict(model, X[:3])
+    ...         return predicted.shape, model.outcome
+    >>> with EmbeddedServer() as server:
+    ...     asyncio.run(train(server.target))
+    ((3,), 'completed')
+    """
 
     _engine = ENGINE
 
-    def __init__(self, channel: grpc.aio.Channel, caller: Caller) -> None:
+    def __init__(self, channel: Channel, caller: RetryingCaller) -> None:
         super().__init__(boosting_pb2_grpc.BoostingServiceStub(channel), channel, caller)
 
     async def train(
@@ -50,28 +67,27 @@ class BoostingClient(TrainingClient[StageProgress, BoostingModel]):
         request_id: str = "",
         timeout: float | None = None,
     ) -> Job[StageProgress, BoostingModel]:
-        """Send the data and have the server train on them; returns when it has them.
+        """Send the data and start a training job on them; return once the server has received them.
 
         Parameters
         ----------
-        X : (n, d), numbers; NaN only with the setting `missing="mean"` or `"indicate"`.
-        y : (n,) or (n, K) numbers; for a classification (n,) labels: strings, whole numbers or booleans.
+        X : numbers, (n, d); NaN only with the setting `missing="mean"` or `"indicate"`.
+        y : numbers, (n,) or (n, K); for a classification labels, (n,): strings, whole numbers or booleans.
         task : "regression" or "classification".
-        sample_weight : (n,), at least 0.
-        model : the name to store the model under; the server makes one up where it is empty.
-        request_id : your own name for this call, so that your program may make it again without beginning a second job;
-            one is made up where it is empty, with which a call that a server's end cut off is repeated.
-        timeout : seconds for sending, None for the client's.
+        sample_weight : weights of the rows, (n,), at least 0.
+        model : the name under which the model is stored; the server makes one up where it is empty.
+        request_id : your own name for this call, with which your program can repeat it without starting a second job;
+            where it is empty, one is made up, with which the client repeats a call that the end of a server cut off.
+        timeout : seconds for sending; None for the client's.
 
         Raises
         ------
-        InvalidArgument : naming the argument. AlreadyExists : the name is taken, or the request id was another call's.
-        ResourceExhausted : a limit of the server, or its queue is full. FailedPrecondition : the server lacks the
-        packages. Unavailable : the server was away for the client's timeout.
+        InvalidArgument : for a bad argument, which it names. AlreadyExists : the name is taken, or the request id
+        belongs to another call. ResourceExhausted : a limit of the server is reached, or its queue is full.
+        FailedPrecondition : the server lacks packages. Unavailable : the server was away for the client's timeout.
         """
-        seconds = self._caller.transfer_seconds(timeout)
-        requests = await asyncio.to_thread(train_requests, X, y, task, settings, sample_weight, model, request_id)
-        return await self._begin(requests, seconds, ARGUMENTS)
+        data = X, y, task, settings, sample_weight, model, request_id
+        return await self._train(train_requests, *data, timeout=timeout, arguments=ARGUMENTS)
 
     async def predict(
         self,
@@ -81,12 +97,12 @@ class BoostingClient(TrainingClient[StageProgress, BoostingModel]):
         n_units: int | None = None,
         timeout: float | None = None,
     ) -> NDArray[Any]:
-        """Numbers `(n,)` or `(n, K)`, or the labels `(n,)` of a classification.
+        """Predict numbers `(n,)` or `(n, K)`, or the labels `(n,)` of a classification.
 
-        `n_units` predicts with the first units only, as if training had ended there.
+        With `n_units` only the first units predict, as if training had ended there.
         """
-        output, classes = await self._predicted("predict", model, X, n_units, timeout)
-        return output if classes is None else classes[output.astype(np.int64)]
+        numbers, classes = await self._predict("predict", model, X, n_units, timeout)
+        return numbers if classes is None else classes[numbers.astype(np.int64)]
 
     async def predict_proba(
         self,
@@ -96,8 +112,9 @@ class BoostingClient(TrainingClient[StageProgress, BoostingModel]):
         n_units: int | None = None,
         timeout: float | None = None,
     ) -> Array:
-        """Probabilities `(n, classes)`, the columns in the order of the model's `classes`."""
-        return (await self._predicted("predict_proba", model, X, n_units, timeout))[0]
+        """Return probabilities, `(n, classes)`, the columns in the order of the model's `classes`."""
+        numbers, _ = await self._predict("predict_proba", model, X, n_units, timeout)
+        return numbers
 
     async def decision_function(
         self,
@@ -107,20 +124,21 @@ class BoostingClient(TrainingClient[StageProgress, BoostingModel]):
         n_units: int | None = None,
         timeout: float | None = None,
     ) -> Array:
-        """Logits: `(n,)` of the second class where there are two, else `(n, classes)`."""
-        return (await self._predicted("decision_function", model, X, n_units, timeout))[0]
+        """Return logits: `(n,)`, of the second class, where there are two, else `(n, classes)`."""
+        numbers, _ = await self._predict("decision_function", model, X, n_units, timeout)
+        return numbers
 
     async def truncate(self, model: str | BoostingModel, n_units: int, *, name: str = "") -> BoostingModel:
-        """Have the model's first units stored as a model of its own, named by the server where `name` is empty."""
+        """Store the model's first units as a new model; the server makes up a name where `name` is empty."""
         request = truncate_request(model, n_units, name)
-        return ENGINE.told(await self._caller.make(self._stub.Truncate, request, idempotent=False, arguments=ARGUMENTS))
+        reply = await self._caller.make(self._stub.Truncate, request, idempotent=False, arguments=ARGUMENTS)
+        return ENGINE.told(reply)
 
-    async def _predicted(
+    async def _predict(
         self, output: str, model: str | BoostingModel, X: ArrayLike, n_units: int | None, timeout: float | None
     ) -> tuple[Array, NDArray[Any] | None]:
-        seconds = self._caller.transfer_seconds(timeout)
-        requests, rows = await asyncio.to_thread(predict_requests, output, model, X, n_units)
-        found, numbers = await self._caller.gather(
-            self._stub.Predict, requests, partial(Prediction, rows), seconds=seconds, arguments=ARGUMENTS
+        data = output, model, X, n_units
+        header, numbers = await self._evaluate(
+            self._stub.Predict, predict_requests, *data, timeout=timeout, arguments=ARGUMENTS
         )
-        return numbers, labels.decoded(found.classes)
+        return numbers, labels.decoded(header.classes)

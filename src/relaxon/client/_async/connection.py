@@ -1,31 +1,35 @@
-"""The way to a server for asyncio: `connect` and the client that it gives."""
+"""The connection to a server, for asyncio: `connect` and the client that it returns."""
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-
-import grpc.aio
+from typing import Any
 
 from relaxon.client._async.attendance import Attendance
 from relaxon.client._async.boosting import BoostingClient
-from relaxon.client._async.caller import Caller
+from relaxon.client._async.caller import RetryingCaller
 from relaxon.client._async.convex import ConvexClient
 from relaxon.client._async.energy import EnergyClient
 from relaxon.client._async.equilibrium import EquilibriumClient
 from relaxon.client._async.jobs import JobsClient
 from relaxon.client._async.linear import LinearClient
 from relaxon.client._async.models import ModelsClient
-from relaxon.client._async.opening import Opening
 from relaxon.client._async.poisson import PoissonClient
 from relaxon.client._async.proximal import ProximalClient
-from relaxon.client._sync.caller import Timeouts
-from relaxon.client.shared.retries import DEFAULT_RETRIES, Retries
-from relaxon.client.shared.status import ServerStatus, told
-from relaxon.client.shared.target import DEFAULT_TARGET, HEALTH_METHOD, checked, health_of, unanswered, wire_to
-from relaxon.client.shared.transport import IN_CLEAR, Security, options
+from relaxon.client.shared.asyncio_runtime import Opening, open_channel, wait_until_ready
+from relaxon.client.shared.retries import DEFAULT_RETRIES, Retries, Timeouts
+from relaxon.client.shared.status import ServerStatus, parse_status
+from relaxon.client.shared.target import (
+    DEFAULT_TARGET,
+    HEALTH_METHOD,
+    choose_wire,
+    no_answer,
+    parse_health,
+    validate_connection,
+)
+from relaxon.client.shared.transport import IN_CLEAR, Security
 from relaxon.proto import status_pb2, status_pb2_grpc
 from relaxon.wire.arrays import Compression, Wire
 from relaxon.wire.ownership import NotPickled, guarded
@@ -48,29 +52,29 @@ def connect(
 
     Parameters
     ----------
-    target : "host:port", or what begins with one of gRPC's own schemes (dns:, unix:, ipv4:, ipv6:, xds:).
+    target : "host:port", or a target that begins with one of gRPC's own schemes (dns:, unix:, ipv4:, ipv6:, xds:).
     timeout : seconds for connecting, and for each call that moves no arrays.
     transfer_timeout : seconds for each call that moves arrays (making a grid, solving) and is given no timeout.
-    shared_memory : hand large arrays over through this machine's shared memory where the server runs on it too, as
-        the same user; everything is sent otherwise, or where False.
-    compression : "gzip" or "deflate" to compress what is sent of solves, both ways, message by message. It pays on slow
+    shared_memory : pass large arrays through shared memory where the server runs on this machine, as the same user;
+        otherwise, or where False, everything is sent.
+    compression : "gzip" or "deflate" compresses the messages of solves in both directions, one by one. It pays on slow
         networks and for smooth or sparse right-hand sides, and costs time everywhere else.
-    retries : how failed calls are made again, where that is safe; `Retries(attempts=1)` for not at all.
-    token : as `relaxon token add` printed it, for a server that asks for one. It is never sent in clear to another
+    retries : how failed calls are repeated, where that is safe; `Retries(attempts=1)` repeats nothing.
+    token : as printed by `relaxon token add`, for a server that asks for one. It is never sent unencrypted to another
         machine.
-    tls : speak TLS; where None, if certificates are given.
-    root_certificates : PEM file of the authorities that may vouch for the server; those that gRPC brings where None.
+    tls : use TLS; None uses it where certificates are given.
+    root_certificates : PEM file of the authorities that may vouch for the server; None for those that come with gRPC.
     client_certificate : PEM files of this side's certificate and its key, for a server that asks for one.
 
     Returns
     -------
-    Client : connected, once this is awaited; close it, or use this in an `async with` statement. It may be used by
-        several tasks of the event loop that connected it.
+    Client : connected once this is awaited. Close it, or use this in an `async with` statement.
+        It may be used by several tasks of the event loop that connected it.
 
     Raises
     ------
-    Unavailable : where no server answers in time. InvalidArgument : for a bad argument. OSError : where a
-        certificate's file cannot be read.
+    Unavailable : no server answered in time. InvalidArgument : for a bad argument, which it names. OSError : a
+    certificate's file cannot be read.
 
     Examples
     --------
@@ -78,22 +82,22 @@ def connect(
     >>> import numpy as np
     >>> import relaxon.aio
     >>> from relaxon.server.app import EmbeddedServer
-    >>> async def solved(target):
+    >>> async def solve(target):
     ...     async with relaxon.aio.connect(target) as client:
     ...         async with client.poisson.grid(np.zeros((16, 16), np.uint8), boundary="dirichlet") as grid:
     ...             return await grid.solve(np.ones(grid.shape), solver="cg")
     >>> with EmbeddedServer() as server:
-    ...     asyncio.run(solved(server.target)).result
+    ...     asyncio.run(solve(server.target)).result
     <Result.CONVERGED: 'converged'>
     """
-    wire = wire_to(target, shared_memory, compression)
-    timeouts, security = checked(
+    wire = choose_wire(target, shared_memory, compression)
+    timeouts, security = validate_connection(
         target, timeout, transfer_timeout, retries, token, tls, root_certificates, client_certificate
     )
-    return Opening(partial(_connected, target, timeouts, wire, security))
+    return Opening(partial(_connect, target, timeouts, wire, security))
 
 
-async def _connected(target: str, timeouts: Timeouts, wire: Wire, security: Security) -> Client:
+async def _connect(target: str, timeouts: Timeouts, wire: Wire, security: Security) -> Client:
     client = Client(target, timeouts, wire, security)
     try:
         await client.wait_until_ready()
@@ -104,16 +108,16 @@ async def _connected(target: str, timeouts: Timeouts, wire: Wire, security: Secu
 
 
 class Client(NotPickled):
-    """A connection, from `connect`, with the server's parts: `poisson` and `linear` solve, `boosting`, `convex`,
-    `equilibrium`, `energy` and `proximal` train.
+    """A connection, from `connect`, and the services of the server.
 
-    `jobs` are the training jobs of all kinds; `models` moves files.
+    `poisson` and `linear` solve; `boosting`, `convex`, `equilibrium`, `energy` and `proximal` train. `jobs` are the
+    training jobs of all kinds, and `models` moves stored models as files.
     """
 
     def __init__(self, target: str, timeouts: Timeouts, wire: Wire, security: Security = IN_CLEAR) -> None:
         self.target = target
-        self._caller = caller = Caller(timeouts.timeout, timeouts.transfer_timeout, timeouts.retries, security.metadata)
-        self._channel = channel(target, security)
+        self._caller = caller = RetryingCaller(timeouts, security.metadata)
+        self._channel = open_channel(target, security)
         self._link = link = guarded(self._channel, caller.owner)
         self._attendance = Attendance(link, caller)
         self.poisson = PoissonClient(link, self._attendance, caller, target, wire)
@@ -140,24 +144,27 @@ class Client(NotPickled):
         """Return once the server answers; Unavailable after the timeout."""
         self._caller.owner.check()
         try:
-            await asyncio.wait_for(self._channel.channel_ready(), self._caller.timeout)
+            await wait_until_ready(self._channel, self._caller.timeout)
         except TimeoutError:
-            raise unanswered(self.target, self._caller.timeout) from None
+            raise no_answer(self.target, self._caller.timeout) from None
 
     async def health(self) -> str:
-        """What the server says of itself: "SERVING" or "NOT_SERVING" (it is about to stop)."""
-        check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._link.unary_unary(HEALTH_METHOD)
-        # Not repeated: that a server does not answer is an answer here.
-        return health_of(await self._caller.make(check, b"", idempotent=True, repeated=False))
+        """Return the server's health: "SERVING", or "NOT_SERVING" where it is about to stop."""
+        check: Any = self._link.unary_unary(HEALTH_METHOD)
+        # Not repeated: no answer is an answer, too.
+        reply: bytes = await self._caller.make(check, b"", idempotent=True, repeated=False)
+        return parse_health(reply)
 
     async def status(self) -> ServerStatus:
-        """What the server is busy with."""
+        """Return what the server is busy with, and how much of its limits is in use."""
         stub = status_pb2_grpc.StatusServiceStub(self._link)
-        return told(await self._caller.make(stub.GetStatus, status_pb2.GetStatusRequest(), idempotent=True))
+        return parse_status(await self._caller.make(stub.GetStatus, status_pb2.GetStatusRequest(), idempotent=True))
 
     async def close(self) -> None:
-        """Close the connection; calls that run in other tasks end with `Cancelled`, and what the server keeps
-        for this client goes soon. A forked child's copy is left as it is: the connection is its parent's."""
+        """Close the connection, and soon free what the server keeps for this client.
+
+        Calls in other tasks end with `Cancelled`. In a forked child nothing happens: the connection is its parent's.
+        """
         if self._caller.owner.ended:
             return
         self._caller.owner.close()
@@ -174,10 +181,3 @@ class Client(NotPickled):
 
     def __repr__(self) -> str:
         return f"Client({self.target!r})"
-
-
-def channel(target: str, security: Security = IN_CLEAR) -> grpc.aio.Channel:
-    """A channel to `target`, over TLS where `security` has it so; the token goes with each call. OSError as there."""
-    if security.encrypted:
-        return grpc.aio.secure_channel(target, security.channel_credentials(), options(target))
-    return grpc.aio.insecure_channel(target, options(target))

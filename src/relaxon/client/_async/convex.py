@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
 from typing import Any
 
-import grpc.aio
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.client._async.caller import Caller
+from relaxon.client._async.caller import RetryingCaller
 from relaxon.client._async.jobs import Job
 from relaxon.client._async.training import TrainingClient
+from relaxon.client.shared.asyncio_runtime import Channel
 from relaxon.proto import convex_pb2_grpc
 from relaxon.wire.conversions import labels
 from relaxon.wire.conversions.convex import (
@@ -25,15 +23,34 @@ from relaxon.wire.conversions.convex import (
     train_requests,
 )
 from relaxon.wire.conversions.supervised import ARGUMENTS, Task
-from relaxon.wire.conversions.tables import Prediction
 
 
 class ConvexClient(TrainingClient[BoundsProgress, ConvexModel]):
-    """The calls of a `relaxon.aio.Client` that train convex networks."""
+    """The calls of a `relaxon.aio.Client` for convex networks.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> import numpy as np
+    >>> import relaxon.aio
+    >>> from relaxon.client import ConvexSettings
+    >>> from relaxon.server.app import EmbeddedServer
+    >>> X = np.linspace(-2, 2, 200).reshape(-1, 1)
+    >>> async def train(target):
+    ...     async with relaxon.aio.connect(target) as client:
+    ...         settings = ConvexSettings(n_patterns=10, random_state=0)
+    ...         job = await client.convex.train(X, np.sin(X[:, 0]), settings=settings)
+    ...         model = await job.result()
+    ...         predicted = await client.convex.predict(model, X[:3])
+    ...         return predicted.shape, model.outcome, model.certificate.relative_gap <= 1e-4
+    >>> with EmbeddedServer() as server:
+    ...     asyncio.run(train(server.target))
+    ((3,), 'converged', True)
+    """
 
     _engine = ENGINE
 
-    def __init__(self, channel: grpc.aio.Channel, caller: Caller) -> None:
+    def __init__(self, channel: Channel, caller: RetryingCaller) -> None:
         super().__init__(convex_pb2_grpc.ConvexServiceStub(channel), channel, caller)
 
     async def train(
@@ -48,28 +65,27 @@ class ConvexClient(TrainingClient[BoundsProgress, ConvexModel]):
         request_id: str = "",
         timeout: float | None = None,
     ) -> Job[BoundsProgress, ConvexModel]:
-        """Send the data and have the server train on them; returns when it has them.
+        """Send the data and start a training job on them; return once the server has received them.
 
         Parameters
         ----------
-        X : (n, d), numbers.
-        y : (n,) or (n, K) numbers; for a classification (n,) labels: strings, whole numbers or booleans.
+        X : numbers, (n, d).
+        y : numbers, (n,) or (n, K); for a classification labels, (n,): strings, whole numbers or booleans.
         task : "regression" or "classification".
-        sample_weight : (n,), at least 0.
-        model : the name to store the model under; the server makes one up where it is empty.
-        request_id : your own name for this call, so that your program may make it again without beginning a second job;
-            one is made up where it is empty, with which a call that a server's end cut off is repeated.
-        timeout : seconds for sending, None for the client's.
+        sample_weight : weights of the rows, (n,), at least 0.
+        model : the name under which the model is stored; the server makes one up where it is empty.
+        request_id : your own name for this call, with which your program can repeat it without starting a second job;
+            where it is empty, one is made up, with which the client repeats a call that the end of a server cut off.
+        timeout : seconds for sending; None for the client's.
 
         Raises
         ------
-        InvalidArgument : naming the argument. AlreadyExists : the name is taken, or the request id was another call's.
-        ResourceExhausted : a limit of the server, or its queue is full. FailedPrecondition : the server lacks the
-        packages. Unavailable : the server was away for the client's timeout.
+        InvalidArgument : for a bad argument, which it names. AlreadyExists : the name is taken, or the request id
+        belongs to another call. ResourceExhausted : a limit of the server is reached, or its queue is full.
+        FailedPrecondition : the server lacks packages. Unavailable : the server was away for the client's timeout.
         """
-        seconds = self._caller.transfer_seconds(timeout)
-        requests = await asyncio.to_thread(train_requests, X, y, task, settings, sample_weight, model, request_id)
-        return await self._begin(requests, seconds, ARGUMENTS)
+        data = X, y, task, settings, sample_weight, model, request_id
+        return await self._train(train_requests, *data, timeout=timeout, arguments=ARGUMENTS)
 
     async def predict(
         self,
@@ -78,9 +94,9 @@ class ConvexClient(TrainingClient[BoundsProgress, ConvexModel]):
         *,
         timeout: float | None = None,
     ) -> NDArray[Any]:
-        """Numbers `(n,)` or `(n, K)`, or the labels `(n,)` of a classification."""
-        output, classes = await self._predicted("predict", model, X, timeout)
-        return output if classes is None else classes[output.astype(np.int64)]
+        """Predict numbers `(n,)` or `(n, K)`, or the labels `(n,)` of a classification."""
+        numbers, classes = await self._predict("predict", model, X, timeout)
+        return numbers if classes is None else classes[numbers.astype(np.int64)]
 
     async def predict_proba(
         self,
@@ -89,8 +105,9 @@ class ConvexClient(TrainingClient[BoundsProgress, ConvexModel]):
         *,
         timeout: float | None = None,
     ) -> Array:
-        """Probabilities `(n, classes)` of loss "logistic", the columns in the order of the model's `classes`."""
-        return (await self._predicted("predict_proba", model, X, timeout))[0]
+        """Return probabilities, `(n, classes)`, for the loss "logistic", in the order of the model's `classes`."""
+        numbers, _ = await self._predict("predict_proba", model, X, timeout)
+        return numbers
 
     async def decision_function(
         self,
@@ -99,15 +116,15 @@ class ConvexClient(TrainingClient[BoundsProgress, ConvexModel]):
         *,
         timeout: float | None = None,
     ) -> Array:
-        """Outputs: `(n,)` of the second class where there are two, else `(n, classes)`."""
-        return (await self._predicted("decision_function", model, X, timeout))[0]
+        """Return outputs: `(n,)`, of the second class, where there are two, else `(n, classes)`."""
+        numbers, _ = await self._predict("decision_function", model, X, timeout)
+        return numbers
 
-    async def _predicted(
+    async def _predict(
         self, output: str, model: str | ConvexModel, X: ArrayLike, timeout: float | None
     ) -> tuple[Array, NDArray[Any] | None]:
-        seconds = self._caller.transfer_seconds(timeout)
-        requests, rows = await asyncio.to_thread(predict_requests, output, model, X)
-        found, numbers = await self._caller.gather(
-            self._stub.Predict, requests, partial(Prediction, rows), seconds=seconds, arguments=ARGUMENTS
+        data = output, model, X
+        header, numbers = await self._evaluate(
+            self._stub.Predict, predict_requests, *data, timeout=timeout, arguments=ARGUMENTS
         )
-        return numbers, labels.decoded(found.classes)
+        return numbers, labels.decoded(header.classes)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 
-import grpc.aio
 from numpy.typing import ArrayLike
 
-from relaxon.client._async.caller import Caller
+from relaxon.client._async.caller import RetryingCaller
 from relaxon.client._async.jobs import Job
 from relaxon.client._async.training import TrainingClient
+from relaxon.client.shared.asyncio_runtime import Channel
 from relaxon.proto import energy_pb2_grpc
 from relaxon.wire.conversions.energy import (
     ARGUMENTS,
@@ -30,15 +29,34 @@ from relaxon.wire.conversions.energy import (
     sample_request,
     train_requests,
 )
-from relaxon.wire.conversions.tables import Prediction
 
 
 class EnergyClient(TrainingClient[EnergyProgress, EnergyModel]):
-    """The energy calls of a `relaxon.aio.Client`."""
+    """The calls of a `relaxon.aio.Client` for energy-based models.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> import numpy as np
+    >>> import relaxon.aio
+    >>> from relaxon.client import EnergySettings
+    >>> from relaxon.server.app import EmbeddedServer
+    >>> X = np.random.default_rng(0).standard_normal((400, 2))
+    >>> async def train(target):
+    ...     async with relaxon.aio.connect(target) as client:
+    ...         job = await client.energy.train(X, settings=EnergySettings(steps=50, random_state=0))
+    ...         model = await job.result()
+    ...         density = await client.energy.log_density(model, X[:3])
+    ...         drawn = await client.energy.sample(model, 5)
+    ...         return density.values.shape, density.trusted, drawn.shape
+    >>> with EmbeddedServer() as server:
+    ...     asyncio.run(train(server.target))
+    ((3,), True, (5, 2))
+    """
 
     _engine = ENGINE
 
-    def __init__(self, channel: grpc.aio.Channel, caller: Caller) -> None:
+    def __init__(self, channel: Channel, caller: RetryingCaller) -> None:
         super().__init__(energy_pb2_grpc.EnergyServiceStub(channel), channel, caller)
 
     async def train(
@@ -50,32 +68,29 @@ class EnergyClient(TrainingClient[EnergyProgress, EnergyModel]):
         request_id: str = "",
         timeout: float | None = None,
     ) -> Job[EnergyProgress, EnergyModel]:
-        """Send the rows and have the server train on them; returns when it has them.
+        """Send the rows and start a training job on them; return once the server has received them.
 
         Parameters
         ----------
-        X : (n, d), numbers; each column must vary.
-        model : the name to store the model under; the server makes one up where it is empty.
-        request_id : your own name for this call, so that your program may make it again without beginning a second job;
-            one is made up where it is empty, with which a call that a server's end cut off is repeated.
-        timeout : seconds for sending, None for the client's.
+        X : numbers, (n, d); each column must vary.
+        model : the name under which the model is stored; the server makes one up where it is empty.
+        request_id : your own name for this call, with which your program can repeat it without starting a second job;
+            where it is empty, one is made up, with which the client repeats a call that the end of a server cut off.
+        timeout : seconds for sending; None for the client's.
 
         Raises
         ------
-        InvalidArgument : naming the argument. AlreadyExists : the name is taken, or the request id was another call's.
-        ResourceExhausted : a limit of the server, or its queue is full. FailedPrecondition : the server lacks the
-        packages. Unavailable : the server was away for the client's timeout.
+        InvalidArgument : for a bad argument, which it names. AlreadyExists : the name is taken, or the request id
+        belongs to another call. ResourceExhausted : a limit of the server is reached, or its queue is full.
+        FailedPrecondition : the server lacks packages. Unavailable : the server was away for the client's timeout.
         """
-        seconds = self._caller.transfer_seconds(timeout)
-        requests = await asyncio.to_thread(train_requests, X, settings, model, request_id)
-        return await self._begin(requests, seconds, ARGUMENTS)
+        data = X, settings, model, request_id
+        return await self._train(train_requests, *data, timeout=timeout, arguments=ARGUMENTS)
 
     async def log_density(self, model: str | EnergyModel, X: ArrayLike, *, timeout: float | None = None) -> LogDensity:
-        """Normalised log-densities of the rows `(n, d)`, with the verdict on them."""
-        seconds = self._caller.transfer_seconds(timeout)
-        requests, rows = await asyncio.to_thread(density_requests, model, X)
-        header, values = await self._caller.gather(
-            self._stub.LogDensity, requests, partial(Prediction, rows), seconds=seconds, arguments=ARGUMENTS
+        """Return the normalised log-densities of the rows, `(n, d)`, and whether they can be trusted."""
+        header, values = await self._evaluate(
+            self._stub.LogDensity, density_requests, model, X, timeout=timeout, arguments=ARGUMENTS
         )
         return LogDensity(values, header.trusted, header.reason)
 
@@ -87,7 +102,7 @@ class EnergyClient(TrainingClient[EnergyProgress, EnergyModel]):
         random_state: int | None = None,
         timeout: float | None = None,
     ) -> Array:
-        """Draw rows from the model, `(count, d)`; the same `random_state` gives the same ones."""
+        """Draw rows from the model, `(count, d)`; the same `random_state` draws the same rows."""
         seconds = self._caller.transfer_seconds(timeout)
         request = sample_request(model, count, random_state)
         rows: Array = await self._caller.gather(
@@ -104,17 +119,13 @@ class EnergyClient(TrainingClient[EnergyProgress, EnergyModel]):
         random_state: int | None = None,
         timeout: float | None = None,
     ) -> PartitionEstimate:
-        """Estimate log Z anew, independently of the estimate that the model has.
+        """Estimate log Z again, independently of the estimate stored with the model.
 
-        `size` is the number of draws, of paths ("annealed") or of draws of each chain ("bridge").
+        `size` is the number of draws, of paths ("annealed") or of draws from each chain ("bridge").
         """
         seconds = self._caller.transfer_seconds(timeout)
         request = partition_request(model, method, size, random_state)
-        found = await self._caller.make(
-            self._stub.LogPartition,
-            request,
-            idempotent=True,
-            seconds=seconds,
-            arguments=SIZES,
+        reply = await self._caller.make(
+            self._stub.LogPartition, request, idempotent=True, seconds=seconds, arguments=SIZES
         )
-        return estimate_of(found)
+        return estimate_of(reply)

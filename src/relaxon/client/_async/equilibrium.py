@@ -1,19 +1,19 @@
-"""Classifiers trained by equilibrium propagation on a server, for asyncio: jobs, stored models, predictions."""
+"""Classifiers trained by equilibrium propagation on a server, for asyncio: jobs, stored models, predictions,
+gradients compared."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
-import grpc.aio
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.client._async.caller import Caller
+from relaxon.client._async.caller import RetryingCaller
 from relaxon.client._async.jobs import Job
 from relaxon.client._async.training import TrainingClient
+from relaxon.client.shared.asyncio_runtime import Channel
 from relaxon.proto import equilibrium_pb2_grpc
 from relaxon.wire.conversions.equilibrium import (
     ARGUMENTS,
@@ -30,15 +30,35 @@ from relaxon.wire.conversions.equilibrium import (
     predicted,
     train_requests,
 )
-from relaxon.wire.conversions.tables import Prediction
 
 
 class EquilibriumClient(TrainingClient[EpochProgress, EquilibriumModel]):
-    """The equilibrium-propagation calls of a `relaxon.aio.Client`; jobs and models are as in `client.boosting`."""
+    """The equilibrium-propagation calls of a `relaxon.aio.Client`; jobs and models are as in `client.boosting`.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> import numpy as np
+    >>> import relaxon.aio
+    >>> from relaxon.client import EquilibriumSettings
+    >>> from relaxon.server.app import EmbeddedServer
+    >>> X = np.random.default_rng(0).standard_normal((60, 2))
+    >>> y = X[:, 0] > 0
+    >>> settings = EquilibriumSettings(hidden_sizes=(8,), epochs=10, random_state=0)
+    >>> async def train(target):
+    ...     async with relaxon.aio.connect(target) as client:
+    ...         job = await client.equilibrium.train(X, y, settings=settings)
+    ...         model = await job.result()
+    ...         predicted = await client.equilibrium.predict(model, X)
+    ...         return float(np.mean(predicted == y)) > 0.9, model.outcome
+    >>> with EmbeddedServer() as server:
+    ...     asyncio.run(train(server.target))
+    (True, 'finished')
+    """
 
     _engine = ENGINE
 
-    def __init__(self, channel: grpc.aio.Channel, caller: Caller) -> None:
+    def __init__(self, channel: Channel, caller: RetryingCaller) -> None:
         super().__init__(equilibrium_pb2_grpc.EquilibriumServiceStub(channel), channel, caller)
 
     async def train(
@@ -51,33 +71,34 @@ class EquilibriumClient(TrainingClient[EpochProgress, EquilibriumModel]):
         request_id: str = "",
         timeout: float | None = None,
     ) -> Job[EpochProgress, EquilibriumModel]:
-        """Send the data and have the server train on them; returns when it has them.
+        """Send the data and start a training job on them; return once the server has received them.
 
-        `X` is (n, d) finite numbers, `y` (n,) labels: strings, whole numbers or booleans. `model` is the name to store
-        the model under; the server makes one up where it is empty. Raises as `client.boosting.train`.
+        `X` holds finite numbers, (n, d), and `y` labels, (n,): strings, whole numbers or booleans. The other arguments
+        and the errors are those of `client.boosting.train`.
         """
-        seconds = self._caller.transfer_seconds(timeout)
-        requests = await asyncio.to_thread(train_requests, X, y, settings, model, request_id)
-        return await self._begin(requests, seconds, ARGUMENTS)
+        data = X, y, settings, model, request_id
+        return await self._train(train_requests, *data, timeout=timeout, arguments=ARGUMENTS)
 
     async def predict(
         self, model: str | EquilibriumModel, X: ArrayLike, *, timeout: float | None = None
     ) -> NDArray[Any]:
-        """The label of each row; warns where the free phase did not come to rest."""
-        output, classes = await self._predicted("predict", model, X, timeout)
-        return classes[output.astype(np.int64)]
+        """Predict the label of each row; warn where the free phase did not come to rest."""
+        numbers, classes = await self._predict("predict", model, X, timeout)
+        return classes[numbers.astype(np.int64)]
 
     async def predict_proba(
         self, model: str | EquilibriumModel, X: ArrayLike, *, timeout: float | None = None
     ) -> Array:
-        """Probabilities `(n, classes)`, the columns in the order of the model's `classes`."""
-        return (await self._predicted("predict_proba", model, X, timeout))[0]
+        """Return probabilities, `(n, classes)`, the columns in the order of the model's `classes`."""
+        numbers, _ = await self._predict("predict_proba", model, X, timeout)
+        return numbers
 
     async def decision_function(
         self, model: str | EquilibriumModel, X: ArrayLike, *, timeout: float | None = None
     ) -> Array:
-        """Logits at the free equilibrium: `(n, classes)`, or `(n,)` for two classes."""
-        return (await self._predicted("decision_function", model, X, timeout))[0]
+        """Return the logits at the free equilibrium: `(n, classes)`, or `(n,)` for two classes."""
+        numbers, _ = await self._predict("decision_function", model, X, timeout)
+        return numbers
 
     async def compare_gradients(
         self,
@@ -88,23 +109,20 @@ class EquilibriumClient(TrainingClient[EpochProgress, EquilibriumModel]):
         *,
         timeout: float | None = None,
     ) -> tuple[GradientComparison, ...]:
-        """Each estimator's gradient of the batch `X`, `y` against the exact one, in their order."""
+        """Compare the gradient of each estimator on the batch `X`, `y` with the exact one, in their order."""
         seconds = self._caller.transfer_seconds(timeout)
         comparison = await asyncio.to_thread(Comparison, model, X, y, estimators)
-        requests = comparison.requests((await self.model(comparison.model)).classes)
-        return comparisons(
-            await self._caller.make(
-                self._stub.CompareGradients, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS
-            )
+        stored = await self.model(comparison.model)
+        requests = comparison.requests(stored.classes)
+        reply = await self._caller.make(
+            self._stub.CompareGradients, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS
         )
+        return comparisons(reply)
 
-    async def _predicted(
+    async def _predict(
         self, output: str, model: str | EquilibriumModel, X: ArrayLike, timeout: float | None
     ) -> tuple[Array, NDArray[Any]]:
-        seconds = self._caller.transfer_seconds(timeout)
-        requests, rows = await asyncio.to_thread(predict_requests, output, model, X)
-        return predicted(
-            *await self._caller.gather(
-                self._stub.Predict, requests, partial(Prediction, rows), seconds=seconds, arguments=ARGUMENTS
-            )
+        header, numbers = await self._evaluate(
+            self._stub.Predict, predict_requests, output, model, X, timeout=timeout, arguments=ARGUMENTS
         )
+        return predicted(header, numbers)

@@ -1,4 +1,4 @@
-"""Linear systems on a server for asyncio: sparse matrices that it keeps, and solves with them."""
+"""Linear systems on a server, for asyncio: sparse matrices that it keeps, and solves with them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from functools import partial
 from typing import Any
 
-import grpc.aio
 from numpy.typing import ArrayLike
 
 from relaxon.client._async.attendance import Attendance
-from relaxon.client._async.caller import Caller
-from relaxon.client._async.opening import Opening
+from relaxon.client._async.caller import RetryingCaller
 from relaxon.client._async.remote import RemoteSystem
-from relaxon.client._async.steps_call import solutions
+from relaxon.client._async.steps_call import StepsCall
+from relaxon.client.shared.asyncio_runtime import Channel, Opening
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Solution
 from relaxon.proto import linear_pb2 as pb
@@ -32,7 +31,7 @@ class LinearClient(NotPickled):
     """The calls of a `relaxon.aio.Client` for sparse matrices."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, attendance: Attendance, caller: Caller, target: str, wire: Wire
+        self, channel: Channel, attendance: Attendance, caller: RetryingCaller, target: str, wire: Wire
     ) -> None:
         self._stub: linear_pb2_grpc.LinearSystemServiceAsyncStub = linear_pb2_grpc.LinearSystemServiceStub(
             chunked(channel)
@@ -57,36 +56,52 @@ class LinearClient(NotPickled):
 
         Parameters
         ----------
-        matrix : symmetric and positive definite, or singular by constants or given null vectors alone, unless
-            `relaxon.solvers.solve` takes others.
+        matrix : any that `relaxon.solvers.solve` accepts: as a rule symmetric and positive definite, or with a null
+            space that consists of constants or of given vectors.
         near_null, coordinates, block_size, symmetric : as in `relaxon.solvers.solve`.
-        M : None; a preconditioner of the caller's is not sent to a server.
+        M : None; your own preconditioner cannot be sent to a server.
 
-        Otherwise as `client.poisson.grid`.
+        Everything else is as in `client.poisson.grid`.
+
+        Examples
+        --------
+        >>> import asyncio
+        >>> import numpy as np
+        >>> import relaxon.aio
+        >>> from scipy.sparse import diags_array
+        >>> from relaxon.server.app import EmbeddedServer
+        >>> A = diags_array([-1.0, 2.5, -1.0], offsets=[-1, 0, 1], shape=(50, 50))
+        >>> async def solve(target):
+        ...     async with relaxon.aio.connect(target) as client, client.linear.matrix(A) as matrix:
+        ...         return await matrix.solve(np.ones(50))
+        >>> with EmbeddedServer() as server:
+        ...     solution = asyncio.run(solve(server.target))
+        >>> solution.result.name, bool(np.allclose(A @ solution.x, 1))
+        ('CONVERGED', True)
         """
-        sent = partial(SentMatrix.of, matrix, near_null, coordinates, block_size, symmetric, M)
-        return Opening(partial(self._made, sent, timeout))
+
+        async def open_matrix() -> RemoteMatrix:
+            seconds = self._caller.transfer_seconds(timeout)
+            sent = await asyncio.to_thread(SentMatrix.of, matrix, near_null, coordinates, block_size, symmetric, M)
+            attendance = await self._attendance.name()
+            with offered(sent.unknowns, self._wire.shared_memory) as (file, told):
+                # A matrix whose answer was lost stays until it expires, so making it twice does harm.
+                kept = await self._caller.make(
+                    partial(self._stub.CreateMatrix, compression=self._wire.outgoing),
+                    partial(sent.requests, self._wire, told, attendance),
+                    idempotent=False,
+                    seconds=seconds,
+                    arguments=ARGUMENTS,
+                )
+                handover = Handover(file if kept.shared else None)
+            return RemoteMatrix(self._stub, kept, sent, self._caller, self._target, handover, self._wire)
+
+        return Opening(open_matrix)
 
     async def list_solvers(self) -> tuple[SolverInfo, ...]:
-        """The solvers that the server knows by name for sparse matrices."""
+        """List the solvers for sparse matrices that the server knows by name."""
         request = poisson_pb2.ListSolversRequest()
         return solver_infos(await self._caller.make(self._stub.ListMatrixSolvers, request, idempotent=True))
-
-    async def _made(self, made: Callable[[], SentMatrix], timeout: float | None) -> RemoteMatrix:
-        seconds = self._caller.transfer_seconds(timeout)
-        sent = await asyncio.to_thread(made)
-        attendance = await self._attendance.name()
-        with offered(sent.unknowns, self._wire.shared_memory) as (file, told):
-            # A matrix whose answer was lost would be kept until it expires: making it twice does harm.
-            kept = await self._caller.make(
-                partial(self._stub.CreateMatrix, compression=self._wire.outgoing),
-                partial(sent.requests, self._wire, told, attendance),
-                idempotent=False,
-                seconds=seconds,
-                arguments=ARGUMENTS,
-            )
-            handover = Handover(file if kept.shared else None)
-        return RemoteMatrix(self._stub, kept, sent, self._caller, self._target, handover, self._wire)
 
 
 class RemoteMatrix(MatrixHandle, RemoteSystem):
@@ -97,7 +112,7 @@ class RemoteMatrix(MatrixHandle, RemoteSystem):
         stub: linear_pb2_grpc.LinearSystemServiceAsyncStub,
         kept: pb.Matrix,
         sent: SentMatrix,
-        caller: Caller,
+        caller: RetryingCaller,
         target: str,
         handover: Handover,
         wire: Wire,
@@ -122,26 +137,44 @@ class RemoteMatrix(MatrixHandle, RemoteSystem):
         inconsistent: Inconsistent = "error",
         timeout: float | None = None,
     ) -> AsyncIterator[Solution]:
-        """Solve for one right-hand side after the other, each from the solution of the one before it.
+        """Solve for one right-hand side after another, each starting from the solution before it.
 
         Parameters
         ----------
-        steps : right-hand sides, or a `MatrixStep` where the matrix has other values as well (time steps, Newton's
-            method): what is set up is updated to these, as by `update`. It is pulled from as solutions are taken, in
-            the event loop's thread, and may be an async iterable; its arrays are its own again when it is asked for
-            the next.
-        warm_start : start each step from the last solution; False for zero, as for the steps of Newton's method.
-        read_ahead : take a step from `steps` before the solution of the one before it has been given out, so that its
-            way to the server overlaps the solve. False where a step depends on the last solution.
-        timeout : seconds in which each step has to be answered, None for the client's.
+        steps : right-hand sides, or a `MatrixStep` where the values of the matrix change as well (time steps, Newton's
+            method); what is set up is then updated, as by `update`. They are read
+            in the event loop's thread, and may be an async iterable, as solutions are taken.
+            The arrays of a step may change once the next one is asked for.
+        warm_start : start each step from the last solution; False starts from zero, as for Newton's method.
+        read_ahead : take a step from `steps` before yielding the solution of the step before it, so that sending it
+            overlaps with the solve. Use False where a step depends on the last solution.
+        timeout : seconds for each step, None for the client's.
 
-        Everything else is as in `solve`; `x0` is the first step's start. Leave the iteration and the call ends, with
-        the step that is being solved. A callback that returns True stops its own step alone.
+        The other arguments are those of `solve`; `x0` is the start of the first step. Leaving the iteration ends the
+        call and the step that is being solved. A callback that returns True stops only its own step.
 
         Raises
         ------
-        As `solve`, an argument's mistake at once and a step's when its turn has come; InvalidArgument names it `b[3]`,
-        or `matrix`.
+        As `solve`: for an argument at once, and for a step when its turn has come. InvalidArgument then names `b[3]`,
+        say, or `matrix`.
+
+        Examples
+        --------
+        >>> import asyncio
+        >>> import numpy as np
+        >>> import relaxon.aio
+        >>> from relaxon.client import MatrixStep
+        >>> from relaxon.server.app import EmbeddedServer
+        >>> from scipy.sparse import diags_array
+        >>> A = diags_array([-1.0, 2.5, -1.0], offsets=[-1, 0, 1], shape=(50, 50)).tocsr()
+        >>> async def solve(target):
+        ...     async with relaxon.aio.connect(target) as client, client.linear.matrix(A) as matrix:
+        ...         steps = (MatrixStep(np.ones(50), A * (1 + k)) for k in range(3))
+        ...         return [solution.x[25] async for solution in matrix.solve_steps(steps, rtol=1e-10)]
+        >>> with EmbeddedServer() as server:
+        ...     values = asyncio.run(solve(server.target))
+        >>> bool(np.allclose(values, values[0] / np.arange(1, 4)))
+        True
         """
         seconds = self._caller.transfer_seconds(timeout)
         terms = self._terms(solver, device, rtol, atol, max_iterations, inconsistent, callback is not None)
@@ -149,36 +182,33 @@ class RemoteMatrix(MatrixHandle, RemoteSystem):
         with errors.refusals():
             if not isinstance(steps, Iterable | AsyncIterable):
                 raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
-        begin = partial(self._stub.SolveMatrixSteps, compression=self._wire.outgoing)
-        found = solutions(
-            self._caller, begin, self._handover, messages_for, steps, callback, read_ahead, seconds, ARGUMENTS
-        )
-        return self._solutions(found)
+        method = partial(self._stub.SolveMatrixSteps, compression=self._wire.outgoing)
+        call = StepsCall(self._caller, method, steps, callback, read_ahead, seconds, ARGUMENTS)
+        return self._solutions(call.solutions(self._handover, messages_for))
 
     async def update(self, matrix: SparseMatrix, *, timeout: float | None = None) -> None:
-        """Put other values on the same pattern in the place of the matrix's: time steps, Newton's method.
+        """Replace the values of the matrix and keep its pattern, as in time steps or Newton's method.
 
-        What was set up for it is updated when it is next used: ordering and aggregates stay.
+        What was set up for the matrix is updated when it is next used: ordering and aggregates stay.
 
         Parameters
         ----------
-        matrix : a SciPy sparse matrix whose entries are where those of the first one are, in any order.
+        matrix : a SciPy sparse matrix with entries at the same positions as the first, in any order.
 
         Raises
         ------
-        As `matrix`; and InvalidArgument saying where the pattern differs.
+        As `client.linear.matrix`; and InvalidArgument, which says where the pattern differs.
         """
         seconds = self._caller.transfer_seconds(timeout)
         change = await asyncio.to_thread(self._change, matrix)
         method = partial(self._stub.UpdateMatrix, compression=self._wire.outgoing)
         requests = partial(change.update_requests, self.id, self._wire)
         with self._in_use():
-            self._changed(
-                await self._caller.make(method, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS)
-            )
+            reply = await self._caller.make(method, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS)
+            self._changed(reply)
 
     async def describe(self) -> MatrixSetUps:
-        """Return what the server has set up for it: solvers, their levels, sizes and complexities."""
+        """Return what the server has set up for the matrix: solvers, their levels, sizes and complexities."""
         request = pb.DescribeMatrixRequest(id=self.id)
         with self._in_use():
             return MatrixSetUps.of(await self._caller.make(self._stub.DescribeMatrix, request, idempotent=True))

@@ -1,4 +1,4 @@
-"""Poisson systems on a server for asyncio: grids that it keeps, and solves on them."""
+"""Poisson systems on a server, for asyncio: grids that it keeps, and solves on them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Se
 from functools import partial
 from typing import Any
 
-import grpc.aio
 from numpy.typing import ArrayLike
 
 from relaxon.client._async.attendance import Attendance
-from relaxon.client._async.caller import Caller
-from relaxon.client._async.opening import Opening
+from relaxon.client._async.caller import RetryingCaller
 from relaxon.client._async.remote import RemoteSystem
-from relaxon.client._async.steps_call import solutions
+from relaxon.client._async.steps_call import StepsCall
+from relaxon.client.shared.asyncio_runtime import Channel, Opening
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Solution
 from relaxon.proto import poisson_pb2 as pb
@@ -43,7 +42,7 @@ class PoissonClient(NotPickled):
     """The Poisson calls of a `relaxon.aio.Client`."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, attendance: Attendance, caller: Caller, target: str, wire: Wire
+        self, channel: Channel, attendance: Attendance, caller: RetryingCaller, target: str, wire: Wire
     ) -> None:
         self._stub: poisson_pb2_grpc.PoissonServiceAsyncStub = poisson_pb2_grpc.PoissonServiceStub(chunked(channel))
         self._attendance = attendance
@@ -64,48 +63,40 @@ class PoissonClient(NotPickled):
     ) -> Opening[RemoteGrid]:
         """Have the server keep a grid; the arguments are those of `relaxon.solvers.PoissonGrid`.
 
-        `timeout` is in seconds, None for the client's. Await the result, or better use it in an `async with` statement,
-        which deletes the grid on the server at its end; a grid not used for a time (`expires`) is forgotten
-        anyway, and so is one whose client has closed its connection or gone.
+        Await the result or, better, use it in an `async with` statement, which deletes the grid at its end. The server
+        also deletes a grid that has not been used for some time (`expires`), or whose client has closed its connection
+        or is gone. `timeout` is in seconds, None for the client's.
 
         Raises
         ------
-        InvalidArgument : naming the argument, before anything is sent where it can be found here.
-        ResourceExhausted : where the grid is larger than the server takes, or it keeps too many.
-        FailedPrecondition : where the server is too old for the kind of grid.
+        InvalidArgument : for a bad argument, which it names; before anything is sent where the client can tell.
+        ResourceExhausted : the grid is larger than the server accepts, or the server keeps too many.
+        FailedPrecondition : the server is too old for this kind of grid.
         """
-        return Opening(partial(self._made, cells, spacing, boundary, coefficient, reaction, volume, timeout))
+
+        async def open_grid() -> RemoteGrid:
+            seconds = self._caller.transfer_seconds(timeout)
+            grid = await asyncio.to_thread(checked_grid, cells, spacing, boundary, coefficient, reaction, volume)
+            attendance = await self._attendance.name()
+            with offered(grid.cells.size, self._wire.shared_memory) as (file, told):
+                # A grid whose answer was lost stays until it expires, so making it twice does harm.
+                kept = await self._caller.make(
+                    partial(self._stub.CreateGrid, compression=self._wire.outgoing),
+                    partial(grid_requests, grid, self._wire, told, attendance),
+                    idempotent=False,
+                    seconds=seconds,
+                )
+                if not kept.extended and needs_extended(grid):
+                    await self._caller.make(self._stub.DeleteGrid, pb.DeleteGridRequest(id=kept.id), idempotent=True)
+                check_extended(kept.extended, needs_extended(grid))
+                handover = Handover(file if kept.shared else None)
+            return RemoteGrid(self._stub, kept, grid.shape, self._caller, self._target, handover, self._wire)
+
+        return Opening(open_grid)
 
     async def list_solvers(self) -> tuple[SolverInfo, ...]:
-        """The solvers that the server knows by name, best first."""
+        """List the solvers that the server knows by name, the best first."""
         return solver_infos(await self._caller.make(self._stub.ListSolvers, pb.ListSolversRequest(), idempotent=True))
-
-    async def _made(
-        self,
-        cells: ArrayLike,
-        spacing: SpacingLike,
-        boundary: BoundaryLike,
-        coefficient: ArrayLike | Sequence[ArrayLike] | None,
-        reaction: float | ArrayLike | None,
-        volume: ArrayLike | None,
-        timeout: float | None,
-    ) -> RemoteGrid:
-        seconds = self._caller.transfer_seconds(timeout)
-        grid = await asyncio.to_thread(checked_grid, cells, spacing, boundary, coefficient, reaction, volume)
-        attendance = await self._attendance.name()
-        with offered(grid.cells.size, self._wire.shared_memory) as (file, told):
-            # A grid whose answer was lost would be kept until it expires: making it twice does harm.
-            kept = await self._caller.make(
-                partial(self._stub.CreateGrid, compression=self._wire.outgoing),
-                partial(grid_requests, grid, self._wire, told, attendance),
-                idempotent=False,
-                seconds=seconds,
-            )
-            if not kept.extended and needs_extended(grid):
-                await self._caller.make(self._stub.DeleteGrid, pb.DeleteGridRequest(id=kept.id), idempotent=True)
-            check_extended(kept.extended, needs_extended(grid))
-            handover = Handover(file if kept.shared else None)
-        return RemoteGrid(self._stub, kept, grid.shape, self._caller, self._target, handover, self._wire)
 
 
 class RemoteGrid(GridHandle, RemoteSystem):
@@ -116,7 +107,7 @@ class RemoteGrid(GridHandle, RemoteSystem):
         stub: poisson_pb2_grpc.PoissonServiceAsyncStub,
         kept: pb.Grid,
         shape: tuple[int, ...],
-        caller: Caller,
+        caller: RetryingCaller,
         target: str,
         handover: Handover,
         wire: Wire,
@@ -141,24 +132,43 @@ class RemoteGrid(GridHandle, RemoteSystem):
         inconsistent: Inconsistent = "error",
         timeout: float | None = None,
     ) -> AsyncIterator[Solution]:
-        """Solve for one right-hand side after the other, each from the solution of the one before it.
+        """Solve for one right-hand side after another, each starting from the solution before it.
 
         Parameters
         ----------
-        steps : right-hand sides, or a `Step` where cells, κ, σ or volumes change as well. It is pulled from as
-            solutions are taken, in the event loop's thread, and may be an async iterable; its arrays are its own again
-            when it is asked for the next.
-        warm_start : start each step from the last solution; False for zero.
-        read_ahead : take a step from `steps` before the solution of the one before it has been given out, so that its
-            way to the server overlaps the solve. False where a step's right-hand side depends on the last solution.
-        timeout : seconds in which each step has to be answered, None for the client's.
+        steps : right-hand sides, or a `Step` where cells, κ, σ or volumes change as well. They are read
+            in the event loop's thread, and may be an async iterable, as solutions are taken.
+            The arrays of a step may change once the next one is asked for.
+        warm_start : start each step from the last solution; False starts from zero.
+        read_ahead : take a step from `steps` before yielding the solution of the step before it, so that sending it
+            overlaps with the solve. Use False where a right-hand side depends on the last solution.
+        timeout : seconds for each step, None for the client's.
 
-        Everything else is as in `solve`; `x0` is the first step's start. Leave the iteration and the call ends, with
-        the step that is being solved. A callback that returns True stops its own step alone.
+        The other arguments are those of `solve`; `x0` is the start of the first step. Leaving the iteration ends the
+        call and the step that is being solved. A callback that returns True stops only its own step.
 
         Raises
         ------
-        As `solve`, an argument's mistake at once and a step's when its turn has come; InvalidArgument names it `b[3]`.
+        As `solve`: for an argument at once, and for a step when its turn has come. InvalidArgument then names `b[3]`,
+        say.
+
+        Examples
+        --------
+        >>> import asyncio
+        >>> import numpy as np
+        >>> import relaxon.aio
+        >>> from relaxon.server.app import EmbeddedServer
+        >>> cells = np.zeros((32, 32), np.uint8)
+        >>> b = np.outer(np.hanning(32), np.hanning(32))
+        >>> async def count_iterations(target):
+        ...     async with relaxon.aio.connect(target) as client:
+        ...         async with client.poisson.grid(cells, boundary="dirichlet") as grid:
+        ...             sides = (b * (1 + 1e-3 * k) for k in range(3))
+        ...             return [solution.iterations async for solution in grid.solve_steps(sides)]
+        >>> with EmbeddedServer() as server:
+        ...     counts = asyncio.run(count_iterations(server.target))
+        >>> counts[0] > counts[1] >= counts[2]
+        True
         """
         seconds = self._caller.transfer_seconds(timeout)
         terms = self._terms(solver, device, rtol, atol, max_iterations, inconsistent, callback is not None)
@@ -166,10 +176,9 @@ class RemoteGrid(GridHandle, RemoteSystem):
         with errors.refusals():
             if not isinstance(steps, Iterable | AsyncIterable):
                 raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
-        begin = partial(self._stub.SolveSteps, compression=self._wire.outgoing)
-        return self._solutions(
-            solutions(self._caller, begin, self._handover, messages_for, steps, callback, read_ahead, seconds)
-        )
+        method = partial(self._stub.SolveSteps, compression=self._wire.outgoing)
+        call = StepsCall(self._caller, method, steps, callback, read_ahead, seconds)
+        return self._solutions(call.solutions(self._handover, messages_for))
 
     async def update(
         self,
@@ -180,15 +189,16 @@ class RemoteGrid(GridHandle, RemoteSystem):
         volume: ArrayLike | Unchanged | None = "unchanged",
         timeout: float | None = None,
     ) -> None:
-        """Put other cells, another κ, σ or volumes in the place of the grid's: obstacles that move. Shape, spacing and
-        sides stay. What was set up for the grid is set up again when it is next used.
+        """Replace the grid's cells, κ, σ or volumes, as when obstacles move. Shape, spacing and sides stay.
+
+        What was set up for the grid is set up again when the grid is next used.
 
         Parameters
         ----------
-        cells : as for `grid`; None where they stay.
-        coefficient : as for `grid`, None for 1 everywhere.
-        reaction : as for `grid`, None for 0.
-        volume : as for `grid`, None for whole cells.
+        cells : as for `grid`; None leaves them.
+        coefficient : as for `grid`; None for 1 everywhere.
+        reaction : as for `grid`; None for 0.
+        volume : as for `grid`; None for whole cells.
 
         Raises
         ------

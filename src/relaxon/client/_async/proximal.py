@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 
-import grpc.aio
 from numpy.typing import ArrayLike
 
-from relaxon.client._async.caller import Caller
+from relaxon.client._async.caller import RetryingCaller
 from relaxon.client._async.jobs import Job
 from relaxon.client._async.solve_call import solve
 from relaxon.client._async.training import TrainingClient
-from relaxon.core import errors
+from relaxon.client.shared.asyncio_runtime import Channel
 from relaxon.proto import proximal_pb2_grpc
 from relaxon.wire.conversions.forward_maps import ForwardMap
 from relaxon.wire.conversions.inverse import WIRE, InverseCallback, InverseSolution, Method, inverse_request
@@ -35,11 +34,34 @@ from relaxon.wire.conversions.proximal import (
 
 
 class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):
-    """The calls of a `relaxon.aio.Client` that train learned proximal operators and solve inverse problems."""
+    """The calls of a `relaxon.aio.Client` for learned proximal operators and the inverse problems solved with them.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> import numpy as np
+    >>> import relaxon.aio
+    >>> from relaxon.client import MaskMap, ProximalNetwork, ProximalSettings
+    >>> from relaxon.server.app import EmbeddedServer
+    >>> data = np.random.default_rng(0).laplace(size=(500, 3))
+    >>> network = ProximalNetwork((3,), hidden=(8,))
+    >>> settings = ProximalSettings(noise=1.0, start_steps=40, gammas=(0.5,), stage_steps=20)
+    >>> async def train(target):
+    ...     async with relaxon.aio.connect(target) as client:
+    ...         job = await client.proximal.train(data, network, settings)
+    ...         model = await job.result()
+    ...         mask = MaskMap([True, False, True])
+    ...         solution = await client.proximal.solve(model, [1.0, 2.0], mask, data_weight=0.5)
+    ...         denoised = await client.proximal.denoise(model, data)
+    ...         return denoised.shape, solution.converged, solution.x.shape
+    >>> with EmbeddedServer() as server:
+    ...     asyncio.run(train(server.target))
+    ((500, 3), True, (3,))
+    """
 
     _engine = ENGINE
 
-    def __init__(self, channel: grpc.aio.Channel, caller: Caller) -> None:
+    def __init__(self, channel: Channel, caller: RetryingCaller) -> None:
         super().__init__(proximal_pb2_grpc.ProximalServiceStub(channel), channel, caller)
 
     async def train(
@@ -52,26 +74,24 @@ class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):
         request_id: str = "",
         timeout: float | None = None,
     ) -> Job[ProximalProgress, ProximalModelInfo]:
-        """Send samples of a prior and have the server train a proximal operator on them; returns when it has them.
+        """Send samples of a prior and start a training job on them; return once the server has received them.
 
         Parameters
         ----------
-        data : `(n, *network.shape)`, finite.
-        network, settings : as `NetworkSettings` and `MatchingSettings` in process.
-        model : the name to store the model under; the server makes one up where it is empty.
-        request_id : your own name for this call, so that your program may make it again without beginning a second job;
-            one is made up where it is empty, with which a call that a server's end cut off is repeated.
-        timeout : seconds for sending, None for the client's.
+        data : finite numbers, `(n, *network.shape)`.
+        network, settings : like `NetworkSettings` and `MatchingSettings` in process.
+        model : the name under which the model is stored; the server makes one up where it is empty.
+        request_id : your own name for this call, with which your program can repeat it without starting a second job;
+            where it is empty, one is made up, with which the client repeats a call that the end of a server cut off.
+        timeout : seconds for sending; None for the client's.
 
         Raises
         ------
-        InvalidArgument : naming the argument. AlreadyExists : the name is taken, or the request id was another call's.
-        ResourceExhausted : a limit of the server, or its queue is full. FailedPrecondition : the server lacks the
-        packages. Unavailable : the server was away for the client's timeout.
+        InvalidArgument : for a bad argument, which it names. AlreadyExists : the name is taken, or the request id
+        belongs to another call. ResourceExhausted : a limit of the server is reached, or its queue is full.
+        FailedPrecondition : the server lacks packages. Unavailable : the server was away for the client's timeout.
         """
-        seconds = self._caller.transfer_seconds(timeout)
-        requests = await asyncio.to_thread(train_requests, data, network, settings, model, request_id)
-        return await self._begin(requests, seconds)
+        return await self._train(train_requests, data, network, settings, model, request_id, timeout=timeout)
 
     async def denoise(self, model: str | ProximalModelInfo, y: ArrayLike, *, timeout: float | None = None) -> Array:
         """Return `f(y) = prox_R(y)` of one signal or of `(n, *shape)`, in the shape of `y`."""
@@ -90,10 +110,10 @@ class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):
         max_iterations: int | None = None,
         timeout: float | None = None,
     ) -> PriorValues:
-        """Evaluate the regulariser R of one signal or of `(n, *shape)`, up to a constant, as `ProximalModel.prior`.
+        """Evaluate the regulariser R of one signal or of `(n, *shape)`, up to a constant, like `ProximalModel.prior`.
 
-        It takes a Newton iteration for each signal; one that does not meet `rtol` is said so in `converged`. Where the
-        call ends before it is done, the server stops at the next step.
+        Newton's method is run for each signal; `converged` says for which it met `rtol`. Where the call ends early, the
+        server stops at the next Newton step.
         """
         seconds = self._caller.transfer_seconds(timeout)
         requests, shape = await asyncio.to_thread(prior_requests, model, x, rtol, max_iterations)
@@ -124,23 +144,24 @@ class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):
 
         Parameters
         ----------
-        model : R, by its name or as it was told of.
-        observation : b, of the shape that A gives.
-        operator : A, an `IdentityMap`, `MaskMap`, `BlurMap`, `RadonMap` or `FieldMap`, or several, the first applied
-            first.
+        model : the model of R, or its name.
+        observation : b, with the shape of A x.
+        operator : A: an `IdentityMap`, `MaskMap`, `BlurMap`, `RadonMap` or `FieldMap`, or a sequence of them, applied
+            in its order.
         data_weight, observation_noise, method, penalty, tolerance, max_iterations, x0 : as in process; one of the first
-            two is given.
-        shape : of the signal; None for that of a mask or a grid that comes first, else for the model's own. A
+            two must be given.
+        shape : the shape of the signal; None for that of a mask or a grid that comes first, else for the model's own. A
             convolutional model takes images of any size.
         callback : sees the newest iteration about every 50 ms rather than each one; where it returns True the run ends
-            at its next iteration, and what it has by then comes back with `Result.CANCELLED`.
+            at its next iteration, and the iterate reached by then comes back with `Result.CANCELLED`.
         timeout : seconds, None for the client's; a run that takes longer is stopped.
 
         Raises
         ------
-        InvalidArgument : naming the argument; of a map it names `operator.kernel`, or `operator[1].kernel` where there
-        are several. NotFound : there is no such model. ResourceExhausted : a limit of the server. FailedPrecondition :
-        the server lacks the packages. DeadlineExceeded, Unavailable, InternalError.
+        InvalidArgument : for a bad argument, which it names; for a map's it names `operator.kernel`, say, or
+        `operator[1].kernel` where there are several. NotFound : there is no such model. ResourceExhausted : a limit of
+        the server is reached. FailedPrecondition : the server lacks packages. DeadlineExceeded, Unavailable,
+        InternalError.
         """
         seconds = self._caller.transfer_seconds(timeout)
         request = await asyncio.to_thread(
@@ -158,12 +179,8 @@ class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):
             penalty=penalty,
             tolerance=tolerance,
         )
-        attempts = self._caller.attempts(seconds)
-        while True:
-            try:
-                return await solve(self._caller, self._stub.Solve, request, callback, None, attempts.left(), WIRE)
-            except errors.RelaxonError as error:
-                wait = attempts.wait_after(error, idempotent=True)
-                if wait is None:
-                    raise
-            await asyncio.sleep(wait)
+
+        async def attempt(left: float | None) -> InverseSolution:
+            return await solve(self._caller, self._stub.Solve, request, callback, None, left, WIRE)
+
+        return await self._caller.repeat(self._caller.attempts(seconds), attempt)

@@ -3,67 +3,78 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from relaxon.client._async.caller import Caller, called
-from relaxon.client._sync.solve_call import Answer, Attemptable
+from relaxon.client._async.caller import RetryingCaller
+from relaxon.client.shared.asyncio_runtime import Outbox, wants_to_stop
 from relaxon.core import errors
 from relaxon.core.solution import Progress
 from relaxon.wire.arrays import Wire
 from relaxon.wire.handover import Places
 
+Answer = TypeVar("Answer")
+Answer_co = TypeVar("Answer_co", covariant=True)
+
+
+class AnswerReader(Protocol[Answer_co]):
+    """Assembles the replies to one request."""
+
+    def take(self, reply: Any) -> Progress | Answer_co | None:
+        """Return the answer with the last of its replies, and progress where the reply is that."""
+
+    def refused(self, error: errors.InvalidArgument) -> errors.InvalidArgument:
+        """Return a refusal in the caller's terms."""
+
+    def ended(self) -> errors.RelaxonError:
+        """Return the error for a stream that ended before the answer was complete."""
+
+
+class RepeatableRequest(Protocol[Answer_co]):
+    """A validated request of a call that answers with progress and can be cancelled."""
+
+    @property
+    def cancel(self) -> Any:
+        """The message that asks for the answer reached so far."""
+
+    def attempt(self, places: Places | None) -> tuple[Iterator[Any], AnswerReader[Answer_co]]:
+        """Return the messages of one attempt and the reader of its replies."""
+
 
 async def solve(
-    caller: Caller,
+    caller: RetryingCaller,
     method: Callable[..., Any],
-    request: Attemptable[Answer],
+    request: RepeatableRequest[Answer],
     callback: Callable[[Any], object] | None,
     places: Places | None,
-    timeout: float | None,
+    seconds: float | None,
     wire: Wire,
 ) -> Answer:
-    """Make the call; what cancels the task, and an exception in the callback, ends the solve on the server.
+    """Make one attempt and return its answer. An exception in the callback ends the call, and with it the solve.
 
-    `places` of the shared file are this call's alone: the arrays pass through them where they can.
+    `places` are places of the shared file for this call alone; arrays pass through them where they can.
     """
-    wish: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-    # Copying the arrays into the shared file would hold up the event loop.
+    # Copying the arrays into the shared file takes time.
     messages, reader = await asyncio.to_thread(request.attempt, places)
-    answer = None
+    outbox = Outbox(messages)
     begin = partial(method, compression=wire.outgoing)
+    answer = None
     try:
-        async with called(caller.begun(begin, _requests(messages, request.cancel, wish), timeout)) as call:
+        async with caller.stream(begin, outbox.messages(), seconds) as call:
             async for reply in call:
                 found = reader.take(reply)
                 if isinstance(found, Progress):
-                    if callback is not None and await stopped(callback, found):
+                    if callback is not None and await wants_to_stop(callback, found):
                         callback = None
-                        wish.set_result(True)
+                        outbox.put(request.cancel)
+                        outbox.end()
                 elif found is not None:
                     answer = found
     except errors.InvalidArgument as error:
         raise reader.refused(error) from None
     finally:
-        if not wish.done():
-            wish.set_result(False)
+        outbox.end()
     if answer is None:
         raise reader.ended()
     return answer
-
-
-async def _requests(messages: Iterator[Any], cancel: Any, wish: asyncio.Future[bool]) -> AsyncIterator[Any]:
-    for message in messages:
-        yield message
-    if await wish:
-        yield cancel
-
-
-async def stopped(callback: Callable[[Any], object], progress: Progress) -> bool:
-    """Whether the callback, which may be a coroutine function, wants the solve to stop."""
-    answer = callback(progress)
-    if inspect.isawaitable(answer):
-        answer = await answer
-    return answer is True

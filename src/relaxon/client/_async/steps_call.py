@@ -1,123 +1,115 @@
-"""One `SolveSteps` or `SolveMatrixSteps` call of the asyncio client: steps are pulled from the caller's iterable as the
-server gets on."""
+"""One `SolveSteps` or `SolveMatrixSteps` call of the asyncio client, which pulls the caller's steps one by one."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from typing import Any
 
-from relaxon.client._async.caller import Caller, called
-from relaxon.client._async.solve_call import stopped
+from relaxon.client._async.caller import RetryingCaller
+from relaxon.client.shared.asyncio_runtime import Call, Outbox, StepDeadline, iterate, wants_to_stop
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Progress, Solution
 from relaxon.wire.conversions.solve import SolutionReader, numbered
 from relaxon.wire.conversions.steps import AHEAD, StepMessages
 from relaxon.wire.handover import Handover, Places
 
-Outbox = asyncio.Queue[Any]
+MessagesFor = Callable[[Places | None], tuple[list[Any], StepMessages]]
+"""Gives, for a shared file's places, the first messages of a call and the maker of the others."""
 
 
-async def solutions(
-    caller: Caller,
-    method: Callable[..., Any],
-    handover: Handover,
-    messages_for: Callable[[Places | None], tuple[list[Any], StepMessages]],
-    steps: Iterable[Any] | AsyncIterable[Any],
-    callback: Callback | None,
-    read_ahead: bool,
-    seconds: float,
-    arguments: Mapping[str, str] | None = None,
-) -> AsyncGenerator[Solution, None]:
-    """The solutions, in the steps' order; `messages_for` a shared file's places gives the first messages and the
-    maker of the others. The call ends with the iteration, however that ends. `arguments` are what the messages' fields
-    are called here."""
-    outbox: Outbox = asyncio.Queue()
-    pulled = _each(steps)
-    waiting: deque[SolutionReader] = deque()
-    done, most = 0, AHEAD if read_ahead else 1
-    more: bool | errors.InvalidArgument = True
-    """Or what is wrong with the step after those that are waited for."""
-    # Whatever ends it early, the server may still be writing the answer of a step.
-    with handover.lent(harmless=()) as places:
-        first, messages = await asyncio.to_thread(messages_for, places)
-        for message in first:
-            outbox.put_nowait(message)
+class StepsCall:
+    """A sequence of steps, whose solutions are iterated over once; the caller's code runs in the caller's thread."""
+
+    def __init__(
+        self,
+        caller: RetryingCaller,
+        method: Callable[..., Any],
+        steps: Iterable[Any] | AsyncIterable[Any],
+        callback: Callback | None,
+        read_ahead: bool,
+        seconds: float,
+        arguments: Mapping[str, str] | None = None,
+    ) -> None:
+        """`seconds` is each step's; `arguments` maps fields of the messages to the names of the caller's arguments."""
+        self._caller = caller
+        self._method = method
+        self._steps = iterate(steps)
+        self._callback = callback
+        self._most = AHEAD if read_ahead else 1
+        self._seconds = seconds
+        self._arguments = arguments
+        self._waiting: deque[SolutionReader] = deque()
+        """The readers of the steps that have been sent and not answered."""
+        self._done = 0
+        self._refused: errors.InvalidArgument | None = None
+        """The mistake in the step after those, raised once they have been answered."""
+
+    async def solutions(self, handover: Handover, messages_for: MessagesFor) -> AsyncGenerator[Solution, None]:
+        """Yield the solutions in the order of the steps. The call ends with the iteration, however that ends."""
+        # Whatever ends the call early, the server may still be writing the answer of a step.
+        with handover.lent(harmless=()) as places:
+            first, messages = await asyncio.to_thread(messages_for, places)
+            outbox = Outbox(first)
+            try:
+                async with self._caller.stream(self._method, outbox.messages(), None, self._arguments) as call:
+                    with StepDeadline(call, self._seconds) as deadline:
+                        more = True
+                        while True:
+                            while more and len(self._waiting) < self._most:
+                                more = await self._send_next(outbox, messages)
+                            if not self._waiting:
+                                break
+                            yield await self._next_solution(call, deadline, outbox, messages)
+                            self._caller.owner.check()
+                    # The sending side ends, and the server then ends the call. Not before: a cancel may have to go up.
+                    outbox.end()
+                    async for reply in call:
+                        raise errors.InternalError(f"the server sent {reply.WhichOneof('message')} out of turn")
+            finally:
+                outbox.end()
+        if self._refused is not None:
+            raise self._refused
+
+    async def _send_next(self, outbox: Outbox, messages: StepMessages) -> bool:
+        """Take the caller's next step and send it; return False where there is none that can be sent."""
         try:
-            async with called(caller.begun(method, _taken(outbox), None), arguments) as call:
-                while True:
-                    while more is True and len(waiting) < most:
-                        try:
-                            step = await anext(pulled)
-                        except StopAsyncIteration:
-                            more = False
-                            break
-                        try:
-                            waiting.append(await _sent(outbox, messages, step))
-                        except errors.InvalidArgument as error:
-                            more = numbered(error, done + len(waiting))
-                    if not waiting:
-                        break
-                    solution = await _answer(call, waiting[0], callback, outbox, messages, done, seconds)
-                    waiting.popleft()
-                    done += 1
-                    yield solution
-                    caller.owner.check()
-                # The sending side ends, after which the server ends the call. Not before: a cancel may have to go up.
-                outbox.put_nowait(None)
-                async for reply in call:
-                    raise errors.InternalError(f"the server sent {reply.WhichOneof('message')} out of turn")
+            step = await anext(self._steps)
+        except StopAsyncIteration:
+            return False
+        try:
+            with errors.refusals():
+                sent, reader = await asyncio.to_thread(messages.step, step)
         except errors.InvalidArgument as error:
-            raise numbered(waiting[0].refused(error) if waiting else error, done) from None
-        finally:
-            outbox.put_nowait(None)
-    if isinstance(more, errors.InvalidArgument):
-        raise more
+            self._refused = numbered(error, self._done + len(self._waiting))
+            return False
+        for message in sent:
+            outbox.put(message)
+        self._waiting.append(reader)
+        return True
 
+    async def _next_solution(
+        self, call: Call, deadline: StepDeadline, outbox: Outbox, messages: StepMessages
+    ) -> Solution:
+        """Return the solution of the step that was sent first."""
+        reader = self._waiting[0]
+        try:
+            async with deadline.step(f"step {self._done} took longer than {self._seconds:g} s"):
+                solution = await self._read(call, reader, outbox, messages)
+        except errors.InvalidArgument as error:
+            raise numbered(reader.refused(error), self._done) from None
+        self._waiting.popleft()
+        self._done += 1
+        return solution
 
-async def _each(steps: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
-    if isinstance(steps, AsyncIterable):
-        async for step in steps:
-            yield step
-    else:
-        for step in steps:
-            yield step
-
-
-async def _taken(outbox: Outbox) -> AsyncIterator[Any]:
-    while (message := await outbox.get()) is not None:
-        yield message
-
-
-async def _sent(outbox: Outbox, messages: StepMessages, step: Any) -> SolutionReader:
-    """Send a step; what reads its replies."""
-    with errors.refusals():
-        found, reader = await asyncio.to_thread(messages.step, step)
-    for message in found:
-        outbox.put_nowait(message)
-    return reader
-
-
-async def _answer(
-    call: Any,
-    reader: SolutionReader,
-    callback: Callback | None,
-    outbox: Outbox,
-    messages: StepMessages,
-    number: int,
-    seconds: float,
-) -> Solution:
-    """The solution of the step that waits for longest."""
-    try:
-        async with asyncio.timeout(seconds):
-            async for reply in call:
-                found = reader.take(reply)
-                if isinstance(found, Solution):
-                    return found
-                if isinstance(found, Progress) and callback is not None and await stopped(callback, found):
-                    callback = None
-                    outbox.put_nowait(messages.cancel(number))
-    except TimeoutError:
-        raise errors.DeadlineExceeded(f"step {number} took longer than {seconds:g} s") from None
-    raise reader.ended()
+    async def _read(self, call: Call, reader: SolutionReader, outbox: Outbox, messages: StepMessages) -> Solution:
+        callback = self._callback
+        async for reply in call:
+            found = reader.take(reply)
+            if isinstance(found, Solution):
+                return found
+            if isinstance(found, Progress) and callback is not None and await wants_to_stop(callback, found):
+                callback = None
+                outbox.put(messages.cancel(self._done))
+        raise reader.ended()

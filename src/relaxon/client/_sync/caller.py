@@ -1,17 +1,15 @@
-"""The loop in which a blocking client makes its calls: timeouts, repeats, errors."""
+# Generated from relaxon/client/_async/caller.py by tools/generate_client.py: edit that file and run the tool.
+"""How the blocking client makes its calls: with deadlines, retries and this package's errors."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
-import grpc
-
-from relaxon.client.shared.retries import NO_RETRIES, Attempts, Retries
+from relaxon.client.shared.blocking_runtime import Call, call_once, new_owner, sleep
+from relaxon.client.shared.retries import NO_RETRIES, Attempts, Timeouts
+from relaxon.client.shared.transport import Metadata
 from relaxon.core import errors, validation
-from relaxon.wire.ownership import Owner
 
 Reply = TypeVar("Reply")
 Gathered_co = TypeVar("Gathered_co", covariant=True)
@@ -19,46 +17,70 @@ Gathered = TypeVar("Gathered")
 
 
 class Collector(Protocol[Gathered_co]):
-    """Puts an answer of several messages together."""
+    """Assembles an answer of several messages."""
 
     def take(self, reply: Any) -> None: ...
 
     def finished(self) -> Gathered_co: ...
 
 
-class Timeouts:
-    """What a call may take where it is not told."""
+class RetryingCaller:
+    """Makes calls, and repeats those that failed where that is safe; used by several threads."""
 
-    def __init__(self, timeout: float, transfer_timeout: float, retries: Retries, owner: Owner | None = None) -> None:
-        """`owner` says whether calls may be made at all."""
-        self.owner = Owner() if owner is None else owner
-        self.timeout = timeout
-        self.transfer_timeout = transfer_timeout
-        self.retries = retries
+    def __init__(self, timeouts: Timeouts, metadata: Metadata = ()) -> None:
+        """`metadata` is sent with every call."""
+        self.owner = new_owner()
+        """Decides whether calls may be made at all."""
+        self.timeout = timeouts.timeout
+        self._timeouts = timeouts
+        self._metadata = metadata
 
     def transfer_seconds(self, timeout: float | None) -> float:
-        """For a call that moves arrays; InvalidArgument for a `timeout` that is none. As `Owner.check` before any."""
+        """Return the seconds for a call that moves arrays: `timeout`, or the client's where it is None.
+
+        Raises InvalidArgument for a bad `timeout`, and as `Owner.check` before that.
+        """
         self.owner.check()
         with errors.refusals():
-            return self.transfer_timeout if timeout is None else validation.positive_float("timeout", timeout)
+            return self._timeouts.transfer if timeout is None else validation.positive_float("timeout", timeout)
 
     def attempts(self, seconds: float | None, repeated: bool = True, patient: bool = False) -> Attempts:
-        """For one call; `seconds` None for a call that moves no arrays, `patient` for one on a job. As `check`."""
+        """Return the attempts at one call; raises as `Owner.check`.
+
+        `seconds` is None for a call that moves no arrays. `patient` waits for a server that is away, as for calls on
+        jobs.
+        """
         self.owner.check()
         return Attempts(
-            self.retries if repeated else NO_RETRIES,
+            self._timeouts.retries if repeated else NO_RETRIES,
             self.timeout if seconds is None else seconds,
             patience=self.timeout if patient else None,
         )
 
-    def following(self) -> Attempts:
-        """For a job's progress, which takes as long as it takes. As `Owner.check`."""
-        self.owner.check()
-        return Attempts(self.retries, None, patience=self.timeout)
+    def begin(self, method: Callable[..., Any], request: Any, seconds: float | None) -> Any:
+        """Begin a call whose replies are read one by one, and return gRPC's own object for it."""
+        return method(request, timeout=seconds, metadata=self._metadata)
 
+    def stream(
+        self,
+        method: Callable[..., Any],
+        request: Any,
+        seconds: float | None,
+        arguments: Mapping[str, str] | None = None,
+    ) -> Call:
+        """Begin a call whose replies are read one by one, in a `with` statement."""
+        return Call(self.begin(method, request, seconds), arguments)
 
-class Caller(Timeouts):
-    """Makes calls and waits for them; used by several threads."""
+    def repeat(self, attempts: Attempts, attempt: Callable[[float | None], Reply], *, idempotent: bool = True) -> Reply:
+        """Return what an attempt gives, with as many of them as it takes and may; each gets the seconds left."""
+        while True:
+            try:
+                return attempt(attempts.left())
+            except errors.RelaxonError as error:
+                wait = attempts.wait_after(error, idempotent)
+                if wait is None:
+                    raise
+            sleep(wait)
 
     def make(
         self,
@@ -71,85 +93,69 @@ class Caller(Timeouts):
         repeated: bool = True,
         patient: bool = False,
     ) -> Reply:
-        """A call with one reply.
+        """Make a call that has one reply.
 
-        `request` is a message, or gives the messages anew for each attempt. `arguments` are what the messages' fields
-        are called here. `repeated` False makes the call once; `patient` waits for a server that is away.
+        `request` is a message, or a function that gives the messages anew for each attempt. `arguments` maps fields of
+        the messages to the names of the caller's arguments. With `repeated` False the call is made once; `patient`
+        waits for a server that is away.
         """
-        attempts = self.attempts(seconds, repeated, patient)
-        while True:
-            try:
-                with errors.translated(arguments):
-                    return method(request() if callable(request) else request, timeout=attempts.left())
-            except errors.RelaxonError as error:
-                wait = attempts.wait_after(error, idempotent)
-                if wait is None:
-                    raise
-            time.sleep(wait)
+
+        def attempt(left: float | None) -> Reply:
+            sent = request() if callable(request) else request
+            reply: Reply = call_once(method, sent, left, self._metadata, arguments)
+            return reply
+
+        return self.repeat(self.attempts(seconds, repeated, patient), attempt, idempotent=idempotent)
 
     def delete(self, method: Callable[..., object], request: Any, *, repeated: bool = True) -> None:
-        """A call that deletes. What is not there after an attempt whose answer was lost was deleted by it."""
+        """Make a call that deletes something; where an attempt's answer was lost, it may have done so."""
         attempts = self.attempts(None, repeated)
-        while True:
+
+        def attempt(left: float | None) -> None:
             try:
-                with errors.translated():
-                    method(request, timeout=attempts.left())
-                return
-            except errors.RelaxonError as error:
-                if attempts.failed and isinstance(error, errors.NotFound):
-                    return
-                wait = attempts.wait_after(error, idempotent=True)
-                if wait is None:
+                call_once(method, request, left, self._metadata)
+            except errors.NotFound:
+                if not attempts.failed:
                     raise
-            time.sleep(wait)
+
+        self.repeat(attempts, attempt)
 
     def gather(
         self,
-        method: Callable[..., Iterable[Any]],
+        method: Callable[..., Any],
         requests: Callable[[], Any],
-        collector: Callable[[], Collector[Gathered]],
+        new_collector: Callable[[], Collector[Gathered]],
         *,
         seconds: float,
         arguments: Mapping[str, str] | None = None,
     ) -> Gathered:
-        """A call that does no harm when made twice, with an answer of several messages."""
-        attempts = self.attempts(seconds)
-        while True:
-            gathered = collector()
-            try:
-                with errors.translated(arguments):
-                    for reply in stream(method(requests(), timeout=attempts.left())):
-                        gathered.take(reply)
-                return gathered.finished()
-            except errors.RelaxonError as error:
-                wait = attempts.wait_after(error, idempotent=True)
-                if wait is None:
-                    raise
-            time.sleep(wait)
+        """Make a call that is safe to repeat and is answered by several messages, and return the answer."""
 
-    def follow(self, method: Callable[..., Iterable[Any]], request: Callable[[int], Any]) -> Iterator[Any]:
-        """Replies for as long as they come; `request` is told how many it can leave out."""
-        attempts = self.following()
+        def attempt(left: float | None) -> Gathered:
+            collector = new_collector()
+            with self.stream(method, requests(), left, arguments) as call:
+                for reply in call:
+                    collector.take(reply)
+            return collector.finished()
+
+        return self.repeat(self.attempts(seconds), attempt)
+
+    def follow(self, method: Callable[..., Any], request: Callable[[int], Any]) -> Iterator[Any]:
+        """Yield a job's replies for as long as they come; `request` gets the number of those that have come."""
+        self.owner.check()
+        attempts = Attempts(self._timeouts.retries, None, patience=self.timeout)
         came = 0
         while True:
             try:
-                with errors.translated():
-                    for reply in stream(method(request(came))):
+                with self.stream(method, request(came), None) as call:
+                    for reply in call:
                         came += 1
                         attempts.succeeded()
                         yield reply
+                        self.owner.check()
                 return
             except errors.RelaxonError as error:
                 wait = attempts.wait_after(error, idempotent=True)
                 if wait is None:
                     raise
-            time.sleep(wait)
-
-
-def stream(call: Any) -> Iterator[Any]:
-    """A stream of replies, which is cut off where its reader leaves."""
-    try:
-        yield from call
-    finally:
-        with suppress(grpc.RpcError):
-            call.cancel()
+            sleep(wait)

@@ -1,14 +1,15 @@
-"""Training jobs on a server: all of them, one's progress and result, and how to end it."""
+# Generated from relaxon/client/_async/jobs.py by tools/generate_client.py: edit that file and run the tool.
+"""Training jobs on a server: listed, followed, cancelled and deleted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
-import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
 
-from relaxon.client._sync.caller import Caller
+from relaxon.client._sync.caller import RetryingCaller
+from relaxon.client.shared.blocking_runtime import Channel
 from relaxon.wire.conversions.jobs import (
     JobHandle,
     JobInfo,
@@ -29,11 +30,11 @@ Trained = TypeVar("Trained")
 
 
 class Job(JobHandle, Generic[Step, Trained]):
-    """A training job, from a client's `train` or `job`; it goes on without its client.
+    """A training job, from a client's `train` or `job`; it does not depend on its client.
 
-    `name` finds it again, from any client of the server, until it is deleted or long over. A server that was stopped or
-    killed and is started again with its folder goes on with the job; `progress` and `result` wait for it, as long as
-    the client's `timeout`.
+    Any client of the server finds it by its `name`, until it is deleted or long over. Where the server is stopped or
+    killed and then started again with its folder, the job continues; `progress` and `result` wait for the server for up
+    to the client's `timeout`.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Job(JobHandle, Generic[Step, Trained]):
         operations: operations_pb2_grpc.OperationsStub,
         watch: Callable[[str, int], Iterator[Step]],
         trained: Callable[[Any], Trained],
-        caller: Caller,
+        caller: RetryingCaller,
     ) -> None:
         super().__init__(name, model)
         self._operations = operations
@@ -53,47 +54,44 @@ class Job(JobHandle, Generic[Step, Trained]):
 
     @property
     def state(self) -> JobState:
-        """Where it is now, asked of the server."""
-        return self.info().state
+        """The current state, asked of the server: `job.state`."""
+        info = self.info()
+        return info.state
 
     def info(self) -> JobInfo:
-        """All that the server says of it now."""
-        return info_of(
-            self._caller.make(self._operations.GetOperation, get_request(self.name), idempotent=True, patient=True)
-        )
+        """Ask the server for everything that it knows of the job."""
+        return fetch_info(self._caller, self._operations, self.name)
 
     def progress(self, skip: int = 0) -> Iterator[Step]:
-        """What there is after each step, the steps already done first; ends when the job does.
+        """Iterate over the progress of each step, first of the steps already done, until the job ends.
 
-        `skip` leaves that many out: steps are numbered from 1, and with the number of the last one seen, the loop goes
-        on where it was left, also on a server that was started anew. Leaving the loop leaves the job alone.
+        `skip` leaves out that many steps. Steps are numbered from 1, so the number of the last step seen resumes a loop
+        where it was left, even after a restart of the server. Leaving the loop does not affect the job.
         """
         return self._watch(self.name, checked_skip(skip))
 
     def result(self, timeout: float | None = None) -> Trained:
-        """The model, once the job has ended; None for `timeout` waits as long as it takes.
+        """Wait for the end of the job and return its model; `timeout` None waits for as long as it takes.
 
-        A job that was cancelled gives what it had trained by then.
+        The result of a cancelled job is what it had trained by then.
 
         Raises
         ------
-        DeadlineExceeded : after `timeout` seconds; the job goes on. InvalidArgument : the engine refused the data or
+        DeadlineExceeded : after `timeout` seconds; the job continues. InvalidArgument : the engine refused the data or
         a setting. Cancelled : the job was cancelled before it had trained anything, or the server stopped.
-        Unavailable : the server was away for longer than the client's timeout. Otherwise what ended the job,
-        `InternalError` where its process was killed time and again.
+        Unavailable : the server was away for longer than the client's timeout. Otherwise the error that ended the job:
+        `InternalError` where its process was killed repeatedly.
         """
         waiting = Waiting(self.name, timeout)
-        return outcome_of(ended(self._caller, self._operations, waiting), self._trained)
+        return outcome_of(wait_for_end(self._caller, self._operations, waiting), self._trained)
 
     def cancel(self) -> None:
-        """Have the job end after the step that it is at; what it has trained is its result."""
-        request = operations_pb2.CancelOperationRequest(name=self.name)
-        self._caller.make(self._operations.CancelOperation, request, idempotent=True, patient=True)
+        """Stop the job after its current step; what it has trained by then is its result."""
+        cancel_job(self._caller, self._operations, self.name)
 
     def delete(self) -> None:
-        """Have the server forget the job, which has ended; its model stays."""
-        request = operations_pb2.DeleteOperationRequest(name=self.name)
-        self._caller.delete(self._operations.DeleteOperation, request)
+        """Delete the job, which must have ended; its model is kept."""
+        delete_job(self._caller, self._operations, self.name)
 
 
 class Finder(Protocol):
@@ -103,7 +101,7 @@ class Finder(Protocol):
 
 
 class JobsClient(NotPickled):
-    """The jobs of all kinds on a server; `client.jobs`.
+    """The jobs of all kinds on a server: `client.jobs` of a `relaxon.client.Client`.
 
     Examples
     --------
@@ -112,59 +110,75 @@ class JobsClient(NotPickled):
     >>> from relaxon.client import BoostingSettings
     >>> from relaxon.server.app import EmbeddedServer
     >>> X = np.linspace(-2, 2, 50).reshape(-1, 1)
-    >>> with EmbeddedServer() as server, relaxon.connect(server.target) as client:
-    ...     job = client.boosting.train(X, X[:, 0], settings=BoostingSettings(n_units=2), model="line")
-    ...     _ = job.result()
-    ...     [(one.model, one.state.name, one.steps) for one in client.jobs.list("kind = boosting AND done = true")]
+    >>> def train(target):
+    ...     with relaxon.connect(target) as client:
+    ...         job = client.boosting.train(X, X[:, 0], settings=BoostingSettings(n_units=2), model="line")
+    ...         job.result()
+    ...         jobs = client.jobs.list("kind = boosting AND done = true")
+    ...         return [(job.model, job.state.name, job.steps) for job in jobs]
+    >>> with EmbeddedServer() as server:
+    ...     train(server.target)
     [('line', 'DONE', 2)]
     """
 
-    def __init__(self, channel: grpc.Channel, caller: Caller, kinds: Mapping[str, Finder]) -> None:
+    def __init__(self, channel: Channel, caller: RetryingCaller, kinds: Mapping[str, Finder]) -> None:
         """`kinds` are the clients of the services that train, by kind."""
         self._operations = operations_pb2_grpc.OperationsStub(channel)
         self._caller = caller
         self._kinds = kinds
 
     def list(self, filter: str = "") -> tuple[JobInfo, ...]:
-        """The jobs that the server knows, the oldest first.
+        """List the jobs that the server knows, the oldest first.
 
-        `filter` has terms joined by AND: `done`, `state`, `kind`, `model` and `request_id` with = and !=, `create_time`
-        with <, <=, > and >=. For example `state = running AND kind = boosting`.
+        `filter` consists of terms joined by AND. The fields `done`, `state`, `kind`, `model` and `request_id` take =
+        and !=, and `create_time` takes <, <=, > and >=. For example: `state = running AND kind = boosting`.
         """
         listing = Listing(filter)
         while not listing.complete:
-            listing.take(
-                self._caller.make(self._operations.ListOperations, listing.request(), idempotent=True, patient=True)
-            )
+            method, request = self._operations.ListOperations, listing.request()
+            listing.take(self._caller.make(method, request, idempotent=True, patient=True))
         return listing.jobs()
 
     def info(self, name: str) -> JobInfo:
-        """What the server says of a job now; NotFound where it does not know it (any more)."""
-        request = get_request(full_name(name))
-        return info_of(self._caller.make(self._operations.GetOperation, request, idempotent=True, patient=True))
+        """Ask the server for everything that it knows of a job; NotFound where it does not know it (any more)."""
+        return fetch_info(self._caller, self._operations, full_name(name))
 
     def get(self, name: str) -> Job[Any, Any]:
-        """A job of any kind, with the progress and the result of that kind."""
+        """Return a job of any kind, with the progress and the result of that kind."""
         info = self.info(name)
         return self._kinds[known_kind(info, tuple(self._kinds))].job(info.name)
 
     def wait(self, name: str, timeout: float | None = None) -> JobInfo:
-        """The job once it has ended, well or not; DeadlineExceeded after `timeout` seconds where it has not."""
-        return info_of(ended(self._caller, self._operations, Waiting(full_name(name), timeout)))
+        """Wait for the end of a job, good or bad, and describe it; DeadlineExceeded after `timeout` seconds."""
+        return info_of(wait_for_end(self._caller, self._operations, Waiting(full_name(name), timeout)))
 
     def cancel(self, name: str) -> None:
-        """Have a job end after the step that it is at; nothing where it has ended."""
-        request = operations_pb2.CancelOperationRequest(name=full_name(name))
-        self._caller.make(self._operations.CancelOperation, request, idempotent=True, patient=True)
+        """Stop a job after its current step; do nothing where it has ended."""
+        cancel_job(self._caller, self._operations, full_name(name))
 
     def delete(self, name: str) -> None:
-        """Have the server forget a job, which has ended; its model stays."""
-        request = operations_pb2.DeleteOperationRequest(name=full_name(name))
-        self._caller.delete(self._operations.DeleteOperation, request)
+        """Delete a job, which must have ended; its model is kept."""
+        delete_job(self._caller, self._operations, full_name(name))
 
 
-def ended(caller: Caller, operations: operations_pb2_grpc.OperationsStub, waiting: Waiting) -> Any:
-    """A job's operation once it is done."""
+def fetch_info(caller: RetryingCaller, operations: operations_pb2_grpc.OperationsStub, name: str) -> JobInfo:
+    """Return what the server knows of the job with that full name."""
+    return info_of(caller.make(operations.GetOperation, get_request(name), idempotent=True, patient=True))
+
+
+def cancel_job(caller: RetryingCaller, operations: operations_pb2_grpc.OperationsStub, name: str) -> None:
+    """Stop the job with that full name after its current step."""
+    request = operations_pb2.CancelOperationRequest(name=name)
+    caller.make(operations.CancelOperation, request, idempotent=True, patient=True)
+
+
+def delete_job(caller: RetryingCaller, operations: operations_pb2_grpc.OperationsStub, name: str) -> None:
+    """Delete the job with that full name."""
+    caller.delete(operations.DeleteOperation, operations_pb2.DeleteOperationRequest(name=name))
+
+
+def wait_for_end(caller: RetryingCaller, operations: operations_pb2_grpc.OperationsStub, waiting: Waiting) -> Any:
+    """Return a job's operation once the job has ended."""
     while True:
         request, left = waiting.request()
         operation = caller.make(

@@ -1,3 +1,4 @@
+# Generated from relaxon/client/_async/linear.py by tools/generate_client.py: edit that file and run the tool.
 """Linear systems on a server: sparse matrices that it keeps, and solves with them."""
 
 from __future__ import annotations
@@ -6,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-import grpc
 from numpy.typing import ArrayLike
 
 from relaxon.client._sync.attendance import Attendance
-from relaxon.client._sync.caller import Caller
+from relaxon.client._sync.caller import RetryingCaller
 from relaxon.client._sync.remote import RemoteSystem
 from relaxon.client._sync.steps_call import StepsCall
+from relaxon.client.shared.blocking_runtime import Channel, open_now
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Solution
 from relaxon.proto import linear_pb2 as pb
@@ -27,10 +28,12 @@ from relaxon.wire.ownership import NotPickled
 
 
 class LinearClient(NotPickled):
-    """The calls of a `Client` for sparse matrices."""
+    """The calls of a `relaxon.client.Client` for sparse matrices."""
 
-    def __init__(self, channel: grpc.Channel, attendance: Attendance, caller: Caller, target: str, wire: Wire) -> None:
-        self._stub = linear_pb2_grpc.LinearSystemServiceStub(chunked(channel))
+    def __init__(
+        self, channel: Channel, attendance: Attendance, caller: RetryingCaller, target: str, wire: Wire
+    ) -> None:
+        self._stub: linear_pb2_grpc.LinearSystemServiceStub = linear_pb2_grpc.LinearSystemServiceStub(chunked(channel))
         self._attendance = attendance
         self._caller = caller
         self._target = target
@@ -51,12 +54,12 @@ class LinearClient(NotPickled):
 
         Parameters
         ----------
-        matrix : symmetric and positive definite, or singular by constants or given null vectors alone, unless
-            `relaxon.solvers.solve` takes others.
+        matrix : any that `relaxon.solvers.solve` accepts: as a rule symmetric and positive definite, or with a null
+            space that consists of constants or of given vectors.
         near_null, coordinates, block_size, symmetric : as in `relaxon.solvers.solve`.
-        M : None; a preconditioner of the caller's is not sent to a server.
+        M : None; your own preconditioner cannot be sent to a server.
 
-        Otherwise as `client.poisson.grid`.
+        Everything else is as in `client.poisson.grid`.
 
         Examples
         --------
@@ -65,29 +68,35 @@ class LinearClient(NotPickled):
         >>> from scipy.sparse import diags_array
         >>> from relaxon.server.app import EmbeddedServer
         >>> A = diags_array([-1.0, 2.5, -1.0], offsets=[-1, 0, 1], shape=(50, 50))
-        >>> with EmbeddedServer() as server, relaxon.connect(server.target) as client:
-        ...     with client.linear.matrix(A) as kept:
-        ...         solution = kept.solve(np.ones(50))
+        >>> def solve(target):
+        ...     with relaxon.connect(target) as client, client.linear.matrix(A) as matrix:
+        ...         return matrix.solve(np.ones(50))
+        >>> with EmbeddedServer() as server:
+        ...     solution = solve(server.target)
         >>> solution.result.name, bool(np.allclose(A @ solution.x, 1))
         ('CONVERGED', True)
         """
-        seconds = self._caller.transfer_seconds(timeout)
-        sent = SentMatrix.of(matrix, near_null, coordinates, block_size, symmetric, M)
-        attendance = self._attendance.name()
-        with offered(sent.unknowns, self._wire.shared_memory) as (file, told):
-            # A matrix whose answer was lost would be kept until it expires: making it twice does harm.
-            kept = self._caller.make(
-                partial(self._stub.CreateMatrix, compression=self._wire.outgoing),
-                partial(sent.requests, self._wire, told, attendance),
-                idempotent=False,
-                seconds=seconds,
-                arguments=ARGUMENTS,
-            )
-            handover = Handover(file if kept.shared else None)
-        return RemoteMatrix(self._stub, kept, sent, self._caller, self._target, handover, self._wire)
+
+        def open_matrix() -> RemoteMatrix:
+            seconds = self._caller.transfer_seconds(timeout)
+            sent = SentMatrix.of(matrix, near_null, coordinates, block_size, symmetric, M)
+            attendance = self._attendance.name()
+            with offered(sent.unknowns, self._wire.shared_memory) as (file, told):
+                # A matrix whose answer was lost stays until it expires, so making it twice does harm.
+                kept = self._caller.make(
+                    partial(self._stub.CreateMatrix, compression=self._wire.outgoing),
+                    partial(sent.requests, self._wire, told, attendance),
+                    idempotent=False,
+                    seconds=seconds,
+                    arguments=ARGUMENTS,
+                )
+                handover = Handover(file if kept.shared else None)
+            return RemoteMatrix(self._stub, kept, sent, self._caller, self._target, handover, self._wire)
+
+        return open_now(open_matrix)
 
     def list_solvers(self) -> tuple[SolverInfo, ...]:
-        """The solvers that the server knows by name for sparse matrices."""
+        """List the solvers for sparse matrices that the server knows by name."""
         request = poisson_pb2.ListSolversRequest()
         return solver_infos(self._caller.make(self._stub.ListMatrixSolvers, request, idempotent=True))
 
@@ -100,7 +109,7 @@ class RemoteMatrix(MatrixHandle, RemoteSystem):
         stub: linear_pb2_grpc.LinearSystemServiceStub,
         kept: pb.Matrix,
         sent: SentMatrix,
-        caller: Caller,
+        caller: RetryingCaller,
         target: str,
         handover: Handover,
         wire: Wire,
@@ -125,25 +134,26 @@ class RemoteMatrix(MatrixHandle, RemoteSystem):
         inconsistent: Inconsistent = "error",
         timeout: float | None = None,
     ) -> Iterator[Solution]:
-        """Solve for one right-hand side after the other, each from the solution of the one before it.
+        """Solve for one right-hand side after another, each starting from the solution before it.
 
         Parameters
         ----------
-        steps : right-hand sides, or a `MatrixStep` where the matrix has other values as well (time steps, Newton's
-            method): what is set up is updated to these, as by `update`. It is pulled from as solutions are taken, in
-            the caller's own thread; its arrays are its own again when it is asked for the next.
-        warm_start : start each step from the last solution; False for zero, as for the steps of Newton's method.
-        read_ahead : take a step from `steps` before the solution of the one before it has been given out, so that its
-            way to the server overlaps the solve. False where a step depends on the last solution.
-        timeout : seconds in which each step has to be answered, None for the client's.
+        steps : right-hand sides, or a `MatrixStep` where the values of the matrix change as well (time steps, Newton's
+            method); what is set up is then updated, as by `update`. They are read
+            in the caller's own thread as solutions are taken.
+            The arrays of a step may change once the next one is asked for.
+        warm_start : start each step from the last solution; False starts from zero, as for Newton's method.
+        read_ahead : take a step from `steps` before yielding the solution of the step before it, so that sending it
+            overlaps with the solve. Use False where a step depends on the last solution.
+        timeout : seconds for each step, None for the client's.
 
-        Everything else is as in `solve`; `x0` is the first step's start. Leave the iteration and the call ends, with
-        the step that is being solved. A callback that returns True stops its own step alone.
+        The other arguments are those of `solve`; `x0` is the start of the first step. Leaving the iteration ends the
+        call and the step that is being solved. A callback that returns True stops only its own step.
 
         Raises
         ------
-        As `solve`, an argument's mistake at once and a step's when its turn has come; InvalidArgument names it `b[3]`,
-        or `matrix`.
+        As `solve`: for an argument at once, and for a step when its turn has come. InvalidArgument then names `b[3]`,
+        say, or `matrix`.
 
         Examples
         --------
@@ -153,11 +163,13 @@ class RemoteMatrix(MatrixHandle, RemoteSystem):
         >>> from relaxon.server.app import EmbeddedServer
         >>> from scipy.sparse import diags_array
         >>> A = diags_array([-1.0, 2.5, -1.0], offsets=[-1, 0, 1], shape=(50, 50)).tocsr()
-        >>> with EmbeddedServer() as server, relaxon.connect(server.target) as client:
-        ...     with client.linear.matrix(A) as kept:
+        >>> def solve(target):
+        ...     with relaxon.connect(target) as client, client.linear.matrix(A) as matrix:
         ...         steps = (MatrixStep(np.ones(50), A * (1 + k)) for k in range(3))
-        ...         found = [solution.x[25] for solution in kept.solve_steps(steps, rtol=1e-10)]
-        >>> bool(np.allclose(found, found[0] / np.arange(1, 4)))
+        ...         return [solution.x[25] for solution in matrix.solve_steps(steps, rtol=1e-10)]
+        >>> with EmbeddedServer() as server:
+        ...     values = solve(server.target)
+        >>> bool(np.allclose(values, values[0] / np.arange(1, 4)))
         True
         """
         seconds = self._caller.transfer_seconds(timeout)
@@ -166,32 +178,33 @@ class RemoteMatrix(MatrixHandle, RemoteSystem):
         with errors.refusals():
             if not isinstance(steps, Iterable):
                 raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
-        method = self._stub.SolveMatrixSteps
-        call = StepsCall(method, steps, callback, read_ahead, seconds, self._wire, ARGUMENTS)
+        method = partial(self._stub.SolveMatrixSteps, compression=self._wire.outgoing)
+        call = StepsCall(self._caller, method, steps, callback, read_ahead, seconds, ARGUMENTS)
         return self._solutions(call.solutions(self._handover, messages_for))
 
     def update(self, matrix: SparseMatrix, *, timeout: float | None = None) -> None:
-        """Put other values on the same pattern in the place of the matrix's: time steps, Newton's method.
+        """Replace the values of the matrix and keep its pattern, as in time steps or Newton's method.
 
-        What was set up for it is updated when it is next used: ordering and aggregates stay.
+        What was set up for the matrix is updated when it is next used: ordering and aggregates stay.
 
         Parameters
         ----------
-        matrix : a SciPy sparse matrix whose entries are where those of the first one are, in any order.
+        matrix : a SciPy sparse matrix with entries at the same positions as the first, in any order.
 
         Raises
         ------
-        As `matrix`; and InvalidArgument saying where the pattern differs.
+        As `client.linear.matrix`; and InvalidArgument, which says where the pattern differs.
         """
         seconds = self._caller.transfer_seconds(timeout)
         change = self._change(matrix)
         method = partial(self._stub.UpdateMatrix, compression=self._wire.outgoing)
         requests = partial(change.update_requests, self.id, self._wire)
         with self._in_use():
-            self._changed(self._caller.make(method, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS))
+            reply = self._caller.make(method, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS)
+            self._changed(reply)
 
     def describe(self) -> MatrixSetUps:
-        """Return what the server has set up for it: solvers, their levels, sizes and complexities."""
+        """Return what the server has set up for the matrix: solvers, their levels, sizes and complexities."""
         request = pb.DescribeMatrixRequest(id=self.id)
         with self._in_use():
             return MatrixSetUps.of(self._caller.make(self._stub.DescribeMatrix, request, idempotent=True))

@@ -1,13 +1,13 @@
-"""Stored models as files: listed, brought here, taken to another server, deleted."""
+# Generated from relaxon/client/_async/models.py by tools/generate_client.py: edit that file and run the tool.
+"""Stored models as files: listed, downloaded, uploaded to another server, deleted."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
 
-import grpc
-
-from relaxon.client._sync.caller import Caller
+from relaxon.client._sync.caller import RetryingCaller
+from relaxon.client.shared.blocking_runtime import Channel
 from relaxon.proto import models_pb2_grpc
 from relaxon.wire.conversions.models import (
     Download,
@@ -25,7 +25,7 @@ from relaxon.wire.ownership import NotPickled
 
 
 class ModelsClient(NotPickled):
-    """The calls of a `Client` that take models as files. What a model can do is in the client of its kind.
+    """The calls of a `relaxon.client.Client` that move models as files; a model is used by the client of its kind.
 
     Examples
     --------
@@ -36,32 +36,35 @@ class ModelsClient(NotPickled):
     >>> from relaxon.neuromorphic.boosting import load
     >>> from relaxon.server.app import EmbeddedServer
     >>> X = np.linspace(-2, 2, 200).reshape(-1, 1)
-    >>> with EmbeddedServer() as server, relaxon.connect(server.target) as client:
-    ...     job = client.boosting.train(X, X[:, 0] ** 2, settings=BoostingSettings(n_units=3), model="square")
-    ...     there = client.boosting.predict(job.result(), X)
-    ...     with tempfile.TemporaryDirectory() as folder:
+    >>> def copy_model(target, folder):
+    ...     with relaxon.connect(target) as client:
+    ...         settings = BoostingSettings(n_units=3)
+    ...         job = client.boosting.train(X, X[:, 0] ** 2, settings=settings, model="square")
+    ...         remote = client.boosting.predict(job.result(), X)
     ...         files = client.models.download("boosting", "square", folder)
-    ...         here = load(folder).predict(X)
+    ...         local = load(folder).predict(X)
     ...         copy = client.models.upload("boosting", folder, name="copy")
-    ...     [path.name for path in files], bool((here == there).all()), copy.name
+    ...         return [path.name for path in files], bool((local == remote).all()), copy.name
+    >>> with EmbeddedServer() as server, tempfile.TemporaryDirectory() as folder:
+    ...     copy_model(server.target, folder)
     (['model.json', 'network.safetensors'], True, 'copy')
     """
 
-    def __init__(self, channel: grpc.Channel, caller: Caller) -> None:
+    def __init__(self, channel: Channel, caller: RetryingCaller) -> None:
         self._stub = models_pb2_grpc.ModelServiceStub(channel)
         self._caller = caller
 
     def list(self, kind: Kind | None = None) -> tuple[StoredModel, ...]:
-        """The caller's models by kind and name, of one kind where it is given."""
+        """List the caller's models by kind and name; of one kind where it is given."""
         reply = self._caller.make(self._stub.ListModels, list_request(kind), idempotent=True)
         return tuple(map(told, reply.models))
 
     def get(self, kind: Kind, name: str) -> StoredModel:
-        """A model; NotFound where there is none of that name."""
+        """Describe a model; NotFound where there is none of that name."""
         return told(self._caller.make(self._stub.GetModel, get_request(kind, name), idempotent=True))
 
     def delete(self, kind: Kind, name: str) -> None:
-        """Have the server delete a model; NotFound where there is none of that name."""
+        """Delete a stored model; NotFound where there is none of that name."""
         self._caller.delete(self._stub.DeleteModel, delete_request(kind, name))
 
     def download(
@@ -73,21 +76,22 @@ class ModelsClient(NotPickled):
         format: Format = "stored",
         timeout: float | None = None,
     ) -> tuple[Path, ...]:
-        """Write a model's files into a folder, made where missing, and say which.
+        """Write a model's files into a folder, which is made where it is missing, and return their paths.
 
-        `format` is "stored", which the library's own `load` of the kind reads, or "onnx" (boosted networks). A file of
+        `format` is "stored", which the library's `load` for that kind reads, or "onnx" (boosted networks). A file of
         the same name is replaced once the new one is complete. Raises NotFound, FailedPrecondition for a format that
-        the server cannot make, OSError where the folder cannot be written to.
+        the server cannot produce, and OSError where the folder cannot be written to.
         """
         seconds = self._caller.transfer_seconds(timeout)
         request = download_request(kind, name, format)
         return self._caller.gather(self._stub.Download, lambda: request, partial(Download, folder), seconds=seconds)
 
     def upload(self, kind: Kind, folder: str | Path, *, name: str = "", timeout: float | None = None) -> StoredModel:
-        """Send the model in a folder, as the library's own `save` of the kind writes it, and have the server store it.
+        """Send the model in a folder, as the library's `save` for that kind writes it, for the server to store.
 
-        `name` is the name to store it under; the server makes one up where it is empty. Raises InvalidArgument for what
-        is no whole model, AlreadyExists, ResourceExhausted, OSError where a file cannot be read.
+        `name` is the name under which it is stored; the server makes one up where it is empty. Raises InvalidArgument
+        where the folder holds no complete model, AlreadyExists, ResourceExhausted, and OSError where a file cannot be
+        read.
         """
         seconds = self._caller.transfer_seconds(timeout)
         requests = upload_requests(kind, folder, name)

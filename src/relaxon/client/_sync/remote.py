@@ -1,18 +1,18 @@
-"""What a grid and a matrix on a server have in common: solves, and an end."""
+# Generated from relaxon/client/_async/remote.py by tools/generate_client.py: edit that file and run the tool.
+"""Base of the grids and matrices on a server: solves and deletion."""
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from types import TracebackType
 from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
-from relaxon.client._sync.caller import Caller
-from relaxon.client._sync.solve_call import SolveCall
+from relaxon.client._sync.caller import RetryingCaller
+from relaxon.client._sync.solve_call import solve
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Solution
 from relaxon.wire.arrays import Wire
@@ -24,8 +24,10 @@ from relaxon.wire.handover import Handover
 class RemoteSystem(SystemHandle):
     """A system `A x = b` that a server keeps."""
 
-    def __init__(self, method: Callable[..., Any], handover: Handover, caller: Caller, target: str, wire: Wire) -> None:
-        """`method` is the stub's that solves."""
+    def __init__(
+        self, method: Callable[..., Any], handover: Handover, caller: RetryingCaller, target: str, wire: Wire
+    ) -> None:
+        """`method` is the stub's method that solves."""
         self._method = method
         self._handover = handover
         self._caller = caller
@@ -49,24 +51,27 @@ class RemoteSystem(SystemHandle):
     ) -> Solution:
         """Solve `A x = b` on the server; the arguments and the result are those of `relaxon.solvers.solve`.
 
-        Differences: `solver` is a name, None for "dcdm" on a grid and "auto" with a matrix; `device` is one of
-        the server's, which refuses with FailedPrecondition where it lacks it. `setup_seconds` is what the
-        set-up took in this call: 0 where an earlier solve has done it. `callback` sees the newest iteration
-        about every 50 ms rather than each one (`residuals` has them all); where it returns True the solve stops
-        at its next iteration, and what it has by then comes back with `Result.CANCELLED`. `timeout` is in
-        seconds, None for the client's; a solve that takes longer is stopped. A solve that is made again
-        (`Retries`) begins anew, for the callback too.
+        There are these differences:
+
+        - `solver` is a name; None stands for "dcdm" on a grid and "auto" with a matrix.
+        - `device` is one of the server's, which raises FailedPrecondition where it has no such device.
+        - `setup_seconds` is the time of the set-up in this call: 0 where an earlier solve has done it.
+        - `callback` sees the newest iteration about every 50 ms rather than each one (`residuals` has them all). Where
+          it returns True the solve stops at its next iteration, and the iterate reached by then comes back with
+          `Result.CANCELLED`.
+        - `timeout` is in seconds, None for the client's; a solve that takes longer is stopped. A repeated solve
+          (`Retries`) starts from the beginning, for the callback too.
 
         Raises
         ------
-        InvalidArgument : naming the argument. NotFound : it was deleted. GridLost : the server was restarted or has
-        forgotten it. FailedPrecondition : the server lacks the solver's packages. ResourceExhausted : too many solves
-        are waiting. DeadlineExceeded, Unavailable, InternalError.
+        InvalidArgument : for a bad argument, which it names. NotFound : the system was deleted. GridLost : the server
+        was restarted or has deleted the system. FailedPrecondition : the server lacks the solver's packages.
+        ResourceExhausted : too many solves are waiting. DeadlineExceeded, Unavailable, InternalError.
         """
         seconds = self._caller.transfer_seconds(timeout)
         terms = self._terms(solver, device, rtol, atol, max_iterations, inconsistent, callback is not None)
         request = self._request(terms, "b", b, x0, finite=False)
-        return self._solved(request, callback, seconds)
+        return self._solve(request, callback, seconds)
 
     def solve_many(
         self,
@@ -82,11 +87,11 @@ class RemoteSystem(SystemHandle):
         inconsistent: Inconsistent = "error",
         timeout: float | None = None,
     ) -> tuple[Solution, ...]:
-        """Solve for several right-hand sides, one after the other, with one set-up.
+        """Solve for several right-hand sides, one after another, with one set-up.
 
-        `b` is `(k, *grid.shape)`, `(k, unknowns)` or a sequence of right-hand sides; `x0` likewise. All are checked
-        here before the first is sent. As in process, every solution has the `setup_seconds` of the shared set-up.
-        `timeout` is for each; otherwise as `solve`.
+        `b` is `(k, *grid.shape)`, `(k, unknowns)` or a sequence of right-hand sides; `x0` likewise. All are validated
+        before the first is sent. As in process, every solution has the `setup_seconds` of the shared set-up. `timeout`
+        is for each of them. Everything else is as in `solve`.
         """
         seconds = self._caller.transfer_seconds(timeout)
         terms = self._terms(solver, device, rtol, atol, max_iterations, inconsistent, callback is not None)
@@ -94,16 +99,16 @@ class RemoteSystem(SystemHandle):
         solutions: list[Solution] = []
         for number, request in enumerate(requests):
             with numbered_as(number):
-                solutions.append(self._solved(request, callback, seconds))
+                solutions.append(self._solve(request, callback, seconds))
         return with_one_set_up(solutions)
 
-    def _solutions(self, found: Iterator[Solution]) -> Iterator[Solution]:
-        with self._in_use():
+    def _solutions(self, found: Generator[Solution, None, None]) -> Iterator[Solution]:
+        with self._in_use(), closing(found):
             yield from found
 
     def delete(self) -> None:
-        """Have the server forget it; NotFound where it already has."""
-        self._end(repeated=True)
+        """Delete the system on the server; NotFound where the server does not have it any more."""
+        self._delete(repeated=True)
 
     def __enter__(self) -> Self:
         return self
@@ -111,30 +116,25 @@ class RemoteSystem(SystemHandle):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._owner.ended:  # the server forgets it with its client; in a forked child it is the parent's
+        if self._owner.ended:  # the server deletes it with its client; in a forked child it is the parent's
             return
-        # What is gone is what is wanted; and where the block failed, its error matters more than this one.
+        # A system that is already gone is no error; and where the block failed, its error matters more.
         with suppress(errors.NotFound if error is None else errors.RelaxonError):
-            self._end(repeated=error is None)
+            self._delete(repeated=error is None)
 
-    def _end(self, repeated: bool) -> None:
+    def _delete(self, repeated: bool) -> None:
         self._caller.delete(*self._deletion(), repeated=repeated)
         self._deleted = True
         self._handover.close()
 
     @abstractmethod
     def _deletion(self) -> tuple[Callable[..., Any], Any]:
-        """The stub's method that deletes it, and its message."""
+        """Return the stub's method that deletes the system, and its message."""
 
-    def _solved(self, request: SolveRequest, callback: Callback | None, seconds: float) -> Solution:
-        attempts = self._caller.attempts(seconds)
-        while True:
-            try:
-                # The file is borrowed for each attempt: a server that went away may still be writing to it.
-                with self._in_use(), self._handover.lent() as places:
-                    return SolveCall(request, callback, self._wire, places).run(self._method, attempts.left())
-            except errors.RelaxonError as error:
-                wait = attempts.wait_after(error, idempotent=True)
-                if wait is None:
-                    raise
-            time.sleep(wait)
+    def _solve(self, request: SolveRequest, callback: Callback | None, seconds: float) -> Solution:
+        def attempt(left: float | None) -> Solution:
+            # The file is borrowed for each attempt: a server that went away may still be writing to it.
+            with self._in_use(), self._handover.lent() as places:
+                return solve(self._caller, self._method, request, callback, places, left, self._wire)
+
+        return self._caller.repeat(self._caller.attempts(seconds), attempt)

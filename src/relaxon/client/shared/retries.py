@@ -1,4 +1,4 @@
-"""Which failed calls are made again, when, and how often: decided here, carried out by the clients' loops."""
+"""Which failed calls are repeated, when and how often: decided here, carried out by the clients' callers."""
 
 from __future__ import annotations
 
@@ -11,28 +11,32 @@ from relaxon.core import validation
 from relaxon.core.errors import RelaxonError, ResourceExhausted, Unavailable
 
 ASKED_SPREAD = 0.25
-"""A server that is full tells all its callers the same time; they come back spread over this part more."""
+"""A full server asks all its callers to wait for the same time; each waits longer by a random part of up to this."""
 
 MOST_DOUBLINGS = 60
-"""No wait is so long, and no power of two so large, that one more would matter."""
+"""Bounds the exponent of the waits, which reach `longest_seconds` long before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How failed calls are made again.
+    """How failed calls are repeated.
 
-    A call is made again in two cases. The server was full (`ResourceExhausted` with a time to come back): it has then
-    done nothing, and any call is safe to repeat; the wait is what the server asked for. Or it could not be reached
-    (`Unavailable`): then only calls are repeated that do no harm when made twice. Where the server itself says so, with
-    a time to come back (it compiles the solver), the wait is that time; otherwise waits double from
-    `first_seconds` to `longest_seconds`, each shortened by chance by up to a half. No call with all its repeats takes
-    longer than its timeout: where a wait would, the error is raised at once. Calls on jobs, which outlive their server,
-    are repeated for as long as the client's `timeout` while it is away, however many attempts that takes.
+    A call is repeated in two cases:
+
+    - The server was full (`ResourceExhausted` with a time to come back). It has then done nothing, so any call is safe
+      to repeat. The wait is the time that the server asked for.
+    - The server could not be reached (`Unavailable`). Then only idempotent calls are repeated. Where the server gives a
+      time to come back, because it is compiling the solver, the wait is that time. Otherwise the waits double from
+      `first_seconds` to `longest_seconds`, and each is shortened at random by up to a half.
+
+    A call and its repeats never take longer than its timeout: where a wait would exceed it, the error is raised at
+    once. Jobs outlive their server, so calls on jobs are repeated while the server is away for up to the client's
+    `timeout`, however many attempts that takes.
 
     Parameters
     ----------
-    attempts : of a call in all, at least 1; 1 repeats nothing, on jobs neither.
-    first_seconds, longest_seconds : of the waits after the server could not be reached.
+    attempts : the most attempts at one call, at least 1; with 1 nothing is repeated, not even calls on jobs.
+    first_seconds, longest_seconds : the first and the longest wait after the server could not be reached.
 
     Examples
     --------
@@ -60,6 +64,17 @@ DEFAULT_RETRIES = Retries()
 NO_RETRIES = Retries(attempts=1)
 
 
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long the calls of a client may take, in seconds, and how they are repeated."""
+
+    timeout: float
+    """For a call that moves no arrays."""
+    transfer: float
+    """For a call that moves arrays and is given no timeout of its own."""
+    retries: Retries
+
+
 class Attempts:
     """The attempts at one call: how long the next may take, and how long to wait before it."""
 
@@ -71,9 +86,9 @@ class Attempts:
         uniform: Callable[[float, float], float] = random.uniform,
         patience: float | None = None,
     ) -> None:
-        """`seconds` is what all attempts together may take, None for as long as they need.
+        """`seconds` limits all attempts together; None sets no limit.
 
-        `patience` is for how many seconds a server that is away is waited for, in the place of a number of attempts.
+        `patience` is how many seconds to wait for a server that is away, instead of counting attempts.
         """
         self._retries = retries
         self._clock = clock
@@ -84,18 +99,17 @@ class Attempts:
         self.failed = 0
 
     def left(self) -> float | None:
-        """Seconds that the next attempt may take."""
+        """Return the seconds that the next attempt may take; None for any."""
         return None if self._end is None else max(0.0, self._end - self._clock())
 
     def wait_after(self, error: RelaxonError, idempotent: bool) -> float | None:
-        """Seconds to wait before the next attempt; None where there is to be none."""
+        """Return the seconds to wait before the next attempt; None where there is to be none."""
         self.failed += 1
         if self._retries.attempts == 1:
             return None
-        if isinstance(error, ResourceExhausted) and error.retry_seconds is not None:
-            wait = error.retry_seconds * self._uniform(1.0, 1.0 + ASKED_SPREAD)
-        elif isinstance(error, Unavailable) and idempotent and error.retry_seconds is not None:
-            # The server is there, and knows when it can: it compiles the solver.
+        safe = isinstance(error, ResourceExhausted) or (isinstance(error, Unavailable) and idempotent)
+        if safe and error.retry_seconds is not None:
+            # The server is full, or is compiling the solver, and knows when to come back.
             wait = error.retry_seconds * self._uniform(1.0, 1.0 + ASKED_SPREAD)
         elif isinstance(error, Unavailable) and idempotent:
             doublings = min(self.failed - 1, MOST_DOUBLINGS)
@@ -111,7 +125,7 @@ class Attempts:
         return wait if left is None or wait < left else None
 
     def succeeded(self) -> None:
-        """Something came: what fails from here on is counted anew."""
+        """Note that a reply has come, and count failures anew."""
         self.failed = 0
         self._away_since = None
 

@@ -1,4 +1,4 @@
-"""What a server says of itself: how much of what there is it uses, and what it is busy with."""
+"""The status of a server: what it is busy with, and how much of its limits is in use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relaxon.proto import status_pb2 as pb
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Something that there is only so much of; `limit` is 0 where it is not known."""
+    """A limited resource: how much of it is used, and its limit, 0 where that is not known."""
 
     used: int
     limit: int
@@ -23,68 +23,69 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """A part of the service, and whether the server has the packages that it needs."""
+    """A part of the service, and whether the server has the packages that the part needs."""
 
     name: str
     """"poisson", "linear", "pyamg", "boosting", "convex", "energy", "equilibrium", "proximal",
     "dcdm-cnn", "dcdm@device" or "onnx"."""
     missing: tuple[str, ...]
-    """Python modules that it needs and the server lacks."""
+    """The Python modules that it needs and the server lacks."""
     extra: str
-    """What to install on the server to have it: `pip install "relaxon[EXTRA]"`."""
+    """The extra that brings them: `pip install "relaxon[EXTRA]"` on the server."""
 
     @property
     def available(self) -> bool:
+        """Whether the server has all that it needs."""
         return not self.missing
 
 
 @dataclass(frozen=True, slots=True)
 class CompileStatus:
-    """Solvers that a server compiles in the background, for the first solves not to wait for it."""
+    """The solvers that a server compiles in the background, so that the first solves need not wait for that."""
 
     waiting: tuple[str, ...] = ()
-    """What is not compiled yet, in its order; empty when all is."""
+    """The solvers still to be compiled, in order; empty when all are compiled."""
     kernels: Amount = Amount(0, 0)
-    """Of the first of them: those that are compiled, of how many."""
+    """The kernels of the first of them that are compiled, and their number."""
     seconds_left: float = 0.0
-    """An estimate for the first of them."""
+    """An estimate of the time until the first of them is compiled."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """From `Client.status`."""
+    """A server's status, from `Client.status`."""
 
     version: str
     started: datetime
     uptime_seconds: float
     sessions: Amount
-    """Grids that are kept."""
+    """Grids and matrices that the server keeps."""
     cells: Amount
-    """Of all grids."""
+    """The cells and unknowns of all of them."""
     calls: Amount
-    """That are handled now, the question for this included."""
+    """Calls in progress, including the one that asks for this status."""
     solves: Amount
-    """That wait, run or send their answer."""
+    """Solves that wait, run or send their answer."""
     jobs: Mapping[str, int]
-    """By state: "queued", "running", "done", "failed"."""
+    """The number of jobs in each state: "queued", "running", "done", "failed"."""
     job_places: Amount
     models: Mapping[str, int]
-    """Stored ones, by kind."""
+    """The number of stored models of each kind."""
     memory: Amount
-    """Bytes of the server's process, and of its machine."""
+    """Bytes used by the server's process, of those of its machine."""
     threads: int
     caller: str
-    """Who the server takes this client for; empty where it asks nobody."""
+    """The name under which the server knows this client; empty where it asks for no token or certificate."""
     role: str
     encrypted: bool
     authenticated: bool
     engines: tuple[EngineInfo, ...] = ()
-    """What the server can and cannot be asked for; empty where it is too old to say."""
+    """The parts of the service and whether they are available; empty where the server is too old to say."""
     compiling: CompileStatus = CompileStatus()
 
 
-def told(reply: pb.ServerStatus) -> ServerStatus:
-    """From the server's answer."""
+def parse_status(reply: pb.ServerStatus) -> ServerStatus:
+    """Return the status in a server's reply."""
     return ServerStatus(
         version=reply.version,
         started=reply.start_time.ToDatetime(UTC),

@@ -1,12 +1,11 @@
-"""What `connect` is given, checked, and what a server says of its health."""
+"""The arguments of `connect`, validated, and the health that a server reports."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from relaxon.client._sync.caller import Timeouts
-from relaxon.client.shared.retries import Retries
+from relaxon.client.shared.retries import Retries, Timeouts
 from relaxon.client.shared.transport import Security, is_loopback
 from relaxon.core import errors, validation
 from relaxon.wire.arrays import Wire
@@ -15,21 +14,20 @@ DEFAULT_PORT = 50551
 DEFAULT_TARGET = f"localhost:{DEFAULT_PORT}"
 HEALTH_METHOD = "/grpc.health.v1.Health/Check"
 HEALTH_NAMES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
-
-
+"""The names of the values of grpc.health.v1's ServingStatus, in their order."""
 GRPC_SCHEMES = ("dns", "unix", "unix-abstract", "vsock", "ipv4", "ipv6", "xds", "google-c2p")
-"""gRPC resolves these; a target that begins with any other it takes for the name of a host."""
+"""The schemes that gRPC resolves; it takes a target that begins with any other for the name of a host."""
 HIGHEST_PORT = 65_535
 LONGEST_GROUP = 4
-"""Characters between the colons of an IPv6 address."""
+"""Most characters between two colons of an IPv6 address."""
 HOST = re.compile(r"[^\s:/@\[\]]+|\[[^\s/@\[\]]+\]")
-"""Of a target; an IPv6 address stands in brackets."""
+"""The host of a target; an IPv6 address stands in brackets."""
 
 
 def check_target(target: object) -> None:
-    """Raise TypeError or ValueError for what is neither "host:port" nor begins with one of gRPC's own schemes.
+    """Raise TypeError or ValueError for a target that is neither "host:port" nor begins with one of gRPC's schemes.
 
-    gRPC would look such a name up until the deadline.
+    gRPC would try to resolve such a name until the deadline.
     """
     if not isinstance(target, str) or not target:
         raise TypeError(f"target must be a string like {DEFAULT_TARGET!r}, got {target!r}")
@@ -39,7 +37,7 @@ def check_target(target: object) -> None:
     encrypted = " with tls=True" if scheme.lower() in ("https", "grpcs") else ""
     raise ValueError(
         f'target must be "host:port" or begin with one of gRPC\'s own schemes (dns:, unix:, ...), got {target!r}; '
-        f"write {_meant(target)!r}{encrypted}"
+        f"write {_suggest_target(target)!r}{encrypted}"
     )
 
 
@@ -49,8 +47,8 @@ def _is_host_and_port(address: str) -> bool:
     return numbered and HOST.fullmatch(host) is not None
 
 
-def _meant(target: str) -> str:
-    """Return the "host:port" that is likely meant."""
+def _suggest_target(target: str) -> str:
+    """Return the "host:port" that is probably meant."""
     host = target.rpartition("://")[2].partition("/")[0].strip()
     if _is_host_and_port(host):
         return host
@@ -62,7 +60,7 @@ def _meant(target: str) -> str:
     return f"{host}:{DEFAULT_PORT}" if HOST.fullmatch(host) else DEFAULT_TARGET
 
 
-def checked(
+def validate_connection(
     target: str,
     timeout: float,
     transfer_timeout: float,
@@ -72,7 +70,7 @@ def checked(
     root_certificates: str | Path | None,
     client_certificate: tuple[str | Path, str | Path] | None,
 ) -> tuple[Timeouts, Security]:
-    """What calls may take and how they are secured; InvalidArgument naming what cannot be."""
+    """Return how long calls may take and how they are secured; InvalidArgument names a bad argument of `connect`."""
     with errors.refusals():
         check_target(target)
         seconds = validation.positive_float("timeout", timeout)
@@ -84,20 +82,22 @@ def checked(
     return Timeouts(seconds, transfer_seconds, retries), security
 
 
-def unanswered(target: str, seconds: float) -> errors.Unavailable:
-    """The error of a connection that could not be made."""
+def no_answer(target: str, seconds: float) -> errors.Unavailable:
+    """Return the error for a connection that could not be made."""
     return errors.Unavailable(f"no server answered at {target} within {seconds:g} s")
 
 
-def health_of(reply: bytes) -> str:
-    """What a server says of itself, by the one field of grpc.health.v1's message: the package that has that message
-    belongs to the server."""
+def parse_health(reply: bytes) -> str:
+    """Return the health in a reply of grpc.health.v1.
+
+    Its one field is read by hand, because only servers install the package that defines the message.
+    """
     status = reply[1] if len(reply) == 2 else 0
     return HEALTH_NAMES[status] if status < len(HEALTH_NAMES) else "UNKNOWN"
 
 
-def wire_to(target: str, shared_memory: bool, compression: str | None) -> Wire:
-    """How arrays travel to that target; InvalidArgument for a compression that there is not."""
+def choose_wire(target: str, shared_memory: bool, compression: str | None) -> Wire:
+    """Return how arrays travel to `target`; InvalidArgument for an unknown compression."""
     with errors.refusals():
         loopback = isinstance(target, str) and is_loopback(target)
         return Wire(shared_memory and loopback, not loopback, compression)
