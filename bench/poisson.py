@@ -36,7 +36,7 @@ from petsc import PetscRow, petsc_rows
 from rich.console import Console
 
 from relaxon._version import __version__
-from relaxon.cli.machine import describe_machine, package_versions, usable_cores
+from relaxon.cli.machine import describe_machine, list_package_versions, usable_cores
 from relaxon.server.config.threads import wait_asleep
 from relaxon.solvers import list_solvers
 
@@ -166,7 +166,7 @@ def described() -> Record:
     return {
         "relaxon": __version__,
         "machine": machine,
-        "versions": package_versions(),
+        "versions": list_package_versions(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
 

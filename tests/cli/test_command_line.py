@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from relaxon.cli import COMMANDS, build_parser, main
-from relaxon.cli.reference import _subparsers, reference
+from relaxon.cli.reference import _subparsers, write_reference
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -25,7 +25,7 @@ LEAST = {"solve": [], "stress": ["poisson"], "solvers": [], "doctor": []}
 def test_the_page_is_what_the_parsers_say():
     written = "<!-- From here on written by: python -m relaxon.cli.reference -->\n\n"
     assert written in PAGE
-    assert PAGE.partition(written)[2] == reference(), (
+    assert PAGE.partition(written)[2] == write_reference(), (
         "run: python -m relaxon.cli.reference, and put it into docs/cli.md"
     )
 

@@ -5,12 +5,12 @@ import io
 import pytest
 from rich.console import Console
 
-from relaxon.cli import doctor, main, solve
+from relaxon.cli import contest, doctor, grid_contest, main
+from relaxon.cli.grid_contest import GridServer
 from relaxon.cli.progress import LiveProgress
 from relaxon.core import compile_progress
 from relaxon.core.compile_progress import CompileProgress
 from relaxon.solvers.kernels import cache_folder
-from relaxon.solvers.precompile import compiling
 
 
 @pytest.fixture
@@ -24,28 +24,25 @@ def terminal():
 
 @pytest.mark.parametrize(("seconds", "said"), [(20.0, True), (0.0, False)])
 def test_the_first_command_on_a_machine_names_relaxon_compile(seconds, said, monkeypatch, capsys):
-    monkeypatch.setattr(compiling, "compile_seconds", lambda kind: seconds if kind == "cg 2D" else -1.0)
+    monkeypatch.setattr(grid_contest, "compile_seconds", lambda kind: seconds if kind == "cg 2D" else -1.0)
     assert main(["solve", "--size", "8", "--ndim", "2", "--problem", "box", "--solver", "cg"]) == 0
     told = capsys.readouterr().err
     assert ("`relaxon compile cg` does it ahead" in told) == said
 
 
 def test_a_solve_s_line_says_how_far_compiling_is(terminal, monkeypatch):
-    from relaxon.cli import contest
-
     progress, text = terminal
 
-    def warm_up(client, system, solver):
+    def small_grids(grid, solver):
         compile_progress.tell(CompileProgress(12, 31, 8.2))
         progress._progress.refresh()
-        return 0.0
+        return ()
 
-    monkeypatch.setattr(contest, "warm_up", warm_up)
-    monkeypatch.setattr(contest, "solve", lambda *_: "run")
-    monkeypatch.setattr(solve, "_announce_compiling", lambda *_: None)
-    args = type("Arguments", (), {"rtol": 1e-6, "max_iterations": None, "target": None})
-    with progress.shown():
-        assert solve._run_one(None, None, "dcdm", args, progress, named=True) == "run"
+    system = type("System", (), {"grid": None})
+    monkeypatch.setattr(grid_contest, "small_grids", small_grids)
+    monkeypatch.setattr(contest, "solve_and_check", lambda *_: "run")
+    with progress.show():
+        assert contest.run_one(GridServer(None, local=False), system, "dcdm", 1e-6, None, progress) == "run"
     assert "compiling 12 of 31 kernels, about 8 s left" in text.getvalue()
 
 

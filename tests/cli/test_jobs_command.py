@@ -57,7 +57,7 @@ def test_a_job_is_awaited_shown_listed_and_deleted(client, run):
     listed = json.loads(run("list", "--json", "--filter", "model = short")[1].out)
     assert [one["name"] for one in listed] == [job.name]
     assert json.loads(run("list", "--json", "--filter", "model = long")[1].out) == []
-    assert "is forgotten; its model stays" in run("delete", job.name)[1].out
+    assert "is deleted; its model is kept" in run("delete", job.name)[1].out
     assert run("show", job.name)[0] == 1
     assert [model.name for model in client.boosting.models()] == ["short"]
     client.boosting.delete_model("short")

@@ -8,11 +8,11 @@ from rich.console import Console
 
 from relaxon.cli import contest, report
 from relaxon.cli.contest import Run
-from relaxon.cli.system import System
+from relaxon.cli.grid_system import GridSystem
 from relaxon.solvers import PoissonGrid, list_solvers
 
 CELLS = np.zeros((4, 5), np.uint8)
-SYSTEM = System("pool", "", PoissonGrid(CELLS, boundary="dirichlet"), np.ones(CELLS.shape))
+SYSTEM = GridSystem("pool", "", PoissonGrid(CELLS, boundary="dirichlet"), np.ones(CELLS.shape))
 
 
 def run(solver="dcdm", seconds=0.125, iterations=12, **changes):
@@ -39,7 +39,7 @@ def run(solver="dcdm", seconds=0.125, iterations=12, **changes):
 
 def printed(runs, width=80):
     console = Console(file=io.StringIO(), width=width, highlight=False)
-    report.print_table(console, report.describe(SYSTEM), runs, 1e-6)
+    report.print_table(console, SYSTEM.describe(), runs, 1e-6, "in float64 by an operator")
     return console.file.getvalue()
 
 
@@ -74,10 +74,10 @@ def test_a_comparison_that_failed_says_why_below_the_table():
     reason = "the matrix has 10 unknowns [too many]"
     slow = run("cg", result="max_iterations", meets_tolerance=False, relative_residual=0.5)
     liar = run("pyamg-sa", meets_tolerance=False, relative_residual=0.5)
-    text = " ".join(printed([run(), slow, liar, contest.refused("scipy-direct", ValueError(reason))]).split())
+    text = " ".join(printed([run(), slow, liar, contest.refuse("scipy-direct", reason)]).split())
     assert f"scipy-direct was not run: {reason}" in text
     assert "cg did not converge: max_iterations after 12 iterations" in text
-    assert "pyamg-sa says that it converged, but" in text
+    assert "pyamg-sa reports convergence, but" in text
     assert "dcdm did not" not in text
 
 

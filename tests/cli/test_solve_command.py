@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from relaxon.cli import contest, grid_kinds, main
+from relaxon.cli import grid_options, main
+from relaxon.cli.grid_contest import GridServer
 from relaxon.client import FailedPrecondition
 from relaxon.core.pictures import best_slice
 
@@ -29,13 +30,13 @@ def test_a_solve_prints_the_table_and_writes_the_picture_and_the_figures(tmp_pat
 
 
 def test_a_result_is_shown_before_the_next_solver_is_begun(monkeypatch, capsys):
-    solve, shown = contest.solve, {}
+    solve, shown = GridServer.solve, {}
 
-    def watched(client, system, solver, *rest):
+    def watched(venue, system, solver, *rest):
         shown[solver] = capsys.readouterr().out
-        return solve(client, system, solver, *rest)
+        return solve(venue, system, solver, *rest)
 
-    monkeypatch.setattr(contest, "solve", watched)
+    monkeypatch.setattr(GridServer, "solve", watched)
     assert main([*SMALL, "--solver", "cg", "--compare", "jacobi-cg", "scipy-cg"]) == 0
     assert shown["cg"] == ""
     for solver, before in (("jacobi-cg", "cg"), ("scipy-cg", "jacobi-cg")):
@@ -47,15 +48,15 @@ def test_a_result_is_shown_before_the_next_solver_is_begun(monkeypatch, capsys):
 
 
 def test_a_comparison_that_is_refused_says_so_at_once(monkeypatch, capsys):
-    solve, shown = contest.solve, {}
+    solve, shown = GridServer.solve, {}
 
-    def failing(client, system, solver, *rest):
+    def failing(venue, system, solver, *rest):
         shown[solver] = capsys.readouterr().out
         if solver == "jacobi-cg":
             raise FailedPrecondition("there is no such thing [here]")
-        return solve(client, system, solver, *rest)
+        return solve(venue, system, solver, *rest)
 
-    monkeypatch.setattr(contest, "solve", failing)
+    monkeypatch.setattr(GridServer, "solve", failing)
     assert main([*SMALL, "--solver", "cg", "--compare", "jacobi-cg", "scipy-cg"]) == 0
     assert shown["scipy-cg"] == "jacobi-cg was not run: there is no such thing [here]\n"
 
@@ -106,7 +107,7 @@ def test_a_column_of_your_own_is_taken_and_several_are_refused(tmp_path, capsys,
     status = main(["solve", *files, "--solver", "cg", "--json", str(out)])
     if columns > 1:
         assert status == 2
-        assert "rhs must be one right-hand side, got 3 columns: solve one after the other" in capsys.readouterr().err
+        assert "rhs must be one right-hand side, got 3 columns: solve one after another" in capsys.readouterr().err
         return
     assert status == 0
     assert json.loads(out.read_text())["runs"][0]["converged"]
@@ -137,7 +138,7 @@ def test_widths_sides_and_coefficients_of_your_own_are_options(own_files, tmp_pa
 
 def test_a_stretch_keeps_the_mean_width():
     args = argparse.Namespace(spacing="0.5", stretch="4,1", boundary=None, coefficient=None, reaction="2", volume=None)
-    found = grid_kinds.read_kinds(args, (6, 5))
+    found = grid_options.read_options(args, (6, 5))
     assert found["spacing"][0].mean() == pytest.approx(0.5)
     assert found["spacing"][0][-1] == pytest.approx(4 * found["spacing"][0][0])
     assert found["spacing"][1] == 0.5

@@ -9,7 +9,7 @@ import pytest
 from scipy import io, sparse
 
 from relaxon.cli import main, matrix_contest
-from relaxon.cli.matrix_picture import count_entries
+from relaxon.cli.matrix_pattern import count_entries
 from relaxon.core.extras import find_missing
 from relaxon.server.app import EmbeddedServer
 from relaxon.solvers import gallery, read_matrix, read_vector
@@ -112,9 +112,9 @@ def test_a_server_solves_the_matrix_and_its_answer_is_judged_here(tmp_path, caps
     [
         (["--solver", "ic-gc"], "got 'ic-gc'; did you mean 'ic-cg'?"),
         (["--compare", "hypr"], "did you mean 'hypre'?"),
-        (["--problem", "pool"], "--problem cannot stand beside --matrix"),
+        (["--problem", "pool"], "--problem cannot be used with --matrix"),
         (["--rhs-column", "1"], "--rhs-column needs --rhs"),
-        (["--seed", "1", "--rhs", "x.npy"], "--seed must be at least 0 and cannot stand beside --rhs"),
+        (["--seed", "1", "--rhs", "x.npy"], "--seed must be at least 0 and cannot be used with --rhs"),
         (["--out", "x.txt"], "--out must end in .npy or .mtx"),
         (["--max-bytes", "10"], "become more than max_bytes = 10"),
         (["--rhs", str(DATA / "cavity" / "source")], "must have the matrix's 580 rows, got 144"),

@@ -11,9 +11,9 @@ from relaxon.solvers import PoissonGrid, solve
 
 def test_what_is_left_behind_is_a_violation():
     before = {"sessions": 0, "solves": 0, "calls": 1, "shared files": 0, "threads": 18, "bytes": 10**8}
-    assert stress_service._kept(before, before) == []
+    assert stress_service._find_leaks(before, before) == []
     for name, more in {"sessions": 1, "shared files": 2, "threads": 9, "bytes": 2 * 10**8, "calls": 3}.items():
-        found = stress_service._kept(before, before | {name: before[name] + more})
+        found = stress_service._find_leaks(before, before | {name: before[name] + more})
         assert found == [f"left behind: {more} {name}"]
 
 

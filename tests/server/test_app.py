@@ -131,8 +131,13 @@ def test_the_command_s_options_are_the_settings():
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     args = parser.parse_args(["--port", "0", "--max-cells", "1000", "--grid-ttl-seconds", "5", "--no-shared-memory"])
-    assert command.given(args) == {"port": 0, "max_cells": 1000, "grid_ttl_seconds": 5.0, "shared_memory": False}
-    assert command.given(parser.parse_args([])) == {}
+    assert command.collect_settings(args) == {
+        "port": 0,
+        "max_cells": 1000,
+        "grid_ttl_seconds": 5.0,
+        "shared_memory": False,
+    }
+    assert command.collect_settings(parser.parse_args([])) == {}
     assert set(command.HELP) == set(ServerSettings.__dataclass_fields__)
     assert ServerSettings().port == DEFAULT_PORT
     assert command.run(parser.parse_args(["--host", "0.0.0.0"])) == 2

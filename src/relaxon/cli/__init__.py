@@ -1,6 +1,7 @@
-"""The `relaxon` command. A subcommand's module is imported only when that subcommand is asked for.
+"""The `relaxon` command.
 
-A subcommand is a module with `add_arguments(parser)` and `run(args) -> int`, the exit status.
+A subcommand is a module with `add_arguments(parser)` and `run(args) -> int`, which returns the exit status. It is
+imported only when that subcommand is used.
 """
 
 from __future__ import annotations
@@ -18,42 +19,54 @@ from relaxon.cli import completion
 from relaxon.cli.errors import CommandError, explain_missing_module
 
 INTERRUPTED = 130
-"""The status a shell gives a command that SIGINT ended."""
+"""The exit status that shells give to a command ended by SIGINT."""
 
 
 class Subcommand(Protocol):
+    """A subcommand's module."""
+
     def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
 
     def run(self, args: argparse.Namespace) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CommandEntry:
+    """A subcommand's help text and module."""
+
     summary: str
     module: str
 
 
 COMMANDS = {
-    "solve": Entry(
-        "solve a Poisson problem over gRPC, or a matrix of a file; check the answer, compare solvers",
+    "solve": CommandEntry(
+        "solve a Poisson problem over gRPC, or with the matrix of a file; check the answer, compare solvers",
         "relaxon.cli.solve",
     ),
-    "serve": Entry("run the gRPC server", "relaxon.cli.serve"),
-    "status": Entry("say what a server is busy with", "relaxon.cli.status"),
-    "token": Entry("add, list and remove the tokens that a server asks for", "relaxon.cli.token"),
-    "train": Entry("train a learned solver or a network", "relaxon.cli.train"),
-    "diagnose": Entry("say which rows matter to a trained network and which look wrong", "relaxon.cli.diagnose"),
-    "jobs": Entry("list, show, await, cancel and delete a server's training jobs", "relaxon.cli.jobs"),
-    "stress": Entry("attack the solvers with random systems, or a server with crowds of clients", "relaxon.cli.stress"),
-    "compile": Entry("compile what solvers run, for all later processes on this machine", "relaxon.cli.compile"),
-    "solvers": Entry("list the solvers", "relaxon.cli.solvers"),
-    "completion": Entry("print what bash, zsh or fish needs to complete the arguments", "relaxon.cli.completion"),
-    "doctor": Entry("say what is installed, and whether the solvers can run", "relaxon.cli.doctor"),
+    "serve": CommandEntry("run the gRPC server", "relaxon.cli.serve"),
+    "status": CommandEntry("show what a server is busy with", "relaxon.cli.status"),
+    "token": CommandEntry("add, list and remove the tokens that a server asks for", "relaxon.cli.token"),
+    "train": CommandEntry("train a learned solver or a network", "relaxon.cli.train"),
+    "diagnose": CommandEntry(
+        "show which rows matter to a trained network and which look wrong", "relaxon.cli.diagnose"
+    ),
+    "jobs": CommandEntry("list, show, wait for, cancel and delete a server's training jobs", "relaxon.cli.jobs"),
+    "stress": CommandEntry(
+        "attack the solvers with random systems, or a server with crowds of clients", "relaxon.cli.stress"
+    ),
+    "compile": CommandEntry(
+        "compile the kernels of solvers, for all later processes on this machine", "relaxon.cli.compile"
+    ),
+    "solvers": CommandEntry("list the solvers", "relaxon.cli.solvers"),
+    "completion": CommandEntry(
+        "print the commands that set up completion in bash, zsh or fish", "relaxon.cli.completion"
+    ),
+    "doctor": CommandEntry("show what is installed, and whether the solvers can run", "relaxon.cli.doctor"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0 done, 1 not, 2 a mistake in the arguments, 130 interrupted."""
+    """Run the command line and return the exit status: 0 done, 1 not, 2 a mistake in the arguments, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(arguments)
@@ -67,13 +80,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{_name(arguments)}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (`head`, say) has left; what the interpreter flushes on its way out goes nowhere.
+        # The reader (`head`, say) is gone; what the interpreter still flushes at its exit goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
 def build_parser(loaded: Container[str | None]) -> argparse.ArgumentParser:
-    """The parser of the command line, with the arguments of the subcommands named."""
+    """Return the parser of the command line, with the arguments of the subcommands in `loaded`."""
     parser = argparse.ArgumentParser(
         prog="relaxon", description="Solvers that relax to an equilibrium, in process and over gRPC."
     )

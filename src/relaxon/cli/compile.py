@@ -1,4 +1,7 @@
-"""`relaxon compile`: what solvers run is compiled ahead, so that a server's first callers do not wait for it."""
+"""`relaxon compile`: compile kernels ahead of time, so that a server's first callers need not wait.
+
+Imported on first use, for their weight: rich, the solvers.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from relaxon.cli.completion import completed_by
+from relaxon.cli.completion import complete_from
 from relaxon.cli.errors import UsageError
 from relaxon.cli.json_output import add_json, check_json, write_json
-from relaxon.cli.solvers import solver_names
+from relaxon.cli.solvers import list_solver_names
 
 if TYPE_CHECKING:
     from relaxon.core.compile_progress import Watcher
@@ -20,21 +23,21 @@ DEFAULT = ("dcdm",)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     solvers = parser.add_argument("solvers", nargs="*", metavar="SOLVER", help="the solvers (default dcdm)")
-    completed_by(solvers, solver_names)
+    complete_from(solvers, list_solver_names)
     parser.add_argument(
-        "--ndim", type=int, nargs="+", choices=(2, 3), default=[3], help="for grids of these dimensions (default 3)"
+        "--ndim", type=int, nargs="+", choices=(2, 3), default=[3], help="dimensions of the grids (default 3)"
     )
     parser.add_argument(
         "--varying",
         action="store_true",
-        help="for what nothing is learned for, too: κ that varies, σ, stretched widths, Robin sides",
+        help="also for grids with varying κ, σ, stretched widths or Robin sides",
     )
-    parser.add_argument("--matrix", action="store_true", help="for sparse matrices, too, by the solver auto")
-    add_json(parser, "the seconds that each took")
+    parser.add_argument("--matrix", action="store_true", help="also for sparse matrices, with the solver auto")
+    add_json(parser, "the seconds of each")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0; 2 for a solver that is not known."""
+    """0; 2 for an unknown solver."""
     check_json(args.json)
     from rich.console import Console
 
@@ -59,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     for name in names:
         for ndim in dict.fromkeys(args.ndim):
             for varying in (False, True) if args.varying else (False,):
-                kind = f"{name} in {ndim} dimensions, {'κ that varies' if varying else 'κ = 1'}"
+                kind = f"{name} in {ndim} dimensions, {'varying κ' if varying else 'κ = 1'}"
                 grid = usual_grid(ndim, varying)
                 row = {"solver": name, "ndim": ndim, "varying": varying}
                 measure(kind, row, partial(warm_up, name, grid))

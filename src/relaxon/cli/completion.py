@@ -1,6 +1,7 @@
-"""`relaxon completion bash|zsh|fish`: what a shell runs to complete this command's arguments at the tab key.
+"""`relaxon completion bash|zsh|fish`: print the commands with which a shell completes the arguments of this command.
 
-The shell asks `relaxon` itself, which answers from its own parser: nothing is listed here that could lag behind.
+The shell asks `relaxon` itself, which answers from its parser, so no list can become stale.
+Imported on first use, for its weight: argcomplete.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from collections.abc import Callable, Iterable
 
 SHELLS = ("bash", "zsh", "fish")
 ASKED, LINE = "_ARGCOMPLETE", "COMP_LINE"
-"""Environment variables of a shell that asks, and the line that it has so far."""
+"""Environment variables: that a shell asks for completions, and the line typed so far."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=SHELLS, help="the shell that is to complete")
+    parser.add_argument("shell", choices=SHELLS, help="the shell")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, with the shell's commands on the output: `eval "$(relaxon completion bash)"` in its start-up file."""
+    """0, with the commands on the output, for the shell's start-up file: `eval "$(relaxon completion bash)"`."""
     from argcomplete.shell_integration import shellcode
 
     print(shellcode(["relaxon"], shell=args.shell))
@@ -27,19 +28,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def asked_line() -> list[str] | None:
-    """The words after the command of a shell that asks for completions; None where none does."""
+    """Return the words after the command where a shell asks for completions; None where none does."""
     return os.environ.get(LINE, "").split()[1:] if ASKED in os.environ else None
 
 
 def answer(parser: argparse.ArgumentParser) -> None:
-    """Tell the shell what it can put in, and exit."""
+    """Print the completions for the shell, and exit."""
     import argcomplete
 
     argcomplete.autocomplete(parser)
 
 
-def completed_by(action: argparse.Action, values: Callable[[], Iterable[str]]) -> None:
-    """Have an option's value completed from what `values` gives when a shell asks."""
+def complete_from(action: argparse.Action, values: Callable[[], Iterable[str]]) -> None:
+    """Complete an option's value from `values`, which is called when a shell asks."""
 
     def completer(prefix: str, **_: object) -> list[str]:
         return [value for value in values() if value.startswith(prefix)]

@@ -1,36 +1,43 @@
-"""Solvers run one after the other on one system through gRPC; each answer is checked on this side of the wire."""
+"""Solvers run one after another on one system; each answer is judged by a residual recomputed here."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.cli.residual import true_residual
-from relaxon.cli.system import System
-from relaxon.client import Client, RelaxonError
-from relaxon.client._sync.poisson import RemoteGrid
+from relaxon.cli.contest_system import ContestSystem, Order
+from relaxon.cli.errors import CommandError, UsageError
+from relaxon.cli.progress import LiveProgress, SolverLine
+from relaxon.client import RelaxonError, Unavailable
 from relaxon.core.solution import Progress, Solution
-from relaxon.solvers.grid.poisson_grid import PoissonGrid
-from relaxon.solvers.precompile.compiling import ITERATIONS, right_hand_side, small_grids
+
+if TYPE_CHECKING:
+    from relaxon.cli.residual import TrueResidual
+    from relaxon.solvers.stress import MatrixResidual
 
 ALIASES = {"pyamg": ("pyamg-sa", "pyamg-rs")}
-"""Names of `--compare` that stand for several solvers, each of which is run and reported."""
+"""Names of `--compare` that stand for several solvers; each of these is run and reported."""
 REFUSED = "refused"
-"""The `result` of a comparison that the server would not run."""
+"""The `result` of a comparison that could not be run."""
+
+Watch = Callable[[Progress], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """One solver's run on the system.
 
-    `setup_seconds` is the server's work on the grid and the solver's own set-up. `wall_seconds` is what the caller
-    waited from sending the grid to holding the solution; what is neither set-up nor solve is `transport_seconds`.
-    `warm_up_seconds` went before, on compiling. `relative_residual` is the true one, recomputed here.
+    `setup_seconds` is the server's work on the system and the solver's own set-up. `wall_seconds` is how long the
+    caller waited, from sending the system to holding the solution; `transport_seconds` is the part of it that is
+    neither set-up nor solve. Compiling took `warm_up_seconds` before that. `relative_residual`, `scaled_residual` and
+    `backward_error` are recomputed here; see `relaxon.cli.residual.TrueResidual`.
     """
 
     solver: str
@@ -43,29 +50,30 @@ class Run:
     relative_residual: float
     reported_residual: float
     scaled_residual: float
-    """Recomputed here as well, as the backward error: see `cli.residual.TrueResidual`."""
     backward_error: float
     reported_backward_error: float
     meets_tolerance: bool
     residuals: NDArray[np.float64]
     message: str
-    x: NDArray[np.float64] | None
+    x: NDArray[Any] | None
 
     @property
     def total_seconds(self) -> float:
+        """The seconds of set-up and solve."""
         return self.setup_seconds + self.solve_seconds
 
     @property
     def transport_seconds(self) -> float:
+        """The seconds that the caller waited beyond set-up and solve."""
         return max(0.0, self.wall_seconds - self.total_seconds)
 
     @property
     def converged(self) -> bool:
-        """Whether the solver says that it converged, and the residual recomputed here agrees."""
+        """Whether the solver reports convergence and the residual recomputed here agrees."""
         return self.result == "converged" and self.meets_tolerance
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values: everything but the solution."""
+        """Return everything but the solution as JSON values."""
         return {
             "solver": self.solver,
             "result": self.result,
@@ -77,90 +85,157 @@ class Run:
             "transport_seconds": self.transport_seconds,
             "wall_seconds": self.wall_seconds,
             "warm_up_seconds": self.warm_up_seconds,
-            "relative_residual": _number(self.relative_residual),
-            "reported_relative_residual": _number(self.reported_residual),
-            "scaled_residual": _number(self.scaled_residual),
-            "backward_error": _number(self.backward_error),
-            "reported_backward_error": _number(self.reported_backward_error),
-            "residuals": [_number(residual) for residual in self.residuals],
+            "relative_residual": _json_number(self.relative_residual),
+            "reported_relative_residual": _json_number(self.reported_residual),
+            "scaled_residual": _json_number(self.scaled_residual),
+            "backward_error": _json_number(self.backward_error),
+            "reported_backward_error": _json_number(self.reported_backward_error),
+            "residuals": [_json_number(residual) for residual in self.residuals],
             "message": self.message,
         }
 
 
+System = TypeVar("System", bound=ContestSystem)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A solution, what it took, and the order in which the solver took the rows."""
+
+    solution: Solution
+    setup_seconds: float
+    wall_seconds: float
+    order: Order = None
+
+
+class Venue(ABC, Generic[System]):
+    """A place where systems of one kind are solved: a server, or this process."""
+
+    refusals: ClassVar[tuple[type[Exception], ...]] = (RelaxonError,)
+    """The errors of a system or a solver that the venue does not take."""
+    option: ClassVar[str] = ""
+    """What to add, in a message about unknown solvers, to say which kind of solvers is known."""
+    warmed_on: ClassVar[str]
+    """What a warm-up solves."""
+    recomputed: ClassVar[str]
+    """How residuals are recomputed."""
+    requires_all: ClassVar[bool] = False
+    """Whether every solver of a comparison has to be available, rather than the first only."""
+
+    @abstractmethod
+    def list_solvers(self) -> dict[str, str]:
+        """Return the names of solvers, each with the reason why it cannot run; empty where it can."""
+
+    def is_on_device(self, solver: str, known: Iterable[str]) -> bool:
+        """Return whether a name that is not listed is a known solver on some device, for the venue to judge."""
+        return False
+
+    @abstractmethod
+    def warm_up(self, system: System, solver: str, progress: LiveProgress, line: SolverLine) -> float:
+        """Compile and load what a solver runs, and return the seconds that it took."""
+
+    @abstractmethod
+    def solve(self, system: System, solver: str, rtol: float, max_iterations: int | None, watch: Watch) -> Answer:
+        """Solve for one right-hand side, set-up included."""
+
+    @abstractmethod
+    def recompute(self, system: System, solution: Solution) -> TrueResidual | MatrixResidual:
+        """Return the residual of a solution, computed by code that no solver uses."""
+
+
 def expand(names: Iterable[str]) -> tuple[str, ...]:
-    """Solver names, one or several with commas in each string, with the aliases spelt out; each once, in order."""
+    """Split names at commas, replace aliases, and return each solver once, in order."""
     single = (name.strip() for several in names for name in several.split(","))
     return tuple(dict.fromkeys(solver for name in single if name for solver in ALIASES.get(name, (name,))))
 
 
-def kept_grid(client: Client, grid: PoissonGrid) -> RemoteGrid:
-    """Have the server keep a grid as it was given."""
-    return client.poisson.grid(
-        grid.given_cells,
-        grid.spacing,
-        grid.boundary,
-        grid.given_coefficient,
-        grid.given_reaction,
-        volume=grid.given_volume,
-    )
-
-
-def warm_up(client: Client, system: System, solver: str) -> float:
-    """Run the solver on small systems of the same kind, so that its code is compiled and loaded; seconds it took."""
-    start = time.perf_counter()
-    for grid in small_grids(system.grid, solver):
-        with kept_grid(client, grid) as session:
-            session.solve(
-                right_hand_side(grid),
-                solver=solver,
-                max_iterations=ITERATIONS,
-                inconsistent="project",
-                callback=_ignore,
+def check_solvers(venue: Venue[Any], solvers: Sequence[str]) -> dict[str, str]:
+    """Return why solvers cannot run, by name; raise where one is unknown, or cannot run and has to."""
+    known = venue.list_solvers()
+    reasons: dict[str, str] = {}
+    for solver in solvers:
+        reason = "" if venue.is_on_device(solver, known) else known.get(solver)
+        if reason is None:
+            near = get_close_matches(solver, [*known, *ALIASES], 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UsageError(
+                f"--solver and --compare must be of {', '.join(known)}{venue.option}, got {solver!r}{hint}"
             )
-    return time.perf_counter() - start
+        if reason and (venue.requires_all or solver == solvers[0]):
+            raise CommandError(f"{solver} cannot run: {reason}")
+        if reason:
+            reasons[solver] = reason
+    return reasons
 
 
-def solve(
-    client: Client,
+@contextmanager
+def explain_refusals(venue: Venue[Any]) -> Iterator[None]:
+    """Raise CommandError, with the words of the venue, for what it does not take."""
+    try:
+        yield
+    except venue.refusals as error:
+        kind = f"{type(error).__name__}: " if isinstance(error, RelaxonError) else ""
+        raise CommandError(f"{kind}{error}") from error
+
+
+def run_one(
+    venue: Venue[System],
     system: System,
     solver: str,
     rtol: float,
     max_iterations: int | None,
-    callback: Callable[[Progress], object],
+    progress: LiveProgress,
+    *,
+    named: bool = True,
+) -> tuple[Run, Order]:
+    """Warm a solver up and time one run; return also the order in which it took the rows.
+
+    A refusal is raised for the named solver, and reported as a run for one that it is compared with.
+    """
+    line = progress.start(solver, "loading kernels …")
+    try:
+        seconds = venue.warm_up(system, solver, progress, line)
+        progress.console.print(
+            f"{solver}: compiled and loaded on {venue.warmed_on} in {seconds:.1f} s, not counted below",
+            style="dim",
+            highlight=False,
+        )
+        line.say("setting up …")
+        return solve_and_check(venue, system, solver, rtol, max_iterations, line, seconds)
+    except Unavailable:
+        raise
+    except venue.refusals as error:
+        if named:
+            raise
+        return refuse(solver, str(error)), None
+    finally:
+        line.finish()
+
+
+def solve_and_check(
+    venue: Venue[System],
+    system: System,
+    solver: str,
+    rtol: float,
+    max_iterations: int | None,
+    watch: Watch,
     warm_up_seconds: float,
-) -> Run:
-    """One timed run, on a grid made for it, so that no solver finds another one's work done."""
-    grid = system.grid
-    start = time.perf_counter()
-    with kept_grid(client, grid) as session:
-        solution = session.solve(system.b, solver=solver, rtol=rtol, max_iterations=max_iterations, callback=callback)
-        wall = time.perf_counter() - start
-        setup = session.setup_seconds + solution.setup_seconds
-    return _checked(system, solver, solution, rtol, setup, wall, warm_up_seconds)
-
-
-def refused(solver: str, error: RelaxonError) -> Run:
-    """The place in the table of a comparison that could not be run."""
-    nothing = np.empty(0)
-    unknown = (np.nan,) * 5
-    return Run(solver, REFUSED, 0, 0.0, 0.0, 0.0, 0.0, *unknown, False, nothing, str(error), None)
-
-
-def _checked(
-    system: System, solver: str, solution: Solution, rtol: float, setup: float, wall: float, warm_up_seconds: float
-) -> Run:
-    true = true_residual(system.grid, system.b, solution.x)
-    return Run(
+) -> tuple[Run, Order]:
+    """Return one timed run, judged by a recomputed residual, and the order in which the solver took the rows."""
+    answer = venue.solve(system, solver, rtol, max_iterations, watch)
+    solution = answer.solution
+    true = venue.recompute(system, solution)
+    run = Run(
         solver=solver,
         result=solution.result.value,
         iterations=solution.iterations,
-        setup_seconds=setup,
+        setup_seconds=answer.setup_seconds,
         solve_seconds=solution.solve_seconds,
-        wall_seconds=wall,
+        wall_seconds=answer.wall_seconds,
         warm_up_seconds=warm_up_seconds,
         relative_residual=true.relative,
         reported_residual=solution.relative_residual,
-        scaled_residual=true.scaled,
+        scaled_residual=true.scaled or 0.0,
         backward_error=true.backward_error,
         reported_backward_error=solution.backward_error,
         meets_tolerance=true.meets(rtol),
@@ -168,12 +243,19 @@ def _checked(
         message=solution.message,
         x=solution.x,
     )
+    return run, answer.order
 
 
-def _ignore(progress: Progress) -> None:
-    """A callback that does nothing, so that a warm-up takes the path of a watched solve."""
+def refuse(solver: str, reason: str) -> Run:
+    """Return the entry of a comparison that could not be run."""
+    unknown = (np.nan,) * 5
+    return Run(solver, REFUSED, 0, 0.0, 0.0, 0.0, 0.0, *unknown, False, np.empty(0), reason, None)
 
 
-def _number(value: float) -> float | None:
-    """JSON has no NaN and no infinity."""
+def ignore_progress(progress: Progress) -> None:
+    """Do nothing: a warm-up with this callback takes the code path of a watched solve."""
+
+
+def _json_number(value: float) -> float | None:
+    """Return None for NaN and infinity, which JSON lacks."""
     return float(value) if np.isfinite(value) else None

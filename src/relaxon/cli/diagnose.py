@@ -1,11 +1,11 @@
-"""`relaxon diagnose`: which rows matter to a stored network, and which look wrong, on one page."""
+"""`relaxon diagnose`: a page on the rows that matter to a stored network and on those that look wrong."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from relaxon.cli.json_output import add_json, check_json, check_writable, text_beside, write_json
+from relaxon.cli.json_output import add_json, check_json, check_writable, text_on_stderr, write_json
 from relaxon.neuromorphic.diagnostics import command
 
 
@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     check_json(args.json)
     check_writable("--out", args.out)
     records: list[dict[str, Any]] = []
-    with text_beside(args.json):
+    with text_on_stderr(args.json):
         status = command.run(args, records.append)
     for record in records:
         write_json(args.json, record)

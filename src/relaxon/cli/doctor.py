@@ -1,4 +1,7 @@
-"""`relaxon doctor`: what is installed, what the machine offers, and whether the solvers can run on it."""
+"""`relaxon doctor`: report what is installed, what the machine offers, and whether the solvers can run.
+
+Imported on first use, for their weight: rich, llvmlite, torch, the solvers.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,17 @@ import argparse
 from typing import Any
 
 from relaxon._version import __version__
-from relaxon.cli.errors import lacking
+from relaxon.cli.errors import describe_missing
 from relaxon.cli.json_output import add_json, check_json, write_json
-from relaxon.cli.machine import PACKAGES, describe_machine, package_versions
-from relaxon.cli.weights import shipped_weights
+from relaxon.cli.machine import PACKAGES, describe_machine, list_package_versions
+from relaxon.cli.weights import read_shipped_weights
 from relaxon.core.extras import find_missing, install_command
 from relaxon.server.config.capabilities import ENGINES
 
 NEEDED = (*PACKAGES["client"], "scipy", "numba", "llvmlite", "grpcio-health-checking", "grpcio-reflection")
-"""The distributions without which `relaxon solve` runs no solver; what others are for, the engines say."""
+"""The distributions that `relaxon solve` needs for any solver; engines list the others that they need."""
 SIMD = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512vl", "neon", "sve")
-"""Of the features LLVM names, those that decide how wide the kernels' vectors are."""
+"""The features named by LLVM that determine the width of the kernels' vectors."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +37,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def examine() -> dict[str, Any]:
-    """The whole report, as JSON values. `ready` says whether `relaxon solve` can run here, `problems` why not, and
-    what makes it slow."""
-    packages = package_versions()
+    """Return the report as JSON values.
+
+    `ready` says whether `relaxon solve` can run here, and `problems` why not, or what makes it slow.
+    """
+    packages = list_package_versions()
     missing = [name for name in NEEDED if not (packages["client"] | packages["server"])[name]]
     problems = []
     if missing:
@@ -62,7 +67,7 @@ def examine() -> dict[str, Any]:
 
 
 def _kernels(problems: list[str]) -> dict[str, Any]:
-    """Compile and run one solver on a box and on a grid of another kind, and say with what threads and vectors."""
+    """Compile and run one solver on two kinds of grid, and return its threads and vectors."""
     import llvmlite.binding as llvm
     import numpy as np
 
@@ -77,7 +82,7 @@ def _kernels(problems: list[str]) -> dict[str, Any]:
         works = all(true_residual(grid, b, solve(grid, b, solver="cg").x).meets(1e-6) for grid in grids)
         if not works:
             problems.append("the compiled kernels run, but a test system is not solved")
-    except Exception as error:  # whatever a broken compiler raises is what the reader needs to see
+    except Exception as error:  # the reader needs to see whatever a broken compiler raises
         works = False
         problems.append(f"the compiled kernels fail: {type(error).__name__}: {error}")
     features = llvm.get_host_cpu_features()
@@ -90,7 +95,7 @@ def _kernels(problems: list[str]) -> dict[str, Any]:
 
 
 def _cache(problems: list[str]) -> dict[str, Any]:
-    """Say where compiled kernels are kept, how much is there, and what to do where they cannot be."""
+    """Return where compiled kernels are kept and how many there are; note a problem where they cannot be kept."""
     from relaxon.solvers.kernels.cache_folder import REMEDY, folder_bytes, open_folder
 
     folder = open_folder()
@@ -120,12 +125,12 @@ def _gpu() -> dict[str, Any]:
 
 def _weights(problems: list[str]) -> list[dict[str, Any]]:
     try:
-        found = shipped_weights()
+        found = read_shipped_weights()
     except (OSError, ValueError) as error:
         problems.append(str(error))
         return []
     if not found:
-        problems.append("no trained weights lie in the package: reinstall it, or train with: relaxon train poisson")
+        problems.append("the package has no trained weights: reinstall it, or train with: relaxon train poisson")
     return [{"path": each.path, "parameters": each.parameters, "bytes": each.size} for each in found]
 
 
@@ -148,7 +153,7 @@ def _show(report: dict[str, Any]) -> None:
     table.add_row("engines", ", ".join(one["name"] for one in report["engines"] if not one["missing"]) or "none")
     for one in report["engines"]:
         if one["missing"]:
-            table.add_row("", Text(f"{one['name']} {lacking(one['missing'], one['extra'])}"))
+            table.add_row("", Text(f"{one['name']} {describe_missing(one['missing'], one['extra'])}"))
     kernels = report["kernels"]
     if kernels:
         table.add_row(

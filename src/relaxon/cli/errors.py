@@ -1,4 +1,4 @@
-"""What ends a command with a message instead of a traceback."""
+"""Errors that end a command with a message instead of a traceback."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from relaxon.core.extras import explain, find_extra, install_command
 
 
 class CommandError(Exception):
-    """The command cannot go on; the message says why in one line, `status` is the exit status."""
+    """The command cannot continue. The message says why in one line; `status` is the exit status."""
 
     status = 1
 
@@ -20,15 +20,15 @@ class UsageError(CommandError):
 
 
 def explain_missing_module(error: ModuleNotFoundError) -> str:
-    """What to install for the missing module; a module that no extra brings is a fault and is raised again."""
+    """Return what to install for a missing module; raise the error again where no extra brings the module."""
     explained = explain(error)
     if not find_extra([error.name] if error.name else []):
         raise error
     return str(explained)
 
 
-def lacking(missing: Iterable[str], extra: str) -> str:
-    """Say what something needs that is not installed, and how to install it."""
+def describe_missing(missing: Iterable[str], extra: str) -> str:
+    """Return a phrase with the missing packages that something needs and the command that installs them."""
     names = list(missing)
     command = install_command(extra) if extra else f"pip install {' '.join(names)}"
     return f"needs {', '.join(names)}: {command}"

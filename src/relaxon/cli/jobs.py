@@ -1,4 +1,7 @@
-"""`relaxon jobs`: a server's training jobs, from any terminal."""
+"""`relaxon jobs`: a server's training jobs, from any terminal.
+
+Imported on first use, for their weight: rich, gRPC.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from relaxon.cli.errors import CommandError, UsageError
 if TYPE_CHECKING:
     from relaxon.client import Client, JobInfo
 
-NAMES = "the job's name, with or without operations/"
+NAME_HELP = "the job's name, with or without operations/"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,20 +29,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         remote.add_arguments(subparser, timeout=False)
         subparser.add_argument("--json", action="store_true", help="print JSON instead of a table")
         if name == "list":
-            subparser.add_argument("--filter", default="", help="for example: state = running AND kind = boosting")
+            subparser.add_argument(
+                "--filter", default="", help="terms joined by AND, for example: state = running AND kind = boosting"
+            )
         else:
-            subparser.add_argument("name", help=NAMES)
+            subparser.add_argument("name", help=NAME_HELP)
         if name == "wait":
-            subparser.add_argument("--timeout", type=float, metavar="SECONDS", help="default: as long as it takes")
+            subparser.add_argument(
+                "--timeout", type=float, metavar="SECONDS", help="longest wait (default: as long as it takes)"
+            )
         subparser.set_defaults(action=action)
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 where it is done, 1 where the server or the job is not there or the job has failed, 2 for a mistake."""
+    """0 where it is done, 1 where the server or the job is not found or the job has failed, 2 for a mistake."""
     from relaxon.client import InvalidArgument, RelaxonError
 
     try:
-        with remote.connected(args, remote.DEFAULT_SECONDS) as client:
+        with remote.connect(args, remote.DEFAULT_SECONDS) as client:
             status: int = args.action(args, client)
             return status
     except InvalidArgument as error:
@@ -51,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace, client: Client) -> int:
     found = client.jobs.list(args.filter)
     if args.json:
-        print(json.dumps([_plain(info) for info in found], indent=2))
+        print(json.dumps([_as_json(info) for info in found], indent=2))
         return 0
     from rich.console import Console
     from rich.table import Table
@@ -61,7 +68,9 @@ def _list(args: argparse.Namespace, client: Client) -> int:
         table.add_column(column, no_wrap=column in ("job", "state"))
     for info in found:
         created = info.created.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        state = f"{info.state.value}, to end" if info.cancel_requested and info.ended is None else info.state.value
+        state = (
+            f"{info.state.value}, being cancelled" if info.cancel_requested and info.ended is None else info.state.value
+        )
         table.add_row(info.name, info.kind, info.model, state, str(info.steps), created)
     Console(highlight=False).print(table)
     return 0
@@ -73,11 +82,11 @@ def _show(args: argparse.Namespace, client: Client) -> int:
     if info.steps:
         newest = next(iter(client.jobs.get(info.name).progress(skip=info.steps - 1)), None)
     if args.json:
-        print(json.dumps({**_plain(info), "newest_step": None if newest is None else asdict(newest)}, indent=2))
+        print(json.dumps({**_as_json(info), "newest_step": None if newest is None else asdict(newest)}, indent=2))
         return 0
     _print_info(info)
     if newest is not None:
-        print(f"newest step: {_words(newest)}")
+        print(f"newest step: {_format_step(newest)}")
     return 0
 
 
@@ -93,17 +102,17 @@ def _wait(args: argparse.Namespace, client: Client) -> int:
     with console.status(f"{job.name}: no step yet") as status:
 
         def show() -> None:
-            # The display goes when its job or its server does; how that ended is told by the wait below.
+            # The display ends with its job or its server; the wait below reports how that ended.
             try:
                 for step in job.progress(skip=max(0, job.info().steps - 1)):
-                    status.update(f"{job.name}: {_words(step)}")
+                    status.update(f"{job.name}: {_format_step(step)}")
             except RelaxonError:
                 pass
 
         threading.Thread(target=show, daemon=True).start()
         info = client.jobs.wait(args.name, args.timeout)
     if args.json:
-        print(json.dumps(_plain(info), indent=2))
+        print(json.dumps(_as_json(info), indent=2))
     else:
         _print_info(info)
     return 0 if info.state is JobState.DONE else 1
@@ -111,31 +120,31 @@ def _wait(args: argparse.Namespace, client: Client) -> int:
 
 def _cancel(args: argparse.Namespace, client: Client) -> int:
     client.jobs.cancel(args.name)
-    return _told(args, client.jobs.info(args.name), "will end after the step that it is at")
+    return _print_result(args, client.jobs.info(args.name), "will end after its current step")
 
 
 def _delete(args: argparse.Namespace, client: Client) -> int:
     info = client.jobs.info(args.name)
     client.jobs.delete(args.name)
-    return _told(args, info, "is forgotten; its model stays")
+    return _print_result(args, info, "is deleted; its model is kept")
 
 
-def _told(args: argparse.Namespace, info: JobInfo, words: str) -> int:
+def _print_result(args: argparse.Namespace, info: JobInfo, words: str) -> int:
     if args.json:
-        print(json.dumps(_plain(info), indent=2))
+        print(json.dumps(_as_json(info), indent=2))
     else:
         print(f"{info.name} {words}" if info.ended is None or args.action is _delete else f"{info.name} has ended")
     return 0
 
 
 def _print_info(info: JobInfo) -> None:
-    for name, value in _plain(info).items():
+    for name, value in _as_json(info).items():
         if value not in (None, ""):
             print(f"{name.replace('_', ' ')}: {value}")
 
 
-def _plain(info: JobInfo) -> dict[str, Any]:
-    """As JSON has it: times in ISO 8601, the state as a word."""
+def _as_json(info: JobInfo) -> dict[str, Any]:
+    """Return a job as JSON values: times in ISO 8601, the state as a word."""
     return {field.name: _value(getattr(info, field.name)) for field in fields(info)}
 
 
@@ -145,7 +154,7 @@ def _value(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else value
 
 
-def _words(step: Any) -> str:
+def _format_step(step: Any) -> str:
     found = {name: value for name, value in asdict(step).items() if value is not None and not isinstance(value, dict)}
     return "  ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in found.items()
@@ -153,9 +162,9 @@ def _words(step: Any) -> str:
 
 
 ACTIONS: dict[str, tuple[str, Callable[[argparse.Namespace, Client], int]]] = {
-    "list": ("the jobs that the server knows, the oldest first", _list),
-    "show": ("all that is known of a job, with its newest step", _show),
-    "wait": ("wait for a job's end; exit status 1 where it has failed", _wait),
-    "cancel": ("have a job end after the step that it is at, with what it has trained", _cancel),
-    "delete": ("have the server forget a job that has ended; its model stays", _delete),
+    "list": ("list the jobs that the server knows, the oldest first", _list),
+    "show": ("show everything that is known of a job, with its newest step", _show),
+    "wait": ("wait for the end of a job; exit status 1 where it has failed", _wait),
+    "cancel": ("stop a job after its current step, and keep what it has trained", _cancel),
+    "delete": ("delete a job that has ended; its model is kept", _delete),
 }

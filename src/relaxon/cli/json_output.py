@@ -1,4 +1,4 @@
-"""The option `--json [FILE]`, the same for every command: the results as JSON, to a file or to the output."""
+"""The option `--json [FILE]` of every command: the results as JSON, in a file or on the output."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from typing import Any
 from relaxon.cli.errors import UsageError
 
 OUTPUT = Path("-")
-"""In the place of a file: the standard output."""
+"""Stands for the standard output where a file is named."""
 
 
 def add_json(parser: argparse._ActionsContainer, what: str) -> None:
-    """Add the option; `what` is what is written."""
+    """Add the option; `what` names the results in its help text."""
     parser.add_argument(
         "--json",
         nargs="?",
         type=Path,
         const=OUTPUT,
         metavar="FILE",
-        help=f"{what} as JSON, to FILE or to the output",
+        help=f"{what} as JSON, in FILE or on the output",
     )
 
 
 def check_json(path: Path | None) -> None:
-    """Refuse, before any work, a file that cannot be written after it."""
+    """Refuse, before any work, a file that cannot be written."""
     if path is not None and path != OUTPUT:
         check_writable("--json", path)
 
 
 def check_writable(option: str, path: Path) -> None:
-    """UsageError where the option's file cannot be made."""
+    """Raise UsageError where the option's file cannot be created."""
     folder = path.absolute().parent
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UsageError(f"{option} {path} cannot be written: it must name a file in a folder that can be written to")
+        raise UsageError(f"{option} {path} cannot be written: it must name a file in a writable folder")
 
 
 @contextmanager
-def text_beside(path: Path | None) -> Iterator[None]:
-    """Keeps the output free for JSON, where that goes there: what the block prints is seen on the error stream."""
+def text_on_stderr(path: Path | None) -> Iterator[None]:
+    """Redirect what the block prints to the error stream where the output is for JSON."""
     if path == OUTPUT:
         with redirect_stdout(sys.stderr):
             yield
@@ -53,7 +53,7 @@ def text_beside(path: Path | None) -> Iterator[None]:
 
 
 def write_json(path: Path | None, content: Any, indent: int = 2) -> None:
-    """Write it where the option says, if anywhere; call it outside `text_beside`."""
+    """Write the content where the option says, if anywhere; call this outside `text_on_stderr`."""
     if path is None:
         return
     text = json.dumps(content, indent=indent, allow_nan=False) + "\n"

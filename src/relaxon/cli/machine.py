@@ -1,4 +1,4 @@
-"""Facts about the machine and the installed packages, found without importing anything heavy."""
+"""The machine and the installed packages, described without a heavy import."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ PACKAGES = {
     "neuromorphic": ("torch",),
     "plot": ("matplotlib", "psutil"),
 }
-"""The distributions that matter, by the part of the package that needs them."""
+"""The most important distributions, by the part of the package that needs them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What runs the computation. `cores` are those this process may use, `memory_bytes` what it may have."""
+    """The machine of a computation; `cores` and `memory_bytes` are those that this process may use."""
 
     cpu: str
     cores: int
@@ -40,11 +40,12 @@ class Machine:
     python: str
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
         return asdict(self)
 
 
 def describe_machine() -> Machine:
-    """The machine this process runs on."""
+    """Describe the machine that this process runs on."""
     return Machine(
         cpu=_cpu_model(),
         cores=usable_cores(),
@@ -54,8 +55,8 @@ def describe_machine() -> Machine:
     )
 
 
-def package_versions() -> dict[str, dict[str, str | None]]:
-    """Versions of `PACKAGES`, None where one is not installed."""
+def list_package_versions() -> dict[str, dict[str, str | None]]:
+    """Return the versions of `PACKAGES`, None for those that are not installed."""
     return {part: {name: _version(name) for name in names} for part, names in PACKAGES.items()}
 
 

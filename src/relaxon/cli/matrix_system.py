@@ -1,32 +1,40 @@
-"""The system that `relaxon solve --matrix FILE` is asked for: a matrix and a right-hand side from files."""
+"""The matrix and the right-hand side of `relaxon solve --matrix FILE`, from files.
+
+Imported on first use, for their weight: the readers of matrix files, matplotlib.
+"""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.cli import grid_kinds
+from relaxon.cli import grid_options
+from relaxon.cli.contest_system import ContestSystem, Order
 from relaxon.cli.errors import CommandError, UsageError
 from relaxon.cli.json_output import check_writable
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from relaxon.cli.contest import Run
     from relaxon.solvers.sparse.structure import MatrixStructure
 
 DEFAULT_SOLVER = "auto"
 HALVES = {"yes": True, "no": False}
 OUTPUTS = (".npy", ".mtx")
 SINGULAR_DEFECT = 1e-10
-"""Of `‖A·1‖` relative to `‖|A|·1‖`, below which all ones would give no right-hand side."""
+"""Where `‖A·1‖` is below this part of `‖|A|·1‖`, all ones are in the null space and give no right-hand side."""
 
 
 @dataclass(frozen=True, slots=True)
-class FileSystem:
-    """A sparse matrix (`(n, n)` CSR) and a right-hand side (`(n,)`), and where both come from, in words."""
+class MatrixSystem(ContestSystem):
+    """A sparse matrix (`(n, n)` CSR) and a right-hand side (`(n,)`), with where both come from, in words."""
 
     name: str
     layout: str
@@ -37,40 +45,70 @@ class FileSystem:
     structure: MatrixStructure
 
     def describe(self) -> str:
-        """Return a line: the name and the sizes."""
         found = self.structure
         each = found.entries / max(found.unknowns, 1)
         return f"{self.name}, {found.unknowns:,} unknowns, {found.entries:,} entries ({each:.1f} a row)"
 
+    def as_dict(self) -> dict[str, Any]:
+        found = self.structure
+        structure = {
+            name: value if not isinstance(value, float) or abs(value) < float("inf") else None
+            for name, value in asdict(found).items()
+        }
+        return {
+            "matrix": {
+                "file": self.name,
+                "format": self.layout,
+                "notes": list(self.notes),
+                "kind": found.kind,
+                "symmetric": found.symmetric,
+                "hermitian": found.hermitian,
+                **structure,
+            },
+            "right_hand_side": self.side,
+        }
+
+    def draw(self, figure: Figure, axes: Axes, run: Run, order: Order) -> None:
+        from relaxon.cli.matrix_pattern import draw_pattern
+
+        draw_pattern(figure, axes, self.matrix, order)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that name a matrix's files and say how they are read."""
+    """Add the arguments that name the files of a matrix and say how to read them."""
     group = parser.add_argument_group(
         "a matrix", "Matrix Market, Harwell-Boeing, PETSc binary, SciPy's .npz, OpenFOAM's LDU, text; gzip too."
     )
     group.add_argument("--matrix", type=Path, metavar="FILE", help="solve with this matrix (LDU: its folder)")
-    group.add_argument("--rhs-column", type=int, metavar="K", help="which of the file's right-hand sides, from 0")
-    half = "whether a triangular matrix is half a symmetric one, where its file does not say"
+    group.add_argument("--rhs-column", type=int, metavar="K", help="which right-hand side of the file, counted from 0")
+    half = "whether a triangular matrix is one half of a symmetric matrix, where the file does not say"
     group.add_argument("--symmetric-half", choices=list(HALVES), help=half)
-    group.add_argument("--index-base", type=int, choices=(0, 1), help="what a text file's indices are counted from")
-    group.add_argument("--negate", action="store_true", help="solve −A x = −b: for a negative definite matrix")
-    group.add_argument("--max-bytes", type=int, metavar="N", help="what a compressed file may become (default 16 GiB)")
+    group.add_argument("--index-base", type=int, choices=(0, 1), help="the first index in a text file")
+    group.add_argument("--negate", action="store_true", help="solve −A x = −b, for a negative definite matrix")
+    group.add_argument(
+        "--max-bytes",
+        type=int,
+        metavar="N",
+        help="largest decompressed size of a file (default 16 GiB)",
+    )
 
 
-def refuse_without_matrix(args: argparse.Namespace) -> None:
-    """Raise UsageError where an option of matrices stands without one."""
+def check(args: argparse.Namespace) -> None:
+    """Refuse, before anything is read, options for matrices without --matrix, and others with it."""
+    if args.matrix is not None:
+        _check_matrix_options(args)
+        return
     for option in ("rhs_column", "symmetric_half", "index_base", "negate", "max_bytes", "out"):
         if getattr(args, option) not in (None, False):
             raise UsageError(f"--{option.replace('_', '-')} needs --matrix")
 
 
-def check(args: argparse.Namespace) -> None:
-    """Refuse, before anything is read, options that cannot stand beside --matrix."""
-    for option in ("problem", "size", "ndim", "cells", *grid_kinds.OPTIONS):
+def _check_matrix_options(args: argparse.Namespace) -> None:
+    for option in ("problem", "size", "ndim", "cells", *grid_options.OPTIONS):
         if getattr(args, option) is not None:
-            raise UsageError(f"--{option} cannot stand beside --matrix")
+            raise UsageError(f"--{option} cannot be used with --matrix")
     if args.seed is not None and (args.rhs is not None or args.seed < 0):
-        raise UsageError(f"--seed must be at least 0 and cannot stand beside --rhs with --matrix, got {args.seed}")
+        raise UsageError(f"--seed must be at least 0 and cannot be used with --rhs and --matrix, got {args.seed}")
     if args.rhs_column is not None and args.rhs is None:
         raise UsageError("--rhs-column needs --rhs")
     if args.max_bytes is not None and args.max_bytes < 1:
@@ -81,7 +119,7 @@ def check(args: argparse.Namespace) -> None:
             raise UsageError(f"--out must end in {' or '.join(OUTPUTS)}, got {args.out.name!r}")
 
 
-def load(args: argparse.Namespace) -> FileSystem:
+def load(args: argparse.Namespace) -> MatrixSystem:
     """Return the system that the arguments name; UsageError where the files do not hold one."""
     from relaxon.solvers.matrix_files import load_matrix, read_vector
     from relaxon.solvers.matrix_files.contents import MAX_BYTES
@@ -101,19 +139,16 @@ def load(args: argparse.Namespace) -> FileSystem:
         raise UsageError(f"--matrix {args.matrix} must be square, got {rows} rows and {columns} columns")
     if given is not None and given.shape != (rows,):
         raise UsageError(f"--rhs {args.rhs} must have the matrix's {rows} rows, got {given.shape[0]}")
-    structure = examine_structure(read.matrix)
-    b, side = (given, f"{args.rhs.name}") if given is not None else _make_side(read.matrix, structure, args.seed)
-    notes = read.notes
-    matrix = read.matrix
+    matrix, notes, structure = read.matrix, read.notes, examine_structure(read.matrix)
+    b, side = (given, f"{args.rhs.name}") if given is not None else _make_side(matrix, structure.unknowns, args.seed)
     if args.negate:
         matrix, b, notes = -matrix, -b, (*notes, "negated, and the right-hand side with it")
         structure = examine_structure(matrix)
-    return FileSystem(args.matrix.name or str(args.matrix), read.layout, notes, matrix, b, side, structure)
+    return MatrixSystem(args.matrix.name or str(args.matrix), read.layout, notes, matrix, b, side, structure)
 
 
-def _make_side(matrix: Any, structure: MatrixStructure, seed: int | None) -> tuple[NDArray[Any], str]:
-    """Return a right-hand side in the matrix's range, and what it is."""
-    n = structure.unknowns
+def _make_side(matrix: Any, n: int, seed: int | None) -> tuple[NDArray[Any], str]:
+    """Return a right-hand side in the range of the matrix, and its description."""
     ones = np.ones(n)
     b = matrix @ ones
     size = float(np.linalg.norm(abs(matrix) @ ones))
@@ -125,7 +160,7 @@ def _make_side(matrix: Any, structure: MatrixStructure, seed: int | None) -> tup
 
 
 def write_solution(path: Path, x: NDArray[Any]) -> None:
-    """Write a solution `(n,)` as `.npy`, or as a Matrix Market array with all of its digits."""
+    """Write a solution `(n,)` as `.npy`, or as a Matrix Market array with all its digits."""
     if path.suffix == ".npy":
         np.save(path, x)
         return

@@ -1,4 +1,7 @@
-"""The picture of a contest: a slice of the solution, how each residual fell, and where the seconds went."""
+"""The picture of a contest: the system or its solution, the convergence of each run, and where the time went.
+
+Imported on first use, for its weight: matplotlib.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +12,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from relaxon.cli.contest import Run
-from relaxon.cli.report import describe
-from relaxon.cli.system import System
-from relaxon.core.pictures import DECADES_BELOW, MARKED_POINTS, draw_slice
+from relaxon.cli.contest_system import ContestSystem, Order
+from relaxon.core.pictures import DECADES_BELOW, MARKED_POINTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMATS = (".png", ".svg", ".pdf")
-# Okabe and Ito's palette, told apart with any colour vision; the named solver has the first.
+# The palette of Okabe and Ito, which can be told apart with any colour vision; the named solver gets the first colour.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 WIDE_RATIO = 8
-"""Beyond this ratio of iteration counts a linear axis would squeeze the short curves into its edge."""
+"""Ratio of iteration counts above which a linear axis would squeeze the short curves into its edge."""
 FEWEST_ROWS = 4
-"""A single bar is not drawn over the whole height."""
+"""Rows for which there is room at least: a single bar does not fill the whole height."""
 PARTS = (("set-up", "setup_seconds", 0.45), ("solve", "solve_seconds", 1.0), ("transport", "transport_seconds", 0.2))
-"""What a bar is made of: its name, the field of `Run`, and how solid it is drawn."""
+"""The parts of a bar: name, field of `Run`, and opacity."""
 
 
-def draw(path: Path, system: System, runs: Sequence[Run], rtol: float) -> None:
-    """Write the picture; its format goes by the file's ending."""
+def draw(path: Path, system: ContestSystem, runs: Sequence[Run], rtol: float, order: Order = None) -> None:
+    """Write the picture, in the format of the file's ending; `order` is that of the rows in the first run."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -36,26 +38,24 @@ def draw(path: Path, system: System, runs: Sequence[Run], rtol: float) -> None:
     figure = Figure(figsize=(16.0, 5.2), layout="constrained")
     FigureCanvasAgg(figure)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.05, 1.2, 1.0))
-    named = shown[0]
-    assert named.x is not None
-    draw_slice(figure, left, system.grid.cells, named.x, f"solution by {named.solver}")
+    system.draw(figure, left, shown[0], order)
     draw_convergence(middle, shown, rtol)
     draw_seconds(right, shown)
-    figure.suptitle(f"{describe(system)}, rtol {rtol:g}")
+    figure.suptitle(f"{system.describe()}, rtol {rtol:g}")
     figure.savefig(path, dpi=110)
 
 
 def draw_convergence(axes: Axes, runs: Sequence[Run], rtol: float) -> None:
-    """Draw how each run's residual fell."""
+    """Draw the residual of each run over its iterations."""
     for number, run in enumerate(runs):
-        # All start from zero, where the residual is b.
+        # All runs start from zero, where the residual is b.
         relative = run.residuals / run.residuals[0] if len(run.residuals) and run.residuals[0] > 0 else run.residuals
         relative = np.where(relative > 0, relative, np.nan)
         axes.plot(
             np.arange(len(relative)),
             relative,
             color=_colour(number),
-            # The named solver's is broad and lies below, so that a curve that covers it leaves its edges to be seen.
+            # The named solver's curve is broad and lies below the others, so that its edges stay visible.
             linewidth=4.0 if number == 0 else 1.5,
             marker="o" if len(relative) <= MARKED_POINTS else "",
             markersize=6 if number == 0 else 4,
@@ -66,7 +66,7 @@ def draw_convergence(axes: Axes, runs: Sequence[Run], rtol: float) -> None:
     axes.set_yscale("log")
     low, _ = axes.get_ylim()
     axes.set_ylim(bottom=max(low, rtol * 10.0**-DECADES_BELOW))
-    counts = [run.iterations for run in runs if run.iterations > 1] or [1]  # a direct solver makes one
+    counts = [run.iterations for run in runs if run.iterations > 1] or [1]  # a direct solver needs one
     if max(counts) > WIDE_RATIO * min(counts):
         axes.set_xscale("symlog", linthresh=min(counts))
     axes.set_xlim(left=0)
@@ -76,7 +76,7 @@ def draw_convergence(axes: Axes, runs: Sequence[Run], rtol: float) -> None:
 
 
 def draw_seconds(axes: Axes, runs: Sequence[Run]) -> None:
-    """Draw what each run took, in its parts."""
+    """Draw the time of each run, divided into its parts."""
     from matplotlib.patches import Patch
 
     rows = np.arange(len(runs))
@@ -87,8 +87,8 @@ def draw_seconds(axes: Axes, runs: Sequence[Run]) -> None:
         axes.barh(rows, seconds, left=ends, color=colours, alpha=alpha, edgecolor="white")
         ends += seconds
     for row, (run, end) in enumerate(zip(runs, ends, strict=True)):
-        said = "" if run.converged else f"\n {run.result.replace('_', ' ')}"
-        axes.annotate(f" {end:.3g} s{said}", (end, row), va="center")
+        outcome = "" if run.converged else f"\n {run.result.replace('_', ' ')}"
+        axes.annotate(f" {end:.3g} s{outcome}", (end, row), va="center")
     axes.set_yticks(rows, [run.solver for run in runs])
     # Room for the figures beside the bars, and above them for the legend.
     axes.set_xlim(0, 1.4 * max(float(ends.max()), 1e-9))

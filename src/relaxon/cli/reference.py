@@ -1,4 +1,4 @@
-"""The commands' reference in `docs/cli.md`, written from their parsers: `python -m relaxon.cli.reference`."""
+"""The reference of all commands in `docs/cli.md`, written from their parsers: `python -m relaxon.cli.reference`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from importlib import import_module
 from relaxon.cli import COMMANDS, build_parser
 
 
-def reference() -> str:
-    """All commands with their options and exit statuses, in Markdown."""
+def write_reference() -> str:
+    """Return all commands with their options and exit statuses, in Markdown."""
     lines: list[str] = []
     for name, parser in _subparsers(build_parser(COMMANDS)):
         command = import_module(COMMANDS[name].module)
@@ -48,6 +48,8 @@ def _option(action: argparse.Action) -> str:
     if action.nargs == 0:
         return names
     metavar = action.metavar or (action.dest.upper() if names else action.dest)
+    if isinstance(metavar, tuple):
+        metavar = " ".join(metavar)
     value = "\\|".join(map(str, action.choices)) if action.choices else str(metavar)
     value = {"?": f"[{value}]", "+": f"{value} …", "*": f"[{value} …]"}.get(str(action.nargs), value)
     return f"{names} `{value}`" if names else f"`{value}`"
@@ -58,8 +60,8 @@ def _meaning(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     if text:
         text = parser._get_formatter()._expand_help(action)
     text = " ".join(text.split()).replace("|", "\\|")
-    needed = bool(action.option_strings) and action.required
-    return (text + " (needed)" if text else "needed") if needed else text
+    required = bool(action.option_strings) and action.required
+    return (text + " (required)" if text else "required") if required else text
 
 
 def _sentence(summary: str) -> str:
@@ -67,4 +69,4 @@ def _sentence(summary: str) -> str:
 
 
 if __name__ == "__main__":
-    print(reference(), end="")
+    print(write_reference(), end="")

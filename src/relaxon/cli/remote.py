@@ -1,4 +1,4 @@
-"""The arguments that say which server a command calls, and how."""
+"""The arguments that choose the server that a command calls, and secure the connection."""
 
 from __future__ import annotations
 
@@ -13,33 +13,40 @@ if TYPE_CHECKING:
     from relaxon.client import Client
 
 TARGET, TOKEN, ROOTS = "RELAXON_TARGET", "RELAXON_TOKEN", "RELAXON_ROOT_CERTIFICATES"
-
-
+"""Environment variables with defaults for the arguments."""
 DEFAULT_SECONDS = 10.0
+"""Longest wait for a server's answer."""
 
 
 def add_arguments(
     parser: argparse.ArgumentParser, default: str = f"{TARGET}, or this machine", timeout: bool = True
 ) -> None:
-    """Add them; `default` says which server is called where none is named, `timeout` adds that option.
+    """Add the arguments; `default` says which server is called where none is named, `timeout` adds that option.
 
-    A token is no option: other users of the machine see those.
+    There is no option for a token, because other users of the machine can see a command's options.
     """
-    group = parser.add_argument_group("the server", f"Its token, where it asks for one, is read from {TOKEN}.")
+    group = parser.add_argument_group("the server", f"A token, where the server asks for one, is read from {TOKEN}.")
     group.add_argument("--target", metavar="HOST:PORT", help=f"default: {default}")
     group.add_argument("--token-from", type=Path, metavar="FILE", help=f"read the token from a file, not from {TOKEN}")
-    group.add_argument("--tls", action="store_true", help="speak TLS, also without certificates of your own")
-    group.add_argument("--root-certificates", type=Path, metavar="FILE", help=f"who vouches for it (default: {ROOTS})")
-    group.add_argument("--client-certificate", type=Path, nargs=2, metavar=("FILE", "KEY"), help="this side's own")
+    group.add_argument("--tls", action="store_true", help="use TLS, also without certificates of your own")
+    group.add_argument(
+        "--root-certificates",
+        type=Path,
+        metavar="FILE",
+        help=f"certificate authorities of the server (default: {ROOTS})",
+    )
+    group.add_argument(
+        "--client-certificate", type=Path, nargs=2, metavar=("FILE", "KEY"), help="your own certificate and its key"
+    )
     if timeout:
         seconds = "seconds for each call (default: %(default)s)"
         group.add_argument("--timeout", type=float, default=DEFAULT_SECONDS, metavar="SECONDS", help=seconds)
 
 
-def connected(args: argparse.Namespace, timeout: float | None = None) -> Client:
-    """A connection to the server that the arguments name; CommandError where there is none.
+def connect(args: argparse.Namespace, timeout: float | None = None) -> Client:
+    """Connect to the server that the arguments name; CommandError where it does not answer.
 
-    `timeout` stands in for the option where that was not added.
+    `timeout` replaces the option where that was not added.
     """
     from relaxon import client
     from relaxon.client.shared.target import DEFAULT_TARGET

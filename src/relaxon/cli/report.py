@@ -1,11 +1,10 @@
-"""What `relaxon solve` says at the end: the table of the runs, and the same as JSON values."""
+"""The results of `relaxon solve`: a table of the runs, and the same as JSON values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -13,24 +12,22 @@ from rich.text import Text
 
 from relaxon._version import __version__
 from relaxon.cli.contest import REFUSED, Run
-from relaxon.cli.machine import describe_machine, package_versions
-from relaxon.cli.system import System
+from relaxon.cli.contest_system import ContestSystem
+from relaxon.cli.machine import describe_machine, list_package_versions
 
 COLUMNS = ("set-up\ns", "solve\ns", "total\ns", "×\ntotal", "transport\ns", "itera-\ntions", "true\nresidual")
 DIGITS = 4
 USUAL_WIDTH = 80
-"""Columns that terminals have."""
+"""Columns of a usual terminal."""
 UNBOUNDED = 10_000
-"""Columns of a terminal that holds any table."""
+"""Columns of a terminal that is wide enough for any table."""
 
 
-def print_table(
-    console: Console, heading: str, runs: Sequence[Run], rtol: float, check: str = "in float64 by an operator"
-) -> None:
-    """A row a run, in 80 columns; the first run is the one that the others are compared with.
+def print_table(console: Console, heading: str, runs: Sequence[Run], rtol: float, check: str) -> None:
+    """Print a row for each run, in 80 columns; the others are compared with the first.
 
-    A comparison that was not run, or did not converge, gets a line below the table that says why. Where the table
-    needs more columns than the terminal has, its lines are longer than the terminal's: nothing is cut. `check` says how
+    For a comparison that was not run, or did not converge, a line below the table says why. Where the table needs more
+    columns than the terminal has, its lines are longer than those of the terminal: nothing is cut off. `check` says how
     the residual is recomputed.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 1))
@@ -52,19 +49,19 @@ def print_table(
             console.print(verdict(run, rtol), style="red", markup=False)
     console.print(
         f"True residual: ‖b − A x‖/‖b‖, recomputed here {check} that shares no code with the solvers. "
-        "Transport: what the caller waited beyond set-up and solve, and its share of the wait.",
+        "Transport: how long the caller waited beyond set-up and solve, and its share of the whole wait.",
         style="dim",
         markup=False,
     )
 
 
 def _width(console: Console, table: Table) -> int:
-    """The columns of a terminal that a table needs so that nothing of it is cut."""
+    """Return the columns that a table needs so that nothing is cut off."""
     return Measurement.get(console, console.options.update(max_width=UNBOUNDED), table).maximum
 
 
 def print_run(console: Console, run: Run, rtol: float) -> None:
-    """Print what came of one run, in a line and its times, before the other solvers have run."""
+    """Print the outcome and the times of one run in a line, before the other solvers have run."""
     times = ""
     if run.result != REFUSED:
         times = (
@@ -74,15 +71,8 @@ def print_run(console: Console, run: Run, rtol: float) -> None:
     console.print(verdict(run, rtol) + times, style="" if run.converged else "red", markup=False, soft_wrap=True)
 
 
-def describe(system: System) -> str:
-    """A line on the system: its name, its shape and how many unknowns it has."""
-    grid = system.grid
-    shape = "×".join(map(str, grid.shape))
-    return f"{system.name} {shape}, {grid.unknowns:,} unknowns"
-
-
 def verdict(run: Run, rtol: float) -> str:
-    """Whether a solver has done it, in a sentence."""
+    """Return a sentence that says whether a solver has solved the system."""
     if run.result == REFUSED:
         return f"{run.solver} was not run: {run.message}"
     if run.converged:
@@ -93,12 +83,12 @@ def verdict(run: Run, rtol: float) -> str:
     reason = f" ({run.message})" if run.message else ""
     if run.result == "converged" and run.relative_residual <= rtol:
         return (
-            f"{run.solver} says that it converged, but the residual scaled by the diagonal is "
+            f"{run.solver} reports convergence, but the residual scaled by the diagonal is "
             f"{run.scaled_residual:.2e} > {rtol:g}{reason}"
         )
     if run.result == "converged":
         return (
-            f"{run.solver} says that it converged, but the true relative residual is "
+            f"{run.solver} reports convergence, but the true relative residual is "
             f"{run.relative_residual:.2e} > {rtol:g}{reason}"
         )
     return (
@@ -107,21 +97,13 @@ def verdict(run: Run, rtol: float) -> str:
     )
 
 
-def content(system: System, runs: Sequence[Run], settings: dict[str, Any]) -> dict[str, Any]:
-    """Everything that was measured, the machine and the versions, as JSON values."""
-    grid = system.grid
+def content(system: ContestSystem, runs: Sequence[Run], settings: dict[str, Any]) -> dict[str, Any]:
+    """Return all measurements, the machine and the versions as JSON values."""
     return {
         "relaxon": __version__,
         "machine": describe_machine().as_dict(),
-        "packages": package_versions(),
-        "problem": {
-            "name": system.name,
-            "summary": system.summary,
-            "shape": list(grid.shape),
-            "unknowns": grid.unknowns,
-            "spacing": [one.tolist() if isinstance(one, np.ndarray) else one for one in grid.spacing],
-            "boundary": [[str(side) for side in pair] for pair in grid.boundary],
-        },
+        "packages": list_package_versions(),
+        **system.as_dict(),
         **settings,
         "converged": runs[0].converged,
         "runs": [run.as_dict() for run in runs],
@@ -147,5 +129,5 @@ def _row(run: Run, named: Run) -> tuple[str | Text, ...]:
 
 
 def _seconds(value: float) -> str:
-    """Milliseconds where it takes seconds; fewer places where it takes more, so that the columns stay narrow."""
+    """Return seconds to the millisecond; longer times get fewer places, so that the columns stay narrow."""
     return f"{value:.{max(1, DIGITS - len(str(int(value))))}f}"

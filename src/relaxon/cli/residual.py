@@ -1,7 +1,7 @@
-"""The true residual of a Poisson system, by an operator that shares no code with the solvers.
+"""The true residual of a Poisson system, computed by an operator that shares no code with the solvers.
 
-The solvers apply `A` as a stencil with a diagonal. Here `A x` is what the finite volumes mean: the flux
-`κ_f (x_i − x_j)/h_a` through every face, summed over each cell's faces. NumPy only, float64 throughout.
+The solvers apply `A` as a stencil with a diagonal. Here `A x` is computed from the finite volumes themselves: the flux
+`κ_f (x_i − x_j)/h_a` through every face is summed over the faces of each cell. NumPy only, float64 throughout.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ from relaxon.solvers.grid.poisson_grid import Boundary, CellType, PoissonGrid, R
 from relaxon.solvers.grid.scaled import scaled_grid
 
 ROUNDINGS_A_ROW = 8
-"""A row adds up to six differences and the right-hand side: each rounds by at most half an ulp of its size."""
-
-
+"""Roundings in a row, which adds up to six differences and the right-hand side, each rounded by half an ulp at most."""
 DECIDED = 1e4
-"""A cell whose own conductance is so many times that towards the fluid is decided by its own row."""
+"""A cell whose total conductance is this many times its conductance to fluid cells is decided by its own row."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrueResidual:
-    """`relative` is ‖b − A x‖₂ / ‖b‖₂ over the fluid cells (0 where both are 0); `rounding` bounds its own error.
+    """The recomputed residuals of a solution.
 
-    `scaled` is ‖D^−½ r‖ / ‖D^−½ b‖ over the cells that are left when decided ones are eliminated, 0 where κ is 1, and
-    `scaled_rounding` its error; `backward_error` is max |r| / (|A||x| + |b|) over the cells.
+    `relative` is ‖b − A x‖₂ / ‖b‖₂ over the fluid cells (0 where both are 0), and `rounding` bounds its error. `scaled`
+    is ‖D^−½ r‖ / ‖D^−½ b‖ over the cells that are left when decided cells are eliminated (0 where κ is 1), and
+    `scaled_rounding` bounds its error. `backward_error` is max |r| / (|A||x| + |b|) over the cells.
     """
 
     relative: float
@@ -39,13 +38,13 @@ class TrueResidual:
     backward_error: float
 
     def meets(self, rtol: float) -> bool:
-        """Whether both residuals are below `rtol`, to the rounding of this very computation."""
+        """Return whether both residuals are below `rtol`, up to the rounding of their computation."""
         return self.relative <= rtol + self.rounding and self.scaled <= rtol + self.scaled_rounding
 
 
 @dataclass(slots=True)
 class _Flows:
-    """What is added up face by face: each cell's outflow, its magnitudes, its conductance in all and to fluid."""
+    """Sums over the faces of each cell: outflow, its magnitude, conductance in total and to fluid cells."""
 
     outflow: NDArray[np.float64]
     size: NDArray[np.float64]
@@ -54,14 +53,14 @@ class _Flows:
 
 
 def true_residual(grid: PoissonGrid, b: NDArray[Any], x: NDArray[Any]) -> TrueResidual:
-    """The residuals of full arrays `b` and `x` (`grid.shape`; values outside the fluid are ignored)."""
+    """Return the residuals of full arrays `b` and `x` (`grid.shape`; values outside the fluid are ignored)."""
     fluid = grid.cells == CellType.FLUID
     grid, exponent = scaled_grid(grid)
     right = np.where(fluid, b, 0.0).astype(np.float64, copy=False)
     shares = _shares(grid)
     if shares is not None:
         right = right * shares
-    # By a power of two, so that squares of very small and very large numbers can be added up.
+    # Scaled by a power of two, so that squares of very small and very large numbers stay in range.
     largest = float(np.abs(right).max())
     own = 0 if largest == 0 or is_safe(largest) else exponent_of(largest)
     right = np.ldexp(right, -own)
@@ -83,7 +82,7 @@ def true_residual(grid: PoissonGrid, b: NDArray[Any], x: NDArray[Any]) -> TrueRe
 
 
 def _quotients(right: Any, remaining: Any, rounded: Any) -> tuple[float, float]:
-    """`‖remaining‖/‖right‖` and `‖rounded‖/‖right‖`; infinite, and 0, where there is no right-hand side."""
+    """Return `‖remaining‖/‖right‖` and `‖rounded‖/‖right‖`; infinity and 0 where the right-hand side is 0."""
     norm, size = float(np.linalg.norm(right)), float(np.linalg.norm(remaining))
     if norm == 0.0:
         return (0.0 if size <= float(np.linalg.norm(rounded)) else float("inf")), 0.0
@@ -104,7 +103,7 @@ def _flows(grid: PoissonGrid, x: NDArray[np.float64]) -> _Flows:
 
 
 def _shares(grid: PoissonGrid) -> NDArray[np.float64] | None:
-    """What is left of each cell's volume, in mean cells; None for 1 everywhere."""
+    """Return the volume of each cell in mean cells; None for 1 everywhere."""
     found: Any = None if grid.volume is None else grid.volume
     for axis, widths in enumerate(grid.spacing):
         if isinstance(widths, np.ndarray):
@@ -117,7 +116,7 @@ def _across(values: Any, axis: int, ndim: int) -> Any:
 
 
 def _add_fluxes(grid: PoissonGrid, x: NDArray[np.float64], axis: int, flows: _Flows) -> None:
-    """Add each cell's net outflow along an axis, per unit of volume, and the rest of `_Flows`."""
+    """Add the net outflow of each cell along an axis, per unit of volume, and the other sums of `_Flows`."""
     low, high = grid.boundary[axis]
     n = grid.shape[axis]
     below, above = _cut(axis, 0, n - 1), _cut(axis, 1, n)
@@ -161,7 +160,7 @@ def _add_fluxes(grid: PoissonGrid, x: NDArray[np.float64], axis: int, flows: _Fl
 
 
 def _face_kappa(grid: PoissonGrid, axis: int) -> tuple[Any, Any, Any]:
-    """κ on the low side, between cells, and on the high side of an axis."""
+    """Return κ on the low side, between cells, and on the high side of an axis."""
     kappa, n = grid.coefficient, grid.shape[axis]
     if kappa is None:
         return 1.0, 1.0, 1.0

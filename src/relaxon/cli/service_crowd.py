@@ -1,9 +1,9 @@
-"""A process of `relaxon stress service`: clients that use a server in every way, check each answer, and may be killed.
+"""A process of `relaxon stress service`: clients that use a server in every way, check each answer, and can be killed.
 
     python -m relaxon.cli.service_crowd TARGET SEED CLIENTS [once]
 
-Prints "ready" when it has begun, then a line of JSON for each thing that should not have been; runs until it is
-killed. With "once" each client does each thing once, and ends.
+The process prints "ready" when it has begun, then a JSON line for each operation that is done and for each violation.
+It runs until it is killed. With "once" each client performs each operation once, and the process ends.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ from relaxon.solvers.stress import assembled
 SOLVERS = ("dcdm", "mg-cg", "ic-cg", "jacobi-cg")
 RTOL = 1e-7
 LARGE = (400, 350)
-"""Cells whose arrays pass through shared memory."""
+"""Shape of a grid whose arrays pass through shared memory."""
 ROUNDING = 1e-3
-"""By which a residual that is recomputed here may be above the tolerance."""
+"""Relative amount by which a recomputed residual may exceed the tolerance."""
 MOST_SIDE = 48
+"""Cells per side of the small grids, at most."""
 ALLOWED = (ResourceExhausted, GridLost)
-"""What a busy server may answer: it is full, or has made room of what was idle."""
+"""Errors of a busy server: it is full, or has deleted an idle grid to make room."""
 
 
 class Violation(Exception):
-    """Something that should not have been."""
+    """The server did something that it must not do."""
 
 
 class Stresser:
@@ -50,7 +51,7 @@ class Stresser:
         self._rng = np.random.default_rng(seed)
 
     def run(self, name: str | None = None) -> str:
-        """One operation, chosen at random where none is named; its name. `Violation` where something is wrong."""
+        """Perform an operation, a random one where none is named, and return its name; raise Violation if it fails."""
         names = list(OPERATIONS)
         chosen = name or names[int(self._rng.integers(len(names)))]
         try:
@@ -64,7 +65,7 @@ class Stresser:
         return chosen
 
     def solves(self) -> None:
-        """Right-hand sides of every type on a small grid with an obstacle."""
+        """Solve for right-hand sides of every type on a small grid with an obstacle."""
         grid = self._grid()
         with self._kept(grid) as kept:
             for kind in (np.float64, np.float32, np.complex128):
@@ -72,14 +73,14 @@ class Stresser:
                 self._check(grid, b, kept.solve(b, solver=self._solver(), rtol=RTOL))
 
     def large(self) -> None:
-        """Through shared memory, or not."""
+        """Solve on a large grid, whose arrays pass through shared memory where that is used."""
         grid = PoissonGrid(np.zeros(LARGE, np.uint8), boundary="dirichlet")
         with self._kept(grid) as kept:
             b = self._side(grid.shape)
             self._check(grid, b, kept.solve(b, solver="mg-cg", rtol=RTOL, x0=self._side(grid.shape)))
 
     def steps(self) -> None:
-        """An obstacle that moves."""
+        """Solve steps with an obstacle that moves."""
         cells = np.zeros((MOST_SIDE, 30), np.uint8)
         steps, grids = [], []
         for place in range(5):
@@ -93,7 +94,7 @@ class Stresser:
                 self._check(grid, np.asarray(step.b), solution)
 
     def updates(self) -> None:
-        """Other cells, between solves."""
+        """Replace the cells between two solves."""
         first, second = self._grid(), None
         with self._kept(first) as kept:
             b, solver = self._side(first.shape), self._solver()
@@ -103,7 +104,7 @@ class Stresser:
             self._check(second, b, kept.solve(b, solver=solver, rtol=RTOL))
 
     def systems(self) -> None:
-        """A sparse matrix."""
+        """Solve with a sparse matrix."""
         grid = self._grid()
         matrix = assembled(grid)
         with self._client.linear.matrix(matrix) as kept:
@@ -115,20 +116,20 @@ class Stresser:
                 raise Violation(f"{solution.solver}: CONVERGED is wrong: scaled residual {scaled:.3e}, rtol {RTOL:g}")
 
     def stops(self) -> None:
-        """Callbacks that stop, deadlines that pass, iterations that are left."""
+        """Stop solves by callbacks and deadlines, and leave an iteration over steps."""
         grid = PoissonGrid(np.zeros(LARGE, np.uint8), boundary="dirichlet")
         with self._kept(grid) as kept:
             b = self._side(grid.shape)
             options: dict[str, Any] = {"solver": "cg", "rtol": 1e-300, "max_iterations": 10**6}
             if kept.solve(b, callback=lambda _: True, **options).result is Result.CONVERGED:
-                raise Violation("stops: a solve to 1e-300 says that it has converged")
+                raise Violation("stops: a solve to 1e-300 reports convergence")
             with suppress(client_errors.DeadlineExceeded):
                 kept.solve(b, timeout=0.05, **options)
             for _ in kept.solve_steps((b for _ in range(100)), solver="cg", max_iterations=2):
                 break
 
     def mistakes(self) -> None:
-        """Refused by name, and nothing else comes of them."""
+        """Make mistakes, each of which must be refused by the name of the argument."""
         with self._kept(self._grid()) as kept:
             bad = np.full(kept.shape, np.nan)
             for mistake in (
@@ -145,7 +146,7 @@ class Stresser:
                 raise Violation("mistakes: one was not refused")
 
     def floods(self) -> None:
-        """As many grids as there is room for, and none deleted: they go with the client, or make room."""
+        """Open more grids than there is room for and delete none: they go with the client, or make room for others."""
         for _ in range(40):
             self._client.poisson.grid(np.zeros((60, 60), np.uint8), boundary="dirichlet")
 
@@ -170,7 +171,7 @@ class Stresser:
         return b.astype(kind)
 
     def _check(self, grid: PoissonGrid, b: NDArray[Any], solution: Solution) -> None:
-        """The residual of what came, computed here."""
+        """Recompute the residual of a solution and judge it."""
         operator, fluid = grid.operator(), grid.fluid
         parts = [(b.real, solution.x.real), (b.imag, solution.x.imag)] if b.dtype.kind == "c" else [(b, solution.x)]
         square = 0.0
@@ -210,7 +211,7 @@ def main(arguments: list[str]) -> int:
             print(json.dumps(word), flush=True)
 
     def work(number: int) -> None:
-        # Every other client sends what it could hand over.
+        # Every other client sends its arrays instead of sharing memory.
         options: dict[str, Any] = {"shared_memory": number % 2 == 0, "retries": Retries(attempts=3)}
         try:
             with relaxon.connect(target, **options) as client:

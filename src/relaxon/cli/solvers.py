@@ -1,10 +1,13 @@
-"""`relaxon solvers`: the solvers by name, and what each needs."""
+"""`relaxon solvers`: list the solvers and the packages that each needs.
+
+Imported on first use, for their weight: rich, the solvers.
+"""
 
 from __future__ import annotations
 
 import argparse
 
-from relaxon.cli.errors import lacking
+from relaxon.cli.errors import describe_missing
 from relaxon.cli.json_output import add_json, check_json, write_json
 from relaxon.core.extras import find_extra, find_missing
 
@@ -13,15 +16,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser, "the list")
 
 
-def solver_names() -> list[str]:
-    """The solvers' names, best first."""
+def list_solver_names() -> list[str]:
+    """Return the names of the solvers, the best first."""
     from relaxon.solvers import list_solvers
 
     return [entry.name for entry in list_solvers()]
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, whatever is missing."""
+    """0, also where packages are missing."""
     check_json(args.json)
     from rich.console import Console
     from rich.table import Table
@@ -50,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     table = Table(box=None, pad_edge=False)
     table.add_column("solver", no_wrap=True)
     table.add_column("for", no_wrap=True)
-    table.add_column("what it is")
+    table.add_column("description")
     table.add_column("available")
     for row in rows:
         lacks, extra = list(row["missing"]), str(row["extra"])
@@ -58,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
             str(row["name"]),
             str(row["for"]),
             Text(str(row["summary"])),
-            Text(lacking(lacks, extra) if lacks else "yes"),
+            Text(describe_missing(lacks, extra) if lacks else "yes"),
         )
     Console().print(table)
     return 0

@@ -1,4 +1,7 @@
-"""`relaxon status`: what a server is busy with."""
+"""`relaxon status`: show what a server is busy with.
+
+Imported on first use, for their weight: rich, gRPC.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from relaxon.cli import remote
-from relaxon.cli.errors import CommandError, lacking
+from relaxon.cli.errors import CommandError, describe_missing
 
 if TYPE_CHECKING:
     from relaxon.client import ServerStatus
@@ -16,16 +19,18 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     remote.add_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="as one object of JSON")
-    parser.add_argument("--health", action="store_true", help="its health alone, in one word; 1 unless SERVING")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--health", action="store_true", help="print only the health, in one word; exit status 1 unless it is SERVING"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 where it answers (with --health: and serves), 1 where not."""
+    """0 where the server answers (with --health: and serves), 1 where not."""
     from relaxon.client import RelaxonError
 
     try:
-        with remote.connected(args) as client:
+        with remote.connect(args) as client:
             if args.health:
                 word = client.health()
                 print(json.dumps({"health": word}) if args.json else word)
@@ -64,11 +69,11 @@ def _print(status: ServerStatus) -> None:
         if status.compiling.waiting
         else "nothing",
         "TLS": "yes" if status.encrypted else "no",
-        "you are": f"{status.caller or 'anyone'} ({status.role})",
+        "you are known as": f"{status.caller or 'anyone'} ({status.role})",
     }
     for name, value in rows.items():
         table.add_row(name, value)
     for engine in status.engines:
         if not engine.available:
-            table.add_row("not served", Text(f"{engine.name} {lacking(engine.missing, engine.extra)}"))
+            table.add_row("not served", Text(f"{engine.name} {describe_missing(engine.missing, engine.extra)}"))
     Console(highlight=False, emoji=False).print(table)

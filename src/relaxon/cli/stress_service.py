@@ -1,8 +1,9 @@
-"""`relaxon stress service`: crowds of clients that are killed at any moment; the server may neither fail nor keep them.
+"""`relaxon stress service`: crowds of clients are killed at any moment; the server must neither fail nor leak.
 
-A server of its own with small limits, in another process, on loopback. Crowds of clients in processes of their own
-solve, step, update, stop, err and flood, and check each answer; each crowd is killed with −9 after a while and another
-one begins. Health is asked for all along. In the end nobody is left, and neither is what the server took for them.
+A server with small limits runs in a process of its own, on loopback. Crowds of clients in further processes solve,
+step, update, stop, make mistakes and flood, and check each answer. Each crowd is killed by SIGKILL after a while, and
+another one begins. The health of the server is checked all the time. At the end all clients are gone, and so must be
+everything that the server kept for them. Imported on first use, for their weight: rich, gRPC.
 """
 
 from __future__ import annotations
@@ -23,27 +24,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relaxon.cli.errors import CommandError, UsageError
-from relaxon.cli.json_output import add_json, check_json, text_beside, write_json
+from relaxon.cli.json_output import add_json, check_json, text_on_stderr, write_json
 from relaxon.cli.machine import describe_machine
 
 if TYPE_CHECKING:
     from relaxon.client import Client
 
-LIMITS = {"memory-bytes": 2**28, "max-grids": 48, "max-pending": 16, "lease-seconds": 1.0, "idle-seconds": 5.0}
+LIMITS = {
+    "memory-bytes": 2**28,
+    "max-grids": 48,
+    "max-pending": 16,
+    "lease-seconds": 1.0,
+    "idle-seconds": 5.0,
+}
 CROWDS = 4
+"""Processes of clients at the same time."""
 SHORTEST_LIFE, LONGEST_LIFE = 2.0, 8.0
-"""Seconds of a crowd."""
+"""Bounds of the life of a crowd, in seconds."""
 START_SECONDS, SETTLE_SECONDS, HEALTH_SECONDS = 120.0, 60.0, 5.0
+"""Most seconds for the server to start, to free what it kept, and to answer a health check."""
 GROWTH_BYTES = 150 * 2**20
-"""What the server may have more than after its warming up: the allocator's own, and kernels compiled late."""
+"""Allowed growth of the server after its warm-up: the allocator's reserves, and kernels compiled late."""
 SPARE_THREADS = 8
-"""Pools that fill up."""
+"""Allowed growth in threads: pools that fill up."""
 SHOWN = 20
+"""Most violations that are printed; the JSON file has all of them."""
 
 
 @dataclass
-class Outcome:
-    """What a run has found."""
+class ServiceStress:
+    """The findings of a run."""
 
     violations: list[str] = field(default_factory=list)
     operations: dict[str, int] = field(default_factory=dict)
@@ -57,14 +67,18 @@ class Outcome:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=float, default=30.0, help="of the attack (default %(default)g)")
-    parser.add_argument("--clients", type=int, default=40, help="at a time, in four processes (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of what they do and when they die (default %(default)s)")
-    add_json(parser, "what was done and found")
+    parser.add_argument("--seconds", type=float, default=30.0, help="length of the attack (default %(default)g)")
+    parser.add_argument(
+        "--clients", type=int, default=40, help="clients at the same time, in four processes (default %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="seed of the operations and of the kills (default %(default)s)"
+    )
+    add_json(parser, "the operations and the findings")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 where nothing was found, 1 where something was, 2 for a mistake."""
+    """0 where there was no violation, 1 where there was one, 2 for a mistake."""
     from rich.console import Console
 
     if not 1.0 <= args.seconds <= 3600.0:
@@ -74,26 +88,26 @@ def run(args: argparse.Namespace) -> int:
     if args.seed < 0:
         raise UsageError(f"--seed must be at least 0, got {args.seed}")
     if not Path("/proc/self/maps").exists():
-        raise CommandError("stress service reads /proc, which this system has not")
+        raise CommandError("stress service reads /proc, which this system lacks")
     check_json(args.json)
-    outcome = stressed(args.seconds, args.clients, args.seed)
+    outcome = attack_server(args.seconds, args.clients, args.seed)
     asked = {name: getattr(args, name) for name in ("seconds", "clients", "seed")}
     record = {"settings": asked, "machine": describe_machine().as_dict(), **asdict(outcome)}
     write_json(args.json, record)
-    with text_beside(args.json):
+    with text_on_stderr(args.json):
         return _report(Console(highlight=False, emoji=False), outcome)
 
 
-def stressed(seconds: float, clients: int, seed: int) -> Outcome:
-    """Attack a server for so long, and look at what is left."""
+def attack_server(seconds: float, clients: int, seed: int) -> ServiceStress:
+    """Attack a server for so many seconds, and look for leaks."""
     import relaxon
 
-    outcome, start = Outcome(), time.monotonic()
+    outcome, start = ServiceStress(), time.monotonic()
     with _server() as (target, process), relaxon.connect(target, timeout=START_SECONDS) as client:
-        _warm(target, outcome)
-        outcome.before = _settled(client, process, {})
+        _warm_up(target, outcome)
+        outcome.before = _wait_until_settled(client, process, {})
         stop = threading.Event()
-        asking = threading.Thread(target=_ask, args=(target, stop, outcome))
+        asking = threading.Thread(target=_check_health, args=(target, stop, outcome))
         asking.start()
         crowds = [
             threading.Thread(target=_crowds, args=(target, seed * CROWDS + number, clients // CROWDS, seconds, outcome))
@@ -108,8 +122,8 @@ def stressed(seconds: float, clients: int, seed: int) -> Outcome:
         if process.poll() is not None:
             outcome.violations.append(f"the server died with status {process.returncode}")
         else:
-            outcome.after = _settled(client, process, outcome.before)
-            outcome.violations += _kept(outcome.before, outcome.after)
+            outcome.after = _wait_until_settled(client, process, outcome.before)
+            outcome.violations += _find_leaks(outcome.before, outcome.after)
     outcome.seconds = time.monotonic() - start
     return outcome
 
@@ -147,14 +161,14 @@ def _crowd(target: str, seed: int, clients: int, *once: str) -> subprocess.Popen
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment())
 
 
-def _warm(target: str, outcome: Outcome) -> None:
-    """Everything once: kernels are compiled, pools filled."""
+def _warm_up(target: str, outcome: ServiceStress) -> None:
+    """Perform every operation once, so that kernels are compiled and pools filled."""
     with _crowd(target, 0, 2, "once") as process:
         _listen(process, outcome)
 
 
-def _crowds(target: str, seed: int, clients: int, seconds: float, outcome: Outcome) -> None:
-    """One crowd after the other, each killed after a while."""
+def _crowds(target: str, seed: int, clients: int, seconds: float, outcome: ServiceStress) -> None:
+    """Run one crowd after another, and kill each after a while."""
     chance, deadline = random.Random(seed), time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         with _crowd(target, chance.randrange(10**6), clients) as process:
@@ -165,8 +179,8 @@ def _crowds(target: str, seed: int, clients: int, seconds: float, outcome: Outco
             outcome.killed += clients
 
 
-def _listen(process: subprocess.Popen[str], outcome: Outcome) -> None:
-    """What a crowd says until it ends."""
+def _listen(process: subprocess.Popen[str], outcome: ServiceStress) -> None:
+    """Count the operations and collect the violations that a crowd reports until it ends."""
     assert process.stdout is not None
     for line in process.stdout:
         try:
@@ -179,8 +193,8 @@ def _listen(process: subprocess.Popen[str], outcome: Outcome) -> None:
             outcome.violations.append(word["violation"])
 
 
-def _ask(target: str, stop: threading.Event, outcome: Outcome) -> None:
-    """Health, all along: every answer is in time and says that the server serves."""
+def _check_health(target: str, stop: threading.Event, outcome: ServiceStress) -> None:
+    """Check the server's health until `stop` is set: every answer must be in time and be SERVING."""
     import relaxon
     from relaxon.client import RelaxonError
 
@@ -189,25 +203,25 @@ def _ask(target: str, stop: threading.Event, outcome: Outcome) -> None:
             start = time.monotonic()
             try:
                 if client.health() != "SERVING":
-                    outcome.violations.append("health: the server says that it does not serve")
+                    outcome.violations.append("health: the server does not report SERVING")
             except RelaxonError as error:
                 outcome.violations.append(f"health: {type(error).__name__}: {error}")
             outcome.health_checks += 1
             outcome.health_worst_seconds = max(outcome.health_worst_seconds, time.monotonic() - start)
 
 
-def _settled(client: Client, process: subprocess.Popen[str], before: dict[str, int]) -> dict[str, int]:
-    """What the server has, once that is no more than before, or the time for it is up."""
+def _wait_until_settled(client: Client, process: subprocess.Popen[str], before: dict[str, int]) -> dict[str, int]:
+    """Return what the server holds once that is no more than before, or once the time for that is over."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
-        held = _held(client, process.pid)
+        held = _measure_holdings(client, process.pid)
         calm = held["sessions"] == 0 and held["solves"] == 0 and held["shared files"] == 0
-        if (calm and not _kept(before, held)) or time.monotonic() > deadline:
+        if (calm and not _find_leaks(before, held)) or time.monotonic() > deadline:
             return held
         time.sleep(0.25)
 
 
-def _held(client: Client, server: int) -> dict[str, int]:
+def _measure_holdings(client: Client, server: int) -> dict[str, int]:
     status = client.status()
     folder = Path(f"/proc/{server}")
     with (folder / "maps").open() as lines:
@@ -222,8 +236,8 @@ def _held(client: Client, server: int) -> dict[str, int]:
     }
 
 
-def _kept(before: dict[str, int], after: dict[str, int]) -> list[str]:
-    """What is left behind, as sentences."""
+def _find_leaks(before: dict[str, int], after: dict[str, int]) -> list[str]:
+    """Return a phrase for each thing that is left behind."""
     spare = {"threads": SPARE_THREADS, "bytes": GROWTH_BYTES}
     return [
         f"left behind: {after[name] - figure} {name}"
@@ -232,7 +246,7 @@ def _kept(before: dict[str, int], after: dict[str, int]) -> list[str]:
     ]
 
 
-def _report(console: Any, outcome: Outcome) -> int:
+def _report(console: Any, outcome: ServiceStress) -> int:
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -240,8 +254,8 @@ def _report(console: Any, outcome: Outcome) -> int:
         ("operations", ", ".join(f"{count} {name}" for name, count in sorted(outcome.operations.items()))),
         ("clients, all of them killed", f"{outcome.killed}"),
         ("health", f"{outcome.health_checks} checks, the longest {1e3 * outcome.health_worst_seconds:.0f} ms"),
-        ("the server before", ", ".join(f"{value:,} {name}" for name, value in outcome.before.items())),
-        ("and afterwards", ", ".join(f"{value:,} {name}" for name, value in outcome.after.items())),
+        ("the server before the attack", ", ".join(f"{value:,} {name}" for name, value in outcome.before.items())),
+        ("and after it", ", ".join(f"{value:,} {name}" for name, value in outcome.after.items())),
         ("seconds", f"{outcome.seconds:.1f}"),
     ):
         table.add_row(name, value)

@@ -1,63 +1,62 @@
-"""`relaxon stress sparse`: random sparse systems of every awkward kind; no solver may call a wrong answer right."""
+"""`relaxon stress sparse`: solve random sparse systems of every awkward kind; no wrong answer may be reported as right.
+
+Imported on first use, for their weight: rich, the solvers.
+"""
 
 from __future__ import annotations
 
 import argparse
 import math
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
+from relaxon.cli import stress_cases
 from relaxon.cli.errors import UsageError
-from relaxon.cli.json_output import add_json, check_json, text_beside, write_json
+from relaxon.cli.json_output import add_json, text_on_stderr
+from relaxon.cli.stress_cases import SHOWN
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from relaxon.solvers.stress import MatrixTrial, MatrixTrialSettings, Regret
 
-SHOWN = 40
-"""Failures, and cases of regret, that the tables name; the JSON file has all of them."""
 SOLVERS = ("auto", "amg")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
-    parser.add_argument("--count", type=int, default=500, help="cases (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of the sequence of cases (default %(default)s)")
-    parser.add_argument("--only", type=int, nargs="+", metavar="K", help="these cases of the sequence alone")
-    names = f"the solvers, each on every case (default {' '.join(SOLVERS)})"
+    stress_cases.add_case_arguments(parser, 500)
+    names = f"the solvers, each of which gets every case (default {' '.join(SOLVERS)})"
     parser.add_argument("--solver", nargs="+", default=list(SOLVERS), metavar="SOLVER", help=names)
-    parser.add_argument("--rtol", type=float, default=1e-6, help="on ‖b − A x‖/‖b‖ (default %(default)s)")
-    parser.add_argument("--limit", type=int, metavar="N", help="iterations (default: each solver's own)")
-    most = "of the largest matrices; most have a tenth of it at most (default %(default)s)"
+    parser.add_argument("--limit", type=int, metavar="N", help="most iterations (default: each solver's own)")
+    most = "size of the largest matrices; most of them have at most a tenth of it (default %(default)s)"
     parser.add_argument("--max-unknowns", type=int, default=60_000, help=most)
-    regret = "time the automatic choice against the best of the project's own solvers too; on a quiet machine"
+    regret = "also time the automatic choice against the best of the project's own solvers; use a quiet machine"
     parser.add_argument("--regret", action="store_true", help=regret)
-    add_json(parser, "every case, its outcome and its residuals")
+    add_json(parser, "every case with its outcome and residuals")
 
 
 def run(args: argparse.Namespace) -> int:
     """Return 0 where no CONVERGED was wrong and nothing was raised, 1 where not, 2 for a mistake."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from relaxon.server.config.threads import wait_asleep
 
     wait_asleep()  # before anything loads torch, whose threads are OpenMP's
-    settings, numbers = _settings(args), _numbers(args)
+    settings, numbers = _settings(args), stress_cases.choose_cases(args)
     trials: list[MatrixTrial] = []
     regrets: list[Regret] = []
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]} failed"), TimeRemainingColumn())
+
+    def run_case(number: int) -> int:
+        _run_case(args, settings, number, trials, regrets)
+        return sum(trial.result != "converged" for trial in trials)
+
     try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("cases", total=len(numbers), failed=0)
-            for number in numbers:
-                _run_case(args, settings, number, trials, regrets)
-                bar.update(task, advance=1, failed=sum(trial.result != "converged" for trial in trials))
-    finally:
-        # An interrupted run leaves what it has found.
-        if trials:
-            write_json(args.json, _record(args, trials, regrets), indent=1)
-    with text_beside(args.json):
+        stress_cases.run_cases(numbers, "failed", run_case)
+    finally:  # an interrupted run leaves what it has found
+        chosen = ("seed", "solver", "rtol", "limit", "max_unknowns")
+        stress_cases.write_record(args, chosen, trials, regrets=[asdict(regret) for regret in regrets])
+    with text_on_stderr(args.json):
         console = Console(highlight=False, emoji=False)
         _report_failures(console, args, trials)
         if args.regret:
@@ -72,7 +71,7 @@ def _run_case(
     trials: list[MatrixTrial],
     regrets: list[Regret],
 ) -> None:
-    """Run one case through every solver; the first case also compiles, which no case is charged for."""
+    """Give one case to every solver; the first case also compiles, which is not counted."""
     from relaxon.solvers import warm_up
     from relaxon.solvers.stress import make_matrix_case, measure_regret, run_matrix_trial
 
@@ -96,24 +95,11 @@ def _settings(args: argparse.Namespace) -> MatrixTrialSettings:
         make_matrix_case(0, 0, args.max_unknowns)
     except (TypeError, ValueError) as error:
         raise UsageError(f"--{str(error).replace('max_unknowns', 'max-unknowns', 1)}") from error
-    check_json(args.json)
     return settings
 
 
-def _numbers(args: argparse.Namespace) -> list[int]:
-    if args.seed < 0:
-        raise UsageError(f"--seed must be at least 0, got {args.seed}")
-    if args.only is None:
-        if args.count < 1:
-            raise UsageError(f"--count must be at least 1, got {args.count}")
-        return list(range(args.count))
-    if min(args.only) < 0:
-        raise UsageError(f"--only must be at least 0, got {min(args.only)}")
-    return list(args.only)
-
-
 def _report_failures(console: Console, args: argparse.Namespace, trials: list[MatrixTrial]) -> None:
-    """Print every case that a solver has not solved, and why."""
+    """Print every case that a solver has not solved, with the reason."""
     from rich.markup import escape
 
     failed = [trial for trial in trials if trial.wrong or trial.result != "converged"]
@@ -125,11 +111,8 @@ def _report_failures(console: Console, args: argparse.Namespace, trials: list[Ma
         console.print(f"case {trial.number}, {trial.solver}: [bold]{ended}[/], {residuals}", soft_wrap=True)
         console.print(f"  {escape(trial.summary)}", style="dim", soft_wrap=True)
         console.print(f"  {escape(why)}", soft_wrap=True)
-    if len(failed) > SHOWN:
-        console.print(f"… and {len(failed) - SHOWN} more (--json FILE has all)")
-    if failed:
-        again = f"relaxon stress sparse --seed {args.seed} --max-unknowns {args.max_unknowns} --only K"
-        console.print(f"one of them again: {again}", style="dim", soft_wrap=True)
+    command = f"relaxon stress sparse --seed {args.seed} --max-unknowns {args.max_unknowns}"
+    stress_cases.print_remainder(console, failed, command)
 
 
 def _report_regret(console: Console, regrets: list[Regret]) -> None:
@@ -147,8 +130,8 @@ def _report_regret(console: Console, regrets: list[Regret]) -> None:
             soft_wrap=True,
         )
     console.print(
-        f"regret: auto over {FACTOR:g} × the best of our own + {SLACK * 1000:g} ms in {len(over)} of {len(regrets)} "
-        f"cases; {mean:.2f} times the best in the geometric mean",
+        f"regret: auto took more than {FACTOR:g} × the best of our own + {SLACK * 1000:g} ms in {len(over)} of "
+        f"{len(regrets)} cases; {mean:.2f} times the best in the geometric mean",
         soft_wrap=True,
     )
 
@@ -174,7 +157,7 @@ def _report_counts(console: Console, args: argparse.Namespace, trials: list[Matr
 
 
 def _counts(trials: list[MatrixTrial]) -> dict[str, str]:
-    """Return the lines of the last table for one solver."""
+    """Return the entries of the last table for one solver."""
     from relaxon.solvers.stress.matrix_trial import AT_LIMIT, NO_ANSWER
 
     iterations = sorted(trial.iterations for trial in trials if trial.result == "converged")
@@ -187,22 +170,4 @@ def _counts(trials: list[MatrixTrial]) -> dict[str, str]:
         "  of these beyond float64": str(sum(trial.explanation.startswith((NO_ANSWER, AT_LIMIT)) for trial in left)),
         "iterations, median and most": f"{iterations[len(iterations) // 2]}, {iterations[-1]}" if iterations else "–",
         "seconds in the solver": f"{sum(trial.seconds for trial in trials):.1f}",
-    }
-
-
-def _record(args: argparse.Namespace, trials: list[MatrixTrial], regrets: list[Regret]) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from relaxon.cli.machine import describe_machine
-
-    rows = [asdict(trial) for trial in trials]
-    for row in rows:
-        for key in ("relative_residual", "scaled_residual", "rounding"):
-            row[key] = row[key] if math.isfinite(row[key]) else None  # JSON has no infinity
-    asked = {name: getattr(args, name) for name in ("seed", "solver", "rtol", "limit", "max_unknowns")}
-    return {
-        "settings": asked,
-        "machine": describe_machine().as_dict(),
-        "trials": rows,
-        "regrets": [asdict(one) for one in regrets],
     }

@@ -1,4 +1,4 @@
-"""The arguments and the run of `relaxon token`."""
+"""`relaxon token`: add, list and remove the tokens of a server."""
 
 from __future__ import annotations
 
@@ -15,39 +15,41 @@ from relaxon.server.gate.identity import Role
 
 FILE = "RELAXON_TOKEN_FILE"
 ROLES = {
-    "read": "look at models, jobs and the server's state",
+    "read": "look at models, jobs and the state of the server",
     "solve": "also keep grids, solve and predict",
     "train": "also train, upload and delete models",
-    "admin": "also see and change what other callers made, and the server's insides",
+    "admin": "also see and change what belongs to other callers, and the server's internals",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the three things that can be done."""
+    """Add the three actions."""
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
-    add = actions.add_parser("add", help="make a token and print it, once; the file keeps its hash")
-    add.add_argument("name", help="whose it is; tokens of one name are one caller")
+    add = actions.add_parser("add", help="create a token and print it, once; the file keeps only its hash")
+    add.add_argument("name", help="name of the caller; tokens with the same name belong to one caller")
     add.add_argument(
         "--role", choices=ROLES, required=True, help="; ".join(f"{role}: {text}" for role, text in ROLES.items())
     )
-    add.add_argument("--days", type=int, metavar="N", help="the token is taken for so long (default: until removed)")
-    listed = actions.add_parser("list", help="names, roles and dates; never a token")
-    listed.add_argument("--json", action="store_true", help="as JSON")
-    remove = actions.add_parser("remove", help="take all tokens of a name out; a running server sees it at once")
+    add.add_argument(
+        "--days", type=int, metavar="N", help="days for which the token is valid (default: until it is removed)"
+    )
+    listed = actions.add_parser("list", help="list names, roles and dates, but no tokens")
+    listed.add_argument("--json", action="store_true", help="print JSON")
+    remove = actions.add_parser("remove", help="remove all tokens of a name; a running server refuses them at once")
     remove.add_argument("name")
     for subparser in (add, listed, remove):
         subparser.add_argument(
             "--file",
             type=Path,
             default=os.environ.get(FILE) and Path(os.environ[FILE]),
-            help=f"the server's token_file (default: what {FILE} names)",
+            help=f"the server's token_file (default: the file named by {FILE})",
         )
 
 
 def run(args: argparse.Namespace) -> int:
     """0 where it was done."""
     if args.file is None:
-        raise UsageError(f"--file must name the server's token file, where {FILE} does not")
+        raise UsageError(f"--file must name the server's token file where {FILE} does not")
     try:
         return {"add": _add, "list": _list, "remove": _remove}[args.action](args)
     except OSError as error:

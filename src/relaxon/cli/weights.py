@@ -1,4 +1,4 @@
-"""The trained weights that the package ships, read from their files' headers alone."""
+"""The trained weights in the package, described from the headers of their files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 HEADER_LENGTH = struct.Struct("<Q")
-"""A safetensors file starts with its JSON header's length."""
+"""A safetensors file starts with the length of its JSON header."""
 LONGEST_HEADER = 2**24
+"""Bytes: a longer header is taken for damage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A weights file: where it lies inside the package, how many numbers it holds, what its JSON says of it."""
+    """A weights file: its place in the package, the numbers in it, its bytes, and the JSON file that describes it."""
 
     path: str
     parameters: int
@@ -25,8 +26,8 @@ class Weights:
     card: dict[str, Any]
 
 
-def shipped_weights() -> list[Weights]:
-    """Every safetensors file inside `relaxon.solvers`; ValueError for one that is damaged."""
+def read_shipped_weights() -> list[Weights]:
+    """Return every safetensors file in `relaxon.solvers`; ValueError for a damaged one."""
     root = resources.files("relaxon.solvers")
     return [_read(path, file, folder) for path, file, folder in _walk(root, "relaxon/solvers")]
 

@@ -1,4 +1,4 @@
-"""Options of `relaxon solve` for the user's own grid beyond its cells: widths, sides, κ, σ and cut cells."""
+"""Options of `relaxon solve` that describe the user's own grid: widths, sides, κ, σ and cut cells."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.cli.completion import completed_by
+from relaxon.cli.completion import complete_from
 from relaxon.cli.errors import UsageError
 from relaxon.solvers.grid.sides import Boundary, Robin
 
@@ -18,39 +18,43 @@ SIDES = ", ".join(side.value for side in Boundary)
 
 
 def add_arguments(group: argparse._ArgumentGroup) -> None:
-    """The options, all of which go with --cells."""
+    """Add the options, all of which need --cells."""
     group.add_argument(
         "--spacing",
         metavar="H",
-        help="cell width for --cells (default 1): a number, or for each axis, with commas, a number or the file of its "
-        "cells' widths (.npy)",
+        help="cell width for --cells (default 1): a number; or for each axis, separated by commas, a number or a "
+        "file (.npy) of the widths of its cells",
     )
     group.add_argument(
         "--stretch",
         metavar="R",
-        help="for --cells, the last width along an axis over its first, by a constant ratio between cells; one for all "
-        "axes, or one for each with commas; --spacing is then the mean width",
+        help="for --cells: ratio of the last width along an axis to the first, with constant ratios between "
+        "neighbours; one number for all axes, or one for each, separated by commas; --spacing is then the mean width",
     )
     boundary = group.add_argument(
         "--boundary",
         metavar="SIDES",
-        help=f"for --cells: {SIDES} or robin:H for all sides (default neumann), or one for each axis with commas, "
-        "low/high where these differ: dirichlet/robin:2.5,neumann,periodic; robin:H is κ ∂x/∂n + H x = 0",
+        help=f"for --cells: {SIDES} or robin:H for all sides (default neumann); or for each axis, separated by commas, "
+        "one entry, or two as low/high where the two sides differ: dirichlet/robin:2.5,neumann,periodic; robin:H means "
+        "κ ∂x/∂n + H x = 0",
     )
-    completed_by(boundary, lambda: [side.value for side in Boundary])
+    complete_from(boundary, lambda: [side.value for side in Boundary])
     group.add_argument(
-        "--coefficient", type=Path, metavar="FILE", help="κ for --cells: of cells (.npy), or on faces x, y, z (.npz)"
+        "--coefficient",
+        type=Path,
+        metavar="FILE",
+        help="κ for --cells: of cells (.npy), or on faces x, y, z (.npz)",
     )
     group.add_argument(
         "--reaction", metavar="SIGMA", help="σ of (σ − ∇·κ∇) x = b, for --cells (default 0): a number or a file (.npy)"
     )
     group.add_argument(
-        "--volume", type=Path, metavar="FILE.npy", help="for --cells, the part of each cell not cut away"
+        "--volume", type=Path, metavar="FILE.npy", help="for --cells: the part of each cell that is not cut away"
     )
 
 
-def read_kinds(args: argparse.Namespace, shape: tuple[int, ...]) -> dict[str, Any]:
-    """The arguments of `PoissonGrid` beside the cells; UsageError naming the option that cannot be read."""
+def read_options(args: argparse.Namespace, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return the arguments of `PoissonGrid` other than the cells; UsageError names an option that cannot be read."""
     return {
         "spacing": _widths(args.spacing, args.stretch, shape),
         "boundary": Boundary.NEUMANN if args.boundary is None else _sides(args.boundary, len(shape)),
@@ -61,7 +65,7 @@ def read_kinds(args: argparse.Namespace, shape: tuple[int, ...]) -> dict[str, An
 
 
 def read_array(option: str, path: Path) -> NDArray[Any]:
-    """An array of a .npy file; UsageError naming the option."""
+    """Return the array of a .npy file; UsageError names the option."""
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -76,7 +80,7 @@ def _for_each_axis(option: str, text: str, ndim: int) -> list[str]:
     if len(entries) == 1:
         return entries * ndim
     if len(entries) != ndim:
-        raise UsageError(f"{option} must be one entry or {ndim}, one an axis, got {len(entries)}")
+        raise UsageError(f"{option} must be one entry or {ndim}, one for each axis, got {len(entries)}")
     return entries
 
 
@@ -102,7 +106,7 @@ def _widths(spacing: str | None, stretch: str | None, shape: tuple[int, ...]) ->
         if not 0 < ratio < np.inf:
             raise UsageError(f"--stretch must be greater than 0 and finite, got {entry}")
         if np.ndim(width):
-            raise UsageError("--stretch cannot stand beside a file of widths in --spacing")
+            raise UsageError("--stretch cannot be used with a file of widths in --spacing")
         graded = ratio ** np.linspace(0.0, 1.0, n)
         found.append(width if ratio == 1 else width * graded / graded.mean())
     return found
@@ -113,7 +117,7 @@ def _sides(text: str, ndim: int) -> Any:
     for entry in _for_each_axis("--boundary", text, ndim):
         pair = [_side(name.strip()) for name in entry.split("/")]
         if len(pair) > 2:
-            raise UsageError(f"--boundary must have one or two sides an axis, got {entry!r}")
+            raise UsageError(f"--boundary must have one or two sides for each axis, got {entry!r}")
         found.append((pair[0], pair[-1]))
     return found
 
