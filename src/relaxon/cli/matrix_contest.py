@@ -18,7 +18,7 @@ from relaxon.cli import remote
 from relaxon.cli.contest import Answer, Venue, Watch, ignore_progress
 from relaxon.cli.contest_system import Order
 from relaxon.cli.errors import describe_missing
-from relaxon.cli.matrix_system import MatrixSystem
+from relaxon.cli.matrix_system import FileMatrixSystem
 from relaxon.cli.progress import LiveProgress, SolverLine
 from relaxon.client import Client, RelaxonError
 from relaxon.core.extras import MissingPackageError, find_extra, find_missing, install_command
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.sparse.engine import MatrixEngine
 
 
-class MatrixVenue(Venue[MatrixSystem]):
+class MatrixVenue(Venue[FileMatrixSystem]):
     """A place where matrices are solved."""
 
     refusals = (MissingPackageError, TypeError, ValueError, MemoryError, RelaxonError)
@@ -37,14 +37,14 @@ class MatrixVenue(Venue[MatrixSystem]):
     warmed_on = "small matrices"
     recomputed = "in extended precision by a sum"
 
-    def warm_up(self, system: MatrixSystem, solver: str, progress: LiveProgress, line: SolverLine) -> float:
+    def warm_up(self, system: FileMatrixSystem, solver: str, progress: LiveProgress, line: SolverLine) -> float:
         return self._warm_up(system.matrix, solver)
 
     @abstractmethod
     def _warm_up(self, matrix: Any, solver: str) -> float:
         """Compile and load what a solver runs for a matrix, and return the seconds that it took."""
 
-    def recompute(self, system: MatrixSystem, solution: Solution) -> MatrixResidual:
+    def recompute(self, system: FileMatrixSystem, solution: Solution) -> MatrixResidual:
         return matrix_residual(system.matrix, system.b, solution.x)
 
 
@@ -65,7 +65,9 @@ class ThisProcess(MatrixVenue):
 
         return warm_up(solver, matrix)
 
-    def solve(self, system: MatrixSystem, solver: str, rtol: float, max_iterations: int | None, watch: Watch) -> Answer:
+    def solve(
+        self, system: FileMatrixSystem, solver: str, rtol: float, max_iterations: int | None, watch: Watch
+    ) -> Answer:
         from relaxon.solvers import prepare
 
         start = time.perf_counter()
@@ -101,7 +103,9 @@ class MatrixServer(MatrixVenue):
                 kept.solve(b, solver=solver, max_iterations=ITERATIONS, callback=ignore_progress)
         return time.perf_counter() - start
 
-    def solve(self, system: MatrixSystem, solver: str, rtol: float, max_iterations: int | None, watch: Watch) -> Answer:
+    def solve(
+        self, system: FileMatrixSystem, solver: str, rtol: float, max_iterations: int | None, watch: Watch
+    ) -> Answer:
         start = time.perf_counter()
         with self._client.linear.matrix(system.matrix) as kept:
             solution = kept.solve(system.b, solver=solver, rtol=rtol, max_iterations=max_iterations, callback=watch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from relaxon.cli.matrix_system import MatrixSystem
+from relaxon.cli.matrix_system import FileMatrixSystem
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +20,7 @@ KINDS = {
 }
 
 
-def print_structure(console: Console, system: MatrixSystem) -> None:
+def print_structure(console: Console, system: FileMatrixSystem) -> None:
     """Print the properties of the matrix, one a line."""
     console.print(system.describe(), style="bold", markup=False)
     for name, value in describe_structure(system):
@@ -28,7 +28,7 @@ def print_structure(console: Console, system: MatrixSystem) -> None:
     console.print()
 
 
-def describe_structure(system: MatrixSystem) -> Iterator[tuple[str, str]]:
+def describe_structure(system: FileMatrixSystem) -> Iterator[tuple[str, str]]:
     """Yield the properties of a system and what was found of each."""
     found = system.structure
     n = found.unknowns

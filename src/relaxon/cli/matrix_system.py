@@ -33,7 +33,7 @@ SINGULAR_DEFECT = 1e-10
 
 
 @dataclass(frozen=True, slots=True)
-class MatrixSystem(ContestSystem):
+class FileMatrixSystem(ContestSystem):
     """A sparse matrix (`(n, n)` CSR) and a right-hand side (`(n,)`), with where both come from, in words."""
 
     name: str
@@ -119,7 +119,7 @@ def _check_matrix_options(args: argparse.Namespace) -> None:
             raise UsageError(f"--out must end in {' or '.join(OUTPUTS)}, got {args.out.name!r}")
 
 
-def load(args: argparse.Namespace) -> MatrixSystem:
+def load(args: argparse.Namespace) -> FileMatrixSystem:
     """Return the system that the arguments name; UsageError where the files do not hold one."""
     from relaxon.solvers.matrix_files import load_matrix, read_vector
     from relaxon.solvers.matrix_files.contents import MAX_BYTES
@@ -144,7 +144,7 @@ def load(args: argparse.Namespace) -> MatrixSystem:
     if args.negate:
         matrix, b, notes = -matrix, -b, (*notes, "negated, and the right-hand side with it")
         structure = examine_structure(matrix)
-    return MatrixSystem(args.matrix.name or str(args.matrix), read.layout, notes, matrix, b, side, structure)
+    return FileMatrixSystem(args.matrix.name or str(args.matrix), read.layout, notes, matrix, b, side, structure)
 
 
 def _make_side(matrix: Any, n: int, seed: int | None) -> tuple[NDArray[Any], str]:

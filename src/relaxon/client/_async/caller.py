@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
-from relaxon.client.shared.asyncio_runtime import Call, call_once, new_owner, sleep
+from relaxon.client.shared.asyncio_runtime import ReplyStream, call_once, new_owner, sleep
 from relaxon.client.shared.retries import NO_RETRIES, Attempts, Timeouts
 from relaxon.client.shared.transport import Metadata
 from relaxon.core import errors, validation
@@ -66,9 +66,9 @@ class RetryingCaller:
         request: Any,
         seconds: float | None,
         arguments: Mapping[str, str] | None = None,
-    ) -> Call:
+    ) -> ReplyStream:
         """Begin a call whose replies are read one by one, in an `async with` statement."""
-        return Call(self.begin(method, request, seconds), arguments)
+        return ReplyStream(self.begin(method, request, seconds), arguments)
 
     async def repeat(
         self, attempts: Attempts, attempt: Callable[[float | None], Awaitable[Reply]], *, idempotent: bool = True

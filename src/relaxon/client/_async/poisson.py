@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from relaxon.client._async.attendance import Attendance
 from relaxon.client._async.caller import RetryingCaller
 from relaxon.client._async.remote import RemoteSystem
-from relaxon.client._async.steps_call import StepsCall
+from relaxon.client._async.steps_call import StepSequence
 from relaxon.client.shared.asyncio_runtime import Channel, Opening
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Solution
@@ -177,7 +177,7 @@ class RemoteGrid(GridHandle, RemoteSystem):
             if not isinstance(steps, Iterable | AsyncIterable):
                 raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
         method = partial(self._stub.SolveSteps, compression=self._wire.outgoing)
-        call = StepsCall(self._caller, method, steps, callback, read_ahead, seconds)
+        call = StepSequence(self._caller, method, steps, callback, read_ahead, seconds)
         return self._solutions(call.solutions(self._handover, messages_for))
 
     async def update(

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, M
 from typing import Any
 
 from relaxon.client._async.caller import RetryingCaller
-from relaxon.client.shared.asyncio_runtime import Call, Outbox, StepDeadline, iterate, wants_to_stop
+from relaxon.client.shared.asyncio_runtime import Outbox, ReplyStream, StepDeadline, iterate, wants_to_stop
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Progress, Solution
 from relaxon.wire.conversions.solve import SolutionReader, numbered
@@ -19,7 +19,7 @@ MessagesFor = Callable[[Places | None], tuple[list[Any], StepMessages]]
 """Gives, for a shared file's places, the first messages of a call and the maker of the others."""
 
 
-class StepsCall:
+class StepSequence:
     """A sequence of steps, whose solutions are iterated over once; the caller's code runs in the caller's thread."""
 
     def __init__(
@@ -90,7 +90,7 @@ class StepsCall:
         return True
 
     async def _next_solution(
-        self, call: Call, deadline: StepDeadline, outbox: Outbox, messages: StepMessages
+        self, call: ReplyStream, deadline: StepDeadline, outbox: Outbox, messages: StepMessages
     ) -> Solution:
         """Return the solution of the step that was sent first."""
         reader = self._waiting[0]
@@ -103,7 +103,9 @@ class StepsCall:
         self._done += 1
         return solution
 
-    async def _read(self, call: Call, reader: SolutionReader, outbox: Outbox, messages: StepMessages) -> Solution:
+    async def _read(
+        self, call: ReplyStream, reader: SolutionReader, outbox: Outbox, messages: StepMessages
+    ) -> Solution:
         callback = self._callback
         async for reply in call:
             found = reader.take(reply)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
-from relaxon.client.shared.blocking_runtime import Call, call_once, new_owner, sleep
+from relaxon.client.shared.blocking_runtime import ReplyStream, call_once, new_owner, sleep
 from relaxon.client.shared.retries import NO_RETRIES, Attempts, Timeouts
 from relaxon.client.shared.transport import Metadata
 from relaxon.core import errors, validation
@@ -67,9 +67,9 @@ class RetryingCaller:
         request: Any,
         seconds: float | None,
         arguments: Mapping[str, str] | None = None,
-    ) -> Call:
+    ) -> ReplyStream:
         """Begin a call whose replies are read one by one, in a `with` statement."""
-        return Call(self.begin(method, request, seconds), arguments)
+        return ReplyStream(self.begin(method, request, seconds), arguments)
 
     def repeat(self, attempts: Attempts, attempt: Callable[[float | None], Reply], *, idempotent: bool = True) -> Reply:
         """Return what an attempt gives, with as many of them as it takes and may; each gets the seconds left."""

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from relaxon.client._sync.attendance import Attendance
 from relaxon.client._sync.caller import RetryingCaller
 from relaxon.client._sync.remote import RemoteSystem
-from relaxon.client._sync.steps_call import StepsCall
+from relaxon.client._sync.steps_call import StepSequence
 from relaxon.client.shared.blocking_runtime import Channel, open_now
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Solution
@@ -179,7 +179,7 @@ class RemoteMatrix(MatrixHandle, RemoteSystem):
             if not isinstance(steps, Iterable):
                 raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
         method = partial(self._stub.SolveMatrixSteps, compression=self._wire.outgoing)
-        call = StepsCall(self._caller, method, steps, callback, read_ahead, seconds, ARGUMENTS)
+        call = StepSequence(self._caller, method, steps, callback, read_ahead, seconds, ARGUMENTS)
         return self._solutions(call.solutions(self._handover, messages_for))
 
     def update(self, matrix: SparseMatrix, *, timeout: float | None = None) -> None:

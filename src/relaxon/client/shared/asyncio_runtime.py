@@ -122,8 +122,8 @@ async def wait_until_ready(channel: Channel, seconds: float) -> None:
     await asyncio.wait_for(channel.channel_ready(), seconds)
 
 
-class Call:
-    """A call in progress. Its errors are raised as the client's, and leaving its block cancels what is left of it.
+class ReplyStream:
+    """The replies to a call in progress. Its errors are raised as the client's; leaving the block cancels the call.
 
     gRPC reports a call that was cut off by the same exception as a cancelled task. Where this task is not being
     cancelled, it is raised as `Cancelled`.
@@ -175,7 +175,7 @@ async def call_once(
     arguments: Mapping[str, str] | None = None,
 ) -> Any:
     """Make a call that has one reply, and return the reply."""
-    async with Call(method(request, timeout=seconds, metadata=metadata), arguments) as call:
+    async with ReplyStream(method(request, timeout=seconds, metadata=metadata), arguments) as call:
         return await call.reply()
 
 
@@ -262,7 +262,7 @@ class Outbox:
 class StepDeadline:
     """The seconds that the server has for each step of one call."""
 
-    def __init__(self, call: Call, seconds: float) -> None:
+    def __init__(self, call: ReplyStream, seconds: float) -> None:
         self._seconds = seconds
 
     def __enter__(self) -> Self:

@@ -48,8 +48,8 @@ def wait_until_ready(channel: Channel, seconds: float) -> None:
         raise TimeoutError from None
 
 
-class Call:
-    """A call in progress. Its errors are raised as the client's, and leaving its block cancels what is left of it."""
+class ReplyStream:
+    """The replies to a call in progress. Its errors are raised as the client's; leaving the block cancels the call."""
 
     def __init__(self, call: Any, arguments: Mapping[str, str] | None = None) -> None:
         """`arguments` maps fields of the messages to the names of the caller's arguments."""
@@ -147,7 +147,7 @@ class StepDeadline:
     it wakes.
     """
 
-    def __init__(self, call: Call, seconds: float) -> None:
+    def __init__(self, call: ReplyStream, seconds: float) -> None:
         self._call = call
         self._seconds = min(seconds, threading.TIMEOUT_MAX)
         self._due: float | None = None
