@@ -1,4 +1,4 @@
-// A grid on a relaxon server, and solves on it: what a C++ program needs of the protocol. Needs gRPC and zlib.
+// A grid on a relaxon server and solves on it: the part of the protocol that a C++ program needs. Needs gRPC and zlib.
 #pragma once
 #include <grpcpp/grpcpp.h>
 #include <zlib.h>
@@ -30,7 +30,7 @@ struct Solution {
 
 using Progress = std::function<void(long long iteration, double residual)>;
 
-// Puts an announced array of float64 together from its parts.
+// Assembles an announced float64 array from its parts.
 class Receiver {
  public:
   void begin(const pb::TensorHeader& header) {
@@ -57,7 +57,7 @@ class Receiver {
   std::size_t filled_ = 0;
 };
 
-// A box of cells with walls around it that a server keeps; it is deleted there when this ends.
+// A box of cells with walls around it, kept by a server; the destructor deletes it there.
 class Grid {
  public:
   Grid(const std::string& target, std::vector<long> shape, double width, const std::vector<std::uint8_t>& cells)
@@ -87,12 +87,12 @@ class Grid {
     pb::DeleteGridRequest request;
     request.set_id(kept_.id());
     pb::DeleteGridReply reply;
-    stub_->DeleteGrid(&context, request, &reply);  // a server that is gone has forgotten it
+    stub_->DeleteGrid(&context, request, &reply);  // a server that is gone has lost it anyway
   }
 
   long long unknowns() const { return kept_.unknowns(); }
 
-  // `start` may be empty; arrays have all cells, in C order.
+  // `start` may be empty; arrays hold all cells, in C order.
   Solution solve(const std::vector<double>& b, const std::vector<double>& start, double rtol, const std::string& solver,
                  const Progress& progress = {}) {
     grpc::ClientContext context;
@@ -154,8 +154,8 @@ class Grid {
     for (long n : shape_) header->add_shape(n);
   }
 
-  // Sends an array: its bytes in chunks, then their checksum. `part_of` gives the part inside a fresh message.
-  // This machine has to be little-endian, as the wire is.
+  // Sends an array: its bytes in chunks, then their checksum. `part_of` returns the part inside a new message.
+  // This machine must be little-endian, like the protocol.
   template <typename Request, typename Stream, typename Entry, typename PartOf>
   static bool send(Stream& stream, const std::vector<Entry>& array, PartOf part_of) {
     const char* bytes = reinterpret_cast<const char*>(array.data());

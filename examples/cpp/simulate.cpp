@@ -2,8 +2,8 @@
 //
 //   build/simulate [HOST:PORT] [STEPS]
 //
-// Velocities live on faces. Each step adds forces, and projects: b = −div u / dt, A p = b on the server, started from
-// the last pressure, u −= dt grad p. Exits with 0 where every step leaves next to no divergence, with 1 where not.
+// Velocities live on faces. Each step adds forces and projects: b = −div u / dt, then A p = b on the server, started from
+// the last pressure, then u −= dt grad p. The exit status is 0 where every step removes almost all divergence, else 1.
 #include "relaxon.hpp"
 
 #include <array>
@@ -20,7 +20,7 @@ long at(long i, long j, long k) { return (i * kY + j) * kZ + k; }
 
 struct Tank {
   std::vector<std::uint8_t> cells = std::vector<std::uint8_t>(kX * kY * kZ, kFluid);
-  // The velocity through the face below each cell, an array an axis; the outermost faces are walls and stay 0.
+  // The velocity through the face below each cell, one array per axis; the outermost faces are walls and stay 0.
   std::array<std::vector<double>, 3> u;
   static constexpr std::array<long, 3> strides = {kY * kZ, kZ, 1}, shape = {kX, kY, kZ};
 
@@ -34,7 +34,7 @@ struct Tank {
         }
   }
 
-  // Whether water or air moves through the face below a cell.
+  // Whether water or air can move through the face below a cell.
   bool open(long cell, int axis) const {
     if (cell / strides[axis] % shape[axis] == 0) return false;
     const long below = cell - strides[axis];

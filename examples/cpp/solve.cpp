@@ -1,8 +1,8 @@
-// A grid with an obstacle and an open surface, solved by a relaxon server; the residual is computed again here.
+// A grid with an obstacle and an open surface, solved by a relaxon server; the residual is recomputed here.
 //
 //   build/solve [HOST:PORT]
 //
-// Exits with 0 where the server's answer meets the tolerance by this file's own arithmetic, with 1 where not.
+// The exit status is 0 where the answer meets the tolerance by this file's own arithmetic, and 1 where not.
 #include "relaxon.hpp"
 
 #include <array>
@@ -16,7 +16,7 @@ constexpr std::array<long, 3> kShape = {96, 64, 48};
 constexpr std::size_t kCells = 96 * 64 * 48;
 constexpr double kWidth = 1.0 / 96, kRtol = 1e-8;
 
-// ‖b − A x‖ / ‖b‖: the flux through every face between cells; solids let nothing through, air has the value 0.
+// ‖b − A x‖ / ‖b‖, from the flux through every face between cells: none through solids; air has the value 0.
 double relative_residual(const std::vector<std::uint8_t>& cells, const std::vector<double>& b,
                          const std::vector<double>& x) {
   const std::array<long, 3> strides = {kShape[1] * kShape[2], kShape[2], 1};
@@ -61,7 +61,7 @@ int main(int argc, char** argv) try {
   const double residual = relative_residual(cells, b, solution.x);
   std::printf("%s after %lld iterations, %zu residuals\n", relaxon::pb::Result_Name(solution.result).c_str(),
               solution.iterations, solution.residuals.size());
-  std::printf("relative residual, computed here: %.2e\n", residual);
+  std::printf("relative residual, recomputed here: %.2e\n", residual);
   return solution.result == relaxon::pb::RESULT_CONVERGED && residual <= 1.001 * kRtol ? 0 : 1;
 } catch (const std::exception& error) {
   std::fprintf(stderr, "%s\n", error.what());

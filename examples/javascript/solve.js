@@ -1,8 +1,8 @@
-// A grid with an obstacle and an open surface, solved by a relaxon server; the residual is computed again here.
+// A grid with an obstacle and an open surface, solved by a relaxon server; the residual is recomputed here.
 //
 //   npm install && node solve.js [HOST:PORT]
 //
-// Exits with 0 where the server's answer meets the tolerance by this file's own arithmetic, with 1 where not.
+// The exit status is 0 where the answer meets the tolerance by this file's own arithmetic, and 1 where not.
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import grpc from "@grpc/grpc-js";
@@ -25,7 +25,7 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
   return n;
 });
 
-/** The CRC-32 of what `checksum` is that of, and more bytes. (zlib.crc32 does the same from Node 20.15 and 22.2 on.) */
+/** Extends the CRC-32 `checksum` by more bytes. (zlib.crc32 does the same from Node 20.15 and 22.2 on.) */
 function crc32(bytes, checksum = 0) {
   let state = ~checksum;
   for (const byte of bytes) state = CRC_TABLE[(state ^ byte) & 0xff] ^ (state >>> 8);
@@ -49,7 +49,7 @@ async function sendArray(call, kind, array) {
   await write(call, { [kind]: { end: { crc32: checksum } } });
 }
 
-/** Puts an announced array of float64 together from its parts. */
+/** Assembles an announced float64 array from its parts. */
 class Float64Receiver {
   constructor(header) {
     this.array = new Float64Array(header.shape.reduce((a, b) => a * b, 1));
@@ -118,7 +118,7 @@ async function solve(client, gridId, b, onProgress) {
   return { ...solution, x: received.x.array, residuals: received.residuals.array };
 }
 
-/** ‖b − A x‖ / ‖b‖: the flux through every face between cells; solids let nothing through, air has the value 0. */
+/** ‖b − A x‖ / ‖b‖, from the flux through every face between cells: none through solids; air has the value 0. */
 function relativeResidual(cells, b, x) {
   const strides = [SHAPE[1] * SHAPE[2], SHAPE[2], 1];
   let left = 0, right = 0;
@@ -159,7 +159,7 @@ try {
   const solution = await solve(client, grid.id, b, show);
   const residual = relativeResidual(cells, b, solution.x);
   console.log(`${solution.result} after ${solution.iterations} iterations, ${solution.residuals.length} residuals`);
-  console.log(`relative residual, computed here: ${residual.toExponential(2)}`);
+  console.log(`relative residual, recomputed here: ${residual.toExponential(2)}`);
   await new Promise((resolve, reject) => client.DeleteGrid({ id: grid.id }, (e) => (e ? reject(e) : resolve())));
   process.exitCode = solution.result === "RESULT_CONVERGED" && residual <= 1.001 * RTOL ? 0 : 1;
 } catch (error) {

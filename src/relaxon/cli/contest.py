@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.cli.contest_system import ContestSystem, Order
 from relaxon.cli.errors import CommandError, UsageError
 from relaxon.cli.progress import LiveProgress, SolverLine
 from relaxon.client import RelaxonError, Unavailable
 from relaxon.core.solution import Progress, Solution
 
 if TYPE_CHECKING:
+    from relaxon.cli.grid_system import GridSystem
+    from relaxon.cli.matrix_system import FileMatrixSystem
     from relaxon.cli.residual import TrueResidual
     from relaxon.solvers.stress import MatrixResidual
 
@@ -28,6 +29,9 @@ REFUSED = "refused"
 """The `result` of a comparison that could not be run."""
 
 Watch = Callable[[Progress], object]
+Order = NDArray[np.int64] | None
+"""The order in which a solver took the rows of a matrix; None for their own order."""
+System = TypeVar("System", "GridSystem", "FileMatrixSystem")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +97,6 @@ class Run:
             "residuals": [_json_number(residual) for residual in self.residuals],
             "message": self.message,
         }
-
-
-System = TypeVar("System", bound=ContestSystem)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from relaxon.cli import grid_options
 from relaxon.cli.completion import complete_from
-from relaxon.cli.contest_system import ContestSystem, Order
 from relaxon.cli.errors import UsageError
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 
@@ -20,14 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from relaxon.cli.contest import Run
+    from relaxon.cli.contest import Order, Run
 
 DEFAULT_SOLVER = "dcdm"
 DEFAULT_PROBLEM, DEFAULT_SIZE = "pool", 64
 
 
 @dataclass(frozen=True, slots=True)
-class GridSystem(ContestSystem):
+class GridSystem:
     """A grid and a right-hand side on it, `grid.shape float64`."""
 
     name: str
@@ -36,10 +35,12 @@ class GridSystem(ContestSystem):
     b: NDArray[np.float64]
 
     def describe(self) -> str:
+        """Return the name and the sizes in one line."""
         shape = "×".join(map(str, self.grid.shape))
         return f"{self.name} {shape}, {self.grid.unknowns:,} unknowns"
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the properties as JSON values."""
         grid = self.grid
         return {
             "problem": {
@@ -53,6 +54,7 @@ class GridSystem(ContestSystem):
         }
 
     def draw(self, figure: Figure, axes: Axes, run: Run, order: Order) -> None:
+        """Draw a slice of the solution of a run."""
         from relaxon.core.pictures import draw_slice
 
         assert run.x is not None

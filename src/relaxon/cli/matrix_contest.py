@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import argparse
 import time
-from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from relaxon.cli import remote
-from relaxon.cli.contest import Answer, Venue, Watch, ignore_progress
-from relaxon.cli.contest_system import Order
+from relaxon.cli.contest import Answer, Order, Venue, Watch, ignore_progress
 from relaxon.cli.errors import describe_missing
 from relaxon.cli.matrix_system import FileMatrixSystem
 from relaxon.cli.progress import LiveProgress, SolverLine
@@ -37,13 +35,6 @@ class MatrixVenue(Venue[FileMatrixSystem]):
     warmed_on = "small matrices"
     recomputed = "in extended precision by a sum"
 
-    def warm_up(self, system: FileMatrixSystem, solver: str, progress: LiveProgress, line: SolverLine) -> float:
-        return self._warm_up(system.matrix, solver)
-
-    @abstractmethod
-    def _warm_up(self, matrix: Any, solver: str) -> float:
-        """Compile and load what a solver runs for a matrix, and return the seconds that it took."""
-
     def recompute(self, system: FileMatrixSystem, solution: Solution) -> MatrixResidual:
         return matrix_residual(system.matrix, system.b, solution.x)
 
@@ -60,10 +51,10 @@ class ThisProcess(MatrixVenue):
             for name, lacks in missing.items()
         }
 
-    def _warm_up(self, matrix: Any, solver: str) -> float:
+    def warm_up(self, system: FileMatrixSystem, solver: str, progress: LiveProgress, line: SolverLine) -> float:
         from relaxon.solvers import warm_up
 
-        return warm_up(solver, matrix)
+        return warm_up(solver, system.matrix)
 
     def solve(
         self, system: FileMatrixSystem, solver: str, rtol: float, max_iterations: int | None, watch: Watch
@@ -93,7 +84,7 @@ class MatrixServer(MatrixVenue):
             one.name: "" if one.available else f"it {describe_missing(one.missing, one.extra)}" for one in known
         }
 
-    def _warm_up(self, matrix: Any, solver: str) -> float:
+    def warm_up(self, system: FileMatrixSystem, solver: str, progress: LiveProgress, line: SolverLine) -> float:
         from relaxon.solvers.precompile.compiling import ITERATIONS, small_matrices
 
         start = time.perf_counter()

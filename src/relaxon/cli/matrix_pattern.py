@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.cli.contest_system import Order
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from relaxon.cli.contest import Order
 
 CELLS = 400
 """Largest side of the picture, in cells: of a larger matrix, the density of the entries is drawn."""

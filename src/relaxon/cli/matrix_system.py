@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.cli import grid_options
-from relaxon.cli.contest_system import ContestSystem, Order
 from relaxon.cli.errors import CommandError, UsageError
 from relaxon.cli.json_output import check_writable
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from relaxon.cli.contest import Run
+    from relaxon.cli.contest import Order, Run
     from relaxon.solvers.sparse.structure import MatrixStructure
 
 DEFAULT_SOLVER = "auto"
@@ -33,7 +32,7 @@ SINGULAR_DEFECT = 1e-10
 
 
 @dataclass(frozen=True, slots=True)
-class FileMatrixSystem(ContestSystem):
+class FileMatrixSystem:
     """A sparse matrix (`(n, n)` CSR) and a right-hand side (`(n,)`), with where both come from, in words."""
 
     name: str
@@ -45,11 +44,13 @@ class FileMatrixSystem(ContestSystem):
     structure: MatrixStructure
 
     def describe(self) -> str:
+        """Return the name and the sizes in one line."""
         found = self.structure
         each = found.entries / max(found.unknowns, 1)
         return f"{self.name}, {found.unknowns:,} unknowns, {found.entries:,} entries ({each:.1f} a row)"
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the properties as JSON values."""
         found = self.structure
         structure = {
             name: value if not isinstance(value, float) or abs(value) < float("inf") else None
@@ -69,6 +70,7 @@ class FileMatrixSystem(ContestSystem):
         }
 
     def draw(self, figure: Figure, axes: Axes, run: Run, order: Order) -> None:
+        """Draw the pattern of the matrix, its rows in `order`."""
         from relaxon.cli.matrix_pattern import draw_pattern
 
         draw_pattern(figure, axes, self.matrix, order)

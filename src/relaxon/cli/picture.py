@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from relaxon.cli.contest import Run
-from relaxon.cli.contest_system import ContestSystem, Order
+from relaxon.cli.contest import Order, Run
 from relaxon.core.pictures import DECADES_BELOW, MARKED_POINTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from relaxon.cli.grid_system import GridSystem
+    from relaxon.cli.matrix_system import FileMatrixSystem
+
 FORMATS = (".png", ".svg", ".pdf")
-# The palette of Okabe and Ito, which can be told apart with any colour vision; the named solver gets the first colour.
+# The palette of Okabe and Ito, for any colour vision; the named solver gets the first colour.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 WIDE_RATIO = 8
 """Ratio of iteration counts above which a linear axis would squeeze the short curves into its edge."""
@@ -29,7 +31,9 @@ PARTS = (("set-up", "setup_seconds", 0.45), ("solve", "solve_seconds", 1.0), ("t
 """The parts of a bar: name, field of `Run`, and opacity."""
 
 
-def draw(path: Path, system: ContestSystem, runs: Sequence[Run], rtol: float, order: Order = None) -> None:
+def draw(
+    path: Path, system: GridSystem | FileMatrixSystem, runs: Sequence[Run], rtol: float, order: Order = None
+) -> None:
     """Write the picture, in the format of the file's ending; `order` is that of the rows in the first run."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -12,8 +12,11 @@ from rich.text import Text
 
 from relaxon._version import __version__
 from relaxon.cli.contest import REFUSED, Run
-from relaxon.cli.contest_system import ContestSystem
 from relaxon.cli.machine import describe_machine, list_package_versions
+
+if TYPE_CHECKING:
+    from relaxon.cli.grid_system import GridSystem
+    from relaxon.cli.matrix_system import FileMatrixSystem
 
 COLUMNS = ("set-up\ns", "solve\ns", "total\ns", "×\ntotal", "transport\ns", "itera-\ntions", "true\nresidual")
 DIGITS = 4
@@ -81,23 +84,18 @@ def verdict(run: Run, rtol: float) -> str:
             f"backward error {run.backward_error:.1e}"
         )
     reason = f" ({run.message})" if run.message else ""
-    if run.result == "converged" and run.relative_residual <= rtol:
-        return (
-            f"{run.solver} reports convergence, but the residual scaled by the diagonal is "
-            f"{run.scaled_residual:.2e} > {rtol:g}{reason}"
-        )
     if run.result == "converged":
-        return (
-            f"{run.solver} reports convergence, but the true relative residual is "
-            f"{run.relative_residual:.2e} > {rtol:g}{reason}"
-        )
+        name, value = "true relative residual", run.relative_residual
+        if value <= rtol:
+            name, value = "residual scaled by the diagonal", run.scaled_residual
+        return f"{run.solver} reports convergence, but the {name} is {value:.2e} > {rtol:g}{reason}"
     return (
         f"{run.solver} did not converge: {run.result} after {run.iterations} iterations at a true relative "
         f"residual of {run.relative_residual:.2e} > {rtol:g}{reason}"
     )
 
 
-def content(system: ContestSystem, runs: Sequence[Run], settings: dict[str, Any]) -> dict[str, Any]:
+def content(system: GridSystem | FileMatrixSystem, runs: Sequence[Run], settings: dict[str, Any]) -> dict[str, Any]:
     """Return all measurements, the machine and the versions as JSON values."""
     return {
         "relaxon": __version__,

@@ -21,8 +21,7 @@ from relaxon.cli.solvers import list_solver_names
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from relaxon.cli.contest import Run, Venue
-    from relaxon.cli.contest_system import ContestSystem, Order
+    from relaxon.cli.contest import Order, Run, Venue
     from relaxon.cli.progress import LiveProgress
 
 LIST = "list"
@@ -80,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if runs[0].converged else 1
 
 
-def _run_all(args: argparse.Namespace) -> tuple[ContestSystem, list[Run]]:
+def _run_all(args: argparse.Namespace) -> tuple[Any, list[Run]]:
     """Run every solver, print the outcome of each at once, then the table; write the solution and the picture."""
     from rich.console import Console
 
@@ -133,7 +132,7 @@ def _open_venue(args: argparse.Namespace, progress: LiveProgress) -> AbstractCon
 def _run_solvers(
     args: argparse.Namespace,
     venue: Venue[Any],
-    system: ContestSystem,
+    system: Any,
     solvers: Sequence[str],
     console: Console,
     progress: LiveProgress,
