@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from relaxon.cli import COMMANDS, build_parser, main
-from relaxon.cli.reference import _subparsers, write_reference
+from relaxon.cli.reference import _iterate_subparsers, write_reference
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -31,8 +31,8 @@ def test_the_page_is_what_the_parsers_say():
 
 
 def leaves():
-    for name, parser in _subparsers(build_parser(COMMANDS)):
-        for child, subparser in list(_subparsers(parser)) or [("", parser)]:
+    for name, parser in _iterate_subparsers(build_parser(COMMANDS)):
+        for child, subparser in list(_iterate_subparsers(parser)) or [("", parser)]:
             yield f"{name} {child}".strip(), subparser
 
 

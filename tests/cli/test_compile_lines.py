@@ -50,9 +50,9 @@ def test_doctor_says_where_kernels_are_kept_and_what_to_do_where_they_are_not(mo
     (tmp_path / "one.nbc").write_bytes(bytes(2**20))
     monkeypatch.setattr(cache_folder, "_folder", cache_folder.Folder(tmp_path, writable=True))
     problems: list[str] = []
-    assert doctor._cache(problems) == {"folder": str(tmp_path), "kept": True, "kernels": 1, "bytes": 2**20}
+    assert doctor._examine_cache(problems) == {"folder": str(tmp_path), "kept": True, "kernels": 1, "bytes": 2**20}
     assert problems == []
     away = cache_folder.Folder(None, writable=False, problem="the user has no home folder")
     monkeypatch.setattr(cache_folder, "_folder", away)
-    assert doctor._cache(problems) == {"folder": None, "kept": False, "kernels": 0, "bytes": 0}
+    assert doctor._examine_cache(problems) == {"folder": None, "kept": False, "kernels": 0, "bytes": 0}
     assert problems == [f"compiled kernels are not kept for later processes: {away.problem}; {cache_folder.REMEDY}"]

@@ -91,4 +91,4 @@ def test_a_comparison_that_failed_says_why_below_the_table():
     ],
 )
 def test_solvers_are_named_with_spaces_or_commas(given, meant):
-    assert contest.expand(given) == meant
+    assert contest.expand_names(given) == meant

@@ -71,13 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except CommandError as error:
-        print(f"{_name(arguments)}: error: {error}", file=sys.stderr)
+        print(f"{_full_name(arguments)}: error: {error}", file=sys.stderr)
         return error.status
     except ModuleNotFoundError as error:
-        print(f"{_name(arguments)}: error: {explain_missing_module(error)}", file=sys.stderr)
+        print(f"{_full_name(arguments)}: error: {explain_missing_module(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"{_name(arguments)}: interrupted", file=sys.stderr)
+        print(f"{_full_name(arguments)}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader (`head`, say) is gone; what the interpreter still flushes at its exit goes nowhere.
@@ -93,7 +93,7 @@ def build_parser(loaded: Container[str | None]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"relaxon {__version__}")
     subparsers = parser.add_subparsers(metavar="command", required=True)
     for name, entry in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=entry.summary, description=_sentence(entry.summary))
+        subparser = subparsers.add_parser(name, help=entry.summary, description=_capitalise(entry.summary))
         if name in loaded:
             subcommand = cast(Subcommand, import_module(entry.module))
             subcommand.add_arguments(subparser)
@@ -102,8 +102,8 @@ def build_parser(loaded: Container[str | None]) -> argparse.ArgumentParser:
 
 
 def _run(arguments: list[str]) -> int:
-    asked = completion.asked_line()
-    parser = build_parser((_chosen(arguments if asked is None else asked),))
+    asked = completion.find_asked_line()
+    parser = build_parser((_find_command(arguments if asked is None else asked),))
     if asked is not None:
         completion.answer(parser)
     args = parser.parse_args(arguments)
@@ -111,14 +111,14 @@ def _run(arguments: list[str]) -> int:
     return subcommand.run(args)
 
 
-def _chosen(arguments: Sequence[str]) -> str | None:
+def _find_command(arguments: Sequence[str]) -> str | None:
     return next((argument for argument in arguments if not argument.startswith("-")), None)
 
 
-def _name(arguments: Sequence[str]) -> str:
-    chosen = _chosen(arguments)
+def _full_name(arguments: Sequence[str]) -> str:
+    chosen = _find_command(arguments)
     return f"relaxon {chosen}" if chosen in COMMANDS else "relaxon"
 
 
-def _sentence(summary: str) -> str:
+def _capitalise(summary: str) -> str:
     return summary[0].upper() + summary[1:] + "."

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def asked_line() -> list[str] | None:
+def find_asked_line() -> list[str] | None:
     """Return the words after the command where a shell asks for completions; None where none does."""
     return os.environ.get(LINE, "").split()[1:] if ASKED in os.environ else None
 

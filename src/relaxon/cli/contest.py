@@ -144,7 +144,7 @@ class Venue(ABC, Generic[System]):
         """Return the residual of a solution, computed by code that no solver uses."""
 
 
-def expand(names: Iterable[str]) -> tuple[str, ...]:
+def expand_names(names: Iterable[str]) -> tuple[str, ...]:
     """Split names at commas, replace aliases, and return each solver once, in order."""
     single = (name.strip() for several in names for name in several.split(","))
     return tuple(dict.fromkeys(solver for name in single if name for solver in ALIASES.get(name, (name,))))

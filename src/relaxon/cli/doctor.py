@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     check_json(args.json)
     report = examine()
     if args.json is None:
-        _show(report)
+        _print_report(report)
     write_json(args.json, report)
     return 0 if report["ready"] else 1
 
@@ -46,10 +46,10 @@ def examine() -> dict[str, Any]:
     problems = []
     if missing:
         problems.append(f"not installed: {', '.join(missing)}; install with: {install_command('server')}")
-    weights = _weights(problems)
-    kernels = None if find_missing(("numba", "scipy")) else _kernels(problems)
+    weights = _examine_weights(problems)
+    kernels = None if find_missing(("numba", "scipy")) else _examine_kernels(problems)
     slow: list[str] = []
-    cache = _cache(slow) if kernels else None
+    cache = _examine_cache(slow) if kernels else None
     return {
         "relaxon": __version__,
         "machine": describe_machine().as_dict(),
@@ -59,14 +59,14 @@ def examine() -> dict[str, Any]:
         ],
         "kernels": kernels,
         "cache": cache,
-        "gpu": None if find_missing(("torch",)) else _gpu(),
+        "gpu": None if find_missing(("torch",)) else _examine_gpu(),
         "weights": weights,
         "problems": [*problems, *slow],
         "ready": not problems,
     }
 
 
-def _kernels(problems: list[str]) -> dict[str, Any]:
+def _examine_kernels(problems: list[str]) -> dict[str, Any]:
     """Compile and run one solver on two kinds of grid, and return its threads and vectors."""
     import llvmlite.binding as llvm
     import numpy as np
@@ -94,7 +94,7 @@ def _kernels(problems: list[str]) -> dict[str, Any]:
     }
 
 
-def _cache(problems: list[str]) -> dict[str, Any]:
+def _examine_cache(problems: list[str]) -> dict[str, Any]:
     """Return where compiled kernels are kept and how many there are; note a problem where they cannot be kept."""
     from relaxon.solvers.kernels.cache_folder import REMEDY, folder_bytes, open_folder
 
@@ -110,7 +110,7 @@ def _cache(problems: list[str]) -> dict[str, Any]:
     }
 
 
-def _gpu() -> dict[str, Any]:
+def _examine_gpu() -> dict[str, Any]:
     import torch
 
     available = torch.cuda.is_available()
@@ -123,7 +123,7 @@ def _gpu() -> dict[str, Any]:
     }
 
 
-def _weights(problems: list[str]) -> list[dict[str, Any]]:
+def _examine_weights(problems: list[str]) -> list[dict[str, Any]]:
     try:
         found = read_shipped_weights()
     except (OSError, ValueError) as error:
@@ -134,7 +134,7 @@ def _weights(problems: list[str]) -> list[dict[str, Any]]:
     return [{"path": each.path, "parameters": each.parameters, "bytes": each.size} for each in found]
 
 
-def _show(report: dict[str, Any]) -> None:
+def _print_report(report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

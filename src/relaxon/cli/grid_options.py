@@ -56,10 +56,10 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
 def read_options(args: argparse.Namespace, shape: tuple[int, ...]) -> dict[str, Any]:
     """Return the arguments of `PoissonGrid` other than the cells; UsageError names an option that cannot be read."""
     return {
-        "spacing": _widths(args.spacing, args.stretch, shape),
-        "boundary": Boundary.NEUMANN if args.boundary is None else _sides(args.boundary, len(shape)),
-        "coefficient": None if args.coefficient is None else _coefficient(args.coefficient, len(shape)),
-        "reaction": None if args.reaction is None else _number_or_file("--reaction", args.reaction),
+        "spacing": _read_widths(args.spacing, args.stretch, shape),
+        "boundary": Boundary.NEUMANN if args.boundary is None else _read_sides(args.boundary, len(shape)),
+        "coefficient": None if args.coefficient is None else _read_coefficient(args.coefficient, len(shape)),
+        "reaction": None if args.reaction is None else _read_number_or_file("--reaction", args.reaction),
         "volume": None if args.volume is None else read_array("--volume", args.volume),
     }
 
@@ -75,7 +75,7 @@ def read_array(option: str, path: Path) -> NDArray[Any]:
     return array
 
 
-def _for_each_axis(option: str, text: str, ndim: int) -> list[str]:
+def _split_axes(option: str, text: str, ndim: int) -> list[str]:
     entries = [entry.strip() for entry in text.split(",")]
     if len(entries) == 1:
         return entries * ndim
@@ -84,21 +84,21 @@ def _for_each_axis(option: str, text: str, ndim: int) -> list[str]:
     return entries
 
 
-def _number_or_file(option: str, text: str) -> Any:
+def _read_number_or_file(option: str, text: str) -> Any:
     try:
         return float(text)
     except ValueError:
         return read_array(option, Path(text))
 
 
-def _widths(spacing: str | None, stretch: str | None, shape: tuple[int, ...]) -> Any:
+def _read_widths(spacing: str | None, stretch: str | None, shape: tuple[int, ...]) -> Any:
     given = [1.0] * len(shape)
     if spacing is not None:
-        given = [_number_or_file("--spacing", entry) for entry in _for_each_axis("--spacing", spacing, len(shape))]
+        given = [_read_number_or_file("--spacing", entry) for entry in _split_axes("--spacing", spacing, len(shape))]
     if stretch is None:
         return given
     found: list[Any] = []
-    for width, n, entry in zip(given, shape, _for_each_axis("--stretch", stretch, len(shape)), strict=True):
+    for width, n, entry in zip(given, shape, _split_axes("--stretch", stretch, len(shape)), strict=True):
         try:
             ratio = float(entry)
         except ValueError:
@@ -112,17 +112,17 @@ def _widths(spacing: str | None, stretch: str | None, shape: tuple[int, ...]) ->
     return found
 
 
-def _sides(text: str, ndim: int) -> Any:
+def _read_sides(text: str, ndim: int) -> Any:
     found = []
-    for entry in _for_each_axis("--boundary", text, ndim):
-        pair = [_side(name.strip()) for name in entry.split("/")]
+    for entry in _split_axes("--boundary", text, ndim):
+        pair = [_read_side(name.strip()) for name in entry.split("/")]
         if len(pair) > 2:
             raise UsageError(f"--boundary must have one or two sides for each axis, got {entry!r}")
         found.append((pair[0], pair[-1]))
     return found
 
 
-def _side(name: str) -> Boundary | Robin:
+def _read_side(name: str) -> Boundary | Robin:
     kind, _, value = name.partition(":")
     try:
         return Robin(float(value)) if kind == "robin" else Boundary(name)
@@ -131,7 +131,7 @@ def _side(name: str) -> Boundary | Robin:
         raise UsageError(f"--boundary must be {SIDES} or robin:H with a number{wrong}") from None
 
 
-def _coefficient(path: Path, ndim: int) -> Any:
+def _read_coefficient(path: Path, ndim: int) -> Any:
     if path.suffix != ".npz":
         return read_array("--coefficient", path)
     try:

@@ -85,12 +85,12 @@ def load(args: argparse.Namespace) -> GridSystem:
     gallery_only = {"--problem": args.problem, "--size": args.size, "--ndim": args.ndim, "--seed": args.seed}
     own_only = {"--rhs": args.rhs} | {f"--{name}": getattr(args, name) for name in grid_options.OPTIONS}
     if args.cells is None:
-        _refuse(own_only, "needs --cells")
-        return _from_gallery(args)
-    _refuse(gallery_only, "cannot be used with --cells")
+        _refuse_options(own_only, "needs --cells")
+        return _load_problem(args)
+    _refuse_options(gallery_only, "cannot be used with --cells")
     if args.rhs is None:
         raise UsageError("--cells needs --rhs, the right-hand side")
-    return _from_files(args)
+    return _load_files(args)
 
 
 def list_problem_names() -> tuple[str, ...]:
@@ -100,7 +100,7 @@ def list_problem_names() -> tuple[str, ...]:
     return tuple(gallery.names())
 
 
-def _from_gallery(args: argparse.Namespace) -> GridSystem:
+def _load_problem(args: argparse.Namespace) -> GridSystem:
     name = args.problem or DEFAULT_PROBLEM
     size = DEFAULT_SIZE if args.size is None else args.size
     if size < 2:
@@ -116,7 +116,7 @@ def _from_gallery(args: argparse.Namespace) -> GridSystem:
     return GridSystem(problem.name, problem.summary, problem.grid, np.asarray(problem.b, np.float64))
 
 
-def _from_files(args: argparse.Namespace) -> GridSystem:
+def _load_files(args: argparse.Namespace) -> GridSystem:
     cells, b = grid_options.read_array("--cells", args.cells), grid_options.read_array("--rhs", args.rhs)
     kinds = grid_options.read_options(args, cells.shape)
     try:
@@ -134,7 +134,7 @@ def _from_files(args: argparse.Namespace) -> GridSystem:
     return GridSystem(args.cells.name, "from files", grid, right)
 
 
-def _refuse(options: dict[str, object], why: str) -> None:
+def _refuse_options(options: dict[str, object], why: str) -> None:
     for option, value in options.items():
         if value is not None:
             raise UsageError(f"{option} {why}")

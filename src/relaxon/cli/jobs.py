@@ -145,10 +145,10 @@ def _print_info(info: JobInfo) -> None:
 
 def _as_json(info: JobInfo) -> dict[str, Any]:
     """Return a job as JSON values: times in ISO 8601, the state as a word."""
-    return {field.name: _value(getattr(info, field.name)) for field in fields(info)}
+    return {field.name: _as_json_value(getattr(info, field.name)) for field in fields(info)}
 
 
-def _value(value: Any) -> Any:
+def _as_json_value(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     return value.value if isinstance(value, Enum) else value

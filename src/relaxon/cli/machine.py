@@ -47,7 +47,7 @@ class Machine:
 def describe_machine() -> Machine:
     """Describe the machine that this process runs on."""
     return Machine(
-        cpu=_cpu_model(),
+        cpu=_find_cpu_model(),
         cores=usable_cores(),
         memory_bytes=find_machine_memory() or 0,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -57,17 +57,17 @@ def describe_machine() -> Machine:
 
 def list_package_versions() -> dict[str, dict[str, str | None]]:
     """Return the versions of `PACKAGES`, None for those that are not installed."""
-    return {part: {name: _version(name) for name in names} for part, names in PACKAGES.items()}
+    return {part: {name: _find_version(name) for name in names} for part, names in PACKAGES.items()}
 
 
-def _version(name: str) -> str | None:
+def _find_version(name: str) -> str | None:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _cpu_model() -> str:
+def _find_cpu_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

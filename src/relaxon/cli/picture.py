@@ -58,7 +58,7 @@ def draw_convergence(axes: Axes, runs: Sequence[Run], rtol: float) -> None:
         axes.plot(
             np.arange(len(relative)),
             relative,
-            color=_colour(number),
+            color=_choose_colour(number),
             # The named solver's curve is broad and lies below the others, so that its edges stay visible.
             linewidth=4.0 if number == 0 else 1.5,
             marker="o" if len(relative) <= MARKED_POINTS else "",
@@ -85,7 +85,7 @@ def draw_seconds(axes: Axes, runs: Sequence[Run]) -> None:
 
     rows = np.arange(len(runs))
     ends = np.zeros(len(runs))
-    colours = [_colour(number) for number in range(len(runs))]
+    colours = [_choose_colour(number) for number in range(len(runs))]
     for _, field, alpha in PARTS:
         seconds = np.array([getattr(run, field) for run in runs])
         axes.barh(rows, seconds, left=ends, color=colours, alpha=alpha, edgecolor="white")
@@ -103,5 +103,5 @@ def draw_seconds(axes: Axes, runs: Sequence[Run]) -> None:
     axes.legend(handles=handles, loc="upper center", ncols=len(PARTS), frameon=False)
 
 
-def _colour(number: int) -> str:
+def _choose_colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]

@@ -13,37 +13,37 @@ from relaxon.cli import COMMANDS, build_parser
 def write_reference() -> str:
     """Return all commands with their options and exit statuses, in Markdown."""
     lines: list[str] = []
-    for name, parser in _subparsers(build_parser(COMMANDS)):
+    for name, parser in _iterate_subparsers(build_parser(COMMANDS)):
         command = import_module(COMMANDS[name].module)
-        lines += [f"## relaxon {name}", "", f"{_sentence(COMMANDS[name].summary)}", ""]
-        children = list(_subparsers(parser))
+        lines += [f"## relaxon {name}", "", f"{_capitalise(COMMANDS[name].summary)}", ""]
+        children = list(_iterate_subparsers(parser))
         if children:
             for child, subparser in children:
-                lines += [f"### relaxon {name} {child}", "", *_table(subparser)]
+                lines += [f"### relaxon {name} {child}", "", *_write_table(subparser)]
         else:
-            lines += _table(parser)
+            lines += _write_table(parser)
         status = inspect.cleandoc(command.run.__doc__ or "").split("\n\n")[0].replace("\n", " ")
         if status:
             lines += [f"Exit status: {status}", ""]
     return "\n".join(lines)
 
 
-def _subparsers(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+def _iterate_subparsers(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             yield from action.choices.items()
 
 
-def _table(parser: argparse.ArgumentParser) -> list[str]:
+def _write_table(parser: argparse.ArgumentParser) -> list[str]:
     rows = [
-        f"| {_option(action)} | {_meaning(parser, action)} |"
+        f"| {_format_option(action)} | {_format_meaning(parser, action)} |"
         for action in parser._actions
         if not isinstance(action, argparse._HelpAction | argparse._SubParsersAction)
     ]
     return ["| argument | meaning |", "|---|---|", *rows, ""] if rows else []
 
 
-def _option(action: argparse.Action) -> str:
+def _format_option(action: argparse.Action) -> str:
     names = ", ".join(f"`{name}`" for name in action.option_strings)
     if action.nargs == 0:
         return names
@@ -55,7 +55,7 @@ def _option(action: argparse.Action) -> str:
     return f"{names} `{value}`" if names else f"`{value}`"
 
 
-def _meaning(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
+def _format_meaning(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     text = action.help or ""
     if text:
         text = parser._get_formatter()._expand_help(action)
@@ -64,7 +64,7 @@ def _meaning(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     return (text + " (required)" if text else "required") if required else text
 
 
-def _sentence(summary: str) -> str:
+def _capitalise(summary: str) -> str:
     return summary[0].upper() + summary[1:] + "."
 
 

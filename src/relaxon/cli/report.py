@@ -39,17 +39,17 @@ def print_table(console: Console, heading: str, runs: Sequence[Run], rtol: float
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("met\nrtol", no_wrap=True)
     for run in runs:
-        table.add_row(*_row(run, runs[0]))
+        table.add_row(*_format_row(run, runs[0]))
     console.print(f"{heading}, rtol {rtol:g}", style="bold", markup=False)
     console.print()
-    if _width(console, table) > USUAL_WIDTH:  # with a long name among the solvers
+    if _measure_width(console, table) > USUAL_WIDTH:  # with a long name among the solvers
         table.padding = (0, 1, 0, 0)
-    console.width = max(console.width, _width(console, table))
+    console.width = max(console.width, _measure_width(console, table))
     console.print(table)
     console.print()
     for run in runs[1:]:
         if not run.converged:
-            console.print(verdict(run, rtol), style="red", markup=False)
+            console.print(describe_outcome(run, rtol), style="red", markup=False)
     console.print(
         f"True residual: ‖b − A x‖/‖b‖, recomputed here {check} that shares no code with the solvers. "
         "Transport: how long the caller waited beyond set-up and solve, and its share of the whole wait.",
@@ -58,7 +58,7 @@ def print_table(console: Console, heading: str, runs: Sequence[Run], rtol: float
     )
 
 
-def _width(console: Console, table: Table) -> int:
+def _measure_width(console: Console, table: Table) -> int:
     """Return the columns that a table needs so that nothing is cut off."""
     return Measurement.get(console, console.options.update(max_width=UNBOUNDED), table).maximum
 
@@ -68,13 +68,15 @@ def print_run(console: Console, run: Run, rtol: float) -> None:
     times = ""
     if run.result != REFUSED:
         times = (
-            f"; {run.iterations} iterations, set-up {_seconds(run.setup_seconds)} s + "
-            f"solve {_seconds(run.solve_seconds)} s"
+            f"; {run.iterations} iterations, set-up {_format_seconds(run.setup_seconds)} s + "
+            f"solve {_format_seconds(run.solve_seconds)} s"
         )
-    console.print(verdict(run, rtol) + times, style="" if run.converged else "red", markup=False, soft_wrap=True)
+    console.print(
+        describe_outcome(run, rtol) + times, style="" if run.converged else "red", markup=False, soft_wrap=True
+    )
 
 
-def verdict(run: Run, rtol: float) -> str:
+def describe_outcome(run: Run, rtol: float) -> str:
     """Return a sentence that says whether a solver has solved the system."""
     if run.result == REFUSED:
         return f"{run.solver} was not run: {run.message}"
@@ -95,7 +97,9 @@ def verdict(run: Run, rtol: float) -> str:
     )
 
 
-def content(system: GridSystem | FileMatrixSystem, runs: Sequence[Run], settings: dict[str, Any]) -> dict[str, Any]:
+def build_record(
+    system: GridSystem | FileMatrixSystem, runs: Sequence[Run], settings: dict[str, Any]
+) -> dict[str, Any]:
     """Return all measurements, the machine and the versions as JSON values."""
     return {
         "relaxon": __version__,
@@ -108,24 +112,24 @@ def content(system: GridSystem | FileMatrixSystem, runs: Sequence[Run], settings
     }
 
 
-def _row(run: Run, named: Run) -> tuple[str | Text, ...]:
+def _format_row(run: Run, named: Run) -> tuple[str | Text, ...]:
     if run.result == REFUSED:
         return (run.solver, *["–"] * len(COLUMNS), Text("no", style="red"))
     factor = f"{run.total_seconds / named.total_seconds:.2f}" if named.total_seconds > 0 else ""
     share = run.transport_seconds / run.wall_seconds if run.wall_seconds > 0 else 0.0
     return (
         run.solver,
-        _seconds(run.setup_seconds),
-        _seconds(run.solve_seconds),
-        _seconds(run.total_seconds),
+        _format_seconds(run.setup_seconds),
+        _format_seconds(run.solve_seconds),
+        _format_seconds(run.total_seconds),
         factor,
-        f"{_seconds(run.transport_seconds)} ({share:.0%})",
+        f"{_format_seconds(run.transport_seconds)} ({share:.0%})",
         str(run.iterations),
         f"{run.relative_residual:.2e}",
         Text("yes", style="green") if run.converged else Text("no", style="red"),
     )
 
 
-def _seconds(value: float) -> str:
+def _format_seconds(value: float) -> str:
     """Return seconds to the millisecond; longer times get fewer places, so that the columns stay narrow."""
     return f"{value:.{max(1, DIGITS - len(str(int(value))))}f}"

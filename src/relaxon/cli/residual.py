@@ -57,7 +57,7 @@ def true_residual(grid: PoissonGrid, b: NDArray[Any], x: NDArray[Any]) -> TrueRe
     fluid = grid.cells == CellType.FLUID
     grid, exponent = scaled_grid(grid)
     right = np.where(fluid, b, 0.0).astype(np.float64, copy=False)
-    shares = _shares(grid)
+    shares = _volume_shares(grid)
     if shares is not None:
         right = right * shares
     # Scaled by a power of two, so that squares of very small and very large numbers stay in range.
@@ -65,23 +65,23 @@ def true_residual(grid: PoissonGrid, b: NDArray[Any], x: NDArray[Any]) -> TrueRe
     own = 0 if largest == 0 or is_safe(largest) else exponent_of(largest)
     right = np.ldexp(right, -own)
     solution = np.ldexp(np.where(fluid, x, 0.0).astype(np.float64, copy=False), exponent - own)
-    flows = _flows(grid, solution)
+    flows = _sum_flows(grid, solution)
     remaining = np.where(fluid, right - flows.outflow, 0.0)
     magnitude = np.where(fluid, flows.size + np.abs(right), 0.0)
     unit = ROUNDINGS_A_ROW * float(np.finfo(np.float64).eps)
     backward = float(np.divide(np.abs(remaining), magnitude, out=np.zeros(grid.shape), where=magnitude > 0).max())
-    relative, rounding = _quotients(right, remaining, unit * magnitude)
+    relative, rounding = _relate_norms(right, remaining, unit * magnitude)
     if grid.constant:
         return TrueResidual(relative, rounding, 0.0, 0.0, backward)
     decided = fluid & (flows.total > 0) & (flows.total >= DECIDED * flows.inner)
-    known = _flows(grid, np.where(decided, solution, 0.0)).outflow if decided.any() else 0.0
+    known = _sum_flows(grid, np.where(decided, solution, 0.0)).outflow if decided.any() else 0.0
     left = fluid & ~decided & (flows.total > 0)
     root = np.sqrt(np.divide(flows.total.max(), flows.total, out=np.zeros(grid.shape), where=left))
-    scaled = _quotients(root * (right - known), root * remaining, unit * root * magnitude)
+    scaled = _relate_norms(root * (right - known), root * remaining, unit * root * magnitude)
     return TrueResidual(relative, rounding, *scaled, backward)
 
 
-def _quotients(right: Any, remaining: Any, rounded: Any) -> tuple[float, float]:
+def _relate_norms(right: Any, remaining: Any, rounded: Any) -> tuple[float, float]:
     """Return `‖remaining‖/‖right‖` and `‖rounded‖/‖right‖`; infinity and 0 where the right-hand side is 0."""
     norm, size = float(np.linalg.norm(right)), float(np.linalg.norm(remaining))
     if norm == 0.0:
@@ -89,12 +89,12 @@ def _quotients(right: Any, remaining: Any, rounded: Any) -> tuple[float, float]:
     return size / norm, float(np.linalg.norm(rounded)) / norm
 
 
-def _flows(grid: PoissonGrid, x: NDArray[np.float64]) -> _Flows:
+def _sum_flows(grid: PoissonGrid, x: NDArray[np.float64]) -> _Flows:
     flows = _Flows(*(np.zeros(grid.shape) for _ in range(4)))
     for axis in range(grid.ndim):
         _add_fluxes(grid, x, axis, flows)
     if grid.reaction is not None:
-        shares = _shares(grid)
+        shares = _volume_shares(grid)
         term = np.where(grid.cells == CellType.FLUID, grid.reaction * (1.0 if shares is None else shares), 0.0)
         flows.outflow[...] += term * x
         flows.size[...] += np.abs(term * x)
@@ -102,16 +102,16 @@ def _flows(grid: PoissonGrid, x: NDArray[np.float64]) -> _Flows:
     return flows
 
 
-def _shares(grid: PoissonGrid) -> NDArray[np.float64] | None:
+def _volume_shares(grid: PoissonGrid) -> NDArray[np.float64] | None:
     """Return the volume of each cell in mean cells; None for 1 everywhere."""
     found: Any = None if grid.volume is None else grid.volume
     for axis, widths in enumerate(grid.spacing):
         if isinstance(widths, np.ndarray):
-            found = (1.0 if found is None else found) * _across(widths, axis, grid.ndim) / widths.mean()
+            found = (1.0 if found is None else found) * _broadcast_along(widths, axis, grid.ndim) / widths.mean()
     return None if found is None else np.broadcast_to(found, grid.shape)
 
 
-def _across(values: Any, axis: int, ndim: int) -> Any:
+def _broadcast_along(values: Any, axis: int, ndim: int) -> Any:
     return np.reshape(values, [-1 if other == axis else 1 for other in range(ndim)])
 
 
@@ -119,14 +119,14 @@ def _add_fluxes(grid: PoissonGrid, x: NDArray[np.float64], axis: int, flows: _Fl
     """Add the net outflow of each cell along an axis, per unit of volume, and the other sums of `_Flows`."""
     low, high = grid.boundary[axis]
     n = grid.shape[axis]
-    below, above = _cut(axis, 0, n - 1), _cut(axis, 1, n)
-    first, last = _cut(axis, 0, 1), _cut(axis, n - 1, n)
+    below, above = _slice_along(axis, 0, n - 1), _slice_along(axis, 1, n)
+    first, last = _slice_along(axis, 0, 1), _slice_along(axis, n - 1, n)
     kappa_low, kappa_inner, kappa_high = _face_kappa(grid, axis)
     area = np.ones((1,) * grid.ndim) / grid.mean_spacing[axis]
     for other, widths in enumerate(grid.spacing):
         if other != axis and isinstance(widths, np.ndarray):
-            area = area * _across(widths, other, grid.ndim) / widths.mean()
-    width = _across(np.broadcast_to(grid.spacing[axis], n), axis, grid.ndim)
+            area = area * _broadcast_along(widths, other, grid.ndim) / widths.mean()
+    width = _broadcast_along(np.broadcast_to(grid.spacing[axis], n), axis, grid.ndim)
     open_cell, fluid = grid.cells != CellType.SOLID, grid.cells == CellType.FLUID
 
     def exchange(one: Any, other: Any, kappa: Any) -> None:
@@ -165,19 +165,19 @@ def _face_kappa(grid: PoissonGrid, axis: int) -> tuple[Any, Any, Any]:
     if kappa is None:
         return 1.0, 1.0, 1.0
     if isinstance(kappa, tuple):
-        return tuple(kappa[axis][_cut(axis, *span)] for span in ((0, 1), (1, n), (n, n + 1)))  # type: ignore[return-value]
-    width = _across(np.broadcast_to(grid.spacing[axis], n), axis, grid.ndim)
+        return tuple(kappa[axis][_slice_along(axis, *span)] for span in ((0, 1), (1, n), (n, n + 1)))  # type: ignore[return-value]
+    width = _broadcast_along(np.broadcast_to(grid.spacing[axis], n), axis, grid.ndim)
 
     def mean(one: Any, other: Any) -> Any:
         return (width[one] + width[other]) / (width[one] / kappa[one] + width[other] / kappa[other])
 
-    first, last = _cut(axis, 0, 1), _cut(axis, n - 1, n)
-    inner = mean(_cut(axis, 0, n - 1), _cut(axis, 1, n))
+    first, last = _slice_along(axis, 0, 1), _slice_along(axis, n - 1, n)
+    inner = mean(_slice_along(axis, 0, n - 1), _slice_along(axis, 1, n))
     if grid.boundary[axis][0] is Boundary.PERIODIC:
         around = mean(first, last)
         return around, inner, around
     return kappa[first], inner, kappa[last]
 
 
-def _cut(axis: int, start: int, stop: int) -> tuple[slice, ...]:
+def _slice_along(axis: int, start: int, stop: int) -> tuple[slice, ...]:
     return (slice(None),) * axis + (slice(start, stop),)

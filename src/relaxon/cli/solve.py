@@ -75,7 +75,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         from relaxon.cli import report
 
-        write_json(args.json, report.content(system, runs, {"rtol": args.rtol, "max_iterations": args.max_iterations}))
+        write_json(
+            args.json, report.build_record(system, runs, {"rtol": args.rtol, "max_iterations": args.max_iterations})
+        )
     return 0 if runs[0].converged else 1
 
 
@@ -88,8 +90,8 @@ def _run_all(args: argparse.Namespace) -> tuple[Any, list[Run]]:
     from relaxon.server.config.threads import wait_asleep
 
     wait_asleep()  # before anything loads torch, whose threads are OpenMP's
-    solvers = contest.expand([args.solver, *args.compare])
-    if not contest.expand([args.solver]):
+    solvers = contest.expand_names([args.solver, *args.compare])
+    if not contest.expand_names([args.solver]):
         raise UsageError("--solver must name a solver, got an empty name")
     progress = LiveProgress(args.quiet)
     console = Console(quiet=args.quiet, highlight=False, emoji=False)
@@ -106,7 +108,9 @@ def _run_all(args: argparse.Namespace) -> tuple[Any, list[Run]]:
     report.print_table(console, heading, runs, args.rtol, venue.recomputed)
     if args.matrix is not None and runs[0].converged and runs[0].message:
         console.print(runs[0].message, style="dim", markup=False)
-    console.print(report.verdict(runs[0], args.rtol), style="green" if runs[0].converged else "red", markup=False)
+    console.print(
+        report.describe_outcome(runs[0], args.rtol), style="green" if runs[0].converged else "red", markup=False
+    )
     if args.out and runs[0].x is not None:
         matrix_system.write_solution(args.out, runs[0].x)
         console.print(f"solution: {args.out}", markup=False)

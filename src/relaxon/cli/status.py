@@ -41,11 +41,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({**asdict(status), "started": status.started.isoformat()}, indent=1))
     else:
-        _print(status)
+        _print_status(status)
     return 0
 
 
-def _print(status: ServerStatus) -> None:
+def _print_status(status: ServerStatus) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

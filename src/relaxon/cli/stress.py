@@ -58,7 +58,7 @@ def _run_poisson(args: argparse.Namespace) -> int:
     from relaxon.solvers.stress import make_case, run_trial
 
     wait_asleep()  # before anything loads torch, whose threads are OpenMP's
-    settings, numbers = _settings(args), stress_cases.choose_cases(args)
+    settings, numbers = _read_settings(args), stress_cases.choose_cases(args)
     trials: list[Trial] = []
 
     def run_case(number: int) -> int:
@@ -70,10 +70,10 @@ def _run_poisson(args: argparse.Namespace) -> int:
     finally:  # an interrupted run leaves what it has found
         stress_cases.write_record(args, ("seed", "solver", "rtol", "few", "limit", "max_cells"), trials)
     with text_on_stderr(args.json):
-        return _report(Console(highlight=False, emoji=False), args, settings, trials)
+        return _print_report(Console(highlight=False, emoji=False), args, settings, trials)
 
 
-def _settings(args: argparse.Namespace) -> TrialSettings:
+def _read_settings(args: argparse.Namespace) -> TrialSettings:
     from relaxon.solvers.driver import registry
     from relaxon.solvers.stress import TrialSettings, make_case
 
@@ -86,7 +86,7 @@ def _settings(args: argparse.Namespace) -> TrialSettings:
     return settings
 
 
-def _report(console: Console, args: argparse.Namespace, settings: TrialSettings, trials: list[Trial]) -> int:
+def _print_report(console: Console, args: argparse.Namespace, settings: TrialSettings, trials: list[Trial]) -> int:
     from rich.markup import escape
     from rich.table import Table
 

@@ -103,14 +103,16 @@ def attack_server(seconds: float, clients: int, seed: int) -> ServiceStress:
     import relaxon
 
     outcome, start = ServiceStress(), time.monotonic()
-    with _server() as (target, process), relaxon.connect(target, timeout=START_SECONDS) as client:
+    with _run_server() as (target, process), relaxon.connect(target, timeout=START_SECONDS) as client:
         _warm_up(target, outcome)
         outcome.before = _wait_until_settled(client, process, {})
         stop = threading.Event()
         asking = threading.Thread(target=_check_health, args=(target, stop, outcome))
         asking.start()
         crowds = [
-            threading.Thread(target=_crowds, args=(target, seed * CROWDS + number, clients // CROWDS, seconds, outcome))
+            threading.Thread(
+                target=_run_crowds, args=(target, seed * CROWDS + number, clients // CROWDS, seconds, outcome)
+            )
             for number in range(CROWDS)
         ]
         for thread in crowds:
@@ -129,14 +131,14 @@ def attack_server(seconds: float, clients: int, seed: int) -> ServiceStress:
 
 
 @contextmanager
-def _server() -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def _run_server() -> Iterator[tuple[str, subprocess.Popen[str]]]:
     with tempfile.TemporaryDirectory(prefix="relaxon-stress-") as folder:
         log = Path(folder) / "log"
         command = [sys.executable, "-m", "relaxon", "serve", "--port", "0", "--grace-seconds", "0"]
         for name, value in LIMITS.items():
             command += [f"--{name}", str(value)]
         with log.open("w") as stream:
-            process = subprocess.Popen(command, stderr=stream, text=True, env=_environment())
+            process = subprocess.Popen(command, stderr=stream, text=True, env=_build_environment())
         try:
             deadline = time.monotonic() + START_SECONDS
             while "serves on " not in (said := log.read_text()):
@@ -149,29 +151,29 @@ def _server() -> Iterator[tuple[str, subprocess.Popen[str]]]:
             process.wait(START_SECONDS)
 
 
-def _environment() -> dict[str, str]:
+def _build_environment() -> dict[str, str]:
     import relaxon
 
     source = str(Path(relaxon.__file__).parents[1])
     return {**os.environ, "OMP_WAIT_POLICY": "passive", "COLUMNS": "200", "PYTHONPATH": source}
 
 
-def _crowd(target: str, seed: int, clients: int, *once: str) -> subprocess.Popen[str]:
+def _start_crowd(target: str, seed: int, clients: int, *once: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "relaxon.cli.service_crowd", target, str(seed), str(clients), *once]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment())
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_build_environment())
 
 
 def _warm_up(target: str, outcome: ServiceStress) -> None:
     """Perform every operation once, so that kernels are compiled and pools filled."""
-    with _crowd(target, 0, 2, "once") as process:
+    with _start_crowd(target, 0, 2, "once") as process:
         _listen(process, outcome)
 
 
-def _crowds(target: str, seed: int, clients: int, seconds: float, outcome: ServiceStress) -> None:
+def _run_crowds(target: str, seed: int, clients: int, seconds: float, outcome: ServiceStress) -> None:
     """Run one crowd after another, and kill each after a while."""
     chance, deadline = random.Random(seed), time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
-        with _crowd(target, chance.randrange(10**6), clients) as process:
+        with _start_crowd(target, chance.randrange(10**6), clients) as process:
             outcome.clients += clients
             life = min(chance.uniform(SHORTEST_LIFE, LONGEST_LIFE), left + SHORTEST_LIFE)
             threading.Timer(life, process.kill).start()

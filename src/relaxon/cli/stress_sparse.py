@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from relaxon.server.config.threads import wait_asleep
 
     wait_asleep()  # before anything loads torch, whose threads are OpenMP's
-    settings, numbers = _settings(args), stress_cases.choose_cases(args)
+    settings, numbers = _read_settings(args), stress_cases.choose_cases(args)
     trials: list[MatrixTrial] = []
     regrets: list[Regret] = []
 
@@ -58,10 +58,10 @@ def run(args: argparse.Namespace) -> int:
         stress_cases.write_record(args, chosen, trials, regrets=[asdict(regret) for regret in regrets])
     with text_on_stderr(args.json):
         console = Console(highlight=False, emoji=False)
-        _report_failures(console, args, trials)
+        _print_failures(console, args, trials)
         if args.regret:
-            _report_regret(console, regrets)
-        return _report_counts(console, args, trials)
+            _print_regret(console, regrets)
+        return _print_counts(console, args, trials)
 
 
 def _run_case(
@@ -84,7 +84,7 @@ def _run_case(
         regrets.append(found)
 
 
-def _settings(args: argparse.Namespace) -> MatrixTrialSettings:
+def _read_settings(args: argparse.Namespace) -> MatrixTrialSettings:
     from relaxon.solvers.sparse.choice import named
     from relaxon.solvers.stress import MatrixTrialSettings, make_matrix_case
 
@@ -98,7 +98,7 @@ def _settings(args: argparse.Namespace) -> MatrixTrialSettings:
     return settings
 
 
-def _report_failures(console: Console, args: argparse.Namespace, trials: list[MatrixTrial]) -> None:
+def _print_failures(console: Console, args: argparse.Namespace, trials: list[MatrixTrial]) -> None:
     """Print every case that a solver has not solved, with the reason."""
     from rich.markup import escape
 
@@ -115,7 +115,7 @@ def _report_failures(console: Console, args: argparse.Namespace, trials: list[Ma
     stress_cases.print_remainder(console, failed, command)
 
 
-def _report_regret(console: Console, regrets: list[Regret]) -> None:
+def _print_regret(console: Console, regrets: list[Regret]) -> None:
     """Print how much longer the automatic choice took than the best of the project's own solvers."""
     from rich.markup import escape
 
@@ -136,7 +136,7 @@ def _report_regret(console: Console, regrets: list[Regret]) -> None:
     )
 
 
-def _report_counts(console: Console, args: argparse.Namespace, trials: list[MatrixTrial]) -> int:
+def _print_counts(console: Console, args: argparse.Namespace, trials: list[MatrixTrial]) -> int:
     """Print the counts of each solver, and return the exit status."""
     from rich.table import Table
 
@@ -146,7 +146,7 @@ def _report_counts(console: Console, args: argparse.Namespace, trials: list[Matr
     counts: list[dict[str, str]] = []
     for solver in args.solver:
         table.add_column(solver, justify="right", no_wrap=True)
-        counts.append(_counts([trial for trial in trials if trial.solver == solver]))
+        counts.append(_count_outcomes([trial for trial in trials if trial.solver == solver]))
     for name in counts[0]:
         table.add_row(name, *(count[name] for count in counts))
     console.print(table)
@@ -156,7 +156,7 @@ def _report_counts(console: Console, args: argparse.Namespace, trials: list[Matr
     return 1 if failed else 0
 
 
-def _counts(trials: list[MatrixTrial]) -> dict[str, str]:
+def _count_outcomes(trials: list[MatrixTrial]) -> dict[str, str]:
     """Return the entries of the last table for one solver."""
     from relaxon.solvers.stress.matrix_trial import AT_LIMIT, NO_ANSWER
 

@@ -45,11 +45,11 @@ def run(args: argparse.Namespace) -> int:
     with text_on_stderr(args.json):
         status: int = args.train(args, records.append)
     for record in records:
-        write_json(args.json, {"settings": _settings(args), **record})
+        write_json(args.json, {"settings": _collect_settings(args), **record})
     return status
 
 
-def _settings(args: argparse.Namespace) -> dict[str, Any]:
+def _collect_settings(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments that were given or have a default, as JSON values."""
     given = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS and value is not None}
     return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}

@@ -29,21 +29,21 @@ class Weights:
 def read_shipped_weights() -> list[Weights]:
     """Return every safetensors file in `relaxon.solvers`; ValueError for a damaged one."""
     root = resources.files("relaxon.solvers")
-    return [_read(path, file, folder) for path, file, folder in _walk(root, "relaxon/solvers")]
+    return [_read_weights(path, file, folder) for path, file, folder in _list_files(root, "relaxon/solvers")]
 
 
-def _walk(folder: Traversable, path: str) -> list[tuple[str, Traversable, Traversable]]:
+def _list_files(folder: Traversable, path: str) -> list[tuple[str, Traversable, Traversable]]:
     found = []
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         here = f"{path}/{entry.name}"
         if entry.is_dir():
-            found += _walk(entry, here)
+            found += _list_files(entry, here)
         elif entry.name.endswith(".safetensors"):
             found.append((here, entry, folder))
     return found
 
 
-def _read(path: str, file: Traversable, folder: Traversable) -> Weights:
+def _read_weights(path: str, file: Traversable, folder: Traversable) -> Weights:
     with file.open("rb") as stream:
         start = stream.read(HEADER_LENGTH.size)
         length = HEADER_LENGTH.unpack(start)[0] if len(start) == HEADER_LENGTH.size else LONGEST_HEADER + 1

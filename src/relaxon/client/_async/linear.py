@@ -84,11 +84,11 @@ class LinearClient(NotPickled):
             seconds = self._caller.transfer_seconds(timeout)
             sent = await asyncio.to_thread(SentMatrix.of, matrix, near_null, coordinates, block_size, symmetric, M)
             attendance = await self._attendance.name()
-            with offered(sent.unknowns, self._wire.shared_memory) as (file, told):
+            with offered(sent.unknowns, self._wire.shared_memory) as (file, offer):
                 # A matrix whose answer was lost stays until it expires, so making it twice does harm.
                 kept = await self._caller.make(
                     partial(self._stub.CreateMatrix, compression=self._wire.outgoing),
-                    partial(sent.requests, self._wire, told, attendance),
+                    partial(sent.requests, self._wire, offer, attendance),
                     idempotent=False,
                     seconds=seconds,
                     arguments=ARGUMENTS,

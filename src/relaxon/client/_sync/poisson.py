@@ -78,11 +78,11 @@ class PoissonClient(NotPickled):
             seconds = self._caller.transfer_seconds(timeout)
             grid = checked_grid(cells, spacing, boundary, coefficient, reaction, volume)
             attendance = self._attendance.name()
-            with offered(grid.cells.size, self._wire.shared_memory) as (file, told):
+            with offered(grid.cells.size, self._wire.shared_memory) as (file, offer):
                 # A grid whose answer was lost stays until it expires, so making it twice does harm.
                 kept = self._caller.make(
                     partial(self._stub.CreateGrid, compression=self._wire.outgoing),
-                    partial(grid_requests, grid, self._wire, told, attendance),
+                    partial(grid_requests, grid, self._wire, offer, attendance),
                     idempotent=False,
                     seconds=seconds,
                 )
