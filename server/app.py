@@ -47,7 +47,7 @@ from relaxon.server.config.settings import ServerSettings, compile_kinds
 from relaxon.server.gate.access import Gate
 from relaxon.server.gate.attendance import AttendanceList
 from relaxon.server.gate.drain import LONGEST_QUIET_SECONDS, Drain
-from relaxon.server.gate.front import Front, Observer
+from relaxon.server.gate.interceptor import CallInterceptor, Observer
 from relaxon.server.gate.transport_security import Certificate
 from relaxon.server.jobs.database import SqliteJobStore
 from relaxon.server.jobs.folder import locked
@@ -58,9 +58,9 @@ from relaxon.server.solving.background_compiler import BackgroundCompiler
 from relaxon.server.solving.linear_service import LinearServicer
 from relaxon.server.solving.observations import Observations
 from relaxon.server.solving.poisson_service import PoissonServicer
+from relaxon.server.solving.runtime import SolveRuntime
 from relaxon.server.solving.session_service import SessionServicer
 from relaxon.server.solving.sessions import SessionStore
-from relaxon.server.solving.solve_service import SolveRuntime
 from relaxon.server.training import (
     boosting_service,
     convex_service,
@@ -241,12 +241,14 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
             models,
             lambda: len(sessions),
             lambda: sessions.cells,
-            lambda: runtime.places.taken,
+            lambda: runtime.admission.taken,
             compiler,
         )
-        front = Front(gate, drain, settings.idle_seconds, _observers(settings, busy, opened))
+        interceptor = CallInterceptor(gate, drain, settings.idle_seconds, _observers(settings, busy, opened))
         options = (*OPTIONS, ("grpc.enable_channelz", int(settings.channelz)))
-        server = grpc.aio.server(interceptors=(front,), options=options, maximum_concurrent_rpcs=settings.max_calls)
+        server = grpc.aio.server(
+            interceptors=(interceptor,), options=options, maximum_concurrent_rpcs=settings.max_calls
+        )
         operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
         convex_pb2_grpc.add_ConvexServiceServicer_to_server(convex, server)
         energy_pb2_grpc.add_EnergyServiceServicer_to_server(energy, server)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.grid.faces import boundary_source
     from relaxon.solvers.grid.operator import PoissonOperator
     from relaxon.solvers.grid.poisson_grid import Boundary, CellType, PoissonGrid, Robin
-    from relaxon.solvers.interface.front import SingularSystemError
+    from relaxon.solvers.interface.prepared_system import SingularSystemError
     from relaxon.solvers.kernels.threads import get_num_threads, num_threads, set_num_threads
     from relaxon.solvers.krylov.conjugate_gradients import ConjugateGradient, JacobiCG
     from relaxon.solvers.krylov.incomplete_cholesky import IncompleteCholeskyCG
@@ -81,7 +81,7 @@ _HOME = {
     "SciPyCG": "external.adapters",
     "SciPyDirect": "external.adapters",
     "SetUpSummary": "relaxon.core.set_up_summary",
-    "SingularSystemError": "interface.front",
+    "SingularSystemError": "interface.prepared_system",
     "Solution": "relaxon.core.solution",
     "boundary_source": "grid.faces",
     "get_num_threads": "kernels.threads",

@@ -11,28 +11,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core import validation
-from relaxon.solvers.driver.working import Working
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.elimination import GridElimination
 from relaxon.solvers.interface.engine import Prepared, Solver
-from relaxon.solvers.interface.front import Front
+from relaxon.solvers.interface.prepared_system import PreparedSystem
 from relaxon.solvers.interface.request import RequestMemory, packed_vector
 from relaxon.solvers.interface.verdict import Figures
+from relaxon.solvers.interface.working_operator import WorkingOperator
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedSolver(Front):
+class PreparedSolver(PreparedSystem):
     """A solver with its set-up done, from `prepare`."""
 
     operator: PoissonOperator
     solver: Solver
     engine: Prepared
     setup_seconds: float
-    working: Working = field(repr=False, compare=False)
+    working: WorkingOperator = field(repr=False, compare=False)
     memory: RequestMemory = field(default_factory=RequestMemory, repr=False, compare=False)
     reduces: bool = field(default=False, repr=False, compare=False)
     """Whether its right-hand sides are those of what is left of a larger system: weighted already."""
@@ -106,7 +106,7 @@ class PreparedSolver(Front):
             raise ValueError(f"grid must have the shape {self.operator.grid.shape}, got {grid.shape}")
         start = time.perf_counter()
         operator = grid.operator()
-        working = Working.of(operator)
+        working = WorkingOperator.of(operator)
         engine = self.solver.update(self.engine, working.left)
         return PreparedSolver(operator, self.solver, engine, time.perf_counter() - start, working, self.memory)
 
@@ -145,7 +145,7 @@ class PreparedSolver(Front):
         if x.shape == self.operator.grid.shape and x.dtype == out.dtype == np.float64 and out.flags.c_contiguous:
             self._fluid_copy(x, out)  # in parallel
         else:
-            Front.copy_answer(self, x, out)
+            PreparedSystem.copy_answer(self, x, out)
 
     def _packed(self, side: NDArray[Any]) -> bool:
         return side.shape != self.operator.grid.shape
@@ -182,9 +182,9 @@ class PreparedSolver(Front):
         return self.working.elimination
 
     @property
-    def reduced(self) -> Front | None:
+    def reduced(self) -> PreparedSystem | None:
         if self.working.elimination is None:
             return None
         left = self.working.left
-        working = Working(left, left, 0, None)
+        working = WorkingOperator(left, left, 0, None)
         return PreparedSolver(left, self.solver, self.engine, self.setup_seconds, working, reduces=True)

@@ -12,22 +12,22 @@ from numpy.typing import ArrayLike
 from relaxon.core import validation
 from relaxon.core.naming import on_device
 from relaxon.core.solution import Callback, Solution
+from relaxon.core.solve_options import Inconsistent, SolveOptions
 from relaxon.solvers.driver import registry
 from relaxon.solvers.driver.prepared import PreparedSolver
 from relaxon.solvers.driver.side_by_side import answer_all
-from relaxon.solvers.driver.working import Working
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.engine import Solver
-from relaxon.solvers.interface.front import Inconsistent
 from relaxon.solvers.interface.request import refuse_columns
+from relaxon.solvers.interface.working_operator import WorkingOperator
 from relaxon.solvers.precompile import compiling
 
 if TYPE_CHECKING:
+    from relaxon.core.sparse_matrix import SparseMatrix
     from relaxon.solvers.sparse.driver import PreparedMatrix
     from relaxon.solvers.sparse.engine import MatrixSolver
     from relaxon.solvers.sparse.properties import MatrixProperties
-    from relaxon.solvers.sparse.system import SparseMatrix
 
 DEFAULT_SOLVER = "dcdm"
 
@@ -101,6 +101,7 @@ def solve(
     >>> solution.result.name, bool(solution.relative_residual <= 1e-6)
     ('CONVERGED', True)
     """
+    options = SolveOptions(rtol, atol, max_iterations, inconsistent)
     prepared = prepare(
         operator,
         solver=solver,
@@ -111,15 +112,7 @@ def solve(
         symmetric=symmetric,
         M=M,
     )
-    return prepared.solve(
-        b,
-        rtol=rtol,
-        atol=atol,
-        max_iterations=max_iterations,
-        x0=x0,
-        callback=callback,
-        inconsistent=inconsistent,
-    )
+    return prepared.solve_with(options, b, x0, callback)
 
 
 def solve_many(
@@ -150,6 +143,7 @@ def solve_many(
     own ones: `solve_seconds` is then how long one took beside the others.
     """
     validation.array_like("b", b)
+    options = SolveOptions(rtol, atol, max_iterations, inconsistent)
     prepared = prepare(
         operator,
         solver=solver,
@@ -168,7 +162,7 @@ def solve_many(
     if len(starts) != len(sides):
         raise ValueError(f"x0 must hold one start for each of the {len(sides)} right-hand sides, got {len(starts)}")
     requests = [
-        prepared.request(side, rtol, atol, max_iterations, start, inconsistent, name=f"b[{index}]")
+        prepared.request(side, options, start, name=f"b[{index}]")
         for index, (side, start) in enumerate(zip(sides, starts, strict=True))
     ]
     if isinstance(prepared, PreparedSolver) and callback is None:
@@ -252,7 +246,7 @@ def prepare(
         raise TypeError(f"solver must be a name or a Solver, got {type(solver).__name__}")
     compiling.compile_kind(compiling.kind_of(solver, operator.grid))
     start = time.perf_counter()
-    working = Working.of(operator)
+    working = WorkingOperator.of(operator)
     engine = chosen.prepare(working.left)
     return PreparedSolver(operator, chosen, engine, time.perf_counter() - start, working)
 

@@ -22,7 +22,7 @@ from relaxon.solvers.grid.poisson_grid import CellType, PoissonGrid
 
 if TYPE_CHECKING:
     from relaxon.solvers.interface.engine import Monitor
-    from relaxon.solvers.interface.front import Front
+    from relaxon.solvers.interface.prepared_system import PreparedSystem
     from relaxon.solvers.interface.request import Request
     from relaxon.solvers.sparse.system import MatrixSystem
 
@@ -175,7 +175,7 @@ class MatrixElimination(Elimination):
 
 
 def run_reduced(
-    elimination: Elimination, reduced: Front, request: Request, monitor: Monitor, limit: int
+    elimination: Elimination, reduced: PreparedSystem, request: Request, monitor: Monitor, limit: int
 ) -> tuple[Result, str]:
     """Solve for what is left when the decided unknowns are eliminated, and refine these; the result and a message.
 

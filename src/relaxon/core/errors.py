@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 ARGUMENT = re.compile(r"(X|M|[a-z_][a-z0-9_]*)(\[\d+\])?(\.[a-z_][a-z0-9_]*)?(?= )")
-"""The refusals of the engines' checks start with the argument that they refuse."""
+"""The argument that a refusal's message starts with."""
 
 
 class RelaxonError(Exception):
@@ -131,8 +131,13 @@ def refusals() -> Iterator[None]:
         raise
     except (ValueError, TypeError) as error:
         message = str(error)
-        named = ARGUMENT.match(message)
-        raise InvalidArgument(message, named.group() if named else "") from None
+        raise InvalidArgument(message, find_argument(message)) from None
+
+
+def find_argument(message: str) -> str:
+    """Return the argument that a refusal's message starts with; empty if it does not start with one."""
+    named = ARGUMENT.match(message)
+    return named.group() if named else ""
 
 
 def of_call(error: grpc.RpcError) -> RelaxonError:

@@ -12,7 +12,8 @@ from relaxon.client._async.caller import Caller, called
 from relaxon.client._async.solve_call import stopped
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Progress, Solution
-from relaxon.wire.conversions.solve import SolutionReader, numbered
+from relaxon.wire.conversions.solution import SolutionReader
+from relaxon.wire.conversions.solve import numbered
 from relaxon.wire.conversions.steps import AHEAD, StepMessages
 from relaxon.wire.handover import Handover, Places
 

@@ -15,7 +15,8 @@ from typing import Any
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Progress, Solution
 from relaxon.wire.arrays import Wire
-from relaxon.wire.conversions.solve import SolutionReader, numbered
+from relaxon.wire.conversions.solution import SolutionReader
+from relaxon.wire.conversions.solve import numbered
 from relaxon.wire.conversions.steps import AHEAD, StepMessages
 from relaxon.wire.handover import Handover
 

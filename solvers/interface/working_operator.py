@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Working:
+class WorkingOperator:
     """What stands behind a grid's operator.
 
     `operator` times `2^exponent` is the caller's: the same one, and 0, unless κ/h² is extreme. `left` is the operator
@@ -30,7 +30,7 @@ class Working:
     elimination: GridElimination | None
 
     @classmethod
-    def of(cls, operator: PoissonOperator) -> Working:
+    def of(cls, operator: PoissonOperator) -> WorkingOperator:
         """Bring a float64 operator into range, look for decided cells and find the null vectors: a part of set-up."""
         grid, exponent = scaled_grid(operator.grid)
         operator = operator if grid is operator.grid else grid.operator()

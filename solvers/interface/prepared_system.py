@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from math import hypot
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,7 @@ from relaxon.core import scaling, validation
 from relaxon.core.masked import fill_unused
 from relaxon.core.set_up_summary import SetUpSummary
 from relaxon.core.solution import Callback, Result, Solution
+from relaxon.core.solve_options import Inconsistent, SolveOptions
 from relaxon.solvers.grid.nullspace import CONSISTENCY
 from relaxon.solvers.interface.complex_parts import ComplexRequest, is_complex, joined, split
 from relaxon.solvers.interface.elimination import Elimination, run_reduced
@@ -22,7 +24,6 @@ from relaxon.solvers.interface.engine import Monitor, Prepared
 from relaxon.solvers.interface.request import Request, RequestMemory
 from relaxon.solvers.interface.verdict import BETTER, Figures, verdict
 
-Inconsistent = Literal["error", "report", "project"]
 MAX_RESTARTS = 3
 """How often a run whose own residual claims the tolerance is started again from where it stands."""
 MAX_TIGHTENINGS = 6
@@ -34,7 +35,7 @@ class SingularSystemError(ValueError):
     """`b` is not in the range of a singular operator: a closed pocket of fluid is given a net source."""
 
 
-class Front(ABC):
+class PreparedSystem(ABC):
     """A solver with its set-up done, for one grid or one matrix: `solve` for a right-hand side."""
 
     __slots__ = ()
@@ -58,26 +59,25 @@ class Front(ABC):
         inconsistent: Inconsistent = "error",
     ) -> Solution:
         """As the function `solve`, without the set-up."""
-        request = self.request(b, rtol, atol, max_iterations, x0, inconsistent)
+        return self.solve_with(SolveOptions(rtol, atol, max_iterations, inconsistent), b, x0, callback)
+
+    def solve_with(
+        self, options: SolveOptions, b: ArrayLike, x0: ArrayLike | None = None, callback: Callback | None = None
+    ) -> Solution:
+        """Solve for one right-hand side, as `solve` does with these options."""
+        request = self.request(b, options, x0)
         solution = self.answer(request, callback, x0)
         self.reclaim(request)
         return solution
 
     def request(
-        self,
-        b: ArrayLike,
-        rtol: float,
-        atol: float,
-        max_iterations: int | None,
-        x0: ArrayLike | None,
-        inconsistent: str,
-        name: str = "b",
+        self, b: ArrayLike, options: SolveOptions, x0: ArrayLike | None = None, name: str = "b"
     ) -> Request | ComplexRequest:
         """Check the arguments of a solve and bring its arrays into the solver's form; of a complex `b` both parts."""
         validation.array_like(name, b)
         b, x0 = fill_unused(name, b, self._used), fill_unused("x0", x0, self._used)
         if not is_complex(b):
-            return self._real_request(b, rtol, atol, max_iterations, x0, inconsistent, name)
+            return self._real_request(b, options, x0, name)
         b = validation.real_or_complex_array(name, b, finite=False)
         starts = (None, None) if x0 is None else split(validation.real_or_complex_array("x0", x0, finite=False))
         parts = split(b)
@@ -87,69 +87,57 @@ class Front(ABC):
         real, imaginary = (
             self._real_request(
                 part,
-                rtol,
-                atol,
-                max_iterations,
+                replace(options, inconsistent="project")
+                if options.inconsistent == "error" and size <= negligible
+                else options,
                 start,
-                "project" if inconsistent == "error" and size <= negligible else inconsistent,
                 name,
             )
             for part, size, start in zip(parts, sizes, starts, strict=True)
         )
         norm = hypot(*(scaling.scaled(part.b_norm, part.exponent) for part in (real, imaginary)))
-        return ComplexRequest(real, imaginary, rtol * norm + atol, norm)
+        return ComplexRequest(real, imaginary, options.rtol * norm + options.atol, norm)
 
-    def continued(
-        self,
-        last: Request,
-        b: ArrayLike,
-        rtol: float,
-        atol: float,
-        max_iterations: int | None,
-        inconsistent: str,
-    ) -> Request:
+    def continued(self, last: Request, b: ArrayLike, options: SolveOptions) -> Request:
         """As `request` for a real `b` and a start where an earlier request of this front has ended, in its memory: that
         one and its arrays are used up, where `b` is not refused for its form."""
-        return self._real_request(b, rtol, atol, max_iterations, None, inconsistent, "b", last)
+        return self._real_request(b, options, None, "b", last)
 
     def _real_request(
-        self,
-        b: ArrayLike,
-        rtol: float,
-        atol: float,
-        max_iterations: int | None,
-        x0: ArrayLike | None,
-        inconsistent: str,
-        name: str,
-        last: Request | None = None,
+        self, b: ArrayLike, options: SolveOptions, x0: ArrayLike | None, name: str, last: Request | None = None
     ) -> Request:
-        rtol = validation.positive_float("rtol", rtol)
-        atol = validation.non_negative_float("atol", atol)
-        if max_iterations is not None:
-            max_iterations = validation.positive_int("max_iterations", max_iterations)
-        if inconsistent not in ("error", "report", "project"):
-            raise ValueError(f"inconsistent must be 'error', 'report' or 'project', got {inconsistent!r}")
         side = validation.real_array(name, b, finite=False)
         right = self._side(name, side, self._spare("b") if last is None else last.b)
         start = self._start(right, x0) if last is None else last.x
-        refusal = self._make_consistent(name, right, side.dtype, inconsistent)
+        refusal = self._make_consistent(name, right, side.dtype, options.inconsistent)
         norm, exponent = self._norm(right), 0
         if not scaling.is_safe(norm):
             # The squares of very large and very small numbers are not representable: once more, brought to size.
             right = self._side(name, side, right)
             exponent = scaling.exponent_of(self._largest(right))
             scaling.scale(right, -exponent)
-            refusal = self._make_consistent(name, right, side.dtype, inconsistent)
+            refusal = self._make_consistent(name, right, side.dtype, options.inconsistent)
             norm = self._norm(right)
         scaling.scale(start, self.exponent - exponent)
         if exponent != self.exponent and not np.isfinite(start).all():
             start.fill(0.0)  # it is so much larger than the solution that float64 cannot hold both
         self._project(start)
-        atol = scaling.scaled(atol, -exponent)
+        rtol, atol = options.rtol, scaling.scaled(options.atol, -exponent)
         tolerance, packed, warm = rtol * norm + atol, self._packed(side), x0 is not None or last is not None
         column = packed and side.ndim == 2
         return Request(
-            right, start, packed, tolerance, norm, max_iterations, refusal, rtol, atol, exponent, warm, column=column
+            right,
+            start,
+            packed,
+            tolerance,
+            norm,
+            options.max_iterations,
+            refusal,
+            rtol,
+            atol,
+            exponent,
+            warm,
+            column=column,
         )
 
     def _make_consistent(self, name: str, right: NDArray[np.float64], dtype: np.dtype[Any], inconsistent: str) -> str:
@@ -364,7 +352,7 @@ class Front(ABC):
         return None
 
     @property
-    def reduced(self) -> Front | None:
+    def reduced(self) -> PreparedSystem | None:
         """The solver that is set up for what is then left."""
         return None
 

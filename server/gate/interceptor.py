@@ -54,7 +54,7 @@ class Call:
 Observer = Callable[[Call], AbstractContextManager[None]]
 
 
-class Front(grpc.aio.ServerInterceptor):
+class CallInterceptor(grpc.aio.ServerInterceptor):
     """The interceptor; `observers` are entered in their order around each call, and left when its code is known."""
 
     def __init__(self, gate: Gate, drain: Drain, idle_seconds: float, observers: Sequence[Observer] = ()) -> None:
@@ -77,8 +77,8 @@ class Front(grpc.aio.ServerInterceptor):
         )
 
         # Without a handler nothing is read and nothing answered.
-        read = bytes if handler is None else chunks.decoder(handler.request_deserializer)
-        write = bytes if handler is None else chunks.encoder(handler.response_serializer)
+        read = bytes if handler is None else chunks.make_decoder(handler.request_deserializer)
+        write = bytes if handler is None else chunks.make_encoder(handler.response_serializer)
 
         def decode(raw: bytes) -> Any:
             call.received += len(raw)
