@@ -12,10 +12,10 @@ from relaxon.proto import poisson_pb2 as pb
 from relaxon.server.gate import errors
 from relaxon.server.solving import footprint
 from relaxon.server.solving.session import Session
-from relaxon.solvers.driver import registry
 from relaxon.solvers.driver.prepared import PreparedSolver
 from relaxon.solvers.driver.solve import prepare
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
+from relaxon.solvers.interface import registry
 from relaxon.solvers.interface.engine import Solver
 from relaxon.solvers.interface.prepared_system import PreparedSystem
 from relaxon.wire.conversions.grid import GridPlan, read_grid_header
@@ -139,7 +139,7 @@ class KeptGrid(Session):
 def find_grid_solver(name: str) -> Solver:
     """Return the solver of a name; INVALID_ARGUMENT if it is unknown, FAILED_PRECONDITION if it lacks something."""
     try:
-        return registry.get(name)
+        return registry.find_solver(name)
     except ValueError as error:
         raise errors.refused(error) from error
     except (ImportError, DeviceUnavailableError) as error:

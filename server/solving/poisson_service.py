@@ -13,7 +13,7 @@ from relaxon.server.gate.identity import caller_of
 from relaxon.server.solving.grids import KeptGrid
 from relaxon.server.solving.runtime import SolveRuntime, list_available
 from relaxon.server.solving.steps import StepsCall
-from relaxon.solvers.driver import registry
+from relaxon.solvers.interface import registry
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

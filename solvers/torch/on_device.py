@@ -18,7 +18,8 @@ from relaxon.solvers.dcdm.device import DeviceDirections, memory_errors
 from relaxon.solvers.driver.prepared import PreparedSolver
 from relaxon.solvers.grid.nullspace import CONSISTENCY
 from relaxon.solvers.interface.engine import Monitor, Prepared
-from relaxon.solvers.interface.prepared_system import MAX_RESTARTS, TOO_LARGE, SingularSystemError
+from relaxon.solvers.interface.prepared_system import MAX_RESTARTS, TOO_LARGE
+from relaxon.solvers.interface.system_form import SingularSystemError
 from relaxon.solvers.interface.verdict import BETTER, Figures, verdict
 
 MOST_AT_ONCE = 1000
