@@ -30,7 +30,8 @@ from grpc_status import rpc_status
 import relaxon, relaxon.aio
 from relaxon.client import BoostingSettings, ConvexSettings, FailedPrecondition, InvalidArgument
 from relaxon.client import ProximalNetwork, ProximalSettings
-from relaxon.proto import equilibrium_pb2, equilibrium_pb2_grpc, tensors
+from relaxon.proto import equilibrium_pb2, equilibrium_pb2_grpc
+from relaxon.wire import tensors
 from relaxon.server.app import EmbeddedServer
 from relaxon.server.config.settings import ServerSettings
 

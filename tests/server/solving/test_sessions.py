@@ -222,7 +222,7 @@ def test_a_set_up_that_fails_is_counted_no_more_and_is_made_again():
     with sessions.use(kept.id, ANYONE, KeptGrid), sessions.set_up(kept, "cg"):
         assert sessions.bytes > before
         with kept.running, pytest.raises(TypeError):
-            kept.prepared("cg", Failing())
+            kept.prepare("cg", Failing())
         assert sessions.bytes == before
         assert kept.solver_names() == []
     from relaxon.solvers.interface import registry
