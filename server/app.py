@@ -1,4 +1,4 @@
-"""The server as a process (`serve`) or as a thread of this one (`EmbeddedServer`)."""
+"""The server as a process (`serve`) or as a thread of this process (`EmbeddedServer`)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from relaxon.server.config.settings import ServerSettings, compile_kinds
 from relaxon.server.gate.access import Gate
 from relaxon.server.gate.attendance import AttendanceList
 from relaxon.server.gate.drain import LONGEST_QUIET_SECONDS, Drain
-from relaxon.server.gate.front import Front, Observer
+from relaxon.server.gate.interceptor import CallInterceptor, Observer
 from relaxon.server.gate.transport_security import Certificate
 from relaxon.server.jobs.database import SqliteJobStore
 from relaxon.server.jobs.folder import locked
@@ -58,9 +58,9 @@ from relaxon.server.solving.background_compiler import BackgroundCompiler
 from relaxon.server.solving.linear_service import LinearServicer
 from relaxon.server.solving.observations import Observations
 from relaxon.server.solving.poisson_service import PoissonServicer
+from relaxon.server.solving.runtime import SolveRuntime
 from relaxon.server.solving.session_service import SessionServicer
 from relaxon.server.solving.sessions import SessionStore
-from relaxon.server.solving.solve_service import SolveRuntime
 from relaxon.server.training import (
     boosting_service,
     convex_service,
@@ -101,27 +101,29 @@ SERVED = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
 CHANNELZ = "grpc.channelz.v1.Channelz"
 OPTIONS = (
     ("grpc.server_handshake_timeout_ms", 10_000),
-    # A connection without a call is given up; a caller's next call makes another.
+    # A connection without calls is closed; the caller's next call opens another.
     ("grpc.max_connection_idle_ms", 600_000),
-    # A caller whose machine or network has gone says nothing: its calls end within a minute and a half.
+    # A caller whose machine or network is gone is silent: its calls end within a minute and a half.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    # Of one connection; more of them wait for the others to end.
+    # Calls of one connection; further ones wait for others to end.
     ("grpc.max_concurrent_streams", 256),
-    # Two servers on one port would share its connections without anybody noticing.
+    # Two servers on one port would share its connections unnoticed.
     ("grpc.so_reuseport", 0),
 )
 SWEEP_SECONDS = 30.0
+"""Seconds between two searches for expired sessions."""
 CUT_SECONDS = 1.0
-"""For calls that have been cut off to say so."""
+"""Seconds for calls that have been ended to report it."""
 CHECK_THREADS = 2
+"""Threads for checks that must not wait for a solve."""
 
 
 def serve(settings: ServerSettings, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain: refuse new calls, let running ones finish for the grace time.
+    """Serve until SIGTERM or SIGINT, then drain: refuse new calls and let running ones finish within the grace period.
 
-    Call it in the main thread. `on_ready` is given the address once calls are taken. OSError where the port
-    cannot be had.
+    Call it in the main thread. `on_ready` is called with the address once calls are accepted. OSError if the port is
+    not available.
     """
     asyncio.run(_serve_until_signal(settings, on_ready))
 
@@ -138,7 +140,7 @@ class EmbeddedServer:
     """
 
     def __init__(self, settings: ServerSettings | None = None) -> None:
-        """`settings` as for `serve`; where None, the defaults on a free port, and nothing is compiled ahead."""
+        """`settings` are as for `serve`; None for the defaults, on a free port, with nothing compiled ahead."""
         self._settings = settings or replace(ServerSettings(), port=0, compile="")
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -160,7 +162,7 @@ class EmbeddedServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Drains as `serve` does."""
+        """Drain as `serve` does."""
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
@@ -168,7 +170,7 @@ class EmbeddedServer:
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._main())
-        except BaseException as error:  # handed to the thread that waits in __enter__
+        except BaseException as error:  # passed to the thread that waits in __enter__
             self._failure = error
         finally:
             self._ready.set()
@@ -195,7 +197,7 @@ async def _serve_until_signal(settings: ServerSettings, on_ready: Callable[[str]
 
 @asynccontextmanager
 async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIterator[str]:
-    """A started server's address; drains at the end of the block. What was opened is closed, however far it came."""
+    """Start a server, give its address, and drain it at the end of the block. Whatever was opened is closed."""
     gate = Gate(settings)
     certificate = Certificate(settings) if settings.encrypted else None
     engines = ThreadPoolExecutor(settings.workers, "relaxon-solve", initializer=threads.bind)
@@ -226,7 +228,7 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
         equilibrium = EquilibriumServicer(settings, runner, models, operations, checks, engines)
         observations = Observations() if settings.dashboard else None
         proximal = ProximalServicer(settings, runner, models, operations, checks, engines, observations)
-        # Each holds a call open: the others must leave room for work.
+        # Each attendance holds a call open; others must remain for work.
         most = min(settings.max_attendances, max(1, settings.max_calls // 2))
         attendances = AttendanceList(most, settings.lease_seconds, sessions.leave)
         attending = SessionServicer(attendances)
@@ -241,12 +243,14 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
             models,
             lambda: len(sessions),
             lambda: sessions.cells,
-            lambda: runtime.places.taken,
+            lambda: runtime.admission.taken,
             compiler,
         )
-        front = Front(gate, drain, settings.idle_seconds, _observers(settings, busy, opened))
+        interceptor = CallInterceptor(gate, drain, settings.idle_seconds, _observers(settings, busy, opened))
         options = (*OPTIONS, ("grpc.enable_channelz", int(settings.channelz)))
-        server = grpc.aio.server(interceptors=(front,), options=options, maximum_concurrent_rpcs=settings.max_calls)
+        server = grpc.aio.server(
+            interceptors=(interceptor,), options=options, maximum_concurrent_rpcs=settings.max_calls
+        )
         operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
         convex_pb2_grpc.add_ConvexServiceServicer_to_server(convex, server)
         energy_pb2_grpc.add_EnergyServiceServicer_to_server(energy, server)
@@ -275,7 +279,7 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
             await condition.set(name, health_pb2.HealthCheckResponse.SERVING)
         readiness = asyncio.create_task(_compile_ahead(compile_kinds(settings.compile), compiler, condition))
         if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
-            # What is asked of a server that is told to look at its files again; unheard, the signal would end it.
+            # The usual request to read files again; without a handler, the signal would end the process.
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gate.refresh)
         sweep = asyncio.create_task(_sweep(sessions))
         try:
@@ -288,17 +292,20 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
             attending.close()
             grace = settings.grace_seconds
             await drain.refuse(min(grace, LONGEST_QUIET_SECONDS))
-            # Calls that wait for a job end as it does.
+            # Calls that wait for a job end with it.
             await asyncio.gather(runner.close(grace), drain.finish(grace), server.stop(grace + CUT_SECONDS))
-            # Cut-off solves end at their next iteration; their threads must be gone before the loop is.
+            # Abandoned solves end at their next iteration; their threads must end before the loop does.
             await asyncio.get_running_loop().run_in_executor(None, _shut_down, engines, checks)
 
 
 async def _compile_ahead(
     kinds: tuple[str, ...], compiler: BackgroundCompiler, condition: health.aio.HealthServicer
 ) -> None:
-    """Compile what the settings name. Until that is done the services that solve are NOT_SERVING, so that a balancer
-    takes others where it has some; a solve that comes all the same waits. The server as a whole serves."""
+    """Compile what the settings name.
+
+    Until that is done, the services that solve are NOT_SERVING, so that a load balancer prefers other servers; a solve
+    that arrives nevertheless waits. The server as a whole is SERVING.
+    """
     poisson, linear = SERVICES[:2]
     states = health_pb2.HealthCheckResponse
     waiting = {service: [kind for kind in kinds if kind.endswith(" matrix") == (service == linear)]
@@ -315,7 +322,7 @@ async def _compile_ahead(
 
 
 def _listen(server: grpc.aio.Server, settings: ServerSettings, certificate: Certificate | None) -> str:
-    """The address that is listened on; OSError where it cannot be had."""
+    """Listen, and return the address; OSError if it is not available."""
     host = f"[{settings.host}]" if ":" in settings.host.strip("[]") else settings.host
     address = f"{host}:{settings.port}"
     try:
@@ -324,12 +331,12 @@ def _listen(server: grpc.aio.Server, settings: ServerSettings, certificate: Cert
         else:
             port = server.add_secure_port(address, certificate.credentials())
     except RuntimeError as error:
-        raise OSError(f"port {settings.port} on {settings.host} cannot be listened on: {error}") from error
+        raise OSError(f"port {settings.port} on {settings.host} cannot be used: {error}") from error
     return f"{host}:{port}"
 
 
 def _observers(settings: ServerSettings, busy: Busy, opened: AsyncExitStack) -> list[Observer]:
-    """What watches the calls, as the settings have it, closed with `opened`. OSError where a port cannot be had."""
+    """Return the observers that the settings ask for; `opened` closes them. OSError if a port is not available."""
     observers: list[Observer] = []
     try:
         if settings.traces:

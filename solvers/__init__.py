@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from relaxon.solvers.dcdm.device import DeviceConjugateDirections
     from relaxon.solvers.dcdm.torch_cycle import LearnedCycle
     from relaxon.solvers.driver.prepared import PreparedSolver
-    from relaxon.solvers.driver.registry import list_solvers
     from relaxon.solvers.driver.solve import prepare, solve, solve_many
     from relaxon.solvers.external.adapters import PyAMG, SciPyCG, SciPyDirect
     from relaxon.solvers.grid.faces import boundary_source
     from relaxon.solvers.grid.operator import PoissonOperator
     from relaxon.solvers.grid.poisson_grid import Boundary, CellType, PoissonGrid, Robin
-    from relaxon.solvers.interface.front import SingularSystemError
+    from relaxon.solvers.interface.registry import list_solvers
+    from relaxon.solvers.interface.system_form import SingularSystemError
     from relaxon.solvers.kernels.threads import get_num_threads, num_threads, set_num_threads
     from relaxon.solvers.krylov.conjugate_gradients import ConjugateGradient, JacobiCG
     from relaxon.solvers.krylov.incomplete_cholesky import IncompleteCholeskyCG
@@ -81,11 +81,11 @@ _HOME = {
     "SciPyCG": "external.adapters",
     "SciPyDirect": "external.adapters",
     "SetUpSummary": "relaxon.core.set_up_summary",
-    "SingularSystemError": "interface.front",
+    "SingularSystemError": "interface.system_form",
     "Solution": "relaxon.core.solution",
     "boundary_source": "grid.faces",
     "get_num_threads": "kernels.threads",
-    "list_solvers": "driver.registry",
+    "list_solvers": "interface.registry",
     "num_threads": "kernels.threads",
     "prepare": "driver.solve",
     "read_matrix": "matrix_files",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from relaxon.core.extras import find_missing, install_command
-from relaxon.solvers.driver.registry import DEVICE_NEEDS
+from relaxon.solvers.interface.registry import DEVICE_NEEDS
 
 LEARNING = ("numba", "sklearn", "safetensors")
 

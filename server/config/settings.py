@@ -6,7 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from relaxon.core import validation
-from relaxon.solvers.driver.registry import list_solvers
+from relaxon.solvers.interface.registry import list_solvers
 
 DEFAULT_PORT = 50551
 DEFAULT_DASHBOARD_PORT = 50552

@@ -1,4 +1,4 @@
-"""Which caller may make which call: who it is by its token or certificate, and the role that each method asks for."""
+"""Which caller may make which call: identity by token or certificate, and the role that each method requires."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ REFLECTION = "/grpc.reflection."
 LOOKS = re.compile(r"(Get|List|Watch|Wait|Check|Download)")
 CHANGES = re.compile(r"(Train|Truncate|Upload|Cancel|Delete)")
 SESSIONS = re.compile(r"Delete\w*(Grid|Matrix|System|Session)")
-"""Who may make one may drop it."""
+"""Whoever may make one of these may delete it."""
 UNNAMED = "certificate"
+"""The name of a caller whose certificate has no common name."""
 
 
 class Gate:
-    """Says who a call comes from, and whether it may be made."""
+    """Decides who a call comes from, and whether it may be made."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        """OSError, ValueError where the token file cannot be read."""
+        """Read the token file; OSError or ValueError if that is not possible."""
         if settings.token_file:
             check_readable("token_file", Path(settings.token_file))
         self._tokens = tokens.TokenFile(Path(settings.token_file)) if settings.token_file else None
@@ -38,12 +39,15 @@ class Gate:
 
     @property
     def asks(self) -> bool:
-        """Whether callers have to say who they are."""
+        """Whether callers have to identify themselves."""
         return self._tokens is not None or self._certificates
 
     def caller(self, context: grpc.aio.ServicerContext[Any, Any], method: str) -> Caller:
-        """Who makes the call. UNAUTHENTICATED where that is not known, in the same words whatever was wrong and
-        whether or not there is such a method."""
+        """Return who makes the call.
+
+        UNAUTHENTICATED if that is not known, with the same message whatever is wrong and whether or not the method
+        exists.
+        """
         if self._tokens is not None:
             found = self._tokens.caller(tokens.bearer(context.invocation_metadata() or ()))
             if found is not None:
@@ -52,15 +56,15 @@ class Gate:
                 return Caller("", Role.READ)
             raise errors.unauthenticated()
         if self._certificates:
-            # Verified in the handshake: who has none has not come so far.
+            # The handshake has verified the certificate.
             names = context.auth_context().get("x509_common_name", [])
             name = next(iter(names), b"").decode("utf-8", errors="replace")
             return Caller(name or UNNAMED, self._certificate_role)
         return ANYONE
 
     def admit(self, caller: Caller, method: str) -> None:
-        """PERMISSION_DENIED where the caller's role does not allow the method."""
-        wanted = role_of(method)
+        """Raise PERMISSION_DENIED if the caller's role does not allow the method."""
+        wanted = find_role(method)
         if not caller.may(wanted):
             raise errors.denied(f"this call needs the role {wanted.name.lower()}, got {caller.role.name.lower()}")
 
@@ -70,8 +74,8 @@ class Gate:
             self._tokens.refresh(always=True)
 
 
-def role_of(method: str) -> Role:
-    """The least role that may call a method, by its full name, `/package.Service/Method`."""
+def find_role(method: str) -> Role:
+    """Return the least role that may call a method, given by its full name `/package.Service/Method`."""
     if method.startswith((HEALTH, REFLECTION)):
         return Role.READ
     if not method.startswith((OURS, OPERATIONS)):

@@ -1,4 +1,4 @@
-"""Which callers are there: each has a call open, and what was kept for it goes a while after that call has ended."""
+"""The callers that are present: each keeps a call open, and its sessions are dropped some time after that has ended."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from relaxon.server.gate import errors
 
 
 class AttendanceList:
-    """The callers that are there, and those whose lease has not yet run out. Used on one event loop."""
+    """The callers that are present, and those whose lease has not run out yet. Used on one event loop."""
 
     def __init__(self, limit: int, lease_seconds: float, on_gone: Callable[[str], None]) -> None:
-        """`on_gone` is called with the id of each that has not come back within its lease."""
+        """`on_gone` is called with the id of each caller that has not come back within its lease."""
         self._limit = limit
         self._on_gone = on_gone
         self._calls: dict[str, int] = {}
@@ -26,7 +26,7 @@ class AttendanceList:
 
     @contextmanager
     def attending(self, wanted: str) -> Iterator[str]:
-        """The id of a caller that is there while the block runs; NOT_FOUND where the one it wants has gone."""
+        """Return the id of a caller that is present while the block runs; NOT_FOUND if the wanted one is gone."""
         if wanted and wanted not in self._calls:
             raise errors.not_found("relaxon.v1.Attendance", wanted, "never made, or its lease has run out", "id")
         if not wanted and len(self._calls) >= self._limit:
@@ -45,12 +45,12 @@ class AttendanceList:
                 self._timers[name] = loop.call_later(self.lease_seconds, self._gone, name)
 
     def check(self, name: str) -> None:
-        """NOT_FOUND where no such caller is there; an empty name is no caller's."""
+        """Raise NOT_FOUND if no caller of that id is present; an empty id is accepted."""
         if name and name not in self._calls:
             raise errors.not_found("relaxon.v1.Attendance", name, "never made, or its lease has run out", "attendance")
 
     def close(self) -> None:
-        """Forget all timers: the server ends, and everything with it."""
+        """Cancel all timers, at the end of the server."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

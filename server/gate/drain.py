@@ -1,4 +1,4 @@
-"""How a server's calls end when it stops: new ones are refused, those that run are waited for, and then cut off."""
+"""Draining: when a server stops it refuses new calls, waits for running ones, and then ends those that are left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from relaxon.server.gate import errors
 
 ALWAYS_ANSWERED = frozenset({"/grpc.health.v1.Health/Check"})
-"""What says that the server stops is asked of a server that stops."""
+"""The health check must be answered while the server stops: it is what says so."""
 
 STANDING = frozenset(
     {
@@ -17,17 +17,19 @@ STANDING = frozenset(
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     }
 )
-"""Calls that last for as long as their callers wish, with nothing to finish: nobody waits for them."""
+"""Calls that last as long as their callers like, with nothing to finish: draining does not wait for them."""
 
 QUIET_SECONDS = 0.05
+"""How long no call may have arrived before the server takes it that all callers know that it stops."""
 LONGEST_QUIET_SECONDS = 0.5
+"""The longest wait for that."""
 
 
 class Drain:
-    """The calls that run. Used on one event loop.
+    """The running calls. Used on one event loop.
 
-    gRPC's own stop ends the calls that have arrived and wait for a handler with CANCELLED, as it does those that are
-    still running after its grace time, and no client takes that for a server that has gone. Here they are told so.
+    gRPC's own stop ends calls that wait for a handler, and those that run beyond its grace period, with CANCELLED,
+    which no client takes for a server that is gone. Here they end with UNAVAILABLE.
     """
 
     def __init__(self) -> None:
@@ -38,12 +40,12 @@ class Drain:
 
     @property
     def running(self) -> int:
-        """How many calls are handled now."""
+        """The number of calls that are being handled."""
         return len(self._methods)
 
     @contextmanager
     def call(self, method: str) -> Iterator[None]:
-        """For the block that handles a call: UNAVAILABLE where it comes too late, or is cut off."""
+        """Count a call while the block handles it; UNAVAILABLE if it arrives too late, or is ended early."""
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
         self._latest = loop.time()
@@ -62,7 +64,7 @@ class Drain:
             self._cut.discard(task)
 
     async def refuse(self, longest: float = LONGEST_QUIET_SECONDS) -> None:
-        """Refuse new calls from here on, and wait until those that were on their way have been told."""
+        """Refuse new calls from now on, and wait until those that were in flight have been refused."""
         self._refusing = True
         loop = asyncio.get_running_loop()
         end = loop.time() + longest
@@ -70,11 +72,11 @@ class Drain:
         while (wait := min(quiet, end) - loop.time()) > 0:
             await asyncio.sleep(wait)
             quiet = self._latest + QUIET_SECONDS
-        # By now they have been told by other ways what they are there to hear.
+        # Their callers have learnt by other ways that the server stops.
         self._end([task for task, method in self._methods.items() if method in STANDING])
 
     async def finish(self, grace_seconds: float) -> None:
-        """Wait for the calls that run, at most for so long, and cut the others off."""
+        """Wait for the running calls for at most `grace_seconds`, and end those that are left."""
         if self._methods and grace_seconds > 0:
             await asyncio.wait(list(self._methods), timeout=grace_seconds)
         self._end(self._methods)

@@ -1,4 +1,4 @@
-"""Who a call comes from, and what that caller may see."""
+"""Who a call comes from, and what that caller may see and do."""
 
 from __future__ import annotations
 
@@ -13,55 +13,56 @@ import grpc
 
 
 class Role(IntEnum):
-    """What a caller may do; each may do what those before it may."""
+    """What a caller may do; each role includes those before it."""
 
     READ = 1
-    """Look at what it owns, and at what the server says of itself."""
+    """Look at what it owns, and at the server's status."""
     SOLVE = 2
-    """Keep grids, solve, predict."""
+    """Keep grids and matrices, solve, predict."""
     TRAIN = 3
     """Train, store, change and delete models; cancel and delete jobs."""
     ADMIN = 4
-    """All of that with what others own, and the server's insides."""
+    """All of that with what others own, and the server's internals."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls. What it makes (sessions, jobs, models) is kept under its `name`."""
+    """A caller. What it makes (sessions, jobs, models) is kept under its `name`."""
 
     name: str
     role: Role
 
     def sees(self, owner: str) -> bool:
-        """Whether it is to know of what `owner` made. Where not, the thing is NOT_FOUND, as if it were not there."""
+        """Return whether the caller may see what `owner` made; otherwise that is NOT_FOUND, as if it did not exist."""
         return self.role is Role.ADMIN or self.name == owner
 
     def may(self, role: Role) -> bool:
+        """Return whether the caller has a role."""
         return self.role >= role
 
 
 ANYONE = Caller("", Role.ADMIN)
-"""Every caller of a server that asks nobody who they are; also the server itself, outside any call."""
+"""Every caller of a server without authentication; also the server itself, outside any call."""
 _current: ContextVar[Caller] = ContextVar("caller", default=ANYONE)
 
 
 def caller_of(context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
-    """The caller of the call that is handled here.
+    """Return the caller of the call that is being handled.
 
-    Call it in the call's own task, or in a thread that has a copy of that task's context variables
-    (`asyncio.to_thread`); a task that is started from there and outlives the call must be told the name instead.
+    Call this in the call's own task, or in a thread with a copy of its context variables (`asyncio.to_thread`). A task
+    that is started there and outlives the call must be given the name instead.
     """
     return _current.get()
 
 
 def current() -> Caller:
-    """As `caller_of`, for code that has no context at hand."""
+    """Return the same as `caller_of`, for code without a context."""
     return _current.get()
 
 
 @contextmanager
 def acting(caller: Caller) -> Iterator[None]:
-    """The block is done for `caller`."""
+    """Run the block on behalf of `caller`."""
     token = _current.set(caller)
     try:
         yield

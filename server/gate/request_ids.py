@@ -1,4 +1,4 @@
-"""The id by which a call is found in logs, traces and error reports: the caller's `x-request-id`, or one made up."""
+"""The id of a call in logs, traces and error reports: the caller's `x-request-id`, or a generated one."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 KEY = "x-request-id"
-TAKEN = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
-"""What a caller's id may be; any other is replaced, for it goes into logs."""
+ACCEPTED = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+"""The ids that are accepted from callers; others are replaced, since ids are written to logs."""
 _current: ContextVar[str] = ContextVar("request_id", default="")
 
 
 def current() -> str:
-    """The id of the call that is handled here; empty outside any."""
+    """Return the id of the call that is being handled; empty outside any call."""
     return _current.get()
 
 
-def chosen(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """The id for a call with that metadata."""
+def choose(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """Return the id for a call with this metadata."""
     for key, value in metadata:
-        if key == KEY and isinstance(value, str) and TAKEN.fullmatch(value):
+        if key == KEY and isinstance(value, str) and ACCEPTED.fullmatch(value):
             return value
     return secrets.token_hex(8)
 
 
 @contextmanager
 def handling(request_id: str) -> Iterator[None]:
-    """The block handles the call of that id."""
+    """Handle the call of an id in the block."""
     token = _current.set(request_id)
     try:
         yield

@@ -1,8 +1,8 @@
-"""Bearer tokens: the file that keeps their hashes, and the check of a token that a call brings.
+"""Bearer tokens: the file that holds their hashes, and the check of a call's token.
 
-The file has one token a line, `name role sha256:<hex> added [expires]`, in any order, blank lines and `#` comments
-between. The token itself is random, of 256 bits, is shown once when it is made and stored nowhere; so one round of
-SHA-256 is enough: there is nothing to guess that a slower hash would protect.
+The file has one token per line, `name role sha256:<hex> added [expires]`, in any order, with blank lines and `#`
+comments. The token itself is 256 random bits, shown once when it is made and stored nowhere. One round of SHA-256 is
+therefore enough: there is nothing to guess that a slower hash would protect.
 """
 
 from __future__ import annotations
@@ -26,37 +26,45 @@ from relaxon.server.gate.identity import Caller, Role
 logger = logging.getLogger("relaxon.server")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PREFIX = "relaxon_"
-"""By which a token that was left somewhere can be told from other text."""
+"""The prefix by which a leaked token can be recognised."""
 TOKEN_BYTES = 32
 HASH = re.compile(r"sha256:[0-9a-f]{64}")
 PRIVATE = 0o600
+"""The mode of the file: only its owner may read and write it."""
 LONGEST_FILE = 2**22
+"""Bytes of a token file at most: some 30,000 tokens."""
 LONGEST_TOKEN = 256
-"""A longer one is no token, and is not hashed."""
+"""Characters of a token at most; a longer text is not hashed."""
 HEADING = "# relaxon's tokens: name role sha256:<hash of the token> added [expires]; made by `relaxon token add`\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A token as the file has it."""
+class TokenEntry:
+    """A token as the file stores it."""
 
     name: str
-    """Whose it is; several tokens may have one name, and are then one caller."""
+    """The caller's name; several tokens of one name are one caller."""
     role: Role
     digest: str
     added: date
     expires: date | None = None
-    """The last day on which it is taken, in UTC."""
+    """The last day on which the token is accepted, in UTC."""
 
     @property
     def line(self) -> str:
+        """The line of the file."""
         words = [self.name, self.role.name.lower(), f"sha256:{self.digest}", self.added.isoformat()]
         return " ".join(words + ([self.expires.isoformat()] if self.expires else []))
 
 
-def read(path: Path) -> tuple[Entry, ...]:
-    """The tokens in a file. OSError where it cannot be read; ValueError naming the line that is none, or where others
-    than its owner may write to it."""
+def read(path: Path) -> tuple[TokenEntry, ...]:
+    """Return the tokens of a file.
+
+    Raises
+    ------
+    OSError : if the file cannot be read.
+    ValueError : naming a malformed line, or if others than the file's owner may write to it.
+    """
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         if stat.S_IMODE(status.st_mode) & (stat.S_IWGRP | stat.S_IWOTH):
@@ -73,7 +81,7 @@ def read(path: Path) -> tuple[Entry, ...]:
 
 
 def add(path: Path, name: str, role: Role, expires: date | None = None) -> str:
-    """Put a new token into the file, which is made where missing, and return it: the only time that it is there."""
+    """Add a new token to the file, which is created if missing, and return the token, which is stored nowhere."""
     if not NAME.fullmatch(name):
         raise ValueError(
             f"name must be 1 to 64 letters, digits, '.', '_' and '-', a letter or digit first, got {name[:80]!r}"
@@ -82,12 +90,12 @@ def add(path: Path, name: str, role: Role, expires: date | None = None) -> str:
         raise ValueError(f"expires must not have passed, got {expires.isoformat()}")
     token = PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
     with _changing(path) as lines:
-        lines.append(Entry(name, role, _digest(token), _today(), expires).line + "\n")
+        lines.append(TokenEntry(name, role, _digest(token), _today(), expires).line + "\n")
     return token
 
 
 def remove(path: Path, name: str) -> int:
-    """Take all tokens of a name out of the file; how many there were."""
+    """Remove all tokens of a name from the file, and return how many there were."""
     read(path)
     with _changing(path) as lines:
         kept = [line for line in lines if line.lstrip().startswith("#") or line.split()[:1] != [name]]
@@ -97,13 +105,13 @@ def remove(path: Path, name: str) -> int:
 
 
 class TokenFile:
-    """The tokens of a file, read again where the file has changed.
+    """The tokens of a file, which is read again when it has changed.
 
-    Where it cannot be read any more, those read last are kept and the log says so: an edit gone wrong shuts nobody out.
+    If it cannot be read any more, the tokens read last stay valid and the log says so: a failed edit locks nobody out.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        """OSError, ValueError as `read`; ValueError also where it holds no token."""
+        """Read the file; OSError and ValueError as `read`, and ValueError if it holds no token."""
         self._path = path
         self._clock = clock
         self._stamp = _stamp(path)
@@ -112,13 +120,13 @@ class TokenFile:
             raise ValueError(f"token_file {str(path)!r} must hold a token; make one with: relaxon token add")
 
     def caller(self, token: str) -> Caller | None:
-        """Whose token that is; None where it is nobody's (any more).
+        """Return the caller to whom a token belongs; None if it is unknown or has expired.
 
-        What it costs does not depend on the token: every stored hash is compared, each in constant time.
+        The time this takes does not depend on the token: every stored hash is compared, each in constant time.
         """
         self.refresh()
         digest = _digest(token[:LONGEST_TOKEN])
-        found: Entry | None = None
+        found: TokenEntry | None = None
         for entry in self._entries:
             if hmac.compare_digest(entry.digest, digest):
                 found = entry
@@ -127,7 +135,7 @@ class TokenFile:
         return Caller(found.name, found.role)
 
     def refresh(self, always: bool = False) -> None:
-        """Read the file again where it has changed, or `always`."""
+        """Read the file again if it has changed, or `always`."""
         try:
             stamp = _stamp(self._path)
             if stamp == self._stamp and not always:
@@ -137,16 +145,16 @@ class TokenFile:
         except (OSError, ValueError) as error:
             if self._stamp != (0, 0, 0) or always:
                 self._stamp = (0, 0, 0)
-                logger.error("the tokens stay as they were read last: %s", error)
+                logger.error("the tokens read last stay valid: %s", error)
             return
-        logger.info("%d tokens were read from %s", len(self._entries), self._path)
+        logger.info("read %d tokens from %s", len(self._entries), self._path)
 
     def _today(self) -> date:
         return datetime.fromtimestamp(self._clock(), UTC).date()
 
 
 def bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """The token in a call's metadata; empty where there is none, or more than one."""
+    """Return the token in a call's metadata; empty if there is none, or more than one."""
     values = [value for key, value in metadata if key == "authorization"]
     if len(values) != 1 or not isinstance(values[0], str):
         return ""
@@ -154,22 +162,22 @@ def bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def _entry(line: str, where: str) -> Entry:
+def _entry(line: str, where: str) -> TokenEntry:
     words = line.split()
     try:
         name, role, digest, added, *expires = words
         if not NAME.fullmatch(name) or not HASH.fullmatch(digest) or len(expires) > 1:
             raise ValueError
         days = [date.fromisoformat(word) for word in (added, *expires)]
-        return Entry(name, Role[role.upper()], digest.partition(":")[2], days[0], days[1] if expires else None)
+        return TokenEntry(name, Role[role.upper()], digest.partition(":")[2], days[0], days[1] if expires else None)
     except (ValueError, KeyError):
-        # Not the line itself: somebody may have put a token there.
+        # Do not repeat the line: someone may have put a token there.
         raise ValueError(f"{where} must be `name role sha256:<64 hexadecimal digits> added [expires]`") from None
 
 
 @contextmanager
 def _changing(path: Path) -> Iterator[list[str]]:
-    """The file's lines, for changing; written in one rename at the end, one writer at a time."""
+    """Give the file's lines to be changed, and replace the file at the end; one writer at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / f".{path.name}.lock").open("w") as lock:
         with suppress(ImportError):

@@ -1,4 +1,4 @@
-"""TLS for the server: its certificate and key, read again where their files change, and the callers' authority."""
+"""TLS of the server: its certificate and key, read again when their files change, and the callers' authority."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Stamp = tuple[tuple[int, int, int], ...]
 
 
 class Certificate:
-    """The files of a server's TLS settings as gRPC wants them."""
+    """The files of a server's TLS settings, as gRPC takes them."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        """OSError where a file cannot be read, ValueError where it is not PEM."""
+        """Read the files; OSError if one cannot be read, ValueError if it is not PEM."""
         names = ["tls_certificate", "tls_key", *(["tls_client_ca"] if settings.tls_client_ca else [])]
         self._files = [Path(getattr(settings, name)) for name in names]
         for name, path in zip(names, self._files, strict=True):
@@ -30,12 +30,12 @@ class Certificate:
         self._first = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """For `add_secure_port`; a new connection is shown the files' newest content."""
-        # The fetcher may give None, for no change, which its stub does not know.
+        """Return the credentials for `add_secure_port`; new connections use the newest content of the files."""
+        # The fetcher may return None, for no change, which gRPC's stub does not allow.
         return grpc.dynamic_ssl_server_credentials(self._first, self._newest, self._mutual)  # type: ignore[arg-type]
 
     def _newest(self) -> grpc.ServerCertificateConfiguration | None:
-        """Called by gRPC before each handshake: None where nothing has changed, or what has cannot be used."""
+        """Return a changed configuration, before each handshake; None if nothing usable has changed."""
         with self._guard:
             try:
                 stamp = self._stamps()
@@ -44,9 +44,9 @@ class Certificate:
                 self._stamp = stamp
                 read = self._read()
             except (OSError, ValueError) as error:
-                logger.error("the TLS certificate stays as it was read last: %s", error)
+                logger.error("the TLS certificate read last stays in use: %s", error)
                 return None
-            logger.info("the TLS certificate was read again from %s", self._files[0])
+            logger.info("read the TLS certificate again from %s", self._files[0])
             return read
 
     def _stamps(self) -> Stamp:
@@ -66,7 +66,7 @@ def _pem(path: Path) -> bytes:
 
 
 def _check_pair(certificate: Path, key: Path) -> None:
-    """ValueError where the key is not the certificate's: gRPC would only fail at each handshake."""
+    """Raise ValueError if the key does not belong to the certificate: gRPC would only fail at each handshake."""
     import ssl
 
     try:

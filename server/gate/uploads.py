@@ -1,25 +1,26 @@
-"""Reads a call's request messages: the header, then arrays part by part, each in its turn."""
+"""The request messages of a call: the header, then the arrays part by part, in their order."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
 from numpy.typing import NDArray
 
 from relaxon.server.gate import errors
-from relaxon.server.gate.announced import AnnouncedArray, refusing
+from relaxon.server.gate.errors import refusing
 from relaxon.wire import tensors
 from relaxon.wire.shared_memory import SharedFile
+from relaxon.wire.tensors import AnnouncedArray
 
 
 class Upload:
-    """The request stream of one call, whose messages hold one of several things in a oneof `message`.
+    """The request stream of one call, whose messages hold one of several fields in a oneof `message`.
 
-    Every reading raises INVALID_ARGUMENT, naming the argument, where something else comes than has to come now,
-    and DEADLINE_EXCEEDED where nothing comes for `idle_seconds`.
+    Every read raises INVALID_ARGUMENT, naming the argument, if something else arrives than what has to come next, and
+    DEADLINE_EXCEEDED if nothing arrives for `idle_seconds`.
     """
 
     def __init__(
@@ -28,17 +29,17 @@ class Upload:
         idle_seconds: float,
         aside: Callable[[Any], bool] | None = None,
     ) -> None:
-        """`aside` is shown every message; where it says True it has dealt with that, which may come at any time."""
+        """`aside` sees every message first, and returns True if it has handled it. Such a message may come any time."""
         self._context = context
         self._idle_seconds = idle_seconds
         self._aside = aside
 
     def close(self) -> None:
-        """Let go of what deals with messages, which may hold this."""
+        """Release `aside`, which may reference this object."""
         self._aside = None
 
     async def header(self) -> Any:
-        """The `header` that a stream starts with."""
+        """Read the `header` that a stream starts with."""
         message = await self._read("header")
         kind = _kind(message)
         if message is None or kind != "header":
@@ -46,7 +47,7 @@ class Upload:
         return message.header
 
     async def next(self, kind: str) -> Any:
-        """What a message of that kind holds, which may be long in coming; None where the stream ends instead."""
+        """Wait without a time limit for a message of a kind, and return its content; None if the stream ends."""
         message = await self._next()
         if message is None:
             return None
@@ -55,7 +56,7 @@ class Upload:
         return getattr(message, kind)
 
     async def array(self, kind: str, expected: AnnouncedArray, shared: SharedFile | None = None) -> NDArray[Any]:
-        """The announced array, whose parts come next in messages that hold `kind`, or which lies in `shared`."""
+        """Read an announced array, whose parts come next in messages that hold `kind`, or which lies in `shared`."""
         name = expected.name
         incoming = tensors.Assembler(name, expected.dtype, expected.shape)
         with refusing():
@@ -68,17 +69,21 @@ class Upload:
                 incoming.take(getattr(message, kind), shared)
         return incoming.array()
 
+    async def arrays(self, parts: Iterable[tuple[str, AnnouncedArray]]) -> list[NDArray[Any]]:
+        """Read announced arrays, each with the field of the messages that carry it."""
+        return [await self.array(kind, expected) for kind, expected in parts]
+
     async def side(self, header: Any, expected: AnnouncedArray, shared: SharedFile | None) -> NDArray[Any]:
-        """The announced `b`: where the header says that it lies in the shared file, or as `array`."""
+        """Read the announced `b`: from the shared file if the header says so, otherwise as `array` does."""
         if not header.HasField("shared_b"):
             return await self.array("b", expected, shared)
         incoming = tensors.Assembler(expected.name, expected.dtype, expected.shape)
         with refusing():
-            incoming.take(tensors.shared_part(header.shared_b), shared)
+            incoming.take(tensors.make_shared_part(header.shared_b), shared)
         return incoming.array()
 
     async def chunk(self, name: str) -> bytes:
-        """The bytes of the next message, which has to hold a `chunk` of `name`."""
+        """Read the bytes of the next message, which has to hold a `chunk` of `name`."""
         message = await self._read(name)
         if message is None or _kind(message) != "chunk":
             raise errors.invalid(name, f"{name} must be complete before {_kind(message)} comes")
@@ -87,13 +92,13 @@ class Upload:
         return bytes(message.chunk)
 
     async def end(self) -> None:
-        """The end of the stream."""
+        """Read the end of the stream."""
         message = await self._read("the end of the stream")
         if message is not None:
             raise _surplus(message)
 
     async def cancelled(self) -> bool:
-        """Waits, as long as it takes, for a `cancel` (true) or the end of the stream (false)."""
+        """Wait, without a time limit, and return True for a `cancel`, False for the end of the stream."""
         message = await self._context.read()
         if message is grpc.aio.EOF:
             return False
@@ -102,7 +107,7 @@ class Upload:
         return True
 
     async def _read(self, awaited: str) -> Any:
-        """The next message, which comes soon; None at the end of the stream."""
+        """Return the next message within `idle_seconds`; None at the end of the stream."""
         try:
             async with asyncio.timeout(self._idle_seconds):
                 return await self._next()

@@ -1,4 +1,4 @@
-"""Solvers compiled in the background, at the server's start and where a solve asks for one that is not there yet."""
+"""Compilation of solvers in the background: at the server's start, and when a solve needs one that is not compiled."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from relaxon.server.gate import errors
 from relaxon.solvers.precompile import compiling
 
 POLL_SECONDS = 0.1
-"""How often a call that waits looks at its deadline."""
+"""Seconds between two looks of a waiting call at its deadline."""
 MARGIN_SECONDS = 0.3
-"""What a call needs at its end to say that its deadline would pass."""
+"""Seconds that a call needs before its deadline to report that it would pass."""
 SHORTEST_RETRY_SECONDS = 1.0
+"""What a caller is told to wait at least."""
 Report = Callable[[CompileProgress], Awaitable[None]]
 
 
 class BackgroundCompiler:
-    """One thread that has other processes compile, one kind of solve after the other; used on the event loop."""
+    """A thread that has other processes compile one kind of solve after the other; used on the event loop."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -29,53 +30,53 @@ class BackgroundCompiler:
         self._thread: threading.Thread | None = None
         self._closed = False
         self.progress: CompileProgress | None = None
-        """Of the kind that is compiled now, once that is known."""
+        """The progress of the kind that is being compiled, once it is known."""
 
     @property
     def waiting(self) -> tuple[str, ...]:
-        """The kinds that are not compiled yet, in their order."""
+        """The kinds that wait to be compiled, in their order."""
         with self._changed:
             return tuple(self._order)
 
     def begin(self, kinds: Iterable[str]) -> None:
-        """Have kinds compiled, one after the other, behind what waits."""
+        """Queue kinds to be compiled, behind those that wait."""
         for kind in kinds:
             self._submit(kind, first=False)
 
     async def compiled(self, kind: str | None) -> None:
-        """Return when a kind is compiled, which is begun behind what waits."""
+        """Queue a kind behind those that wait, and return once it is compiled."""
         if not compiling.is_ready(kind) and kind is not None:
             await asyncio.wait((asyncio.wrap_future(self._submit(kind, first=False)),))
 
     async def ready(self, kind: str | None, deadline: Callable[[], float], report: Report | None) -> None:
-        """Return when a kind is compiled, for a call that waits for it; nothing happens where it is.
+        """Return once a kind is compiled, ahead of those that wait; at once if it is.
 
         Parameters
         ----------
         kind : from `relaxon.solvers.precompile.compiling.kind_of`.
         deadline : returns the seconds that the call has left.
-        report : awaited with the progress when there is some.
+        report : awaited with the progress whenever there is some.
 
         Raises
         ------
-        ServiceError : UNAVAILABLE with the seconds to wait, where the deadline would pass before; compiling goes on.
+        ServiceError : UNAVAILABLE with the seconds to wait, if the deadline would pass before; compilation continues.
         """
         if kind is None or compiling.is_ready(kind):
             return
         done = asyncio.wrap_future(self._submit(kind, first=True))
-        told: CompileProgress | None = None
+        reported: CompileProgress | None = None
         while not done.done():
             progress, left = self.progress, deadline()
             wanted = MARGIN_SECONDS if progress is None else progress.seconds_left
             if left < max(wanted, MARGIN_SECONDS):
                 raise errors.not_compiled(max(wanted, SHORTEST_RETRY_SECONDS))
-            if report is not None and progress is not None and progress is not told:
-                told = progress
+            if report is not None and progress is not None and progress is not reported:
+                reported = progress
                 await report(progress)
             await asyncio.wait((done,), timeout=POLL_SECONDS)
 
     def close(self) -> None:
-        """End what is compiled now, unfinished, and wait for the thread."""
+        """Stop compiling, unfinished, and wait for the thread to end."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -88,7 +89,7 @@ class BackgroundCompiler:
         with self._changed:
             if kind not in self._waiting:
                 self._waiting[kind] = Future()
-                # Not before what is under way.
+                # Not ahead of what is being compiled.
                 self._order.insert(1 if first and self._order else len(self._order), kind)
                 self._changed.notify()
             if self._thread is None:

@@ -1,7 +1,7 @@
-"""How much memory things take, told before they are made: bytes a cell or an unknown, measured on the solvers.
+"""The memory of sessions, set-ups and solves, estimated before it is taken: bytes per cell or unknown, as measured.
 
-`tests/server/solving/test_footprint.py` measures these figures: each is an upper bound. `kept` is what stays while a
-set-up is kept; `work` is what a set-up or a solve needs in addition while it runs.
+The figures are upper bounds, which `tests/server/solving/test_footprint.py` measures again. `kept` is what stays while
+a set-up is kept, `work` what a set-up or a solve needs in addition while it runs.
 """
 
 from __future__ import annotations
@@ -14,31 +14,33 @@ from relaxon.core.naming import split_device
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 
 SESSION_BYTES = 1 << 16
-"""Of a session, whatever its size."""
+"""Bytes of a session, whatever its size."""
 CELL_BYTES = 16
-"""A kept grid's cells, masks, labels of components and numbers of unknowns, and what checking them takes."""
+"""Bytes per cell of a kept grid: cells, masks, component labels, numbers of unknowns, and what checking them takes."""
 KAPPA_BYTES = 8
-"""An entry of κ as it is kept, in float64."""
+"""Bytes of an entry of κ, which is kept in float64."""
 ENTRY_BYTES = 40
-"""A kept matrix's entry: value and column, the copy that checks symmetry with its transpose."""
+"""Bytes of a kept matrix's entry: value, column, and the transposed copy that the check of symmetry makes."""
 ROW_BYTES = 64
+"""Bytes of a kept matrix's row."""
 REQUEST_BYTES = 16
-"""Right-hand side and solution as a solver has them: float64, an entry each for a cell or an unknown."""
+"""Bytes of a solver's right-hand side and solution, per cell or unknown: one float64 each."""
 UNKNOWN_MEMORY = 4 * 2**30
-"""Bytes of a machine whose system does not say."""
+"""Bytes assumed for a machine whose system does not report its memory."""
 RESCUE = 50.0
-"""Bytes a cell of the incomplete factor that takes over from `dcdm` where a grid is too much for it."""
+"""Bytes per cell of the incomplete factor that takes over if `dcdm` does not converge on a grid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes a cell."""
+    """Bytes per cell of a set-up, and of its work."""
 
     kept: float
     work: float
 
 
 UNKNOWN = Footprint(400.0, 400.0)
+"""Assumed for a solver that has not been measured."""
 CONSTANT = {
     "dcdm": Footprint(50.0, 30.0 + RESCUE),
     "auto": Footprint(50.0, 30.0 + RESCUE),
@@ -70,25 +72,26 @@ MATRIX = {
     "pyamg-sa": Footprint(1500.0, 1500.0),
     "pyamg-rs": Footprint(2000.0, 2000.0),
 }
-"""Bytes an unknown, of matrices with some seven entries a row; more in proportion."""
+"""Bytes per unknown, for matrices with about seven entries per row; in proportion for more."""
 USUAL_ENTRIES = 7.0
+"""Entries per row for which `MATRIX` holds."""
 FACTOR = {2: 60.0, 3: 350.0}
-"""Bytes of a sparse factor, times n log₂ n in two dimensions and n^(4/3) in three."""
+"""Bytes of a sparse factor: times n log₂ n in two dimensions, times n^(4/3) in three."""
 
 
 def factor_bytes(unknowns: int, dimensions: int) -> float:
-    """Of a sparse LU in SciPy's ordering."""
+    """Return the bytes of a sparse LU factor in SciPy's ordering."""
     n = float(max(unknowns, 2))
     return FACTOR[2] * n * math.log2(n) if dimensions == 2 else FACTOR[3] * n ** (4.0 / 3.0)
 
 
 def grid_bytes(cells: int, kappa_entries: int) -> int:
-    """A grid's, kept, without any solver."""
+    """Return the bytes of a kept grid without any solver."""
     return SESSION_BYTES + CELL_BYTES * cells + KAPPA_BYTES * kappa_entries
 
 
 def grid_setup(solver: str, grid: PoissonGrid) -> tuple[int, int]:
-    """Bytes that a set-up on a grid keeps, and that it and a solve with it need beside that."""
+    """Return the bytes that a set-up on a grid keeps, and those that it and a solve need in addition."""
     solver, _ = split_device(solver)
     table = CONSTANT if grid.constant else VARIABLE
     found = table.get(solver, UNKNOWN)
@@ -100,12 +103,15 @@ def grid_setup(solver: str, grid: PoissonGrid) -> tuple[int, int]:
 
 
 def matrix_bytes(unknowns: int, entries: int) -> int:
-    """A matrix's, kept, without any solver."""
+    """Return the bytes of a kept matrix without any solver."""
     return SESSION_BYTES + ROW_BYTES * unknowns + ENTRY_BYTES * entries
 
 
 def matrix_setup(solver: str, unknowns: int, entries: int) -> tuple[int, int]:
-    """As `grid_setup`. What "auto" chooses and what a factor fills in depends on the pattern: the most is taken."""
+    """Return the same as `grid_setup` for a matrix.
+
+    What "auto" chooses and how much a factor fills in depend on the pattern: the largest is assumed.
+    """
     fullness = max(1.0, entries / (USUAL_ENTRIES * max(unknowns, 1)))
     found = MATRIX.get(solver, MATRIX["pyamg-rs"])
     kept = found.kept * fullness * unknowns
@@ -115,11 +121,11 @@ def matrix_setup(solver: str, unknowns: int, entries: int) -> tuple[int, int]:
 
 
 def _with_request(kept: float, work: float, entries: int) -> tuple[int, int]:
-    """A solve's arrays are counted with its work, and stay for the next one's."""
+    """Move a solve's arrays, which are measured as work, to what is kept: they stay for the next solve."""
     stay = REQUEST_BYTES * entries
     return SESSION_BYTES + int(kept + stay), SESSION_BYTES + int(max(work - stay, 0.0))
 
 
 def machine_bytes() -> int:
-    """This machine's memory, or of it what this process's control groups may have."""
+    """Return the memory of this machine, or the part that its control groups allow this process."""
     return find_machine_memory() or UNKNOWN_MEMORY

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.naming import DeviceUnavailableError
+from relaxon.proto import poisson_pb2 as pb
+from relaxon.server.gate import errors
 from relaxon.server.solving import footprint
-from relaxon.server.solving.sessions import Session
+from relaxon.server.solving.session import Session
 from relaxon.solvers.driver.prepared import PreparedSolver
 from relaxon.solvers.driver.solve import prepare
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
-from relaxon.solvers.interface.front import Front
+from relaxon.solvers.interface import registry
+from relaxon.solvers.interface.engine import Solver
+from relaxon.solvers.interface.prepared_system import PreparedSystem
+from relaxon.wire.conversions.grid import GridPlan, read_grid_header
+from relaxon.wire.conversions.grid_change import GridChange, read_change
+from relaxon.wire.conversions.solve import Shapes, read_side
 from relaxon.wire.shared_memory import SharedFile
+from relaxon.wire.tensors import AnnouncedArray
 
 
 class KeptGrid(Session):
@@ -28,6 +37,42 @@ class KeptGrid(Session):
         super().__init__(owner, bytes_of(grid), shared, attendance)
         self.grid = grid
 
+    @classmethod
+    def read_header(cls, header: pb.GridHeader) -> GridPlan:
+        return read_grid_header(header)
+
+    @classmethod
+    def measure(cls, plan: GridPlan) -> tuple[int, int]:
+        entries = sum(array.size for _, array in plan.parts)
+        return plan.cells.size, footprint.grid_bytes(plan.cells.size, entries - plan.cells.size)
+
+    @classmethod
+    def build(cls, plan: GridPlan, arrays: list[NDArray[Any]]) -> PoissonGrid:
+        with errors.refusing():
+            grid = plan.build(arrays)
+        find_components(grid)
+        return grid
+
+    @classmethod
+    def make(cls, built: PoissonGrid, owner: str, shared: SharedFile | None, attendance: str) -> Self:
+        return cls(built, owner, shared, attendance)
+
+    @staticmethod
+    def find_solver(name: str) -> Solver:
+        return find_grid_solver(name)
+
+    def describe(self, setup_seconds: float) -> pb.Grid:
+        reply = pb.Grid(
+            id=self.id,
+            unknowns=self.grid.unknowns,
+            singular_components=self.grid.nullspace.dimension,
+            setup_seconds=setup_seconds,
+            shared=self.shared is not None,
+            extended=True,
+        )
+        reply.expire_time.FromMilliseconds(int(1000 * self.expires))
+        return reply
+
     @property
     def cells(self) -> int:
         return int(self.grid.cells.size)
@@ -41,37 +86,78 @@ class KeptGrid(Session):
         return self.grid.unknowns
 
     @property
+    def side_shapes(self) -> Shapes:
+        return self.grid.shape, (self.grid.unknowns,)
+
+    @property
     def content(self) -> PoissonGrid:
         return self.grid
 
     def array_bytes(self) -> int:
-        """Bytes of its cells, of κ, σ and volumes; what the solvers have set up is not counted."""
+        """Return the bytes of the cells, κ, σ and the volumes."""
         return int(self.grid.cells.nbytes) + sum(int(array.nbytes) for array in term_arrays(self.grid))
 
-    def change(self, grid: PoissonGrid) -> None:
-        """Put another grid of the same shape in the place of this one. In a worker thread, with `running` held."""
+    def read_change(self, change: pb.GridChange) -> GridChange[AnnouncedArray]:
+        return read_change(change, self.grid.shape)
+
+    def measure_change(self, change: GridChange[AnnouncedArray]) -> int:
+        uploaded = sum(array.nbytes for _, array in change.parts)
+        cells = 0 if change.arrays.cells is None else change.arrays.cells.size
+        return uploaded + footprint.grid_bytes(cells, sum(array.size for _, array in change.parts) - cells)
+
+    def apply(self, change: GridChange[NDArray[Any]]) -> None:
+        with errors.refusing():
+            grid = change.apply(self.grid)
+        find_components(grid)
         self.grid = grid
         self.own_bytes = bytes_of(grid)
-        for place in list(self.set_ups.values()):
-            place.stale = True
+        self.mark_stale()
+
+    def read_step_side(self, header: pb.StepHeader, changed: bool) -> AnnouncedArray:
+        length = header.b.shape[0] if len(header.b.shape) == 1 else 0
+        if changed and 1 <= length <= self.grid.cells.size:
+            # The number of unknowns is not known before the change is made.
+            return read_side("b", header.b, ((length,),))
+        return super().read_step_side(header, changed)
+
+    def carry(self, start: NDArray[Any] | None, content: PoissonGrid) -> NDArray[Any] | None:
+        """Return the guess in the grid's shape, which stays whatever the unknowns become."""
+        if start is None or start.shape == content.shape:
+            return start
+        return np.asarray(content.unpack(start))
 
     def footprint(self, solver: str) -> tuple[int, int]:
         return footprint.grid_setup(solver, self.grid)
 
-    def _set_up(self, solver: Any, before: Front | None) -> Front:
-        made: PreparedSolver = (
+    def _set_up(self, solver: Any, before: PreparedSystem | None) -> PreparedSystem:
+        prepared: PreparedSolver = (
             before.update(self.grid) if isinstance(before, PreparedSolver) else prepare(self.grid, solver=solver)
         )
-        return made
+        return prepared
+
+
+def find_grid_solver(name: str) -> Solver:
+    """Return the solver of a name; INVALID_ARGUMENT if it is unknown, FAILED_PRECONDITION if it lacks something."""
+    try:
+        return registry.find_solver(name)
+    except ValueError as error:
+        raise errors.refused(error) from error
+    except (ImportError, DeviceUnavailableError) as error:
+        raise errors.unavailable_solver(name, error) from error
+
+
+def find_components(grid: PoissonGrid) -> None:
+    """Find a grid's singular components now, off the event loop; the grid keeps them."""
+    grid.nullspace  # noqa: B018
 
 
 def bytes_of(grid: PoissonGrid) -> int:
-    """What a grid is counted for."""
+    """Return the bytes that a grid is counted for."""
     return footprint.grid_bytes(int(grid.cells.size), sum(int(array.size) for array in term_arrays(grid)))
 
 
 def term_arrays(grid: PoissonGrid) -> tuple[NDArray[np.float64], ...]:
-    """The arrays of κ, σ and volumes that the grid has."""
+    """Return those of κ, σ and the volumes that are arrays."""
     kappa = grid.coefficient
     faces = kappa if isinstance(kappa, tuple) else (kappa,)
-    return tuple(one for one in (*faces, grid.reaction, grid.volume) if isinstance(one, np.ndarray))
+    return tuple(term for term in (*faces, grid.reaction, grid.volume) if isinstance(term, np.ndarray))

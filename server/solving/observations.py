@@ -1,4 +1,4 @@
-"""What solves have done lately, for those who watch the server: bounded, written by worker threads, read any time."""
+"""The recent solves, for whoever watches the server: bounded in size, written by worker threads, read at any time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 from relaxon.core.solution import Progress, Solution
 
 KEPT_SOLVES = 256
-"""Solves that are remembered; the one that ended first goes first."""
+"""Solves that are remembered; the one that ended first is dropped first."""
 CURVE_POINTS = 256
-"""Of one curve, at most: more than a picture of it has columns to spare."""
+"""Points of a curve at most: more than a picture of it can show."""
 
 
 class SolveState(Enum):
-    """Where a solve is."""
+    """The state of a solve."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -28,7 +28,7 @@ class SolveState(Enum):
 
 
 class Curve:
-    """A curve of any length in bounded room: where it is full, every other point goes, and half as many come."""
+    """A curve of any length in bounded memory: when full, every other point is dropped, and every other one skipped."""
 
     def __init__(self, room: int = CURVE_POINTS) -> None:
         self._room = room
@@ -37,18 +37,18 @@ class Curve:
         self._newest: tuple[int, float] | None = None
 
     def add(self, x: int, y: float) -> None:
-        """The next point; `x` is a whole number that rises."""
+        """Add the next point; `x` is an integer that increases."""
         self._newest = point = (x, y)
         if x % self._stride:
             return
         self._points.append(point)
         if len(self._points) >= self._room:
             self._stride *= 2
-            # A list of its own: whoever reads the old one goes on undisturbed.
+            # A new list: whoever reads the old one is not disturbed.
             self._points = [kept for kept in self._points if kept[0] % self._stride == 0]
 
     def points(self) -> list[tuple[int, float]]:
-        """What is kept, the newest point always."""
+        """Return the points that are kept, always including the newest."""
         kept, newest = list(self._points), self._newest
         if newest is not None and (not kept or kept[-1] != newest):
             kept.append(newest)
@@ -56,7 +56,7 @@ class Curve:
 
 
 class SolveTrace:
-    """One solve, as it goes."""
+    """The course of one solve."""
 
     def __init__(self, number: int, solver: str, shape: Sequence[int], unknowns: int) -> None:
         self.number = number
@@ -67,13 +67,13 @@ class SolveTrace:
         self.started: float | None = None
         self.ended: float | None = None
         self.tolerance: float | None = None
-        """The residual norm at which it is done, once that is known."""
+        """The residual norm at which the solve is done, once that is known."""
         self.outcome = ""
-        """The name of its `Result`; "failed" where it has none, "abandoned" where its caller was gone before that."""
+        """The name of its `Result`; "failed" if there is none, "abandoned" if its caller was gone before."""
         self.setup_seconds: float | None = None
         self.iterations = 0
         self.backward_error: float | None = None
-        """Of the solution, once there is one."""
+        """The backward error of the solution, once there is one."""
         self.residuals = Curve()
 
     @property
@@ -83,17 +83,17 @@ class SolveTrace:
         return SolveState.WAITING if self.started is None else SolveState.RUNNING
 
     def begin(self) -> None:
-        """It has a worker thread."""
+        """Note that a worker thread has begun the solve."""
         self.started = time.time()
 
     def record(self, progress: Progress) -> None:
-        """It has done an iteration. Called for each of them: this costs a fraction of a microsecond."""
+        """Note an iteration. Called after each of them, so it takes a fraction of a microsecond."""
         self.tolerance = progress.tolerance
         self.iterations = progress.iteration
         self.residuals.add(progress.iteration, progress.residual)
 
     def end(self, future: Future[Any]) -> None:
-        """It is over, in whichever way. A solve ends in a `Solution`, an inverse problem in a `Reconstruction`."""
+        """Note the end, however it came. A solve ends in a `Solution`, an inverse problem in a `Reconstruction`."""
         try:
             solution = future.result()
         except CancelledError:
@@ -114,7 +114,7 @@ class SolveTrace:
 
 
 class Observations:
-    """The solves of late. A server that nobody may watch has none of this, and pays nothing for it."""
+    """The recent solves. A server that nobody can watch has no such object, and pays nothing for it."""
 
     def __init__(self, kept: int = KEPT_SOLVES) -> None:
         self._kept = kept
@@ -123,7 +123,7 @@ class Observations:
         self._lock = threading.Lock()
 
     def solve(self, solver: str, shape: Sequence[int], unknowns: int) -> SolveTrace:
-        """A trace for a solve that has just been submitted."""
+        """Return a trace for a solve that has just been submitted."""
         trace = SolveTrace(next(self._numbers), solver, shape, unknowns)
         with self._lock:
             self._solves[trace.number] = trace
@@ -133,11 +133,11 @@ class Observations:
         return trace
 
     def solves(self) -> list[SolveTrace]:
-        """Those that are remembered, the newest first."""
+        """Return the solves that are remembered, newest first."""
         with self._lock:
             return list(reversed(self._solves.values()))
 
     def find(self, number: int) -> SolveTrace | None:
-        """The solve of that number, where it is remembered."""
+        """Return the solve of a number; None if it is not remembered."""
         with self._lock:
             return self._solves.get(number)

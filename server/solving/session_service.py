@@ -1,4 +1,4 @@
-"""`SessionService`: callers say that they are there."""
+"""`SessionService`: callers announce their presence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class SessionServicer(session_pb2_grpc.SessionServiceServicer):
-    """Answers once, and then stays on the line."""
+    """Answers once, and keeps the call open."""
 
     def __init__(self, attendances: AttendanceList) -> None:
         self._attendances = attendances
@@ -26,7 +26,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         await errors.reported(context, self._attend(request, context))
 
     def close(self) -> None:
-        """End all attendances' calls: the server is about to stop, and would wait for them."""
+        """End the calls of all attendances: the server is about to stop, and would wait for them."""
         self._closing.set()
         self._attendances.close()
 
@@ -37,5 +37,5 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
             reply = pb.Attendance(id=name)
             reply.lease.FromMilliseconds(round(1000 * self._attendances.lease_seconds))
             await context.write(reply)
-            # Cut off, with the block, where the caller ends the call or the connection is gone.
+            # Cancelled, and with it the block, when the caller ends the call or the connection is lost.
             await self._closing.wait()

@@ -1,197 +1,67 @@
-"""What the server keeps for its callers between calls: grids and matrices with the solvers set up for them.
+"""What the server keeps for its callers between calls, and the memory that sessions and calls take.
 
-All memory that calls take is admitted here before it is allocated: a budget in bytes for the whole server, and quotas
-for each caller. Used from the event loop's thread only, but for `Session.prepared`.
+All memory that calls take is admitted here before it is allocated: there is a budget in bytes for the whole server, and
+quotas for each caller. Used from the event loop's thread only.
 """
 
 from __future__ import annotations
 
-import secrets
-import threading
 import time
-from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from relaxon.core.set_up_summary import SetUpSummary
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors
 from relaxon.server.gate.identity import Caller
 from relaxon.server.solving.footprint import machine_bytes
-from relaxon.solvers.interface.front import Front
-from relaxon.wire.shared_memory import SharedFile
+from relaxon.server.solving.session import Session, SetUp
 
 RETRY_SECONDS = 1.0
-
-
-@dataclass(slots=True)
-class SetUp:
-    """A place for one solver's set-up: `front` is None until it has been made."""
-
-    kept_bytes: int = 0
-    front: Front | None = None
-    stale: bool = False
-    """Made for what the session held before an update."""
-    users: int = 0
-    """Calls that solve with it, or are about to; it stays meanwhile."""
-
-    @contextmanager
-    def used(self) -> Iterator[None]:
-        """Stays while the block runs."""
-        self.users += 1
-        try:
-            yield
-        finally:
-            self.users -= 1
-
-
-class Session(ABC):
-    """One thing kept under an id."""
-
-    kind: ClassVar[str]
-    """The full name of its message."""
-    argument: ClassVar[str]
-    """What its id is called where it is not known."""
-
-    def __init__(self, owner: str, kept_bytes: int, shared: SharedFile | None = None, attendance: str = "") -> None:
-        self.id = secrets.token_urlsafe(16)
-        self.owner = owner
-        """The caller who had it made; to others it is not there."""
-        self.attendance = attendance
-        """Without which it goes; empty where it only expires."""
-        self.shared = shared
-        """Through which its caller, on this machine, hands arrays over."""
-        self.users = 0
-        """Calls that work on it; one that is in use is not made room of."""
-        self.created = time.time()
-        self.expires = 0.0
-        self.running = threading.Lock()
-        """Held by the worker thread that uses the solvers: a set-up runs one right-hand side at a time."""
-        self.set_ups: OrderedDict[str, SetUp] = OrderedDict()
-        self.own_bytes = kept_bytes
-
-    @property
-    @abstractmethod
-    def cells(self) -> int:
-        """Cells or unknowns, as the limits count them."""
-
-    @property
-    @abstractmethod
-    def shape(self) -> tuple[int, ...]:
-        """Of its cells, or of its vectors."""
-
-    @property
-    @abstractmethod
-    def unknowns(self) -> int: ...
-
-    @property
-    def complex_valued(self) -> bool:
-        """Whether solutions are complex whatever the right-hand side is."""
-        return False
-
-    @property
-    @abstractmethod
-    def content(self) -> object:
-        """What it holds: another object after each update."""
-
-    @abstractmethod
-    def array_bytes(self) -> int:
-        """Bytes of what its caller has sent; what the solvers have set up is not counted."""
-
-    @property
-    def bytes(self) -> int:
-        """Memory that is counted for it."""
-        shared = 0 if self.shared is None else self.shared.size
-        # A list at once: a worker thread may take its own place away meanwhile.
-        return self.own_bytes + shared + sum(one.kept_bytes for one in list(self.set_ups.values()))
-
-    def solver_names(self) -> list[str]:
-        """The solvers that are set up for it."""
-        return [name for name, place in list(self.set_ups.items()) if place.front is not None]
-
-    def set_up_labels(self) -> list[str]:
-        """The same with their levels, where they have some, for people."""
-        labels = {name: _label(name, summary) for name, summary in self.summaries()}
-        return [labels.get(name, name) for name in self.solver_names()]
-
-    def summaries(self) -> list[tuple[str, SetUpSummary]]:
-        """What the set-ups tell of themselves, by the solver's name."""
-        fronts = [(name, place.front) for name, place in list(self.set_ups.items())]
-        told = [(name, None if front is None else front.summary()) for name, front in fronts]
-        return [(name, summary) for name, summary in told if summary is not None]
-
-    def prepared(self, name: str, solver: Any) -> tuple[Front, float]:
-        """The solver set up, and the seconds spent on that now. In a worker thread, with `running` held."""
-        place = self.set_ups[name]  # which stays for as long as a call has it
-        if place.front is not None and not place.stale:
-            return place.front, 0.0
-        before, place.front, place.stale = place.front, None, False
-        try:
-            place.front = self._set_up(solver, before)
-        except BaseException:
-            place.kept_bytes = 0  # nothing is kept; the next call has it counted again
-            raise
-        return place.front, place.front.setup_seconds
-
-    @abstractmethod
-    def footprint(self, solver: str) -> tuple[int, int]:
-        """Bytes that a solver's set-up keeps, and that it and a solve need beside that."""
-
-    @abstractmethod
-    def _set_up(self, solver: Any, before: Front | None) -> Front:
-        """`before` is the set-up for what the session held before an update; its memory may be taken over."""
-
-
-def _label(name: str, summary: SetUpSummary) -> str:
-    if not summary.levels:
-        return name
-    return f"{name} ({len(summary.levels)} levels, operator complexity {summary.operator_complexity:.2f})"
+"""What a caller is told to wait when everything that could be dropped is in use."""
 
 
 class SessionStore:
-    """Kept sessions, the longest unused first, and the memory that they and the running calls take."""
+    """Kept sessions, least recently used first, and the memory that they and the running calls take."""
 
     def __init__(self, settings: ServerSettings, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
         self._clock = clock
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._leaving: dict[str, Session] = {}
-        """Forgotten, and still in use by calls that had begun before; their memory is counted until those end."""
+        """Forgotten sessions that earlier calls still use; their memory counts until those calls end."""
         self._held: dict[str, int] = {}
-        """Bytes of calls and uploads, by caller."""
+        """The bytes of calls and uploads, by caller."""
         self._coming: dict[str, tuple[int, int]] = {}
-        """Sessions and cells that are being uploaded, by caller."""
+        """The numbers of sessions and cells that are being uploaded, by caller."""
         self.budget = settings.memory_bytes or machine_bytes() // 2
-        """Bytes that all sessions and calls may take together."""
+        """The bytes that all sessions and calls may take together."""
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     @property
     def bytes(self) -> int:
-        """Memory that is counted at the moment."""
+        """The memory that is counted now."""
         return self._counted(None)
 
     @property
     def cells(self) -> int:
-        """Of all that are kept or are being uploaded."""
+        """The number of cells of all sessions that are kept or being uploaded."""
         return self._cells()
 
     def kept(self) -> list[Session]:
-        """All that is kept, the longest unused first."""
+        """Return the kept sessions, least recently used first."""
         return list(self._sessions.values())
 
     @contextmanager
     def reserve(self, owner: str, cells: int, kept_bytes: int, passing_bytes: int) -> Iterator[None]:
-        """Room for a session while it is uploaded and checked, in all limits; `passing_bytes` are taken beside what
-        it will keep.
+        """Reserve room within all limits for a session while it is uploaded and checked.
 
-        Expired sessions go, then set-ups of those not in use, then those themselves, the longest unused first and,
-        where it is a caller's own quota that is short, its own alone. RESOURCE_EXHAUSTED where that does not make
-        enough.
+        `passing_bytes` are taken in addition to what the session will keep. Expired sessions go first, then set-ups of
+        sessions that are not in use, then those sessions themselves, least recently used first. Where a caller's own
+        quota is short, only that caller's go. RESOURCE_EXHAUSTED if that does not make enough room.
         """
         settings = self._settings
         if cells > settings.max_cells:
@@ -222,7 +92,7 @@ class SessionStore:
 
     @contextmanager
     def hold(self, owner: str, amount: int) -> Iterator[None]:
-        """Memory for a call while the block runs; RESOURCE_EXHAUSTED where there is not so much."""
+        """Take memory for a call while the block runs; RESOURCE_EXHAUSTED if there is not enough."""
         self.take(owner, amount)
         try:
             yield
@@ -230,29 +100,31 @@ class SessionStore:
             self.give_back(owner, amount)
 
     def take(self, owner: str, amount: int) -> None:
-        """Count memory for a caller until it is given back; RESOURCE_EXHAUSTED where there is not so much."""
+        """Count memory for a caller until it is given back; RESOURCE_EXHAUSTED if there is not enough."""
         self._make_room(owner, amount)
         self.keep(owner, amount)
 
     def keep(self, owner: str, amount: int) -> None:
-        """Count memory that is taken already."""
+        """Count memory that has been taken already."""
         self._held[owner] = self._held.get(owner, 0) + amount
 
     def give_back(self, owner: str, amount: int) -> None:
-        """Count it no more."""
+        """Stop counting memory for a caller."""
         left = self._held.pop(owner, 0) - amount
         if left > 0:
             self._held[owner] = left
 
     def add(self, session: Session) -> None:
-        """Keep a session, from now for the time to live."""
+        """Keep a session, for the time to live from now on."""
         self._sessions[session.id] = session
         self._touch(session)
 
     @contextmanager
     def set_up(self, session: Session, name: str) -> Iterator[SetUp]:
-        """A place, counted, for a solver's set-up, whether it has been made or not, while the block runs. Use it while
-        the session is in use. RESOURCE_EXHAUSTED where there is no room for it."""
+        """Reserve the place of a solver's set-up, and count its memory, while the block runs.
+
+        Call it while the session is in use. RESOURCE_EXHAUSTED if there is no room.
+        """
         kept, _ = session.footprint(name)
         place = session.set_ups.get(name)
         if place is None:
@@ -267,8 +139,10 @@ class SessionStore:
             yield place
 
     def _make_place(self, session: Session) -> None:
-        """Drop those of a session's set-ups that are one too many. Before the new one is made, so that two large
-        hierarchies need not fit at once."""
+        """Drop as many of a session's set-ups as the limit requires.
+
+        Before the new one is made, so that two large hierarchies need not fit at once.
+        """
         limit = self._settings.max_solvers_per_grid
         while len(session.set_ups) >= limit:
             idle = next((name for name, place in session.set_ups.items() if not place.users), None)
@@ -279,7 +153,7 @@ class SessionStore:
             del session.set_ups[idle]
 
     def find(self, session_id: str, caller: Caller, kind: type[Session]) -> Any:
-        """The session of that id and kind, used now; NOT_FOUND where it is not kept, or another caller's."""
+        """Return the session of an id and mark it as used; NOT_FOUND if it is not kept, or another caller's."""
         self.drop_expired()
         session = self._sessions.get(session_id)
         if session is None or not caller.sees(session.owner) or not isinstance(session, kind):
@@ -289,13 +163,13 @@ class SessionStore:
 
     @contextmanager
     def use(self, session_id: str, caller: Caller, kind: type[Session]) -> Iterator[Any]:
-        """The session, which stays while the block runs."""
+        """Find a session, which stays while the block runs."""
         with self.using(self.find(session_id, caller, kind)) as session:
             yield session
 
     @contextmanager
     def using(self, session: Session) -> Iterator[Any]:
-        """A session that has been found stays while the block runs."""
+        """Keep a session that has been found while the block runs."""
         session.users += 1
         try:
             yield session
@@ -306,17 +180,17 @@ class SessionStore:
                 self._leaving.pop(session.id, None)
 
     def remove(self, session_id: str, caller: Caller, kind: type[Session]) -> None:
-        """Forget a session; NOT_FOUND where it is not kept."""
+        """Forget a session; NOT_FOUND if it is not kept."""
         self._forget(self.find(session_id, caller, kind))
 
     def leave(self, attendance: str) -> None:
-        """Forget the sessions that were made under an attendance, in use or not: their caller has gone."""
+        """Forget the sessions of an attendance, in use or not: their caller is gone."""
         for session in self.kept():
             if session.attendance == attendance:
                 self._forget(session)
 
     def drop_expired(self) -> None:
-        """Forget the sessions that nobody uses or has used for the time to live."""
+        """Forget the sessions that are not in use and have not been used for the time to live."""
         now = self._clock()
         for session in self.kept():
             if session.users == 0 and session.expires <= now:
@@ -328,7 +202,7 @@ class SessionStore:
             self._leaving[session.id] = session
 
     def _make_room(self, owner: str, amount: int) -> None:
-        """See that so much memory can be taken: set-ups that nobody uses go, then sessions."""
+        """Make sure that memory can be taken: unused set-ups go first, then sessions."""
         quota = self._settings.max_client_bytes
         for limit, whose in ((quota, owner), (self.budget, None)):
             if not limit:
@@ -342,13 +216,13 @@ class SessionStore:
                     self._drop_idle(whose, subject, what)
 
     def _counted(self, owner: str | None) -> int:
-        """Bytes of one caller's, or of all."""
+        """Return the counted bytes of one caller, or of all."""
         held = sum(self._held.values()) if owner is None else self._held.get(owner, 0)
         sessions = (*self._sessions.values(), *self._leaving.values())
         return held + sum(one.bytes for one in sessions if owner in (None, one.owner))
 
     def _drop_idle_set_ups(self, owner: str | None) -> bool:
-        """Drop the set-ups of the longest unused session that has any; whether there were some."""
+        """Drop the set-ups of the least recently used session that has any, and return whether there were some."""
         for session in self._idle(owner):
             if session.set_ups:
                 session.set_ups.clear()
@@ -356,7 +230,10 @@ class SessionStore:
         return False
 
     def _drop_idle(self, owner: str | None, subject: str, what: str) -> None:
-        """Drop the longest unused session, of a caller or of all; RESOURCE_EXHAUSTED, saying `what`, without one."""
+        """Drop the least recently used session, of a caller or of all.
+
+        RESOURCE_EXHAUSTED with the message `what` if all are in use.
+        """
         idle = next(self._idle(owner), None)
         if idle is None:
             raise errors.exhausted(subject, f"{what}, and all others are in use", RETRY_SECONDS)

@@ -1,4 +1,4 @@
-"""One solve in a worker thread, and the line between it and the event loop."""
+"""One solve in a worker thread, and its link to the event loop."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from numpy.typing import NDArray
 
 from relaxon.core.solution import Progress, Solution
 from relaxon.server.gate import errors
 from relaxon.server.solving.observations import SolveTrace
-from relaxon.server.solving.sessions import Session
-from relaxon.server.solving.solve_messages import SolveOptions
-from relaxon.solvers.interface.front import Front
+from relaxon.server.solving.session import Session
+from relaxon.solvers.interface.prepared_system import PreparedSystem
+from relaxon.wire.conversions.solve import SolveTerms
 from relaxon.wire.shared_memory import SharedFile
 
-Asked = TypeVar("Asked")
 PREPARE_ARGUMENTS = ("solver", "operator", "cells", "spacing", "boundary", "coefficient", "reaction", "volume")
-"""What a solver's set-up may refuse by name; any other ValueError in it is the server's own fault."""
+"""The arguments that a solver's set-up may refuse; any other ValueError in it is a fault of the server's."""
 
 
 class SolveJob:
-    """Runs `work` in `executor`; `next_progress` and `result` are awaited on the event loop that made it."""
+    """Runs `work` in `executor`; `next_progress` and `result` are awaited on the event loop that made the job."""
 
     def __init__(
         self,
@@ -35,8 +34,7 @@ class SolveJob:
         progress_seconds: float | None,
         trace: SolveTrace | None = None,
     ) -> None:
-        """`work` gives `record` to the engine as its callback and calls `check` where it may be cut off; `trace` is
-        told how it goes, where somebody may watch."""
+        """`work` passes `record` to the engine as its callback, and calls `check` where it may be interrupted."""
         self._session = session
         self._work = work
         self._progress_seconds = progress_seconds
@@ -47,7 +45,7 @@ class SolveJob:
         self._stop = False
         self._abandoned = False
         self.place: int | None = None
-        """Where in the caller's shared file the work has put `x`."""
+        """The offset in the caller's shared file at which the work has put `x`."""
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self.future: Future[Solution] = executor.submit(self._run)
@@ -66,22 +64,23 @@ class SolveJob:
         self.future.cancel()
 
     def check(self) -> None:
-        """In the worker thread: CancelledError where nobody waits any more."""
+        """Raise CancelledError if nobody waits for the result any more. In the worker thread."""
         if self._abandoned:
             raise CancelledError
 
-    def hand_over(self, solution: Solution, room: Room | None, front: Front) -> Solution:
-        """In the worker thread: put `x` where the caller has room for it; the solution is then one of that memory."""
+    def hand_over(self, solution: Solution, room: Room | None, prepared: PreparedSystem) -> Solution:
+        """Copy `x` to the caller's memory, if there is room, and return the solution with that `x`. In the worker
+        thread."""
         self.check()
-        if room is None or solution.x.nbytes > room.bytes:  # of a complex matrix, where `b` is real
+        if room is None or solution.x.nbytes > room.bytes:  # as for a complex matrix whose `b` is real
             return solution
         x = room.file.view(room.offset, solution.x.dtype, solution.x.shape)
-        front.copy_answer(solution.x, x)
+        prepared.copy_answer(solution.x, x)
         self.place = room.offset
         return replace(solution, x=x)
 
     def record(self, progress: Progress) -> bool:
-        """The engine's callback, in the worker thread: leaves the newest progress for the event loop."""
+        """Leave the newest progress for the event loop; the engine's callback, in the worker thread."""
         if self._trace is not None:
             self._trace.record(progress)
         if self._progress_seconds is not None:
@@ -93,7 +92,7 @@ class SolveJob:
         return self._stop
 
     async def next_progress(self) -> Progress | None:
-        """The newest progress not yet returned, once there is one; None when the solve has ended."""
+        """Wait for progress that has not been returned yet; None once the solve has ended."""
         while True:
             await self._news.wait()
             self._news.clear()
@@ -107,11 +106,11 @@ class SolveJob:
                 return None
 
     async def result(self) -> Solution:
-        """The solution, or the error that the solve ended with; may be awaited by several."""
+        """Wait for the solution, or raise the error that the solve ended with; several may wait."""
         return await asyncio.shield(self._done)
 
     async def succeeded(self) -> bool:
-        """Whether there is a solution, once it has ended."""
+        """Wait for the end, and return whether there is a solution."""
         await asyncio.wait((self._done,))
         return not self._done.cancelled() and self._done.exception() is None
 
@@ -124,7 +123,7 @@ class SolveJob:
 
     def _ended(self, done: asyncio.Future[Solution]) -> None:
         self._news.set()
-        # Nobody may be left to ask for either, which are not always the same.
+        # It may be that nobody asks for either error, and the two are not always the same.
         for future in (done, self.future):
             if not future.cancelled():
                 errors.let_go(future.exception())
@@ -132,7 +131,7 @@ class SolveJob:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Where in the caller's shared file a solution may be put."""
+    """Where a solution may be put in the caller's shared file."""
 
     file: SharedFile
     offset: int
@@ -141,16 +140,16 @@ class Room:
 
 @dataclass(slots=True)
 class SolveArguments:
-    """A solve's arguments as they came; the arrays are held by it alone, and given up when they have been taken."""
+    """The arguments of a solve. It alone references the arrays, and gives them up when they are taken."""
 
     solver: Any
-    options: SolveOptions
+    terms: SolveTerms
     b: NDArray[Any] | None
     x0: NDArray[Any] | None = None
     room: Room | None = None
 
     def take_arrays(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        """`b` and `x0`, which are held by the taker alone from then on."""
+        """Return `b` and `x0`, which are the caller's alone from then on."""
         if self.b is None:
             raise RuntimeError("a solve's arrays are taken once")
         taken = self.b, self.x0
@@ -159,34 +158,26 @@ class SolveArguments:
 
 
 def solve_in(session: Session, given: SolveArguments, job: SolveJob) -> Solution:
-    """A job's work: set up where that has not been done, and solve."""
-    front, setup_seconds = prepared(session, given.solver, given.options.solver)
+    """Set the solver up, unless it is, and solve: the work of a job."""
+    prepared, setup_seconds = prepare_in(session, given.solver, given.terms.solver)
     job.check()
     b, x0 = given.take_arrays()
-    options = given.options
-    request = checked(front.request, b, options.rtol, options.atol, options.max_iterations, x0, options.inconsistent)
-    del b  # the engine has its own copy now; the start is what a solve that ends with a larger residual gives back
-    solution = replace(front.answer(request, job.record, x0), setup_seconds=setup_seconds)
-    handed = job.hand_over(solution, given.room, front)
-    front.reclaim(request, x=handed is not solution)
-    return handed
+    with errors.refusing():
+        request = prepared.request(b, given.terms.options, x0)
+    del b  # the engine has its own copy; the initial guess is what a solve with a larger residual falls back to
+    solution = replace(prepared.answer(request, job.record, x0), setup_seconds=setup_seconds)
+    answer = job.hand_over(solution, given.room, prepared)
+    prepared.reclaim(request, x=answer is not solution)
+    return answer
 
 
-def prepared(session: Session, solver: Any, name: str) -> tuple[Front, float]:
-    """The session's set-up; INVALID_ARGUMENT and the like for what a set-up refuses."""
+def prepare_in(session: Session, solver: Any, name: str) -> tuple[PreparedSystem, float]:
+    """Return the session's set-up and the seconds just spent on it; ServiceError for what the set-up refuses."""
     try:
-        return session.prepared(name, solver)
+        return session.prepare(name, solver)
     except (ValueError, TypeError) as error:
         if not str(error).startswith(PREPARE_ARGUMENTS):
             raise
         raise errors.refused(error) from error
     except ImportError as error:
         raise errors.unavailable_solver(name, error) from error
-
-
-def checked(request: Callable[..., Asked], *arguments: Any) -> Asked:
-    """A request of the engine's; INVALID_ARGUMENT for what its checks refuse."""
-    try:
-        return request(*arguments)
-    except (ValueError, TypeError) as error:
-        raise errors.refused(error) from error

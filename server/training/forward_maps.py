@@ -26,10 +26,11 @@ from relaxon.proto import proximal_pb2 as pb
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors
 from relaxon.server.gate.announced import AnnouncedArray
-from relaxon.server.solving import footprint, grid_messages
-from relaxon.server.solving.poisson_service import solver_named
+from relaxon.server.solving import footprint
+from relaxon.server.solving.grids import find_grid_solver
 from relaxon.server.training.boosting_messages import FLOAT_BYTES, MAX_COLUMNS, check_bytes
 from relaxon.server.training.proximal_limits import MAX_KERNEL, at_most
+from relaxon.wire.conversions.grid import read_grid_header
 
 Shape = tuple[int, ...]
 KINDS = "identity, mask, blur, radon or poisson"
@@ -157,12 +158,12 @@ def _radon(field: str, given: pb.RadonMap, shape: Shape, settings: ServerSetting
 def _poisson(field: str, given: pb.FieldMap, shape: Shape, settings: ServerSettings) -> MapPlan:
     solver = given.solver or FIELD_SOLVER
     rtol = validation.positive_float("rtol", given.rtol if given.HasField("rtol") else FIELD_RTOL)
-    planned = grid_messages.plan(given.grid)
+    planned = read_grid_header(given.grid)
     _check_shape(planned.cells, shape)
-    cells, arrays = math.prod(shape), [one for _, one in planned.arrays]
+    cells, arrays = math.prod(shape), [one for _, one in planned.parts]
     at_most(f"{field}.cells", cells, settings.max_cells)
     check_bytes(_floats(footprint.grid_bytes(cells, sum(math.prod(one.shape) for one in arrays[1:]))), settings)
-    solver_named(solver)
+    find_grid_solver(solver)
 
     def read(arrays: list[NDArray[Any]]) -> ReadMap:
         grid = planned.build(arrays)

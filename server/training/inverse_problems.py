@@ -17,12 +17,12 @@ from relaxon.proto import proximal_pb2 as pb
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors
 from relaxon.server.gate.announced import AnnouncedArray
-from relaxon.server.solving.solve_messages import progress_seconds
 from relaxon.server.training import forward_maps, proximal_limits
 from relaxon.server.training.boosting_messages import check_bytes, check_finite
 from relaxon.server.training.forward_maps import ReadMap, Shape
 from relaxon.server.training.proximal_messages import positive
 from relaxon.wire import tensors
+from relaxon.wire.conversions.solve import read_progress_seconds
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal import PlugAndPlayProgress, ProximalModel, Reconstruction
@@ -53,13 +53,13 @@ def plan(header: pb.SolveInverseHeader, model: ProximalModel, settings: ServerSe
     proximal_limits.check_signals(model.settings, 1, shape, settings)
     fields = forward_maps.fields_of(header.operator)
     try:
-        options = _options(header)
+        options, progress_seconds = _options(header), read_progress_seconds(header)
     except (ValueError, TypeError) as error:
         raise errors.refused(error) from error
     x0 = AnnouncedArray.of("x0", header.x0) if header.HasField("x0") else None
     if x0 is not None and x0.shape != shape:
         raise errors.invalid("x0", f"x0 must have the signal's shape {shape}, got {x0.shape}")
-    return InversePlan(shape, fields, options, x0, progress_seconds(header))
+    return InversePlan(shape, fields, options, x0, progress_seconds)
 
 
 def _signal_shape(header: pb.SolveInverseHeader, model: ProximalModel) -> Shape:

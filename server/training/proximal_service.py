@@ -22,8 +22,8 @@ from relaxon.server.jobs.models import ModelStore
 from relaxon.server.jobs.operations_service import OperationsServicer, Presentation
 from relaxon.server.jobs.runner import JobRunner
 from relaxon.server.solving.observations import Observations, SolveTrace
+from relaxon.server.solving.runtime import watch
 from relaxon.server.solving.solve_job import SolveJob
-from relaxon.server.solving.solve_service import watched
 from relaxon.server.training import forward_maps, inverse_problems, proximal_messages
 from relaxon.server.training.forward_maps import ReadMap, Shape
 from relaxon.server.training.inverse_problems import InversePlan, InverseRun
@@ -141,7 +141,7 @@ class ProximalServicer(TrainingServicer, proximal_pb2_grpc.ProximalServiceServic
             await self._beside(run.check)
             trace = self._trace(planned)
             with self._running(run.reconstruct, planned.progress_seconds, trace) as job:
-                found = await watched(job, upload, partial(_write_progress, job, context))
+                found = await watch(job, upload, partial(_write_progress, job, context))
                 for reply in inverse_problems.reconstruction_replies(found):
                     await context.write(reply)
 

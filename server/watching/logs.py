@@ -11,7 +11,7 @@ from typing import Any
 
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import identity, request_ids
-from relaxon.server.gate.front import Call
+from relaxon.server.gate.interceptor import Call
 
 calls = logging.getLogger("relaxon.server.calls")
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s%(about)s"

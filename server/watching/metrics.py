@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from relaxon.server.gate.front import Call
-from relaxon.server.solving.solve_replies import solution_of
+from relaxon.server.gate.interceptor import Call
 from relaxon.server.watching.status_service import Busy, memory
+from relaxon.wire.conversions.solution import find_summary
 
 HOST = "127.0.0.1"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
@@ -58,7 +58,7 @@ class Metrics:
             self._sent.labels(call.method).inc(call.sent)
 
     def _solved(self, reply: Any) -> None:
-        solution = solution_of(reply)
+        solution = find_summary(reply)
         if solution is None:
             return
         self._solves.labels(solution.solver, solution.result).inc()

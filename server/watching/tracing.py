@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 
 from relaxon._version import __version__
-from relaxon.server.gate.front import Call
-from relaxon.server.solving.solve_replies import solution_of
+from relaxon.server.gate.interceptor import Call
+from relaxon.wire.conversions.solution import find_summary
 
 NAME = "relaxon"
 ERRORS = frozenset(
@@ -65,7 +65,7 @@ class Tracing:
                     span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, call.code.name))
 
     def _solved(self, reply: Any) -> None:
-        solution = solution_of(reply)
+        solution = find_summary(reply)
         if solution is None:
             return
         # The solve has just ended; it ran in another thread, which knows no spans.

@@ -75,7 +75,7 @@ class DeepConjugateDirectionCycle(Solver):
     def cycle(self, operator: PoissonOperator) -> SingleCycle:
         """Return the V-cycle, which is linear and symmetric."""
         # Here, as that module needs this one.
-        from relaxon.solvers.driver.preconditioner import FusedPreconditioner
+        from relaxon.solvers.multigrid.preconditioner import FusedPreconditioner
 
         grid = operator.grid
         if not grid.constant:

@@ -15,6 +15,7 @@ from relaxon.core import validation
 from relaxon.core.cached import cached_property
 from relaxon.core.masked import fill_unused, plain_array
 from relaxon.core.solution import Callback, Solution
+from relaxon.core.solve_options import Inconsistent
 from relaxon.solvers.dcdm.cycle import MAX_ITERATIONS, DeepConjugateDirectionCycle, constants_for
 from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
 from relaxon.solvers.distributed.communicator import Communicator, any_failure, as_communicator
@@ -30,7 +31,6 @@ from relaxon.solvers.grid.nullspace import closes_faces
 from relaxon.solvers.grid.operator import Planes, PoissonOperator
 from relaxon.solvers.grid.poisson_grid import Boundary, BoundaryLike, CellType, checked_boundary
 from relaxon.solvers.grid.sides import PLAIN_SIDES, check_films
-from relaxon.solvers.interface.front import Inconsistent
 
 if TYPE_CHECKING:
     from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner

@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """What stands behind a distributed grid of any kind, as `working.Working` behind one in one process."""
+    """What stands behind a distributed grid of any kind, as `WorkingOperator` behind one in one process."""
 
     operator: PieceOperator
     left: PieceOperator

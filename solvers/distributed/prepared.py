@@ -13,26 +13,27 @@ from numpy.typing import ArrayLike, NDArray
 from relaxon.core import validation
 from relaxon.core.masked import fill_unused
 from relaxon.core.solution import Callback, Progress, Solution
+from relaxon.core.solve_options import SolveOptions
 from relaxon.solvers.dcdm.cycle import MAX_ITERATIONS, DeepConjugateDirectionCycle
 from relaxon.solvers.distributed.communicator import any_failure
 from relaxon.solvers.distributed.halo import Box, Halo
 from relaxon.solvers.distributed.kinds import PieceDirections, Working, figures_of
 from relaxon.solvers.distributed.loose import distributed_cycle
 from relaxon.solvers.distributed.nullspace import DistributedNullSpace
-from relaxon.solvers.driver.working import constant_figures
 from relaxon.solvers.grid.poisson_grid import CellType
 from relaxon.solvers.interface.complex_parts import ComplexRequest, is_complex, split
 from relaxon.solvers.interface.elimination import GridElimination
-from relaxon.solvers.interface.front import Front
+from relaxon.solvers.interface.prepared_system import PreparedSystem
 from relaxon.solvers.interface.request import Request
 from relaxon.solvers.interface.verdict import Figures
+from relaxon.solvers.interface.working_operator import constant_figures
 
 if TYPE_CHECKING:
     from relaxon.solvers.distributed.grid import DistributedDirections, DistributedPoissonGrid
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedDistributed(Front):
+class PreparedDistributed(PreparedSystem):
     """The solver with its set-up done, from `DistributedPoissonGrid.prepare`; arrays are each process's part."""
 
     grid: DistributedPoissonGrid
@@ -48,17 +49,10 @@ class PreparedDistributed(Front):
         return fluid
 
     def request(
-        self,
-        b: ArrayLike,
-        rtol: float,
-        atol: float,
-        max_iterations: int | None,
-        x0: ArrayLike | None,
-        inconsistent: str,
-        name: str = "b",
+        self, b: ArrayLike, options: SolveOptions, x0: ArrayLike | None = None, name: str = "b"
     ) -> Request | ComplexRequest:
         self._check_everywhere(name, b, x0)
-        return Front.request(self, b, rtol, atol, max_iterations, x0, inconsistent, name)
+        return PreparedSystem.request(self, b, options, x0, name)
 
     def _check_everywhere(self, name: str, b: ArrayLike, x0: ArrayLike | None) -> None:
         """Refuse in all processes what one of them was given wrong."""
@@ -88,7 +82,7 @@ class PreparedDistributed(Front):
             return bool(communicator.totals(np.array([float(says)]))[0])
 
         asks = communicator.totals(np.array([float(communicator.rank == 0 and callback is not None)]))[0]
-        return Front.answer(self, request, asked if asks else None, x0)
+        return PreparedSystem.answer(self, request, asked if asks else None, x0)
 
     def _vector(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         own = self.grid.cells
@@ -200,7 +194,7 @@ class PreparedPiece(PreparedDistributed):
         return {"eliminated": float(self.grid.communicator.totals(np.array([count]))[0])}
 
     @property
-    def reduced(self) -> Front | None:
+    def reduced(self) -> PreparedSystem | None:
         if self.elimination is None:
             return None
         working = Working(self.working.left, self.working.left, 0, None)
@@ -219,7 +213,7 @@ class ReducedPiece(PreparedPiece):
     def answer(
         self, request: Request | ComplexRequest, callback: Callback | None = None, x0: ArrayLike | None = None
     ) -> Solution:
-        return Front.answer(self, request, callback, x0)  # the callback asks all processes already
+        return PreparedSystem.answer(self, request, callback, x0)  # the callback asks all processes already
 
     def _used(self) -> NDArray[np.bool_]:
         return self.working.operator.grid.fluid

@@ -1,4 +1,4 @@
-"""Which solver for which grid: the automatic choice, with its reason."""
+"""The automatic choice of a solver for a grid, with its reason."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from relaxon.solvers.separable.axes import NotSeparableError, axes_of
 from relaxon.solvers.separable.system import SeparableSystem, expected_nanoseconds
 
 CONSTANT_CYCLES, VARYING_CYCLES = 55.0, 400.0
-"""Nanoseconds a cell that `dcdm` takes to 1e-6 at 128³, set-up included, in one thread: on a box with κ = 1, and the
-least of what was seen where κ varies. `bench/against.py` measures it beside the direct solver."""
+"""Nanoseconds per cell that `dcdm` takes to 1e-6 at 128³ in one thread, set-up included: on a box with κ = 1, and the
+smallest time seen where κ varies. `bench/against.py` measures them beside the direct solver."""
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A solver by its name, and in a sentence why it."""
+class GridSolverChoice:
+    """The name of a solver, and one sentence on why it was chosen."""
 
     solver: str
     reason: str
     system: SeparableSystem | None = None
-    """What the direct solver is set up with, where it is the one."""
+    """The system that the direct solver is set up with, if that was chosen."""
 
 
 @dataclass(frozen=True, slots=True)
 class AutomaticGridSolver(Solver):
-    """Fast diagonalisation where the grid is a box that it solves and takes less time, else the default, `dcdm`.
+    """Fast diagonalisation if the grid is a box that it solves in less time, otherwise the default, `dcdm`.
 
-    Clocks are not looked at: the same grid is solved by the same steps. `Solution.message` has the choice and why.
+    No clock is read: the same grid is always solved by the same steps. `Solution.message` has the choice and the
+    reason.
     """
 
     name: ClassVar[str] = "auto"
@@ -61,22 +62,26 @@ class AutomaticGridSolver(Solver):
         return engine
 
 
-def choose(operator: PoissonOperator) -> Choice:
+def choose(operator: PoissonOperator) -> GridSolverChoice:
     """Return the solver that is expected to take the least time on a grid."""
     other = DeepConjugateDirectionCycle.name
     try:
         axes = axes_of(operator)
     except NotSeparableError as error:
-        return Choice(other, f"no direct solver fits, {error}")
+        return GridSolverChoice(other, f"no direct solver fits, {error}")
     cycles = CONSTANT_CYCLES if operator.constant else VARYING_CYCLES
     expected = expected_nanoseconds(axes)
     if expected > cycles:
-        return Choice(other, f"{cycles:.0f} ns a cell expected, {expected:.0f} of fast diagonalisation for these sides")
+        return GridSolverChoice(
+            other, f"{cycles:.0f} ns a cell expected, {expected:.0f} of fast diagonalisation for these sides"
+        )
     system = SeparableSystem(axes, operator.grid.nullspace.dimension > 0)
-    return Choice(FastDiagonalisation.name, "a box, whose operator is a sum of products along its axes", system)
+    return GridSolverChoice(
+        FastDiagonalisation.name, "a box, whose operator is a sum of products along its axes", system
+    )
 
 
 def likely_solver(grid: PoissonGrid) -> str:
-    """Return the name of the solver that is about to be chosen, without any computing: what is compiled ahead."""
+    """Return the name of the solver that is likely to be chosen, without computing anything: it is compiled ahead."""
     box = grid.unknowns == grid.cells.size and grid.operator().constant
     return FastDiagonalisation.name if box else DeepConjugateDirectionCycle.name

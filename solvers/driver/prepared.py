@@ -1,4 +1,4 @@
-"""A solver set up for one grid: the checks, null space, tolerance and verdict of its right-hand sides."""
+"""A solver set up for one grid: checks, null space, norms and residuals of its right-hand sides."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core import validation
-from relaxon.solvers.driver.working import Working
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.elimination import GridElimination
 from relaxon.solvers.interface.engine import Prepared, Solver
-from relaxon.solvers.interface.front import Front
+from relaxon.solvers.interface.prepared_system import PreparedSystem
 from relaxon.solvers.interface.request import RequestMemory, packed_vector
 from relaxon.solvers.interface.verdict import Figures
+from relaxon.solvers.interface.working_operator import WorkingOperator
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedSolver(Front):
-    """A solver with its set-up done, from `prepare`."""
+class PreparedSolver(PreparedSystem):
+    """A solver set up for one grid, from `prepare`."""
 
     operator: PoissonOperator
     solver: Solver
     engine: Prepared
     setup_seconds: float
-    working: Working = field(repr=False, compare=False)
+    working: WorkingOperator = field(repr=False, compare=False)
     memory: RequestMemory = field(default_factory=RequestMemory, repr=False, compare=False)
     reduces: bool = field(default=False, repr=False, compare=False)
-    """Whether its right-hand sides are those of what is left of a larger system: weighted already."""
+    """Whether it solves the rest of a larger system after elimination: its right-hand sides are weighted already."""
 
     def _used(self) -> NDArray[np.bool_]:
         return self.operator.grid.fluid
 
     @property
     def unknowns(self) -> int:
-        """Entries of a packed vector."""
+        """The number of entries of a packed vector."""
         return self.operator.grid.unknowns
 
     @property
@@ -50,14 +50,14 @@ class PreparedSolver(Front):
         return self.memory
 
     def aspreconditioner(self) -> LinearOperator:
-        """Return the solver's V-cycle as a preconditioner `M ≈ A⁻¹` for a Krylov method of yours.
+        """Return the solver's V-cycle as a preconditioner `M ≈ A⁻¹` for your own Krylov method.
 
-        A SciPy `LinearOperator` on packed vectors, `(unknowns, unknowns)` float64, symmetric and positive definite to
-        float32 rounding, as `PoissonGrid.preconditioner` makes it. It has work space of its own.
+        A SciPy `LinearOperator` on packed vectors, `(unknowns, unknowns)` float64, symmetric and positive definite up
+        to float32 rounding, like that of `PoissonGrid.preconditioner`. It has its own work space.
 
         Raises
         ------
-        ValueError : where the solver has no such cycle: only "dcdm", "mg-cg" and "mg-rbgs-cg" do.
+        ValueError : if the solver has no such cycle; only "dcdm", "mg-cg" and "mg-rbgs-cg" have one.
 
         Examples
         --------
@@ -70,7 +70,7 @@ class PreparedSolver(Front):
         >>> info
         0
         """
-        from relaxon.solvers.driver.preconditioner import as_linear_operator
+        from relaxon.solvers.multigrid.preconditioner import as_linear_operator
 
         cycle = self.solver.cycle(self.operator)
         if cycle is None:
@@ -81,13 +81,13 @@ class PreparedSolver(Front):
         return as_linear_operator(self.operator, cycle)
 
     def update(self, grid: PoissonGrid) -> PreparedSolver:
-        """The same solver set up for another grid of the same shape: other cells (obstacles that move), another κ.
+        """Return the same solver set up for another grid of the same shape: other cells (moving obstacles), another κ.
 
-        It takes over this one's memory where the method can, so that this one must not be used any more.
+        The method may take over the memory of this set-up, which must not be used afterwards.
 
         Raises
         ------
-        TypeError, ValueError : where `grid` is no grid of this shape, or the solver refuses it.
+        TypeError, ValueError : if `grid` is not a grid of this shape, or the solver refuses it.
 
         Examples
         --------
@@ -106,12 +106,12 @@ class PreparedSolver(Front):
             raise ValueError(f"grid must have the shape {self.operator.grid.shape}, got {grid.shape}")
         start = time.perf_counter()
         operator = grid.operator()
-        working = Working.of(operator)
+        working = WorkingOperator.of(operator)
         engine = self.solver.update(self.engine, working.left)
         return PreparedSolver(operator, self.solver, engine, time.perf_counter() - start, working, self.memory)
 
     def _vector(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-        """A float64 array on `shape3`, zero outside the fluid, from a full or a packed one."""
+        """Return a full or packed array as float64 on `shape3`, zero outside the fluid."""
         grid = self.operator.grid
         if array.shape == grid.shape:
             full = np.empty(grid.shape3) if out is None else out
@@ -134,7 +134,7 @@ class PreparedSolver(Front):
         return side
 
     def _fluid_copy(self, array: NDArray[Any], out: NDArray[np.float64]) -> bool:
-        """Copy the fluid's values of a whole array, and 0 elsewhere. Whether all of these are finite."""
+        """Copy an array's values in the fluid and set the rest to 0; return whether all copied values are finite."""
         from relaxon.solvers.grid.stencil_kernels import masked_copy
 
         shape3, fluid = self.operator.grid.shape3, self.operator.grid.fluid
@@ -143,9 +143,9 @@ class PreparedSolver(Front):
 
     def copy_answer(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         if x.shape == self.operator.grid.shape and x.dtype == out.dtype == np.float64 and out.flags.c_contiguous:
-            self._fluid_copy(x, out)  # in parallel
+            self._fluid_copy(x, out)  # by several threads
         else:
-            Front.copy_answer(self, x, out)
+            PreparedSystem.copy_answer(self, x, out)
 
     def _packed(self, side: NDArray[Any]) -> bool:
         return side.shape != self.operator.grid.shape
@@ -182,9 +182,9 @@ class PreparedSolver(Front):
         return self.working.elimination
 
     @property
-    def reduced(self) -> Front | None:
+    def reduced(self) -> PreparedSystem | None:
         if self.working.elimination is None:
             return None
         left = self.working.left
-        working = Working(left, left, 0, None)
+        working = WorkingOperator(left, left, 0, None)
         return PreparedSolver(left, self.solver, self.engine, self.setup_seconds, working, reduces=True)

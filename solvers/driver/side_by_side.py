@@ -1,8 +1,8 @@
-"""Several right-hand sides on one grid, each in a thread of its own.
+"""Several right-hand sides on one grid, each in its own thread.
 
-Threads that divide one solve among them wait for each other some hundred times an iteration, and make the planes at
-the ends of their runs twice. With a right-hand side each they do neither. Passes of several right-hand sides in one
-were measured too: what they would share, one-byte codes and couplings, is not what an iteration waits for.
+Threads that share one solve wait for each other about a hundred times per iteration, and compute the planes at the
+ends of their ranges twice. With one right-hand side each they do neither. Passes over several right-hand sides at once
+were measured as well: what they share, one-byte codes and couplings, is not the bottleneck of an iteration.
 """
 
 from __future__ import annotations
@@ -23,76 +23,76 @@ if TYPE_CHECKING:
     from relaxon.solvers.driver.prepared import PreparedSolver
 
 TWIN_BYTES, MEMORY_PART = 80, 0.5
-"""Bytes a cell of a twin's work space and of what its solves make, at most, and of the memory that is available the
-part that all of them may take."""
+"""Bytes per cell of a twin's work space and of what its solves allocate, at most; and the fraction of the available
+memory that all twins may take."""
 Requests = Sequence[Request | ComplexRequest]
 
 
-def answer_all(front: PreparedSolver, requests: Requests, starts: Sequence[Any]) -> tuple[Solution, ...]:
-    """Answer checked requests, side by side where the solver can and there are as many of them as threads.
+def answer_all(prepared: PreparedSolver, requests: Requests, starts: Sequence[Any]) -> tuple[Solution, ...]:
+    """Answer checked requests, side by side if the solver can and there are at least as many of them as threads.
 
-    The first is answered before the others, by all threads: it compiles what is to be compiled, and shows whether the
-    solver needs another one's help on this grid. Where it does not, each of the others starts from the same: what one
-    of them meets changes no other, in however many threads they are.
+    The first is answered before the others, by all threads: it compiles the kernels, and shows whether the solver falls
+    back to another one on this grid. If it does not, all others start from the same state: what one of them runs into
+    changes none of the others, whatever the number of threads.
     """
-    first = front.answer(requests[0], None, starts[0])
+    first = prepared.answer(requests[0], None, starts[0])
     if first.fallbacks:
         rest = zip(requests[1:], starts[1:], strict=True)
-        return (first, *(front.answer(request, None, start) for request, start in rest))
-    fronts = _fronts(front, len(requests) - 1)
+        return (first, *(prepared.answer(request, None, start) for request, start in rest))
+    copies = _copies(prepared, len(requests) - 1)
     found: list[Solution | None] = [first, *[None] * (len(requests) - 1)]
     waiting = deque(range(1, len(requests)))
-    for one in fronts:
+    for one in copies:
         one.engine.remembers = False
     try:
-        divide(_answer, len(fronts), fronts, requests, starts, waiting, found, chunks=len(fronts))
+        divide(_answer, len(copies), copies, requests, starts, waiting, found, chunks=len(copies))
     finally:
-        for one in fronts:
+        for one in copies:
             one.engine.remembers = True
     return tuple(solution for solution in found if solution is not None)
 
 
-def _fronts(front: PreparedSolver, count: int) -> list[PreparedSolver]:
-    """As many of one set-up as there are threads; one where right-hand sides are fewer, or the engine has no twin.
+def _copies(prepared: PreparedSolver, count: int) -> list[PreparedSolver]:
+    """Return one copy of a set-up per thread; only the set-up itself if there are fewer right-hand sides or no twins.
 
-    Fewer where memory is short of their work space.
+    There are fewer copies if there is not enough memory for their work space.
     """
-    fronts, threads = [front], get_num_threads()
+    copies, threads = [prepared], get_num_threads()
     if not 1 < threads <= count:
-        return fronts
+        return copies
     available = find_available_memory()
-    room = threads if available is None else MEMORY_PART * available / (TWIN_BYTES * front.operator.grid.cells.size)
-    while len(fronts) < min(threads, 1 + int(room)):
-        engine = front.engine.twin()
+    room = threads if available is None else MEMORY_PART * available / (TWIN_BYTES * prepared.operator.grid.cells.size)
+    while len(copies) < min(threads, 1 + int(room)):
+        engine = prepared.engine.twin()
         if engine is None:
             break
-        fronts.append(replace(front, engine=engine))
-    return fronts
+        copies.append(replace(prepared, engine=engine))
+    return copies
 
 
 def _answer(
     start: int,
     stop: int,
-    fronts: list[PreparedSolver],
+    copies: list[PreparedSolver],
     requests: Requests,
     starts: Sequence[Any],
     waiting: deque[int],
     found: list[Solution | None],
 ) -> None:
-    """Answer what is waiting by one front, whoever else does by the others."""
-    front = fronts[start]
+    """Answer waiting requests with one set-up, while other threads do so with the others."""
+    prepared = copies[start]
     try:
         while waiting:
             number = _take(waiting)
             if number is not None:
-                found[number] = front.answer(requests[number], None, starts[number])
+                found[number] = prepared.answer(requests[number], None, starts[number])
     except BaseException:
-        waiting.clear()  # the other threads end with what they are at
+        waiting.clear()  # the other threads finish what they are working on
         raise
 
 
 def _take(waiting: deque[int]) -> int | None:
-    """The next number; None where another thread has taken the last one."""
+    """Return the next number; None if another thread has taken the last one."""
     with suppress(IndexError):
         return waiting.popleft()
     return None

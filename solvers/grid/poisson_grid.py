@@ -266,11 +266,12 @@ class PoissonGrid:
         >>> info
         0
         """
-        from relaxon.solvers.driver import preconditioner
+        from relaxon.solvers.dcdm.preconditioner import learned_cycle
+        from relaxon.solvers.multigrid.preconditioner import as_linear_operator, unlearned_cycle
 
         operator = self.operator()
-        make = preconditioner.learned_cycle if learned else preconditioner.unlearned_cycle
-        return preconditioner.as_linear_operator(operator, make(operator))
+        cycle = learned_cycle(operator) if learned else unlearned_cycle(operator)
+        return as_linear_operator(operator, cycle)
 
     @cached_property
     def nullspace(self) -> NullSpace:

@@ -1,4 +1,4 @@
-"""Complex right-hand sides of a real operator: the real part is solved, then the imaginary one, for one answer."""
+"""Complex right-hand sides of a real operator: the real part is solved, then the imaginary one, and both are joined."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WORST_FIRST = (
 
 @dataclass(frozen=True, slots=True)
 class ComplexRequest:
-    """The checked parts of a complex right-hand side; `tolerance` and `b_norm` are those of the whole, as given."""
+    """The checked parts of a complex right-hand side; `tolerance` and `b_norm` are those of the whole, unscaled."""
 
     real: Request
     imaginary: Request
@@ -37,9 +37,9 @@ class ComplexRequest:
     b_norm: float
 
     def parts(self, sides: tuple[float, float] | None) -> tuple[Request, Request]:
-        """Each with the tolerance that leaves the whole within its own: `√(τ²/2 + τ²/2) = τ`.
+        """Return both parts, each with a tolerance that keeps the whole within its own: `√(τ²/2 + τ²/2) = τ`.
 
-        `sides` are the whole's norms of the right-hand side for the scaled test, where there is one.
+        `sides` are the norms of the whole right-hand side for the scaled test; None if there is no such test.
         """
         return self._part(self.real, sides), self._part(self.imaginary, sides)
 
@@ -53,41 +53,42 @@ class ComplexRequest:
 
 
 def is_complex(value: ArrayLike | None) -> bool:
-    """Whether a caller's array holds complex numbers."""
+    """Return whether a caller's array holds complex numbers."""
     return value is not None and np.asarray(value).dtype.kind == "c"
 
 
 def split(value: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Real and imaginary part; the latter zero where the values are real."""
+    """Return the real and the imaginary part; the latter is zero if the values are real."""
     array = np.asarray(value)
     return array.real, array.imag
 
 
-def joined(
+def solve_parts(
     request: ComplexRequest,
     sides: tuple[float, float] | None,
     solve: Callable[[Request, Callback | None], Solution],
     start: Callable[[Request], tuple[float, float, NDArray[Any]]],
     callback: Callback | None,
 ) -> Solution:
-    """Solve both parts by `solve` and put their solutions together; `start` gives the residual norm and the backward
-    error of a part's start, and the start in the form of an answer. `sides` as for `ComplexRequest.parts`.
+    """Solve for both parts and join their solutions.
 
-    Residual norms are of the complex system all along: `√(‖r_real‖² + ‖r_imaginary‖²)`, of which first one part is
-    improved and then the other. The backward error is the larger one of the parts', which bounds that of the whole.
+    `start` returns the residual norm and the backward error of a part's initial guess, and the guess in the form of an
+    answer. `sides` is as in `ComplexRequest.parts`. All residual norms are those of the complex system,
+    `√(‖r_real‖² + ‖r_imaginary‖²)`, in which first one part improves and then the other. The backward error is the
+    larger of the two parts', which bounds that of the whole.
     """
     first, second = request.parts(sides)
     resting, backward_error, unsolved = start(second)
-    one = solve(first, _raised(callback, request.tolerance, 0, resting))
+    one = solve(first, _of_whole(callback, request.tolerance, 0, resting))
     cancelled = one.result is Result.CANCELLED
     if cancelled:
         two = replace(one, x=unsolved, residuals=np.array([resting]), iterations=0, true_residual=resting, fallbacks=0)
         two = replace(two, backward_error=backward_error)
     else:
-        two = solve(second, _raised(callback, request.tolerance, one.iterations, one.true_residual))
+        two = solve(second, _of_whole(callback, request.tolerance, one.iterations, one.true_residual))
     true = math.hypot(one.true_residual, two.true_residual)
     result = min((one.result, two.result), key=WORST_FIRST.index)
-    # A part may have more than its share; of the scaled test each has its own, as solutions do not say how it went.
+    # One part may take more than its share. The scaled test is applied per part: solutions do not report its figures.
     if sides is None and true <= request.tolerance and result not in (Result.CANCELLED, Result.SINGULAR_INCONSISTENT):
         result = Result.CONVERGED
     messages = dict.fromkeys(part.message for part in (one, two) if part.message)
@@ -109,8 +110,8 @@ def joined(
     )
 
 
-def _raised(callback: Callback | None, tolerance: float, before: int, other: float) -> Callback | None:
-    """The caller's callback as a part's: iterations go on, residuals are of the whole."""
+def _of_whole(callback: Callback | None, tolerance: float, before: int, other: float) -> Callback | None:
+    """Return the caller's callback for one part: iterations continue, and residuals are those of the whole."""
     if callback is None:
         return None
     return lambda p: callback(Progress(before + p.iteration, math.hypot(p.residual, other), tolerance))

@@ -1,9 +1,9 @@
-"""Unknowns that their own diagonal decides: found, taken out of a system before it is solved, and put back.
+"""Unknowns that their own diagonal decides: found, eliminated from a system before it is solved, and put back.
 
-A row with `a_ii ≥ 10⁴ Σ_{j≠i}|a_ij|` (a Dirichlet value by a penalty, a unit row beside tiny conductances) gives its
-unknown alone, to four digits, and to four more with each refinement. In a norm of all rows such a row hides the error
-of all the others. So the others are solved with what these unknowns contribute moved to the right-hand side, and the
-decided ones are refined from their own rows.
+A row with `a_ii ≥ 10⁴ Σ_{j≠i}|a_ij|` (a Dirichlet value by a penalty, a unit row beside tiny conductances) determines
+its unknown by itself: to four digits, and to four more with each refinement. In a norm over all rows, such a row hides
+the error of all others. So the other unknowns are solved for with the contribution of the decided ones moved to the
+right-hand side, and the decided ones are refined from their own rows.
 """
 
 from __future__ import annotations
@@ -22,25 +22,23 @@ from relaxon.solvers.grid.poisson_grid import CellType, PoissonGrid
 
 if TYPE_CHECKING:
     from relaxon.solvers.interface.engine import Monitor
-    from relaxon.solvers.interface.front import Front
+    from relaxon.solvers.interface.prepared_system import PreparedSystem
     from relaxon.solvers.interface.request import Request
     from relaxon.solvers.sparse.system import MatrixSystem
 
 Array = NDArray[np.float64]
 DECIDED = 1e4
-"""A diagonal entry that is so many times the sum of the others' magnitudes decides its unknown."""
+"""How many times the sum of the other entries' magnitudes a diagonal entry must be to decide its unknown."""
 REDUCED_PART = 0.5
-"""Of the tolerances, for what is left when unknowns are eliminated: their refinement changes its residual once more."""
-NEARLY = 1.001
-"""Times the bound, which rounding does not bridge."""
+"""Fraction of the tolerances for the remaining unknowns: refining the eliminated ones changes the residual again."""
 WEAK = 1e-3
-"""Rounding that a sum of squared couplings, which contains the diagonal's, may have."""
+"""The rounding that a sum of squared couplings may have, since it contains the diagonal's."""
 REFINEMENTS = 4
-"""Each brings four more digits where decided unknowns are coupled to one another; four reach float64's last."""
+"""Each brings four more digits where decided unknowns are coupled to each other; four reach float64's last digit."""
 
 
 class Elimination(ABC):
-    """The decided unknowns of a system, and the smaller system of the others."""
+    """The decided unknowns of a system, and the smaller system of the remaining ones."""
 
     decided: NDArray[np.bool_]
 
@@ -50,11 +48,11 @@ class Elimination(ABC):
 
     @abstractmethod
     def side(self, b: Array, x: Array) -> Array:
-        """Return the right-hand side of what is left: `b` without what the decided unknowns contribute."""
+        """Return the right-hand side of the remaining system: `b` minus the contribution of the decided unknowns."""
 
     @abstractmethod
     def left(self, x: Array) -> Array:
-        """Return a copy of the other unknowns, in the form of the smaller system."""
+        """Return a copy of the remaining unknowns, in the form of the smaller system."""
 
     @abstractmethod
     def put(self, left: Array, x: Array) -> None:
@@ -72,7 +70,7 @@ def is_decided(diagonal: Array, others: Array, out: Array | None = None) -> NDAr
 
 
 class GridElimination(Elimination):
-    """Decided cells are AIR in the grid of what is left: their neighbours keep the faces towards them."""
+    """Elimination on a grid: decided cells become AIR, and their neighbours keep the faces towards them."""
 
     def __init__(self, operator: PoissonOperator, decided: NDArray[np.bool_]) -> None:
         self.operator = operator
@@ -82,7 +80,7 @@ class GridElimination(Elimination):
 
     @classmethod
     def of(cls, operator: PoissonOperator) -> GridElimination | None:
-        """Return None where no cell is decided, or each is."""
+        """Find the decided cells of an operator; None if there are none, or nothing else."""
         if operator.constant:
             return None
         others = np.zeros(operator.grid.shape3)
@@ -113,11 +111,11 @@ class GridElimination(Elimination):
 
 
 class ReducedGrid(PoissonGrid):
-    """A grid in which decided cells hold a known value; already checked."""
+    """A grid in which decided cells hold a known value; it is not checked again."""
 
     def __init__(self, whole: PoissonGrid, decided: NDArray[np.bool_]) -> None:
         self.whole = whole
-        """The grid whose `pack` a caller's own preconditioner knows."""
+        """The grid whose `pack` a caller's own preconditioner expects."""
         self.cells = np.where(decided, np.uint8(CellType.AIR), whole.cells)
         self.cells.flags.writeable = False
         self.given_cells = self.cells
@@ -130,12 +128,12 @@ class ReducedGrid(PoissonGrid):
 
 
 class MatrixElimination(Elimination):
-    """The principal submatrix of the other unknowns."""
+    """Elimination from a matrix: the principal submatrix of the remaining unknowns is left."""
 
     def __init__(self, system: MatrixSystem, decided: NDArray[np.bool_]) -> None:
         self.decided = decided
         self.index = np.flatnonzero(~decided)
-        """The other unknowns."""
+        """The indices of the remaining unknowns."""
         self._diagonal = system.diagonal
         self._system = system
         self._rows = system.matrix[np.flatnonzero(decided)]
@@ -143,12 +141,13 @@ class MatrixElimination(Elimination):
 
     @classmethod
     def of(cls, system: MatrixSystem) -> MatrixElimination | None:
-        """Return None where no unknown is decided."""
+        """Find the decided unknowns of a system; None if there are none."""
         others = system.magnitudes() - system.diagonal
         decided = is_decided(system.diagonal, others)
         if not decided.any():
             return None
-        # As weak for the other unknown: in a matrix scaled from both sides a huge row may still hang on tiny ones.
+        # The coupling must be weak for the other unknown too: in a matrix scaled from both sides, a huge row may still
+        # depend on tiny ones.
         found = np.flatnonzero(decided)
         rows, inverse = system.matrix[found], system.inverse_diagonal
         shares = rows.multiply(rows) @ inverse * inverse[found] - (inverse[found] > 0)
@@ -170,16 +169,16 @@ class MatrixElimination(Elimination):
         x[self.index] = left
 
     def system(self) -> MatrixSystem:
-        """Return the system of the other unknowns; there must be some."""
+        """Return the system of the remaining unknowns; there must be some."""
         return self._system.without(self.index, self._rows.indices)
 
 
 def run_reduced(
-    elimination: Elimination, reduced: Front, request: Request, monitor: Monitor, limit: int
+    elimination: Elimination, reduced: PreparedSystem, request: Request, monitor: Monitor, limit: int
 ) -> tuple[Result, str]:
-    """Solve for what is left when the decided unknowns are eliminated, and refine these; the result and a message.
+    """Solve for the remaining unknowns, refine the decided ones, and return the result and a message.
 
-    Residuals that are recorded are those of what is left. A few digits of the decided unknowns come with each pass.
+    The recorded residuals are those of the remaining system. Each pass adds a few digits to the decided unknowns.
     """
     b, x = request.b, request.x
     elimination.decide(b, x)

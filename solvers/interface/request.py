@@ -1,4 +1,4 @@
-"""A checked right-hand side with its start, as solvers take it, and the memory that one leaves to the next."""
+"""A checked right-hand side with its initial guess, as engines take it, and the memory that is reused for the next."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 class Request:
     """A checked right-hand side: arrays on `shape3`, zero outside the fluid, `b` in the range of `A`.
 
-    `b` is the caller's divided by `2^exponent`, and so are `tolerance`, `atol` and `b_norm`; the exponent is 0 where
-    `b` is of ordinary size.
+    `b` is the caller's divided by `2^exponent`, and so are `tolerance`, `atol` and `b_norm`. The exponent is 0 if `b`
+    is of ordinary size.
     """
 
     b: NDArray[np.float64]
@@ -24,21 +24,23 @@ class Request:
     b_norm: float
     max_iterations: int | None
     inconsistent: str
-    """Empty, or why no solution exists."""
+    """Why no solution exists; empty if one does."""
     rtol: float
     atol: float
     exponent: int
     warm: bool
-    """Whether `x` holds a start other than zero."""
+    """Whether `x` holds an initial guess other than zero."""
     sides: tuple[float, float] | None = None
-    """Of a part of a complex `b`: norms of the whole, as `Figures.beside` takes them."""
+    """For one part of a complex `b`: the norms of the whole, as `Figures.beside` takes them."""
     column: bool = False
-    """Whether `b` came as a column `(n, 1)`, as which `x` is given back."""
+    """Whether `b` was given as a column `(n, 1)`; `x` is then returned as one."""
 
 
 class RequestMemory:
-    """Arrays of earlier requests for the next one's: fresh memory takes longer than what is then done with it. Each is
-    one's alone who takes it, in any thread."""
+    """Arrays of earlier requests, to be reused: touching fresh memory takes longer than the work done in it.
+
+    Whoever takes an array owns it, in any thread.
+    """
 
     __slots__ = ("_kept",)
 
@@ -46,16 +48,16 @@ class RequestMemory:
         self._kept: dict[str, NDArray[np.float64]] = {}
 
     def take(self, name: str) -> NDArray[np.float64] | None:
-        """The one that was last kept under a name, if it is still there."""
+        """Return the array last kept under a name, if nobody has taken it."""
         return self._kept.pop(name, None)
 
     def keep(self, name: str, array: NDArray[np.float64]) -> None:
-        """Keep one that nothing else has any more."""
+        """Keep an array that nothing else references any more."""
         self._kept[name] = array
 
 
 def packed_vector(name: str, array: NDArray[Any], unknowns: int) -> NDArray[Any] | None:
-    """A vector of the unknowns, from `(unknowns,)` or a column `(unknowns, 1)`; None for any other shape.
+    """Return a vector of the unknowns, given `(unknowns,)` or a column `(unknowns, 1)`; None for any other shape.
 
     ValueError, naming `solve_many`, for several columns.
     """
@@ -70,7 +72,7 @@ def packed_vector(name: str, array: NDArray[Any], unknowns: int) -> NDArray[Any]
 
 
 def refuse_columns(b: object, unknowns: int) -> None:
-    """ValueError where the right-hand sides of `solve_many` are the columns of an array, not its rows."""
+    """Raise ValueError if the right-hand sides of `solve_many` are the columns of an array, not its rows."""
     shape: tuple[int, ...] = getattr(b, "shape", ())
     if len(shape) == 2 and shape[0] == unknowns != shape[1]:
         raise ValueError(f"b must hold a right-hand side in each row, (k, {unknowns}), got {tuple(shape)}: pass b.T")

@@ -57,7 +57,7 @@ class MultigridCG(Solver):
     def cycle(self, operator: PoissonOperator) -> SingleCycle:
         """Return the V-cycle, which is linear and symmetric."""
         # Here, as that module needs this package.
-        from relaxon.solvers.driver.preconditioner import unlearned_cycle
+        from relaxon.solvers.multigrid.preconditioner import unlearned_cycle
 
         if self.smoother == "jacobi" and self.sweeps == 2:
             return unlearned_cycle(operator)

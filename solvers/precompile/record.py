@@ -26,7 +26,7 @@ Request = dict[str, Any]
 
 def all_kinds() -> Iterator[str]:
     """Yield the kinds that can be run here, the commonest first."""
-    from relaxon.solvers.driver.registry import list_solvers
+    from relaxon.solvers.interface.registry import list_solvers
     from relaxon.solvers.sparse import MATRIX_SOLVERS
 
     names = [entry.name for entry in list_solvers() if all(find_spec(need) for need in entry.needs)]

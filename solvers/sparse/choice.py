@@ -207,7 +207,7 @@ def named(name: str, peers: bool = False) -> MatrixSolver:
 
         if name in PEERS:
             return PEERS[name]
-    from relaxon.solvers.driver.registry import list_solvers
+    from relaxon.solvers.interface.registry import list_solvers
 
     hint = ""
     if name in {entry.name for entry in list_solvers()}:

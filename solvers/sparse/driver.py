@@ -17,7 +17,7 @@ from relaxon.core.solution import Result
 from relaxon.solvers.grid.nullspace import CONSISTENCY
 from relaxon.solvers.interface.elimination import MatrixElimination
 from relaxon.solvers.interface.engine import Monitor
-from relaxon.solvers.interface.front import Front
+from relaxon.solvers.interface.prepared_system import PreparedSystem
 from relaxon.solvers.interface.request import Request, RequestMemory, packed_vector
 from relaxon.solvers.interface.verdict import Figures, backward_error
 from relaxon.solvers.precompile import compiling
@@ -154,7 +154,7 @@ def use_map(solver: MatrixSolver, M: Any, system: MatrixSystem) -> MatrixSolver:
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedMatrix(Front):
+class PreparedMatrix(PreparedSystem):
     """A solver set up for one matrix, from `prepare`; `b` and `x0` are vectors `(n,)` or columns `(n, 1)`."""
 
     system: MatrixSystem
@@ -257,7 +257,7 @@ class PreparedMatrix(Front):
 
     def _run_once(self, request: Request, monitor: Monitor, limit: int) -> tuple[Result, str]:
         fresh, begun = not self.engine.reuses, max(len(monitor.history), 0)
-        found = Front._run_once(self, request, monitor, limit)
+        found = PreparedSystem._run_once(self, request, monitor, limit)
         if fresh and self.reduced is None:
             self._course.record(monitor.history[begun:])
         return found

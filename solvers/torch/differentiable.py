@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
+from relaxon.core.solve_options import Inconsistent
 from relaxon.implicit import implicit
 from relaxon.solvers.driver.prepared import PreparedSolver
 from relaxon.solvers.driver.solve import prepare
 from relaxon.solvers.grid.faces import face_coefficients, face_scales
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.engine import Solver
-from relaxon.solvers.interface.front import Inconsistent
 from relaxon.solvers.torch.arguments import (
     Coefficient,
     check_batch,

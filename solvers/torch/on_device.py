@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relaxon.core import scaling, validation
+from relaxon.core import scaling
 from relaxon.core.solution import Callback, Result
+from relaxon.core.solve_options import SolveOptions
 from relaxon.solvers.dcdm.device import DeviceDirections, memory_errors
 from relaxon.solvers.driver.prepared import PreparedSolver
 from relaxon.solvers.grid.nullspace import CONSISTENCY
 from relaxon.solvers.interface.engine import Monitor, Prepared
-from relaxon.solvers.interface.front import MAX_RESTARTS, TOO_LARGE, SingularSystemError
+from relaxon.solvers.interface.prepared_system import MAX_RESTARTS, TOO_LARGE
+from relaxon.solvers.interface.system_form import SingularSystemError
 from relaxon.solvers.interface.verdict import BETTER, Figures, verdict
 
 MOST_AT_ONCE = 1000
@@ -85,10 +87,8 @@ def solve_tensor(
     """
     start = time.perf_counter()
     engine = _engine(prepared)
-    rtol = validation.positive_float("rtol", rtol)
-    atol = validation.non_negative_float("atol", atol)
-    if max_iterations is not None:
-        max_iterations = validation.positive_int("max_iterations", max_iterations)
+    options = SolveOptions(rtol, atol, max_iterations)
+    rtol, atol, max_iterations = options.rtol, options.atol, options.max_iterations
     if inconsistent not in ("error", "project"):
         raise ValueError(f"inconsistent must be 'error' or 'project', got {inconsistent!r}")
     with torch.no_grad(), memory_errors(engine.cycle.device):
@@ -177,7 +177,7 @@ def _better(
     prepared: PreparedSolver,
     exponent: int,
 ) -> tuple[Figures, str]:
-    """As `Front` does: go back to the step before or to the start where its residual is less."""
+    """As `PreparedSystem` does: go back to the step before or to the start where its residual is less."""
     said = ""
     if monitor.undo_worse_step():
         if null is not None:

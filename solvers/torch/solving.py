@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from relaxon.core import validation
 from relaxon.core.solution import Solution
+from relaxon.core.solve_options import Inconsistent
 from relaxon.implicit import DerivativeOutcome, DerivativeVerdict, ImplicitOptions
-from relaxon.solvers.interface.front import Front, Inconsistent
+from relaxon.solvers.interface.prepared_system import PreparedSystem
 
 Unconverged = Literal["error", "record"]
 Purpose = Literal["forward", "adjoint"]
@@ -60,7 +61,7 @@ class SolveTerms:
         return cls({"forward": rtol, "adjoint": adjoint_rtol}, max_iterations, inconsistent, unconverged, log)
 
     def solve_each(
-        self, prepared: Front, purpose: Purpose, sides: NDArray[Any], starts: NDArray[np.float64] | None
+        self, prepared: PreparedSystem, purpose: Purpose, sides: NDArray[Any], starts: NDArray[np.float64] | None
     ) -> NDArray[np.float64]:
         """Return the solutions of right-hand sides `(k, …)`, float64; `starts` has their shape.
 

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from relaxon.core import scaling
+from relaxon.core.solve_options import Inconsistent
 from relaxon.implicit import implicit
 from relaxon.solvers.driver.solve import prepare
-from relaxon.solvers.interface.front import Inconsistent
 from relaxon.solvers.sparse.driver import PreparedMatrix
 from relaxon.solvers.sparse.engine import MatrixSolver
 from relaxon.solvers.torch.arguments import FLOATS, check_batch, is_mapped, known_values, to_array

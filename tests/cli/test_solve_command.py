@@ -9,7 +9,7 @@ import pytest
 from relaxon.cli import grid_options, main
 from relaxon.cli.grid_contest import GridServer
 from relaxon.client import FailedPrecondition
-from relaxon.core.pictures import best_slice
+from relaxon.core.pictures import choose_slice
 
 SMALL = ["solve", "--problem", "pool", "--size", "12"]
 
@@ -92,8 +92,8 @@ def test_the_slice_that_is_drawn_shows_the_most_kinds_of_cells():
     cells = np.zeros((6, 6, 6), np.uint8)
     cells[:, :, 5] = 2  # air above
     cells[2:4, 3, 0] = 1  # a solid that one middle slice cuts
-    assert best_slice(cells) in ((0, 3), (1, 3))
-    assert best_slice(cells[:, :, 0]) == (1, 3)
+    assert choose_slice(cells) in ((0, 3), (1, 3))
+    assert choose_slice(cells[:, :, 0]) == (1, 3)
 
 
 @pytest.mark.parametrize("columns", [0, 1, 3])

@@ -222,7 +222,7 @@ LYING = pb.SolutionHeader(result=1, x=SOLUTION.x, residuals=SOLUTION.residuals, 
 FROM_THE_FUTURE = pb.SolutionHeader(result=99, x=SOLUTION.x, residuals=SOLUTION.residuals)
 BROKEN_ANSWERS = {
     "nothing": ([], "without a solution"),
-    "x first": (X, "out of turn"),
+    "x first": (X, "out of order"),
     "an empty reply": ([pb.SolveReply()], "empty message"),
     "x of another shape": ([pb.SolveReply(solution=WRONG_SHAPE)], "where b has"),
     "residuals that do not count": ([pb.SolveReply(solution=LYING)], "for 3 iterations"),

@@ -14,11 +14,11 @@ from shared_mappings import mappings, settled
 from relaxon import client as errors
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto.tensor_pb2 import SharedArray
-from relaxon.server.solving import solve_messages
 from relaxon.solvers import PoissonGrid
 from relaxon.wire import tensors
 from relaxon.wire.arrays import Wire
-from relaxon.wire.conversions.solve import SolutionReader
+from relaxon.wire.conversions import solution as solution_messages
+from relaxon.wire.conversions.solution import SolutionReader
 from relaxon.wire.handover import LEAST, MOST, SPARED, USUAL, Handover, Places
 from relaxon.wire.shared_memory import SharedFile
 
@@ -262,7 +262,7 @@ import numpy as np
 from relaxon.wire.handover import MOST, Places
 from relaxon.wire.shared_memory import SharedFile
 from relaxon.proto.tensor_pb2 import SharedArray
-from relaxon.server.solving import solve_messages
+import relaxon.wire.conversions.solution
 places = Places(SharedFile.create(MOST * 800)[0])
 places.grow(MOST)
 def kept():
@@ -302,7 +302,7 @@ def test_an_answer_at_another_place_is_an_error(places):
         reader = SolutionReader(b, wire, place)
         header = {"x": tensors.header_of(b), "residuals": tensors.header_of(np.ones(1)), "iterations": 0}
         assert reader.take(pb.SolveReply(solution=pb.SolutionHeader(**header, result=pb.RESULT_CONVERGED))) is None
-        answer = pb.SolveReply(x=tensors.shared_part(offset))
+        answer = pb.SolveReply(x=tensors.make_shared_part(offset))
         if good:
             assert reader.take(answer) is None
         else:
@@ -398,7 +398,7 @@ def test_a_header_alone_is_an_answer(places):
 
 @pytest.mark.parametrize("most", [0, 3, 4])
 def test_residuals_of_many_iterations_come_in_parts(client, monkeypatch, most):
-    monkeypatch.setattr(solve_messages, "RESIDUALS_IN_HEADER", most)
+    monkeypatch.setattr(solution_messages, "RESIDUALS_IN_HEADER", most)
     ours = in_process(lambda _: LOCAL, SIDES[:3], **OPTIONS)
     with client.poisson.grid(LARGE, boundary="dirichlet") as grid:
         theirs = list(grid.solve_steps(SIDES[:3], **OPTIONS))

@@ -13,7 +13,7 @@ from without_packages import run_without
 
 from relaxon.core.extras import EXTRAS, MissingPackageError, explain, find_extra, require
 from relaxon.server.config.capabilities import ENGINES
-from relaxon.solvers.driver.registry import DEVICE_NEEDS, ENTRIES
+from relaxon.solvers.interface.registry import DEVICE_NEEDS, ENTRIES
 
 ROOT = Path(__file__).parents[2]
 BROUGHT = {
@@ -123,8 +123,8 @@ TORCH = (
     "import relaxon.solvers.torch.faces",
     "import relaxon.implicit",
     "from relaxon.implicit.options import ImplicitOptions",
-    "from relaxon.solvers.driver.registry import get; get('dcdm-cnn')",
-    "from relaxon.solvers.driver.registry import get; get('dcdm@cuda')",
+    "from relaxon.solvers.interface.registry import find_solver; find_solver('dcdm-cnn')",
+    "from relaxon.solvers.interface.registry import find_solver; find_solver('dcdm@cuda')",
     "from relaxon.solvers.dcdm.cnn import load_network; load_network(None)",
     "from relaxon.neuromorphic.boosting.export import to_torch; to_torch(None)",
     "from relaxon.neuromorphic.convex.export import to_torch; to_torch(None)",
@@ -141,7 +141,7 @@ def test_in_process_what_needs_torch_names_its_extra(tmp_path):
 
 
 OTHERS = {
-    "from relaxon.solvers.driver.registry import get; get('pyamg-sa')": "pyamg",
+    "from relaxon.solvers.interface.registry import find_solver; find_solver('pyamg-sa')": "pyamg",
     "from relaxon.solvers import PyAMG; PyAMG().prepare(None)": "pyamg",
     "from relaxon.solvers import AlgebraicMultigridCG; AlgebraicMultigridCG().prepare_matrix(None)": "pyamg",
     "from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier": "sklearn",

@@ -16,7 +16,7 @@ from relaxon.core.solution import Result
 from relaxon.proto.poisson_pb2_grpc import PoissonServiceStub
 from relaxon.server.app import EmbeddedServer
 from relaxon.server.config.settings import ServerSettings
-from relaxon.solvers.driver import registry
+from relaxon.solvers.interface import registry
 from relaxon.solvers.interface.engine import Prepared, Solver
 
 

@@ -25,11 +25,11 @@ LENGTHS = (1, 127, 128, 4095, 4096, 16383, 16384, 100_001)
 @pytest.mark.parametrize(("kind", "field"), EACH)
 @pytest.mark.parametrize("checksum", [True, False])
 def test_what_is_sent_is_what_protobuf_would_send(kind, field, checksum):
-    encode = chunks.encoder(kind.SerializeToString)
+    encode = chunks.make_encoder(kind.SerializeToString)
     for length in LENGTHS:
         array = np.random.default_rng(length).integers(0, 256, length).astype(np.uint8)
         for size in (length, 5000):
-            ours = chunks.messages_of(kind, field, array, checksum=checksum, chunk_bytes=size)
+            ours = chunks.split_into_messages(kind, field, array, checksum=checksum, chunk_bytes=size)
             theirs = tensors.parts_of(array, size, checksum=checksum)
             for one, part in zip(ours, theirs, strict=True):
                 assert encode(one) == kind(**{field: part}).SerializeToString()
@@ -37,14 +37,14 @@ def test_what_is_sent_is_what_protobuf_would_send(kind, field, checksum):
 
 @pytest.mark.parametrize("array", [np.arange(24.0).reshape(4, 6).T, np.arange(5, dtype=">f8"), np.arange(9)[::2]])
 def test_arrays_in_any_order_are_sent_in_the_wire_s(array):
-    first, end = chunks.messages_of(poisson_pb2.SolveRequest, "b", array)
+    first, end = chunks.split_into_messages(poisson_pb2.SolveRequest, "b", array)
     assert bytes(first.b.chunk) == np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
     assert end.b.WhichOneof("part") == "end"
 
 
 @pytest.mark.parametrize(("kind", "field"), EACH)
 def test_what_is_read_is_what_protobuf_would_read(kind, field):
-    decode = chunks.decoder(kind.FromString)
+    decode = chunks.make_decoder(kind.FromString)
     for length in LENGTHS:
         message = kind(**{field: TensorPart(chunk=bytes(range(256)) * (length // 256) + bytes(length % 256))})
         found = decode(message.SerializeToString())
@@ -75,7 +75,7 @@ def test_damaged_messages_are_read_as_protobuf_reads_them():
     """Bytes changed, cut off, put in and put on, at and around the tags and lengths above all."""
     chance = random.Random(1)
     kind = poisson_pb2.SolveRequest
-    decode = chunks.decoder(kind.FromString)
+    decode = chunks.make_decoder(kind.FromString)
     good = kind(b=TensorPart(chunk=chance.randbytes(5000))).SerializeToString()
     other = kind(x0=TensorPart(chunk=chance.randbytes(4500))).SerializeToString()
     ours = 0
@@ -94,7 +94,7 @@ def test_damaged_messages_are_read_as_protobuf_reads_them():
                     raw += chance.choice((b"\x00", b"\x0a\x00", good, other, chance.randbytes(4)))
                 case 4:
                     raw[at : at + 1] = bytes((raw[at] | 0x80, 0))  # a length in more bytes than it needs
-        ours += chunks._read(bytes(raw), {18: "b", 26: "x0"}) is not None
+        ours += chunks._decode_chunk(bytes(raw), {18: "b", 26: "x0"}) is not None
         assert read(decode, bytes(raw)) == read(kind.FromString, bytes(raw)), raw[:12].hex()
     assert ours > 1000
     for length in range(12):
@@ -104,6 +104,6 @@ def test_damaged_messages_are_read_as_protobuf_reads_them():
 
 
 def test_messages_of_other_kinds_are_protobuf_s_own():
-    assert chunks.decoder(poisson_pb2.Grid.FromString) == poisson_pb2.Grid.FromString
+    assert chunks.make_decoder(poisson_pb2.Grid.FromString) == poisson_pb2.Grid.FromString
     with pytest.raises(AttributeError):
         _ = chunks.ChunkMessage("b", bytes(10), 3).x0

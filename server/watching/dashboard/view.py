@@ -17,7 +17,8 @@ from relaxon.server.gate import errors
 from relaxon.server.jobs.records import Job, JobState, JobStore, Json
 from relaxon.server.solving.background_compiler import BackgroundCompiler
 from relaxon.server.solving.observations import CURVE_POINTS, Observations, SolveState, SolveTrace
-from relaxon.server.solving.sessions import Session, SessionStore
+from relaxon.server.solving.session import Session
+from relaxon.server.solving.sessions import SessionStore
 
 DRAWN_SOLVES = 8
 """Solves whose curves come with every answer: as many as there are colours."""

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from relaxon.core import validation
 from relaxon.core.masked import fill_unused
 from relaxon.core.solution import Callback, Solution
+from relaxon.core.solve_options import SolveOptions
 from relaxon.solvers.interface.request import Request, packed_vector
 from relaxon.solvers.interface.verdict import Figures
 from relaxon.solvers.sparse.driver import PreparedMatrix
@@ -35,34 +36,17 @@ class PreparedComplexMatrix(PreparedMatrix):
     """A solver set up for one complex matrix, from `prepare`; `b` and `x0` are real or complex vectors `(n,)` or
     columns, `x` is complex128."""
 
-    def request(
-        self,
-        b: ArrayLike,
-        rtol: float,
-        atol: float,
-        max_iterations: int | None,
-        x0: ArrayLike | None,
-        inconsistent: str,
-        name: str = "b",
-    ) -> Request:
+    def request(self, b: ArrayLike, options: SolveOptions, x0: ArrayLike | None = None, name: str = "b") -> Request:
         validation.array_like(name, b)
         b, x0 = fill_unused(name, b, self._used), fill_unused("x0", x0, self._used)
-        return self._real_request(b, rtol, atol, max_iterations, x0, inconsistent, name)
+        return self._real_request(b, options, x0, name)
 
     def _real_request(
-        self,
-        b: ArrayLike,
-        rtol: float,
-        atol: float,
-        max_iterations: int | None,
-        x0: ArrayLike | None,
-        inconsistent: str,
-        name: str,
-        last: Request | None = None,
+        self, b: ArrayLike, options: SolveOptions, x0: ArrayLike | None, name: str, last: Request | None = None
     ) -> Request:
         side = interleaved(name, b, self.unknowns)
         start = None if x0 is None else interleaved("x0", x0, self.unknowns)
-        return PreparedMatrix._real_request(self, side, rtol, atol, max_iterations, start, inconsistent, name, last)
+        return PreparedMatrix._real_request(self, side, options, start, name, last)
 
     def _real_answer(self, request: Request, callback: Callback | None, x0: ArrayLike | None = None) -> Solution:
         start = None if x0 is None else interleaved("x0", x0, self.unknowns)

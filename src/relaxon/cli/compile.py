@@ -41,13 +41,13 @@ def run(args: argparse.Namespace) -> int:
     check_json(args.json)
     from rich.console import Console
 
-    from relaxon.solvers.driver import registry
+    from relaxon.solvers.interface import registry
     from relaxon.solvers.precompile.compiling import small_matrices, usual_grid, warm_up
 
     names = list(dict.fromkeys(args.solvers or DEFAULT))
     for name in names:
         try:
-            registry.get(name)
+            registry.find_solver(name)
         except (ValueError, RuntimeError) as error:
             raise UsageError(str(error)) from error
     console = Console(stderr=True)

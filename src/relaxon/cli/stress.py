@@ -74,11 +74,11 @@ def _run_poisson(args: argparse.Namespace) -> int:
 
 
 def _read_settings(args: argparse.Namespace) -> TrialSettings:
-    from relaxon.solvers.driver import registry
+    from relaxon.solvers.interface import registry
     from relaxon.solvers.stress import TrialSettings, make_case
 
     try:
-        registry.get(args.solver)
+        registry.find_solver(args.solver)
         settings = TrialSettings(args.solver, args.rtol, args.few, args.limit)
         make_case(0, 0, args.max_cells)
     except (TypeError, ValueError) as error:

@@ -1,1 +1,1 @@
-"""What all rooms share: results, refusals of a caller's mistakes, optional packages, tables and pictures of results."""
+"""What all rooms share: results, validation of arguments, errors, optional packages, tables and pictures of results."""

@@ -1,5 +1,5 @@
-"""How much memory there is, and how much of it this process may still take: by the machine, its control groups, and its
-own limit of addresses."""
+"""How much memory the machine has, and how much this process may still take: by the machine's state, the control groups
+of the process, and its own limit of address space."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from relaxon.core.control_groups import find_folders
 
 ROOT = Path("/")
 UNLIMITED = 1 << 60
-"""Bytes: control groups of the first version write their absence of a limit as a number about eight times as large."""
+"""Bytes from which on a limit counts as none: control groups of version 1 write "no limit" as some eight times this."""
 
 
 def find_available_memory(root: Path = ROOT) -> int | None:
-    """Return the bytes that this process may still take, None where the system does not say.
+    """Return the bytes that this process may still take; None if the system does not say.
 
-    The least of what the machine has available (Linux's `MemAvailable`: caches of files are given up), of what is left
-    of the limit of each control group that the process is in (a container's), and of its limit of address space.
-    `root` is where `proc` and `sys` lie.
+    The minimum of what the machine has available (Linux's `MemAvailable`, which counts file caches as free), what is
+    left of the limit of each control group of the process (of a container, say), and what is left of its limit of
+    address space. `root` is the folder that holds `proc` and `sys`.
 
     Examples
     --------
@@ -34,10 +34,9 @@ def find_available_memory(root: Path = ROOT) -> int | None:
 
 
 def find_machine_memory(root: Path = ROOT) -> int | None:
-    """Return the bytes of this machine's memory, or of it what the process's control groups may have; None where the
-    system does not say."""
+    """Return the bytes of memory of this machine, or those its control groups allow this process; None if unknown."""
     found = [allowed for _, allowed, _ in _limits(root)]
-    with suppress(AttributeError, OSError, ValueError):  # where it is not a POSIX system
+    with suppress(AttributeError, OSError, ValueError):  # on systems that are not POSIX
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return min(found, default=None)
 
@@ -50,7 +49,7 @@ def _machine(root: Path) -> Iterator[int]:
 
 
 def _control_groups(root: Path) -> Iterator[int]:
-    """What is left in each group that has a limit."""
+    """Yield what is left in each group that has a limit."""
     for folder, allowed, unified in _limits(root):
         taken = _number(folder / ("memory.current" if unified else "memory.usage_in_bytes"))
         if taken is not None:
@@ -59,7 +58,7 @@ def _control_groups(root: Path) -> Iterator[int]:
 
 
 def _limits(root: Path) -> Iterator[tuple[Path, int, bool]]:
-    """The folder of each group that has a limit, the limit, and whether the group is of the second version."""
+    """Yield the folder of each group that has a limit, the limit, and whether it is a group of version 2."""
     for path, unified in find_folders("memory", "" if root == ROOT else str(root)):
         folder = Path(path)
         allowed = _number(folder / ("memory.max" if unified else "memory.limit_in_bytes"))
@@ -91,5 +90,5 @@ def _number(path: Path) -> int | None:
 
 
 def _entry(path: Path, name: str) -> int:
-    """A line of `memory.stat`; 0 where there is none."""
+    """Return the value of a line of `memory.stat`; 0 if there is none."""
     return next((int(line.split()[1]) for line in _lines(path) if line.split()[:1] == [name]), 0)

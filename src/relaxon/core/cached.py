@@ -1,4 +1,4 @@
-"""A property that is computed once for each object, without a lock."""
+"""A property that is computed once per object, without a lock."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ Value = TypeVar("Value", covariant=True)
 
 
 class cached_property(Generic[Value]):
-    """As `functools.cached_property` from Python 3.12 on: where several threads ask at once, each may compute the
-    value, and all get the same one.
+    """`functools.cached_property` as of Python 3.12: several threads may compute the value, but all get the same one.
 
-    Python 3.11's holds a lock of the whole class meanwhile: other objects' values wait for it, and a child that is
-    forked then waits for ever.
+    The property of Python 3.11 holds a lock of the whole class during the computation: the values of other objects wait
+    for it, and a child that is forked meanwhile deadlocks.
     """
 
     def __init__(self, compute: Callable[[Any], Value]) -> None:

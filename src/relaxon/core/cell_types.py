@@ -1,4 +1,4 @@
-"""What a cell of a grid holds."""
+"""The types of a grid's cells."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 
 class CellType(IntEnum):
-    """What a cell holds: an unknown, a wall (no flux), or a known value."""
+    """What a cell holds: an unknown (FLUID), a wall without flux (SOLID), or a known value (AIR)."""
 
     FLUID = 0
     SOLID = 1
     AIR = 2
 
 
-# As single bytes: NumPy compares bytes with an enumeration's members in 64 bits, which takes many times as long.
+# As single bytes: NumPy compares bytes with the members of an enumeration in 64 bits, which is many times slower.
 FLUID, SOLID, AIR = (np.uint8(kind) for kind in CellType)

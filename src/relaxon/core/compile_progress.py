@@ -1,4 +1,4 @@
-"""How far the compiling of kernels is, and who is told: in this process, and of a server's by the client."""
+"""Progress of compiling kernels, in this process or on a server, and the callbacks that receive it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CompileProgress:
-    """How far the compiling of kernels is.
+    """How many kernels are compiled, and about how long the rest takes.
 
     Examples
     --------
@@ -20,7 +20,7 @@ class CompileProgress:
     done: int
     total: int
     seconds_left: float
-    """An estimate, from what the kernels so far took."""
+    """An estimate from the time that the kernels so far took."""
 
     def __str__(self) -> str:
         return f"compiling {self.done} of {self.total} kernels, about {max(1, round(self.seconds_left))} s left"
@@ -32,10 +32,10 @@ _watchers: list[Watcher] = []
 
 @contextmanager
 def watch_compiling(callback: Watcher | None) -> Iterator[None]:
-    """Have `callback` called with a `CompileProgress` after each kernel that is compiled in the block.
+    """Call `callback` with a `CompileProgress` after each kernel that is compiled while the block runs.
 
-    It hears of all compiling in this process and for this process's clients, and may be called in any thread; None for
-    nothing.
+    The callback receives the progress of all compiling in this process and for the clients of this process, in any
+    thread. With None nothing is called.
 
     Examples
     --------
@@ -56,11 +56,11 @@ def watch_compiling(callback: Watcher | None) -> Iterator[None]:
 
 
 def is_watched() -> bool:
-    """Return whether anybody wants to know how far compiling is."""
+    """Return whether any callback watches compiling."""
     return bool(_watchers)
 
 
 def tell(progress: CompileProgress) -> None:
-    """Tell those who watch."""
+    """Call the callbacks that watch compiling."""
     for watcher in tuple(_watchers):
         watcher(progress)

@@ -1,14 +1,14 @@
-"""The control groups that this process is in (a container's), as folders of files with their limits. Linux only."""
+"""The control groups of this process (a container's, say), as folders of files that hold their limits. Linux only."""
 
 from __future__ import annotations
 
 
 def find_folders(controller: str, root: str = "") -> list[tuple[str, bool]]:
-    """Return the folders of the process's groups for a controller ("cpu", "memory"), the outermost first.
+    """Return the folders of the process's groups for a controller ("cpu", "memory"), outermost first.
 
-    With each, whether it is of the second version, which has one tree for all controllers. `root` stands before the
-    paths of `proc` and `sys`. In a container the path of a group may be one of the host, of which only the root is
-    mounted: folders need not exist.
+    Each comes with a flag that is True for groups of version 2, which has one tree for all controllers. `root` is
+    prepended to the paths of `proc` and `sys`. In a container, the path of a group may be one of the host, of which
+    only the root is mounted: the folders need not exist.
     """
     try:
         with open(f"{root}/proc/self/cgroup") as file:

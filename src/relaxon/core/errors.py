@@ -1,4 +1,7 @@
-"""What a call can fail with: one class for each thing that a program may want to do about it."""
+"""The errors of calls to a server: one class for each way in which a program may want to react.
+
+Imported on first use, for their weight: `google.rpc` and `grpc_status`.
+"""
 
 from __future__ import annotations
 
@@ -10,41 +13,41 @@ from typing import Any
 import grpc
 
 ARGUMENT = re.compile(r"(X|M|[a-z_][a-z0-9_]*)(\[\d+\])?(\.[a-z_][a-z0-9_]*)?(?= )")
-"""The refusals of the engines' checks start with the argument that they refuse."""
+"""The argument that a refusal's message starts with."""
 
 
 class RelaxonError(Exception):
-    """Any failed call."""
+    """Base class of the errors of failed calls."""
 
     retry_seconds: float | None = None
-    """After how long the server thinks that the call may work; None where it did not say."""
+    """Seconds after which, by the server's estimate, the call may succeed; None if it gave none."""
 
 
 class InvalidArgument(RelaxonError, ValueError, TypeError):
-    """An argument was refused, here or by the server; in process it would be a ValueError or a TypeError."""
+    """An argument was refused, by the client or by the server; in process it would be a ValueError or a TypeError."""
 
     def __init__(self, message: str, field: str = "") -> None:
         super().__init__(message)
         self.field = field
-        """The argument; empty where it is not known."""
+        """The argument; empty if it is not known."""
 
 
 class NotFound(RelaxonError):
-    """The server does not keep this grid, model or job (any more)."""
+    """The server does not have this grid, model or job (any more)."""
 
     def __init__(self, message: str, resource_type: str = "", resource_name: str = "") -> None:
         super().__init__(message)
         self.resource_type = resource_type
-        """What is not there: `relaxon.v1.Grid`, say; empty where the server did not say."""
+        """What was not found, such as `relaxon.v1.Grid`; empty if the server did not say."""
         self.resource_name = resource_name
 
 
 class GridLost(NotFound):
-    """A grid was made and not deleted here, and the server does not know it: it restarted, or has forgotten it."""
+    """A grid that was made and not deleted here is unknown to the server, which restarted or has forgotten it."""
 
 
 class AlreadyExists(RelaxonError):
-    """The name is taken."""
+    """The name is already in use."""
 
     def __init__(self, message: str, resource_type: str = "", resource_name: str = "") -> None:
         super().__init__(message)
@@ -53,35 +56,35 @@ class AlreadyExists(RelaxonError):
 
 
 class FailedPrecondition(RelaxonError):
-    """The server lacks what the call needs (a solver's packages, say), or things are not in the state for it."""
+    """The server lacks what the call needs (a solver's packages, say), or the call does not fit the present state."""
 
 
 class ResourceExhausted(RelaxonError):
-    """A limit of the server was met."""
+    """A limit of the server was reached."""
 
     def __init__(self, message: str, retry_seconds: float | None = None, limit: str = "") -> None:
         super().__init__(message)
         self.retry_seconds = retry_seconds
-        """After how long the server thinks that it may work; None where waiting does not help."""
+        """Seconds after which, by the server's estimate, the call may succeed; None if waiting does not help."""
         self.limit = limit
-        """Which limit: "cells", "solves", "jobs" and so on; empty where the server did not say."""
+        """The limit: "cells", "solves", "jobs" and so on; empty if the server did not say."""
 
 
 class DeadlineExceeded(RelaxonError, TimeoutError):
-    """The call's time was up, or the server gave an upload up that had fallen silent."""
+    """The call's deadline passed, or the server gave up on an upload that had stalled."""
 
 
 class Unavailable(RelaxonError, ConnectionError):
-    """The server cannot be reached or went away."""
+    """The server cannot be reached, or the connection to it was lost."""
 
 
 class Cancelled(RelaxonError):
-    """The call was cut off: the client was closed. Of a job: it was cancelled, or its server stopped, before it had
-    trained anything."""
+    """The call was cancelled because the client was closed; or a job was cancelled, or its server stopped, before
+    anything was trained."""
 
 
 class Unauthenticated(RelaxonError, PermissionError):
-    """The server asks for a token (or another one)."""
+    """The server requires a token, or another one."""
 
 
 class PermissionDenied(RelaxonError, PermissionError):
@@ -89,7 +92,7 @@ class PermissionDenied(RelaxonError, PermissionError):
 
 
 class InternalError(RelaxonError):
-    """The server failed in a way that it did not foresee; its log says more."""
+    """The server failed unexpectedly; its log says more."""
 
 
 _CLASSES: dict[grpc.StatusCode, type[RelaxonError]] = {
@@ -106,12 +109,12 @@ _CLASSES: dict[grpc.StatusCode, type[RelaxonError]] = {
 
 
 CANCELLED_HERE = frozenset({"Locally cancelled by application!", "Channel closed!"})
-"""What gRPC says of a call that was cancelled on this side."""
+"""gRPC's messages for calls that were cancelled on this side."""
 
 
 @contextmanager
 def translated(arguments: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Raises the block's gRPC errors as this module's; `arguments` are what fields of the messages are called here."""
+    """Raise gRPC errors of the block as errors of this module; `arguments` maps message fields to argument names."""
     try:
         yield
     except grpc.RpcError as error:
@@ -124,35 +127,40 @@ def translated(arguments: Mapping[str, str] | None = None) -> Iterator[None]:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Raises as `InvalidArgument` what the engines' checks, run on this side, refuse in the block."""
+    """Raise the refusals of checks that run on the client's side in the block as `InvalidArgument`."""
     try:
         yield
     except InvalidArgument:
         raise
     except (ValueError, TypeError) as error:
         message = str(error)
-        named = ARGUMENT.match(message)
-        raise InvalidArgument(message, named.group() if named else "") from None
+        raise InvalidArgument(message, find_argument(message)) from None
+
+
+def find_argument(message: str) -> str:
+    """Return the argument that a refusal's message starts with; empty if it does not start with one."""
+    named = ARGUMENT.match(message)
+    return named.group() if named else ""
 
 
 def of_call(error: grpc.RpcError) -> RelaxonError:
-    """A failed call's error, with its `google.rpc` details read."""
+    """Return the error of a failed call, with its `google.rpc` details."""
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return InternalError(str(error))
     code, message = error.code(), error.details() or ""
     if code is grpc.StatusCode.CANCELLED and not any(one in message for one in CANCELLED_HERE):
-        # gRPC's word for a call that a server, or a proxy, has dropped at its end.
+        # What gRPC says if a server or a proxy has dropped the call.
         return Unavailable(f"the server ended the call before it was done: {message}")
-    return _made(code, message, _details(error))
+    return _make(code, message, _details(error))
 
 
 def of_status(status: Any) -> RelaxonError:
-    """The error for a `google.rpc.Status` in a message: how a job ended."""
+    """Return the error for a `google.rpc.Status` in a message, which says how a job ended."""
     code = next((one for one in grpc.StatusCode if one.value[0] == status.code), grpc.StatusCode.UNKNOWN)
-    return _made(code, status.message, status.details)
+    return _make(code, status.message, status.details)
 
 
-def _made(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> RelaxonError:
+def _make(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> RelaxonError:
     from google.rpc import error_details_pb2 as pb
 
     details = list(details)
@@ -170,23 +178,23 @@ def _made(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> Relaxo
     if issubclass(kind, NotFound | AlreadyExists):
         resource = _found(details, pb.ResourceInfo())
         return kind(message, resource.resource_type, resource.resource_name) if resource else kind(message)
-    made = kind(message)
-    made.retry_seconds = seconds
-    return made
+    error = kind(message)
+    error.retry_seconds = seconds
+    return error
 
 
 def _found(details: Iterable[Any], kind: Any) -> Any:
-    """The detail of that kind, None where there is none."""
+    """Return the detail of a kind; None if there is none."""
     return kind if any(detail.Unpack(kind) for detail in details) else None
 
 
 def _details(error: Any) -> Iterable[Any]:
-    """What the call's status has beside code and message."""
+    """Return the details of a call's status, besides code and message."""
     from google.protobuf.message import DecodeError
     from grpc_status import rpc_status
 
     try:
         status = rpc_status.from_call(error)
-    except (ValueError, DecodeError):  # a proxy's or a broken status; the plain code and message still hold
+    except (ValueError, DecodeError):  # the status of a proxy, or a broken one; code and message still hold
         return ()
     return () if status is None else status.details

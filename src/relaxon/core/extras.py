@@ -1,4 +1,4 @@
-"""The optional packages: which extra of relaxon brings each, which are missing, and the error that says so."""
+"""The optional packages: the extra of relaxon that brings each, which are missing, and the error that says so."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "bench": ("apxchol", "matplotlib", "polysolve", "psutil"),
     "pardiso": ("pypardiso",),
 }
-"""The import names that each extra brings; of two extras that bring the same, the one that takes less room is first."""
+"""The import names that each extra brings; of two extras that bring the same package, the smaller one comes first."""
 
 
 class MissingPackageError(ModuleNotFoundError):
-    """A package that one of relaxon's extras brings is not installed; the message says what to install.
+    """A package of one of relaxon's extras is not installed; the message says what to install.
 
-    `name` is the import name of the package, `extra` the extra that brings it; empty for a package of another project.
+    `name` is the import name of the package, `extra` the extra that brings it, empty for a package of another project.
     """
 
     def __init__(self, name: str, extra: str, needed_by: str = "") -> None:
-        """`needed_by` is what cannot be used without it, for the message."""
+        """`needed_by` names what cannot be used without the package, for the message."""
         need = f"{needed_by} needs {name}, which is not installed" if needed_by else f"{name} is not installed"
         command = install_command(extra) if extra else f"pip install {name}"
         super().__init__(f"{need}; install it with: {command}", name=name)
@@ -48,20 +48,20 @@ def install_command(extra: str) -> str:
 
 
 def find_extra(modules: Iterable[str]) -> str:
-    """Return the extra that brings all of the modules, given by their import names; empty where none does."""
+    """Return the extra that brings all of the modules, given by their import names; empty if none does."""
     wanted = {module.partition(".")[0] for module in modules}
     return next((extra for extra, packages in EXTRAS.items() if wanted and wanted.issubset(packages)), "")
 
 
 def find_missing(modules: Iterable[str]) -> tuple[str, ...]:
-    """Return those of the modules that are not installed, in their order; none of them is imported."""
+    """Return the modules that are not installed, in their order, without importing any."""
     return tuple(name for name in modules if find_spec(name) is None)
 
 
 def require(modules: Iterable[str], needed_by: str) -> None:
-    """Raise `MissingPackageError` where one of the modules is not installed; none of them is imported.
+    """Raise `MissingPackageError` if one of the modules is not installed, without importing any.
 
-    `needed_by` is what cannot be used without them, as the message names it.
+    `needed_by` names what cannot be used without them, for the message.
     """
     if missing := find_missing(modules):
         raise MissingPackageError(missing[0], find_extra(missing), needed_by)
@@ -72,7 +72,7 @@ def load_attribute(module: str, name: str, needed_by: str) -> Any:
 
     Raises
     ------
-    MissingPackageError : where the module needs a package that an extra brings and that is not installed.
+    MissingPackageError : if the module needs a package of an extra that is not installed.
     """
     try:
         return getattr(import_module(module), name)
@@ -83,9 +83,9 @@ def load_attribute(module: str, name: str, needed_by: str) -> Any:
 def offer_lazily(
     package: str, home: Mapping[str, str], names: Sequence[str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` of a package whose `names` are imported on first use.
+    """Return `__getattr__` and `__dir__` for a package whose `names` are imported on first use.
 
-    `home` has the module of each name: within the package, or in full where it begins with `relaxon.`.
+    `home` maps each name to its module: relative to the package, or in full if it begins with `relaxon.`.
     """
 
     def load(name: str) -> Any:
@@ -100,7 +100,7 @@ def offer_lazily(
 
 
 def explain(error: ModuleNotFoundError, needed_by: str = "") -> ModuleNotFoundError:
-    """Return the error to raise in the place of `error`: one that names the extra, or `error` where no extra helps."""
+    """Return the error to raise for `error`: one that names the extra to install, or `error` if no extra helps."""
     extra = find_extra([error.name] if error.name else [])
     if isinstance(error, MissingPackageError) or not extra:
         return error

@@ -1,4 +1,4 @@
-"""Results as small HTML tables, for notebooks."""
+"""Small HTML tables of results, for notebooks."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT, MARGIN = 240, 48, 3
-"""Of the curve in a table, in pixels."""
+"""Size and margin of the curve below a table, in pixels."""
 MOST_POINTS = 400
-"""A curve has no more than its pixels can show."""
+"""Points of a curve at most: more than its pixels can show."""
 
 
 def table(title: str, rows: Mapping[str, object], curve: str = "") -> str:
-    """A table with a row for each name; values are shown as text. `curve`, from `residual_curve`, goes below."""
+    """Return a table with one row per name, values as text, and below it a `curve` from `residual_curve`."""
     cells = "".join(
         f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(str(value))}</td></tr>'
         for name, value in rows.items()
@@ -25,7 +25,7 @@ def table(title: str, rows: Mapping[str, object], curve: str = "") -> str:
 
 
 def residual_curve(residuals: NDArray[np.float64]) -> str:
-    """The residuals' logarithm over the iterations as an SVG line in the text's colour; empty where there is none."""
+    """Return the logarithm of the residuals over the iterations as an SVG line; empty if there is nothing to draw."""
     sound = np.flatnonzero(np.isfinite(residuals) & (residuals > 0))
     if len(sound) < 2:
         return ""

@@ -1,8 +1,8 @@
-"""Masked arrays (`numpy.ma`; what netCDF and xarray give) where numbers are wanted: refused by name, or taken.
+"""Masked arrays (`numpy.ma`, as netCDF and xarray return them) where numbers are expected: refused or accepted.
 
-`numpy.asarray` drops a mask without a word, and what then stands in the array is the file's fill value: 9.97e36, say.
-A mask is no number, so it is refused wherever an entry under it would be used. One that hides nothing, or lies wholly
-where entries are not used (outside the fluid), is taken.
+`numpy.asarray` drops a mask silently, and the array then holds the file's fill value: 9.97e36, say. A masked entry is
+not a number, so an argument is refused if a masked entry of it would be used. A mask that hides nothing, or only
+entries that are not used (outside the fluid), is accepted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SOLID = 1
-"""`CellType.SOLID`, from a module that this one must not import."""
+"""The values of `CellType.SOLID` and `FLUID`; importing that module here would be circular."""
 FLUID = 0
 REMEDIES = {
     "cells": "say what those cells are: cells.filled(1) makes them SOLID",
@@ -25,11 +25,11 @@ REMEDIES = {
     "b": "put a value there, with filled(0.0), or make those cells SOLID",
     "x0": "put a value there, with filled(0.0)",
 }
-"""What to do about masked entries, by the argument; of tables, to leave the rows out."""
+"""What to do about masked entries, by argument; any other is a table's column, whose rows can be left out."""
 
 
 def plain_array(name: str, value: Any) -> NDArray[Any]:
-    """Return `numpy.asarray(value)`; ValueError naming the argument where it holds masked entries."""
+    """Return `numpy.asarray(value)`; ValueError naming the argument if it holds masked entries."""
     array, mask = _with_mask(value)
     if mask is not None:
         raise _refusal(name, int(np.count_nonzero(mask)), mask.size)
@@ -37,7 +37,7 @@ def plain_array(name: str, value: Any) -> NDArray[Any]:
 
 
 def refuse_masks(**arguments: Any) -> None:
-    """Raise ValueError for the first argument, by its name, that holds masked entries; look at nothing else."""
+    """Raise ValueError for the first argument that holds masked entries; nothing else is checked."""
     for name, value in arguments.items():
         mask = None if value is None else _mask_of(value)
         if mask is not None:
@@ -45,11 +45,14 @@ def refuse_masks(**arguments: Any) -> None:
 
 
 def fill_unused(name: str, value: Any, used: Callable[[], NDArray[np.bool_]], fill: float = 0.0) -> Any:
-    """Return `value` with a mask over unused entries replaced by `fill`, as a plain array.
+    """Return `value` as a plain array in which masked entries that are not used are replaced by `fill`.
 
-    `used` gives where entries are used, in the shape of a whole array; it is asked only where there is a mask. What
-    holds no masked entry is returned as it is. ValueError naming the argument where a used entry is masked; of an array
-    of another shape (a packed one) each entry is used.
+    `used` returns where entries are used, in the shape of a whole array; it is called only if there is a mask. In an
+    array of any other shape (a packed one) every entry is used. A value without masked entries is returned as it is.
+
+    Raises
+    ------
+    ValueError : naming the argument, if an entry that is used is masked.
     """
     mask = None if value is None else _mask_of(value)
     if mask is None:
@@ -67,8 +70,10 @@ def is_masked(value: Any) -> bool:
 
 
 def masks_as_nan(value: Any) -> Any:
-    """Return `value` with NaN for its masked entries, as a plain array: for one that knows which entries are used. What
-    holds no masked entry is returned as it is."""
+    """Return `value` as a plain array with NaN for its masked entries, for a receiver that knows which are used.
+
+    A value without masked entries is returned as it is.
+    """
     mask = None if value is None else _mask_of(value)
     if mask is None:
         return value
@@ -79,7 +84,7 @@ def masks_as_nan(value: Any) -> Any:
 
 
 def masked_refusal(name: str, value_count: int | None = None, size: int | None = None) -> str:
-    """Return the sentence that refuses an argument for masked entries where they are used."""
+    """Return the message that refuses an argument in which entries that are used are masked."""
     counted = "" if value_count is None else f", got {value_count} of {size}"
     return (
         f"{name} must have no masked entries where they are used{counted}: what lies under a mask is no number; "
@@ -88,7 +93,7 @@ def masked_refusal(name: str, value_count: int | None = None, size: int | None =
 
 
 def fill_coefficient(coefficient: Any, cells: NDArray[np.uint8], periodic: tuple[bool, ...]) -> Any:
-    """Return κ, an array of cells or one of faces for each axis, with masks over what does not enter replaced by 1."""
+    """Return κ, an array of cells or one of faces per axis, in which masked values that are not used are 1."""
     if not isinstance(coefficient, tuple | list):
         return fill_unused("coefficient", coefficient, lambda: used_coefficients(cells, periodic), 1.0)
     if len(coefficient) != cells.ndim:
@@ -100,7 +105,7 @@ def fill_coefficient(coefficient: Any, cells: NDArray[np.uint8], periodic: tuple
 
 
 def used_coefficients(cells: NDArray[np.uint8], periodic: tuple[bool, ...]) -> NDArray[np.bool_]:
-    """Return where a cell's κ enters the system: in the fluid, and beside it but for SOLID cells, `cells.shape`."""
+    """Return where a cell's κ enters the system: in the fluid, and in AIR cells beside it; of shape `cells.shape`."""
     fluid = cells == FLUID
     used: NDArray[np.bool_] = fluid.copy()
     for axis, wraps in enumerate(periodic):
@@ -115,10 +120,10 @@ def used_coefficients(cells: NDArray[np.uint8], periodic: tuple[bool, ...]) -> N
 
 
 def used_faces(cells: NDArray[np.uint8], axis: int, wraps: bool) -> NDArray[np.bool_]:
-    """Return where κ on the faces across an axis enters: beside the fluid, but for faces that touch SOLID."""
+    """Return where κ on the faces across an axis is used: beside the fluid, except on faces that touch SOLID."""
     width = [(0, 0)] * cells.ndim
     width[axis] = (1, 1)
-    # A side that is not periodic counts as open: whether it carries a flux its boundary condition says.
+    # A side that is not periodic counts as open; its boundary condition decides whether there is a flux.
     around = np.pad(cells, width, "wrap") if wraps else np.pad(cells, width, constant_values=2)
     below = around.take(range(cells.shape[axis] + 1), axis)
     above = around.take(range(1, cells.shape[axis] + 2), axis)
@@ -127,13 +132,13 @@ def used_faces(cells: NDArray[np.uint8], axis: int, wraps: bool) -> NDArray[np.b
 
 
 def _mask_of(value: Any) -> NDArray[np.bool_] | None:
-    """The mask of what holds masked entries; None where nothing is masked."""
+    """Return the mask of a value; None if nothing is masked."""
     if type(value) is np.ndarray or isinstance(value, bool | int | float | complex | str | bytes):
         return None
     try:
         return _with_mask(value)[1]
     except (TypeError, ValueError, RuntimeError):
-        return None  # what is wrong with it, the argument's own check says
+        return None  # the argument's own check says what is wrong with it
 
 
 def _with_mask(value: Any) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
@@ -150,13 +155,13 @@ def _with_mask(value: Any) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
 
 
 def _with_own_mask(value: Any) -> Any:
-    """An entry of a list, which may be a list of masked arrays itself."""
+    """Return an entry of a list as a masked array; the entry may be a list of masked arrays itself."""
     array, mask = _with_mask(value)
     return np.ma.array(array, mask=np.False_ if mask is None else mask)
 
 
 def _holds_masked(values: Any) -> bool:
-    """Whether a list has masked arrays in it, at any depth."""
+    """Return whether a list holds masked arrays, at any depth."""
     return any(
         np.ma.is_masked(one) if isinstance(one, np.ma.MaskedArray) else _holds_masked(one)
         for one in values

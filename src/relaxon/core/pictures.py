@@ -1,4 +1,7 @@
-"""Pictures of results: a slice of a solution, a residual's fall, curves of a training. Needs matplotlib."""
+"""Pictures of results: a slice of a solution, a convergence curve, the curves of a training.
+
+Imported on first use, for its weight: matplotlib.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,18 @@ if TYPE_CHECKING:
 
     from relaxon.core.solution import Solution
 
-# Greys, which neither colour map of the solution holds.
+# Greys that occur in neither colour map of the solution.
 SOLID_COLOUR, AIR_COLOUR = "#3d3d3d", "#c4c4c4"
 MARKED_POINTS = 60
-"""Curves of at most so many points have a mark at each."""
+"""Curves of at most this many points have a marker at each."""
 MOST_BARS = 20
+"""Bars of a picture at most: more labels cannot be read."""
 DECADES_BELOW = 3
-"""How far below the tolerance residuals are drawn: a direct solver's rounding would take most of the height."""
+"""Decades below the tolerance that are drawn: the rounding of a direct solver would take most of the height."""
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that a notebook shows by itself; ModuleNotFoundError says what to install."""
+    """Return an empty figure of a size in inches for a notebook; ModuleNotFoundError says what to install."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -35,7 +39,7 @@ def new_figure(width: float, height: float) -> Figure:
         raise explain(error, "plot()") from error
 
     class Picture(Figure):
-        """A figure that belongs to no window: it is shown where it is the value of a notebook's cell."""
+        """A figure without a window: a notebook displays it as the value of a cell."""
 
         def _repr_png_(self) -> bytes:
             from io import BytesIO
@@ -49,8 +53,8 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def picture_of(solution: Solution, cells: NDArray[np.uint8] | None) -> Figure:
-    """How the residual fell and, where `x` has the grid's shape, a slice of it."""
+def draw_solution(solution: Solution, cells: NDArray[np.uint8] | None) -> Figure:
+    """Draw the convergence of a solve and, if `x` has the grid's shape, a slice of it."""
     if cells is not None and cells.shape != solution.x.shape:
         raise ValueError(f"cells must have the solution's shape {solution.x.shape}, got {cells.shape}")
     full = solution.x.ndim in (2, 3)
@@ -65,7 +69,7 @@ def picture_of(solution: Solution, cells: NDArray[np.uint8] | None) -> Figure:
 
 
 def draw_residuals(axes: Axes, residuals: NDArray[np.float64], tolerance: float, title: str) -> None:
-    """‖r‖ over the iterations, and the tolerance."""
+    """Draw ‖r‖ over the iterations, and the tolerance."""
     heights = np.where(residuals > 0, residuals, np.nan)
     axes.plot(np.arange(len(heights)), heights, marker="o" if len(heights) <= MARKED_POINTS else "", markersize=4)
     if tolerance > 0:
@@ -80,8 +84,8 @@ def draw_residuals(axes: Axes, residuals: NDArray[np.float64], tolerance: float,
     axes.grid(True, which="major", alpha=0.3)
 
 
-def best_slice(cells: NDArray[np.uint8]) -> tuple[int, int]:
-    """The (axis, index) of the middle slice that shows most: the most cell types, then the most cells not fluid."""
+def choose_slice(cells: NDArray[np.uint8]) -> tuple[int, int]:
+    """Return the (axis, index) of the middle slice with the most cell types, then with the most cells not fluid."""
 
     def shows(axis: int) -> tuple[int, float]:
         middle = cells.take(cells.shape[axis] // 2, axis)
@@ -92,7 +96,7 @@ def best_slice(cells: NDArray[np.uint8]) -> tuple[int, int]:
 
 
 def draw_slice(figure: Figure, axes: Axes, cells: NDArray[np.uint8], values: NDArray[np.float64], title: str) -> None:
-    """The values in the fluid cells of a plane, the best slice of three dimensions; solids and air in grey."""
+    """Draw the values in the fluid cells of a plane, or of a slice of three dimensions; solids and air in grey."""
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
@@ -100,7 +104,7 @@ def draw_slice(figure: Figure, axes: Axes, cells: NDArray[np.uint8], values: NDA
     x: Any = values
     where, names = "", ["x", "y", "z"][: cells.ndim]
     if cells.ndim == 3:
-        axis, index = best_slice(cells)
+        axis, index = choose_slice(cells)
         kinds, x = kinds.take(index, axis), x.take(index, axis)
         where = f", slice {names.pop(axis)} = {index}"
     fluid = np.ma.masked_where(kinds != CellType.FLUID, x)
@@ -114,8 +118,8 @@ def draw_slice(figure: Figure, axes: Axes, cells: NDArray[np.uint8], values: NDA
     other = np.ma.masked_where(kinds == CellType.FLUID, kinds)
     palette = ListedColormap([SOLID_COLOUR, AIR_COLOUR])
     axes.imshow(other.T, origin="lower", interpolation="nearest", cmap=palette, vmin=CellType.SOLID, vmax=CellType.AIR)
-    told = ((CellType.SOLID, "solid", SOLID_COLOUR), (CellType.AIR, "air", AIR_COLOUR))
-    patches = [Patch(facecolor=c, edgecolor="black", label=label) for t, label, c in told if (kinds == t).any()]
+    others = ((CellType.SOLID, "solid", SOLID_COLOUR), (CellType.AIR, "air", AIR_COLOUR))
+    patches = [Patch(facecolor=c, edgecolor="black", label=label) for t, label, c in others if (kinds == t).any()]
     if patches:
         axes.legend(handles=patches, loc="upper right", framealpha=0.9)
     axes.set(title=title + where, xlabel=names[0], ylabel=names[1])
@@ -125,8 +129,10 @@ def draw_slice(figure: Figure, axes: Axes, cells: NDArray[np.uint8], values: NDA
 def training_picture(
     name: str, step: str, panels: Mapping[str, Mapping[str, NDArray[np.float64]]], shares: NDArray[np.float64]
 ) -> Figure:
-    """A training's curves over its steps, a panel for each group of curves that has values, and the largest of
-    `shares`, of a table's columns, as bars; ValueError where there is nothing to draw."""
+    """Draw the curves of a training over its steps, one panel per group, and the largest `shares` of columns as bars.
+
+    ValueError if there is nothing to draw.
+    """
     groups = {
         title: {label: curve for label, curve in curves.items() if len(curve)} for title, curves in panels.items()
     }

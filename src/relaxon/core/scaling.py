@@ -1,7 +1,7 @@
-"""Powers of two that bring vectors and operators of any size to where the sums of their squares are representable.
+"""Powers of two that scale vectors and operators of any size so that the sums of their squares are representable.
 
-Multiplication by a power of two is exact, so that a scaled system has the same solution to the last bit. Ordinary
-systems are left alone.
+Multiplication by a power of two is exact: a scaled system has the same solution to the last bit. Ordinary systems are
+not scaled.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from relaxon.core.solution import Callback, Progress
 
 SAFE_EXPONENT = 200
-"""Between `2⁻²⁰⁰` and `2²⁰⁰` (about 1e±60) products of three numbers, and sums of many, are far from float64's ends."""
+"""Between `2⁻²⁰⁰` and `2²⁰⁰` (about 1e±60) products of three numbers and sums of many are far from float64's limits."""
 
 
 def is_safe(magnitude: float) -> bool:
@@ -29,23 +29,23 @@ def exponent_of(magnitude: float) -> int:
 
 
 def mean_scale(values: NDArray[np.float64]) -> float:
-    """Return a power of two near one over the geometric mean of the magnitudes, zeros left out; 1 for none.
+    """Return a power of two near the reciprocal of the geometric mean of the nonzero magnitudes; 1 if there are none.
 
-    What is multiplied by it reaches as far up as down in float32.
+    Values multiplied by it lie in the middle of float32's range.
     """
     sizes = np.abs(values[values != 0])
     return 2.0 ** -round(float(np.mean(np.log2(sizes)))) if len(sizes) else 1.0
 
 
 def scale(array: NDArray[np.float64], exponent: int) -> None:
-    """Multiply `array` by `2^exponent`, in place. What leaves float64's range becomes 0 or infinity."""
+    """Multiply `array` by `2^exponent`, in place. Values that leave float64's range become 0 or infinity."""
     if exponent:
         with np.errstate(over="ignore", under="ignore"):
             np.ldexp(array, exponent, out=array)
 
 
 def scaled(value: float, exponent: int) -> float:
-    """Return `value · 2^exponent`, infinity where that is too large."""
+    """Return `value · 2^exponent`; infinity if that is too large."""
     try:
         return math.ldexp(value, exponent)
     except OverflowError:
@@ -53,7 +53,7 @@ def scaled(value: float, exponent: int) -> float:
 
 
 def unscaled_callback(callback: Callback | None, exponent: int) -> Callback | None:
-    """Return the caller's callback for a solver whose residuals are the caller's divided by `2^exponent`."""
+    """Return the caller's callback for a solver whose residuals are divided by `2^exponent`."""
     if callback is None or not exponent:
         return callback
 

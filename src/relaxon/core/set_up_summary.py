@@ -1,4 +1,4 @@
-"""What a solver has set up for a matrix: its levels, their sizes and complexities, as a value that can be printed."""
+"""Summary of what a solver has set up for a matrix: its levels, their sizes and complexities. It can be printed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class LevelSize:
-    """A level's matrix: its rows, and its entries that are stored."""
+    """The size of a level's matrix: its rows and its stored entries."""
 
     rows: int
     nonzeros: int
@@ -15,30 +15,30 @@ class LevelSize:
 
 @dataclass(frozen=True, slots=True)
 class SetUpSummary:
-    """A set-up for one matrix, from `prepared.summary()` or a server's `describe()`."""
+    """A set-up for one matrix, from `prepared.summary()` or from a server's `describe()`."""
 
     solver: str
-    """Its name."""
+    """The name of the solver."""
     unknowns: int
     nonzeros: int
-    """Of the matrix."""
+    """Stored entries of the matrix."""
     levels: tuple[LevelSize, ...]
-    """From fine to coarse; none where the method has no levels."""
+    """From fine to coarse; empty if the method has no levels."""
     setup_seconds: float
-    """What the set-up took, or the last update of it."""
+    """Seconds of the set-up, or of its last update."""
     updates: int = 0
-    """How often values have been updated since it was set up."""
+    """How often the values have been updated since the first set-up."""
     reason: str = ""
-    """Why this method, where it was chosen automatically."""
+    """Why this method was chosen; empty if the caller chose it."""
 
     @property
     def grid_complexity(self) -> float:
-        """Rows of all levels over those of the first; 0 without levels."""
+        """The rows of all levels divided by those of the first; 0 without levels."""
         return _over_first([level.rows for level in self.levels])
 
     @property
     def operator_complexity(self) -> float:
-        """Entries of all levels over those of the first; 0 without levels."""
+        """The entries of all levels divided by those of the first; 0 without levels."""
         return _over_first([level.nonzeros for level in self.levels])
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What a solve gives back: the solution, why it stopped, and how the residual went."""
+"""What a solve returns: the solution, why it stopped, and how the residual developed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 class Result(Enum):
     """How a solve ended. Only `CONVERGED` means that the tolerance was met, and it was checked in float64.
 
-    On grids with κ = 1 the test is `‖r‖₂ ≤ rtol·‖b‖₂ + atol`. For other κ and for matrices it is that and, unless
-    `‖r‖₂ ≤ atol`, `‖D^−½ r‖₂ ≤ rtol·‖D^−½ b‖₂` (D the diagonal) on what is left when each unknown with
-    `a_ii ≥ 10⁴ Σ_{j≠i} |a_ij|` is eliminated: a few huge rows cannot hide the error in the others. For matrices that
-    are not symmetric positive definite, D is the diagonal's magnitude, or the row's largest where that is zero; for
-    operators without stored entries there is the first test alone.
+    On grids with κ = 1 the test is `‖r‖₂ ≤ rtol·‖b‖₂ + atol`. For other κ and for matrices there is a second one:
+    unless `‖r‖₂ ≤ atol`, also `‖D^−½ r‖₂ ≤ rtol·‖D^−½ b‖₂`, with D the diagonal, over the unknowns that remain when
+    each one with `a_ii ≥ 10⁴ Σ_{j≠i} |a_ij|` is eliminated, so that a few huge rows cannot hide the error in the
+    others. For matrices that are not symmetric positive definite, D is the magnitude of the diagonal, or the row's
+    largest entry where the diagonal is zero. For operators without stored entries there is only the first test.
     """
 
     CONVERGED = "converged"
@@ -35,62 +35,62 @@ class Result(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a callback sees after each iteration."""
+    """What a callback receives after each iteration."""
 
     iteration: int
     residual: float
-    """‖r‖₂ as the solver holds it (the true residual for DCDM, the recurrence for conjugate gradients)."""
+    """‖r‖₂ as the solver computes it (the true residual for DCDM, the recurrence for conjugate gradients)."""
     tolerance: float
     """The residual norm at which the solve is done: `rtol·‖b‖ + atol`."""
 
 
 Callback = Callable[[Progress], object]
-"""Called after each iteration; a return value that is `True` stops the solve with `Result.CANCELLED`."""
+"""Called after each iteration; if it returns `True`, the solve stops with `Result.CANCELLED`."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Solution:
-    """A solve's outcome.
+    """The outcome of a solve.
 
-    `x` has the form of the right-hand side it answers: a full array of the grid's shape, zero outside the
-    fluid, or a packed vector of the unknowns; float64, or complex128 where the right-hand side is complex. Where a
-    solve ends with a larger residual than it had a step before or at its start, `x` is that one, and `message` says so.
+    `x` has the form of the right-hand side: a full array of the grid's shape, zero outside the fluid, or a packed
+    vector of the unknowns; float64, or complex128 if the right-hand side is complex. If a solve ends with a larger
+    residual than that of the step before or of the initial guess, `x` is that earlier one, and `message` says so.
     """
 
     x: NDArray[Any]
     result: Result
     residuals: NDArray[np.float64]
-    """‖r‖₂ at the start and after each iteration: `(iterations + 1,) float64`. Where unknowns of a matrix or of κ were
-    eliminated, because their own diagonal decides them, it is of the other rows."""
+    """‖r‖₂ at the start and after each iteration: `(iterations + 1,) float64`. Over the remaining rows if unknowns were
+    eliminated because their own diagonal decides them."""
     iterations: int
     setup_seconds: float
     solve_seconds: float
     true_residual: float
     """‖b − A x‖₂ recomputed in float64 from the returned `x`."""
     relative_residual: float
-    """`true_residual / ‖b‖₂` (0 where b is 0)."""
+    """`true_residual / ‖b‖₂` (0 if b is 0)."""
     tolerance: float
     solver: str
     message: str = ""
     fallbacks: int = 0
-    """Steps in which a learned direction was refused and a safe one taken."""
+    """Steps in which a learned direction was rejected and a safe one taken instead."""
     info: dict[str, float] = field(default_factory=dict)
-    """Figures particular to a solver (levels, operator complexity), for people rather than programs."""
+    """Figures particular to the solver (levels, operator complexity), meant for people rather than programs."""
     backward_error: float = 0.0
-    """The componentwise backward error of `x`, `maxᵢ |b − A x|ᵢ / (|A||x| + |b|)ᵢ`: the least ε for which `x` is the
-    exact solution of a system whose every entry differs from this one's by at most ε of itself (Oettli, Prager 1964).
-    Some 1e-16 are rounding; near 1, some row is not solved at all, however small the residual's norm is. Of an operator
-    without stored entries it is `‖r‖ / (‖A x‖ + ‖b‖)`, which bounds the normwise backward error from above."""
+    """The componentwise backward error of `x`, `maxᵢ |b − A x|ᵢ / (|A||x| + |b|)ᵢ`: the smallest ε for which `x` is
+    the exact solution of a system in which every entry differs from this one's by at most the fraction ε (Oettli,
+    Prager 1964). About 1e-16 is rounding; near 1, some row is not solved at all, however small the residual norm. For
+    an operator without stored entries it is `‖r‖ / (‖A x‖ + ‖b‖)`, an upper bound on the normwise backward error."""
 
     @property
     def converged(self) -> bool:
         return self.result is Result.CONVERGED
 
     def plot(self, cells: NDArray[np.uint8] | None = None) -> Figure:
-        """A picture: how the residual fell and, where `x` has the grid's shape, a slice of it.
+        """Draw the convergence of the solve and, if `x` has the grid's shape, a slice of it.
 
-        `cells` are the grid's, so that solids and air are told apart from the fluid. The figure is shown where it is
-        the value of a notebook's cell; `savefig` writes it. ModuleNotFoundError where matplotlib is not installed.
+        `cells` are those of the grid, to distinguish solids and air from the fluid. A notebook displays the figure as
+        the value of a cell; `savefig` writes it to a file. ModuleNotFoundError if matplotlib is not installed.
 
         Examples
         --------
@@ -100,12 +100,12 @@ class Solution:
         >>> [axes.get_xlabel() for axes in figure.axes[:2]]
         ['iteration', 'x']
         """
-        from relaxon.core.pictures import picture_of
+        from relaxon.core.pictures import draw_solution
 
-        return picture_of(self, cells)
+        return draw_solution(self, cells)
 
     def __repr__(self) -> str:
-        """The verdict and the figures; the arrays by their shapes."""
+        """Return the verdict and the figures, with arrays by their shapes."""
         return (
             f"Solution({self.result.name} by {self.solver!r}, {self.iterations} iterations, relative residual "
             f"{self.relative_residual:.2e}, {self.solve_seconds:.3g} s, x of shape {self.x.shape})"

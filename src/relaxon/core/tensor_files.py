@@ -1,9 +1,11 @@
-"""Writing arrays and tensors to safetensors files, each entry at its own place.
+"""Arrays and tensors written to safetensors files with every entry in its place.
 
-`safetensors.numpy` 0.8.0 writes the bytes of an array that is not C-contiguous in the order in which they lie in
-memory, under the array's logical shape: the file loads without an error and has its entries in wrong places.
-`safetensors.torch` 0.8.0 writes the bytes below torch's lazy conjugation and negation and drops the bits that ask for
-them. Every store and checkpoint here writes through `write_tensors`, which makes both right first.
+`safetensors.numpy` 0.8.0 writes the bytes of an array that is not C-contiguous in memory order, under the array's
+logical shape: the file loads without an error, with its entries in the wrong places. `safetensors.torch` 0.8.0 writes
+the bytes beneath torch's lazy conjugation and negation, and drops the flags. Every store and checkpoint of relaxon is
+written by `write_tensors`, which corrects both first.
+
+Imported on first use, for their weight: safetensors, torch.
 """
 
 from __future__ import annotations
@@ -22,17 +24,17 @@ Entry = TypeVar("Entry", NDArray[Any], "torch.Tensor")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Entry], metadata: Mapping[str, str] | None = None) -> None:
-    """Write NumPy arrays, or torch tensors, of any strides and on any device to a safetensors file.
+    """Write NumPy arrays, or torch tensors, with any strides and on any device to a safetensors file.
 
     Parameters
     ----------
-    path : the file; one that is there is replaced in place, so that a caller who must not lose it writes another first.
-    tensors : by name, all of one library. Entries may share memory with each other.
-    metadata : strings for the file's header.
+    path : the file. An existing one is overwritten in place; a caller who must not lose it writes to another first.
+    tensors : by name, all of the same library. Entries may share memory with each other.
+    metadata : strings for the header of the file.
 
     Raises
     ------
-    TypeError : naming an entry that is neither, is a masked array, or has a dtype without a fixed size.
+    TypeError : naming an entry that is neither an array nor a tensor, is masked, or has a dtype without a fixed size.
     """
     wanted = None if metadata is None else dict(metadata)
     if all(isinstance(entry, np.ndarray) for entry in tensors.values()):
@@ -46,17 +48,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Entry], metadata: Mapping[st
 
 
 def _plain_array(name: str, array: Any) -> NDArray[Any]:
-    """The array with its bytes in the order of its indices; not copied where they are."""
+    """Return the array with its bytes in C order; no copy if they are."""
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} must be a plain array to be stored, got a masked array")
     if array.dtype.hasobject:
         raise TypeError(f"{name} must hold numbers to be stored, got dtype {array.dtype}")
-    # Not `ascontiguousarray`, which gives a scalar an axis.
+    # `ascontiguousarray` would give a scalar an axis.
     return np.asarray(array, array.dtype.newbyteorder("="), order="C")
 
 
 def _plain_tensors(tensors: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The tensors on the CPU, contiguous, without lazy bits, none sharing memory with another."""
+    """Return the tensors on the CPU, contiguous, without lazy flags, and without shared memory."""
     import torch
 
     plain: dict[str, torch.Tensor] = {}
@@ -66,7 +68,7 @@ def _plain_tensors(tensors: Mapping[str, Any]) -> dict[str, torch.Tensor]:
             raise TypeError(f"{name} must be a torch tensor beside others, got {type(tensor).__name__}")
         entry = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
         place = entry.untyped_storage().data_ptr()
-        # The library refuses shared memory, where it could not tell which entry is whose.
+        # The library refuses tensors that share memory.
         plain[name] = entry.clone() if place in storages else entry
         storages.add(place)
     return plain

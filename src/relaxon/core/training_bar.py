@@ -1,4 +1,7 @@
-"""What the training commands share: settings from their arguments, the progress bar, what they are asked to record."""
+"""What the training commands share: settings from their arguments, the progress bar, and the record of a training.
+
+Imported on first use, for its weight: rich.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,21 @@ if TYPE_CHECKING:
 
 Settings = TypeVar("Settings")
 Record = Callable[[dict[str, Any]], object]
-"""Is given what came of a training, as JSON values."""
+"""Receives the results of a training, as JSON values."""
 
 
 def nowhere(record: dict[str, Any]) -> None:
-    """The `Record` of a command that nobody asks for one."""
+    """Record nothing: the `Record` of a command that is not asked for one."""
 
 
 def settings_of(kind: type[Settings], args: argparse.Namespace) -> Settings:
-    """Settings (a dataclass) from the arguments of the same names; one that is not given has its default."""
+    """Return settings (a dataclass) from the arguments of the same names, with defaults for those not given."""
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: value for name, value in vars(args).items() if name in names})
 
 
 def training_bar(console: Console, figure: str) -> Progress:
-    """A bar, the steps done, a figure of the task's fields such as "loss {task.fields[loss]:.3f}", the time to go."""
+    """Return a progress bar with the steps done, the time left, and a figure such as "loss {task.fields[loss]:.3f}"."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns: tuple[Any, ...] = (BarColumn(), MofNCompleteColumn(), TextColumn(figure), TimeRemainingColumn())

@@ -1,4 +1,4 @@
-"""Refusals of a caller's mistakes: each names the argument, what came and what was expected."""
+"""Validation of arguments: each refusal names the argument, the value and what was expected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relaxon.core.masked import plain_array
 
 
 def positive_float(name: str, value: object) -> float:
-    """`value` as a finite float > 0."""
+    """Return `value` as a finite float > 0; TypeError or ValueError naming the argument otherwise."""
     number = finite_float(name, value)
     if number <= 0:
         raise ValueError(f"{name} must be greater than 0, got {value!r}")
@@ -21,7 +21,7 @@ def positive_float(name: str, value: object) -> float:
 
 
 def non_negative_float(name: str, value: object) -> float:
-    """`value` as a finite float ≥ 0."""
+    """Return `value` as a finite float ≥ 0; TypeError or ValueError naming the argument otherwise."""
     number = finite_float(name, value)
     if number < 0:
         raise ValueError(f"{name} must be at least 0, got {value!r}")
@@ -29,7 +29,7 @@ def non_negative_float(name: str, value: object) -> float:
 
 
 def finite_float(name: str, value: object) -> float:
-    """`value` as a finite float; a bool or a string is not a number."""
+    """Return `value` as a finite float; a bool or a string is not a number."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     number = float(value)
@@ -39,7 +39,7 @@ def finite_float(name: str, value: object) -> float:
 
 
 def positive_int(name: str, value: object) -> int:
-    """`value` as an int ≥ 1."""
+    """Return `value` as an int ≥ 1; TypeError or ValueError naming the argument otherwise."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
     if value < 1:
@@ -48,7 +48,7 @@ def positive_int(name: str, value: object) -> int:
 
 
 def whole_number(name: str, value: object) -> int:
-    """`value` as an int of at most 64 bits with its sign."""
+    """Return `value` as an int that fits into 64 bits, sign included."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
     number = int(value)
@@ -58,7 +58,7 @@ def whole_number(name: str, value: object) -> int:
 
 
 def array_like(name: str, value: Any) -> None:
-    """Raise TypeError, saying the way on, for a sparse matrix and for a tensor that requires gradients."""
+    """Raise TypeError for a sparse matrix and for a tensor that requires gradients, saying what to do instead."""
     if hasattr(value, "tocsr"):
         raise TypeError(f"{name} must be a dense array, got a sparse {type(value).__name__}: pass {name}.toarray()")
     if getattr(value, "requires_grad", False) is True:
@@ -69,7 +69,7 @@ def array_like(name: str, value: Any) -> None:
 
 
 def real_or_complex_array(name: str, value: Any, *, finite: bool = True) -> NDArray[Any]:
-    """As `real_array`; complex64 and complex128 arrays with finite entries stay what they are."""
+    """Return `value` as `real_array` does; complex64 and complex128 arrays with finite entries keep their dtype."""
     array_like(name, value)
     array = plain_array(name, value)
     if array.dtype.kind != "c":
@@ -82,8 +82,10 @@ def real_or_complex_array(name: str, value: Any, *, finite: bool = True) -> NDAr
 
 
 def real_array(name: str, value: Any, *, finite: bool = True) -> NDArray[Any]:
-    """`value` as a float32 or float64 array with finite entries; integers become float64, floats are not copied.
-    `finite=False` leaves the entries, which take a pass, to be looked at later (`finite_entries`)."""
+    """Return `value` as a float32 or float64 array with finite entries; integers become float64, floats are not copied.
+
+    `finite=False` leaves the check of the entries, which takes a pass over them, to `finite_entries`.
+    """
     if value is None:
         raise TypeError(f"{name} must be an array, got None")
     array_like(name, value)
@@ -102,8 +104,8 @@ def real_array(name: str, value: Any, *, finite: bool = True) -> NDArray[Any]:
 
 
 def finite_entries(name: str, array: NDArray[Any]) -> None:
-    """ValueError where an entry of a real or complex array is not finite."""
-    # One pass without a temporary: the sum is finite unless an entry is not, or it overflows.
+    """Raise ValueError if an entry of a real or complex array is not finite."""
+    # One pass without a temporary: the sum is finite unless an entry is not, or the sum overflows.
     wide = np.complex128 if array.dtype.kind == "c" else np.float64
     with np.errstate(over="ignore", invalid="ignore"):
         total = array.sum(dtype=wide)

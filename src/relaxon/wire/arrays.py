@@ -1,4 +1,4 @@
-"""How a connection's arrays travel."""
+"""How the arrays of one connection travel: shared memory, checksums, compression."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Literal
 import grpc
 
 from relaxon.proto import tensor_pb2
+
+# gRPC is imported for its enumeration of compressions alone.
 
 Compression = Literal["gzip", "deflate"]
 COMPRESSIONS = {
@@ -19,14 +21,14 @@ COMPRESSIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """Chosen once for a connection."""
+    """The choices of a connection, made once."""
 
     shared_memory: bool
-    """Offer this machine's memory to the server."""
+    """Whether this machine's memory is offered to the server."""
     checksums: bool
-    """Of arrays that are sent; a connection within this machine needs none."""
+    """Whether arrays are sent with checksums; a connection within one machine needs none."""
     compression: str | None = None
-    """Of each message by itself: None, "gzip" or "deflate"."""
+    """How each message is compressed: None, "gzip" or "deflate"."""
 
     def __post_init__(self) -> None:
         if self.compression not in COMPRESSIONS:
@@ -34,10 +36,10 @@ class Wire:
 
     @property
     def outgoing(self) -> grpc.Compression:
-        """As gRPC's calls take it."""
+        """The compression as gRPC's calls take it."""
         return COMPRESSIONS[self.compression][0]
 
     @property
     def incoming(self) -> tensor_pb2.Compression.ValueType:
-        """As headers ask the server for it."""
+        """The compression as headers ask the server for it."""
         return COMPRESSIONS[self.compression][1]

@@ -1,8 +1,8 @@
-"""Messages that carry an array's bytes, made and read without a copy in protobuf's own memory.
+"""Messages that carry an array's bytes, encoded and decoded without copies in protobuf's own memory.
 
-On the wire they are what `tensor.proto` says. A message like `SolveRequest(b=TensorPart(chunk=...))` is two tags and
-two lengths before the bytes: written so it costs one copy, where protobuf makes several on the way out and two on the
-way in. Whatever is not exactly of that form is read by protobuf.
+On the wire they are exactly what `tensor.proto` defines. A message like `SolveRequest(b=TensorPart(chunk=...))` is two
+tags and two lengths followed by the bytes. Written directly it costs one copy; protobuf makes several when encoding and
+two when decoding. Protobuf decodes every message that does not have exactly this form.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from relaxon.proto import tensor_pb2 as pb
 from relaxon.wire import tensors
 
 SMALLEST_BYTES = 1 << 12
-"""A message shorter than this is protobuf's."""
+"""Protobuf decodes messages shorter than this, where the copies do not matter."""
 LONGEST_VARINT = 5
-"""Bytes; gRPC's messages are not as long as that can say."""
+"""Bytes of the longest length prefix: it covers every message that gRPC can carry."""
 LENGTH_DELIMITED = 2
-"""The wire type of messages and bytes."""
+"""Protobuf's wire type of messages and bytes."""
 CHUNK_TAG = pb.TensorPart.DESCRIPTOR.fields_by_name["chunk"].number << 3 | LENGTH_DELIMITED
 Channel = TypeVar("Channel")
 Encode = Callable[[Any], bytes]
@@ -28,7 +28,7 @@ Decode = Callable[[bytes], Any]
 
 
 class ChunkMessage:
-    """Stands for a message whose oneof `message` has a `TensorPart` with a `chunk`, as far as that is asked for."""
+    """Stands in for a message whose oneof `message` holds a `TensorPart` with a `chunk`; it has what callers read."""
 
     __slots__ = ("_kind", "_start", "raw")
 
@@ -36,14 +36,14 @@ class ChunkMessage:
         self._kind = kind
         self._start = start
         self.raw = raw
-        """As it travels."""
+        """The encoded message."""
 
     def WhichOneof(self, oneof: str) -> str:
-        """The field of `message` that is there."""
+        """Return the field of `message` that is set."""
         return self._kind
 
     def HasField(self, name: str) -> bool:
-        """Whether that field is there."""
+        """Return whether the field is set."""
         return name == self._kind
 
     def __getattr__(self, name: str) -> ChunkPart:
@@ -53,7 +53,7 @@ class ChunkMessage:
 
 
 class ChunkPart:
-    """Stands for a `TensorPart` with a `chunk`."""
+    """Stands in for a `TensorPart` with a `chunk`."""
 
     __slots__ = ("chunk",)
 
@@ -61,20 +61,23 @@ class ChunkPart:
         self.chunk = chunk
 
     def WhichOneof(self, oneof: str) -> str:
-        """The field of `part` that is there."""
+        """Return the field of `part` that is set."""
         return "chunk"
 
     def HasField(self, name: str) -> bool:
-        """Whether that field is there."""
+        """Return whether the field is set."""
         return name == "chunk"
 
 
-def messages_of(
+def split_into_messages(
     kind: Any, field: str, array: NDArray[Any], *, checksum: bool = True, chunk_bytes: int = tensors.CHUNK_BYTES
 ) -> Iterator[Any]:
-    """The parts of an array, as `tensors.parts_of`, in messages of a class. Each has its bytes when it is given out."""
+    """Yield the parts of an array, as `tensors.parts_of` does, in the `field` of messages of class `kind`.
+
+    Each message holds a copy of its bytes by the time it is yielded.
+    """
     tag = kind.DESCRIPTOR.fields_by_name[field].number << 3 | LENGTH_DELIMITED
-    for piece in tensors.pieces_of(array, chunk_bytes, checksum=checksum):
+    for piece in tensors.split_bytes(array, chunk_bytes, checksum=checksum):
         if not isinstance(piece, memoryview):
             yield kind(**{field: piece})
             continue
@@ -83,30 +86,30 @@ def messages_of(
         yield ChunkMessage(field, b"".join((outer, piece)), len(outer))
 
 
-def encoder(encode: Encode) -> Encode:
-    """A serializer that takes these messages as well."""
+def make_encoder(encode: Encode) -> Encode:
+    """Return a serializer that also takes `ChunkMessage`s."""
 
-    def encoded(message: Any) -> bytes:
+    def encode_any(message: Any) -> bytes:
         return message.raw if isinstance(message, ChunkMessage) else encode(message)
 
-    return encoded
+    return encode_any
 
 
-def decoder(decode: Decode) -> Decode:
-    """A deserializer, of a message's `FromString`, that gives these for the messages that they can stand for."""
-    kinds = _kinds(getattr(decode, "__self__", None))
-    if not kinds:
+def make_decoder(decode: Decode) -> Decode:
+    """Return a deserializer that gives a `ChunkMessage` wherever one can stand in; `decode` is a `FromString`."""
+    tags = _find_tags(getattr(decode, "__self__", None))
+    if not tags:
         return decode
 
-    def decoded(raw: bytes) -> Any:
-        found = _read(raw, kinds) if len(raw) >= SMALLEST_BYTES else None
+    def decode_any(raw: bytes) -> Any:
+        found = _decode_chunk(raw, tags) if len(raw) >= SMALLEST_BYTES else None
         return decode(raw) if found is None else found
 
-    return decoded
+    return decode_any
 
 
 def chunked(channel: Channel) -> Channel:
-    """A channel, of either client, for a stub whose calls send and receive these messages."""
+    """Wrap a channel, blocking or asyncio, for a stub whose calls send and receive `ChunkMessage`s."""
     return cast(Channel, _ChunkChannel(channel))
 
 
@@ -115,44 +118,44 @@ class _ChunkChannel:
         self._channel = channel
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        made = getattr(self._channel, name)
+        create = getattr(self._channel, name)
 
         def multicallable(path: str, request_serializer: Encode, response_deserializer: Decode, **options: Any) -> Any:
-            return made(
+            return create(
                 path,
-                request_serializer=encoder(request_serializer),
-                response_deserializer=decoder(response_deserializer),
+                request_serializer=make_encoder(request_serializer),
+                response_deserializer=make_decoder(response_deserializer),
                 **options,
             )
 
         return multicallable
 
 
-def _kinds(message: Any) -> dict[int, str]:
-    """The fields of a message's oneof `message` that are tensor parts, by the tag that they have on the wire."""
+def _find_tags(message: Any) -> dict[int, str]:
+    """Return the fields of a message's oneof `message` that are tensor parts, by their tag on the wire."""
     descriptor = getattr(message, "DESCRIPTOR", None)
     oneof = None if descriptor is None else descriptor.oneofs_by_name.get("message")
     if descriptor is None or oneof is None or len(descriptor.fields) != len(oneof.fields):
         return {}
-    parts = (one for one in oneof.fields if one.message_type is pb.TensorPart.DESCRIPTOR)
-    # Of one byte, as all of them are.
-    return {one.number << 3 | LENGTH_DELIMITED: one.name for one in parts if one.number < 16}
+    parts = (field for field in oneof.fields if field.message_type is pb.TensorPart.DESCRIPTOR)
+    # Tags of a single byte only, which all of ours are.
+    return {field.number << 3 | LENGTH_DELIMITED: field.name for field in parts if field.number < 16}
 
 
-def _read(raw: bytes, kinds: dict[int, str]) -> ChunkMessage | None:
-    """The message, where it is a field of `kinds` that is a chunk, each to the end."""
-    kind = kinds.get(raw[0])
+def _decode_chunk(raw: bytes, tags: dict[int, str]) -> ChunkMessage | None:
+    """Return the message if it is a field of `tags` that holds a chunk and nothing follows; None otherwise."""
+    kind = tags.get(raw[0])
     if kind is None:
         return None
-    start = _after_length(raw, 1)
+    start = _skip_length(raw, 1)
     if start is None or raw[start] != CHUNK_TAG:
         return None
-    start = _after_length(raw, start + 1)
+    start = _skip_length(raw, start + 1)
     return None if start is None else ChunkMessage(kind, raw, start)
 
 
-def _after_length(raw: bytes, at: int) -> int | None:
-    """Where the bytes begin whose length is said at a place, if they go to the end and are not none."""
+def _skip_length(raw: bytes, at: int) -> int | None:
+    """Return where the bytes begin whose length is encoded at `at`; None if they are empty or do not end with `raw`."""
     length = shift = 0
     for position in range(at, min(at + LONGEST_VARINT, len(raw))):
         octet = raw[position]
@@ -164,9 +167,9 @@ def _after_length(raw: bytes, at: int) -> int | None:
 
 
 def _varint(number: int) -> bytes:
-    found = bytearray()
+    octets = bytearray()
     while number >= 0x80:
-        found.append(number & 0x7F | 0x80)
+        octets.append(number & 0x7F | 0x80)
         number >>= 7
-    found.append(number)
-    return bytes(found)
+    octets.append(number)
+    return bytes(octets)

@@ -1,11 +1,11 @@
 """How a session's arrays reach a server on the same machine: through a shared file, lent to one call at a time.
 
-The file is cut into places. A call takes one for each array that it hands over, and the answer comes back in the place
-of its right-hand side. Where enough places are left the caller gets that very memory as the solution, and the place is
-free again when the last array on it is gone; otherwise a copy, and the place is free at once.
+The file is divided into slots. A call takes one for each array that it hands over, and the answer comes back in the
+slot of its right-hand side. If enough slots are left, the caller gets that very memory as the solution, and the slot is
+free again once the last array on it is gone. Otherwise the caller gets a copy, and the slot is free at once.
 
-A caller may also ask for a place to write a right-hand side into (`Handover.empty`). Such an array is not copied when
-it is handed over; its answer comes back elsewhere.
+A caller may also ask for a slot to write a right-hand side into (`Handover.empty`). Such an array is not copied when it
+is handed over; its answer comes back elsewhere.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ from relaxon.proto import tensor_pb2 as pb
 from relaxon.wire.shared_memory import SharedFile
 
 SMALLEST_BYTES = 1 << 20
-"""An array that fits into one message is not worth a file."""
+"""Bytes below which an array is not worth a file: it fits into one message."""
 ENTRY_BYTES = 8
-"""Of a place, for each cell or unknown; an array of complex128 takes two places."""
+"""Bytes of a slot per cell or unknown; an array of complex128 takes two slots."""
 LEAST, USUAL, MOST = 2, 4, 6
-"""Places: one for `b` and, when that is read, `x`, and one for `x0` or the next step; then two for solutions, the
-caller's last one and the next, made with the first call; then two for right-hand sides that the caller writes there,
-made when it first asks for one. Those that there is no memory for are not made."""
+"""Numbers of slots. The least: one for `b` and, once that is read, `x`, and one for `x0` or the next step. Two more for
+solutions, the caller's last one and the next, made with the first call. Two more for right-hand sides that the caller
+writes in place, made when it first asks for one. Slots for which there is no memory are not made."""
 SPARED = 2
-"""Arrays that there must be places for beside those that the caller holds."""
+"""Arrays for which slots must remain, besides those that the caller holds."""
 
 REFUSALS = (InvalidArgument, ResourceExhausted)
-"""After these the server does not touch the file."""
+"""Errors after which the server does not touch the file any more."""
 
 
 class Places:
-    """The places of a file. One call at a time takes and gives back; the caller asks for arrays, and ends them, in any
-    thread.
+    """The slots of a file. One call at a time takes and returns slots; the caller may ask for arrays, and drop them, in
+    any thread.
 
-    Where an array ends nothing waits for a lock: that may be in a garbage collection, in the midst of anything. A place
-    is taken by the one whose `remove` from the set of free ones does not fail.
+    No lock is taken when an array ends: that may happen in a garbage collection, in the middle of anything. A slot
+    belongs to whoever removes it from the set of free ones without an error.
     """
 
     def __init__(self, file: SharedFile) -> None:
         self.file = file
         self.room = file.size // MOST
-        """Bytes of one place."""
+        """Bytes of one slot."""
         self._count = LEAST
         self._free = set(range(LEAST))
         self._taken: set[int] = set()
@@ -63,7 +63,7 @@ class Places:
         _ALL.add(self)
 
     def grow(self, count: int) -> None:
-        """Have so many places, where there is memory for them."""
+        """Make so many slots, as far as there is memory for them."""
         if self._count >= count:
             return
         with self._growing, suppress(OSError):
@@ -74,28 +74,27 @@ class Places:
                     self._count = more
 
     def take(self, size: int) -> Place | None:
-        """Room for so many bytes, the call's own until it gives it back or ends; None where there is none."""
-        numbers = self._found(size)
+        """Take room for so many bytes, until the call returns it or ends; None if there is none."""
+        numbers = self._claim(size)
         if numbers is None:
             return None
         self._taken.update(numbers)
         return Place(self, numbers)
 
     def empty(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
-        """An array for the caller to write a right-hand side into; None where too few places would be left."""
+        """Return an array for the caller to write a right-hand side into; None if too few slots would be left."""
         size = math.prod(shape) * dtype.itemsize
         if not self._spares(-(-size // self.room)):
             return None
-        numbers = self._found(size)
+        numbers = self._claim(size)
         if numbers is None:
             return None
         return np.asarray(Sheet(self, numbers, self.file.view(numbers[0] * self.room, dtype, shape)))
 
     def offset_of(self, array: NDArray[Any], kind: type[Loan]) -> int | None:
-        """Where in the file an array lies that is all or a part, in one piece, of a loan of that kind; None for any
-        other."""
+        """Return the offset of an array that is a contiguous part of a loan of that kind; None for any other array."""
         loan = array.base
-        # A view of a lent array rests on that array.
+        # The base of a view is the lent array.
         loan = loan.base if isinstance(loan, np.ndarray) else loan
         if not isinstance(loan, kind) or not loan.of(self):
             return None
@@ -104,60 +103,59 @@ class Places:
         return self.file.offset_of(array)
 
     def give_back(self, numbers: range) -> None:
-        """A call needs these no more."""
+        """Free slots that a call no longer needs."""
         self._taken.difference_update(numbers)
         self._free.update(numbers)
 
     def end_call(self) -> None:
-        """A call is over: what it has not given back is free."""
+        """Free the slots that a call, which is over, has not returned."""
         self._free.update(self._taken)
         self._taken.clear()
 
     def lend(self, numbers: range, array: NDArray[Any]) -> NDArray[Any] | None:
-        """The array, which lies there, for the caller to keep; None where too few places would be left."""
+        """Return an array in these slots for the caller to keep; None if too few slots would be left."""
         if not self._spares(len(numbers)):
             return None
         self._taken.difference_update(numbers)
         return np.asarray(Loan(self, numbers, array))
 
     def ended(self, numbers: range, forks: int) -> None:
-        """The last array on these is gone."""
+        """Free the slots of a loan whose last array is gone."""
         if forks == self.forks:
             self._free.update(numbers)
 
     def forked(self) -> None:
-        """A child of this process has the caller's arrays as well from now on, on the same memory: what is held now is
-        not to be written to any more."""
+        """Never reuse the slots that are held now: a child process shares the caller's arrays on them from now on."""
         self.forks += 1
 
-    def _found(self, size: int) -> range | None:
-        """Places for so many bytes, free no more."""
+    def _claim(self, size: int) -> range | None:
+        """Claim adjacent free slots for so many bytes; None if there are none."""
         needed = -(-size // self.room)
         for first in range(self._count - needed + 1):
             numbers = range(first, first + needed)
-            if self._free.issuperset(numbers) and self._removed(numbers):
+            if self._free.issuperset(numbers) and self._remove(numbers):
                 return numbers
         return None
 
-    def _removed(self, numbers: range) -> bool:
-        """Whether all were free; they are not any more then."""
+    def _remove(self, numbers: range) -> bool:
+        """Remove slots from the free ones, and return whether all of them were free."""
         for number in numbers:
             try:
                 self._free.remove(number)
-            except KeyError:  # another thread has it
+            except KeyError:  # another thread has taken it
                 self._free.update(range(numbers[0], number))
                 return False
         return True
 
     def _spares(self, needed: int) -> bool:
-        """Whether the caller can have so many more and leave enough for calls."""
-        # Those that are neither free nor a call's are the caller's.
+        """Return whether the caller can have so many more slots and leave enough for calls."""
+        # Slots that are neither free nor taken by a call are held by the caller.
         held = self._count - len(self._free) - len(self._taken)
         return held + needed <= self._count - SPARED * needed
 
 
 class Loan:
-    """What the caller's arrays on a place rest on, as their `base`."""
+    """The `base` of the caller's arrays in a slot."""
 
     def __init__(self, places: Places, numbers: range, array: NDArray[Any]) -> None:
         self._places, self._numbers, self._forks = places, numbers, places.forks
@@ -165,7 +163,7 @@ class Loan:
         self.__array_interface__ = array.__array_interface__
 
     def of(self, places: Places) -> bool:
-        """Whether it is of those."""
+        """Return whether the loan is one of these slots."""
         return self._places is places
 
     def __del__(self) -> None:
@@ -173,36 +171,36 @@ class Loan:
 
 
 class Sheet(Loan):
-    """Of an array that the caller writes a right-hand side into, and knows not to change while a call has it."""
+    """The loan of an array for a right-hand side, which the caller knows not to change while a call has it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Room that a call has taken."""
+    """Slots that a call has taken."""
 
     places: Places
     numbers: range
 
     @property
     def file(self) -> SharedFile:
-        """That it is in."""
+        """The file that they are in."""
         return self.places.file
 
     @property
     def offset(self) -> int:
-        """In the file, in bytes."""
+        """The offset of the first one in the file, in bytes."""
         return self.numbers[0] * self.places.room
 
     def write(self, array: NDArray[Any]) -> None:
-        """Put an array there, for which it was taken."""
+        """Write the array for which they were taken."""
         self.file.write(self.offset, array)
 
     def give_back(self) -> None:
-        """It is needed no more."""
+        """Return the slots, which are no longer needed."""
         self.places.give_back(self.numbers)
 
     def kept(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The array, which lies there, as one of the caller's: this very memory or a copy. Called once, at the end."""
+        """Return an array that lies there for the caller to keep: this memory, or a copy. Call it once, at the end."""
         lent = self.places.lend(self.numbers, array)
         if lent is not None:
             return lent
@@ -212,7 +210,7 @@ class Place:
 
 
 class Handover:
-    """A session's shared file, or none where the server is elsewhere, takes none, or the arrays are small."""
+    """A session's shared file; there is none if the server is elsewhere, takes none, or the arrays are small."""
 
     def __init__(self, file: SharedFile | None = None) -> None:
         self._places = None if file is None else Places(file)
@@ -220,13 +218,15 @@ class Handover:
 
     @property
     def file(self) -> SharedFile | None:
-        """Which is offered to the next call, if any."""
+        """The file that is offered to the next call, if any."""
         return None if self._places is None else self._places.file
 
     @contextmanager
     def lent(self, harmless: tuple[type[BaseException], ...] = REFUSALS) -> Iterator[Places | None]:
-        """The file's places for one call; None where there is no file, or another thread's call has it. It is used no
-        more after a call that ended early, but for the `harmless` errors."""
+        """Lend the file's slots to one call; None if there is no file, or the call of another thread has it.
+
+        After a call that ended early, other than by a `harmless` error, the file is not used any more.
+        """
         turn, mine = Turn(), False
         try:
             mine = self._turns.take(turn)
@@ -241,7 +241,7 @@ class Handover:
             except harmless:
                 raise
             except BaseException:
-                self._places = None  # the server may still be writing to it
+                self._places = None  # the server may still write to it
                 raise
             finally:
                 if places is not None:
@@ -250,8 +250,7 @@ class Handover:
             turn.over = True
 
     def empty(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-        """An array for a right-hand side, not initialised: in the file where it has room, else anywhere. In any
-        thread."""
+        """Return an uninitialised array for a right-hand side, in the file if there is room. Call it in any thread."""
         places, found = self._places, None
         if places is not None:
             places.grow(MOST)
@@ -259,20 +258,20 @@ class Handover:
         return np.empty(shape, dtype) if found is None else found
 
     def close(self) -> None:
-        """Offer the file no more; it is closed when the call that has it, if any, and the arrays on it have ended."""
+        """Stop using the file; it is closed once the call that has it, if any, and the arrays on it are gone."""
         self._places = None
 
 
 @contextmanager
 def offered(entries: int, wanted: bool) -> Iterator[tuple[SharedFile | None, pb.SharedFile | None]]:
-    """A file for arrays of so many entries and how the server finds it, which it can do until the block's end."""
+    """Make a file for arrays of so many entries, and the message by which the server finds it while the block runs."""
     if not wanted or ENTRY_BYTES * entries <= SMALLEST_BYTES:
         yield None, None
         return
     room = ENTRY_BYTES * entries
     try:
         file, offer = SharedFile.create(MOST * room, reserved=LEAST * room)
-    except OSError:  # no such thing on this system, or no memory for it
+    except OSError:  # not supported on this system, or no memory for it
         yield None, None
         return
     try:

@@ -1,7 +1,7 @@
-"""Who may use a client: the process that connected it, until it is closed.
+"""Who may use a client: the process that connected it, until the client is closed.
 
-gRPC's threads do not exist in a forked child, so a call there waits for an answer that nobody reads, and whatever the
-child frees or cancels may crash it or end the parent's calls. Every call of a client therefore passes here first.
+gRPC's threads do not exist in a forked child. A call there waits for an answer that nobody reads, and whatever the
+child frees or cancels may crash it or end the parent's calls. Every call of a client is therefore checked here first.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from relaxon.core import errors
 
 Channel = TypeVar("Channel")
 STREAMS = ("unary_stream", "stream_stream")
-"""The channel's methods that make calls whose replies are iterated over."""
+"""The methods of a channel whose calls return an iterator of replies."""
 BELONGS = (
     "a client, with its grids, matrices and jobs, belongs to the process that connected it and cannot be used after a "
     "fork, pickled or copied: connect in each process, and start processes with multiprocessing's 'spawn' or "
     "'forkserver' method, or before the first connect"
 )
 FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
-"""An environment variable of gRPC's; `relaxon/__init__.py` sets it to "false" where it is not set."""
+"""An environment variable of gRPC's, which `relaxon/__init__.py` sets to "false" if it is not set."""
 CLOSED = "the client was closed: connect again"
 
 
@@ -33,7 +33,7 @@ class Owner:
     """The process that connected a client, and whether it has closed it."""
 
     def __init__(self) -> None:
-        """FailedPrecondition in a child of a process that had clients when it forked: gRPC hangs there."""
+        """Raise FailedPrecondition in a child of a process that had clients when it forked: gRPC hangs there."""
         if _inherited and os.environ.get(FORK_SUPPORT) == "false":
             raise errors.FailedPrecondition(BELONGS)
         self._process = os.getpid()
@@ -48,7 +48,7 @@ class Owner:
 
     @property
     def ended(self) -> bool:
-        """Whether this process has nothing more to end: the client is closed, or it is the parent's."""
+        """Whether this process has nothing left to close: the client is closed, or belongs to the parent."""
         return self.closed or self.forked
 
     def check(self) -> None:
@@ -63,13 +63,13 @@ class Owner:
         self.closed = True
 
     def hold(self, native: Any) -> None:
-        """Note a channel or a call of gRPC's that a forked child must not free."""
+        """Note a gRPC channel or call that a forked child must not free."""
         self._natives.add(native)
 
     def leak(self) -> bool:
-        """In a forked child, keep gRPC's objects for good: freeing them runs code that needs threads of the parent.
+        """Keep gRPC's objects forever, in a forked child, and return whether there were any.
 
-        Whether there were any.
+        Freeing them would run code that needs threads of the parent.
         """
         natives = list(self._natives)
         for native in natives:
@@ -78,14 +78,14 @@ class Owner:
 
 
 class NotPickled:
-    """Base of what belongs to the process that connected it."""
+    """Base of objects that belong to the process that connected them."""
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(BELONGS)
 
 
 def guarded(channel: Channel, owner: Owner) -> Channel:
-    """Return a channel, of either client, for stubs whose calls are refused where `owner` refuses them."""
+    """Wrap a channel, blocking or asyncio, for stubs whose calls `owner` checks first."""
     return cast(Channel, _GuardedChannel(channel, owner))
 
 
@@ -96,13 +96,13 @@ class _GuardedChannel:
         owner.hold(channel)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        made = getattr(self._channel, name)
+        create = getattr(self._channel, name)
         held = isinstance(self._channel, grpc.aio.Channel)
         iterated = not held and name in STREAMS
 
         def multicallable(*arguments: Any, **options: Any) -> _GuardedMethod:
-            self._owner.check()  # gRPC crashes where a method is looked up in a channel that is closed
-            return _GuardedMethod(made(*arguments, **options), self._owner, iterated, held)
+            self._owner.check()  # gRPC crashes if a method of a closed channel is looked up
+            return _GuardedMethod(create(*arguments, **options), self._owner, iterated, held)
 
         return multicallable
 
@@ -113,7 +113,7 @@ class _GuardedMethod:
     __slots__ = ("_held", "_iterated", "_method", "_owner")
 
     def __init__(self, method: Callable[..., Any], owner: Owner, iterated: bool, held: bool) -> None:
-        """`iterated` for a blocking call whose replies are iterated over, `held` for one that is awaited."""
+        """`iterated` for a blocking call whose replies are iterated over, `held` for a call that is awaited."""
         self._method = method
         self._owner = owner
         self._iterated = iterated
@@ -124,7 +124,7 @@ class _GuardedMethod:
         try:
             call = self._method(request, **options)
         except (ValueError, grpc.aio.UsageError):
-            self._owner.check()  # closed by another thread or task since
+            self._owner.check()  # closed by another thread or task meanwhile
             raise
         if self._iterated:
             return _GuardedCall(call, self._owner)
@@ -134,7 +134,7 @@ class _GuardedMethod:
 
 
 class _GuardedCall:
-    """A call whose replies are iterated over; in a forked child it refuses to go on, and ends nothing."""
+    """A call whose replies are iterated over; in a forked child it refuses to continue, and ends nothing."""
 
     __slots__ = ("_call", "_owner")
 
@@ -152,16 +152,16 @@ class _GuardedCall:
         return next(self._call)
 
     def cancel(self) -> None:
-        """End the call, where it is this process's."""
+        """Cancel the call, if it belongs to this process."""
         if not self._owner.forked:
             self._call.cancel()
 
     def is_active(self) -> bool:
-        """Whether the call goes on."""
+        """Return whether the call is still running."""
         return not self._owner.forked and bool(self._call.is_active())
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        """Have the callback called with this once the call has ended."""
+        """Call `callback` with this object once the call has ended."""
         self._call.add_done_callback(lambda _: callback(self))
 
     def code(self) -> Any:

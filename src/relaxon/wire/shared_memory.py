@@ -1,8 +1,8 @@
 """Memory that a caller shares with a server on the same machine: a sealed memory file, mapped on both sides.
 
-A process that maps a file dies of a bus error where another one shortens it. So the server maps none that is not
-sealed against shrinking, which the kernel then refuses for good. A memory file has no name: it is gone with the last
-process that has it open, however that process ends.
+A process that maps a file gets a bus error if another one truncates it. The server therefore maps only files that are
+sealed against shrinking, so that the kernel refuses to truncate them. A memory file has no name: it disappears with the
+last process that has it open, however that process ends.
 """
 
 from __future__ import annotations
@@ -28,41 +28,44 @@ except ImportError:  # not on this system
 
 NAME = "relaxon"
 LINK = f"/memfd:{NAME} (deleted)"
-"""What the kernel calls such a file where a process's descriptors are listed."""
+"""The kernel's name for such a file in the list of a process's descriptors."""
 TOKEN_BYTES = 32
+"""Bytes of the random token at the file's end, by which the server knows that the caller has it open."""
 HALVED_BYTES = 4 << 20
-"""An array of as many is copied by two threads."""
-# From <linux/fcntl.h>; Python has them from 3.9 on where its C library had.
+"""Bytes from which on an array is copied by two threads."""
+# From <linux/fcntl.h>; Python has these constants only if its C library had.
 ADD_SEALS, GET_SEALS = 1033, 1034
 SEAL_SEAL, SEAL_SHRINK, SEAL_GROW = 0x1, 0x2, 0x4
 POPULATE_WRITE = 23
-"""From <linux/mman.h>, since Linux 5.14: take a mapping's memory now, or fail where that cannot be had."""
+"""From <linux/mman.h>, since Linux 5.14: allocate a mapping's memory now, or fail if there is none."""
 SEALS = SEAL_SEAL | SEAL_SHRINK | SEAL_GROW
 
 
 class SharedFile:
-    """A shared memory file, mapped: from `create` on the caller's side and from `open` on the server's.
+    """A mapped shared memory file: from `create` on the caller's side, from `open` on the server's.
 
-    It is unmapped when it and the arrays that view it have been dropped.
+    It is unmapped once it and the arrays that view it have been dropped.
     """
 
     def __init__(self, descriptor: int, length: int) -> None:
-        """Takes the descriptor over. Python keeps one of its own with the mapping."""
+        """Take over the descriptor, which is closed; the mapping keeps one of its own."""
         try:
             self._mapped = mmap.mmap(descriptor, length)
             self._octets = np.frombuffer(self._mapped, np.uint8)
-        except ValueError as error:  # as for a length that has changed
+        except ValueError as error:  # if the length has changed, say
             raise OSError(str(error)) from error
         finally:
             os.close(descriptor)
         self.size = length - TOKEN_BYTES
-        """Bytes that it has for arrays."""
+        """Bytes for arrays."""
 
     @classmethod
     def create(cls, size: int, reserved: int | None = None) -> tuple[SharedFile, Offer]:
-        """A new one and how a server finds it; close the offer once it has been tried. OSError where none can be
-        made. Its memory is taken here, so that neither side fails for want of it later: all of it, or of the first
-        `reserved` bytes; the others are not to be used before `reserve`."""
+        """Create a file, and the offer by which a server finds it; close the offer once it has been tried.
+
+        The memory is allocated here, so that neither side lacks it later: all of it, or that of the first `reserved`
+        bytes, the rest of which must not be used before `reserve`. OSError if no file can be made.
+        """
         if fcntl is None or not hasattr(os, "memfd_create"):
             raise OSError("this system has no memory files")
         token = secrets.token_bytes(TOKEN_BYTES)
@@ -72,27 +75,29 @@ class SharedFile:
             os.posix_fallocate(descriptor, 0, size if reserved is None else reserved)
             os.pwrite(descriptor, token, size)
             fcntl.fcntl(descriptor, ADD_SEALS, SEALS)
-            made = cls(os.dup(descriptor), size + TOKEN_BYTES)
+            file = cls(os.dup(descriptor), size + TOKEN_BYTES)
         except BaseException:
             os.close(descriptor)
             raise
-        return made, Offer(descriptor, token)
+        return file, Offer(descriptor, token)
 
     @classmethod
-    def open(cls, told: pb.SharedFile, most: int) -> SharedFile | None:
-        """What a caller offers, where it is a memory file of this user's, sealed, of at most so many bytes beside the
-        token that it ends in."""
-        if fcntl is None or told.process <= 0 or told.file_descriptor < 0 or len(told.token) != TOKEN_BYTES:
+    def open(cls, offer: pb.SharedFile, most: int) -> SharedFile | None:
+        """Open the file that a caller offers.
+
+        None unless it is a memory file of this user, sealed, with at most `most` bytes before its final token.
+        """
+        if fcntl is None or offer.process <= 0 or offer.file_descriptor < 0 or len(offer.token) != TOKEN_BYTES:
             return None
-        # Two numbers, so that no path of a caller's is ever opened; and only once it is seen to be a memory file.
-        path = f"/proc/{told.process}/fd/{told.file_descriptor}"
+        # Two numbers, so that no path from a caller is ever opened; and only after it is known to be a memory file.
+        path = f"/proc/{offer.process}/fd/{offer.file_descriptor}"
         try:
             if os.readlink(path) != LINK:
                 return None
             descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
-        if not _is_sound(descriptor, told.token, most):
+        if not _is_sound(descriptor, offer.token, most):
             os.close(descriptor)
             return None
         try:
@@ -101,22 +106,22 @@ class SharedFile:
             return None
 
     def reserve(self, offset: int, size: int) -> None:
-        """Take the memory of a part of the file, on the caller's side; OSError where there is none, or no way to."""
-        # In whole pages; of the first, bytes before the offset may be in use, which this does not change.
+        """Allocate the memory of a part of the file, on the caller's side; OSError if that is not possible."""
+        # Whole pages: bytes before the offset may be in use, and keep their values.
         start = offset - offset % mmap.PAGESIZE
         self._mapped.madvise(POPULATE_WRITE, start, offset + size - start)
 
     def view(self, offset: int, dtype: np.dtype[Any], shape: Sequence[int]) -> NDArray[Any]:
-        """An array of that kind at an offset, which has been checked to be within; no copy."""
+        """Return an array at an offset, which must have been checked, without a copy."""
         count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         return self._octets[offset : offset + count].view(dtype).reshape(shape)
 
     def offset_of(self, array: NDArray[Any]) -> int:
-        """Where an array lies that is known to lie here."""
+        """Return the offset of an array that is known to lie in the file."""
         return int(array.ctypes.data - self._octets.ctypes.data)
 
     def write(self, offset: int, array: NDArray[Any]) -> None:
-        """Put an array's bytes at an offset; OSError where there is no room for them."""
+        """Write an array's bytes at an offset; OSError if they do not fit."""
         if not 0 <= offset <= self.size - array.nbytes:
             raise OSError(f"{array.nbytes} bytes do not fit at {offset} of {self.size}")
         there = self.view(offset, array.dtype.newbyteorder("<"), array.shape)
@@ -126,8 +131,8 @@ class SharedFile:
             return
         second = threading.Thread(target=np.copyto, args=(there[middle:], array[middle:]), daemon=True)
         try:
-            second.start()  # NumPy copies without Python's lock
-        except RuntimeError:  # no more threads
+            second.start()  # NumPy copies without holding the GIL
+        except RuntimeError:  # no more threads available
             there[...] = array
             return
         there[:middle] = array[:middle]
@@ -135,18 +140,18 @@ class SharedFile:
 
 
 class Offer:
-    """A caller's descriptor of a file that it shares, until it is closed."""
+    """A caller's descriptor of a file that it shares, until the offer is closed."""
 
     def __init__(self, descriptor: int, token: bytes) -> None:
         self._descriptor = descriptor
         self._token = token
 
     def message(self) -> pb.SharedFile:
-        """How a server finds the file."""
+        """Return the message by which a server finds the file."""
         return pb.SharedFile(process=os.getpid(), file_descriptor=self._descriptor, token=self._token)
 
     def close(self) -> None:
-        """Offer it no more; who has opened it keeps it."""
+        """Withdraw the offer; a server that has opened the file keeps it."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -156,7 +161,7 @@ class Offer:
 
 
 def _is_sound(descriptor: int, token: bytes, most: int) -> bool:
-    """Whether a descriptor is of a regular file of this user's, sealed, not too long, that ends in the token."""
+    """Return whether a descriptor is a regular file of this user, sealed, not too long, that ends with the token."""
     status = os.fstat(descriptor)
     if (
         not stat.S_ISREG(status.st_mode)
@@ -168,6 +173,6 @@ def _is_sound(descriptor: int, token: bytes, most: int) -> bool:
         if fcntl.fcntl(descriptor, GET_SEALS) & SEALS != SEALS:
             return False
         found = os.pread(descriptor, TOKEN_BYTES, status.st_size - TOKEN_BYTES)
-    except OSError:  # no memory file
+    except OSError:  # not a memory file
         return False
     return len(found) == TOKEN_BYTES and hmac.compare_digest(found, token)

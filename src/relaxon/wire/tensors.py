@@ -1,10 +1,11 @@
-"""NumPy arrays as the messages of `tensor.proto`: cut into chunks, put together again, and checked on the way."""
+"""NumPy arrays as the messages of `tensor.proto`: split into chunks, reassembled, and checked on the way."""
 
 from __future__ import annotations
 
 import math
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from relaxon.proto import tensor_pb2 as pb
 from relaxon.wire.shared_memory import SharedFile
 
 CHUNK_BYTES = 1 << 20
-"""The fastest of 1, 4 and 16 MiB, and well below gRPC's default limit of 4 MiB a message."""
+"""Bytes of a chunk: the fastest of 1, 4 and 16 MiB, and well below gRPC's default limit of 4 MiB per message."""
 
 DTYPES: dict[pb.DataType.ValueType, np.dtype[np.generic]] = {
     pb.DATA_TYPE_FLOAT32: np.dtype("<f4"),
@@ -24,14 +25,16 @@ DTYPES: dict[pb.DataType.ValueType, np.dtype[np.generic]] = {
     pb.DATA_TYPE_COMPLEX64: np.dtype("<c8"),
     pb.DATA_TYPE_COMPLEX128: np.dtype("<c16"),
 }
-SIDES = ("float32", "float64", "complex64", "complex128")
-"""Of right-hand sides and starts."""
+FLOATS = ("float32", "float64")
+"""The dtypes of most arrays that a request may carry."""
+SIDES = (*FLOATS, "complex64", "complex128")
+"""The dtypes of right-hand sides and initial guesses."""
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
-_NAMES = {dtype: dtype.name for dtype in DTYPES.values()}  # which NumPy puts together anew each time
+_NAMES = {dtype: dtype.name for dtype in DTYPES.values()}  # NumPy composes the name anew on each access
 
 
 class TensorError(ValueError):
-    """An array that did not arrive as announced; `field` is its argument, which the message starts with."""
+    """An array that does not match its header. `field` names the argument, with which the message starts."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field} {problem}")
@@ -39,24 +42,26 @@ class TensorError(ValueError):
 
 
 def header_of(array: NDArray[np.generic]) -> pb.TensorHeader:
-    """The header of an array of one of `DTYPES`, in either byte order."""
+    """Return the header of an array with one of `DTYPES`, in either byte order."""
     return pb.TensorHeader(dtype=_CODES[array.dtype.newbyteorder("<")], shape=array.shape)
 
 
 def parts_of(
     array: NDArray[np.generic], chunk_bytes: int = CHUNK_BYTES, *, checksum: bool = True
 ) -> Iterator[pb.TensorPart]:
-    """The parts of an array: its bytes in chunks, then its end, with a checksum unless none is wanted. No second copy
-    of the whole is made where the array is C-contiguous and little-endian."""
-    for piece in pieces_of(array, chunk_bytes, checksum=checksum):
+    """Yield an array's parts: its bytes in chunks, then its end, which carries a checksum if `checksum` is True.
+
+    A C-contiguous, little-endian array is never copied as a whole.
+    """
+    for piece in split_bytes(array, chunk_bytes, checksum=checksum):
         yield pb.TensorPart(chunk=bytes(piece)) if isinstance(piece, memoryview) else piece
 
 
-def pieces_of(
+def split_bytes(
     array: NDArray[np.generic], chunk_bytes: int = CHUNK_BYTES, *, checksum: bool = True
 ) -> Iterator[memoryview | pb.TensorPart]:
-    """The bytes of an array's chunks, then its end."""
-    octets = octets_of(array)
+    """Yield the bytes of an array chunk by chunk, then its end."""
+    octets = view_bytes(array)
     found = 0
     for start in range(0, len(octets), chunk_bytes):
         chunk = octets[start : start + chunk_bytes]
@@ -66,25 +71,25 @@ def pieces_of(
     yield pb.TensorPart(end=pb.TensorEnd(crc32=found if checksum else None))
 
 
-def shared_part(offset: int) -> pb.TensorPart:
-    """The only part of an array that lies in the shared file."""
+def make_shared_part(offset: int) -> pb.TensorPart:
+    """Return the single part of an array that lies at an offset of the shared file."""
     return pb.TensorPart(shared=pb.SharedArray(offset=offset))
 
 
-def octets_of(array: NDArray[np.generic]) -> memoryview:
-    """An array's bytes as they travel; no copy where it is C-contiguous and little-endian."""
+def view_bytes(array: NDArray[np.generic]) -> memoryview:
+    """Return an array's bytes as they travel; no copy if it is C-contiguous and little-endian."""
     wire = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return wire.reshape(-1).view(np.uint8).data
 
 
 def checked_header(
-    field: str, header: pb.TensorHeader, dtypes: Sequence[str] = ("float32", "float64")
+    field: str, header: pb.TensorHeader, dtypes: Sequence[str] = FLOATS
 ) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
-    """What a header announces, as NumPy's dtype and shape. Nothing is allocated; sizes are Python integers.
+    """Return the NumPy dtype and the shape that a header announces. Nothing is allocated; sizes are Python integers.
 
     Raises
     ------
-    TensorError : where the type is none of `dtypes`, or the shape has not one to three axes, each at least 1.
+    TensorError : if the type is not one of `dtypes`, or the shape does not have 1 to 3 axes of at least one entry each.
     """
     dtype = DTYPES.get(header.dtype)
     if dtype is None or _NAMES[dtype] not in dtypes:
@@ -98,21 +103,45 @@ def checked_header(
     return dtype, shape
 
 
+@dataclass(frozen=True, slots=True)
+class AnnouncedArray:
+    """An array that a header announces and that has not arrived yet; `name` is the argument it belongs to."""
+
+    name: str
+    dtype: np.dtype[np.generic]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, name: str, header: pb.TensorHeader, dtypes: Sequence[str] = FLOATS) -> AnnouncedArray:
+        """Read the array's header; TensorError, as `checked_header`, if no such array is accepted."""
+        return cls(name, *checked_header(name, header, dtypes))
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes."""
+        return self.size * self.dtype.itemsize
+
+
 def check_range(field: str, offset: int, size: int, file: SharedFile) -> None:
-    """TensorError where an array of `size` bytes does not fit into the file at the offset."""
+    """Raise TensorError if an array of `size` bytes at the offset does not fit into the file."""
     if not 0 <= offset <= file.size - size:
         raise TensorError(field, f"needs {size} bytes at offset {offset} of a shared file that has {file.size}")
 
 
 class Assembler:
-    """Takes the parts of one array in order and copies each into its place.
+    """Assembles one array from its parts, which arrive in order.
 
-    `dtype` and `shape` come from `checked_header`, after the caller has found them small enough to allocate. Memory is
-    taken with the first chunk.
+    `dtype` and `shape` come from `checked_header`, once the caller has checked that there is memory for them. The array
+    is allocated with the first chunk.
     """
 
     def __init__(self, field: str, dtype: np.dtype[np.generic], shape: tuple[int, ...], checked: bool = True) -> None:
-        """Checksums are compared where they come; `checked=False` leaves that out."""
+        """With `checked=False`, checksums that arrive are not compared."""
         self._field = field
         self._dtype, self._shape = dtype, shape
         self._size = math.prod(shape) * dtype.itemsize
@@ -124,8 +153,12 @@ class Assembler:
         self.complete = False
 
     def take(self, part: pb.TensorPart, file: SharedFile | None = None) -> None:
-        """Place one part, which may say where in `file` the array lies; `complete` becomes true with the last.
-        TensorError where it does not fit."""
+        """Store one part, which may refer to an array in `file`. `complete` becomes True with the last part.
+
+        Raises
+        ------
+        TensorError : if the part does not fit what was announced, or is out of order.
+        """
         kind = part.WhichOneof("part")
         if kind == "shared" and file is not None:
             self.take_shared(part.shared, file)
@@ -142,8 +175,10 @@ class Assembler:
             self._finish(part.end)
 
     def take_shared(self, part: pb.SharedArray, file: SharedFile) -> None:
-        """The array, of which no part may have come, is the shared file's own memory: it changes where its other owner
-        writes to it. No checksum: nothing was sent."""
+        """Take the array as a view of the shared file, which the other process may still write to.
+
+        No chunk of it may have arrived before. There is no checksum, since nothing was sent.
+        """
         if self._filled or self.complete:
             raise TensorError(self._field, "must come either in chunks or in the shared file")
         check_range(self._field, part.offset, self._size, file)
@@ -151,13 +186,13 @@ class Assembler:
         self._filled, self.complete = self._size, True
 
     def array(self) -> NDArray[np.generic]:
-        """The complete array, in this machine's byte order."""
+        """Return the complete array in native byte order; TensorError if parts are missing."""
         if not self.complete or self._array is None:
             raise self.truncated()
         return self._array.astype(self._array.dtype.newbyteorder("="), copy=False)
 
     def truncated(self) -> TensorError:
-        """The error for a stream that ended here."""
+        """Return the error for a stream that ended with the parts taken so far."""
         return TensorError(self._field, f"is incomplete: the stream ended after {self._filled} of {self._size} bytes")
 
     def _place(self, chunk: bytes | memoryview) -> None:

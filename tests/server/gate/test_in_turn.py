@@ -5,7 +5,7 @@ from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecu
 
 import pytest
 
-from relaxon.server.gate.in_turn import InTurn
+from relaxon.server.gate.serial_executor import SerialExecutor
 
 
 @pytest.fixture(params=[1, 4])
@@ -15,7 +15,7 @@ def engines(request):
 
 
 def test_everything_is_done_in_its_order_and_one_at_a_time(engines):
-    line, done, inside = InTurn(engines), [], threading.Semaphore(1)
+    line, done, inside = SerialExecutor(engines), [], threading.Semaphore(1)
 
     def work(number):
         assert inside.acquire(blocking=False), "two at a time"
@@ -30,7 +30,7 @@ def test_everything_is_done_in_its_order_and_one_at_a_time(engines):
 
 
 def test_the_next_begins_though_nobody_has_looked_at_the_last(engines):
-    line, begun, gate = InTurn(engines), threading.Event(), threading.Event()
+    line, begun, gate = SerialExecutor(engines), threading.Event(), threading.Event()
     first = line.submit(gate.wait, 30)
     line.submit(begun.set)
     assert not begun.wait(0.05)
@@ -41,7 +41,7 @@ def test_the_next_begins_though_nobody_has_looked_at_the_last(engines):
 
 def test_others_have_their_turn_in_between():
     with ThreadPoolExecutor(1) as engines:
-        line, order, gate = InTurn(engines), [], threading.Event()
+        line, order, gate = SerialExecutor(engines), [], threading.Event()
         first = line.submit(gate.wait, 30)
         mine = [line.submit(order.append, f"mine {n}") for n in range(3)]
         others = [engines.submit(order.append, f"other {n}") for n in range(2)]
@@ -53,7 +53,7 @@ def test_others_have_their_turn_in_between():
 
 @pytest.mark.parametrize("error", [ValueError("b"), CancelledError(), KeyboardInterrupt()])
 def test_after_one_that_fails_none_is_done(engines, error):
-    line, done, gate = InTurn(engines), [], threading.Event()
+    line, done, gate = SerialExecutor(engines), [], threading.Event()
 
     def fail():
         gate.wait(30)
@@ -71,7 +71,7 @@ def test_after_one_that_fails_none_is_done(engines, error):
 
 
 def test_one_that_is_cancelled_is_left_out(engines):
-    line, done, gate = InTurn(engines), [], threading.Event()
+    line, done, gate = SerialExecutor(engines), [], threading.Event()
     first = line.submit(gate.wait, 30)
     futures = [line.submit(done.append, number) for number in range(4)]
     assert futures[1].cancel()
@@ -86,7 +86,7 @@ def test_one_that_is_cancelled_is_left_out(engines):
 @pytest.mark.parametrize("drop", [True, False])
 def test_nothing_hangs_where_the_executor_is_shut_down(drop):
     engines = ThreadPoolExecutor(1)
-    line, gate = InTurn(engines), threading.Event()
+    line, gate = SerialExecutor(engines), threading.Event()
     first = line.submit(gate.wait, 30)
     blocked = engines.submit(lambda: None)
     waiting = [line.submit(lambda: None) for _ in range(2)]
@@ -112,7 +112,7 @@ def test_a_turn_that_is_cancelled_by_the_executor_cancels_what_waits():
             return self.taken[-1]
 
     full = Full()
-    line = InTurn(full)
+    line = SerialExecutor(full)
     waiting = [line.submit(print) for _ in range(3)]
     assert len(full.taken) == 1
     full.taken[0].cancel()
@@ -124,4 +124,4 @@ def test_an_executor_that_takes_nothing_says_so():
     engines = ThreadPoolExecutor(1)
     engines.shutdown()
     with pytest.raises(RuntimeError, match="after shutdown"):
-        InTurn(engines).submit(print)
+        SerialExecutor(engines).submit(print)

@@ -17,7 +17,7 @@ from relaxon.proto import poisson_pb2 as pb
 from relaxon.server.gate import tokens
 from relaxon.server.gate.identity import Role
 from relaxon.server.jobs.database import SqliteJobStore
-from relaxon.solvers.driver import registry
+from relaxon.solvers.interface import registry
 
 pytestmark = pytest.mark.in_clear
 CELLS = np.zeros((20, 20), np.uint8)

@@ -11,7 +11,7 @@ MEASURE = """
 import json, sys
 import numpy as np
 from relaxon.solvers import PoissonGrid, prepare
-from relaxon.solvers.driver import registry
+from relaxon.solvers.interface import registry
 
 def status(name):
     with open("/proc/self/status") as lines:

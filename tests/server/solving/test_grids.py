@@ -31,7 +31,7 @@ def test_deleting_frees_the_grid_and_what_was_set_up_for_it(server, client, damp
     server.sessions.add = watched
     with client.poisson.grid(np.zeros((5, 5), np.uint8), boundary="dirichlet") as kept:
         assert kept.solve(np.ones((5, 5)), solver="damped").converged
-        made.append(weakref.ref(server.sessions.find(kept.id, ANYONE, KeptGrid).set_ups["damped"].front.engine))
+        made.append(weakref.ref(server.sessions.find(kept.id, ANYONE, KeptGrid).set_ups["damped"].prepared.engine))
         assert all(reference() is not None for reference in made)
     assert len(server.sessions) == 0
     # The call's own frames may live for a moment longer than its reply.

@@ -222,14 +222,14 @@ def test_a_set_up_that_fails_is_counted_no_more_and_is_made_again():
     with sessions.use(kept.id, ANYONE, KeptGrid), sessions.set_up(kept, "cg"):
         assert sessions.bytes > before
         with kept.running, pytest.raises(TypeError):
-            kept.prepared("cg", Failing())
+            kept.prepare("cg", Failing())
         assert sessions.bytes == before
         assert kept.solver_names() == []
-    from relaxon.solvers.driver import registry
+    from relaxon.solvers.interface import registry
 
     with sessions.use(kept.id, ANYONE, KeptGrid), sessions.set_up(kept, "cg"), kept.running:
-        front, seconds = kept.prepared("cg", registry.get("cg"))
-        assert kept.prepared("cg", registry.get("cg")) == (front, 0.0)
+        front, seconds = kept.prepare("cg", registry.find_solver("cg"))
+        assert kept.prepare("cg", registry.find_solver("cg")) == (front, 0.0)
         assert seconds >= 0
         assert kept.solver_names() == ["cg"]
 

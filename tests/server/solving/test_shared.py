@@ -452,10 +452,10 @@ def test_a_solve_leaves_its_memory_to_the_next_but_not_what_is_still_to_be_sent(
             for b in sides:
                 theirs = grid.solve(b, **OPTIONS)
                 np.testing.assert_array_equal(theirs.x, solve(local, b, **OPTIONS).x)
-                kept = places[0]["damped"].front.memory._kept
+                kept = places[0]["damped"].prepared.memory._kept
                 assert set(kept) == ({"b", "x"} if shared_memory else {"b"})
             steps = list(grid.solve_steps(sides, **OPTIONS))
-            assert set(places[0]["damped"].front.memory._kept) == ({"b", "x"} if shared_memory else {"b"})
+            assert set(places[0]["damped"].prepared.memory._kept) == ({"b", "x"} if shared_memory else {"b"})
             start = None
             for b, one in zip(sides, steps, strict=True):
                 start = solve(local, b, x0=start, **OPTIONS).x

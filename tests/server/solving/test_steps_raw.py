@@ -55,7 +55,7 @@ OUT_OF_TURN = {
     "a change that changes nothing": (
         lambda grid: [header(grid), *step(change=pb.GridChange())],
         "cells",
-        "got neither",
+        "got none of them",
     ),
     "an unknown solver": (lambda grid: [header(grid, solver="none")], "solver", "must be one of"),
     "a bad tolerance": (lambda grid: [header(grid, rtol=-1.0)], "rtol", "greater than 0"),

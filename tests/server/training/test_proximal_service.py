@@ -26,7 +26,7 @@ from relaxon.proto import proximal_pb2 as pb
 from relaxon.proto.proximal_pb2_grpc import ProximalServiceStub
 from relaxon.server.app import EmbeddedServer
 from relaxon.server.config.settings import ServerSettings
-from relaxon.server.gate.access import role_of
+from relaxon.server.gate.access import find_role
 from relaxon.server.gate.identity import Role
 from relaxon.server.jobs.worker import CHECKPOINT, MODEL
 from relaxon.server.solving.observations import Observations
@@ -204,7 +204,7 @@ def test_a_network_s_weights_are_counted_without_building_it(network):
 @pytest.mark.parametrize(("method", "role"), [("Train", Role.TRAIN), ("Denoise", Role.SOLVE), ("Prior", Role.SOLVE),
                                               ("Solve", Role.SOLVE), ("Watch", Role.READ)])  # fmt: skip
 def test_who_may_solve_may_not_train(method, role):
-    assert role_of(f"/relaxon.v1.ProximalService/{method}") is role
+    assert find_role(f"/relaxon.v1.ProximalService/{method}") is role
 
 
 REQUEST = {

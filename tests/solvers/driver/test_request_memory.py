@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 
+from relaxon.core.solve_options import SolveOptions
 from relaxon.solvers import CellType, PoissonGrid, prepare
 
 RNG = np.random.default_rng(8)
@@ -50,7 +51,7 @@ def test_solves_in_used_memory_have_the_bits_of_those_in_new(front):
 def test_a_start_is_zero_whatever_was_there(front):
     prepared, sides = FRONTS[front]()
     for b in sides[:3]:
-        request = prepared.request(b, 1e-8, 0.0, None, None, "error")
+        request = prepared.request(b, SolveOptions(rtol=1e-8))
         assert not request.x.any()
         solution = prepared.answer(request)
         np.testing.assert_array_equal(solution.x, fresh(front, b).x)
@@ -62,9 +63,9 @@ def test_a_start_is_zero_whatever_was_there(front):
 @pytest.mark.parametrize("front", FRONTS)
 def test_the_memory_is_used_again_and_by_one_alone(front):
     prepared, sides = FRONTS[front]()
-    first = prepared.request(sides[0], 1e-8, 0.0, None, None, "error")
+    first = prepared.request(sides[0], SolveOptions(rtol=1e-8))
     prepared.reclaim(first, x=True)
-    second, third = (prepared.request(b, 1e-8, 0.0, None, None, "error") for b in sides[1:3])
+    second, third = (prepared.request(b, SolveOptions(rtol=1e-8)) for b in sides[1:3])
     if front != "packed":
         assert np.shares_memory(second.b, first.b)
     assert np.shares_memory(second.x, first.x)
@@ -120,7 +121,7 @@ def test_threads_that_make_requests_at_once_share_none():
 
     def work(number):
         for _ in range(200):
-            request = prepared.request(sides[number], 1e-8, 0.0, None, None, "error")
+            request = prepared.request(sides[number], SolveOptions(rtol=1e-8))
             expected = np.where(CELLS == CellType.FLUID, sides[number], 0.0).reshape(request.b.shape)
             request.x.fill(number)
             if not np.array_equal(request.b, expected) or not (request.x == number).all():

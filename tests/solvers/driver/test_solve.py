@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from relaxon.core.solve_options import SolveOptions
 from relaxon.solvers import PoissonGrid, Result, SingularSystemError, gallery, list_solvers, prepare, solve, solve_many
 from relaxon.solvers.interface.engine import Prepared, Solver
 
@@ -267,9 +268,9 @@ def test_a_request_goes_on_in_the_memory_of_the_one_before_with_the_same_bits(bo
     for b in sides:
         expected = front.solve(b, x0=start, rtol=1e-4)
         if last is None:
-            request = front.request(b, 1e-4, 0.0, None, None, "error")
+            request = front.request(b, SolveOptions(rtol=1e-4))
         else:
-            request = front.continued(last, b, 1e-4, 0.0, None, "error")
+            request = front.continued(last, b, SolveOptions(rtol=1e-4))
             assert request.x is last.x
         before = b.copy()
         found = front.answer(request)

@@ -7,11 +7,11 @@ from scipy import ndimage
 
 from relaxon.solvers import MultigridCG, PoissonGrid, gallery, solve
 from relaxon.solvers.dcdm.cycle import shipped
-from relaxon.solvers.driver.preconditioner import FusedPreconditioner
 from relaxon.solvers.grid.couplings import open_faces, side_couplings
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.multigrid.constants import chebyshev, features
 from relaxon.solvers.multigrid.fused import FusedCycle
+from relaxon.solvers.multigrid.preconditioner import FusedPreconditioner
 from relaxon.solvers.multigrid.transfers import pseudo_inverse, transfer_tables
 from relaxon.solvers.multigrid.variable import VariableCycle, chebyshev_dampings
 

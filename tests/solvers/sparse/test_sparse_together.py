@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from relaxon.core.solve_options import SolveOptions
 from relaxon.solvers import Result, gallery, num_threads, prepare, solve, solve_many
 from relaxon.solvers.sparse import MatrixSystem
 from relaxon.solvers.sparse.amg.engine import MultigridDirections
@@ -109,5 +110,5 @@ def test_systems_of_nodes_and_a_later_solve_are_as_before():
     prepared = prepare(gallery.matrix("laplacian-2d", 900), solver="amg")
     assert isinstance(prepared.engine, MultigridDirections)
     first = prepared.solve(np.ones(900))
-    prepared.look_ahead([prepared.request(np.ones(900) * k, 1e-6, 0.0, None, None, "error") for k in (1, 2)], False)
+    prepared.look_ahead([prepared.request(np.ones(900) * k, SolveOptions(rtol=1e-6)) for k in (1, 2)], False)
     assert np.array_equal(prepared.solve(np.ones(900)).x, first.x)

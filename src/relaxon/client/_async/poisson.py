@@ -23,17 +23,17 @@ from relaxon.solvers.grid.poisson_grid import Boundary, BoundaryLike
 from relaxon.wire.arrays import Wire
 from relaxon.wire.chunks import chunked
 from relaxon.wire.conversions.grid import (
-    GridHandle,
     SolverInfo,
-    change_requests,
     check_extended,
     checked_grid,
     grid_requests,
     needs_extended,
     solver_infos,
 )
+from relaxon.wire.conversions.grid_change import Kappa, Reaction, Unchanged, change_of, change_requests
 from relaxon.wire.conversions.solve import Inconsistent
-from relaxon.wire.conversions.steps import Change, Kappa, Reaction, Step, Unchanged
+from relaxon.wire.conversions.steps import Step
+from relaxon.wire.conversions.system import GridHandle
 from relaxon.wire.handover import Handover, offered
 from relaxon.wire.ownership import NotPickled
 
@@ -206,7 +206,7 @@ class RemoteGrid(GridHandle, RemoteSystem):
         """
         seconds = self._caller.transfer_seconds(timeout)
         with errors.refusals():
-            change = Change.of(cells, coefficient, self.shape, reaction, volume)
+            change = change_of(cells, coefficient, self.shape, reaction, volume)
         if change is None:
             return
         check_extended(self.extended, change.needs_extended)

@@ -11,7 +11,8 @@ from relaxon.client._async.caller import RetryingCaller
 from relaxon.client.shared.asyncio_runtime import Outbox, ReplyStream, StepDeadline, iterate, wants_to_stop
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Progress, Solution
-from relaxon.wire.conversions.solve import SolutionReader, numbered
+from relaxon.wire.conversions.solution import SolutionReader
+from relaxon.wire.conversions.solve import numbered
 from relaxon.wire.conversions.steps import AHEAD, StepMessages
 from relaxon.wire.handover import Handover, Places
 

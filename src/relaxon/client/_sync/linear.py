@@ -21,8 +21,9 @@ from relaxon.proto import linear_pb2_grpc, poisson_pb2
 from relaxon.wire.arrays import Wire
 from relaxon.wire.chunks import chunked
 from relaxon.wire.conversions.grid import SolverInfo, solver_infos
-from relaxon.wire.conversions.matrix import ARGUMENTS, MatrixHandle, MatrixSetUps, MatrixStep, SentMatrix, SparseMatrix
+from relaxon.wire.conversions.matrix import ARGUMENTS, MatrixSetUps, MatrixStep, SentMatrix, SparseMatrix
 from relaxon.wire.conversions.solve import Inconsistent
+from relaxon.wire.conversions.system import MatrixHandle
 from relaxon.wire.handover import Handover, offered
 from relaxon.wire.ownership import NotPickled
 

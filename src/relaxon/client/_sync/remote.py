@@ -16,7 +16,8 @@ from relaxon.client._sync.solve_call import solve
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Solution
 from relaxon.wire.arrays import Wire
-from relaxon.wire.conversions.solve import Inconsistent, with_one_set_up
+from relaxon.wire.conversions.solution import with_one_set_up
+from relaxon.wire.conversions.solve import Inconsistent
 from relaxon.wire.conversions.system import SolveRequest, SystemHandle, numbered_as
 from relaxon.wire.handover import Handover
 

@@ -14,7 +14,7 @@ from relaxon.core.masked import plain_array
 from relaxon.proto import proximal_pb2 as pb
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.wire import tensors
-from relaxon.wire.conversions.grid import grid_header, term_arrays
+from relaxon.wire.conversions.grid import arrays_of, grid_header
 
 Arrays = tuple[NDArray[Any], ...]
 
@@ -112,7 +112,7 @@ class FieldMap:
             solver=_text(f"{name}.solver", self.solver),
             rtol=validation.positive_float(f"{name}.rtol", self.rtol),
         )
-        return pb.ForwardMap(poisson=field), (self.grid.given_cells, *(one for _, one in term_arrays(self.grid)))
+        return pb.ForwardMap(poisson=field), tuple(array for _, array in arrays_of(self.grid).parts)
 
 
 ForwardMap = IdentityMap | MaskMap | BlurMap | RadonMap | FieldMap

@@ -1,36 +1,58 @@
-"""Grids as they travel, checked on this side in the engines' words, and what a client knows of one."""
+"""Grids as messages, in both directions: their arrays, widths and sides, and the solvers that a server offers.
+
+Everything here is pure: a refusal is a ValueError or a TypeError whose message starts with the argument's name. The
+client raises it as `InvalidArgument`, the server reports it as INVALID_ARGUMENT.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import errors
-from relaxon.core.html import table
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensor_pb2
-from relaxon.solvers.grid.arguments import SpacingLike
-from relaxon.solvers.grid.poisson_grid import Boundary, BoundaryLike, PoissonGrid, Robin
-from relaxon.solvers.grid.sides import Side
+from relaxon.solvers.grid.arguments import SpacingLike, checked_widths
+from relaxon.solvers.grid.poisson_grid import (
+    MAX_CELLS,
+    Boundary,
+    BoundaryLike,
+    CellType,
+    PoissonGrid,
+    Robin,
+    checked_boundary,
+)
+from relaxon.solvers.grid.sides import Side, check_films
 from relaxon.wire import chunks, tensors
 from relaxon.wire.arrays import Wire
-from relaxon.wire.conversions.steps import Change, GridStepMessages
-from relaxon.wire.conversions.system import SystemHandle
-from relaxon.wire.handover import Places
+from relaxon.wire.tensors import AnnouncedArray
 
-_SIDES = {
+MOST_INLINE = 300_000
+"""Numbers that a grid's header may hold: cell widths and the h of Robin sides travel inline, and as float64 this many
+stay within gRPC's limit of 4 MiB per message."""
+_CODES = {
     Boundary.NEUMANN: pb.BOUNDARY_NEUMANN,
     Boundary.DIRICHLET: pb.BOUNDARY_DIRICHLET,
     Boundary.DIRICHLET_NODE: pb.BOUNDARY_DIRICHLET_NODE,
     Boundary.PERIODIC: pb.BOUNDARY_PERIODIC,
 }
-MOST_INLINE = 300_000
-"""Widths and h of Robin sides travel in the header, whose message may not be larger than this many float64 make it."""
+_SIDES = {code: side for side, code in _CODES.items()}
+Shape = tuple[int, ...]
+
+
+class Shaped(Protocol):
+    """An array, or the announcement of one."""
+
+    @property
+    def shape(self) -> Shape: ...
+
+
+Arr = TypeVar("Arr", bound=Shaped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +62,9 @@ class SolverInfo:
     name: str
     summary: str
     missing: tuple[str, ...]
-    """Python modules that it needs and the server lacks."""
+    """Python modules that the solver needs and the server lacks."""
     extra: str = ""
-    """What to install on the server for them: `pip install "relaxon[EXTRA]"`; empty where nothing is missing."""
+    """The extra to install on the server for them: `pip install "relaxon[EXTRA]"`; empty if nothing is missing."""
 
     @property
     def available(self) -> bool:
@@ -50,8 +72,121 @@ class SolverInfo:
 
 
 def solver_infos(reply: pb.ListSolversReply) -> tuple[SolverInfo, ...]:
-    """The solvers of a list, in its order."""
+    """Return the solvers of a reply, in its order."""
     return tuple(SolverInfo(one.name, one.summary, tuple(one.missing), one.extra) for one in reply.solvers)
+
+
+def write_solver_infos(infos: Iterable[SolverInfo]) -> pb.ListSolversReply:
+    """Return the reply that lists these solvers."""
+    return pb.ListSolversReply(
+        solvers=[
+            pb.SolverInfo(name=info.name, summary=info.summary, missing=info.missing, extra=info.extra)
+            for info in infos
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GridArrays(Generic[Arr]):
+    """The arrays of a grid, or of a change to one; on the server first as announcements, then as arrays."""
+
+    cells: Arr | None
+    coefficient: tuple[Arr, ...] = ()
+    """κ: one array of cells, or one array of faces per axis; empty if it is not given."""
+    reaction: float | Arr | None = None
+    volume: Arr | None = None
+
+    @property
+    def parts(self) -> tuple[tuple[str, Arr], ...]:
+        """The arrays in the order in which they travel, each with the field of the messages that carry it."""
+        parts = [] if self.cells is None else [("cells", self.cells)]
+        parts += [("coefficient", array) for array in self.coefficient]
+        if self.reaction is not None and not isinstance(self.reaction, float):
+            parts.append(("reaction", self.reaction))
+        if self.volume is not None:
+            parts.append(("volume", self.volume))
+        return tuple(parts)
+
+    @property
+    def kappa(self) -> Any:
+        """κ as `PoissonGrid` takes it."""
+        return self.coefficient[0] if len(self.coefficient) == 1 else self.coefficient or None
+
+    def fill(self, arrays: Iterable[NDArray[Any]]) -> GridArrays[NDArray[Any]]:
+        """Return the same with the arrays of `parts` that have arrived, in their order."""
+        left = iter(arrays)
+        cells = None if self.cells is None else next(left)
+        coefficient = tuple(next(left) for _ in self.coefficient)
+        reaction = self.reaction if self.reaction is None or isinstance(self.reaction, float) else next(left)
+        return GridArrays(cells, coefficient, reaction, None if self.volume is None else next(left))
+
+
+def array_messages(kind: Any, arrays: GridArrays[NDArray[Any]], checksums: bool) -> Iterator[Any]:
+    """Yield the messages of class `kind` that carry a grid's arrays."""
+    for field, array in arrays.parts:
+        yield from chunks.split_into_messages(kind, field, array, checksum=checksums)
+
+
+def write_arrays(message: pb.GridHeader | pb.GridChange, arrays: GridArrays[NDArray[Any]]) -> None:
+    """Announce a grid's arrays in its header, or in the description of a change."""
+    if arrays.cells is not None:
+        message.cells.CopyFrom(tensors.header_of(arrays.cells))
+    message.coefficient.extend(tensors.header_of(array) for array in arrays.coefficient)
+    if isinstance(arrays.reaction, float):
+        message.reaction = arrays.reaction
+    elif arrays.reaction is not None:
+        message.reaction_array.CopyFrom(tensors.header_of(arrays.reaction))
+    if arrays.volume is not None:
+        message.volume.CopyFrom(tensors.header_of(arrays.volume))
+
+
+def read_terms(
+    message: pb.GridHeader | pb.GridChange, shape: Shape, cells: AnnouncedArray | None
+) -> GridArrays[AnnouncedArray]:
+    """Return the arrays that a message announces for cells of a shape; ValueError naming an array that cannot be."""
+    headers = message.coefficient
+    faces = len(headers) > 1
+    coefficient = tuple(
+        AnnouncedArray.of(f"coefficient[{axis}]" if faces else "coefficient", header)
+        for axis, header in enumerate(headers)
+    )
+    check_coefficient(coefficient, shape, faces)
+    reaction: float | AnnouncedArray | None = message.reaction if message.HasField("reaction") else None
+    if message.HasField("reaction_array"):
+        if reaction is not None:
+            raise ValueError("reaction must be one number or an array, got both")
+        reaction = read_cell_array("reaction", message.reaction_array, shape)
+    volume = read_cell_array("volume", message.volume, shape) if message.HasField("volume") else None
+    return GridArrays(cells, coefficient, reaction, volume)
+
+
+def read_cell_array(
+    name: str, header: tensor_pb2.TensorHeader, shape: Shape, dtypes: tuple[str, ...] = tensors.FLOATS
+) -> AnnouncedArray:
+    """Return the announcement of an array with one entry per cell; ValueError if its shape is not the grid's."""
+    array = AnnouncedArray.of(name, header, dtypes)
+    check_cell_array(name, array, shape)
+    return array
+
+
+def check_cell_array(name: str, array: Shaped, shape: Shape) -> None:
+    """Raise ValueError if an array does not have the grid's shape."""
+    if array.shape != shape:
+        raise ValueError(f"{name} must have the grid's shape {shape}, got {array.shape}")
+
+
+def check_coefficient(arrays: Sequence[Shaped], shape: Shape, faces: bool) -> None:
+    """Raise ValueError unless κ is one array of the grid's shape or, with `faces`, one array of faces per axis."""
+    if faces and len(arrays) != len(shape):
+        raise ValueError(
+            f"coefficient must be an array of the grid's shape or {len(shape)} arrays of face values, "
+            f"got {len(arrays)} arrays"
+        )
+    for axis, array in enumerate(arrays):
+        expected = tuple(n + (faces and a == axis) for a, n in enumerate(shape))
+        if array.shape != expected:
+            name = f"coefficient[{axis}]" if faces else "coefficient"
+            raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
 
 
 def checked_grid(
@@ -62,142 +197,163 @@ def checked_grid(
     reaction: float | ArrayLike | None,
     volume: ArrayLike | None,
 ) -> PoissonGrid:
-    """The grid that is to be sent, refused here where it can be."""
+    """Return the grid to be sent; InvalidArgument if it is refused, or too large to be sent."""
     with errors.refusals():
         grid = PoissonGrid(cells, spacing, boundary, coefficient, reaction, volume=volume)
         films = [np.size(side.h) for pair in grid.boundary for side in pair if isinstance(side, Robin)]
-        inline = sum(films) + sum(len(one) for one in grid.spacing if isinstance(one, np.ndarray))
+        inline = sum(films) + sum(len(widths) for widths in grid.spacing if isinstance(widths, np.ndarray))
         if inline > MOST_INLINE:
             raise ValueError(f"boundary and spacing must have at most {MOST_INLINE} numbers to be sent, got {inline}")
         return grid
 
 
+def arrays_of(grid: PoissonGrid) -> GridArrays[NDArray[Any]]:
+    """Return a grid's arrays as the caller gave them."""
+    kappa = grid.given_coefficient
+    coefficient = () if kappa is None else kappa if isinstance(kappa, tuple) else (kappa,)
+    return GridArrays(grid.given_cells, coefficient, grid.given_reaction, grid.given_volume)
+
+
 def grid_requests(
     grid: PoissonGrid, wire: Wire, shared: tensor_pb2.SharedFile | None, attendance: str
 ) -> Iterator[pb.CreateGridRequest]:
-    """All that is sent to have a grid kept."""
+    """Yield the messages that have a server keep a grid."""
     header = grid_header(grid)
     header.attendance = attendance
     if shared is not None:
         header.shared.CopyFrom(shared)
     yield pb.CreateGridRequest(header=header)
-    yield from chunks.messages_of(pb.CreateGridRequest, "cells", grid.given_cells, checksum=wire.checksums)
-    for kind, array in term_arrays(grid):
-        yield from chunks.messages_of(pb.CreateGridRequest, kind, array, checksum=wire.checksums)
+    yield from array_messages(pb.CreateGridRequest, arrays_of(grid), wire.checksums)
 
 
 def grid_header(grid: PoissonGrid) -> pb.GridHeader:
-    """Return what describes a grid beside its arrays."""
+    """Return the header that describes a grid and announces its arrays."""
     header = pb.GridHeader(
-        cells=tensors.header_of(grid.given_cells),
         spacing=grid.mean_spacing,
         boundary=[
-            pb.AxisBoundary(low=_kind(low), high=_kind(high), low_film=_film(low), high_film=_film(high))
+            pb.AxisBoundary(low=_code(low), high=_code(high), low_film=_film(low), high_film=_film(high))
             for low, high in grid.boundary
         ],
-        coefficient=[tensors.header_of(array) for array in coefficient_arrays(grid)],
     )
+    write_arrays(header, arrays_of(grid))
     if grid.stretched:
-        header.widths.extend(pb.AxisWidths(widths=one if isinstance(one, np.ndarray) else ()) for one in grid.spacing)
-    if isinstance(grid.given_reaction, np.ndarray):
-        header.reaction_array.CopyFrom(tensors.header_of(grid.given_reaction))
-    elif grid.given_reaction is not None:
-        header.reaction = grid.given_reaction
-    if grid.given_volume is not None:
-        header.volume.CopyFrom(tensors.header_of(grid.given_volume))
+        header.widths.extend(
+            pb.AxisWidths(widths=widths if isinstance(widths, np.ndarray) else ()) for widths in grid.spacing
+        )
     return header
 
 
-def term_arrays(grid: PoissonGrid) -> tuple[tuple[str, NDArray[Any]], ...]:
-    """Return a grid's arrays beside its cells, in the order in which they travel, each with its messages' field."""
-    found = [("coefficient", one) for one in coefficient_arrays(grid)]
-    if isinstance(grid.given_reaction, np.ndarray):
-        found.append(("reaction", grid.given_reaction))
-    if grid.given_volume is not None:
-        found.append(("volume", grid.given_volume))
-    return tuple(found)
-
-
 def needs_extended(grid: PoissonGrid) -> bool:
-    """Return whether an older server would ignore something of the grid. It refuses sides that it does not know."""
+    """Return whether an older server would silently ignore part of the grid. It refuses sides that it does not know."""
     return grid.stretched or grid.given_reaction is not None or grid.given_volume is not None
 
 
 def check_extended(extended: bool, needed: bool) -> None:
-    """Raise FailedPrecondition where the server has not read all that a grid or a change consists of."""
+    """Raise FailedPrecondition if the server has not read everything that a grid or a change consists of."""
     if needed and not extended:
         raise errors.FailedPrecondition(
-            "the server is older than this client: it knows no reaction, no volume and no widths of single cells"
+            "the server is older than this client: it does not know reaction, volume or the widths of single cells"
         )
 
 
-def _kind(side: Side) -> Any:
-    return pb.BOUNDARY_ROBIN if isinstance(side, Robin) else _SIDES[side]
+@dataclass(frozen=True, slots=True)
+class GridPlan:
+    """A grid as its header describes it, before its arrays arrive."""
+
+    arrays: GridArrays[AnnouncedArray]
+    spacing: Any
+    boundary: Any
+
+    @property
+    def cells(self) -> AnnouncedArray:
+        """The announced cells, which every header has."""
+        assert self.arrays.cells is not None
+        return self.arrays.cells
+
+    @property
+    def parts(self) -> tuple[tuple[str, AnnouncedArray], ...]:
+        """The arrays to come, in their order, each with the field of the messages that carry it."""
+        return self.arrays.parts
+
+    def build(self, arrays: Iterable[NDArray[Any]]) -> PoissonGrid:
+        """Return the grid with the arrays of `parts`; ValueError or TypeError as `PoissonGrid` raises."""
+        given = self.arrays.fill(arrays)
+        return PoissonGrid(
+            given.cells,  # type: ignore[arg-type]  # a header always announces cells
+            self.spacing,
+            self.boundary,
+            given.kappa,
+            given.reaction,
+            volume=given.volume,
+        )
+
+
+def read_grid_header(header: pb.GridHeader) -> GridPlan:
+    """Return what a header describes; ValueError or TypeError naming the argument if no grid can be made of it."""
+    cells = AnnouncedArray.of("cells", header.cells, ("uint8",))
+    shape = cells.shape
+    if len(shape) not in (2, 3):
+        raise ValueError(f"cells must have 2 or 3 axes, got shape {shape}")
+    if cells.size > MAX_CELLS:
+        raise ValueError(f"cells must number at most {MAX_CELLS}, got {cells.size}")
+    spacing, boundary = _read_spacing(header, shape), _read_boundary(header, shape)
+    widths = [float(np.mean(axis)) for axis in checked_widths(spacing, shape)]
+    check_films(checked_boundary(boundary, len(shape)), shape)
+    # A grid of one cell refuses what does not go together, before any array is uploaded.
+    sides = [tuple("neumann" if isinstance(side, Robin) else side for side in pair) for pair in boundary]
+    number = header.reaction if header.HasField("reaction") else None
+    PoissonGrid(np.full((1,) * len(shape), CellType.FLUID, np.uint8), widths, sides, None, number)
+    return GridPlan(read_terms(header, shape, cells), spacing, boundary)
+
+
+def _read_spacing(header: pb.GridHeader, shape: Shape) -> Any:
+    values: Any = list(header.spacing)
+    spacing = values if len(values) > 1 else values[0] if values else 1.0
+    if not header.widths:
+        return spacing
+    if len(header.widths) != len(shape):
+        raise ValueError(f"spacing must have widths for each of the {len(shape)} axes, got {len(header.widths)}")
+    single = values if len(values) > 1 else [spacing] * len(shape)
+    if len(single) != len(shape):
+        raise ValueError(f"spacing must be one number or {len(shape)} entries (one an axis), got {len(single)}")
+    return [np.array(axis.widths) if axis.widths else one for axis, one in zip(header.widths, single, strict=True)]
+
+
+def _read_boundary(header: pb.GridHeader, shape: Shape) -> list[tuple[Any, Any]]:
+    axes = []
+    for axis, sides in enumerate(header.boundary):
+        across = shape[:axis] + shape[axis + 1 :]
+        pair = (
+            _read_side(axis, sides.low, sides.low_film, across),
+            _read_side(axis, sides.high, sides.high_film, across),
+        )
+        if None in pair:
+            kinds = "Neumann, Dirichlet or periodic, a Dirichlet node or Robin,"
+            raise ValueError(f"boundary[{axis}] must be {kinds} on both sides, got {sides.low} and {sides.high}")
+        axes.append(pair)
+    if not axes:
+        return [(Boundary.NEUMANN, Boundary.NEUMANN)] * len(shape)
+    return axes * len(shape) if len(axes) == 1 else axes
+
+
+def _code(side: Side) -> pb.Boundary.ValueType:
+    return pb.BOUNDARY_ROBIN if isinstance(side, Robin) else _CODES[side]
 
 
 def _film(side: Side) -> list[float]:
+    """Return the h of a Robin side, flattened; empty for any other side."""
     return np.ravel(side.h).tolist() if isinstance(side, Robin) else []
 
 
-def coefficient_arrays(grid: PoissonGrid) -> tuple[NDArray[Any], ...]:
-    """Return the arrays of a grid's κ, none where it is 1."""
-    kappa = grid.given_coefficient
-    return () if kappa is None else kappa if isinstance(kappa, tuple) else (kappa,)
-
-
-def change_requests(grid_id: str, change: Change, wire: Wire) -> Iterator[pb.UpdateGridRequest]:
-    """All that is sent to have a grid changed."""
-    yield pb.UpdateGridRequest(header=pb.UpdateGridHeader(id=grid_id, change=change.message()))
-    yield from change.requests(pb.UpdateGridRequest, wire)
-
-
-class GridHandle(SystemHandle):
-    """What a client knows of a grid that a server keeps."""
-
-    _default_solver = "dcdm"
-
-    def _told(self, kept: pb.Grid, shape: tuple[int, ...]) -> None:
-        """Note what the server said of it."""
-        self.id: str = kept.id
-        self.shape = shape
-        self.extended: bool = kept.extended
-        """Whether the server knows reactions, volumes and widths of single cells."""
-        self.unknowns: int = kept.unknowns
-        self.singular_components: int = kept.singular_components
-        """Fluid components that neither air nor a Dirichlet side holds; `b` must sum to zero over each."""
-        self.setup_seconds: float = kept.setup_seconds
-        """What the server spent on checking the grid and finding its components."""
-        self.expires: datetime = kept.expire_time.ToDatetime(UTC)
-        """When the server would have forgotten the grid had it not been used since it was made."""
-
-    def _changed(self, reply: Any) -> None:
-        self._now_has(reply.unknowns)
-        self.singular_components = reply.singular_components
-        self.setup_seconds = reply.setup_seconds
-
-    def _now_has(self, unknowns: int) -> None:
-        self.unknowns = unknowns
-
-    def _grid_step_messages(self, places: Places | None) -> GridStepMessages:
-        """The maker of a sequence's messages, with a shared file's places."""
-        return GridStepMessages(self.shape, self.unknowns, self._wire, places, self._now_has, self._check_change)
-
-    def _check_change(self, change: Change) -> None:
-        check_extended(self.extended, change.needs_extended)
-
-    @property
-    def _shapes(self) -> tuple[tuple[int, ...], ...]:
-        return self.shape, (self.unknowns,)
-
-    def __repr__(self) -> str:
-        return f"RemoteGrid({'×'.join(map(str, self.shape))}, {self.unknowns} unknowns)"
-
-    def _repr_html_(self) -> str:
-        rows = {
-            "shape": "×".join(map(str, self.shape)),
-            "unknowns": f"{self.unknowns:,}",
-            "components without a fixed value": self.singular_components,
-            "server": self._target,
-            "id": self.id,
-        }
-        return table("grid on a server", rows)
+def _read_side(axis: int, code: pb.Boundary.ValueType, film: Sequence[float], shape: Shape) -> Side | None:
+    """Return a side of the shape `shape`; None if its kind is not known."""
+    if code != pb.BOUNDARY_ROBIN:
+        return _SIDES.get(code)
+    if len(film) != 1 and len(film) != math.prod(shape):
+        raise ValueError(
+            f"boundary[{axis}] must have one h or those of the side's {math.prod(shape)} cells, got {len(film)}"
+        )
+    try:
+        return Robin(film[0] if len(film) == 1 else np.array(film).reshape(shape))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"boundary[{axis}].{error}") from error

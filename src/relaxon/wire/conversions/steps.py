@@ -1,196 +1,112 @@
-"""The messages of a sequence of steps; nothing here makes a call or waits for one."""
+"""The messages of a sequence of time steps. No call is made here."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.core import validation
-from relaxon.core.masked import plain_array
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.solvers.grid.poisson_grid import CellType
 from relaxon.wire import chunks, tensors
 from relaxon.wire.arrays import Wire
-from relaxon.wire.conversions.solve import SolutionReader, SolveTerms, is_column, masked_names, side, side_requests
+from relaxon.wire.conversions.grid_change import GridChange, Kappa, Reaction, Unchanged, change_of
+from relaxon.wire.conversions.solution import SolutionReader
+from relaxon.wire.conversions.solve import SolveTerms, is_column, masked_names, side, side_requests
 from relaxon.wire.handover import Places, Sheet
 
-Unchanged = Literal["unchanged"]
-Kappa = ArrayLike | Sequence[ArrayLike] | None
-Reaction = float | ArrayLike | None
 AHEAD = 2
-"""Steps that are on their way at a time."""
+"""Steps in flight at a time: one that the server solves, and the next."""
+LONGEST_SECONDS = 1e9
+"""The longest time limit of a step that is sent: longer than anyone waits, and short enough for the protocol."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """A step's right-hand side and, where the geometry moves, what the grid is from this step on."""
+    """The right-hand side of a step and, if the geometry changes, what the grid is from this step on."""
 
     b: ArrayLike
     cells: ArrayLike | None = None
-    """None for those of the step before."""
+    """None for the cells of the step before."""
     coefficient: Kappa | Unchanged = "unchanged"
     """None for 1 everywhere."""
     reaction: Reaction | Unchanged = "unchanged"
-    """σ, a number or an array; None for 0."""
+    """σ, a number or an array; None for no reaction term."""
     volume: ArrayLike | Unchanged | None = "unchanged"
     """None for whole cells."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Change:
-    """Other cells, another κ, σ or volumes, checked and ready to be sent."""
-
-    cells: NDArray[np.uint8] | None
-    coefficient: tuple[NDArray[Any], ...]
-    unit_coefficient: bool
-    reaction: float | NDArray[Any] | None = None
-    zero_reaction: bool = False
-    volume: NDArray[Any] | None = None
-    whole_cells: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        cells: ArrayLike | None,
-        coefficient: Kappa | Unchanged,
-        shape: tuple[int, ...],
-        reaction: Reaction | Unchanged = "unchanged",
-        volume: ArrayLike | Unchanged | None = "unchanged",
-    ) -> Change | None:
-        """None where nothing changes. Shapes and types are checked here, values by the server."""
-        kappa: tuple[NDArray[Any], ...] = ()
-        unchanged = isinstance(coefficient, str)
-        if unchanged and coefficient != "unchanged":
-            raise ValueError(
-                f"coefficient must be an array, a sequence of them, None or 'unchanged', got {coefficient!r}"
-            )
-        if coefficient is not None and not unchanged:
-            kappa = _kappa(coefficient, shape)
-        sigma, parts = _term("reaction", reaction, shape), _term("volume", volume, shape)
-        zero = reaction is None or (isinstance(sigma, float) and sigma == 0.0)
-        whole = volume is None
-        if cells is None and unchanged and sigma is None and parts is None and not (zero or whole):
-            return None
-        return cls(
-            None if cells is None else _cells(cells, shape),
-            kappa,
-            coefficient is None,
-            None if zero else sigma,
-            zero,
-            None if parts is None else np.asarray(parts),
-            whole,
-        )
-
-    @property
-    def needs_extended(self) -> bool:
-        """Whether an older server would ignore some of it."""
-        return self.reaction is not None or self.volume is not None or self.zero_reaction or self.whole_cells
-
-    @property
-    def unknowns(self) -> int | None:
-        """How many the changed grid has; None where the cells stay."""
-        return None if self.cells is None else int(np.count_nonzero(self.cells == CellType.FLUID))
-
-    def message(self) -> pb.GridChange:
-        """As a header announces it."""
-        array = isinstance(self.reaction, np.ndarray)
-        return pb.GridChange(
-            cells=None if self.cells is None else tensors.header_of(self.cells),
-            coefficient=[tensors.header_of(one) for one in self.coefficient],
-            unit_coefficient=self.unit_coefficient,
-            reaction=None if array else self.reaction,  # type: ignore[arg-type]
-            reaction_array=tensors.header_of(self.reaction) if array else None,  # type: ignore[arg-type]
-            zero_reaction=self.zero_reaction,
-            volume=None if self.volume is None else tensors.header_of(self.volume),
-            whole_cells=self.whole_cells,
-        )
-
-    def requests(self, kind: Any, wire: Wire) -> Iterator[Any]:
-        """Its arrays' parts in messages of that class."""
-        if self.cells is not None:
-            yield from chunks.messages_of(kind, "cells", self.cells, checksum=wire.checksums)
-        for array in self.coefficient:
-            yield from chunks.messages_of(kind, "coefficient", array, checksum=wire.checksums)
-        if isinstance(self.reaction, np.ndarray):
-            yield from chunks.messages_of(kind, "reaction", self.reaction, checksum=wire.checksums)
-        if self.volume is not None:
-            yield from chunks.messages_of(kind, "volume", self.volume, checksum=wire.checksums)
-
-
 class SteppedChange(Protocol):
-    """What changes with a step."""
+    """A change that comes with a step."""
 
     def message(self) -> Any:
-        """As a header announces it."""
+        """Return the message that announces the change in a header."""
 
     def requests(self, kind: Any, wire: Wire) -> Iterator[Any]:
-        """Its arrays' parts in messages of that class."""
-
-
-LONGEST_SECONDS = 1e9
-"""What a step may take, where it may take longer than anybody waits: the wire has no more room."""
+        """Yield the messages of class `kind` that carry the change's arrays."""
 
 
 class StepMessages(ABC):
-    """Makes each step's messages, and a reader for its replies."""
+    """Makes the messages of each step, and a reader for the replies to it."""
 
     _requests: ClassVar[Any]
-    """The class of the messages."""
+    """The class of the request messages."""
 
     def __init__(self, wire: Wire, places: Places | None) -> None:
         self._wire = wire
         self._places = places
         self._masked_start: tuple[str, ...] = ()
-        """"x0", until the first step is made, where that holds masked entries."""
+        """("x0",) until the first step is made, if the initial guess holds masked entries."""
         self._readers: list[SolutionReader] = []
-        """Of the steps that were not answered when the last one was made."""
+        """The readers of steps that may not be answered yet."""
 
     def header(
         self, grid_id: str, terms: SolveTerms, x0: NDArray[Any] | None, warm: bool, seconds: float, masked: bool = False
     ) -> list[Any]:
-        """What comes before the first step; `seconds` are those that each step may take, `masked` whether `x0` was."""
+        """Return the messages before the first step; `seconds` limits each step, `masked` says whether `x0` was."""
         self._masked_start = ("x0",) if masked else ()
         header = pb.StepsHeader(grid_id=grid_id, cold=not warm)
-        terms.fill(header, self._wire)
+        terms.write(header)
         header.step_timeout.FromMilliseconds(round(1000 * min(seconds, LONGEST_SECONDS)))
         if x0 is None:
             return [self._requests(header=header)]
         header.x0.CopyFrom(tensors.header_of(x0))
-        parts = chunks.messages_of(self._requests, "x0", x0, checksum=self._wire.checksums)
+        parts = chunks.split_into_messages(self._requests, "x0", x0, checksum=self._wire.checksums)
         return [self._requests(header=header), *parts]
 
     def cancel(self, number: int) -> Any:
-        """The message that stops a step."""
+        """Return the message that stops a step."""
         return self._requests(cancel=pb.CancelStep(step=number))
 
     @abstractmethod
-    def _taken(self, step: Any) -> tuple[ArrayLike, SteppedChange | None]:
-        """A step's right-hand side, and what changes with it, if anything."""
+    def _split(self, step: Any) -> tuple[ArrayLike, SteppedChange | None]:
+        """Return the right-hand side of a step, and the change that comes with it, if any."""
 
     @property
     @abstractmethod
     def _shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of right-hand sides, the last step's change made."""
+        """The shapes of right-hand sides once the last step's change is made."""
 
     @abstractmethod
     def _header(self, b: NDArray[Any], change: SteppedChange | None) -> Any:
-        """A step's header."""
+        """Return the header of a step."""
 
     def step(self, step: Any) -> tuple[list[Any], SolutionReader]:
-        """A step's messages, which hold all of it: the caller's arrays may change from then on, but for a right-hand
-        side that lies in the shared file."""
-        given, change = self._taken(step)
+        """Return the messages of a step and the reader of the replies to it.
+
+        The messages hold copies: the caller may change its arrays afterwards, except for a right-hand side that lies in
+        the shared file.
+        """
+        given, change = self._split(step)
         b = side("b", given, self._shapes, finite=False)
-        self._readers = [one for one in self._readers if one.kept is not None]
-        if any(np.may_share_memory(b, one.kept) for one in self._readers if one.kept is not None):
+        self._readers = [reader for reader in self._readers if reader.kept is not None]
+        if any(np.may_share_memory(b, reader.kept) for reader in self._readers if reader.kept is not None):
             raise ValueError(
-                "b must not be in the memory of a step that is not answered yet, which the server reads there: ask "
-                "`empty` for an array for each step, or solve with read_ahead=False"
+                "b must not be in the memory of a step that is not answered yet, from which the server still reads: "
+                "take a new array from `empty` for each step, or solve with read_ahead=False"
             )
         header = self._header(b, change)
         right, reader = side_requests(self._requests, header, b, self._wire, self._places, Sheet)
@@ -205,7 +121,7 @@ class StepMessages(ABC):
 
 
 class GridStepMessages(StepMessages):
-    """Those of steps on a grid."""
+    """The messages of steps on a grid."""
 
     _requests = pb.StepsRequest
 
@@ -216,18 +132,18 @@ class GridStepMessages(StepMessages):
         wire: Wire,
         places: Places | None,
         on_change: Callable[[int], None],
-        check: Callable[[Change], None],
+        check: Callable[[GridChange[NDArray[Any]]], None],
     ) -> None:
-        """`on_change` is told how many unknowns a step leaves the grid with; `check` refuses what a server ignores."""
+        """`on_change` is called with the number of unknowns after a change; `check` refuses what the server ignores."""
         super().__init__(wire, places)
         self._shape = shape
         self._unknowns = unknowns
         self._on_change = on_change
         self._check = check
 
-    def _taken(self, step: ArrayLike | Step) -> tuple[ArrayLike, Change | None]:
+    def _split(self, step: ArrayLike | Step) -> tuple[ArrayLike, GridChange[NDArray[Any]] | None]:
         given = step if isinstance(step, Step) else Step(step)
-        change = Change.of(given.cells, given.coefficient, self._shape, given.reaction, given.volume)
+        change = change_of(given.cells, given.coefficient, self._shape, given.reaction, given.volume)
         if change is not None:
             self._check(change)
         if change is not None and change.unknowns is not None:
@@ -241,47 +157,3 @@ class GridStepMessages(StepMessages):
 
     def _header(self, b: NDArray[Any], change: Any) -> pb.StepHeader:
         return pb.StepHeader(b=tensors.header_of(b), change=None if change is None else change.message())
-
-
-def _cells(value: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    array = plain_array("cells", value)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"cells must be integers (CellType values), got dtype {array.dtype}")
-    if array.shape != shape:
-        raise ValueError(f"cells must have the grid's shape {shape}, got {array.shape}")
-    if array.dtype != np.uint8 and (int(array.min()) < CellType.FLUID or int(array.max()) > CellType.AIR):
-        raise ValueError(f"cells must be FLUID (0), SOLID (1) or AIR (2), got {int(array.min())} to {int(array.max())}")
-    return array.astype(np.uint8, copy=False)
-
-
-def _term(name: str, value: Any, shape: tuple[int, ...]) -> float | NDArray[Any] | None:
-    """A new σ or new volumes; None where they stay as they are or go."""
-    if value is None or (isinstance(value, str) and value == "unchanged"):
-        return None
-    if name == "reaction" and np.ndim(value) == 0:
-        return validation.non_negative_float(name, value)
-    array = validation.real_array(name, value, finite=False)
-    if array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
-    return array
-
-
-def _kappa(coefficient: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any], ...]:
-    if not isinstance(coefficient, tuple | list):
-        array = validation.real_array("coefficient", coefficient, finite=False)
-        if array.shape != shape:
-            raise ValueError(f"coefficient must have shape {shape}, got {array.shape}")
-        return (array,)
-    if len(coefficient) != len(shape):
-        raise ValueError(
-            f"coefficient must be an array of the grid's shape or {len(shape)} arrays of face values, "
-            f"got {len(coefficient)} arrays"
-        )
-    faces = []
-    for axis, values in enumerate(coefficient):
-        face = validation.real_array(f"coefficient[{axis}]", values, finite=False)
-        expected = tuple(n + (a == axis) for a, n in enumerate(shape))
-        if face.shape != expected:
-            raise ValueError(f"coefficient[{axis}] must have shape {expected}, got {face.shape}")
-        faces.append(face)
-    return tuple(faces)

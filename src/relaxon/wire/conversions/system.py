@@ -1,4 +1,4 @@
-"""What a client knows of a system `A x = b` that a server keeps, and a solve's arguments checked against it."""
+"""What a client knows of a grid or a matrix that a server keeps, and a solve's arguments checked against it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from relaxon.core import errors, validation
+from relaxon.core.html import table
 from relaxon.core.masked import is_masked
 from relaxon.core.naming import on_device
+from relaxon.core.solve_options import SolveOptions
+from relaxon.proto import linear_pb2
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.wire import tensors
 from relaxon.wire.arrays import Wire
+from relaxon.wire.conversions.grid import check_extended
+from relaxon.wire.conversions.grid_change import GridChange
+from relaxon.wire.conversions.matrix import MatrixStepMessages, SentMatrix, SparseMatrix, ValuesChange, change_values
+from relaxon.wire.conversions.solution import SolutionReader
 from relaxon.wire.conversions.solve import (
-    SolutionReader,
+    Shapes,
     SolveTerms,
     is_column,
     masked_names,
@@ -27,13 +35,13 @@ from relaxon.wire.conversions.solve import (
     side,
     solve_requests,
 )
-from relaxon.wire.conversions.steps import StepMessages
+from relaxon.wire.conversions.steps import GridStepMessages, StepMessages
 from relaxon.wire.handover import Handover, Places
 from relaxon.wire.ownership import NotPickled, Owner
 
 
 class SolveRequest:
-    """A solve that has been checked; it may be attempted several times."""
+    """A checked solve, which may be attempted several times."""
 
     cancel: ClassVar[pb.SolveRequest] = pb.SolveRequest(cancel=pb.Cancel())
 
@@ -47,7 +55,7 @@ class SolveRequest:
         column: bool = False,
         masked: tuple[str, ...] = (),
     ) -> None:
-        """`column` where `b` came as a column, as which the solution is given back; `masked` as `SolutionReader`'s."""
+        """`column` says that `b` was given as a column; `masked` names masked arguments, as in `SolutionReader`."""
         self._session_id = session_id
         self._terms = terms
         self._b = b
@@ -57,10 +65,12 @@ class SolveRequest:
         self._masked = masked
 
     def attempt(self, places: Places | None) -> tuple[Iterator[pb.SolveRequest], SolutionReader]:
-        """The messages of one attempt, whose arrays lie in the shared file on return where they can, and what reads its
-        replies. The places are this attempt's alone."""
+        """Return the messages of one attempt and the reader of its replies.
+
+        Arrays lie in the shared file on return, where there is room. The places belong to this attempt alone.
+        """
         header = pb.SolveHeader(grid_id=self._session_id)
-        self._terms.fill(header, self._wire)
+        self._terms.write(header)
         with errors.refusals():
             messages, reader = solve_requests(header, self._b, self._x0, self._wire, places)
         reader.column, reader.masked = self._column, self._masked
@@ -68,7 +78,7 @@ class SolveRequest:
 
 
 class SystemHandle(NotPickled, ABC):
-    """Base of the grids and matrices of both clients."""
+    """Base of the grids and matrices of the blocking and the asyncio client."""
 
     _default_solver: ClassVar[str]
     id: str
@@ -77,36 +87,37 @@ class SystemHandle(NotPickled, ABC):
     _handover: Handover
     _owner: Owner
     _complex_valued = False
-    """Whether solutions are complex whatever the right-hand side is."""
+    """Whether solutions are complex even for real right-hand sides."""
 
     def _kept_at(self, target: str) -> None:
-        """Note which server has it, and that it has it now."""
+        """Note which server keeps the system, and that it was there just now."""
         self._target = target
         self._used = time.monotonic()
         self._deleted = False
 
     @property
     @abstractmethod
-    def _shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of right-hand sides and starts."""
+    def _shapes(self) -> Shapes:
+        """The shapes of right-hand sides and initial guesses."""
 
     def empty(self, dtype: DTypeLike = np.float64, *, packed: bool = False) -> NDArray[Any]:
-        """An array for a right-hand side, not initialised (as `numpy.empty`), to be written to and handed over.
+        """Return an uninitialised array (as `numpy.empty`) to write a right-hand side into and hand over.
 
-        Where the server is on this machine the array lies, if there is room, in memory that it shares, and handing it
-        over copies nothing. Whole or as any contiguous part it is an array like others, but for this: `solve_steps`
-        reads it where it is, so do not change it before its step's solution has come. With `read_ahead` that is later
-        than the next step is asked for: ask for an array for each step. Two are there at a time as a rule; who holds
-        more gets others in ordinary memory. Its memory is used again when the last array on it is gone.
+        If the server is on this machine and there is room, the array lies in memory that the server shares, and handing
+        it over, whole or as any contiguous part, copies nothing. It is an ordinary array with one exception:
+        `solve_steps` reads it in place, so do not change it before the solution of its step has come. With `read_ahead`
+        that is after the next step is asked for: take a new array for each step. As a rule two such arrays are
+        available at a time; further ones lie in ordinary memory. The memory is reused once the last array on it is
+        gone.
 
         Parameters
         ----------
         dtype : float64, float32, complex128 or complex64.
-        packed : one entry for each unknown, rather than the grid's shape.
+        packed : True for one entry per unknown instead of the grid's shape.
 
         Raises
         ------
-        InvalidArgument : for another dtype.
+        InvalidArgument : for any other dtype.
         """
         self._owner.check()
         with errors.refusals():
@@ -120,7 +131,7 @@ class SystemHandle(NotPickled, ABC):
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
-        """A call on it: where the server does not know it, the error says what may have happened to it."""
+        """Guard a call on the system: if the server does not know it, the error says what may have happened."""
         try:
             yield
         except errors.NotFound as error:
@@ -148,13 +159,16 @@ class SystemHandle(NotPickled, ABC):
     ) -> SolveTerms:
         with errors.refusals():
             name = on_device(self._default_solver if solver is None else solver, device, self._default_solver)
-            return SolveTerms.checked(name, rtol, atol, max_iterations, inconsistent, progress)
+            options = SolveOptions(rtol, atol, max_iterations, inconsistent)
+            return SolveTerms.of(name, options, progress, self._wire)
 
     def _request(
         self, terms: SolveTerms, name: str, b: ArrayLike, x0: ArrayLike | None, finite: bool = True
     ) -> SolveRequest:
-        """A solve's arguments, refused here where they can be, in the words of the engines; entries that are not finite
-        only when they are sent where `finite` is False."""
+        """Check a solve's arguments as far as the client can, with the messages of the in-process solve.
+
+        With `finite=False`, entries that are not finite are refused only when they are sent.
+        """
         with errors.refusals():
             right = side(name, b, self._shapes, finite=finite)
             start = None if x0 is None else side("x0", x0, self._shapes, finite=finite)
@@ -170,8 +184,10 @@ class SystemHandle(NotPickled, ABC):
         warm_start: bool,
         seconds: float,
     ) -> Callable[[Places | None], tuple[list[Any], StepMessages]]:
-        """What gives, for a shared file's places, the first messages of a sequence of steps and the maker of the
-        others, `make` of those places. The start is refused here where it can be."""
+        """Check the initial guess, and return a function of a shared file's places that begins a sequence of steps.
+
+        That function returns the first messages, and `make(places)`, which makes the messages of the steps.
+        """
         with errors.refusals():
             start = None if x0 is None else side("x0", x0, self._shapes)
         masked = is_masked(x0)
@@ -185,15 +201,112 @@ class SystemHandle(NotPickled, ABC):
     def _requests(
         self, terms: SolveTerms, b: ArrayLike | Sequence[ArrayLike], x0: ArrayLike | Sequence[ArrayLike] | None
     ) -> list[SolveRequest]:
-        """The same for several right-hand sides; all are checked before the first is sent."""
+        """Check several right-hand sides; all of them are checked before the first is sent."""
         with errors.refusals():
             pairs = list(zip(*several(b, x0, self._shapes), strict=True))
         return [self._request(terms, f"b[{i}]", right, start) for i, (right, start) in enumerate(pairs)]
 
 
+class GridHandle(SystemHandle):
+    """What a client knows of a grid that a server keeps."""
+
+    _default_solver = "dcdm"
+
+    def _told(self, kept: pb.Grid, shape: tuple[int, ...]) -> None:
+        """Note what the server said of the grid."""
+        self.id: str = kept.id
+        self.shape = shape
+        self.extended: bool = kept.extended
+        """Whether the server knows reactions, volumes and the widths of single cells."""
+        self.unknowns: int = kept.unknowns
+        self.singular_components: int = kept.singular_components
+        """Fluid components that touch neither air nor a Dirichlet side; `b` must sum to zero over each of them."""
+        self.setup_seconds: float = kept.setup_seconds
+        """Seconds that the server spent on checking the grid and finding its components."""
+        self.expires: datetime = kept.expire_time.ToDatetime(UTC)
+        """When the server would forget the grid if it were not used after it was made."""
+
+    def _changed(self, reply: pb.Grid) -> None:
+        self._now_has(reply.unknowns)
+        self.singular_components = reply.singular_components
+        self.setup_seconds = reply.setup_seconds
+
+    def _now_has(self, unknowns: int) -> None:
+        self.unknowns = unknowns
+
+    def _grid_step_messages(self, places: Places | None) -> GridStepMessages:
+        """Return the maker of a sequence's messages, with a shared file's places."""
+        return GridStepMessages(self.shape, self.unknowns, self._wire, places, self._now_has, self._check_change)
+
+    def _check_change(self, change: GridChange[NDArray[Any]]) -> None:
+        check_extended(self.extended, change.needs_extended)
+
+    @property
+    def _shapes(self) -> Shapes:
+        return self.shape, (self.unknowns,)
+
+    def __repr__(self) -> str:
+        return f"RemoteGrid({'×'.join(map(str, self.shape))}, {self.unknowns} unknowns)"
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "shape": "×".join(map(str, self.shape)),
+            "unknowns": f"{self.unknowns:,}",
+            "components without a fixed value": self.singular_components,
+            "server": self._target,
+            "id": self.id,
+        }
+        return table("grid on a server", rows)
+
+
+class MatrixHandle(SystemHandle):
+    """What a client knows of a matrix that a server keeps."""
+
+    _default_solver = "auto"
+
+    def _told(self, kept: linear_pb2.Matrix, sent: SentMatrix) -> None:
+        """Note what the server said of the matrix that it was sent."""
+        self._order = sent.order()
+        self._complex_valued = sent.data.dtype.kind == "c"
+        self.id: str = kept.id
+        self.unknowns: int = kept.unknowns
+        self.entries: int = kept.entries
+        """The number of entries that are not zero."""
+        self.singular_components: int = kept.singular_components
+        """Components whose rows sum to zero; `b` must sum to zero over each of them."""
+        self.setup_seconds: float = kept.setup_seconds
+        """Seconds that the server spent on checking the matrix, or its newest values."""
+        self.expires: datetime = kept.expire_time.ToDatetime(UTC)
+        """When the server would forget the matrix if it were not used after it was made."""
+
+    def _change(self, matrix: SparseMatrix) -> ValuesChange[NDArray[Any]]:
+        """Return new values for the matrix; InvalidArgument if they cannot be sent."""
+        return change_values(matrix, self.unknowns, self._order)
+
+    def _changed(self, reply: linear_pb2.Matrix) -> None:
+        self.entries = reply.entries
+        self.singular_components = reply.singular_components
+        self.setup_seconds = reply.setup_seconds
+
+    def _matrix_step_messages(self, places: Places | None) -> MatrixStepMessages:
+        """Return the maker of a sequence's messages, with a shared file's places."""
+        return MatrixStepMessages(self.unknowns, self._change, self._wire, places)
+
+    @property
+    def _shapes(self) -> Shapes:
+        return ((self.unknowns,),)
+
+    def __repr__(self) -> str:
+        return f"RemoteMatrix({self.unknowns} unknowns, {self.entries} entries)"
+
+    def _repr_html_(self) -> str:
+        rows = {"unknowns": f"{self.unknowns:,}", "entries": f"{self.entries:,}", "server": self._target, "id": self.id}
+        return table("matrix on a server", rows)
+
+
 @contextmanager
 def numbered_as(number: int) -> Iterator[None]:
-    """Has refusals of `b` in the block say which of several it was: the server has one a call and cannot know."""
+    """Number the refusals of `b` in the block: the server gets one right-hand side per call and cannot know."""
     try:
         yield
     except errors.InvalidArgument as error:

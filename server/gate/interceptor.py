@@ -1,8 +1,8 @@
-"""What every call of every service passes before its handler: who calls, may it, can its messages be read.
+"""The interceptor that every call of every service passes: identity, permission, and the decoding of its messages.
 
-Around that stand the observers (log, metrics, traces). Whatever a handler's kind, it is wrapped as one that streams
-both ways, for then everything is read and written here: a message that cannot be parsed, or that never comes, ends in
-a proper status, and a caller that is not known is told so before anything of its stream is read.
+The observers (log, metrics, traces) surround it. A handler of any kind is wrapped as one that streams both ways, so
+that everything is read and written here: a message that cannot be parsed, or never arrives, ends in a proper status,
+and an unknown caller is refused before anything of its stream is read.
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ UNKNOWN_METHOD = "unknown"
 
 @dataclass(slots=True)
 class Call:
-    """A call as it is observed."""
+    """A call as the observers see it."""
 
     method: str
-    """Its full name; `UNKNOWN_METHOD` for all that are not served, so that there are only so many."""
+    """The full name of the method; `UNKNOWN_METHOD` for all that are not served, which bounds the number of names."""
     request_id: str
     peer: str
     metadata: Sequence[tuple[str, str | bytes]]
     started: float = field(default_factory=time.monotonic)
     caller: Caller = ANYONE
     received: int = 0
-    """Bytes of messages."""
+    """Bytes of request messages."""
     sent: int = 0
+    """Bytes of response messages."""
     code: grpc.StatusCode = grpc.StatusCode.OK
-    """How it ended; told when it has."""
+    """How the call ended; valid once it has."""
     replied: list[Callable[[Any], None]] = field(default_factory=list)
     """Called with each reply before it is sent."""
 
@@ -54,8 +55,11 @@ class Call:
 Observer = Callable[[Call], AbstractContextManager[None]]
 
 
-class Front(grpc.aio.ServerInterceptor):
-    """The interceptor; `observers` are entered in their order around each call, and left when its code is known."""
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Checks, decodes and observes each call.
+
+    `observers` are entered in their order around each call, and left once its status code is known.
+    """
 
     def __init__(self, gate: Gate, drain: Drain, idle_seconds: float, observers: Sequence[Observer] = ()) -> None:
         self._gate = gate
@@ -68,30 +72,28 @@ class Front(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """A handler that streams both ways, whether or not there is such a method."""
+        """Return a handler that streams both ways, whether or not the method exists."""
         method = handler_call_details.method
         handler = await continuation(handler_call_details)
         metadata = tuple(handler_call_details.invocation_metadata or ())
         call = Call(
-            UNKNOWN_METHOD if handler is None else method, request_ids.chosen(metadata), peer="", metadata=metadata
+            UNKNOWN_METHOD if handler is None else method, request_ids.choose(metadata), peer="", metadata=metadata
         )
 
-        # Without a handler nothing is read and nothing answered.
-        read = bytes if handler is None else chunks.decoder(handler.request_deserializer)
-        write = bytes if handler is None else chunks.encoder(handler.response_serializer)
+        # Without a handler nothing is read or answered.
+        read = bytes if handler is None else chunks.make_decoder(handler.request_deserializer)
+        write = bytes if handler is None else chunks.make_encoder(handler.response_serializer)
 
         def decode(raw: bytes) -> Any:
             call.received += len(raw)
             try:
                 return read(raw)
             except Exception as error:
-                raise errors.invalid(
-                    "", f"the request cannot be read as the message that it has to be: {error}"
-                ) from None
+                raise errors.invalid("", f"the request cannot be decoded as the expected message: {error}") from None
 
         def encode(message: Any) -> bytes:
-            for hear in call.replied:
-                hear(message)
+            for callback in call.replied:
+                callback(message)
             raw = write(message)
             call.sent += len(raw)
             return raw
@@ -113,7 +115,7 @@ class Front(grpc.aio.ServerInterceptor):
                     call.code = _code(context.code())
                     raise
                 except grpc.aio.BaseError:
-                    # What was to be sent found nobody there.
+                    # The caller was gone when the answer was to be sent.
                     call.code = grpc.StatusCode.CANCELLED
                     raise
                 except BaseException:
@@ -127,7 +129,7 @@ class Front(grpc.aio.ServerInterceptor):
             with self._drain.call(method):
                 await self._answer(call, method, handler, requests, context)
         except NotImplementedError:
-            # What generated code does with a method that nobody has written.
+            # Generated code raises this for a method that is not implemented.
             if _code(context.code()) is not grpc.StatusCode.UNIMPLEMENTED:
                 raise
             raise errors.unimplemented() from None
@@ -149,7 +151,7 @@ class Front(grpc.aio.ServerInterceptor):
                 await context.write(reply)
 
     async def _only_request(self, context: Context) -> Any:
-        """The message of a call that has one."""
+        """Return the only request message of a call."""
         try:
             async with asyncio.timeout(self._idle_seconds):
                 request = await context.read()
@@ -168,7 +170,7 @@ def _behaviour(handler: Any) -> Any:
 
 
 def _code(code: Any) -> grpc.StatusCode:
-    """What `context.code()` says, which is None or a number where nobody has set it."""
+    """Return the value of `context.code()`, which is None or a number if it has not been set."""
     if isinstance(code, grpc.StatusCode):
         return code
     return next((one for one in grpc.StatusCode if one.value[0] == (code or 0)), grpc.StatusCode.UNKNOWN)

@@ -1,4 +1,4 @@
-"""Places for work that is pending: some are refused one where none is free, others wait for it in their turn."""
+"""A limit on the calls whose work is pending: some calls are refused at the limit, others wait for their turn."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from contextlib import asynccontextmanager, contextmanager
 from relaxon.server.gate import errors
 
 RETRY_SECONDS = 1.0
+"""What a refused caller is told to wait; the work of a call is rarely shorter."""
 
 
-class Places:
-    """At most so many at a time. Used from the event loop's thread only."""
+class AdmissionLimit:
+    """Admits at most `limit` calls at a time. Used from the event loop's thread only."""
 
     def __init__(self, limit: int, subject: str) -> None:
+        """`subject` names the limit in the refusals."""
         self._limit = limit
         self._subject = subject
         self._queue: deque[asyncio.Future[None]] = deque()
         self.taken = 0
+        """Calls that are admitted now."""
 
     def take(self) -> None:
-        """One for a call, at once; RESOURCE_EXHAUSTED where none is free or others wait for one."""
+        """Admit a call at once; RESOURCE_EXHAUSTED at the limit, or if others wait."""
         if self.taken >= self._limit or self._queue:
             raise errors.exhausted(
                 self._subject,
@@ -33,15 +36,15 @@ class Places:
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody waits for one."""
+        """Whether a call waits to be admitted."""
         return bool(self._queue)
 
     def keep(self) -> None:
-        """One more for work that goes on for a moment after its call, which had one, has ended."""
+        """Count work that goes on for a moment after its call, which was admitted, has ended."""
         self.taken += 1
 
     def release(self) -> None:
-        """Give one back: to whom waits longest, if any."""
+        """Hand a call's place to the one that has waited longest, or free it."""
         while self._queue:
             waiting = self._queue.popleft()
             if not waiting.done():
@@ -51,7 +54,7 @@ class Places:
 
     @contextmanager
     def taking(self) -> Iterator[None]:
-        """`take`, for a block."""
+        """Admit a call, as `take` does, for the block."""
         self.take()
         try:
             yield
@@ -60,7 +63,7 @@ class Places:
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """One for a block, as soon as one is free."""
+        """Wait until a call can be admitted, and admit it for the block."""
         if self.taken < self._limit and not self._queue:
             self.taken += 1
         else:

@@ -1,4 +1,4 @@
-"""Work that is done one after the other, each as soon as the one before it has ended: nobody has to say so."""
+"""An executor that runs work on another one, one piece after the other, each as soon as the one before has ended."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from functools import partial
 from typing import Any
 
 
-class InTurn(Executor):
-    """Has what is submitted run by another executor, in its order, one at a time. Between two it stands in that
-    executor's queue anew, behind others' work. Once one has failed, the others are cancelled."""
+class SerialExecutor(Executor):
+    """Runs what is submitted on another executor, in order, one piece at a time.
+
+    Each piece joins that executor's queue anew, behind the work of others. After one has failed, the rest is cancelled.
+    """
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._lock = threading.Lock()
         self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._busy = False
-        """Whether one is running, or about to."""
+        """Whether a piece is running, or about to."""
         self._over = False
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Have it done in its turn; RuntimeError where the executor has been shut down."""
+        """Schedule work behind what was submitted before; RuntimeError if the other executor has been shut down."""
         future: Future[Any] = Future()
         with self._lock:
             if self._over:
@@ -37,34 +39,34 @@ class InTurn(Executor):
 
     def _go_on(self) -> None:
         try:
-            self._executor.submit(self._next).add_done_callback(self._left)
+            self._executor.submit(self._run_next).add_done_callback(self._check)
         except RuntimeError:
             self._end()
             raise
 
-    def _next(self) -> None:
+    def _run_next(self) -> None:
         with self._lock:
             if self._over:
                 return
             future, work = self._waiting.popleft()
         if future.set_running_or_notify_cancel():
             try:
-                found = work()
+                result = work()
             except BaseException as error:
                 self._end()
                 future.set_exception(error)
                 del future, work  # this frame is part of the error's traceback
                 return
-            future.set_result(found)
-            del found
+            future.set_result(result)
+            del result
         del future, work
         with self._lock:
             self._busy = bool(self._waiting)
         if self._busy:
             self._go_on()
 
-    def _left(self, turn: Future[None]) -> None:
-        # Cancelled, or refused where the one before it ended, as the executor is being shut down.
+    def _check(self, turn: Future[None]) -> None:
+        # Cancelled, or refused at the end of the piece before, because the other executor is being shut down.
         if turn.cancelled() or turn.exception() is not None:
             self._end()
 

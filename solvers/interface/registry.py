@@ -1,4 +1,4 @@
-"""The solvers by name, each imported only when it is asked for."""
+"""The solvers for grids by name, each imported only when it is asked for."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from relaxon.solvers.interface.engine import Solver
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """Where a named solver lives; `needs` are the modules that must be installed for it."""
+class SolverEntry:
+    """Where a named solver is defined; `needs` are the modules that must be installed for it."""
 
     name: str
     summary: str
@@ -24,7 +24,7 @@ class Entry:
     needs: tuple[str, ...] = ("numba", "scipy")
 
     def make(self) -> Solver:
-        """Return the solver with its default options; MissingPackageError where a package that it needs is missing."""
+        """Return the solver with its default options; MissingPackageError if a package that it needs is missing."""
         require(self.needs, f"solver {self.name!r}")
         factory: Callable[..., Solver] = getattr(import_module(self.module), self.factory)
         return factory(**dict(self.arguments))
@@ -32,51 +32,52 @@ class Entry:
 
 _NETWORK = ("numba", "scipy", "torch", "safetensors")
 _HERE = "relaxon.solvers."
+DEVICE_MODULE = _HERE + "dcdm.device"
 DEVICE_NEEDS = ("numba", "scipy", "torch")
-"""The modules that a solver on a device (`dcdm@DEVICE`) needs."""
+"""The modules that a solver on a device of torch (`dcdm@DEVICE`) needs."""
 ENTRIES = (
-    Entry(
+    SolverEntry(
         "dcdm",
         "deep conjugate directions, a multigrid cycle with learned constants",
         _HERE + "dcdm",
         "DeepConjugateDirectionCycle",
     ),
-    Entry("auto", "chooses by the grid, and says why", _HERE + "driver.choice", "AutomaticGridSolver"),
-    Entry(
+    SolverEntry("auto", "chooses by the grid, and says why", _HERE + "driver.choice", "AutomaticGridSolver"),
+    SolverEntry(
         "fast-diagonalisation",
         "direct, for boxes: transforms along two axes, tridiagonal systems along the third",
         _HERE + "separable",
         "FastDiagonalisation",
     ),
-    Entry(
+    SolverEntry(
         "dcdm-cnn",
         "deep conjugate directions, the published network (Kaneda et al. 2023)",
         _HERE + "dcdm",
         "DeepConjugateDirectionCNN",
         needs=_NETWORK,
     ),
-    Entry(
+    SolverEntry(
         "mg-cg",
         "geometric multigrid, damped Jacobi, as preconditioner of CG",
         _HERE + "multigrid",
         "MultigridCG",
     ),
-    Entry(
+    SolverEntry(
         "mg-rbgs-cg",
         "geometric multigrid, red-black Gauss-Seidel, as preconditioner of CG",
         _HERE + "multigrid",
         "MultigridCG",
         (("smoother", "red-black"),),
     ),
-    Entry(
+    SolverEntry(
         "ic-cg",
         "CG with a modified incomplete Cholesky preconditioner",
         _HERE + "krylov.incomplete_cholesky",
         "IncompleteCholeskyCG",
     ),
-    Entry("jacobi-cg", "CG with a diagonal preconditioner", _HERE + "krylov.conjugate_gradients", "JacobiCG"),
-    Entry("cg", "conjugate gradients", _HERE + "krylov.conjugate_gradients", "ConjugateGradient"),
-    Entry(
+    SolverEntry("jacobi-cg", "CG with a diagonal preconditioner", _HERE + "krylov.conjugate_gradients", "JacobiCG"),
+    SolverEntry("cg", "conjugate gradients", _HERE + "krylov.conjugate_gradients", "ConjugateGradient"),
+    SolverEntry(
         "pyamg-sa",
         "PyAMG smoothed aggregation, CG-accelerated",
         _HERE + "external.adapters",
@@ -84,7 +85,7 @@ ENTRIES = (
         (("method", "sa"),),
         ("scipy", "numba", "pyamg"),
     ),
-    Entry(
+    SolverEntry(
         "pyamg-rs",
         "PyAMG Ruge-Stüben, CG-accelerated",
         _HERE + "external.adapters",
@@ -92,22 +93,25 @@ ENTRIES = (
         (("method", "rs"),),
         ("scipy", "numba", "pyamg"),
     ),
-    Entry("scipy-cg", "SciPy's conjugate gradients on the CSR matrix", _HERE + "external.adapters", "SciPyCG"),
-    Entry("scipy-direct", "SciPy's sparse LU; for small grids", _HERE + "external.adapters", "SciPyDirect"),
+    SolverEntry("scipy-cg", "SciPy's conjugate gradients on the CSR matrix", _HERE + "external.adapters", "SciPyCG"),
+    SolverEntry("scipy-direct", "SciPy's sparse LU; for small grids", _HERE + "external.adapters", "SciPyDirect"),
 )
 _BY_NAME = {entry.name: entry for entry in ENTRIES}
 
 
-def list_solvers() -> tuple[Entry, ...]:
-    """Every named solver with a line on what it is."""
+def list_solvers() -> tuple[SolverEntry, ...]:
+    """Return every named solver, with one line on what it is."""
     return ENTRIES
 
 
-def get(name: str) -> Solver:
-    """The solver of that name with its default options; ValueError for an unknown one.
+def find_solver(name: str) -> Solver:
+    """Return the solver of a name with its default options. `dcdm@DEVICE` is "dcdm" on a device of torch.
 
-    `dcdm@DEVICE` is "dcdm" on a device of torch; DeviceUnavailableError (a RuntimeError) where that is not here.
-    MissingPackageError (an ImportError) where a package that the solver needs is not installed.
+    Raises
+    ------
+    ValueError : if the name is unknown.
+    DeviceUnavailableError (a RuntimeError) : if this machine does not have the device.
+    MissingPackageError (an ImportError) : if a package that the solver needs is not installed.
     """
     name, device = split_device(name)
     if name not in _BY_NAME:
@@ -119,6 +123,5 @@ def get(name: str) -> Solver:
     if name != "dcdm":
         raise ValueError(f"device: only 'dcdm' runs on a device, got {name!r} for {device!r}")
     require(DEVICE_NEEDS, f"solver 'dcdm@{device}'")
-    from relaxon.solvers.dcdm.device import DeviceConjugateDirections
-
-    return DeviceConjugateDirections(device)
+    factory: Callable[..., Solver] = getattr(import_module(DEVICE_MODULE), "DeviceConjugateDirections")  # noqa: B009
+    return factory(device)

@@ -1,4 +1,7 @@
-"""A grid's V-cycle as a preconditioner: for the solvers here, and as a SciPy operator for other people's."""
+"""A grid's V-cycle as a preconditioner: for our solvers, and as a SciPy operator for those of others.
+
+Imported on first use, for their weight: SciPy, and the kernels, which load Numba.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class FusedPreconditioner(SingleCycle):
-    """The fused cycle, with work space of its own."""
+    """The fused cycle, with its own work space."""
 
     def __init__(self, cycle: FusedCycle) -> None:
         self._cycle = cycle
@@ -37,7 +40,7 @@ class FusedPreconditioner(SingleCycle):
 
 
 def unlearned_cycle(operator: PoissonOperator) -> SingleCycle:
-    """The V-cycle without learning: fused with Chebyshev's constants for κ = 1, else by Jacobi sweeps."""
+    """Return the V-cycle without learning: fused with Chebyshev's constants for κ = 1, otherwise by Jacobi sweeps."""
     from relaxon.solvers.multigrid.fused import FusedCycle
     from relaxon.solvers.multigrid.loose import variable_cycle
 
@@ -46,21 +49,11 @@ def unlearned_cycle(operator: PoissonOperator) -> SingleCycle:
     return variable_cycle(operator)
 
 
-def learned_cycle(operator: PoissonOperator) -> SingleCycle:
-    """The V-cycle that `dcdm` uses: with learned constants for κ = 1, else as a network chooses."""
-    from relaxon.solvers.dcdm.coupled import coupled_cycle
-    from relaxon.solvers.dcdm.cycle import constants_for
-    from relaxon.solvers.multigrid.fused import FusedCycle
-
-    if operator.grid.constant:
-        return FusedPreconditioner(FusedCycle(operator, constants_for(operator.grid.ndim)))
-    return coupled_cycle(operator)
-
-
 def as_linear_operator(operator: PoissonOperator, cycle: SingleCycle) -> LinearOperator:
-    """A cycle on packed vectors: `(unknowns, unknowns)` float64, symmetric and positive definite to float32 rounding.
+    """Return a cycle on packed vectors: `(unknowns, unknowns)` float64, symmetric and positive definite up to float32
+    rounding.
 
-    A cell that is walled in on all sides has a row of zeros in `A`; the preconditioner is the identity there.
+    A cell with walls on all sides has a row of zeros in `A`; the preconditioner is the identity there.
     """
     from scipy.sparse.linalg import LinearOperator
 

@@ -1,4 +1,4 @@
-"""The operator that a grid is solved with: of ordinary size, without the cells that their own diagonal decides."""
+"""The operator that a grid is solved with: scaled to ordinary size, without the cells that their diagonal decides."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Working:
-    """What stands behind a grid's operator.
+class WorkingOperator:
+    """The operator that is solved for a caller's.
 
-    `operator` times `2^exponent` is the caller's: the same one, and 0, unless κ/h² is extreme. `left` is the operator
-    of the cells that are left when decided ones are eliminated: the same again where there are none.
+    `operator` times `2^exponent` is the caller's; unless κ/h² is extreme they are the same, and the exponent is 0.
+    `left` is the operator of the cells that remain when decided ones are eliminated; `operator` if there are none.
     """
 
     operator: PoissonOperator
@@ -30,8 +30,8 @@ class Working:
     elimination: GridElimination | None
 
     @classmethod
-    def of(cls, operator: PoissonOperator) -> Working:
-        """Bring a float64 operator into range, look for decided cells and find the null vectors: a part of set-up."""
+    def of(cls, operator: PoissonOperator) -> WorkingOperator:
+        """Scale a float64 operator, look for decided cells and find the null vectors; this is part of the set-up."""
         grid, exponent = scaled_grid(operator.grid)
         operator = operator if grid is operator.grid else grid.operator()
         operator.grid.nullspace  # noqa: B018  computed here so that it counts as set-up
