@@ -14,6 +14,8 @@ from typing import IO, Any
 from relaxon.neuromorphic.checkpoints import sync
 
 REQUEST = "request.json"
+DATA = "data.safetensors"
+"""The uploaded arrays."""
 PROGRESS = "progress.jsonl"
 """A line for each step that was told of; written by the process before it keeps a checkpoint of that step."""
 CHECKPOINT = "checkpoint"

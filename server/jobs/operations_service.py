@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
-from google.protobuf import empty_pb2, timestamp_pb2
+from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
@@ -18,7 +18,7 @@ from relaxon.proto import job_pb2
 from relaxon.server.gate import errors, identity
 from relaxon.server.jobs import filter as job_filter
 from relaxon.server.jobs import records as jobs
-from relaxon.server.jobs.records import Failure, Job, JobState, Json
+from relaxon.server.jobs.records import Failure, Job, JobState, Json, timestamp
 from relaxon.server.jobs.runner import JobRunner
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -153,12 +153,3 @@ def job_message(job: Job) -> job_pb2.Job:
         starts=job.starts,
         request_id=job.request_id,
     )
-
-
-def timestamp(seconds: float | None) -> timestamp_pb2.Timestamp | None:
-    """Seconds since the epoch as a message."""
-    if seconds is None:
-        return None
-    made = timestamp_pb2.Timestamp()
-    made.FromMilliseconds(int(1000 * seconds))
-    return made

@@ -53,7 +53,8 @@ class Trainer:
     def _work(self, request: dict[str, Any], files: Files) -> None:
         import traceback
 
-        from relaxon.server.jobs.worker import CHECKPOINT, MODEL, trained
+        from relaxon.server.jobs.folder import CHECKPOINT
+        from relaxon.server.jobs.worker import MODEL, trained
 
         folder = Path(tempfile.mkdtemp(prefix="relaxon-job-"))
 

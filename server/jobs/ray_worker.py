@@ -23,7 +23,7 @@ from relaxon.server.jobs import folder as job_folder
 from relaxon.server.jobs.folder import CHECKPOINT, REQUEST
 from relaxon.server.jobs.process import thread_limits
 from relaxon.server.jobs.ray_actor import Files, Trainer, packed, unpack
-from relaxon.server.jobs.worker import BUSY, LONGEST_MESSAGE, MODEL, TASKS, Link, caught_up
+from relaxon.server.jobs.worker import BUSY, LONGEST_MESSAGE, MODEL, Link, caught_up, find_engine
 
 POLL_SECONDS = 0.5
 """That a cancelled job may wait until its actor hears of it."""
@@ -106,7 +106,7 @@ def _conducted(
     if (version := ray.get(begun)) != __version__:
         message = f"the cluster has relaxon {version} where this server is {__version__}"
         return {"failed": {"code": "FAILED_PRECONDITION", "message": message}}
-    name = TASKS[request["kind"]].step
+    name = find_engine(request).step
     told = None
     while True:
         for what, value in ray.get(actor.events.remote(POLL_SECONDS), timeout=ANSWER_SECONDS):

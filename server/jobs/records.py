@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Protocol
 
+from google.protobuf import timestamp_pb2
+
 from relaxon.server.gate import errors, identity
 
 Json = Mapping[str, Any]
@@ -161,3 +163,12 @@ def done(job: Job) -> Job:
 def failed(job: Job, failure: Failure) -> Job:
     """The job without a model."""
     return replace(job, state=JobState.FAILED, ended=time.time(), failure=failure)
+
+
+def timestamp(seconds: float | None) -> timestamp_pb2.Timestamp | None:
+    """Return seconds since the epoch as a message, None as None."""
+    if seconds is None:
+        return None
+    made = timestamp_pb2.Timestamp()
+    made.FromMilliseconds(int(1000 * seconds))
+    return made

@@ -20,9 +20,11 @@ import socket
 import sys
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 
 from relaxon.server.config.threads import wait_asleep
 from relaxon.server.jobs import worker
+from relaxon.server.jobs.folder import REQUEST
 
 LONGEST_REQUEST = 1 << 16
 NAME = b"relaxon-job"
@@ -65,7 +67,7 @@ class Template:
             return False
         request = json.loads(message)
         given, output, log, status = descriptors
-        _import_for(request["kind"])
+        _import_for(request["arguments"][0])
         template = os.getpid()
         try:
             child = os.fork()
@@ -109,18 +111,28 @@ def main() -> int:
     return 0
 
 
-def _import_for(kind: str) -> None:
-    """Import what the jobs of a kind use. What is missing here is missing in the job, which then says so."""
-    task = worker.TASKS[kind]
-    new = False
-    for module in (task.module, "safetensors.numpy", *task.imports):
-        if module not in sys.modules:
-            with suppress(Exception):
-                import_module(module)
-                new = True
+def _import_for(folder: str) -> None:
+    """Import what the job of a folder uses. What is missing here is missing in the job as well, which then says so."""
+    new = _import_new("safetensors.numpy")
+    with suppress(Exception):
+        before = len(sys.modules)
+        engine = worker.find_engine(json.loads((Path(folder) / REQUEST).read_text(encoding="utf-8")))
+        new = new or len(sys.modules) > before
+        for module in engine.imports:
+            new = _import_new(module) or new
     if new:
         gc.collect()
         gc.freeze()  # a collection in a job does not write to, and so copy, what it shares with this process
+
+
+def _import_new(module: str) -> bool:
+    """Import a module; return whether it is here and was not before."""
+    if module in sys.modules:
+        return False
+    with suppress(Exception):
+        import_module(module)
+        return True
+    return False
 
 
 def _tell(status: int, number: int) -> None:

@@ -19,7 +19,6 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
@@ -30,56 +29,12 @@ from relaxon.server.config.threads import wait_asleep
 from relaxon.server.jobs import folder as job_folder
 from relaxon.server.jobs.folder import CHECKPOINT, REQUEST
 
-__all__ = ["CHECKPOINT", "MODEL", "REQUEST", "TASKS", "Tell"]
-
 MODEL = job_folder.PARTIAL
 """The folder into which a task writes its model; this module has it take its place when it is whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is done for a kind of job."""
-
-    module: str
-    """Has `run(folder, request, tell)`, which trains on the folder's data and writes the model to `folder / MODEL`.
-
-    It keeps its checkpoint in `folder / CHECKPOINT`, every `request["checkpoint_seconds"]`, after it has told of the
-    step, and ends with the same bits as if it never was cut off: what is random comes from a seed in the request.
-    """
-    step: str
-    """The entry of what it tells that numbers its steps, from 1."""
-    imports: tuple[str, ...]
-    """What `run` imports that takes long, beside what all kinds do."""
-
-
-# torch's optimisers import their compiler at their first step.
-TASKS = {
-    "boosting": Task(
-        "relaxon.server.training.boosting_task",
-        "stage",
-        ("relaxon.neuromorphic.boosting.classifier", "relaxon.neuromorphic.boosting.regressor"),
-    ),
-    "convex": Task(
-        "relaxon.server.training.convex_task",
-        "report",
-        ("relaxon.neuromorphic.convex.classifier", "relaxon.neuromorphic.convex.regressor"),
-    ),
-    "energy": Task(
-        "relaxon.server.training.energy_task",
-        "report",
-        ("relaxon.neuromorphic.energy.density", "torch._dynamo"),
-    ),
-    "equilibrium": Task(
-        "relaxon.server.training.equilibrium_task",
-        "epoch",
-        ("relaxon.neuromorphic.equilibrium.classifier_store", "torch._dynamo"),
-    ),
-    "proximal": Task(
-        "relaxon.server.training.proximal_task",
-        "report",
-        ("relaxon.neuromorphic.proximal.training", "torch._dynamo"),
-    ),
-}
+ENGINES_PACKAGE = "relaxon.server.training.engines"
+"""The package with a module for each engine of relaxon itself."""
 NICENESS = 10
 """Solves and the server's own answers come before training."""
 FIRST_TO_GO = "500"
@@ -114,11 +69,11 @@ def work(path: str, parent: int, known: int, checkpoint_seconds: float) -> int:
     if steps is None:
         return 0
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
-    task = TASKS[request["kind"]]
+    number = find_engine(request).step
 
     def tell(progress: Mapping[str, Any] | None) -> bool:
-        if progress is not None and steps.add(progress[task.step], progress):
-            server.say({"step": progress[task.step], "progress": progress})
+        if progress is not None and steps.add(progress[number], progress):
+            server.say({"step": progress[number], "progress": progress})
         return server.cancelled.is_set() or server.suspended.is_set()
 
     failed = trained(folder, {**request, "checkpoint_seconds": checkpoint_seconds}, tell)
@@ -130,6 +85,14 @@ def work(path: str, parent: int, known: int, checkpoint_seconds: float) -> int:
         job_folder.publish(folder)
         server.say({"done": {}})
     return 0
+
+
+def find_engine(request: Mapping[str, Any]) -> Any:
+    """Return the `TrainingEngine` that a job's request is for.
+
+    It is described by the module of its kind in `ENGINES_PACKAGE`, or by the module that the request names as `engine`.
+    """
+    return import_module(request.get("engine") or f"{ENGINES_PACKAGE}.{request['kind']}").ENGINE
 
 
 class Link:
@@ -166,7 +129,7 @@ def trained(folder: Path, request: Mapping[str, Any], tell: Tell) -> dict[str, s
 
     def train() -> None:
         shutil.rmtree(folder / MODEL, ignore_errors=True)
-        import_module(TASKS[request["kind"]].module).run(folder, request, tell)
+        find_engine(request).train(folder, request, tell)
 
     try:
         try:

@@ -28,8 +28,8 @@ from relaxon.server.gate import errors
 from relaxon.server.gate.announced import AnnouncedArray
 from relaxon.server.solving import footprint, grid_messages
 from relaxon.server.solving.poisson_service import solver_named
-from relaxon.server.training.boosting_messages import FLOAT_BYTES, MAX_COLUMNS, check_bytes
-from relaxon.server.training.proximal_limits import MAX_KERNEL, at_most
+from relaxon.server.training.limits import FLOAT_BYTES, MAX_COLUMNS, check_bytes, check_most
+from relaxon.server.training.proximal_limits import MAX_KERNEL
 
 Shape = tuple[int, ...]
 KINDS = "identity, mask, blur, radon or poisson"
@@ -68,7 +68,7 @@ def fields_of(given: Sequence[pb.ForwardMap]) -> list[str]:
     """Return what each map is called in refusals; INVALID_ARGUMENT where there is none, or one of no kind."""
     if not given:
         raise errors.invalid("operator", f"operator must be {KINDS}, got none")
-    at_most("operator", len(given), MAX_MAPS, "operator's maps")
+    check_most("operator", len(given), MAX_MAPS, "operator's maps")
     fields = ["operator"] if len(given) == 1 else [f"operator[{place}]" for place in range(len(given))]
     for field, one in zip(fields, given, strict=True):
         if one.WhichOneof("map") is None:
@@ -128,12 +128,12 @@ def _blur(field: str, given: pb.BlurMap, shape: Shape, _: ServerSettings) -> Map
         raise ValueError("kernel must be given, or a width")
     if form == "width":
         if math.isfinite(given.width):  # the engine refuses others, after it has made a kernel of this one
-            at_most(f"{field}.width", math.ceil(given.width), WIDEST_BLUR)
+            check_most(f"{field}.width", math.ceil(given.width), WIDEST_BLUR)
         gaussian = BlurOperator.gaussian(shape, given.width, boundary=boundary)
         _check_products(f"{field}.width", shape, gaussian.kernel.shape)
         return MapPlan((), lambda arrays: ReadMap(shape, lambda: gaussian))
     announced = AnnouncedArray.of("kernel", given.kernel)
-    at_most(f"{field}.kernel", max(announced.shape), MAX_KERNEL, f"{field}.kernel's sides")
+    check_most(f"{field}.kernel", max(announced.shape), MAX_KERNEL, f"{field}.kernel's sides")
     _check_products(f"{field}.kernel", shape, announced.shape)
     BlurOperator(shape, np.ones(announced.shape), boundary=boundary)  # refuses what it can before the kernel comes
 
@@ -146,8 +146,8 @@ def _blur(field: str, given: pb.BlurMap, shape: Shape, _: ServerSettings) -> Map
 
 def _radon(field: str, given: pb.RadonMap, shape: Shape, settings: ServerSettings) -> MapPlan:
     detectors = given.detectors if given.HasField("detectors") else None
-    at_most(f"{field}.angles", len(given.angles), MAX_ANGLES, f"{field}.angles' entries")
-    at_most(f"{field}.detectors", detectors or 0, MAX_COLUMNS)
+    check_most(f"{field}.angles", len(given.angles), MAX_ANGLES, f"{field}.angles' entries")
+    check_most(f"{field}.detectors", detectors or 0, MAX_COLUMNS)
     check_bytes(RADON_FLOATS * len(given.angles) * math.prod(shape), settings)
     operator = RadonOperator(shape, np.array(given.angles, np.float64), detectors)
     check_bytes(math.prod(operator.output_shape), settings)
@@ -160,7 +160,7 @@ def _poisson(field: str, given: pb.FieldMap, shape: Shape, settings: ServerSetti
     planned = grid_messages.plan(given.grid)
     _check_shape(planned.cells, shape)
     cells, arrays = math.prod(shape), [one for _, one in planned.arrays]
-    at_most(f"{field}.cells", cells, settings.max_cells)
+    check_most(f"{field}.cells", cells, settings.max_cells)
     check_bytes(_floats(footprint.grid_bytes(cells, sum(math.prod(one.shape) for one in arrays[1:]))), settings)
     solver_named(solver)
 
@@ -196,7 +196,7 @@ def _check_shape(announced: AnnouncedArray, shape: Shape) -> None:
 
 
 def _check_products(name: str, shape: Shape, kernel: Shape) -> None:
-    at_most(name, math.prod(shape) * math.prod(kernel), MAX_PRODUCTS, f"{name}'s entries times those of a signal")
+    check_most(name, math.prod(shape) * math.prod(kernel), MAX_PRODUCTS, f"{name}'s entries times those of a signal")
 
 
 def _floats(size: int) -> int:

@@ -14,16 +14,15 @@ import grpc
 from relaxon._version import __version__
 from relaxon.proto import status_pb2 as pb
 from relaxon.proto import status_pb2_grpc
-from relaxon.server.config.capabilities import ENGINES
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors, identity
 from relaxon.server.gate.drain import Drain
 from relaxon.server.jobs.models import ModelStore
-from relaxon.server.jobs.operations_service import timestamp
-from relaxon.server.jobs.records import JobState
+from relaxon.server.jobs.records import JobState, timestamp
 from relaxon.server.jobs.runner import JobRunner
 from relaxon.server.solving.background_compiler import BackgroundCompiler
-from relaxon.server.training.model_kinds import KINDS
+from relaxon.server.training.registry import ENGINES
+from relaxon.server.watching.capabilities import list_capabilities
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -48,7 +47,7 @@ class Busy:
         return {state.value: counted[state] for state in JobState}
 
     def model_counts(self) -> dict[str, int]:
-        return {kind: self.models.count(kind) for kind in KINDS}
+        return {kind: self.models.count(kind) for kind in ENGINES}
 
 
 class StatusServicer(status_pb2_grpc.StatusServiceServicer):
@@ -81,7 +80,9 @@ class StatusServicer(status_pb2_grpc.StatusServiceServicer):
             role=caller.role.name.lower(),
             encrypted=settings.encrypted,
             authenticated=settings.authenticated,
-            engines=[pb.Engine(name=one.name, missing=one.find_missing(), extra=one.extra) for one in ENGINES],
+            engines=[
+                pb.Engine(name=one.name, missing=one.find_missing(), extra=one.extra) for one in list_capabilities()
+            ],
         )
         self._tell_compiling(status.compiling)
         status.uptime.FromMilliseconds(int(1000 * (time.time() - busy.started)))

@@ -216,11 +216,11 @@ def lacking_torch(needs: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def test_what_the_server_lacks_packages_for_is_told(shown, monkeypatch) -> None:
-    monkeypatch.setattr("relaxon.server.config.capabilities.find_missing", lacking_torch)
+    monkeypatch.setattr("relaxon.server.watching.capabilities.find_missing", lacking_torch)
     lines = told(shown.address, "/api/state")["server"]["not_served"]
     assert 'energy needs torch: pip install "relaxon[neuromorphic]"' in lines
     assert not [line for line in lines if line.startswith(("poisson", "linear", "boosting"))]
-    monkeypatch.setattr("relaxon.server.config.capabilities.find_missing", lambda needs: ())
+    monkeypatch.setattr("relaxon.server.watching.capabilities.find_missing", lambda needs: ())
     assert told(shown.address, "/api/state")["server"]["not_served"] == []
 
 
@@ -410,14 +410,14 @@ def test_a_browser_shows_a_job_s_curve_and_text_stays_text(shown, page) -> None:
 
 
 def test_a_browser_shows_what_is_not_served_and_nothing_where_all_is(shown, page, monkeypatch) -> None:
-    monkeypatch.setattr("relaxon.server.config.capabilities.find_missing", lambda needs: ())
+    monkeypatch.setattr("relaxon.server.watching.capabilities.find_missing", lambda needs: ())
     page.wait_for_selector("#connection[data-state=live]")
     page.wait_for_selector("#not-served", state="hidden")
-    monkeypatch.setattr("relaxon.server.config.capabilities.find_missing", lacking_torch)
+    monkeypatch.setattr("relaxon.server.watching.capabilities.find_missing", lacking_torch)
     page.locator("#not-served li").get_by_text(
         'equilibrium needs torch: pip install "relaxon[neuromorphic]"'
     ).wait_for()
-    monkeypatch.setattr("relaxon.server.config.capabilities.find_missing", lambda needs: ())
+    monkeypatch.setattr("relaxon.server.watching.capabilities.find_missing", lambda needs: ())
     page.wait_for_selector("#not-served", state="hidden")
 
 

@@ -17,8 +17,7 @@ from relaxon.server.gate import errors
 from relaxon.server.jobs import records as jobs
 from relaxon.server.jobs.operations_service import OperationsServicer, Presentation
 from relaxon.server.jobs.records import Job
-from relaxon.server.training.model_kinds import KINDS
-from relaxon.server.training.models_service import KIND_NEEDS
+from relaxon.server.training.registry import ENGINES
 
 SERVER = """
 import asyncio, json, sys
@@ -30,7 +29,8 @@ from grpc_status import rpc_status
 import relaxon, relaxon.aio
 from relaxon.client import BoostingSettings, ConvexSettings, FailedPrecondition, InvalidArgument
 from relaxon.client import ProximalNetwork, ProximalSettings
-from relaxon.proto import equilibrium_pb2, equilibrium_pb2_grpc, tensors
+from relaxon.proto import equilibrium_pb2, equilibrium_pb2_grpc
+from relaxon.wire import tensors
 from relaxon.server.app import EmbeddedServer
 from relaxon.server.config.settings import ServerSettings
 
@@ -168,9 +168,9 @@ def test_a_job_that_an_earlier_server_left_fails_with_the_extra_to_install(kind,
     assert 'pip install "relaxon[neuromorphic]"' in failed["message"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_kind_of_model_needs_what_its_engine_does(kind):
-    assert "safetensors" in KIND_NEEDS[kind]
+@pytest.mark.parametrize("kind", ENGINES)
+def test_an_engine_needs_what_its_models_are_stored_with(kind):
+    assert "safetensors" in ENGINES[kind].needs
 
 
 async def _operation(job: Job) -> object:
@@ -196,7 +196,9 @@ def test_the_status_of_a_server_that_does_not_say_has_no_engines():
 
 
 def test_the_status_command_says_what_is_not_served(server, monkeypatch, capsys):
-    monkeypatch.setattr("relaxon.server.config.capabilities.find_missing", lambda needs: tuple({"torch"} & set(needs)))
+    monkeypatch.setattr(
+        "relaxon.server.watching.capabilities.find_missing", lambda needs: tuple({"torch"} & set(needs))
+    )
     assert main(["status", "--target", server.target, "--json"]) == 0
     engines = json.loads(capsys.readouterr().out)["engines"]
     assert {"name": "energy", "missing": ["torch"], "extra": "neuromorphic"} in engines

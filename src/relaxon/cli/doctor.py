@@ -11,7 +11,7 @@ from relaxon.cli.json_output import add_json, check_json, write_json
 from relaxon.cli.machine import PACKAGES, describe_machine, package_versions
 from relaxon.cli.weights import shipped_weights
 from relaxon.core.extras import find_missing, install_command
-from relaxon.server.config.capabilities import ENGINES
+from relaxon.server.watching.capabilities import list_capabilities
 
 NEEDED = (*PACKAGES["client"], "scipy", "numba", "llvmlite", "grpcio-health-checking", "grpcio-reflection")
 """The distributions without which `relaxon solve` runs no solver; what others are for, the engines say."""
@@ -50,7 +50,8 @@ def examine() -> dict[str, Any]:
         "machine": describe_machine().as_dict(),
         "packages": packages,
         "engines": [
-            {"name": engine.name, "missing": list(engine.find_missing()), "extra": engine.extra} for engine in ENGINES
+            {"name": engine.name, "missing": list(engine.find_missing()), "extra": engine.extra}
+            for engine in list_capabilities()
         ],
         "kernels": kernels,
         "cache": cache,

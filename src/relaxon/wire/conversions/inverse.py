@@ -18,7 +18,8 @@ from relaxon.proto import proximal_pb2 as pb
 from relaxon.wire import tensors
 from relaxon.wire.arrays import Wire
 from relaxon.wire.conversions.forward_maps import ForwardMap, described_maps
-from relaxon.wire.conversions.proximal import ENGINE, Array, GatheredArrays, ProximalModelInfo, shaped
+from relaxon.wire.conversions.proximal import ENGINE, Array, ProximalModelInfo
+from relaxon.wire.conversions.tables import GatheredArrays, array_messages, shaped
 from relaxon.wire.handover import Places
 
 Method = Literal["pgd", "admm", "mirror"]
@@ -199,6 +200,40 @@ def _solution_of(gathered: GatheredArrays) -> InverseSolution:
         guaranteed=header.guaranteed,
         message=header.message,
     )
+
+
+def progress_message(progress: Any) -> pb.SolveInverseReply:
+    """Return the reply that carries progress, which has the attributes of `InverseProgress`."""
+    return pb.SolveInverseReply(
+        progress=pb.InverseProgress(
+            iteration=progress.iteration,
+            residual=progress.residual,
+            objective=progress.objective,
+            tolerance=progress.tolerance,
+        )
+    )
+
+
+def solution_messages(found: Any) -> Iterator[pb.SolveInverseReply]:
+    """Yield the replies that carry a reconstruction, which has the attributes of `InverseSolution`."""
+    header = {
+        name: getattr(found, name)
+        for name in (
+            "iterations",
+            "seconds",
+            "tolerance",
+            "method",
+            "data_weight",
+            "operator_norm",
+            "guaranteed",
+            "message",
+        )
+    }
+    header["result"] = poisson_pb2.Result.Value(f"RESULT_{found.result.name}")
+    if math.isfinite(found.penalty):
+        header["penalty"] = found.penalty
+    arrays = {"x": found.x, "residuals": found.residuals, "objectives": found.objectives}
+    return array_messages(pb.SolveInverseReply, arrays, **header)
 
 
 def _array(name: str, value: ArrayLike) -> NDArray[np.generic]:

@@ -14,6 +14,7 @@ from typing import BinaryIO, Literal, NoReturn, get_args
 
 from relaxon.core import errors
 from relaxon.proto import models_pb2 as pb
+from relaxon.wire.conversions import boosting, convex, energy, equilibrium, proximal
 from relaxon.wire.tensors import CHUNK_BYTES
 
 Kind = Literal["boosting", "convex", "energy", "equilibrium", "proximal"]
@@ -34,14 +35,9 @@ class StoredModel:
     """The caller who made it; empty where the server asks nobody who they are."""
 
 
-FILES: dict[str, tuple[str, ...]] = {
-    "boosting": ("model.json", "network.safetensors"),
-    "convex": ("model.json", "network.safetensors"),
-    "energy": ("model.json", "model.safetensors"),
-    "equilibrium": ("network.json", "network.safetensors"),
-    "proximal": ("model.json", "model.safetensors"),
-}
-"""What a saved model of each kind consists of."""
+ENGINES = (boosting.ENGINE, convex.ENGINE, energy.ENGINE, equilibrium.ENGINE, proximal.ENGINE)
+FILES = {engine.kind: engine.files for engine in ENGINES}
+"""The files of a saved model of each kind."""
 EXPORTED = "model.onnx"
 
 
