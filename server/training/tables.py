@@ -81,9 +81,7 @@ def announce_rows(header: Any) -> AnnouncedRows:
     if target.shape[0] != rows or len(target.shape) > (2 if classes is None else 1):
         wanted = f"({rows},)" if classes is not None else f"({rows},) or ({rows}, outputs)"
         raise errors.invalid("target", f"target must have shape {wanted}, got {target.shape}")
-    weights = AnnouncedArray.of("weights", header.weights) if header.HasField("weights") else None
-    if weights is not None and weights.shape != (rows,):
-        raise errors.invalid("weights", f"weights must have shape ({rows},), got {weights.shape}")
+    weights = announce_column("weights", header.weights, rows) if header.HasField("weights") else None
     return AnnouncedRows(features, target, weights, classes)
 
 
@@ -107,12 +105,12 @@ def announce_features(header: Any, columns: int, settings: ServerSettings) -> An
     return features
 
 
-def announce_places(header: Any, rows: int) -> AnnouncedArray:
-    """Return the announced place of each row's class; INVALID_ARGUMENT unless there is one for each row."""
-    target = AnnouncedArray.of("target", header)
-    if target.shape != (rows,):
-        raise errors.invalid("target", f"target must have shape ({rows},), got {target.shape}")
-    return target
+def announce_column(name: str, header: Any, rows: int) -> AnnouncedArray:
+    """Return an announced array; INVALID_ARGUMENT unless it has one axis with an entry for each of `rows` rows."""
+    column = AnnouncedArray.of(name, header)
+    if column.shape != (rows,):
+        raise errors.invalid(name, f"{name} must have shape ({rows},), got {column.shape}")
+    return column
 
 
 def announce_classes(header: Any) -> NDArray[Any]:

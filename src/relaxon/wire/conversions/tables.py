@@ -54,7 +54,7 @@ def stream_messages(message: Any, header: Any, arrays: Mapping[str, NDArray[Any]
             yield message(**{name: part})
 
 
-def array_messages(message: Any, arrays: Mapping[str, NDArray[Any]], **header: Any) -> Iterator[Any]:
+def array_messages(message: Any, arrays: Mapping[str, NDArray[Any]], /, **header: Any) -> Iterator[Any]:
     """Yield the messages of an answer: a header that announces each array under its name, then the arrays' parts."""
     announced = {name: tensors.header_of(array) for name, array in arrays.items()}
     return stream_messages(message, {**announced, **header}, arrays)
