@@ -61,7 +61,7 @@ def full_view(folder: Path) -> tuple[View, SqliteJobStore, str]:
         store.put(job)
         for unit in range(1, (LONG if number == JOBS - 1 else 1) + 1):
             store.add_progress(job.id, unit, {"stage": unit, "units": unit, "units_wanted": LONG, "loss": 1.0 / unit})
-        store.put(jobs.done(job))
+        store.put(jobs.finish_job(job))
     return View("127.0.0.1:0", settings, observations, SessionStore(settings), store), store, job.id
 
 

@@ -39,7 +39,7 @@ from relaxon.server.gate.drain import LONGEST_QUIET_SECONDS, Drain
 from relaxon.server.gate.front import Front, Observer
 from relaxon.server.gate.transport_security import Certificate
 from relaxon.server.jobs.database import SqliteJobStore
-from relaxon.server.jobs.folder import locked
+from relaxon.server.jobs.folder import lock_folder
 from relaxon.server.jobs.models import ModelStore
 from relaxon.server.jobs.operations_service import OperationsServicer
 from relaxon.server.jobs.runner import JobRunner
@@ -177,7 +177,7 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
         models = ModelStore(settings.model_folder, settings.max_models)
         opened.callback(models.close)
         kept = Path(settings.job_folder) if settings.job_folder else models.jobs
-        opened.callback(locked(kept, "job_folder").close)
+        opened.callback(lock_folder(kept, "job_folder").close)
         store = SqliteJobStore(kept, settings.max_ended_jobs)
         opened.callback(store.close)
         runner = JobRunner(store, kept, models, settings, lasting=bool(settings.model_folder))
@@ -236,7 +236,7 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gate.refresh)
         sweep = asyncio.create_task(_sweep(sessions))
         try:
-            async with dashboard.shown(settings, target, observations, sessions, store, compiler):
+            async with dashboard.show(settings, target, observations, sessions, store, compiler):
                 yield target
         finally:
             sweep.cancel()
@@ -290,7 +290,7 @@ def _observers(settings: ServerSettings, busy: Busy, opened: AsyncExitStack) -> 
     observers: list[Observer] = []
     try:
         if settings.traces:
-            provider, end = tracing.exporting()
+            provider, end = tracing.build_exporter()
             opened.push_async_callback(asyncio.to_thread, end)
             observers.append(tracing.Tracing(provider).observe)
         if settings.metrics_port:

@@ -50,10 +50,10 @@ def load(options: Mapping[str, Any], environment: Mapping[str, str], file: str =
     """
     file = file or environment.get(FILE, "")
     values, sources = dict(DEFAULTS), dict.fromkeys(DEFAULTS, "default")
-    found = _from_file(Path(file)) if file else {}
+    found = _read_file(Path(file)) if file else {}
     for name, value in found.items():
         values[name], sources[name] = value, f"file {file}"
-    for name, value in _from_environment(environment).items():
+    for name, value in _read_environment(environment).items():
         values[name], sources[name] = value, f"environment {PREFIX}{name.upper()}"
     for name, value in options.items():
         values[name], sources[name] = value, "option"
@@ -68,7 +68,7 @@ def load(options: Mapping[str, Any], environment: Mapping[str, str], file: str =
     return Configuration(settings, sources)
 
 
-def _from_file(path: Path) -> dict[str, Any]:
+def _read_file(path: Path) -> dict[str, Any]:
     with path.open("rb") as stream:
         content = stream.read(LONGEST_FILE + 1)
     if len(content) > LONGEST_FILE:
@@ -84,11 +84,11 @@ def _from_file(path: Path) -> dict[str, Any]:
         if wanted is float and type(value) is int:
             given[name] = float(value)
         elif type(value) is not wanted:
-            raise TypeError(f"{name} must be {_called(wanted)}, got {value!r} (file {path})")
+            raise TypeError(f"{name} must be {_type_name(wanted)}, got {value!r} (file {path})")
     return given
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found = {}
     for variable, text in environment.items():
         name = variable.removeprefix(PREFIX).lower()
@@ -97,11 +97,11 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if name not in DEFAULTS or variable != variable.upper():
             known = [PREFIX + one.upper() for one in DEFAULTS]
             raise ValueError(f"the environment has {_unknown(variable, known)}")
-        found[name] = _parsed(name, variable, text, type(DEFAULTS[name]))
+        found[name] = _parse(name, variable, text, type(DEFAULTS[name]))
     return found
 
 
-def _parsed(name: str, variable: str, text: str, wanted: type) -> Any:
+def _parse(name: str, variable: str, text: str, wanted: type) -> Any:
     if wanted is bool:
         if text.lower() not in (*TRUE, *FALSE):
             raise TypeError(f"{name} must be true or false, got {text!r} (environment {variable})")
@@ -109,7 +109,7 @@ def _parsed(name: str, variable: str, text: str, wanted: type) -> Any:
     try:
         return wanted(text)
     except ValueError:
-        raise TypeError(f"{name} must be {_called(wanted)}, got {text!r} (environment {variable})") from None
+        raise TypeError(f"{name} must be {_type_name(wanted)}, got {text!r} (environment {variable})") from None
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
@@ -117,7 +117,7 @@ def _unknown(name: str, known: Iterable[str]) -> str:
     return f"the unknown setting {name[:80]!r}" + (f"; is it {close[0]!r}?" if close else "")
 
 
-def _called(wanted: type) -> str:
+def _type_name(wanted: type) -> str:
     return {bool: "true or false", int: "an integer", float: "a number", str: "a string"}[wanted]
 
 

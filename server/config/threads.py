@@ -47,7 +47,7 @@ def bind() -> None:
         bind_threads()
 
 
-def inherited() -> dict[str, str]:
+def inherited_environment() -> dict[str, str]:
     """The environment for another process: with this one's choices it would bind its threads to the same processors."""
     return {name: value for name, value in os.environ.items() if name not in _OURS}
 

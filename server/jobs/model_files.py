@@ -50,10 +50,10 @@ def read_json(field: str, path: Path) -> Any:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise errors.invalid(field, f"{field} must be UTF-8: {error}") from None
-    return parsed_json(field, text)
+    return parse_json(field, text)
 
 
-def parsed_json(field: str, text: str) -> Any:
+def parse_json(field: str, text: str) -> Any:
     """As `read_json`, for text."""
     depth = 0
     for token in TOKEN.finditer(text):
@@ -76,7 +76,7 @@ def read_safetensors(field: str, path: Path) -> Tensors:
             raise errors.invalid(field, f"{field} must be safetensors with a header of at most {LONGEST_HEADER} bytes")
         text = stream.read(length)
     try:
-        header = parsed_json(field, text.decode("utf-8"))
+        header = parse_json(field, text.decode("utf-8"))
     except UnicodeDecodeError:
         raise errors.invalid(field, f"{field} must have a header in UTF-8") from None
     if not isinstance(header, dict):
@@ -113,7 +113,7 @@ def check_classes(field: str, classes: Any, most: int, longest: int) -> None:
         raise errors.invalid(field, f"{field} must be strings, numbers or booleans of at most {longest} characters")
 
 
-def whole(field: str, value: Any, most: int) -> int:
+def check_count(field: str, value: Any, most: int) -> int:
     """A whole number from 1 to `most`; INVALID_ARGUMENT or RESOURCE_EXHAUSTED naming `field` otherwise."""
     if type(value) is not int or value < 1:
         raise errors.invalid(field, f"{field} must be a whole number of at least 1, got {str(value)[:80]}")

@@ -17,7 +17,7 @@ from typing import Any
 
 from relaxon.neuromorphic.checkpoints import sync
 from relaxon.server.gate import errors, identity
-from relaxon.server.jobs.folder import locked, sync_tree
+from relaxon.server.jobs.folder import lock_folder, sync_tree
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """No separator, and no dot at the start: a name stays within its kind's folder."""
@@ -49,7 +49,7 @@ class ModelStore:
         self._reserved: dict[tuple[str, str], str] = {}
         """With the owner of each."""
         self._loaded: OrderedDict[tuple[str, str], tuple[tuple[int, int], Any]] = OrderedDict()
-        self._lock = locked(self._root, "model_folder")
+        self._lock = lock_folder(self._root, "model_folder")
         self.jobs = self._root / JOBS
         """Where jobs belong that are given no folder of their own."""
         self.incoming = self._root / INCOMING
@@ -63,13 +63,15 @@ class ModelStore:
         It will be `owner`'s, the present caller's where that is None.
         INVALID_ARGUMENT naming `field`, ALREADY_EXISTS, or RESOURCE_EXHAUSTED.
         """
-        name = checked_name(field, name) if name else f"{kind}-{secrets.token_hex(8)}"
+        name = validate_name(field, name) if name else f"{kind}-{secrets.token_hex(8)}"
         with self._guard:
             taken = set(self._names(kind)) | {other for of, other in self._reserved if of == kind}
             # Some file systems do not tell letters' cases apart.
             if name.casefold() in {other.casefold() for other in taken}:
                 raise errors.already_exists(
-                    resource(kind), name, f"{field} {name!r} is taken; delete that model first, or use another name"
+                    resource_type(kind),
+                    name,
+                    f"{field} {name!r} is taken; delete that model first, or use another name",
                 )
             if len(taken) >= self._max_models:
                 raise errors.exhausted(
@@ -110,8 +112,8 @@ class ModelStore:
 
     def path(self, kind: str, name: str, field: str = "model") -> Path:
         """A model's folder; INVALID_ARGUMENT for what can be no name, NOT_FOUND where there is none of it."""
-        place = self._root / kind / checked_name(field, name)
-        if place.is_symlink() or not place.is_dir() or not identity.current().sees(owner_of(place)):
+        place = self._root / kind / validate_name(field, name)
+        if place.is_symlink() or not place.is_dir() or not identity.current().sees(read_owner(place)):
             raise self.unknown(kind, name)
         return place
 
@@ -125,7 +127,7 @@ class ModelStore:
     def names(self, kind: str) -> list[str]:
         """The models of a kind that the caller sees, in alphabetical order."""
         folder, caller = self._root / kind, identity.current()
-        return sorted(name for name in self._names(kind) if caller.sees(owner_of(folder / name)))
+        return sorted(name for name in self._names(kind) if caller.sees(read_owner(folder / name)))
 
     def count(self, kind: str) -> int:
         """How many models of a kind there are, whoever made them."""
@@ -181,10 +183,10 @@ class ModelStore:
 
     def unknown(self, kind: str, name: str) -> errors.ServiceError:
         """NOT_FOUND for a model that is not there, or not the caller's."""
-        return errors.not_found(resource(kind), name, "never trained, or was deleted", "model")
+        return errors.not_found(resource_type(kind), name, "never trained, or was deleted", "model")
 
 
-def owner_of(place: Path) -> str:
+def read_owner(place: Path) -> str:
     """Who made the model in that folder: empty where nobody was asked who they are."""
     try:
         return (place / OWNER).read_text(encoding="utf-8")
@@ -192,7 +194,7 @@ def owner_of(place: Path) -> str:
         return ""
 
 
-def checked_name(field: str, name: str) -> str:
+def validate_name(field: str, name: str) -> str:
     """A name that can be a model's; INVALID_ARGUMENT naming `field` otherwise."""
     if not NAME.fullmatch(name):
         raise errors.invalid(
@@ -202,6 +204,6 @@ def checked_name(field: str, name: str) -> str:
     return name
 
 
-def resource(kind: str) -> str:
+def resource_type(kind: str) -> str:
     """The full name of the message that describes a model of that kind."""
     return f"relaxon.v1.{kind.capitalize()}Model"

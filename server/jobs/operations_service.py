@@ -18,8 +18,9 @@ from relaxon.proto import job_pb2
 from relaxon.server.gate import errors, identity
 from relaxon.server.jobs import filter as job_filter
 from relaxon.server.jobs import records as jobs
-from relaxon.server.jobs.records import Failure, Job, JobState, Json, timestamp
+from relaxon.server.jobs.records import Job, JobFailure, Json, timestamp
 from relaxon.server.jobs.runner import JobRunner
+from relaxon.wire.conversions.jobs import JobState
 
 Context = grpc.aio.ServicerContext[Any, Any]
 MAX_PAGE = 100
@@ -62,7 +63,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
 
     async def operation(self, job_id: str) -> Any:
         """A job as an `Operation`; NOT_FOUND where it is not the caller's."""
-        job = jobs.visible(self._runner.store.find(job_id))
+        job = jobs.check_visible(self._runner.store.find(job_id))
         presented = self._kinds[job.kind]
         operation = operations_pb2.Operation(name=jobs.operation_name(job_id), done=job.state.ended)
         metadata: Any = presented.metadata(job, self._runner.store.newest(job_id))
@@ -73,9 +74,9 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
             try:
                 operation.response.Pack(await asyncio.to_thread(presented.response, job))
             except errors.ServiceError as error:
-                failure = Failure(error.code.name, error.message)
+                failure = JobFailure(error.code.name, error.message)
             except ImportError as error:  # the job was done by an earlier server that had the package
-                failure = Failure(grpc.StatusCode.FAILED_PRECONDITION.name, errors.missing_package(error).message)
+                failure = JobFailure(grpc.StatusCode.FAILED_PRECONDITION.name, errors.missing_package(error).message)
         if failure is not None:
             operation.error.code = grpc.StatusCode[failure.code].value[0]
             operation.error.message = failure.message
@@ -89,11 +90,11 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
     async def _list(self, request: Any) -> Any:
         if request.name not in ("", jobs.OPERATIONS):
             raise errors.invalid("name", f"name must be {jobs.OPERATIONS!r} or empty, got {request.name[:80]!r}")
-        wanted = job_filter.parsed(request.filter)
+        wanted = job_filter.parse_filter(request.filter)
         if request.page_size < 0:
             raise errors.invalid("page_size", f"page_size must not be negative, got {request.page_size}")
         size = min(request.page_size or MAX_PAGE, MAX_PAGE)
-        after, caller = job_filter.place_of(request.page_token, request.filter), identity.current()
+        after, caller = job_filter.read_page_token(request.page_token, request.filter), identity.current()
         kept = [
             job
             for job in self._runner.store.jobs()
@@ -104,7 +105,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
             with suppress(errors.ServiceError):  # forgotten while the others were put together
                 reply.operations.append(await self.operation(job.id))
         if size < len(kept):
-            reply.next_page_token = job_filter.token_of(kept[size - 1], request.filter)
+            reply.next_page_token = job_filter.page_token(kept[size - 1], request.filter)
         return reply
 
     async def _wait(self, request: Any) -> Any:
@@ -114,7 +115,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
             seconds = min(request.timeout.seconds + 1e-9 * request.timeout.nanos, MAX_WAIT_SECONDS)
             if seconds < 0:
                 raise errors.invalid("timeout", f"timeout must not be negative, got {seconds} s")
-        jobs.visible(self._runner.store.find(job_id))
+        jobs.check_visible(self._runner.store.find(job_id))
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._runner.wait(job_id)
@@ -129,7 +130,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         return empty_pb2.Empty()
 
     def _own(self, name: str) -> Job:
-        return jobs.visible(self._runner.store.find(jobs.job_id_of(name)))
+        return jobs.check_visible(self._runner.store.find(jobs.job_id_of(name)))
 
 
 STATES = {

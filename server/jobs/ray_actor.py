@@ -54,7 +54,7 @@ class Trainer:
         import traceback
 
         from relaxon.server.jobs.folder import CHECKPOINT
-        from relaxon.server.jobs.worker import MODEL, trained
+        from relaxon.server.jobs.worker import MODEL, run_training
 
         folder = Path(tempfile.mkdtemp(prefix="relaxon-job-"))
 
@@ -68,12 +68,12 @@ class Trainer:
         try:
             unpack(folder, files)
             self._remember(folder / CHECKPOINT)
-            failed = trained(folder, request, tell)
+            failed = run_training(folder, request, tell)
             self._ship(folder / CHECKPOINT)
             if failed is not None:
                 self._events.put(("failed", failed))
             else:
-                self._events.put(("ended", {} if self._suspended else packed(folder / MODEL)))
+                self._events.put(("ended", {} if self._suspended else pack(folder / MODEL)))
         except BaseException:
             self._events.put(("broken", traceback.format_exc()))
         finally:
@@ -81,15 +81,15 @@ class Trainer:
 
     def _remember(self, folder: Path) -> bool:
         """Whether what is kept there has changed since it was last looked at."""
-        before, self._shipped = self._shipped, stamps(folder)
+        before, self._shipped = self._shipped, read_stamps(folder)
         return before != self._shipped
 
     def _ship(self, folder: Path) -> None:
         if self._remember(folder):
-            self._events.put(("checkpoint", packed(folder)))
+            self._events.put(("checkpoint", pack(folder)))
 
 
-def stamps(folder: Path) -> dict[str, tuple[int, int, int]]:
+def read_stamps(folder: Path) -> dict[str, tuple[int, int, int]]:
     """What tells a folder's files from those that were there before."""
     found = {}
     for path in sorted(folder.rglob("*")):
@@ -98,7 +98,7 @@ def stamps(folder: Path) -> dict[str, tuple[int, int, int]]:
     return found
 
 
-def packed(folder: Path) -> Files:
+def pack(folder: Path) -> Files:
     """All files below a folder; none where it is not there."""
     return {str(path.relative_to(folder).as_posix()): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

@@ -22,8 +22,8 @@ from relaxon.neuromorphic.checkpoints import replace_file
 from relaxon.server.jobs import folder as job_folder
 from relaxon.server.jobs.folder import CHECKPOINT, REQUEST
 from relaxon.server.jobs.process import thread_limits
-from relaxon.server.jobs.ray_actor import Files, Trainer, packed, unpack
-from relaxon.server.jobs.worker import BUSY, LONGEST_MESSAGE, MODEL, Link, caught_up, find_engine
+from relaxon.server.jobs.ray_actor import Files, Trainer, pack, unpack
+from relaxon.server.jobs.worker import BUSY, LONGEST_MESSAGE, MODEL, Link, catch_up, find_engine
 
 POLL_SECONDS = 0.5
 """That a cancelled job may wait until its actor hears of it."""
@@ -47,10 +47,10 @@ def main() -> int:
         sys.argv[5],
         int(sys.argv[6]),
     )
-    lease = job_folder.leased(folder)
+    lease = job_folder.take_lease(folder)
     if lease is None:
         return BUSY
-    steps = caught_up(folder, known, server)
+    steps = catch_up(folder, known, server)
     if steps is None:
         return 0
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
@@ -61,7 +61,7 @@ def main() -> int:
         server.say({"failed": {"code": "FAILED_PRECONDITION", "message": message}})
         return 0
     try:
-        _knock(address)
+        _check_reachable(address)
         ray.init(address=address, namespace="relaxon", log_to_driver=False, logging_level=logging.WARNING)
     except (OSError, ValueError, RuntimeError) as error:
         message = f"the cluster at {address!r} cannot be reached: {error}"
@@ -69,7 +69,7 @@ def main() -> int:
         return 0
     try:
         with_seconds = {**request, "checkpoint_seconds": checkpoint_seconds}
-        server.say(_conducted(ray, _actor(ray, cpus), with_seconds, folder, steps, server))
+        server.say(_conduct_job(ray, _start_actor(ray, cpus), with_seconds, folder, steps, server))
     except ray.exceptions.RayError as error:
         print(f"the actor was lost: {error}", file=sys.stderr)
         return 1
@@ -78,24 +78,24 @@ def main() -> int:
     return 0
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """OSError where nothing listens there, of which Ray makes sure for minutes."""
     host, _, port = address.rpartition(":")
     if host and port.isdecimal() and "/" not in address:
         socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
 
 
-def _actor(ray: Any, cpus: int) -> Any:
+def _start_actor(ray: Any, cpus: int) -> Any:
     """An actor that has so many processors for itself, and is lost with the machine that it is on."""
     options = {"num_cpus": cpus, "max_concurrency": CALLS, "runtime_env": {"env_vars": thread_limits(cpus)}}
     return ray.remote(Trainer).options(**options).remote()
 
 
-def _conducted(
+def _conduct_job(
     ray: Any, actor: Any, request: Mapping[str, Any], folder: Path, steps: job_folder.StepLog, server: Link
 ) -> dict[str, Any]:
     """A job from its beginning, or from its checkpoint, to the last word on it."""
-    files = {name: content for name, content in packed(folder).items() if name.partition("/")[0] not in OWN_FILES}
+    files = {name: content for name, content in pack(folder).items() if name.partition("/")[0] not in OWN_FILES}
     begun = actor.begin.remote(request, files)
     del files
     while not ray.wait([begun], timeout=POLL_SECONDS)[0]:
@@ -113,7 +113,7 @@ def _conducted(
             if what == "step" and steps.add(value[name], value):
                 server.say({"step": value[name], "progress": value})
             elif what == "checkpoint":
-                _keep(folder / CHECKPOINT, value)
+                _keep_checkpoint(folder / CHECKPOINT, value)
             elif what == "failed":
                 return {"failed": value}
             elif what == "broken":
@@ -131,7 +131,7 @@ def _conducted(
             told = word
 
 
-def _keep(folder: Path, files: Files) -> None:
+def _keep_checkpoint(folder: Path, files: Files) -> None:
     """Put a checkpoint in the place of the last one, each of its files at once."""
     for name, content in files.items():
         replace_file(folder / name, partial(Path.write_bytes, data=content))

@@ -18,7 +18,8 @@ from relaxon.server.jobs import folder as job_folder
 from relaxon.server.jobs import process as job_process
 from relaxon.server.jobs import records as jobs
 from relaxon.server.jobs.models import ModelStore
-from relaxon.server.jobs.records import Failure, Job, JobState, JobStore, Json
+from relaxon.server.jobs.records import Job, JobFailure, JobStore, Json
+from relaxon.wire.conversions.jobs import JobState
 
 logger = logging.getLogger("relaxon.server")
 QUEUE_RETRY_SECONDS = 5.0
@@ -26,9 +27,9 @@ KILLED_SECONDS = 5.0
 """For a killed process to be gone and its job to be ended."""
 PAGE = 256
 """Steps that are read at once for those who watch."""
-BEFORE_IT_BEGAN = Failure("CANCELLED", "the job was cancelled before it had begun")
-STOPPED = Failure("CANCELLED", "the server stopped before the job was done")
-DATA_GONE = Failure("DATA_LOSS", "the job's data are not there any more")
+BEFORE_IT_BEGAN = JobFailure("CANCELLED", "the job was cancelled before it had begun")
+STOPPED = JobFailure("CANCELLED", "the server stopped before the job was done")
+DATA_GONE = JobFailure("DATA_LOSS", "the job's data are not there any more")
 
 
 @dataclass(slots=True)
@@ -72,12 +73,12 @@ class JobRunner:
         job_folder.remove_others(self._folder, {job.id for job in left})
         for job in left:
             folder = self.folder_of(job)
-            further = [self.store.add_progress(job.id, *told) for told in job_folder.told_steps(folder)]
+            further = [self.store.add_progress(job.id, *told) for told in job_folder.read_steps(folder)]
             attempts = 0 if any(further) else job.attempts
             if not (folder / job_folder.REQUEST).exists():
-                self.store.put(jobs.failed(job, DATA_GONE))
+                self.store.put(jobs.fail_job(job, DATA_GONE))
             elif job_folder.is_stored(folder):
-                self.store.put(jobs.done(job))
+                self.store.put(jobs.finish_job(job))
             else:
                 self._models.hold(job.kind, job.model, job.owner)
                 self.store.put(replace(job, state=JobState.QUEUED, attempts=attempts))
@@ -136,7 +137,7 @@ class JobRunner:
         self._update(job)
         if job_id in self._waiting and not job.starts:
             self._waiting.remove(job_id)
-            await self._conclude(jobs.failed(job, BEFORE_IT_BEGAN))
+            await self._conclude(jobs.fail_job(job, BEFORE_IT_BEGAN))
         elif job_id in self._live:
             # One that an earlier server had begun goes on for a step, to give what it has trained.
             job_process.tell(self._live[job_id].process, job_process.CANCEL)
@@ -217,15 +218,15 @@ class JobRunner:
         try:
             ended = await self._run(job_id, live)
         except errors.ServiceError as error:
-            ended = self._failed(job_id, Failure(error.code.name, error.message))
+            ended = self._failed(job_id, JobFailure(error.code.name, error.message))
         except Exception:
             logger.exception("job %s failed", job_id)
             message = f"internal error; the server's log has it under {job_id}"
-            ended = self._failed(job_id, Failure("INTERNAL", message))
+            ended = self._failed(job_id, JobFailure("INTERNAL", message))
         finally:
             self._running -= 1
             if ended is None:
-                self.store.put(jobs.suspended(self.store.find(job_id)))
+                self.store.put(jobs.suspend_job(self.store.find(job_id)))
                 self._leave(job_id)
             else:
                 await self._conclude(ended)
@@ -259,8 +260,8 @@ class JobRunner:
             folder = self.folder_of(ended)
             await asyncio.get_running_loop().run_in_executor(None, lambda: shutil.rmtree(folder, ignore_errors=True))
 
-    def _failed(self, job_id: str, failure: Failure) -> Job:
-        return jobs.failed(self.store.find(job_id), failure)
+    def _failed(self, job_id: str, failure: JobFailure) -> Job:
+        return jobs.fail_job(self.store.find(job_id), failure)
 
     async def _run(self, job_id: str, live: _Live) -> Job | None:
         """The ended job; None where the server stops and the next one is to go on with it."""
@@ -273,18 +274,18 @@ class JobRunner:
             if job.attempts >= self._settings.max_attempts:
                 times = "once" if job.attempts == 1 else f"{job.attempts} times in a row"
                 message = f"the job was given up: its process was lost {times} without a step further; {why}"
-                return self._failed(job_id, Failure("INTERNAL", message))
-            self._update(jobs.begun(job))
+                return self._failed(job_id, JobFailure("INTERNAL", message))
+            self._update(jobs.start_job(job))
             last, why = await self._attempt(job_id, live, folder)
             if "failed" in last:
                 logger.warning("job %s failed; its process said:\n%s", job_id, job_process.log_tail(folder))
-                return self._failed(job_id, Failure(**last["failed"]))
+                return self._failed(job_id, JobFailure(**last["failed"]))
             if "suspended" in last:
                 return None
             if "done" not in last and not self._stopping:
                 logger.warning("job %s: %s; it said:\n%s", job_id, why, job_process.log_tail(folder))
         await asyncio.get_running_loop().run_in_executor(None, self._store_model, self.store.find(job_id), folder)
-        return jobs.done(self.store.find(job_id))
+        return jobs.finish_job(self.store.find(job_id))
 
     def _store_model(self, job: Job, folder: Path) -> None:
         job_folder.mark_committed(folder)

@@ -19,7 +19,7 @@ from relaxon.server.solving.solve_job import SolveJob
 from relaxon.server.solving.solve_service import watched
 from relaxon.server.training import forward_maps, inverse_problems
 from relaxon.server.training.forward_maps import ReadMap, Shape
-from relaxon.server.training.inverse_problems import InversePlan, InverseRun, check_count
+from relaxon.server.training.inverse_problems import InversePlan, InverseRun, check_number
 from relaxon.server.training.service import Context, TrainingService
 from relaxon.server.training.signals import announce_signals
 from relaxon.server.training.tables import refused_arguments
@@ -144,5 +144,5 @@ def _prior_options(header: pb.PriorHeader) -> dict[str, Any]:
         with refused_arguments():
             given["rtol"] = validation.positive_float("rtol", header.rtol)
     if header.HasField("max_iterations"):
-        given["max_iterations"] = check_count("max_iterations", header.max_iterations, MAX_NEWTON_STEPS)
+        given["max_iterations"] = check_number("max_iterations", header.max_iterations, MAX_NEWTON_STEPS)
     return given

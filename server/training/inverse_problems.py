@@ -139,7 +139,7 @@ class WatchedOperator(ForwardOperator):
         return self._operator._adjoint(y)
 
 
-def check_count(field: str, value: int, most: int) -> int:
+def check_number(field: str, value: int, most: int) -> int:
     """Return a whole number from 1 to `most`; INVALID_ARGUMENT or RESOURCE_EXHAUSTED, naming the field, otherwise."""
     if value < 1:
         raise errors.invalid(field, f"{field} must be at least 1, got {value}")
@@ -160,5 +160,5 @@ def _options(header: pb.SolveInverseHeader) -> dict[str, Any]:
         if header.HasField(name):
             options[name] = validation.positive_float(name, getattr(header, name))
     if header.HasField("max_iterations"):
-        options["max_iterations"] = check_count("max_iterations", header.max_iterations, MAX_ITERATIONS)
+        options["max_iterations"] = check_number("max_iterations", header.max_iterations, MAX_ITERATIONS)
     return options

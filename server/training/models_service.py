@@ -20,7 +20,7 @@ from relaxon.proto import models_pb2 as pb
 from relaxon.proto import models_pb2_grpc
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors, uploads
-from relaxon.server.jobs.models import ModelStore, owner_of
+from relaxon.server.jobs.models import ModelStore, read_owner
 from relaxon.server.jobs.records import timestamp
 from relaxon.server.training.engine import TrainingEngine
 from relaxon.server.training.registry import ENGINES
@@ -82,7 +82,7 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
                 name=name,
                 create_time=timestamp(place.stat().st_mtime),
                 size=size,
-                owner=owner_of(place),
+                owner=read_owner(place),
             )
         except FileNotFoundError:
             raise self._models.unknown(kind, name) from None

@@ -206,7 +206,7 @@ class TrainingService:
 
     async def _watch(self, request: Any, context: Context) -> None:
         job_id = jobs.job_id_of(request.operation)
-        if jobs.visible(self._runner.store.find(job_id)).kind != self.engine.kind:
+        if jobs.check_visible(self._runner.store.find(job_id)).kind != self.engine.kind:
             raise errors.invalid("operation", f"operation must be one of this service, got {request.operation!r}")
         if request.skip < 0:
             raise errors.invalid("skip", f"skip must not be negative, got {request.skip}")

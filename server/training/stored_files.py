@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from relaxon.server.gate import errors
-from relaxon.server.jobs.model_files import Tensors, check_classes, parsed_json, read_json, read_safetensors, whole
+from relaxon.server.jobs.model_files import Tensors, check_classes, check_count, parse_json, read_json, read_safetensors
 from relaxon.server.training.limits import MAX_COLUMNS
 from relaxon.wire.conversions.labels import LONGEST_LABEL, MAX_CLASSES
 
@@ -41,7 +41,7 @@ def read_card(folder: Path) -> tuple[Any, int]:
     card = read_json(MODEL_JSON, folder / MODEL_JSON)
     if not isinstance(card, dict):
         raise errors.invalid(MODEL_JSON, f"{MODEL_JSON} must be an object")
-    columns = whole("n_features", card.get("n_features"), MAX_COLUMNS)
+    columns = check_count("n_features", card.get("n_features"), MAX_COLUMNS)
     if card.get("kind") == "classifier":
         check_classes("classes", card.get("classes"), MAX_CLASSES, LONGEST_LABEL)
     names = card.get("feature_names")
@@ -57,7 +57,7 @@ def read_described(folder: Path, files: tuple[str, ...]) -> tuple[Any, Tensors]:
     card, tensors = files
     read_json(card, folder / card)
     held = read_safetensors(tensors, folder / tensors)
-    return parsed_json("description", held.metadata.get("description", "")), held
+    return parse_json("description", held.metadata.get("description", "")), held
 
 
 def check_parameters_card(parameters: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from relaxon.server.gate.front import Call
 from relaxon.server.solving.solve_replies import solution_of
-from relaxon.server.watching.status_service import Busy, memory
+from relaxon.server.watching.status_service import Busy, read_memory
 
 HOST = "127.0.0.1"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
@@ -99,7 +99,7 @@ class _Kept:
             ("relaxon_sessions", "Grids that are kept.", busy.sessions()),
             ("relaxon_cells", "Cells of the kept grids.", busy.cells()),
             ("relaxon_solves_pending", "Solves that wait, run or send their answer.", busy.solves()),
-            ("relaxon_memory_bytes", "Memory of this process.", memory()[0]),
+            ("relaxon_memory_bytes", "Memory of this process.", read_memory()[0]),
         ):
             yield GaugeMetricFamily(name, text, value=value)
         for name, text, label, counts in (

@@ -18,11 +18,12 @@ from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors, identity
 from relaxon.server.gate.drain import Drain
 from relaxon.server.jobs.models import ModelStore
-from relaxon.server.jobs.records import JobState, timestamp
+from relaxon.server.jobs.records import timestamp
 from relaxon.server.jobs.runner import JobRunner
 from relaxon.server.solving.background_compiler import BackgroundCompiler
 from relaxon.server.training.registry import ENGINES
 from relaxon.server.watching.capabilities import list_capabilities
+from relaxon.wire.conversions.jobs import JobState
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -62,7 +63,7 @@ class StatusServicer(status_pb2_grpc.StatusServiceServicer):
     async def _status(self) -> pb.ServerStatus:
         busy, caller = self._busy, identity.current()
         settings, jobs = busy.settings, busy.jobs()
-        used, total = memory()
+        used, total = read_memory()
         places = jobs[JobState.QUEUED.value] + jobs[JobState.RUNNING.value]
         status = pb.ServerStatus(
             version=__version__,
@@ -97,7 +98,7 @@ class StatusServicer(status_pb2_grpc.StatusServiceServicer):
             told.time_left.FromMilliseconds(round(1000 * progress.seconds_left))
 
 
-def memory() -> tuple[int, int]:
+def read_memory() -> tuple[int, int]:
     """Bytes of memory that this process has, and that the machine has; 0 where the system does not say."""
     import os
 

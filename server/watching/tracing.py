@@ -87,7 +87,7 @@ class Tracing:
         span.end(end)
 
 
-def exporting() -> tuple[Any, Callable[[], None]]:
+def build_exporter() -> tuple[Any, Callable[[], None]]:
     """A provider that exports by OTLP to where the environment's OTEL_… variables say, and what flushes and ends it.
 
     ImportError where the extra `telemetry` is missing.

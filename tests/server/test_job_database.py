@@ -9,7 +9,8 @@ import pytest
 from relaxon.server.gate.errors import ServiceError
 from relaxon.server.jobs import records as jobs
 from relaxon.server.jobs.database import FILE, SCHEMA, SqliteJobStore
-from relaxon.server.jobs.records import Failure, Job, JobState
+from relaxon.server.jobs.records import Job, JobFailure
+from relaxon.wire.conversions.jobs import JobState
 
 
 @pytest.fixture
@@ -28,8 +29,8 @@ def reopened(store, tmp_path, max_ended=100):
 def test_jobs_and_their_steps_come_back_as_they_were(tmp_path):
     store = SqliteJobStore(tmp_path, 100)
     queued = Job.new("boosting", "a", "me", "id-1", "f" * 64)
-    running = replace(jobs.begun(Job.new("equilibrium", "b")), cancel_requested=True)
-    failed = jobs.failed(jobs.begun(Job.new("boosting", "c é")), Failure("INTERNAL", "why \0 not", "X"))
+    running = replace(jobs.start_job(Job.new("equilibrium", "b")), cancel_requested=True)
+    failed = jobs.fail_job(jobs.start_job(Job.new("boosting", "c é")), JobFailure("INTERNAL", "why \0 not", "X"))
     for one in (queued, running, failed):
         store.put(one)
     for step in range(1, 1001):
@@ -142,7 +143,7 @@ def test_another_program_s_file_and_a_damaged_one_are_refused(tmp_path):
     connection.execute("CREATE TABLE jobs (id TEXT)")
     connection.close()
     before = (tmp_path / FILE).read_bytes()
-    with pytest.raises(OSError, match="no file of relaxon's jobs"):
+    with pytest.raises(OSError, match="not a file of relaxon's jobs"):
         SqliteJobStore(tmp_path, 10)
     assert (tmp_path / FILE).read_bytes() == before
     (tmp_path / FILE).write_bytes(b"no database at all" * 1000)

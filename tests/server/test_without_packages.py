@@ -155,9 +155,9 @@ def test_a_server_without_pyamg_and_scikit_learn_does_the_same(tmp_path):
 WORKER = """
 import json, sys
 from pathlib import Path
-from relaxon.server.jobs.worker import trained
+from relaxon.server.jobs.worker import run_training
 request = {"kind": sys.argv[2], "parameters": {}, "classes": None, "network": {}, "settings": {}}
-print(json.dumps(trained(Path(sys.argv[1]), request, bool)))
+print(json.dumps(run_training(Path(sys.argv[1]), request, bool)))
 """
 
 
@@ -186,7 +186,7 @@ async def _operation(job: Job) -> object:
 def test_a_job_whose_model_cannot_be_read_any_more_says_what_to_install():
     import asyncio
 
-    operation = asyncio.run(_operation(jobs.done(Job.new("energy", "m"))))
+    operation = asyncio.run(_operation(jobs.finish_job(Job.new("energy", "m"))))
     assert operation.error.code == 9
     assert 'pip install "relaxon[neuromorphic]"' in operation.error.message
 

@@ -19,7 +19,7 @@ from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.proto import boosting_pb2 as pb
 from relaxon.server.gate import errors
 from relaxon.server.jobs.folder import CHECKPOINT
-from relaxon.server.jobs.model_files import read_safetensors, whole
+from relaxon.server.jobs.model_files import check_count, read_safetensors
 from relaxon.server.jobs.records import Json, timestamp
 from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import stored_files
@@ -129,7 +129,7 @@ def check(folder: Path, settings: ServerSettings) -> None:
     """Refuse an uploaded model by what its files say; see `TrainingEngine.check`."""
     card, _ = stored_files.read_card(folder)
     held = read_safetensors(TENSORS, folder / TENSORS)
-    layers = whole("hidden_layers", card.get("hidden_layers"), MAX_LAYERS)
+    layers = check_count("hidden_layers", card.get("hidden_layers"), MAX_LAYERS)
     flat = ["shift", "scale", "initial", "gain", "sizes", "unit", "train_loss", "validation_loss", "importances"]
     axes = dict.fromkeys(flat + [f"bias_{index}" for index in range(layers)], 1)
     axes |= dict.fromkeys(["output", "intercepts"] + [f"weights_{index}" for index in range(layers)], 2)

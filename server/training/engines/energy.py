@@ -19,7 +19,7 @@ from relaxon.neuromorphic.energy.rank import lacking_rank_of_table
 from relaxon.proto import energy_pb2 as pb
 from relaxon.server.gate import errors
 from relaxon.server.jobs.folder import CHECKPOINT
-from relaxon.server.jobs.model_files import whole as whole_number
+from relaxon.server.jobs.model_files import check_count
 from relaxon.server.jobs.records import Json, timestamp
 from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import stored_files
@@ -201,17 +201,17 @@ def _count_entries(form: object) -> int:
     if kind in PAIRS:
         return sum(_count_entries(form.get(part)) for part in PAIRS[kind])
     if kind == "mlp":
-        features, hidden = whole_number("features", form.get("features"), MAX_COLUMNS), form.get("hidden")
+        features, hidden = check_count("features", form.get("features"), MAX_COLUMNS), form.get("hidden")
         octaves = form.get("fourier")
         if not isinstance(hidden, list) or len(hidden) > MAX_LAYERS or type(octaves) is not int or octaves < 0:
             raise errors.invalid("hidden", f"hidden must be at most {MAX_LAYERS} widths, fourier a number of octaves")
-        widths = [features * (1 + 2 * octaves), *(whole_number("hidden", width, MAX_COLUMNS) for width in hidden), 1]
+        widths = [features * (1 + 2 * octaves), *(check_count("hidden", width, MAX_COLUMNS) for width in hidden), 1]
         return sum(a * b for a, b in pairwise(widths))
     shape = form.get("event_shape")
     if kind not in DENSITIES or not isinstance(shape, list) or len(shape) != 1:
         raise errors.invalid("modules", "modules must be a perceptron that tilts Gaussians, mixtures or kernels")
-    d = whole_number("event_shape", shape[0], MAX_COLUMNS)
-    count = whole_number(DENSITIES[kind], form.get(DENSITIES[kind]), MAX_POINTS) if DENSITIES[kind] else 1
+    d = check_count("event_shape", shape[0], MAX_COLUMNS)
+    count = check_count(DENSITIES[kind], form.get(DENSITIES[kind]), MAX_POINTS) if DENSITIES[kind] else 1
     return d * d * count if kind == "mixture" else d * d + d * count
 
 

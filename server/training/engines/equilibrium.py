@@ -19,8 +19,7 @@ from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.proto import equilibrium_pb2 as pb
 from relaxon.server.gate import errors
 from relaxon.server.jobs.folder import CHECKPOINT
-from relaxon.server.jobs.model_files import check_classes
-from relaxon.server.jobs.model_files import whole as whole_number
+from relaxon.server.jobs.model_files import check_classes, check_count
 from relaxon.server.jobs.records import Json, timestamp
 from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import stored_files
@@ -184,7 +183,7 @@ def check(folder: Path, settings: ServerSettings) -> None:
     if not isinstance(sizes, list) or not 2 <= len(sizes) <= MAX_LAYERS:
         raise errors.invalid("sizes", f"sizes must be 2 to {MAX_LAYERS} whole numbers")
     for size in sizes:
-        whole_number("sizes", size, MAX_COLUMNS)
+        check_count("sizes", size, MAX_COLUMNS)
     check_most("units", sum(sizes[1:-1]), settings.max_units)
     # The network is built before its tensors are read into it, so it must be no larger than those.
     entries = sum(above * below for above, below in zip(sizes[1:], sizes[:-1], strict=True))

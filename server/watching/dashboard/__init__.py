@@ -13,7 +13,7 @@ from relaxon.server.solving.sessions import SessionStore
 
 
 @asynccontextmanager
-async def shown(
+async def show(
     settings: ServerSettings,
     target: str,
     observations: Observations | None,
@@ -26,8 +26,8 @@ async def shown(
         yield
         return
     # aiohttp comes with the extra `dashboard` only.
-    from relaxon.server.watching.dashboard.page import serving
+    from relaxon.server.watching.dashboard.page import serve_page
     from relaxon.server.watching.dashboard.view import View
 
-    async with serving(settings.dashboard_port, View(target, settings, observations, sessions, jobs, compiler)):
+    async with serve_page(settings.dashboard_port, View(target, settings, observations, sessions, jobs, compiler)):
         yield

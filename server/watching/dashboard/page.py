@@ -42,7 +42,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def serving(port: int, view: View) -> AsyncIterator[str]:
+async def serve_page(port: int, view: View) -> AsyncIterator[str]:
     """The page's address while the block runs; 0 takes a free port."""
     runner = web.AppRunner(_application(view), access_log=None, shutdown_timeout=CLOSING_SECONDS)
     await runner.setup()
@@ -59,7 +59,7 @@ async def serving(port: int, view: View) -> AsyncIterator[str]:
 
 
 def _application(view: View) -> web.Application:
-    application = web.Application(middlewares=[_guarded])
+    application = web.Application(middlewares=[_guard])
     for path, (name, kind) in STATIC.items():
         application.router.add_get(path, _static(name, kind))
 
@@ -79,7 +79,7 @@ def _application(view: View) -> web.Application:
 
 
 @web.middleware
-async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse what no reader of the page would send; say to the browser what the page may do."""
     response: web.StreamResponse
     if request.method not in METHODS:

@@ -13,11 +13,12 @@ from typing import Any
 from relaxon._version import __version__
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors
-from relaxon.server.jobs.records import Job, JobState, JobStore, Json
+from relaxon.server.jobs.records import Job, JobStore, Json
 from relaxon.server.solving.background_compiler import BackgroundCompiler
 from relaxon.server.solving.observations import CURVE_POINTS, Observations, SolveState, SolveTrace
 from relaxon.server.solving.sessions import Session, SessionStore
 from relaxon.server.watching.capabilities import describe_missing
+from relaxon.wire.conversions.jobs import JobState
 
 DRAWN_SOLVES = 8
 """Solves whose curves come with every answer: as many as there are colours."""
