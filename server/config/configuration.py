@@ -1,4 +1,4 @@
-"""One configuration from four places: options before environment before file before defaults."""
+"""The configuration from four places: options take precedence over environment, file and defaults, in this order."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from relaxon.server.config.settings import ServerSettings
 PREFIX = "RELAXON_"
 FILE = "RELAXON_CONFIG"
 CLIENTS = ("RELAXON_TARGET", "RELAXON_TOKEN", "RELAXON_ROOT_CERTIFICATES")
-"""Of the commands that call a server; none of them is a setting of one."""
+"""The variables of the commands that call a server, which are not settings of one."""
 ENGINES = ("RELAXON_NUM_THREADS",)
-"""Of the solvers, in a server and elsewhere (`relaxon.solvers.kernels.threads`)."""
+"""The variables of the solvers, in a server and elsewhere (`relaxon.solvers.kernels.threads`)."""
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 LONGEST_FILE = 2**20
 DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(ServerSettings)}
-"""Of each setting, in their order."""
+"""The default of each setting, in the order of the fields."""
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The settings, and where each comes from: "option", "environment RELAXON_…", "file …" or "default"."""
+    """The settings and their sources: "option", "environment RELAXON_…", "file …" or "default"."""
 
     settings: ServerSettings
     sources: Mapping[str, str]
 
     def as_toml(self) -> str:
-        """A file that says the same, with each value's source as a comment."""
+        """Return a file with the same settings, with the source of each as a comment."""
         lines = [f"{name} = {_toml(getattr(self.settings, name))}" for name in DEFAULTS]
         width = max(map(len, lines))
         return "".join(
@@ -40,12 +40,14 @@ class Configuration:
 
 
 def load(options: Mapping[str, Any], environment: Mapping[str, str], file: str = "") -> Configuration:
-    """The configuration. `options` are those given on the command line, by the settings' names; `file` is a TOML file
-    of settings, by default the one that RELAXON_CONFIG names.
+    """Return the configuration.
+
+    `options` are those given on the command line, by the names of the settings; `file` is a TOML file of settings, by
+    default the one that RELAXON_CONFIG names.
 
     Raises
     ------
-    ValueError, TypeError : naming the setting, and where it was given; also for one that is not known.
+    ValueError, TypeError : naming the setting and its source; also for an unknown setting.
     OSError : where the file cannot be read.
     """
     file = file or environment.get(FILE, "")
@@ -125,7 +127,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        # TOML's basic strings have JSON's escapes, but for the delete character.
+        # The basic strings of TOML have the escapes of JSON, except for the delete character.
         import json
 
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

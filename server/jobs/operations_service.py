@@ -24,23 +24,23 @@ from relaxon.wire.conversions.jobs import JobState
 
 Context = grpc.aio.ServicerContext[Any, Any]
 MAX_PAGE = 100
-"""Operations in one answer; also where the caller asks for more, or does not say."""
+"""Operations in one answer, also if the caller asks for more or for no number."""
 MAX_WAIT_SECONDS = 3600.0
-"""Of one WaitOperation."""
+"""The longest wait of one WaitOperation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Presentation:
-    """How the jobs of a kind are told of."""
+    """How the jobs of a kind appear as operations."""
 
     metadata: Callable[[Job, Json | None], Message]
-    """From the job and its newest progress: a message whose `job` is `job_message`'s."""
+    """Returns the metadata for a job and its newest report: a message whose field `job` is that of `job_message`."""
     response: Callable[[Job], Message]
-    """Of a job that is done; NOT_FOUND where its model was deleted since. Called in a worker thread."""
+    """Returns the response of a job that is done; NOT_FOUND if its model was deleted since. Called in a thread."""
 
 
 class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc]
-    """The calls of `google.longrunning.Operations`; `kinds` knows how each kind of job is told of."""
+    """The calls of `google.longrunning.Operations`; `kinds` maps each kind of job to its presentation."""
 
     def __init__(self, runner: JobRunner, kinds: Mapping[str, Presentation]) -> None:
         self._runner = runner
@@ -62,7 +62,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         return await errors.reported(context, self._delete(request))
 
     async def operation(self, job_id: str) -> Any:
-        """A job as an `Operation`; NOT_FOUND where it is not the caller's."""
+        """Return a job as an `Operation`; NOT_FOUND where it belongs to another caller."""
         job = jobs.check_visible(self._runner.store.find(job_id))
         presented = self._kinds[job.kind]
         operation = operations_pb2.Operation(name=jobs.operation_name(job_id), done=job.state.ended)
@@ -75,7 +75,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
                 operation.response.Pack(await asyncio.to_thread(presented.response, job))
             except errors.ServiceError as error:
                 failure = JobFailure(error.code.name, error.message)
-            except ImportError as error:  # the job was done by an earlier server that had the package
+            except ImportError as error:  # the job was done by an earlier server, which had the package
                 failure = JobFailure(grpc.StatusCode.FAILED_PRECONDITION.name, errors.missing_package(error).message)
         if failure is not None:
             operation.error.code = grpc.StatusCode[failure.code].value[0]
@@ -102,7 +102,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         ]
         reply = operations_pb2.ListOperationsResponse()
         for job in kept[:size]:
-            with suppress(errors.ServiceError):  # forgotten while the others were put together
+            with suppress(errors.ServiceError):  # removed while the list was put together
                 reply.operations.append(await self.operation(job.id))
         if size < len(kept):
             reply.next_page_token = job_filter.page_token(kept[size - 1], request.filter)
@@ -142,7 +142,7 @@ STATES = {
 
 
 def job_message(job: Job) -> job_pb2.Job:
-    """What the metadata of every job holds."""
+    """Return what the metadata of jobs of every kind hold."""
     return job_pb2.Job(
         state=STATES[job.state],
         model=job.model,

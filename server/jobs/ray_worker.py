@@ -1,8 +1,9 @@
-"""The process of a job that a Ray cluster works on: the arguments of `relaxon.server.jobs.worker`, ADDRESS and CPUS.
+"""The process of a job that a Ray cluster works on; its arguments are those of `worker`, then ADDRESS and CPUS.
 
-To the server it is as that one is. It sends the request, the data and the last checkpoint to an actor, writes what
-comes back (steps, checkpoints, the model) into the job's folder, and ends without a last word where the actor is lost:
-the next such process then has another one go on from the last checkpoint. The actor ends with this process.
+To the server it looks like `relaxon.server.jobs.worker`. It sends the request, the data and the last checkpoint to an
+actor and writes what comes back (steps, checkpoints, the model) into the job's folder. If the actor is lost it ends
+without a last message, and the next process has another actor continue from the last checkpoint. The actor ends with
+this process.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ from relaxon.server.jobs.ray_actor import Files, Trainer, pack, unpack
 from relaxon.server.jobs.worker import BUSY, LONGEST_MESSAGE, MODEL, Link, catch_up, find_engine
 
 POLL_SECONDS = 0.5
-"""That a cancelled job may wait until its actor hears of it."""
+"""How long a cancelled job may wait until its actor hears of it."""
 KNOCK_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
-"""In which an actor gives what it has, be it nothing; one that does not is lost, whatever the cluster says."""
+"""The time in which an actor must answer, if only with nothing; otherwise it is lost, whatever the cluster says."""
 CALLS = 4
-"""That an actor answers at a time: it is asked for events while it is told to stop."""
+"""Concurrent calls of an actor: it is asked for events while it is told to stop."""
 OWN_FILES = {job_folder.PROGRESS, job_folder.LEASE, job_folder.LOG}
-"""What of a job's folder stays here."""
+"""The files of a job's folder that are not sent to the actor."""
 NEVER_BEGUN = {"code": "CANCELLED", "message": "the job was cancelled while it waited for processors of the cluster"}
 
 
 def main() -> int:
-    """0 where the last word was said, whatever it was."""
+    """Return 0 if the last message was sent, whatever it said."""
     folder, server, known, checkpoint_seconds, address, cpus = (
         Path(sys.argv[1]),
         Link(int(sys.argv[2])),
@@ -79,14 +80,14 @@ def main() -> int:
 
 
 def _check_reachable(address: str) -> None:
-    """OSError where nothing listens there, of which Ray makes sure for minutes."""
+    """Raise OSError where nothing listens at an address; Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if host and port.isdecimal() and "/" not in address:
         socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
 
 
 def _start_actor(ray: Any, cpus: int) -> Any:
-    """An actor that has so many processors for itself, and is lost with the machine that it is on."""
+    """Return an actor that reserves so many processors, and is lost with its machine."""
     options = {"num_cpus": cpus, "max_concurrency": CALLS, "runtime_env": {"env_vars": thread_limits(cpus)}}
     return ray.remote(Trainer).options(**options).remote()
 
@@ -94,7 +95,7 @@ def _start_actor(ray: Any, cpus: int) -> Any:
 def _conduct_job(
     ray: Any, actor: Any, request: Mapping[str, Any], folder: Path, steps: job_folder.StepLog, server: Link
 ) -> dict[str, Any]:
-    """A job from its beginning, or from its checkpoint, to the last word on it."""
+    """Run a job from its start, or from its checkpoint, and return the last message on it."""
     files = {name: content for name, content in pack(folder).items() if name.partition("/")[0] not in OWN_FILES}
     begun = actor.begin.remote(request, files)
     del files
@@ -132,7 +133,7 @@ def _conduct_job(
 
 
 def _keep_checkpoint(folder: Path, files: Files) -> None:
-    """Put a checkpoint in the place of the last one, each of its files at once."""
+    """Replace the last checkpoint, each of its files at once."""
     for name, content in files.items():
         replace_file(folder / name, partial(Path.write_bytes, data=content))
 

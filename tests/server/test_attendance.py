@@ -139,7 +139,8 @@ def test_a_list_forgets_who_has_gone_alone():
 VANISHING = """
 import sys, threading, time
 import grpc, numpy as np, relaxon
-from relaxon.proto import poisson_pb2 as pb, tensors
+from relaxon.proto import poisson_pb2 as pb
+from relaxon.wire import tensors
 from relaxon.proto.poisson_pb2_grpc import PoissonServiceStub
 target, count = sys.argv[1], int(sys.argv[2])
 cells, ready = np.zeros((400, 350), np.uint8), threading.Semaphore(0)

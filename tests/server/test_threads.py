@@ -49,7 +49,7 @@ def test_a_caller_s_choice_stands_and_is_inherited(unset, choice):
 
 PLACES = """
 import os, sys, threading
-from relaxon.server import threads
+from relaxon.server.config import threads
 from relaxon.solvers.kernels.threads import divide, num_threads
 
 def solve():
