@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MAX_ITERATIONS = 1_000_000
 REFUSED = ("data_weight", "method", "observation", "operator", "penalty", "x0")
-"""What the engine may refuse once A is known; another ValueError of its run is the server's own fault."""
+"""The arguments that the engine may refuse once A is known; any other ValueError is a fault of the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class InversePlan:
     """An inverse problem as its header describes it."""
 
     shape: Shape
-    """Of the signal."""
+    """The shape of the signal."""
     fields: list[str]
-    """What each of the forward maps is called."""
+    """The name of each forward map in refusals."""
     options: dict[str, Any]
-    """Arguments of `ProximalModel.solve`."""
+    """The arguments of `ProximalModel.solve`."""
     x0: AnnouncedArray | None
     progress_seconds: float | None
 
@@ -67,7 +67,7 @@ def _signal_shape(header: pb.SolveInverseHeader, model: ProximalModel) -> Shape:
 
 
 def announce_observation(header: pb.SolveInverseHeader, shape: Shape, settings: ServerSettings) -> AnnouncedArray:
-    """Return the announced observation; INVALID_ARGUMENT where it is not of the shape that A gives."""
+    """Return the announced observation; INVALID_ARGUMENT unless it has the shape that A gives."""
     announced = AnnouncedArray.of("observation", header.observation)
     if announced.shape != shape:
         raise errors.invalid(
@@ -79,7 +79,7 @@ def announce_observation(header: pb.SolveInverseHeader, shape: Shape, settings: 
 
 @dataclass(frozen=True, slots=True)
 class InverseRun:
-    """A run whose arrays have come; `reconstruct` is a job's work."""
+    """A run whose arrays have arrived; `reconstruct` is the work of a solve job."""
 
     model: ProximalModel
     maps: list[ReadMap]
@@ -95,10 +95,10 @@ class InverseRun:
             check_finite("x0", self.x0)
 
     def reconstruct(self, job: SolveJob) -> Any:
-        """Run in a worker thread; it ends within one application of A where nobody waits any more."""
+        """Run in a worker thread; end within one application of A when nobody waits any more."""
         from relaxon.neuromorphic.proximal.poisson_map import UnsolvedFieldError
 
-        record: Any = job.record  # whose progress is a solve's: it reads what the two have in common
+        record: Any = job.record  # typed for the progress of a solve; it reads what both have in common
         try:
             return self.model.solve(
                 self.observation,

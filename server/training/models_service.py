@@ -37,7 +37,7 @@ RETRY_SECONDS = 1.0
 
 
 class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
-    """The service's calls; `checks` runs what reads and writes files."""
+    """The calls of the service; `checks` runs what reads and writes files."""
 
     def __init__(self, settings: ServerSettings, models: ModelStore, checks: Executor) -> None:
         self._settings = settings
@@ -149,7 +149,7 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
         return list(header.files)
 
     async def _receive(self, upload: uploads.Upload, file: pb.ModelFile, path: Path) -> None:
-        """Write a file as its bytes come. `path` is this server's own, whatever the caller calls the file."""
+        """Write a file as its bytes arrive. `path` is the server's own choice, whatever the caller calls the file."""
         left, checksum = file.size, 0
         with await self._beside(lambda: path.open("xb")) as out:
             while left:

@@ -1,4 +1,4 @@
-"""`StatusService`: what the server is busy with, in figures that are read where they are kept."""
+"""`StatusService`: how busy the server is, in figures that are read where they are kept."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @dataclass(frozen=True)
 class Busy:
-    """Where the figures are; called on the event loop."""
+    """The sources of the figures; used on the event loop."""
 
     settings: ServerSettings
     calls: Drain
@@ -43,7 +43,7 @@ class Busy:
     started: float = field(default_factory=time.time)
 
     def jobs(self) -> dict[str, int]:
-        """How many there are in each state."""
+        """Return the number of jobs in each state."""
         counted = Counter(job.state for job in self.runner.store.jobs())
         return {state.value: counted[state] for state in JobState}
 
@@ -52,7 +52,7 @@ class Busy:
 
 
 class StatusServicer(status_pb2_grpc.StatusServiceServicer):
-    """The service's call."""
+    """The call of the service."""
 
     def __init__(self, busy: Busy) -> None:
         self._busy = busy
@@ -85,21 +85,21 @@ class StatusServicer(status_pb2_grpc.StatusServiceServicer):
                 pb.Engine(name=one.name, missing=one.find_missing(), extra=one.extra) for one in list_capabilities()
             ],
         )
-        self._tell_compiling(status.compiling)
+        self._fill_compiling(status.compiling)
         status.uptime.FromMilliseconds(int(1000 * (time.time() - busy.started)))
         return status
 
-    def _tell_compiling(self, told: pb.CompileStatus) -> None:
+    def _fill_compiling(self, status: pb.CompileStatus) -> None:
         compiler = self._busy.compiler
-        told.waiting.extend(compiler.waiting)
+        status.waiting.extend(compiler.waiting)
         progress = compiler.progress
         if progress is not None and compiler.waiting:
-            told.kernels.used, told.kernels.limit = progress.done, progress.total
-            told.time_left.FromMilliseconds(round(1000 * progress.seconds_left))
+            status.kernels.used, status.kernels.limit = progress.done, progress.total
+            status.time_left.FromMilliseconds(round(1000 * progress.seconds_left))
 
 
 def read_memory() -> tuple[int, int]:
-    """Bytes of memory that this process has, and that the machine has; 0 where the system does not say."""
+    """Return the bytes of memory of this process and of the machine; 0 where the system does not say."""
     import os
 
     try:

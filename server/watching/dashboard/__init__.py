@@ -1,4 +1,4 @@
-"""A page on what the server does, for a browser on this machine: read-only, off unless it is asked for."""
+"""A page that shows what the server does, to a browser on this machine: read-only, and off by default."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ async def show(
     jobs: JobStore,
     compiler: BackgroundCompiler,
 ) -> AsyncIterator[None]:
-    """The page while the block runs; nothing where `observations` is None. OSError where its port cannot be had."""
+    """Serve the page while the block runs, unless `observations` is None; OSError for a port that is taken."""
     if observations is None:
         yield
         return
-    # aiohttp comes with the extra `dashboard` only.
+    # aiohttp, which the page needs, comes with the extra `dashboard`.
     from relaxon.server.watching.dashboard.page import serve_page
     from relaxon.server.watching.dashboard.view import View
 

@@ -74,13 +74,13 @@ class BoostingSettings(SettingsMessage):
 
 @dataclass(frozen=True, slots=True)
 class StageProgress:
-    """What there is after a stage."""
+    """The state of a training after a stage."""
 
     stage: int
     units: int
     units_wanted: int
     loss: float
-    """On the training rows."""
+    """The loss on the training rows."""
     validation_loss: float | None
     seconds: float
 
@@ -94,7 +94,7 @@ class BoostingModel:
     task: Task
     n_features: int
     outputs: int
-    """Of a regression; 0 for a classification."""
+    """The outputs of a regression; 0 for a classification."""
     class_count: int
     units: int
     stages: int
@@ -103,19 +103,19 @@ class BoostingModel:
     outcome: str
     """How training ended: "completed", "early_stopped", "cancelled", "fitted", "stalled" or "non_finite"."""
     classes: NDArray[Any] | None
-    """From here on what `models` leaves empty."""
+    """This field and the next ones are empty in the lists of `models`."""
     ends: NDArray[np.int64]
-    """The units there are after 0, 1, … stages: where it can be truncated."""
+    """The number of units after 0, 1, … stages, at which the network can be truncated."""
     train_loss: Array
     validation_loss: Array
     feature_importances: Array
     binary: bool = False
-    """Whether its units are signs of binary weights; in all lists."""
+    """Whether its units are signs of sums with binary weights; also in lists."""
 
     def plot(self) -> Figure:
-        """A picture: the loss after each stage, and the columns that matter most. Needs matplotlib.
+        """Plot the loss after each stage, and the most important columns. Needs matplotlib.
 
-        ValueError for a model of a list, which leaves the curves out.
+        ValueError for a model from a list, which has no curves.
         """
         from relaxon.core.pictures import training_picture
 

@@ -43,7 +43,7 @@ class ConvexSettings(SettingsMessage):
 
 @dataclass(frozen=True, slots=True)
 class BoundsProgress:
-    """The best bounds of the optimum so far, every few iterations of a training."""
+    """The best bounds on the optimum so far, reported every few iterations."""
 
     report: int
     iteration: int
@@ -57,7 +57,7 @@ class BoundsProgress:
 
 @dataclass(frozen=True, slots=True)
 class OptimalityCertificate:
-    """Bounds of the optimum of the *sampled* program, and how far the dual of all patterns is violated.
+    """Bounds on the optimum of the *sampled* program, and by how much the dual of all patterns is violated.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class OptimalityCertificate:
 
 @dataclass(frozen=True, slots=True)
 class BoundsHistory:
-    """What was measured at each check, `(checks,)`: bounds are the best so far, residuals relative."""
+    """What was measured at each check, arrays `(checks,)`: the best bounds so far, and relative residuals."""
 
     iteration: NDArray[np.int64]
     primal: Array
@@ -107,7 +107,7 @@ class ConvexModel:
     task: Task
     n_features: int
     outputs: int
-    """Of a regression; 0 for a classification."""
+    """The outputs of a regression; 0 for a classification."""
     class_count: int
     units: int
     iterations: int
@@ -118,13 +118,13 @@ class ConvexModel:
     """How training ended: "converged", "iteration_limit", "cancelled" or "non_finite"."""
     certificate: OptimalityCertificate
     classes: NDArray[Any] | None
-    """From here on what `models` leaves empty."""
+    """This field and the next one are empty in the lists of `models`."""
     history: BoundsHistory
 
     def plot(self) -> Figure:
-        """A picture: both bounds and their gap at each check. Needs matplotlib.
+        """Plot both bounds and their gap at each check. Needs matplotlib.
 
-        ValueError for a model of a list, which leaves the history out.
+        ValueError for a model from a list, which has no history.
         """
         from relaxon.core.pictures import training_picture
 

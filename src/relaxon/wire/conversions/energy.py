@@ -55,31 +55,31 @@ class EnergySettings(SettingsMessage):
 
 @dataclass(frozen=True, slots=True)
 class EnergyProgress:
-    """What there is after every tenth step, and the last."""
+    """The state of a training after every tenth step, and the last one."""
 
     report: int
-    """From 1."""
+    """The number of the report, from 1."""
     step: int
     steps_wanted: int
     loss: float
     log_partition: float | None
-    """The objective's own idea of log Z: MECO's log u, the constant that others learn; None for one without."""
+    """The objective's own estimate of log Z: log u of MECO, the constant that others learn; None where it has none."""
     effective_sample_size: float | None
-    """Of the noise samples' weights."""
+    """That of the weights of the noise samples; None where the objective has none."""
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionEstimate:
-    """An estimate of log Z. Where not `trusted`, the numbers are what was found, and no statement on log Z."""
+    """An estimate of log Z; unless it is `trusted`, its numbers say nothing reliable about log Z."""
 
     value: float
     interval: tuple[float, float]
-    """95 % confidence; endless where there is no error to tell."""
+    """The 95 % confidence interval; infinite where no error is known."""
     standard_error: float
     effective_sample_size: float
     pareto_k: float
-    """Index of the weights' tail; NaN for a bridge."""
+    """The index of the tail of the weights; NaN for a bridge."""
     trusted: bool
     reason: str
     method: str
@@ -97,19 +97,19 @@ class EnergyModel:
     noise: str
     steps: int
     outcome: str
-    """How training ended; empty where the rows were too few to train on. "cancelled" is also when rows held out gained
-    no more."""
+    """How training ended; empty where there were too few rows to train on. "cancelled" also means that the hold-out
+    likelihood no longer improved."""
     log_partition: PartitionEstimate
     trusted: bool
-    """Whether its log-densities can be taken at their word; `reason` says why not."""
+    """Whether its log-densities can be trusted; `reason` says why not."""
     reason: str
     validation: Array
-    """Mean log-likelihood of the rows held out, at each look; empty in `models`."""
+    """The mean log-likelihood of the hold-out rows at each evaluation; empty in the lists of `models`."""
 
     def plot(self) -> Figure:
-        """A picture: the likelihood of the rows held out as training went. Needs matplotlib.
+        """Plot the likelihood of the hold-out rows during training. Needs matplotlib.
 
-        ValueError for a model of a list, which leaves the curve out.
+        ValueError for a model from a list, which has no curve.
         """
         from relaxon.core.pictures import training_picture
 
@@ -133,7 +133,7 @@ class EnergyModel:
 
 @dataclass(frozen=True, slots=True)
 class LogDensity:
-    """Normalised log-densities of rows, and whether they can be taken at their word."""
+    """Normalised log-densities of rows, and whether they can be trusted."""
 
     values: Array
     """`(n,)`, in the units of X."""
@@ -158,7 +158,7 @@ def density_requests(model: str | EnergyModel, X: ArrayLike) -> tuple[Requests, 
 
 
 def sample_request(model: str | EnergyModel, count: int, random_state: int | None) -> pb.SampleEnergyRequest:
-    """Asks for samples."""
+    """Return the request for samples."""
     with errors.refusals():
         request = pb.SampleEnergyRequest(model=ENGINE.name_of(model), count=validation.positive_int("count", count))
         if random_state is not None:
@@ -169,7 +169,7 @@ def sample_request(model: str | EnergyModel, count: int, random_state: int | Non
 def partition_request(
     model: str | EnergyModel, method: str, size: int | None, random_state: int | None
 ) -> pb.LogPartitionRequest:
-    """Asks for an estimate of log Z."""
+    """Return the request for an estimate of log Z."""
     with errors.refusals():
         number = 0 if size is None else validation.positive_int("size", size)
         request = pb.LogPartitionRequest(model=ENGINE.name_of(model))

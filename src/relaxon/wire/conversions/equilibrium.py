@@ -66,24 +66,24 @@ class EquilibriumSettings(SettingsMessage):
     binary: bool | None = None
     binarizer: Literal["reste", "biper"] | None = None
     residual: bool | None = None
-    """Blocks with skip connections in place of layers of `channels`."""
+    """Use blocks with skip connections in place of the layers of `channels`."""
     shift: int | None = None
-    """Pixels that training images are moved by at random, at most."""
+    """The most pixels by which training images are shifted at random."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpochProgress:
-    """What there is after an epoch."""
+    """The state of a training after an epoch."""
 
     epoch: int
     epochs_wanted: int
     loss: float
     accuracy: float
-    """Both on the training batches, each before its step."""
+    """Loss and accuracy are means over the training batches, each before its step."""
     free_steps: float
     nudged_steps: float
     verdicts: dict[str, int]
-    """How many batches' gradients got which verdict."""
+    """The number of batches for each verdict on their gradients."""
     seconds: float
 
 
@@ -96,10 +96,10 @@ class EquilibriumModel:
     n_features: int
     class_count: int
     hidden_sizes: tuple[int, ...]
-    """Empty where the network is convolutional."""
+    """Empty if the network is convolutional."""
     image: tuple[int, ...]
     channels: tuple[int, ...]
-    """Both empty where it is not."""
+    """`image` and `channels` are empty if it is not."""
     activation: str
     feedback: str
     outcome: str
@@ -107,19 +107,19 @@ class EquilibriumModel:
     steps: int
     message: str
     classes: NDArray[Any] | None
-    """From here on what `models` leaves empty."""
+    """This field and the two curves are empty in the lists of `models`."""
     train_loss: Array
     train_accuracy: Array
     binary: bool = False
-    """Whether its weights are −1 and 1; in all lists, as the next two."""
+    """Whether its weights are −1 and 1; this and the next fields are also in lists."""
     loss: str = "cross-entropy"
     optimizer: str = "sgd"
     residual: bool = False
 
     def plot(self) -> Figure:
-        """A picture: loss and accuracy on the training batches of each epoch. Needs matplotlib.
+        """Plot the loss and the accuracy on the training batches of each epoch. Needs matplotlib.
 
-        ValueError for a model of a list, which leaves the curves out.
+        ValueError for a model from a list, which has no curves.
         """
         from relaxon.core.pictures import training_picture
 
@@ -156,17 +156,17 @@ class GradientEstimator:
     n: int = 6
     radius: float = 0.5
     steps: int | None = None
-    """Of "continuous" the steps of a turn, of "unrolled" the steps; the engine's own where None."""
+    """The steps of a turn of "continuous", or the steps of "unrolled"; None for the engine's default."""
 
 
 @dataclass(frozen=True, slots=True)
 class GradientComparison:
-    """An estimator's gradient against the exact one; NaN where one is not finite."""
+    """An estimator's gradient compared with the exact one; NaN where one of them is not finite."""
 
     estimator: str
     cosine: float
     angle: float
-    """Degrees."""
+    """In degrees."""
     relative_error: float
     truncation: float | None
     verdict: str
@@ -194,7 +194,7 @@ def predict_requests(output: str, model: str | EquilibriumModel, X: ArrayLike) -
 
 
 def predicted(found: pb.PredictEquilibriumReplyHeader, numbers: Array) -> tuple[Array, NDArray[Any]]:
-    """A prediction's numbers and classes; warns, where the caller's caller was called, of a free phase at unrest."""
+    """Return the numbers and the classes of a prediction; warn where the free phase has not converged."""
     if found.relaxation != CONVERGED:
         warnings.warn(
             f"the free phase did not come to rest: residual {found.residual:.1e} after {found.steps} steps",
@@ -207,7 +207,7 @@ def predicted(found: pb.PredictEquilibriumReplyHeader, numbers: Array) -> tuple[
 
 
 class Comparison:
-    """A comparison of gradients that has been checked but for its labels, whose classes the model knows."""
+    """A comparison of gradients, checked except for its labels: their classes must be those of the model."""
 
     def __init__(
         self, model: str | EquilibriumModel, X: ArrayLike, y: ArrayLike, estimators: Sequence[GradientEstimator]
@@ -229,7 +229,7 @@ class Comparison:
             ]
 
     def requests(self, known: NDArray[Any] | None) -> Requests:
-        """The messages, once it is known which classes the model has."""
+        """Return the messages, given the classes of the model."""
         found = labels.decoded(self._given)
         assert known is not None
         assert found is not None

@@ -1,4 +1,4 @@
-"""Inverse problems as they travel: what is asked, progress, reconstructions."""
+"""Inverse problems as they travel: requests, progress, reconstructions."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from relaxon.wire.handover import Places
 
 Method = Literal["pgd", "admm", "mirror"]
 PROGRESS_SECONDS = 0.05
-"""Between two progress replies."""
+"""The time between two progress replies."""
 WIRE = Wire(shared_memory=False, checksums=True)
-"""How the arrays of these calls travel."""
+"""The transport of the arrays of these calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class InverseProgress(Progress):
-    """What a callback sees of an inverse problem: `residual` and `tolerance` are those of stationarity, relative."""
+    """The progress of an inverse problem: `residual` and `tolerance` are relative measures of stationarity."""
 
     objective: float
     """`w ½‖A x − b‖² + R(x)`, up to R's constant."""
@@ -43,7 +43,7 @@ InverseCallback = Callable[[InverseProgress], object]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class InverseSolution:
-    """The outcome of a plug-and-play run on a server: as `relaxon.neuromorphic.proximal.Reconstruction`."""
+    """The outcome of a plug-and-play run on a server, like `relaxon.neuromorphic.proximal.Reconstruction`."""
 
     x: Array
     """The reconstruction, of the signal's shape."""
@@ -55,15 +55,15 @@ class InverseSolution:
     """`w ½‖A x − b‖² + R(x)` at the same iterates, up to R's constant."""
     iterations: int
     seconds: float
-    """Of the iterations."""
+    """The time of the iterations."""
     tolerance: float
     method: str
     data_weight: float
     operator_norm: float
     penalty: float
-    """ρ of "admm", NaN of other methods."""
+    """ρ of "admm"; NaN for other methods."""
     guaranteed: bool
-    """Whether theory promises that the iterations converge to a critical point."""
+    """Whether theory guarantees that the iterations converge to a critical point."""
     message: str
 
     @property
@@ -72,7 +72,7 @@ class InverseSolution:
 
     @property
     def residual(self) -> float:
-        """The last one."""
+        """The last residual."""
         return float(self.residuals[-1])
 
     def __repr__(self) -> str:
@@ -94,7 +94,7 @@ class InverseSolution:
 
 
 class InverseRequest:
-    """An inverse problem that has been checked; it may be attempted several times."""
+    """A checked inverse problem, which may be attempted several times."""
 
     cancel: ClassVar[pb.SolveInverseRequest] = pb.SolveInverseRequest(cancel=poisson_pb2.Cancel())
 
@@ -129,7 +129,7 @@ class InverseReader:
         return _solution_of(self._gathered) if self._gathered.complete else None
 
     def refused(self, error: errors.InvalidArgument) -> errors.InvalidArgument:
-        """Return the refusal as it is: the messages' fields are called as the arguments."""
+        """Return the refusal unchanged: the fields of the messages have the names of the arguments."""
         return error
 
     def ended(self) -> errors.RelaxonError:
@@ -151,7 +151,7 @@ def inverse_request(
 ) -> InverseRequest:
     """Return the request of an inverse problem; InvalidArgument where it can be refused here.
 
-    `numbers` are those of the header's fields that are greater than 0, by their names.
+    `numbers` are the fields of the header that must be greater than 0, by name.
     """
     with errors.refusals():
         maps, arrays = described_maps(operator)

@@ -35,7 +35,7 @@ class ProximalNetwork(SettingsMessage):
     _message: ClassVar[Any] = pb.ProximalNetwork
     _needs_entries: ClassVar[bool] = True
     shape: tuple[int, ...]
-    """Of one signal, one to three axes."""
+    """The shape of one signal, with one to three axes."""
     kind: Literal["dense", "convolutional"] | None = None
     hidden: tuple[int, ...] | None = None
     kernel: int | None = None
@@ -56,7 +56,7 @@ class ProximalSettings(SettingsMessage):
     _message: ClassVar[Any] = pb.ProximalSettings
     _needs_entries: ClassVar[bool] = True
     noise: float
-    """Standard deviation of the noise, in the units of the data."""
+    """The standard deviation of the noise, in the units of the data."""
     start_steps: int | None = None
     gammas: tuple[float, ...] | None = None
     stage_steps: int | None = None
@@ -66,23 +66,23 @@ class ProximalSettings(SettingsMessage):
     average: float | None = None
     seed: int | None = None
     record_every: int | None = None
-    """Steps between two reports."""
+    """The number of steps between two reports."""
     pairing: Literal["drawn", "posterior"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ProximalProgress:
-    """What there is after every `record_every`-th step, and the last."""
+    """The state of a training after every `record_every`-th step, and the last one."""
 
     report: int
-    """From 1."""
+    """The number of the report, from 1."""
     step: int
     steps_wanted: int
     stage: int
-    """0 for the start with the mean absolute error, then the place in `gammas`, from 1."""
+    """0 while the mean absolute error is minimised, then the place in `gammas`, from 1."""
     loss: float
     mean_square: float
-    """Of `f(y) − x`, over the step's samples and their entries."""
+    """The mean of the squares of `f(y) − x` over the samples of the step and their entries."""
     gradient_norm: float
     seconds: float
 
@@ -94,23 +94,23 @@ class ProximalModelInfo:
     name: str
     created: datetime
     network: ProximalNetwork
-    """With all of its parameters."""
+    """The network with all of its parameters."""
     noise: float
-    """Standard deviation of the noise that it was trained at."""
+    """The standard deviation of the noise that it was trained with."""
     steps: int
-    """That were taken; 0 where it is not known how the model was trained."""
+    """The steps of the training; 0 where it is unknown how the model was trained."""
     outcome: str
-    """How training ended: "finished", "cancelled", "non_finite", "diverged"; empty where that is not known."""
+    """How training ended: "finished", "cancelled", "non_finite" or "diverged"; empty where that is unknown."""
     message: str
-    """Why it ended early."""
+    """Why training ended early."""
     train_loss: Array
-    """Of each report; empty in `models`, as `mean_square`."""
+    """The loss of each report; this and `mean_square` are empty in the lists of `models`."""
     mean_square: Array
 
     def plot(self) -> Figure:
-        """A picture: the loss and the mean square error as training went. Needs matplotlib.
+        """Plot the loss and the mean square error during training. Needs matplotlib.
 
-        ValueError for a model of a list, which leaves the curves out.
+        ValueError for a model from a list, which has no curves.
         """
         from relaxon.core.pictures import training_picture
 
@@ -135,15 +135,15 @@ class PriorValues:
     """Values of a learned regulariser R, and how well each is known."""
 
     values: Array
-    """R(x) up to a constant that all signals share, `(n,)`."""
+    """R(x), `(n,)`, up to a constant that all signals share."""
     preimage: Array
     """The y with `f(y) = x`, of the shape of `x`."""
     residuals: Array
-    """`‖f(y) − x‖₂ / ‖x‖₂` of each, `(n,)`."""
+    """`‖f(y) − x‖₂ / ‖x‖₂` of each signal, `(n,)`."""
     converged: NDArray[np.bool_]
-    """Whether the residual met the tolerance, `(n,)`."""
+    """Whether the residual of each signal met the tolerance, `(n,)`."""
     iterations: int
-    """Newton steps of the signal that took most."""
+    """The Newton steps of the signal that took the most."""
 
 
 def train_requests(
@@ -161,7 +161,7 @@ def train_requests(
 
 
 def denoise_requests(model: str | ProximalModelInfo, y: ArrayLike) -> tuple[Requests, tuple[int, ...]]:
-    """The messages that have signals denoised, and their shape."""
+    """Return the messages that have signals denoised, and the shape of the signals."""
     with errors.refusals():
         array, shape = signals("y", y)
         header = pb.DenoiseHeader(model=ENGINE.name_of(model), y=tensors.header_of(array), shape=shape)
@@ -171,7 +171,7 @@ def denoise_requests(model: str | ProximalModelInfo, y: ArrayLike) -> tuple[Requ
 def prior_requests(
     model: str | ProximalModelInfo, x: ArrayLike, rtol: float | None, max_iterations: int | None
 ) -> tuple[Requests, tuple[int, ...]]:
-    """The messages that have the regulariser evaluated, and the shape of the signals."""
+    """Return the messages that have the regulariser evaluated, and the shape of the signals."""
     with errors.refusals():
         array, shape = signals("x", x)
         header = pb.PriorHeader(model=ENGINE.name_of(model), x=tensors.header_of(array), shape=shape)
@@ -183,7 +183,7 @@ def prior_requests(
 
 
 def signals(name: str, value: ArrayLike) -> tuple[NDArray[Any], tuple[int, ...]]:
-    """Return signals as an array that can be sent, and their shape where that has to be told beside it."""
+    """Return signals as an array that can be sent, and their shape where it must be sent beside it."""
     array = validation.real_array(name, value)
     if not array.size or array.ndim > MOST_AXES + 1:
         raise ValueError(
