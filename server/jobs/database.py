@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from relaxon.server.gate import errors
-from relaxon.server.jobs.records import Job, JobFailure, Json, operation_name
+from relaxon.server.jobs.records import JobFailure, JobRecord, Json, operation_name
 from relaxon.wire.conversions.jobs import JobState
 
 logger = logging.getLogger("relaxon.server")
@@ -96,7 +96,7 @@ class SqliteJobStore:
         self._thread = threading.Thread(target=self._write, name="relaxon-jobs", daemon=True)
         self._thread.start()
 
-    def put(self, job: Job) -> None:
+    def put(self, job: JobRecord) -> None:
         self._jobs[job.id] = job
         failure = job.failure or JobFailure("", "")
         values = (
@@ -108,7 +108,7 @@ class SqliteJobStore:
         if job.state.ended:
             self._make_room()
 
-    def find(self, job_id: str) -> Job:
+    def find(self, job_id: str) -> JobRecord:
         job = self._jobs.get(job_id)
         if job is None:
             raise errors.not_found(
@@ -116,11 +116,11 @@ class SqliteJobStore:
             )
         return job
 
-    def by_request(self, kind: str, owner: str, request_id: str) -> Job | None:
+    def by_request(self, kind: str, owner: str, request_id: str) -> JobRecord | None:
         wanted = (kind, owner, request_id)
         return next((job for job in self._jobs.values() if (job.kind, job.owner, job.request_id) == wanted), None)
 
-    def jobs(self) -> Sequence[Job]:
+    def jobs(self) -> Sequence[JobRecord]:
         return sorted(self._jobs.values(), key=lambda job: (job.created, job.id))
 
     def remove(self, job_id: str) -> None:
@@ -267,7 +267,7 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _load_jobs(connection: sqlite3.Connection) -> tuple[dict[str, Job], dict[str, tuple[int, Json]]]:
+def _load_jobs(connection: sqlite3.Connection) -> tuple[dict[str, JobRecord], dict[str, tuple[int, Json]]]:
     """Return all jobs, and the newest step of each."""
     jobs = {}
     for row in connection.execute(f"SELECT {', '.join(COLUMNS)} FROM jobs ORDER BY created, id"):
@@ -275,7 +275,7 @@ def _load_jobs(connection: sqlite3.Connection) -> tuple[dict[str, Job], dict[str
         code, message, field = (values.pop(f"failure_{name}") for name in ("code", "message", "field"))
         values["state"] = JobState(values["state"])
         values["cancel_requested"] = bool(values["cancel_requested"])
-        jobs[values["id"]] = Job(**values, failure=None if code is None else JobFailure(code, message, field))
+        jobs[values["id"]] = JobRecord(**values, failure=None if code is None else JobFailure(code, message, field))
     # SQLite takes the other columns of an aggregate from the row with the largest step.
     newest = connection.execute("SELECT job, max(step), message FROM progress GROUP BY job")
     return jobs, {job: (step, json.loads(message)) for job, step, message in newest}

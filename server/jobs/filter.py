@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relaxon.server.gate import errors
-from relaxon.server.jobs.records import Job
+from relaxon.server.jobs.records import JobRecord
 from relaxon.wire.conversions.jobs import JobState
 
-Wanted = Callable[[Job], bool]
+Wanted = Callable[[JobRecord], bool]
 LONGEST = 500
 TERM = re.compile(r'\s*([a-z_]+)\s*(<=|>=|!=|=|<|>)\s*(?:"([^"]*)"|([^\s"]+))\s*')
 AND = re.compile(r"AND\s")
@@ -22,7 +22,7 @@ GRAMMAR = (
     "terms like state = running joined by AND; fields are done, state, kind, model and request_id, with = and !=, and "
     'create_time, with <, <=, > and >= and a time like "2026-01-31T12:00:00Z"'
 )
-FIELDS: dict[str, Callable[[Job], str]] = {
+FIELDS: dict[str, Callable[[JobRecord], str]] = {
     "done": lambda job: str(job.state.ended).lower(),
     "state": lambda job: job.state.value,
     "kind": lambda job: job.kind,
@@ -75,7 +75,7 @@ def _term(text: str, field: str, operator: str, quoted: str | None, plain: str |
     return lambda job: (read(job) == value) is wanted
 
 
-def page_token(job: Job, text: str) -> str:
+def page_token(job: JobRecord, text: str) -> str:
     """Return the token of the page that starts after that job."""
     return base64.urlsafe_b64encode(f"{job.created.hex()} {job.id} {_digest(text)}".encode()).decode()
 

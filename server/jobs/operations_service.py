@@ -18,7 +18,7 @@ from relaxon.proto import job_pb2
 from relaxon.server.gate import errors, identity
 from relaxon.server.jobs import filter as job_filter
 from relaxon.server.jobs import records as jobs
-from relaxon.server.jobs.records import Job, JobFailure, Json, timestamp
+from relaxon.server.jobs.records import JobFailure, JobRecord, Json, timestamp
 from relaxon.server.jobs.runner import JobRunner
 from relaxon.wire.conversions.jobs import JobState
 
@@ -33,9 +33,9 @@ MAX_WAIT_SECONDS = 3600.0
 class Presentation:
     """How the jobs of a kind appear as operations."""
 
-    metadata: Callable[[Job, Json | None], Message]
+    metadata: Callable[[JobRecord, Json | None], Message]
     """Returns the metadata for a job and its newest report: a message whose field `job` is that of `job_message`."""
-    response: Callable[[Job], Message]
+    response: Callable[[JobRecord], Message]
     """Returns the response of a job that is done; NOT_FOUND if its model was deleted since. Called in a thread."""
 
 
@@ -129,7 +129,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         await self._runner.remove(self._own(request.name).id)
         return empty_pb2.Empty()
 
-    def _own(self, name: str) -> Job:
+    def _own(self, name: str) -> JobRecord:
         return jobs.check_visible(self._runner.store.find(jobs.job_id_of(name)))
 
 
@@ -141,7 +141,7 @@ STATES = {
 }
 
 
-def job_message(job: Job) -> job_pb2.Job:
+def job_message(job: JobRecord) -> job_pb2.Job:
     """Return what the metadata of jobs of every kind hold."""
     return job_pb2.Job(
         state=STATES[job.state],

@@ -28,7 +28,7 @@ class JobFailure:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class JobRecord:
     """A snapshot of a job; a change makes a new one."""
 
     id: str
@@ -55,7 +55,7 @@ class Job:
     """Those started since the last new step."""
 
     @classmethod
-    def new(cls, kind: str, model: str, owner: str = "", request_id: str = "", fingerprint: str = "") -> Job:
+    def new(cls, kind: str, model: str, owner: str = "", request_id: str = "", fingerprint: str = "") -> JobRecord:
         return cls(
             secrets.token_hex(16),
             kind,
@@ -70,19 +70,19 @@ class Job:
 class JobStore(Protocol):
     """Jobs and their progress. Called from the event loop's thread; only `saved` waits."""
 
-    def put(self, job: Job) -> None:
+    def put(self, job: JobRecord) -> None:
         """Keep a job, in place of the one with the same id."""
 
-    def find(self, job_id: str) -> Job:
+    def find(self, job_id: str) -> JobRecord:
         """Return a job; NOT_FOUND where none of that id is kept."""
 
-    def jobs(self) -> Sequence[Job]:
+    def jobs(self) -> Sequence[JobRecord]:
         """Return all kept jobs, the oldest first."""
 
     def remove(self, job_id: str) -> None:
         """Forget a job and its progress; NOT_FOUND where it is not kept."""
 
-    def by_request(self, kind: str, owner: str, request_id: str) -> Job | None:
+    def by_request(self, kind: str, owner: str, request_id: str) -> JobRecord | None:
         """Return the job of that owner and kind that was started under that request id."""
 
     def add_progress(self, job_id: str, step: int, progress: Json) -> bool:
@@ -124,30 +124,30 @@ def unknown_job(job_id: str) -> errors.ServiceError:
     )
 
 
-def check_visible(job: Job) -> Job:
+def check_visible(job: JobRecord) -> JobRecord:
     """Return the job if the caller may see it; NOT_FOUND otherwise."""
     if not identity.current().sees(job.owner):
         raise unknown_job(job.id)
     return job
 
 
-def start_job(job: Job) -> Job:
+def start_job(job: JobRecord) -> JobRecord:
     """Return the job as a process starts for it."""
     started = time.time() if job.started is None else job.started
     return replace(job, state=JobState.RUNNING, started=started, starts=job.starts + 1, attempts=job.attempts + 1)
 
 
-def suspend_job(job: Job) -> Job:
+def suspend_job(job: JobRecord) -> JobRecord:
     """Return the job as its server stops; the start that ends here does not count as an attempt."""
     return replace(job, state=JobState.QUEUED, attempts=max(0, job.attempts - 1))
 
 
-def finish_job(job: Job) -> Job:
+def finish_job(job: JobRecord) -> JobRecord:
     """Return the job with its model stored."""
     return replace(job, state=JobState.DONE, ended=time.time())
 
 
-def fail_job(job: Job, failure: JobFailure) -> Job:
+def fail_job(job: JobRecord, failure: JobFailure) -> JobRecord:
     """Return the job without a model."""
     return replace(job, state=JobState.FAILED, ended=time.time(), failure=failure)
 

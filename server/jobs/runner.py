@@ -18,7 +18,7 @@ from relaxon.server.jobs import folder as job_folder
 from relaxon.server.jobs import process as job_process
 from relaxon.server.jobs import records as jobs
 from relaxon.server.jobs.models import ModelStore
-from relaxon.server.jobs.records import Job, JobFailure, JobStore, Json
+from relaxon.server.jobs.records import JobFailure, JobRecord, JobStore, Json
 from relaxon.wire.conversions.jobs import JobState
 
 logger = logging.getLogger("relaxon.server")
@@ -112,11 +112,11 @@ class JobRunner:
         finally:
             self._give_back(owner)
 
-    def folder_of(self, job: Job) -> Path:
+    def folder_of(self, job: JobRecord) -> Path:
         """Return the folder for a job's request and data, which are written before the job is submitted."""
         return self._folder / job.id
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: JobRecord) -> None:
         """Queue a job whose folder is complete and whose model's name is reserved.
 
         Call it while holding a `place`: from here on the job has one of its own. The job outlives the server once the
@@ -154,7 +154,7 @@ class JobRunner:
         self.store.remove(job_id)
         await self.store.saved()
 
-    async def wait(self, job_id: str) -> Job:
+    async def wait(self, job_id: str) -> JobRecord:
         """Return a job once it has ended; UNAVAILABLE if the server stops first and leaves it to the next one."""
         while True:
             live, job = self._live.get(job_id), self.store.find(job_id)
@@ -216,7 +216,7 @@ class JobRunner:
 
     async def _conduct(self, job_id: str, live: _Live) -> None:
         """Run a job from its start, or from where it was, to its end; every way out ends it or leaves it for later."""
-        ended: Job | None = None
+        ended: JobRecord | None = None
         try:
             ended = await self._run(job_id, live)
         except errors.ServiceError as error:
@@ -244,7 +244,7 @@ class JobRunner:
         self._places[owner] -= 1
         self._places += Counter()  # drops the owners without places
 
-    async def _conclude(self, ended: Job) -> None:
+    async def _conclude(self, ended: JobRecord) -> None:
         """Record that a job has ended, free its place, and remove its folder, which is no longer needed."""
         self.store.put(ended)
         # At once: a caller that sees the end may send its next job before this one is on the disk.
@@ -262,10 +262,10 @@ class JobRunner:
             folder = self.folder_of(ended)
             await asyncio.get_running_loop().run_in_executor(None, lambda: shutil.rmtree(folder, ignore_errors=True))
 
-    def _failed(self, job_id: str, failure: JobFailure) -> Job:
+    def _failed(self, job_id: str, failure: JobFailure) -> JobRecord:
         return jobs.fail_job(self.store.find(job_id), failure)
 
-    async def _run(self, job_id: str, live: _Live) -> Job | None:
+    async def _run(self, job_id: str, live: _Live) -> JobRecord | None:
         """Return the ended job; None where the server stops and the next one is to continue it."""
         folder = self.folder_of(self.store.find(job_id))
         why = "its server was ended"
@@ -289,7 +289,7 @@ class JobRunner:
         await asyncio.get_running_loop().run_in_executor(None, self._store_model, self.store.find(job_id), folder)
         return jobs.finish_job(self.store.find(job_id))
 
-    def _store_model(self, job: Job, folder: Path) -> None:
+    def _store_model(self, job: JobRecord, folder: Path) -> None:
         job_folder.mark_committed(folder)
         self._models.put(job.kind, job.model, folder / job_folder.COMPLETE)
 
@@ -321,7 +321,7 @@ class JobRunner:
             self.store.put(replace(job, attempts=0))
         self._announce(job_id)
 
-    def _update(self, job: Job) -> None:
+    def _update(self, job: JobRecord) -> None:
         self.store.put(job)
         self._announce(job.id)
 

@@ -25,7 +25,7 @@ from relaxon.server.jobs import folder as job_folder
 from relaxon.server.jobs import records as jobs
 from relaxon.server.jobs.models import ModelStore
 from relaxon.server.jobs.operations_service import OperationsServicer, Presentation, job_message
-from relaxon.server.jobs.records import Job
+from relaxon.server.jobs.records import JobRecord
 from relaxon.server.jobs.runner import JobRunner
 from relaxon.server.jobs.worker import ENGINES_PACKAGE
 from relaxon.server.solving.observations import Observations
@@ -158,7 +158,7 @@ class TrainingService:
                 return await self._operations.operation(known.id)
             with self._runner.place(owner):
                 name = self.models.reserve(kind, header.model, "model")
-                job = Job.new(kind, name, owner, request_id)
+                job = JobRecord.new(kind, name, owner, request_id)
                 folder = self._runner.folder_of(job)
                 try:
                     await receive(folder)
@@ -172,13 +172,13 @@ class TrainingService:
             await self._runner.store.saved()
         return await self._operations.operation(job.id)
 
-    async def _check_same(self, known: Job, asked: str, receive: Callable[[Path], Awaitable[None]]) -> None:
+    async def _check_same(self, known: JobRecord, asked: str, receive: Callable[[Path], Awaitable[None]]) -> None:
         """Raise ALREADY_EXISTS for a call whose header or data are not those that a job was begun with."""
         name = jobs.operation_name(known.id)
         message = f"request_id {known.request_id!r} was that of {name}, whose %s was another"
         if not known.fingerprint.startswith(asked):
             raise errors.already_exists("google.longrunning.Operation", name, message % "header")
-        folder = self._runner.folder_of(Job.new(known.kind, known.model))
+        folder = self._runner.folder_of(JobRecord.new(known.kind, known.model))
         with self.admitted():
             try:
                 await receive(folder)

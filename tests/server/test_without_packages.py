@@ -16,7 +16,7 @@ from relaxon.proto import boosting_pb2, status_pb2
 from relaxon.server.gate import errors
 from relaxon.server.jobs import records as jobs
 from relaxon.server.jobs.operations_service import OperationsServicer, Presentation
-from relaxon.server.jobs.records import Job
+from relaxon.server.jobs.records import JobRecord
 from relaxon.server.training.registry import ENGINES
 
 SERVER = """
@@ -173,7 +173,7 @@ def test_an_engine_needs_what_its_models_are_stored_with(kind):
     assert "safetensors" in ENGINES[kind].needs
 
 
-async def _operation(job: Job) -> object:
+async def _operation(job: JobRecord) -> object:
     def respond(job):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
@@ -186,7 +186,7 @@ async def _operation(job: Job) -> object:
 def test_a_job_whose_model_cannot_be_read_any_more_says_what_to_install():
     import asyncio
 
-    operation = asyncio.run(_operation(jobs.finish_job(Job.new("energy", "m"))))
+    operation = asyncio.run(_operation(jobs.finish_job(JobRecord.new("energy", "m"))))
     assert operation.error.code == 9
     assert 'pip install "relaxon[neuromorphic]"' in operation.error.message
 

@@ -13,7 +13,7 @@ from typing import Any
 from relaxon._version import __version__
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors
-from relaxon.server.jobs.records import Job, JobStore, Json
+from relaxon.server.jobs.records import JobRecord, JobStore, Json
 from relaxon.server.solving.background_compiler import BackgroundCompiler
 from relaxon.server.solving.observations import CURVE_POINTS, Observations, SolveState, SolveTrace
 from relaxon.server.solving.sessions import Session, SessionStore
@@ -82,7 +82,7 @@ class View:
         told["newest"] = {key: _number(value) for key, value in steps[-1].items()} if steps else {}
         return told
 
-    def _server(self, solves: Sequence[SolveTrace], jobs: Sequence[Job]) -> Json:
+    def _server(self, solves: Sequence[SolveTrace], jobs: Sequence[JobRecord]) -> Json:
         states = Counter(trace.state for trace in solves)
         job_states = Counter(job.state for job in jobs)
         kept = self._sessions.kept()
@@ -127,7 +127,7 @@ class View:
             "idle": 0.0 if kept.users else max(0.0, idle),
         }
 
-    def _job(self, job: Job) -> Json:
+    def _job(self, job: JobRecord) -> Json:
         newest = self._jobs.newest(job.id) or {}
         name = next((key.removesuffix(WANTED) for key in newest if key.endswith(WANTED)), "")
         return {
