@@ -22,7 +22,7 @@ from relaxon.core.solution import Progress
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.jobs import records as jobs
 from relaxon.server.jobs.database import SqliteJobStore
-from relaxon.server.jobs.records import Job
+from relaxon.server.jobs.records import JobRecord
 from relaxon.server.solving.observations import KEPT_SOLVES, Observations
 from relaxon.server.solving.sessions import SessionStore
 from relaxon.server.watching.dashboard.view import View
@@ -57,11 +57,11 @@ def full_view(folder: Path) -> tuple[View, SqliteJobStore, str]:
         for iteration in range(LONG):
             trace.record(Progress(iteration, 1.0 / (1 + iteration), 1e-6))
     for number in range(JOBS):
-        job = Job.new("boosting", f"model-{number}")
+        job = JobRecord.new("boosting", f"model-{number}")
         store.put(job)
         for unit in range(1, (LONG if number == JOBS - 1 else 1) + 1):
             store.add_progress(job.id, unit, {"stage": unit, "units": unit, "units_wanted": LONG, "loss": 1.0 / unit})
-        store.put(jobs.done(job))
+        store.put(jobs.finish_job(job))
     return View("127.0.0.1:0", settings, observations, SessionStore(settings), store), store, job.id
 
 

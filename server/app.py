@@ -20,29 +20,18 @@ from grpc_reflection.v1alpha import reflection
 
 from relaxon.core.extras import explain, find_missing, install_command
 from relaxon.proto import (
-    boosting_pb2,
-    boosting_pb2_grpc,
-    convex_pb2,
-    convex_pb2_grpc,
-    energy_pb2,
-    energy_pb2_grpc,
-    equilibrium_pb2,
-    equilibrium_pb2_grpc,
     linear_pb2,
     linear_pb2_grpc,
     models_pb2,
     models_pb2_grpc,
     poisson_pb2,
     poisson_pb2_grpc,
-    proximal_pb2,
-    proximal_pb2_grpc,
     session_pb2,
     session_pb2_grpc,
     status_pb2,
     status_pb2_grpc,
 )
 from relaxon.server.config import threads
-from relaxon.server.config.capabilities import describe_missing
 from relaxon.server.config.settings import ServerSettings, compile_kinds
 from relaxon.server.gate.access import Gate
 from relaxon.server.gate.attendance import AttendanceList
@@ -50,7 +39,7 @@ from relaxon.server.gate.drain import LONGEST_QUIET_SECONDS, Drain
 from relaxon.server.gate.interceptor import CallInterceptor, Observer
 from relaxon.server.gate.transport_security import Certificate
 from relaxon.server.jobs.database import SqliteJobStore
-from relaxon.server.jobs.folder import locked
+from relaxon.server.jobs.folder import lock_folder
 from relaxon.server.jobs.models import ModelStore
 from relaxon.server.jobs.operations_service import OperationsServicer
 from relaxon.server.jobs.runner import JobRunner
@@ -61,25 +50,11 @@ from relaxon.server.solving.poisson_service import PoissonServicer
 from relaxon.server.solving.runtime import SolveRuntime
 from relaxon.server.solving.session_service import SessionServicer
 from relaxon.server.solving.sessions import SessionStore
-from relaxon.server.training import (
-    boosting_service,
-    convex_service,
-    energy_service,
-    equilibrium_service,
-    proximal_service,
-)
-from relaxon.server.training.boosting_service import BoostingServicer
-from relaxon.server.training.boosting_task import KIND as BOOSTING
-from relaxon.server.training.convex_service import ConvexServicer
-from relaxon.server.training.convex_task import KIND as CONVEX
-from relaxon.server.training.energy_service import EnergyServicer
-from relaxon.server.training.energy_task import KIND as ENERGY
-from relaxon.server.training.equilibrium_service import EquilibriumServicer
-from relaxon.server.training.equilibrium_task import KIND as EQUILIBRIUM
 from relaxon.server.training.models_service import ModelsServicer
-from relaxon.server.training.proximal_service import ProximalServicer
-from relaxon.server.training.proximal_task import KIND as PROXIMAL
+from relaxon.server.training.registry import BUILT_IN, ENGINES
+from relaxon.server.training.service import TrainingService, present_jobs
 from relaxon.server.watching import dashboard, logs, tracing
+from relaxon.server.watching.capabilities import describe_missing
 from relaxon.server.watching.metrics import Metrics
 from relaxon.server.watching.status_service import Busy, StatusServicer
 
@@ -88,11 +63,7 @@ SERVICES = (
     poisson_pb2.DESCRIPTOR.services_by_name["PoissonService"].full_name,
     linear_pb2.DESCRIPTOR.services_by_name["LinearSystemService"].full_name,
     session_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
-    boosting_pb2.DESCRIPTOR.services_by_name["BoostingService"].full_name,
-    convex_pb2.DESCRIPTOR.services_by_name["ConvexService"].full_name,
-    energy_pb2.DESCRIPTOR.services_by_name["EnergyService"].full_name,
-    equilibrium_pb2.DESCRIPTOR.services_by_name["EquilibriumService"].full_name,
-    proximal_pb2.DESCRIPTOR.services_by_name["ProximalService"].full_name,
+    *(engine.wire.service.full_name for engine in BUILT_IN),
     models_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     status_pb2.DESCRIPTOR.services_by_name["StatusService"].full_name,
     operations_pb2.DESCRIPTOR.services_by_name["Operations"].full_name,
@@ -208,27 +179,14 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
         models = ModelStore(settings.model_folder, settings.max_models)
         opened.callback(models.close)
         kept = Path(settings.job_folder) if settings.job_folder else models.jobs
-        opened.callback(locked(kept, "job_folder").close)
+        opened.callback(lock_folder(kept, "job_folder").close)
         store = SqliteJobStore(kept, settings.max_ended_jobs)
         opened.callback(store.close)
         runner = JobRunner(store, kept, models, settings, lasting=bool(settings.model_folder))
-        operations = OperationsServicer(
-            runner,
-            {
-                BOOSTING: boosting_service.presentation(models),
-                CONVEX: convex_service.presentation(models),
-                ENERGY: energy_service.presentation(models),
-                EQUILIBRIUM: equilibrium_service.presentation(models),
-                PROXIMAL: proximal_service.presentation(models),
-            },
-        )
-        boosting = BoostingServicer(settings, runner, models, operations, checks, engines)
-        convex = ConvexServicer(settings, runner, models, operations, checks, engines)
-        energy = EnergyServicer(settings, runner, models, operations, checks, engines)
-        equilibrium = EquilibriumServicer(settings, runner, models, operations, checks, engines)
+        present = {kind: present_jobs(engine, models) for kind, engine in ENGINES.items()}
+        operations = OperationsServicer(runner, present)
         observations = Observations() if settings.dashboard else None
-        proximal = ProximalServicer(settings, runner, models, operations, checks, engines, observations)
-        # Each attendance holds a call open; others must remain for work.
+        # Each holds a call open: the others must leave room for work.
         most = min(settings.max_attendances, max(1, settings.max_calls // 2))
         attendances = AttendanceList(most, settings.lease_seconds, sessions.leave)
         attending = SessionServicer(attendances)
@@ -252,11 +210,9 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
             interceptors=(interceptor,), options=options, maximum_concurrent_rpcs=settings.max_calls
         )
         operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
-        convex_pb2_grpc.add_ConvexServiceServicer_to_server(convex, server)
-        energy_pb2_grpc.add_EnergyServiceServicer_to_server(energy, server)
-        equilibrium_pb2_grpc.add_EquilibriumServiceServicer_to_server(equilibrium, server)
-        proximal_pb2_grpc.add_ProximalServiceServicer_to_server(proximal, server)
-        boosting_pb2_grpc.add_BoostingServiceServicer_to_server(boosting, server)
+        for engine in ENGINES.values():
+            service = TrainingService(engine, settings, runner, models, operations, checks, engines, observations)
+            service.register(server)
         session_pb2_grpc.add_SessionServiceServicer_to_server(attending, server)
         poisson_pb2_grpc.add_PoissonServiceServicer_to_server(PoissonServicer(runtime), server)
         linear_pb2_grpc.add_LinearSystemServiceServicer_to_server(LinearServicer(runtime), server)
@@ -264,10 +220,11 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
         status_pb2_grpc.add_StatusServiceServicer_to_server(StatusServicer(busy), server)
         condition = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(condition, server)
-        served: tuple[str, ...] = SERVED
+        added = tuple(engine.wire.service.full_name for engine in ENGINES.values() if engine not in BUILT_IN)
+        served: tuple[str, ...] = (*SERVED, *added)
         if settings.channelz:
             _add_channelz(server)
-            served = (*SERVED, CHANNELZ)
+            served = (*served, CHANNELZ)
         if settings.reflection:
             reflection.enable_server_reflection(served, server)
         target = _listen(server, settings, certificate)
@@ -275,7 +232,7 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
         await server.start()
         for line in describe_missing():
             logger.info("not served: %s", line)
-        for name in ("", *SERVICES):
+        for name in ("", *SERVICES, *added):
             await condition.set(name, health_pb2.HealthCheckResponse.SERVING)
         readiness = asyncio.create_task(_compile_ahead(compile_kinds(settings.compile), compiler, condition))
         if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
@@ -283,7 +240,7 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gate.refresh)
         sweep = asyncio.create_task(_sweep(sessions))
         try:
-            async with dashboard.shown(settings, target, observations, sessions, store, compiler):
+            async with dashboard.show(settings, target, observations, sessions, store, compiler):
                 yield target
         finally:
             sweep.cancel()
@@ -340,7 +297,7 @@ def _observers(settings: ServerSettings, busy: Busy, opened: AsyncExitStack) -> 
     observers: list[Observer] = []
     try:
         if settings.traces:
-            provider, end = tracing.exporting()
+            provider, end = tracing.build_exporter()
             opened.push_async_callback(asyncio.to_thread, end)
             observers.append(tracing.Tracing(provider).observe)
         if settings.metrics_port:

@@ -1,4 +1,4 @@
-"""One configuration from four places: options before environment before file before defaults."""
+"""The configuration from four places: options take precedence over environment, file and defaults, in this order."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from relaxon.server.config.settings import ServerSettings
 PREFIX = "RELAXON_"
 FILE = "RELAXON_CONFIG"
 CLIENTS = ("RELAXON_TARGET", "RELAXON_TOKEN", "RELAXON_ROOT_CERTIFICATES")
-"""Of the commands that call a server; none of them is a setting of one."""
+"""The variables of the commands that call a server, which are not settings of one."""
 ENGINES = ("RELAXON_NUM_THREADS",)
-"""Of the solvers, in a server and elsewhere (`relaxon.solvers.kernels.threads`)."""
+"""The variables of the solvers, in a server and elsewhere (`relaxon.solvers.kernels.threads`)."""
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 LONGEST_FILE = 2**20
 DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(ServerSettings)}
-"""Of each setting, in their order."""
+"""The default of each setting, in the order of the fields."""
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The settings, and where each comes from: "option", "environment RELAXON_…", "file …" or "default"."""
+    """The settings and their sources: "option", "environment RELAXON_…", "file …" or "default"."""
 
     settings: ServerSettings
     sources: Mapping[str, str]
 
     def as_toml(self) -> str:
-        """A file that says the same, with each value's source as a comment."""
+        """Return a file with the same settings, with the source of each as a comment."""
         lines = [f"{name} = {_toml(getattr(self.settings, name))}" for name in DEFAULTS]
         width = max(map(len, lines))
         return "".join(
@@ -40,20 +40,22 @@ class Configuration:
 
 
 def load(options: Mapping[str, Any], environment: Mapping[str, str], file: str = "") -> Configuration:
-    """The configuration. `options` are those given on the command line, by the settings' names; `file` is a TOML file
-    of settings, by default the one that RELAXON_CONFIG names.
+    """Return the configuration.
+
+    `options` are those given on the command line, by the names of the settings; `file` is a TOML file of settings, by
+    default the one that RELAXON_CONFIG names.
 
     Raises
     ------
-    ValueError, TypeError : naming the setting, and where it was given; also for one that is not known.
+    ValueError, TypeError : naming the setting and its source; also for an unknown setting.
     OSError : where the file cannot be read.
     """
     file = file or environment.get(FILE, "")
     values, sources = dict(DEFAULTS), dict.fromkeys(DEFAULTS, "default")
-    found = _from_file(Path(file)) if file else {}
+    found = _read_file(Path(file)) if file else {}
     for name, value in found.items():
         values[name], sources[name] = value, f"file {file}"
-    for name, value in _from_environment(environment).items():
+    for name, value in _read_environment(environment).items():
         values[name], sources[name] = value, f"environment {PREFIX}{name.upper()}"
     for name, value in options.items():
         values[name], sources[name] = value, "option"
@@ -68,7 +70,7 @@ def load(options: Mapping[str, Any], environment: Mapping[str, str], file: str =
     return Configuration(settings, sources)
 
 
-def _from_file(path: Path) -> dict[str, Any]:
+def _read_file(path: Path) -> dict[str, Any]:
     with path.open("rb") as stream:
         content = stream.read(LONGEST_FILE + 1)
     if len(content) > LONGEST_FILE:
@@ -84,11 +86,11 @@ def _from_file(path: Path) -> dict[str, Any]:
         if wanted is float and type(value) is int:
             given[name] = float(value)
         elif type(value) is not wanted:
-            raise TypeError(f"{name} must be {_called(wanted)}, got {value!r} (file {path})")
+            raise TypeError(f"{name} must be {_type_name(wanted)}, got {value!r} (file {path})")
     return given
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found = {}
     for variable, text in environment.items():
         name = variable.removeprefix(PREFIX).lower()
@@ -97,11 +99,11 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if name not in DEFAULTS or variable != variable.upper():
             known = [PREFIX + one.upper() for one in DEFAULTS]
             raise ValueError(f"the environment has {_unknown(variable, known)}")
-        found[name] = _parsed(name, variable, text, type(DEFAULTS[name]))
+        found[name] = _parse(name, variable, text, type(DEFAULTS[name]))
     return found
 
 
-def _parsed(name: str, variable: str, text: str, wanted: type) -> Any:
+def _parse(name: str, variable: str, text: str, wanted: type) -> Any:
     if wanted is bool:
         if text.lower() not in (*TRUE, *FALSE):
             raise TypeError(f"{name} must be true or false, got {text!r} (environment {variable})")
@@ -109,7 +111,7 @@ def _parsed(name: str, variable: str, text: str, wanted: type) -> Any:
     try:
         return wanted(text)
     except ValueError:
-        raise TypeError(f"{name} must be {_called(wanted)}, got {text!r} (environment {variable})") from None
+        raise TypeError(f"{name} must be {_type_name(wanted)}, got {text!r} (environment {variable})") from None
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
@@ -117,7 +119,7 @@ def _unknown(name: str, known: Iterable[str]) -> str:
     return f"the unknown setting {name[:80]!r}" + (f"; is it {close[0]!r}?" if close else "")
 
 
-def _called(wanted: type) -> str:
+def _type_name(wanted: type) -> str:
     return {bool: "true or false", int: "an integer", float: "a number", str: "a string"}[wanted]
 
 
@@ -125,7 +127,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        # TOML's basic strings have JSON's escapes, but for the delete character.
+        # The basic strings of TOML have the escapes of JSON, except for the delete character.
         import json
 
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""Files that settings name: where one cannot be read, the error says which setting it belongs to."""
+"""Checks of the files that settings name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def check_readable(setting: str, path: Path) -> None:
-    """OSError, of the kind that opening the file raised, naming the setting, the path and the reason."""
+    """Raise OSError, of the type that opening the file raised, naming the setting, the path and the reason."""
     try:
         with path.open("rb"):
             pass

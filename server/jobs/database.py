@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from relaxon.server.gate import errors
-from relaxon.server.jobs.records import Failure, Job, JobState, Json, operation_name
+from relaxon.server.jobs.records import JobFailure, JobRecord, Json, operation_name
+from relaxon.wire.conversions.jobs import JobState
 
 logger = logging.getLogger("relaxon.server")
 FILE = "jobs.sqlite"
 APPLICATION = 0x72656C78
-"""Tells this file from other programs' (`PRAGMA application_id`): "relx"."""
+"""Distinguishes this file from those of other programs (`PRAGMA application_id`): "relx"."""
 SCHEMA = (
     """
     CREATE TABLE jobs (
@@ -35,7 +36,7 @@ SCHEMA = (
     ) WITHOUT ROWID;
     """,
 )
-"""What brings the file from each version to the next; the first makes it. `PRAGMA user_version` counts those done."""
+"""The statements that take the file from each version to the next; `PRAGMA user_version` counts those done."""
 COLUMNS = (
     "id", "kind", "model", "owner", "request_id", "fingerprint", "created", "state", "started", "ended",
     "cancel_requested", "starts", "attempts", "failure_code", "failure_message", "failure_field",
@@ -47,15 +48,15 @@ PUT = (
 ADD = "INSERT OR IGNORE INTO progress (job, step, message) SELECT ?1, ?2, ?3 FROM jobs WHERE id = ?1"
 REMOVE = "DELETE FROM jobs WHERE id = ?"
 FLUSH_SECONDS = 0.25
-"""That progress alone may wait to be written, so that quick steps share a write. A job's folder has it meanwhile."""
+"""How long progress may wait to be written, so that quick steps share a write. The job's folder has it meanwhile."""
 RETRY_SECONDS = 1.0
-"""After which what could not be written, on a full disk say, is tried again."""
+"""The time between two attempts to write, on a full disk for example."""
 BUSY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiter:
-    """One who waits until so many changes are on the disk."""
+    """A coroutine that waits until so many changes are on the disk."""
 
     changes: int
     loop: asyncio.AbstractEventLoop
@@ -71,22 +72,22 @@ class _Waiter:
 
 
 class SqliteJobStore:
-    """A `JobStore` whose jobs are held in memory, and written to a file by a thread of its own in the order of changes.
+    """A `JobStore` that holds its jobs in memory and writes them to a file in a thread of its own, in order.
 
-    So no call waits for the disk but `saved`. Of the jobs that have ended, the last `max_ended` are kept.
+    Only `saved` waits for the disk. The `max_ended` jobs that ended last are kept.
     """
 
     def __init__(self, folder: Path, max_ended: int) -> None:
-        """OSError where the file in `folder` is damaged, another program's or a newer release's."""
+        """OSError where the file in `folder` is damaged, or written by another program or a newer release."""
         self._max_ended = max_ended
         path = folder / FILE
         try:
-            self._writer, self._reader = _opened(path), _opened(path)
-            self._jobs, self._newest = _loaded(self._reader)
+            self._writer, self._reader = _open(path), _open(path)
+            self._jobs, self._newest = _load_jobs(self._reader)
         except (sqlite3.Error, KeyError, ValueError) as error:
             raise OSError(f"{path} cannot be read: {error}; move it away to begin without its jobs") from error
         self._fresh: dict[str, list[tuple[int, str]]] = {}
-        """Steps of each job that are not yet in the file."""
+        """The steps of each job that are not yet in the file."""
         self._changes: list[tuple[str, tuple[Any, ...]]] = []
         self._made = self._written = 0
         self._urgent = self._closing = False
@@ -95,9 +96,9 @@ class SqliteJobStore:
         self._thread = threading.Thread(target=self._write, name="relaxon-jobs", daemon=True)
         self._thread.start()
 
-    def put(self, job: Job) -> None:
+    def put(self, job: JobRecord) -> None:
         self._jobs[job.id] = job
-        failure = job.failure or Failure("", "")
+        failure = job.failure or JobFailure("", "")
         values = (
             job.id, job.kind, job.model, job.owner, job.request_id, job.fingerprint, job.created, job.state.value,
             job.started, job.ended, job.cancel_requested, job.starts, job.attempts,
@@ -107,7 +108,7 @@ class SqliteJobStore:
         if job.state.ended:
             self._make_room()
 
-    def find(self, job_id: str) -> Job:
+    def find(self, job_id: str) -> JobRecord:
         job = self._jobs.get(job_id)
         if job is None:
             raise errors.not_found(
@@ -115,11 +116,11 @@ class SqliteJobStore:
             )
         return job
 
-    def by_request(self, kind: str, owner: str, request_id: str) -> Job | None:
+    def by_request(self, kind: str, owner: str, request_id: str) -> JobRecord | None:
         wanted = (kind, owner, request_id)
         return next((job for job in self._jobs.values() if (job.kind, job.owner, job.request_id) == wanted), None)
 
-    def jobs(self) -> Sequence[Job]:
+    def jobs(self) -> Sequence[JobRecord]:
         return sorted(self._jobs.values(), key=lambda job: (job.created, job.id))
 
     def remove(self, job_id: str) -> None:
@@ -165,7 +166,7 @@ class SqliteJobStore:
         await waiter.future
 
     def close(self) -> None:
-        """Write what there is and let go of the file."""
+        """Write what is left and close the file."""
         with self._guard:
             self._closing = True
             self._guard.notify_all()
@@ -186,7 +187,7 @@ class SqliteJobStore:
             self._guard.notify_all()
 
     def _write(self) -> None:
-        """The thread: all changes that have come while the last were written, in one transaction."""
+        """Write, in the thread, all changes made during the last write in one transaction."""
         while True:
             with self._guard:
                 self._guard.wait_for(lambda: self._changes or self._closing)
@@ -197,7 +198,7 @@ class SqliteJobStore:
             try:
                 self._commit(batch)
             except sqlite3.Error as error:
-                logger.error("jobs cannot be written down, and will be tried again: %s", error)
+                logger.error("the jobs cannot be written, which will be retried: %s", error)
                 with self._guard:
                     self._changes = batch + self._changes
                     self._answer(self._made, error)
@@ -208,14 +209,14 @@ class SqliteJobStore:
                 continue
             with self._guard:
                 self._written += len(batch)
-                # A job's steps come in their order, so the last one of the batch stands.
+                # The steps of a job come in order, so the last one of the batch counts.
                 written = {values[0]: values[1] for statement, values in batch if statement is ADD}
                 for job_id, step in written.items():
                     self._forget_fresh(job_id, step)
                 self._answer(self._written, None)
 
     def _forget_fresh(self, job_id: str, step: int) -> None:
-        """What is in the file needs not be held; called with the guard held."""
+        """Drop the steps that are in the file; called with the guard held."""
         left = [one for one in self._fresh.get(job_id, ()) if one[0] > step]
         if left:
             self._fresh[job_id] = left
@@ -223,7 +224,7 @@ class SqliteJobStore:
             self._fresh.pop(job_id, None)
 
     def _answer(self, changes: int, error: Exception | None) -> None:
-        """Tell those who wait for no more than so many changes; called with the guard held."""
+        """Wake those who wait for at most so many changes; called with the guard held."""
         for waiter in self._waiters:
             if waiter.changes <= changes:
                 waiter.tell(error)
@@ -241,15 +242,15 @@ class SqliteJobStore:
             raise
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    """A connection, used by one thread at a time, to the file in its newest form."""
+def _open(path: Path) -> sqlite3.Connection:
+    """Open a connection, for one thread at a time, to the file, brought to its newest version."""
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application != APPLICATION and (application or version or tables):
-            raise ValueError("it is no file of relaxon's jobs")
+            raise ValueError("it is not a file of relaxon's jobs")
         if version > len(SCHEMA):
             raise ValueError(f"its version is {version}, and this release knows those up to {len(SCHEMA)}")
         connection.execute("PRAGMA journal_mode = WAL")
@@ -266,15 +267,15 @@ def _opened(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _loaded(connection: sqlite3.Connection) -> tuple[dict[str, Job], dict[str, tuple[int, Json]]]:
-    """All jobs, and the newest step of each."""
+def _load_jobs(connection: sqlite3.Connection) -> tuple[dict[str, JobRecord], dict[str, tuple[int, Json]]]:
+    """Return all jobs, and the newest step of each."""
     jobs = {}
     for row in connection.execute(f"SELECT {', '.join(COLUMNS)} FROM jobs ORDER BY created, id"):
         values = dict(zip(COLUMNS, row, strict=True))
         code, message, field = (values.pop(f"failure_{name}") for name in ("code", "message", "field"))
         values["state"] = JobState(values["state"])
         values["cancel_requested"] = bool(values["cancel_requested"])
-        jobs[values["id"]] = Job(**values, failure=None if code is None else Failure(code, message, field))
-    # SQLite takes the other columns of an aggregate from the row that has the largest step.
+        jobs[values["id"]] = JobRecord(**values, failure=None if code is None else JobFailure(code, message, field))
+    # SQLite takes the other columns of an aggregate from the row with the largest step.
     newest = connection.execute("SELECT job, max(step), message FROM progress GROUP BY job")
     return jobs, {job: (step, json.loads(message)) for job, step, message in newest}

@@ -1,4 +1,4 @@
-"""The filter of `ListOperations`, and its page tokens, which stay good whatever comes or goes."""
+"""The filter of `ListOperations` and its page tokens, which stay valid while jobs come and go."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relaxon.server.gate import errors
-from relaxon.server.jobs.records import Job, JobState
+from relaxon.server.jobs.records import JobRecord
+from relaxon.wire.conversions.jobs import JobState
 
-Wanted = Callable[[Job], bool]
+Wanted = Callable[[JobRecord], bool]
 LONGEST = 500
 TERM = re.compile(r'\s*([a-z_]+)\s*(<=|>=|!=|=|<|>)\s*(?:"([^"]*)"|([^\s"]+))\s*')
 AND = re.compile(r"AND\s")
@@ -21,7 +22,7 @@ GRAMMAR = (
     "terms like state = running joined by AND; fields are done, state, kind, model and request_id, with = and !=, and "
     'create_time, with <, <=, > and >= and a time like "2026-01-31T12:00:00Z"'
 )
-FIELDS: dict[str, Callable[[Job], str]] = {
+FIELDS: dict[str, Callable[[JobRecord], str]] = {
     "done": lambda job: str(job.state.ended).lower(),
     "state": lambda job: job.state.value,
     "kind": lambda job: job.kind,
@@ -36,11 +37,11 @@ ORDERS: dict[str, Callable[[float, float], bool]] = {
     ">=": lambda found, bound: found >= bound,
 }
 FIRST = (-math.inf, "")
-"""Before all jobs."""
+"""The position before all jobs."""
 
 
-def parsed(text: str) -> Wanted:
-    """Whether a job is among those that a filter asks for, all where it is empty; INVALID_ARGUMENT for what is none."""
+def parse_filter(text: str) -> Wanted:
+    """Return the predicate of a filter, all jobs if it is empty; INVALID_ARGUMENT if it is malformed."""
     if len(text) > LONGEST:
         raise _refused(text)
     terms: list[Wanted] = []
@@ -74,13 +75,13 @@ def _term(text: str, field: str, operator: str, quoted: str | None, plain: str |
     return lambda job: (read(job) == value) is wanted
 
 
-def token_of(job: Job, text: str) -> str:
-    """The page token with which the list goes on after that job."""
+def page_token(job: JobRecord, text: str) -> str:
+    """Return the token of the page that starts after that job."""
     return base64.urlsafe_b64encode(f"{job.created.hex()} {job.id} {_digest(text)}".encode()).decode()
 
 
-def place_of(token: str, text: str) -> tuple[float, str]:
-    """Where a list goes on: after the job made then, of that id. INVALID_ARGUMENT for a token of another list."""
+def read_page_token(token: str, text: str) -> tuple[float, str]:
+    """Return the time and the id of the job after which a page starts; INVALID_ARGUMENT for a token of another list."""
     if not token:
         return FIRST
     try:

@@ -1,4 +1,4 @@
-"""What lies in a job's folder, how a server has the folder of all jobs for itself, and a job's process the job."""
+"""The folder of a job, and the locks that give a server its jobs and a process its job."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ from typing import IO, Any
 from relaxon.neuromorphic.checkpoints import sync
 
 REQUEST = "request.json"
+DATA = "data.safetensors"
+"""The uploaded arrays."""
 PROGRESS = "progress.jsonl"
-"""A line for each step that was told of; written by the process before it keeps a checkpoint of that step."""
+"""A line for each reported step, written by the process before it keeps a checkpoint of that step."""
 CHECKPOINT = "checkpoint"
 PARTIAL = "model.partial"
 """Where the process writes the model."""
 COMPLETE = "model"
-"""Where it is when it is whole; there is no moment in which half of it is there."""
+"""The place of the complete model; it appears there at once, never in part."""
 COMMITTED = "committed"
-"""A mark that is made before the model is moved out to where models are stored: with it, a model that is not there any
-more has been stored; without it, there was none yet."""
+"""A mark that is made before the model is moved to the model store. Where it exists, a missing model has been stored;
+where it does not, there was no model yet."""
 LEASE = "lease"
 LOG = "worker.log"
 LOCK = ".lock"
 ID = re.compile(r"[0-9a-f]{32}")
 LEASE_SECONDS = 30.0
-"""For a process of a server that is gone to be gone too."""
+"""The time that a process has to end after its server has gone."""
 LEASE_POLL = 0.05
+"""Seconds between two attempts to take a lease."""
 
 
-def locked(folder: Path, setting: str) -> IO[str]:
-    """The open lock file of a folder that belongs to this server alone from now on, made where missing.
+def lock_folder(folder: Path, setting: str) -> IO[str]:
+    """Lock a folder, created if missing, for this server alone and return the open lock file.
 
-    OSError, naming the setting, where another server has it. The lock goes with its process, however that ends.
+    OSError, naming the setting, where another server holds the lock. The lock ends with its process, however that ends.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / LOCK).open("w")
@@ -46,8 +49,8 @@ def locked(folder: Path, setting: str) -> IO[str]:
     return file
 
 
-def leased(folder: Path) -> IO[str] | None:
-    """The open file that stands for the one process that may work on a job; None where another keeps it."""
+def take_lease(folder: Path) -> IO[str] | None:
+    """Take the lease of a job, which one process at a time may hold; None where another process keeps it."""
     file = (folder / LEASE).open("w")
     deadline = time.monotonic() + LEASE_SECONDS
     while not _lock(file):
@@ -61,7 +64,7 @@ def leased(folder: Path) -> IO[str] | None:
 def _lock(file: IO[str]) -> bool:
     try:
         import fcntl
-    except ImportError:  # no such lock on this system: keeping servers apart is up to whoever starts them
+    except ImportError:  # this system has no such lock: whoever starts servers must keep them apart
         return True
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,8 +73,8 @@ def _lock(file: IO[str]) -> bool:
     return True
 
 
-def told_steps(folder: Path) -> Iterator[tuple[int, Any]]:
-    """The steps that a job's process has told of, each with its number; what was cut off in writing is left out."""
+def read_steps(folder: Path) -> Iterator[tuple[int, Any]]:
+    """Yield the steps that a job's process has reported, with their numbers; a line that was cut off is left out."""
     with suppress(FileNotFoundError), (folder / PROGRESS).open("rb") as lines:
         for line in lines:
             if not line.endswith(b"\n"):
@@ -81,23 +84,23 @@ def told_steps(folder: Path) -> Iterator[tuple[int, Any]]:
 
 
 class StepLog:
-    """The process's own record of the steps that it has told of, by which it tells of none twice."""
+    """A process's own record of the steps that it has reported, so that it reports none twice."""
 
     def __init__(self, folder: Path) -> None:
         self.last = 0
         path = folder / PROGRESS
         whole = 0
         if path.exists():
-            # A line that was cut off in writing goes; the next one must not be added to it.
+            # A line that was cut off is removed: the next one must not be appended to it.
             octets = path.read_bytes()
             whole = octets.rfind(b"\n") + 1
-            for number, _ in told_steps(folder):
+            for number, _ in read_steps(folder):
                 self.last = number
         self._file = path.open("ab", buffering=0)
         self._file.truncate(whole)
 
     def add(self, number: int, progress: Any) -> bool:
-        """Write a step down; whether it is a new one."""
+        """Write a step down; return whether it is new."""
         if number <= self.last:
             return False
         self._file.write(json.dumps({"step": number, "progress": progress}).encode() + b"\n")
@@ -106,31 +109,31 @@ class StepLog:
 
 
 def publish(folder: Path) -> None:
-    """Have a model that was written to `PARTIAL` be there whole, also after a loss of power."""
+    """Move the model that was written to `PARTIAL` into its place, so that it survives a loss of power."""
     sync_tree(folder / PARTIAL)
     (folder / PARTIAL).rename(folder / COMPLETE)
     sync(folder)
 
 
 def mark_committed(folder: Path) -> None:
-    """Say that the model of a job is about to be moved to where models are stored."""
+    """Mark that the model of a job is about to be moved to the model store."""
     (folder / COMMITTED).touch()
     sync(folder)
 
 
 def is_stored(folder: Path) -> bool:
-    """Whether a job's model has been moved to where models are stored."""
+    """Return whether a job's model has been moved to the model store."""
     return (folder / COMMITTED).exists() and not (folder / COMPLETE).exists()
 
 
 def sync_tree(folder: Path) -> None:
-    """Have the disk hold all files of a folder."""
+    """Flush all files of a folder to the disk."""
     for path in [*folder.rglob("*"), folder]:
         sync(path)
 
 
 def remove_others(root: Path, jobs: set[str]) -> None:
-    """Remove the folders that are not of `jobs`: of uploads that were cut off, and of jobs that have ended."""
+    """Remove the folders of uploads that were cut off and of jobs that have ended: all but those of `jobs`."""
     for path in root.iterdir():
         if ID.fullmatch(path.name) and path.name not in jobs:
             shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Processes for jobs that are forked from a process which has imported the engines, as the server sees them."""
+"""Processes of jobs, forked from a template process that has imported the engine, as the server sees them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from contextlib import suppress
 from typing import IO
 
 IDLE_SECONDS = 60.0
-"""For which the process to fork from, some 200 MB with torch, is kept once no job runs any more."""
+"""How long the template process (some 200 MB with torch) is kept once no job runs."""
 
 
 class ForkedProcess:
-    """A job's process: what `asyncio.subprocess.Process` has of it that the server uses."""
+    """A job's process, with the part of `asyncio.subprocess.Process` that the server uses."""
 
-    def __init__(self, template: _Template, stdin: _Words, stdout: asyncio.StreamReader, told: asyncio.StreamReader):
+    def __init__(
+        self, template: _Template, stdin: _InputPipe, stdout: asyncio.StreamReader, told: asyncio.StreamReader
+    ):
         self.stdin, self.stdout = stdin, stdout
         self.pid: int | None = None
         self.returncode: int | None = None
@@ -29,20 +31,20 @@ class ForkedProcess:
         self._watched = asyncio.create_task(self._watch())
 
     def kill(self) -> None:
-        """End it at once; ProcessLookupError where it has ended."""
+        """Kill the process; ProcessLookupError where it has ended."""
         if self.returncode is not None:
             raise ProcessLookupError
         self._killed = True
-        self.stdin.close()  # which ends it too, where it has not begun yet
+        self.stdin.close()  # which ends it as well if it has not started yet
         if self.pid is not None:
             os.kill(self.pid, signal.SIGKILL)
 
     async def wait(self) -> int:
-        """Its exit status, or minus the signal that ended it, once it has ended."""
+        """Return its exit status, or minus the signal that ended it, once it has ended."""
         return await asyncio.shield(self._watched)
 
     async def _watch(self) -> int:
-        status = -signal.SIGKILL  # the process that it was forked from was ended, and with it this one
+        status = -signal.SIGKILL  # the template was killed, and this process with it
         try:
             if line := await self._told.readline():
                 self.pid = int(line)
@@ -58,8 +60,8 @@ class ForkedProcess:
         return status
 
 
-class _Words:
-    """The writing end of a job's standard input, for words that are shorter than a pipe is long."""
+class _InputPipe:
+    """The writing end of a job's standard input, for words that fit into the pipe's buffer."""
 
     def __init__(self, descriptor: int) -> None:
         self._file: IO[bytes] | None = os.fdopen(descriptor, "wb", buffering=0)
@@ -81,16 +83,16 @@ class _Words:
 async def fork(
     command: Sequence[str], environment: Mapping[str, str], kind: str, arguments: Sequence[str], log: int
 ) -> ForkedProcess:
-    """A process for a job of that kind, forked from the one that `command` starts in that environment."""
+    """Return a process for a job of that kind, forked from the template that `command` starts in that environment."""
     given, stdin = os.pipe()
     stdout, output = os.pipe()
     told, status = os.pipe()
-    words = _Words(stdin)
+    words = _InputPipe(stdin)
     template: _Template | None = None
     try:
-        readers = [await _reader(descriptor) for descriptor in (stdout, told)]
+        readers = [await _open_reader(descriptor) for descriptor in (stdout, told)]
         message = json.dumps({"kind": kind, "arguments": list(arguments)}).encode()
-        template = _asked(command, environment, message, [given, output, log, status])
+        template = _ask_template(command, environment, message, [given, output, log, status])
     finally:
         for descriptor in (given, output, status):
             os.close(descriptor)
@@ -99,7 +101,7 @@ async def fork(
     return ForkedProcess(template, words, *readers)
 
 
-async def _reader(descriptor: int) -> asyncio.StreamReader:
+async def _open_reader(descriptor: int) -> asyncio.StreamReader:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(loop=loop)
     await loop.connect_read_pipe(
@@ -109,7 +111,7 @@ async def _reader(descriptor: int) -> asyncio.StreamReader:
 
 
 class _Template:
-    """A process to fork from, started by the first message and ended some time after the last of its jobs."""
+    """A template process, started by the first message and ended some time after the last of its jobs."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -117,7 +119,7 @@ class _Template:
         self._jobs = 0
         self._usable = True
         begun: list[subprocess.Popen[bytes] | BaseException] = []
-        # The kernel ends a process that asked for it when the thread that started it ends: this thread stays.
+        # The kernel ends the process with the *thread* that started it, so this thread must stay.
         threading.Thread(
             target=self._run,
             args=(list(command), dict(environment), theirs, begun),
@@ -131,7 +133,7 @@ class _Template:
             raise begun[0]
 
     def ask(self, message: bytes, descriptors: list[int]) -> bool:
-        """Send a message; False where the process has ended or is about to."""
+        """Send a message; return False where the process has ended or is about to."""
         with self._changed:
             if not self._usable:
                 return False
@@ -145,7 +147,7 @@ class _Template:
             return True
 
     def ended(self) -> None:
-        """A job of it has ended."""
+        """Note that one of its jobs has ended."""
         with self._changed:
             self._jobs -= 1
             self._changed.notify_all()
@@ -188,20 +190,22 @@ _templates: dict[tuple[object, ...], _Template] = {}
 _lock = threading.Lock()
 
 
-def _asked(command: Sequence[str], environment: Mapping[str, str], message: bytes, descriptors: list[int]) -> _Template:
-    """The process of that command and environment, which has been asked; started where there is none that lives."""
+def _ask_template(
+    command: Sequence[str], environment: Mapping[str, str], message: bytes, descriptors: list[int]
+) -> _Template:
+    """Send a message to the template of that command and environment, started if none is alive, and return it."""
     key = (*command, frozenset(environment.items()))
     with _lock:
         if key in _templates and _templates[key].ask(message, descriptors):
             return _templates[key]
         template = _templates[key] = _Template(command, environment)
         if not template.ask(message, descriptors):
-            raise OSError("the process that jobs are forked from ended at once")
+            raise OSError("the template process of jobs ended at once")
         return template
 
 
 def _forget() -> None:
-    """In a fork of this process: its jobs are not ours."""
+    """Forget all templates, in a fork of this process: their jobs belong to the parent."""
     global _lock
     _lock = threading.Lock()
     _templates.clear()

@@ -1,6 +1,6 @@
-"""Files of models that come from callers, checked before anything is made of them: sizes, depths, shapes, types.
+"""Model files from callers, checked before anything is built from them: their sizes, depths, shapes and types.
 
-Nothing is allocated here by what a file says of itself; the engines' own readers come after these checks.
+Nothing is allocated here by what a file says about itself; the engines' own readers run after these checks.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Any
 from relaxon.server.gate import errors
 
 LENGTH = struct.Struct("<Q")
-"""A safetensors file starts with its header's length."""
+"""A safetensors file starts with the length of its header."""
 LONGEST_HEADER = 2**22
 LONGEST_JSON = 2**22
 DEEPEST = 16
-"""Levels of JSON within JSON."""
+"""Levels of nested JSON."""
 MOST_TENSORS = 4096
 MOST_AXES = 4
 WIDTHS = {"F64": 8, "F32": 4, "I64": 8, "U8": 1}
-"""The types that models are stored in, and their bytes."""
+"""The types of stored tensors, and their sizes in bytes."""
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 CLASSES_DTYPE = re.compile(r"object|\|b1|[<|][if][1248]|<U[0-9]{1,3}")
 
 
 @dataclass(frozen=True, slots=True)
 class Tensors:
-    """What a safetensors file holds: the type and shape of each tensor, and its text."""
+    """The content of a safetensors file: the type and shape of each tensor, and its metadata."""
 
     tensors: Mapping[str, tuple[str, tuple[int, ...]]]
     metadata: Mapping[str, str]
@@ -42,7 +42,10 @@ class Tensors:
 
 
 def read_json(field: str, path: Path) -> Any:
-    """The value in a JSON file; INVALID_ARGUMENT naming `field` where it is none, too long, too deep or not finite."""
+    """Return the value in a JSON file.
+
+    INVALID_ARGUMENT or RESOURCE_EXHAUSTED, naming `field`, where it is malformed, too long, too deep or not finite.
+    """
     size = path.stat().st_size
     if size > LONGEST_JSON:
         raise errors.exhausted(field, f"{field} must have at most {LONGEST_JSON} bytes, got {size}")
@@ -50,11 +53,11 @@ def read_json(field: str, path: Path) -> Any:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise errors.invalid(field, f"{field} must be UTF-8: {error}") from None
-    return parsed_json(field, text)
+    return parse_json(field, text)
 
 
-def parsed_json(field: str, text: str) -> Any:
-    """As `read_json`, for text."""
+def parse_json(field: str, text: str) -> Any:
+    """Return the value of JSON text, with the checks of `read_json`."""
     depth = 0
     for token in TOKEN.finditer(text):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token.group(), 0)
@@ -67,7 +70,7 @@ def parsed_json(field: str, text: str) -> Any:
 
 
 def read_safetensors(field: str, path: Path) -> Tensors:
-    """What a safetensors file says that it holds, which it does; INVALID_ARGUMENT naming `field` otherwise."""
+    """Return the tensors that a safetensors file describes; INVALID_ARGUMENT, naming `field`, unless it holds them."""
     size = path.stat().st_size
     with path.open("rb") as stream:
         start = stream.read(LENGTH.size)
@@ -76,7 +79,7 @@ def read_safetensors(field: str, path: Path) -> Tensors:
             raise errors.invalid(field, f"{field} must be safetensors with a header of at most {LONGEST_HEADER} bytes")
         text = stream.read(length)
     try:
-        header = parsed_json(field, text.decode("utf-8"))
+        header = parse_json(field, text.decode("utf-8"))
     except UnicodeDecodeError:
         raise errors.invalid(field, f"{field} must have a header in UTF-8") from None
     if not isinstance(header, dict):
@@ -101,7 +104,7 @@ def read_safetensors(field: str, path: Path) -> Tensors:
 
 
 def check_classes(field: str, classes: Any, most: int, longest: int) -> None:
-    """Refuse stored labels that NumPy could make more of than they are."""
+    """Refuse stored labels of which NumPy could make a larger array than they are."""
     if not isinstance(classes, dict) or set(classes) != {"dtype", "values"}:
         raise errors.invalid(field, f"{field} must be an object of dtype and values")
     dtype, values = classes["dtype"], classes["values"]
@@ -113,8 +116,8 @@ def check_classes(field: str, classes: Any, most: int, longest: int) -> None:
         raise errors.invalid(field, f"{field} must be strings, numbers or booleans of at most {longest} characters")
 
 
-def whole(field: str, value: Any, most: int) -> int:
-    """A whole number from 1 to `most`; INVALID_ARGUMENT or RESOURCE_EXHAUSTED naming `field` otherwise."""
+def check_count(field: str, value: Any, most: int) -> int:
+    """Return a whole number from 1 to `most`; INVALID_ARGUMENT or RESOURCE_EXHAUSTED, naming `field`, otherwise."""
     if type(value) is not int or value < 1:
         raise errors.invalid(field, f"{field} must be a whole number of at least 1, got {str(value)[:80]}")
     if value > most:

@@ -17,59 +17,61 @@ from typing import Any
 
 from relaxon.neuromorphic.checkpoints import sync
 from relaxon.server.gate import errors, identity
-from relaxon.server.jobs.folder import locked, sync_tree
+from relaxon.server.jobs.folder import lock_folder, sync_tree
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""No separator, and no dot at the start: a name stays within its kind's folder."""
+"""Without separators, and without a dot at the start: a name stays within its kind's folder."""
 LOADED = 8
-"""Models kept in memory between calls; the one not used for longest goes first."""
+"""Models kept in memory between calls; the least recently used one is dropped first."""
 JOBS, INCOMING = "jobs", ".incoming"
 OWNER = ".owner"
-"""The file beside a model's own that holds the name of the caller who made it."""
+"""The file beside a model's own files that holds the name of its owner."""
 
 
 class ModelStore:
     """Folders `<root>/<kind>/<name>`, each as the engine's own `save` wrote it; safe to use from several threads.
 
-    A model is its maker's: others, admins aside, are told that there is none of that name. Who asks is known from the
-    call's context, which a thread has to have a copy of. That a name is taken, all are told who want to use it.
+    A model belongs to the caller who trained or uploaded it. To others, admins aside, it does not exist, except that
+    its name is taken. The caller is known from the context of the call, of which a thread must have a copy.
 
-    A model is written elsewhere on the same file system and moved into its place, so that what is there is complete.
+    A model is written elsewhere on the same file system and then moved into its place, so that it is always complete.
     """
 
     def __init__(self, root: str, max_models: int) -> None:
-        """`root` is made where missing, and is this store's alone; where empty, a temporary folder is.
+        """`root` is created if missing and locked for this store; if empty, a temporary folder takes its place.
 
-        OSError where it cannot be written to, or another server has it.
+        OSError where it cannot be written to, or another server uses it.
         """
         self._temporary = tempfile.TemporaryDirectory(prefix="relaxon-models-") if not root else None
         self._root = Path(self._temporary.name if self._temporary else root).resolve()
         self._max_models = max_models
         self._guard = threading.Lock()
         self._reserved: dict[tuple[str, str], str] = {}
-        """With the owner of each."""
+        """The reserved names and their owners."""
         self._loaded: OrderedDict[tuple[str, str], tuple[tuple[int, int], Any]] = OrderedDict()
-        self._lock = locked(self._root, "model_folder")
+        self._lock = lock_folder(self._root, "model_folder")
         self.jobs = self._root / JOBS
-        """Where jobs belong that are given no folder of their own."""
+        """The folder of jobs, unless the settings name another one."""
         self.incoming = self._root / INCOMING
-        """For models that are not complete yet, or not there any more; emptied at the start."""
+        """The folder of models that are incomplete or about to be deleted; emptied at the start."""
         shutil.rmtree(self.incoming, ignore_errors=True)
         self.incoming.mkdir()
 
     def reserve(self, kind: str, name: str, field: str, owner: str | None = None) -> str:
-        """Keep a name for a model that is yet to come: `name`, or one made up where it is empty.
+        """Reserve `name`, or a random name if it is empty, for a model and return it.
 
-        It will be `owner`'s, the present caller's where that is None.
+        The model will belong to `owner`; None stands for the present caller.
         INVALID_ARGUMENT naming `field`, ALREADY_EXISTS, or RESOURCE_EXHAUSTED.
         """
-        name = checked_name(field, name) if name else f"{kind}-{secrets.token_hex(8)}"
+        name = validate_name(field, name) if name else f"{kind}-{secrets.token_hex(8)}"
         with self._guard:
             taken = set(self._names(kind)) | {other for of, other in self._reserved if of == kind}
-            # Some file systems do not tell letters' cases apart.
+            # Some file systems ignore the case of letters.
             if name.casefold() in {other.casefold() for other in taken}:
                 raise errors.already_exists(
-                    resource(kind), name, f"{field} {name!r} is taken; delete that model first, or use another name"
+                    resource_type(kind),
+                    name,
+                    f"{field} {name!r} is taken; delete that model first, or use another name",
                 )
             if len(taken) >= self._max_models:
                 raise errors.exhausted(
@@ -79,17 +81,17 @@ class ModelStore:
         return name
 
     def hold(self, kind: str, name: str, owner: str) -> None:
-        """Keep the name of a model that an earlier server had reserved for that caller."""
+        """Reserve a name again that an earlier server had reserved for that owner."""
         with self._guard:
             self._reserved[kind, name] = owner
 
     def release(self, kind: str, name: str) -> None:
-        """Give a reserved name up; the model that was put there meanwhile stays."""
+        """Release a reserved name; a model that was put there meanwhile stays."""
         with self._guard:
             self._reserved.pop((kind, name), None)
 
     def put(self, kind: str, name: str, folder: Path) -> None:
-        """Move a complete model to its reserved name; OSError where something is there already."""
+        """Move a complete model to its reserved name; OSError where something exists there."""
         place = self._root / kind / name
         place.parent.mkdir(exist_ok=True)
         if owner := self._reserved.get((kind, name)):
@@ -100,7 +102,7 @@ class ModelStore:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            # From another file system it is copied first, so that it is whole when it has its name.
+            # From another file system it is copied first, so that it is complete when it gets its name.
             copied = self.incoming / secrets.token_hex(16)
             shutil.copytree(folder, copied)
             sync_tree(copied)
@@ -109,30 +111,30 @@ class ModelStore:
         sync(place.parent)
 
     def path(self, kind: str, name: str, field: str = "model") -> Path:
-        """A model's folder; INVALID_ARGUMENT for what can be no name, NOT_FOUND where there is none of it."""
-        place = self._root / kind / checked_name(field, name)
-        if place.is_symlink() or not place.is_dir() or not identity.current().sees(owner_of(place)):
+        """Return a model's folder; INVALID_ARGUMENT for a malformed name, NOT_FOUND where there is no such model."""
+        place = self._root / kind / validate_name(field, name)
+        if place.is_symlink() or not place.is_dir() or not identity.current().sees(read_owner(place)):
             raise self.unknown(kind, name)
         return place
 
     def created(self, kind: str, name: str, field: str = "model") -> float:
-        """When a model was put there, in seconds since 1970; as `path` else."""
+        """Return when a model was stored, in seconds since 1970; raises as `path` does."""
         try:
             return self.path(kind, name, field).stat().st_mtime
         except FileNotFoundError:  # deleted in between
             raise self.unknown(kind, name) from None
 
     def names(self, kind: str) -> list[str]:
-        """The models of a kind that the caller sees, in alphabetical order."""
+        """Return the names of the models of a kind that the caller may see, in alphabetical order."""
         folder, caller = self._root / kind, identity.current()
-        return sorted(name for name in self._names(kind) if caller.sees(owner_of(folder / name)))
+        return sorted(name for name in self._names(kind) if caller.sees(read_owner(folder / name)))
 
     def count(self, kind: str) -> int:
-        """How many models of a kind there are, whoever made them."""
+        """Return the number of models of a kind, whoever owns them."""
         return len(self._names(kind))
 
     def load(self, kind: str, name: str, read: Callable[[Path], Any]) -> Any:
-        """What `read` makes of a model's folder, from memory where it was used lately; not to be changed."""
+        """Return the model that `read` loads, from memory if it was used lately; the caller must not change it."""
         place = self.path(kind, name)
         try:
             found = place.stat()
@@ -156,7 +158,7 @@ class ModelStore:
         place = self.path(kind, name, "name")
         with self._guard:
             self._loaded.pop((kind, name), None)
-        # Out of sight at once; a reader never sees half of it.
+        # Moved out of sight at once: a reader never sees a part of it.
         doomed = self.incoming / secrets.token_hex(16)
         try:
             os.rename(place, doomed)
@@ -165,7 +167,7 @@ class ModelStore:
         shutil.rmtree(doomed, ignore_errors=True)
 
     def close(self) -> None:
-        """Let another server have the folder; a temporary one goes, with all that is in it."""
+        """Release the folder to other servers; a temporary one is removed with its content."""
         self._lock.close()
         if self._temporary is not None:
             with suppress(OSError):
@@ -180,20 +182,20 @@ class ModelStore:
         ]
 
     def unknown(self, kind: str, name: str) -> errors.ServiceError:
-        """NOT_FOUND for a model that is not there, or not the caller's."""
-        return errors.not_found(resource(kind), name, "never trained, or was deleted", "model")
+        """Return NOT_FOUND for a model that does not exist, or belongs to another caller."""
+        return errors.not_found(resource_type(kind), name, "never trained, or was deleted", "model")
 
 
-def owner_of(place: Path) -> str:
-    """Who made the model in that folder: empty where nobody was asked who they are."""
+def read_owner(place: Path) -> str:
+    """Return the owner of the model in a folder; empty where callers were anonymous."""
     try:
         return (place / OWNER).read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
 
 
-def checked_name(field: str, name: str) -> str:
-    """A name that can be a model's; INVALID_ARGUMENT naming `field` otherwise."""
+def validate_name(field: str, name: str) -> str:
+    """Return a name that a model can have; INVALID_ARGUMENT, naming `field`, otherwise."""
     if not NAME.fullmatch(name):
         raise errors.invalid(
             field,
@@ -202,6 +204,6 @@ def checked_name(field: str, name: str) -> str:
     return name
 
 
-def resource(kind: str) -> str:
-    """The full name of the message that describes a model of that kind."""
+def resource_type(kind: str) -> str:
+    """Return the full name of the message that describes a model of a kind."""
     return f"relaxon.v1.{kind.capitalize()}Model"

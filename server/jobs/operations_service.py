@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
-from google.protobuf import empty_pb2, timestamp_pb2
+from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
@@ -18,28 +18,29 @@ from relaxon.proto import job_pb2
 from relaxon.server.gate import errors, identity
 from relaxon.server.jobs import filter as job_filter
 from relaxon.server.jobs import records as jobs
-from relaxon.server.jobs.records import Failure, Job, JobState, Json
+from relaxon.server.jobs.records import JobFailure, JobRecord, Json, timestamp
 from relaxon.server.jobs.runner import JobRunner
+from relaxon.wire.conversions.jobs import JobState
 
 Context = grpc.aio.ServicerContext[Any, Any]
 MAX_PAGE = 100
-"""Operations in one answer; also where the caller asks for more, or does not say."""
+"""Operations in one answer, also if the caller asks for more or for no number."""
 MAX_WAIT_SECONDS = 3600.0
-"""Of one WaitOperation."""
+"""The longest wait of one WaitOperation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Presentation:
-    """How the jobs of a kind are told of."""
+    """How the jobs of a kind appear as operations."""
 
-    metadata: Callable[[Job, Json | None], Message]
-    """From the job and its newest progress: a message whose `job` is `job_message`'s."""
-    response: Callable[[Job], Message]
-    """Of a job that is done; NOT_FOUND where its model was deleted since. Called in a worker thread."""
+    metadata: Callable[[JobRecord, Json | None], Message]
+    """Returns the metadata for a job and its newest report: a message whose field `job` is that of `job_message`."""
+    response: Callable[[JobRecord], Message]
+    """Returns the response of a job that is done; NOT_FOUND if its model was deleted since. Called in a thread."""
 
 
 class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc]
-    """The calls of `google.longrunning.Operations`; `kinds` knows how each kind of job is told of."""
+    """The calls of `google.longrunning.Operations`; `kinds` maps each kind of job to its presentation."""
 
     def __init__(self, runner: JobRunner, kinds: Mapping[str, Presentation]) -> None:
         self._runner = runner
@@ -61,8 +62,8 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         return await errors.reported(context, self._delete(request))
 
     async def operation(self, job_id: str) -> Any:
-        """A job as an `Operation`; NOT_FOUND where it is not the caller's."""
-        job = jobs.visible(self._runner.store.find(job_id))
+        """Return a job as an `Operation`; NOT_FOUND where it belongs to another caller."""
+        job = jobs.check_visible(self._runner.store.find(job_id))
         presented = self._kinds[job.kind]
         operation = operations_pb2.Operation(name=jobs.operation_name(job_id), done=job.state.ended)
         metadata: Any = presented.metadata(job, self._runner.store.newest(job_id))
@@ -73,9 +74,9 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
             try:
                 operation.response.Pack(await asyncio.to_thread(presented.response, job))
             except errors.ServiceError as error:
-                failure = Failure(error.code.name, error.message)
-            except ImportError as error:  # the job was done by an earlier server that had the package
-                failure = Failure(grpc.StatusCode.FAILED_PRECONDITION.name, errors.missing_package(error).message)
+                failure = JobFailure(error.code.name, error.message)
+            except ImportError as error:  # the job was done by an earlier server, which had the package
+                failure = JobFailure(grpc.StatusCode.FAILED_PRECONDITION.name, errors.missing_package(error).message)
         if failure is not None:
             operation.error.code = grpc.StatusCode[failure.code].value[0]
             operation.error.message = failure.message
@@ -89,11 +90,11 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
     async def _list(self, request: Any) -> Any:
         if request.name not in ("", jobs.OPERATIONS):
             raise errors.invalid("name", f"name must be {jobs.OPERATIONS!r} or empty, got {request.name[:80]!r}")
-        wanted = job_filter.parsed(request.filter)
+        wanted = job_filter.parse_filter(request.filter)
         if request.page_size < 0:
             raise errors.invalid("page_size", f"page_size must not be negative, got {request.page_size}")
         size = min(request.page_size or MAX_PAGE, MAX_PAGE)
-        after, caller = job_filter.place_of(request.page_token, request.filter), identity.current()
+        after, caller = job_filter.read_page_token(request.page_token, request.filter), identity.current()
         kept = [
             job
             for job in self._runner.store.jobs()
@@ -101,10 +102,10 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         ]
         reply = operations_pb2.ListOperationsResponse()
         for job in kept[:size]:
-            with suppress(errors.ServiceError):  # forgotten while the others were put together
+            with suppress(errors.ServiceError):  # removed while the list was put together
                 reply.operations.append(await self.operation(job.id))
         if size < len(kept):
-            reply.next_page_token = job_filter.token_of(kept[size - 1], request.filter)
+            reply.next_page_token = job_filter.page_token(kept[size - 1], request.filter)
         return reply
 
     async def _wait(self, request: Any) -> Any:
@@ -114,7 +115,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
             seconds = min(request.timeout.seconds + 1e-9 * request.timeout.nanos, MAX_WAIT_SECONDS)
             if seconds < 0:
                 raise errors.invalid("timeout", f"timeout must not be negative, got {seconds} s")
-        jobs.visible(self._runner.store.find(job_id))
+        jobs.check_visible(self._runner.store.find(job_id))
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._runner.wait(job_id)
@@ -128,8 +129,8 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         await self._runner.remove(self._own(request.name).id)
         return empty_pb2.Empty()
 
-    def _own(self, name: str) -> Job:
-        return jobs.visible(self._runner.store.find(jobs.job_id_of(name)))
+    def _own(self, name: str) -> JobRecord:
+        return jobs.check_visible(self._runner.store.find(jobs.job_id_of(name)))
 
 
 STATES = {
@@ -140,8 +141,8 @@ STATES = {
 }
 
 
-def job_message(job: Job) -> job_pb2.Job:
-    """What the metadata of every job holds."""
+def job_message(job: JobRecord) -> job_pb2.Job:
+    """Return what the metadata of jobs of every kind hold."""
     return job_pb2.Job(
         state=STATES[job.state],
         model=job.model,
@@ -153,12 +154,3 @@ def job_message(job: Job) -> job_pb2.Job:
         starts=job.starts,
         request_id=job.request_id,
     )
-
-
-def timestamp(seconds: float | None) -> timestamp_pb2.Timestamp | None:
-    """Seconds since the epoch as a message."""
-    if seconds is None:
-        return None
-    made = timestamp_pb2.Timestamp()
-    made.FromMilliseconds(int(1000 * seconds))
-    return made

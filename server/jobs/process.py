@@ -1,4 +1,4 @@
-"""The process that works on a job, as the server sees it: started, told, listened to."""
+"""The process that works on a job, as the server sees it: how it is started, told to stop, and listened to."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from typing import Protocol
 
 import relaxon
 from relaxon.server.config.settings import ServerSettings
-from relaxon.server.config.threads import COUNTS, inherited
+from relaxon.server.config.threads import COUNTS, inherited_environment
 from relaxon.server.jobs.folder import LOG
 from relaxon.server.jobs.forked_process import ForkedProcess, fork
 from relaxon.server.jobs.records import Json
 
 WORKER = FORKED = "relaxon.server.jobs.worker"
-"""What is run, and what is rather forked from the process of `TEMPLATE` where that is possible."""
+"""The module that is run; where possible, it is forked from the process of `TEMPLATE` instead."""
 TEMPLATE = "relaxon.server.jobs.template"
 RAY_WORKER = "relaxon.server.jobs.ray_worker"
 CANCEL, SUSPEND = b"cancel\n", b"suspend\n"
 LOG_TAIL = 4000
-"""Bytes of a failed worker's own messages that go into the server's log."""
+"""How many bytes of a failed worker's own messages go into the server's log."""
 
 Process = asyncio.subprocess.Process | ForkedProcess
 
 
 class Backend(Protocol):
-    """Where jobs are worked on. Whatever it is, the server has a process on its own machine that answers for the job.
+    """Where jobs run. In any case, a process on the server's own machine answers for the job.
 
-    That process has the job's lease, writes steps, checkpoints and the model into the job's folder, and talks to the
-    server as `relaxon.server.jobs.worker` says.
+    That process holds the job's lease, writes steps, checkpoints and the model into the job's folder, and talks to the
+    server as `relaxon.server.jobs.worker` describes.
     """
 
     def __init__(self, settings: ServerSettings) -> None: ...
 
     @property
     def module(self) -> str:
-        """What that process runs."""
+        """The module that the process runs."""
 
     def arguments(self) -> Sequence[str]:
-        """What it is given beside the job."""
+        """Return the arguments of the process beside those of the job."""
 
     def environment(self) -> Mapping[str, str]:
-        """What it finds in its environment beside what this process has there."""
+        """Return the environment variables of the process beside those of this one."""
 
 
 class LocalProcesses:
@@ -63,12 +63,12 @@ class LocalProcesses:
 
     def environment(self) -> Mapping[str, str]:
         if self._together == 1:
-            return {}  # the libraries' own choice, or the one that the server was started with
+            return {}  # the libraries choose, or the environment of the server
         return thread_limits(max(1, (os.cpu_count() or 1) // self._together))
 
 
 class RayCluster:
-    """The process has an actor of a Ray cluster train, on whichever machine has processors free."""
+    """The process has an actor of a Ray cluster train, on a machine that has processors free."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self._address, self._cpus = settings.ray_address, settings.ray_cpus
@@ -88,17 +88,17 @@ BACKENDS: dict[str, type[Backend]] = {"local": LocalProcesses, "ray": RayCluster
 
 
 def thread_limits(threads: int) -> dict[str, str]:
-    """The environment in which the libraries take so many threads."""
+    """Return the environment variables with which the libraries use so many threads."""
     return {name: str(threads) for name in (*COUNTS, "OPENBLAS_NUM_THREADS")}
 
 
 async def start(folder: Path, kind: str, steps: int, settings: ServerSettings) -> Process:
-    """A process for the job of that kind in `folder`, of which the server knows so many steps."""
+    """Start a process for the job of that kind in `folder`, of which the server knows so many steps."""
     backend = BACKENDS[settings.training_backend](settings)
     source = str(Path(relaxon.__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
-    environment = {**inherited(), "PYTHONPATH": path, **backend.environment()}
-    # Modules come from where this server's do, not from the folder in which it was started.
+    environment = {**inherited_environment(), "PYTHONPATH": path, **backend.environment()}
+    # The process imports the modules that this server uses, not those of the working directory.
     run = (sys.executable, "-P", "-m")
     job = (str(folder.absolute()), str(steps), str(settings.checkpoint_seconds))
     with (folder / LOG).open("ab") as log:
@@ -114,20 +114,20 @@ async def start(folder: Path, kind: str, steps: int, settings: ServerSettings) -
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
-            # A Ctrl-C in the server's terminal is for the server alone, which lets the jobs end in order.
+            # A Ctrl-C in the server's terminal is for the server alone, which stops the jobs in order.
             start_new_session=True,
             env=environment,
         )
 
 
 async def listen(process: Process, told: Callable[[int, Json], None]) -> Json:
-    """Pass the steps on that the process tells of; its last word, empty where it did not come to that."""
+    """Pass on the steps that the process reports and return its last message, empty where it sent none."""
     assert process.stdout is not None
     async for line in process.stdout:
         try:
             said = json.loads(line)
         except ValueError:
-            # Cut off in the middle of a line, as the process was.
+            # The process was cut off in the middle of a line.
             return {}
         if "progress" not in said:
             last: Json = said
@@ -137,13 +137,13 @@ async def listen(process: Process, told: Callable[[int, Json], None]) -> Json:
 
 
 def tell(process: Process | None, word: bytes) -> None:
-    """Write to a process; nothing where there is none, or it has ended."""
+    """Write a word to a process; do nothing where there is none or it has ended."""
     if process is not None and process.stdin is not None and not process.stdin.is_closing():
         process.stdin.write(word)
 
 
 def log_tail(folder: Path) -> str:
-    """The last that a job's processes have printed."""
+    """Return the end of what a job's processes have printed."""
     try:
         said = (folder / LOG).read_bytes()[-LOG_TAIL:].decode(errors="replace").strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""What works on a job on a machine of a Ray cluster, as an actor that the job's process makes of it."""
+"""The actor of a Ray cluster that trains for a job's process."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 from relaxon._version import __version__
 
 Files = dict[str, bytes]
-"""Contents by path below a folder, `/` between the parts."""
+"""File contents by their paths below a folder, with `/` between the parts."""
 Event = tuple[str, Any]
-"""`("step", progress)`, `("checkpoint", files)`; the last one is `("failed", what)` or `("ended", files of the model)`,
-or `("broken", traceback)` where the engine has a fault."""
+"""`("step", progress)` or `("checkpoint", files)`; the last one is `("failed", what)`, `("ended", files of the model)`,
+or `("broken", traceback)` where the engine has a bug."""
 MOST_EVENTS = 256
 
 
 class Trainer:
-    """Trains in a folder of its own, which goes with it, and hands out what becomes of it in order."""
+    """Trains in a temporary folder of its own, and hands out events in order."""
 
     def __init__(self) -> None:
         self._events: SimpleQueue[Event] = SimpleQueue()
@@ -30,12 +30,12 @@ class Trainer:
         self._shipped: dict[str, tuple[int, int, int]] = {}
 
     def begin(self, request: Mapping[str, Any], files: Files) -> str:
-        """Start on a job with its folder's files; the version of this package here."""
+        """Start on a job with the files of its folder; return the version of this package here."""
         threading.Thread(target=self._work, args=(dict(request), files), daemon=True).start()
         return __version__
 
     def events(self, seconds: float) -> list[Event]:
-        """What has happened since it was asked last, once there is something, or nothing after so many seconds."""
+        """Return the events since the last call, as soon as there is one; none after so many seconds."""
         found = []
         try:
             found.append(self._events.get(timeout=seconds))
@@ -46,19 +46,20 @@ class Trainer:
         return found
 
     def stop(self, suspend: bool) -> None:
-        """End after the step that it is at: with the model so far, or with no more than a checkpoint."""
+        """End after the current step: with the model so far, or, to suspend, with a checkpoint only."""
         self._suspended = suspend
         self._stop.set()
 
     def _work(self, request: dict[str, Any], files: Files) -> None:
         import traceback
 
-        from relaxon.server.jobs.worker import CHECKPOINT, MODEL, trained
+        from relaxon.server.jobs.folder import CHECKPOINT
+        from relaxon.server.jobs.worker import MODEL, run_training
 
         folder = Path(tempfile.mkdtemp(prefix="relaxon-job-"))
 
         def tell(progress: Mapping[str, Any] | None) -> bool:
-            # A checkpoint is of a step that was told before.
+            # A checkpoint belongs to a step that was reported before.
             self._ship(folder / CHECKPOINT)
             if progress is not None:
                 self._events.put(("step", dict(progress)))
@@ -67,29 +68,29 @@ class Trainer:
         try:
             unpack(folder, files)
             self._remember(folder / CHECKPOINT)
-            failed = trained(folder, request, tell)
+            failed = run_training(folder, request, tell)
             self._ship(folder / CHECKPOINT)
             if failed is not None:
                 self._events.put(("failed", failed))
             else:
-                self._events.put(("ended", {} if self._suspended else packed(folder / MODEL)))
+                self._events.put(("ended", {} if self._suspended else pack(folder / MODEL)))
         except BaseException:
             self._events.put(("broken", traceback.format_exc()))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _remember(self, folder: Path) -> bool:
-        """Whether what is kept there has changed since it was last looked at."""
-        before, self._shipped = self._shipped, stamps(folder)
+        """Return whether a folder has changed since the last look."""
+        before, self._shipped = self._shipped, read_stamps(folder)
         return before != self._shipped
 
     def _ship(self, folder: Path) -> None:
         if self._remember(folder):
-            self._events.put(("checkpoint", packed(folder)))
+            self._events.put(("checkpoint", pack(folder)))
 
 
-def stamps(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """What tells a folder's files from those that were there before."""
+def read_stamps(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Return what distinguishes a folder's files from their earlier versions."""
     found = {}
     for path in sorted(folder.rglob("*")):
         about = path.stat()
@@ -97,13 +98,13 @@ def stamps(folder: Path) -> dict[str, tuple[int, int, int]]:
     return found
 
 
-def packed(folder: Path) -> Files:
-    """All files below a folder; none where it is not there."""
+def pack(folder: Path) -> Files:
+    """Return all files below a folder; none if it does not exist."""
     return {str(path.relative_to(folder).as_posix()): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def unpack(folder: Path, files: Files) -> None:
-    """Write the files below a folder, which is made where missing."""
+    """Write files below a folder, which is created if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         place = folder / name

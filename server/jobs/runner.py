@@ -18,66 +18,67 @@ from relaxon.server.jobs import folder as job_folder
 from relaxon.server.jobs import process as job_process
 from relaxon.server.jobs import records as jobs
 from relaxon.server.jobs.models import ModelStore
-from relaxon.server.jobs.records import Failure, Job, JobState, JobStore, Json
+from relaxon.server.jobs.records import JobFailure, JobRecord, JobStore, Json
+from relaxon.wire.conversions.jobs import JobState
 
 logger = logging.getLogger("relaxon.server")
 QUEUE_RETRY_SECONDS = 5.0
 KILLED_SECONDS = 5.0
-"""For a killed process to be gone and its job to be ended."""
+"""The time that a killed process has to disappear and its job to end."""
 PAGE = 256
-"""Steps that are read at once for those who watch."""
-BEFORE_IT_BEGAN = Failure("CANCELLED", "the job was cancelled before it had begun")
-STOPPED = Failure("CANCELLED", "the server stopped before the job was done")
-DATA_GONE = Failure("DATA_LOSS", "the job's data are not there any more")
+"""Steps that are read at once for a watching caller."""
+NOT_STARTED = JobFailure("CANCELLED", "the job was cancelled before it had begun")
+STOPPED = JobFailure("CANCELLED", "the server stopped before the job was done")
+DATA_GONE = JobFailure("DATA_LOSS", "the job's data are gone")
 
 
 @dataclass(slots=True)
 class _Live:
-    """What is kept of a job until it has ended."""
+    """What the runner keeps of a job until it has ended."""
 
     owner: str
     news: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set, and replaced by another, when there is something new."""
+    """Set, and replaced by a new one, when the job has news."""
     task: asyncio.Task[None] | None = None
     process: job_process.Process | None = None
 
 
 class JobRunner:
-    """The jobs' queue and their processes; used from the event loop's thread only.
+    """The queue of jobs and their processes; used from the event loop's thread only.
 
-    A job is a folder with the request and its data. A process of its own reads that, trains, says on its standard
-    output how far it is (a line of JSON for each step), keeps a checkpoint in the folder, and leaves the model there. A
-    process that is killed, or runs out of memory, takes nothing with it but what it did since its last checkpoint.
+    A job is a folder with a request and its data. A process of its own reads the folder, trains, reports each step in a
+    line of JSON on its standard output, keeps a checkpoint in the folder, and leaves the model there. A process that is
+    killed, or runs out of memory, loses only its work since the last checkpoint.
     """
 
     def __init__(
         self, store: JobStore, folder: Path, models: ModelStore, settings: ServerSettings, lasting: bool
     ) -> None:
-        """`folder` holds the jobs' folders; where `lasting`, the next server goes on with what this one leaves."""
+        """`folder` holds the jobs' folders; if `lasting`, the next server continues the jobs that this one leaves."""
         self.store = store
         self._folder = folder
         self._models = models
         self._settings = settings
         self._lasting = lasting
         self._places: Counter[str] = Counter()
-        """By the callers whose jobs have them."""
+        """The places that jobs hold, by owner."""
         self._live: dict[str, _Live] = {}
         self._waiting: deque[str] = deque()
         self._running = 0
         self._stopping = False
 
     def recover(self) -> None:
-        """Take up what an earlier server has left in whatever state: call it once, before anything else."""
+        """Take up the jobs that an earlier server has left, in whatever state; call it once, before anything else."""
         left = [job for job in self.store.jobs() if not job.state.ended]
         job_folder.remove_others(self._folder, {job.id for job in left})
         for job in left:
             folder = self.folder_of(job)
-            further = [self.store.add_progress(job.id, *told) for told in job_folder.told_steps(folder)]
+            further = [self.store.add_progress(job.id, *told) for told in job_folder.read_steps(folder)]
             attempts = 0 if any(further) else job.attempts
             if not (folder / job_folder.REQUEST).exists():
-                self.store.put(jobs.failed(job, DATA_GONE))
+                self.store.put(jobs.fail_job(job, DATA_GONE))
             elif job_folder.is_stored(folder):
-                self.store.put(jobs.done(job))
+                self.store.put(jobs.finish_job(job))
             else:
                 self._models.hold(job.kind, job.model, job.owner)
                 self.store.put(replace(job, state=JobState.QUEUED, attempts=attempts))
@@ -85,13 +86,15 @@ class JobRunner:
                 self._live[job.id] = _Live(job.owner)
                 self._waiting.append(job.id)
         if left:
-            logger.info("%d jobs of an earlier server are taken up, %d of them go on", len(left), len(self._live))
+            logger.info("%d jobs of an earlier server are taken up, %d of them continue", len(left), len(self._live))
         self._advance()
 
     @contextmanager
     def place(self, owner: str) -> Iterator[None]:
-        """A place among the jobs that are uploaded, wait or run; RESOURCE_EXHAUSTED where none is free, in all or for
-        this caller."""
+        """Hold a place among the jobs that are uploaded, wait or run.
+
+        RESOURCE_EXHAUSTED where the server, or this caller, has no free one.
+        """
         if self._stopping:
             raise errors.stopping()
         settings = self._settings
@@ -109,15 +112,15 @@ class JobRunner:
         finally:
             self._give_back(owner)
 
-    def folder_of(self, job: Job) -> Path:
-        """Where a job's request and data belong before it is submitted."""
+    def folder_of(self, job: JobRecord) -> Path:
+        """Return the folder for a job's request and data, which are written before the job is submitted."""
         return self._folder / job.id
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: JobRecord) -> None:
         """Queue a job whose folder is complete and whose model's name is reserved.
 
-        Call with a `place` held: the job has one of its own from here on. It outlives the server once the store says
-        `saved`.
+        Call it while holding a `place`: from here on the job has one of its own. The job outlives the server once the
+        store's `saved` has returned.
         """
         if self._stopping:
             raise errors.stopping()
@@ -128,7 +131,7 @@ class JobRunner:
         self._advance()
 
     async def cancel(self, job_id: str) -> None:
-        """Have a job end after the step that it is at, or before it begins; nothing where it has ended."""
+        """End a job after its current step, or before it starts; do nothing if it has ended."""
         job = self.store.find(job_id)
         if job.state.ended or job.cancel_requested:
             return
@@ -136,14 +139,14 @@ class JobRunner:
         self._update(job)
         if job_id in self._waiting and not job.starts:
             self._waiting.remove(job_id)
-            await self._conclude(jobs.failed(job, BEFORE_IT_BEGAN))
+            await self._conclude(jobs.fail_job(job, NOT_STARTED))
         elif job_id in self._live:
-            # One that an earlier server had begun goes on for a step, to give what it has trained.
+            # A job that an earlier server had started runs for one more step, to return what it has trained.
             job_process.tell(self._live[job_id].process, job_process.CANCEL)
             await self.store.saved()
 
     async def remove(self, job_id: str) -> None:
-        """Forget a job that has ended; FAILED_PRECONDITION where it has not."""
+        """Remove a job that has ended; FAILED_PRECONDITION where it has not."""
         if not self.store.find(job_id).state.ended:
             raise errors.failed_precondition(
                 f"{jobs.operation_name(job_id)} has not ended yet; cancel it, and delete it when it has"
@@ -151,8 +154,8 @@ class JobRunner:
         self.store.remove(job_id)
         await self.store.saved()
 
-    async def wait(self, job_id: str) -> Job:
-        """The job, once it has ended; UNAVAILABLE where the server stops first and leaves it to the next one."""
+    async def wait(self, job_id: str) -> JobRecord:
+        """Return a job once it has ended; UNAVAILABLE if the server stops first and leaves it to the next one."""
         while True:
             live, job = self._live.get(job_id), self.store.find(job_id)
             if live is None:
@@ -162,9 +165,9 @@ class JobRunner:
             await live.news.wait()
 
     async def watch(self, job_id: str, skip: int = 0) -> AsyncIterator[Json]:
-        """Its progress from the step after that number on; ends when the job has and all is told.
+        """Yield the reports of a job after step number `skip`, until it has ended.
 
-        UNAVAILABLE where the server stops first and leaves the job to the next one.
+        UNAVAILABLE if the server stops first and leaves the job to the next one.
         """
         told = skip
         while True:
@@ -181,9 +184,9 @@ class JobRunner:
             await news.wait()
 
     async def close(self, grace_seconds: float) -> None:
-        """Take no more jobs. Where they last, running ones keep a checkpoint and stop; otherwise all are cancelled.
+        """Take no more jobs. Lasting jobs keep a checkpoint and stop; otherwise all are cancelled.
 
-        Processes that have not ended by then are killed.
+        Processes that have not ended after `grace_seconds` are killed.
         """
         self._stopping = True
         for job_id, live in list(self._live.items()):
@@ -204,7 +207,7 @@ class JobRunner:
             await asyncio.wait(tasks, timeout=KILLED_SECONDS)
 
     def _advance(self) -> None:
-        """Begin the jobs that there are free processes for."""
+        """Start the jobs for which there are free processes."""
         while self._waiting and self._running < self._settings.training_workers and not self._stopping:
             job_id = self._waiting.popleft()
             self._running += 1
@@ -212,58 +215,58 @@ class JobRunner:
             live.task = asyncio.create_task(self._conduct(job_id, live), name=f"job {job_id}")
 
     async def _conduct(self, job_id: str, live: _Live) -> None:
-        """A job from its beginning, or from where it was, to its end; every way out ends it or leaves it for later."""
-        ended: Job | None = None
+        """Run a job from its start, or from where it was, to its end; every way out ends it or leaves it for later."""
+        ended: JobRecord | None = None
         try:
             ended = await self._run(job_id, live)
         except errors.ServiceError as error:
-            ended = self._failed(job_id, Failure(error.code.name, error.message))
+            ended = self._failed(job_id, JobFailure(error.code.name, error.message))
         except Exception:
             logger.exception("job %s failed", job_id)
             message = f"internal error; the server's log has it under {job_id}"
-            ended = self._failed(job_id, Failure("INTERNAL", message))
+            ended = self._failed(job_id, JobFailure("INTERNAL", message))
         finally:
             self._running -= 1
             if ended is None:
-                self.store.put(jobs.suspended(self.store.find(job_id)))
+                self.store.put(jobs.suspend_job(self.store.find(job_id)))
                 self._leave(job_id)
             else:
                 await self._conclude(ended)
             self._advance()
 
     def _leave(self, job_id: str) -> None:
-        """Let go of a job that has not ended, for the next server to go on with."""
+        """Release a job that has not ended, for the next server to continue."""
         live = self._live.pop(job_id)
         self._give_back(live.owner)
         live.news.set()
 
     def _give_back(self, owner: str) -> None:
         self._places[owner] -= 1
-        self._places += Counter()  # without those that have none any more
+        self._places += Counter()  # drops the owners without places
 
-    async def _conclude(self, ended: Job) -> None:
-        """Say that a job has ended, make its place free, and remove its folder, which nothing needs any more."""
+    async def _conclude(self, ended: JobRecord) -> None:
+        """Record that a job has ended, free its place, and remove its folder, which is no longer needed."""
         self.store.put(ended)
-        # At once: a caller that reads of the end may send its next job before the disk has taken this one.
+        # At once: a caller that sees the end may send its next job before this one is on the disk.
         self._give_back(ended.owner)
         self._models.release(ended.kind, ended.model)
         saved = True
         try:
             await self.store.saved()
         except sqlite3.Error:
-            # Its folder stays: from it, the next server knows how the job stands.
+            # Its folder stays: it tells the next server the state of the job.
             saved = False
-            logger.exception("job %s has ended, but that could not be written down", ended.id)
+            logger.exception("job %s has ended, but that could not be written", ended.id)
         self._live.pop(ended.id).news.set()
         if saved:
             folder = self.folder_of(ended)
             await asyncio.get_running_loop().run_in_executor(None, lambda: shutil.rmtree(folder, ignore_errors=True))
 
-    def _failed(self, job_id: str, failure: Failure) -> Job:
-        return jobs.failed(self.store.find(job_id), failure)
+    def _failed(self, job_id: str, failure: JobFailure) -> JobRecord:
+        return jobs.fail_job(self.store.find(job_id), failure)
 
-    async def _run(self, job_id: str, live: _Live) -> Job | None:
-        """The ended job; None where the server stops and the next one is to go on with it."""
+    async def _run(self, job_id: str, live: _Live) -> JobRecord | None:
+        """Return the ended job; None where the server stops and the next one is to continue it."""
         folder = self.folder_of(self.store.find(job_id))
         why = "its server was ended"
         while not (folder / job_folder.COMPLETE).exists():
@@ -273,29 +276,29 @@ class JobRunner:
             if job.attempts >= self._settings.max_attempts:
                 times = "once" if job.attempts == 1 else f"{job.attempts} times in a row"
                 message = f"the job was given up: its process was lost {times} without a step further; {why}"
-                return self._failed(job_id, Failure("INTERNAL", message))
-            self._update(jobs.begun(job))
+                return self._failed(job_id, JobFailure("INTERNAL", message))
+            self._update(jobs.start_job(job))
             last, why = await self._attempt(job_id, live, folder)
             if "failed" in last:
                 logger.warning("job %s failed; its process said:\n%s", job_id, job_process.log_tail(folder))
-                return self._failed(job_id, Failure(**last["failed"]))
+                return self._failed(job_id, JobFailure(**last["failed"]))
             if "suspended" in last:
                 return None
             if "done" not in last and not self._stopping:
                 logger.warning("job %s: %s; it said:\n%s", job_id, why, job_process.log_tail(folder))
         await asyncio.get_running_loop().run_in_executor(None, self._store_model, self.store.find(job_id), folder)
-        return jobs.done(self.store.find(job_id))
+        return jobs.finish_job(self.store.find(job_id))
 
-    def _store_model(self, job: Job, folder: Path) -> None:
+    def _store_model(self, job: JobRecord, folder: Path) -> None:
         job_folder.mark_committed(folder)
         self._models.put(job.kind, job.model, folder / job_folder.COMPLETE)
 
     async def _attempt(self, job_id: str, live: _Live, folder: Path) -> tuple[Json, str]:
-        """A process from its start to its end: its last word, and how it ended."""
+        """Run a process of a job to its end; return its last message, and how it ended."""
         job = self.store.find(job_id)
         process = live.process = await job_process.start(folder, job.kind, self.store.steps(job_id), self._settings)
         try:
-            # A cancel or a stop may have come while the process was started.
+            # A cancel or a stop may have come while the process was starting.
             if self.store.find(job_id).cancel_requested:
                 job_process.tell(process, job_process.CANCEL)
             if self._stopping and self._lasting:
@@ -312,18 +315,18 @@ class JobRunner:
 
     def _told(self, job_id: str, step: int, progress: Json) -> None:
         if not self.store.add_progress(job_id, step, progress):
-            return  # told before, by a process that got further than its last checkpoint
+            return  # reported before, by a process that got further than its last checkpoint
         job = self.store.find(job_id)
         if job.attempts:
             self.store.put(replace(job, attempts=0))
         self._announce(job_id)
 
-    def _update(self, job: Job) -> None:
+    def _update(self, job: JobRecord) -> None:
         self.store.put(job)
         self._announce(job.id)
 
     def _announce(self, job_id: str) -> None:
-        """Wake those that wait for news of a job."""
+        """Wake those who wait for news of a job."""
         live = self._live[job_id]
         news, live.news = live.news, asyncio.Event()
         news.set()

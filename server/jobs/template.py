@@ -1,11 +1,11 @@
-"""A process that has imported what jobs need and is forked into a job's process: `python -m … SERVER SOCKET`.
+"""The template process, which imports what jobs need and is forked into theirs: `python -m … SERVER SOCKET`.
 
-Importing the engines takes one to four seconds, a fork some milliseconds. Each message on the socket asks for a job, as
-JSON with its kind and arguments, and brings three descriptors along: the job's standard input, standard output and log.
-A fourth one takes two lines, the new process's id and, when it has ended, its exit status.
+Importing an engine takes one to four seconds, a fork some milliseconds. Each message on the socket asks for a job, as
+JSON with its kind and arguments, and carries four descriptors: the job's standard input, standard output and log, and
+one that gets two lines, the id of the new process and, when that has ended, its exit status.
 
-This process has one thread and runs no kernel, so that what is forked from it is as good as new; what a job draws comes
-from a seed in its request. It ends with the server, and the jobs end with it.
+This process has one thread and runs no kernel, so a fork of it is as good as a fresh process; the random numbers of a
+job come from a seed in its request. It ends with the server, and the jobs end with it.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ import socket
 import sys
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 
 from relaxon.server.config.threads import wait_asleep
 from relaxon.server.jobs import worker
+from relaxon.server.jobs.folder import REQUEST
 
 LONGEST_REQUEST = 1 << 16
 NAME = b"relaxon-job"
-"""Of a job's process in `ps` and `top`."""
+"""The name of a job's process in `ps` and `top`."""
 PR_SET_NAME = 15
 
 
 class Template:
-    """What this process knows of the jobs that were forked from it."""
+    """The jobs that were forked from this process."""
 
     def __init__(self, requests: socket.socket) -> None:
         self._requests = requests
@@ -42,10 +44,10 @@ class Template:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         self._children: dict[int, int] = {}
-        """By process id, where its status is told."""
+        """The descriptors that get the exit statuses, by process id."""
 
     def serve(self) -> None:
-        """Fork until the server closes the socket."""
+        """Fork jobs until the server closes the socket."""
         with selectors.DefaultSelector() as ready:
             ready.register(self._requests, selectors.EVENT_READ)
             ready.register(self._ended, selectors.EVENT_READ)
@@ -59,13 +61,13 @@ class Template:
                 self._tell_of_the_ended()
 
     def _fork(self) -> bool:
-        """Fork for the next message; False where the socket is closed."""
+        """Fork for the next message; return False where the socket is closed."""
         message, descriptors, _, _ = socket.recv_fds(self._requests, LONGEST_REQUEST, 4)
         if not message:
             return False
         request = json.loads(message)
         given, output, log, status = descriptors
-        _import_for(request["kind"])
+        _import_for(request["arguments"][0])
         template = os.getpid()
         try:
             child = os.fork()
@@ -109,27 +111,37 @@ def main() -> int:
     return 0
 
 
-def _import_for(kind: str) -> None:
-    """Import what the jobs of a kind use. What is missing here is missing in the job, which then says so."""
-    task = worker.TASKS[kind]
-    new = False
-    for module in (task.module, "safetensors.numpy", *task.imports):
-        if module not in sys.modules:
-            with suppress(Exception):
-                import_module(module)
-                new = True
+def _import_for(folder: str) -> None:
+    """Import what the job of a folder uses. What is missing here is missing in the job as well, which then says so."""
+    new = _import_new("safetensors.numpy")
+    with suppress(Exception):
+        before = len(sys.modules)
+        engine = worker.find_engine(json.loads((Path(folder) / REQUEST).read_text(encoding="utf-8")))
+        new = new or len(sys.modules) > before
+        for module in engine.imports:
+            new = _import_new(module) or new
     if new:
         gc.collect()
         gc.freeze()  # a collection in a job does not write to, and so copy, what it shares with this process
 
 
+def _import_new(module: str) -> bool:
+    """Import a module; return whether it is here and was not before."""
+    if module in sys.modules:
+        return False
+    with suppress(Exception):
+        import_module(module)
+        return True
+    return False
+
+
 def _tell(status: int, number: int) -> None:
-    with suppress(BrokenPipeError):  # the server has given the job up
+    with suppress(BrokenPipeError):  # the server has given up the job
         os.write(status, b"%d\n" % number)
 
 
 def _become_a_job(arguments: list[str], template: int, given: int, output: int, log: int) -> None:
-    """What the forked process does until it ends."""
+    """Run the job in the forked process, until that ends."""
     status = 1
     try:
         os.setsid()  # a Ctrl-C in the server's terminal is for the server alone

@@ -1,4 +1,4 @@
-"""Forward maps of inverse problems as they are described in a header, checked before their arrays are uploaded."""
+"""Forward maps of inverse problems, checked from their headers before their arrays are uploaded."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from relaxon.server.gate import errors
 from relaxon.server.gate.announced import AnnouncedArray
 from relaxon.server.solving import footprint
 from relaxon.server.solving.grids import find_grid_solver
-from relaxon.server.training.boosting_messages import FLOAT_BYTES, MAX_COLUMNS, check_bytes
-from relaxon.server.training.proximal_limits import MAX_KERNEL, at_most
+from relaxon.server.training.limits import FLOAT_BYTES, MAX_COLUMNS, check_bytes, check_most
+from relaxon.server.training.proximal_limits import MAX_KERNEL
 from relaxon.wire.conversions.grid import read_grid_header
 
 Shape = tuple[int, ...]
@@ -37,39 +37,39 @@ KINDS = "identity, mask, blur, radon or poisson"
 MAX_MAPS = 8
 MAX_ANGLES = 4096
 WIDEST_BLUR = (MAX_KERNEL - 1) // 8
-"""Pixels: a Gaussian's kernel has 4 of its standard deviations on each side."""
+"""In pixels: the kernel of a Gaussian extends over 4 standard deviations on each side."""
 MAX_PRODUCTS = 2**33
-"""Multiplications of one blur, which cannot be ended halfway: some ten seconds of one processor."""
+"""The multiplications of one blur, which cannot be interrupted: some ten seconds of one processor."""
 RADON_FLOATS = 24
-"""What an angle and a pixel take of a Radon transform's matrix, its transpose, and what both are made of: some three
-entries of each."""
+"""The floats for each angle and pixel in a Radon transform's matrix, its transpose, and the arrays that both are built
+from: some three entries of each."""
 FIELD_SOLVER, FIELD_RTOL = "scipy-direct", 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class ReadMap:
-    """A forward map whose arrays have come."""
+    """A forward map whose arrays have arrived."""
 
     output_shape: Shape
     make: Callable[[], ForwardOperator]
-    """Makes the operator, which may take long."""
+    """Builds the operator, which may take long."""
 
 
 @dataclass(frozen=True, slots=True)
 class MapPlan:
-    """A forward map as it is described."""
+    """A forward map as its header describes it."""
 
     arrays: tuple[AnnouncedArray, ...]
-    """Those that come, in this order."""
+    """The arrays that follow, in order of arrival."""
     read: Callable[[list[NDArray[Any]]], ReadMap]
-    """Checks these arrays; its refusals are to be raised within `named`."""
+    """Checks these arrays; call it within `named`, which names the map in refusals."""
 
 
 def fields_of(given: Sequence[pb.ForwardMap]) -> list[str]:
-    """Return what each map is called in refusals; INVALID_ARGUMENT where there is none, or one of no kind."""
+    """Return the name of each map in refusals; INVALID_ARGUMENT where there is no map, or one without a kind."""
     if not given:
         raise errors.invalid("operator", f"operator must be {KINDS}, got none")
-    at_most("operator", len(given), MAX_MAPS, "operator's maps")
+    check_most("operator", len(given), MAX_MAPS, "operator's maps")
     fields = ["operator"] if len(given) == 1 else [f"operator[{place}]" for place in range(len(given))]
     for field, one in zip(fields, given, strict=True):
         if one.WhichOneof("map") is None:
@@ -78,7 +78,7 @@ def fields_of(given: Sequence[pb.ForwardMap]) -> list[str]:
 
 
 def own_shape(given: Sequence[pb.ForwardMap]) -> Shape:
-    """Return the shape of the signals that the first map's array says it is for; empty where it says none."""
+    """Return the shape of signals that the array of the first map gives; empty where it gives none."""
     first = given[0] if given else pb.ForwardMap()
     if first.HasField("mask"):
         return tuple(first.mask.observed.shape)
@@ -86,7 +86,7 @@ def own_shape(given: Sequence[pb.ForwardMap]) -> Shape:
 
 
 def plan(field: str, described: pb.ForwardMap, shape: Shape, settings: ServerSettings) -> MapPlan:
-    """Return a map for signals of `shape`; INVALID_ARGUMENT naming its field, RESOURCE_EXHAUSTED for one too large."""
+    """Return a map for signals of `shape`; INVALID_ARGUMENT naming its field, RESOURCE_EXHAUSTED if it is too large."""
     kind = described.WhichOneof("map") or ""
     with named(field):
         return PLANS[kind](field, getattr(described, kind), shape, settings)
@@ -94,7 +94,7 @@ def plan(field: str, described: pb.ForwardMap, shape: Shape, settings: ServerSet
 
 @contextmanager
 def named(field: str) -> Iterator[None]:
-    """Refuse what the block refuses as a field of the map that is called `field`."""
+    """Raise the refusals of the block as refusals of a field of the map `field`."""
     try:
         yield
     except errors.ServiceError as error:
@@ -128,15 +128,15 @@ def _blur(field: str, given: pb.BlurMap, shape: Shape, _: ServerSettings) -> Map
     if form is None:
         raise ValueError("kernel must be given, or a width")
     if form == "width":
-        if math.isfinite(given.width):  # the engine refuses others, after it has made a kernel of this one
-            at_most(f"{field}.width", math.ceil(given.width), WIDEST_BLUR)
+        if math.isfinite(given.width):  # the engine refuses other widths
+            check_most(f"{field}.width", math.ceil(given.width), WIDEST_BLUR)
         gaussian = BlurOperator.gaussian(shape, given.width, boundary=boundary)
         _check_products(f"{field}.width", shape, gaussian.kernel.shape)
         return MapPlan((), lambda arrays: ReadMap(shape, lambda: gaussian))
     announced = AnnouncedArray.of("kernel", given.kernel)
-    at_most(f"{field}.kernel", max(announced.shape), MAX_KERNEL, f"{field}.kernel's sides")
+    check_most(f"{field}.kernel", max(announced.shape), MAX_KERNEL, f"{field}.kernel's sides")
     _check_products(f"{field}.kernel", shape, announced.shape)
-    BlurOperator(shape, np.ones(announced.shape), boundary=boundary)  # refuses what it can before the kernel comes
+    BlurOperator(shape, np.ones(announced.shape), boundary=boundary)  # refuses what it can before the kernel arrives
 
     def read(arrays: list[NDArray[Any]]) -> ReadMap:
         operator = BlurOperator(shape, arrays[0], boundary=boundary)
@@ -147,8 +147,8 @@ def _blur(field: str, given: pb.BlurMap, shape: Shape, _: ServerSettings) -> Map
 
 def _radon(field: str, given: pb.RadonMap, shape: Shape, settings: ServerSettings) -> MapPlan:
     detectors = given.detectors if given.HasField("detectors") else None
-    at_most(f"{field}.angles", len(given.angles), MAX_ANGLES, f"{field}.angles' entries")
-    at_most(f"{field}.detectors", detectors or 0, MAX_COLUMNS)
+    check_most(f"{field}.angles", len(given.angles), MAX_ANGLES, f"{field}.angles' entries")
+    check_most(f"{field}.detectors", detectors or 0, MAX_COLUMNS)
     check_bytes(RADON_FLOATS * len(given.angles) * math.prod(shape), settings)
     operator = RadonOperator(shape, np.array(given.angles, np.float64), detectors)
     check_bytes(math.prod(operator.output_shape), settings)
@@ -161,7 +161,7 @@ def _poisson(field: str, given: pb.FieldMap, shape: Shape, settings: ServerSetti
     planned = read_grid_header(given.grid)
     _check_shape(planned.cells, shape)
     cells, arrays = math.prod(shape), [one for _, one in planned.parts]
-    at_most(f"{field}.cells", cells, settings.max_cells)
+    check_most(f"{field}.cells", cells, settings.max_cells)
     check_bytes(_floats(footprint.grid_bytes(cells, sum(math.prod(one.shape) for one in arrays[1:]))), settings)
     find_grid_solver(solver)
 
@@ -180,11 +180,11 @@ PLANS: dict[str, Callable[[str, Any, Shape, ServerSettings], MapPlan]] = {
     "radon": _radon,
     "poisson": _poisson,
 }
-"""By the field of a `ForwardMap` that they read."""
+"""By the field of `ForwardMap` that each of them reads."""
 
 
 def _within(field: str, error: errors.ServiceError) -> errors.ServiceError:
-    """The same refusal with the map's field before the argument's name."""
+    """Return the same refusal with the name of the map before that of the argument."""
     name = error.details[0].field_violations[0].field  # type: ignore[attr-defined]
     return errors.invalid(f"{field}.{name}" if name else field, f"{field}.{error.message}")
 
@@ -197,7 +197,7 @@ def _check_shape(announced: AnnouncedArray, shape: Shape) -> None:
 
 
 def _check_products(name: str, shape: Shape, kernel: Shape) -> None:
-    at_most(name, math.prod(shape) * math.prod(kernel), MAX_PRODUCTS, f"{name}'s entries times those of a signal")
+    check_most(name, math.prod(shape) * math.prod(kernel), MAX_PRODUCTS, f"{name}'s entries times those of a signal")
 
 
 def _floats(size: int) -> int:

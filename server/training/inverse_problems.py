@@ -1,9 +1,9 @@
-"""Inverse problems of `ProximalService.Solve`: what a header asks for, the run in a worker thread, and its replies."""
+"""Inverse problems of `ProximalService.Solve`: what a header asks for, and the run in a worker thread."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -12,25 +12,22 @@ from numpy.typing import NDArray
 
 from relaxon.core import validation
 from relaxon.neuromorphic.proximal import CompositeOperator, ForwardOperator
-from relaxon.proto import poisson_pb2
 from relaxon.proto import proximal_pb2 as pb
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors
 from relaxon.server.gate.announced import AnnouncedArray
 from relaxon.server.training import forward_maps, proximal_limits
-from relaxon.server.training.boosting_messages import check_bytes, check_finite
 from relaxon.server.training.forward_maps import ReadMap, Shape
-from relaxon.server.training.proximal_messages import positive
-from relaxon.wire import tensors
-from relaxon.wire.conversions.solve import read_progress_seconds
+from relaxon.server.training.limits import check_bytes, check_most
+from relaxon.server.training.tables import check_finite, refused_arguments
 
 if TYPE_CHECKING:
-    from relaxon.neuromorphic.proximal import PlugAndPlayProgress, ProximalModel, Reconstruction
+    from relaxon.neuromorphic.proximal import ProximalModel
     from relaxon.server.solving.solve_job import SolveJob
 
 MAX_ITERATIONS = 1_000_000
 REFUSED = ("data_weight", "method", "observation", "operator", "penalty", "x0")
-"""What the engine may refuse once A is known; another ValueError of its run is the server's own fault."""
+"""The arguments that the engine may refuse once A is known; any other ValueError is a fault of the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +35,11 @@ class InversePlan:
     """An inverse problem as its header describes it."""
 
     shape: Shape
-    """Of the signal."""
+    """The shape of the signal."""
     fields: list[str]
-    """What each of the forward maps is called."""
+    """The name of each forward map in refusals."""
     options: dict[str, Any]
-    """Arguments of `ProximalModel.solve`."""
+    """The arguments of `ProximalModel.solve`."""
     x0: AnnouncedArray | None
     progress_seconds: float | None
 
@@ -52,10 +49,8 @@ def plan(header: pb.SolveInverseHeader, model: ProximalModel, settings: ServerSe
     shape = _signal_shape(header, model)
     proximal_limits.check_signals(model.settings, 1, shape, settings)
     fields = forward_maps.fields_of(header.operator)
-    try:
+    with refused_arguments():
         options, progress_seconds = _options(header), read_progress_seconds(header)
-    except (ValueError, TypeError) as error:
-        raise errors.refused(error) from error
     x0 = AnnouncedArray.of("x0", header.x0) if header.HasField("x0") else None
     if x0 is not None and x0.shape != shape:
         raise errors.invalid("x0", f"x0 must have the signal's shape {shape}, got {x0.shape}")
@@ -70,8 +65,8 @@ def _signal_shape(header: pb.SolveInverseHeader, model: ProximalModel) -> Shape:
     return shape
 
 
-def observed(header: pb.SolveInverseHeader, shape: Shape, settings: ServerSettings) -> AnnouncedArray:
-    """Return the announced observation; INVALID_ARGUMENT where it is not of the shape that A gives."""
+def announce_observation(header: pb.SolveInverseHeader, shape: Shape, settings: ServerSettings) -> AnnouncedArray:
+    """Return the announced observation; INVALID_ARGUMENT unless it has the shape that A gives."""
     announced = AnnouncedArray.of("observation", header.observation)
     if announced.shape != shape:
         raise errors.invalid(
@@ -83,7 +78,7 @@ def observed(header: pb.SolveInverseHeader, shape: Shape, settings: ServerSettin
 
 @dataclass(frozen=True, slots=True)
 class InverseRun:
-    """A run whose arrays have come; `reconstruct` is a job's work."""
+    """A run whose arrays have arrived; `reconstruct` is the work of a solve job."""
 
     model: ProximalModel
     maps: list[ReadMap]
@@ -99,10 +94,10 @@ class InverseRun:
             check_finite("x0", self.x0)
 
     def reconstruct(self, job: SolveJob) -> Any:
-        """Run in a worker thread; it ends within one application of A where nobody waits any more."""
+        """Run in a worker thread; end within one application of A when nobody waits any more."""
         from relaxon.neuromorphic.proximal.poisson_map import UnsolvedFieldError
 
-        record: Any = job.record  # whose progress is a solve's: it reads what the two have in common
+        record: Any = job.record  # typed for the progress of a solve; it reads what both have in common
         try:
             return self.model.solve(
                 self.observation,
@@ -143,41 +138,12 @@ class WatchedOperator(ForwardOperator):
         return self._operator._adjoint(y)
 
 
-def progress_reply(progress: PlugAndPlayProgress) -> pb.SolveInverseReply:
-    """Return a progress message."""
-    return pb.SolveInverseReply(
-        progress=pb.InverseProgress(
-            iteration=progress.iteration,
-            residual=progress.residual,
-            objective=progress.objective,
-            tolerance=progress.tolerance,
-        )
-    )
-
-
-def reconstruction_replies(found: Reconstruction) -> Iterator[pb.SolveInverseReply]:
-    """Return the replies that carry a reconstruction."""
-    arrays = {"x": found.x, "residuals": found.residuals, "objectives": found.objectives}
-    header = pb.ReconstructionHeader(
-        result=poisson_pb2.Result.Value(f"RESULT_{found.result.name}"),
-        iterations=found.iterations,
-        seconds=found.seconds,
-        tolerance=found.tolerance,
-        method=found.method,
-        data_weight=found.data_weight,
-        operator_norm=found.operator_norm,
-        guaranteed=found.guaranteed,
-        message=found.message,
-        x=tensors.header_of(found.x),
-        residuals=tensors.header_of(found.residuals),
-        objectives=tensors.header_of(found.objectives),
-    )
-    if math.isfinite(found.penalty):
-        header.penalty = found.penalty
-    yield pb.SolveInverseReply(header=header)
-    for name, array in arrays.items():
-        for part in tensors.parts_of(array):
-            yield pb.SolveInverseReply(**{name: part})  # type: ignore[arg-type]
+def check_number(field: str, value: int, most: int) -> int:
+    """Return a whole number from 1 to `most`; INVALID_ARGUMENT or RESOURCE_EXHAUSTED, naming the field, otherwise."""
+    if value < 1:
+        raise errors.invalid(field, f"{field} must be at least 1, got {value}")
+    check_most(field, value, most)
+    return value
 
 
 def _options(header: pb.SolveInverseHeader) -> dict[str, Any]:
@@ -193,5 +159,5 @@ def _options(header: pb.SolveInverseHeader) -> dict[str, Any]:
         if header.HasField(name):
             options[name] = validation.positive_float(name, getattr(header, name))
     if header.HasField("max_iterations"):
-        options["max_iterations"] = positive("max_iterations", header.max_iterations, MAX_ITERATIONS)
+        options["max_iterations"] = check_number("max_iterations", header.max_iterations, MAX_ITERATIONS)
     return options

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import secrets
 import shutil
 import zlib
@@ -19,25 +18,26 @@ import grpc
 from relaxon.core.extras import require
 from relaxon.proto import models_pb2 as pb
 from relaxon.proto import models_pb2_grpc
-from relaxon.server.config.capabilities import ENGINES
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors, uploads
-from relaxon.server.jobs.models import ModelStore, owner_of
-from relaxon.server.jobs.operations_service import timestamp
-from relaxon.server.training.model_kinds import KINDS, ModelKind, check_whole
+from relaxon.server.jobs.models import ModelStore, read_owner
+from relaxon.server.jobs.records import timestamp
+from relaxon.server.training.engine import TrainingEngine
+from relaxon.server.training.registry import ENGINES
+from relaxon.server.training.service import run_in_thread
+from relaxon.server.training.stored_files import check_whole
 from relaxon.wire.tensors import CHUNK_BYTES
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Answer = TypeVar("Answer")
 MOST_TRANSFERS = 8
-"""Uploads and downloads at the same time."""
+"""Concurrent uploads and downloads."""
 RETRY_SECONDS = 1.0
-KIND_NEEDS = {engine.name: engine.needs for engine in ENGINES if engine.name in KINDS}
-"""The modules without which no model of a kind can be read."""
+"""How long a caller that finds no free transfer is told to wait."""
 
 
 class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
-    """The service's calls; `checks` runs what reads and writes files."""
+    """The calls of the service; `checks` runs what reads and writes files."""
 
     def __init__(self, settings: ServerSettings, models: ModelStore, checks: Executor) -> None:
         self._settings = settings
@@ -61,10 +61,10 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
         return await errors.reported(context, self._upload(uploads.Upload(context, self._settings.idle_seconds)))
 
     def _list(self, request: pb.ListStoredModelsRequest) -> pb.ListStoredModelsReply:
-        kinds = [request.kind] if request.kind else list(KINDS)
+        kinds = [request.kind] if request.kind else list(ENGINES)
         reply = pb.ListStoredModelsReply()
         for kind in kinds:
-            _known(kind)
+            _find_engine(kind)
             for name in self._models.names(kind):
                 try:
                     reply.models.append(self._described(kind, name))
@@ -74,21 +74,21 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
         return reply
 
     def _described(self, kind: str, name: str) -> pb.StoredModel:
-        known, place = _known(kind), self._models.path(kind, name, "name")
+        files, place = _find_engine(kind).wire.files, self._models.path(kind, name, "name")
         try:
-            size = sum((place / file).stat().st_size for file in known.files)
+            size = sum((place / file).stat().st_size for file in files)
             return pb.StoredModel(
                 kind=kind,
                 name=name,
                 create_time=timestamp(place.stat().st_mtime),
                 size=size,
-                owner=owner_of(place),
+                owner=read_owner(place),
             )
         except FileNotFoundError:
             raise self._models.unknown(kind, name) from None
 
     def _delete(self, request: pb.DeleteStoredModelRequest) -> pb.DeleteStoredModelReply:
-        _known(request.kind)
+        _find_engine(request.kind)
         self._models.delete(request.kind, request.name)
         return pb.DeleteStoredModelReply()
 
@@ -103,23 +103,23 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
                     await context.write(pb.DownloadModelReply(chunk=content[start : start + CHUNK_BYTES]))
 
     def _contents(self, request: pb.DownloadModelRequest) -> dict[str, bytes]:
-        kind, place = _known(request.kind), self._models.path(request.kind, request.name, "name")
+        engine, place = _find_engine(request.kind), self._models.path(request.kind, request.name, "name")
         if request.format in (pb.MODEL_FORMAT_UNSPECIFIED, pb.MODEL_FORMAT_STORED):
             try:
-                return {name: (place / name).read_bytes() for name in kind.files}
+                return {name: (place / name).read_bytes() for name in engine.wire.files}
             except FileNotFoundError:
                 raise self._models.unknown(request.kind, request.name) from None
         if request.format != pb.MODEL_FORMAT_ONNX:
             raise errors.invalid("format", f"format must be a known value, got {request.format}")
-        if kind.onnx is None:
+        if engine.onnx is None:
             raise errors.failed_precondition(f"models of the kind {request.kind!r} cannot be exported to ONNX")
-        return {"model.onnx": kind.onnx(self._models.load(request.kind, request.name, kind.load))}
+        return {"model.onnx": engine.onnx(self._models.load(request.kind, request.name, engine.load))}
 
     async def _upload(self, upload: uploads.Upload) -> pb.StoredModel:
         header: pb.UploadModelHeader = await upload.header()
-        kind = _known(header.kind)
-        files = self._announced(kind, header)
-        await self._beside(partial(require, KIND_NEEDS[header.kind], f"a model of the kind {header.kind!r}"))
+        engine = _find_engine(header.kind)
+        files = self._announced(engine.wire.files, header)
+        await self._beside(partial(require, engine.needs, f"a model of the kind {header.kind!r}"))
         with self._transfer():
             name = self._models.reserve(header.kind, header.name, "name")
             folder = self._models.jobs / secrets.token_hex(16)
@@ -128,17 +128,17 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
                 for file in files:
                     await self._receive(upload, file, folder / file.name)
                 await upload.end()
-                await self._beside(lambda: check_whole(kind, folder, self._settings))
+                await self._beside(lambda: check_whole(engine, folder, self._settings))
                 await self._beside(lambda: self._models.put(header.kind, name, folder))
             finally:
                 self._models.release(header.kind, name)
                 await asyncio.shield(self._beside(lambda: shutil.rmtree(folder, ignore_errors=True)))
         return await self._beside(lambda: self._described(header.kind, name))
 
-    def _announced(self, kind: ModelKind, header: pb.UploadModelHeader) -> list[pb.ModelFile]:
+    def _announced(self, expected: tuple[str, ...], header: pb.UploadModelHeader) -> list[pb.ModelFile]:
         names = [file.name for file in header.files]
-        if sorted(names) != sorted(kind.files):
-            raise errors.invalid("files", f"files must be {' and '.join(kind.files)}, got {str(names)[:200]}")
+        if sorted(names) != sorted(expected):
+            raise errors.invalid("files", f"files must be {' and '.join(expected)}, got {str(names)[:200]}")
         if min(file.size for file in header.files) < 1:
             raise errors.invalid("files", "files must have at least one byte each")
         size = sum(file.size for file in header.files)
@@ -149,7 +149,7 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
         return list(header.files)
 
     async def _receive(self, upload: uploads.Upload, file: pb.ModelFile, path: Path) -> None:
-        """Write a file as its bytes come. `path` is this server's own, whatever the caller calls the file."""
+        """Write a file as its bytes arrive. `path` is the server's own choice, whatever the caller calls the file."""
         left, checksum = file.size, 0
         with await self._beside(lambda: path.open("xb")) as out:
             while left:
@@ -175,15 +175,10 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
             self._transfers -= 1
 
     async def _beside(self, work: Callable[[], Answer]) -> Answer:
-        """Run `work` in a thread of `checks` that knows the caller."""
-        mine = contextvars.copy_context().run
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._checks, mine, work)
-        except ImportError as error:
-            raise errors.missing_package(error) from error
+        return await run_in_thread(self._checks, work)
 
 
-def _known(kind: str) -> ModelKind:
-    if kind not in KINDS:
-        raise errors.invalid("kind", f"kind must be one of {', '.join(KINDS)}, got {kind[:80]!r}")
-    return KINDS[kind]
+def _find_engine(kind: str) -> TrainingEngine:
+    if kind not in ENGINES:
+        raise errors.invalid("kind", f"kind must be one of {', '.join(ENGINES)}, got {kind[:80]!r}")
+    return ENGINES[kind]

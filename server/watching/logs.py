@@ -1,4 +1,4 @@
-"""The server's log: for people, or as an object of JSON a line; each line has the id of the call that it is about."""
+"""The server's log, as text or as one JSON object a line; each line carries the id of its call."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from relaxon.server.gate.interceptor import Call
 calls = logging.getLogger("relaxon.server.calls")
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s%(about)s"
 FIELDS = "fields"
-"""The attribute of a record that holds what JSON has apart and text in its message."""
+"""The attribute of a record whose entries are separate in JSON and part of the message in text."""
 
 
 def set_up(settings: ServerSettings) -> None:
-    """Send this process's log to its standard error, as the settings have it."""
+    """Send this process's log to its standard error, in the format and from the level that the settings give."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if settings.log_format == "json" else logging.Formatter(TEXT))
-    # At the handler, where records come in the task or thread that they were made in.
+    # At the handler, which runs in the task or thread that made the record.
     handler.addFilter(_about_the_call)
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
 
 
 class JsonLines(logging.Formatter):
-    """Each record as one line that is an object: time, level, logger, message; the call's id and caller; an error's
-    traceback."""
+    """Formats each record as one line with a JSON object.
+
+    It has the time, level, logger and message, the id and the caller of the call, and the traceback of an error.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         content: dict[str, Any] = {
@@ -50,7 +52,7 @@ class JsonLines(logging.Formatter):
 
 @contextmanager
 def log_call(call: Call) -> Iterator[None]:
-    """An observer that writes a line for each call when it has ended."""
+    """Observe a call and log a line when it has ended."""
     try:
         yield
     finally:

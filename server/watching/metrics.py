@@ -1,4 +1,4 @@
-"""Figures for Prometheus: calls, bytes, solves, and what the server keeps. Served to this machine only."""
+"""Metrics for Prometheus: calls, bytes, solves, and what the server keeps, served to this machine only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from relaxon.server.gate.interceptor import Call
-from relaxon.server.watching.status_service import Busy, memory
+from relaxon.server.watching.status_service import Busy, read_memory
 from relaxon.wire.conversions.solution import find_summary
 
 HOST = "127.0.0.1"
@@ -16,7 +16,7 @@ ITERATIONS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024, 4096, 163
 
 
 class Metrics:
-    """An observer of calls, and an endpoint."""
+    """An observer of calls with an endpoint for Prometheus."""
 
     def __init__(self) -> None:
         """ImportError where prometheus-client is missing."""
@@ -45,7 +45,7 @@ class Metrics:
 
     @contextmanager
     def observe(self, call: Call) -> Iterator[None]:
-        """The observer."""
+        """Observe a call."""
         call.replied.append(self._solved)
         self._running.inc()
         try:
@@ -67,11 +67,11 @@ class Metrics:
         self._setup_seconds.labels(solution.solver).inc(solution.setup_seconds)
 
     def watch(self, busy: Busy) -> None:
-        """Tell, at each reading, what the server keeps and is busy with."""
+        """Report, at each reading, what the server keeps and does."""
         self.registry.register(_Kept(busy))
 
     def serve(self, port: int) -> Callable[[], None]:
-        """Answer on a port of this machine, 0 for a free one; what ends it. OSError where the port cannot be had."""
+        """Serve on a port of this machine, 0 for a free one, and return what stops it; OSError if it is taken."""
         from prometheus_client import start_http_server
 
         server, thread = start_http_server(port, HOST, self.registry)
@@ -86,7 +86,7 @@ class Metrics:
 
 
 class _Kept:
-    """A collector for Prometheus; called in its thread, it reads plain numbers."""
+    """A collector of plain numbers, called in a thread of Prometheus."""
 
     def __init__(self, busy: Busy) -> None:
         self._busy = busy
@@ -99,7 +99,7 @@ class _Kept:
             ("relaxon_sessions", "Grids that are kept.", busy.sessions()),
             ("relaxon_cells", "Cells of the kept grids.", busy.cells()),
             ("relaxon_solves_pending", "Solves that wait, run or send their answer.", busy.solves()),
-            ("relaxon_memory_bytes", "Memory of this process.", memory()[0]),
+            ("relaxon_memory_bytes", "Memory of this process.", read_memory()[0]),
         ):
             yield GaugeMetricFamily(name, text, value=value)
         for name, text, label, counts in (

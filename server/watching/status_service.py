@@ -1,4 +1,4 @@
-"""`StatusService`: what the server is busy with, in figures that are read where they are kept."""
+"""`StatusService`: how busy the server is, in figures that are read where they are kept."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ import grpc
 from relaxon._version import __version__
 from relaxon.proto import status_pb2 as pb
 from relaxon.proto import status_pb2_grpc
-from relaxon.server.config.capabilities import ENGINES
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors, identity
 from relaxon.server.gate.drain import Drain
 from relaxon.server.jobs.models import ModelStore
-from relaxon.server.jobs.operations_service import timestamp
-from relaxon.server.jobs.records import JobState
+from relaxon.server.jobs.records import timestamp
 from relaxon.server.jobs.runner import JobRunner
 from relaxon.server.solving.background_compiler import BackgroundCompiler
-from relaxon.server.training.model_kinds import KINDS
+from relaxon.server.training.registry import ENGINES
+from relaxon.server.watching.capabilities import list_capabilities
+from relaxon.wire.conversions.jobs import JobState
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 @dataclass(frozen=True)
 class Busy:
-    """Where the figures are; called on the event loop."""
+    """The sources of the figures; used on the event loop."""
 
     settings: ServerSettings
     calls: Drain
@@ -43,16 +43,16 @@ class Busy:
     started: float = field(default_factory=time.time)
 
     def jobs(self) -> dict[str, int]:
-        """How many there are in each state."""
+        """Return the number of jobs in each state."""
         counted = Counter(job.state for job in self.runner.store.jobs())
         return {state.value: counted[state] for state in JobState}
 
     def model_counts(self) -> dict[str, int]:
-        return {kind: self.models.count(kind) for kind in KINDS}
+        return {kind: self.models.count(kind) for kind in ENGINES}
 
 
 class StatusServicer(status_pb2_grpc.StatusServiceServicer):
-    """The service's call."""
+    """The call of the service."""
 
     def __init__(self, busy: Busy) -> None:
         self._busy = busy
@@ -63,7 +63,7 @@ class StatusServicer(status_pb2_grpc.StatusServiceServicer):
     async def _status(self) -> pb.ServerStatus:
         busy, caller = self._busy, identity.current()
         settings, jobs = busy.settings, busy.jobs()
-        used, total = memory()
+        used, total = read_memory()
         places = jobs[JobState.QUEUED.value] + jobs[JobState.RUNNING.value]
         status = pb.ServerStatus(
             version=__version__,
@@ -81,23 +81,25 @@ class StatusServicer(status_pb2_grpc.StatusServiceServicer):
             role=caller.role.name.lower(),
             encrypted=settings.encrypted,
             authenticated=settings.authenticated,
-            engines=[pb.Engine(name=one.name, missing=one.find_missing(), extra=one.extra) for one in ENGINES],
+            engines=[
+                pb.Engine(name=one.name, missing=one.find_missing(), extra=one.extra) for one in list_capabilities()
+            ],
         )
-        self._tell_compiling(status.compiling)
+        self._fill_compiling(status.compiling)
         status.uptime.FromMilliseconds(int(1000 * (time.time() - busy.started)))
         return status
 
-    def _tell_compiling(self, told: pb.CompileStatus) -> None:
+    def _fill_compiling(self, status: pb.CompileStatus) -> None:
         compiler = self._busy.compiler
-        told.waiting.extend(compiler.waiting)
+        status.waiting.extend(compiler.waiting)
         progress = compiler.progress
         if progress is not None and compiler.waiting:
-            told.kernels.used, told.kernels.limit = progress.done, progress.total
-            told.time_left.FromMilliseconds(round(1000 * progress.seconds_left))
+            status.kernels.used, status.kernels.limit = progress.done, progress.total
+            status.time_left.FromMilliseconds(round(1000 * progress.seconds_left))
 
 
-def memory() -> tuple[int, int]:
-    """Bytes of memory that this process has, and that the machine has; 0 where the system does not say."""
+def read_memory() -> tuple[int, int]:
+    """Return the bytes of memory of this process and of the machine; 0 where the system does not say."""
     import os
 
     try:

@@ -1,4 +1,4 @@
-"""OpenTelemetry spans: one for each call, and within it one for each solve."""
+"""OpenTelemetry spans: one for each call, with one for each of its solves."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ ERRORS = frozenset(
         grpc.StatusCode.DATA_LOSS,
     }
 )
-"""What the conventions for RPC call a server's error; the others are the caller's."""
+"""The codes that the conventions for RPC call errors of the server; the others are the caller's."""
 
 
 class Tracing:
-    """An observer of calls that makes spans. A caller's own trace (`traceparent`) is gone on with."""
+    """An observer that makes spans of calls, within the caller's own trace (`traceparent`) if there is one."""
 
     def __init__(self, provider: Any) -> None:
         """`provider` is an OpenTelemetry tracer provider; ImportError where OpenTelemetry is missing."""
@@ -40,7 +40,7 @@ class Tracing:
 
     @contextmanager
     def observe(self, call: Call) -> Iterator[None]:
-        """The observer."""
+        """Observe a call."""
         service, _, method = call.method.lstrip("/").rpartition("/")
         carrier = {key: value for key, value in call.metadata if isinstance(value, str)}
         attributes = {
@@ -68,7 +68,7 @@ class Tracing:
         solution = find_summary(reply)
         if solution is None:
             return
-        # The solve has just ended; it ran in another thread, which knows no spans.
+        # The solve has just ended; it ran in another thread, which has no spans.
         end = time.time_ns()
         start = end - int(1e9 * (solution.setup_seconds + solution.solve_seconds))
         span = self._tracer.start_span(
@@ -87,8 +87,8 @@ class Tracing:
         span.end(end)
 
 
-def exporting() -> tuple[Any, Callable[[], None]]:
-    """A provider that exports by OTLP to where the environment's OTEL_… variables say, and what flushes and ends it.
+def build_exporter() -> tuple[Any, Callable[[], None]]:
+    """Return a provider that exports by OTLP as the variables OTEL_… say, and the function that flushes and ends it.
 
     ImportError where the extra `telemetry` is missing.
     """

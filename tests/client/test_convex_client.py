@@ -13,7 +13,7 @@ from relaxon import client as errors
 from relaxon.client import BoundsProgress, ConvexSettings, JobState, OptimalityCertificate
 from relaxon.neuromorphic.convex import ConvexNetworkClassifier, ConvexNetworkRegressor, ConvexOutcome, load
 from relaxon.proto import convex_pb2 as pb
-from relaxon.server.training.convex_messages import OUTCOMES
+from relaxon.server.training.engines.convex import OUTCOMES
 
 X = np.random.default_rng(0).standard_normal((60, 3))
 Y = np.sin(2.0 * X[:, 0]) + X[:, 1]

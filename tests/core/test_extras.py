@@ -12,7 +12,7 @@ from package_modules import modules
 from without_packages import run_without
 
 from relaxon.core.extras import EXTRAS, MissingPackageError, explain, find_extra, require
-from relaxon.server.config.capabilities import ENGINES
+from relaxon.server.watching.capabilities import list_capabilities
 from relaxon.solvers.interface.registry import DEVICE_NEEDS, ENTRIES
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def test_the_server_s_extra_and_the_client_s_dependencies_bring_no_torch():
 
 
 def test_every_engine_and_solver_can_be_had_by_one_extra():
-    for engine in ENGINES:
+    for engine in list_capabilities():
         assert set(engine.needs) <= set(EXTRAS[engine.extra]), engine
     for entry in ENTRIES:
         assert find_extra(entry.needs), entry.name

@@ -16,9 +16,8 @@ from relaxon.proto import boosting_pb2, status_pb2
 from relaxon.server.gate import errors
 from relaxon.server.jobs import records as jobs
 from relaxon.server.jobs.operations_service import OperationsServicer, Presentation
-from relaxon.server.jobs.records import Job
-from relaxon.server.training.model_kinds import KINDS
-from relaxon.server.training.models_service import KIND_NEEDS
+from relaxon.server.jobs.records import JobRecord
+from relaxon.server.training.registry import ENGINES
 
 SERVER = """
 import asyncio, json, sys
@@ -156,9 +155,9 @@ def test_a_server_without_pyamg_and_scikit_learn_does_the_same(tmp_path):
 WORKER = """
 import json, sys
 from pathlib import Path
-from relaxon.server.jobs.worker import trained
+from relaxon.server.jobs.worker import run_training
 request = {"kind": sys.argv[2], "parameters": {}, "classes": None, "network": {}, "settings": {}}
-print(json.dumps(trained(Path(sys.argv[1]), request, bool)))
+print(json.dumps(run_training(Path(sys.argv[1]), request, bool)))
 """
 
 
@@ -169,12 +168,12 @@ def test_a_job_that_an_earlier_server_left_fails_with_the_extra_to_install(kind,
     assert 'pip install "relaxon[neuromorphic]"' in failed["message"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_kind_of_model_needs_what_its_engine_does(kind):
-    assert "safetensors" in KIND_NEEDS[kind]
+@pytest.mark.parametrize("kind", ENGINES)
+def test_an_engine_needs_what_its_models_are_stored_with(kind):
+    assert "safetensors" in ENGINES[kind].needs
 
 
-async def _operation(job: Job) -> object:
+async def _operation(job: JobRecord) -> object:
     def respond(job):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
@@ -187,7 +186,7 @@ async def _operation(job: Job) -> object:
 def test_a_job_whose_model_cannot_be_read_any_more_says_what_to_install():
     import asyncio
 
-    operation = asyncio.run(_operation(jobs.done(Job.new("energy", "m"))))
+    operation = asyncio.run(_operation(jobs.finish_job(JobRecord.new("energy", "m"))))
     assert operation.error.code == 9
     assert 'pip install "relaxon[neuromorphic]"' in operation.error.message
 
@@ -197,7 +196,9 @@ def test_the_status_of_a_server_that_does_not_say_has_no_engines():
 
 
 def test_the_status_command_says_what_is_not_served(server, monkeypatch, capsys):
-    monkeypatch.setattr("relaxon.server.config.capabilities.find_missing", lambda needs: tuple({"torch"} & set(needs)))
+    monkeypatch.setattr(
+        "relaxon.server.watching.capabilities.find_missing", lambda needs: tuple({"torch"} & set(needs))
+    )
     assert main(["status", "--target", server.target, "--json"]) == 0
     engines = json.loads(capsys.readouterr().out)["engines"]
     assert {"name": "energy", "missing": ["torch"], "extra": "neuromorphic"} in engines

@@ -1,4 +1,4 @@
-"""A page on what the server does, for a browser on this machine: read-only, off unless it is asked for."""
+"""A page that shows what the server does, to a browser on this machine: read-only, and off by default."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relaxon.server.solving.sessions import SessionStore
 
 
 @asynccontextmanager
-async def shown(
+async def show(
     settings: ServerSettings,
     target: str,
     observations: Observations | None,
@@ -21,13 +21,13 @@ async def shown(
     jobs: JobStore,
     compiler: BackgroundCompiler,
 ) -> AsyncIterator[None]:
-    """The page while the block runs; nothing where `observations` is None. OSError where its port cannot be had."""
+    """Serve the page while the block runs, unless `observations` is None; OSError for a port that is taken."""
     if observations is None:
         yield
         return
-    # aiohttp comes with the extra `dashboard` only.
-    from relaxon.server.watching.dashboard.page import serving
+    # aiohttp, which the page needs, comes with the extra `dashboard`.
+    from relaxon.server.watching.dashboard.page import serve_page
     from relaxon.server.watching.dashboard.view import View
 
-    async with serving(settings.dashboard_port, View(target, settings, observations, sessions, jobs, compiler)):
+    async with serve_page(settings.dashboard_port, View(target, settings, observations, sessions, jobs, compiler)):
         yield

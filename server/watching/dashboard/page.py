@@ -1,4 +1,4 @@
-"""The page over HTTP: on this machine only, for reading only, and for no other site's scripts."""
+"""The dashboard over HTTP: on this machine only, read-only, and closed to the scripts of other sites."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from relaxon.server.watching.dashboard.view import View
 logger = logging.getLogger("relaxon.server")
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
-"""What this machine is called by its own browser. A page of another name that leads here is not ours: its scripts
-could read ours as their own (DNS rebinding)."""
+"""The names by which a browser on this machine calls it. A request under another name comes from a foreign page, whose
+scripts could otherwise read this one as their own (DNS rebinding)."""
 METHODS = ("GET", "HEAD")
 HEADERS = {
     "Content-Security-Policy": (
@@ -36,14 +36,14 @@ STATIC = {
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 LONGEST_NUMBER = 15
-"""Digits of a number in a request."""
+"""The most digits of a number in a request."""
 CLOSING_SECONDS = 1.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def serving(port: int, view: View) -> AsyncIterator[str]:
-    """The page's address while the block runs; 0 takes a free port."""
+async def serve_page(port: int, view: View) -> AsyncIterator[str]:
+    """Serve the page while the block runs and yield its address; port 0 takes a free one."""
     runner = web.AppRunner(_application(view), access_log=None, shutdown_timeout=CLOSING_SECONDS)
     await runner.setup()
     try:
@@ -59,7 +59,7 @@ async def serving(port: int, view: View) -> AsyncIterator[str]:
 
 
 def _application(view: View) -> web.Application:
-    application = web.Application(middlewares=[_guarded])
+    application = web.Application(middlewares=[_guard])
     for path, (name, kind) in STATIC.items():
         application.router.add_get(path, _static(name, kind))
 
@@ -79,11 +79,11 @@ def _application(view: View) -> web.Application:
 
 
 @web.middleware
-async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse what no reader of the page would send; say to the browser what the page may do."""
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what no reader of the page would send, and tell the browser what the page may do."""
     response: web.StreamResponse
     if request.method not in METHODS:
-        response = web.Response(status=405, text="this page is for reading\n", headers={"Allow": ", ".join(METHODS)})
+        response = web.Response(status=405, text="this page is read-only\n", headers={"Allow": ", ".join(METHODS)})
     elif request.host not in _hosts(request):
         response = web.Response(status=421, text="this page has another name\n")
     else:
@@ -96,7 +96,7 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 def _hosts(request: web.Request) -> list[str]:
-    """The names under which this very port is reached."""
+    """Return the names under which this port is reached."""
     assert request.transport is not None
     port = request.transport.get_extra_info("sockname")[1]
     return [f"{name}:{port}" for name in NAMES] + ([*NAMES] if port == 80 else [])

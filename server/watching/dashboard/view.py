@@ -1,4 +1,4 @@
-"""What the page shows, as plain values for JSON: the server, its solves, its sessions, its jobs."""
+"""The content of the dashboard as JSON values: the server, its solves, its sessions, its jobs."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from pathlib import Path
 from typing import Any
 
 from relaxon._version import __version__
-from relaxon.server.config.capabilities import describe_missing
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors
-from relaxon.server.jobs.records import Job, JobState, JobStore, Json
+from relaxon.server.jobs.records import JobRecord, JobStore, Json
 from relaxon.server.solving.background_compiler import BackgroundCompiler
 from relaxon.server.solving.observations import CURVE_POINTS, Observations, SolveState, SolveTrace
 from relaxon.server.solving.session import Session
 from relaxon.server.solving.sessions import SessionStore
+from relaxon.server.watching.capabilities import describe_missing
+from relaxon.wire.conversions.jobs import JobState
 
 DRAWN_SOLVES = 8
-"""Solves whose curves come with every answer: as many as there are colours."""
+"""The solves whose curves come with every answer: as many as the page has colours."""
 PAGE_JOBS = 50
 SHORT_ID = 6
-"""Characters of a session's id that are shown: the whole id is what lets a caller use the session."""
+"""The characters of a session's id that are shown: the whole id would give access to the session."""
 LOSSES = ("loss", "validation_loss")
 WANTED = "_wanted"
-"""Ends the name of how many steps there will be; the name before it is how many there are."""
+"""The suffix of a report's entry with the number of steps planned; the entry without it has those done."""
 STATUS = Path("/proc/self/statm")
 
 
 class View:
-    """Reads what the server has, and changes nothing. Used from the event loop's thread only."""
+    """Reads the state of the server and changes nothing; used from the event loop's thread only."""
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class View:
         self._since = time.time()
 
     def state(self, first_job: int = 0) -> Json:
-        """Everything on the page but the curves of what was picked; the jobs from the `first_job`-th newest on."""
+        """Return everything on the page but the curves of the selection; jobs from the `first_job`-th newest on."""
         solves = self._observations.solves()
         jobs = list(reversed(self._jobs.jobs()))
         first_job = min(max(0, first_job), max(0, len(jobs) - 1) // PAGE_JOBS * PAGE_JOBS)
@@ -67,12 +68,12 @@ class View:
         }
 
     def solve(self, number: int) -> Json | None:
-        """A solve with its curve; None where it is not remembered."""
+        """Return a solve with its curve; None where it is not kept."""
         trace = self._observations.find(number)
         return None if trace is None else _solve(trace, True)
 
     def job(self, job_id: str) -> Json | None:
-        """A job with its curves; None where it is not kept."""
+        """Return a job with its curves; None where it is not kept."""
         try:
             job = self._jobs.find(job_id)
         except errors.ServiceError:
@@ -82,7 +83,7 @@ class View:
         told["newest"] = {key: _number(value) for key, value in steps[-1].items()} if steps else {}
         return told
 
-    def _server(self, solves: Sequence[SolveTrace], jobs: Sequence[Job]) -> Json:
+    def _server(self, solves: Sequence[SolveTrace], jobs: Sequence[JobRecord]) -> Json:
         states = Counter(trace.state for trace in solves)
         job_states = Counter(job.state for job in jobs)
         kept = self._sessions.kept()
@@ -127,7 +128,7 @@ class View:
             "idle": 0.0 if kept.users else max(0.0, idle),
         }
 
-    def _job(self, job: Job) -> Json:
+    def _job(self, job: JobRecord) -> Json:
         newest = self._jobs.newest(job.id) or {}
         name = next((key.removesuffix(WANTED) for key in newest if key.endswith(WANTED)), "")
         return {
@@ -140,14 +141,14 @@ class View:
             "created": job.created,
             "seconds": None if job.started is None else (job.ended or time.time()) - job.started,
             "unit": name,
-            # Some count their steps by another name than the goal: `epochs_wanted` and `epoch`.
+            # Some reports name steps done and planned differently: `epoch` and `epochs_wanted`.
             "done": newest.get(name, newest.get(name.removesuffix("s"))),
             "wanted": newest.get(name + WANTED),
             "loss": _number(newest.get("loss")),
         }
 
     def _steps(self, job_id: str) -> Sequence[Json]:
-        """What a job has told after each of its steps."""
+        """Return the reports of a job, one for each step."""
         return [told for _, told in self._jobs.progress(job_id, 0, self._jobs.steps(job_id))]
 
 
@@ -171,7 +172,7 @@ def _solve(trace: SolveTrace, drawn: bool) -> Json:
 
 
 def _curve(steps: Sequence[Json], name: str) -> list[list[Any]]:
-    """One of the values that steps tell, thinned evenly to the points that a curve has; its last one always."""
+    """Return one entry of the reports as a curve, thinned evenly, with its last point."""
     stride = max(1, math.ceil(len(steps) / CURVE_POINTS))
     places = list(range(0, len(steps), stride))
     if places and places[-1] != len(steps) - 1:
@@ -181,12 +182,12 @@ def _curve(steps: Sequence[Json], name: str) -> list[list[Any]]:
 
 
 def _number(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
+    """Return a value that JSON can hold: None for NaN and infinity."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _memory() -> int | None:
-    """Bytes of this process in memory, where the system tells."""
+    """Return the bytes of this process in memory; None where the system does not say."""
     try:
         return int(STATUS.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):

@@ -14,7 +14,7 @@ from relaxon.cli.json_output import add_json, check_json, write_json
 from relaxon.cli.machine import PACKAGES, describe_machine, list_package_versions
 from relaxon.cli.weights import read_shipped_weights
 from relaxon.core.extras import find_missing, install_command
-from relaxon.server.config.capabilities import ENGINES
+from relaxon.server.watching.capabilities import list_capabilities
 
 NEEDED = (*PACKAGES["client"], "scipy", "numba", "llvmlite", "grpcio-health-checking", "grpcio-reflection")
 """The distributions that `relaxon solve` needs for any solver; engines list the others that they need."""
@@ -55,7 +55,8 @@ def examine() -> dict[str, Any]:
         "machine": describe_machine().as_dict(),
         "packages": packages,
         "engines": [
-            {"name": engine.name, "missing": list(engine.find_missing()), "extra": engine.extra} for engine in ENGINES
+            {"name": engine.name, "missing": list(engine.find_missing()), "extra": engine.extra}
+            for engine in list_capabilities()
         ],
         "kernels": kernels,
         "cache": cache,

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,16 @@ def test_a_missing_file_is_a_mistake_of_the_caller(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "none.toml" in done.stderr
+
+
+def test_the_table_of_settings_in_the_docs_is_what_their_fields_say():
+    script = Path(__file__).parents[2] / "tools" / "settings_table.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("setting", fields(ServerSettings), ids=lambda setting: setting.name)
+def test_every_setting_has_a_help_text_and_refuses_another_type_by_its_name(setting):
+    assert setting.metadata["help"]
+    with pytest.raises((TypeError, ValueError), match=f"^{setting.name} must be "):
+        ServerSettings(**{setting.name: object()})

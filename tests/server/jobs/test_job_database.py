@@ -9,7 +9,8 @@ import pytest
 from relaxon.server.gate.errors import ServiceError
 from relaxon.server.jobs import records as jobs
 from relaxon.server.jobs.database import FILE, SCHEMA, SqliteJobStore
-from relaxon.server.jobs.records import Failure, Job, JobState
+from relaxon.server.jobs.records import JobFailure, JobRecord
+from relaxon.wire.conversions.jobs import JobState
 
 
 @pytest.fixture
@@ -27,9 +28,9 @@ def reopened(store, tmp_path, max_ended=100):
 
 def test_jobs_and_their_steps_come_back_as_they_were(tmp_path):
     store = SqliteJobStore(tmp_path, 100)
-    queued = Job.new("boosting", "a", "me", "id-1", "f" * 64)
-    running = replace(jobs.begun(Job.new("equilibrium", "b")), cancel_requested=True)
-    failed = jobs.failed(jobs.begun(Job.new("boosting", "c é")), Failure("INTERNAL", "why \0 not", "X"))
+    queued = JobRecord.new("boosting", "a", "me", "id-1", "f" * 64)
+    running = replace(jobs.start_job(JobRecord.new("equilibrium", "b")), cancel_requested=True)
+    failed = jobs.fail_job(jobs.start_job(JobRecord.new("boosting", "c é")), JobFailure("INTERNAL", "why \0 not", "X"))
     for one in (queued, running, failed):
         store.put(one)
     for step in range(1, 1001):
@@ -51,7 +52,7 @@ def test_jobs_and_their_steps_come_back_as_they_were(tmp_path):
 
 
 def test_steps_are_told_in_pages_without_gaps_while_they_are_being_written(store):
-    job = Job.new("boosting", "a")
+    job = JobRecord.new("boosting", "a")
     store.put(job)
     told, after = [], 0
     for step in range(1, 3001):
@@ -66,7 +67,7 @@ def test_steps_are_told_in_pages_without_gaps_while_they_are_being_written(store
 
 def test_what_was_saved_is_in_the_file(store, tmp_path):
     async def run():
-        store.put(Job.new("boosting", "a"))
+        store.put(JobRecord.new("boosting", "a"))
         await store.saved()
         await store.saved()
 
@@ -78,7 +79,7 @@ def test_what_was_saved_is_in_the_file(store, tmp_path):
 
 
 def test_a_removed_job_takes_its_steps_along(store, tmp_path):
-    kept, gone = Job.new("boosting", "kept"), Job.new("boosting", "gone")
+    kept, gone = JobRecord.new("boosting", "kept"), JobRecord.new("boosting", "gone")
     for one in (kept, gone):
         store.put(one)
         store.add_progress(one.id, 1, {})
@@ -93,9 +94,9 @@ def test_a_removed_job_takes_its_steps_along(store, tmp_path):
 
 def test_the_last_jobs_that_have_ended_are_kept_and_those_that_have_not(tmp_path):
     store = SqliteJobStore(tmp_path, 2)
-    waiting = Job.new("boosting", "waits")
+    waiting = JobRecord.new("boosting", "waits")
     store.put(waiting)
-    ended = [replace(Job.new("boosting", str(n)), state=JobState.DONE, ended=float(n)) for n in range(5)]
+    ended = [replace(JobRecord.new("boosting", str(n)), state=JobState.DONE, ended=float(n)) for n in range(5)]
     for one in ended:
         store.put(one)
     again = reopened(store, tmp_path, 2)
@@ -111,7 +112,7 @@ def test_a_disk_that_does_not_take_it_is_told_and_tried_again(store, tmp_path, m
 
     async def run():
         monkeypatch.setattr(store, "_commit", full)
-        store.put(Job.new("boosting", "a"))
+        store.put(JobRecord.new("boosting", "a"))
         with pytest.raises(sqlite3.OperationalError, match="full"):
             await store.saved()
         monkeypatch.setattr(store, "_commit", commit)
@@ -125,7 +126,7 @@ def test_a_disk_that_does_not_take_it_is_told_and_tried_again(store, tmp_path, m
 
 
 def test_a_file_of_a_newer_release_is_refused_and_left_alone(store, tmp_path):
-    store.put(Job.new("boosting", "a"))
+    store.put(JobRecord.new("boosting", "a"))
     store.close()
     connection = sqlite3.connect(tmp_path / FILE)
     connection.execute(f"PRAGMA user_version = {len(SCHEMA) + 1}")
@@ -142,7 +143,7 @@ def test_another_program_s_file_and_a_damaged_one_are_refused(tmp_path):
     connection.execute("CREATE TABLE jobs (id TEXT)")
     connection.close()
     before = (tmp_path / FILE).read_bytes()
-    with pytest.raises(OSError, match="no file of relaxon's jobs"):
+    with pytest.raises(OSError, match="not a file of relaxon's jobs"):
         SqliteJobStore(tmp_path, 10)
     assert (tmp_path / FILE).read_bytes() == before
     (tmp_path / FILE).write_bytes(b"no database at all" * 1000)

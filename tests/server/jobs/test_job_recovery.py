@@ -139,7 +139,7 @@ def test_steps_that_the_database_has_not_come_from_the_job_s_folder(found, train
     import sqlite3
 
     folder, own, operation = found
-    told = list(job_folder.told_steps(own))
+    told = list(job_folder.read_steps(own))
     with sqlite3.connect(folder / "jobs" / "jobs.sqlite") as connection:
         connection.execute("DELETE FROM progress WHERE step > 2")
     connection.close()
@@ -245,8 +245,8 @@ def test_a_model_from_another_file_system_is_whole_when_it_has_its_name(tmp_path
 HOLD = """
 import sys, time
 from pathlib import Path
-from relaxon.server.jobs.folder import leased
-lease = leased(Path(sys.argv[1]))
+from relaxon.server.jobs.folder import take_lease
+lease = take_lease(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
 """
@@ -256,9 +256,9 @@ def test_two_processes_never_work_on_one_job(tmp_path, monkeypatch):
     with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
         monkeypatch.setattr(job_folder, "LEASE_SECONDS", 0.2)
-        assert job_folder.leased(tmp_path) is None
+        assert job_folder.take_lease(tmp_path) is None
         holder.kill()
-    lease = job_folder.leased(tmp_path)
+    lease = job_folder.take_lease(tmp_path)
     assert lease is not None
     lease.close()
 
@@ -287,7 +287,7 @@ def test_a_step_log_tells_of_no_step_twice(tmp_path):
     again = job_folder.StepLog(tmp_path)
     assert again.last == 3
     assert [again.add(number, {"n": number}) for number in (3, 4)] == [False, True]
-    assert list(job_folder.told_steps(tmp_path)) == [(number, {"n": number}) for number in (1, 2, 3, 4)]
+    assert list(job_folder.read_steps(tmp_path)) == [(number, {"n": number}) for number in (1, 2, 3, 4)]
     assert json.loads((tmp_path / job_folder.PROGRESS).read_bytes().splitlines()[3]) == {
         "step": 4,
         "progress": {"n": 4},

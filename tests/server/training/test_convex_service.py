@@ -17,9 +17,9 @@ from relaxon.proto.tensor_pb2 import DATA_TYPE_FLOAT64, TensorHeader
 from relaxon.server.app import EmbeddedServer
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate.errors import ServiceError
-from relaxon.server.training import convex_messages
-from relaxon.server.training.convex_task import estimator_of
-from relaxon.server.training.model_kinds import KINDS, check_whole
+from relaxon.server.training.engines import convex
+from relaxon.server.training.engines.convex import build_estimator
+from relaxon.server.training.stored_files import check_whole
 from relaxon.wire import tensors
 
 Code = grpc.StatusCode
@@ -91,12 +91,12 @@ def test_every_setting_reaches_the_estimator_and_none_is_made_up():
     }
     assert set(settings) == set(pb.ConvexSettings.DESCRIPTOR.fields_by_name)
     first = header(y=PLACES, settings=settings, classes=ABC)
-    assert estimator_of(convex_messages.plan(first, ServerSettings()).request).get_params() == settings
+    assert build_estimator(convex.plan(first, ServerSettings()).request).get_params() == settings
     first.ClearField("settings")
-    bare = estimator_of(convex_messages.plan(first, ServerSettings()).request)
+    bare = build_estimator(convex.plan(first, ServerSettings()).request)
     drawn = bare.random_state
     assert bare.get_params() == ConvexNetworkClassifier(random_state=drawn).get_params()
-    assert estimator_of(convex_messages.plan(first, ServerSettings()).request).random_state != drawn
+    assert build_estimator(convex.plan(first, ServerSettings()).request).random_state != drawn
 
 
 def floats(*shape):
@@ -169,20 +169,20 @@ def test_a_limit_refuses_what_a_header_asks_for_by_the_field(name):
     for key, value in arrays.items():
         getattr(first, key).CopyFrom(value)
     with pytest.raises(ServiceError) as caught:
-        convex_messages.plan(first, ServerSettings(**limits))
+        convex.plan(first, ServerSettings(**limits))
     assert caught.value.code is Code.RESOURCE_EXHAUSTED
     assert str(caught.value).startswith(field)
     if limits:
-        convex_messages.plan(first, ServerSettings())
+        convex.plan(first, ServerSettings())
 
 
 def test_a_factor_has_a_row_for_each_row_of_the_data_or_for_each_unknown_as_that_is_fewer():
     for count, patterns, largest, rows in ((60, 30, 1000, 60), (100, 10, 1000, 40), (100, 50, 80, 80)):
         settings = {"n_patterns": patterns, "largest_factor": largest}
         first = header(np.zeros((count, 3)), np.zeros(count), settings=settings)
-        convex_messages.plan(first, ServerSettings(max_table_bytes=8 * rows**2))
+        convex.plan(first, ServerSettings(max_table_bytes=8 * rows**2))
         with pytest.raises(ServiceError, match=r"^largest_factor must be such"):
-            convex_messages.plan(first, ServerSettings(max_table_bytes=8 * rows**2 - 1))
+            convex.plan(first, ServerSettings(max_table_bytes=8 * rows**2 - 1))
 
 
 def test_predictions_are_refused_by_name_and_only_logistic_networks_have_probabilities(stub):
@@ -227,7 +227,7 @@ def check(saved, folder, card=None, arrays=None, **limits):
             change(whole)
     (folder / "model.json").write_text(json.dumps(content))
     save_file(held, folder / "network.safetensors")
-    check_whole(KINDS["convex"], folder, ServerSettings(**limits))
+    check_whole(convex.ENGINE, folder, ServerSettings(**limits))
 
 
 BAD_CARDS = {

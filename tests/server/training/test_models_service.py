@@ -326,7 +326,8 @@ def test_an_equilibrium_network_s_description_is_checked_before_it_is_made(stub,
 def test_spoiled_files_are_refused_or_are_whole_and_nothing_else(stored, tmp_path, kind):
     """Bytes changed at random, in JSON and in tensors: a refusal with a proper code, or a model that predicts."""
     from relaxon.server.gate.errors import ServiceError
-    from relaxon.server.training.model_kinds import KINDS, check_whole
+    from relaxon.server.training.registry import ENGINES
+    from relaxon.server.training.stored_files import check_whole
 
     rng, settings, sound = np.random.default_rng(5), ServerSettings(), files(stored / kind)
     codes = set()
@@ -343,7 +344,7 @@ def test_spoiled_files_are_refused_or_are_whole_and_nothing_else(stored, tmp_pat
                     spoiled[at:at] = rng.bytes(rng.integers(1, 9))
             (tmp_path / name).write_bytes(spoiled)
         try:
-            check_whole(KINDS[kind], tmp_path, settings)
+            check_whole(ENGINES[kind], tmp_path, settings)
             codes.add("whole")
         except ServiceError as error:
             codes.add(error.code)

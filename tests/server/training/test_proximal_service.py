@@ -28,9 +28,11 @@ from relaxon.server.app import EmbeddedServer
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate.access import find_role
 from relaxon.server.gate.identity import Role
-from relaxon.server.jobs.worker import CHECKPOINT, MODEL
+from relaxon.server.jobs.folder import CHECKPOINT, DATA
+from relaxon.server.jobs.worker import MODEL
 from relaxon.server.solving.observations import Observations
-from relaxon.server.training import proximal_limits, proximal_task
+from relaxon.server.training import proximal_limits
+from relaxon.server.training.engines import proximal
 from relaxon.wire import tensors
 
 DEADLINE = 30
@@ -220,7 +222,7 @@ class Killed(Exception):
 
 def test_a_job_that_is_cut_off_anywhere_goes_on_to_the_same_bits(tmp_path):
     data = np.random.default_rng(3).standard_normal((10, *SHAPE))
-    save_file({"data": data}, tmp_path / proximal_task.DATA)
+    save_file({"data": data}, tmp_path / DATA)
     network, settings = NetworkSettings(SHAPE, hidden=(6,)), dict(REQUEST["settings"])
     unbroken = train_proximal(data, network, MatchingSettings(**settings))
     unbroken.save(tmp_path / "unbroken")
@@ -237,7 +239,7 @@ def test_a_job_that_is_cut_off_anywhere_goes_on_to_the_same_bits(tmp_path):
                 told.append(progress)
             return False
 
-        proximal_task.run(tmp_path, REQUEST, tell)
+        proximal.train(tmp_path, REQUEST, tell)
 
     for lives in (3, 12):
         with pytest.raises(Killed):

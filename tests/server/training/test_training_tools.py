@@ -10,14 +10,11 @@ from relaxon.neuromorphic.equilibrium.classifier_store import save_classifier
 from relaxon.proto import boosting_pb2, energy_pb2, equilibrium_pb2
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors
-from relaxon.server.training import (
-    boosting_messages,
-    boosting_task,
-    energy_messages,
-    equilibrium_messages,
-    equilibrium_task,
-)
-from relaxon.server.training.model_kinds import KINDS, check_whole
+from relaxon.server.training.engines import boosting as boosting_engine
+from relaxon.server.training.engines import energy as energy_engine
+from relaxon.server.training.engines import equilibrium as equilibrium_engine
+from relaxon.server.training.registry import ENGINES
+from relaxon.server.training.stored_files import check_whole
 from relaxon.wire import tensors
 
 X = np.random.default_rng(0).normal(size=(40, 3))
@@ -34,24 +31,24 @@ def header_of(kind, settings):
 
 def boosting(**settings):
     header = header_of(boosting_pb2.TrainBoostingHeader, BoostingSettings(**settings))
-    return boosting_messages.plan(header, ServerSettings())
+    return boosting_engine.plan(header, ServerSettings())
 
 
 def equilibrium(**settings):
     header = header_of(equilibrium_pb2.TrainEquilibriumHeader, EquilibriumSettings(**settings))
-    return equilibrium_messages.plan(header, ServerSettings())
+    return equilibrium_engine.plan(header, ServerSettings())
 
 
 def energy(**settings):
     header = header_of(energy_pb2.TrainEnergyHeader, EnergySettings(**settings))
-    return energy_messages.plan(header, ServerSettings())
+    return energy_engine.plan(header, ServerSettings())
 
 
 def test_the_settings_reach_the_estimators():
-    boosted = boosting_task.estimator_of(boosting(loss="comp-sum", tau=1.5, binary=True, bits=6).request)
+    boosted = boosting_engine.build_estimator(boosting(loss="comp-sum", tau=1.5, binary=True, bits=6).request)
     assert (boosted.loss, boosted.tau, boosted.binary, boosted.bits) == ("comp-sum", 1.5, True, 6)
     wanted = {"loss": "comp-sum", "tau": 0.5, "optimizer": "diffgrad", "binary": True, "binarizer": "biper"}
-    relaxing = equilibrium_task.classifier_of(equilibrium(**wanted).request)
+    relaxing = equilibrium_engine.build_classifier(equilibrium(**wanted).request)
     assert {name: getattr(relaxing, name) for name in wanted} == wanted
     assert energy(optimizer="normalized").request["parameters"]["optimizer"] == "normalized"
 
@@ -94,16 +91,16 @@ def folders(tmp_path_factory):
 @pytest.mark.parametrize("kind", ["boosting", "equilibrium"])
 def test_binary_models_are_whole_where_they_are_uploaded_and_told_of(folders, kind):
     home, models = folders
-    check_whole(KINDS[kind], home / kind, ServerSettings())
-    loaded = KINDS[kind].load(home / kind)
+    check_whole(ENGINES[kind], home / kind, ServerSettings())
+    loaded = ENGINES[kind].load(home / kind)
     assert np.array_equal(loaded.predict_proba(X), models[kind].predict_proba(X))
-    assert KINDS[kind].describe(loaded).binary
+    assert ENGINES[kind].describe("checked", 0.0, loaded, True).binary
 
 
 def test_models_of_sign_units_are_not_exported_and_the_reason_is_given(folders):
     _, models = folders
     with pytest.raises(errors.ServiceError, match="counts no bits"):
-        KINDS["boosting"].onnx(models["boosting"])
+        ENGINES["boosting"].onnx(models["boosting"])
 
 
 def test_damaged_bits_are_refused(folders, tmp_path):
@@ -115,4 +112,4 @@ def test_damaged_bits_are_refused(folders, tmp_path):
             content = file.read_bytes()
             (place / file.name).write_bytes(content.replace(b'"U8"', b'"I8"'))
         with pytest.raises(errors.ServiceError):
-            check_whole(KINDS[kind], place, ServerSettings())
+            check_whole(ENGINES[kind], place, ServerSettings())

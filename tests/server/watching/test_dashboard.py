@@ -24,7 +24,7 @@ from relaxon.server.app import EmbeddedServer
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.jobs import records as jobs
 from relaxon.server.jobs.database import SqliteJobStore
-from relaxon.server.jobs.records import Failure, Job
+from relaxon.server.jobs.records import JobFailure, JobRecord
 from relaxon.server.solving.grids import KeptGrid
 from relaxon.server.solving.observations import Curve, Observations, SolveState
 from relaxon.server.solving.sessions import SessionStore
@@ -32,7 +32,7 @@ from relaxon.solvers import PoissonGrid
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed (extra: dashboard)")
 
-from relaxon.server.watching.dashboard.page import serving
+from relaxon.server.watching.dashboard.page import serve_page
 from relaxon.server.watching.dashboard.view import View
 
 SECONDS = 20.0
@@ -88,7 +88,7 @@ def shown(tmp_path: Path) -> Iterator[Shown]:
 
     async def main() -> None:
         view = View("127.0.0.1:1", made.settings, made.observations, made.sessions, made.store)
-        async with serving(0, view) as url:
+        async with serve_page(0, view) as url:
             made.address = url.removeprefix("http://").rstrip("/")
             ready.set()
             await stop.wait()
@@ -198,7 +198,7 @@ def test_a_session_s_id_is_not_told(shown) -> None:
 
 
 def test_a_job_tells_how_far_it_is_and_numbers_that_json_lacks_are_none(shown) -> None:
-    job = jobs.begun(Job.new("equilibrium", "m"))
+    job = jobs.start_job(JobRecord.new("equilibrium", "m"))
     shown.store.put(job)
     losses = [3.0, float("nan"), float("inf"), 0.5]
     for epoch, loss in enumerate(losses, 1):
@@ -216,16 +216,16 @@ def lacking_torch(needs: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def test_what_the_server_lacks_packages_for_is_told(shown, monkeypatch) -> None:
-    monkeypatch.setattr("relaxon.server.config.capabilities.find_missing", lacking_torch)
+    monkeypatch.setattr("relaxon.server.watching.capabilities.find_missing", lacking_torch)
     lines = told(shown.address, "/api/state")["server"]["not_served"]
     assert 'energy needs torch: pip install "relaxon[neuromorphic]"' in lines
     assert not [line for line in lines if line.startswith(("poisson", "linear", "boosting"))]
-    monkeypatch.setattr("relaxon.server.config.capabilities.find_missing", lambda needs: ())
+    monkeypatch.setattr("relaxon.server.watching.capabilities.find_missing", lambda needs: ())
     assert told(shown.address, "/api/state")["server"]["not_served"] == []
 
 
 def test_a_long_job_s_curve_is_thinned_and_keeps_its_last_step(shown) -> None:
-    job = jobs.begun(Job.new("boosting", "m"))
+    job = jobs.start_job(JobRecord.new("boosting", "m"))
     shown.store.put(job)
     for unit in range(1, 5001):
         shown.store.add_progress(job.id, unit, {"units": unit, "units_wanted": 5000, "loss": 1 / unit})
@@ -237,7 +237,7 @@ def test_a_long_job_s_curve_is_thinned_and_keeps_its_last_step(shown) -> None:
 
 def test_jobs_come_by_page_the_newest_first(shown) -> None:
     for number in range(120):
-        shown.store.put(Job.new("boosting", f"m{number}"))
+        shown.store.put(JobRecord.new("boosting", f"m{number}"))
     first, last = told(shown.address, "/api/state"), told(shown.address, "/api/state?jobs=100")
     assert [job["model"] for job in first["jobs"]][:2] == ["m119", "m118"]
     assert (len(first["jobs"]), first["jobs_total"]) == (50, 120)
@@ -394,12 +394,12 @@ def test_a_browser_shows_a_solve_as_it_runs_and_says_when_nothing_is_there(shown
 
 def test_a_browser_shows_a_job_s_curve_and_text_stays_text(shown, page) -> None:
     hostile = "<img src=x onerror=\"document.body.dataset.broken = '1'\">"
-    job = jobs.begun(Job.new("boosting", "waves"))
+    job = jobs.start_job(JobRecord.new("boosting", "waves"))
     shown.store.put(job)
     for unit in range(1, 11):
         told = {"units": unit, "units_wanted": 40, "loss": 1 / unit, "validation_loss": 1.2 / unit}
         shown.store.add_progress(job.id, unit, told)
-    shown.store.put(jobs.failed(Job.new("boosting", "other"), Failure("INTERNAL", hostile)))
+    shown.store.put(jobs.fail_job(JobRecord.new("boosting", "other"), JobFailure("INTERNAL", hostile)))
     page.wait_for_selector("#losses path.curve")
     page.locator("#jobs").get_by_text(hostile).wait_for()
     assert page.locator("#losses path.curve").count() == 2
@@ -410,14 +410,14 @@ def test_a_browser_shows_a_job_s_curve_and_text_stays_text(shown, page) -> None:
 
 
 def test_a_browser_shows_what_is_not_served_and_nothing_where_all_is(shown, page, monkeypatch) -> None:
-    monkeypatch.setattr("relaxon.server.config.capabilities.find_missing", lambda needs: ())
+    monkeypatch.setattr("relaxon.server.watching.capabilities.find_missing", lambda needs: ())
     page.wait_for_selector("#connection[data-state=live]")
     page.wait_for_selector("#not-served", state="hidden")
-    monkeypatch.setattr("relaxon.server.config.capabilities.find_missing", lacking_torch)
+    monkeypatch.setattr("relaxon.server.watching.capabilities.find_missing", lacking_torch)
     page.locator("#not-served li").get_by_text(
         'equilibrium needs torch: pip install "relaxon[neuromorphic]"'
     ).wait_for()
-    monkeypatch.setattr("relaxon.server.config.capabilities.find_missing", lambda needs: ())
+    monkeypatch.setattr("relaxon.server.watching.capabilities.find_missing", lambda needs: ())
     page.wait_for_selector("#not-served", state="hidden")
 
 
@@ -427,11 +427,11 @@ def test_no_table_is_wider_than_its_place_on_a_usual_screen(shown, page) -> None
     trace.record(Progress(0, 1.0, 1e-6))
     long = "model of the pressure in the northern section, third attempt"
     for kind in ("boosting", "convex", "equilibrium", "energy", "proximal"):
-        job = jobs.begun(Job.new(kind, long))
+        job = jobs.start_job(JobRecord.new(kind, long))
         shown.store.put(job)
         told = {"units": 1234, "units_wanted": 4096, "loss": 0.123456789, "validation_loss": 0.234567891}
         shown.store.add_progress(job.id, 1, told)
-    shown.store.put(jobs.failed(Job.new("equilibrium", long), Failure("INTERNAL", "no room on disk " * 9)))
+    shown.store.put(jobs.fail_job(JobRecord.new("equilibrium", long), JobFailure("INTERNAL", "no room on disk " * 9)))
     page.locator("#jobs").get_by_text("no room on disk").wait_for()
     page.wait_for_selector("#solves tr")
     page.evaluate("document.fonts.ready")
@@ -464,7 +464,7 @@ def test_the_keyboard_picks_a_solve_and_keeps_its_place(shown, page) -> None:
 
 def test_a_thousand_jobs_are_turned_page_by_page(shown, page) -> None:
     for number in range(1000):
-        shown.store.put(Job.new("boosting", f"m{number}"))
+        shown.store.put(JobRecord.new("boosting", f"m{number}"))
     page.wait_for_selector("#jobs tr:nth-child(50)")
     assert page.locator("#jobs tr").count() == 50
     assert page.locator("#newer").is_disabled()

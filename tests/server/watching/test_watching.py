@@ -158,7 +158,7 @@ def spans(monkeypatch):
 
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(tracing, "exporting", lambda: (provider, provider.shutdown))
+    monkeypatch.setattr(tracing, "build_exporter", lambda: (provider, provider.shutdown))
     return exporter
 
 

@@ -3,42 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import errors, validation
 from relaxon.proto import boosting_pb2 as pb
-from relaxon.wire import tensors
-from relaxon.wire.conversions import labels, supervised
+from relaxon.wire.conversions import supervised
 from relaxon.wire.conversions.engine import Engine
-from relaxon.wire.conversions.supervised import Requests, Task, checked_task, filled
-from relaxon.wire.conversions.tables import plain, sent, table
+from relaxon.wire.conversions.fields import SettingsMessage, check_settings, read_fields, read_model
+from relaxon.wire.conversions.supervised import Task, output_requests, supervised_requests
+from relaxon.wire.conversions.tables import Requests
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 ARGUMENTS = {**supervised.ARGUMENTS, "balanced": "class_weight", "class_weights": "class_weight"}
-"""What the messages' fields are called here."""
-_OUTPUTS = {
-    "predict": pb.BOOSTING_OUTPUT_PREDICTION,
-    "predict_proba": pb.BOOSTING_OUTPUT_PROBABILITIES,
-    "decision_function": pb.BOOSTING_OUTPUT_DECISION,
-}
+"""The client's names of the arguments that the messages call otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
-class BoostingSettings:
-    """The parameters of the estimators in `relaxon.neuromorphic.boosting`; what is None has its value there.
+class BoostingSettings(SettingsMessage):
+    """The parameters of the estimators in `relaxon.neuromorphic.boosting`; None keeps the default there.
 
     `class_weight` is "balanced" or a weight for each class, in ascending order of the classes.
     """
 
+    _message: ClassVar[Any] = pb.BoostingSettings
     n_units: int | None = None
     loss: str | None = None
     units_per_stage: int | None = None
@@ -65,36 +61,26 @@ class BoostingSettings:
     bits: int | None = None
     precision: Literal["double", "single"] | None = None
 
-    def message(self) -> pb.BoostingSettings:
-        """As it is sent; TypeError or ValueError naming what cannot be."""
-        message = pb.BoostingSettings()
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None:
-                continue
-            if field.name == "class_weight":
-                if isinstance(value, str):
-                    if value != "balanced":
-                        raise ValueError(f"class_weight must be 'balanced' or weights, got {value!r}")
-                    message.balanced = True
-                else:
-                    message.class_weights.extend(validation.finite_float("class_weight", one) for one in value)
-            elif field.name == "layers":
-                message.layers.extend(validation.positive_int("layers", width) for width in value)
-            else:
-                setattr(message, field.name, plain(field.name, value, str(field.type)))
-        return message
+    def _fill(self, message: Any, special: tuple[str, ...] = ()) -> None:
+        SettingsMessage._fill(self, message, (*special, "class_weight"))
+        weights = self.class_weight
+        if isinstance(weights, str):
+            if weights != "balanced":
+                raise ValueError(f"class_weight must be 'balanced' or weights, got {weights!r}")
+            message.balanced = True
+        elif weights is not None:
+            message.class_weights.extend(validation.finite_float("class_weight", weight) for weight in weights)
 
 
 @dataclass(frozen=True, slots=True)
 class StageProgress:
-    """What there is after a stage."""
+    """The state of a training after a stage."""
 
     stage: int
     units: int
     units_wanted: int
     loss: float
-    """On the training rows."""
+    """The loss on the training rows."""
     validation_loss: float | None
     seconds: float
 
@@ -108,7 +94,7 @@ class BoostingModel:
     task: Task
     n_features: int
     outputs: int
-    """Of a regression; 0 for a classification."""
+    """The outputs of a regression; 0 for a classification."""
     class_count: int
     units: int
     stages: int
@@ -117,19 +103,19 @@ class BoostingModel:
     outcome: str
     """How training ended: "completed", "early_stopped", "cancelled", "fitted", "stalled" or "non_finite"."""
     classes: NDArray[Any] | None
-    """From here on what `models` leaves empty."""
+    """This field and the next ones are empty in the lists of `models`."""
     ends: NDArray[np.int64]
-    """The units there are after 0, 1, … stages: where it can be truncated."""
+    """The number of units after 0, 1, … stages, at which the network can be truncated."""
     train_loss: Array
     validation_loss: Array
     feature_importances: Array
     binary: bool = False
-    """Whether its units are signs of binary weights; in all lists."""
+    """Whether its units are signs of sums with binary weights; also in lists."""
 
     def plot(self) -> Figure:
-        """A picture: the loss after each stage, and the columns that matter most. Needs matplotlib.
+        """Plot the loss after each stage, and the most important columns. Needs matplotlib.
 
-        ValueError for a model of a list, which leaves the curves out.
+        ValueError for a model from a list, which has no curves.
         """
         from relaxon.core.pictures import training_picture
 
@@ -161,33 +147,28 @@ def train_requests(
     model: str,
     request_id: str,
 ) -> Requests:
-    """The messages that have a network trained; InvalidArgument where they can be refused here."""
+    """Return the messages that have a network trained; InvalidArgument where they can be refused on this side."""
     with errors.refusals():
-        checked_task(task)
-        if settings is not None and not isinstance(settings, BoostingSettings):
-            raise TypeError(f"settings must be BoostingSettings, got {type(settings).__name__}")
-        chosen = settings or BoostingSettings()
+        chosen = BoostingSettings() if settings is None else settings
+        check_settings(chosen, BoostingSettings)
         missing = chosen.missing in ("mean", "indicate")
-        header, request = pb.TrainBoostingHeader(settings=chosen.message()), pb.TrainBoostingRequest
-        return filled(header, request, X, y, task, sample_weight, model, request_id, missing=missing)
+        return supervised_requests(
+            ENGINE, chosen.message(), X, y, task, sample_weight, model, request_id, missing=missing
+        )
 
 
 def predict_requests(
     output: str, model: str | BoostingModel, X: ArrayLike, n_units: int | None
 ) -> tuple[Requests, int]:
-    """The messages that ask for a prediction, and the rows that it will have."""
+    """Return the messages that ask for a prediction, and the number of rows that it will have."""
     with errors.refusals():
-        features = table("X", X, missing=True)  # whether NaN may be missing, the model knows
-        header = pb.PredictBoostingHeader(
-            model=ENGINE.name_of(model), output=_OUTPUTS[output], features=tensors.header_of(features)
-        )
-        if n_units is not None:
-            header.n_units = validation.whole_number("n_units", n_units)
-    return partial(sent, pb.PredictBoostingRequest, header, {"features": features}), len(features)
+        units = None if n_units is None else validation.whole_number("n_units", n_units)
+        # Only the model knows whether NaN may stand for a missing entry.
+        return output_requests(ENGINE, output, model, X, missing=True, n_units=units)
 
 
 def truncate_request(model: str | BoostingModel, n_units: int, name: str) -> pb.TruncateBoostingRequest:
-    """The message that has a model's first units stored."""
+    """Return the request to store the first units of a model as a model of its own."""
     with errors.refusals():
         return pb.TruncateBoostingRequest(
             model=ENGINE.name_of(model),
@@ -196,42 +177,11 @@ def truncate_request(model: str | BoostingModel, n_units: int, name: str) -> pb.
         )
 
 
-def model_of(message: pb.BoostingModel) -> BoostingModel:
-    """A stored model from its message."""
-    return BoostingModel(
-        name=message.name,
-        created=message.create_time.ToDatetime(UTC),
-        task="classification" if message.classifier else "regression",
-        n_features=message.n_features,
-        outputs=message.outputs,
-        class_count=message.class_count,
-        units=message.units,
-        stages=message.stages,
-        hidden_layers=message.hidden_layers,
-        loss=message.loss,
-        outcome=pb.BoostingOutcome.Name(message.outcome).removeprefix("BOOSTING_OUTCOME_").lower(),
-        classes=labels.decoded(message.classes),
-        ends=np.array(message.ends, np.int64),
-        train_loss=np.array(message.train_loss, np.float64),
-        validation_loss=np.array(message.validation_loss, np.float64),
-        feature_importances=np.array(message.feature_importances, np.float64),
-        binary=message.binary,
-    )
-
-
-def step_of(message: pb.BoostingProgress) -> StageProgress:
-    """A stage from its message."""
-    held_out = message.validation_loss if message.HasField("validation_loss") else None
-    return StageProgress(message.stage, message.units, message.units_wanted, message.loss, held_out, message.seconds)
-
-
 ENGINE = Engine(
-    watch=pb.WatchBoostingRequest,
-    get=pb.GetBoostingModelRequest,
-    list=pb.ListBoostingModelsRequest,
-    delete=pb.DeleteBoostingModelRequest,
-    message=pb.BoostingModel,
+    kind="boosting",
+    service=pb.DESCRIPTOR.services_by_name["BoostingService"],
+    files=("model.json", "network.safetensors"),
     model=BoostingModel,
-    told=model_of,
-    step=step_of,
+    told=partial(read_model, BoostingModel),
+    step=partial(read_fields, StageProgress),
 )

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import errors
 from relaxon.proto import convex_pb2 as pb
-from relaxon.wire import tensors
-from relaxon.wire.conversions import labels
 from relaxon.wire.conversions.engine import Engine
-from relaxon.wire.conversions.supervised import Requests, Task, checked_task, filled
-from relaxon.wire.conversions.tables import plain, sent, table
+from relaxon.wire.conversions.fields import SettingsMessage, check_settings, read_fields, read_model
+from relaxon.wire.conversions.supervised import Task, output_requests, supervised_requests
+from relaxon.wire.conversions.tables import Requests
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
-_OUTPUTS = {
-    "predict": pb.CONVEX_OUTPUT_PREDICTION,
-    "predict_proba": pb.CONVEX_OUTPUT_PROBABILITIES,
-    "decision_function": pb.CONVEX_OUTPUT_DECISION,
-}
 
 
 @dataclass(frozen=True, slots=True)
-class ConvexSettings:
-    """The parameters of the estimators in `relaxon.neuromorphic.convex`; what is None has its value there."""
+class ConvexSettings(SettingsMessage):
+    """The parameters of the estimators in `relaxon.neuromorphic.convex`; None keeps the default there."""
 
+    _message: ClassVar[Any] = pb.ConvexSettings
     n_patterns: int | None = None
     beta: float | None = None
     loss: Literal["squared", "logistic", "hinge"] | None = None
@@ -45,19 +40,10 @@ class ConvexSettings:
     certificate_draws: int | None = None
     random_state: int | None = None
 
-    def message(self) -> pb.ConvexSettings:
-        """As it is sent; TypeError or ValueError naming what cannot be."""
-        message = pb.ConvexSettings()
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None:
-                setattr(message, field.name, plain(field.name, value, str(field.type)))
-        return message
-
 
 @dataclass(frozen=True, slots=True)
 class BoundsProgress:
-    """The best bounds of the optimum so far, every few iterations of a training."""
+    """The best bounds on the optimum so far, reported every few iterations."""
 
     report: int
     iteration: int
@@ -71,7 +57,7 @@ class BoundsProgress:
 
 @dataclass(frozen=True, slots=True)
 class OptimalityCertificate:
-    """Bounds of the optimum of the *sampled* program, and how far the dual of all patterns is violated.
+    """Bounds on the optimum of the *sampled* program, and by how much the dual of all patterns is violated.
 
     Attributes
     ----------
@@ -102,7 +88,7 @@ class OptimalityCertificate:
 
 @dataclass(frozen=True, slots=True)
 class BoundsHistory:
-    """What was measured at each check, `(checks,)`: bounds are the best so far, residuals relative."""
+    """What was measured at each check, arrays `(checks,)`: the best bounds so far, and relative residuals."""
 
     iteration: NDArray[np.int64]
     primal: Array
@@ -121,7 +107,7 @@ class ConvexModel:
     task: Task
     n_features: int
     outputs: int
-    """Of a regression; 0 for a classification."""
+    """The outputs of a regression; 0 for a classification."""
     class_count: int
     units: int
     iterations: int
@@ -132,13 +118,13 @@ class ConvexModel:
     """How training ended: "converged", "iteration_limit", "cancelled" or "non_finite"."""
     certificate: OptimalityCertificate
     classes: NDArray[Any] | None
-    """From here on what `models` leaves empty."""
+    """This field and the next one are empty in the lists of `models`."""
     history: BoundsHistory
 
     def plot(self) -> Figure:
-        """A picture: both bounds and their gap at each check. Needs matplotlib.
+        """Plot both bounds and their gap at each check. Needs matplotlib.
 
-        ValueError for a model of a list, which leaves the history out.
+        ValueError for a model from a list, which has no history.
         """
         from relaxon.core.pictures import training_picture
 
@@ -173,67 +159,33 @@ def train_requests(
     model: str,
     request_id: str,
 ) -> Requests:
-    """The messages that have a network trained; InvalidArgument where they can be refused here."""
+    """Return the messages that have a network trained; InvalidArgument where they can be refused on this side."""
     with errors.refusals():
-        checked_task(task)
-        if settings is not None and not isinstance(settings, ConvexSettings):
-            raise TypeError(f"settings must be ConvexSettings, got {type(settings).__name__}")
-        header = pb.TrainConvexHeader(settings=(settings or ConvexSettings()).message())
-        return filled(header, pb.TrainConvexRequest, X, y, task, sample_weight, model, request_id)
+        chosen = ConvexSettings() if settings is None else settings
+        check_settings(chosen, ConvexSettings)
+        return supervised_requests(ENGINE, chosen.message(), X, y, task, sample_weight, model, request_id)
 
 
 def predict_requests(output: str, model: str | ConvexModel, X: ArrayLike) -> tuple[Requests, int]:
-    """The messages that ask for a prediction, and the rows that it will have."""
+    """Return the messages that ask for a prediction, and the number of rows that it will have."""
     with errors.refusals():
-        features = table("X", X, missing=False)
-        header = pb.PredictConvexHeader(
-            model=ENGINE.name_of(model), output=_OUTPUTS[output], features=tensors.header_of(features)
-        )
-    return partial(sent, pb.PredictConvexRequest, header, {"features": features}), len(features)
+        return output_requests(ENGINE, output, model, X)
 
 
-def model_of(message: pb.ConvexModel) -> ConvexModel:
-    """A stored model from its message."""
-    return ConvexModel(
-        name=message.name,
-        created=message.create_time.ToDatetime(UTC),
-        task="classification" if message.classifier else "regression",
-        n_features=message.n_features,
-        outputs=message.outputs,
-        class_count=message.class_count,
-        units=message.units,
-        iterations=message.iterations,
-        loss=message.loss,
-        beta=message.beta,
-        epsilon=message.epsilon,
-        outcome=pb.ConvexOutcome.Name(message.outcome).removeprefix("CONVEX_OUTCOME_").lower(),
-        certificate=OptimalityCertificate(
-            **{field.name: getattr(message.certificate, field.name) for field in fields(OptimalityCertificate)}
-        ),
-        classes=labels.decoded(message.classes),
-        history=BoundsHistory(
-            iteration=np.array(message.history.iteration, np.int64),
-            primal=np.array(message.history.primal, np.float64),
-            dual=np.array(message.history.dual, np.float64),
-            primal_residual=np.array(message.history.primal_residual, np.float64),
-            dual_residual=np.array(message.history.dual_residual, np.float64),
-            rho=np.array(message.history.rho, np.float64),
-        ),
+def _read_model(message: pb.ConvexModel) -> ConvexModel:
+    return read_model(
+        ConvexModel,
+        message,
+        certificate=read_fields(OptimalityCertificate, message.certificate),
+        history=read_fields(BoundsHistory, message.history),
     )
 
 
-def step_of(message: pb.ConvexProgress) -> BoundsProgress:
-    """A report from its message."""
-    return BoundsProgress(**{field.name: getattr(message, field.name) for field in fields(BoundsProgress)})
-
-
 ENGINE = Engine(
-    watch=pb.WatchConvexRequest,
-    get=pb.GetConvexModelRequest,
-    list=pb.ListConvexModelsRequest,
-    delete=pb.DeleteConvexModelRequest,
-    message=pb.ConvexModel,
+    kind="convex",
+    service=pb.DESCRIPTOR.services_by_name["ConvexService"],
+    files=("model.json", "network.safetensors"),
     model=ConvexModel,
-    told=model_of,
-    step=step_of,
+    told=_read_model,
+    step=partial(read_fields, BoundsProgress),
 )

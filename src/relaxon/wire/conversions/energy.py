@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,25 +15,27 @@ from relaxon.core import errors, validation
 from relaxon.proto import energy_pb2 as pb
 from relaxon.wire import tensors
 from relaxon.wire.conversions.engine import Engine
-from relaxon.wire.conversions.jobs import checked_id
-from relaxon.wire.conversions.tables import damaged, plain, sent, table
+from relaxon.wire.conversions.fields import SettingsMessage, check_settings, read_fields, read_model
+from relaxon.wire.conversions.tables import Prediction, Requests, stream_messages, table
+from relaxon.wire.conversions.tables import train_requests as train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
-Requests = Callable[[], Iterator[Any]]
-"""Gives the messages of a call anew for each attempt."""
 ARGUMENTS = {"features": "X"}
-"""What the messages' fields are called here."""
+"""The client's names of the arguments that the messages call otherwise."""
 SIZES = {"draws": "size", "paths": "size"}
+"""The same for the size of an estimate of log Z."""
 Method = Literal["importance", "annealed", "bridge"]
 
 
 @dataclass(frozen=True, slots=True)
-class EnergySettings:
-    """The parameters of `relaxon.neuromorphic.energy.EnergyDensity`; what is None has its value there."""
+class EnergySettings(SettingsMessage):
+    """The parameters of `relaxon.neuromorphic.energy.EnergyDensity`; None keeps the default there."""
 
+    _message: ClassVar[Any] = pb.EnergySettings
+    _needs_entries: ClassVar[bool] = True
     hidden_sizes: tuple[int, ...] | None = None
     noise: Literal["auto", "gaussian", "mixture", "kernel", "flow"] | None = None
     objective: Literal["meco", "nce", "ence", "snl", "score-matching"] | None = None
@@ -51,49 +52,34 @@ class EnergySettings:
     random_state: int | None = None
     optimizer: Literal["adam", "sgd", "momentum", "diffgrad", "normalized"] | None = None
 
-    def message(self) -> pb.EnergySettings:
-        """As it is sent; TypeError or ValueError naming what cannot be."""
-        message = pb.EnergySettings()
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None:
-                continue
-            if field.name == "hidden_sizes":
-                if not len(value):
-                    raise ValueError("hidden_sizes must have at least one layer, got none")
-                message.hidden_sizes.extend(validation.positive_int("hidden_sizes", width) for width in value)
-            else:
-                setattr(message, field.name, plain(field.name, value, str(field.type)))
-        return message
-
 
 @dataclass(frozen=True, slots=True)
 class EnergyProgress:
-    """What there is after every tenth step, and the last."""
+    """The state of a training after every tenth step, and the last one."""
 
     report: int
-    """From 1."""
+    """The number of the report, from 1."""
     step: int
     steps_wanted: int
     loss: float
     log_partition: float | None
-    """The objective's own idea of log Z: MECO's log u, the constant that others learn; None for one without."""
+    """The objective's own estimate of log Z: log u of MECO, the constant that others learn; None where it has none."""
     effective_sample_size: float | None
-    """Of the noise samples' weights."""
+    """That of the weights of the noise samples; None where the objective has none."""
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionEstimate:
-    """An estimate of log Z. Where not `trusted`, the numbers are what was found, and no statement on log Z."""
+    """An estimate of log Z; unless it is `trusted`, its numbers say nothing reliable about log Z."""
 
     value: float
     interval: tuple[float, float]
-    """95 % confidence; endless where there is no error to tell."""
+    """The 95 % confidence interval; infinite where no error is known."""
     standard_error: float
     effective_sample_size: float
     pareto_k: float
-    """Index of the weights' tail; NaN for a bridge."""
+    """The index of the tail of the weights; NaN for a bridge."""
     trusted: bool
     reason: str
     method: str
@@ -111,19 +97,19 @@ class EnergyModel:
     noise: str
     steps: int
     outcome: str
-    """How training ended; empty where the rows were too few to train on. "cancelled" is also when rows held out gained
-    no more."""
+    """How training ended; empty where there were too few rows to train on. "cancelled" also means that the hold-out
+    likelihood no longer improved."""
     log_partition: PartitionEstimate
     trusted: bool
-    """Whether its log-densities can be taken at their word; `reason` says why not."""
+    """Whether its log-densities can be trusted; `reason` says why not."""
     reason: str
     validation: Array
-    """Mean log-likelihood of the rows held out, at each look; empty in `models`."""
+    """The mean log-likelihood of the hold-out rows at each evaluation; empty in the lists of `models`."""
 
     def plot(self) -> Figure:
-        """A picture: the likelihood of the rows held out as training went. Needs matplotlib.
+        """Plot the likelihood of the hold-out rows during training. Needs matplotlib.
 
-        ValueError for a model of a list, which leaves the curve out.
+        ValueError for a model from a list, which has no curve.
         """
         from relaxon.core.pictures import training_picture
 
@@ -147,7 +133,7 @@ class EnergyModel:
 
 @dataclass(frozen=True, slots=True)
 class LogDensity:
-    """Normalised log-densities of rows, and whether they can be taken at their word."""
+    """Normalised log-densities of rows, and whether they can be trusted."""
 
     values: Array
     """`(n,)`, in the units of X."""
@@ -156,32 +142,23 @@ class LogDensity:
 
 
 def train_requests(X: ArrayLike, settings: EnergySettings | None, model: str, request_id: str) -> Requests:
-    """The messages that have a density trained; InvalidArgument where they can be refused here."""
+    """Return the messages that have a density trained; InvalidArgument where they can be refused on this side."""
     with errors.refusals():
-        if settings is not None and not isinstance(settings, EnergySettings):
-            raise TypeError(f"settings must be EnergySettings, got {type(settings).__name__}")
-        if not isinstance(model, str):
-            raise TypeError(f"model must be a string, got {type(model).__name__}")
-        features = table("X", X, missing=False)
-        header = pb.TrainEnergyHeader(
-            model=model,
-            settings=(settings or EnergySettings()).message(),
-            features=tensors.header_of(features),
-            request_id=checked_id(request_id),
-        )
-    return partial(sent, pb.TrainEnergyRequest, header, {"features": features})
+        chosen = EnergySettings() if settings is None else settings
+        check_settings(chosen, EnergySettings)
+        return train(ENGINE, chosen.message(), {"features": table("X", X)}, model, request_id)
 
 
 def density_requests(model: str | EnergyModel, X: ArrayLike) -> tuple[Requests, int]:
-    """The messages that ask for log-densities, and how many there will be."""
+    """Return the messages that ask for log-densities, and the number of rows that they will have."""
     with errors.refusals():
-        features = table("X", X, missing=False)
+        features = table("X", X)
         header = pb.LogDensityHeader(model=ENGINE.name_of(model), features=tensors.header_of(features))
-    return partial(sent, pb.LogDensityRequest, header, {"features": features}), len(features)
+    return partial(stream_messages, pb.LogDensityRequest, header, {"features": features}), len(features)
 
 
 def sample_request(model: str | EnergyModel, count: int, random_state: int | None) -> pb.SampleEnergyRequest:
-    """Asks for samples."""
+    """Return the request for samples."""
     with errors.refusals():
         request = pb.SampleEnergyRequest(model=ENGINE.name_of(model), count=validation.positive_int("count", count))
         if random_state is not None:
@@ -192,7 +169,7 @@ def sample_request(model: str | EnergyModel, count: int, random_state: int | Non
 def partition_request(
     model: str | EnergyModel, method: str, size: int | None, random_state: int | None
 ) -> pb.LogPartitionRequest:
-    """Asks for an estimate of log Z."""
+    """Return the request for an estimate of log Z."""
     with errors.refusals():
         number = 0 if size is None else validation.positive_int("size", size)
         request = pb.LogPartitionRequest(model=ENGINE.name_of(model))
@@ -209,92 +186,67 @@ def partition_request(
         return request
 
 
-class Samples:
+class Samples(Prediction):
     """Puts the parts of drawn rows together; InternalError for a damaged answer."""
 
     def __init__(self, count: int) -> None:
-        self._count = count
-        self._rows: tensors.Assembler | None = None
+        super().__init__(count, "rows")
 
-    def take(self, reply: Any) -> None:
-        """Place a reply."""
-        try:
-            if self._rows is not None:
-                self._rows.take(reply.rows)
-                return
-            dtype, shape = tensors.checked_header("rows", reply.header.rows, ("float64",))
-            if len(shape) != 2 or shape[0] != self._count:
-                raise errors.InternalError(f"the server's rows have shape {shape} for {self._count} samples")
-            self._rows = tensors.Assembler("rows", dtype, shape)
-        except tensors.TensorError as error:
-            raise damaged(error) from error
+    def finished(self) -> Any:
+        """Return the rows, `(count, columns)`, once the call has ended."""
+        return super().finished()[1]
 
-    def finished(self) -> Array:
-        """The rows, once the call has ended."""
-        if self._rows is None:
-            raise errors.InternalError("the server's answer does not start with its header")
-        try:
-            return np.asarray(self._rows.array(), np.float64)
-        except tensors.TensorError as error:
-            raise damaged(error) from error
+    def _check_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        if len(shape) != 2:
+            raise errors.InternalError(f"the server's {name} have shape {shape}")
+        super()._check_shape(name, shape)
 
 
 def estimate_of(message: pb.LogPartitionEstimate) -> PartitionEstimate:
-    """An estimate from its message."""
+    """Return an estimate of log Z from its message."""
 
-    def given(name: str, otherwise: float) -> float:
+    def read_optional(name: str, otherwise: float) -> float:
         return float(getattr(message, name)) if message.HasField(name) else otherwise  # type: ignore[arg-type]
 
-    return PartitionEstimate(
-        value=message.value,
-        interval=(given("low", -math.inf), given("high", math.inf)),
-        standard_error=given("standard_error", math.inf),
-        effective_sample_size=message.effective_sample_size,
-        pareto_k=given("pareto_k", math.nan),
-        trusted=message.trusted,
-        reason=message.reason,
-        method=message.method,
-        draws=message.draws,
+    return read_fields(
+        PartitionEstimate,
+        message,
+        interval=(read_optional("low", -math.inf), read_optional("high", math.inf)),
+        standard_error=read_optional("standard_error", math.inf),
+        pareto_k=read_optional("pareto_k", math.nan),
     )
 
 
-def model_of(message: pb.EnergyModel) -> EnergyModel:
-    """A stored model from its message."""
-    return EnergyModel(
-        name=message.name,
-        created=message.create_time.ToDatetime(UTC),
-        n_features=message.n_features,
-        objective=message.objective,
-        noise=message.noise,
-        steps=message.steps,
-        outcome=message.outcome,
-        log_partition=estimate_of(message.log_partition),
-        trusted=message.trusted,
-        reason=message.reason,
-        validation=np.array(message.validation, np.float64),
+def estimate_message(estimate: Any) -> pb.LogPartitionEstimate:
+    """Return the message of an estimate of log Z, which has the attributes of `PartitionEstimate`.
+
+    Numbers that are not finite are left out.
+    """
+    message = pb.LogPartitionEstimate(
+        value=estimate.value,
+        effective_sample_size=estimate.effective_sample_size,
+        trusted=estimate.trusted,
+        reason=estimate.reason,
+        method=estimate.method,
+        draws=estimate.draws,
     )
+    low, high = estimate.interval
+    optional = {"low": low, "high": high, "standard_error": estimate.standard_error, "pareto_k": estimate.pareto_k}
+    for name, value in optional.items():
+        if math.isfinite(value):
+            setattr(message, name, value)
+    return message
 
 
-def step_of(message: pb.EnergyProgress) -> EnergyProgress:
-    """A report from its message."""
-    return EnergyProgress(
-        message.report,
-        message.step,
-        message.steps_wanted,
-        message.loss,
-        message.log_partition if message.HasField("log_partition") else None,
-        message.effective_sample_size if message.HasField("effective_sample_size") else None,
-        message.seconds,
-    )
+def _read_model(message: pb.EnergyModel) -> EnergyModel:
+    return read_model(EnergyModel, message, log_partition=estimate_of(message.log_partition))
 
 
 ENGINE = Engine(
-    watch=pb.WatchEnergyRequest,
-    get=pb.GetEnergyModelRequest,
-    list=pb.ListEnergyModelsRequest,
-    delete=pb.DeleteEnergyModelRequest,
-    message=pb.EnergyModel,
+    kind="energy",
+    service=pb.DESCRIPTOR.services_by_name["EnergyService"],
+    files=("model.json", "model.safetensors"),
     model=EnergyModel,
-    told=model_of,
-    step=step_of,
+    told=_read_model,
+    step=partial(read_fields, EnergyProgress),
 )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,36 +15,30 @@ from numpy.typing import ArrayLike, NDArray
 from relaxon.core import errors, validation
 from relaxon.proto import equilibrium_pb2 as pb
 from relaxon.wire import tensors
-from relaxon.wire.conversions import labels
+from relaxon.wire.conversions import labels, tables
 from relaxon.wire.conversions.engine import Engine
-from relaxon.wire.conversions.jobs import checked_id
-from relaxon.wire.conversions.tables import plain, sent, table
+from relaxon.wire.conversions.fields import SettingsMessage, check_settings, check_text, read_fields, read_model
+from relaxon.wire.conversions.supervised import output_requests
+from relaxon.wire.conversions.tables import Requests, stream_messages, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
-Requests = Callable[[], Iterator[Any]]
-"""Gives the messages of a call anew for each attempt."""
 ARGUMENTS = {"features": "X", "target": "y"}
-"""What the messages' fields are called here."""
-SEQUENCES = ("hidden_sizes", "image", "channels")
+"""The client's names of the arguments that the messages call otherwise."""
 CONVERGED = "converged"
-_OUTPUTS = {
-    "predict": pb.EQUILIBRIUM_OUTPUT_PREDICTION,
-    "predict_proba": pb.EQUILIBRIUM_OUTPUT_PROBABILITIES,
-    "decision_function": pb.EQUILIBRIUM_OUTPUT_DECISION,
-}
 
 
 @dataclass(frozen=True, slots=True)
-class EquilibriumSettings:
-    """The parameters of `relaxon.neuromorphic.equilibrium.EquilibriumClassifier`; what is None has its value there.
+class EquilibriumSettings(SettingsMessage):
+    """The parameters of `relaxon.neuromorphic.equilibrium.EquilibriumClassifier`; None keeps the default there.
 
     `contraction` and `readout_bound` 0 put no bound. With `image` and `channels` the network is convolutional, and each
-    row of the features an image: its channels behind one another, each row by row.
+    row of the features is an image: one channel after the other, each row by row.
     """
 
+    _message: ClassVar[Any] = pb.EquilibriumSettings
     hidden_sizes: tuple[int, ...] | None = None
     activation: str | None = None
     feedback: Literal["tied", "independent"] | None = None
@@ -72,37 +66,24 @@ class EquilibriumSettings:
     binary: bool | None = None
     binarizer: Literal["reste", "biper"] | None = None
     residual: bool | None = None
-    """Blocks with skip connections in place of layers of `channels`."""
+    """Use blocks with skip connections in place of the layers of `channels`."""
     shift: int | None = None
-    """Pixels that training images are moved by at random, at most."""
-
-    def message(self) -> pb.EquilibriumSettings:
-        """As it is sent; TypeError or ValueError naming what cannot be."""
-        message = pb.EquilibriumSettings()
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None:
-                continue
-            if field.name in SEQUENCES:
-                getattr(message, field.name).extend(validation.positive_int(field.name, size) for size in value)
-            else:
-                setattr(message, field.name, plain(field.name, value, str(field.type)))
-        return message
+    """The most pixels by which training images are shifted at random."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpochProgress:
-    """What there is after an epoch."""
+    """The state of a training after an epoch."""
 
     epoch: int
     epochs_wanted: int
     loss: float
     accuracy: float
-    """Both on the training batches, each before its step."""
+    """Loss and accuracy are means over the training batches, each before its step."""
     free_steps: float
     nudged_steps: float
     verdicts: dict[str, int]
-    """How many batches' gradients got which verdict."""
+    """The number of batches for each verdict on their gradients."""
     seconds: float
 
 
@@ -115,10 +96,10 @@ class EquilibriumModel:
     n_features: int
     class_count: int
     hidden_sizes: tuple[int, ...]
-    """Empty where the network is convolutional."""
+    """Empty if the network is convolutional."""
     image: tuple[int, ...]
     channels: tuple[int, ...]
-    """Both empty where it is not."""
+    """`image` and `channels` are empty if it is not."""
     activation: str
     feedback: str
     outcome: str
@@ -126,19 +107,19 @@ class EquilibriumModel:
     steps: int
     message: str
     classes: NDArray[Any] | None
-    """From here on what `models` leaves empty."""
+    """This field and the two curves are empty in the lists of `models`."""
     train_loss: Array
     train_accuracy: Array
     binary: bool = False
-    """Whether its weights are −1 and 1; in all lists, as the next two."""
+    """Whether its weights are −1 and 1; this and the next fields are also in lists."""
     loss: str = "cross-entropy"
     optimizer: str = "sgd"
     residual: bool = False
 
     def plot(self) -> Figure:
-        """A picture: loss and accuracy on the training batches of each epoch. Needs matplotlib.
+        """Plot the loss and the accuracy on the training batches of each epoch. Needs matplotlib.
 
-        ValueError for a model of a list, which leaves the curves out.
+        ValueError for a model from a list, which has no curves.
         """
         from relaxon.core.pictures import training_picture
 
@@ -175,17 +156,17 @@ class GradientEstimator:
     n: int = 6
     radius: float = 0.5
     steps: int | None = None
-    """Of "continuous" the steps of a turn, of "unrolled" the steps; the engine's own where None."""
+    """The steps of a turn of "continuous", or the steps of "unrolled"; None for the engine's default."""
 
 
 @dataclass(frozen=True, slots=True)
 class GradientComparison:
-    """An estimator's gradient against the exact one; NaN where one is not finite."""
+    """An estimator's gradient compared with the exact one; NaN where one of them is not finite."""
 
     estimator: str
     cosine: float
     angle: float
-    """Degrees."""
+    """In degrees."""
     relative_error: float
     truncation: float | None
     verdict: str
@@ -197,36 +178,23 @@ class GradientComparison:
 def train_requests(
     X: ArrayLike, y: ArrayLike, settings: EquilibriumSettings | None, model: str, request_id: str
 ) -> Requests:
-    """The messages that have a classifier trained; InvalidArgument where they can be refused here."""
+    """Return the messages that have a classifier trained; InvalidArgument where they can be refused on this side."""
     with errors.refusals():
-        if settings is not None and not isinstance(settings, EquilibriumSettings):
-            raise TypeError(f"settings must be EquilibriumSettings, got {type(settings).__name__}")
-        if not isinstance(model, str):
-            raise TypeError(f"model must be a string, got {type(model).__name__}")
-        features, classes, target = _batch(X, y, least=2)
-        header = pb.TrainEquilibriumHeader(
-            model=model,
-            settings=(settings or EquilibriumSettings()).message(),
-            features=tensors.header_of(features),
-            target=tensors.header_of(target),
-            classes=classes,
-            request_id=checked_id(request_id),
-        )
-    return partial(sent, pb.TrainEquilibriumRequest, header, {"features": features, "target": target})
+        chosen = EquilibriumSettings() if settings is None else settings
+        check_settings(chosen, EquilibriumSettings)
+        features, classes, target = _encode_batch(X, y, least=2)
+        arrays = {"features": features, "target": target}
+        return tables.train_requests(ENGINE, chosen.message(), arrays, model, request_id, classes=classes)
 
 
 def predict_requests(output: str, model: str | EquilibriumModel, X: ArrayLike) -> tuple[Requests, int]:
-    """The messages that ask for a prediction, and the rows that it will have."""
+    """Return the messages that ask for a prediction, and the number of rows that it will have."""
     with errors.refusals():
-        features = table("X", X, missing=False)
-        header = pb.PredictEquilibriumHeader(
-            model=ENGINE.name_of(model), output=_OUTPUTS[output], features=tensors.header_of(features)
-        )
-    return partial(sent, pb.PredictEquilibriumRequest, header, {"features": features}), len(features)
+        return output_requests(ENGINE, output, model, X)
 
 
 def predicted(found: pb.PredictEquilibriumReplyHeader, numbers: Array) -> tuple[Array, NDArray[Any]]:
-    """A prediction's numbers and classes; warns, where the caller's caller was called, of a free phase at unrest."""
+    """Return the numbers and the classes of a prediction; warn where the free phase has not converged."""
     if found.relaxation != CONVERGED:
         warnings.warn(
             f"the free phase did not come to rest: residual {found.residual:.1e} after {found.steps} steps",
@@ -239,7 +207,7 @@ def predicted(found: pb.PredictEquilibriumReplyHeader, numbers: Array) -> tuple[
 
 
 class Comparison:
-    """A comparison of gradients that has been checked but for its labels, whose classes the model knows."""
+    """A comparison of gradients, checked except for its labels: their classes must be those of the model."""
 
     def __init__(
         self, model: str | EquilibriumModel, X: ArrayLike, y: ArrayLike, estimators: Sequence[GradientEstimator]
@@ -248,11 +216,11 @@ class Comparison:
             for one in estimators:
                 if not isinstance(one, GradientEstimator):
                     raise TypeError(f"estimators must hold GradientEstimator, got {type(one).__name__}")
-            self._features, self._given, self._places = _batch(X, y, least=1)
+            self._features, self._given, self._places = _encode_batch(X, y, least=1)
             self.model = ENGINE.name_of(model)
             self._wanted = [
                 pb.GradientEstimator(
-                    name=str(plain("name", one.name, "str")),
+                    name=check_text("name", one.name),
                     n=validation.whole_number("n", one.n),
                     radius=validation.finite_float("radius", one.radius),
                     steps=None if one.steps is None else validation.whole_number("steps", one.steps),
@@ -261,7 +229,7 @@ class Comparison:
             ]
 
     def requests(self, known: NDArray[Any] | None) -> Requests:
-        """The messages, once it is known which classes the model has."""
+        """Return the messages, given the classes of the model."""
         found = labels.decoded(self._given)
         assert known is not None
         assert found is not None
@@ -276,83 +244,45 @@ class Comparison:
             features=tensors.header_of(self._features),
             target=tensors.header_of(target),
         )
-        return partial(sent, pb.CompareGradientsRequest, header, {"features": self._features, "target": target})
+        return partial(
+            stream_messages, pb.CompareGradientsRequest, header, {"features": self._features, "target": target}
+        )
 
 
 def comparisons(reply: pb.CompareGradientsReply) -> tuple[GradientComparison, ...]:
-    """The rows of a comparison."""
-    return tuple(map(_comparison, reply.rows))
+    """Return the rows of a comparison of gradients."""
+    return tuple(read_fields(GradientComparison, row) for row in reply.rows)
 
 
-def model_of(message: pb.EquilibriumModel) -> EquilibriumModel:
-    """A stored model from its message."""
-    return EquilibriumModel(
-        name=message.name,
-        created=message.create_time.ToDatetime(UTC),
-        n_features=message.n_features,
-        class_count=message.class_count,
-        hidden_sizes=tuple(message.hidden_sizes),
-        image=tuple(message.image),
-        channels=tuple(message.channels),
-        activation=message.activation,
-        feedback=message.feedback,
-        outcome=pb.EquilibriumOutcome.Name(message.outcome).removeprefix("EQUILIBRIUM_OUTCOME_").lower(),
-        steps=message.steps,
-        message=message.message,
-        classes=labels.decoded(message.classes),
-        train_loss=np.array(message.train_loss, np.float64),
-        train_accuracy=np.array(message.train_accuracy, np.float64),
-        binary=message.binary,
-        loss=message.loss,
-        optimizer=message.optimizer,
-        residual=message.residual,
+def comparison_message(row: Any) -> pb.GradientComparison:
+    """Return the message of a row, which has the attributes of `GradientComparison`."""
+    return pb.GradientComparison(
+        estimator=row.estimator,
+        cosine=row.cosine,
+        angle=row.angle,
+        relative_error=row.relative_error,
+        truncation=row.truncation,
+        verdict=row.verdict.value,
+        message=row.message,
+        evaluations=row.evaluations,
+        seconds=row.seconds,
     )
 
 
-def step_of(message: pb.EquilibriumProgress) -> EpochProgress:
-    """An epoch from its message."""
-    return EpochProgress(
-        message.epoch,
-        message.epochs_wanted,
-        message.loss,
-        message.accuracy,
-        message.free_steps,
-        message.nudged_steps,
-        dict(message.verdicts),
-        message.seconds,
-    )
-
-
-def _batch(X: ArrayLike, y: ArrayLike, least: int) -> tuple[NDArray[Any], Any, Array]:
-    """Features, classes and each row's place among them."""
-    features = table("X", X, missing=False)
+def _encode_batch(X: ArrayLike, y: ArrayLike, least: int) -> tuple[NDArray[Any], Any, Array]:
+    """Return the features, the classes and each row's place among them."""
+    features = table("X", X)
     classes, places = labels.encoded("y", y, least)
     if len(places) != len(features):
         raise ValueError(f"y must have a label for each of the {len(features)} rows of X, got {len(places)}")
     return features, classes, places
 
 
-def _comparison(row: pb.GradientComparison) -> GradientComparison:
-    return GradientComparison(
-        row.estimator,
-        row.cosine,
-        row.angle,
-        row.relative_error,
-        row.truncation if row.HasField("truncation") else None,
-        row.verdict,
-        row.message,
-        row.evaluations,
-        row.seconds,
-    )
-
-
 ENGINE = Engine(
-    watch=pb.WatchEquilibriumRequest,
-    get=pb.GetEquilibriumModelRequest,
-    list=pb.ListEquilibriumModelsRequest,
-    delete=pb.DeleteEquilibriumModelRequest,
-    message=pb.EquilibriumModel,
+    kind="equilibrium",
+    service=pb.DESCRIPTOR.services_by_name["EquilibriumService"],
+    files=("network.json", "network.safetensors"),
     model=EquilibriumModel,
-    told=model_of,
-    step=step_of,
+    told=partial(read_model, EquilibriumModel),
+    step=partial(read_fields, EpochProgress),
 )

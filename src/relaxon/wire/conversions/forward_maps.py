@@ -1,4 +1,4 @@
-"""Forward maps of inverse problems: what the server makes an operator of, and their arrays."""
+"""Forward maps of inverse problems: the descriptions from which the server builds operators, and their arrays."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class IdentityMap:
     """The signal itself: denoising."""
 
     def described(self, _: str) -> tuple[pb.ForwardMap, Arrays]:
-        """Return the message that describes it and the arrays that follow."""
+        """Return the message that describes the map and the arrays that follow."""
         return pb.ForwardMap(identity=pb.IdentityMap()), ()
 
 
@@ -35,7 +35,7 @@ class MaskMap:
     observed: ArrayLike
 
     def described(self, name: str) -> tuple[pb.ForwardMap, Arrays]:
-        """Return the message that describes it and the arrays that follow; `name` is what it is called in refusals."""
+        """Return the message that describes the map and the arrays that follow; refusals call it `name`."""
         array = plain_array(f"{name}.observed", self.observed)
         if array.dtype != np.bool_:
             raise TypeError(f"{name}.observed must be boolean, got dtype {array.dtype}")
@@ -47,8 +47,8 @@ class MaskMap:
 class BlurMap:
     """Correlation with a kernel over the last axes: `(A x)_i = Σ_j k_j x_{i + j − centre}`.
 
-    One of `kernel`, an array of odd sides, and `width`, the standard deviation of a Gaussian in pixels, is given.
-    `boundary` "zero" takes the signal to be 0 outside, "periodic" goes on at the opposite side.
+    Give either `kernel`, an array of odd sides, or `width`, the standard deviation of a Gaussian in pixels.
+    `boundary` "zero" extends the signal by 0, "periodic" continues it at the opposite side.
     """
 
     kernel: ArrayLike | None = None
@@ -56,7 +56,7 @@ class BlurMap:
     boundary: Literal["zero", "periodic"] = "zero"
 
     def described(self, name: str) -> tuple[pb.ForwardMap, Arrays]:
-        """Return the message that describes it and the arrays that follow; `name` is what it is called in refusals."""
+        """Return the message that describes the map and the arrays that follow; refusals call it `name`."""
         if (self.kernel is None) == (self.width is None):
             given = "neither" if self.kernel is None else "both"
             raise ValueError(f"{name}.kernel must be given where {name}.width is not, got {given}")
@@ -73,14 +73,14 @@ class BlurMap:
 class RadonMap:
     """Integrals of an image over strips of width 1, `(angles, detectors)`; angles in degrees.
 
-    `detectors` None is as many strips as the image's diagonal needs.
+    `detectors` is the number of strips; None for as many as the diagonal of the image needs.
     """
 
     angles: ArrayLike
     detectors: int | None = None
 
     def described(self, name: str) -> tuple[pb.ForwardMap, Arrays]:
-        """Return the message that describes it and the arrays that follow; `name` is what it is called in refusals."""
+        """Return the message that describes the map and the arrays that follow; refusals call it `name`."""
         angles = validation.real_array(f"{name}.angles", self.angles)
         if angles.ndim != 1:
             raise ValueError(f"{name}.angles must have one axis, got shape {angles.shape}")
@@ -102,7 +102,7 @@ class FieldMap:
     rtol: float = 1e-12
 
     def described(self, name: str) -> tuple[pb.ForwardMap, Arrays]:
-        """Return the message that describes it and the arrays that follow; `name` is what it is called in refusals."""
+        """Return the message that describes the map and the arrays that follow; refusals call it `name`."""
         if not isinstance(self.grid, PoissonGrid):
             raise TypeError(f"{name}.grid must be a PoissonGrid, got {type(self.grid).__name__}")
         if self.grid.row_weights is not None:

@@ -1,4 +1,4 @@
-"""Inverse problems as they travel: what is asked, progress, reconstructions."""
+"""Inverse problems as they travel: requests, progress, reconstructions."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from relaxon.proto import proximal_pb2 as pb
 from relaxon.wire import tensors
 from relaxon.wire.arrays import Wire
 from relaxon.wire.conversions.forward_maps import ForwardMap, described_maps
-from relaxon.wire.conversions.proximal import ENGINE, Array, GatheredArrays, ProximalModelInfo, shaped
+from relaxon.wire.conversions.proximal import ENGINE, Array, ProximalModelInfo
+from relaxon.wire.conversions.tables import GatheredArrays, array_messages, shaped
 from relaxon.wire.handover import Places
 
 Method = Literal["pgd", "admm", "mirror"]
 PROGRESS_SECONDS = 0.05
-"""Between two progress replies."""
+"""The time between two progress replies."""
 WIRE = Wire(shared_memory=False, checksums=True)
-"""How the arrays of these calls travel."""
+"""The transport of the arrays of these calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class InverseProgress(Progress):
-    """What a callback sees of an inverse problem: `residual` and `tolerance` are those of stationarity, relative."""
+    """The progress of an inverse problem: `residual` and `tolerance` are relative measures of stationarity."""
 
     objective: float
     """`w ½‖A x − b‖² + R(x)`, up to R's constant."""
@@ -42,7 +43,7 @@ InverseCallback = Callable[[InverseProgress], object]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class InverseSolution:
-    """The outcome of a plug-and-play run on a server: as `relaxon.neuromorphic.proximal.Reconstruction`."""
+    """The outcome of a plug-and-play run on a server, like `relaxon.neuromorphic.proximal.Reconstruction`."""
 
     x: Array
     """The reconstruction, of the signal's shape."""
@@ -54,15 +55,15 @@ class InverseSolution:
     """`w ½‖A x − b‖² + R(x)` at the same iterates, up to R's constant."""
     iterations: int
     seconds: float
-    """Of the iterations."""
+    """The time of the iterations."""
     tolerance: float
     method: str
     data_weight: float
     operator_norm: float
     penalty: float
-    """ρ of "admm", NaN of other methods."""
+    """ρ of "admm"; NaN for other methods."""
     guaranteed: bool
-    """Whether theory promises that the iterations converge to a critical point."""
+    """Whether theory guarantees that the iterations converge to a critical point."""
     message: str
 
     @property
@@ -71,7 +72,7 @@ class InverseSolution:
 
     @property
     def residual(self) -> float:
-        """The last one."""
+        """The last residual."""
         return float(self.residuals[-1])
 
     def __repr__(self) -> str:
@@ -93,7 +94,7 @@ class InverseSolution:
 
 
 class InverseRequest:
-    """An inverse problem that has been checked; it may be attempted several times."""
+    """A checked inverse problem, which may be attempted several times."""
 
     cancel: ClassVar[pb.SolveInverseRequest] = pb.SolveInverseRequest(cancel=poisson_pb2.Cancel())
 
@@ -128,7 +129,7 @@ class InverseReader:
         return _solution_of(self._gathered) if self._gathered.complete else None
 
     def refused(self, error: errors.InvalidArgument) -> errors.InvalidArgument:
-        """Return the refusal as it is: the messages' fields are called as the arguments."""
+        """Return the refusal unchanged: the fields of the messages have the names of the arguments."""
         return error
 
     def ended(self) -> errors.RelaxonError:
@@ -150,7 +151,7 @@ def inverse_request(
 ) -> InverseRequest:
     """Return the request of an inverse problem; InvalidArgument where it can be refused here.
 
-    `numbers` are those of the header's fields that are greater than 0, by their names.
+    `numbers` are the fields of the header that must be greater than 0, by name.
     """
     with errors.refusals():
         maps, arrays = described_maps(operator)
@@ -199,6 +200,40 @@ def _solution_of(gathered: GatheredArrays) -> InverseSolution:
         guaranteed=header.guaranteed,
         message=header.message,
     )
+
+
+def progress_message(progress: Any) -> pb.SolveInverseReply:
+    """Return the reply that carries progress, which has the attributes of `InverseProgress`."""
+    return pb.SolveInverseReply(
+        progress=pb.InverseProgress(
+            iteration=progress.iteration,
+            residual=progress.residual,
+            objective=progress.objective,
+            tolerance=progress.tolerance,
+        )
+    )
+
+
+def solution_messages(found: Any) -> Iterator[pb.SolveInverseReply]:
+    """Yield the replies that carry a reconstruction, which has the attributes of `InverseSolution`."""
+    header = {
+        name: getattr(found, name)
+        for name in (
+            "iterations",
+            "seconds",
+            "tolerance",
+            "method",
+            "data_weight",
+            "operator_norm",
+            "guaranteed",
+            "message",
+        )
+    }
+    header["result"] = poisson_pb2.Result.Value(f"RESULT_{found.result.name}")
+    if math.isfinite(found.penalty):
+        header["penalty"] = found.penalty
+    arrays = {"x": found.x, "residuals": found.residuals, "objectives": found.objectives}
+    return array_messages(pb.SolveInverseReply, arrays, **header)
 
 
 def _array(name: str, value: ArrayLike) -> NDArray[np.generic]:

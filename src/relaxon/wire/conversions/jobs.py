@@ -1,4 +1,4 @@
-"""Training jobs as they travel: what a server says of them, where one is, what it ended with."""
+"""Training jobs as they travel: their description, state and result."""
 
 from __future__ import annotations
 
@@ -21,39 +21,43 @@ from relaxon.wire.ownership import NotPickled
 Trained = TypeVar("Trained")
 OPERATIONS = "operations/"
 WAIT_SECONDS = 20.0
-"""Of one call that waits for the end; it is repeated."""
+"""The time for which one call waits for the end of a job; the call is repeated."""
 
 
 class JobState(Enum):
-    """Where a job is."""
+    """The state of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
 
+    @property
+    def ended(self) -> bool:
+        return self in (JobState.DONE, JobState.FAILED)
+
 
 @dataclass(frozen=True, slots=True)
 class JobInfo:
-    """A job as it was when the server was asked."""
+    """A job as the server described it."""
 
     name: str
     kind: str
-    """What it trains: "boosting", "convex", "energy", "equilibrium" or "proximal"."""
+    """The engine that trains it: "boosting", "convex", "energy", "equilibrium" or "proximal"."""
     model: str
-    """The name under which its model is stored when it is done."""
+    """The name under which its model is stored once it is done."""
     state: JobState
     steps: int
-    """Stages or epochs so far."""
+    """Stages, epochs or reports so far."""
     created: datetime
     started: datetime | None
     ended: datetime | None
     cancel_requested: bool
     starts: int
-    """Processes that were started for it: more than one where a process or the server was killed."""
+    """The processes that were started for it: more than one if a process or the server was killed."""
     request_id: str
     error: str
-    """Why it has no model; empty where it has one, or has not ended."""
+    """Why it has no model; empty if it has one or has not ended."""
 
     def _repr_html_(self) -> str:
         rows = {
@@ -68,12 +72,12 @@ class JobInfo:
 
 
 class JobHandle(NotPickled):
-    """What a client knows of a job without asking."""
+    """A job's name and the name of its model, which need no call."""
 
     def __init__(self, name: str, model: str) -> None:
         self.name = name
         self.model = model
-        """The name under which its model is stored when it is done."""
+        """The name under which its model is stored once it is done."""
 
     def __repr__(self) -> str:
         return f"Job({self.name!r}, model={self.model!r})"
@@ -83,24 +87,24 @@ class JobHandle(NotPickled):
 
 
 class Waiting:
-    """A wait for a job's end, made of calls that each wait for a while."""
+    """A wait for the end of a job, made up of calls that each wait for a while."""
 
     def __init__(self, name: str, timeout: float | None) -> None:
-        """`timeout` in seconds for the whole wait, None for as long as it takes."""
+        """`timeout` is for the whole wait, in seconds; None waits as long as it takes."""
         with errors.refusals():
             self._seconds = None if timeout is None else validation.non_negative_float("timeout", timeout)
         self._name = name
         self._end = None if self._seconds is None else time.monotonic() + self._seconds
 
     def request(self) -> tuple[Any, float]:
-        """The next call's message, and how long the server will wait."""
+        """Return the message of the next call, and how long the server will wait."""
         left = WAIT_SECONDS if self._end is None else min(WAIT_SECONDS, max(0.0, self._end - time.monotonic()))
         request = operations_pb2.WaitOperationRequest(name=self._name)
         request.timeout.FromMilliseconds(int(1000 * left))
         return request, left
 
     def over(self, operation: Any) -> bool:
-        """Whether the job has ended; DeadlineExceeded where not, and the time is up."""
+        """Return whether the job has ended; DeadlineExceeded if it has not and the time is up."""
         if operation.done:
             return True
         if self._end is not None and time.monotonic() >= self._end:
@@ -109,12 +113,12 @@ class Waiting:
 
 
 def metadata_of(operation: Any) -> job_pb2.Job:
-    """What the metadata of jobs of every kind hold."""
+    """Return what the metadata of jobs of every kind hold."""
     return job_pb2.JobMetadata.FromString(operation.metadata.value).job
 
 
 def info_of(operation: Any) -> JobInfo:
-    """A job from its operation."""
+    """Return a job from its operation."""
     job = metadata_of(operation)
     return JobInfo(
         name=operation.name,
@@ -133,7 +137,7 @@ def info_of(operation: Any) -> JobInfo:
 
 
 def full_name(name: str) -> str:
-    """A job's name; its last part alone will do."""
+    """Return the full name of a job that is given by its name or the last part of it."""
     with errors.refusals():
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, got {type(name).__name__}")
@@ -141,26 +145,26 @@ def full_name(name: str) -> str:
 
 
 def outcome_of(operation: Any, trained: Callable[[Any], Trained]) -> Trained:
-    """What a job ended with: the model, or its error."""
+    """Return the model that a job ended with; its error is raised."""
     if operation.HasField("error"):
         raise errors.of_status(operation.error)
     return trained(operation.response)
 
 
 def unpacked(packed: Any, message: Message) -> Any:
-    """A result as the message that it has to be."""
+    """Return a packed result as the given message; InternalError where it is another."""
     if not packed.Unpack(message):
         raise errors.InternalError(f"the server's result is {packed.type_url!r}, not {message.DESCRIPTOR.full_name}")
     return message
 
 
 def get_request(name: str) -> Any:
-    """Asks for a job."""
+    """Return the request for a job."""
     return operations_pb2.GetOperationRequest(name=name)
 
 
 class Listing:
-    """A list of jobs, asked for page by page."""
+    """A list of jobs, fetched page by page."""
 
     def __init__(self, filter: str) -> None:
         with errors.refusals():
@@ -172,29 +176,29 @@ class Listing:
         self.complete = False
 
     def request(self) -> Any:
-        """Asks for the next page."""
+        """Return the request for the next page."""
         return operations_pb2.ListOperationsRequest(filter=self._filter, page_token=self._token)
 
     def take(self, page: Any) -> None:
-        """Add a page; `complete` becomes true with the last."""
+        """Add a page; `complete` becomes True with the last one."""
         self._found += map(info_of, page.operations)
         self._token = page.next_page_token
         self.complete = not self._token
 
     def jobs(self) -> tuple[JobInfo, ...]:
-        """All that came."""
+        """Return all jobs that have arrived."""
         return tuple(self._found)
 
 
 def known_kind(info: JobInfo, kinds: Sequence[str]) -> str:
-    """The job's kind; FailedPrecondition for one that this client does not know."""
+    """Return the job's kind; FailedPrecondition for one that this client does not know."""
     if info.kind not in kinds:
         raise errors.FailedPrecondition(f"{info.name} is of kind {info.kind!r}, which this client does not know")
     return info.kind
 
 
 def checked_skip(skip: int) -> int:
-    """How many steps to leave out."""
+    """Return how many steps to skip; InvalidArgument for a number that is negative or not whole."""
     with errors.refusals():
         told = validation.whole_number("skip", skip)
         if told < 0:
@@ -203,7 +207,7 @@ def checked_skip(skip: int) -> int:
 
 
 def checked_id(request_id: str) -> str:
-    """A call's request id, made up where it is empty; the server knows which strings are sound."""
+    """Return a call's request id, a random one if it is empty; the server checks which strings are valid."""
     if not isinstance(request_id, str):
         raise TypeError(f"request_id must be a string, got {type(request_id).__name__}")
     return request_id or uuid.uuid4().hex

@@ -1,4 +1,4 @@
-"""Stored models and their files as they travel."""
+"""Stored models, of any kind, and their files as they travel."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import BinaryIO, Literal, NoReturn, get_args
 
 from relaxon.core import errors
 from relaxon.proto import models_pb2 as pb
+from relaxon.wire.conversions import boosting, convex, energy, equilibrium, proximal
 from relaxon.wire.tensors import CHUNK_BYTES
 
 Kind = Literal["boosting", "convex", "energy", "equilibrium", "proximal"]
@@ -29,47 +30,42 @@ class StoredModel:
     name: str
     created: datetime
     size: int
-    """Bytes of its files."""
+    """The total size of its files in bytes."""
     owner: str
-    """The caller who made it; empty where the server asks nobody who they are."""
+    """The caller who owns it; empty where the server's callers are anonymous."""
 
 
-FILES: dict[str, tuple[str, ...]] = {
-    "boosting": ("model.json", "network.safetensors"),
-    "convex": ("model.json", "network.safetensors"),
-    "energy": ("model.json", "model.safetensors"),
-    "equilibrium": ("network.json", "network.safetensors"),
-    "proximal": ("model.json", "model.safetensors"),
-}
-"""What a saved model of each kind consists of."""
+ENGINES = (boosting.ENGINE, convex.ENGINE, energy.ENGINE, equilibrium.ENGINE, proximal.ENGINE)
+FILES = {engine.kind: engine.files for engine in ENGINES}
+"""The files of a saved model of each kind."""
 EXPORTED = "model.onnx"
 
 
 def told(message: pb.StoredModel) -> StoredModel:
-    """A model from its message."""
+    """Return a stored model from its message."""
     return StoredModel(message.kind, message.name, message.create_time.ToDatetime(UTC), message.size, message.owner)
 
 
 def list_request(kind: str | None) -> pb.ListStoredModelsRequest:
-    """Asks for the models of a kind, of all where it is None."""
+    """Return the request for the models of a kind, or of all kinds if it is None."""
     with errors.refusals():
         return pb.ListStoredModelsRequest(kind=kind or "")
 
 
 def get_request(kind: str, name: str) -> pb.GetStoredModelRequest:
-    """Asks for a model."""
+    """Return the request for a model."""
     with errors.refusals():
         return pb.GetStoredModelRequest(kind=kind, name=name)
 
 
 def delete_request(kind: str, name: str) -> pb.DeleteStoredModelRequest:
-    """Has a model deleted."""
+    """Return the request to delete a model."""
     with errors.refusals():
         return pb.DeleteStoredModelRequest(kind=kind, name=name)
 
 
 def download_request(kind: str, name: str, format: str) -> pb.DownloadModelRequest:
-    """Asks for a model's files."""
+    """Return the request for the files of a model."""
     with errors.refusals():
         if format not in get_args(Format):
             raise ValueError(f"format must be one of {', '.join(get_args(Format))}, got {format!r}")
@@ -77,7 +73,7 @@ def download_request(kind: str, name: str, format: str) -> pb.DownloadModelReque
 
 
 def upload_requests(kind: str, folder: str | Path, name: str) -> Callable[[], Iterator[pb.UploadModelRequest]]:
-    """The messages that have the model in a folder stored; OSError where a file cannot be read."""
+    """Return the messages that store the model of a folder; OSError where a file cannot be read."""
     with errors.refusals():
         if kind not in FILES:
             raise ValueError(f"kind must be one of {', '.join(FILES)}, got {kind!r}")
@@ -97,7 +93,7 @@ def _uploaded(header: pb.UploadModelHeader, contents: tuple[bytes, ...]) -> Iter
 
 
 class Download:
-    """Writes a model's files beside their places as they come, and puts them there once all are whole."""
+    """Writes the files of a model beside their places as they arrive, and moves them there once all are complete."""
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
@@ -107,7 +103,7 @@ class Download:
         self._written: list[tuple[Path, Path]] = []
 
     def take(self, reply: pb.DownloadModelReply) -> None:
-        """Write what came; InternalError for what does not fit, OSError where it cannot be written."""
+        """Write a reply; InternalError where it is out of place, OSError where it cannot be written."""
         if self._coming is None:
             if not reply.HasField("header"):
                 raise errors.InternalError("the server sent no header")
@@ -124,7 +120,7 @@ class Download:
                 self._open(self._coming[0])
 
     def finished(self) -> tuple[Path, ...]:
-        """The files, which are in their places now."""
+        """Move the files to their places and return their paths."""
         if self._coming is None:
             raise errors.InternalError("the server sent no header")
         if self._coming:
@@ -140,7 +136,7 @@ class Download:
     def _expected(header: pb.DownloadModelHeader) -> list[pb.ModelFile]:
         known = {EXPORTED, *(name for names in FILES.values() for name in names)}
         for file in header.files:
-            # A path must not come from the other side, here as little as there.
+            # A path must never come from the other side, neither here nor on the server.
             if file.name not in known:
                 raise errors.InternalError(f"the server sent a file of the unknown name {file.name[:80]!r}")
         return list(header.files)

@@ -1,8 +1,7 @@
-"""Tables with targets, and rows to predict for, as they travel to the engines that are trained on them."""
+"""Tables with targets to train on, and rows to predict for, as they travel to the engines that learn from tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -11,25 +10,19 @@ from numpy.typing import ArrayLike
 from relaxon.core import validation
 from relaxon.wire import tensors
 from relaxon.wire.conversions import labels
-from relaxon.wire.conversions.jobs import checked_id
-from relaxon.wire.conversions.tables import sent, table
+from relaxon.wire.conversions.engine import Engine
+from relaxon.wire.conversions.tables import Requests, stream_messages, table, train_requests
 
-Requests = Callable[[], Iterator[Any]]
-"""Gives the messages of a call anew for each attempt."""
 Task = Literal["regression", "classification"]
 ARGUMENTS = {"features": "X", "target": "y", "weights": "sample_weight"}
-"""What the messages' fields are called here."""
+"""The client's names of the arguments that the messages call otherwise."""
+OUTPUTS = {"predict": 1, "predict_proba": 2, "decision_function": 3}
+"""The methods of an estimator, and the numbers that each service's `…Output` gives them."""
 
 
-def checked_task(task: object) -> None:
-    """Raise ValueError where it is none."""
-    if task not in get_args(Task):
-        raise ValueError(f"task must be 'regression' or 'classification', got {task!r}")
-
-
-def filled(
-    header: Any,
-    request: Any,
+def supervised_requests(
+    engine: Engine[Any, Any],
+    settings: Any,
     X: ArrayLike,
     y: ArrayLike,
     task: str,
@@ -39,24 +32,34 @@ def filled(
     *,
     missing: bool = False,
 ) -> Requests:
-    """The messages of a training whose header has its settings: TypeError or ValueError naming what cannot be sent."""
-    features = table("X", X, missing=missing)
-    header.features.CopyFrom(tensors.header_of(features))
-    if not isinstance(model, str):
-        raise TypeError(f"model must be a string, got {type(model).__name__}")
-    header.model = model
+    """Return the messages of a `Train` call on a table with targets.
+
+    TypeError or ValueError naming the argument that cannot be sent.
+    """
+    if task not in get_args(Task):
+        raise ValueError(f"task must be 'regression' or 'classification', got {task!r}")
+    features = table("X", X, missing)
+    header: dict[str, Any] = {}
     if task == "classification":
-        classes, target = labels.encoded("y", y, least=2)
-        header.classes.CopyFrom(classes)
+        header["classes"], target = labels.encoded("y", y, least=2)
     else:
         target = validation.real_array("y", y)
     if target.ndim > 2 or len(target) != len(features):
         raise ValueError(f"y must have a row for each of the {len(features)} of X, got shape {target.shape}")
-    header.target.CopyFrom(tensors.header_of(target))
     weights = None if sample_weight is None else validation.real_array("sample_weight", sample_weight)
-    if weights is not None:
-        if weights.shape != (len(features),):
-            raise ValueError(f"sample_weight must have shape ({len(features)},), got {weights.shape}")
-        header.weights.CopyFrom(tensors.header_of(weights))
-    header.request_id = checked_id(request_id)
-    return partial(sent, request, header, {"features": features, "target": target, "weights": weights})
+    if weights is not None and weights.shape != (len(features),):
+        raise ValueError(f"sample_weight must have shape ({len(features)},), got {weights.shape}")
+    arrays = {"features": features, "target": target, "weights": weights}
+    return train_requests(engine, settings, arrays, model, request_id, **header)
+
+
+def output_requests(
+    engine: Engine[Any, Any], output: str, model: object, X: ArrayLike, *, missing: bool = False, **header: Any
+) -> tuple[Requests, int]:
+    """Return the messages of a `Predict` call, and the number of rows that its answer will have."""
+    features = table("X", X, missing)
+    make = engine.request("Predict")
+    first = engine.header("Predict")(
+        model=engine.name_of(model), output=OUTPUTS[output], features=tensors.header_of(features), **header
+    )
+    return partial(stream_messages, make, first, {"features": features}), len(features)

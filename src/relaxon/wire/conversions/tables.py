@@ -1,20 +1,32 @@
-"""Tables of numbers, settings and predictions, as they travel."""
+"""Tables of numbers as they travel, and the arrays of an answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.core import errors, validation
+from relaxon.core import errors
 from relaxon.core.masked import plain_array
 from relaxon.wire import tensors
+from relaxon.wire.conversions.engine import Engine
+from relaxon.wire.conversions.fields import check_text
+from relaxon.wire.conversions.jobs import checked_id
+
+Array = NDArray[np.float64]
+Requests = Callable[[], Iterator[Any]]
+"""Yields the messages of a call anew for each attempt."""
 
 
-def table(name: str, value: ArrayLike, missing: bool) -> NDArray[Any]:
-    """Rows and columns of numbers as float32 or float64; infinities, and NaN unless `missing`, are refused."""
+def table(name: str, value: ArrayLike, missing: bool = False) -> NDArray[Any]:
+    """Return rows and columns of numbers as float32 or float64.
+
+    TypeError or ValueError, naming the argument, for anything else, for infinities and, unless `missing`, for NaN.
+    """
     array = plain_array(name, value)
     if array.dtype.kind in "iub":
         array = array.astype(np.float64)
@@ -22,72 +34,129 @@ def table(name: str, value: ArrayLike, missing: bool) -> NDArray[Any]:
         raise TypeError(f"{name} must be an array of float32, float64 or integers, got dtype {array.dtype}")
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name} must have two axes, rows and columns, and at least one of each, got {array.shape}")
+    check_finite(name, array, missing)
+    return array
+
+
+def check_finite(name: str, array: NDArray[Any], missing: bool = False) -> None:
+    """Raise ValueError, naming the array, where an entry is infinite or, unless entries may be `missing`, NaN."""
     bad = int(np.count_nonzero(np.isinf(array) if missing else ~np.isfinite(array)))
     if bad:
         kind = "infinite" if missing else "NaN or infinite"
         raise ValueError(f"{name} must be finite, got {bad} {kind} of {array.size} entries")
-    return array
 
 
-def sent(message: Any, header: Any, arrays: Mapping[str, NDArray[Any] | None]) -> Iterator[Any]:
-    """The messages of a call that streams: its header, then each array's parts under the array's name."""
+def stream_messages(message: Any, header: Any, arrays: Mapping[str, NDArray[Any] | None]) -> Iterator[Any]:
+    """Yield the messages of a stream: its header, then the parts of each array under the array's name."""
     yield message(header=header)
     for name, array in arrays.items():
         for part in () if array is None else tensors.parts_of(array):
             yield message(**{name: part})
 
 
-class Prediction:
-    """Puts a prediction's header and its output for so many rows together; InternalError for a damaged answer."""
+def array_messages(message: Any, arrays: Mapping[str, NDArray[Any]], /, **header: Any) -> Iterator[Any]:
+    """Yield the messages of an answer: a header that announces each array under its name, then the arrays' parts."""
+    announced = {name: tensors.header_of(array) for name, array in arrays.items()}
+    return stream_messages(message, {**announced, **header}, arrays)
 
-    def __init__(self, rows: int) -> None:
-        self._rows = rows
-        self._header: Any = None
-        self._output: tensors.Assembler | None = None
+
+def train_requests(
+    engine: Engine[Any, Any],
+    settings: Any,
+    arrays: Mapping[str, NDArray[Any] | None],
+    model: str,
+    request_id: str,
+    **header: Any,
+) -> Requests:
+    """Return the messages of a `Train` call; `header` holds the fields of its header that other engines lack."""
+    make = engine.request("Train")
+    first = engine.header("Train")(
+        model=check_text("model", model), settings=settings, request_id=checked_id(request_id), **header
+    )
+    for name, array in arrays.items():
+        if array is not None:
+            getattr(first, name).CopyFrom(tensors.header_of(array))
+    return partial(stream_messages, make, first, arrays)
+
+
+class GatheredArrays:
+    """Puts together an answer's header and the arrays that it announces; InternalError for a damaged answer."""
+
+    def __init__(self, **dtypes: str) -> None:
+        """`dtypes` are those of the arrays, by their names in the replies and in the header, in order of arrival."""
+        self._dtypes = dtypes
+        self.header: Any = None
+        self._arrays: dict[str, tensors.Assembler] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything has arrived."""
+        return self.header is not None and all(one.complete for one in self._arrays.values())
 
     def take(self, reply: Any) -> None:
         """Place a reply."""
+        kind = reply.WhichOneof("message")
         try:
-            if self._output is not None:
-                self._output.take(reply.output)
-            elif reply.WhichOneof("message") == "header":
+            if kind == "header" and self.header is None:
                 self._begin(reply.header)
+            elif kind in self._arrays:
+                self._arrays[kind].take(getattr(reply, kind))
+            elif self.header is None:
+                raise _missing_header()
             else:
-                raise errors.InternalError("the server's answer does not start with its header")
+                raise errors.InternalError(f"the server sent {kind or 'an empty message'} out of turn")
         except tensors.TensorError as error:
-            raise damaged(error) from error
+            raise _damaged(error) from error
 
-    def finished(self) -> tuple[Any, NDArray[np.float64]]:
-        """The header and the output, once the call has ended."""
-        if self._output is None:
-            raise errors.InternalError("the server's answer does not start with its header")
+    def finished(self) -> tuple[Any, Any]:
+        """Return the header and the arrays by name, once the call has ended."""
+        if self.header is None:
+            raise _missing_header()
         try:
-            return self._header, np.asarray(self._output.array(), np.float64)
+            return self.header, {name: np.asarray(one.array()) for name, one in self._arrays.items()}
         except tensors.TensorError as error:
-            raise damaged(error) from error
+            raise _damaged(error) from error
 
     def _begin(self, header: Any) -> None:
-        dtype, shape = tensors.checked_header("output", header.output, ("float64",))
+        for name, dtype in self._dtypes.items():
+            announced = tensors.checked_header(name, getattr(header, name), (dtype,))
+            self._check_shape(name, announced[1])
+            self._arrays[name] = tensors.Assembler(name, *announced)
+        self.header = header
+
+    def _check_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        """Raise InternalError where an array is announced in a shape that it cannot have."""
+
+
+class Prediction(GatheredArrays):
+    """Puts together the header and the output of an answer for a number of rows; InternalError for a damaged answer."""
+
+    def __init__(self, rows: int, name: str = "output") -> None:
+        """`name` is that of the array in the replies."""
+        super().__init__(**{name: "float64"})
+        self._rows = rows
+
+    def finished(self) -> tuple[Any, Any]:
+        """Return the header and the output, once the call has ended."""
+        header, arrays = super().finished()
+        (output,) = arrays.values()
+        return header, output
+
+    def _check_shape(self, name: str, shape: tuple[int, ...]) -> None:
         if shape[0] != self._rows:
-            raise errors.InternalError(f"the server's output has shape {shape} for {self._rows} rows")
-        self._header = header
-        self._output = tensors.Assembler("output", dtype, shape)
+            raise errors.InternalError(f"the server's {name} has shape {shape} for {self._rows} rows")
 
 
-def damaged(error: tensors.TensorError) -> errors.InternalError:
+def shaped(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return an array of an answer in the shape that it must have; InternalError where its size is another."""
+    if array.size != math.prod(shape):
+        raise errors.InternalError(f"the server's {name} has shape {array.shape}, where {shape} was expected")
+    return array.reshape(shape)
+
+
+def _missing_header() -> errors.InternalError:
+    return errors.InternalError("the server's answer does not start with its header")
+
+
+def _damaged(error: tensors.TensorError) -> errors.InternalError:
     return errors.InternalError(f"the server's answer is damaged: {error}")
-
-
-def plain(name: str, value: object, annotation: str) -> int | float | str | bool:
-    """A setting as its field takes it; the server knows which values are sound."""
-    if annotation.startswith("int"):
-        return validation.whole_number(name, value)
-    if annotation.startswith("float"):
-        return validation.finite_float(name, value)
-    if annotation.startswith("bool"):
-        if not isinstance(value, bool | np.bool_):
-            raise TypeError(f"{name} must be True or False, got {value!r}")
-        return bool(value)
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, got {type(value).__name__}")
-    return value
