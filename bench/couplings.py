@@ -37,8 +37,10 @@ MOST = 100
 class OncePartedCycle(PartedCycle):
     """Without second visits."""
 
-    def _descend_twice(self, depth: int) -> None:
-        self._descend(depth)
+    def unscaled(self, r: Any, scale: float = 1.0) -> Any:
+        for level in self.levels[1:]:
+            level.visits = 1
+        return super().unscaled(r, scale)
 
 
 class OnceParted(Candidate):

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.multigrid.cycle import SingleCycle
 from relaxon.solvers.multigrid.loose import LooseCycle, loose_components, variable_cycle
 from relaxon.solvers.multigrid.parted import PartedCycle, Parting
-from relaxon.solvers.multigrid.single import SingleCycle
 
 Array = NDArray[np.float64]
 FEATURES = 8

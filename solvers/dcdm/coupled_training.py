@@ -21,8 +21,8 @@ from relaxon.solvers.dcdm.outer import ConjugateDirections
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.engine import Prepared, Solver
-from relaxon.solvers.multigrid.parted import PartedCycle, Parting
-from relaxon.solvers.multigrid.single import SingleCycle
+from relaxon.solvers.multigrid.cycle import SingleCycle
+from relaxon.solvers.multigrid.parted import GraphLevel, PartedCycle, Parting
 
 Array = NDArray[np.float64]
 RTOL, MOST = 1e-6, 80
@@ -98,6 +98,7 @@ def cycle_work(cycle: SingleCycle) -> float:
     parting, cells = inner.parting, inner.levels[0].diagonal.size
     total, visits = 2.0 * parting.sweeps + 2, 1.0
     for level in inner.levels[1:]:
+        assert isinstance(level, GraphLevel)
         visits *= 2
         graph = (len(level.lower[1]) + len(level.diagonal)) / 7
         total += visits * GRAPH * (2 * parting.coarse_sweeps + 1) * graph / cells

@@ -24,8 +24,8 @@ from relaxon.solvers.dcdm.rescue import Rescued, second_method
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Prepared, Solver
 from relaxon.solvers.multigrid.constants import LearnedConstants, from_record
+from relaxon.solvers.multigrid.cycle import SingleCycle
 from relaxon.solvers.multigrid.fused import FusedCycle
-from relaxon.solvers.multigrid.single import SingleCycle
 
 MAX_ITERATIONS = 500
 

@@ -29,8 +29,8 @@ from relaxon.solvers.dcdm.rescue import Rescued, second_method
 from relaxon.solvers.dcdm.torch_cycle import coupled
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Monitor, Prepared, Solver
-from relaxon.solvers.multigrid.building import FusedLevel
 from relaxon.solvers.multigrid.fused import FusedCycle
+from relaxon.solvers.multigrid.levels import FusedLevel
 from relaxon.solvers.multigrid.transfers import TransferTables
 
 Wrap = tuple[bool, bool, bool]
@@ -153,28 +153,28 @@ class DeviceLevel:
     """One level on the device: its passes down and up."""
 
     def __init__(self, level: FusedLevel, wrap: Wrap, operator: FinestOperator | None, device: torch.device) -> None:
-        def on(array: Any, unit: float = 1.0) -> Tensor:
-            return torch.as_tensor(np.asarray(array, np.float32), device=device) * unit
+        def on(array: Any) -> Tensor:
+            return torch.as_tensor(np.asarray(array, np.float32), device=device)
 
         self.wrap = wrap
         self.operator: FinestOperator | CoarseOperator
         if operator is not None:
             self.operator, self.unknown = operator, operator.mask
         else:
-            first, second, third = level.couplings(wrap)
-            self.operator = CoarseOperator(on(level.operator[0]), (on(first), on(second), on(third)))
+            first, second, third = level.couplings
+            self.operator = CoarseOperator(on(level.diagonal), (on(first), on(second), on(third)))
             self.unknown = on(level.unknown)
-        self.gain = None if level.gain is None else on(level.gain)
+        self.gain = None if level.gain is None else on(level.gain.reshape(level.shape))
         self.index = self.inverse = None
         if level.inverse is not None:
             self.index = torch.as_tensor(level.index, device=device)
             self.inverse = on(level.inverse)
             return
-        multiplier, unit, inner, outer = level.smoother
-        self.multiplier = on(multiplier, float(unit))
+        inner, outer = level.smoother.stencil
+        self.multiplier = on(level.multiplier)
         # By steps along the axes: [first][second][last].
         self.stencil = [[[float(inner[2 * a + b]), float(outer[2 * a + b])] for b in (0, 1)] for a in (0, 1)]
-        self.share = on(level.share, float(level.share_unit))
+        self.share = on(level.share)
         assert level.tables is not None
         self.transfers = [AxisTransfer.of(table, device) for table in level.tables]
 

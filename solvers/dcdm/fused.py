@@ -71,7 +71,10 @@ class FusedDirections(Prepared):
         """The cells that sums are over, as `plane_kernels` take them."""
 
     def twin(self) -> Prepared | None:
-        return FusedDirections(self.operator, self.cycle.twin(), self._window, self.default_max_iterations)
+        cycle = self.cycle.twin()
+        if cycle is None:
+            return None
+        return FusedDirections(self.operator, cycle, self._window, self.default_max_iterations)
 
     def _refresh(self, array: NDArray[Any]) -> None:
         """Have others' cells of an array, where there are any, take their values."""

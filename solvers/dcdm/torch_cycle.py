@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from relaxon.solvers.multigrid.building import FusedLevel
 from relaxon.solvers.multigrid.constants import (
     BEYOND_TRAINING,
     FEATURES,
@@ -25,6 +24,7 @@ from relaxon.solvers.multigrid.constants import (
     features,
 )
 from relaxon.solvers.multigrid.fused import FusedCycle
+from relaxon.solvers.multigrid.levels import FusedLevel
 from relaxon.solvers.multigrid.transfers import TransferTables
 
 HIDDEN = 8
@@ -74,8 +74,8 @@ def stack(cycles: Sequence[FusedCycle], device: Any = "cpu", dtype: Any = torch.
     found = []
     for depth, of_one in enumerate(zip(*(cycle.levels for cycle in cycles), strict=True)):
         first = of_one[0]
-        couplings = [v.couplings(wrap) for v in of_one]
-        diagonals = [np.asarray(v.operator[0], np.float32) for v in of_one]
+        couplings = [v.couplings for v in of_one]
+        diagonals = [v.diagonal for v in of_one]
         seen = [
             features(d, c, v.unknown, v.nominal, wrap) for v, d, c in zip(of_one, diagonals, couplings, strict=True)
         ]
@@ -91,7 +91,7 @@ def stack(cycles: Sequence[FusedCycle], device: Any = "cpu", dtype: Any = torch.
             level.inverse = tensor([_whole_inverse(v) for v in of_one])
         else:
             assert first.tables is not None
-            level.share = tensor([np.asarray(v.share, np.float32) * v.share_unit for v in of_one])
+            level.share = tensor([v.share for v in of_one])
             coarse = cycles[0].levels[depth + 1].shape
             level.transfers = tuple(
                 torch.as_tensor(_matrix(t, m), dtype=dtype, device=device)
@@ -102,7 +102,7 @@ def stack(cycles: Sequence[FusedCycle], device: Any = "cpu", dtype: Any = torch.
 
 
 def _whole_inverse(level: FusedLevel) -> Any:
-    size = level.operator[0].size
+    size = level.unknown.size
     whole = np.zeros((size, size), np.float32)
     whole[np.ix_(level.index, level.index)] = level.inverse  # type: ignore[arg-type]
     return whole

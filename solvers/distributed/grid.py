@@ -323,9 +323,6 @@ class DistributedDirections(FusedDirections):
         for array in (self._r, self._z, *self._directions, *self._images):
             array[...] = 0
 
-    def twin(self) -> None:
-        return None  # the processes' exchanges must come in one order
-
     def _refresh(self, array: NDArray[Any]) -> None:
         self._halo.exchange(array)
 

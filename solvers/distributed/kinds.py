@@ -21,7 +21,7 @@ from relaxon.solvers.interface.verdict import Figures
 
 if TYPE_CHECKING:
     from relaxon.solvers.distributed.grid import DistributedPoissonGrid
-    from relaxon.solvers.multigrid.single import SingleCycle
+    from relaxon.solvers.multigrid.cycle import SingleCycle
 
 Array = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from relaxon.solvers.distributed.piece import PieceOperator
 from relaxon.solvers.distributed.variable import DistributedVariableCycle
 from relaxon.solvers.grid.couplings import by_layer, reaction_term, side_couplings
 from relaxon.solvers.grid.poisson_grid import Robin
+from relaxon.solvers.multigrid.cycle import SingleCycle
 from relaxon.solvers.multigrid.loose import LOOSE, SMALL, LooseCycle
-from relaxon.solvers.multigrid.single import SingleCycle
 
 if TYPE_CHECKING:
     from relaxon.solvers.distributed.grid import DistributedPoissonGrid

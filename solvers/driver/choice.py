@@ -9,7 +9,7 @@ from relaxon.solvers.dcdm.cycle import DeepConjugateDirectionCycle
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.engine import Prepared, Solver
-from relaxon.solvers.multigrid.single import SingleCycle
+from relaxon.solvers.multigrid.cycle import SingleCycle
 from relaxon.solvers.separable import FastDiagonalisation
 from relaxon.solvers.separable.axes import NotSeparableError, axes_of
 from relaxon.solvers.separable.system import SeparableSystem, expected_nanoseconds

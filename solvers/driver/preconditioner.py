@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from relaxon.core.masked import plain_array
 from relaxon.solvers.grid.operator import PoissonOperator
-from relaxon.solvers.multigrid.single import Array, Single, SingleCycle
+from relaxon.solvers.multigrid.cycle import Array, Single, SingleCycle
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator

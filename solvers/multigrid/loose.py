@@ -17,8 +17,9 @@ from relaxon.solvers.grid.couplings import by_layer, reaction_term, side_couplin
 from relaxon.solvers.grid.nullspace import NullSpace
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.sides import Robin
-from relaxon.solvers.multigrid.single import Array, Single, SingleCycle
-from relaxon.solvers.multigrid.variable import Smoother, VariableCycle
+from relaxon.solvers.multigrid.cycle import Array, Single, SingleCycle
+from relaxon.solvers.multigrid.variable import VariableCycle
+from relaxon.solvers.multigrid.variable_levels import Smoother
 
 LOOSE = 0.1
 """A component counts as held by next to nothing where what holds it is below this part of `diagonal / n²`, n the cells
