@@ -25,7 +25,6 @@ from relaxon.solvers.multigrid.constants import (
 )
 from relaxon.solvers.multigrid.fused import FusedCycle
 from relaxon.solvers.multigrid.levels import FusedLevel
-from relaxon.solvers.multigrid.transfers import TransferTables
 
 HIDDEN = 8
 
@@ -72,7 +71,7 @@ def stack(cycles: Sequence[FusedCycle], device: Any = "cpu", dtype: Any = torch.
 
     wrap = cycles[0].wrap
     found = []
-    for depth, of_one in enumerate(zip(*(cycle.levels for cycle in cycles), strict=True)):
+    for of_one in zip(*(cycle.levels for cycle in cycles), strict=True):
         first = of_one[0]
         couplings = [v.couplings for v in of_one]
         diagonals = [v.diagonal for v in of_one]
@@ -92,10 +91,8 @@ def stack(cycles: Sequence[FusedCycle], device: Any = "cpu", dtype: Any = torch.
         else:
             assert first.tables is not None
             level.share = tensor([v.share for v in of_one])
-            coarse = cycles[0].levels[depth + 1].shape
             level.transfers = tuple(
-                torch.as_tensor(_matrix(t, m), dtype=dtype, device=device)
-                for t, m in zip(first.tables, coarse, strict=True)
+                torch.as_tensor(table.matrix(), dtype=dtype, device=device) for table in first.tables
             )
         found.append(level)
     return found
@@ -106,14 +103,6 @@ def _whole_inverse(level: FusedLevel) -> Any:
     whole = np.zeros((size, size), np.float32)
     whole[np.ix_(level.index, level.index)] = level.inverse  # type: ignore[arg-type]
     return whole
-
-
-def _matrix(transfer: TransferTables, coarse: int) -> Any:
-    n = len(transfer.own)
-    matrix = np.zeros((n, coarse), np.float32)
-    np.add.at(matrix, (np.arange(n), transfer.own), transfer.near)
-    np.add.at(matrix, (np.arange(n), transfer.other), transfer.far)
-    return matrix
 
 
 def prolong(level: TorchLevel, coarse: Tensor) -> Tensor:

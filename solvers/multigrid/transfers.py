@@ -59,6 +59,13 @@ class TransferTables:
         """For each fine cell the two coarse ones that it takes from, `(2, n)`, and what it takes of each, `(2, n)`."""
         return np.stack([self.own, self.other]), np.stack([self.near, self.far])
 
+    def matrix(self) -> Single:
+        """Return the interpolation along the axis as a dense matrix, `(n, m)` float32."""
+        matrix = np.zeros((len(self.own), len(self.base)), np.float32)
+        np.add.at(matrix, (np.arange(len(self.own)), self.own), self.near)
+        np.add.at(matrix, (np.arange(len(self.own)), self.other), self.far)
+        return matrix
+
 
 @lru_cache(maxsize=256)
 def transfer_tables(n: int, halved: bool, periodic: bool, dirichlet: tuple[bool, bool]) -> TransferTables:
