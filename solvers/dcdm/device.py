@@ -29,6 +29,7 @@ from relaxon.solvers.dcdm.rescue import Rescued, second_method
 from relaxon.solvers.dcdm.torch_cycle import coupled
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Monitor, Prepared, Solver
+from relaxon.solvers.krylov.iteration import Steps, end_of, iterate
 from relaxon.solvers.multigrid.fused import FusedCycle
 from relaxon.solvers.multigrid.levels import FusedLevel
 from relaxon.solvers.multigrid.transfers import TransferTables
@@ -305,25 +306,23 @@ class DeviceDirections(Prepared):
 
     def run_there(self, b: Tensor, x: Tensor, monitor: Monitor, max_iterations: int) -> Result:
         """As `run`, with float64 tensors of the planes' shape on the device; `x` is improved in place."""
+        return iterate(self._take_steps(b, x, monitor), monitor, max_iterations, STAGNATION_STEPS)
+
+    def _take_steps(self, b: Tensor, x: Tensor, monitor: Monitor) -> Steps:
         cycle, unit = self.cycle, self.cycle.unit
         scale = 1.0 / float(torch.linalg.vector_norm(b))
         r64 = cycle.residual(b, x)
         norm = exact = unit * float(torch.linalg.vector_norm(r64))
-        reason = monitor.record(norm)
-        if reason is None and not 1 / FAR < norm * scale < FAR:
+        since = yield norm
+        if not 1 / FAR < norm * scale < FAR:
             scale = 1.0 / norm
         # `r` holds `scale · (b − A x)`, `d` and `q` are in the units of `A / unit`.
         r = (r64 * (unit * scale)).float()
         past: tuple[Tensor, Tensor, Tensor] | None = None
-        least, since = norm, 0
-        for _ in range(max_iterations):
-            if reason is not None:
-                return reason
+        while True:
             length = norm * scale
-            plain = since >= SAFEGUARD_STEPS
-            done = False
             for attempt in ("learned", "plain", "descent"):
-                if attempt == "learned" and plain:
+                if attempt == "learned" and since >= SAFEGUARD_STEPS:
                     continue
                 if attempt == "plain":
                     monitor.fallbacks += 1
@@ -339,10 +338,9 @@ class DeviceDirections(Prepared):
                 new = r - alpha.float() * q
                 square, fine, bent = torch.stack([total(new, new), good.double(), curvature]).tolist()
                 if fine:
-                    done = True
                     break
-            if not done:
-                return Result.NON_FINITE if not math.isfinite(bent) else Result.STAGNATED
+            else:
+                return end_of(bent)
             factor = alpha / (scale * unit)
             x.add_(d.double() * factor)
             monitor.stepped(partial(_take_back, x, d, factor))
@@ -354,11 +352,7 @@ class DeviceDirections(Prepared):
                 norm = exact = unit * float(torch.linalg.vector_norm(r64))
                 scale = 1.0 / norm
                 r = (r64 * (unit * scale)).float()
-            reason = monitor.record(norm)
-            least, since = (norm, 0) if norm < least else (least, since + 1)
-            if reason is None and since >= STAGNATION_STEPS:
-                return Result.STAGNATED
-        return reason or Result.MAX_ITERATIONS
+            since = yield norm
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,8 @@ def _neighbours(x: Array, axis: int, periodic: bool) -> Array:
     if periodic:
         return np.roll(x, 1, axis) + np.roll(x, -1, axis)
     padded = np.pad(x, [(1, 1) if a == axis else (0, 0) for a in range(x.ndim)])
-    return np.delete(padded, (-2, -1), axis) + np.delete(padded, (0, 1), axis)
+    total: Array = np.delete(padded, (-2, -1), axis) + np.delete(padded, (0, 1), axis)
+    return total
 
 
 def _dot(x: Array, y: Array) -> float:
