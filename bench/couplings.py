@@ -24,8 +24,8 @@ import numpy as np
 from poisson_runs import fresh
 
 from relaxon.solvers import PoissonGrid, Robin, gallery, num_threads, prepare
-from relaxon.solvers.dcdm.coupled import Candidate
-from relaxon.solvers.dcdm.coupled_training import FixedCycle
+from relaxon.solvers.dcdm.coupling_choice import Candidate
+from relaxon.solvers.dcdm.coupling_training import FixedCycle
 from relaxon.solvers.multigrid.parted import PartedCycle, Parting
 
 CASES = ("variable", "layered", "cylinder", "heat-step", "heat-sink", "channel", "stretched")

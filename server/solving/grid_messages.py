@@ -14,8 +14,8 @@ from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensor_pb2
 from relaxon.server.gate import errors
 from relaxon.server.gate.announced import AnnouncedArray
-from relaxon.solvers.grid.arguments import checked_widths
-from relaxon.solvers.grid.poisson_grid import MAX_CELLS, CellType, PoissonGrid, Robin, checked_boundary
+from relaxon.solvers.grid.arguments import validate_widths
+from relaxon.solvers.grid.poisson_grid import MAX_CELLS, CellType, PoissonGrid, Robin, validate_boundary
 from relaxon.solvers.grid.sides import check_films
 
 SIDES = {
@@ -90,8 +90,8 @@ def plan(header: pb.GridHeader) -> GridPlan:
         raise errors.invalid("cells", f"cells must number at most {MAX_CELLS}, got {math.prod(shape)}")
     try:  # of each argument that is no array, and a grid of one cell for its opinion on those together
         spacing, boundary = _spacing(header, shape), _boundary(header, shape)
-        likeness = [float(np.mean(one)) for one in checked_widths(spacing, shape)]
-        check_films(checked_boundary(boundary, len(shape)), shape)
+        likeness = [float(np.mean(one)) for one in validate_widths(spacing, shape)]
+        check_films(validate_boundary(boundary, len(shape)), shape)
         sides = [tuple("neumann" if isinstance(side, Robin) else side for side in pair) for pair in boundary]
         number = header.reaction if header.HasField("reaction") else None
         PoissonGrid(np.full((1,) * len(shape), CellType.FLUID, np.uint8), likeness, sides, None, number)

@@ -40,7 +40,7 @@ FUSED_LEVELS = 3
 """Levels whose passes torch.compile fuses; deeper ones are too small for it to pay."""
 
 
-def checked_device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
     """The device of that name; ValueError for no device's name, `DeviceUnavailableError` for one that is not here."""
     try:
         device = torch.device(name)
@@ -379,7 +379,7 @@ class DeviceConjugateDirections(Solver):
     summary: ClassVar[str] = "deep conjugate directions, learned multigrid cycle, on a device of torch"
 
     def __post_init__(self) -> None:
-        checked_device(self.device)
+        find_device(self.device)
         if self.window not in (0, 1):
             raise ValueError(f"window must be 0 or 1 on a device, got {self.window!r}")
 
@@ -389,7 +389,7 @@ class DeviceConjugateDirections(Solver):
                 "device: κ must be 1 on cells of equal widths, with no reaction and no Robin or node sides, for "
                 f"a solve on a device, got {operator.grid}"
             )
-        device = checked_device(self.device)
+        device = find_device(self.device)
         compiled = self.compiled
         if compiled is None:
             compiled = device.type == "cuda" and find_spec("triton") is not None

@@ -19,21 +19,21 @@ RITZ_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class TrainingProblem:
     """A grid with spacing 1 and a right-hand side in its operator's range, of norm 1: `grid.shape3 float32`."""
 
     grid: PoissonGrid
     b: NDArray[np.float32]
 
 
-def random_problem(shape: Shape, seed: int, index: int, ritz: RitzBasis | None = None) -> Problem:
+def random_problem(shape: Shape, seed: int, index: int, ritz: RitzBasis | None = None) -> TrainingProblem:
     """Problem number `index`: a random geometry with random sides and a random source.
 
     With `ritz` a part of the problems are combinations of its vectors on the empty Neumann box.
     """
     rng = np.random.default_rng([seed, index])
     if ritz is not None and rng.random() < RITZ_SHARE:
-        return Problem(PoissonGrid(np.zeros(shape, np.uint8)), ritz.combinations(seed, [index])[0])
+        return TrainingProblem(PoissonGrid(np.zeros(shape, np.uint8)), ritz.combinations(seed, [index])[0])
     grid = random_grid(shape, rng)
     kind = SOURCES[rng.integers(len(SOURCES))]
     b = np.where(grid.fluid, kind(grid, rng), 0.0).reshape(grid.shape3)
@@ -41,7 +41,7 @@ def random_problem(shape: Shape, seed: int, index: int, ritz: RitzBasis | None =
     norm = float(np.linalg.norm(b))
     if norm < 1e-12:  # every fluid cell stands alone: any other problem will do
         return random_problem(shape, seed, index + 2**32, ritz)
-    return Problem(grid, (b / norm).astype(np.float32))
+    return TrainingProblem(grid, (b / norm).astype(np.float32))
 
 
 def random_grid(shape: tuple[int, ...], rng: np.random.Generator) -> PoissonGrid:

@@ -17,21 +17,21 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.distributed.communicator import Communicator
 from relaxon.solvers.distributed.decomposition import Decomposition
-from relaxon.solvers.distributed.halo import KEPT, Box, Halo, box_of
+from relaxon.solvers.distributed.halo import KEPT, Halo, HaloBox, box_of
 from relaxon.solvers.grid.operator import Planes
 from relaxon.solvers.multigrid.constants import LearnedConstants
 from relaxon.solvers.multigrid.cycle import Single, run_cycle
 from relaxon.solvers.multigrid.fused import LevelCycle, set_visits
 from relaxon.solvers.multigrid.levels import (
     FusedLevel,
+    FusedStage,
     LevelBuilder,
     Shape,
-    Stage,
     along,
     coarse_nominal,
     make_transfer,
 )
-from relaxon.solvers.multigrid.transfers import TransferTables, axes_to_halve, coarsened
+from relaxon.solvers.multigrid.transfers import TransferTables, axes_to_halve, coarsen_shape
 
 GATHERED_CELLS = 128_000
 """A level of at most so many cells is cheaper to do in every process than to share."""
@@ -47,7 +47,7 @@ class SharedLevel:
     level: FusedLevel
     """The arrays on the box. Its transfer gathers into the owned coarse planes alone."""
     halo: Halo
-    below: Box
+    below: HaloBox
     """The process's box of the level below."""
 
     @property
@@ -140,7 +140,7 @@ class DistributedCycle(LevelCycle):
         self._communicator, self._plan = communicator, plan
         self.unit = planes.unit
         local = LevelBuilder(planes, constants)
-        wide, stage = local.build(Stage.first(cells, planes), unknowns, plan.levels)
+        wide, stage = local.build(FusedStage.first(cells, planes), unknowns, plan.levels)
         self._boxes = [plan.box(communicator.rank, depth) for depth in range(plan.levels + 1)]
         self._owners = [plan.box(rank, plan.levels).owned for rank in range(communicator.size)]
         stage = self._whole_stage(stage, plan.shapes[-1])
@@ -184,7 +184,7 @@ class DistributedCycle(LevelCycle):
         rows = [np.arange(a, b) % n for (a, b), n in zip(self._boxes[-1].kept, whole.shape, strict=False)]
         return np.ascontiguousarray(whole[np.ix_(rows[0], rows[1])])
 
-    def _whole_stage(self, stage: Stage, shape: Shape) -> Stage:
+    def _whole_stage(self, stage: FusedStage, shape: Shape) -> FusedStage:
         """Where the set-up of the whole grid stands, from where those of its parts do."""
         mine = self._plan.box(self._communicator.rank, self._plan.levels, wide=True).own
         cells = np.empty(shape, np.uint8)
@@ -195,7 +195,7 @@ class DistributedCycle(LevelCycle):
             for whole, parts in zip(faces, stage.faces, strict=True):
                 for face, part in zip(whole, parts, strict=True):
                     self.gather(part[mine], face)
-        return Stage(stage.depth, cells, faces, stage.nominal)
+        return FusedStage(stage.depth, cells, faces, stage.nominal)
 
     def _cut(self, level: FusedLevel, depth: int) -> FusedLevel:
         """Return a level of the set-up's box, cut down to the cycle's."""
@@ -261,7 +261,7 @@ class Plan:
             halved = axes_to_halve(shape, nominal)
             if not any(halved):
                 return
-            _, coarse_shape = coarsened(shape, halved)
+            _, coarse_shape = coarsen_shape(shape, halved)
             before = self._coarsening[-1]
             steps = [2 if h else 1 for h in halved[:2]]
             after = (before[0] * steps[0], before[1] * steps[1])
@@ -284,7 +284,7 @@ class Plan:
     def levels(self) -> int:
         return len(self.shapes) - 1
 
-    def box(self, rank: int, depth: int, wide: bool = False) -> Box:
+    def box(self, rank: int, depth: int, wide: bool = False) -> HaloBox:
         """A process's box of a level: the cycle's, or the set-up's wide one."""
         by = self._coarsening[depth]
         width = (self.margin[0] // by[0], self.margin[1] // by[1]) if wide else (KEPT, KEPT)

@@ -20,15 +20,15 @@ from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
 from relaxon.solvers.distributed.communicator import Communicator, any_failure, as_communicator
 from relaxon.solvers.distributed.cycle import DistributedCycle, Plan
 from relaxon.solvers.distributed.decomposition import Decomposition
-from relaxon.solvers.distributed.halo import Box, Halo
+from relaxon.solvers.distributed.halo import Halo, HaloBox
 from relaxon.solvers.distributed.nullspace import null_space
 from relaxon.solvers.distributed.part import Part
 from relaxon.solvers.distributed.piece import Given, PieceGrid, piece_of, widths_of
 from relaxon.solvers.distributed.prepared import PreparedDistributed, PreparedPiece
-from relaxon.solvers.grid.arguments import SpacingLike, checked_widths
+from relaxon.solvers.grid.arguments import SpacingLike, validate_widths
 from relaxon.solvers.grid.nullspace import closes_faces
 from relaxon.solvers.grid.operator import Planes, PoissonOperator
-from relaxon.solvers.grid.poisson_grid import Boundary, BoundaryLike, CellType, checked_boundary
+from relaxon.solvers.grid.poisson_grid import Boundary, BoundaryLike, CellType, validate_boundary
 from relaxon.solvers.grid.sides import PLAIN_SIDES, check_films
 from relaxon.solvers.interface.front import Inconsistent
 
@@ -87,11 +87,11 @@ class DistributedPoissonGrid:
                 f"decomposition must be for the communicator's {self.communicator.size} processes, "
                 f"got one for {decomposition.processes}"
             )
-        self.spacing = checked_widths(spacing, self.shape)
-        self.boundary = checked_boundary(boundary, self.ndim)
+        self.spacing = validate_widths(spacing, self.shape)
+        self.boundary = validate_boundary(boundary, self.ndim)
         own, given, problem = np.zeros(0, np.uint8), Given(None, None, None), None
         try:
-            own = self._checked_cells(cells)
+            own = self._validate_cells(cells)
             check_films(self.boundary, own.shape)
             given = Given.of(own.shape, coefficient, reaction, volume)
         except (TypeError, ValueError) as error:
@@ -242,7 +242,7 @@ class DistributedPoissonGrid:
             inconsistent=inconsistent,
         )
 
-    def _checked_cells(self, cells: ArrayLike) -> NDArray[np.uint8]:
+    def _validate_cells(self, cells: ArrayLike) -> NDArray[np.uint8]:
         array = plain_array("cells", cells)
         expected = tuple(part.stop - part.start for part in self.owned)
         if array.shape != expected:
@@ -262,7 +262,7 @@ class DistributedPoissonGrid:
         """In the order of planes."""
         return (self.shape[0], 1, self.shape[1]) if self.ndim == 2 else (self.shape[0], self.shape[1], self.shape[2])
 
-    def _with_neighbours(self, box: Box, halo: Halo) -> NDArray[np.uint8]:
+    def _with_neighbours(self, box: HaloBox, halo: Halo) -> NDArray[np.uint8]:
         """The cell types of a box, in the order of planes."""
         found = np.full((*box.shape, self.shape[-1]), CellType.SOLID, np.uint8)
         place = found[box.own]
@@ -270,7 +270,7 @@ class DistributedPoissonGrid:
         halo.exchange(found)
         return found
 
-    def _box_grid(self, cells: NDArray[np.uint8], box: Box) -> PieceGrid:
+    def _box_grid(self, cells: NDArray[np.uint8], box: HaloBox) -> PieceGrid:
         sides = []
         for axis, pair in enumerate(self.boundary):
             cut = axis < self.ndim - 1 and self.decomposition.parts[axis] > 1
@@ -283,7 +283,7 @@ class DistributedPoissonGrid:
         shape = cells.shape if self.ndim == 3 else (cells.shape[0], cells.shape[2])
         return PieceGrid(cells.reshape(shape), self.spacing, tuple(sides))
 
-    def _box_planes(self, cells: NDArray[np.uint8], box: Box) -> Planes:
+    def _box_planes(self, cells: NDArray[np.uint8], box: HaloBox) -> Planes:
         return PoissonOperator(self._box_grid(cells, box)).planes
 
     def _planes(self, cells: NDArray[np.uint8], boundary: Any) -> Planes:
@@ -311,7 +311,7 @@ class DistributedDirections(FusedDirections):
         cycle: DistributedCycle,
         window: int,
         communicator: Communicator,
-        box: Box,
+        box: HaloBox,
         halo: Halo,
     ) -> None:
         super().__init__(operator, cycle, window, MAX_ITERATIONS)

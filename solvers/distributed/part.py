@@ -17,8 +17,8 @@ Shape = tuple[int, int, int]
 class Part:
     """The owned cells of a level and `width` cells of each neighbour, as arrays of `shape3`.
 
-    The axes of a `Box` are the two that may be cut, so that a grid of two dimensions is `(nx, 1, ny)` to it; here that
-    is `(1, nx, ny)`. Both are the same memory.
+    The axes of a `HaloBox` are the two that may be cut. So a grid of two dimensions is `(nx, 1, ny)` to it, and
+    `(1, nx, ny)` here. Both are the same memory.
 
     Parameters
     ----------

@@ -14,10 +14,10 @@ from relaxon.solvers.distributed.part import Part
 from relaxon.solvers.grid.arguments import (
     Kappa,
     Widths,
-    checked_coefficient,
-    checked_reaction,
-    checked_volume,
     shut_cells,
+    validate_coefficient,
+    validate_reaction,
+    validate_volume,
 )
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import CellType, PoissonGrid, Robin
@@ -202,12 +202,12 @@ class Neighbourhood:
         cells, kappa = self.cells, self.coefficient
         if isinstance(kappa, tuple):
             kappa = tuple(_joined(axis, low, high) for axis, (low, high) in enumerate(kappa))
-        kappa, _ = checked_coefficient(kappa, cells, self.boundary)
-        reaction, _ = checked_reaction(self.reaction, cells == CellType.FLUID)
+        kappa, _ = validate_coefficient(kappa, cells, self.boundary)
+        reaction, _ = validate_reaction(self.reaction, cells == CellType.FLUID)
         if isinstance(kappa, tuple) and not all(face.all() for face in kappa):
             shut = shut_cells(cells, self.boundary, kappa, reaction, self.volume)
             cells = np.where(shut, np.uint8(CellType.SOLID), cells)
-        volume, _ = checked_volume(self.volume, cells == CellType.FLUID)
+        volume, _ = validate_volume(self.volume, cells == CellType.FLUID)
         return PieceGrid(cells, self.spacing, self.boundary, kappa, reaction, volume)
 
 

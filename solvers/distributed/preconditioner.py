@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import validation
-from relaxon.solvers.distributed.kinds import Working
-from relaxon.solvers.distributed.loose import distributed_cycle
+from relaxon.solvers.distributed.deflation import distributed_cycle
+from relaxon.solvers.distributed.system import WorkingPiece
 from relaxon.solvers.grid.poisson_grid import CellType
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _plain_cycle(grid: DistributedPoissonGrid, learned: bool) -> Any:
 
 def _any_cycle(grid: DistributedPoissonGrid) -> Any:
     """As `_plain_cycle`, for coefficients of any kind."""
-    working = Working.of(grid)
+    working = WorkingPiece.of(grid)
     cycle, part = distributed_cycle(working.operator, grid), grid.part
     factor = 2.0**-working.exponent
 

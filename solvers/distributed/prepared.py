@@ -15,10 +15,10 @@ from relaxon.core.masked import fill_unused
 from relaxon.core.solution import Callback, Progress, Solution
 from relaxon.solvers.dcdm.cycle import MAX_ITERATIONS, DeepConjugateDirectionCycle
 from relaxon.solvers.distributed.communicator import any_failure
-from relaxon.solvers.distributed.halo import Box, Halo
-from relaxon.solvers.distributed.kinds import PieceDirections, Working, figures_of
-from relaxon.solvers.distributed.loose import distributed_cycle
+from relaxon.solvers.distributed.deflation import distributed_cycle
+from relaxon.solvers.distributed.halo import Halo, HaloBox
 from relaxon.solvers.distributed.nullspace import DistributedNullSpace
+from relaxon.solvers.distributed.system import PieceDirections, WorkingPiece, figures_of
 from relaxon.solvers.driver.working import constant_figures
 from relaxon.solvers.grid.poisson_grid import CellType
 from relaxon.solvers.interface.complex_parts import ComplexRequest, is_complex, split
@@ -39,7 +39,7 @@ class PreparedDistributed(Front):
     solver: DeepConjugateDirectionCycle
     engine: DistributedDirections | PieceDirections
     setup_seconds: float
-    box: Box
+    box: HaloBox
     halo: Halo
     nullspace: DistributedNullSpace
 
@@ -147,12 +147,12 @@ class PreparedPiece(PreparedDistributed):
     """As `PreparedDistributed`, of a grid of any kind; vectors are 0 beside the owned cells."""
 
     engine: PieceDirections
-    working: Working
+    working: WorkingPiece
 
     @classmethod
     def of(cls, grid: DistributedPoissonGrid, window: int, start: float) -> PreparedPiece:
         """Set the solver up; `start` is when that began."""
-        working, part = Working.of(grid), grid.part
+        working, part = WorkingPiece.of(grid), grid.part
         cycle = distributed_cycle(working.left, grid)
         engine = PieceDirections(working.left, cycle, window, MAX_ITERATIONS, grid.communicator)
         solver = DeepConjugateDirectionCycle(window=window, rescue=False)
@@ -203,7 +203,7 @@ class PreparedPiece(PreparedDistributed):
     def reduced(self) -> Front | None:
         if self.elimination is None:
             return None
-        working = Working(self.working.left, self.working.left, 0, None)
+        working = WorkingPiece(self.working.left, self.working.left, 0, None)
         null = working.operator.grid.nullspace
         assert isinstance(null, DistributedNullSpace)
         return ReducedPiece(self.grid, self.solver, self.engine, self.setup_seconds, self.box, self.halo, null, working)

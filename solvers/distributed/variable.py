@@ -29,7 +29,7 @@ from relaxon.solvers.grid.faces import conductances, face_coefficients, face_sca
 from relaxon.solvers.grid.poisson_grid import Boundary
 from relaxon.solvers.grid.sides import Sides
 from relaxon.solvers.multigrid.cycle import Array, Single, SingleCycle, run_cycle
-from relaxon.solvers.multigrid.transfers import COARSEST_UNKNOWNS, axes_to_halve, coarsened
+from relaxon.solvers.multigrid.transfers import COARSEST_UNKNOWNS, axes_to_halve, coarsen_shape
 from relaxon.solvers.multigrid.variable_levels import VariableLevel, VariableLevelBuilder, VariableStage
 
 SWEEPS = 2
@@ -253,7 +253,7 @@ class DistributedVariableCycle(SingleCycle):
         diagonal, couplings = self._local.make_diagonal(cells, part.exchange)
         halved = axes_to_halve(stage.shape, self._mean_couplings(part, cells.faces))
         few = self._is_last(stage.shape, part.own(diagonal))
-        steps, coarse_shape = coarsened(stage.shape, halved)
+        steps, coarse_shape = coarsen_shape(stage.shape, halved)
         by = (int(steps[1]), 1) if self._flat else (int(steps[0]), int(steps[1]))
         after = (stage.coarsening[0] * by[0], stage.coarsening[1] * by[1])
         if few or not any(halved) or not self._cuts_at(after):

@@ -12,7 +12,7 @@ from relaxon.solvers.interface.engine import Prepared, Solver
 from relaxon.solvers.multigrid.cycle import SingleCycle
 from relaxon.solvers.separable import FastDiagonalisation
 from relaxon.solvers.separable.axes import NotSeparableError, axes_of
-from relaxon.solvers.separable.system import SeparableSystem, expected_nanoseconds
+from relaxon.solvers.separable.system import SeparableSystem, estimate_nanoseconds
 
 CONSTANT_CYCLES, VARYING_CYCLES = 55.0, 400.0
 """Nanoseconds a cell that `dcdm` takes to 1e-6 at 128³, set-up included, in one thread: on a box with κ = 1, and the
@@ -69,7 +69,7 @@ def choose(operator: PoissonOperator) -> Choice:
     except NotSeparableError as error:
         return Choice(other, f"no direct solver fits, {error}")
     cycles = CONSTANT_CYCLES if operator.constant else VARYING_CYCLES
-    expected = expected_nanoseconds(axes)
+    expected = estimate_nanoseconds(axes)
     if expected > cycles:
         return Choice(other, f"{cycles:.0f} ns a cell expected, {expected:.0f} of fast diagonalisation for these sides")
     system = SeparableSystem(axes, operator.grid.nullspace.dimension > 0)

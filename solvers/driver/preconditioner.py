@@ -38,8 +38,8 @@ class FusedPreconditioner(SingleCycle):
 
 def unlearned_cycle(operator: PoissonOperator) -> SingleCycle:
     """The V-cycle without learning: fused with Chebyshev's constants for κ = 1, else by Jacobi sweeps."""
+    from relaxon.solvers.multigrid.deflation import variable_cycle
     from relaxon.solvers.multigrid.fused import FusedCycle
-    from relaxon.solvers.multigrid.loose import variable_cycle
 
     if operator.grid.constant:
         return FusedPreconditioner(FusedCycle(operator, {}))
@@ -48,13 +48,13 @@ def unlearned_cycle(operator: PoissonOperator) -> SingleCycle:
 
 def learned_cycle(operator: PoissonOperator) -> SingleCycle:
     """The V-cycle that `dcdm` uses: with learned constants for κ = 1, else as a network chooses."""
-    from relaxon.solvers.dcdm.coupled import coupled_cycle
+    from relaxon.solvers.dcdm.coupling_choice import make_coupling_cycle
     from relaxon.solvers.dcdm.cycle import constants_for
     from relaxon.solvers.multigrid.fused import FusedCycle
 
     if operator.grid.constant:
         return FusedPreconditioner(FusedCycle(operator, constants_for(operator.grid.ndim)))
-    return coupled_cycle(operator)
+    return make_coupling_cycle(operator)
 
 
 def as_linear_operator(operator: PoissonOperator, cycle: SingleCycle) -> LinearOperator:

@@ -119,10 +119,10 @@ def boundary_source(
     >>> solve(grid, b, solver="cg", rtol=1e-12).x[:, 0].round(6).tolist()
     [0.125, 0.375, 0.625, 0.875]
     """
-    known = checked_air_values(grid, air_values)
-    sides = checked_side_values(grid, side_values)
+    known = validate_air_values(grid, air_values)
+    sides = validate_side_values(grid, side_values)
     total = np.zeros(grid.shape)
-    for axis, weight in enumerate(_known_weights(grid)):
+    for axis, weight in enumerate(_weigh_known_values(grid)):
         n = grid.shape[axis]
         low, high = (np.expand_dims(side, axis) for side in sides[axis])
         around = known[slab(axis, n - 1, n)] if grid.periodic[axis] else low
@@ -138,7 +138,7 @@ def boundary_source(
     return total
 
 
-def _known_weights(grid: PoissonGrid) -> tuple[Array, ...]:
+def _weigh_known_values(grid: PoissonGrid) -> tuple[Array, ...]:
     """What each face adds to its cell's row for a known value of 1 beyond it: `conductances`, but on Robin sides."""
     films_of, scales = films(grid), face_scales(grid) if films(grid) else ()
     found = conductances(grid)
@@ -149,7 +149,7 @@ def _known_weights(grid: PoissonGrid) -> tuple[Array, ...]:
     return found
 
 
-def checked_air_values(grid: PoissonGrid, values: ArrayLike | None) -> Array:
+def validate_air_values(grid: PoissonGrid, values: ArrayLike | None) -> Array:
     """The known values on `grid.shape` float64, zero outside AIR; ValueError for a wrong shape or NaN in AIR."""
     known = np.zeros(grid.shape)
     if values is None:
@@ -165,7 +165,7 @@ def checked_air_values(grid: PoissonGrid, values: ArrayLike | None) -> Array:
     return known
 
 
-def checked_side_values(grid: PoissonGrid, values: SideValues | None) -> tuple[tuple[Array, Array], ...]:
+def validate_side_values(grid: PoissonGrid, values: SideValues | None) -> tuple[tuple[Array, Array], ...]:
     """For each axis the values on both sides, each of the side's shape float64; zero where nothing is given."""
     if values is None:
         values = [(None, None)] * grid.ndim

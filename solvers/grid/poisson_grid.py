@@ -16,15 +16,15 @@ from relaxon.solvers.grid.arguments import (
     MAX_CELLS,
     SMALLEST_WIDTH,
     SpacingLike,
-    checked_cells,
-    checked_coefficient,
-    checked_reaction,
-    checked_spacing,
-    checked_volume,
-    checked_widths,
     shut_cells,
+    validate_cells,
+    validate_coefficient,
+    validate_reaction,
+    validate_spacing,
+    validate_volume,
+    validate_widths,
 )
-from relaxon.solvers.grid.sides import PLAIN_SIDES, Boundary, BoundaryLike, Robin, Sides, check_films, checked_boundary
+from relaxon.solvers.grid.sides import PLAIN_SIDES, Boundary, BoundaryLike, Robin, Sides, check_films, validate_boundary
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -44,8 +44,8 @@ __all__ = [
     "PoissonGrid",
     "Robin",
     "Sides",
-    "checked_boundary",
-    "checked_spacing",
+    "validate_boundary",
+    "validate_spacing",
 ]
 
 
@@ -101,17 +101,17 @@ class PoissonGrid:
         *,
         volume: ArrayLike | None = None,
     ) -> None:
-        self.given_cells = checked_cells(plain_array("cells", cells))
+        self.given_cells = validate_cells(plain_array("cells", cells))
         self.cells = self.given_cells
-        self.spacing = checked_widths(spacing, self.cells.shape)
-        self.boundary = checked_boundary(boundary, self.cells.ndim)
+        self.spacing = validate_widths(spacing, self.cells.shape)
+        self.boundary = validate_boundary(boundary, self.cells.ndim)
         check_films(self.boundary, self.cells.shape)
         coefficient = fill_coefficient(coefficient, self.cells, self.periodic)
-        self.coefficient, self._ignored = checked_coefficient(coefficient, self.cells, self.boundary)
+        self.coefficient, self._ignored = validate_coefficient(coefficient, self.cells, self.boundary)
         fluid = self.cells == FLUID
-        self.reaction, self.given_reaction = checked_reaction(reaction, fluid)
+        self.reaction, self.given_reaction = validate_reaction(reaction, fluid)
         fluid = self._without_shut_cells(fluid, volume)
-        self.volume, self.given_volume = checked_volume(volume, fluid)
+        self.volume, self.given_volume = validate_volume(volume, fluid)
         self.unknowns = int(np.count_nonzero(fluid))
         if self.unknowns == 0:
             said = "" if self.cells is self.given_cells else " with an open face or a reaction"

@@ -57,7 +57,7 @@ def _take_steps(
     operator: PoissonOperator, b: Array, x: Array, monitor: Monitor, precondition: Preconditioner | None, flexible: bool
 ) -> Steps:
     from relaxon.solvers.grid.stencil_kernels import dot, residual_norm
-    from relaxon.solvers.krylov import krylov_kernels as kernels
+    from relaxon.solvers.krylov import kernels
 
     project = operator.grid.nullspace.project
     r, z, ap = np.empty_like(b), np.empty_like(b), np.empty_like(b)
@@ -94,7 +94,7 @@ def _take_steps(
 def _take_jacobi_steps(operator: PoissonOperator, inverse: Array, b: Array, x: Array, monitor: Monitor) -> Steps:
     """As `_take_steps` with `M = D⁻¹`, which costs no pass of its own."""
     from relaxon.solvers.grid.stencil_kernels import dot, residual_norm
-    from relaxon.solvers.krylov import krylov_kernels as kernels
+    from relaxon.solvers.krylov import kernels
 
     r, ap = np.empty_like(b), np.empty_like(b)
     yield math.sqrt(residual_norm(b, operator.apply(x, ap), r))

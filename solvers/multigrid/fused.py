@@ -11,7 +11,7 @@ from typing import Self
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.multigrid.constants import LearnedConstants
 from relaxon.solvers.multigrid.cycle import Single, run_cycle
-from relaxon.solvers.multigrid.levels import FusedLevel, LevelBuilder, Shape, Stage
+from relaxon.solvers.multigrid.levels import FusedLevel, FusedStage, LevelBuilder, Shape
 
 
 class LevelCycle(ABC):
@@ -50,7 +50,7 @@ class FusedCycle(LevelCycle):
         self.unit = planes.unit
         builder = LevelBuilder(planes, constants)
         self.wrap = builder.wrap
-        self.levels, _ = builder.build(Stage.first(grid.cells, planes), grid.unknowns)
+        self.levels, _ = builder.build(FusedStage.first(grid.cells, planes), grid.unknowns)
         self.visits = set_visits(self.levels, constants, grid.ndim)
         self.info = {
             "levels": float(len(self.levels)),

@@ -27,7 +27,7 @@ from relaxon.solvers.multigrid.transfers import (
     COARSEST_UNKNOWNS,
     TransferTables,
     axes_to_halve,
-    coarsened,
+    coarsen_shape,
     coarsest_inverse,
     is_coarsest,
     transfer_tables,
@@ -221,7 +221,7 @@ class FaceLevel(FusedLevel):
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class FusedStage:
     """Where a set-up stands: the next level's cells, and its faces where they have been made."""
 
     depth: int
@@ -233,7 +233,7 @@ class Stage:
     """The coupling of an open face an axis; 0 along axes of one cell."""
 
     @classmethod
-    def first(cls, cells: NDArray[np.uint8], planes: Planes) -> Stage:
+    def first(cls, cells: NDArray[np.uint8], planes: Planes) -> FusedStage:
         """The finest level, whose `cells` have the shape of `planes`."""
         cells = cells.reshape(planes.shape)
         weights = [float(w) for w in np.asarray(planes.weights, np.float32)]
@@ -255,7 +255,7 @@ class LevelBuilder:
         self._sides = planes.sides
         self._constants = constants
 
-    def build(self, stage: Stage, unknowns: int, count: int | None = None) -> tuple[list[FusedLevel], Stage]:
+    def build(self, stage: FusedStage, unknowns: int, count: int | None = None) -> tuple[list[FusedLevel], FusedStage]:
         """The levels from `stage` on, and where the set-up then stands.
 
         `unknowns` are those of the finest level. With `count`, so many levels and none of them the last; else down to
@@ -285,7 +285,7 @@ class LevelBuilder:
             last = last and count is None
             coarse_cells, coarse_faces = cells, faces
             if not last:
-                steps, coarse_shape = coarsened(shape, halved)
+                steps, coarse_shape = coarsen_shape(shape, halved)
                 half = np.array([0.5 if h else 1.0 for h in halved], np.float32)
                 coarse_faces = _empty_faces(coarse_shape)
                 if coded:
@@ -307,11 +307,11 @@ class LevelBuilder:
                 level.index, level.inverse = coarsest_inverse(
                     level.diagonal.astype(np.float64), level.couplings, level.unknown
                 )
-                return found, Stage(depth, cells, faces, nominal)
+                return found, FusedStage(depth, cells, faces, nominal)
             self._add_transfer(level, halved, coarse_cells)
             cells, faces = coarse_cells, coarse_faces
             nominal = coarse_nominal(nominal, halved, cells.shape)
-        return found, Stage(stage.depth + len(found), cells, faces, nominal)
+        return found, FusedStage(stage.depth + len(found), cells, faces, nominal)
 
     def _constants_of(self, depth: int, axes: int) -> LevelConstants:
         axes = max(axes, 1)

@@ -32,7 +32,7 @@ def axes_to_halve(shape: tuple[int, ...], strength: Sequence[float]) -> list[boo
     return [s >= STRONG * max(long) for s in long]
 
 
-def coarsened(shape: tuple[int, ...], halved: Sequence[bool]) -> tuple[NDArray[np.int64], tuple[int, ...]]:
+def coarsen_shape(shape: tuple[int, ...], halved: Sequence[bool]) -> tuple[NDArray[np.int64], tuple[int, ...]]:
     """How many cells a coarse one takes of each axis, and the coarse shape."""
     steps = np.array([2 if h else 1 for h in halved])
     return steps, tuple((n + s - 1) // s for n, s in zip(shape, steps.tolist(), strict=True))
@@ -167,14 +167,14 @@ def pseudo_inverse(matrix: NDArray[np.float64], boundary: NDArray[np.float64]) -
     try:
         root = np.linalg.inv(np.linalg.cholesky(full + shift))
     except np.linalg.LinAlgError:
-        root = _rounded_root(full + shift)
+        root = _root_of_rounded(full + shift)
     # On a part's constant vector the shift is its strength.
     back = np.where(singular, (1.0 / (np.maximum(strength, 1.0) * np.maximum(size, 1)))[part], 0.0)
     inverse: NDArray[np.float64] = root.T @ root - back
     return inverse
 
 
-def _rounded_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+def _root_of_rounded(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """`R` with `RᵀR` near the inverse of a matrix that rounding has left indefinite: of κ over more decades than
     float64 has digits. Its eigenvalues, scaled by the diagonal, are raised to rounding's size."""
     scale = 1.0 / np.sqrt(matrix.diagonal())

@@ -14,7 +14,13 @@ from relaxon.solvers.grid.poisson_grid import FLUID
 from relaxon.solvers.multigrid.coarsening import coarsen_side, coarsen_types
 from relaxon.solvers.multigrid.cycle import Single
 from relaxon.solvers.multigrid.swept import SweptLevel, chebyshev_dampings
-from relaxon.solvers.multigrid.transfers import axes_to_halve, axis_weights, coarsened, coarsest_inverse, is_coarsest
+from relaxon.solvers.multigrid.transfers import (
+    axes_to_halve,
+    axis_weights,
+    coarsen_shape,
+    coarsest_inverse,
+    is_coarsest,
+)
 
 if TYPE_CHECKING:
     from relaxon.solvers.multigrid.sweeps import FaceOperator
@@ -176,7 +182,7 @@ class VariableLevelBuilder:
         """Return the level with its transfer, and the stage below; the arguments are what `make_diagonal` gave."""
         from relaxon.solvers.multigrid import reach_kernels
 
-        steps, shape = coarsened(stage.cells.shape, halved)
+        steps, shape = coarsen_shape(stage.cells.shape, halved)
         faces, far = self._coarsen_faces(stage, halved, steps, shape)
         cells = np.empty(shape, np.uint8)
         coarsen_types(stage.cells, steps, cells)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.distributed.communicator import any_failure, as_communicator
-from relaxon.solvers.petsc.ending import end_before_python
-from relaxon.solvers.petsc.levels import GATHERED, DistributedCycle
+from relaxon.solvers.petsc.finalise import end_before_python
+from relaxon.solvers.petsc.levels import GATHERED, DistributedAggregationCycle
 
 PLAIN = ("seqaij", "mpiaij")
 SYMMETRIC = 1e-8
@@ -36,7 +36,7 @@ class AlgebraicCycle:
         self.scale = 1.0
         """−1 for a negative definite matrix."""
         self._alone: Any = None
-        self._cycle: DistributedCycle | None = None
+        self._cycle: DistributedAggregationCycle | None = None
         self._copies: list[Any] = []
         self._comm: Any = None
         self._said = ""
@@ -88,7 +88,7 @@ class AlgebraicCycle:
             self._said = f"one process, {len(properties)} properties of the matrix" if properties else "one process"
             return
         any_failure(communicator, _asymmetry(matrix))
-        self._cycle = DistributedCycle(matrix, communicator, self.gathered)
+        self._cycle = DistributedAggregationCycle(matrix, communicator, self.gathered)
         rows = [level.matrix.getSize()[0] for level in self._cycle.levels]
         self._said = f"levels of {rows} rows divided, one of {self._cycle.shared.shape[0]} in every process"
 

@@ -138,7 +138,7 @@ class DividedLevel:
             one.destroy()
 
 
-class DistributedCycle:
+class DistributedAggregationCycle:
     """`apply(r, z)`: `z ← M r`, with `M` about `A⁻¹`, symmetric and definite, for a matrix in several processes."""
 
     def __init__(self, matrix: Any, communicator: Communicator, gathered: int = GATHERED) -> None:

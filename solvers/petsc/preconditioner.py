@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from relaxon.solvers.distributed.grid import DistributedPoissonGrid
 from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner
 from relaxon.solvers.grid.poisson_grid import CellType
-from relaxon.solvers.petsc.any_grid import AnyGrid, read_any_grid
-from relaxon.solvers.petsc.ending import end_before_python
+from relaxon.solvers.petsc.finalise import end_before_python
 from relaxon.solvers.petsc.layout import Layout
 from relaxon.solvers.petsc.recognition import OtherKindError, Recognised, recognise
+from relaxon.solvers.petsc.varying_recognition import AnyGrid, read_any_grid
 
 
 class LearnedCycle:

@@ -122,14 +122,14 @@ class SmokePlume:
         return inside
 
     def _advect(self) -> None:
-        from relaxon.solvers.plume import plume_kernels
+        from relaxon.solvers.plume import kernels
 
         time = self.time_step / self.h
         offsets = [(0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0), (0.5, 0.5, 0.5)]
         moved = []
         for field, offset in zip([*self.velocity, self.smoke], offsets, strict=True):
             out = np.empty_like(field)
-            plume_kernels.advect(field, *offset, *self.velocity, time, out)
+            kernels.advect(field, *offset, *self.velocity, time, out)
             moved.append(out)
         self.velocity, self.smoke = moved[:3], moved[3]
 

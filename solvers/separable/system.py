@@ -104,7 +104,7 @@ class SeparableSystem:
 _FORWARD, _BACK = attrgetter("forward"), attrgetter("back")
 
 
-def expected_nanoseconds(axes: Sequence[Axis]) -> float:
+def estimate_nanoseconds(axes: Sequence[Axis]) -> float:
     """Return about how long a set-up and a solve take a cell, in one thread."""
     cells = math.prod(axis.size for axis in axes)
     swept, *others = (axes[place] for place in _order(axes))

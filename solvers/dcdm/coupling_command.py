@@ -27,7 +27,7 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
     from rich.console import Console
 
     from relaxon.solvers import num_threads
-    from relaxon.solvers.dcdm.coupled_training import CouplingTraining, train_choice, write_choice
+    from relaxon.solvers.dcdm.coupling_training import CouplingTraining, train_choice, write_choice
 
     console = Console(stderr=True)
     try:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from relaxon.core import validation
 from relaxon.solvers import solve
-from relaxon.solvers.dcdm.coupled import FEATURES, Candidate, CouplingChoice, couplings_features
-from relaxon.solvers.dcdm.coupled_systems import random_system
+from relaxon.solvers.dcdm.coupling_choice import FEATURES, Candidate, CouplingChoice, measure_couplings
+from relaxon.solvers.dcdm.coupling_systems import random_system
 from relaxon.solvers.dcdm.outer import ConjugateDirections
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
@@ -194,7 +194,7 @@ def train_choice(settings: CouplingTraining, progress: Callable[[int, int], obje
         features, costs = [], []
         for number in range(systems):
             grid, b = random_system(rng, 2 + number % 2)
-            features.append(couplings_features(grid.operator()))
+            features.append(measure_couplings(grid.operator()))
             costs.append([cost_of(candidate, grid, b, settings.price) for candidate in candidates])
             done += 1
             if progress is not None:

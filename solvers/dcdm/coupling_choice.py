@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.multigrid.cycle import SingleCycle
-from relaxon.solvers.multigrid.loose import LooseCycle, loose_components, variable_cycle
+from relaxon.solvers.multigrid.deflation import DeflatedCycle, find_weak_components, variable_cycle
 from relaxon.solvers.multigrid.parted import PartedCycle, Parting
 
 Array = NDArray[np.float64]
@@ -42,10 +42,10 @@ class Candidate:
         """Return the cycle, with loosely held constants apart."""
         if self.parting is None:
             return variable_cycle(operator, sweeps=self.sweeps)
-        found = loose_components(operator)
+        found = find_weak_components(operator)
         if found is None:
             return PartedCycle(operator, self.parting)
-        return LooseCycle(PartedCycle(operator, self.parting, np.asarray(found[0].labels) != 0), *found)
+        return DeflatedCycle(PartedCycle(operator, self.parting, np.asarray(found[0].labels) != 0), *found)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -88,7 +88,7 @@ class CouplingChoice:
 
     def chosen(self, operator: PoissonOperator) -> Candidate:
         """The candidate for a grid."""
-        return self.candidates[int(np.argmin(self.costs(couplings_features(operator))))]
+        return self.candidates[int(np.argmin(self.costs(measure_couplings(operator))))]
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values, which `from_dict` takes."""
@@ -107,7 +107,7 @@ class CouplingChoice:
         return cls(candidates, *(np.asarray(values[name], np.float64) for name in names))
 
 
-def couplings_features(operator: PoissonOperator) -> Array:
+def measure_couplings(operator: PoissonOperator) -> Array:
     """What the network sees of a grid: `(8,)` from 0 to 1; units and the order of axes do not matter."""
     from relaxon.solvers.multigrid.part_kernels import survey
 
@@ -122,9 +122,9 @@ def couplings_features(operator: PoissonOperator) -> Array:
     return np.append(np.nan_to_num(scaled), float(axes == 3))
 
 
-def coupled_cycle(operator: PoissonOperator, choice: CouplingChoice | None = None) -> SingleCycle:
+def make_coupling_cycle(operator: PoissonOperator, choice: CouplingChoice | None = None) -> SingleCycle:
     """Return the cycle that `dcdm` runs where κ, σ, widths or sides are not the plain ones."""
-    return (choice or shipped_choice()).chosen(operator).cycle(operator)
+    return (choice or load_choice()).chosen(operator).cycle(operator)
 
 
 def choice_record() -> dict[str, Any]:
@@ -135,6 +135,6 @@ def choice_record() -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def shipped_choice() -> CouplingChoice:
+def load_choice() -> CouplingChoice:
     """The shipped candidates and network."""
     return CouplingChoice.from_dict(choice_record()["choice"])

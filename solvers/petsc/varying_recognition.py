@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.distributed.communicator import Communicator, any_failure, as_communicator
-from relaxon.solvers.grid.poisson_grid import CellType, Sides, checked_boundary
+from relaxon.solvers.grid.poisson_grid import CellType, Sides, validate_boundary
 from relaxon.solvers.petsc.layout import Layout
 
 Array = NDArray[np.float64]
@@ -82,7 +82,7 @@ def read_any_grid(matrix: Any, layout: Layout, comm: Any) -> AnyGrid:
         np.where(fluid, CellType.FLUID, CellType.SOLID).astype(np.uint8).reshape(sizes[-ndim:]),
         tuple((shaped[2 * axis], shaped[2 * axis + 1]) for axis in range(3 - ndim, 3)),
         excess.reshape(sizes[-ndim:]),
-        checked_boundary(sides[-ndim:], ndim),
+        validate_boundary(sides[-ndim:], ndim),
         scale,
         diagonal.reshape(sizes[-ndim:]),
     )
