@@ -45,15 +45,15 @@ def find_weak_components(operator: PoissonOperator) -> tuple[NullSpace, NDArray[
     components = NullSpace.of(grid, holding_by_little=False)
     if components.labels is None:
         return None
-    sums = sum_by_component(operator, components.labels, components.dimension + 1)
-    found = select_weak(*sums, components.sizes, max(grid.shape))
+    held, strength = sum_by_component(operator, components.labels, components.dimension + 1)
+    found = select_weak(held, strength, components.sizes, max(grid.shape))
     if found is None:
         return None
     number, sizes, held = found
     return NullSpace(number[components.labels], sizes), held
 
 
-def sum_by_component(operator: PoissonOperator, labels: NDArray[np.int32], count: int) -> list[NDArray[np.float64]]:
+def sum_by_component(operator: PoissonOperator, labels: NDArray[np.int32], count: int) -> list[NDArray[Any]]:
     """Return two sums over each component, `(count,)`: of what holds its cells, and of the operator's diagonal."""
     grid = operator.grid
     term = reaction_term(grid)
