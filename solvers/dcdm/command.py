@@ -10,7 +10,7 @@ from relaxon.core.training_bar import Record, nowhere, settings_of, training_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options, which are those of `DirectionTraining`; one that is not given is left to its default there."""
+    """Add the options, which are the fields of `DirectionTraining`; one that is not given keeps its default there."""
     group = parser.add_argument_group("settings", argument_default=argparse.SUPPRESS)
     group.add_argument("--out", type=Path, required=True, help="folder for weights, record and checkpoint")
     group.add_argument("--network", type=int, choices=(64, 128), help="which of the paper's networks")

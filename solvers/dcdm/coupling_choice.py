@@ -48,7 +48,7 @@ class Candidate:
         return DeflatedCycle(PartedCycle(operator, self.parting, np.asarray(found[0].labels) != 0), *found)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values, which `from_dict` takes."""
         return {"sweeps": self.sweeps, "parting": None if self.parting is None else asdict(self.parting)}
 
     @classmethod
@@ -81,17 +81,17 @@ class CouplingChoice:
         return sum(array.size for array in arrays)
 
     def costs(self, features: Array) -> Array:
-        """What each candidate is foretold to cost, beside the others: `(…, 8) → (…, candidates)`."""
+        """Return what each candidate is predicted to cost, relative to the others: `(…, 8) → (…, candidates)`."""
         hidden = np.maximum(features @ self.hidden_weight.T + self.hidden_bias, 0)
         found: Array = hidden @ self.output_weight.T + self.output_bias
         return found
 
     def chosen(self, operator: PoissonOperator) -> Candidate:
-        """The candidate for a grid."""
+        """Return the candidate for a grid."""
         return self.candidates[int(np.argmin(self.costs(measure_couplings(operator))))]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values, which `from_dict` takes."""
+        """Return JSON values, which `from_dict` takes."""
         return {
             "candidates": [candidate.as_dict() for candidate in self.candidates],
             "hidden_weight": self.hidden_weight.tolist(),
@@ -108,7 +108,7 @@ class CouplingChoice:
 
 
 def measure_couplings(operator: PoissonOperator) -> Array:
-    """What the network sees of a grid: `(8,)` from 0 to 1; units and the order of axes do not matter."""
+    """Return what the network sees of a grid: `(8,)` from 0 to 1; units and the order of axes do not matter."""
     from relaxon.solvers.multigrid.part_kernels import survey
 
     lower = tuple(np.asarray(face, np.float64) for face in operator.couplings)
@@ -128,7 +128,7 @@ def make_coupling_cycle(operator: PoissonOperator, choice: CouplingChoice | None
 
 
 def choice_record() -> dict[str, Any]:
-    """The shipped choice with how it was trained."""
+    """Return the shipped choice with how it was trained."""
     path = resources.files("relaxon.solvers.dcdm") / "weights" / "couplings.json"
     found: dict[str, Any] = json.loads(path.read_text())
     return found
@@ -136,5 +136,5 @@ def choice_record() -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def load_choice() -> CouplingChoice:
-    """The shipped candidates and network."""
+    """Return the shipped candidates and network."""
     return CouplingChoice.from_dict(choice_record()["choice"])

@@ -104,12 +104,12 @@ class DeepConjugateDirectionCycle(Solver):
 
 
 def constants_for(ndim: int) -> dict[int, LearnedConstants]:
-    """The shipped constants for grids of so many dimensions, by the number of axes that a level is coarsened along."""
+    """Return the shipped constants for grids of so many dimensions, by the number of axes that are coarsened."""
     return {dimension: shipped(dimension) for dimension in (2, 3) if dimension <= ndim}
 
 
 def record() -> dict[str, Any]:
-    """The shipped constants with how they were trained, by the number of dimensions ("2", "3")."""
+    """Return the shipped constants with how they were trained, by the number of dimensions ("2", "3")."""
     path = resources.files("relaxon.solvers.dcdm") / "weights" / "cycle.json"
     found: dict[str, Any] = json.loads(path.read_text())
     return found
@@ -117,5 +117,5 @@ def record() -> dict[str, Any]:
 
 @lru_cache(maxsize=2)
 def shipped(ndim: int) -> LearnedConstants:
-    """The shipped constants for two or three dimensions."""
+    """Return the shipped constants for two or three dimensions."""
     return from_record(record()["models"][str(ndim)])

@@ -41,7 +41,7 @@ FUSED_LEVELS = 3
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name; ValueError for no device's name, `DeviceUnavailableError` for one that is not here."""
+    """Return the device of that name; ValueError for no device's name, `DeviceUnavailableError` for one that is absent."""
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError) as error:
@@ -61,7 +61,7 @@ def find_device(name: str) -> torch.device:
 
 @contextmanager
 def memory_errors(device: torch.device) -> Iterator[None]:
-    """Has what does not fit on the device raise `MemoryError`, as on the CPU."""
+    """Raise `MemoryError` for what does not fit on the device, as on the CPU."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -69,7 +69,7 @@ def memory_errors(device: torch.device) -> Iterator[None]:
 
 
 def shifted(x: Tensor, axis: int, wrap: bool) -> Tensor:
-    """The sum of both neighbours along an axis, 0 beyond a side that is not periodic."""
+    """Return the sum of both neighbours along an axis, 0 beyond a side that is not periodic."""
     n = x.shape[axis]
     if wrap:
         return torch.roll(x, 1, axis) + torch.roll(x, -1, axis)
@@ -123,7 +123,7 @@ class AxisTransfer:
 
     @classmethod
     def of(cls, tables: TransferTables, device: torch.device) -> AxisTransfer | None:
-        """None where the axis is not coarsened."""
+        """Return the transfer of one axis; None where the axis is not coarsened."""
         n, m = len(tables.own), len(tables.base)
         if n == m and not np.any(tables.far):
             return None
@@ -135,14 +135,14 @@ class AxisTransfer:
         return cls(on(tables.own), on(tables.other), on(tables.near), on(tables.far), on(sources), on(tables.weights.T))
 
     def spread(self, coarse: Tensor, axis: int) -> Tensor:
-        """To the fine cells."""
+        """Interpolate to the fine cells."""
         shape = [1, 1, 1]
         shape[axis] = -1
         near, far = self.near.view(shape), self.far.view(shape)
         return near * coarse.index_select(axis, self.own) + far * coarse.index_select(axis, self.other)
 
     def gather(self, fine: Tensor, axis: int) -> Tensor:
-        """To the coarse cells."""
+        """Restrict to the coarse cells."""
         shape = [1, 1, 1]
         shape[axis] = -1
         parts = [w.view(shape) * fine.index_select(axis, s) for s, w in zip(self.sources, self.weights, strict=True)]
@@ -189,7 +189,7 @@ class DeviceLevel:
         return planes[0] + shifted(planes[1], 0, self.wrap[0])
 
     def down(self, r: Tensor, below_gain: Tensor) -> tuple[Tensor, Tensor]:
-        """The first smoothing, and the residual for the level below."""
+        """Return the first smoothing, and the residual for the level below."""
         x = self.multiplier * self.smoothed(r)
         e = self.share * (r - self.operator.apply(x))
         for axis, transfer in enumerate(self.transfers):
@@ -198,7 +198,7 @@ class DeviceLevel:
         return x, below_gain * e
 
     def up(self, r: Tensor, x: Tensor, below_gain: Tensor, e: Tensor) -> Tensor:
-        """The correction from below, and the second smoothing."""
+        """Return the level's correction, by that from below and the second smoothing."""
         e = below_gain * e
         for axis, transfer in enumerate(self.transfers):
             if transfer is not None:
@@ -207,7 +207,7 @@ class DeviceLevel:
         return x + self.unknown * self.smoothed(self.multiplier * (r - self.operator.apply(x)))
 
     def exact(self, r: Tensor) -> Tensor:
-        """The coarsest level."""
+        """Return the solution on the coarsest level."""
         assert self.inverse is not None
         assert self.index is not None
         z = torch.zeros_like(r)
@@ -305,7 +305,7 @@ class DeviceDirections(Prepared):
         return result
 
     def run_there(self, b: Tensor, x: Tensor, monitor: Monitor, max_iterations: int) -> Result:
-        """As `run`, with float64 tensors of the planes' shape on the device; `x` is improved in place."""
+        """Run with float64 tensors of the planes' shape on the device; `x` is improved in place."""
         return iterate(self._take_steps(b, x, monitor), monitor, max_iterations, STAGNATION_STEPS)
 
     def _take_steps(self, b: Tensor, x: Tensor, monitor: Monitor) -> Steps:
@@ -406,5 +406,5 @@ class DeviceConjugateDirections(Solver):
 
 
 def describe(device: torch.device) -> str:
-    """A device, for people."""
+    """Return a device's name for display."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else f"{device} by torch"

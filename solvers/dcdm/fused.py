@@ -180,7 +180,7 @@ class FusedDirections(Prepared):
         return curvature, projection
 
     def _direction(self, slot: int) -> Single:
-        """Direction `slot` as the compiled passes take it."""
+        """Return direction `slot` as the compiled passes take it."""
         return self._flat[2 + slot]
 
     def _image(self, slot: int) -> Single:

@@ -37,7 +37,7 @@ class Direction(Protocol):
     """What the method accelerates: a map from a residual to a search direction, neither linear nor symmetric."""
 
     def __call__(self, r: NDArray[np.float64]) -> NDArray[Any]:
-        """A direction for the residual `r` (`shape3`, Euclidean norm 1): `shape3`, float32 or float64.
+        """Return a direction for the residual `r` (`shape3`, Euclidean norm 1): `shape3`, float32 or float64.
 
         Values outside the fluid are ignored. `r` must not be written to; the array returned may be.
         """
@@ -129,7 +129,7 @@ class ConjugateDirections(Prepared):
         return math.sqrt(square)
 
     def _total(self, *sums: float) -> tuple[float, ...]:
-        """The sums over all of the grid, where this is a part of it."""
+        """Return the sums over the whole grid, where this is a part of it."""
         return sums
 
     def _search(

@@ -61,7 +61,7 @@ def coupled(diagonal: Tensor, couplings: tuple[Tensor, Tensor, Tensor], x: Tenso
 
 
 def stack(cycles: Sequence[FusedCycle], device: Any = "cpu", dtype: Any = torch.float32) -> list[TorchLevel]:
-    """The levels of several geometries of one shape, as batches, from the set-up that the compiled cycle uses.
+    """Return the levels of several geometries of one shape, as batches, from the set-up that the compiled cycle uses.
 
     Of that set-up the operators, transfers and shares are taken; multipliers and gains come from `LearnedCycle`.
     """
@@ -143,7 +143,7 @@ class LearnedCycle(nn.Module):
             nn.init.zeros_(network[2].bias)  # type: ignore[index]
 
     def prepare(self, levels: Sequence[TorchLevel]) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """For each level: the multiplier, the stencil `(3, 3, 3)` and the gain of corrections to it."""
+        """Return for each level the multiplier, the stencil `(3, 3, 3)` and the gain of corrections to it."""
         found = [
             self._of(v, min(depth, len(self.networks) - 1)) for depth, v in enumerate(levels[: self.trained_levels])
         ]
@@ -188,7 +188,7 @@ class LearnedCycle(nn.Module):
         return x + level.unknown * convolved(multiplier * (r - level.apply(x)), stencil, level.wrap)
 
     def constants(self) -> LearnedConstants:
-        """The parameters as plain numbers."""
+        """Return the parameters as plain numbers."""
         found = []
         for stencil, over, network in zip(self.stencils, self.over, self.networks, strict=True):
             first, second = network[0], network[2]  # type: ignore[index]
@@ -206,7 +206,7 @@ class LearnedCycle(nn.Module):
 
     @classmethod
     def of(cls, constants: LearnedConstants) -> LearnedCycle:
-        """The module with these constants."""
+        """Return the module with these constants."""
         module = cls(constants.ndim, len(constants.levels), len(constants.levels[0].hidden_bias), constants.visits)
         module.trained_levels = constants.trained_levels
         with torch.no_grad():

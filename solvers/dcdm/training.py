@@ -82,7 +82,7 @@ class DirectionTraining:
                 raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {getattr(self, name)!r}")
 
     def described(self) -> dict[str, Any]:
-        """The settings that decide the outcome, for the JSON beside the weights."""
+        """Return the settings that decide the outcome, for the JSON beside the weights."""
         values = asdict(self)
         values["start"] = self.start.name if self.start else None
         del values["out"], values["checkpoint_every"]
@@ -187,7 +187,7 @@ class Batch:
         return list(zip(self.directions, self.images, strict=True))
 
     def advance(self, residual: Tensor, past: list[Past]) -> None:
-        """Go on with what a step left; problems that are due, solved or not finite are replaced."""
+        """Continue from what a step left; problems that are due, solved or not finite are replaced."""
         self.b = residual
         for slot, (direction, image) in enumerate(past):
             self.directions[slot], self.images[slot] = direction, image
@@ -276,7 +276,7 @@ class Best:
     weights: dict[str, Tensor] = field(default_factory=dict)
 
     def compare(self, network: DirectionNetwork, validation: Batch, report: DirectionTrainingReport) -> None:
-        """Validate the network as it is; where it is the best so far, remember its weights."""
+        """Validate the network as it is, and keep its weights where it is the best so far."""
         decades = _validated(network, validation)
         report.validation.append(decades)
         if decades < self.decades:
@@ -286,14 +286,15 @@ class Best:
 
 @torch.no_grad()
 def _validated(network: DirectionNetwork, problems: Batch) -> float:
-    """Mean log₁₀ of ‖r‖/‖b‖ after the steps; `problems` stay as they are."""
+    """Return the mean log₁₀ of ‖r‖/‖b‖ after the steps; `problems` stay as they are."""
     losses, _, _ = _rolled_out(network, problems, VALIDATION_STEPS)
     return float((0.5 * losses.clamp(min=LEAST_LOSS).log10()).sum(0).mean())
 
 
 def _rolled_out(network: DirectionNetwork, problems: Batch, steps: int) -> tuple[Tensor, Tensor, list[Past]]:
-    """So many steps of the method from where the problems stand: losses `(steps, batch)`, the residuals and the window
-    they end with."""
+    """Take steps of the method from where the problems stand.
+
+    Returns the losses `(steps, batch)`, and the residuals and the window that they end with."""
     residual, past, losses = problems.b, problems.past, []
     for _ in range(steps):
         step = method_step(network, residual, problems.diagonal, problems.fluid, past)
@@ -303,7 +304,7 @@ def _rolled_out(network: DirectionNetwork, problems: Batch, steps: int) -> tuple
 
 
 def _shifted(past: list[Past], step: TrainingStep, window: int) -> list[Past]:
-    """The window after a step. Directions of length 1: only where they point matters."""
+    """Return the window after a step. Directions have length 1: only where they point matters."""
     length = _total(step.direction.square()).sqrt().clamp(min=1e-30)
     return [*past, (step.direction / length, step.image / length)][-window:] if window else []
 
@@ -364,7 +365,7 @@ def _resume(
     report: DirectionTrainingReport,
     best: Best,
 ) -> bool:
-    """Whether there was a checkpoint to go on from."""
+    """Resume from a checkpoint, and return whether there was one."""
     from safetensors import safe_open
 
     path = settings.out / "checkpoint.safetensors"

@@ -185,7 +185,7 @@ class DistributedCycle(LevelCycle):
         return np.ascontiguousarray(whole[np.ix_(rows[0], rows[1])])
 
     def _whole_stage(self, stage: FusedStage, shape: Shape) -> FusedStage:
-        """Where the set-up of the whole grid stands, from where those of its parts do."""
+        """Return where the set-up of the whole grid stands, from where those of its parts do."""
         mine = self._plan.box(self._communicator.rank, self._plan.levels, wide=True).own
         cells = np.empty(shape, np.uint8)
         self.gather(stage.cells[mine], cells)
@@ -285,13 +285,13 @@ class Plan:
         return len(self.shapes) - 1
 
     def box(self, rank: int, depth: int, wide: bool = False) -> HaloBox:
-        """A process's box of a level: the cycle's, or the set-up's wide one."""
+        """Return a process's box of a level: the cycle's, or the set-up's wide one."""
         by = self._coarsening[depth]
         width = (self.margin[0] // by[0], self.margin[1] // by[1]) if wide else (KEPT, KEPT)
         return box_of(self._decomposition, rank, self._periodic, width, by)
 
     def halo(self, communicator: Communicator, depth: int, wide: bool = False) -> Halo:
-        """What brings the neighbours' cells into `box`."""
+        """Return what brings the neighbours' cells into `box`."""
         return Halo(communicator, self._decomposition, self._periodic, self.box(communicator.rank, depth, wide))
 
 
@@ -301,7 +301,7 @@ def _flatten(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _cut_tables(tables: TransferTables, fine: slice, coarse: slice) -> TransferTables:
-    """The tables between two ranges of an axis; cells outside them have no weight."""
+    """Return the tables between two ranges of an axis; cells outside them have no weight."""
     count, many = coarse.stop - coarse.start, fine.stop - fine.start
     if (count, many) == (len(tables.base), len(tables.own)):
         return tables

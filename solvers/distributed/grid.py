@@ -110,7 +110,7 @@ class DistributedPoissonGrid:
             raise ValueError("cells must hold at least one FLUID cell in some process, got none")
 
     def _takes_the_learned_cycle(self, given: Given) -> bool:
-        """Whether nothing is given in any process that makes another matrix than that of κ = 1 on equal cells."""
+        """Return whether nothing is given in any process that makes another matrix than that of κ = 1 on equal cells."""
         forms = np.stack(self.communicator.gathered(np.array(given.kinds)))
         if (forms != forms[0]).any():
             raise ValueError("coefficient, reaction and volume must have the same form in all processes, got several")
@@ -143,7 +143,7 @@ class DistributedPoissonGrid:
         return Part(self.communicator, self.decomposition, self.periodic, width, (1, 1), self.shape[-1])
 
     def weighted(self, b: ArrayLike) -> NDArray[np.float64]:
-        """As `PoissonGrid.weighted`, of this process's part of a density: float64, 0 outside the fluid."""
+        """Return `PoissonGrid.weighted` of this process's part of a density: float64, 0 outside the fluid."""
         given = np.asarray(fill_unused("b", b, lambda: self.cells == CellType.FLUID))
         if given.shape != self.cells.shape:
             raise ValueError(f"b must have the shape {self.cells.shape} of this process's part, got {given.shape}")
@@ -201,8 +201,9 @@ class DistributedPoissonGrid:
         return PreparedDistributed(self, solver, engine, time.perf_counter() - start, box, halo, null)
 
     def cycle(self, *, learned: bool = True) -> DistributedCycle:
-        """A V-cycle of this grid, set up anew: what `prepare` and `preconditioner` go through. `learned` takes the
-        shipped constants, else Chebyshev's.
+        """Return a V-cycle of this grid, set up anew, as `prepare` and `preconditioner` use it.
+
+        `learned` takes the shipped constants, else Chebyshev's.
         """
         plan, rank = self.plan, self.communicator.rank
         wide = plan.box(rank, 0, wide=True)
@@ -212,7 +213,7 @@ class DistributedPoissonGrid:
         return DistributedCycle(self.communicator, plan, margin, planes, self._whole, self.unknowns, constants)
 
     def preconditioner(self, *, learned: bool = True) -> DistributedPreconditioner:
-        """The V-cycle `M ≈ A⁻¹` for a Krylov method of your own, as `PoissonGrid.preconditioner`. Set up here, once."""
+        """Return the V-cycle `M ≈ A⁻¹` for a Krylov method of your own, as `PoissonGrid.preconditioner`; set up once."""
         from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner
 
         return DistributedPreconditioner(self, learned=learned)
@@ -228,7 +229,7 @@ class DistributedPoissonGrid:
         callback: Callback | None = None,
         inconsistent: Inconsistent = "error",
     ) -> Solution:
-        """As `relaxon.solvers.solve`: `b`, `x0` and the solution's `x` are this process's part, all else the whole's.
+        """Solve as `relaxon.solvers.solve`: `b`, `x0` and the solution's `x` are this process's part.
 
         `callback` is asked in process 0 only, and its answer holds for all.
         """
@@ -263,7 +264,7 @@ class DistributedPoissonGrid:
         return (self.shape[0], 1, self.shape[1]) if self.ndim == 2 else (self.shape[0], self.shape[1], self.shape[2])
 
     def _with_neighbours(self, box: HaloBox, halo: Halo) -> NDArray[np.uint8]:
-        """The cell types of a box, in the order of planes."""
+        """Return the cell types of a box, in the order of planes."""
         found = np.full((*box.shape, self.shape[-1]), CellType.SOLID, np.uint8)
         place = found[box.own]
         place[...] = self.cells.reshape(place.shape)
@@ -290,7 +291,7 @@ class DistributedPoissonGrid:
         return PoissonOperator(PieceGrid(cells, self.spacing, boundary)).planes
 
     def _whole(self, cells: NDArray[np.uint8]) -> Planes:
-        """The whole grid's planes, given the cells of the level that is gathered."""
+        """Return the whole grid's planes, given the cells of the level that is gathered."""
         if cells.shape == self._shape3:
             return self._planes(cells.reshape(self.shape), self.boundary)
         # Of a coarser level only the sides and the axes count, which are those of any grid longer than a cell.

@@ -37,7 +37,7 @@ class HaloBox:
         return first, second
 
     def within(self, other: HaloBox) -> tuple[slice, slice]:
-        """This box's cells in arrays of a wider one."""
+        """Return the index of this box's cells in arrays of a wider one."""
         first, second = (slice(k[0] - o[0], k[1] - o[0]) for k, o in zip(self.kept, other.kept, strict=True))
         return first, second
 
@@ -49,7 +49,7 @@ def box_of(
     width: tuple[int, int],
     coarsening: tuple[int, int] = (1, 1),
 ) -> HaloBox:
-    """The box of a process with `width` cells of each neighbour, on the level whose cells are `coarsening` wide."""
+    """Return the box of a process with `width` cells of each neighbour, on the level whose cells are `coarsening` wide."""
     kept, owned = [], []
     place = decomposition.place(rank)
     for axis in range(2):

@@ -37,7 +37,7 @@ class DistributedNullSpace(NullSpace):
 def null_space(
     communicator: Communicator, cells: NDArray[np.uint8], planes: Planes, box: HaloBox, halo: Halo, total: int
 ) -> DistributedNullSpace:
-    """Of the grid with κ = 1 whose `cells` in `box` are given, in the shape of `planes`; `total` cells in all."""
+    """Return that of the grid with κ = 1 whose `cells` in `box` are given, in the shape of `planes`, of `total` cells."""
     held = np.empty(cells.shape, bool)
     dirichlet_cells(cells, planes.sides, planes.wrap, held)
     return join_components(communicator, cells == 0, held, planes.wrap, box, halo, total)
@@ -53,7 +53,7 @@ def join_components(
     total: int,
     faces: Sequence[NDArray[np.float64]] | None = None,
 ) -> DistributedNullSpace:
-    """The components of `fluid` that hold no cell of `held`, joined from one process to the next.
+    """Return the components of `fluid` that hold no cell of `held`, joined from one process to the next.
 
     Arrays are in the shape of `box`. `faces` are the couplings below the cells, an array an axis, where some may be 0;
     None joins all neighbours.
@@ -94,7 +94,7 @@ def join_components(
 def _painted(
     fluid: NDArray[np.bool_], wrap: NDArray[np.bool_], box: HaloBox, faces: Sequence[NDArray[np.float64]] | None
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The components of this process's own cells, numbered from 1, and their sizes `(count + 1,)`."""
+    """Return the components of this process's own cells, numbered from 1, and their sizes `(count + 1,)`."""
     from relaxon.solvers.grid import label_kernels as kernels
 
     mine = np.ascontiguousarray(fluid[box.own])
@@ -116,7 +116,7 @@ def _painted(
 def _touching(
     numbers: NDArray[np.int32], box: HaloBox, axis: int, faces: Sequence[NDArray[np.float64]] | None
 ) -> NDArray[np.int32]:
-    """Pairs `(k, 2)` of components that touch across the upper cut of an axis; none where there is no cut."""
+    """Return pairs `(k, 2)` of components that touch across the upper cut of an axis; none where there is no cut."""
     end = box.own[axis].stop
     if end >= box.shape[axis]:
         return np.zeros((0, 2), np.int32)

@@ -78,12 +78,12 @@ class WidthsOfPart(np.ndarray[Any, np.dtype[np.float64]]):
     whole: float
 
     def mean(self, *_: Any, **__: Any) -> Any:
-        """The mean width of the whole axis."""
+        """Return the mean width of the whole axis."""
         return self.whole
 
 
 def widths_of(part: Part, spacing: Widths, shape: tuple[int, ...]) -> Widths:
-    """The widths of a part's cells, along axes that are stretched."""
+    """Return the widths of a part's cells, along axes that are stretched."""
     found: list[Any] = []
     for axis, widths in enumerate(spacing):
         if not isinstance(widths, np.ndarray):
@@ -212,7 +212,7 @@ class Neighbourhood:
 
 
 def _joined(axis: int, low: Array, high: Array) -> Array:
-    """The faces along an axis, from those below and above each cell."""
+    """Return the faces along an axis, from those below and above each cell."""
     below, above = _layers(low, axis, 1, None), _layers(high, axis, 0, -1)
     other = (below != above) & np.isfinite(below) & np.isfinite(above)
     if other.any():

@@ -57,7 +57,7 @@ class DistributedPreconditioner:
 
 
 def _plain_cycle(grid: DistributedPoissonGrid, learned: bool) -> Any:
-    """The cycle of κ = 1: what applies it to a residual of a norm, the shape of the owned cells, and its figures."""
+    """Return, for κ = 1, what applies the cycle to a residual of a norm, the shape of the owned cells, and its figures."""
     cycle = grid.cycle(learned=learned)
     own = grid.plan.box(grid.communicator.rank, 0).own
     r, x, z = (np.zeros(cycle.shape, np.float32) for _ in range(3))
@@ -71,7 +71,7 @@ def _plain_cycle(grid: DistributedPoissonGrid, learned: bool) -> Any:
 
 
 def _any_cycle(grid: DistributedPoissonGrid) -> Any:
-    """As `_plain_cycle`, for coefficients of any kind."""
+    """Return the same as `_plain_cycle`, for coefficients of any kind."""
     working = WorkingPiece.of(grid)
     cycle, part = distributed_cycle(working.operator, grid), grid.part
     factor = 2.0**-working.exponent

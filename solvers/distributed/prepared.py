@@ -61,7 +61,7 @@ class PreparedDistributed(Front):
         return Front.request(self, b, rtol, atol, max_iterations, x0, inconsistent, name)
 
     def _check_everywhere(self, name: str, b: ArrayLike, x0: ArrayLike | None) -> None:
-        """Refuse in all processes what one of them was given wrong."""
+        """Check nothing: all processes have checked what this is made of."""
         problem: Exception | None = None
         try:
             b, x0 = fill_unused(name, b, self._used), fill_unused("x0", x0, self._used)
@@ -131,7 +131,7 @@ class PreparedDistributed(Front):
         return self._largest_of_all(float(np.abs(v[self.box.own]).max()))
 
     def _largest_of_all(self, value: float) -> float:
-        """Of what each process gives."""
+        """Return the largest of what the processes give."""
         return float(np.concatenate(self.grid.communicator.gathered(np.array([value]))).max())
 
     def _figures(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> Figures:

@@ -68,7 +68,7 @@ def keep_null_space(operator: PieceOperator, grid: DistributedPoissonGrid) -> No
 def null_space_of(
     operator: PieceOperator, grid: DistributedPoissonGrid, *, holding_by_little: bool
 ) -> DistributedNullSpace:
-    """As `NullSpace.of` the whole grid; labels have the shape of the operator's part."""
+    """Return `NullSpace.of` the whole grid; labels have the shape of the operator's part."""
     piece, part = operator.grid, operator.part
     fluid = piece.fluid.reshape(part.shape3)
     held, faces = np.zeros(part.shape3, bool), open_faces(piece)

@@ -233,7 +233,7 @@ class DistributedVariableCycle(SingleCycle):
         return SharedStage(shape, (1, 1), VariableStage(grid.cells.reshape(grid.shape3), single, inside))
 
     def _part_of(self, stage: SharedStage) -> Part | None:
-        """This process's part of a level, with `REACH` planes of its neighbours; None where it is not to be shared."""
+        """Return this process's part of a level, with `REACH` planes of its neighbours; None if it is not to be shared."""
         by, split = stage.coarsening, self._decomposition
         if math.prod(stage.shape) <= fused.GATHERED_CELLS or not self._cut:
             return None
@@ -294,7 +294,7 @@ class DistributedVariableCycle(SingleCycle):
         return VariableStage(move(given.cells), faces, given.inside, None if given.least is None else move(given.least))
 
     def _owned_of(self, stage: SharedStage, array: NDArray[Any]) -> NDArray[Any]:
-        """The owned cells of a stage's array: of the operator's part, or of the coarse cells of the last shared one."""
+        """Return the owned cells of a stage's array: of the operator's part, or of the last shared level's."""
         if not self._shared:
             return self._operator.part.own(array)
         last = self._shared[-1]
@@ -313,7 +313,7 @@ class DistributedVariableCycle(SingleCycle):
         return box_of(self._decomposition, rank, self._periodic, (0, 0), by).owned
 
     def _cuts_at(self, by: tuple[int, int]) -> bool:
-        """Whether the level whose cells are so wide can be cut where the finest one is."""
+        """Return whether the level whose cells are so wide can be cut where the finest one is."""
         split = self._decomposition
         for axis in self._cut:
             if any(place % by[axis] for place in split.bounds[axis][1:-1]) or split.thinnest(axis) < by[axis]:
@@ -323,19 +323,19 @@ class DistributedVariableCycle(SingleCycle):
         return True
 
     def _is_last(self, shape: Shape, owned: Single) -> bool:
-        """As `is_coarsest`, of the diagonals of all processes."""
+        """Return `is_coarsest` of the diagonals of all processes."""
         count = int(self._communicator.totals(np.array([np.count_nonzero(owned)]))[0])
         return math.prod(shape) < SMALL * COARSEST_UNKNOWNS and count <= COARSEST_UNKNOWNS
 
     def _mean_couplings(self, part: Part, faces: list[Single]) -> list[float]:
-        """Of the open faces along each axis, of all processes."""
+        """Return the mean of the open faces along each axis, over all processes."""
         own = [part.own(face) for face in faces[:3]]
         sums = [float(face.sum(dtype=np.float64)) for face in own] + [float(np.count_nonzero(face)) for face in own]
         totals = self._communicator.totals(np.array(sums))
         return [float(total / max(count, 1.0)) for total, count in zip(totals[:3], totals[3:], strict=True)]
 
     def _inside_parts(self, boundary: Sides) -> NDArray[np.float64]:
-        """As `variable._inside_parts`, the mean over a Robin side's cells in all processes."""
+        """Return `variable.inside_parts`, with the mean over a Robin side's cells in all processes."""
         grid, found = self._operator.grid, np.zeros((3, 2))
         sums = np.zeros((3, 2, 2))
         for axis, pair in enumerate(boundary):

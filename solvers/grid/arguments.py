@@ -140,8 +140,9 @@ def validate_coefficient(
 def _validate_kappa(
     name: str, values: ArrayLike, shape: tuple[int, ...], read: Callable[[], Mask], closing: bool
 ) -> tuple[Array, Mask | None]:
-    """A copy of κ, and where 1 stands in it for what is no coefficient because `read` says that nobody reads it.
-    `closing` has 0 be one."""
+    """Return a copy of κ, and where 1 stands in it for a value that is no coefficient.
+
+    Such a value is allowed where nothing reads it, as `read` says. With `closing`, 0 is a coefficient."""
     array = validation.real_array(name, values, finite=False)
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
@@ -220,7 +221,7 @@ def validate_volume(volume: Any, fluid: Mask) -> tuple[Array | None, Array | Non
 
 
 def _cell_values(name: str, values: Any, fluid: Mask) -> Array:
-    """A read-only copy of an array of the cells."""
+    """Return a read-only copy of an array of the cells."""
     array = validation.real_array(name, fill_unused(name, values, lambda: fluid, np.nan), finite=False)
     if array.shape != fluid.shape:
         either = "a number or " if name == "reaction" else ""

@@ -234,7 +234,7 @@ class FusedStage:
 
     @classmethod
     def first(cls, cells: NDArray[np.uint8], planes: Planes) -> FusedStage:
-        """The finest level, whose `cells` have the shape of `planes`."""
+        """Return the stage of the finest level, whose `cells` have the shape of `planes`."""
         cells = cells.reshape(planes.shape)
         weights = [float(w) for w in np.asarray(planes.weights, np.float32)]
         return cls(0, cells, None, along(cells.shape, weights))
@@ -256,7 +256,7 @@ class LevelBuilder:
         self._constants = constants
 
     def build(self, stage: FusedStage, unknowns: int, count: int | None = None) -> tuple[list[FusedLevel], FusedStage]:
-        """The levels from `stage` on, and where the set-up then stands.
+        """Return the levels from `stage` on, and where the set-up then stands.
 
         `unknowns` are those of the finest level. With `count`, so many levels and none of them the last; else down to
         the one that is solved exactly.
@@ -417,19 +417,19 @@ def reach_of(stencil: Single) -> float:
 
 
 def along(shape: tuple[int, ...], nominal: list[float]) -> list[float]:
-    """The couplings along axes longer than one cell, 0 for the others."""
+    """Return the couplings along axes longer than one cell, 0 for the others."""
     return [w if n > 1 else 0.0 for n, w in zip(shape, nominal, strict=True)]
 
 
 def coarse_nominal(nominal: list[float], halved: list[bool], coarse: tuple[int, ...]) -> list[float]:
-    """The coupling of an open face of the coarse level, whose shape is `coarse`, an axis."""
+    """Return the coupling of an open face along each axis of the coarse level, whose shape is `coarse`."""
     size = 2 ** sum(halved)
     return along(coarse, [w * 0.5 * size / 2 if h else w * size for w, h in zip(nominal, halved, strict=True)])
 
 
 @lru_cache(maxsize=16)
 def _multiplier_table(values: LevelConstants, ndim: int, reach: float) -> tuple[NDArray[np.uint8], np.float32]:
-    """A byte for each surrounding of a finest cell (half faces, unknowns beside, on edges, corners), and its unit."""
+    """Return a byte for each surrounding of a finest cell (half faces; unknowns beside it), and the unit."""
     faces, edges, corners = 2 * ndim, 2 * ndim * (ndim - 1), 8 if ndim == 3 else 0
     half, beside, edge, corner = np.meshgrid(
         np.arange(MOST_HALF_FACES + 1),

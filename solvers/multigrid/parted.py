@@ -232,7 +232,7 @@ class PartedCycle(SingleCycle):
         return levels, unit
 
     def _part_grid(self, level: GridLevel, held: Single, term: Single) -> tuple[Any, ...]:
-        """Part level 0; the graph of its parts, the sums of what holds them, and the blocks that they are of."""
+        """Part level 0: return the graph of its parts, the sums of what holds them, and the blocks that they lie in."""
         from relaxon.solvers.multigrid import part_kernels as kernels
 
         shape = level.diagonal.shape
@@ -261,7 +261,7 @@ class PartedCycle(SingleCycle):
     def _part_graph(
         self, level: GraphLevel, graph: Any, strength: Array, sums: Any, place: NDArray[Any]
     ) -> tuple[Any, ...]:
-        """Part a graph in the same way: by the blocks of its nodes' blocks."""
+        """Part a graph in the same way, by the blocks of its nodes' blocks."""
         from scipy.sparse import csr_array
         from scipy.sparse.csgraph import connected_components
 
@@ -290,7 +290,7 @@ class PartedCycle(SingleCycle):
 
 
 def _assemble_finest(operator: PoissonOperator, loose: NDArray[np.bool_] | None) -> tuple[Any, ...]:
-    """Couplings, diagonal, what holds each cell to known values, the reaction's term, and the unit of all these."""
+    """Return couplings, diagonal, what holds each cell to known values, the reaction's term, and the unit of all these."""
     from relaxon.solvers.multigrid import setup_kernels as kernels
 
     faces, unit = scaled_faces(operator)
@@ -354,7 +354,7 @@ def _add_inverse(level: PartedLevel, graph: tuple[Any, ...], held: NDArray[Any])
 
 
 def _graph_of(lower: tuple[Single, ...]) -> tuple[Any, ...]:
-    """A small grid's couplings as rows."""
+    """Return a small grid's couplings as rows."""
     from scipy.sparse import csr_array
 
     number = np.arange(lower[0].size).reshape(lower[0].shape)

@@ -108,7 +108,7 @@ class Scratch(NamedTuple):
 
 @plain
 def _smooth_residual_restrict(start, stop, r, x, operator, smoother, transfer, gain, coarse, scratch):  # type: ignore[no-untyped-def]
-    """Coarse planes `start … stop − 1` of `smooth_residual_restrict`."""
+    """Do coarse planes `start … stop − 1` of `smooth_residual_restrict`."""
     operator, smoother, transfer = LevelOperator(*operator), Smoother(*smoother), Transfer(*transfer)
     scratch = Scratch(*scratch)
     n0, size = r.shape
@@ -163,7 +163,7 @@ def _smooth_residual_restrict(start, stop, r, x, operator, smoother, transfer, g
 
 @plain
 def _prolong_correct_smooth(start, stop, r, x, operator, smoother, transfer, gain, coarse, z, scratch):  # type: ignore[no-untyped-def]
-    """Planes `start … stop − 1` of `prolong_correct_smooth`."""
+    """Do planes `start … stop − 1` of `prolong_correct_smooth`."""
     operator, smoother, transfer = LevelOperator(*operator), Smoother(*smoother), Transfer(*transfer)
     scratch = Scratch(*scratch)
     n0, size = r.shape
@@ -237,7 +237,7 @@ def _prolong_correct_smooth(start, stop, r, x, operator, smoother, transfer, gai
 
 @plain
 def _take_residual(start, stop, r, x, operator, out, planes):  # type: ignore[no-untyped-def]
-    """Planes `start … stop − 1` of `take_residual`; `planes` (2, n1 · n2) is work space of zeros."""
+    """Do planes `start … stop − 1` of `take_residual`; `planes` (2, n1 · n2) is work space of zeros."""
     operator = LevelOperator(*operator)
     size, n2, wrap, lower0 = r.shape[1], operator.row, operator.wrap, operator.lower0
     nothing, ones = planes[0], planes[1]

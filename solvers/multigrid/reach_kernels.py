@@ -20,7 +20,7 @@ from relaxon.solvers.multigrid.variable_kernels import CouplingTransfer
 
 @inlined
 def _part(own, other, far, fine, place):  # type: ignore[no-untyped-def]
-    """What `fine` takes of coarse cell `place` along an axis; `far` is its far weight."""
+    """Return what `fine` takes of coarse cell `place` along an axis; `far` is its far weight."""
     part = np.float32(1) - far if own[fine] == place else F0
     return part + far if other[fine] == place else part
 

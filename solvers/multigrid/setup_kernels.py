@@ -34,7 +34,7 @@ F1, HALF, LEAST_OPEN, TINY = np.float32(1.0), np.float32(0.5), np.float32(0.01),
 
 @shared("rows", of="cells")
 def open_faces(start, stop, cells, w, sides, wrap, faces, known):  # type: ignore[no-untyped-def]
-    """Open faces and Dirichlet sides of the finest level for κ = 1."""
+    """Fill in the open faces and Dirichlet sides of the finest level for κ = 1."""
     n0, n1, n2 = cells.shape
     for row in range(start, stop):
         i, j = row // n1, row % n1
@@ -160,7 +160,7 @@ def coarsen_faces(fine: Any, fine_known: Any, steps: Any, wrap: Any, half: Any, 
 
 
 def read_only(cells: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A view that is read-only as a grid's own cells are: for kernels another type than arrays that are not."""
+    """Return a read-only view, as a grid's own cells are read-only: kernels tell the two types apart."""
     view = cells.view()
     view.flags.writeable = False
     return view
@@ -204,7 +204,7 @@ def finish(cells: Any, open0: Any, open1: Any, open2: Any, known: Any, wrap: Any
 
 @shared("rows", of="diagonal")
 def keep_unknowns(start, stop, diagonal, lower0, lower1, lower2):  # type: ignore[no-untyped-def]
-    """Open faces become couplings: 0 unless there is an unknown (`diagonal ≠ 0`) on either side."""
+    """Turn open faces into couplings: 0 unless there is an unknown (`diagonal ≠ 0`) on either side."""
     n0, n1, n2 = diagonal.shape
     for row in range(start, stop):
         i, j = row // n1, row % n1
@@ -271,7 +271,7 @@ def multiplier_codes(code: Any, wrap: Any, table: Any, out: Any) -> None:
 
 
 def _bytes(*shape: int) -> tuple[NDArray[np.uint8]]:
-    """Work space of a kernel that fills it itself."""
+    """Return work space of a kernel that fills it itself."""
     return (np.empty(shape, np.uint8),)
 
 
@@ -340,7 +340,7 @@ def learned_arrays(
     multiplier: Single,
     gain: Single,
 ) -> None:
-    """The network of each cell: `multiplier ← exp(…)/D`, `gain ← min(over · exp(…), 1)`; 0 where there is no unknown.
+    """Evaluate the network at each cell: `multiplier ← exp(…)/D`, `gain ← min(over · exp(…), 1)`; 0 at no unknown.
 
     `nominal` (3,) is the coupling of an open face an axis, 0 along axes of one cell; `reach` is the sum of the stencil.
     """

@@ -93,7 +93,7 @@ def _weighted_residual(start, stop, x, r, factor, weight, added, operator, y):  
 
 
 def colour_sweep(x: Single, r: Single, inverse: Single, colour: int, operator: FaceOperator) -> None:
-    """Gauss–Seidel in place on the cells with `i + j + k ≡ colour (mod 2)`, none of which are neighbours.
+    """Sweep by Gauss–Seidel in place over the cells with `i + j + k ≡ colour (mod 2)`, none of which are neighbours.
 
     `inverse` is `D⁻¹`. Needs an even number of cells along each periodic axis.
     """

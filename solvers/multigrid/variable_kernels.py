@@ -65,7 +65,7 @@ def _at(array, axis, index, i, j, k):  # type: ignore[no-untyped-def]
 
 @inlined
 def _half_inner(faces, axis, index, n, outward, i, j, k):  # type: ignore[no-untyped-def]
-    """Resistance of half the face inside the pair that holds fine `index`; of half `outward` where it is alone."""
+    """Return the resistance of half the inner face of the pair of fine `index`; of half `outward` if it is alone."""
     odd = index | 1
     inner = _at(faces, axis, odd, i, j, k) if odd < n else outward
     return np.float32(0.5) / inner if inner > 0 else UNCUT
@@ -107,7 +107,7 @@ def far_weights(start, stop, faces, cells, known, every, axis, wrap, low_side, h
 
 @lean_shared("rows", of="coarse")
 def coarsen_axis_faces(start, stop, faces, axis, halved, steps, wrap, coarse):  # type: ignore[no-untyped-def]
-    """Open faces of the coarse level along `axis`: sums over the fine faces between coarse cells, in series."""
+    """Fill in the coarse open faces along `axis`: sums over the fine faces between coarse cells, in series."""
     n0, n1, n2 = faces.shape
     _, m1, m2 = coarse.shape
     n, m = faces.shape[axis], coarse.shape[axis]
@@ -172,7 +172,7 @@ def _prolong_row(i, j, coarse, transfer, share, add, x, line, near, away, total)
 
 @lean
 def _prolong(start, stop, coarse, beyond, transfer, share, add, x, work):  # type: ignore[no-untyped-def]
-    """Rows `start … stop − 1` of `prolong`; `work` (4, n) is as long as the longer of a fine and a coarse row."""
+    """Do rows `start … stop − 1` of `prolong`; `work` (4, n) is as long as the longer of a fine and a coarse row."""
     transfer = CouplingTransfer(*transfer)
     _, n1, n2 = x.shape
     m2 = coarse.shape[2]
@@ -209,7 +209,7 @@ def _add_gathered(t, f0, f1, f2, a0, a1, b0, b1, weight, near, away):  # type: i
 
 @inlined
 def _takes(own, other, fine, place, first):  # type: ignore[no-untyped-def]
-    """Whether coarse cell `place` takes from cell `fine` as its own one (`first`) or as the other, each but once."""
+    """Return whether coarse cell `place` takes from cell `fine` as its own (`first`) or as the other, each only once."""
     return own[fine] == place if first else other[fine] == place and own[fine] != place
 
 
@@ -252,7 +252,7 @@ def _restrict_row(i, j, t, transfer, diagonal, coarse, near, away, weight):  # t
 
 @lean
 def _restrict(start, stop, t, transfer, diagonal, coarse, work):  # type: ignore[no-untyped-def]
-    """Rows `start … stop − 1` of `restrict`; `work` (3, n) has the length of a fine row."""
+    """Do rows `start … stop − 1` of `restrict`; `work` (3, n) has the length of a fine row."""
     transfer = CouplingTransfer(*transfer)
     m1 = coarse.shape[1]
     near, away, weight = work[0], work[1], work[2]
@@ -268,5 +268,5 @@ def restrict(t: Single, transfer: CouplingTransfer, diagonal: Single, coarse: Si
 
 
 def _lines(count: int, length: int) -> tuple[Single]:
-    """Work space of a kernel that fills it itself."""
+    """Return work space of a kernel that fills it itself."""
     return (np.empty((count, length), np.float32),)

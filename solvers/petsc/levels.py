@@ -182,7 +182,7 @@ class DistributedAggregationCycle:
         return following, smoothed
 
     def _gather(self, matrix: Any) -> None:
-        """Hold all of a level in this process, and set the compiled hierarchy up for it."""
+        """Gather all of a level in this process, and set the compiled hierarchy up for it."""
         from scipy.sparse import csr_array
 
         from relaxon.solvers.driver.solve import prepare
@@ -245,7 +245,7 @@ class DistributedAggregationCycle:
         own.residual.aypx(-1.0, right)
 
     def _steps(self, index: int) -> None:
-        """One cycle on a coarse level, or two steps of fixed lengths, from its `right` into its `x`."""
+        """Run one cycle on a coarse level, or two steps of fixed lengths, from its `right` into its `x`."""
         own = self.levels[index]
         self._cycle(index, own.right)
         if own.steps == 1:
@@ -259,7 +259,7 @@ class DistributedAggregationCycle:
         own.x.axpy(one, own.first)
 
     def _shared(self, right: Any, x: Any, steps: int) -> None:
-        """The gathered level, in every process alike."""
+        """Solve on the gathered level, in every process alike."""
         b = np.concatenate(self.communicator.gathered(right.getArray(readonly=True)))
         found = self.hierarchy.matvec(b)
         if steps == 2:

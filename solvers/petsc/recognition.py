@@ -41,7 +41,7 @@ class Recognised:
 
 
 def recognise(matrix: Any, layout: Layout, comm: Any) -> Recognised:
-    """The grid of a matrix of `−∇²` or `∇²` on a DMDA, by seven or five points; every process calls it.
+    """Return the grid of a matrix of `−∇²` or `∇²` on a DMDA, by seven or five points; every process calls it.
 
     Rows without couplings are cells outside the fluid, as PETSc's `zeroRows` and an identity for boundary nodes leave
     them.
@@ -107,7 +107,7 @@ def _rows(matrix: Any, layout: Layout) -> _MatrixRows:
 
 
 def _weights(rows: _MatrixRows, names: str, communicator: Communicator) -> tuple[float, NDArray[np.float64]]:
-    """The sign of the operator, and the coupling along each axis; along an axis of one node, that of the others."""
+    """Return the operator's sign, and the coupling along each axis; along an axis of one node, that of the others."""
     mine = np.concatenate([rows.least, rows.most, [rows.diagonal.sum()]])
     everyone = np.stack([np.asarray(part) for part in communicator.gathered(mine)])
     least, most = everyone[:, :3].min(axis=0), everyone[:, 3:6].max(axis=0)
@@ -182,7 +182,7 @@ def _recognised(
 
 
 def _sides(sums: NDArray[np.float64], weights: NDArray[np.float64], communicator: Communicator) -> list[float]:
-    """What each side of the domain adds to the diagonal; 0 where it holds no value."""
+    """Return what each side of the domain adds to the diagonal; 0 where it holds no value."""
     everyone = np.stack([np.asarray(part).reshape(6, 4) for part in communicator.gathered(sums)])
     together, least = everyone[..., :3].sum(axis=0), everyone[..., 3].min(axis=0)
     values = []

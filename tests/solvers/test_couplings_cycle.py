@@ -8,7 +8,7 @@ import pytest
 from grid_kinds import random_grid
 
 from relaxon.solvers import PoissonGrid, gallery, num_threads, solve
-from relaxon.solvers.dcdm import coupled_command, coupled_systems, coupled_training
+from relaxon.solvers.dcdm import coupling_command, coupling_systems, coupling_training
 from relaxon.solvers.dcdm.coupling_choice import (
     FEATURES,
     Candidate,
@@ -183,20 +183,20 @@ def test_the_best_set_is_found_greedily():
 
 
 def test_training_repeats_itself_and_its_file_is_read(monkeypatch, tmp_path):
-    monkeypatch.setattr(coupled_training, "FIT_STEPS", 30)
-    monkeypatch.setattr(coupled_systems, "SIDES", {2: (12, 20), 3: (6, 9)})
+    monkeypatch.setattr(coupling_training, "FIT_STEPS", 30)
+    monkeypatch.setattr(coupling_systems, "SIDES", {2: (12, 20), 3: (6, 9)})
     small = {"tried": 1, "searched": 2, "kept": 2, "systems": 4, "hidden": 2}
     one, other = (train_choice(CouplingTraining(**small)) for _ in range(2))
     assert {**one, "seconds": 0} == {**other, "seconds": 0}
     parser = argparse.ArgumentParser()
-    coupled_command.add_arguments(parser)
+    coupling_command.add_arguments(parser)
     out = tmp_path / "found" / "couplings.json"
     given = [word for name, value in small.items() for word in (f"--{name}", str(value))]
-    assert coupled_command.run(parser.parse_args(["--out", str(out), *given])) == 0
+    assert coupling_command.run(parser.parse_args(["--out", str(out), *given])) == 0
     choice = CouplingChoice.from_dict(json.loads(out.read_text())["choice"])
     problem = gallery.make("variable", 12)
     assert solve(problem.grid, problem.b, solver=DeepConjugateDirectionCycle(choice=choice)).converged
-    assert coupled_command.run(parser.parse_args(["--out", str(out), "--price", "2"])) == 2
+    assert coupling_command.run(parser.parse_args(["--out", str(out), "--price", "2"])) == 2
 
 
 @pytest.mark.parametrize(
