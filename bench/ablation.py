@@ -72,8 +72,8 @@ class _SmootherOnly(FusedCycle):
         level, below = self.levels[0], self.levels[1]
         assert below.r is not None
         below.r[...] = 0
-        level.r, level.x, level.z = r, x, z
-        passes.ascend(level, below.gain, below.r)
+        level.r, level.x, level.z = (array.reshape(len(array), -1) for array in (r, x, z))
+        passes.prolong_correct_smooth(level, below.gain, below.r)
 
 
 class SmootherOnly(Solver):

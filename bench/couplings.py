@@ -24,8 +24,8 @@ import numpy as np
 from measuring.poisson.runs import fresh
 
 from relaxon.solvers import PoissonGrid, Robin, gallery, num_threads, prepare
-from relaxon.solvers.dcdm.coupled import Candidate
-from relaxon.solvers.dcdm.coupled_training import FixedCycle
+from relaxon.solvers.dcdm.coupling_choice import Candidate
+from relaxon.solvers.dcdm.coupling_training import FixedCycle
 from relaxon.solvers.multigrid.parted import PartedCycle, Parting
 
 CASES = ("variable", "layered", "cylinder", "heat-step", "heat-sink", "channel", "stretched")
@@ -37,8 +37,10 @@ MOST = 100
 class OncePartedCycle(PartedCycle):
     """Without second visits."""
 
-    def _descend_twice(self, depth: int) -> None:
-        self._descend(depth)
+    def unscaled(self, r: Any, scale: float = 1.0) -> Any:
+        for level in self.levels[1:]:
+            level.visits = 1
+        return super().unscaled(r, scale)
 
 
 class OnceParted(Candidate):

@@ -46,7 +46,7 @@ def outside_disc(
 
 
 def _open_parts(nodes: Array, at: Array, radius: float) -> Array:
-    """The part of each interval between `nodes` that lies outside the disc, on lines at these distances: `(at, n)`."""
+    """Return the part of each interval between `nodes` outside the disc, on lines at these distances: `(at, n)`."""
     half = np.sqrt(np.maximum(radius**2 - at**2, 0.0))[:, None]
     low, high = nodes[None, :-1], nodes[None, 1:]
     covered = np.maximum(np.minimum(high, half) - np.maximum(low, -half), 0.0)

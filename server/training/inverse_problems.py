@@ -20,6 +20,7 @@ from relaxon.server.training import forward_maps, proximal_limits
 from relaxon.server.training.forward_maps import ReadMap, Shape
 from relaxon.server.training.limits import check_bytes, check_most
 from relaxon.server.training.tables import check_finite, refused_arguments
+from relaxon.wire.conversions.solve import read_progress_seconds
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal import ProximalModel

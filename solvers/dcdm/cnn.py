@@ -30,7 +30,7 @@ SAFEGUARD_STEPS = 8
 
 
 def shipped_weights(network: int = 64) -> Traversable:
-    """The trained weights in the package; FileNotFoundError where that network's are not shipped."""
+    """Return the path of the weights in the package; FileNotFoundError where that network's are not shipped."""
     path = resources.files("relaxon.solvers.dcdm") / "weights" / f"cnn{network}.safetensors"
     if not path.is_file():
         raise FileNotFoundError(f"network must be one with shipped weights (64), got {network}: no {path.name}")
@@ -38,14 +38,14 @@ def shipped_weights(network: int = 64) -> Traversable:
 
 
 def weights_metadata(network: int = 64) -> dict[str, Any]:
-    """How the shipped weights were trained: data, steps, seconds, machine, loss curve."""
+    """Return how the shipped weights were trained: data, steps, seconds, machine, loss curve."""
     path = resources.files("relaxon.solvers.dcdm") / "weights" / f"cnn{network}.json"
     metadata: dict[str, Any] = json.loads(path.read_text())
     return metadata
 
 
 def load_network(weights: Path | Traversable, network: int = 64) -> DirectionNetwork:
-    """The network with weights from a safetensors file; ValueError where they are another network's.
+    """Return the network with weights from a safetensors file; ValueError where they belong to another network.
 
     MissingPackageError where torch or safetensors is not installed.
     """
@@ -107,7 +107,7 @@ class NetworkDirection(Direction):
 
 
 def preferred_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies in it (a direction needs no more), float32 elsewhere."""
+    """Return bfloat16 where the hardware multiplies in it (a direction needs no more), float32 elsewhere."""
     import torch
 
     if device.type == "cuda":

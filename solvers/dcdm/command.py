@@ -10,7 +10,7 @@ from relaxon.core.training_bar import Record, nowhere, settings_of, training_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options, which are those of `TrainingSettings`; one that is not given is left to its default there."""
+    """Add the options, which are the fields of `DirectionTraining`; one that is not given keeps its default there."""
     group = parser.add_argument_group("settings", argument_default=argparse.SUPPRESS)
     group.add_argument("--out", type=Path, required=True, help="folder for weights, record and checkpoint")
     group.add_argument("--network", type=int, choices=(64, 128), help="which of the paper's networks")
@@ -37,11 +37,11 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
     import torch
     from rich.console import Console
 
-    from relaxon.solvers.dcdm.training import TrainingSettings, train
+    from relaxon.solvers.dcdm.training import DirectionTraining, train
 
     console = Console(stderr=True)
     try:
-        settings = settings_of(TrainingSettings, args)
+        settings = settings_of(DirectionTraining, args)
     except (TypeError, ValueError) as error:
         console.print(f"relaxon train poisson: {error}", markup=False)
         return 2

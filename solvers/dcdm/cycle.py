@@ -2,7 +2,7 @@
 
 Where κ is 1 the direction is the fused cycle of `relaxon.solvers.multigrid` with constants trained on the residual that
 the outer iteration is left with, on small random geometries; they hold for any grid. Elsewhere it is one of a few
-cycles for any couplings, which a trained network chooses for the grid: see `relaxon.solvers.dcdm.coupled`.
+cycles for any couplings, which a trained network chooses for the grid: see `relaxon.solvers.dcdm.coupling_choice`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.dcdm.coupled import CouplingChoice, coupled_cycle
+from relaxon.solvers.dcdm.coupling_choice import CouplingChoice, make_coupling_cycle
 from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
 from relaxon.solvers.dcdm.outer import ConjugateDirections, Direction
 from relaxon.solvers.dcdm.rescue import Rescued, second_method
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Prepared, Solver
 from relaxon.solvers.multigrid.constants import LearnedConstants, from_record
+from relaxon.solvers.multigrid.cycle import SingleCycle
 from relaxon.solvers.multigrid.fused import FusedCycle
-from relaxon.solvers.multigrid.single import SingleCycle
 
 MAX_ITERATIONS = 500
 
@@ -34,7 +34,7 @@ class CycleDirection(Direction):
     """`f(r)` by one cycle, for any coefficients."""
 
     def __init__(self, operator: PoissonOperator, choice: CouplingChoice | None = None) -> None:
-        self.cycle = coupled_cycle(operator, choice)
+        self.cycle = make_coupling_cycle(operator, choice)
 
     def __call__(self, r: NDArray[np.float64]) -> NDArray[Any]:
         return self.cycle.direction(r)
@@ -79,7 +79,7 @@ class DeepConjugateDirectionCycle(Solver):
 
         grid = operator.grid
         if not grid.constant:
-            return coupled_cycle(operator, self.choice)
+            return make_coupling_cycle(operator, self.choice)
         constants = constants_for(grid.ndim) if self.constants is None else {self.constants.ndim: self.constants}
         return FusedPreconditioner(FusedCycle(operator, constants))
 
@@ -104,12 +104,12 @@ class DeepConjugateDirectionCycle(Solver):
 
 
 def constants_for(ndim: int) -> dict[int, LearnedConstants]:
-    """The shipped constants for grids of so many dimensions, by the number of axes that a level is coarsened along."""
+    """Return the shipped constants for grids of so many dimensions, by the number of axes that are coarsened."""
     return {dimension: shipped(dimension) for dimension in (2, 3) if dimension <= ndim}
 
 
 def record() -> dict[str, Any]:
-    """The shipped constants with how they were trained, by the number of dimensions ("2", "3")."""
+    """Return the shipped constants with how they were trained, by the number of dimensions ("2", "3")."""
     path = resources.files("relaxon.solvers.dcdm") / "weights" / "cycle.json"
     found: dict[str, Any] = json.loads(path.read_text())
     return found
@@ -117,5 +117,5 @@ def record() -> dict[str, Any]:
 
 @lru_cache(maxsize=2)
 def shipped(ndim: int) -> LearnedConstants:
-    """The shipped constants for two or three dimensions."""
+    """Return the shipped constants for two or three dimensions."""
     return from_record(record()["models"][str(ndim)])

@@ -12,7 +12,7 @@ FIGURES = ("decades_first", "decades_last", "constants", "steps", "seconds")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options, which are those of `CycleTraining`; one that is not given is left to its default there."""
+    """Add the options, which are the fields of `CycleTraining`; one that is not given keeps its default there."""
     group = parser.add_argument_group("settings", argument_default=argparse.SUPPRESS)
     group.add_argument("--out", type=Path, required=True, help="JSON file of models; others in it are kept")
     group.add_argument("--name", help="of the model in the file; the number of dimensions by default")

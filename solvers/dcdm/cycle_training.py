@@ -135,7 +135,7 @@ def write_model(path: Path, name: str, trained: dict[str, Any]) -> None:
 
 
 def read_model(path: Path, name: str) -> LearnedConstants:
-    """The constants that `write_model` wrote."""
+    """Return the constants that `write_model` wrote."""
     return from_record(json.loads(path.read_text())["models"][name])
 
 
@@ -150,7 +150,7 @@ def _geometry(settings: CycleTraining, rng: np.random.Generator) -> PoissonGrid:
 
 
 def _source(grid: PoissonGrid, cycle: FusedCycle, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A random right-hand side in the operator's range, of norm 1, in the cycle's shape."""
+    """Return a random right-hand side in the operator's range, of norm 1, in the cycle's shape."""
     while True:
         kind = problems.SOURCES[rng.integers(len(problems.SOURCES))]
         b = np.where(grid.fluid, kind(grid, rng), 0.0).reshape(grid.shape3)

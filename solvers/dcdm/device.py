@@ -29,8 +29,9 @@ from relaxon.solvers.dcdm.rescue import Rescued, second_method
 from relaxon.solvers.dcdm.torch_cycle import coupled
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Monitor, Prepared, Solver
-from relaxon.solvers.multigrid.building import FusedLevel
+from relaxon.solvers.krylov.iteration import Steps, end_of, iterate
 from relaxon.solvers.multigrid.fused import FusedCycle
+from relaxon.solvers.multigrid.levels import FusedLevel
 from relaxon.solvers.multigrid.transfers import TransferTables
 
 Wrap = tuple[bool, bool, bool]
@@ -39,8 +40,8 @@ FUSED_LEVELS = 3
 """Levels whose passes torch.compile fuses; deeper ones are too small for it to pay."""
 
 
-def checked_device(name: str) -> torch.device:
-    """The device of that name; ValueError for no device's name, `DeviceUnavailableError` for one that is not here."""
+def find_device(name: str) -> torch.device:
+    """Return the device of that name; ValueError for no device's name, `DeviceUnavailableError` for one that is absent."""
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError) as error:
@@ -60,7 +61,7 @@ def checked_device(name: str) -> torch.device:
 
 @contextmanager
 def memory_errors(device: torch.device) -> Iterator[None]:
-    """Has what does not fit on the device raise `MemoryError`, as on the CPU."""
+    """Raise `MemoryError` for what does not fit on the device, as on the CPU."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -68,7 +69,7 @@ def memory_errors(device: torch.device) -> Iterator[None]:
 
 
 def shifted(x: Tensor, axis: int, wrap: bool) -> Tensor:
-    """The sum of both neighbours along an axis, 0 beyond a side that is not periodic."""
+    """Return the sum of both neighbours along an axis, 0 beyond a side that is not periodic."""
     n = x.shape[axis]
     if wrap:
         return torch.roll(x, 1, axis) + torch.roll(x, -1, axis)
@@ -122,7 +123,7 @@ class AxisTransfer:
 
     @classmethod
     def of(cls, tables: TransferTables, device: torch.device) -> AxisTransfer | None:
-        """None where the axis is not coarsened."""
+        """Return the transfer of one axis; None where the axis is not coarsened."""
         n, m = len(tables.own), len(tables.base)
         if n == m and not np.any(tables.far):
             return None
@@ -134,14 +135,14 @@ class AxisTransfer:
         return cls(on(tables.own), on(tables.other), on(tables.near), on(tables.far), on(sources), on(tables.weights.T))
 
     def spread(self, coarse: Tensor, axis: int) -> Tensor:
-        """To the fine cells."""
+        """Interpolate to the fine cells."""
         shape = [1, 1, 1]
         shape[axis] = -1
         near, far = self.near.view(shape), self.far.view(shape)
         return near * coarse.index_select(axis, self.own) + far * coarse.index_select(axis, self.other)
 
     def gather(self, fine: Tensor, axis: int) -> Tensor:
-        """To the coarse cells."""
+        """Restrict to the coarse cells."""
         shape = [1, 1, 1]
         shape[axis] = -1
         parts = [w.view(shape) * fine.index_select(axis, s) for s, w in zip(self.sources, self.weights, strict=True)]
@@ -153,28 +154,28 @@ class DeviceLevel:
     """One level on the device: its passes down and up."""
 
     def __init__(self, level: FusedLevel, wrap: Wrap, operator: FinestOperator | None, device: torch.device) -> None:
-        def on(array: Any, unit: float = 1.0) -> Tensor:
-            return torch.as_tensor(np.asarray(array, np.float32), device=device) * unit
+        def on(array: Any) -> Tensor:
+            return torch.as_tensor(np.asarray(array, np.float32), device=device)
 
         self.wrap = wrap
         self.operator: FinestOperator | CoarseOperator
         if operator is not None:
             self.operator, self.unknown = operator, operator.mask
         else:
-            first, second, third = level.couplings(wrap)
-            self.operator = CoarseOperator(on(level.operator[0]), (on(first), on(second), on(third)))
+            first, second, third = level.couplings
+            self.operator = CoarseOperator(on(level.diagonal), (on(first), on(second), on(third)))
             self.unknown = on(level.unknown)
-        self.gain = None if level.gain is None else on(level.gain)
+        self.gain = None if level.gain is None else on(level.gain.reshape(level.shape))
         self.index = self.inverse = None
         if level.inverse is not None:
             self.index = torch.as_tensor(level.index, device=device)
             self.inverse = on(level.inverse)
             return
-        multiplier, unit, inner, outer = level.smoother
-        self.multiplier = on(multiplier, float(unit))
+        inner, outer = level.smoother.stencil
+        self.multiplier = on(level.multiplier)
         # By steps along the axes: [first][second][last].
         self.stencil = [[[float(inner[2 * a + b]), float(outer[2 * a + b])] for b in (0, 1)] for a in (0, 1)]
-        self.share = on(level.share, float(level.share_unit))
+        self.share = on(level.share)
         assert level.tables is not None
         self.transfers = [AxisTransfer.of(table, device) for table in level.tables]
 
@@ -188,7 +189,7 @@ class DeviceLevel:
         return planes[0] + shifted(planes[1], 0, self.wrap[0])
 
     def down(self, r: Tensor, below_gain: Tensor) -> tuple[Tensor, Tensor]:
-        """The first smoothing, and the residual for the level below."""
+        """Return the first smoothing, and the residual for the level below."""
         x = self.multiplier * self.smoothed(r)
         e = self.share * (r - self.operator.apply(x))
         for axis, transfer in enumerate(self.transfers):
@@ -197,7 +198,7 @@ class DeviceLevel:
         return x, below_gain * e
 
     def up(self, r: Tensor, x: Tensor, below_gain: Tensor, e: Tensor) -> Tensor:
-        """The correction from below, and the second smoothing."""
+        """Return the level's correction, by that from below and the second smoothing."""
         e = below_gain * e
         for axis, transfer in enumerate(self.transfers):
             if transfer is not None:
@@ -206,7 +207,7 @@ class DeviceLevel:
         return x + self.unknown * self.smoothed(self.multiplier * (r - self.operator.apply(x)))
 
     def exact(self, r: Tensor) -> Tensor:
-        """The coarsest level."""
+        """Return the solution on the coarsest level."""
         assert self.inverse is not None
         assert self.index is not None
         z = torch.zeros_like(r)
@@ -304,26 +305,24 @@ class DeviceDirections(Prepared):
         return result
 
     def run_there(self, b: Tensor, x: Tensor, monitor: Monitor, max_iterations: int) -> Result:
-        """As `run`, with float64 tensors of the planes' shape on the device; `x` is improved in place."""
+        """Run with float64 tensors of the planes' shape on the device; `x` is improved in place."""
+        return iterate(self._take_steps(b, x, monitor), monitor, max_iterations, STAGNATION_STEPS)
+
+    def _take_steps(self, b: Tensor, x: Tensor, monitor: Monitor) -> Steps:
         cycle, unit = self.cycle, self.cycle.unit
         scale = 1.0 / float(torch.linalg.vector_norm(b))
         r64 = cycle.residual(b, x)
         norm = exact = unit * float(torch.linalg.vector_norm(r64))
-        reason = monitor.record(norm)
-        if reason is None and not 1 / FAR < norm * scale < FAR:
+        since = yield norm
+        if not 1 / FAR < norm * scale < FAR:
             scale = 1.0 / norm
         # `r` holds `scale · (b − A x)`, `d` and `q` are in the units of `A / unit`.
         r = (r64 * (unit * scale)).float()
         past: tuple[Tensor, Tensor, Tensor] | None = None
-        least, since = norm, 0
-        for _ in range(max_iterations):
-            if reason is not None:
-                return reason
+        while True:
             length = norm * scale
-            plain = since >= SAFEGUARD_STEPS
-            done = False
             for attempt in ("learned", "plain", "descent"):
-                if attempt == "learned" and plain:
+                if attempt == "learned" and since >= SAFEGUARD_STEPS:
                     continue
                 if attempt == "plain":
                     monitor.fallbacks += 1
@@ -339,10 +338,9 @@ class DeviceDirections(Prepared):
                 new = r - alpha.float() * q
                 square, fine, bent = torch.stack([total(new, new), good.double(), curvature]).tolist()
                 if fine:
-                    done = True
                     break
-            if not done:
-                return Result.NON_FINITE if not math.isfinite(bent) else Result.STAGNATED
+            else:
+                return end_of(bent)
             factor = alpha / (scale * unit)
             x.add_(d.double() * factor)
             monitor.stepped(partial(_take_back, x, d, factor))
@@ -354,11 +352,7 @@ class DeviceDirections(Prepared):
                 norm = exact = unit * float(torch.linalg.vector_norm(r64))
                 scale = 1.0 / norm
                 r = (r64 * (unit * scale)).float()
-            reason = monitor.record(norm)
-            least, since = (norm, 0) if norm < least else (least, since + 1)
-            if reason is None and since >= STAGNATION_STEPS:
-                return Result.STAGNATED
-        return reason or Result.MAX_ITERATIONS
+            since = yield norm
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,7 +379,7 @@ class DeviceConjugateDirections(Solver):
     summary: ClassVar[str] = "deep conjugate directions, learned multigrid cycle, on a device of torch"
 
     def __post_init__(self) -> None:
-        checked_device(self.device)
+        find_device(self.device)
         if self.window not in (0, 1):
             raise ValueError(f"window must be 0 or 1 on a device, got {self.window!r}")
 
@@ -395,7 +389,7 @@ class DeviceConjugateDirections(Solver):
                 "device: κ must be 1 on cells of equal widths, with no reaction and no Robin or node sides, for "
                 f"a solve on a device, got {operator.grid}"
             )
-        device = checked_device(self.device)
+        device = find_device(self.device)
         compiled = self.compiled
         if compiled is None:
             compiled = device.type == "cuda" and find_spec("triton") is not None
@@ -412,5 +406,5 @@ class DeviceConjugateDirections(Solver):
 
 
 def describe(device: torch.device) -> str:
-    """A device, for people."""
+    """Return a device's name for display."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else f"{device} by torch"

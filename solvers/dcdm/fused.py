@@ -7,6 +7,7 @@ residual's recurrence loses no more than rounding of `r` itself. From time to ti
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from relaxon.solvers.dcdm.outer import NEGLIGIBLE, SAFEGUARD_STEPS, STAGNATION_S
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Monitor, Prepared
 from relaxon.solvers.interface.verdict import subtract
+from relaxon.solvers.krylov.iteration import Steps, end_of, iterate
 from relaxon.solvers.multigrid.fused import LevelCycle
 
 Array = NDArray[np.float64]
@@ -71,7 +73,10 @@ class FusedDirections(Prepared):
         """The cells that sums are over, as `plane_kernels` take them."""
 
     def twin(self) -> Prepared | None:
-        return FusedDirections(self.operator, self.cycle.twin(), self._window, self.default_max_iterations)
+        cycle = self.cycle.twin()
+        if cycle is None:
+            return None
+        return FusedDirections(self.operator, cycle, self._window, self.default_max_iterations)
 
     def _refresh(self, array: NDArray[Any]) -> None:
         """Have others' cells of an array, where there are any, take their values."""
@@ -81,6 +86,9 @@ class FusedDirections(Prepared):
         return sums
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
+        return iterate(self._take_steps(b, x, monitor), monitor, max_iterations, STAGNATION_STEPS)
+
+    def _take_steps(self, b: Array, x: Array, monitor: Monitor) -> Steps:
         from relaxon.solvers.dcdm import fused_kernels as kernels
         from relaxon.solvers.grid.plane_kernels import planes_of
         from relaxon.solvers.grid.stencil_kernels import dot
@@ -91,20 +99,17 @@ class FusedDirections(Prepared):
         past: list[tuple[int, float]] = []  # slot and curvature pᵀAp, the newest first
         scale = 1.0 / math.sqrt(self._total(dot(b, b))[0])
         norm = exact = self._true_residual(b, x, scale)
-        reason = monitor.record(norm)
-        if reason is None and not 1 / FAR < norm * scale < FAR:
+        since = yield norm
+        if not 1 / FAR < norm * scale < FAR:
             scale = 1.0 / norm
             self._true_residual(b, x, scale)
-        least, since = norm, 0
-        for step in range(max_iterations):
-            if reason is not None:
-                return reason
+        for step in itertools.count():
             slot = step % (self._window + 1)
             monitor.stepped(None)  # the slot may hold the last step's direction
-            found = self._searched(slot, past, norm * scale, monitor, plain=since >= SAFEGUARD_STEPS)
+            found = self._search(slot, past, norm * scale, monitor, plain=since >= SAFEGUARD_STEPS)
             curvature, projection = found
             if not curvature > 0:
-                return Result.NON_FINITE if not math.isfinite(curvature) else Result.STAGNATED
+                break
             alpha = projection / curvature
             factor = alpha / (scale * self._unit)
             step_r = np.float32(alpha)
@@ -117,11 +122,8 @@ class FusedDirections(Prepared):
             if norm <= REPLACED_AFTER * exact and norm > monitor.tolerance:
                 scale = 1.0 / norm
                 norm = exact = self._true_residual(b, x, scale)
-            reason = monitor.record(norm)
-            least, since = (norm, 0) if norm < least else (least, since + 1)
-            if reason is None and since >= STAGNATION_STEPS:
-                return Result.STAGNATED
-        return reason or Result.MAX_ITERATIONS
+            since = yield norm
+        return end_of(curvature)
 
     def _true_residual(self, b: Array, x: Array, scale: float) -> float:
         from relaxon.solvers.grid.plane_kernels import true_residual
@@ -129,7 +131,7 @@ class FusedDirections(Prepared):
         square = true_residual(b, x, self._unit, scale, self._matrix, self._r, self.owned)
         return math.sqrt(self._total(square)[0])
 
-    def _searched(
+    def _search(
         self, slot: int, past: list[tuple[int, float]], norm: float, monitor: Monitor, plain: bool
     ) -> tuple[float, float]:
         """Put the next direction and its image into `slot`; its curvature `dᵀAd` and projection `dᵀr`."""
@@ -139,17 +141,17 @@ class FusedDirections(Prepared):
             # The image's place is free until the direction is made: the cycle works in it.
             self.cycle.apply(self._r, self._images[slot], self._z)
             self._refresh(self._z)
-            curvature, projection = self._made_conjugate(slot, past)
+            curvature, projection = self._make_conjugate(slot, past)
             if curvature > 0 and abs(projection) > NEGLIGIBLE * norm * math.sqrt(curvature):
                 return curvature, projection
         monitor.fallbacks += 1
         scaled_by_diagonal(self._flat[0], self._flat_matrix[0], self._flat_matrix[1], self._flat[1])
         self._refresh(self._z)
-        curvature, projection = self._made_conjugate(slot, past)
+        curvature, projection = self._make_conjugate(slot, past)
         # D⁻¹r may lie in the span of the window, to rounding: without it the step is plain descent.
-        return (curvature, projection) if curvature > 0 else self._made_conjugate(slot, [])
+        return (curvature, projection) if curvature > 0 else self._make_conjugate(slot, [])
 
-    def _made_conjugate(self, slot: int, past: list[tuple[int, float]]) -> tuple[float, float]:
+    def _make_conjugate(self, slot: int, past: list[tuple[int, float]]) -> tuple[float, float]:
         from relaxon.solvers.dcdm.fused_kernels import search, two_dots
 
         z = self._flat[1]
@@ -178,7 +180,7 @@ class FusedDirections(Prepared):
         return curvature, projection
 
     def _direction(self, slot: int) -> Single:
-        """Direction `slot` as the compiled passes take it."""
+        """Return direction `slot` as the compiled passes take it."""
         return self._flat[2 + slot]
 
     def _image(self, slot: int) -> Single:

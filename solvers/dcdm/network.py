@@ -94,19 +94,19 @@ def _residual_pairs(layers: nn.ModuleList, x: Tensor) -> Tensor:
 
 
 def _pooled(x: Tensor) -> Tensor:
-    """Means over blocks of two cells an axis, in float32, as torch averages in nothing shorter on a CPU."""
+    """Return the means over blocks of two cells an axis, in float32, as torch averages in nothing shorter on a CPU."""
     means = F.avg_pool3d(x.float(), _blocks(x), ceil_mode=True)
     return means.to(x.dtype, memory_format=torch.channels_last_3d)
 
 
 def _blocks(x: Tensor) -> tuple[int, int, int]:
-    """Pooling blocks of two cells, of one along an axis of one cell."""
+    """Return the pooling blocks: two cells long, and one along an axis of one cell."""
     n0, n1, n2 = (min(n, 2) for n in x.shape[2:])
     return n0, n1, n2
 
 
 def _upsampled(x: Tensor, like: Tensor) -> Tensor:
-    """Each coarse cell's value in all its fine cells, cropped to the spatial shape of `like`."""
+    """Return each coarse cell's value in all its fine cells, cropped to the spatial shape of `like`."""
     for axis, n in enumerate(like.shape[2:], start=2):
         if x.shape[axis] < n:
             x = x.repeat_interleave(2, axis).narrow(axis, 0, n)

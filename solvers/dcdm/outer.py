@@ -6,6 +6,7 @@ Systems", ICML 2023, algorithm 1.
 
 from __future__ import annotations
 
+import itertools
 import math
 from copy import copy
 from functools import partial
@@ -19,6 +20,7 @@ from relaxon.core.solution import Result
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Monitor, Prepared
 from relaxon.solvers.interface.verdict import subtract
+from relaxon.solvers.krylov.iteration import Steps, end_of, iterate
 
 WINDOW = 2
 """Directions the next one is made A-orthogonal to; the paper found that more do not pay."""
@@ -35,7 +37,7 @@ class Direction(Protocol):
     """What the method accelerates: a map from a residual to a search direction, neither linear nor symmetric."""
 
     def __call__(self, r: NDArray[np.float64]) -> NDArray[Any]:
-        """A direction for the residual `r` (`shape3`, Euclidean norm 1): `shape3`, float32 or float64.
+        """Return a direction for the residual `r` (`shape3`, Euclidean norm 1): `shape3`, float32 or float64.
 
         Values outside the fluid are ignored. `r` must not be written to; the array returned may be.
         """
@@ -93,29 +95,24 @@ class ConjugateDirections(Prepared):
         return made
 
     def run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int) -> Result:
+        return iterate(self._take_steps(b, x, monitor), monitor, max_iterations, STAGNATION_STEPS)
+
+    def _take_steps(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor) -> Steps:
         from relaxon.solvers.dcdm import kernels
 
         past: list[tuple[int, float]] = []  # slot and curvature pᵀAp, the oldest first
-        norm = self._residual(b, x)
-        least, since = norm, 0
-        reason = monitor.record(norm)
-        for step in range(max_iterations):
-            if reason is not None:
-                return reason
+        for step in itertools.count():
+            norm = self._residual(b, x)
+            since = yield norm
             slot = step % (self._window + 1)
             monitor.stepped(None)  # the slot may hold the last step's direction
-            curvature, projection = self._searched(slot, past, norm, monitor, plain=since >= self._safeguard_steps)
+            curvature, projection = self._search(slot, past, norm, monitor, plain=since >= self._safeguard_steps)
             if not curvature > 0:
-                return Result.NON_FINITE if not math.isfinite(curvature) else Result.STAGNATED
+                break
             kernels.step(x, projection / curvature, self._directions[slot])
             monitor.stepped(partial(subtract, x, projection / curvature, self._directions[slot]))
             past = [*past, (slot, curvature)][-self._window :] if self._window else []
-            norm = self._residual(b, x)
-            reason = monitor.record(norm)
-            least, since = (norm, 0) if norm < least else (least, since + 1)
-            if reason is None and since >= STAGNATION_STEPS:
-                return Result.STAGNATED
-        return reason or Result.MAX_ITERATIONS
+        return end_of(curvature)
 
     @cached_property
     def _inverse_diagonal(self) -> NDArray[np.float64]:
@@ -132,10 +129,10 @@ class ConjugateDirections(Prepared):
         return math.sqrt(square)
 
     def _total(self, *sums: float) -> tuple[float, ...]:
-        """The sums over all of the grid, where this is a part of it."""
+        """Return the sums over the whole grid, where this is a part of it."""
         return sums
 
-    def _searched(
+    def _search(
         self, slot: int, past: list[tuple[int, float]], norm: float, monitor: Monitor, plain: bool
     ) -> tuple[float, float]:
         """Put the next direction and its image into `slot`; its curvature `dᵀAd` and projection `dᵀr`."""
@@ -143,17 +140,17 @@ class ConjugateDirections(Prepared):
 
         if not plain:
             stencil_kernels.scaled(self._r, 1.0 / norm, self._unit)
-            curvature, projection = self._made_conjugate(slot, past, np.asarray(self.direction(self._unit)))
+            curvature, projection = self._make_conjugate(slot, past, np.asarray(self.direction(self._unit)))
             if curvature > 0 and abs(projection) > NEGLIGIBLE * norm * math.sqrt(curvature):
                 return curvature, projection
         monitor.fallbacks += 1
-        curvature, projection = self._made_conjugate(slot, past, self._inverse_diagonal * self._r)
+        curvature, projection = self._make_conjugate(slot, past, self._inverse_diagonal * self._r)
         if curvature > 0:
             return curvature, projection
         # D⁻¹r lies in the span of the window, to rounding: without it the step is plain descent.
-        return self._made_conjugate(slot, [], self._inverse_diagonal * self._r)
+        return self._make_conjugate(slot, [], self._inverse_diagonal * self._r)
 
-    def _made_conjugate(self, slot: int, past: list[tuple[int, float]], proposal: NDArray[Any]) -> tuple[float, float]:
+    def _make_conjugate(self, slot: int, past: list[tuple[int, float]], proposal: NDArray[Any]) -> tuple[float, float]:
         from relaxon.solvers.dcdm import kernels
 
         d, image = self._directions[slot], self._images[slot]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from relaxon.solvers.dcdm.coupled import coupled_cycle
+from relaxon.solvers.dcdm.coupling_choice import make_coupling_cycle
 from relaxon.solvers.dcdm.cycle import constants_for
 from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.multigrid.cycle import SingleCycle
 from relaxon.solvers.multigrid.fused import FusedCycle
 from relaxon.solvers.multigrid.preconditioner import FusedPreconditioner
-from relaxon.solvers.multigrid.single import SingleCycle
 
 
 def learned_cycle(operator: PoissonOperator) -> SingleCycle:
     """Return the V-cycle that `dcdm` uses: with learned constants for κ = 1, otherwise as a network chooses."""
     if operator.grid.constant:
         return FusedPreconditioner(FusedCycle(operator, constants_for(operator.grid.ndim)))
-    return coupled_cycle(operator)
+    return make_coupling_cycle(operator)

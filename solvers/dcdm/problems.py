@@ -19,21 +19,21 @@ RITZ_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class TrainingProblem:
     """A grid with spacing 1 and a right-hand side in its operator's range, of norm 1: `grid.shape3 float32`."""
 
     grid: PoissonGrid
     b: NDArray[np.float32]
 
 
-def random_problem(shape: Shape, seed: int, index: int, ritz: RitzBasis | None = None) -> Problem:
-    """Problem number `index`: a random geometry with random sides and a random source.
+def random_problem(shape: Shape, seed: int, index: int, ritz: RitzBasis | None = None) -> TrainingProblem:
+    """Return problem number `index`: a random geometry with random sides and a random source.
 
     With `ritz` a part of the problems are combinations of its vectors on the empty Neumann box.
     """
     rng = np.random.default_rng([seed, index])
     if ritz is not None and rng.random() < RITZ_SHARE:
-        return Problem(PoissonGrid(np.zeros(shape, np.uint8)), ritz.combinations(seed, [index])[0])
+        return TrainingProblem(PoissonGrid(np.zeros(shape, np.uint8)), ritz.combinations(seed, [index])[0])
     grid = random_grid(shape, rng)
     kind = SOURCES[rng.integers(len(SOURCES))]
     b = np.where(grid.fluid, kind(grid, rng), 0.0).reshape(grid.shape3)
@@ -41,11 +41,11 @@ def random_problem(shape: Shape, seed: int, index: int, ritz: RitzBasis | None =
     norm = float(np.linalg.norm(b))
     if norm < 1e-12:  # every fluid cell stands alone: any other problem will do
         return random_problem(shape, seed, index + 2**32, ritz)
-    return Problem(grid, (b / norm).astype(np.float32))
+    return TrainingProblem(grid, (b / norm).astype(np.float32))
 
 
 def random_grid(shape: tuple[int, ...], rng: np.random.Generator) -> PoissonGrid:
-    """Obstacles of one kind, perhaps an air surface, perhaps Dirichlet sides; spacing 1."""
+    """Return a grid with obstacles of one kind, perhaps an air surface, perhaps Dirichlet sides; spacing 1."""
     cells = np.zeros(shape, np.uint8)
     OBSTACLES[rng.integers(len(OBSTACLES))](cells, rng)
     if rng.random() < 0.35:
@@ -60,7 +60,7 @@ def random_grid(shape: tuple[int, ...], rng: np.random.Generator) -> PoissonGrid
 
 
 def _nothing(cells: Cells, rng: np.random.Generator) -> None:
-    """An empty box."""
+    """Leave the box empty."""
 
 
 def _balls(cells: Cells, rng: np.random.Generator) -> None:
@@ -85,7 +85,7 @@ def _scattered(cells: Cells, rng: np.random.Generator) -> None:
 
 
 def _walls(cells: Cells, rng: np.random.Generator) -> None:
-    """Walls one or two cells thick with holes in them."""
+    """Put in walls one or two cells thick with holes in them."""
     for _ in range(rng.integers(1, 4)):
         axis = int(rng.integers(cells.ndim))
         at = int(rng.integers(cells.shape[axis]))
@@ -115,7 +115,7 @@ OBSTACLES: tuple[Callable[[Cells, np.random.Generator], None], ...] = (
 
 
 def _air_surface(cells: Cells, rng: np.random.Generator) -> None:
-    """Air above a sloping, wavy height along a random axis; obstacles stay."""
+    """Put air above a sloping, wavy height along a random axis; obstacles stay."""
     axis = int(rng.integers(cells.ndim))
     upright = np.moveaxis(cells, axis, cells.ndim - 1)
     if cells.ndim == 2:
@@ -140,7 +140,7 @@ def _white(grid: PoissonGrid, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _smooth(grid: PoissonGrid, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Noise with spectrum `|k|^−s` for a random `s`, so that all lengths of waves occur."""
+    """Return noise with spectrum `|k|^−s` for a random `s`, so that waves of all lengths occur."""
     from scipy.fft import dctn, idctn
 
     spectrum = dctn(rng.standard_normal(grid.shape), norm="ortho")
@@ -163,7 +163,7 @@ def _image(grid: PoissonGrid, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _points(grid: PoissonGrid, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A few sources and sinks of a cell or a small block each."""
+    """Return a few sources and sinks of a cell or a small block each."""
     b = np.zeros(grid.shape)
     for _ in range(rng.integers(2, 12)):
         width = int(rng.integers(1, 6))
@@ -173,7 +173,7 @@ def _points(grid: PoissonGrid, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _divergence(grid: PoissonGrid, rng: np.random.Generator) -> NDArray[np.float64]:
-    """The divergence that a smooth velocity has after walls have cut it: what a fluid step asks for."""
+    """Return the divergence that a smooth velocity has after walls have cut it, as a fluid step asks for."""
     total = np.zeros(grid.shape)
     for axis in range(grid.ndim):
         flux = np.where(grid.fluid, _smooth(grid, rng), 0.0)

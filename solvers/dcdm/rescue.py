@@ -32,7 +32,7 @@ FACTORED = {2: 100_000, 3: 10_000}
 
 
 def second_method(operator: PoissonOperator) -> Prepared:
-    """What takes over on this system."""
+    """Return the method that takes over on this system."""
     if operator.grid.unknowns <= FACTORED[operator.grid.ndim]:
         # Of a matrix that is singular to rounding there is no factor.
         with suppress(RuntimeError):

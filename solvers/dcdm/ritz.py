@@ -40,12 +40,12 @@ class RitzBasis:
         return len(self.values)
 
     def vectors(self, count: int) -> NDArray[np.float32]:
-        """The lowest Ritz vectors: `(count, *shape) float32`, orthonormal."""
+        """Return the lowest Ritz vectors: `(count, *shape) float32`, orthonormal."""
         chosen = self.weights[:, :count].T.astype(np.float32) @ self.lanczos
         return chosen.reshape(count, *self.shape)
 
     def combinations(self, seed: int, indices: NDArray[np.int64] | list[int]) -> NDArray[np.float32]:
-        """The right-hand sides of these indices: `(len(indices), *shape) float32`, each of norm 1 and mean 0.
+        """Return the right-hand sides of these indices: `(len(indices), *shape) float32`, each of norm 1 and mean 0.
 
         Combination `k` depends on `seed` and `k` alone.
         """
@@ -58,7 +58,7 @@ class RitzBasis:
 
 
 def lanczos_basis(shape: tuple[int, int, int], count: int, seed: int = 0) -> RitzBasis:
-    """Lanczos with full reorthogonalisation on the Neumann box of that shape, spacing 1.
+    """Run Lanczos with full reorthogonalisation on the Neumann box of that shape, spacing 1.
 
     Needs `4 · count · cells` bytes. Fewer than `count` vectors come back where the Krylov space is exhausted
     (small boxes have few distinct eigenvalues).

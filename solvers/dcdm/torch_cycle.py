@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from relaxon.solvers.multigrid.building import FusedLevel
 from relaxon.solvers.multigrid.constants import (
     BEYOND_TRAINING,
     FEATURES,
@@ -25,7 +24,7 @@ from relaxon.solvers.multigrid.constants import (
     features,
 )
 from relaxon.solvers.multigrid.fused import FusedCycle
-from relaxon.solvers.multigrid.transfers import TransferTables
+from relaxon.solvers.multigrid.levels import FusedLevel
 
 HIDDEN = 8
 
@@ -62,7 +61,7 @@ def coupled(diagonal: Tensor, couplings: tuple[Tensor, Tensor, Tensor], x: Tenso
 
 
 def stack(cycles: Sequence[FusedCycle], device: Any = "cpu", dtype: Any = torch.float32) -> list[TorchLevel]:
-    """The levels of several geometries of one shape, as batches, from the set-up that the compiled cycle uses.
+    """Return the levels of several geometries of one shape, as batches, from the set-up that the compiled cycle uses.
 
     Of that set-up the operators, transfers and shares are taken; multipliers and gains come from `LearnedCycle`.
     """
@@ -72,10 +71,10 @@ def stack(cycles: Sequence[FusedCycle], device: Any = "cpu", dtype: Any = torch.
 
     wrap = cycles[0].wrap
     found = []
-    for depth, of_one in enumerate(zip(*(cycle.levels for cycle in cycles), strict=True)):
+    for of_one in zip(*(cycle.levels for cycle in cycles), strict=True):
         first = of_one[0]
-        couplings = [v.couplings(wrap) for v in of_one]
-        diagonals = [np.asarray(v.operator[0], np.float32) for v in of_one]
+        couplings = [v.couplings for v in of_one]
+        diagonals = [v.diagonal for v in of_one]
         seen = [
             features(d, c, v.unknown, v.nominal, wrap) for v, d, c in zip(of_one, diagonals, couplings, strict=True)
         ]
@@ -91,29 +90,19 @@ def stack(cycles: Sequence[FusedCycle], device: Any = "cpu", dtype: Any = torch.
             level.inverse = tensor([_whole_inverse(v) for v in of_one])
         else:
             assert first.tables is not None
-            level.share = tensor([np.asarray(v.share, np.float32) * v.share_unit for v in of_one])
-            coarse = cycles[0].levels[depth + 1].shape
+            level.share = tensor([v.share for v in of_one])
             level.transfers = tuple(
-                torch.as_tensor(_matrix(t, m), dtype=dtype, device=device)
-                for t, m in zip(first.tables, coarse, strict=True)
+                torch.as_tensor(table.matrix(), dtype=dtype, device=device) for table in first.tables
             )
         found.append(level)
     return found
 
 
 def _whole_inverse(level: FusedLevel) -> Any:
-    size = level.operator[0].size
+    size = level.unknown.size
     whole = np.zeros((size, size), np.float32)
     whole[np.ix_(level.index, level.index)] = level.inverse  # type: ignore[arg-type]
     return whole
-
-
-def _matrix(transfer: TransferTables, coarse: int) -> Any:
-    n = len(transfer.own)
-    matrix = np.zeros((n, coarse), np.float32)
-    np.add.at(matrix, (np.arange(n), transfer.own), transfer.near)
-    np.add.at(matrix, (np.arange(n), transfer.other), transfer.far)
-    return matrix
 
 
 def prolong(level: TorchLevel, coarse: Tensor) -> Tensor:
@@ -154,7 +143,7 @@ class LearnedCycle(nn.Module):
             nn.init.zeros_(network[2].bias)  # type: ignore[index]
 
     def prepare(self, levels: Sequence[TorchLevel]) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """For each level: the multiplier, the stencil `(3, 3, 3)` and the gain of corrections to it."""
+        """Return for each level the multiplier, the stencil `(3, 3, 3)` and the gain of corrections to it."""
         found = [
             self._of(v, min(depth, len(self.networks) - 1)) for depth, v in enumerate(levels[: self.trained_levels])
         ]
@@ -199,7 +188,7 @@ class LearnedCycle(nn.Module):
         return x + level.unknown * convolved(multiplier * (r - level.apply(x)), stencil, level.wrap)
 
     def constants(self) -> LearnedConstants:
-        """The parameters as plain numbers."""
+        """Return the parameters as plain numbers."""
         found = []
         for stencil, over, network in zip(self.stencils, self.over, self.networks, strict=True):
             first, second = network[0], network[2]  # type: ignore[index]
@@ -217,7 +206,7 @@ class LearnedCycle(nn.Module):
 
     @classmethod
     def of(cls, constants: LearnedConstants) -> LearnedCycle:
-        """The module with these constants."""
+        """Return the module with these constants."""
         module = cls(constants.ndim, len(constants.levels), len(constants.levels[0].hidden_bias), constants.visits)
         module.trained_levels = constants.trained_levels
         with torch.no_grad():

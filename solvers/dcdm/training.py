@@ -21,7 +21,7 @@ from relaxon.solvers.dcdm.network import ARCHITECTURES, DirectionNetwork
 from relaxon.solvers.dcdm.outer import WINDOW
 from relaxon.solvers.dcdm.problems import random_problem
 from relaxon.solvers.dcdm.ritz import RitzBasis, lanczos_basis
-from relaxon.solvers.dcdm.start import start_as_two_grid_cycle
+from relaxon.solvers.dcdm.two_grid_start import start_as_two_grid_cycle
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 
 CHOICES = {"data": ("ritz", "mixed"), "objective": ("residual", "decades"), "initial": ("random", "two-grid")}
@@ -30,7 +30,7 @@ MAX_WINDOW = 8
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingSettings:
+class DirectionTraining:
     """What a training run is; the same settings on the same machine give the same weights.
 
     `data` is "ritz" for the paper's right-hand sides alone (one empty Neumann box), or "mixed" for those and random
@@ -40,8 +40,8 @@ class TrainingSettings:
     time: one step alone would be trained to be greedy, which spoils the conjugacy that later steps live on. `objective`
     is the mean of `‖r‖²/‖b‖²` after them ("residual"; with one step the paper's) or of its logarithm ("decades"), which
     counts a problem that is already easy as much as a hard one. `initial` is torch's own random start or the one of
-    `relaxon.solvers.dcdm.start`, a two-grid cycle. The learning rate falls from `rate` to a hundredth of it along a
-    cosine. The weights kept are those of the checkpoint with the best validation: decades of the residual after
+    `relaxon.solvers.dcdm.two_grid_start`, a two-grid cycle. The learning rate falls from `rate` to a hundredth of it
+    along a cosine. The weights kept are those of the checkpoint with the best validation: decades of the residual after
     `VALIDATION_STEPS` steps, on problems outside the training's and on boxes half as large again. The paper: rate 1e-4,
     batch 10, rounds 1, unroll 1, data "ritz", objective "residual", initial "random", size 64.
     """
@@ -82,7 +82,7 @@ class TrainingSettings:
                 raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {getattr(self, name)!r}")
 
     def described(self) -> dict[str, Any]:
-        """The settings that decide the outcome, for the JSON beside the weights."""
+        """Return the settings that decide the outcome, for the JSON beside the weights."""
         values = asdict(self)
         values["start"] = self.start.name if self.start else None
         del values["out"], values["checkpoint_every"]
@@ -90,7 +90,7 @@ class TrainingSettings:
 
 
 @dataclass(slots=True)
-class TrainingReport:
+class DirectionTrainingReport:
     """How a run went; `loss` holds the mean over every 10 steps of `‖b − αAf(b)‖²/‖b‖²`."""
 
     steps: int = 0
@@ -128,7 +128,7 @@ def stencil_image(x: Tensor, diagonal: Tensor, fluid: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TrainingStep:
     """What a step of the method did to each problem of a batch; fields have the batch's shape but for `loss`."""
 
     loss: Tensor
@@ -139,7 +139,9 @@ class Step:
     image: Tensor
 
 
-def method_step(network: DirectionNetwork, b: Tensor, diagonal: Tensor, fluid: Tensor, past: list[Past]) -> Step:
+def method_step(
+    network: DirectionNetwork, b: Tensor, diagonal: Tensor, fluid: Tensor, past: list[Past]
+) -> TrainingStep:
     """A step of the method with `d = f(b)`, made A-orthogonal to the directions in `past`.
 
     Source: Kaneda et al. 2023, algorithm 1 and the loss of section 4 (there without past directions); with the
@@ -151,7 +153,7 @@ def method_step(network: DirectionNetwork, b: Tensor, diagonal: Tensor, fluid: T
         d = d - other * (_total(d * its_image) / _total(other * its_image).clamp(min=1e-20))
     image = stencil_image(d, diagonal, fluid)
     residual = scaled - _total(d * scaled) / _total(d * image).clamp(min=1e-20) * image
-    return Step((residual * residual).mean((1, 2, 3)), residual, d, image)
+    return TrainingStep((residual * residual).mean((1, 2, 3)), residual, d, image)
 
 
 def _total(v: Tensor) -> Tensor:
@@ -167,7 +169,7 @@ class Batch:
 
     KEPT = ("b", "diagonal", "fluid", "directions", "images", "age", "drawn")
 
-    def __init__(self, settings: TrainingSettings) -> None:
+    def __init__(self, settings: DirectionTraining) -> None:
         self.settings = settings
         self.ritz = _ritz(settings)
         n = settings.size
@@ -185,7 +187,7 @@ class Batch:
         return list(zip(self.directions, self.images, strict=True))
 
     def advance(self, residual: Tensor, past: list[Past]) -> None:
-        """Go on with what a step left; problems that are due, solved or not finite are replaced."""
+        """Continue from what a step left; problems that are due, solved or not finite are replaced."""
         self.b = residual
         for slot, (direction, image) in enumerate(past):
             self.directions[slot], self.images[slot] = direction, image
@@ -223,7 +225,7 @@ class Batch:
 
 
 @torch.random.fork_rng(devices=[])  # the caller's global stream is put back
-def train(settings: TrainingSettings, watcher: Watcher | None = None) -> TrainingReport:
+def train(settings: DirectionTraining, watcher: Watcher | None = None) -> DirectionTrainingReport:
     """Train and write `weights.safetensors`, `training.json` and `checkpoint.safetensors` into `settings.out`.
 
     Where a checkpoint of the same settings lies there, the run goes on from it and ends as if never interrupted.
@@ -237,7 +239,7 @@ def train(settings: TrainingSettings, watcher: Watcher | None = None) -> Trainin
         network.load_state_dict(load_file(settings.start))
     network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.rate)
-    batch, report = Batch(settings), TrainingReport(threads=torch.get_num_threads())
+    batch, report = Batch(settings), DirectionTrainingReport(threads=torch.get_num_threads())
     settings.out.mkdir(parents=True, exist_ok=True)
     # Larger boxes and longer runs than the training's: what fits those alone is not worth keeping.
     size, seed = round(VALIDATION_SCALE * settings.size), VALIDATION_SEED + settings.seed
@@ -273,8 +275,8 @@ class Best:
     decades: float = math.inf
     weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def compare(self, network: DirectionNetwork, validation: Batch, report: TrainingReport) -> None:
-        """Validate the network as it is; where it is the best so far, remember its weights."""
+    def compare(self, network: DirectionNetwork, validation: Batch, report: DirectionTrainingReport) -> None:
+        """Validate the network as it is, and keep its weights where it is the best so far."""
         decades = _validated(network, validation)
         report.validation.append(decades)
         if decades < self.decades:
@@ -284,14 +286,15 @@ class Best:
 
 @torch.no_grad()
 def _validated(network: DirectionNetwork, problems: Batch) -> float:
-    """Mean log₁₀ of ‖r‖/‖b‖ after the steps; `problems` stay as they are."""
+    """Return the mean log₁₀ of ‖r‖/‖b‖ after the steps; `problems` stay as they are."""
     losses, _, _ = _rolled_out(network, problems, VALIDATION_STEPS)
     return float((0.5 * losses.clamp(min=LEAST_LOSS).log10()).sum(0).mean())
 
 
 def _rolled_out(network: DirectionNetwork, problems: Batch, steps: int) -> tuple[Tensor, Tensor, list[Past]]:
-    """So many steps of the method from where the problems stand: losses `(steps, batch)`, the residuals and the window
-    they end with."""
+    """Take steps of the method from where the problems stand.
+
+    Returns the losses `(steps, batch)`, and the residuals and the window that they end with."""
     residual, past, losses = problems.b, problems.past, []
     for _ in range(steps):
         step = method_step(network, residual, problems.diagonal, problems.fluid, past)
@@ -300,18 +303,18 @@ def _rolled_out(network: DirectionNetwork, problems: Batch, steps: int) -> tuple
     return torch.stack(losses), residual, past
 
 
-def _shifted(past: list[Past], step: Step, window: int) -> list[Past]:
-    """The window after a step. Directions of length 1: only where they point matters."""
+def _shifted(past: list[Past], step: TrainingStep, window: int) -> list[Past]:
+    """Return the window after a step. Directions have length 1: only where they point matters."""
     length = _total(step.direction.square()).sqrt().clamp(min=1e-30)
     return [*past, (step.direction / length, step.image / length)][-window:] if window else []
 
 
-def _rate(settings: TrainingSettings, step: int) -> float:
+def _rate(settings: DirectionTraining, step: int) -> float:
     cosine = 0.5 * (1 + math.cos(math.pi * step / settings.steps))
     return settings.rate * min(1.0, (step + 1) / WARM_UP_STEPS) * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
 
 
-def _step(settings: TrainingSettings, network: DirectionNetwork, optimiser: torch.optim.Adam, batch: Batch) -> float:
+def _step(settings: DirectionTraining, network: DirectionNetwork, optimiser: torch.optim.Adam, batch: Batch) -> float:
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
         loss, residual, past = _rolled_out(network, batch, settings.unroll)
     # What is left after all steps is the product of what each leaves.
@@ -324,17 +327,17 @@ def _step(settings: TrainingSettings, network: DirectionNetwork, optimiser: torc
     return float(loss.detach().mean())
 
 
-def _ritz(settings: TrainingSettings) -> RitzBasis:
+def _ritz(settings: DirectionTraining) -> RitzBasis:
     shape = (settings.size,) * 3
     return lanczos_basis(shape, min(settings.ritz_vectors, settings.size**3 - 1), settings.seed)
 
 
 def _save(
-    settings: TrainingSettings,
+    settings: DirectionTraining,
     network: DirectionNetwork,
     optimiser: torch.optim.Adam,
     batch: Batch,
-    report: TrainingReport,
+    report: DirectionTrainingReport,
     best: Best,
 ) -> None:
     state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()} | batch.state()
@@ -355,14 +358,14 @@ def _replace(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -
 
 
 def _resume(
-    settings: TrainingSettings,
+    settings: DirectionTraining,
     network: DirectionNetwork,
     optimiser: torch.optim.Adam,
     batch: Batch,
-    report: TrainingReport,
+    report: DirectionTrainingReport,
     best: Best,
 ) -> bool:
-    """Whether there was a checkpoint to go on from."""
+    """Resume from a checkpoint, and return whether there was one."""
     from safetensors import safe_open
 
     path = settings.out / "checkpoint.safetensors"

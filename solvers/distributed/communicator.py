@@ -33,10 +33,10 @@ class Communicator(Protocol):
         """Send and receive all parcels; several may go to one peer, or to this process itself."""
 
     def totals(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The sums of `(k,)` numbers over the processes, to the same bits in each."""
+        """Return the sums of `(k,)` numbers over the processes, to the same bits in each."""
 
     def gathered(self, array: NDArray[Any]) -> list[NDArray[Any]]:
-        """Each process's array, flat, by rank; all of one dtype, sizes may differ."""
+        """Return each process's array, flat, by rank; all of one dtype, sizes may differ."""
 
 
 class MPICommunicator:
@@ -106,7 +106,7 @@ def ordered_totals(everyone: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def as_communicator(comm: Any) -> Communicator:
-    """What a caller gives: None for one process, an mpi4py communicator, or a `Communicator`."""
+    """Return a `Communicator` for what a caller gives: None for one process, an mpi4py communicator, or one already."""
     if comm is None:
         return Alone()
     if all(hasattr(comm, name) for name in ("swap", "totals", "gathered")):

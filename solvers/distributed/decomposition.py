@@ -60,7 +60,7 @@ class Decomposition:
 
     @classmethod
     def of(cls, shape: Sequence[int], processes: int, parts: tuple[int, int] | None = None) -> Decomposition:
-        """An even one for so many processes; `parts` along the first two axes, chosen where None.
+        """Return an even decomposition for so many processes; `parts` along the first two axes, chosen where None.
 
         Cuts are at multiples of a power of two where the parts are thick enough for that.
         """
@@ -83,19 +83,19 @@ class Decomposition:
         return len(self.bounds[0]) - 1, second
 
     def owned(self, rank: int) -> tuple[slice, ...]:
-        """The cells of a process, as an index into an array of `shape`."""
+        """Return the cells of a process, as an index into an array of `shape`."""
         place = self.place(rank)
         cut = [slice(cuts[i], cuts[i + 1]) for cuts, i in zip(self.bounds, place, strict=False)]
         return (*cut, slice(0, self.shape[-1]))
 
     def place(self, rank: int) -> tuple[int, int]:
-        """Which part of each cut axis a process owns."""
+        """Return which part of each cut axis a process owns."""
         if not 0 <= rank < self.processes:
             raise ValueError(f"rank must be from 0 to {self.processes - 1}, got {rank}")
         return rank // self.parts[1], rank % self.parts[1]
 
     def beside(self, rank: int, axis: int, step: int, periodic: bool) -> int | None:
-        """The process that owns the next part along an axis; None beyond a side, and where the axis is whole."""
+        """Return the process that owns the next part along an axis; None beyond a side, and where the axis is whole."""
         place, count = list(self.place(rank)), self.parts[axis]
         place[axis] += step
         if count == 1 or not (periodic or 0 <= place[axis] < count):
@@ -104,13 +104,13 @@ class Decomposition:
         return place[0] * self.parts[1] + place[1]
 
     def thinnest(self, axis: int) -> int:
-        """The length of the shortest part of a cut axis."""
+        """Return the length of the shortest part of a cut axis."""
         cuts = self.bounds[axis]
         return min(b - a for a, b in pairwise(cuts))
 
 
 def _parts(shape: tuple[int, ...], processes: int) -> tuple[int, int]:
-    """Slabs while they are thick enough to be worth it, else the columns with the least surface."""
+    """Return slabs while they are thick enough to be worth it, else the columns with the least surface."""
     if len(shape) == 2:
         return processes, 1
     pairs = [(p, processes // p) for p in range(1, processes + 1) if processes % p == 0]

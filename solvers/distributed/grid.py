@@ -21,15 +21,15 @@ from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
 from relaxon.solvers.distributed.communicator import Communicator, any_failure, as_communicator
 from relaxon.solvers.distributed.cycle import DistributedCycle, Plan
 from relaxon.solvers.distributed.decomposition import Decomposition
-from relaxon.solvers.distributed.halo import Box, Halo
+from relaxon.solvers.distributed.halo import Halo, HaloBox
 from relaxon.solvers.distributed.nullspace import null_space
 from relaxon.solvers.distributed.part import Part
 from relaxon.solvers.distributed.piece import Given, PieceGrid, piece_of, widths_of
 from relaxon.solvers.distributed.prepared import PreparedDistributed, PreparedPiece
-from relaxon.solvers.grid.arguments import SpacingLike, checked_widths
+from relaxon.solvers.grid.arguments import SpacingLike, validate_widths
 from relaxon.solvers.grid.nullspace import closes_faces
 from relaxon.solvers.grid.operator import Planes, PoissonOperator
-from relaxon.solvers.grid.poisson_grid import Boundary, BoundaryLike, CellType, checked_boundary
+from relaxon.solvers.grid.poisson_grid import Boundary, BoundaryLike, CellType, validate_boundary
 from relaxon.solvers.grid.sides import PLAIN_SIDES, check_films
 
 if TYPE_CHECKING:
@@ -87,11 +87,11 @@ class DistributedPoissonGrid:
                 f"decomposition must be for the communicator's {self.communicator.size} processes, "
                 f"got one for {decomposition.processes}"
             )
-        self.spacing = checked_widths(spacing, self.shape)
-        self.boundary = checked_boundary(boundary, self.ndim)
+        self.spacing = validate_widths(spacing, self.shape)
+        self.boundary = validate_boundary(boundary, self.ndim)
         own, given, problem = np.zeros(0, np.uint8), Given(None, None, None), None
         try:
-            own = self._checked_cells(cells)
+            own = self._validate_cells(cells)
             check_films(self.boundary, own.shape)
             given = Given.of(own.shape, coefficient, reaction, volume)
         except (TypeError, ValueError) as error:
@@ -110,7 +110,7 @@ class DistributedPoissonGrid:
             raise ValueError("cells must hold at least one FLUID cell in some process, got none")
 
     def _takes_the_learned_cycle(self, given: Given) -> bool:
-        """Whether nothing is given in any process that makes another matrix than that of κ = 1 on equal cells."""
+        """Return whether nothing is given in any process that makes another matrix than that of κ = 1 on equal cells."""
         forms = np.stack(self.communicator.gathered(np.array(given.kinds)))
         if (forms != forms[0]).any():
             raise ValueError("coefficient, reaction and volume must have the same form in all processes, got several")
@@ -143,7 +143,7 @@ class DistributedPoissonGrid:
         return Part(self.communicator, self.decomposition, self.periodic, width, (1, 1), self.shape[-1])
 
     def weighted(self, b: ArrayLike) -> NDArray[np.float64]:
-        """As `PoissonGrid.weighted`, of this process's part of a density: float64, 0 outside the fluid."""
+        """Return `PoissonGrid.weighted` of this process's part of a density: float64, 0 outside the fluid."""
         given = np.asarray(fill_unused("b", b, lambda: self.cells == CellType.FLUID))
         if given.shape != self.cells.shape:
             raise ValueError(f"b must have the shape {self.cells.shape} of this process's part, got {given.shape}")
@@ -201,8 +201,9 @@ class DistributedPoissonGrid:
         return PreparedDistributed(self, solver, engine, time.perf_counter() - start, box, halo, null)
 
     def cycle(self, *, learned: bool = True) -> DistributedCycle:
-        """A V-cycle of this grid, set up anew: what `prepare` and `preconditioner` go through. `learned` takes the
-        shipped constants, else Chebyshev's.
+        """Return a V-cycle of this grid, set up anew, as `prepare` and `preconditioner` use it.
+
+        `learned` takes the shipped constants, else Chebyshev's.
         """
         plan, rank = self.plan, self.communicator.rank
         wide = plan.box(rank, 0, wide=True)
@@ -212,7 +213,7 @@ class DistributedPoissonGrid:
         return DistributedCycle(self.communicator, plan, margin, planes, self._whole, self.unknowns, constants)
 
     def preconditioner(self, *, learned: bool = True) -> DistributedPreconditioner:
-        """The V-cycle `M ≈ A⁻¹` for a Krylov method of your own, as `PoissonGrid.preconditioner`. Set up here, once."""
+        """Return the V-cycle `M ≈ A⁻¹` for a Krylov method of your own, as `PoissonGrid.preconditioner`; set up once."""
         from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner
 
         return DistributedPreconditioner(self, learned=learned)
@@ -228,7 +229,7 @@ class DistributedPoissonGrid:
         callback: Callback | None = None,
         inconsistent: Inconsistent = "error",
     ) -> Solution:
-        """As `relaxon.solvers.solve`: `b`, `x0` and the solution's `x` are this process's part, all else the whole's.
+        """Solve as `relaxon.solvers.solve`: `b`, `x0` and the solution's `x` are this process's part.
 
         `callback` is asked in process 0 only, and its answer holds for all.
         """
@@ -242,7 +243,7 @@ class DistributedPoissonGrid:
             inconsistent=inconsistent,
         )
 
-    def _checked_cells(self, cells: ArrayLike) -> NDArray[np.uint8]:
+    def _validate_cells(self, cells: ArrayLike) -> NDArray[np.uint8]:
         array = plain_array("cells", cells)
         expected = tuple(part.stop - part.start for part in self.owned)
         if array.shape != expected:
@@ -262,15 +263,15 @@ class DistributedPoissonGrid:
         """In the order of planes."""
         return (self.shape[0], 1, self.shape[1]) if self.ndim == 2 else (self.shape[0], self.shape[1], self.shape[2])
 
-    def _with_neighbours(self, box: Box, halo: Halo) -> NDArray[np.uint8]:
-        """The cell types of a box, in the order of planes."""
+    def _with_neighbours(self, box: HaloBox, halo: Halo) -> NDArray[np.uint8]:
+        """Return the cell types of a box, in the order of planes."""
         found = np.full((*box.shape, self.shape[-1]), CellType.SOLID, np.uint8)
         place = found[box.own]
         place[...] = self.cells.reshape(place.shape)
         halo.exchange(found)
         return found
 
-    def _box_grid(self, cells: NDArray[np.uint8], box: Box) -> PieceGrid:
+    def _box_grid(self, cells: NDArray[np.uint8], box: HaloBox) -> PieceGrid:
         sides = []
         for axis, pair in enumerate(self.boundary):
             cut = axis < self.ndim - 1 and self.decomposition.parts[axis] > 1
@@ -283,14 +284,14 @@ class DistributedPoissonGrid:
         shape = cells.shape if self.ndim == 3 else (cells.shape[0], cells.shape[2])
         return PieceGrid(cells.reshape(shape), self.spacing, tuple(sides))
 
-    def _box_planes(self, cells: NDArray[np.uint8], box: Box) -> Planes:
+    def _box_planes(self, cells: NDArray[np.uint8], box: HaloBox) -> Planes:
         return PoissonOperator(self._box_grid(cells, box)).planes
 
     def _planes(self, cells: NDArray[np.uint8], boundary: Any) -> Planes:
         return PoissonOperator(PieceGrid(cells, self.spacing, boundary)).planes
 
     def _whole(self, cells: NDArray[np.uint8]) -> Planes:
-        """The whole grid's planes, given the cells of the level that is gathered."""
+        """Return the whole grid's planes, given the cells of the level that is gathered."""
         if cells.shape == self._shape3:
             return self._planes(cells.reshape(self.shape), self.boundary)
         # Of a coarser level only the sides and the axes count, which are those of any grid longer than a cell.
@@ -311,7 +312,7 @@ class DistributedDirections(FusedDirections):
         cycle: DistributedCycle,
         window: int,
         communicator: Communicator,
-        box: Box,
+        box: HaloBox,
         halo: Halo,
     ) -> None:
         super().__init__(operator, cycle, window, MAX_ITERATIONS)
@@ -322,9 +323,6 @@ class DistributedDirections(FusedDirections):
         # Cells beside the owned ones are computed from others that are not: they must at least be finite.
         for array in (self._r, self._z, *self._directions, *self._images):
             array[...] = 0
-
-    def twin(self) -> None:
-        return None  # the processes' exchanges must come in one order
 
     def _refresh(self, array: NDArray[Any]) -> None:
         self._halo.exchange(array)

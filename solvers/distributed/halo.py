@@ -16,7 +16,7 @@ KEPT = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class HaloBox:
     """A process's part of a level and what is kept around it, along the two cut axes; around a periodic axis indices go
     on below 0 and beyond the end.
     """
@@ -36,8 +36,8 @@ class Box:
         first, second = (slice(o[0] - k[0], o[1] - k[0]) for o, k in zip(self.owned, self.kept, strict=True))
         return first, second
 
-    def within(self, other: Box) -> tuple[slice, slice]:
-        """This box's cells in arrays of a wider one."""
+    def within(self, other: HaloBox) -> tuple[slice, slice]:
+        """Return the index of this box's cells in arrays of a wider one."""
         first, second = (slice(k[0] - o[0], k[1] - o[0]) for k, o in zip(self.kept, other.kept, strict=True))
         return first, second
 
@@ -48,8 +48,8 @@ def box_of(
     periodic: tuple[bool, bool],
     width: tuple[int, int],
     coarsening: tuple[int, int] = (1, 1),
-) -> Box:
-    """The box of a process with `width` cells of each neighbour, on the level whose cells are `coarsening` wide."""
+) -> HaloBox:
+    """Return the box of a process with `width` cells of each neighbour, on the level whose cells are `coarsening` wide."""
     kept, owned = [], []
     place = decomposition.place(rank)
     for axis in range(2):
@@ -58,14 +58,14 @@ def box_of(
         before, after = (decomposition.beside(rank, axis, step, periodic[axis]) is not None for step in (-1, 1))
         owned.append((low, high))
         kept.append((low - width[axis] * before, high + width[axis] * after))
-    return Box((kept[0], kept[1]), (owned[0], owned[1]))
+    return HaloBox((kept[0], kept[1]), (owned[0], owned[1]))
 
 
 class Halo:
     """Brings the cells kept around a box up to date."""
 
     def __init__(
-        self, communicator: Communicator, decomposition: Decomposition, periodic: tuple[bool, bool], box: Box
+        self, communicator: Communicator, decomposition: Decomposition, periodic: tuple[bool, bool], box: HaloBox
     ) -> None:
         self._communicator = communicator
         self._box = box

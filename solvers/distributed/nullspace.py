@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.distributed.communicator import Communicator
-from relaxon.solvers.distributed.halo import Box, Halo
+from relaxon.solvers.distributed.halo import Halo, HaloBox
 from relaxon.solvers.grid.neighbours import dirichlet_cells
 from relaxon.solvers.grid.nullspace import NullSpace
 from relaxon.solvers.grid.operator import Planes
@@ -35,25 +35,25 @@ class DistributedNullSpace(NullSpace):
 
 
 def null_space(
-    communicator: Communicator, cells: NDArray[np.uint8], planes: Planes, box: Box, halo: Halo, total: int
+    communicator: Communicator, cells: NDArray[np.uint8], planes: Planes, box: HaloBox, halo: Halo, total: int
 ) -> DistributedNullSpace:
-    """Of the grid with κ = 1 whose `cells` in `box` are given, in the shape of `planes`; `total` cells in all."""
+    """Return that of the grid with κ = 1 whose `cells` in `box` are given, in the shape of `planes`, of `total` cells."""
     held = np.empty(cells.shape, bool)
     dirichlet_cells(cells, planes.sides, planes.wrap, held)
-    return joined_components(communicator, cells == 0, held, planes.wrap, box, halo, total)
+    return join_components(communicator, cells == 0, held, planes.wrap, box, halo, total)
 
 
-def joined_components(
+def join_components(
     communicator: Communicator,
     fluid: NDArray[np.bool_],
     held: NDArray[np.bool_],
     wrap: NDArray[np.bool_],
-    box: Box,
+    box: HaloBox,
     halo: Halo,
     total: int,
     faces: Sequence[NDArray[np.float64]] | None = None,
 ) -> DistributedNullSpace:
-    """The components of `fluid` that hold no cell of `held`, joined from one process to the next.
+    """Return the components of `fluid` that hold no cell of `held`, joined from one process to the next.
 
     Arrays are in the shape of `box`. `faces` are the couplings below the cells, an array an axis, where some may be 0;
     None joins all neighbours.
@@ -92,9 +92,9 @@ def joined_components(
 
 
 def _painted(
-    fluid: NDArray[np.bool_], wrap: NDArray[np.bool_], box: Box, faces: Sequence[NDArray[np.float64]] | None
+    fluid: NDArray[np.bool_], wrap: NDArray[np.bool_], box: HaloBox, faces: Sequence[NDArray[np.float64]] | None
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The components of this process's own cells, numbered from 1, and their sizes `(count + 1,)`."""
+    """Return the components of this process's own cells, numbered from 1, and their sizes `(count + 1,)`."""
     from relaxon.solvers.grid import label_kernels as kernels
 
     mine = np.ascontiguousarray(fluid[box.own])
@@ -114,9 +114,9 @@ def _painted(
 
 
 def _touching(
-    numbers: NDArray[np.int32], box: Box, axis: int, faces: Sequence[NDArray[np.float64]] | None
+    numbers: NDArray[np.int32], box: HaloBox, axis: int, faces: Sequence[NDArray[np.float64]] | None
 ) -> NDArray[np.int32]:
-    """Pairs `(k, 2)` of components that touch across the upper cut of an axis; none where there is no cut."""
+    """Return pairs `(k, 2)` of components that touch across the upper cut of an axis; none where there is no cut."""
     end = box.own[axis].stop
     if end >= box.shape[axis]:
         return np.zeros((0, 2), np.int32)

@@ -17,8 +17,8 @@ Shape = tuple[int, int, int]
 class Part:
     """The owned cells of a level and `width` cells of each neighbour, as arrays of `shape3`.
 
-    The axes of a `Box` are the two that may be cut, so that a grid of two dimensions is `(nx, 1, ny)` to it; here that
-    is `(1, nx, ny)`. Both are the same memory.
+    The axes of a `HaloBox` are the two that may be cut. So a grid of two dimensions is `(nx, 1, ny)` to it, and
+    `(1, nx, ny)` here. Both are the same memory.
 
     Parameters
     ----------
@@ -44,11 +44,11 @@ class Part:
         self.shape3: Shape = (second, first, length) if flat else self.planes
 
     def view(self, array: NDArray[Any]) -> NDArray[Any]:
-        """An array of `shape3` in the order of the box's axes; shares memory."""
+        """Return an array of `shape3` in the order of the box's axes; shares memory."""
         return array.reshape(self.planes)
 
     def own(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The owned cells of an array of `shape3`, in the order of the box's axes; shares memory."""
+        """Return the owned cells of an array of `shape3`, in the order of the box's axes; shares memory."""
         found: NDArray[Any] = self.view(array)[self.box.own]
         return found
 
@@ -57,7 +57,7 @@ class Part:
         self.halo.exchange(self.view(array))
 
     def spread(self, owned: NDArray[Any]) -> NDArray[Any]:
-        """A new array of `shape3` from the owned cells, with the neighbours'; every process calls it."""
+        """Return a new array of `shape3` from the owned cells, with the neighbours'; every process calls it."""
         found = np.zeros(self.shape3, owned.dtype)
         place = self.own(found)
         place[...] = owned.reshape(place.shape)

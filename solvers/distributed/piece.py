@@ -14,10 +14,10 @@ from relaxon.solvers.distributed.part import Part
 from relaxon.solvers.grid.arguments import (
     Kappa,
     Widths,
-    checked_coefficient,
-    checked_reaction,
-    checked_volume,
     shut_cells,
+    validate_coefficient,
+    validate_reaction,
+    validate_volume,
 )
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import CellType, PoissonGrid, Robin
@@ -78,12 +78,12 @@ class WidthsOfPart(np.ndarray[Any, np.dtype[np.float64]]):
     whole: float
 
     def mean(self, *_: Any, **__: Any) -> Any:
-        """The mean width of the whole axis."""
+        """Return the mean width of the whole axis."""
         return self.whole
 
 
 def widths_of(part: Part, spacing: Widths, shape: tuple[int, ...]) -> Widths:
-    """The widths of a part's cells, along axes that are stretched."""
+    """Return the widths of a part's cells, along axes that are stretched."""
     found: list[Any] = []
     for axis, widths in enumerate(spacing):
         if not isinstance(widths, np.ndarray):
@@ -202,17 +202,17 @@ class Neighbourhood:
         cells, kappa = self.cells, self.coefficient
         if isinstance(kappa, tuple):
             kappa = tuple(_joined(axis, low, high) for axis, (low, high) in enumerate(kappa))
-        kappa, _ = checked_coefficient(kappa, cells, self.boundary)
-        reaction, _ = checked_reaction(self.reaction, cells == CellType.FLUID)
+        kappa, _ = validate_coefficient(kappa, cells, self.boundary)
+        reaction, _ = validate_reaction(self.reaction, cells == CellType.FLUID)
         if isinstance(kappa, tuple) and not all(face.all() for face in kappa):
             shut = shut_cells(cells, self.boundary, kappa, reaction, self.volume)
             cells = np.where(shut, np.uint8(CellType.SOLID), cells)
-        volume, _ = checked_volume(self.volume, cells == CellType.FLUID)
+        volume, _ = validate_volume(self.volume, cells == CellType.FLUID)
         return PieceGrid(cells, self.spacing, self.boundary, kappa, reaction, volume)
 
 
 def _joined(axis: int, low: Array, high: Array) -> Array:
-    """The faces along an axis, from those below and above each cell."""
+    """Return the faces along an axis, from those below and above each cell."""
     below, above = _layers(low, axis, 1, None), _layers(high, axis, 0, -1)
     other = (below != above) & np.isfinite(below) & np.isfinite(above)
     if other.any():

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import validation
-from relaxon.solvers.distributed.kinds import Working
-from relaxon.solvers.distributed.loose import distributed_cycle
+from relaxon.solvers.distributed.deflation import distributed_cycle
+from relaxon.solvers.distributed.system import WorkingPiece
 from relaxon.solvers.grid.poisson_grid import CellType
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class DistributedPreconditioner:
 
 
 def _plain_cycle(grid: DistributedPoissonGrid, learned: bool) -> Any:
-    """The cycle of κ = 1: what applies it to a residual of a norm, the shape of the owned cells, and its figures."""
+    """Return, for κ = 1, what applies the cycle to a residual of a norm, the shape of the owned cells, and its figures."""
     cycle = grid.cycle(learned=learned)
     own = grid.plan.box(grid.communicator.rank, 0).own
     r, x, z = (np.zeros(cycle.shape, np.float32) for _ in range(3))
@@ -71,8 +71,8 @@ def _plain_cycle(grid: DistributedPoissonGrid, learned: bool) -> Any:
 
 
 def _any_cycle(grid: DistributedPoissonGrid) -> Any:
-    """As `_plain_cycle`, for coefficients of any kind."""
-    working = Working.of(grid)
+    """Return the same as `_plain_cycle`, for coefficients of any kind."""
+    working = WorkingPiece.of(grid)
     cycle, part = distributed_cycle(working.operator, grid), grid.part
     factor = 2.0**-working.exponent
 

@@ -16,10 +16,10 @@ from relaxon.core.solution import Callback, Progress, Solution
 from relaxon.core.solve_options import SolveOptions
 from relaxon.solvers.dcdm.cycle import MAX_ITERATIONS, DeepConjugateDirectionCycle
 from relaxon.solvers.distributed.communicator import any_failure
-from relaxon.solvers.distributed.halo import Box, Halo
-from relaxon.solvers.distributed.kinds import PieceDirections, Working, figures_of
-from relaxon.solvers.distributed.loose import distributed_cycle
+from relaxon.solvers.distributed.deflation import distributed_cycle
+from relaxon.solvers.distributed.halo import Halo, HaloBox
 from relaxon.solvers.distributed.nullspace import DistributedNullSpace
+from relaxon.solvers.distributed.system import PieceDirections, WorkingPiece, figures_of
 from relaxon.solvers.grid.poisson_grid import CellType
 from relaxon.solvers.interface.complex_parts import ComplexRequest, is_complex, split
 from relaxon.solvers.interface.elimination import GridElimination
@@ -40,7 +40,7 @@ class PreparedDistributed(PreparedSystem):
     solver: DeepConjugateDirectionCycle
     engine: DistributedDirections | PieceDirections
     setup_seconds: float
-    box: Box
+    box: HaloBox
     halo: Halo
     nullspace: DistributedNullSpace
 
@@ -55,7 +55,7 @@ class PreparedDistributed(PreparedSystem):
         return PreparedSystem.request(self, b, options, x0, name)
 
     def _check_everywhere(self, name: str, b: ArrayLike, x0: ArrayLike | None) -> None:
-        """Refuse in all processes what one of them was given wrong."""
+        """Check nothing: all processes have checked what this is made of."""
         problem: Exception | None = None
         try:
             b, x0 = fill_unused(name, b, self._used), fill_unused("x0", x0, self._used)
@@ -125,7 +125,7 @@ class PreparedDistributed(PreparedSystem):
         return self._largest_of_all(float(np.abs(v[self.box.own]).max()))
 
     def _largest_of_all(self, value: float) -> float:
-        """Of what each process gives."""
+        """Return the largest of what the processes give."""
         return float(np.concatenate(self.grid.communicator.gathered(np.array([value]))).max())
 
     def _figures(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> Figures:
@@ -141,12 +141,12 @@ class PreparedPiece(PreparedDistributed):
     """As `PreparedDistributed`, of a grid of any kind; vectors are 0 beside the owned cells."""
 
     engine: PieceDirections
-    working: Working
+    working: WorkingPiece
 
     @classmethod
     def of(cls, grid: DistributedPoissonGrid, window: int, start: float) -> PreparedPiece:
         """Set the solver up; `start` is when that began."""
-        working, part = Working.of(grid), grid.part
+        working, part = WorkingPiece.of(grid), grid.part
         cycle = distributed_cycle(working.left, grid)
         engine = PieceDirections(working.left, cycle, window, MAX_ITERATIONS, grid.communicator)
         solver = DeepConjugateDirectionCycle(window=window, rescue=False)
@@ -197,7 +197,7 @@ class PreparedPiece(PreparedDistributed):
     def reduced(self) -> PreparedSystem | None:
         if self.elimination is None:
             return None
-        working = Working(self.working.left, self.working.left, 0, None)
+        working = WorkingPiece(self.working.left, self.working.left, 0, None)
         null = working.operator.grid.nullspace
         assert isinstance(null, DistributedNullSpace)
         return ReducedPiece(self.grid, self.solver, self.engine, self.setup_seconds, self.box, self.halo, null, working)

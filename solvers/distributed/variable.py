@@ -8,8 +8,9 @@ gathered, and everything below it is done by every process alike.
 
 from __future__ import annotations
 
+import itertools
 import math
-from copy import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +26,11 @@ from relaxon.solvers.distributed.piece import PieceOperator
 from relaxon.solvers.grid.cell_metrics import share_of
 from relaxon.solvers.grid.couplings import by_layer, open_faces, reaction_term, side_couplings
 from relaxon.solvers.grid.faces import conductances, face_coefficients, face_scales, films, slab
-from relaxon.solvers.grid.poisson_grid import FLUID, Boundary
+from relaxon.solvers.grid.poisson_grid import Boundary
 from relaxon.solvers.grid.sides import Sides
-from relaxon.solvers.multigrid.single import Array, Single
-from relaxon.solvers.multigrid.transfers import COARSEST_UNKNOWNS, axes_to_halve, coarsened
-from relaxon.solvers.multigrid.variable import REACTING, VariableCycle, VariableLevel, chebyshev_dampings
+from relaxon.solvers.multigrid.cycle import Array, Single, SingleCycle, run_cycle
+from relaxon.solvers.multigrid.transfers import COARSEST_UNKNOWNS, axes_to_halve, coarsen_shape
+from relaxon.solvers.multigrid.variable_levels import VariableLevel, VariableLevelBuilder, VariableStage
 
 SWEEPS = 2
 SMALL = 64
@@ -41,22 +42,19 @@ as coarse cells are pairs from the first kept one on."""
 
 
 @dataclass(slots=True)
-class Stage:
-    """Where the set-up stands: a level's types, faces as `VariableCycle` has them, and the least of its diagonal."""
+class SharedStage:
+    """Where the set-up stands: the shape of the whole next level, and this process's cells of it."""
 
     shape: Shape
-    """Of the whole level."""
     coarsening: tuple[int, int]
-    cells: NDArray[np.uint8]
-    faces: list[Single]
-    inside: NDArray[np.float64]
-    least: Single | None
+    cells: VariableStage
 
 
 @dataclass(slots=True)
-class SharedLevel:
+class SharedVariableLevel:
     """A process's part of a level, and the coarse cells that it takes from: `x`, `r` and `diagonal` of them."""
 
+    cycle: DistributedVariableCycle
     part: Part
     level: VariableLevel
     ranges: tuple[Range, Range]
@@ -68,12 +66,65 @@ class SharedLevel:
     r: Single
     diagonal: Single
 
+    @property
+    def visits(self) -> int:
+        """How often one cycle visits the level."""
+        return 1
+
     def view(self, array: Single) -> Single:
-        """An array of the coarse cells in the order of a box's axes."""
+        """Return an array of the coarse cells in the order of a box's axes."""
         return array.reshape(self.planes)
 
+    def smooth_residual_restrict(self, below: SharedVariableLevel | VariableLevel) -> None:
+        """Steps 1 to 3 of the cycle: into the owned cells of the level below."""
+        from relaxon.solvers.multigrid import variable_kernels as kernels
 
-class DistributedVariableCycle(VariableCycle):
+        level = self.level
+        assert level.transfer is not None
+        self.part.exchange(level.r)
+        level.smooth_from_zero()
+        level.take_residual()
+        kernels.restrict(level.work, level.transfer, self.diagonal, self.r)
+        owned = self.view(self.r)[self.owned]
+        if isinstance(below, SharedVariableLevel):
+            below.part.own(below.level.r)[...] = owned
+        else:
+            below.r[...] = self.cycle.gather(owned)
+
+    def prolong_correct_smooth(self, below: SharedVariableLevel | VariableLevel) -> None:
+        """Steps 5 and 6 of the cycle."""
+        self.fill_coarse(below, "x")
+        self.level.correct(self)
+        self.level.smooth()
+
+    def fill_coarse(self, below: SharedVariableLevel | VariableLevel, name: str) -> None:
+        """Take an array of the level below for the coarse cells."""
+        target = self.view(getattr(self, name))
+        if isinstance(below, SharedVariableLevel):
+            source = getattr(below.level, name)
+            below.part.exchange(source)
+            starts = [kept[0] for kept in below.part.box.kept]
+            cut = tuple(slice(a - s, b - s) for (a, b), s in zip(self.ranges, starts, strict=True))
+            target[...] = below.part.view(source)[cut]
+            return
+        whole = self.cycle.planes_of(getattr(below, name))
+        rows = [np.arange(a, b) % n for (a, b), n in zip(self.ranges, whole.shape, strict=False)]
+        target[...] = whole[np.ix_(rows[0], rows[1])]
+
+    def solve(self) -> None:
+        """Not called: a shared level is never the last."""
+        raise NotImplementedError
+
+    def begin_visit(self) -> None:
+        """Not called: see `visits`."""
+        raise NotImplementedError
+
+    def end_visit(self) -> None:
+        """Not called: see `visits`."""
+        raise NotImplementedError
+
+
+class DistributedVariableCycle(SingleCycle):
     """`z ← M r` on arrays of the operator's part, as `VariableCycle` on the whole grid to rounding.
 
     Every process calls it at the same time. `closes` and `reacts` say whether κ closes faces, and whether there is a
@@ -96,35 +147,33 @@ class DistributedVariableCycle(VariableCycle):
         around = (False,) * (3 - len(periodic)) + periodic
         self._periodic = (around[1], False) if self._flat else (around[0], around[1])
         self._cut = [axis for axis in range(2) if decomposition.parts[axis] > 1]
-        self.wrap = np.array([wraps and n > 1 for wraps, n in zip(around, shape, strict=True)])
-        self._inside = self._inside_parts(boundary)
-        self._every = not (closes or any(str(side) == "robin" for pair in boundary for side in pair))
-        self._sweeps, self._smoother = SWEEPS, "jacobi"
-        self._before = [np.float32(v) for v in chebyshev_dampings(operator.grid.ndim, SWEEPS)]
-        self._after = self._before[::-1]
-        self._local = copy(self)
-        """What works on parts, whose cut axes do not go round."""
-        self._local.wrap = self.wrap.copy()
-        for axis in self._cut:
-            self._local.wrap[axis + self._flat] = False
-        self._parted = closes or reacts
-        self._shared: list[SharedLevel] = []
+        wrap = np.array([wraps and n > 1 for wraps, n in zip(around, shape, strict=True)])
+        local_wrap = wrap.copy()
+        for axis in self._cut:  # the parts' cut axes are not periodic
+            local_wrap[axis + self._flat] = False
+        every = not (closes or any(str(side) == "robin" for pair in boundary for side in pair))
+        builder, self._local = (
+            VariableLevelBuilder(w, operator.grid.ndim, every, closes or reacts, "jacobi", SWEEPS)
+            for w in (wrap, local_wrap)
+        )
+        self._shared: list[SharedVariableLevel] = []
+        self._shapes: list[Shape] = []
         self.unit = 1.0
-        stage = self._first_stage(shape, reacts)
+        stage = self._first_stage(shape, reacts, self._inside_parts(boundary))
         while (part := self._part_of(stage)) is not None:
             after = self._share(stage, part)
             if after is None:
                 break
             stage = after
-        self._end = stage.coarsening
-        self.levels = self._levels(*self._gathered_stage(stage))
-        self.shape = stage.shape
-        for number, shared in enumerate(self._shared):
-            self._fill_coarse(shared, number, "diagonal")
+        self._end, self.shape = stage.coarsening, stage.shape
+        self._whole = builder.build(self._gather_stage(stage))
+        self._levels: list[Any] = [*self._shared, *self._whole]
+        for shared, below in itertools.pairwise(self._levels[: len(self._shared) + 1]):
+            shared.fill_coarse(below, "diagonal")
         cells = [math.prod(stage_shape) for stage_shape in self._shapes]
-        total = sum(cells) + sum(level.diagonal.size for level in self.levels)
+        total = sum(cells) + sum(level.diagonal.size for level in self._whole)
         self.info = {
-            "levels": float(len(self._shared) + len(self.levels)),
+            "levels": float(len(self._levels)),
             "grid_complexity": total / math.prod(shape),
             "shared_levels": float(len(self._shared)),
             "processes": float(communicator.size),
@@ -132,23 +181,20 @@ class DistributedVariableCycle(VariableCycle):
 
     # --- the cycle ----------------------------------------------------------------------------------------------------
 
-    def twin(self) -> None:  # type: ignore[override]
-        return None  # the processes' exchanges must come in one order
-
     def unscaled(self, r: Array, scale: float = 1.0) -> Single:
         part = self._operator.part
         given = (scale * part.own(r)).astype(np.float32)
         found = np.zeros(part.shape3, np.float32)
-        if not self._shared:
-            self.levels[0].r[...] = self._gathered(given, self._end)
-            self._descend(0)
-            whole = self._planes_of(self.levels[0].x)
+        if self._shared:
+            first = self._shared[0]
+            first.part.own(first.level.r)[...] = given
+            run_cycle(self._levels)
+            part.own(found)[...] = first.part.own(first.level.x)
+        else:
+            self._whole[0].r[...] = self.gather(given)
+            run_cycle(self._levels)
+            whole = self.planes_of(self._whole[0].x)
             part.own(found)[...] = whole[tuple(slice(*cut) for cut in part.box.owned)]
-            return found
-        first = self._shared[0]
-        first.part.own(first.level.r)[...] = given
-        self._go_down(0)
-        part.own(found)[...] = first.part.own(first.level.x)
         return found
 
     def __call__(self, r: Array, z: Array) -> None:
@@ -159,48 +205,19 @@ class DistributedVariableCycle(VariableCycle):
             return
         np.multiply(self.unscaled(r, 1.0 / norm), norm / self.unit, out=z)
 
-    def _go_down(self, number: int) -> None:
-        """`level.x ← M_level level.r` on a shared level."""
-        from relaxon.solvers.multigrid import sweeps
-        from relaxon.solvers.multigrid import variable_kernels as kernels
+    def gather(self, owned: NDArray[Any]) -> NDArray[Any]:
+        """Return every process's owned cells of the level that is gathered, put together."""
+        return self._gathered(owned, self._end, self.shape)
 
-        shared, wrap = self._shared[number], self._local.wrap
-        level = shared.level
-        shared.part.exchange(level.r)
-        self._local._smooth(level, before=True)
-        sweeps.shared_residual(level.x, level.r, level.share, level.diagonal, *level.couplings, wrap, level.work)
-        kernels.restrict(level.work, *level.transfer, level.steps, wrap, shared.diagonal, shared.r)
-        owned = shared.view(shared.r)[shared.owned]
-        if number + 1 < len(self._shared):
-            below = self._shared[number + 1]
-            below.part.own(below.level.r)[...] = owned
-            self._go_down(number + 1)
-        else:
-            self.levels[0].r[...] = self._gathered(owned, self._end)
-            self._descend(0)
-        self._fill_coarse(shared, number, "x")
-        kernels.prolong(shared.x, np.float32(0), *level.transfer, level.share, True, level.x)
-        self._local._smooth(level, before=False)
-
-    def _fill_coarse(self, shared: SharedLevel, number: int, name: str) -> None:
-        """Take an array of the next level for the coarse cells of a shared one."""
-        target = shared.view(getattr(shared, name))
-        if number + 1 < len(self._shared):
-            below = self._shared[number + 1]
-            source = getattr(below.level, name)
-            below.part.exchange(source)
-            starts = [kept[0] for kept in below.part.box.kept]
-            cut = tuple(slice(a - s, b - s) for (a, b), s in zip(shared.ranges, starts, strict=True))
-            target[...] = below.part.view(source)[cut]
-            return
-        whole = self._planes_of(getattr(self.levels[0], name))
-        rows = [np.arange(a, b) % n for (a, b), n in zip(shared.ranges, whole.shape, strict=False)]
-        target[...] = whole[np.ix_(rows[0], rows[1])]
+    def planes_of(self, whole: NDArray[Any]) -> NDArray[Any]:
+        """Return an array of a whole level in the order of a box's axes; shares memory."""
+        n0, n1, n2 = whole.shape
+        return whole.reshape((n1, n0, n2)) if self._flat else whole
 
     # --- set-up -------------------------------------------------------------------------------------------------------
 
-    def _first_stage(self, shape: Shape, reacts: bool) -> Stage:
-        """The finest level's faces, on the operator's part, over the strongest of all."""
+    def _first_stage(self, shape: Shape, reacts: bool, inside: NDArray[np.float64]) -> SharedStage:
+        """Return the finest level's faces, on the operator's part, over the strongest of all."""
         grid = self._operator.grid
         faces, sides, term = open_faces(grid), by_layer(side_couplings(grid)), reaction_term(grid)
         largest = [float(f.max()) for f in faces] + [float(values.max(initial=0.0)) for _, _, values in sides]
@@ -213,11 +230,10 @@ class DistributedVariableCycle(VariableCycle):
         single.append(known)
         if reacts:
             single.append(np.zeros(grid.shape3, np.float32) if term is None else (term / self.unit).astype(np.float32))
-        self._shapes: list[Shape] = []
-        return Stage(shape, (1, 1), grid.cells.reshape(grid.shape3), single, self._inside, None)
+        return SharedStage(shape, (1, 1), VariableStage(grid.cells.reshape(grid.shape3), single, inside))
 
-    def _part_of(self, stage: Stage) -> Part | None:
-        """This process's part of a level, with `REACH` planes of its neighbours; None where it is not to be shared."""
+    def _part_of(self, stage: SharedStage) -> Part | None:
+        """Return this process's part of a level, with `REACH` planes of its neighbours; None if it is not to be shared."""
         by, split = stage.coarsening, self._decomposition
         if math.prod(stage.shape) <= fused.GATHERED_CELLS or not self._cut:
             return None
@@ -228,105 +244,76 @@ class DistributedVariableCycle(VariableCycle):
     def _part(self, width: int, by: tuple[int, int], length: int) -> Part:
         return Part(self._communicator, self._decomposition, self._periodic, width, by, length)
 
-    def _share(self, stage: Stage, part: Part) -> Stage | None:
-        """Add a level to the shared ones; where the set-up then stands. None where the next one cannot be cut."""
-        from relaxon.solvers.multigrid import setup_kernels as kernels
+    def _share(self, stage: SharedStage, part: Part) -> SharedStage | None:
+        """Add a level to the shared ones and return where the set-up then stands.
 
-        local = self._local
-        cells, faces, least = self._moved(stage, part)
-        diagonal = np.empty(part.shape3, np.float32)
-        kernels.finish(cells, faces[0], faces[1], faces[2], faces[3], local.wrap, diagonal)
-        part.exchange(diagonal)
-        if least is not None:
-            np.maximum(diagonal, least, out=diagonal, where=cells == FLUID)
-        couplings = diagonal
-        if len(faces) == REACTING:
-            couplings = diagonal.copy()
-            np.add(diagonal, faces[4], out=diagonal, where=cells == FLUID)
-        halved = axes_to_halve(stage.shape, self._mean_couplings(part, faces))
+        None where the level below cannot be cut.
+        """
+        cells = self._move(stage, part)
+        diagonal, couplings = self._local.make_diagonal(cells, part.exchange)
+        halved = axes_to_halve(stage.shape, self._mean_couplings(part, cells.faces))
         few = self._is_last(stage.shape, part.own(diagonal))
-        steps, coarse_shape = coarsened(stage.shape, halved)
+        steps, coarse_shape = coarsen_shape(stage.shape, halved)
         by = (int(steps[1]), 1) if self._flat else (int(steps[0]), int(steps[1]))
         after = (stage.coarsening[0] * by[0], stage.coarsening[1] * by[1])
         if few or not any(halved) or not self._cuts_at(after):
             return None
-        coarse_faces, coarse_cells, transfer = local._coarser(cells, faces, halved, stage.inside)
-        inside = np.where(np.array(halved)[:, None], 2 * stage.inside / (1 + stage.inside), stage.inside)
-        kernels.keep_unknowns(diagonal, faces[0], faces[1], faces[2])
-        with np.errstate(over="ignore"):  # of κ beyond float32's range: the solve's end says so
-            inverse = np.divide(np.float32(1), diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
-        x, r, work = (np.zeros(part.shape3, np.float32) for _ in range(3))
-        level = VariableLevel((faces[0], faces[1], faces[2]), diagonal, inverse, x, r, work)
-        local._add_transfer(level, transfer, coarse_cells)
-        coarse_faces += [local._coarser_term(level, term, coarse_cells) for term in faces[4:]]
-        below = local._least_diagonal(level, couplings, coarse_cells) if self._parted else None
-        self._shared.append(self._shared_level(part, level, by, after, coarse_cells.shape))
+        level, below = self._local.coarsen(cells, diagonal, couplings, halved)
+        self._shared.append(self._shared_level(part, level, by, after, below.cells.shape))
         self._shapes.append(stage.shape)
-        return Stage(
-            (coarse_shape[0], coarse_shape[1], coarse_shape[2]), after, coarse_cells, coarse_faces, inside, below
-        )
+        return SharedStage((coarse_shape[0], coarse_shape[1], coarse_shape[2]), after, below)
 
     def _shared_level(
         self, part: Part, level: VariableLevel, by: tuple[int, int], after: tuple[int, int], shape: tuple[int, ...]
-    ) -> SharedLevel:
-        """A shared level with room for the coarse cells under all of its part."""
+    ) -> SharedVariableLevel:
+        """Return a shared level with room for the coarse cells under all of its part."""
         starts = [kept[0] // step for kept, step in zip(part.box.kept, by, strict=True)]
         planes: Shape = (shape[1], shape[0], shape[2]) if self._flat else (shape[0], shape[1], shape[2])
         ranges = ((starts[0], starts[0] + planes[0]), (starts[1], starts[1] + planes[1]))
         owned = self._owned(self._communicator.rank, after)
         first, second = (slice(a - s, b - s) for (a, b), s in zip(owned, starts, strict=True))
         x, r, diagonal = (np.zeros(shape, np.float32) for _ in range(3))
-        return SharedLevel(part, level, ranges, (first, second), planes, x, r, diagonal)
+        return SharedVariableLevel(self, part, level, ranges, (first, second), planes, x, r, diagonal)
 
-    def _moved(self, stage: Stage, part: Part) -> tuple[NDArray[np.uint8], list[Single], Single | None]:
-        """A stage's arrays on the part of a level that is shared, with the neighbours' cells."""
+    def _move(self, stage: SharedStage, part: Part) -> VariableStage:
+        """Return a stage's arrays on the part of a level that is shared, with the neighbours' cells."""
+        return self._mapped(stage, lambda array: part.spread(self._owned_of(stage, array)))
 
-        def moved(array: NDArray[Any]) -> NDArray[Any]:
-            return part.spread(self._owned_of(stage, array))
+    def _gather_stage(self, stage: SharedStage) -> VariableStage:
+        """Return a stage's arrays for the whole level, in every process."""
+        return self._mapped(
+            stage, lambda array: self._gathered(self._owned_of(stage, array), stage.coarsening, stage.shape)
+        )
 
-        faces = [moved(face) for face in stage.faces[:3]]
-        faces.append(np.stack([moved(side) for side in stage.faces[3]]))
-        faces += [moved(term) for term in stage.faces[4:]]
-        return moved(stage.cells), faces, None if stage.least is None else moved(stage.least)
+    @staticmethod
+    def _mapped(stage: SharedStage, move: Callable[[NDArray[Any]], NDArray[Any]]) -> VariableStage:
+        given = stage.cells
+        faces = [move(face) for face in given.faces[:3]]
+        faces.append(np.stack([move(side) for side in given.faces[3]]))
+        faces += [move(term) for term in given.faces[4:]]
+        return VariableStage(move(given.cells), faces, given.inside, None if given.least is None else move(given.least))
 
-    def _owned_of(self, stage: Stage, array: NDArray[Any]) -> NDArray[Any]:
-        """The owned cells of a stage's array: of the operator's part, or of the coarse cells of the last shared one."""
+    def _owned_of(self, stage: SharedStage, array: NDArray[Any]) -> NDArray[Any]:
+        """Return the owned cells of a stage's array: of the operator's part, or of the last shared level's."""
         if not self._shared:
             return self._operator.part.own(array)
         last = self._shared[-1]
         return last.view(array)[last.owned]
 
-    def _gathered_stage(self, stage: Stage) -> tuple[Any, ...]:
-        """What `_levels` takes, of the whole level in every process."""
-
-        def whole(array: NDArray[Any]) -> NDArray[Any]:
-            return self._gathered(self._owned_of(stage, array), stage.coarsening, stage.shape)
-
-        faces = [whole(face) for face in stage.faces[:3]]
-        faces.append(np.stack([whole(side) for side in stage.faces[3]]))
-        faces += [whole(term) for term in stage.faces[4:]]
-        least = None if stage.least is None else whole(stage.least)
-        return whole(stage.cells), faces, stage.inside, least, self._parted
-
-    def _gathered(self, owned: NDArray[Any], by: tuple[int, int], shape: tuple[int, ...] | None = None) -> NDArray[Any]:
-        """Every process's owned cells of the level that is gathered, put together in each: an array of its shape."""
-        whole = np.empty(self.shape if shape is None else shape, owned.dtype)
-        planes = self._planes_of(whole)
+    def _gathered(self, owned: NDArray[Any], by: tuple[int, int], shape: Shape) -> NDArray[Any]:
+        """Return every process's owned cells of a level, put together in an array of its shape."""
+        whole = np.empty(shape, owned.dtype)
+        planes = self.planes_of(whole)
         for rank, piece in enumerate(self._communicator.gathered(owned)):
             place = planes[tuple(slice(*cut) for cut in self._owned(rank, by))]
             place[...] = piece.reshape(place.shape)
         return whole
 
-    def _planes_of(self, whole: NDArray[Any]) -> NDArray[Any]:
-        """An array of a whole level in the order of a box's axes; shares memory."""
-        n0, n1, n2 = whole.shape
-        return whole.reshape((n1, n0, n2)) if self._flat else whole
-
     def _owned(self, rank: int, by: tuple[int, int]) -> tuple[Range, Range]:
         return box_of(self._decomposition, rank, self._periodic, (0, 0), by).owned
 
     def _cuts_at(self, by: tuple[int, int]) -> bool:
-        """Whether the level whose cells are so wide can be cut where the finest one is."""
+        """Return whether the level whose cells are so wide can be cut where the finest one is."""
         split = self._decomposition
         for axis in self._cut:
             if any(place % by[axis] for place in split.bounds[axis][1:-1]) or split.thinnest(axis) < by[axis]:
@@ -336,19 +323,19 @@ class DistributedVariableCycle(VariableCycle):
         return True
 
     def _is_last(self, shape: Shape, owned: Single) -> bool:
-        """As `is_coarsest`, of the diagonals of all processes."""
+        """Return `is_coarsest` of the diagonals of all processes."""
         count = int(self._communicator.totals(np.array([np.count_nonzero(owned)]))[0])
         return math.prod(shape) < SMALL * COARSEST_UNKNOWNS and count <= COARSEST_UNKNOWNS
 
     def _mean_couplings(self, part: Part, faces: list[Single]) -> list[float]:
-        """Of the open faces along each axis, of all processes."""
+        """Return the mean of the open faces along each axis, over all processes."""
         own = [part.own(face) for face in faces[:3]]
         sums = [float(face.sum(dtype=np.float64)) for face in own] + [float(np.count_nonzero(face)) for face in own]
         totals = self._communicator.totals(np.array(sums))
         return [float(total / max(count, 1.0)) for total, count in zip(totals[:3], totals[3:], strict=True)]
 
     def _inside_parts(self, boundary: Sides) -> NDArray[np.float64]:
-        """As `variable._inside_parts`, the mean over a Robin side's cells in all processes."""
+        """Return `variable.inside_parts`, with the mean over a Robin side's cells in all processes."""
         grid, found = self._operator.grid, np.zeros((3, 2))
         sums = np.zeros((3, 2, 2))
         for axis, pair in enumerate(boundary):

@@ -9,10 +9,10 @@ from relaxon.solvers.dcdm.cycle import DeepConjugateDirectionCycle
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.engine import Prepared, Solver
-from relaxon.solvers.multigrid.single import SingleCycle
+from relaxon.solvers.multigrid.cycle import SingleCycle
 from relaxon.solvers.separable import FastDiagonalisation
 from relaxon.solvers.separable.axes import NotSeparableError, axes_of
-from relaxon.solvers.separable.system import SeparableSystem, expected_nanoseconds
+from relaxon.solvers.separable.system import SeparableSystem, estimate_nanoseconds
 
 CONSTANT_CYCLES, VARYING_CYCLES = 55.0, 400.0
 """Nanoseconds per cell that `dcdm` takes to 1e-6 at 128³ in one thread, set-up included: on a box with κ = 1, and the
@@ -70,7 +70,7 @@ def choose(operator: PoissonOperator) -> GridSolverChoice:
     except NotSeparableError as error:
         return GridSolverChoice(other, f"no direct solver fits, {error}")
     cycles = CONSTANT_CYCLES if operator.constant else VARYING_CYCLES
-    expected = expected_nanoseconds(axes)
+    expected = estimate_nanoseconds(axes)
     if expected > cycles:
         return GridSolverChoice(
             other, f"{cycles:.0f} ns a cell expected, {expected:.0f} of fast diagonalisation for these sides"

@@ -125,7 +125,7 @@ class _PyAMG(_Assembled):
 
 
 def _held(grid: PoissonGrid, matrix: Any) -> Array:
-    """One entry on the diagonal for each singular component, scaled like the matrix.
+    """Return one entry on the diagonal for each singular component, scaled like the matrix: `(unknowns,)`.
 
     It adds an equation `x_i = 0`, which a consistent right-hand side lets the solution meet exactly; the driver sets
     the component's mean afterwards.

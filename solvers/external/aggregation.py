@@ -32,7 +32,7 @@ def smoothed_aggregation_solver(matrix: Any, **options: Any) -> Any:
 
 @cache
 def _private_solver() -> Any:
-    """The solver's function from a private copy of its module."""
+    """Return the solver's function from a private copy of its module."""
     smooth = _load_again("pyamg.aggregation.smooth")
     estimate = _own(smooth, "approximate_spectral_radius")
     smooth.approximate_spectral_radius = _with_start(estimate)  # type: ignore[attr-defined]
@@ -53,7 +53,7 @@ def _with_start(estimate: Any) -> Any:
 
 
 def _load_again(name: str) -> ModuleType:
-    """A second instance of a module, which `sys.modules` does not know."""
+    """Return a second instance of a module, which `sys.modules` does not know."""
     spec = find_spec(name)
     if spec is None or spec.loader is None:
         raise ImportError(CHANGED.format(name=name, module="its package"))

@@ -96,7 +96,7 @@ def _drop(made: Future[list[Any]]) -> None:
 
 
 def _own(tasks: Tasks) -> None:
-    """A thread's work, until there is None."""
+    """Do a thread's work, until there is None."""
     _thread.tasks = tasks
     while (task := tasks.get()) is not None:
         task()
@@ -105,7 +105,7 @@ def _own(tasks: Tasks) -> None:
 
 @cache
 def _owners() -> Iterator[Tasks]:
-    """The queues of the threads, each in its turn, without an end."""
+    """Yield the queues of the threads, each in its turn, without end."""
     queues: list[Tasks] = [SimpleQueue() for _ in range(OWNERS)]
     threads = []
     for number, tasks in enumerate(queues):

@@ -35,7 +35,7 @@ SHELLS, PORES = 6, 0.1
 
 
 def heat_step(cells: NDArray[np.uint8], h: float, seed: int) -> tuple[PoissonGrid, Array]:
-    """An implicit step of the heat equation among insulating obstacles: σ = 1/Δt, b the old temperature over Δt."""
+    """Return an implicit step of the heat equation among insulating obstacles: σ = 1/Δt, b the old temperature over Δt."""
     grid = PoissonGrid(cells, h, "neumann", reaction=1.0 / (STEP * h * h))
     rng = np.random.default_rng(seed)
     old = np.ones(cells.shape)
@@ -46,7 +46,7 @@ def heat_step(cells: NDArray[np.uint8], h: float, seed: int) -> tuple[PoissonGri
 
 
 def stretched_channel(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, Array]:
-    """The pressure of a channel, open at its end, whose cells are a tenth of the mean width at both walls."""
+    """Return the pressure of a channel, open at its end, with cells a tenth of the mean width at both walls."""
     n = shape[-1]
     points = np.linspace(-1, 1, n + 1)
     stretch = 1.0 - NEAREST
@@ -60,7 +60,7 @@ def stretched_channel(shape: tuple[int, ...], h: float, seed: int) -> tuple[Pois
 
 
 def heat_sink(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, Array]:
-    """A finned block of metal that is heated from below and gives heat away at its top and sides."""
+    """Return a finned block of metal that is heated from below and gives heat away at its top and sides."""
     length = h * max(shape)
     film = FILM / length
     sides: list[Any] = [Robin(film)] * (len(shape) - 1) + [("neumann", Robin(film))]
@@ -83,7 +83,7 @@ def heat_sink(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid,
 
 
 def cut_cylinder(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, Array]:
-    """The pressure of a channel past a cylinder that cuts its cells, across the first two axes; open at its end."""
+    """Return the pressure of a channel past a cylinder that cuts its cells, across the first two axes; open at its end."""
     centre = DISC[0] * h * shape[0], DISC[1] * h * shape[1]
     (along, across), volume = outside_disc((shape[0], shape[1]), h, centre, DISC[2] * h * min(shape[:2]) * 2)
     is_open = along[1:] + along[:-1] + across[:, 1:] + across[:, :-1] > 0
@@ -102,7 +102,7 @@ def cut_cylinder(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGr
 
 
 def layered(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, Array]:
-    """Layers across the second axis whose κ is 1 or `JUMP`; Dirichlet sides."""
+    """Return layers across the second axis whose κ is 1 or `JUMP`; Dirichlet sides."""
     rng = np.random.default_rng(seed)
     n = shape[1]
     exponents = np.repeat(rng.integers(0, 2, n // LAYER + 1), LAYER)[:n]
@@ -112,7 +112,7 @@ def layered(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, A
 
 
 def stretched_box(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, Array]:
-    """A box whose widths grow by `GROWTH` from cell to cell along all axes; Dirichlet sides."""
+    """Return a box whose widths grow by `GROWTH` from cell to cell along all axes; Dirichlet sides."""
     spacing = []
     for n in shape:
         widths = min(GROWTH, MOST_RATIO ** (1 / max(n - 1, 1))) ** np.arange(n)
@@ -122,7 +122,7 @@ def stretched_box(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonG
 
 
 def sheets(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, Array]:
-    """Walls one cell thick across the first axis with small holes; open at the top."""
+    """Return walls one cell thick across the first axis with small holes; open at the top."""
     rng = np.random.default_rng(seed)
     cells = np.zeros(shape, np.uint8)
     walls = cells[SHEETS // 2 :: SHEETS]
@@ -131,7 +131,7 @@ def sheets(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, Ar
 
 
 def shells(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, Array]:
-    """Balls in balls: walls two cells thick with pores; open at the top."""
+    """Return balls in balls: walls two cells thick with pores; open at the top."""
     rng = np.random.default_rng(seed)
     cells = np.zeros(shape, np.uint8)
     where = np.indices(shape, np.float32).reshape(len(shape), -1)
@@ -149,7 +149,7 @@ def _open_at_the_top(cells: NDArray[np.uint8], h: float) -> PoissonGrid:
 
 
 def fitting_profile(pair: tuple[str, str], p: Array) -> tuple[Array, Array, Array]:
-    """A function along an axis that fits its sides, with its first and second derivatives."""
+    """Return a function along an axis that fits its sides, with its first and second derivatives."""
     if pair[0] == "periodic":
         k, shift = 2 * np.pi, 0.7
     elif pair == ("dirichlet", "dirichlet"):

@@ -36,21 +36,21 @@ class Problem:
 
 
 def empty_box(size: Size, ndim: int = 3, boundary: BoundaryLike = "dirichlet", seed: int = 0) -> Problem:
-    """A box without obstacles; a smooth source with some noise."""
+    """Return a box without obstacles; a smooth source with some noise."""
     shape = _shape(size, ndim)
     grid = PoissonGrid(np.zeros(shape, np.uint8), _width(shape), boundary)
     return _problem("box", grid, _smooth_source(shape, seed), "empty box, Dirichlet sides")
 
 
 def neumann(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
-    """A closed box: singular, the solution is fixed by its zero mean."""
+    """Return a closed box: singular, the solution is fixed by its zero mean."""
     shape = _shape(size, ndim)
     grid = PoissonGrid(np.zeros(shape, np.uint8), _width(shape), "neumann")
     return _problem("neumann", grid, _smooth_source(shape, seed), "closed box, pure Neumann")
 
 
 def spheres(size: Size, ndim: int = 3, count: int = 5, seed: int = 0) -> Problem:
-    """Solid spheres (discs in 2-D) in a stream through a box that is open at the top."""
+    """Return solid spheres (discs in 2-D) in a stream through a box that is open at the top."""
     shape = _shape(size, ndim)
     validation.positive_int("count", count)
     rng = np.random.default_rng(seed)
@@ -65,7 +65,7 @@ def spheres(size: Size, ndim: int = 3, count: int = 5, seed: int = 0) -> Problem
 
 
 def pool(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
-    """A pool with pillars and boulders under a wavy open surface: the pressure system of a splash.
+    """Return a pool with pillars and boulders under a wavy open surface: the pressure system of a splash.
 
     Walls and floor are Neumann sides; above the surface is AIR. At size 128 in 3-D it has over a million unknowns.
     """
@@ -94,7 +94,7 @@ def pool(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
 
 
 def random_obstacles(size: Size, ndim: int = 3, fraction: float = 0.25, seed: int = 0) -> Problem:
-    """Solid cells strewn at random, open at the top; closed pockets occur and are part of the problem."""
+    """Return solid cells strewn at random, open at the top; closed pockets occur and are part of the problem."""
     shape = _shape(size, ndim)
     if not 0 <= validation.finite_float("fraction", fraction) < 1:
         raise ValueError(f"fraction must be at least 0 and less than 1, got {fraction!r}")
@@ -106,7 +106,7 @@ def random_obstacles(size: Size, ndim: int = 3, fraction: float = 0.25, seed: in
 
 
 def variable_coefficient(size: Size, ndim: int = 3, jump: float = 1e3, seed: int = 0) -> Problem:
-    """Balls of a material whose κ is `jump` times that around them; Dirichlet sides."""
+    """Return balls of a material whose κ is `jump` times that around them; Dirichlet sides."""
     shape = _shape(size, ndim)
     validation.positive_float("jump", jump)
     rng = np.random.default_rng(seed)
@@ -123,7 +123,7 @@ def variable_coefficient(size: Size, ndim: int = 3, jump: float = 1e3, seed: int
 def manufactured(
     size: Size, ndim: int = 3, boundary: BoundaryLike = "dirichlet", variable: bool = False, seed: int = 0
 ) -> Problem:
-    """A smooth solution that is known: `Π_a f_a(x_a)` on the unit box, `f` fitting each axis's sides.
+    """Return a problem with a known smooth solution: `Π_a f_a(x_a)` on the unit box, `f` fitting each axis's sides.
 
     Each axis has length 1, so that a shape with unequal sides has unequal spacing. With `variable`,
     `κ = exp(½ Σ_a cos 2πx_a)`. `b = −∇·(κ∇x)` at cell centres, second order accurate. `seed` is not used.
@@ -155,7 +155,7 @@ def manufactured(
 
 
 def plume(size: Size, ndim: int = 3, seed: int = 0, steps: int = 4) -> Problem:
-    """The pressure system of a smoke plume around a moving sphere after a few steps of the simulation.
+    """Return the pressure system of a smoke plume around a moving sphere after a few steps of the simulation.
 
     Three dimensions only. The steps before are projected with incomplete-Cholesky CG to 1e-4. `seed` is not used.
     """
@@ -171,7 +171,7 @@ def plume(size: Size, ndim: int = 3, seed: int = 0, steps: int = 4) -> Problem:
 
 
 def heat_step(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
-    """An implicit step of the heat equation around insulating spheres: a reaction of 1/Δt, Δt = 10 h²."""
+    """Return an implicit step of the heat equation around insulating spheres: a reaction of 1/Δt, Δt = 10 h²."""
     from relaxon.solvers.gallery import kinds as gallery_kinds
 
     around = spheres(size, ndim, seed=seed).grid
@@ -180,7 +180,7 @@ def heat_step(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
 
 
 def stretched_channel(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
-    """A channel over a step, its cells a tenth of the mean width at the walls."""
+    """Return a channel over a step, its cells a tenth of the mean width at the walls."""
     from relaxon.solvers.gallery import kinds as gallery_kinds
 
     shape = _shape(size, ndim)
@@ -189,7 +189,7 @@ def stretched_channel(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
 
 
 def heat_sink(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
-    """A finned block of metal, heated from below, that gives heat away at its surface: Robin sides and a reaction."""
+    """Return a finned block of metal, heated from below, cooled at its surface: Robin sides and a reaction."""
     from relaxon.solvers.gallery import kinds as gallery_kinds
 
     shape = _shape(size, ndim)
@@ -198,7 +198,7 @@ def heat_sink(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
 
 
 def cut_cylinder(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
-    """A channel past a cylinder that cuts its cells."""
+    """Return a channel past a cylinder that cuts its cells."""
     from relaxon.solvers.gallery import kinds as gallery_kinds
 
     shape = _shape(size, ndim)
@@ -240,12 +240,12 @@ _MAKERS: dict[str, Callable[..., Problem]] = {
 
 
 def names() -> tuple[str, ...]:
-    """The names `make` knows."""
+    """Return the names that `make` knows."""
     return tuple(_MAKERS)
 
 
 def make(name: str, size: Size, ndim: int = 3, seed: int = 0) -> Problem:
-    """The problem of that name with `size` cells a side (or one number an axis).
+    """Return the problem of that name with `size` cells a side (or one number an axis).
 
     >>> from relaxon.solvers import gallery
     >>> gallery.make("box", 8, ndim=2).grid.shape
@@ -259,8 +259,9 @@ def make(name: str, size: Size, ndim: int = 3, seed: int = 0) -> Problem:
 
 
 def matrix(name: str, n: int, seed: int = 0) -> Any:
-    """A symmetric positive (semi)definite matrix of about `n` unknowns, of a family of `matrix_names()`; or a
-    nonsymmetric one, of `matrix_names("nonsymmetric")`.
+    """Return a symmetric positive (semi)definite matrix of about `n` unknowns, of a family of `matrix_names()`.
+
+    With a name of `matrix_names("nonsymmetric")` it is nonsymmetric.
 
     CSR, float64, int32 indices, sorted, the same for the same `seed`. ValueError for an unknown name and for `n` below
     64.
@@ -275,7 +276,7 @@ def matrix(name: str, n: int, seed: int = 0) -> Any:
 
 
 def matrix_names(kind: str = "spd") -> tuple[str, ...]:
-    """The names of the families of `matrix` whose matrices are of a kind, "spd" or "nonsymmetric".
+    """Return the names of the families of `matrix` whose matrices are of a kind, "spd" or "nonsymmetric".
 
     >>> from relaxon.solvers import gallery
     >>> gallery.matrix_names("nonsymmetric")
@@ -287,7 +288,7 @@ def matrix_names(kind: str = "spd") -> tuple[str, ...]:
 
 
 def elastic_body(name: str, n: int, seed: int = 0) -> ElasticBody:
-    """The stiffness matrix of an elastic body of about `n` unknowns, with the coordinates of its nodes.
+    """Return the stiffness matrix of an elastic body of about `n` unknowns, with the coordinates of its nodes.
 
     `matrix` is CSR, float64, int32 indices, sorted, unknowns node by node; `coordinates` is `(n/d, d)` float64. The
     same for the same `seed`. ValueError for a name that is not in `elastic_body_names()` and for `n` below 64.
@@ -303,7 +304,7 @@ def elastic_body(name: str, n: int, seed: int = 0) -> ElasticBody:
 
 
 def elastic_body_names() -> tuple[str, ...]:
-    """The names `elastic_body` knows."""
+    """Return the names that `elastic_body` knows."""
     from relaxon.solvers.sparse.families.bodies import BODIES
 
     return tuple(BODIES)
@@ -331,7 +332,7 @@ def _width(shape: tuple[int, ...]) -> float:
 
 
 def _centres(shape: tuple[int, ...]) -> list[Array]:
-    """Coordinates of the cell centres, one broadcastable array an axis."""
+    """Return the coordinates of the cell centres, one broadcastable array an axis."""
     h = _width(shape)
     return [
         ((np.arange(n, dtype=np.float64) + 0.5) * h).reshape([-1 if a == axis else 1 for a in range(len(shape))])
@@ -362,7 +363,7 @@ def _smooth_source(shape: tuple[int, ...], seed: int) -> Array:
 
 
 def _stream_divergence(grid: PoissonGrid, seed: int) -> Array:
-    """The divergence of a swirling velocity on faces, stopped at walls: `grid.shape`."""
+    """Return the divergence of a swirling velocity on faces, stopped at walls: `grid.shape`."""
     rng = np.random.default_rng(seed)
     solid = grid.cells == CellType.SOLID
     total = np.zeros(grid.shape)

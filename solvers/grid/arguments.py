@@ -29,7 +29,7 @@ MOST_STRETCH = 1e8
 """The largest width of an axis over its smallest: couplings hold up to its fourth power."""
 
 
-def checked_cells(cells: ArrayLike) -> NDArray[np.uint8]:
+def validate_cells(cells: ArrayLike) -> NDArray[np.uint8]:
     """Return a read-only copy as bytes."""
     array = np.asarray(cells)
     if array.dtype.kind not in "iu":
@@ -49,19 +49,19 @@ def checked_cells(cells: ArrayLike) -> NDArray[np.uint8]:
     return own
 
 
-def checked_spacing(spacing: float | Sequence[float], ndim: int) -> tuple[float, ...]:
+def validate_spacing(spacing: float | Sequence[float], ndim: int) -> tuple[float, ...]:
     """Return one width an axis."""
     refuse_masks(spacing=spacing)
     entries = _entries(spacing, ndim)
-    return tuple(_checked_width(_named(spacing, axis), value) for axis, value in enumerate(entries))
+    return tuple(_validate_width(_named(spacing, axis), value) for axis, value in enumerate(entries))
 
 
-def checked_widths(spacing: SpacingLike, shape: tuple[int, ...]) -> Widths:
+def validate_widths(spacing: SpacingLike, shape: tuple[int, ...]) -> Widths:
     """Return one width an axis, or its cells' widths where they are given and differ."""
     refuse_masks(spacing=spacing)
     entries = _entries(spacing, len(shape))
     return tuple(
-        _checked_width(_named(spacing, axis), value) if np.ndim(value) == 0 else _checked_axis(axis, value, n)
+        _validate_width(_named(spacing, axis), value) if np.ndim(value) == 0 else _validate_axis(axis, value, n)
         for axis, (value, n) in enumerate(zip(entries, shape, strict=True))
     )
 
@@ -82,14 +82,14 @@ def _named(spacing: Any, axis: int) -> str:
     return f"spacing[{axis}]" if isinstance(spacing, list | tuple) or np.ndim(spacing) else "spacing"
 
 
-def _checked_width(name: str, value: object) -> float:
+def _validate_width(name: str, value: object) -> float:
     width = validation.positive_float(name, value)
     if not SMALLEST_WIDTH <= width <= 1.0 / SMALLEST_WIDTH:
         raise ValueError(f"{name} must be from {SMALLEST_WIDTH:g} to {1.0 / SMALLEST_WIDTH:g}, got {width:g}")
     return width
 
 
-def _checked_axis(axis: int, value: ArrayLike, n: int) -> float | Array:
+def _validate_axis(axis: int, value: ArrayLike, n: int) -> float | Array:
     name = f"spacing[{axis}]"
     widths = np.array(validation.real_array(name, value), np.float64)
     if widths.shape != (n,):
@@ -108,7 +108,7 @@ def _checked_axis(axis: int, value: ArrayLike, n: int) -> float | Array:
     return widths
 
 
-def checked_coefficient(
+def validate_coefficient(
     coefficient: ArrayLike | Sequence[ArrayLike] | None, cells: NDArray[np.uint8], boundary: Sides
 ) -> tuple[Kappa, tuple[Mask, ...] | None]:
     """Return κ, a copy, and where 1 stands in each of its arrays for what is ignored; None where that is nowhere."""
@@ -117,7 +117,7 @@ def checked_coefficient(
         return None, None
     if not isinstance(coefficient, tuple | list):
         read = partial(cells_read, cells, boundary)
-        kappa, gone = _checked_kappa("coefficient", np.asarray(coefficient), shape, read, closing=False)
+        kappa, gone = _validate_kappa("coefficient", np.asarray(coefficient), shape, read, closing=False)
         return kappa, None if gone is None else (gone,)
     if len(coefficient) != len(shape):
         raise ValueError(
@@ -129,7 +129,7 @@ def checked_coefficient(
         periodic = boundary[axis][0] is Boundary.PERIODIC
         expected = tuple(n + (a == axis) for a, n in enumerate(shape))
         read = partial(faces_read, cells, axis, periodic)
-        face, gone = _checked_kappa(f"coefficient[{axis}]", values, expected, read, closing=True)
+        face, gone = _validate_kappa(f"coefficient[{axis}]", values, expected, read, closing=True)
         if periodic and not np.array_equal(face.take(0, axis), face.take(-1, axis)):
             raise ValueError(f"coefficient[{axis}] must be equal on the first and last faces of a periodic axis")
         faces.append(face)
@@ -137,11 +137,12 @@ def checked_coefficient(
     return tuple(faces), tuple(ignored) if any(gone.any() for gone in ignored) else None
 
 
-def _checked_kappa(
+def _validate_kappa(
     name: str, values: ArrayLike, shape: tuple[int, ...], read: Callable[[], Mask], closing: bool
 ) -> tuple[Array, Mask | None]:
-    """A copy of κ, and where 1 stands in it for what is no coefficient because `read` says that nobody reads it.
-    `closing` has 0 be one."""
+    """Return a copy of κ, and where 1 stands in it for a value that is no coefficient.
+
+    Such a value is allowed where nothing reads it, as `read` says. With `closing`, 0 is a coefficient."""
     array = validation.real_array(name, values, finite=False)
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
@@ -188,7 +189,7 @@ def faces_read(cells: NDArray[np.uint8], axis: int, periodic: bool) -> Mask:
     return read
 
 
-def checked_reaction(reaction: Any, fluid: Mask) -> tuple[float | Array | None, float | Array | None]:
+def validate_reaction(reaction: Any, fluid: Mask) -> tuple[float | Array | None, float | Array | None]:
     """Return σ with 0 outside the fluid, None where it is 0 everywhere; and as it was given, to be checked again where
     other cells are fluid."""
     if reaction is None:
@@ -205,7 +206,7 @@ def checked_reaction(reaction: Any, fluid: Mask) -> tuple[float | Array | None, 
     return own if own.any() else None, given
 
 
-def checked_volume(volume: Any, fluid: Mask) -> tuple[Array | None, Array | None]:
+def validate_volume(volume: Any, fluid: Mask) -> tuple[Array | None, Array | None]:
     """Return the fractions with 1 outside the fluid, None where they are 1 everywhere; and as they were given."""
     if volume is None:
         return None, None
@@ -220,7 +221,7 @@ def checked_volume(volume: Any, fluid: Mask) -> tuple[Array | None, Array | None
 
 
 def _cell_values(name: str, values: Any, fluid: Mask) -> Array:
-    """A read-only copy of an array of the cells."""
+    """Return a read-only copy of an array of the cells."""
     array = validation.real_array(name, fill_unused(name, values, lambda: fluid, np.nan), finite=False)
     if array.shape != fluid.shape:
         either = "a number or " if name == "reaction" else ""

@@ -140,7 +140,7 @@ def reaction_term(grid: PoissonGrid) -> Array | None:
 
 
 def _face_scales(grid: PoissonGrid, axis: int) -> tuple[Any, Any, Any]:
-    """What κ is multiplied with on the low side, the inner faces and the high side of an axis."""
+    """Return what κ is multiplied by on the low side, the inner faces and the high side of an axis."""
     scale, n = cell_metrics.face_scale(grid, axis), grid.shape[axis]
     if isinstance(scale, float):
         return scale, scale, scale

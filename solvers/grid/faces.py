@@ -27,7 +27,7 @@ SideValues = Sequence[tuple[ArrayLike | None, ArrayLike | None]]
 
 
 def openness(grid: PoissonGrid) -> tuple[Array, ...]:
-    """What κ/h² is multiplied with at each face, one array an axis (`n + 1` long along it).
+    """Return what κ/h² is multiplied by at each face, one array an axis (`n + 1` long along it).
 
     0 where nothing flows (walls, Neumann sides, faces without a fluid cell), 2 from a cell to the face of a Dirichlet
     or a Robin side, else 1.
@@ -49,7 +49,7 @@ def openness(grid: PoissonGrid) -> tuple[Array, ...]:
 
 
 def face_coefficients(grid: PoissonGrid) -> tuple[Array, ...]:
-    """κ on every face, one array an axis: 1, the grid's own face values, or the harmonic mean of the cells' κ."""
+    """Return κ on every face, one array an axis: 1, the grid's own face values, or the harmonic mean of the cells' κ."""
     kappa = grid.coefficient
     if isinstance(kappa, tuple):
         return kappa
@@ -62,12 +62,12 @@ def face_coefficients(grid: PoissonGrid) -> tuple[Array, ...]:
 
 
 def face_scales(grid: PoissonGrid) -> tuple[Array, ...]:
-    """A face's conductance over its κ, one array an axis, to the face itself at a Robin side; 0 where nothing flows."""
+    """Return a face's conductance over its κ, one array an axis; to the face itself at a Robin side, 0 where closed."""
     return tuple(factor * cell_metrics.face_scale(grid, axis) for axis, factor in enumerate(openness(grid)))
 
 
 def films(grid: PoissonGrid) -> dict[tuple[int, int], Array]:
-    """The conductances of Robin sides themselves, by (axis, side): arrays of length 1 across the side."""
+    """Return the conductances of Robin sides themselves, by (axis, side): arrays of length 1 across the side."""
     found = {}
     for axis, pair in enumerate(grid.boundary):
         for end, side in enumerate(pair):
@@ -95,7 +95,7 @@ def conductances(grid: PoissonGrid) -> tuple[Array, ...]:
 def boundary_source(
     grid: PoissonGrid, air_values: ArrayLike | None = None, side_values: SideValues | None = None
 ) -> Array:
-    """What values other than 0 in AIR cells and on sides add to the right-hand side.
+    """Return what values other than 0 in AIR cells and on sides add to the right-hand side.
 
     The solvers hold these values at 0; `solve(grid, b + boundary_source(grid, ...))` is the solution for others.
 
@@ -119,10 +119,10 @@ def boundary_source(
     >>> solve(grid, b, solver="cg", rtol=1e-12).x[:, 0].round(6).tolist()
     [0.125, 0.375, 0.625, 0.875]
     """
-    known = checked_air_values(grid, air_values)
-    sides = checked_side_values(grid, side_values)
+    known = validate_air_values(grid, air_values)
+    sides = validate_side_values(grid, side_values)
     total = np.zeros(grid.shape)
-    for axis, weight in enumerate(_known_weights(grid)):
+    for axis, weight in enumerate(_weigh_known_values(grid)):
         n = grid.shape[axis]
         low, high = (np.expand_dims(side, axis) for side in sides[axis])
         around = known[slab(axis, n - 1, n)] if grid.periodic[axis] else low
@@ -138,8 +138,8 @@ def boundary_source(
     return total
 
 
-def _known_weights(grid: PoissonGrid) -> tuple[Array, ...]:
-    """What each face adds to its cell's row for a known value of 1 beyond it: `conductances`, but on Robin sides."""
+def _weigh_known_values(grid: PoissonGrid) -> tuple[Array, ...]:
+    """Return what each face adds to its cell's row for a known value of 1 beyond it: `conductances`, except Robin."""
     films_of, scales = films(grid), face_scales(grid) if films(grid) else ()
     found = conductances(grid)
     for (axis, end), film in films_of.items():
@@ -149,8 +149,8 @@ def _known_weights(grid: PoissonGrid) -> tuple[Array, ...]:
     return found
 
 
-def checked_air_values(grid: PoissonGrid, values: ArrayLike | None) -> Array:
-    """The known values on `grid.shape` float64, zero outside AIR; ValueError for a wrong shape or NaN in AIR."""
+def validate_air_values(grid: PoissonGrid, values: ArrayLike | None) -> Array:
+    """Return the known values on `grid.shape` float64, 0 outside AIR; ValueError for a wrong shape or NaN in AIR."""
     known = np.zeros(grid.shape)
     if values is None:
         return known
@@ -165,8 +165,8 @@ def checked_air_values(grid: PoissonGrid, values: ArrayLike | None) -> Array:
     return known
 
 
-def checked_side_values(grid: PoissonGrid, values: SideValues | None) -> tuple[tuple[Array, Array], ...]:
-    """For each axis the values on both sides, each of the side's shape float64; zero where nothing is given."""
+def validate_side_values(grid: PoissonGrid, values: SideValues | None) -> tuple[tuple[Array, Array], ...]:
+    """Return for each axis the values on both sides, each of the side's shape float64; 0 where nothing is given."""
     if values is None:
         values = [(None, None)] * grid.ndim
     check_side_pairs(grid, values)
@@ -188,7 +188,7 @@ def checked_side_values(grid: PoissonGrid, values: SideValues | None) -> tuple[t
 
 
 def check_side_pairs(grid: PoissonGrid, values: Sequence[Any]) -> None:
-    """ValueError unless there is a pair for each axis, with values on sides that hold one alone."""
+    """Raise ValueError unless there is a pair for each axis, with values only on sides that hold one."""
     if isinstance(values, str | bytes) or not isinstance(values, Sequence) or len(values) != grid.ndim:
         raise ValueError(f"side_values must hold {grid.ndim} (low, high) pairs, one an axis, got {values!r}")
     for axis, pair in enumerate(values):
@@ -201,12 +201,12 @@ def check_side_pairs(grid: PoissonGrid, values: Sequence[Any]) -> None:
 
 
 def side_shape(grid: PoissonGrid, axis: int) -> tuple[int, ...]:
-    """The shape of a side across `axis`."""
+    """Return the shape of a side across `axis`."""
     return tuple(n for other, n in enumerate(grid.shape) if other != axis)
 
 
 def slab(axis: int, start: int, stop: int) -> tuple[slice, ...]:
-    """The index of layers `start … stop` along an axis."""
+    """Return the index of layers `start … stop` along an axis."""
     return (slice(None),) * axis + (slice(start, stop),)
 
 

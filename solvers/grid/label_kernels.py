@@ -45,7 +45,7 @@ def _join_lines(first, start, stop, parent, one, two):  # type: ignore[no-untype
 
 @plain
 def _number_components(held, wrap, first, start, stop, parent, holds, component, sizes):  # type: ignore[no-untyped-def]
-    """Each run's `component`, 1 … count, 0 where it is held, and their `sizes`; returns `count`.
+    """Number each run's `component`, 1 … count, 0 where it is held, and fill in their `sizes`; returns `count`.
 
     `parent` (runs,) numbers the runs before, `holds` (runs,) bool is False, and `sizes` 0.
     """
@@ -88,7 +88,7 @@ def _number_components(held, wrap, first, start, stop, parent, holds, component,
 
 
 def components(fluid: Any, held: Any, wrap: Any) -> tuple[NDArray[Any], ...]:
-    """Components of `fluid` that hold no cell of `held` (both `(n0, n1, n2)` bool), by faces.
+    """Find the components of `fluid` that hold no cell of `held` (both `(n0, n1, n2)` bool), by faces.
 
     Returns the row starts, the runs' starts and stops, each run's component, 1 … count, 0 where it is held, and the
     components' sizes `(count + 1,)`.

@@ -65,7 +65,7 @@ class NullSpace:
         return cls(labels, sizes)
 
     def defect(self, b: NDArray[Any]) -> tuple[float, int]:
-        """The largest |Σ b| / Σ |b| over the singular components, and the component it stands in."""
+        """Return the largest |Σ b| / Σ |b| over the singular components, and the component where it occurs."""
         if self.labels is None:
             return 0.0, 0
         sums, magnitudes = self._sums(b)
@@ -77,7 +77,7 @@ class NullSpace:
         return float(ratio[worst]), worst
 
     def project(self, v: NDArray[Any]) -> NDArray[Any]:
-        """Subtract, in place, each singular component's mean; returns `v` (`shape3`, any float dtype)."""
+        """Subtract each singular component's mean in place, and return `v` (`shape3`, any float dtype)."""
         if self.labels is not None:
             from relaxon.solvers.grid import stencil_kernels
 
@@ -107,7 +107,7 @@ def closes_faces(grid: PoissonGrid) -> bool:
 
 
 def _holding_sides(grid: PoissonGrid) -> NDArray[np.bool_]:
-    """Which sides of each axis hold a value, on their face or on a node: `(3, 2)`."""
+    """Return which sides of each axis hold a value, on their face or on a node: `(3, 2)`."""
     holding = np.zeros((3, 2), bool)
     kinds = (Boundary.DIRICHLET, Boundary.DIRICHLET_NODE)
     holding[3 - grid.ndim :] = [[side in kinds for side in pair] for pair in grid.boundary]
@@ -129,7 +129,7 @@ def _add_little(grid: PoissonGrid, reaction: NDArray[np.float64] | None, held: N
 def _by_faces(
     grid: PoissonGrid, reaction: NDArray[np.float64] | None, holding_by_little: bool
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Labels and sizes of the components, joined through open faces only."""
+    """Return labels and sizes of the components, joined through open faces only."""
     from relaxon.solvers.grid import label_kernels as kernels
     from relaxon.solvers.grid.couplings import open_faces, side_couplings
 

@@ -136,7 +136,7 @@ class PoissonOperator:
         return self._part("coded", self._encode)[1]
 
     def diagonal_values(self) -> NDArray[Any]:
-        """The diagonal of `A`, `shape3`, from the one-byte codes where there are any."""
+        """Return the diagonal of `A`, `shape3`, from the one-byte codes where there are any."""
         return self.table[self.code] if self.constant else self.diagonal
 
     def apply(self, x: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
@@ -218,7 +218,7 @@ class PoissonOperator:
         return difference
 
     def to_csr(self) -> csr_array:
-        """The matrix on the unknowns, in `pack` order: `(unknowns, unknowns)` CSR with sorted int32 indices."""
+        """Return the matrix on the unknowns, in `pack` order: `(unknowns, unknowns)` CSR with sorted int32 indices."""
         from scipy.sparse import coo_array
 
         number = np.full(self.grid.cells.size, -1, np.int32)
@@ -246,7 +246,7 @@ class PoissonOperator:
         return matrix
 
     def to_scipy(self) -> LinearOperator:
-        """A SciPy `LinearOperator` on packed vectors, for other people's Krylov methods."""
+        """Return a SciPy `LinearOperator` on packed vectors, for Krylov methods of other libraries."""
         from scipy.sparse.linalg import LinearOperator
 
         def matvec(x: NDArray[Any]) -> NDArray[Any]:

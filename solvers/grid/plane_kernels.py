@@ -24,7 +24,7 @@ NOTHING_KEPT = np.empty((0, 0), np.float32)
 
 @part
 def plane_of(array, p, wrap, nothing):  # type: ignore[no-untyped-def]
-    """Plane `p` of an array, counted on beyond the sides: around the edge where periodic, else zeros."""
+    """Return plane `p` of an array, counted on beyond the sides: around the edge where periodic, else zeros."""
     n = array.shape[0]
     if 0 <= p < n:
         return array[p]
@@ -33,7 +33,7 @@ def plane_of(array, p, wrap, nothing):  # type: ignore[no-untyped-def]
 
 @part
 def row_of(plane, j, n1, n2, wrap, zero):  # type: ignore[no-untyped-def]
-    """Row `j` of a plane, in the same way."""
+    """Return row `j` of a plane, in the same way."""
     if j < 0 or j >= n1:
         if not wrap:
             return zero
@@ -164,6 +164,6 @@ def _residual(
 
 
 def planes_of(array: Any) -> NDArray[Any]:
-    """The same memory with each plane put end to end: `(n0, n1, n2)` → `(n0, n1 · n2)`."""
+    """Return the same memory with each plane put end to end: `(n0, n1, n2)` → `(n0, n1 · n2)`."""
     flat: NDArray[Any] = array.reshape(array.shape[0], -1)
     return flat

@@ -16,15 +16,15 @@ from relaxon.solvers.grid.arguments import (
     MAX_CELLS,
     SMALLEST_WIDTH,
     SpacingLike,
-    checked_cells,
-    checked_coefficient,
-    checked_reaction,
-    checked_spacing,
-    checked_volume,
-    checked_widths,
     shut_cells,
+    validate_cells,
+    validate_coefficient,
+    validate_reaction,
+    validate_spacing,
+    validate_volume,
+    validate_widths,
 )
-from relaxon.solvers.grid.sides import PLAIN_SIDES, Boundary, BoundaryLike, Robin, Sides, check_films, checked_boundary
+from relaxon.solvers.grid.sides import PLAIN_SIDES, Boundary, BoundaryLike, Robin, Sides, check_films, validate_boundary
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -44,8 +44,8 @@ __all__ = [
     "PoissonGrid",
     "Robin",
     "Sides",
-    "checked_boundary",
-    "checked_spacing",
+    "validate_boundary",
+    "validate_spacing",
 ]
 
 
@@ -101,17 +101,17 @@ class PoissonGrid:
         *,
         volume: ArrayLike | None = None,
     ) -> None:
-        self.given_cells = checked_cells(plain_array("cells", cells))
+        self.given_cells = validate_cells(plain_array("cells", cells))
         self.cells = self.given_cells
-        self.spacing = checked_widths(spacing, self.cells.shape)
-        self.boundary = checked_boundary(boundary, self.cells.ndim)
+        self.spacing = validate_widths(spacing, self.cells.shape)
+        self.boundary = validate_boundary(boundary, self.cells.ndim)
         check_films(self.boundary, self.cells.shape)
         coefficient = fill_coefficient(coefficient, self.cells, self.periodic)
-        self.coefficient, self._ignored = checked_coefficient(coefficient, self.cells, self.boundary)
+        self.coefficient, self._ignored = validate_coefficient(coefficient, self.cells, self.boundary)
         fluid = self.cells == FLUID
-        self.reaction, self.given_reaction = checked_reaction(reaction, fluid)
+        self.reaction, self.given_reaction = validate_reaction(reaction, fluid)
         fluid = self._without_shut_cells(fluid, volume)
-        self.volume, self.given_volume = checked_volume(volume, fluid)
+        self.volume, self.given_volume = validate_volume(volume, fluid)
         self.unknowns = int(np.count_nonzero(fluid))
         if self.unknowns == 0:
             said = "" if self.cells is self.given_cells else " with an open face or a reaction"
@@ -193,7 +193,7 @@ class PoissonGrid:
         return cell_metrics.row_weights(self.spacing, self.shape, self.volume)
 
     def weighted(self, b: ArrayLike) -> NDArray[np.float64]:
-        """The right-hand side of `operator().to_csr()` for a density `b`: `b` times cells' volumes over the mean one.
+        """Return the right-hand side of `operator().to_csr()` for a density `b`: `b` times volume over the mean one.
 
         Full or packed, and so is what is returned: float64, 0 outside the fluid. Solvers do this themselves; residuals
         and tolerances are those of the weighted system. On whole cells of equal widths it is `b`.
@@ -216,14 +216,14 @@ class PoissonGrid:
         return self.pack(found) if packed else found
 
     def pack(self, full: ArrayLike) -> NDArray[Any]:
-        """The unknowns of a full array, in C order: `grid.shape → (unknowns,)`, same dtype."""
+        """Return the unknowns of a full array, in C order: `grid.shape → (unknowns,)`, same dtype."""
         array = np.asarray(fill_unused("full", full, lambda: self.fluid))
         if array.shape != self.shape:
             raise ValueError(f"full must have the grid's shape {self.shape}, got {array.shape}")
         return array.reshape(-1)[self._fluid_index]
 
     def unpack(self, packed: ArrayLike, fill: float = 0.0) -> NDArray[Any]:
-        """A full array from unknowns: `(unknowns,) → grid.shape`, same dtype, `fill` outside the fluid."""
+        """Return a full array from unknowns: `(unknowns,) → grid.shape`, same dtype, `fill` outside the fluid."""
         vector = plain_array("packed", packed)
         if vector.shape != (self.unknowns,):
             raise ValueError(f"packed must have shape ({self.unknowns},), got {vector.shape}")
@@ -232,13 +232,13 @@ class PoissonGrid:
         return full.reshape(self.shape)
 
     def operator(self, dtype: DTypeLike = np.float64) -> PoissonOperator:
-        """The matrix-free operator `A` in float64 or float32; its arrays are made once for each dtype."""
+        """Return the matrix-free operator `A` in float64 or float32; its arrays are made once for each dtype."""
         from relaxon.solvers.grid.operator import PoissonOperator
 
         return PoissonOperator(self, dtype)
 
     def operator_parts(self, dtype: np.dtype[Any]) -> dict[str, Any]:
-        """Where operators of a dtype keep what they have made, for each other.
+        """Return the store in which operators of a dtype keep what they have made, for each other.
 
         The grid holds no operator itself: each of them holds the grid, and memory in a circle of references stays
         until the garbage collector comes by, which does not count its bytes.
@@ -250,7 +250,7 @@ class PoissonGrid:
         return {}
 
     def preconditioner(self, *, learned: bool = True) -> LinearOperator:
-        """A multigrid V-cycle `M ≈ A⁻¹` as a SciPy `LinearOperator` on packed vectors, to put into your own CG.
+        """Return a multigrid V-cycle `M ≈ A⁻¹` as a SciPy `LinearOperator` on packed vectors, to use in your own CG.
 
         Symmetric and positive definite, to float32 rounding. `learned` takes what `dcdm` uses: learned constants where
         κ is 1, elsewhere the cycle that a network chooses. Without it nothing is learned. Set-up is done here, once.

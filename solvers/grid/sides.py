@@ -79,7 +79,7 @@ BoundaryLike = SideLike | Sequence[SideLike | Sequence[SideLike]]
 Sides = tuple[tuple[Side, Side], ...]
 
 
-def checked_boundary(boundary: BoundaryLike, ndim: int) -> Sides:
+def validate_boundary(boundary: BoundaryLike, ndim: int) -> Sides:
     """Return the two sides of each axis; TypeError or ValueError naming the entry that is none."""
     axes = [boundary] * ndim if isinstance(boundary, str | Robin) else list(boundary)
     if len(axes) != ndim:
@@ -89,7 +89,7 @@ def checked_boundary(boundary: BoundaryLike, ndim: int) -> Sides:
         pair = [entry, entry] if isinstance(entry, str | Robin) else list(entry)
         if len(pair) != 2:
             raise ValueError(f"boundary[{axis}] must be a name, a Robin or a (low, high) pair, got {entry!r}")
-        low, high = (_checked_side(f"boundary[{axis}]", name) for name in pair)
+        low, high = (_validate_side(f"boundary[{axis}]", name) for name in pair)
         if (low is Boundary.PERIODIC) != (high is Boundary.PERIODIC):
             raise ValueError(f"boundary[{axis}] must be periodic on both sides or on neither, got {entry!r}")
         sides.append((low, high))
@@ -113,7 +113,7 @@ def film_of(side: Robin, axis: int) -> float | NDArray[np.float64]:
     return np.expand_dims(side.h, axis) if isinstance(side.h, np.ndarray) else side.h
 
 
-def _checked_side(name: str, value: object) -> Side:
+def _validate_side(name: str, value: object) -> Side:
     if isinstance(value, Robin):
         return value
     try:

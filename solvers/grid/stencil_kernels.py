@@ -166,7 +166,7 @@ def masked_copy(source: Any, mask: Any, out: Any) -> bool:
 
 @lean_shared("rows", of="out", sums=1)
 def _masked_copy(start, stop, source, mask, out, parts):  # type: ignore[no-untyped-def]
-    """As `masked_copy`; returns how many rows have a value that is copied and not finite."""
+    """Copy as `masked_copy` does; returns how many rows have a value that is copied and not finite."""
     _, n1, n2 = out.shape
     for row in range(start, stop):
         sr, mr, rr = source[row // n1, row % n1], mask[row // n1, row % n1], out[row // n1, row % n1]

@@ -24,7 +24,7 @@ def _magnitudes(x, out):  # type: ignore[no-untyped-def]
 
 @part
 def largest_ratio(r, m, first, last, held):  # type: ignore[no-untyped-def]
-    """The largest of `held` and `r/m` over entries `first … last − 1`; neither `r` nor `m` is negative."""
+    """Return the largest of `held` and `r/m` over entries `first … last − 1`; neither `r` nor `m` is negative."""
     above = 0
     for cell in range(first, last):
         k = np.uint64(cell)

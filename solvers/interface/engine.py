@@ -14,7 +14,7 @@ from relaxon.core.solution import Callback, Progress, Result
 from relaxon.solvers.grid.operator import PoissonOperator
 
 if TYPE_CHECKING:
-    from relaxon.solvers.multigrid.single import SingleCycle
+    from relaxon.solvers.multigrid.cycle import SingleCycle
 
 DIVERGENCE_FACTOR = 1e6
 """A residual that has grown by this factor over the first one will not recover."""

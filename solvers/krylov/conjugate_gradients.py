@@ -19,13 +19,14 @@ from relaxon.core.solution import Result
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Monitor, Prepared, Solver
 from relaxon.solvers.interface.verdict import subtract
+from relaxon.solvers.krylov.iteration import Steps, end_of, iterate
 
 Array = NDArray[np.float64]
 Preconditioner = Callable[[Array, Array], None]
 """`precondition(r, z)` writes `z ← M r`; both `shape3` float64, zero outside the fluid; `r` must stay as it is."""
 
 STAGNATION_STEPS = 500
-"""Conjugate gradients' residual wanders; so many steps without a new least one mean that rounding has won."""
+"""Steps without a new least residual after which rounding has won: the residual of conjugate gradients wanders."""
 
 
 def conjugate_gradients(
@@ -39,7 +40,7 @@ def conjugate_gradients(
     flexible: bool = False,
     stagnation_steps: int = STAGNATION_STEPS,
 ) -> Result:
-    """Improve `x` in place by preconditioned conjugate gradients; returns why it stopped.
+    """Improve `x` in place by preconditioned conjugate gradients, and return why they stopped.
 
     Parameters
     ----------
@@ -48,15 +49,20 @@ def conjugate_gradients(
     flexible : the Polak–Ribière formula for β, one array and one pass more, for a preconditioner that is symmetric
         only to rounding (a cycle in float32).
     """
+    steps = _take_steps(operator, b, x, monitor, precondition, flexible)
+    return iterate(steps, monitor, max_iterations, stagnation_steps)
+
+
+def _take_steps(
+    operator: PoissonOperator, b: Array, x: Array, monitor: Monitor, precondition: Preconditioner | None, flexible: bool
+) -> Steps:
     from relaxon.solvers.grid.stencil_kernels import dot, residual_norm
-    from relaxon.solvers.krylov import krylov_kernels as kernels
+    from relaxon.solvers.krylov import kernels
 
     project = operator.grid.nullspace.project
     r, z, ap = np.empty_like(b), np.empty_like(b), np.empty_like(b)
     rr = residual_norm(b, operator.apply(x, ap), r)
-    reason = monitor.record(math.sqrt(rr))
-    if reason is not None:
-        return reason
+    yield math.sqrt(rr)
     before = r.copy() if flexible else r
 
     def preconditioned() -> Array:
@@ -67,25 +73,14 @@ def conjugate_gradients(
 
     p = preconditioned().copy()
     rz = dot(r, p)
-    least, since = rr, 0
-    for left in range(max_iterations, 0, -1):
+    while True:
         curvature = dot(p, operator.apply(p, ap))
         if not (curvature > 0 and rz > 0):
-            return _breakdown(curvature, rz)
+            return end_of(curvature, rz)
         alpha = rz / curvature
         rr = kernels.plain_step(alpha, p, ap, x, r)
         monitor.stepped(partial(subtract, x, alpha, p))
-        if not math.isfinite(rr):
-            monitor.record(rr)
-            return Result.NON_FINITE
-        reason = monitor.record(math.sqrt(rr))
-        if reason is not None:
-            return reason
-        least, since = (rr, 0) if rr < least else (least, since + 1)
-        if since >= stagnation_steps:
-            return Result.STAGNATED
-        if left == 1:
-            break
+        yield math.sqrt(rr)
         monitor.stepped(None)
         step = preconditioned()
         old = rz
@@ -94,49 +89,27 @@ def conjugate_gradients(
         kernels.next_direction(step, (rz - change) / old, p)
         if flexible:
             before[...] = r
-    return Result.MAX_ITERATIONS
 
 
-def _breakdown(curvature: float, rz: float) -> Result:
-    return Result.STAGNATED if math.isfinite(curvature) and math.isfinite(rz) else Result.NON_FINITE
-
-
-def _jacobi_gradients(
-    operator: PoissonOperator, inverse: Array, b: Array, x: Array, monitor: Monitor, max_iterations: int
-) -> Result:
-    """As `conjugate_gradients` with `M = D⁻¹`, which costs no pass of its own."""
+def _take_jacobi_steps(operator: PoissonOperator, inverse: Array, b: Array, x: Array, monitor: Monitor) -> Steps:
+    """As `_take_steps` with `M = D⁻¹`, which costs no pass of its own."""
     from relaxon.solvers.grid.stencil_kernels import dot, residual_norm
-    from relaxon.solvers.krylov import krylov_kernels as kernels
+    from relaxon.solvers.krylov import kernels
 
     r, ap = np.empty_like(b), np.empty_like(b)
-    rr = residual_norm(b, operator.apply(x, ap), r)
-    reason = monitor.record(math.sqrt(rr))
-    if reason is not None:
-        return reason
+    yield math.sqrt(residual_norm(b, operator.apply(x, ap), r))
     z = inverse * r
     p, rz = z.copy(), dot(r, z)
-    least, since = rr, 0
-    for left in range(max_iterations, 0, -1):
+    while True:
         curvature = dot(p, operator.apply(p, ap))
         if not (curvature > 0 and rz > 0):
-            return _breakdown(curvature, rz)
+            return end_of(curvature, rz)
         old, alpha = rz, rz / curvature
         rr, rz = kernels.step(alpha, p, ap, inverse, x, r, z)
         monitor.stepped(partial(subtract, x, alpha, p))
-        if not math.isfinite(rr):
-            monitor.record(rr)
-            return Result.NON_FINITE
-        reason = monitor.record(math.sqrt(rr))
-        if reason is not None:
-            return reason
-        least, since = (rr, 0) if rr < least else (least, since + 1)
-        if since >= STAGNATION_STEPS:
-            return Result.STAGNATED
-        if left == 1:
-            break
+        yield math.sqrt(rr)
         monitor.stepped(None)
         kernels.next_direction(z, rz / old, p)
-    return Result.MAX_ITERATIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +155,8 @@ class _Jacobi(_Plain):
         self.inverse = inverse_diagonal(operator)
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
-        return _jacobi_gradients(self.operator, self.inverse, b, x, monitor, max_iterations)
+        steps = _take_jacobi_steps(self.operator, self.inverse, b, x, monitor)
+        return iterate(steps, monitor, max_iterations, STAGNATION_STEPS)
 
 
 def inverse_diagonal(operator: PoissonOperator) -> Array:

@@ -54,7 +54,7 @@ class LevelConstants:
         return value
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values; `from_dict` gives the constants back, bit for bit."""
+        """Return JSON values, from which `from_dict` restores the constants bit for bit."""
         return {
             "stencil": list(self.stencil),
             "hidden_weight": self.hidden_weight.tolist(),
@@ -66,7 +66,7 @@ class LevelConstants:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> LevelConstants:
-        """From what `as_dict` gave; ValueError where shapes do not fit."""
+        """Return the constants that `as_dict` gave; ValueError where shapes do not fit."""
         stencil = tuple(float(v) for v in values["stencil"])
         weight = np.asarray(values["hidden_weight"], np.float32)
         bias, output = (np.asarray(values[name], np.float32) for name in ("hidden_bias", "output_weight"))
@@ -103,7 +103,7 @@ class LearnedConstants:
         return self.levels[min(depth, len(self.levels) - 1)]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values, which `from_record` takes."""
+        """Return JSON values, which `from_record` takes."""
         return {
             "ndim": self.ndim,
             "visits": self.visits,
@@ -120,7 +120,7 @@ class LearnedConstants:
 def features(
     diagonal: Single, couplings: tuple[Single, Single, Single], unknown: NDArray[np.bool_], nominal: Any, wrap: Any
 ) -> Single:
-    """What the network sees of each cell of a level: `shape → (*shape, 5)` float32, zero where there is no unknown.
+    """Return what the network sees of each cell of a level: `shape → (*shape, 5)` float32, 0 where there is no unknown.
 
     In order: the diagonal over that of a cell with six open faces, `2 Σ nominal_a`; the couplings to unknowns over
     the diagonal; the parts of the edge and of the corner neighbours that are unknowns; and how unevenly the couplings
@@ -162,14 +162,14 @@ def _shifted(array: Single, axis: int, by: int, periodic: bool) -> Single:
 
 
 def from_record(values: dict[str, Any]) -> LearnedConstants:
-    """Constants from one dimension's entry of a record."""
+    """Return the constants from one dimension's entry of a record."""
     levels = tuple(LevelConstants.from_dict(v) for v in values["levels"])
     return LearnedConstants(int(values["ndim"]), levels, int(values["visits"]), int(values["trained_levels"]))
 
 
 @lru_cache(maxsize=3)
 def chebyshev(ndim: int) -> LearnedConstants:
-    """Nothing learned: the polynomial of first degree in `A` that damps the high frequencies best.
+    """Return constants without learning: the first-degree polynomial in `A` that damps the high frequencies best.
 
     With `y` an eigenvalue of `D⁻¹A`, `1 − y (p − q y)` is the Chebyshev polynomial of second degree that is least on
     the frequencies a coarse level cannot hold, `y` from `1/ndim` to 2; `K = p − q A/D`, `D` that of an open cell.

@@ -92,7 +92,7 @@ def survey(start, stop, lower0, lower1, lower2, wrap, stride, diagonal, parts): 
 
 @inlined
 def _joined(lower0, lower1, lower2, i, j, k, axis, strength, least):  # type: ignore[no-untyped-def]
-    """Whether a cell's face above it along an axis is strong beside all others of both its cells."""
+    """Return whether a cell's face above it along an axis is strong beside all others of both its cells."""
     a, b, c = (i + 1 if axis == 0 else i), (j + 1 if axis == 1 else j), (k + 1 if axis == 2 else k)
     value = lower0[a, b, c] if axis == 0 else (lower1[a, b, c] if axis == 1 else lower2[a, b, c])
     # Two square roots in place of one: a product of two couplings may leave float32's range.
@@ -196,7 +196,7 @@ def _join(start, stop, first, members, part, lower0, lower1, lower2, wrap, start
 def join_parts(
     first: NDArray[np.int64], members: NDArray[np.int32], part: NDArray[np.int32], lower: Any, wrap: Any
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
-    """The couplings between parts of level 0, sums over the faces between them: rows, columns and values."""
+    """Return the couplings between parts of level 0, sums over the faces between them: rows, columns and values."""
     count = len(first) - 1
     starts = np.zeros(count + 1, np.int32)
     others, couplings = np.empty(1, np.int32), np.empty(1, np.float32)

@@ -17,8 +17,8 @@ Aggregation for Second and Fourth Order Elliptic Problems", Computing 56 (1996).
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,13 @@ from numpy.typing import NDArray
 from relaxon.core import validation
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import AIR, FLUID
-from relaxon.solvers.multigrid.single import Array, Single, SingleCycle
+from relaxon.solvers.multigrid.cycle import Array, Single, SingleCycle, run_cycle
+from relaxon.solvers.multigrid.swept import SweptLevel, chebyshev_dampings
 from relaxon.solvers.multigrid.transfers import pseudo_inverse
-from relaxon.solvers.multigrid.variable import _single_faces, chebyshev_dampings
+from relaxon.solvers.multigrid.variable import scaled_faces
+
+if TYPE_CHECKING:
+    from relaxon.solvers.multigrid.sweeps import FaceOperator
 
 COARSEST = 200
 """A level with at most so many unknowns is solved by its pseudo-inverse."""
@@ -67,28 +71,104 @@ class Parting:
 
 
 @dataclass(slots=True)
-class PartedLevel:
-    """Level 0, whose `lower` are arrays of the grid's shape, or a graph, whose `lower` are rows of couplings."""
+class PartedLevel(SweptLevel):
+    """One level: level 0 is a `GridLevel`, the others are `GraphLevel`s."""
 
-    lower: tuple[Any, ...]
-    diagonal: Single
-    inverse: Single
-    x: Single
-    r: Single
-    work: Single
     first: NDArray[np.int64] | None = None
+    """Where the members of each part begin."""
     members: Index | None = None
+    """The cells or nodes of each part, one part after the other."""
     index: NDArray[np.int64] | None = None
-    solution: Single | None = None
-    """On the last level, where that is small, its unknowns and their matrix's pseudo-inverse."""
-    kept: Single | None = None
+    """On the last level, where that is small, its unknowns."""
+    inverse: Single | None = None
+    """The pseudo-inverse of these unknowns' matrix."""
+
+    def restrict(self, below: Any) -> None:
+        from relaxon.solvers.multigrid import part_kernels
+
+        part_kernels.gather(self.first, self.members, self.work.reshape(-1), below.r)
+
+    def correct(self, below: Any) -> None:
+        from relaxon.solvers.multigrid import part_kernels
+
+        part_kernels.spread(self.first, self.members, below.x, self.x.reshape(-1))
+
+    def solve(self) -> None:
+        if self.inverse is None:
+            self.smooth_from_zero()
+            self.smooth()
+        else:
+            self.x.reshape(-1)[self.index] = self.inverse @ self.r.reshape(-1)[self.index]
+
+
+@dataclass(slots=True, kw_only=True)
+class GridLevel(PartedLevel):
+    """The finest level, with arrays of the grid's shape."""
+
+    operator: FaceOperator
+    unknown: Single
+    """1 where there is an unknown, else 0."""
+
+    @property
+    def lower(self) -> tuple[Single, Single, Single]:
+        """The couplings to the cell below along each axis."""
+        return self.operator.lower0, self.operator.lower1, self.operator.lower2
+
+    def _first_sweep(self, omega: np.float32) -> None:
+        from relaxon.solvers.multigrid import sweeps
+
+        sweeps.first_sweep(self.r, omega, self.inverse_diagonal, self.x)
+
+    def _sweep(self, omega: np.float32) -> None:
+        from relaxon.solvers.multigrid import sweeps
+
+        sweeps.jacobi_sweep(self.x, self.r, omega, self.inverse_diagonal, self.operator, self.work)
+
+    def take_residual(self) -> None:
+        from relaxon.solvers.multigrid import sweeps
+
+        sweeps.weighted_residual(self.x, self.r, self.unknown, self.operator, self.work)
+
+
+@dataclass(slots=True, kw_only=True)
+class GraphLevel(PartedLevel):
+    """A coarse level: a graph in rows of couplings."""
+
+    lower: tuple[Index, Index, Single]
+    """Where each row starts, the other node of each coupling, and the couplings."""
+    kept: Single
     """Work space of a second visit."""
 
-    def twin(self) -> PartedLevel:
-        """Return the same level with work space of its own."""
-        x, r, work = (np.zeros_like(a) for a in (self.x, self.r, self.work))
-        kept = None if self.kept is None else np.zeros_like(self.kept)
-        return replace(self, x=x, r=r, work=work, kept=kept)
+    def twin(self) -> Self:
+        twin = PartedLevel.twin(self)
+        twin.kept = np.zeros_like(self.kept)
+        return twin
+
+    def _first_sweep(self, omega: np.float32) -> None:
+        np.multiply(self.r, self.inverse_diagonal, out=self.x)
+        self.x *= omega
+
+    def _sweep(self, omega: np.float32) -> None:
+        self._pass(omega, True)
+
+    def take_residual(self) -> None:
+        self._pass(np.float32(1), False)
+
+    def _pass(self, omega: np.float32, added: bool) -> None:
+        from relaxon.solvers.multigrid import part_kernels
+
+        matrix = (*self.lower, self.diagonal, self.inverse_diagonal)
+        part_kernels.graph_sweep(*matrix, omega, self.x, self.r, added, self.work)
+
+    def begin_visit(self) -> None:
+        """Begin a second visit, after which the correction is `(2 M − M A M) r`."""
+        self.kept[:] = self.x
+        self.take_residual()
+        self.r, self.work = self.work, self.r
+
+    def end_visit(self) -> None:
+        """End a second visit."""
+        self.x += self.kept
 
 
 class PartedCycle(SingleCycle):
@@ -99,99 +179,38 @@ class PartedCycle(SingleCycle):
     ) -> None:
         """`loose` says of each cell whether it is of a component whose constant is solved for apart: its reaction is
         left out here, as float32 cannot tell what it makes of a constant from rounding."""
-        grid = operator.grid
         self.parting = parting or Parting()
-        self.wrap = np.asarray(operator.wrap)
         counts = (self.parting.sweeps, self.parting.coarse_sweeps, LAST_SWEEPS)
-        self._finest, self._coarse, self._last = (
-            [np.float32(v) for v in chebyshev_dampings(grid.ndim, count)] for count in counts
-        )
-        self.levels, self.unit = self._built(operator, loose)
+        dampings = ([np.float32(v) for v in chebyshev_dampings(operator.grid.ndim, count)] for count in counts)
+        self._finest, self._coarse, self._last = dampings
+        self.levels, self.unit = self._build(operator, loose)
         sizes = [int(np.count_nonzero(level.diagonal)) for level in self.levels]
         self.info = {"levels": float(len(sizes)), "grid_complexity": sum(sizes) / max(sizes[0], 1), "parted": 1.0}
-        self._ones = (self.levels[0].diagonal > 0).astype(np.float32)
 
     def twin(self) -> PartedCycle:
-        made = copy(self)
-        made.levels = [level.twin() for level in self.levels]
-        return made
+        twin = copy(self)
+        twin.levels = [level.twin() for level in self.levels]
+        return twin
 
     def unscaled(self, r: Array, scale: float = 1.0) -> Single:
         from relaxon.solvers.grid.stencil_kernels import scaled
 
         scaled(r, scale, self.levels[0].r)
-        self._descend(0)
+        run_cycle(self.levels)
         return self.levels[0].x
 
-    def _descend(self, depth: int) -> None:
-        """`level.x ← M_level level.r`."""
-        from relaxon.solvers.multigrid import part_kernels, sweeps
+    def _build(self, operator: PoissonOperator, loose: NDArray[np.bool_] | None) -> tuple[list[PartedLevel], float]:
+        from relaxon.solvers.multigrid.sweeps import FaceOperator
 
-        level = self.levels[depth]
-        if level.solution is not None:
-            level.x.reshape(-1)[level.index] = level.solution @ level.r.reshape(-1)[level.index]
-            return
-        last = depth + 1 == len(self.levels)
-        dampings = self._last if last else self._coarse if depth else self._finest
-        if depth == 0:
-            sweeps.first_sweep(level.r, dampings[0], level.inverse, level.x)
-        else:
-            np.multiply(level.r, level.inverse, out=level.x)
-            level.x *= dampings[0]
-        for omega in dampings[1:]:
-            self._sweep(depth, omega)
-        if not last:
-            below = self.levels[depth + 1]
-            self._residual(depth)
-            part_kernels.gather(level.first, level.members, level.work.reshape(-1), below.r)
-            self._descend_twice(depth + 1)
-            part_kernels.spread(level.first, level.members, below.x, level.x.reshape(-1))
-        for omega in dampings[::-1]:
-            self._sweep(depth, omega)
-
-    def _descend_twice(self, depth: int) -> None:
-        """`level.x ← (2 M − M A M) level.r`: M once more on the residual of what M gave."""
-        level = self.levels[depth]
-        self._descend(depth)
-        if level.solution is not None:
-            return
-        assert level.kept is not None
-        level.kept[:] = level.x
-        self._residual(depth)
-        level.r, level.work = level.work, level.r
-        self._descend(depth)
-        level.x += level.kept
-
-    def _sweep(self, depth: int, omega: np.float32) -> None:
-        from relaxon.solvers.multigrid import part_kernels, sweeps
-
-        level = self.levels[depth]
-        if depth == 0:
-            operator = (level.diagonal, *level.lower, self.wrap)
-            sweeps.jacobi_sweep(level.x, level.r, omega, level.inverse, *operator, level.work)
-        else:
-            args = (*level.lower, level.diagonal, level.inverse, omega, level.x, level.r, True, level.work)
-            part_kernels.graph_sweep(*args)
-        level.x, level.work = level.work, level.x
-
-    def _residual(self, depth: int) -> None:
-        from relaxon.solvers.multigrid import part_kernels, sweeps
-
-        level = self.levels[depth]
-        if depth == 0:
-            operator = (level.diagonal, *level.lower, self.wrap)
-            sweeps.shared_residual(level.x, level.r, self._ones, *operator, level.work)
-        else:
-            args = (*level.lower, level.diagonal, level.inverse, np.float32(1), level.x, level.r, False, level.work)
-            part_kernels.graph_sweep(*args)
-
-    def _built(self, operator: PoissonOperator, loose: NDArray[np.bool_] | None) -> tuple[list[PartedLevel], float]:
-        lower, diagonal, held, term, unit = _finest(operator, loose)
-        top = _level(lower, diagonal)
+        lower, diagonal, held, term, unit = _assemble_finest(operator, loose)
+        face_operator = FaceOperator(diagonal, lower[0], lower[1], lower[2], np.asarray(operator.wrap))
+        unknown = (diagonal > 0).astype(np.float32)
+        top = GridLevel(*_arrays_of(diagonal), self._finest, operator=face_operator, unknown=unknown)
         if int(np.count_nonzero(diagonal)) <= COARSEST:
-            return [_solved(top, _graph_of(lower), (held + term).reshape(-1))], unit
-        levels = [top]
-        graph, sums, place = self._first_parts(top, held, term)
+            _add_inverse(top, _graph_of(lower), (held + term).reshape(-1))
+            return [top], unit
+        levels: list[PartedLevel] = [top]
+        graph, sums, place = self._part_grid(top, held, term)
         factor = self.parting.factor
         while graph is not None:
             starts, others, couplings = graph
@@ -199,18 +218,21 @@ class PartedCycle(SingleCycle):
             rows = np.repeat(np.arange(len(held)), np.diff(starts))
             strength = np.bincount(rows, couplings, len(held)).astype(np.float64)
             diagonal = (factor * (strength + held) + term).astype(np.float32)
-            level = _level((starts, others, (factor * couplings).astype(np.float32)), diagonal)
-            level.kept = np.zeros_like(diagonal)
+            rows_of = (starts, others, (factor * couplings).astype(np.float32))
+            level = GraphLevel(
+                *_arrays_of(diagonal), self._coarse, lower=rows_of, kept=np.zeros_like(diagonal), visits=2
+            )
             levels.append(level)
             if len(held) <= COARSEST:
-                _solved(level, level.lower, factor * held + term)
+                _add_inverse(level, level.lower, factor * held + term)
                 break
-            graph, sums, place = self._next_parts(level, (starts, others, couplings), strength, sums, place)
+            graph, sums, place = self._part_graph(level, graph, strength, sums, place)
             factor *= self.parting.factor
+        levels[-1].dampings = self._last
         return levels, unit
 
-    def _first_parts(self, level: PartedLevel, held: Single, term: Single) -> tuple[Any, ...]:
-        """Part level 0; the graph of its parts, the sums of what holds them, and the blocks that they are of."""
+    def _part_grid(self, level: GridLevel, held: Single, term: Single) -> tuple[Any, ...]:
+        """Part level 0: return the graph of its parts, the sums of what holds them, and the blocks that they lie in."""
         from relaxon.solvers.multigrid import part_kernels as kernels
 
         shape = level.diagonal.shape
@@ -218,7 +240,7 @@ class PartedCycle(SingleCycle):
         blocks = tuple((n + s - 1) // s for n, s in zip(shape, steps.tolist(), strict=True))
         strength, part = level.work, np.empty(shape, np.int32)
         count = np.empty(blocks, np.int32)
-        kernels.add_couplings(*level.lower, self.wrap, strength)
+        kernels.add_couplings(*level.lower, level.operator.wrap, strength)
         kernels.label_blocks(*level.lower, strength, steps, np.float32(self.parting.least), part, count)
         strength[...] = 0
         number = int(count.sum(dtype=np.int64))
@@ -230,16 +252,16 @@ class PartedCycle(SingleCycle):
                 offset = np.repeat(offset, 2, axis)[tuple(slice(0, n) if a == axis else slice(None) for a in range(3))]
         np.add(part, offset, out=part, where=part >= 0)
         flat = part.reshape(-1)
-        level.first, level.members = _members(flat, number)
-        graph = kernels.join_parts(level.first, level.members, flat, level.lower, self.wrap)
-        sums = tuple(_summed(level, values.reshape(-1)) for values in (held, term))
+        level.first, level.members = _list_members(flat, number)
+        graph = kernels.join_parts(level.first, level.members, flat, level.lower, level.operator.wrap)
+        sums = tuple(_sum_members(level, values.reshape(-1)) for values in (held, term))
         place = np.stack(np.unravel_index(np.repeat(np.arange(count.size), count.reshape(-1)), blocks))
         return graph, sums, place
 
-    def _next_parts(
-        self, level: PartedLevel, graph: Any, strength: Array, sums: Any, place: NDArray[Any]
+    def _part_graph(
+        self, level: GraphLevel, graph: Any, strength: Array, sums: Any, place: NDArray[Any]
     ) -> tuple[Any, ...]:
-        """Part a graph in the same way: by the blocks of its nodes' blocks."""
+        """Part a graph in the same way, by the blocks of its nodes' blocks."""
         from scipy.sparse import csr_array
         from scipy.sparse.csgraph import connected_components
 
@@ -258,20 +280,20 @@ class PartedCycle(SingleCycle):
             return None, None, None
         part = np.full(count, -1, np.int32)
         part[kept] = own
-        level.first, level.members = _members(part, len(lead))
+        level.first, level.members = _list_members(part, len(lead))
         here, there = part[rows], part[others]
         across = here != there
         joined = csr_array((couplings[across], (here[across], there[across])), (len(lead), len(lead)))
         joined.sum_duplicates()
         made = (joined.indptr.astype(np.int32), joined.indices.astype(np.int32), joined.data)
-        return made, tuple(_summed(level, values) for values in sums), coarse[:, kept[lead]]
+        return made, tuple(_sum_members(level, values) for values in sums), coarse[:, kept[lead]]
 
 
-def _finest(operator: PoissonOperator, loose: NDArray[np.bool_] | None) -> tuple[Any, ...]:
-    """Couplings, diagonal, what holds each cell to known values, the reaction's term, and the unit of all these."""
+def _assemble_finest(operator: PoissonOperator, loose: NDArray[np.bool_] | None) -> tuple[Any, ...]:
+    """Return couplings, diagonal, what holds each cell to known values, the reaction's term, and the unit of all these."""
     from relaxon.solvers.multigrid import setup_kernels as kernels
 
-    faces, unit = _single_faces(operator)
+    faces, unit = scaled_faces(operator)
     grid, wrap = operator.grid, np.asarray(operator.wrap)
     cells = grid.cells.reshape(grid.shape3).copy()
     fluid = cells == FLUID
@@ -293,13 +315,13 @@ def _finest(operator: PoissonOperator, loose: NDArray[np.bool_] | None) -> tuple
     return (faces[0], faces[1], faces[2]), diagonal, held, term, unit
 
 
-def _level(lower: tuple[Any, ...], diagonal: Single) -> PartedLevel:
+def _arrays_of(diagonal: Single) -> tuple[Single, Single, Single, Single, Single]:
+    """Return what every level has: the diagonal, its inverse, and three work arrays."""
     inverse = np.divide(np.float32(1), diagonal, out=np.zeros_like(diagonal), where=diagonal > LEAST_DIAGONAL)
-    x, r, work = (np.zeros_like(diagonal) for _ in range(3))
-    return PartedLevel(lower, diagonal, inverse, x, r, work)
+    return diagonal, inverse, np.zeros_like(diagonal), np.zeros_like(diagonal), np.zeros_like(diagonal)
 
 
-def _members(part: Index, count: int) -> tuple[NDArray[np.int64], Index]:
+def _list_members(part: Index, count: int) -> tuple[NDArray[np.int64], Index]:
     from relaxon.solvers.multigrid import part_kernels as kernels
 
     first = np.zeros(count + 1, np.int64)
@@ -309,14 +331,14 @@ def _members(part: Index, count: int) -> tuple[NDArray[np.int64], Index]:
     return first, members
 
 
-def _summed(level: PartedLevel, values: Any) -> Array:
+def _sum_members(level: PartedLevel, values: Any) -> Array:
     assert level.first is not None
     assert level.members is not None
     found: Array = np.add.reduceat(values[level.members], level.first[:-1], dtype=np.float64)
     return found
 
 
-def _solved(level: PartedLevel, graph: tuple[Any, ...], held: NDArray[Any]) -> PartedLevel:
+def _add_inverse(level: PartedLevel, graph: tuple[Any, ...], held: NDArray[Any]) -> None:
     """Give a small level its pseudo-inverse."""
     starts, others, couplings = graph
     level.index = np.flatnonzero(level.diagonal)
@@ -327,12 +349,12 @@ def _solved(level: PartedLevel, graph: tuple[Any, ...], held: NDArray[Any]) -> P
     matrix = np.zeros((count, count))
     np.subtract.at(matrix, (rows, number[others]), couplings.astype(np.float64))
     np.fill_diagonal(matrix, -matrix.sum(1))
-    level.solution = pseudo_inverse(matrix, held[level.index].astype(np.float64)).astype(np.float32)
-    return level
+    level.visits = 1
+    level.inverse = pseudo_inverse(matrix, held[level.index].astype(np.float64)).astype(np.float32)
 
 
 def _graph_of(lower: tuple[Single, ...]) -> tuple[Any, ...]:
-    """A small grid's couplings as rows."""
+    """Return a small grid's couplings as rows."""
     from scipy.sparse import csr_array
 
     number = np.arange(lower[0].size).reshape(lower[0].shape)

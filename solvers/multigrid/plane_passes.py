@@ -30,7 +30,7 @@ def sum_planes(a, b, out):  # type: ignore[no-untyped-def]
 
 @part
 def rows_together(j, rows, n1):  # type: ignore[no-untyped-def]
-    """How many rows from `j` on are worked on together: one at a side, else up to `rows`."""
+    """Return how many rows from `j` on are worked on together: one at a side, else up to `rows`."""
     if j == 0 or j == n1 - 1:
         return 1
     return rows if rows < n1 - 1 - j else n1 - 1 - j

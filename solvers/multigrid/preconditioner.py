@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relaxon.core.masked import plain_array
 from relaxon.solvers.grid.operator import PoissonOperator
-from relaxon.solvers.multigrid.single import Array, Single, SingleCycle
+from relaxon.solvers.multigrid.cycle import Array, Single, SingleCycle
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -41,8 +41,8 @@ class FusedPreconditioner(SingleCycle):
 
 def unlearned_cycle(operator: PoissonOperator) -> SingleCycle:
     """Return the V-cycle without learning: fused with Chebyshev's constants for κ = 1, otherwise by Jacobi sweeps."""
+    from relaxon.solvers.multigrid.deflation import variable_cycle
     from relaxon.solvers.multigrid.fused import FusedCycle
-    from relaxon.solvers.multigrid.loose import variable_cycle
 
     if operator.grid.constant:
         return FusedPreconditioner(FusedCycle(operator, {}))

@@ -13,21 +13,29 @@ from __future__ import annotations
 import numpy as np
 
 from relaxon.solvers.kernels.lean import inlined, lean_shared
+from relaxon.solvers.multigrid.cycle import Single
 from relaxon.solvers.multigrid.plane_passes import F0
+from relaxon.solvers.multigrid.variable_kernels import CouplingTransfer
 
 
 @inlined
 def _part(own, other, far, fine, place):  # type: ignore[no-untyped-def]
-    """What `fine` takes of coarse cell `place` along an axis; `far` is its far weight."""
+    """Return what `fine` takes of coarse cell `place` along an axis; `far` is its far weight."""
     part = np.float32(1) - far if own[fine] == place else F0
     return part + far if other[fine] == place else part
 
 
-@lean_shared("rows", of="least")
-def least_diagonal(  # type: ignore[no-untyped-def]
-    start, stop, couplings, own0, other0, far0, own1, other1, far1, own2, other2, far2, steps, wrap, least,
-):  # fmt: skip
+def least_diagonal(couplings: Single, transfer: CouplingTransfer, least: Single) -> None:
     """`least` (coarse) ← `Σ p² (1 − p)² d` over fine cells of other coarse cells; `couplings` (fine) holds `d`."""
+    _least_diagonal(couplings, tuple(transfer), least)
+
+
+@lean_shared("rows", of="least")
+def _least_diagonal(start, stop, couplings, transfer, least):  # type: ignore[no-untyped-def]
+    transfer = CouplingTransfer(*transfer)
+    own0, other0, own1, other1 = transfer.own0, transfer.other0, transfer.own1, transfer.other1
+    own2, other2, steps, wrap = transfer.own2, transfer.other2, transfer.steps, transfer.wrap
+    far0, far1, far2 = transfer.far0, transfer.far1, transfer.far2
     n0, n1, n2 = couplings.shape
     _, m1, m2 = least.shape
     for row in range(start, stop):

@@ -21,7 +21,7 @@ from relaxon.solvers.grid.plane_kernels import planes_of
 from relaxon.solvers.kernels.compiled import ONE, part, plain, shared, threads_for
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.multigrid.constants import BEYOND_TRAINING, MOST_GAIN, MOST_SMOOTHING, LevelConstants
-from relaxon.solvers.multigrid.passes import NO_CODES, NO_VALUES
+from relaxon.solvers.multigrid.passes import LevelOperator, Transfer
 from relaxon.solvers.multigrid.plane_passes import F0, mix_coarse_planes, spread_row
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ F1, HALF, LEAST_OPEN, TINY = np.float32(1.0), np.float32(0.5), np.float32(0.01),
 
 @shared("rows", of="cells")
 def open_faces(start, stop, cells, w, sides, wrap, faces, known):  # type: ignore[no-untyped-def]
-    """Open faces and Dirichlet sides of the finest level for κ = 1."""
+    """Fill in the open faces and Dirichlet sides of the finest level for κ = 1."""
     n0, n1, n2 = cells.shape
     for row in range(start, stop):
         i, j = row // n1, row % n1
@@ -160,7 +160,7 @@ def coarsen_faces(fine: Any, fine_known: Any, steps: Any, wrap: Any, half: Any, 
 
 
 def read_only(cells: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A view that is read-only as a grid's own cells are: for kernels another type than arrays that are not."""
+    """Return a read-only view, as a grid's own cells are read-only: kernels tell the two types apart."""
     view = cells.view()
     view.flags.writeable = False
     return view
@@ -204,7 +204,7 @@ def finish(cells: Any, open0: Any, open1: Any, open2: Any, known: Any, wrap: Any
 
 @shared("rows", of="diagonal")
 def keep_unknowns(start, stop, diagonal, lower0, lower1, lower2):  # type: ignore[no-untyped-def]
-    """Open faces become couplings: 0 unless there is an unknown (`diagonal ≠ 0`) on either side."""
+    """Turn open faces into couplings: 0 unless there is an unknown (`diagonal ≠ 0`) on either side."""
     n0, n1, n2 = diagonal.shape
     for row in range(start, stop):
         i, j = row // n1, row % n1
@@ -271,7 +271,7 @@ def multiplier_codes(code: Any, wrap: Any, table: Any, out: Any) -> None:
 
 
 def _bytes(*shape: int) -> tuple[NDArray[np.uint8]]:
-    """Work space of a kernel that fills it itself."""
+    """Return work space of a kernel that fills it itself."""
     return (np.empty(shape, np.uint8),)
 
 
@@ -340,7 +340,7 @@ def learned_arrays(
     multiplier: Single,
     gain: Single,
 ) -> None:
-    """The network of each cell: `multiplier ← exp(…)/D`, `gain ← min(over · exp(…), 1)`; 0 where there is no unknown.
+    """Evaluate the network at each cell: `multiplier ← exp(…)/D`, `gain ← min(over · exp(…), 1)`; 0 at no unknown.
 
     `nominal` (3,) is the coupling of an open face an axis, 0 along axes of one cell; `reach` is the sum of the stencil.
     """
@@ -371,72 +371,52 @@ def learned_arrays(
 
 
 @plain
-def _shares(  # type: ignore[no-untyped-def]
-    start, stop, coded, codes, diagonal, opened, n2, targets0, weights0, targets1, weights1, halved2, wrap2,
-    beyond0, beyond1, beyond2, unit, most, coded_out, out, work,
-):  # fmt: skip
-    m2 = (n2 + 1) // 2 if halved2 else n2
+def _shares(start, stop, operator, transfer, opened, beyond0, beyond1, beyond2, most, work):  # type: ignore[no-untyped-def]
+    operator, transfer = LevelOperator(*operator), Transfer(*transfer)
+    n2, codes, values, unit = operator.row, transfer.codes, transfer.values, transfer.unit
+    m2 = (n2 + 1) // 2 if transfer.halved2 else n2
     line, row = work[: m2 + 2], work[m2 + 2 : m2 + 2 + n2]
     mixed = work[m2 + 2 + n2 : m2 + 2 + n2 + opened.shape[1]]
     for i in range(start, stop):
-        mix_coarse_planes(i, opened, opened, targets0, weights0, mixed)
+        mix_coarse_planes(i, opened, opened, transfer.sources0, transfer.spread0, mixed)
         for j in range(beyond1.size):
-            spread_row(j, mixed, targets1, weights1, halved2, wrap2, m2, line, row)
+            spread_row(
+                j, mixed, transfer.sources1, transfer.spread1, transfer.halved2, operator.wrap[2], m2, line, row
+            )  # fmt: skip
             kept = (F1 - beyond0[i]) * (F1 - beyond1[j])
             for cell in range(n2):
                 k = np.uint64(cell)
                 inside = row[k] if row[k] > LEAST_OPEN else LEAST_OPEN
                 row[k] = kept * (F1 - beyond2[k]) / inside / unit
             first = np.uint64(j * n2)
-            if coded:
+            if operator.coded:
                 for cell in range(n2):
                     k = np.uint64(cell)
                     value = row[k] + HALF if row[k] + HALF < most else most
-                    coded_out[i, first + k] = np.uint8(value) if codes[i, first + k] != 0 else np.uint8(0)
+                    codes[i, first + k] = np.uint8(value) if operator.codes[i, first + k] != 0 else np.uint8(0)
             else:
                 for cell in range(n2):
                     k = np.uint64(cell)
-                    out[i, first + k] = row[k] if diagonal[i, first + k] != 0 else F0
+                    values[i, first + k] = row[k] if operator.diagonal[i, first + k] != 0 else F0
 
 
 def shares(
-    diagonal: NDArray[Any],
+    operator: LevelOperator,
+    transfer: Transfer,
     opened: Single,
     tables: tuple[TransferTables, TransferTables, TransferTables],
-    halved2: bool,
-    wrap2: bool,
-    unit: np.float32,
     most: np.float32,
-    out: NDArray[Any],
 ) -> None:
-    """`out` ← 1 over the weights that a fine unknown's interpolation finds open, in units of `unit`; 0 elsewhere.
+    """Fill in the shares of a transfer: 1 over the weights that a fine unknown's interpolation finds open, else 0.
 
-    `diagonal` and `out` are both uint8, the shares being rounded to whole ones up to `most`, or both float32.
-    `opened` is a float32 mask of the coarse cells that are not SOLID. SOLID ones are left out and the rest makes up for
-    them; known values and Dirichlet sides (`beyond`: the weight that falls beyond one) count as the zeros they are.
+    On a coded level they are rounded to whole units, `most` at most. `opened` is a float32 mask of the coarse cells
+    that are not SOLID. SOLID ones are left out and the rest makes up for them; known values and Dirichlet sides
+    (`beyond`: the weight that falls beyond one) count as the zeros they are.
     """
-    coded = out.dtype == np.uint8
-    here, there = planes_of(diagonal), planes_of(out)
-    a, b, c = tables
+    count, size = (operator.codes if operator.coded else operator.diagonal).shape
+    beyond = (axis.beyond for axis in tables)
     divide(
-        _shares,
-        len(out),
-        coded,
-        here if coded else NO_CODES,
-        NO_VALUES if coded else here,
-        planes_of(opened),
-        out.shape[2],
-        *a.spread,
-        *b.spread,
-        halved2,
-        wrap2,
-        a.beyond,
-        b.beyond,
-        c.beyond,
-        unit,
-        most,
-        there if coded else NO_CODES,
-        NO_VALUES if coded else there,
-        chunks=threads_for(out.size),
-        work=lambda: (np.zeros(opened[0].size + 2 * out.shape[2] + 4, np.float32),),
+        *(_shares, count, tuple(operator), tuple(transfer), planes_of(opened), *beyond, most),
+        chunks=threads_for(count * size),
+        work=lambda: (np.zeros(opened[0].size + 2 * operator.row + 4, np.float32),),
     )

@@ -20,9 +20,9 @@ from relaxon.core import validation
 from relaxon.core.solution import Result
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Monitor, Prepared, Solver
-from relaxon.solvers.multigrid.loose import variable_cycle
-from relaxon.solvers.multigrid.single import SingleCycle
-from relaxon.solvers.multigrid.variable import Smoother
+from relaxon.solvers.multigrid.cycle import SingleCycle
+from relaxon.solvers.multigrid.deflation import variable_cycle
+from relaxon.solvers.multigrid.variable_levels import Smoother
 
 Array = NDArray[np.float64]
 

@@ -20,20 +20,20 @@ NEGLIGIBLE_BOUNDARY = 1e-5
 
 
 def is_coarsest(diagonal: Single) -> bool:
-    """Whether a level has few enough unknowns; they are only counted where its cells are few."""
+    """Return whether a level has few enough unknowns; they are only counted where its cells are few."""
     return diagonal.size < 64 * COARSEST_UNKNOWNS and int(np.count_nonzero(diagonal)) <= COARSEST_UNKNOWNS
 
 
 def axes_to_halve(shape: tuple[int, ...], strength: Sequence[float]) -> list[bool]:
-    """Axes longer than one cell that couple nearly as strongly as the strongest such axis; all where none couples."""
+    """Return the axes that couple nearly as strongly as the strongest of those longer than a cell; all if none couples."""
     long = [s if n > 1 else 0.0 for n, s in zip(shape, strength, strict=True)]
     if max(long) == 0.0:
         return [n > 1 for n in shape]
     return [s >= STRONG * max(long) for s in long]
 
 
-def coarsened(shape: tuple[int, ...], halved: Sequence[bool]) -> tuple[NDArray[np.int64], tuple[int, ...]]:
-    """How many cells a coarse one takes of each axis, and the coarse shape."""
+def coarsen_shape(shape: tuple[int, ...], halved: Sequence[bool]) -> tuple[NDArray[np.int64], tuple[int, ...]]:
+    """Return how many cells a coarse one takes of each axis, and the coarse shape."""
     steps = np.array([2 if h else 1 for h in halved])
     return steps, tuple((n + s - 1) // s for n, s in zip(shape, steps.tolist(), strict=True))
 
@@ -59,10 +59,17 @@ class TransferTables:
         """For each fine cell the two coarse ones that it takes from, `(2, n)`, and what it takes of each, `(2, n)`."""
         return np.stack([self.own, self.other]), np.stack([self.near, self.far])
 
+    def matrix(self) -> Single:
+        """Return the interpolation along the axis as a dense matrix, `(n, m)` float32."""
+        matrix = np.zeros((len(self.own), len(self.base)), np.float32)
+        np.add.at(matrix, (np.arange(len(self.own)), self.own), self.near)
+        np.add.at(matrix, (np.arange(len(self.own)), self.other), self.far)
+        return matrix
+
 
 @lru_cache(maxsize=256)
 def transfer_tables(n: int, halved: bool, periodic: bool, dirichlet: tuple[bool, bool]) -> TransferTables:
-    """The tables of one axis, made once."""
+    """Return the tables of one axis; they are made once."""
     axis = axis_weights(n, halved, periodic, dirichlet)
     m = (n + 1) // 2 if halved else n
     base = 2 * np.arange(m) - 1 if halved else np.arange(m)
@@ -102,7 +109,7 @@ class AxisWeights:
 
 
 def axis_weights(n: int, halved: bool, periodic: bool, dirichlet: tuple[bool, bool]) -> AxisWeights:
-    """Linear interpolation between the centres of pairs, for `n` fine cells; without `halved` the identity."""
+    """Return linear interpolation between the centres of pairs of `n` fine cells; without `halved` the identity."""
     fine = np.arange(n)
     if not halved:
         zero, same = np.zeros(n, np.float32), fine.astype(np.int32)
@@ -127,7 +134,7 @@ def axis_weights(n: int, halved: bool, periodic: bool, dirichlet: tuple[bool, bo
 def coarsest_inverse(
     diagonal: NDArray[np.float64], couplings: tuple[Single, Single, Single], unknown: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], Single]:
-    """Flat indices of the unknowns `(m,)` and the pseudo-inverse `(m, m)` of their matrix, made in float64."""
+    """Return the flat indices of the unknowns `(m,)` and their matrix's pseudo-inverse `(m, m)`, made in float64."""
     index = np.flatnonzero(unknown)
     flat = np.full(unknown.size, -1)
     flat[index] = np.arange(len(index))
@@ -145,7 +152,7 @@ def coarsest_inverse(
 
 
 def pseudo_inverse(matrix: NDArray[np.float64], boundary: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The pseudo-inverse of a graph Laplacian plus a diagonal `boundary` ≥ 0: `(n, n)` float64.
+    """Return the pseudo-inverse of a graph Laplacian plus a diagonal `boundary` ≥ 0: `(n, n)` float64.
 
     `matrix` holds the Laplacian. A connected part without boundary is singular; its constant vector is shifted by a
     rank-one term before the inversion by Cholesky's method and taken out again after it.
@@ -160,14 +167,14 @@ def pseudo_inverse(matrix: NDArray[np.float64], boundary: NDArray[np.float64]) -
     try:
         root = np.linalg.inv(np.linalg.cholesky(full + shift))
     except np.linalg.LinAlgError:
-        root = _rounded_root(full + shift)
+        root = _root_of_rounded(full + shift)
     # On a part's constant vector the shift is its strength.
     back = np.where(singular, (1.0 / (np.maximum(strength, 1.0) * np.maximum(size, 1)))[part], 0.0)
     inverse: NDArray[np.float64] = root.T @ root - back
     return inverse
 
 
-def _rounded_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+def _root_of_rounded(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """`R` with `RᵀR` near the inverse of a matrix that rounding has left indefinite: of κ over more decades than
     float64 has digits. Its eigenvalues, scaled by the diagonal, are raised to rounding's size."""
     scale = 1.0 / np.sqrt(matrix.diagonal())
@@ -178,7 +185,7 @@ def _rounded_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _connected_parts(joined: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The least index of what each index is connected with, `(n,)`, by a symmetric adjacency `(n, n)`."""
+    """Return the least index that each index is connected with, `(n,)`, by a symmetric adjacency `(n, n)`."""
     part = np.arange(len(joined))
     while True:
         beside = np.where(joined, part, len(part)).min(1, initial=len(part))

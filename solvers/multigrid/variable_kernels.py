@@ -16,18 +16,44 @@ Arrays are float32 with three axes, rows shared among threads; `lower_a` is the 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relaxon.solvers.kernels.compiled import threads_for
 from relaxon.solvers.kernels.lean import inlined, lean, lean_shared
 from relaxon.solvers.kernels.threads import divide
+from relaxon.solvers.multigrid.cycle import Single
 from relaxon.solvers.multigrid.plane_passes import F0
-from relaxon.solvers.multigrid.single import Single
 
 UNCUT = np.float32(1e30)
 """A resistance beyond this is that of a wall."""
+Index = NDArray[np.int32]
+
+
+class CouplingTransfer(NamedTuple):
+    """The interpolation `P` from a coarse level, without the share, and its transpose.
+
+    Along axis `a` a fine cell takes `1 − far_a` of the value of the coarse cell `own_a` and `far_a` of `other_a`.
+    """
+
+    own0: Index
+    """The coarse index of each fine one, `(n0,)`."""
+    other0: Index
+    """That of the other coarse cell; −1 for what lies beyond a side."""
+    far0: Single
+    """As from `far_weights`, `(n0, n1, n2)`."""
+    own1: Index
+    other1: Index
+    far1: Single
+    own2: Index
+    other2: Index
+    far2: Single
+    steps: NDArray[np.int64]
+    """How many cells a coarse one takes of each axis, `(3,)`."""
+    wrap: NDArray[np.bool_]
+    """Which axes are periodic, `(3,)`."""
 
 
 @inlined
@@ -39,7 +65,7 @@ def _at(array, axis, index, i, j, k):  # type: ignore[no-untyped-def]
 
 @inlined
 def _half_inner(faces, axis, index, n, outward, i, j, k):  # type: ignore[no-untyped-def]
-    """Resistance of half the face inside the pair that holds fine `index`; of half `outward` where it is alone."""
+    """Return the resistance of half the inner face of the pair of fine `index`; of half `outward` if it is alone."""
     odd = index | 1
     inner = _at(faces, axis, odd, i, j, k) if odd < n else outward
     return np.float32(0.5) / inner if inner > 0 else UNCUT
@@ -81,7 +107,7 @@ def far_weights(start, stop, faces, cells, known, every, axis, wrap, low_side, h
 
 @lean_shared("rows", of="coarse")
 def coarsen_axis_faces(start, stop, faces, axis, halved, steps, wrap, coarse):  # type: ignore[no-untyped-def]
-    """Open faces of the coarse level along `axis`: sums over the fine faces between coarse cells, in series."""
+    """Fill in the coarse open faces along `axis`: sums over the fine faces between coarse cells, in series."""
     n0, n1, n2 = faces.shape
     _, m1, m2 = coarse.shape
     n, m = faces.shape[axis], coarse.shape[axis]
@@ -114,12 +140,12 @@ def coarsen_axis_faces(start, stop, faces, axis, halved, steps, wrap, coarse):  
 
 
 @inlined
-def _prolong_row(  # type: ignore[no-untyped-def]
-    i, j, coarse, own0, other0, far0, own1, other1, far1, own2, other2, far2, share, add, x, line, near, away, total,
-):  # fmt: skip
+def _prolong_row(i, j, coarse, transfer, share, add, x, line, near, away, total):  # type: ignore[no-untyped-def]
     """`prolong` for the row `(i, j)`; `line` holds what lies beyond a side."""
     one, beyond, n2 = np.float32(1), line[0], len(total)
-    f0, f1, f2 = far0[i, j], far1[i, j], far2[i, j]
+    own0, other0, own1, other1 = transfer.own0, transfer.other0, transfer.own1, transfer.other1
+    own2, other2 = transfer.own2, transfer.other2
+    f0, f1, f2 = transfer.far0[i, j], transfer.far1[i, j], transfer.far2[i, j]
     total[:] = F0
     for a in range(2):
         if a == 1 and other0[i] == own0[i]:
@@ -145,33 +171,25 @@ def _prolong_row(  # type: ignore[no-untyped-def]
 
 
 @lean
-def _prolong(  # type: ignore[no-untyped-def]
-    start, stop, coarse, beyond, own0, other0, far0, own1, other1, far1, own2, other2, far2, share, add, x, work,
-):  # fmt: skip
-    """Rows `start … stop − 1` of `prolong`; `work` (4, n) is as long as the longer of a fine and a coarse row."""
+def _prolong(start, stop, coarse, beyond, transfer, share, add, x, work):  # type: ignore[no-untyped-def]
+    """Do rows `start … stop − 1` of `prolong`; `work` (4, n) is as long as the longer of a fine and a coarse row."""
+    transfer = CouplingTransfer(*transfer)
     _, n1, n2 = x.shape
     m2 = coarse.shape[2]
     line, near, away, total = work[0, :m2], work[1, :n2], work[2, :n2], work[3, :n2]
     for k in range(m2):
         line[k] = beyond
     for row in range(start, stop):
-        _prolong_row(
-            *(row // n1, row % n1, coarse, own0, other0, far0, own1, other1, far1, own2, other2, far2),
-            *(share, add, x, line, near, away, total),
-        )
+        _prolong_row(row // n1, row % n1, coarse, transfer, share, add, x, line, near, away, total)
 
 
-def prolong(coarse: Single, beyond: np.float32, *transfer: Any) -> None:
-    """`x ← share · P coarse`, added to `x` with `add`; `transfer` is `own0, other0, far0` and so on for each axis, then
-    `share, add, x`.
-
-    `own_a`, `other_a`: the coarse indices of each fine one, −1 for what lies beyond a side, where the coarse value is
-    `beyond`; `far_a` as from `far_weights`.
-    """
-    x: Single = transfer[-1]
-    length = max(coarse.shape[2], x.shape[2])
-    work = partial(_lines, 4, length)
-    divide(_prolong, x[..., 0].size, coarse, beyond, *transfer, chunks=threads_for(x.size), work=work)
+def prolong(
+    coarse: Single, beyond: np.float32, transfer: CouplingTransfer, share: Single | None, add: bool, x: Single
+) -> None:
+    """`x ← share · P coarse`, added to `x` with `add`; the coarse value beyond a side is `beyond`."""
+    args = (coarse, beyond, tuple(transfer), share, add, x)
+    work = partial(_lines, 4, max(coarse.shape[2], x.shape[2]))
+    divide(_prolong, x[..., 0].size, *args, chunks=threads_for(x.size), work=work)
 
 
 @inlined
@@ -191,16 +209,15 @@ def _add_gathered(t, f0, f1, f2, a0, a1, b0, b1, weight, near, away):  # type: i
 
 @inlined
 def _takes(own, other, fine, place, first):  # type: ignore[no-untyped-def]
-    """Whether coarse cell `place` takes from cell `fine` as its own one (`first`) or as the other, each but once."""
+    """Return whether coarse cell `place` takes from cell `fine` as its own (`first`) or as the other, each only once."""
     return own[fine] == place if first else other[fine] == place and own[fine] != place
 
 
 @inlined
-def _restrict_row(  # type: ignore[no-untyped-def]
-    i, j, t, own0, other0, far0, own1, other1, far1, own2, other2, far2, steps, wrap, diagonal, coarse,
-    near, away, weight,
-):  # fmt: skip
+def _restrict_row(i, j, t, transfer, diagonal, coarse, near, away, weight):  # type: ignore[no-untyped-def]
     """`restrict` for the coarse row `(i, j)`."""
+    own0, other0, own1, other1 = transfer.own0, transfer.other0, transfer.own1, transfer.other1
+    own2, other2, steps, wrap = transfer.own2, transfer.other2, transfer.steps, transfer.wrap
     n0, n1, n2 = t.shape
     one = np.float32(1)
     near[:] = F0
@@ -220,7 +237,7 @@ def _restrict_row(  # type: ignore[no-untyped-def]
                 if _takes(own0, other0, a, i, own_a) and _takes(own1, other1, b, j, own_b):
                     a0, a1 = (one, -one) if own_a else (F0, one)
                     b0, b1 = (one, -one) if own_b else (F0, one)
-                    f0, f1, f2 = far0[a, b], far1[a, b], far2[a, b]
+                    f0, f1, f2 = transfer.far0[a, b], transfer.far1[a, b], transfer.far2[a, b]
                     _add_gathered(t[a, b], f0, f1, f2, a0, a1, b0, b1, weight, near, away)
     out, d_row = coarse[i, j], diagonal[i, j]
     out[:] = F0
@@ -234,28 +251,22 @@ def _restrict_row(  # type: ignore[no-untyped-def]
 
 
 @lean
-def _restrict(  # type: ignore[no-untyped-def]
-    start, stop, t, own0, other0, far0, own1, other1, far1, own2, other2, far2, steps, wrap, diagonal, coarse, work,
-):  # fmt: skip
-    """Rows `start … stop − 1` of `restrict`; `work` (3, n) has the length of a fine row."""
+def _restrict(start, stop, t, transfer, diagonal, coarse, work):  # type: ignore[no-untyped-def]
+    """Do rows `start … stop − 1` of `restrict`; `work` (3, n) has the length of a fine row."""
+    transfer = CouplingTransfer(*transfer)
     m1 = coarse.shape[1]
     near, away, weight = work[0], work[1], work[2]
     for row in range(start, stop):
-        _restrict_row(
-            *(row // m1, row % m1, t, own0, other0, far0, own1, other1, far1, own2, other2, far2),
-            *(steps, wrap, diagonal, coarse, near, away, weight),
-        )
+        _restrict_row(row // m1, row % m1, t, transfer, diagonal, coarse, near, away, weight)
 
 
-def restrict(t: Single, *transfer: Any) -> None:
-    """`coarse ← Pᵀ t` where the coarse level has unknowns (`diagonal ≠ 0`); the share is in `t` already. `transfer` is
-    that of `prolong` for the axes, then `steps, wrap, diagonal, coarse`.
-    """
-    coarse: Single = transfer[-1]
+def restrict(t: Single, transfer: CouplingTransfer, diagonal: Single, coarse: Single) -> None:
+    """`coarse ← Pᵀ t` where the coarse level has unknowns (`diagonal ≠ 0`); the share is in `t` already."""
+    args = (t, tuple(transfer), diagonal, coarse)
     work = partial(_lines, 3, t.shape[2])
-    divide(_restrict, coarse[..., 0].size, t, *transfer, chunks=threads_for(coarse.size), work=work)
+    divide(_restrict, coarse[..., 0].size, *args, chunks=threads_for(coarse.size), work=work)
 
 
 def _lines(count: int, length: int) -> tuple[Single]:
-    """Work space of a kernel that fills it itself."""
+    """Return work space of a kernel that fills it itself."""
     return (np.empty((count, length), np.float32),)

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relaxon.solvers.petsc.algebraic import AlgebraicCycle
-    from relaxon.solvers.petsc.any_grid import AnyGrid, read_any_grid
     from relaxon.solvers.petsc.directions import DeepConjugateDirections
     from relaxon.solvers.petsc.preconditioner import LearnedCycle
     from relaxon.solvers.petsc.recognition import Recognised, recognise
+    from relaxon.solvers.petsc.varying_recognition import AnyGrid, read_any_grid
 
 _HOMES = {
     "AlgebraicCycle": "algebraic",
-    "AnyGrid": "any_grid",
+    "AnyGrid": "varying_recognition",
     "DeepConjugateDirections": "directions",
     "LearnedCycle": "preconditioner",
     "Recognised": "recognition",
-    "read_any_grid": "any_grid",
+    "read_any_grid": "varying_recognition",
     "recognise": "recognition",
 }
 __all__ = [

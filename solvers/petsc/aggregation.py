@@ -54,8 +54,9 @@ def choose_aggregates(block: Block, communicator: Communicator, allowed: float |
 
 
 def _neighbourhoods(level: Level | None, errors: tuple[SmoothError, ...]) -> tuple[Groups, int, NDArray[np.float64]]:
-    """Aggregates of whole neighbourhoods, their number, and of a smoothed interpolation from them the deviation times
-    the rows, the entries, and the aggregates."""
+    """Return aggregates of whole neighbourhoods, their number, and figures of a smoothed interpolation from them.
+
+    The figures are the deviation times the rows, the entries, and the aggregates."""
     if level is None:
         return np.empty(0, np.int32), 0, np.zeros(3)
     group, offsets = aggregate(level, DEFAULTS.dominated)
@@ -111,7 +112,7 @@ def smooth_prolongation(matrix: Any, block: Block, group: Groups, tentative: Any
 
 
 def _others(matrix: Any, mine: NDArray[np.float64], columns: NDArray[Any]) -> NDArray[np.float64]:
-    """The values of a vector, of which this process holds `mine`, at these columns of a matrix."""
+    """Return the values of a vector, of which this process holds `mine`, at these columns of a matrix."""
     from petsc4py import PETSc
 
     needed, place = np.unique(columns, return_inverse=True)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.distributed.communicator import any_failure, as_communicator
-from relaxon.solvers.petsc.ending import end_before_python
-from relaxon.solvers.petsc.levels import GATHERED, DistributedCycle
+from relaxon.solvers.petsc.finalise import end_before_python
+from relaxon.solvers.petsc.levels import GATHERED, DistributedAggregationCycle
 
 PLAIN = ("seqaij", "mpiaij")
 SYMMETRIC = 1e-8
@@ -36,7 +36,7 @@ class AlgebraicCycle:
         self.scale = 1.0
         """−1 for a negative definite matrix."""
         self._alone: Any = None
-        self._cycle: DistributedCycle | None = None
+        self._cycle: DistributedAggregationCycle | None = None
         self._copies: list[Any] = []
         self._comm: Any = None
         self._said = ""
@@ -88,7 +88,7 @@ class AlgebraicCycle:
             self._said = f"one process, {len(properties)} properties of the matrix" if properties else "one process"
             return
         any_failure(communicator, _asymmetry(matrix))
-        self._cycle = DistributedCycle(matrix, communicator, self.gathered)
+        self._cycle = DistributedAggregationCycle(matrix, communicator, self.gathered)
         rows = [level.matrix.getSize()[0] for level in self._cycle.levels]
         self._said = f"levels of {rows} rows divided, one of {self._cycle.shared.shape[0]} in every process"
 
@@ -102,11 +102,11 @@ class AlgebraicCycle:
             y.scale(-1.0)
 
     def applyTranspose(self, pc: Any, x: Any, y: Any) -> None:
-        """The same: the cycle is symmetric."""
+        """Apply the cycle, which is symmetric."""
         self.apply(pc, x, y)
 
     def view(self, pc: Any, viewer: Any) -> None:
-        """Say what was set up, for `-ksp_view`."""
+        """Print what was set up, for `-ksp_view`."""
         viewer.printfASCII(f"  relaxon: algebraic multigrid, {self._said}\n")
 
     def destroy(self, pc: Any) -> None:
@@ -119,14 +119,14 @@ class AlgebraicCycle:
 
 
 def _signs(diagonal: NDArray[Any]) -> NDArray[np.float64]:
-    """How many entries are positive, negative, and neither real nor finite."""
+    """Return how many entries are positive, negative, and neither real nor finite."""
     real = np.isfinite(diagonal) & (np.imag(diagonal) == 0)
     values = np.real(np.where(real, diagonal, 0))
     return np.array([np.count_nonzero(values > 0), np.count_nonzero(values < 0), np.count_nonzero(~real)], np.float64)
 
 
 def _alone(matrix: Any, properties: dict[str, Any]) -> Any:
-    """The compiled hierarchy of a matrix in one process, as a linear operator."""
+    """Return the compiled hierarchy of a matrix in one process, as a linear operator."""
     from scipy.sparse import csr_array
 
     from relaxon.solvers.driver.solve import prepare
@@ -137,7 +137,7 @@ def _alone(matrix: Any, properties: dict[str, Any]) -> Any:
 
 
 def _properties(matrix: Any) -> dict[str, Any]:
-    """What PETSc was told of the matrix: arguments of `prepare`."""
+    """Return what PETSc was told of the matrix, as arguments of `prepare`."""
     found: dict[str, Any] = {}
     if (size := matrix.getBlockSize()) > 1:
         found["block_size"] = int(size)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from relaxon.solvers.dcdm.outer import NEGLIGIBLE
-from relaxon.solvers.petsc.ending import end_before_python
+from relaxon.solvers.petsc.finalise import end_before_python
 
 WINDOW = 1
 
@@ -96,7 +96,7 @@ class DeepConjugateDirections:
             ksp.setIterationNumber(ksp.getIterationNumber() + 1)
 
     def view(self, ksp: Any, viewer: Any) -> None:
-        """Say what it is, for `-ksp_view`."""
+        """Print what it is, for `-ksp_view`."""
         viewer.printfASCII(f"  relaxon: deep conjugate directions, window {self.window}\n")
 
     def destroy(self, ksp: Any) -> None:
@@ -171,7 +171,7 @@ class DeepConjugateDirections:
 
 
 def _products(d: Any, others: list[Any]) -> list[float]:
-    """Inner products with `d`, in one exchange between processes (`Vec.mDot` is not in every petsc4py)."""
+    """Return inner products with `d`, in one exchange between processes (not every petsc4py has `Vec.mDot`)."""
     for other in others:
         d.dotBegin(other)
     return [float(d.dotEnd(other).real) for other in others]

@@ -85,7 +85,7 @@ def entries(starts, columns, data, first, own, bounds, counts, offsets, shape, p
 
 @lean
 def excesses(diagonal, scale, faces, near, own, shape, periodic, weights, excess, closed, beyond, sums, tolerance):  # type: ignore[no-untyped-def]
-    """What the diagonal holds beyond the couplings to fluid cells.
+    """Find what the diagonal holds beyond the couplings to fluid cells.
 
     `near` is wide and uint8: 1 in the fluid. Fills `excess`, and the bits of the faces that are `closed` towards cells
     of the grid or `beyond` its sides. `sums (6, 4)`, by side: the excess of cells that miss this face alone, how many
@@ -135,8 +135,9 @@ def excesses(diagonal, scale, faces, near, own, shape, periodic, weights, excess
 
 @lean
 def verdicts(kinds, scores, excess, closed, weights, slack, guess, says):  # type: ignore[no-untyped-def]
-    """What each fluid cell says of its neighbours that are UNKNOWN; `kinds`, `scores` are wide. With `guess` cells that
-    can settle nothing name one neighbour as AIR, the one with the highest score.
+    """Collect what each fluid cell says of its neighbours that are UNKNOWN; `kinds` and `scores` are wide.
+
+    With `guess`, cells that can settle nothing name one neighbour as AIR, the one with the highest score.
     """
     nz, ny, nx = kinds.shape[0] - 2, kinds.shape[1] - 2, kinds.shape[2] - 2
     for k in range(nz):
@@ -196,7 +197,7 @@ def heard(says, kinds):  # type: ignore[no-untyped-def]
 
 @lean
 def likeness(kinds, scores):  # type: ignore[no-untyped-def]
-    """Each cell's neighbours that are AIR, less those that are SOLID; `kinds` is wide."""
+    """Count each cell's neighbours that are AIR, less those that are SOLID; `kinds` is wide."""
     nz, ny, nx = kinds.shape[0] - 2, kinds.shape[1] - 2, kinds.shape[2] - 2
     for k in range(1, nz + 1):
         for j in range(1, ny + 1):
@@ -211,7 +212,7 @@ def likeness(kinds, scores):  # type: ignore[no-untyped-def]
 
 @lean
 def remaining(kinds, excess, closed, weights, slack):  # type: ignore[no-untyped-def]
-    """How many cells' excess is not that of the AIR beside them; `kinds` is wide."""
+    """Count the cells whose excess is not that of the AIR beside them; `kinds` is wide."""
     nz, ny, nx = kinds.shape[0] - 2, kinds.shape[1] - 2, kinds.shape[2] - 2
     count = 0
     for k in range(nz):

@@ -62,7 +62,7 @@ class Layout:
         return tuple(cut.stop - cut.start for cut in self.decomposition.owned(int(self.comm.getRank())))
 
     def values(self, vector: Any) -> NDArray[np.float64]:
-        """This process's part of a global vector; read-only, or good until the next call."""
+        """Return this process's part of a global vector; read-only, or valid until the next call."""
         if self.direct:
             array: NDArray[np.float64] = vector.getArray(readonly=True)
         else:
@@ -93,7 +93,7 @@ class Layout:
         return self._scatter, self._mine
 
     def places(self, cells: tuple[slice, ...]) -> NDArray[np.int64]:
-        """Where in a global vector the cells of a box are."""
+        """Return where in a global vector the cells of a box are."""
         lengths = [np.diff(bounds) for bounds in self._bounds]
         first = self._first_rows()
         blocks, inside = [], []
@@ -110,7 +110,7 @@ class Layout:
         return first[grid] + found
 
     def around(self, owned: NDArray[Any], outside: Any) -> NDArray[Any]:
-        """An array of the DMDA's own cells, `(count,)`, wider by one cell on each side, with the neighbours' values."""
+        """Return an array of the DMDA's own cells, `(count,)`, wider by a cell on each side, with neighbours' values."""
         wide = np.full(tuple(n + 2 for n in self.sizes3), outside, owned.dtype)
         wide[1:-1, 1:-1, 1:-1] = owned.reshape(self.sizes3)
         if int(self.comm.getSize()) == 1 and not any(self.periodic):
@@ -136,7 +136,7 @@ class Layout:
         return wide
 
     def _three(self, values: tuple[int, ...], lead: int) -> tuple[int, ...]:
-        """Of three axes: one plane where there are two dimensions."""
+        """Return three axes: one plane where there are two dimensions."""
         return (lead,) * (3 - len(values)) + values
 
     @property
@@ -169,7 +169,7 @@ class Layout:
         return bounds, counts, self._first_rows().reshape(-1)
 
     def _first_rows(self) -> NDArray[np.int64]:
-        """The first row of each part, in the shape of the parts."""
+        """Return the first row of each part, in the shape of the parts."""
         volumes = np.diff(self._bounds[0])
         for bounds in self._bounds[1:]:
             volumes = np.multiply.outer(volumes, np.diff(bounds))

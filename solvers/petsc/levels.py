@@ -138,7 +138,7 @@ class DividedLevel:
             one.destroy()
 
 
-class DistributedCycle:
+class DistributedAggregationCycle:
     """`apply(r, z)`: `z ← M r`, with `M` about `A⁻¹`, symmetric and definite, for a matrix in several processes."""
 
     def __init__(self, matrix: Any, communicator: Communicator, gathered: int = GATHERED) -> None:
@@ -182,7 +182,7 @@ class DistributedCycle:
         return following, smoothed
 
     def _gather(self, matrix: Any) -> None:
-        """Hold all of a level in this process, and set the compiled hierarchy up for it."""
+        """Gather all of a level in this process, and set the compiled hierarchy up for it."""
         from scipy.sparse import csr_array
 
         from relaxon.solvers.driver.solve import prepare
@@ -245,7 +245,7 @@ class DistributedCycle:
         own.residual.aypx(-1.0, right)
 
     def _steps(self, index: int) -> None:
-        """One cycle on a coarse level, or two steps of fixed lengths, from its `right` into its `x`."""
+        """Run one cycle on a coarse level, or two steps of fixed lengths, from its `right` into its `x`."""
         own = self.levels[index]
         self._cycle(index, own.right)
         if own.steps == 1:
@@ -259,7 +259,7 @@ class DistributedCycle:
         own.x.axpy(one, own.first)
 
     def _shared(self, right: Any, x: Any, steps: int) -> None:
-        """The gathered level, in every process alike."""
+        """Solve on the gathered level, in every process alike."""
         b = np.concatenate(self.communicator.gathered(right.getArray(readonly=True)))
         found = self.hierarchy.matvec(b)
         if steps == 2:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from relaxon.solvers.distributed.grid import DistributedPoissonGrid
 from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner
 from relaxon.solvers.grid.poisson_grid import CellType
-from relaxon.solvers.petsc.any_grid import AnyGrid, read_any_grid
-from relaxon.solvers.petsc.ending import end_before_python
+from relaxon.solvers.petsc.finalise import end_before_python
 from relaxon.solvers.petsc.layout import Layout
 from relaxon.solvers.petsc.recognition import OtherKindError, Recognised, recognise
+from relaxon.solvers.petsc.varying_recognition import AnyGrid, read_any_grid
 
 
 class LearnedCycle:
@@ -88,11 +88,11 @@ class LearnedCycle:
         layout.store(out, y)
 
     def applyTranspose(self, pc: Any, x: Any, y: Any) -> None:
-        """The same: the cycle is symmetric."""
+        """Apply the cycle, which is symmetric."""
         self.apply(pc, x, y)
 
     def view(self, pc: Any, viewer: Any) -> None:
-        """Say what was recognised, for `-ksp_view`."""
+        """Print what was recognised, for `-ksp_view`."""
         learned = self.grid is None or self.grid.constant
         kind = "learned cycle of the deep conjugate direction method" if learned else "cycle for any coefficients"
         viewer.printfASCII(f"  relaxon: the {kind}\n")
@@ -101,7 +101,7 @@ class LearnedCycle:
             viewer.printfASCII(f"  {self.grid!r}, {levels} levels, {shared} of them shared among processes\n")
 
     def _given(self, layout: Layout, found: AnyGrid) -> dict[str, Any]:
-        """κ on faces and σ, of this process's part of the decomposition."""
+        """Return κ on faces and σ, of this process's part of the decomposition."""
         faces = []
         for axis, (below, above) in enumerate(found.faces):
             low, high = self._moved(layout, below), self._moved(layout, above)
@@ -110,7 +110,7 @@ class LearnedCycle:
 
     @staticmethod
     def _moved(layout: Layout, owned: NDArray[Any]) -> NDArray[np.float64]:
-        """An array of the DMDA's own cells, as this process's part of the decomposition; a copy."""
+        """Return an array of the DMDA's own cells, as this process's part of the decomposition; a copy."""
         vector = layout.da.getGlobalVec()
         vector.getArray()[...] = owned.reshape(-1)
         part = np.array(layout.values(vector))
@@ -119,7 +119,7 @@ class LearnedCycle:
 
 
 def grid_of(matrix: Any, layout: Layout, comm: Any) -> Recognised | AnyGrid:
-    """The grid with κ = 1 that a matrix is the operator of, else that with coefficients and a reaction."""
+    """Return the grid with κ = 1 that a matrix is the operator of, else that with coefficients and a reaction."""
     try:
         found = recognise(matrix, layout, comm)
     except OtherKindError:
@@ -128,7 +128,7 @@ def grid_of(matrix: Any, layout: Layout, comm: Any) -> Recognised | AnyGrid:
 
 
 def _dmda_of(pc: Any, matrix: Any) -> Any:
-    """The DMDA that a preconditioner's matrix lives on."""
+    """Return the DMDA that a preconditioner's matrix lives on."""
     for owner in (pc, matrix):
         found = owner.getDM() if hasattr(owner, "getDM") else None
         if found is not None and found.handle and found.getType() == "da":

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.distributed.communicator import Communicator, any_failure, as_communicator
-from relaxon.solvers.grid.poisson_grid import CellType, Sides, checked_boundary
+from relaxon.solvers.grid.poisson_grid import CellType, Sides, validate_boundary
 from relaxon.solvers.petsc.layout import AXES, Layout
 
 TOLERANCE = 1e-6
@@ -41,7 +41,7 @@ class Recognised:
 
 
 def recognise(matrix: Any, layout: Layout, comm: Any) -> Recognised:
-    """The grid of a matrix of `−∇²` or `∇²` on a DMDA, by seven or five points; every process calls it.
+    """Return the grid of a matrix of `−∇²` or `∇²` on a DMDA, by seven or five points; every process calls it.
 
     Rows without couplings are cells outside the fluid, as PETSc's `zeroRows` and an identity for boundary nodes leave
     them.
@@ -67,7 +67,7 @@ def recognise(matrix: Any, layout: Layout, comm: Any) -> Recognised:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class _MatrixRows:
     """A process's rows: the diagonal, the bits of the couplings, and each axis's smallest and largest."""
 
     diagonal: NDArray[np.float64]
@@ -76,7 +76,7 @@ class _Rows:
     most: NDArray[np.float64]
 
 
-def _rows(matrix: Any, layout: Layout) -> _Rows:
+def _rows(matrix: Any, layout: Layout) -> _MatrixRows:
     from relaxon.solvers.petsc import kernels
 
     ndim = len(layout.shape)
@@ -92,7 +92,7 @@ def _rows(matrix: Any, layout: Layout) -> _Rows:
         if np.abs(data.imag).max(initial=0) > 0:
             raise ValueError("the matrix must be real, got complex entries")
         data = np.ascontiguousarray(data.real)
-    found = _Rows(np.empty(count), np.empty(count, np.uint8), np.full(3, np.inf), np.full(3, -np.inf))
+    found = _MatrixRows(np.empty(count), np.empty(count, np.uint8), np.full(3, np.inf), np.full(3, -np.inf))
     far, broken = kernels.entries(
         starts, columns, data, matrix.getOwnershipRange()[0], layout.own3, *layout.blocks, layout.shape3,
         layout.periodic3, found.diagonal, found.faces, found.least, found.most,
@@ -106,8 +106,8 @@ def _rows(matrix: Any, layout: Layout) -> _Rows:
     return found
 
 
-def _weights(rows: _Rows, names: str, communicator: Communicator) -> tuple[float, NDArray[np.float64]]:
-    """The sign of the operator, and the coupling along each axis; along an axis of one node, that of the others."""
+def _weights(rows: _MatrixRows, names: str, communicator: Communicator) -> tuple[float, NDArray[np.float64]]:
+    """Return the operator's sign, and the coupling along each axis; along an axis of one node, that of the others."""
     mine = np.concatenate([rows.least, rows.most, [rows.diagonal.sum()]])
     everyone = np.stack([np.asarray(part) for part in communicator.gathered(mine)])
     least, most = everyone[:, :3].min(axis=0), everyone[:, 3:6].max(axis=0)
@@ -128,7 +128,7 @@ def _weights(rows: _Rows, names: str, communicator: Communicator) -> tuple[float
 
 
 def _recognised(
-    rows: _Rows, scale: float, weights: NDArray[np.float64], layout: Layout, communicator: Communicator
+    rows: _MatrixRows, scale: float, weights: NDArray[np.float64], layout: Layout, communicator: Communicator
 ) -> Recognised:
     from relaxon.solvers.petsc import kernels
 
@@ -174,7 +174,7 @@ def _recognised(
     return Recognised(
         cells.reshape(sizes[-ndim:]),
         tuple(float(w**-0.5) for w in weights[-ndim:]),
-        checked_boundary(sides[-ndim:], ndim),
+        validate_boundary(sides[-ndim:], ndim),
         scale,
         rows.diagonal.reshape(sizes[-ndim:]),
         bool(exact),
@@ -182,7 +182,7 @@ def _recognised(
 
 
 def _sides(sums: NDArray[np.float64], weights: NDArray[np.float64], communicator: Communicator) -> list[float]:
-    """What each side of the domain adds to the diagonal; 0 where it holds no value."""
+    """Return what each side of the domain adds to the diagonal; 0 where it holds no value."""
     everyone = np.stack([np.asarray(part).reshape(6, 4) for part in communicator.gathered(sums)])
     together, least = everyone[..., :3].sum(axis=0), everyone[..., 3].min(axis=0)
     values = []

@@ -73,7 +73,7 @@ class SmokePlume:
         self._forced = False
 
     def step(self, solver: str | Solver = "dcdm", rtol: float = 1e-6, max_iterations: int | None = None) -> StepReport:
-        """One time step: carry, heat, make free of divergence."""
+        """Advance by one time step: advection, heating, projection to zero divergence."""
         from relaxon.solvers.driver.solve import solve
 
         problem = self.pressure_problem()
@@ -92,7 +92,7 @@ class SmokePlume:
         return StepReport(self.time, solution, before, self._largest_divergence())
 
     def pressure_problem(self) -> Problem:
-        """The coming step's pressure system `−∇²p = −∇·u/Δt`; advection and forces of that step are done by then."""
+        """Return the coming step's pressure system `−∇²p = −∇·u/Δt`, after that step's advection and forces."""
         if not self._forced:
             self._advect()
             self._emit()
@@ -122,14 +122,14 @@ class SmokePlume:
         return inside
 
     def _advect(self) -> None:
-        from relaxon.solvers.plume import plume_kernels
+        from relaxon.solvers.plume import kernels
 
         time = self.time_step / self.h
         offsets = [(0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0), (0.5, 0.5, 0.5)]
         moved = []
         for field, offset in zip([*self.velocity, self.smoke], offsets, strict=True):
             out = np.empty_like(field)
-            plume_kernels.advect(field, *offset, *self.velocity, time, out)
+            kernels.advect(field, *offset, *self.velocity, time, out)
             moved.append(out)
         self.velocity, self.smoke = moved[:3], moved[3]
 
@@ -140,7 +140,7 @@ class SmokePlume:
         self.velocity[2][:, :, 1:-1] += lift * (self.smoke[:, :, 1:] + self.smoke[:, :, :-1])
 
     def _enforce_walls(self) -> None:
-        """Faces of the sphere take its velocity, faces of the box none; the open top is free."""
+        """Give faces of the sphere its velocity and faces of the box none; the open top is free."""
         solid = self.grid.cells == CellType.SOLID
         self.smoke[solid] = 0.0
         for axis, faces in enumerate(self.velocity):

@@ -94,10 +94,10 @@ def warm_up(
 
 def _try_candidates(grid: PoissonGrid) -> None:
     """Run each cycle that `dcdm` may choose where coefficients vary: which one it is depends on the grid's values."""
-    from relaxon.solvers.dcdm.coupled import shipped_choice
+    from relaxon.solvers.dcdm.coupling_choice import load_choice
 
     r = np.where(grid.fluid, right_hand_side(grid), 0.0).reshape(grid.shape3)
-    for candidate in shipped_choice().candidates:
+    for candidate in load_choice().candidates:
         candidate.cycle(grid.operator())(r, np.empty_like(r))
 
 

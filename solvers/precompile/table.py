@@ -96,7 +96,8 @@ def encode(kind: Any) -> Any:
     """Return one of Numba's types in JSON's values; ValueError for one that kernels are not called with.
 
     A scalar is its name, an array `float64[3C]` (of dtype, dimensions and layout; `r` for read-only and `u` for not
-    aligned follow), a tuple the list of its parts.
+    aligned follow), a tuple the list of its parts, a named tuple that list under the dotted name of its class within
+    the package.
 
     Examples
     --------
@@ -108,8 +109,12 @@ def encode(kind: Any) -> Any:
     if isinstance(kind, types.Array):
         flags = ("" if kind.mutable else "r") + ("" if kind.aligned else "u")
         return f"{encode(kind.dtype)}[{kind.ndim}{kind.layout}]{flags}"
-    if isinstance(kind, types.BaseTuple) and not isinstance(kind, types.BaseNamedTuple):
-        return [encode(one) for one in kind]
+    if isinstance(kind, types.BaseTuple):
+        parts = [encode(one) for one in kind]
+        if not isinstance(kind, types.BaseNamedTuple):
+            return parts
+        named = kind.instance_class
+        return {f"{named.__module__.removeprefix('relaxon.')}.{named.__qualname__}": parts}
     if isinstance(kind, types.Literal | types.Omitted):
         return {type(kind).__name__: kind.literal_value if isinstance(kind, types.Literal) else kind.value}
     if getattr(types, str(kind), None) == kind:
@@ -128,6 +133,10 @@ def decode(spelt: Any) -> Any:
         return types.Array(getattr(types, dtype), int(ndim), layout, "r" in flags, aligned="u" not in flags)
     if isinstance(spelt, dict):
         ((what, value),) = spelt.items()
+        if "." in what:
+            module, _, name = what.rpartition(".")
+            named = getattr(import_module(f"relaxon.{module}"), name)
+            return types.NamedTuple([decode(one) for one in value], named)
         return types.Omitted(value) if what == "Omitted" else types.literal(value)
     return types.Tuple([decode(one) for one in spelt])
 
@@ -141,5 +150,5 @@ def _numba_types() -> Any:
 def frozen(values: Any) -> Any:
     """Return the values of `encode` as ones that can be compared and hashed."""
     if isinstance(values, dict):
-        return tuple(values.items())
+        return tuple((name, frozen(value)) for name, value in values.items())
     return tuple(frozen(one) for one in values) if isinstance(values, list) else values

@@ -66,7 +66,7 @@ def axes_of(operator: PoissonOperator) -> tuple[Axis, Axis, Axis]:
 
 
 def _constant_axes(operator: PoissonOperator) -> tuple[Axis, Axis, Axis]:
-    """Of κ = 1 and equal widths, from the grid's sides."""
+    """Return the axes for κ = 1 and equal widths, from the grid's sides."""
     found = []
     for n, weight, (low, high), around in zip(
         operator.grid.shape3, operator.weights, operator.sides, operator.wrap, strict=True
@@ -99,7 +99,7 @@ def factored(couplings: Sequence[Array], diagonal: Array) -> tuple[Axis, Axis, A
 
 
 def _diagonal_parts(diagonal: Array, weights: list[Array]) -> list[Array]:
-    """The three functions of one axis each whose sum, times the product of the weights, is the diagonal."""
+    """Return three functions of one axis each whose sum, times the product of the weights, is the diagonal."""
     first, second, third = weights
     corner = first[0] * second[0] * third[0]
     parts = [_line(diagonal, axis, (0, 0, 0)) / (weight / weight[0] * corner) for axis, weight in enumerate(weights)]
@@ -124,7 +124,7 @@ def _balanced(axes: list[Axis]) -> tuple[Axis, Axis, Axis]:
 
 
 def _plain_pair(axis: Axis) -> Axis:
-    """Two cells around a periodic axis are coupled twice: once, as much as both, is the same."""
+    """Merge the two couplings of two cells around a periodic axis into one that is the sum of both."""
     if axis.size != 2 or not axis.cyclic:
         return axis
     return replace(axis, coupling=np.array([0.0, axis.coupling.sum()]))
@@ -144,7 +144,7 @@ def _weight(couplings: Sequence[Array], axis: int) -> Array:
 
 
 def _coupling(lower: Array, weights: list[Array], axis: int) -> Array:
-    """The couplings along an axis, where they are greatest across it, without the weights of the others."""
+    """Return the couplings along an axis, where they are greatest across it, without the weights of the others."""
     at = np.unravel_index(int(lower.argmax()), lower.shape)
     others = [weights[other][at[other]] for other in range(3) if other != axis]
     found: Array = _line(lower, axis, at) / (others[0] * others[1])
@@ -157,7 +157,7 @@ def _line(array: Array, axis: int, at: Sequence[np.intp | int]) -> Array:
 
 
 def _agree(values: Array, first: Array, face: Array, second: Array | float = 0.0, other: Array | float = 0.0) -> bool:
-    """Whether plane `i` is `first[i] · face + second[i] · other`; two planes come first, which most others fail at."""
+    """Return whether plane `i` is `first[i] · face + second[i] · other`; first for two planes, at which most fail."""
     n = len(values)
     scale = np.broadcast_to(second, n)
     for i in dict.fromkeys((0, n // 2, *range(n))):

@@ -91,7 +91,7 @@ class SeparableSystem:
                 self._divide(x[:, first:last], first, self._along)
 
     def _divide(self, x: Array, first: int, along: Transform) -> None:
-        """As `_columns` by a transform along the first axis as well, where all three go around."""
+        """Solve as `_columns` does, by a transform along the first axis as well, where all three are periodic."""
         changed = along.forward(x[:, None].copy(), 0)
         values = along.values[:, None, None] + self._shifts[first : first + x.shape[1]]
         if self._singular and first == 0:
@@ -104,7 +104,7 @@ class SeparableSystem:
 _FORWARD, _BACK = attrgetter("forward"), attrgetter("back")
 
 
-def expected_nanoseconds(axes: Sequence[Axis]) -> float:
+def estimate_nanoseconds(axes: Sequence[Axis]) -> float:
     """Return about how long a set-up and a solve take a cell, in one thread."""
     cells = math.prod(axis.size for axis in axes)
     swept, *others = (axes[place] for place in _order(axes))
@@ -113,7 +113,7 @@ def expected_nanoseconds(axes: Sequence[Axis]) -> float:
 
 
 def _order(axes: Sequence[Axis]) -> tuple[int, int, int]:
-    """The axis along which systems are tridiagonal, then the others: the first, unless it goes around or is short."""
+    """Return the axis along which systems are tridiagonal, then the others: the first, unless it is periodic or short."""
     plain = [place for place, axis in enumerate(axes) if not axis.cyclic and axis.size > 1]
     plain = plain or [place for place, axis in enumerate(axes) if not axis.cyclic] or [0]
     longest = max(plain, key=lambda place: axes[place].size)
@@ -131,7 +131,7 @@ def _scale(axis: Axis, made: Transform | None) -> float:
 
 
 def _change(start: int, stop: int, rows: int, source: Array, target: Array, changes: Sequence[Change | None]) -> None:
-    """Change blocks of planes along their two axes; `source` and `target` may be the same."""
+    """Transform blocks of planes along their two axes; `source` and `target` may be the same."""
     for block in range(start, stop):
         planes = slice(block * rows, (block + 1) * rows)
         x = target[planes]

@@ -17,7 +17,7 @@ FLOATS = (torch.float32, torch.float64)
 Coefficient = torch.Tensor | Sequence[torch.Tensor]
 
 
-def checked_coefficient(coefficient: Coefficient | None) -> Coefficient | None:
+def validate_coefficient(coefficient: Coefficient | None) -> Coefficient | None:
     """Return κ as a tensor or a tuple of them.
 
     Raises
@@ -36,7 +36,7 @@ def checked_coefficient(coefficient: Coefficient | None) -> Coefficient | None:
     return tuple(coefficient)
 
 
-def checked_reaction(reaction: torch.Tensor | None, grid: PoissonGrid) -> torch.Tensor | None:
+def validate_reaction(reaction: torch.Tensor | None, grid: PoissonGrid) -> torch.Tensor | None:
     """Return σ, whose values are the grid's to judge; TypeError or ValueError for another type or shape."""
     if reaction is None:
         return None

@@ -28,11 +28,11 @@ from relaxon.solvers.torch.arguments import (
     Coefficient,
     check_batch,
     check_boundary_values,
-    checked_coefficient,
-    checked_reaction,
     is_mapped,
     known_values,
     to_array,
+    validate_coefficient,
+    validate_reaction,
     with_terms,
 )
 from relaxon.solvers.torch.faces import Pairs, apply_operator, face_means, known_source, one_around, with_films
@@ -105,8 +105,8 @@ def poisson_solve(
     terms = SolveTerms.checked(rtol, adjoint_rtol, max_iterations, inconsistent, unconverged, log)
     check_batch("b", b, geometry.shape)
     check_boundary_values(geometry, air_values, side_values)
-    kappa = checked_coefficient(coefficient)
-    sigma = checked_reaction(reaction, geometry)
+    kappa = validate_coefficient(coefficient)
+    sigma = validate_reaction(reaction, geometry)
     for name, value in (("coefficient", kappa), ("reaction", sigma)):
         if prepared is not None and value is not None:
             raise ValueError(f"{name} must be None beside a prepared solver, which is set up for its own")

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from relaxon.solvers import Boundary, CellType, PoissonGrid, Robin
-from relaxon.solvers.dcdm.coupled import FEATURES, Candidate, CouplingChoice
+from relaxon.solvers.dcdm.coupling_choice import FEATURES, Candidate, CouplingChoice
 
 NAMES = ("neumann", "dirichlet", "dirichlet-node", "periodic", "robin")
 

@@ -16,7 +16,7 @@ from relaxon.cli.json_output import add_json, check_json, text_on_stderr, write_
 TRAINABLE = {
     "poisson": ("the published DCDM network for Poisson systems", "relaxon.solvers.dcdm.command"),
     "poisson-cycle": ("the learned multigrid cycle of dcdm", "relaxon.solvers.dcdm.cycle_command"),
-    "poisson-couplings": ("the cycle of dcdm where coefficients vary", "relaxon.solvers.dcdm.coupled_command"),
+    "poisson-couplings": ("the cycle of dcdm where coefficients vary", "relaxon.solvers.dcdm.coupling_command"),
     "sparse-constants": ("the constants of multigrid for sparse matrices", "relaxon.solvers.sparse.learned.command"),
     "boosting": ("a gradient-boosted network on a table", "relaxon.neuromorphic.boosting.command"),
     "convex": ("a certified optimal two-layer ReLU network", "relaxon.neuromorphic.convex.command"),

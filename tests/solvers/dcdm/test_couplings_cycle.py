@@ -8,17 +8,17 @@ import pytest
 from grid_kinds import random_grid
 
 from relaxon.solvers import PoissonGrid, gallery, num_threads, solve
-from relaxon.solvers.dcdm import coupled_command, coupled_systems, coupled_training
-from relaxon.solvers.dcdm.coupled import (
+from relaxon.solvers.dcdm import coupling_command, coupling_systems, coupling_training
+from relaxon.solvers.dcdm.coupling_choice import (
     FEATURES,
     Candidate,
     CouplingChoice,
     choice_record,
-    coupled_cycle,
-    couplings_features,
-    shipped_choice,
+    load_choice,
+    make_coupling_cycle,
+    measure_couplings,
 )
-from relaxon.solvers.dcdm.coupled_training import CouplingTraining, keep_best, train_choice
+from relaxon.solvers.dcdm.coupling_training import CouplingTraining, keep_best, train_choice
 from relaxon.solvers.dcdm.cycle import DeepConjugateDirectionCycle
 from relaxon.solvers.multigrid import parted
 from relaxon.solvers.multigrid.parted import PartedCycle, Parting
@@ -145,20 +145,20 @@ def test_features_do_not_depend_on_units_and_axes():
     rng = np.random.default_rng(0)
     shape = (12, 9, 10)
     kappa, cells = 10.0 ** rng.uniform(-2, 2, shape), (rng.random(shape) < 0.2).astype(np.uint8)
-    seen = couplings_features(PoissonGrid(cells, (1.0, 1.0, 4.0), "dirichlet", kappa).operator())
+    seen = measure_couplings(PoissonGrid(cells, (1.0, 1.0, 4.0), "dirichlet", kappa).operator())
     assert seen.shape == (FEATURES,)
     assert ((seen >= 0) & (seen <= 1)).all()
-    units = couplings_features(PoissonGrid(cells, (1e-4, 1e-4, 4e-4), "dirichlet", 1e9 * kappa).operator())
+    units = measure_couplings(PoissonGrid(cells, (1e-4, 1e-4, 4e-4), "dirichlet", 1e9 * kappa).operator())
     order = (2, 0, 1)
     turned = PoissonGrid(cells.transpose(order), (4.0, 1.0, 1.0), "dirichlet", kappa.transpose(order))
-    for other in (units, couplings_features(turned.operator())):
+    for other in (units, measure_couplings(turned.operator())):
         np.testing.assert_allclose(other, seen, atol=1e-6)
 
 
 def test_the_network_takes_the_candidate_that_it_foretells_the_least_cost():
-    choice = shipped_choice()
+    choice = load_choice()
     operator = gallery.make("variable", 12).grid.operator()
-    costs = choice.costs(couplings_features(operator))
+    costs = choice.costs(measure_couplings(operator))
     assert choice.chosen(operator) == choice.candidates[int(np.argmin(costs))]
     assert CouplingChoice.from_dict(json.loads(json.dumps(choice.as_dict()))).chosen(operator) == choice.chosen(
         operator
@@ -170,7 +170,7 @@ def test_the_network_takes_the_candidate_that_it_foretells_the_least_cost():
     for candidate in (Candidate(2), Candidate(3, Parting())):
         arrays = (np.zeros((1, FEATURES)), np.zeros(1), np.zeros((1, 1)), np.zeros(1))
         forced = CouplingChoice((candidate,), *arrays)
-        assert ("parted" in coupled_cycle(operator, forced).info) == (candidate.parting is not None)
+        assert ("parted" in make_coupling_cycle(operator, forced).info) == (candidate.parting is not None)
         problem = gallery.make("variable", 12)
         solution = solve(problem.grid, problem.b, solver=DeepConjugateDirectionCycle(choice=forced))
         assert ("parted" in solution.info) == (candidate.parting is not None)
@@ -183,20 +183,20 @@ def test_the_best_set_is_found_greedily():
 
 
 def test_training_repeats_itself_and_its_file_is_read(monkeypatch, tmp_path):
-    monkeypatch.setattr(coupled_training, "FIT_STEPS", 30)
-    monkeypatch.setattr(coupled_systems, "SIDES", {2: (12, 20), 3: (6, 9)})
+    monkeypatch.setattr(coupling_training, "FIT_STEPS", 30)
+    monkeypatch.setattr(coupling_systems, "SIDES", {2: (12, 20), 3: (6, 9)})
     small = {"tried": 1, "searched": 2, "kept": 2, "systems": 4, "hidden": 2}
     one, other = (train_choice(CouplingTraining(**small)) for _ in range(2))
     assert {**one, "seconds": 0} == {**other, "seconds": 0}
     parser = argparse.ArgumentParser()
-    coupled_command.add_arguments(parser)
+    coupling_command.add_arguments(parser)
     out = tmp_path / "found" / "couplings.json"
     given = [word for name, value in small.items() for word in (f"--{name}", str(value))]
-    assert coupled_command.run(parser.parse_args(["--out", str(out), *given])) == 0
+    assert coupling_command.run(parser.parse_args(["--out", str(out), *given])) == 0
     choice = CouplingChoice.from_dict(json.loads(out.read_text())["choice"])
     problem = gallery.make("variable", 12)
     assert solve(problem.grid, problem.b, solver=DeepConjugateDirectionCycle(choice=choice)).converged
-    assert coupled_command.run(parser.parse_args(["--out", str(out), "--price", "2"])) == 2
+    assert coupling_command.run(parser.parse_args(["--out", str(out), "--price", "2"])) == 2
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ from relaxon.solvers.dcdm.cycle import DeepConjugateDirectionCycle
 from relaxon.solvers.dcdm.cycle_training import CycleTraining, read_model, train_cycle, write_model
 from relaxon.solvers.dcdm.network import ARCHITECTURES, DirectionNetwork
 from relaxon.solvers.dcdm.ritz import lanczos_basis
-from relaxon.solvers.dcdm.start import start_as_two_grid_cycle
-from relaxon.solvers.dcdm.training import TrainingReport, TrainingSettings, method_step, stencil_image, train
+from relaxon.solvers.dcdm.training import DirectionTraining, DirectionTrainingReport, method_step, stencil_image, train
+from relaxon.solvers.dcdm.two_grid_start import start_as_two_grid_cycle
 from relaxon.solvers.multigrid.constants import chebyshev
 
 
@@ -309,9 +309,9 @@ def test_training_starts_from_a_cycle_that_needs_far_fewer_iterations_than_cg(na
     assert ours.iterations < 0.4 * theirs.iterations
 
 
-def settings(out: Path, **changes) -> TrainingSettings:
+def settings(out: Path, **changes) -> DirectionTraining:
     values = {"size": 8, "steps": 12, "batch": 2, "ritz_vectors": 20, "checkpoint_every": 6, "rounds": 3}
-    return TrainingSettings(out=out, **(values | changes))
+    return DirectionTraining(out=out, **(values | changes))
 
 
 @pytest.fixture
@@ -337,8 +337,10 @@ def test_training_is_repeatable_and_resumes_as_if_never_stopped(tmp_path, data):
 def test_every_setting_is_an_option_of_the_command_and_reaches_the_training(tmp_path, monkeypatch):
     parser, asked = argparse.ArgumentParser(), []
     command.add_arguments(parser)
-    monkeypatch.setattr(training, "train", lambda settings, watcher: asked.append(settings) or TrainingReport())
-    given = TrainingSettings(
+    monkeypatch.setattr(
+        training, "train", lambda settings, watcher: asked.append(settings) or DirectionTrainingReport()
+    )
+    given = DirectionTraining(
         out=tmp_path,
         network=128,
         size=9,
@@ -364,7 +366,7 @@ def test_every_setting_is_an_option_of_the_command_and_reaches_the_training(tmp_
         line += [f"--{field.name.replace('_', '-')}", *([] if value is True else [str(value)])]
     assert command.run(parser.parse_args(line)) == 0
     assert command.run(parser.parse_args(["--out", str(tmp_path)])) == 0
-    assert asked == [given, TrainingSettings(out=tmp_path)]
+    assert asked == [given, DirectionTraining(out=tmp_path)]
 
 
 @pytest.mark.usefixtures("brief_validation")

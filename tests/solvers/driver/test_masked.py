@@ -9,7 +9,7 @@ import pytest
 
 from relaxon.core.masked import used_coefficients, used_faces
 from relaxon.solvers import MultigridCG, PoissonGrid, prepare, solve, solve_many
-from relaxon.solvers.grid.faces import checked_air_values, checked_side_values
+from relaxon.solvers.grid.faces import validate_air_values, validate_side_values
 
 FILL = 9.96921e36
 """netCDF's fill value for floats: what stands under a mask."""
@@ -70,9 +70,9 @@ REFUSED = {
     "unpack": (lambda: grid().unpack(VECTOR), "packed"),
     "matvec": (lambda: grid().operator().matvec(masked(ONE)), "x"),
     "residual": (lambda: grid().operator().residual(masked(ONE), np.ones(SHAPE)), "b"),
-    "air values": (lambda: checked_air_values(grid(), masked(AIR)), "air_values"),
+    "air values": (lambda: validate_air_values(grid(), masked(AIR)), "air_values"),
     "side values": (
-        lambda: checked_side_values(grid(), [(masked(np.arange(7) == 2), None), (None, None)]),
+        lambda: validate_side_values(grid(), [(masked(np.arange(7) == 2), None), (None, None)]),
         "side_values[0][0]",
     ),
 }

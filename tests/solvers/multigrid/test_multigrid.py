@@ -12,8 +12,9 @@ from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.multigrid.constants import chebyshev, features
 from relaxon.solvers.multigrid.fused import FusedCycle
 from relaxon.solvers.multigrid.preconditioner import FusedPreconditioner
+from relaxon.solvers.multigrid.swept import chebyshev_dampings
 from relaxon.solvers.multigrid.transfers import pseudo_inverse, transfer_tables
-from relaxon.solvers.multigrid.variable import VariableCycle, chebyshev_dampings
+from relaxon.solvers.multigrid.variable import VariableCycle
 
 SHAPES = [(40, 37), (12, 13, 11), (3, 4, 50), (16, 16, 16), (1, 300), (24, 1, 9), (2, 3)]
 
@@ -144,19 +145,18 @@ def test_set_up_from_cell_types_is_that_from_arrays(shape, seed):
     diagonal = sum(h * s for h, s in zip(half, side, strict=True)) + sum(
         c + np.roll(c, -1, a) for a, c in enumerate(coarse)
     )
-    np.testing.assert_allclose(level.operator[0], np.where(fluid, diagonal, 0), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(level.diagonal, np.where(fluid, diagonal, 0), rtol=1e-5, atol=1e-5)
 
 
 def test_features_of_the_finest_level_are_those_of_its_table():
     grid = random_grid((9, 10, 11), 1, isotropic=True)
     cycle = FusedCycle(grid.operator(), {3: shipped(3)})
     level = cycle.levels[0]
-    multiplier, unit = level.smoother[0], level.smoother[1]
-    diagonal = level.operator[0].astype(np.float32)
-    seen = features(diagonal, level.couplings(cycle.wrap), level.unknown, level.nominal, cycle.wrap)
+    diagonal, unit = level.diagonal, level.smoother.unit
+    seen = features(diagonal, level.couplings, level.unknown, level.nominal, cycle.wrap)
     network = shipped(3).level(0).network(seen)[..., 0]
     expected = np.where(level.unknown, network / np.maximum(diagonal, 1), 0)
-    assert np.abs(multiplier * unit - expected).max() <= 0.5001 * unit
+    assert np.abs(level.multiplier - expected).max() <= 0.5001 * unit
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 8])

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from relaxon.core import errors
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensor_pb2
-from relaxon.solvers.grid.arguments import SpacingLike, checked_widths
+from relaxon.solvers.grid.arguments import SpacingLike, validate_widths
 from relaxon.solvers.grid.poisson_grid import (
     MAX_CELLS,
     Boundary,
@@ -25,7 +25,7 @@ from relaxon.solvers.grid.poisson_grid import (
     CellType,
     PoissonGrid,
     Robin,
-    checked_boundary,
+    validate_boundary,
 )
 from relaxon.solvers.grid.sides import Side, check_films
 from relaxon.wire import chunks, tensors
@@ -297,8 +297,8 @@ def read_grid_header(header: pb.GridHeader) -> GridPlan:
     if cells.size > MAX_CELLS:
         raise ValueError(f"cells must number at most {MAX_CELLS}, got {cells.size}")
     spacing, boundary = _read_spacing(header, shape), _read_boundary(header, shape)
-    widths = [float(np.mean(axis)) for axis in checked_widths(spacing, shape)]
-    check_films(checked_boundary(boundary, len(shape)), shape)
+    widths = [float(np.mean(axis)) for axis in validate_widths(spacing, shape)]
+    check_films(validate_boundary(boundary, len(shape)), shape)
     # A grid of one cell refuses what does not go together, before any array is uploaded.
     sides = [tuple("neumann" if isinstance(side, Robin) else side for side in pair) for pair in boundary]
     number = header.reaction if header.HasField("reaction") else None

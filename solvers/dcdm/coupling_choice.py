@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.grid.operator import PoissonOperator
-from relaxon.solvers.multigrid.loose import LooseCycle, loose_components, variable_cycle
+from relaxon.solvers.multigrid.cycle import SingleCycle
+from relaxon.solvers.multigrid.deflation import DeflatedCycle, find_weak_components, variable_cycle
 from relaxon.solvers.multigrid.parted import PartedCycle, Parting
-from relaxon.solvers.multigrid.single import SingleCycle
 
 Array = NDArray[np.float64]
 FEATURES = 8
@@ -42,13 +42,13 @@ class Candidate:
         """Return the cycle, with loosely held constants apart."""
         if self.parting is None:
             return variable_cycle(operator, sweeps=self.sweeps)
-        found = loose_components(operator)
+        found = find_weak_components(operator)
         if found is None:
             return PartedCycle(operator, self.parting)
-        return LooseCycle(PartedCycle(operator, self.parting, np.asarray(found[0].labels) != 0), *found)
+        return DeflatedCycle(PartedCycle(operator, self.parting, np.asarray(found[0].labels) != 0), *found)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values, which `from_dict` takes."""
         return {"sweeps": self.sweeps, "parting": None if self.parting is None else asdict(self.parting)}
 
     @classmethod
@@ -81,17 +81,17 @@ class CouplingChoice:
         return sum(array.size for array in arrays)
 
     def costs(self, features: Array) -> Array:
-        """What each candidate is foretold to cost, beside the others: `(…, 8) → (…, candidates)`."""
+        """Return what each candidate is predicted to cost, relative to the others: `(…, 8) → (…, candidates)`."""
         hidden = np.maximum(features @ self.hidden_weight.T + self.hidden_bias, 0)
         found: Array = hidden @ self.output_weight.T + self.output_bias
         return found
 
     def chosen(self, operator: PoissonOperator) -> Candidate:
-        """The candidate for a grid."""
-        return self.candidates[int(np.argmin(self.costs(couplings_features(operator))))]
+        """Return the candidate for a grid."""
+        return self.candidates[int(np.argmin(self.costs(measure_couplings(operator))))]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values, which `from_dict` takes."""
+        """Return JSON values, which `from_dict` takes."""
         return {
             "candidates": [candidate.as_dict() for candidate in self.candidates],
             "hidden_weight": self.hidden_weight.tolist(),
@@ -107,8 +107,8 @@ class CouplingChoice:
         return cls(candidates, *(np.asarray(values[name], np.float64) for name in names))
 
 
-def couplings_features(operator: PoissonOperator) -> Array:
-    """What the network sees of a grid: `(8,)` from 0 to 1; units and the order of axes do not matter."""
+def measure_couplings(operator: PoissonOperator) -> Array:
+    """Return what the network sees of a grid: `(8,)` from 0 to 1; units and the order of axes do not matter."""
     from relaxon.solvers.multigrid.part_kernels import survey
 
     lower = tuple(np.asarray(face, np.float64) for face in operator.couplings)
@@ -122,19 +122,19 @@ def couplings_features(operator: PoissonOperator) -> Array:
     return np.append(np.nan_to_num(scaled), float(axes == 3))
 
 
-def coupled_cycle(operator: PoissonOperator, choice: CouplingChoice | None = None) -> SingleCycle:
+def make_coupling_cycle(operator: PoissonOperator, choice: CouplingChoice | None = None) -> SingleCycle:
     """Return the cycle that `dcdm` runs where κ, σ, widths or sides are not the plain ones."""
-    return (choice or shipped_choice()).chosen(operator).cycle(operator)
+    return (choice or load_choice()).chosen(operator).cycle(operator)
 
 
 def choice_record() -> dict[str, Any]:
-    """The shipped choice with how it was trained."""
+    """Return the shipped choice with how it was trained."""
     path = resources.files("relaxon.solvers.dcdm") / "weights" / "couplings.json"
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 
 
 @lru_cache(maxsize=1)
-def shipped_choice() -> CouplingChoice:
-    """The shipped candidates and network."""
+def load_choice() -> CouplingChoice:
+    """Return the shipped candidates and network."""
     return CouplingChoice.from_dict(choice_record()["choice"])

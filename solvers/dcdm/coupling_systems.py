@@ -20,7 +20,7 @@ LEAST_VOLUME = 1e-3
 
 
 def random_system(rng: np.random.Generator, ndim: int) -> tuple[PoissonGrid, Array]:
-    """A grid of another kind than κ = 1 on equal cells, and a right-hand side of `grid.shape`."""
+    """Return a random grid of another kind than κ = 1 on equal cells, and a right-hand side of `grid.shape`."""
     shape = tuple(int(n) for n in rng.integers(*SIDES[ndim], ndim))
     kinds = (_jumps, _layers, _lognormal, _closed_faces, _cut_cells, _stretched, _reaction, _sides)
     given: dict[str, Any] = {
@@ -38,7 +38,7 @@ def random_system(rng: np.random.Generator, ndim: int) -> tuple[PoissonGrid, Arr
 
 
 def _jumps(given: dict[str, Any], shape: tuple[int, ...], rng: np.random.Generator) -> None:
-    """Balls of another material."""
+    """Put in balls of another material."""
     kappa, where = np.ones(shape), np.indices(shape).reshape(len(shape), -1)
     jump = 10.0 ** rng.uniform(-6, 6)
     for _ in range(int(rng.integers(1, 9))):
@@ -64,7 +64,7 @@ def _put_coefficient(given: dict[str, Any], kappa: Array) -> None:
 
 
 def _closed_faces(given: dict[str, Any], shape: tuple[int, ...], rng: np.random.Generator) -> None:
-    """Thin walls between cells: faces closed at random, or whole layers of them with holes."""
+    """Put in thin walls between cells: faces closed at random, or whole layers of them with holes."""
     faces = [np.ones([n + (a == axis) for a, n in enumerate(shape)]) for axis in range(len(shape))]
     if rng.random() < 0.5:
         share = rng.uniform(0.05, 0.4)
@@ -79,7 +79,7 @@ def _closed_faces(given: dict[str, Any], shape: tuple[int, ...], rng: np.random.
 
 
 def _cut_cells(given: dict[str, Any], shape: tuple[int, ...], rng: np.random.Generator) -> None:
-    """Around a disc across the first two axes."""
+    """Cut the cells around a disc across the first two axes."""
     centre = (float(rng.uniform(0.2, 0.8) * shape[0]), float(rng.uniform(0.2, 0.8) * shape[1]))
     (one, other), volume = outside_disc(
         (shape[0], shape[1]), 1.0, centre, float(rng.uniform(0.1, 0.35) * min(shape[:2]))
@@ -94,7 +94,7 @@ def _cut_cells(given: dict[str, Any], shape: tuple[int, ...], rng: np.random.Gen
 
 
 def _stretched(given: dict[str, Any], shape: tuple[int, ...], rng: np.random.Generator) -> None:
-    """Widths that grow from cell to cell, along some of the axes."""
+    """Have the widths grow from cell to cell, along some of the axes."""
     if isinstance(given.get("coefficient"), list):
         given.pop("coefficient")
         given.pop("volume", None)

@@ -9,7 +9,7 @@ from relaxon.core.training_bar import Record, nowhere, settings_of, training_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options, which are those of `CouplingTraining`; one that is not given is left to its default there."""
+    """Add the options, which are the fields of `CouplingTraining`; one that is not given keeps its default there."""
     group = parser.add_argument_group("settings", argument_default=argparse.SUPPRESS)
     group.add_argument("--out", type=Path, required=True, help="JSON file for candidates and network")
     group.add_argument("--tried", type=int, help="candidates that are drawn")
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
     from rich.console import Console
 
     from relaxon.solvers import num_threads
-    from relaxon.solvers.dcdm.coupled_training import CouplingTraining, train_choice, write_choice
+    from relaxon.solvers.dcdm.coupling_training import CouplingTraining, train_choice, write_choice
 
     console = Console(stderr=True)
     try:

@@ -131,7 +131,7 @@ def _identity() -> Tensor:
 
 
 def _laplacian() -> Tensor:
-    """The 7-point stencil of `A` inside the fluid, spacing 1."""
+    """Return the 7-point stencil of `A` inside the fluid, spacing 1."""
     kernel = torch.zeros(3, 3, 3)
     kernel[1, 1, 1] = 6.0
     for neighbour in ((0, 1, 1), (2, 1, 1), (1, 0, 1), (1, 2, 1), (1, 1, 0), (1, 1, 2)):

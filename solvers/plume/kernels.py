@@ -7,7 +7,7 @@ from relaxon.solvers.kernels.lean import inlined, lean_shared
 
 @inlined
 def sample(field, x, y, z):  # type: ignore[no-untyped-def]
-    """Trilinear interpolation at index coordinates, held constant beyond the array's ends."""
+    """Return the trilinear interpolation at index coordinates, held constant beyond the array's ends."""
     n0, n1, n2 = field.shape
     x = min(max(x, 0.0), n0 - 1.0)
     y = min(max(y, 0.0), n1 - 1.0)

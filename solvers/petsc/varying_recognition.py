@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.distributed.communicator import Communicator, any_failure, as_communicator
-from relaxon.solvers.grid.poisson_grid import CellType, Sides, checked_boundary
+from relaxon.solvers.grid.poisson_grid import CellType, Sides, validate_boundary
 from relaxon.solvers.petsc.layout import Layout
 
 Array = NDArray[np.float64]
@@ -82,14 +82,14 @@ def read_any_grid(matrix: Any, layout: Layout, comm: Any) -> AnyGrid:
         np.where(fluid, CellType.FLUID, CellType.SOLID).astype(np.uint8).reshape(sizes[-ndim:]),
         tuple((shaped[2 * axis], shaped[2 * axis + 1]) for axis in range(3 - ndim, 3)),
         excess.reshape(sizes[-ndim:]),
-        checked_boundary(sides[-ndim:], ndim),
+        validate_boundary(sides[-ndim:], ndim),
         scale,
         diagonal.reshape(sizes[-ndim:]),
     )
 
 
 def _couplings(matrix: Any, layout: Layout) -> tuple[Array, Array]:
-    """The entries of this process's rows towards each face, below and above, `(6, count)`, and the diagonal."""
+    """Return the entries of this process's rows towards each face, below and above, `(6, count)`, and the diagonal."""
     starts, columns, data = matrix.getValuesCSR()
     data, count = np.real(np.asarray(data)), len(starts) - 1
     rows = np.repeat(np.arange(count), np.diff(starts))
@@ -120,7 +120,7 @@ def _couplings(matrix: Any, layout: Layout) -> tuple[Array, Array]:
 
 
 def _beside(wide: NDArray[Any], face: int) -> NDArray[Any]:
-    """What an array that is wider by a cell on each side holds beyond a face of each own cell."""
+    """Return what an array that is wider by a cell on each side holds beyond a face of each own cell."""
     place = [slice(1, -1)] * 3
     place[face // 2] = slice(2, None) if face % 2 else slice(0, -2)
     found: NDArray[Any] = wide[tuple(place)]
@@ -144,7 +144,7 @@ def _asymmetry(values: Array, layout: Layout) -> ValueError | None:
 def _take_sides(
     values: Array, excess: Array, fluid: NDArray[np.bool_], layout: Layout, communicator: Communicator
 ) -> list[Any]:
-    """The sides; where one is a Dirichlet side, what its cells hold becomes a coefficient on their faces, in place."""
+    """Return the sides; what the cells at a Dirichlet side hold becomes a coefficient on their faces, in place."""
     sizes, own = layout.sizes3, layout.own3
     sides: list[Any] = []
     shaped, cells = excess.reshape(sizes), fluid.reshape(sizes)

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from relaxon.core import validation
 from relaxon.solvers import solve
-from relaxon.solvers.dcdm.coupled import FEATURES, Candidate, CouplingChoice, couplings_features
-from relaxon.solvers.dcdm.coupled_systems import random_system
+from relaxon.solvers.dcdm.coupling_choice import FEATURES, Candidate, CouplingChoice, measure_couplings
+from relaxon.solvers.dcdm.coupling_systems import random_system
 from relaxon.solvers.dcdm.outer import ConjugateDirections
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.engine import Prepared, Solver
-from relaxon.solvers.multigrid.parted import PartedCycle, Parting
-from relaxon.solvers.multigrid.single import SingleCycle
+from relaxon.solvers.multigrid.cycle import SingleCycle
+from relaxon.solvers.multigrid.parted import GraphLevel, PartedCycle, Parting
 
 Array = NDArray[np.float64]
 RTOL, MOST = 1e-6, 80
@@ -91,13 +91,14 @@ class FixedCycle(Solver):
 
 
 def cycle_work(cycle: SingleCycle) -> float:
-    """What a cycle costs, in sweeps over the finest level, counted and not timed."""
+    """Return what a cycle costs, in sweeps over the finest level; it is counted, not timed."""
     inner = getattr(cycle, "_cycle", cycle)
     if not isinstance(inner, PartedCycle):
         return inner.info["grid_complexity"] * (inner.info["sweeps"] + TRANSFERS)
     parting, cells = inner.parting, inner.levels[0].diagonal.size
     total, visits = 2.0 * parting.sweeps + 2, 1.0
     for level in inner.levels[1:]:
+        assert isinstance(level, GraphLevel)
         visits *= 2
         graph = (len(level.lower[1]) + len(level.diagonal)) / 7
         total += visits * GRAPH * (2 * parting.coarse_sweeps + 1) * graph / cells
@@ -105,8 +106,10 @@ def cycle_work(cycle: SingleCycle) -> float:
 
 
 def cost_of(candidate: Candidate, grid: PoissonGrid, b: Array, price: float) -> float:
-    """A mean of two logarithms: of the iterations that six decades take, with the fraction of the last one and as
-    extrapolated where `MOST` were not enough, and, weighed by `price`, of the work that they and the set-up take.
+    """Return the mean of two logarithms: of the iterations for six decades, and, weighed by `price`, of the work.
+
+    The iterations include the fraction of the last one, and are extrapolated where `MOST` were not enough. The work is
+    that of the iterations and of the set-up.
     """
     found = solve(grid, b, solver=FixedCycle(candidate), rtol=RTOL, max_iterations=MOST, inconsistent="project")
     history = np.maximum(np.asarray(found.residuals, np.float64), 1e-300)
@@ -117,7 +120,7 @@ def cost_of(candidate: Candidate, grid: PoissonGrid, b: Array, price: float) -> 
 
 
 def draw_candidates(count: int, rng: np.random.Generator) -> list[Candidate]:
-    """Three that follow the couplings, and `count` of parts."""
+    """Draw three candidates that follow the couplings, and `count` with parts of blocks."""
     found = [Candidate(sweeps) for sweeps in (2, 3, 4)]
     for _ in range(count):
         sweeps, coarse = int(rng.integers(2, 5)), int(rng.integers(2, 4))
@@ -127,7 +130,7 @@ def draw_candidates(count: int, rng: np.random.Generator) -> list[Candidate]:
 
 
 def keep_best(costs: Array, count: int) -> list[int]:
-    """Greedily the columns whose least is least in the mean; `costs` is (systems, candidates)."""
+    """Select greedily the columns whose least is least in the mean; `costs` is (systems, candidates)."""
     kept: list[int] = []
     least = np.full(len(costs), np.inf)
     for _ in range(min(count, costs.shape[1])):
@@ -141,7 +144,7 @@ def keep_best(costs: Array, count: int) -> list[int]:
 def fit_network(
     features: Array, costs: Array, candidates: tuple[Candidate, ...], hidden: int, decay: float, seed: int
 ) -> CouplingChoice:
-    """Adam on the cost of what the network would take and on what it foretells wrong, all systems at once."""
+    """Fit by Adam to the cost of what the network would take and to the error of its predictions, all systems at once."""
     rng = np.random.default_rng(seed)
     count = costs.shape[1]
     target = costs - costs.mean(1, keepdims=True)
@@ -170,7 +173,7 @@ def fit_network(
 def taken_unseen(
     features: Array, costs: Array, kept: list[Candidate], settings: CouplingTraining, decay: float
 ) -> float:
-    """The mean cost of what a network takes on systems that were kept from its fit."""
+    """Return the mean cost of what a network takes on hold-out systems."""
     total = 0.0
     for fold in range(FOLDS):
         out = np.arange(len(costs)) % FOLDS == fold
@@ -193,7 +196,7 @@ def train_choice(settings: CouplingTraining, progress: Callable[[int, int], obje
         features, costs = [], []
         for number in range(systems):
             grid, b = random_system(rng, 2 + number % 2)
-            features.append(couplings_features(grid.operator()))
+            features.append(measure_couplings(grid.operator()))
             costs.append([cost_of(candidate, grid, b, settings.price) for candidate in candidates])
             done += 1
             if progress is not None:

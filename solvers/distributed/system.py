@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.dcdm.outer import ConjugateDirections
 from relaxon.solvers.distributed.communicator import Communicator
-from relaxon.solvers.distributed.nullspace import DistributedNullSpace, joined_components
+from relaxon.solvers.distributed.nullspace import DistributedNullSpace, join_components
 from relaxon.solvers.distributed.piece import PieceOperator, widths_of
 from relaxon.solvers.grid.couplings import add_faces_above, open_faces, reaction_term, side_couplings
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
@@ -21,14 +21,14 @@ from relaxon.solvers.interface.verdict import Figures
 
 if TYPE_CHECKING:
     from relaxon.solvers.distributed.grid import DistributedPoissonGrid
-    from relaxon.solvers.multigrid.single import SingleCycle
+    from relaxon.solvers.multigrid.cycle import SingleCycle
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Working:
-    """What stands behind a distributed grid of any kind, as `WorkingOperator` behind one in one process."""
+class WorkingPiece:
+    """What stands behind a distributed grid of any kind, as `working.Working` behind one in one process."""
 
     operator: PieceOperator
     left: PieceOperator
@@ -36,7 +36,7 @@ class Working:
     elimination: DistributedElimination | None
 
     @classmethod
-    def of(cls, grid: DistributedPoissonGrid, holding_by_little: bool = True) -> Working:
+    def of(cls, grid: DistributedPoissonGrid, holding_by_little: bool = True) -> WorkingPiece:
         """Scale the operator, and find null vectors and decided cells; every process calls it."""
         piece, part, communicator = grid.piece, grid.part, grid.communicator
         sigma = 0.0 if piece.reaction is None else float(np.max(piece.reaction))
@@ -68,7 +68,7 @@ def keep_null_space(operator: PieceOperator, grid: DistributedPoissonGrid) -> No
 def null_space_of(
     operator: PieceOperator, grid: DistributedPoissonGrid, *, holding_by_little: bool
 ) -> DistributedNullSpace:
-    """As `NullSpace.of` the whole grid; labels have the shape of the operator's part."""
+    """Return `NullSpace.of` the whole grid; labels have the shape of the operator's part."""
     piece, part = operator.grid, operator.part
     fluid = piece.fluid.reshape(part.shape3)
     held, faces = np.zeros(part.shape3, bool), open_faces(piece)
@@ -82,7 +82,7 @@ def null_space_of(
     if term is not None and holding_by_little:
         held |= term > 0
     order = [1, 0, 2] if piece.ndim == 2 else [0, 1, 2]
-    found = joined_components(
+    found = join_components(
         grid.communicator,
         part.view(fluid),
         part.view(held & fluid),
@@ -141,7 +141,7 @@ class PieceDirections(ConjugateDirections):
         return tuple(self._communicator.totals(np.array(sums)).tolist())
 
 
-def figures_of(working: Working, communicator: Communicator, b: Array, x: Array) -> Figures:
+def figures_of(working: WorkingPiece, communicator: Communicator, b: Array, x: Array) -> Figures:
     """Return the figures of an `x`, both 0 beside the owned cells; every process calls it."""
     operator, elimination = working.operator, working.elimination
     r = b - operator.apply(x, np.empty_like(x))

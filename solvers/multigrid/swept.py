@@ -1,0 +1,104 @@
+"""Levels that are smoothed by sweeps one after the other: what the cycles for varying couplings have in common."""
+
+# Imported on first use, for their weight: the compiled kernels (numba).
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+
+from relaxon.solvers.multigrid.cycle import Single
+
+
+def chebyshev_dampings(ndim: int, sweeps: int) -> tuple[float, ...]:
+    """Return the dampings of so many Jacobi sweeps that together damp the high frequencies best.
+
+    They are `1/root` of the Chebyshev polynomial on the eigenvalues of `D⁻¹A` from `1/ndim` to 2, the largest root
+    last.
+    """
+    low, high = 1.0 / ndim, 2.0
+    angles = np.pi * (2 * np.arange(sweeps) + 1) / (2 * sweeps)
+    roots = (high + low) / 2 + (high - low) / 2 * np.cos(angles)
+    return tuple(float(1 / root) for root in sorted(roots))
+
+
+@dataclass(slots=True)
+class SweptLevel(ABC):
+    """One level: each step of the cycle is a pass of its own. `x` is the correction."""
+
+    diagonal: Single
+    inverse_diagonal: Single
+    x: Single
+    r: Single
+    work: Single
+    dampings: Sequence[np.float32]
+    """Of the sweeps before the coarse correction; those after it run in the reverse order."""
+    visits: int = field(default=1, kw_only=True)
+    """How often one cycle visits the level."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.diagonal.shape
+
+    def twin(self) -> Self:
+        """Return the same level with work space of its own."""
+        return replace(self, x=np.zeros_like(self.x), r=np.zeros_like(self.r), work=np.zeros_like(self.work))
+
+    def smooth_residual_restrict(self, below: Any) -> None:
+        """Steps 1 to 3 of the cycle: into `below.r`."""
+        self.smooth_from_zero()
+        self.take_residual()
+        self.restrict(below)
+
+    def prolong_correct_smooth(self, below: Any) -> None:
+        """Steps 5 and 6 of the cycle: from `below.x`."""
+        self.correct(below)
+        self.smooth()
+
+    def smooth_from_zero(self) -> None:
+        """Smooth with `x = 0` before."""
+        self._first_sweep(self.dampings[0])
+        for omega in self.dampings[1:]:
+            self._sweep(omega)
+            self.x, self.work = self.work, self.x
+
+    def smooth(self) -> None:
+        """Smooth by the adjoint of `smooth_from_zero`."""
+        for omega in self.dampings[::-1]:
+            self._sweep(omega)
+            self.x, self.work = self.work, self.x
+
+    @abstractmethod
+    def _first_sweep(self, omega: np.float32) -> None:
+        """`x ← ωD⁻¹ r`."""
+
+    @abstractmethod
+    def _sweep(self, omega: np.float32) -> None:
+        """`work ← x + ωD⁻¹ (r − A x)`."""
+
+    @abstractmethod
+    def take_residual(self) -> None:
+        """`work ← r − A x`, as it is restricted."""
+
+    @abstractmethod
+    def restrict(self, below: Any) -> None:
+        """`below.r ← Pᵀ work`."""
+
+    @abstractmethod
+    def correct(self, below: Any) -> None:
+        """`x ← x + P below.x`."""
+
+    @abstractmethod
+    def solve(self) -> None:
+        """Solve on the last level."""
+
+    def begin_visit(self) -> None:
+        """Not called: see `visits`."""
+        raise NotImplementedError
+
+    def end_visit(self) -> None:
+        """Not called: see `visits`."""
+        raise NotImplementedError
