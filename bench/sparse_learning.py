@@ -35,11 +35,11 @@ from relaxon.solvers import AlgebraicMultigrid, DeepConjugateDirectionMultigrid,
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import MatrixSystem
 from relaxon.solvers.sparse.amg.constants import DEFAULTS
-from relaxon.solvers.sparse.driver import prepare_system
 from relaxon.solvers.sparse.learned import cost
 from relaxon.solvers.sparse.learned.features import matrix_features
 from relaxon.solvers.sparse.learned.network import ConstantsNetwork, shipped
 from relaxon.solvers.sparse.learned.problems import PROBLEMS, random_matrix
+from relaxon.solvers.sparse.prepared.prepared_matrix import prepare_system
 
 UNKNOWNS, QUICK, REPEATS, RTOL, SEED = 100_000, 10_000, 3, 1e-6, 20_261_130
 DRAWN = 26

@@ -27,8 +27,12 @@ from sparse_child import settle
 from relaxon.solvers import gallery, solve
 from relaxon.solvers.interface import elimination
 from relaxon.solvers.kernels.threads import set_num_threads
-from relaxon.solvers.sparse import choice, driver, estimates, kernels, system
 from relaxon.solvers.sparse.amg import cycle, engine, hierarchy
+from relaxon.solvers.sparse.choice import automatic as choice
+from relaxon.solvers.sparse.choice import estimates
+from relaxon.solvers.sparse.prepared import prepared_matrix as driver
+from relaxon.solvers.sparse.system import matrix_system as system
+from relaxon.solvers.sparse.system import vector_kernels as kernels
 
 UNKNOWNS, REPEATS, WARM_UP = 100_000, 5, 45_000
 FAMILIES = (

@@ -134,7 +134,7 @@ def _shapes(kept: KeptMatrix) -> Shapes:
 
 
 def _solver_named(name: str) -> Any:
-    from relaxon.solvers.sparse.choice import named
+    from relaxon.solvers.sparse.choice.automatic import named
 
     try:
         return named(name)

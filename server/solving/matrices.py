@@ -19,8 +19,8 @@ from relaxon.solvers.interface.front import Front
 from relaxon.wire.shared_memory import SharedFile
 
 if TYPE_CHECKING:
-    from relaxon.solvers.sparse.system import MatrixSystem
-    from relaxon.solvers.sparse.updating import StoredPattern
+    from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
+    from relaxon.solvers.sparse.system.new_values import StoredPattern
 
 INDICES = ("int32", "int64")
 VALUES = ("float32", "float64", "complex64", "complex128")
@@ -97,7 +97,7 @@ class KeptMatrix(Session):
         return footprint.matrix_setup(solver, self.system.unknowns, self.entries)
 
     def _set_up(self, solver: Any, before: Front | None) -> Front:
-        from relaxon.solvers.sparse.driver import PreparedMatrix, prepare_system
+        from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix, prepare_system
 
         if isinstance(before, PreparedMatrix):
             return before.follow(self.system, stored=self.stored)
@@ -173,9 +173,9 @@ class MatrixPlan:
 
     def build(self, arrays: MatrixArrays) -> CheckedMatrix:
         """The checked matrix; INVALID_ARGUMENT for arrays that are no matrix, or none to solve with."""
-        from relaxon.solvers.sparse.properties import MatrixProperties
-        from relaxon.solvers.sparse.system import MatrixSystem
-        from relaxon.solvers.sparse.updating import StoredPattern, same_pattern
+        from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
+        from relaxon.solvers.sparse.system.new_values import StoredPattern, same_pattern
+        from relaxon.solvers.sparse.system.properties import MatrixProperties
 
         matrix = checked_csr(arrays.indptr, arrays.indices, arrays.data)
         said = MatrixProperties(arrays.near_null, arrays.coordinates, self.block_size, self.symmetric)

@@ -19,8 +19,8 @@ from relaxon.server.solving.solve_messages import Shapes
 from relaxon.server.solving.steps import Stepping
 
 if TYPE_CHECKING:
-    from relaxon.solvers.sparse.system import MatrixSystem
-    from relaxon.solvers.sparse.updating import StoredPattern
+    from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
+    from relaxon.solvers.sparse.system.new_values import StoredPattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class NewValues:
 
     def made(self, kept: KeptMatrix) -> tuple[MatrixSystem, StoredPattern | None]:
         """The checked system and its pattern with zeros; INVALID_ARGUMENT for what is refused."""
-        from relaxon.solvers.sparse.updating import update_system
+        from relaxon.solvers.sparse.system.new_values import update_system
 
         indptr, indices = kept.sent_pattern if self.pattern is None else self.pattern
         matrix = matrices.checked_csr(indptr, indices, self.data)

@@ -2,6 +2,6 @@
 
 from relaxon.solvers.matrix_files.assembly import MatrixFile
 from relaxon.solvers.matrix_files.contents import MatrixFileError
-from relaxon.solvers.matrix_files.front import load_matrix, read_matrix, read_vector
+from relaxon.solvers.matrix_files.readers import load_matrix, read_matrix, read_vector
 
 __all__ = ["MatrixFile", "MatrixFileError", "load_matrix", "read_matrix", "read_vector"]

@@ -15,7 +15,7 @@ from relaxon.solvers.distributed.communicator import Communicator
 from relaxon.solvers.sparse.amg.constants import DEFAULTS
 from relaxon.solvers.sparse.amg.hierarchy import FILLED, Level, coarsened
 from relaxon.solvers.sparse.amg.quality import SmoothError, deviation, smooth_errors
-from relaxon.solvers.sparse.amg.smoothed import OMEGA, STRENGTH, aggregate, interpolation
+from relaxon.solvers.sparse.amg.smoothed_aggregation import OMEGA, STRENGTH, aggregate, interpolation
 
 if TYPE_CHECKING:
     from relaxon.solvers.petsc.levels import Block

@@ -28,7 +28,7 @@ from relaxon.solvers.precompile.work import Child, Work, compile_here
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.engine import MatrixSolver
-    from relaxon.solvers.sparse.system import SparseMatrix
+    from relaxon.solvers.sparse.system.matrix_system import SparseMatrix
 
 SIDE = 24
 """Cells a side of the systems on which a solver is compiled: small, yet deep enough for several grid levels."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from relaxon.solvers.interface.engine import Prepared
-from relaxon.solvers.sparse.system import Array, MatrixSystem
+from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 Precondition = Callable[[Array, Array], None]
 """`precondition(r, z)` writes `z ← M r`; `r` must stay as it is."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from relaxon.core import validation
 from relaxon.solvers.grid.faces import face_coefficients
 from relaxon.solvers.grid.poisson_grid import Boundary, CellType, PoissonGrid
-from relaxon.solvers.stress import kinds
+from relaxon.solvers.stress import grid_features as kinds
 
 Array = NDArray[np.float64]
 Cells = NDArray[np.uint8]

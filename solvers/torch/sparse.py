@@ -19,8 +19,8 @@ from relaxon.core import scaling
 from relaxon.implicit import implicit
 from relaxon.solvers.driver.solve import prepare
 from relaxon.solvers.interface.front import Inconsistent
-from relaxon.solvers.sparse.driver import PreparedMatrix
 from relaxon.solvers.sparse.engine import MatrixSolver
+from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix
 from relaxon.solvers.torch.arguments import FLOATS, check_batch, is_mapped, known_values, to_array
 from relaxon.solvers.torch.solving import Log, Purpose, SolveTerms, Unconverged, implicit_options, refuse_non_finite
 

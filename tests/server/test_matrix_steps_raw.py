@@ -358,7 +358,7 @@ def test_a_dashboard_s_session_says_how_many_levels_there_are(server, client):
 
 def test_what_is_looked_at_before_memory_is_taken_is_what_the_engine_takes():
     from relaxon.server.solving import matrices
-    from relaxon.solvers.sparse import properties
+    from relaxon.solvers.sparse.system import properties
 
     assert matrices.MAX_VECTORS == properties.MAX_VECTORS
     assert tuple(matrices.RIGID_MOTIONS) == properties.DIMENSIONS

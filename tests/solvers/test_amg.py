@@ -10,8 +10,8 @@ from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import Constants, MatrixSystem
 from relaxon.solvers.sparse.amg.cycle import Cycle, steps
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
-from relaxon.solvers.sparse.inspection import inspect
-from relaxon.solvers.sparse.inspection_kernels import ASYMMETRIC
+from relaxon.solvers.sparse.system.inspection import inspect
+from relaxon.solvers.sparse.system.inspection_kernels import ASYMMETRIC
 
 N = 4_000
 MOST = {"rotated-2d": 30, "plate-2d": 90, "tetrahedra-contrast-3d": 35, "random-jumps-3d": 35}

@@ -10,9 +10,9 @@ from relaxon.solvers.sparse import MatrixSystem
 from relaxon.solvers.sparse.amg import hierarchy as module
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
-from relaxon.solvers.sparse.amg.released import restore_levels
-from relaxon.solvers.sparse.features import _count_few, count_levels
-from relaxon.solvers.sparse.inspection import components
+from relaxon.solvers.sparse.amg.level_release import restore_levels
+from relaxon.solvers.sparse.choice.features import _count_few, count_levels
+from relaxon.solvers.sparse.system.inspection import components
 
 
 def level_matrix(level):

@@ -11,13 +11,16 @@ from scipy import sparse
 
 from relaxon.solvers import Result, gallery, prepare, solve, solve_many
 from relaxon.solvers.interface.engine import Monitor
-from relaxon.solvers.sparse import MATRIX_SOLVERS, MatrixSystem, choice, costs, estimates, trial, watched
-from relaxon.solvers.sparse.choice import choose
-from relaxon.solvers.sparse.costs import CostModel, DirectCost, IterativeCost, dominated_iterations
+from relaxon.solvers.sparse import MATRIX_SOLVERS, MatrixSystem
+from relaxon.solvers.sparse.choice import automatic as choice
+from relaxon.solvers.sparse.choice import costs, estimates, trial
+from relaxon.solvers.sparse.choice import watch as watched
+from relaxon.solvers.sparse.choice.automatic import choose
+from relaxon.solvers.sparse.choice.costs import CostModel, DirectCost, IterativeCost, dominated_iterations
+from relaxon.solvers.sparse.choice.estimates import Estimate, Estimates
+from relaxon.solvers.sparse.choice.features import MatrixFeatures, count_levels
+from relaxon.solvers.sparse.choice.watch import Watched, expected_left
 from relaxon.solvers.sparse.direct.superlu import SuperLUFactor
-from relaxon.solvers.sparse.estimates import Estimate, Estimates
-from relaxon.solvers.sparse.features import MatrixFeatures, count_levels
-from relaxon.solvers.sparse.watched import Watched, expected_left
 from relaxon.solvers.stress import make_matrix_case
 
 OFF = (9e9, 9.0, 9)

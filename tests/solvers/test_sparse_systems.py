@@ -13,11 +13,11 @@ from relaxon.solvers import PoissonGrid, Result, SingularSystemError, gallery, p
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import MatrixSystem
 from relaxon.solvers.sparse.families.bodies import box
-from relaxon.solvers.sparse.near_null import recognised_block_size, rigid_motions
-from relaxon.solvers.sparse.properties import MatrixProperties
-from relaxon.solvers.sparse.systems import hierarchy
-from relaxon.solvers.sparse.systems.cycle import BlockCycle
-from relaxon.solvers.sparse.systems.hierarchy import BlockHierarchy, coarsen, finest
+from relaxon.solvers.sparse.nodal import hierarchy
+from relaxon.solvers.sparse.nodal.cycle import BlockCycle
+from relaxon.solvers.sparse.nodal.hierarchy import BlockHierarchy, coarsen, finest
+from relaxon.solvers.sparse.system.near_null import recognised_block_size, rigid_motions
+from relaxon.solvers.sparse.system.properties import MatrixProperties
 
 POINTS = np.stack(np.meshgrid(np.arange(4.0), np.arange(3.0), indexing="ij"), -1).reshape(-1, 2)
 IDENTITY = sparse.csr_array(sparse.eye_array(24))

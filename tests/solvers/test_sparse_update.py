@@ -347,8 +347,9 @@ def swapped(stretch, n=24):
 @pytest.fixture
 def multigrid_first(monkeypatch):
     """`auto` begins with multigrid, whatever the matrix, and does not go back to it; gives what says what goes on."""
-    from relaxon.solvers.sparse import choice, watched
     from relaxon.solvers.sparse.amg import hierarchy
+    from relaxon.solvers.sparse.choice import automatic as choice
+    from relaxon.solvers.sparse.choice import watch as watched
 
     monkeypatch.setattr(hierarchy, "MISFIT", np.inf, raising=False)  # where weighted interpolations may be taken: none
     monkeypatch.setattr(watched.Runner, "left", lambda self, residual, tolerance: np.inf)

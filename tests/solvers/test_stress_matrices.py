@@ -9,7 +9,7 @@ from scipy import sparse
 
 from relaxon.solvers import Result, gallery, norms
 from relaxon.solvers.interface.verdict import Figures
-from relaxon.solvers.sparse.driver import PreparedMatrix
+from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix
 from relaxon.solvers.stress import (
     MatrixTrialSettings,
     make_matrix_case,

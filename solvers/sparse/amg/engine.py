@@ -19,10 +19,10 @@ from relaxon.solvers.kernels.threads import divide, get_num_threads
 from relaxon.solvers.sparse.amg import cycle_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.hierarchy import SHARED_ROWS, Floats, Hierarchy
-from relaxon.solvers.sparse.amg.released import release_levels, restore_levels
+from relaxon.solvers.sparse.amg.level_release import release_levels, restore_levels
 from relaxon.solvers.sparse.amg.units import scale_unknowns
 from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
-from relaxon.solvers.sparse.system import Array, MatrixSystem
+from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 STAGNATION_STEPS = 100
 """So many steps without a new least residual, and without a gain in energy, mean that rounding has won."""
@@ -114,7 +114,7 @@ class MultigridDirections(MatrixEngine):
         self._ahead = []
         if tolerances is None or type(self.cycle) is not Cycle or self._weights is not None:
             return
-        from relaxon.solvers.sparse.amg.together import Together
+        from relaxon.solvers.sparse.amg.multi_column import Together
 
         together, width = Together(self), Together.width
         for begin in range(0, len(sides), width):

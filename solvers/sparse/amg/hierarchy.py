@@ -14,9 +14,9 @@ from relaxon.solvers.sparse.amg import levels_kernels as kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.lower import Lower
 from relaxon.solvers.sparse.amg.quality import SmoothError, deviation, smooth_errors
-from relaxon.solvers.sparse.amg.smoothed import Rows, Smoothed, aggregate, interpolation, smoothed
+from relaxon.solvers.sparse.amg.smoothed_aggregation import Rows, Smoothed, aggregate, interpolation, smoothed
 from relaxon.solvers.sparse.amg.units import find_weights, scale_unknowns
-from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 Floats = NDArray[np.float32]
 DENSE_AT_MOST = 1500

@@ -16,7 +16,7 @@ from relaxon.solvers.sparse.amg import quality_kernels as kernels
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.amg.hierarchy import Level
-    from relaxon.solvers.sparse.amg.smoothed import Sparse
+    from relaxon.solvers.sparse.amg.smoothed_aggregation import Sparse
 
 SWEEPS = 4
 """Of Gauss–Seidel, after which an error is smooth."""

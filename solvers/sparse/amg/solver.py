@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class AlgebraicMultigrid(MatrixSolver):
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
         if system.near_null is not None:
-            from relaxon.solvers.sparse.systems.engine import NodeDirections
+            from relaxon.solvers.sparse.nodal.engine import NodeDirections
 
             return NodeDirections.of(system)
         from relaxon.solvers.sparse.amg.engine import MultigridDirections

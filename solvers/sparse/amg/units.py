@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.scaling import mean_scale
-from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 Array = NDArray[np.float64]
 SAMPLE = 500

@@ -13,10 +13,18 @@ from numpy.typing import NDArray
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.amg import updating_kernels as kernels
 from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level, dense_inverse
-from relaxon.solvers.sparse.amg.smoothed import OMEGA, STRENGTH, KeptPatterns, Smoothed, Sparse, compacted, multiply
-from relaxon.solvers.sparse.amg.smoothed_kernels import coarse_rows, image_of_sums
+from relaxon.solvers.sparse.amg.smoothed_aggregation import (
+    OMEGA,
+    STRENGTH,
+    KeptPatterns,
+    Smoothed,
+    Sparse,
+    compacted,
+    multiply,
+)
+from relaxon.solvers.sparse.amg.smoothed_aggregation_kernels import coarse_rows, image_of_sums
 from relaxon.solvers.sparse.amg.units import renew_weights, scale_unknowns
-from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 NOTHING = np.empty(0, np.uint32)
 SAMPLE = 500

@@ -9,10 +9,10 @@ import numpy as np
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.direct.factoriser import DEFINITE, FactorError, Factoriser, NumericFactor
+from relaxon.solvers.sparse.direct.refinement import refine
 from relaxon.solvers.sparse.engine import MatrixEngine
-from relaxon.solvers.sparse.refinement import refine
-from relaxon.solvers.sparse.system import Array, MatrixSystem
-from relaxon.solvers.sparse.updating import same_pattern
+from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
+from relaxon.solvers.sparse.system.new_values import same_pattern
 
 
 class DirectEngine(MatrixEngine):

@@ -11,7 +11,7 @@ from relaxon.solvers.sparse.direct.engine import DirectEngine
 from relaxon.solvers.sparse.direct.factoriser import DEFINITE, Factoriser
 from relaxon.solvers.sparse.direct.symbolic import FactorSize
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 DIRECT_LIMIT = 300_000
 """Unknowns up to which `scipy-direct` makes a factor: in three dimensions it then holds some billions of bytes."""
@@ -109,7 +109,7 @@ class MatrixDirect(MatrixSolver):
         if system.unknowns > DIRECT_LIMIT:
             raise ValueError(f"solver 'scipy-direct' takes at most {DIRECT_LIMIT} unknowns, got {system.unknowns}")
         if system.kind != DEFINITE:
-            from relaxon.solvers.sparse.general.direct import PivotedFactor
+            from relaxon.solvers.sparse.direct.pivoted import PivotedFactor
 
             return PivotedFactor(system)
         from relaxon.solvers.sparse.direct.superlu import SciPyFactoriser

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.sparse.learned import features_kernels as kernels
-from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 SAMPLE = 1_024
 """Rows at most: a tenth of a millisecond."""

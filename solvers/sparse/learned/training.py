@@ -18,12 +18,12 @@ from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.engine import MultigridDirections
 from relaxon.solvers.sparse.amg.solver import AlgebraicMultigrid
-from relaxon.solvers.sparse.driver import prepare_system
 from relaxon.solvers.sparse.learned.cost import solve_cost
 from relaxon.solvers.sparse.learned.features import FEATURES, matrix_features
 from relaxon.solvers.sparse.learned.network import CARD, FILE, ConstantsNetwork
 from relaxon.solvers.sparse.learned.problems import PROBLEMS, random_matrix
-from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.prepared.prepared_matrix import prepare_system
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 Array = NDArray[np.float64]
 Progress = Callable[[str, int, int], object]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relaxon.solvers.sparse.choice import MATRIX_SOLVERS
+from relaxon.solvers.sparse.choice.automatic import MATRIX_SOLVERS
 from relaxon.solvers.sparse.engine import MatrixSolver
 from relaxon.solvers.sparse.peers.approximate import ApproximateCholesky
 from relaxon.solvers.sparse.peers.multigrid import AMGCL, Hypre

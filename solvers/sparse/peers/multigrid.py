@@ -9,7 +9,7 @@ import numpy as np
 
 from relaxon.core import validation
 from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver
-from relaxon.solvers.sparse.system import Array
+from relaxon.solvers.sparse.system.matrix_system import Array
 
 MAX_ITERATIONS = 1_000
 """Of conjugate gradients within one answer."""

@@ -10,9 +10,9 @@ import numpy as np
 from relaxon.core.extras import require
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
+from relaxon.solvers.sparse.direct.refinement import PROGRESS, refine
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.refinement import PROGRESS, refine
-from relaxon.solvers.sparse.system import Array, MatrixSystem
+from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 STRICTER = 0.9
 """Of the tolerance, asked of a library that measures its own recurrence in the place of the residual."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver
-from relaxon.solvers.sparse.system import Array
+from relaxon.solvers.sparse.system.matrix_system import Array
 
 REAL_POSITIVE_DEFINITE = 2
 """Pardiso's name for such matrices."""

@@ -86,7 +86,7 @@ def _run_case(
 
 
 def _settings(args: argparse.Namespace) -> MatrixTrialSettings:
-    from relaxon.solvers.sparse.choice import named
+    from relaxon.solvers.sparse.choice.automatic import named
     from relaxon.solvers.stress import MatrixTrialSettings, make_matrix_case
 
     try:

@@ -1,0 +1,66 @@
+"""Levels without what only a set-up reads: given up once a cycle has its own copy, and made again for an update."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from relaxon.solvers.sparse.amg import levels_kernels, updating_kernels
+from relaxon.solvers.sparse.amg.hierarchy import OF_SET_UP, Hierarchy, Level, below, finest, room_for
+from relaxon.solvers.sparse.amg.smoothed_aggregation import Rows, Smoothed, Sparse, interpolation, smoothed
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
+
+OF_CYCLE = ("inverse", "excess", "sums")
+NOTHING = Sparse(
+    np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.float32), width=0
+)  # fmt: skip
+
+
+def release_levels(hierarchy: Hierarchy, divided: int) -> None:
+    """Give up what a cycle does not read of the first `divided` levels, and of the others what it has copied."""
+    for number, level in enumerate(hierarchy.levels):
+        level.size, level.half = (level.rows, level.entries), None
+        for name in OF_SET_UP if number < divided else (*OF_SET_UP, *OF_CYCLE):
+            setattr(level, name, getattr(level, name)[:0].copy())
+        if level.smoothed is not None and number >= divided:
+            level.smoothed = Smoothed(NOTHING, NOTHING)
+
+
+def restore_levels(hierarchy: Hierarchy, system: MatrixSystem) -> None:
+    """Make again what was given up, of the system that the hierarchy was set up for: its aggregates are kept."""
+    levels = hierarchy.levels
+    if levels[0].size is None:
+        return
+    level = finest(system, hierarchy.constants.relaxation)[0]
+    made = [level]
+    for above, _ in pairwise(levels):
+        level.group, level.offsets = above.group, above.offsets
+        if above.smoothed is None:
+            rows = _sums(level)
+        else:
+            p, total = interpolation(level, level.group, int(level.offsets[-1]))
+            level.smoothed, rows = smoothed(level, p, total, level.offsets)
+        level = below(level, rows, hierarchy.constants)
+        made.append(level)
+    level.group, level.offsets = levels[-1].group, levels[-1].offsets
+    # What a cycle reads stays as it is; the first level is whole last, by which another thread tells that all are.
+    for own, new in zip(reversed(levels), reversed(made), strict=True):
+        for name in (*OF_SET_UP, *(name for name in OF_CYCLE if not len(getattr(own, name)))):
+            setattr(own, name, getattr(new, name))
+        if own.smoothed is not None and not own.smoothed.interpolation.rows:
+            own.smoothed = new.smoothed
+        own.size = None
+
+
+def _sums(level: Level) -> Rows:
+    """`Pᵀ A P` of a level's aggregates, which are in no other order than their first rows'."""
+    heads, link = np.empty(int(level.offsets[-1]), np.int32), np.empty(level.rows, np.int32)
+    updating_kernels.link_members(level.group, heads, link)
+    rows = room_for(level.offsets, level.columns, level.values)
+    level.over(
+        levels_kernels.merged, level.offsets, level.group, heads, link, level.first, level.last, level.columns,
+        level.values, level.surplus, level.diagonal, level.most, rows.first, rows.last, rows.columns, rows.values,
+        rows.surplus, rows.weight, rows.most,
+    )  # fmt: skip
+    return rows

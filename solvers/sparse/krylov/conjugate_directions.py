@@ -1,0 +1,156 @@
+"""The outer iteration of deep conjugate directions, accelerating a preconditioner of the caller's own.
+
+Source: Kaneda et al., "A Deep Conjugate Direction Method for Iteratively Solving Linear Systems", ICML 2023,
+algorithm 1, with any map from a residual to a direction in the place of the network.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.core import validation
+from relaxon.core.solution import Result
+from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.interface.engine import Monitor, Prepared, Solver
+from relaxon.solvers.interface.verdict import subtract
+from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.krylov.conjugate_gradients import STAGNATION_STEPS
+from relaxon.solvers.sparse.system.caller_maps import Map, check_map, checked_map
+from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
+
+WINDOW = 2
+"""The paper's: directions that the next one is made A-orthogonal to."""
+NEGLIGIBLE = 1e-10
+"""A step whose gain, relative to `‖r‖ √(dᵀAd)`, is below this is lost in rounding."""
+
+NEGATIVE = 1e-10
+"""Curvature of a unit vector below this part of the largest diagonal entry, and negative, is not rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConjugateDirectionsWith(Solver, MatrixSolver):
+    """Conjugate directions with a preconditioner: on a grid or on a sparse matrix.
+
+    It need be neither symmetric, nor positive, nor linear: each direction is made A-orthogonal to the last `window`
+    ones and followed by an exact line search, so that the error's A-norm cannot grow. A direction that is not finite
+    or leads nowhere is replaced by `D⁻¹r` for that step and counted in `Solution.fallbacks`.
+
+    Parameters
+    ----------
+    preconditioner : a callable from a vector of the unknowns to one (on a grid: in `pack` order), or a SciPy
+        `LinearOperator` or sparse matrix. It gets the residual scaled to norm 1, float64, and must not write to it.
+    window : earlier directions, ≥ 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from relaxon.solvers import ConjugateDirectionsWith, gallery, solve
+    >>> problem = gallery.make("variable", 16)
+    >>> inverse = 1 / problem.grid.operator().to_csr().diagonal()
+    >>> solution = solve(problem.grid, problem.b, solver=ConjugateDirectionsWith(lambda r: inverse * r))
+    >>> solution.result.name
+    'CONVERGED'
+    """
+
+    preconditioner: Any
+    window: int = WINDOW
+    name: ClassVar[str] = "conjugate-directions"
+    summary: ClassVar[str] = "conjugate directions with a preconditioner of the caller's"
+
+    def __post_init__(self) -> None:
+        check_map("preconditioner", self.preconditioner)
+        if self.window != 0:
+            validation.positive_int("window", self.window)
+
+    def prepare(self, operator: PoissonOperator) -> Prepared:
+        from relaxon.solvers.dcdm import ConjugateDirections
+
+        # Where decided cells are eliminated the caller's map is of the grid with them, on which they are zero.
+        grid = getattr(operator.grid, "whole", operator.grid)
+        precondition = checked_map("preconditioner", self.preconditioner, grid.unknowns)
+
+        def direction(r: NDArray[np.float64]) -> NDArray[Any]:
+            packed = precondition(grid.pack(r.reshape(grid.shape)))
+            return grid.unpack(packed).reshape(r.shape)
+
+        return ConjugateDirections(operator, direction, self.window)
+
+    def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
+        unknowns = system.whole or system.unknowns
+        precondition = checked_map("preconditioner", self.preconditioner, unknowns, kept=system.kept)
+        return _Directions(system, precondition, self.window)
+
+
+class _Directions(MatrixEngine):
+    """`d = M(r/‖r‖)`; `d ← d − p (pᵀAd)/(pᵀAp)` over the window; `α = dᵀr/dᵀAd`; `x ← x + αd`; `r ← b − Ax`."""
+
+    default_max_iterations = 1000
+
+    def __init__(self, system: MatrixSystem, precondition: Map, window: int) -> None:
+        self.system, self.precondition, self.window = system, precondition, window
+        self.info = {"nonzeros": float(system.matrix.nnz), "window": float(window)}
+        self._inverse = system.inverse_diagonal
+        self._largest = float(system.diagonal.max())
+        self._past: list[tuple[Array, Array, float]] = []
+
+    def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
+        from relaxon.solvers.sparse.system import vector_kernels as kernels
+
+        self.failure = ""
+        self._past = []
+        r = np.empty_like(b)
+        norm = self.system.residual(b, x, r)
+        reason = monitor.record(norm)
+        least, since = norm, 0
+        for _ in range(max_iterations):
+            if reason is not None:
+                return reason
+            d, image, curvature, projection = self._searched(r, norm, monitor)
+            if not curvature > 0:
+                if curvature < 0:
+                    self.failure = f"the matrix is not positive definite: a direction has the curvature {curvature:.3g}"
+                return Result.STAGNATED if math.isfinite(curvature) else Result.NON_FINITE
+            kernels.add_scaled(projection / curvature, d, x)
+            monitor.stepped(partial(subtract, x, projection / curvature, d))
+            self._past = [*self._past, (d, image, curvature)][-self.window :] if self.window else []
+            norm = self.system.residual(b, x, r)
+            reason = monitor.record(norm)
+            least, since = (norm, 0) if norm < least else (least, since + 1)
+            if reason is None and since >= STAGNATION_STEPS:
+                return Result.STAGNATED
+        return reason or Result.MAX_ITERATIONS
+
+    def _searched(self, r: Array, norm: float, monitor: Monitor) -> tuple[Array, Array, float, float]:
+        """The next direction, its image `Ad`, its curvature `dᵀAd` and its projection `dᵀr`."""
+        found = self._made_conjugate(self.precondition(r / norm), r, self._past)
+        if found[2] < -NEGATIVE * self._largest:
+            return found  # a proof that the matrix is indefinite, which no other direction can undo
+        if found[2] > 0 and abs(found[3]) > NEGLIGIBLE * norm * math.sqrt(found[2]):
+            return found
+        monitor.fallbacks += 1
+        found = self._made_conjugate(self._inverse * r, r, self._past)
+        if found[2] > 0:
+            return found
+        # D⁻¹r lies in the span of the window, to rounding: without it the step is plain descent.
+        return self._made_conjugate(self._inverse * r, r, [])
+
+    def _made_conjugate(
+        self, proposal: NDArray[Any], r: Array, past: list[tuple[Array, Array, float]]
+    ) -> tuple[Array, Array, float, float]:
+        from relaxon.solvers.sparse.system import vector_kernels as kernels
+
+        length = float(np.linalg.norm(proposal))
+        if not 0 < length < math.inf:
+            return r, r, math.nan, 0.0
+        d = proposal.astype(np.float64) / length
+        for p, image, curvature in past:
+            kernels.add_scaled(-kernels.dot(image, d) / curvature, p, d)
+        self.system.project(d)
+        image = self.system.apply(d, np.empty_like(d))
+        return d, image, kernels.dot(d, image), kernels.dot(d, r)

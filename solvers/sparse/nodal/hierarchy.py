@@ -1,0 +1,333 @@
+"""Levels of smoothed aggregation over nodes, in blocks of float32.
+
+Source: P. Vaněk, J. Mandel, M. Brezina, "Algebraic multigrid by smoothed aggregation for second and fourth order
+elliptic problems", Computing 56 (1996).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.core.scaling import mean_scale
+from relaxon.solvers.sparse.amg.hierarchy import scattered
+from relaxon.solvers.sparse.nodal import pattern_kernels
+from relaxon.solvers.sparse.nodal.blocks import (
+    PARTS,
+    Blocks,
+    Couplings,
+    Floats,
+    Indices,
+    multiply,
+    over,
+    parts,
+    product,
+    starts,
+    transposed,
+)
+from relaxon.solvers.sparse.nodal.quality import deviation, relaxed_errors
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
+from relaxon.solvers.sparse.system.near_null import NearNullSpace
+
+Array = NDArray[np.float64]
+SQUARE = np.float32(0.25**2)
+"""Nodes are coupled strongly from a quarter of the geometric mean of both nodes' strongest couplings on."""
+STRICT = np.float32(0.8**2)
+"""Where such aggregates do not fit, as with flat elements, from 0.8 of it on: along what is coupled most."""
+MISFIT = 3.0
+"""Deviation of relaxed errors from near-null vectors on aggregates, from which on stricter ones are tried: bodies of
+elements without a direction have 1.2 to 2.5 of them, flat ones (1 : 10) 5.5."""
+BETTER_FIT = 1.6
+"""So many times less it must then be."""
+WIDE = 6.0
+"""Blocks in a row of the prolongator, on average: where smoothing with all couplings makes more, weak ones are left
+out, as the next level's rows would be wider still."""
+DOMINATED = 0.2
+"""Nodes whose couplings' norms add up to so little of their own block's are left to smoothing."""
+DENSE = 150
+"""Unknowns up to which a level's inverse is kept."""
+DENSE_AT_MOST = 3_000
+"""Unknowns up to which it is kept where coarsening has come to a halt."""
+HALTED = 0.9
+"""A level that keeps more than this part of its unknowns is the last one."""
+LEAST = 1e-6
+"""Eigenvalues of the last level's matrix, scaled to a unit diagonal, below this part of the largest are rounding."""
+MAX_LEVELS = 20
+OVERSHOOT = 4.0 / 3.0
+"""The prolongator's smoothing is `I − ω D⁻¹A`, `ω` this over the largest eigenvalue of `D⁻¹A` (eq. 4.1)."""
+POWER_STEPS = 6
+"""Of the power method for that eigenvalue."""
+SAFETY = 1.05
+"""The power method's estimate lies below the eigenvalue."""
+
+
+@dataclass(slots=True)
+class BlockLevel:
+    """A level's matrix in the order of a sweep, and the way to the next level."""
+
+    bounds: Indices
+    matrix: Blocks
+    middle: Indices
+    inner: Indices
+    couplings: Couplings
+    inverse: Floats
+    excess: Floats
+    prolongator: Blocks | None = None
+    restriction: Blocks | None = None
+    coarse_bounds: Indices | None = None
+
+    @property
+    def size(self) -> int:
+        """Unknowns of a node."""
+        return self.matrix.height
+
+    @property
+    def unknowns(self) -> int:
+        return self.matrix.rows * self.size
+
+    @property
+    def entries(self) -> int:
+        return int(self.matrix.values.size)
+
+
+def arrange(matrix: Blocks) -> BlockLevel:
+    """Return a level of a matrix whose rows' blocks are put into the order of a sweep, in place."""
+    rows, size = matrix.rows, matrix.height
+    bounds = parts(rows)
+    middle, inner = np.empty(rows, np.uint32), np.empty(rows, np.uint32)
+    norms, most = np.empty(len(matrix.columns), np.float32), np.empty(rows, np.float32)
+    diagonal, inverse = np.zeros((rows, size, size), np.float32), np.empty((rows, size, size), np.float32)
+    excess = np.empty(rows * size, np.float32)
+    longest = int((matrix.last - matrix.first).max())
+
+    def memory() -> tuple[Indices, Floats]:
+        return np.empty(longest, np.uint32), np.empty((longest, size, size), np.float32)
+
+    over(
+        bounds, pattern_kernels.arranged, matrix.first, matrix.last, matrix.columns, matrix.values, middle, inner,
+        norms, most, diagonal, excess, work=memory,
+    )  # fmt: skip
+    over(bounds, pattern_kernels.inverted, diagonal, excess, inverse, work=lambda: (np.empty((2, size, size)),))
+    return BlockLevel(bounds, matrix, middle, inner, Couplings(SQUARE, norms, most), inverse, excess)
+
+
+def finest(system: MatrixSystem, near_null: NearNullSpace) -> tuple[BlockLevel, Array, Indices]:
+    """Return the first level, its near-null vectors `(nodes, size, k)`, and where each unknown stands among its own."""
+    slot = np.arange(system.unknowns) if near_null.slots is None else near_null.slots
+    size = near_null.block_size
+    nodes = int(slot.max()) // size + 1
+    order = np.arange(nodes, dtype=np.uint32)
+    place = order
+    matrix = _in_blocks(system, slot, size, order, place)
+    bounds = parts(nodes)
+    if len(bounds) > 2 and scattered(np.append(matrix.first, matrix.last[-1]), matrix.columns, nodes // PARTS):
+        order = _breadth_first(matrix)
+        place = np.empty_like(order)
+        place[order] = np.arange(nodes, dtype=np.uint32)
+        matrix = _in_blocks(system, slot, size, order, place)
+    at = (place[slot // size].astype(np.int64) * size + slot % size).astype(np.uint32)
+    vectors = np.zeros((nodes * size, near_null.vectors.shape[1]))
+    vectors[at] = near_null.vectors
+    return arrange(matrix), vectors.reshape(nodes, size, -1), at
+
+
+def _in_blocks(system: MatrixSystem, slot: NDArray[np.int64], size: int, order: Indices, place: Indices) -> Blocks:
+    """The matrix in blocks, node `order[i]` as number `i`, scaled to a diagonal of about 1."""
+    a, n, nodes = system.matrix, system.unknowns, len(order)
+    unknown = np.full(nodes * size, n, np.uint32)
+    unknown[slot] = np.arange(n, dtype=np.uint32)
+    rows = a.indptr.view(np.uint32), a.indices.view(np.uint32)
+    slots = slot.astype(np.uint32)
+    scale = mean_scale(system.diagonal)
+    bounds, counts = parts(nodes), np.empty(nodes, np.uint32)
+
+    def seen() -> tuple[Indices]:
+        return (np.zeros(nodes, np.uint32),)
+
+    width = np.uint32(size)
+    over(bounds, pattern_kernels.count_blocks, width, order, unknown, *rows, slots, counts, work=seen)
+    first, last, total = starts(counts)
+    columns, values = np.empty(total, np.uint32), np.zeros((total, size, size), np.float32)
+    over(
+        bounds, pattern_kernels.fill_blocks, width, order, place, unknown, *rows, a.data, scale, slots, first, columns,
+        values, work=seen,
+    )  # fmt: skip
+    return Blocks(first, last, columns, values)
+
+
+def _breadth_first(matrix: Blocks) -> Indices:
+    """The nodes in an order in which neighbours are near one another."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import reverse_cuthill_mckee
+
+    indptr = np.append(matrix.first, matrix.last[-1]).astype(np.int32)
+    graph = csr_array((np.ones(len(matrix.columns), np.int8), matrix.columns.astype(np.int32), indptr))
+    return np.asarray(reverse_cuthill_mckee(graph, symmetric_mode=True), np.uint32)
+
+
+def largest_eigenvalue(level: BlockLevel) -> float:
+    """Return about the largest eigenvalue of `D⁻¹A`, by the power method."""
+    matrix, rows = level.matrix, level.matrix.rows
+    x = np.random.default_rng(0).standard_normal(level.unknowns).astype(np.float32)
+    y = np.empty_like(x)
+    own = np.arange(rows, dtype=np.uint32)
+    inverse = Blocks(own, own + np.uint32(1), own, level.inverse)
+    x /= np.sqrt(np.square(x, dtype=np.float64).sum())
+    found = 0.0
+    for _ in range(POWER_STEPS):
+        multiply(level.bounds, matrix, x, y)
+        multiply(level.bounds, inverse, y, x)
+        found = float(np.sqrt(np.square(x, dtype=np.float64).sum()))
+        if not found > 0:
+            return 1.0
+        x /= np.float32(found)
+    return SAFETY * found
+
+
+def aggregate(level: BlockLevel) -> tuple[NDArray[np.int32], int]:
+    """Return the number of each node's aggregate, −1 where it is left to smoothing, and how many there are."""
+    a = level.matrix
+    group, counts = np.empty(a.rows, np.int32), np.zeros(len(level.bounds) - 1, np.int64)
+    over(
+        level.bounds, pattern_kernels.aggregated, a.first, level.middle, level.inner, a.last, a.columns,
+        *level.couplings, np.float32(DOMINATED), group, counts,
+    )  # fmt: skip
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    shift = np.repeat(offsets[:-1] - level.bounds[:-1], level.bounds[1:] - level.bounds[:-1])
+    return np.where(group >= 0, group + shift, -1).astype(np.int32), int(offsets[-1])
+
+
+def coarsen(level: BlockLevel, vectors: Array) -> tuple[BlockLevel, Array] | None:
+    """Aggregate, smooth and project: the next level and its vectors; None where coarsening has come to a halt.
+
+    `vectors` are `(nodes, size, k)`.
+    """
+    rows, size, k = vectors.shape
+    given = vectors.astype(np.float32)
+    group, count, basis, coarse = fitting_aggregates(level, vectors)
+    if count == 0 or count * k > HALTED * rows * size:
+        return None
+    p = smoothed(level, given, group, basis, coarse)
+    level.prolongator, level.restriction = p, transposed(p, count)
+    level.coarse_bounds = parts(count)
+    image = product(level.bounds, level.matrix, p, count)
+    return arrange(product(level.coarse_bounds, level.restriction, image, count)), coarse
+
+
+def fitting_aggregates(level: BlockLevel, vectors: Array) -> tuple[NDArray[np.int32], int, Floats, Array]:
+    """Return each node's aggregate, how many there are, the orthonormal vectors on them and their `R`.
+
+    The couplings that count as strong are chosen: stricter ones where aggregates do not fit what sweeps leave, and
+    these fit better.
+    """
+    group, count = aggregate(level)
+    basis, coarse = orthonormal(vectors, group, count)
+    errors = relaxed_errors(level)
+    misfit = deviation(level, errors, group, basis)
+    if misfit <= MISFIT:
+        return group, count, basis, coarse
+    usual = level.couplings
+    level.couplings = usual._replace(square=STRICT)
+    fewer, others = aggregate(level)
+    if others * vectors.shape[2] <= HALTED * level.unknowns:
+        bases, triangles = orthonormal(vectors, fewer, others)
+        if BETTER_FIT * deviation(level, errors, fewer, bases) <= misfit:
+            return fewer, others, bases, triangles
+    level.couplings = usual
+    return group, count, basis, coarse
+
+
+def orthonormal(vectors: Array, group: NDArray[np.int32], count: int) -> tuple[Floats, Array]:
+    """Return vectors that are orthonormal on each aggregate, `(nodes, k, size)`, and `R (count, k, k)`: the given ones
+    were the former times it."""
+    rows, size, k = vectors.shape
+    members = np.argsort(group, kind="stable").astype(np.uint32)
+    begin = np.searchsorted(group[members], np.arange(count + 1)).astype(np.uint32)
+    basis, coarse = np.zeros((rows, k, size), np.float32), np.zeros((count, k, k))
+    over(parts(count), pattern_kernels.orthogonalised, begin, members, vectors.copy(), basis, coarse)
+    return basis, coarse
+
+
+def smoothed(level: BlockLevel, given: Floats, group: NDArray[np.int32], basis: Floats, coarse: Array) -> Blocks:
+    """Return the prolongator `(I − ω D⁻¹A) T`; `T` has the block `basis[i]` in row `i` and column `group[i]`.
+
+    `given` are the near-null vectors before they were made orthonormal, `T coarse`.
+    """
+    a, count = level.matrix, len(coarse)
+    rows, k, size = basis.shape
+    own, held = np.arange(rows, dtype=np.uint32), group >= 0
+    tentative = Blocks(own, own + held.astype(np.uint32), np.where(held, group, 0).astype(np.uint32), basis)
+    p = product(level.bounds, a, tentative, count)
+    if len(p.columns) > WIDE * rows:
+        p = product(level.bounds, a, tentative, count, level.couplings)
+        over(
+            level.bounds, pattern_kernels.extended, a.first, a.last, a.columns, a.values, *level.couplings, group,
+            given, _triangular_inverses(coarse), p.first, p.last, p.columns, p.values,
+            work=lambda: (np.empty((size, k)),),
+        )  # fmt: skip
+    p = product(level.bounds, Blocks(own, own + np.uint32(1), own, level.inverse), p, count)
+    p.values *= np.float32(-OVERSHOOT / largest_eigenvalue(level))
+    row = np.repeat(own, p.last - p.first)
+    mine = np.flatnonzero(p.columns == group[row].astype(np.uint32))
+    p.values[mine] += basis[row[mine]]
+    return p
+
+
+def _triangular_inverses(matrices: Array) -> Array:
+    """The inverses of upper triangular matrices `(g, k, k)`; rows and columns without a pivot are zero."""
+    pivots = np.einsum("gkk->gk", matrices)
+    good = pivots > 0
+    filled = matrices + np.where(good, 0.0, 1.0)[:, :, None] * np.eye(matrices.shape[1])
+    return np.asarray(np.linalg.inv(filled) * good[:, :, None] * good[:, None])
+
+
+@dataclass(frozen=True, slots=True)
+class BlockHierarchy:
+    """Levels from fine to coarse, and the last one's inverse; `place[i]` is where unknown `i` stands on the first,
+    `scale` the factor of the values."""
+
+    levels: tuple[BlockLevel, ...]
+    solution: Floats
+    place: Indices
+    scale: float
+    weights: None = None
+    """Vectors that are near-null are known here, whatever the units of the unknowns."""
+
+    @classmethod
+    def of(cls, system: MatrixSystem) -> BlockHierarchy:
+        near_null = system.near_null
+        assert near_null is not None
+        level, vectors, place = finest(system, near_null)
+        levels = [level]
+        while level.unknowns > DENSE and len(levels) < MAX_LEVELS:
+            found = coarsen(level, vectors)
+            if found is None:
+                break
+            level, vectors = found
+            levels.append(level)
+        solution = dense_inverse(level) if level.unknowns <= DENSE_AT_MOST else np.zeros((0, 0), np.float32)
+        return cls(tuple(levels), solution, place, mean_scale(system.diagonal))
+
+    @property
+    def operator_complexity(self) -> float:
+        """Entries of all levels over those of the first."""
+        return sum(level.entries for level in self.levels) / max(1, self.levels[0].entries)
+
+
+def dense_inverse(level: BlockLevel) -> Floats:
+    """Return the inverse of a level's matrix, on its range to the rounding of float32."""
+    a, n, size = level.matrix, level.unknowns, level.size
+    dense = np.zeros((n, n))
+    rows = np.repeat(np.arange(a.rows), a.last - a.first)
+    for c in range(size):
+        for r in range(size):
+            dense[rows * size + r, a.columns.astype(np.int64) * size + c] = a.values[:, c, r]
+    dense = (dense + dense.T) / 2
+    diagonal = dense.diagonal()
+    root = np.where(diagonal > 0, 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 0.0)
+    values, vectors = np.linalg.eigh(dense * root * root[:, None])
+    good = values > LEAST * values[-1]
+    inverse = (vectors[:, good] / values[good]) @ vectors[:, good].T
+    return np.ascontiguousarray(inverse * root * root[:, None], np.float32)

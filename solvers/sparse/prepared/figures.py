@@ -1,0 +1,42 @@
+"""The figures of a verdict for matrices that are not symmetric positive definite, and for operators without entries."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.interface.verdict import Figures, backward_error
+from relaxon.solvers.sparse.preconditioners.setup import inverse_magnitudes
+from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
+
+
+def row_weights(system: MatrixSystem) -> Array:
+    """Return the squares of the weights of the scaled test: one over the diagonal. Where the matrix is not symmetric
+    positive definite, over the diagonal's magnitude, or over the row's largest entry where that is zero."""
+    return system.inverse_diagonal if system.kind == "spd" else inverse_magnitudes(system)
+
+
+def complex_figures(system: MatrixSystem, b: NDArray[Any], x: NDArray[Any]) -> Figures:
+    """Return the figures of complex vectors: moduli stand where magnitudes are."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        r = b - system.matrix @ x
+        sizes = np.abs(r)
+        error = backward_error(sizes.copy(), abs(system.matrix) @ np.abs(x) + np.abs(b))
+    root = np.sqrt(inverse_magnitudes(system))
+    residual, side = _norm(sizes), _norm(np.abs(b))
+    return Figures(residual, error, _norm(root * sizes), _norm(root * np.abs(b)), residual, side)
+
+
+def normwise_figures(r: Array, ax: Array, b: Array) -> Figures:
+    """Return the figures where `A` is known by its products alone: `‖r‖ / (‖A x‖ + ‖b‖)` bounds the normwise backward
+    error `‖r‖ / (‖A‖ ‖x‖ + ‖b‖)` from above, and takes the componentwise one's place; there is no scaled test."""
+    residual, size = _norm(r), _norm(ax) + _norm(b)
+    return Figures(residual, residual / size if size > 0 else 0.0)
+
+
+def _norm(v: Array) -> float:
+    with np.errstate(over="ignore"):
+        return math.sqrt(float(np.square(v).sum()))

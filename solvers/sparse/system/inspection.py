@@ -1,0 +1,161 @@
+"""Two passes over a matrix that answer what a dozen of SciPy's would, where nothing is amiss with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.kernels.threads import divide, get_num_threads
+from relaxon.solvers.sparse.system.inspection_kernels import (
+    ASYMMETRIC,
+    LEFT_OUT,
+    STORED_ZERO,
+    copy_principal,
+    label_components,
+    look_at_couplings,
+    look_at_rows,
+    spread,
+)
+from relaxon.solvers.sparse.system.row_sums import ROW_SUM_ROUNDINGS
+
+ROUNDINGS, SINGLE = ROW_SUM_ROUNDINGS * float(np.finfo(np.float64).eps), float(np.finfo(np.float32).eps)
+SHARED_ROWS = 20_000
+"""Rows from which on the pass is divided among threads."""
+PARTS = 64
+"""Runs of rows, each with flags of its own."""
+
+SWEEPS = 8
+"""Over the couplings, forwards and backwards in turn, before components are looked for in general."""
+FASTER = 0.7
+"""A sweep that leaves a larger part of the rows is the last one: looking in general takes as long as a few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What was found: `flags` of what is amiss (0: nothing), and of each row the diagonal, the sum, that of the
+    magnitudes, and whether the sum is zero (`CLOSED`, `OPEN`, `NEARLY`)."""
+
+    flags: int
+    diagonal: NDArray[np.float64]
+    sums: NDArray[np.float64]
+    magnitudes: NDArray[np.float64]
+    state: NDArray[np.uint8] | None
+    """None where zeros that were counted are not there any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a pass over the rows finds, and what one over the couplings needs."""
+
+    found: Inspection
+    root: NDArray[np.float64]
+    above: NDArray[np.uint32]
+    bounds: NDArray[np.uint32]
+    unpaired: bool
+    """Whether there are more entries above the diagonal than below, or fewer."""
+
+
+def inspect(matrix: Any, tolerance: float, own: Any = None) -> Inspection:
+    """Look through a CSR matrix with float64 values and int32 indices; it is not modified.
+
+    `tolerance` is that of symmetry and of the minors of two rows, relative to `√(a_ii a_jj)`. With `own`, a matrix of
+    the same rows, the entries are copied there on the way.
+    """
+    own = matrix if own is None else own
+    rows = look(matrix, own)
+    flags = rows.found.flags
+    if not flags & ~STORED_ZERO:
+        n, count = own.shape[0], len(rows.bounds) - 1
+        parts = np.zeros(count, np.int64)
+        divide(
+            look_at_couplings, count, rows.bounds, own.indptr.view(np.uint32), own.indices.view(np.uint32), own.data,
+            rows.root, rows.above, tolerance, parts, chunks=_chunks(n), work=lambda: (np.zeros(n, np.uint32),),
+        )  # fmt: skip
+        flags |= int(np.bitwise_or.reduce(parts)) | (ASYMMETRIC if rows.unpaired else 0)
+    return replace(rows.found, flags=flags)
+
+
+def look(matrix: Any, own: Any) -> _Look:
+    """Copy a matrix's entries into those of `own`, which may be the same, and look at its rows."""
+    n = own.shape[0]
+    diagonal, root, sums, magnitudes = (np.empty(n) for _ in range(4))
+    above, state = np.empty(n, np.uint32), np.empty(n, np.uint8)
+    count = min(PARTS, n) if n >= SHARED_ROWS else 1
+    bounds = (np.arange(count + 1, dtype=np.int64) * n // count).astype(np.uint32)
+    flags, counts = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    divide(
+        look_at_rows, count, bounds, own.indptr.view(np.uint32), matrix.indices.view(np.uint32), matrix.data, ROUNDINGS,
+        SINGLE, own.indices.view(np.uint32), own.data, diagonal, root, sums, magnitudes, state, above, counts, flags,
+        chunks=_chunks(n),
+    )  # fmt: skip
+    found = Inspection(int(np.bitwise_or.reduce(flags)), diagonal, sums, magnitudes, state)
+    return _Look(found, root, above, bounds, bool(counts.sum()))
+
+
+def _chunks(rows: int) -> int:
+    return get_num_threads() if rows >= SHARED_ROWS else 1
+
+
+def principal(matrix: Any, kept: NDArray[np.int64], faced: NDArray[Any]) -> Any:
+    """Return the rows and columns `kept`, ascending, of a CSR matrix with a symmetric pattern and int32 indices.
+
+    `faced` are the columns of all entries in the other rows.
+    """
+    from scipy.sparse import csr_array
+
+    n, count = matrix.shape[0], len(kept)
+    place = np.full(n, LEFT_OUT)
+    place[kept] = np.arange(count, dtype=np.uint32)
+    begin = np.zeros(count + 1, np.int32)
+    np.cumsum((np.diff(matrix.indptr) - np.bincount(faced, minlength=n))[kept], out=begin[1:])
+    size = int(begin[-1])
+    own = csr_array((np.empty(size), np.empty(size, np.int32), begin), shape=(count, count))
+    divide(
+        copy_principal, count, kept, place, matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32), matrix.data,
+        own.indptr.view(np.uint32), own.indices.view(np.uint32), own.data, chunks=_chunks(count),
+    )  # fmt: skip
+    return own
+
+
+def room_for_copy(matrix: Any) -> Any:
+    """Return a matrix with the rows of a large CSR one and memory for its entries, which `inspect` can write as they
+    are; None where they are not such."""
+    from scipy.sparse import csr_array
+
+    if matrix.format != "csr" or matrix.data.dtype != np.float64 or matrix.nnz > np.iinfo(np.int32).max:
+        return None
+    indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
+    plain = all(part.flags.carray and part.dtype == np.int32 for part in (indptr, indices)) and data.flags.carray
+    if (
+        not plain
+        or indptr[0] != 0
+        or not (indptr[:-1] <= indptr[1:]).all()
+        or indptr[-1] > min(len(indices), len(data))
+    ):
+        return None
+    size = int(indptr[-1])
+    return csr_array((np.empty(size), np.empty(size, np.int32), indptr.copy()), shape=matrix.shape)
+
+
+def reaches_all(matrix: Any, held: NDArray[np.bool_]) -> bool:
+    """Whether a few sweeps over the couplings find that every row is connected with one that is held.
+
+    `held` is written to. False says only that they were too few to tell.
+    """
+    indptr, indices = matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32)
+    left = len(held)
+    for step in range(SWEEPS):
+        before, left = left, spread(step % 2 == 1, indptr, indices, held)
+        if left == 0 or left > FASTER * before:
+            break
+    return bool(left == 0)
+
+
+def components(matrix: Any) -> tuple[int, NDArray[np.int32]]:
+    """Return how many connected components a symmetric pattern with int32 indices has, and each row's."""
+    label, waiting = np.full(matrix.shape[0], -1, np.int32), np.empty(matrix.shape[0], np.uint32)
+    count = label_components(matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32), label, waiting)
+    return int(count), label

@@ -1,0 +1,124 @@
+"""Vectors that a matrix takes to nearly nothing, and which unknowns belong to a node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.sparse.system.properties import MatrixProperties
+
+Array = NDArray[np.float64]
+SIZES = (3, 2)
+"""Block sizes that are looked for."""
+SAMPLE = 500
+"""Nodes that are looked at."""
+FULL = 0.8
+"""Of a block's entries that are there, on average, where it is one of nodes."""
+ALIGNED = 0.1
+"""So much fuller are blocks that begin with a node than blocks that begin an unknown later; not so in a full band."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NearNullSpace:
+    """The near-null vectors of a matrix and its nodes.
+
+    `vectors` is `(n, k)` float64. Unknown `i` stands at `slots[i] % block_size` of node `slots[i] // block_size`;
+    `slots` is None where unknown `i` stands at `i`. Nodes may lack unknowns.
+    """
+
+    vectors: Array
+    block_size: int
+    names: tuple[str, ...]
+    """Of the vectors, for people."""
+    slots: NDArray[np.int64] | None = None
+
+    @classmethod
+    def of(cls, properties: MatrixProperties, matrix: Any) -> NearNullSpace | None:
+        """Return what checked properties say of a canonical CSR matrix; None where they say nothing of this.
+
+        Where vectors come without a block size, nodes are looked for in the pattern.
+        """
+        if properties.coordinates is not None:
+            ndim = properties.coordinates.shape[1]
+            names = [f"the translation along axis {a}" for a in range(ndim)]
+            names += [f"the rotation in the plane of axes {a} and {b}" for a, b in combinations(range(ndim), 2)]
+            return cls(rigid_motions(properties.coordinates), ndim, tuple(names))
+        size = properties.block_size
+        if properties.near_null is not None:
+            names = [f"column {k} of near_null" for k in range(properties.near_null.shape[1])]
+            return cls(properties.near_null, size or recognised_block_size(matrix), tuple(names))
+        return None if size is None else cls.constants(matrix.shape[0], size)
+
+    @classmethod
+    def constants(cls, unknowns: int, block_size: int) -> NearNullSpace:
+        """Return that of a constant for each unknown of a node."""
+        names = tuple(f"the constant of unknown {place} of each node" for place in range(block_size))
+        return cls(translations(unknowns, block_size), block_size, names)
+
+    @property
+    def said(self) -> str:
+        """What is known of the matrix, in a few words."""
+        count = self.vectors.shape[1]
+        vectors = f"{count} near-null vector{'s' if count > 1 else ''}"
+        return vectors if self.block_size == 1 else f"{vectors} of nodes of {self.block_size} unknowns"
+
+    def part(self, kept: NDArray[np.int64]) -> NearNullSpace:
+        """Return that of the principal submatrix of the unknowns `kept`, ascending; nodes without any are left out."""
+        slots = kept if self.slots is None else self.slots[kept]
+        node, place = np.divmod(slots, self.block_size)
+        number = np.unique(node, return_inverse=True)[1]
+        return NearNullSpace(self.vectors[kept], self.block_size, self.names, self.block_size * number + place)
+
+
+def translations(unknowns: int, block_size: int) -> Array:
+    """Return the constants of each of a node's unknowns, `(unknowns, block_size)`."""
+    return np.tile(np.eye(block_size), (unknowns // block_size, 1))
+
+
+def rigid_motions(points: Array) -> Array:
+    """Return translations along the axes and infinitesimal rotations about the middle of `points`, `(m, d)`.
+
+    `(d·m, 3)` in two dimensions and `(d·m, 6)` in three: `u_a = −(x_b − c_b)`, `u_b = x_a − c_a` for each pair of axes
+    `a < b`, the points scaled to a box of edge 1 so that all are of one size.
+    """
+    count, ndim = points.shape
+    low, high = points.min(axis=0), points.max(axis=0)
+    centred = (points - (low + (high - low) / 2)) / (high - low).max()
+    rotations = []
+    for a, b in combinations(range(ndim), 2):
+        motion = np.zeros((count, ndim))
+        motion[:, a], motion[:, b] = -centred[:, b], centred[:, a]
+        rotations.append(motion.ravel())
+    return np.ascontiguousarray(np.column_stack([translations(count * ndim, ndim), *rotations]))
+
+
+def recognised_block_size(matrix: Any) -> int:
+    """Return how many unknowns a node has by the pattern of a CSR matrix, 1 where there is no sign of nodes.
+
+    The rows of a sample are cut into blocks; those of nodes are nearly full, and less so when they are shifted by one.
+    """
+    n = matrix.shape[0]
+    for size in SIZES:
+        if n % size == 0 and n > 2 * size:
+            full = _filled(matrix, size, 0)
+            if full >= FULL and _filled(matrix, size, 1) <= full - ALIGNED:
+                return size
+    return 1
+
+
+def _filled(matrix: Any, size: int, shift: int) -> float:
+    """How much of the blocks that a sample of nodes touches is filled, nodes beginning at `shift`."""
+    count = (matrix.shape[0] - shift) // size
+    nodes = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).astype(np.int64))
+    rows = (shift + size * nodes[:, None] + np.arange(size)).ravel()
+    lengths = np.diff(matrix.indptr)[rows].astype(np.int64)
+    starts = np.repeat(matrix.indptr[rows] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
+    columns = matrix.indices[starts + np.arange(int(lengths.sum()))].astype(np.int64)
+    inside = (columns >= shift) & (columns < shift + size * count)
+    keys = np.repeat(np.arange(len(rows)) // size, lengths) * (count + 1) + (columns - shift) // size
+    blocks = len(np.unique(keys[inside]))
+    return float(np.count_nonzero(inside)) / max(1, blocks * size**2)

@@ -1,0 +1,230 @@
+"""Null vectors among the combinations of given near-null ones: found component by component, tested, projected.
+
+A body that nothing holds has its rigid motions as null vectors; one that turns about a pin has one of their
+combinations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.grid.nullspace import NEXT_TO_NOTHING
+from relaxon.solvers.sparse.system.near_null import NearNullSpace
+
+Array = NDArray[np.float64]
+ROUNDINGS = 16.0
+"""A row of `A v` is zero where it is below so many roundings, one for each entry, of the size of its terms."""
+CANDIDATE = 1e-24
+"""`‖A v‖²`, row by row beside the size of its terms, over `‖v‖²`: above it a vector is no null vector."""
+UNRESOLVED = 64 * np.finfo(np.float64).eps
+"""Eigenvalues below this part of the largest one may be rounding of it."""
+SPANNED = 1e-12
+"""An eigenvalue of a correlation matrix below this belongs to a dependence."""
+OWN = 1e-8
+"""A vector that keeps no more than this part of its norm outside a space lies in it."""
+PASSES = 3
+PARTS = 16
+"""Partial sums of a pass, whatever the number of threads."""
+SHARED_ROWS = 20_000
+MOST_COMPONENTS = 64
+"""Components, the largest ones, that are looked at."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NullComponent:
+    """Null vectors of one connected component.
+
+    `index` holds its unknowns, None where these are all; `basis` is orthonormal, `(len(index), m)`; `tests` are null
+    vectors that span the same, with their `names`, for people.
+    """
+
+    index: NDArray[np.int64] | None
+    basis: Array
+    tests: Array
+    names: tuple[str, ...]
+
+    def of(self, v: Array) -> Array:
+        """The component's entries of a vector."""
+        return v if self.index is None else np.asarray(v[self.index])
+
+    def project(self, v: Array) -> None:
+        """Take the null vectors out of `v`, in place."""
+        own = self.of(v)
+        own = own - np.einsum("ik,k->i", self.basis, np.einsum("ik,i->k", self.basis, own))
+        if self.index is None:
+            v[...] = own
+        else:
+            v[self.index] = own
+
+    def defect(self, b: Array) -> tuple[float, int]:
+        """The largest `|t·b| / Σ|t_i b_i|` of the tests, and which one it is."""
+        own = self.of(b)
+        sums = np.abs(np.einsum("ik,i->k", self.tests, own))
+        magnitudes = np.einsum("ik,i->k", np.abs(self.tests), np.abs(own))
+        # A component that holds next to nothing of `b` holds rounding.
+        typical = NEXT_TO_NOTHING * float(np.abs(b).sum()) / len(b)
+        floor = np.maximum(typical * np.abs(self.tests).sum(axis=0), np.finfo(np.float64).tiny)
+        ratio = sums / np.maximum(magnitudes, floor)
+        worst = int(ratio.argmax())
+        return float(ratio[worst]), worst
+
+    def described(self) -> list[str]:
+        """The tests' names, with the component where there are others."""
+        of = "" if self.index is None else f" of the {len(self.index)} unknowns connected with {self.index[0]}"
+        return [name + of for name in self.names]
+
+    def pinned(self) -> NDArray[np.int64]:
+        """As many of the component's unknowns as it has null vectors, on which these are independent."""
+        from scipy.linalg import qr
+
+        chosen: NDArray[np.int64] = qr(self.basis.T, mode="r", pivoting=True)[1][: self.basis.shape[1]]
+        return chosen
+
+
+def find_null_vectors(matrix: Any, near_null: NearNullSpace, constants: bool) -> tuple[NullComponent, ...]:
+    """Return the components of a canonical CSR matrix that have null vectors among combinations of `near_null`'s.
+
+    `constants` says that constants are null vectors of some components: they belong to the combinations there.
+    """
+    vectors, names = near_null.vectors, near_null.names
+    if constants:
+        vectors, names = np.column_stack([vectors, np.ones(len(vectors))]), (*names, "the constant vector")
+    size = np.abs(vectors).max(axis=0)
+    vectors = np.ascontiguousarray(vectors / np.where(size > 0, size, 1.0))
+    label, count = _components(matrix, near_null)
+    width = vectors.shape[1]
+    combinations = [np.eye(width) for _ in range(count)]
+    for number in range(PASSES):
+        live = [c for c in range(count) if combinations[c].shape[1] > 0]
+        if not live:
+            return ()
+        before = [combinations[c].shape[1] for c in live]
+        combined = vectors if number == 0 else _combined(vectors, label, combinations)
+        sums = _image_sums(matrix, label, count, combined)
+        for c in live:
+            kept = combinations[c].shape[1]
+            small = _null_combinations(sums[c, 0, :kept, :kept], sums[c, 1, :kept, :kept])
+            combinations[c] = combinations[c] @ small
+        if number > 0 and before == [combinations[c].shape[1] for c in live]:
+            break
+    return tuple(
+        component
+        for c in range(count)
+        if combinations[c].shape[1] > 0
+        if (component := _component(matrix, vectors, names, label, count, c, combinations[c])) is not None
+    )
+
+
+def _components(matrix: Any, near_null: NearNullSpace) -> tuple[NDArray[np.int32], int]:
+    """The connected component of each unknown, the largest ones numbered, −1 in the others; and their number."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    n, size = matrix.shape[0], near_null.block_size
+    if near_null.slots is None and size > 1:
+        # Nodes are connected where their first unknowns' rows say so: one row in `size` is enough to look at.
+        rows = matrix[::size]
+        graph = csr_array((np.ones(len(rows.indices), np.int8), rows.indices // size, rows.indptr), (n // size,) * 2)
+        count, node = connected_components(graph, directed=True, connection="weak")
+        component = np.repeat(node, size)
+    else:
+        count, component = connected_components(matrix, directed=False)
+    if count == 1:
+        return np.zeros(n, np.int32), 1
+    sizes = np.bincount(component, minlength=count)
+    order = np.argsort(-sizes, kind="stable")[:MOST_COMPONENTS]
+    order = order[sizes[order] > 1]
+    number = np.full(count, -1, np.int32)
+    number[order] = np.arange(len(order))
+    return number[component], len(order)
+
+
+def _combined(vectors: Array, label: NDArray[np.int32], combinations: list[Array]) -> Array:
+    """The vectors' combinations, each component's own, filled up with zeros."""
+    out = np.zeros_like(vectors)
+    for c, combination in enumerate(combinations):
+        rows = slice(None) if len(combinations) == 1 else label == c
+        out[rows, : combination.shape[1]] = np.einsum("ik,km->im", vectors[rows], combination)
+    return out
+
+
+def _image_sums(matrix: Any, label: NDArray[np.int32], count: int, vectors: Array) -> Array:
+    from relaxon.solvers.kernels.threads import divide, get_num_threads
+    from relaxon.solvers.sparse.system.null_vector_kernels import image_sums
+
+    n, width = vectors.shape
+    parts = min(PARTS, n) if n >= SHARED_ROWS else 1
+    bounds = (np.arange(parts + 1, dtype=np.int64) * n // parts).astype(np.uint32)
+    sums = np.zeros((parts, count, 2, width, width))
+    divide(
+        image_sums, parts, bounds, label, matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32), matrix.data,
+        vectors, np.abs(vectors).max(axis=1), sums, chunks=get_num_threads() if n >= SHARED_ROWS else 1,
+        work=lambda: (np.empty(width),),
+    )  # fmt: skip
+    return np.asarray(sums.sum(axis=0))
+
+
+def _null_combinations(images: Array, products: Array) -> Array:
+    """The combinations that may be null vectors, `(k, m)`, from the sums of both kinds."""
+    norms = np.sqrt(products.diagonal())
+    scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
+    values, spanning = np.linalg.eigh(products * scale * scale[:, None])
+    spanning = spanning[:, values > SPANNED] / np.sqrt(values[values > SPANNED])
+    spanning = np.asarray(scale[:, None] * spanning)  # of norm 1 and at right angles
+    if spanning.shape[1] == 0:
+        return spanning
+    sizes, turned = np.linalg.eigh(spanning.T @ images @ spanning)
+    small = sizes <= max(CANDIDATE, UNRESOLVED * sizes[-1])
+    return np.asarray(spanning @ turned[:, small])
+
+
+def _component(
+    matrix: Any,
+    vectors: Array,
+    names: tuple[str, ...],
+    label: NDArray[np.int32],
+    count: int,
+    number: int,
+    combination: Array,
+) -> NullComponent | None:
+    """The null vectors of a component, of those that may be, after a look at each row."""
+    index = None if count == 1 and (label == 0).all() else np.flatnonzero(label == number)
+    rows = matrix if index is None else matrix[index]
+    own = vectors if index is None else vectors[index]
+    found, reach = np.zeros((matrix.shape[0], combination.shape[1])), np.zeros(matrix.shape[0])
+    place = slice(None) if index is None else index
+    found[place] = np.einsum("ik,km->im", own, combination)
+    reach[place] = np.einsum("ik,km->im", np.abs(own), np.abs(combination)).max(axis=1)
+    # Not of what QR makes of them: its rounding in an entry is that of a whole column.
+    allowed = ROUNDINGS * np.finfo(np.float64).eps * np.diff(rows.indptr) * (abs(rows) @ reach)
+    null = (np.abs(rows @ found) <= allowed[:, None]).all(axis=0)
+    basis = np.linalg.qr(found[place][:, null])[0]
+    if basis.shape[1] == 0:
+        return None
+    norms = np.sqrt(np.square(own).sum(axis=0))
+    outside = own - np.einsum("im,mk->ik", basis, np.einsum("im,ik->mk", basis, own))
+    lies = (norms > 0) & (np.sqrt(np.square(outside).sum(axis=0)) <= OWN * norms)
+    chosen = _independent(own, np.flatnonzero(lies))
+    if len(chosen) == basis.shape[1]:
+        return NullComponent(index, basis, own[:, chosen], tuple(names[k] for k in chosen))
+    said = tuple(f"combination {k} of the near-null vectors" for k in range(basis.shape[1]))
+    return NullComponent(index, basis, basis, said)
+
+
+def _independent(vectors: Array, columns: NDArray[np.int64]) -> list[int]:
+    """Those of the columns that do not lie in the span of the ones before."""
+    chosen: list[int] = []
+    basis: list[Array] = []
+    for k in columns:
+        rest = vectors[:, k] / np.sqrt(np.square(vectors[:, k]).sum())
+        for one in basis:
+            rest = rest - one * float((one * rest).sum())
+        left = float(np.sqrt(np.square(rest).sum()))
+        if left > OWN:
+            chosen.append(int(k))
+            basis.append(rest / left)
+    return chosen

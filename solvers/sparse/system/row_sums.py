@@ -1,0 +1,121 @@
+"""Which rows of a matrix sum to zero: to the rounding of the precision that its entries really have.
+
+A matrix computed in float32 has row sums of some 1e-7 of its entries where they should be 0, whatever the dtype that it
+is kept in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.grid.nullspace import NullSpace
+
+Array = NDArray[np.float64]
+ROW_SUM_ROUNDINGS = 4.0
+"""A row sums to zero where its sum is below so many roundings (one for each entry) of its sum of magnitudes."""
+SINGLE_BITS = 24
+"""Of a float32 number's significand."""
+FULL_PART = 0.1
+"""Numbers rounded to float32 use all bits but one in three of four cases; short decimals and integers in none."""
+
+
+def component_null_vectors(
+    matrix: Any, single: bool, rows: tuple[Array, Array] | None = None, state: NDArray[np.uint8] | None = None
+) -> tuple[NullSpace, NDArray[np.bool_], bool]:
+    """Return the components whose row sums all vanish, and the rows where that is so to float32's rounding alone; and
+    whether there are components of which that would hold had their entries been float32.
+
+    `single` says that the caller's entries were float32. In a float64 matrix that is looked at where it matters. `rows`
+    are the sums of each row's entries and of their magnitudes, `state` what these sums are, where they are known.
+    """
+    from relaxon.solvers.sparse.system.inspection import reaches_all
+
+    n = matrix.shape[0]
+    known = rows is not None  # by the compiled look at the matrix: large, with int32 indices, its pattern symmetric
+    if rows is None:
+        rows = np.asarray(matrix.sum(axis=1)).ravel(), np.asarray(abs(matrix).sum(axis=1)).ravel()
+    open_row, nearly = _open_rows(matrix, rows, state)
+    suspected = False
+    if nearly.any() and not (single or is_rounded_to_single(matrix.data)):
+        suspected = _holds_component(matrix, nearly, open_row & ~nearly, known)
+        nearly[:] = False
+    open_row &= ~nearly
+    none = NullSpace(None, np.zeros(1, np.int64)), np.zeros(n, bool), suspected
+    if open_row.all() or (known and open_row.any() and reaches_all(matrix, open_row.copy())):
+        return none
+    count, component = _components(matrix, known)
+    held = np.zeros(count, bool)
+    held[component[open_row]] = True
+    if held.all():
+        return none
+    labels = np.where(held, 0, np.cumsum(~held)).astype(np.int32)[component]
+    sizes = np.bincount(labels, minlength=int(np.count_nonzero(~held)) + 1)
+    return NullSpace(labels.reshape(1, 1, n), sizes), nearly & (labels > 0), suspected
+
+
+def _open_rows(
+    matrix: Any, rows: tuple[Array, Array], state: NDArray[np.uint8] | None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The rows whose sum is not zero to the rounding of float64, and those among them where it is to that of float32.
+
+    In float32 fewer roundings: a shift of the diagonal that float32 can hold must not be taken for rounding.
+    """
+    if state is not None:
+        from relaxon.solvers.sparse.system.inspection_kernels import CLOSED, NEARLY
+
+        return state != CLOSED, state == NEARLY
+    sums, magnitude = np.abs(rows[0]), rows[1]
+    entries = np.diff(matrix.indptr)
+    open_row = sums > ROW_SUM_ROUNDINGS * np.finfo(np.float64).eps * entries * magnitude
+    return open_row, open_row & (sums <= np.finfo(np.float32).eps * np.sqrt(entries) * magnitude)
+
+
+def _holds_component(matrix: Any, rows: NDArray[np.bool_], others: NDArray[np.bool_], known: bool) -> bool:
+    """Whether some component has one of `rows` and none of `others`."""
+    from relaxon.solvers.sparse.system.inspection import reaches_all
+
+    if known and others.any() and reaches_all(matrix, others.copy()):
+        return False
+    count, component = _components(matrix, known)
+    held = np.zeros(count, bool)
+    held[component[others]] = True
+    return bool((rows & ~held[component]).any())
+
+
+def _components(matrix: Any, known: bool) -> tuple[int, NDArray[np.int32]]:
+    """The connected components, and each row's; zeros on a kept pattern connect nothing. `known` says that the pattern
+    is symmetric, with int32 indices."""
+    if not matrix.data.all():
+        matrix = matrix.copy()
+        matrix.eliminate_zeros()
+    if known:
+        from relaxon.solvers.sparse.system.inspection import components
+
+        return components(matrix)
+    from scipy.sparse.csgraph import connected_components
+
+    count, component = connected_components(matrix, directed=False)
+    return int(count), component
+
+
+def is_rounded_to_single(data: Array) -> bool:
+    """Return whether float64 numbers were rounded to float32: each is one, and not because it is short."""
+    with np.errstate(over="ignore"):
+        single = data.astype(np.float32)
+    if not np.array_equal(single, data):
+        return False
+    significand = np.ldexp(np.frexp(np.abs(data))[0], SINGLE_BITS).astype(np.int64)
+    return bool(np.count_nonzero(significand % 4) > FULL_PART * len(data))
+
+
+def close_rows(matrix: Any, rows: NDArray[np.bool_]) -> None:
+    """Change the diagonal of `rows`, in place and within its rounding, so that they sum to zero in float64."""
+    index = np.flatnonzero(rows)
+    if len(index):
+        places = np.flatnonzero(np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)) == matrix.indices)
+        diagonal = dict(zip(matrix.indices[places].tolist(), places.tolist(), strict=True))
+        sums = np.asarray(matrix.sum(axis=1)).ravel()
+        matrix.data[[diagonal[row] for row in index.tolist()]] -= sums[index]
