@@ -40,13 +40,19 @@ def assembled(grid: PoissonGrid) -> Any:
 
 def _reaction(grid: PoissonGrid) -> NDArray[np.float64]:
     """σ times each unknown's volume that is not cut away over the mean cell's, `(unknowns,)`."""
-    found = np.broadcast_to(np.asarray(grid.reaction, np.float64), grid.shape).copy()
+    reaction = np.broadcast_to(np.asarray(grid.reaction, np.float64), grid.shape)
+    return weigh_by_volume(grid, reaction)[grid.fluid]
+
+
+def weigh_by_volume(grid: PoissonGrid, density: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a density of cells times the part of each cell's volume that is not cut away, over the mean cell's."""
+    found = density.copy()
     if grid.volume is not None:
         found *= grid.volume
     for axis, widths in enumerate(grid.spacing):
         along = np.broadcast_to(widths, grid.shape[axis])
         found *= (along / along.mean()).reshape([-1 if other == axis else 1 for other in range(grid.ndim)])
-    return found[grid.fluid]
+    return found
 
 
 def _cells_beside(number: NDArray[np.int64], axis: int, periodic: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

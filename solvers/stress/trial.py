@@ -13,11 +13,10 @@ from relaxon.core.solution import Result
 from relaxon.solvers.driver.solve import solve
 from relaxon.solvers.interface.elimination import DECIDED
 from relaxon.solvers.interface.engine import Solver
-from relaxon.solvers.stress.assembly import assembled
+from relaxon.solvers.stress.assembly import assembled, weigh_by_volume
 from relaxon.solvers.stress.cases import Case
+from relaxon.solvers.stress.matrix_trial import AT_LIMIT, NO_ANSWER, REFERENCE
 
-REFERENCE = "scipy-direct"
-NO_ANSWER, AT_LIMIT = "float64 holds no answer", "at the limit of float64"
 ROUNDINGS = 16.0
 """Half an ulp for each of a row's seven products and sums and the right-hand side, in the matrix and in its product."""
 
@@ -133,23 +132,12 @@ def judged(case: Case, x: Any) -> tuple[float, float]:
     grid = case.grid
     if not np.isfinite(x).all() or np.any(x[~grid.fluid] != 0):
         return float("inf"), 0.0
-    matrix, b, unknowns = assembled(grid), grid.pack(_right(case)), grid.pack(x)
+    matrix, b, unknowns = assembled(grid), grid.pack(weigh_by_volume(grid, case.b)), grid.pack(x)
     norm, size = float(np.linalg.norm(b)), float(np.linalg.norm(b - matrix @ unknowns))
     if norm == 0.0:
         return (0.0 if size == 0.0 else float("inf")), 0.0
     magnitude = abs(matrix) @ np.abs(unknowns) + np.abs(b)
     return size / norm, ROUNDINGS * float(np.finfo(np.float64).eps) * float(np.linalg.norm(magnitude)) / norm
-
-
-def _right(case: Case) -> Any:
-    """`b` of the matrix: the density times each cell's volume over the mean one, as far as it is not cut away."""
-    found = case.b.copy()
-    if case.grid.volume is not None:
-        found *= case.grid.volume
-    for axis, widths in enumerate(case.grid.spacing):
-        along = np.broadcast_to(widths, case.grid.shape[axis])
-        found *= (along / along.mean()).reshape([-1 if other == axis else 1 for other in range(case.grid.ndim)])
-    return found
 
 
 def judged_scaled(case: Case, x: Any) -> tuple[float, float]:
@@ -162,7 +150,7 @@ def judged_scaled(case: Case, x: Any) -> tuple[float, float]:
         return 0.0, 0.0
     if not np.isfinite(x).all() or np.any(x[~grid.fluid] != 0):
         return float("inf"), 0.0
-    matrix, b, unknowns = assembled(grid), grid.pack(_right(case)), grid.pack(x)
+    matrix, b, unknowns = assembled(grid), grid.pack(weigh_by_volume(grid, case.b)), grid.pack(x)
     diagonal = matrix.diagonal()
     decided = (diagonal > 0) & (diagonal >= DECIDED * (abs(matrix).sum(axis=1) - diagonal))
     left = (diagonal > 0) & ~decided

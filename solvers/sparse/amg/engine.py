@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
-from relaxon.solvers.kernels.threads import divide, get_num_threads
+from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.amg import cycle_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
-from relaxon.solvers.sparse.amg.hierarchy import SHARED_ROWS, Floats, Hierarchy
+from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy
 from relaxon.solvers.sparse.amg.level_release import release_levels, restore_levels
 from relaxon.solvers.sparse.amg.units import scale_unknowns
 from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
+from relaxon.solvers.sparse.system.row_runs import count_runs, count_threads, split_rows
 
 STAGNATION_STEPS = 100
 """So many steps without a new least residual, and without a gain in energy, mean that rounding has won."""
@@ -51,12 +52,10 @@ class MultigridDirections(MatrixEngine):
             "operator_complexity": hierarchy.operator_complexity,
         }
         n = system.unknowns
-        count = min(OUTER_BLOCKS, n) if n >= SHARED_ROWS else 1
-        self._bounds = (np.arange(count + 1, dtype=np.int64) * n // count).astype(np.uint32)
-        self._parts = np.zeros((count, 2))
+        self._bounds = split_rows(n, count_runs(n, OUTER_BLOCKS))
+        self._parts = np.zeros((len(self._bounds) - 1, 2))
         self._ahead: list[tuple[Array, Array, list[float]]] = []
         """Right-hand sides with what has been found for them, and the residuals on the way there."""
-        self._chunks = n >= SHARED_ROWS
         if release and isinstance(hierarchy, Hierarchy):  # not one of nodes
             release_levels(hierarchy, len(self.cycle.top))
         a = system.matrix
@@ -101,7 +100,7 @@ class MultigridDirections(MatrixEngine):
         return precondition
 
     def _over(self, kernel: object, *args: object) -> None:
-        chunks = get_num_threads() if self._chunks else 1
+        chunks = count_threads(self.system.unknowns)
         divide(kernel, len(self._bounds) - 1, self._bounds, *args, chunks=chunks)  # type: ignore[arg-type]
 
     def _sums(self, kernel: object, *args: object) -> tuple[float, float]:

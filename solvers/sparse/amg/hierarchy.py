@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.scaling import mean_scale
-from relaxon.solvers.kernels.threads import Work, divide, get_num_threads
+from relaxon.solvers.kernels.threads import Work, divide
 from relaxon.solvers.sparse.amg import levels_kernels as kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.lower import Lower
@@ -17,6 +17,7 @@ from relaxon.solvers.sparse.amg.quality import SmoothError, deviation, smooth_er
 from relaxon.solvers.sparse.amg.smoothed_aggregation import Rows, Smoothed, aggregate, interpolation, smoothed
 from relaxon.solvers.sparse.amg.units import find_weights, scale_unknowns
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
+from relaxon.solvers.sparse.system.row_runs import count_threads, split_rows
 
 Floats = NDArray[np.float32]
 DENSE_AT_MOST = 1500
@@ -25,8 +26,6 @@ STALLED = 0.7
 """A level that keeps more than this part of its rows is coarsened again with whatever couplings there are."""
 BLOCK, BLOCKS, DIVIDED = 20_000, 8, 40_000
 """Rows of a block at least, blocks at most, and rows from which on a level is divided into blocks."""
-SHARED_ROWS = 20_000
-"""Rows from which on a level's work is divided among threads."""
 SCATTERED = 0.05
 """Of the couplings: where more of them leave their block, rows are put in breadth-first order."""
 MAX_LEVELS = 40
@@ -100,7 +99,7 @@ class Level:
 
     @property
     def chunks(self) -> int:
-        return get_num_threads() if self.rows >= SHARED_ROWS else 1
+        return count_threads(self.rows)
 
     def over(self, kernel: Any, *args: Any, work: Work | None = None) -> None:
         """Run a kernel over the level's blocks; `work` makes memory of each run's own."""
@@ -111,7 +110,7 @@ def blocks(rows: int) -> NDArray[np.uint32]:
     """Return the bounds of a level's blocks, which depend on its size alone."""
     # Even, as most often there are two threads.
     count = max(1, min(rows // BLOCK // 2 * 2, BLOCKS)) if rows >= DIVIDED else 1
-    return (np.arange(count + 1, dtype=np.int64) * rows // count).astype(np.uint32)
+    return split_rows(rows, count)
 
 
 def finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArray[np.uint32] | None, float]:
@@ -131,7 +130,7 @@ def finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArray[np.u
         columns, values = np.empty(a.nnz, np.uint32), np.empty(a.nnz)
         divide(
             kernels.permuted, len(bounds) - 1, bounds, order, place, indptr, indices, a.data, begin, end, columns,
-            values, chunks=get_num_threads() if n >= SHARED_ROWS else 1,
+            values, chunks=count_threads(n),
         )  # fmt: skip
         if scattered(np.append(begin, np.uint32(a.nnz)), columns, n // (len(bounds) - 1)):
             bounds = bounds[[0, -1]]  # a graph without geometry: blocks would have little in common with its structure
@@ -175,7 +174,7 @@ def arrange(
     divide(
         kernels.arranged, len(bounds) - 1, bounds, places, begin, end, columns, values, scale, relaxation, fresh,
         sums, diagonal, inverse, excess, most, first, middle, inner, last, out_columns, out_values,
-        chunks=get_num_threads() if n >= SHARED_ROWS else 1,
+        chunks=count_threads(n),
     )  # fmt: skip
     if fresh and labels is not None:
         sums[labels > 0] = 0.0
@@ -316,15 +315,21 @@ def smoothed_level(level: Level, constants: Constants, errors: tuple[SmoothError
 
 def below(level: Level, rows: Rows, constants: Constants) -> Level:
     """Return the level of the aggregates of a level, whose matrix is `rows`."""
-    labels = None
-    if level.labels is not None:
-        labels = np.zeros(len(rows.first), np.int32)
-        kept = level.group >= 0
-        labels[level.group[kept]] = level.labels[kept]
     count, relaxation = len(rows.first), constants.relaxation
+    labels = aggregate_labels(level, count)
     # In one piece is what is large where blocks do not fit its structure: nor do they fit what comes of it.
     bounds = blocks(count) if len(level.bounds) > 2 else np.array([0, count], np.uint32)
     return arrange(bounds, rows.first, rows.last, rows.columns, rows.values, 1.0, rows.surplus, labels, relaxation)
+
+
+def aggregate_labels(level: Level, count: int) -> NDArray[np.int32] | None:
+    """Return the number of the singular component of each of a level's `count` aggregates, None where there is none."""
+    if level.labels is None:
+        return None
+    labels = np.zeros(count, np.int32)
+    kept = level.group >= 0
+    labels[level.group[kept]] = level.labels[kept]
+    return labels
 
 
 def dense_inverse(level: Level) -> NDArray[np.float64]:

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.kernels.threads import divide, get_num_threads
+from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.amg import cycle_kernels
 from relaxon.solvers.sparse.amg import multi_column_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.lane_kernels import WIDTH
 from relaxon.solvers.sparse.amg.smoothed_aggregation import Sparse
-from relaxon.solvers.sparse.choice.watch import LOOK, expected_left
+from relaxon.solvers.sparse.convergence import LOOK, expected_left
 from relaxon.solvers.sparse.system.matrix_system import Array
+from relaxon.solvers.sparse.system.row_runs import count_threads
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.amg.engine import MultigridDirections
@@ -191,7 +192,7 @@ class Together:
         self.short = np.zeros((n, WIDTH), np.float32)
 
     def _over(self, kernel: Any, *args: Any) -> Array:
-        chunks = get_num_threads() if self.engine._chunks else 1
+        chunks = count_threads(self.engine.system.unknowns)
         divide(kernel, len(self.bounds) - 1, self.bounds, *args, chunks=chunks)
         return np.asarray(self.parts.sum(axis=1))
 

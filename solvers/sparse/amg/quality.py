@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from relaxon.solvers.sparse.amg.smoothed_aggregation import Sparse
 
 SWEEPS = 4
-"""Of Gauss–Seidel, after which an error is smooth."""
+"""Gauss–Seidel sweeps after which an error is smooth."""
 EVERY = 4
-"""One block in so many is looked at."""
+"""One block in this many is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
 class SmoothError:
-    """What sweeps have left of a random error on the rows `own` of a level, and its energy `eᵀAe`, zero elsewhere."""
+    """What sweeps have left of a random error on the rows `own` of a level, zero elsewhere, and its energy `eᵀAe`."""
 
     own: slice
     values: NDArray[np.float64]
@@ -35,8 +35,12 @@ class SmoothError:
 
 def smooth_errors(level: Level) -> tuple[SmoothError, ...]:
     """Return one error for each of some blocks of a level."""
-    count = len(level.bounds) - 1
-    return tuple(relaxed(level, block) for block in range(min(1, count - 1), count, EVERY))
+    return tuple(_relax(level, block) for block in sample_blocks(len(level.bounds) - 1))
+
+
+def sample_blocks(count: int) -> range:
+    """Return the numbers of the blocks on which errors are looked at."""
+    return range(min(1, count - 1), count, EVERY)
 
 
 def deviation(
@@ -60,7 +64,7 @@ def deviation(
     return far / energy if energy > 0 else 0.0
 
 
-def relaxed(level: Level, block: int) -> SmoothError:
+def _relax(level: Level, block: int) -> SmoothError:
     """Relax a random error on a block's rows by some sweeps."""
     own = slice(int(level.bounds[block]), int(level.bounds[block + 1]))
     x = np.random.default_rng(block).uniform(-1.0, 1.0, own.stop - own.start).astype(np.float32)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.amg import updating_kernels as kernels
-from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level, dense_inverse
+from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level, aggregate_labels, dense_inverse
 from relaxon.solvers.sparse.amg.smoothed_aggregation import (
     OMEGA,
     STRENGTH,
@@ -106,19 +106,9 @@ def _places(before: Hierarchy, system: MatrixSystem) -> NDArray[np.uint32]:
     return level.places
 
 
-def _below(fine: Level, pattern: Level) -> Level:
-    """The empty level below one that is filled."""
-    labels = None
-    if fine.labels is not None:
-        labels = np.zeros(pattern.rows, np.int32)
-        kept = fine.group >= 0
-        labels[fine.group[kept]] = fine.labels[kept]
-    return _emptied(pattern, labels)
-
-
 def _next_level(fine: Level, pattern: Level, targets: NDArray[np.uint32], added: float) -> Level:
     """The level of sums over aggregates below one that is filled."""
-    level = _below(fine, pattern)
+    level = _emptied(pattern, aggregate_labels(fine, pattern.rows))
     sums = np.zeros(len(pattern.columns) + len(fine.bounds) * int(kernels.APART), np.float32)
     fine.over(
         kernels.add_to_targets, fine.offsets, fine.group, fine.first, fine.last, targets, fine.values, fine.surplus,
@@ -141,7 +131,7 @@ def _next_smoothed(fine: Level, pattern: Level, kept: KeptPatterns, added: float
     )  # fmt: skip
     r = replace(old, values=p.values[kept.turned])
     fine.smoothed = Smoothed(p, r, kept)
-    level = _below(fine, pattern)
+    level = _emptied(pattern, aggregate_labels(fine, pattern.rows))
     ap = np.empty(len(kept.columns), np.float32)
     fine.over(
         kernels.refill_product, fine.first, fine.last, fine.columns, fine.values, fine.diagonal, p.begin, p.end,

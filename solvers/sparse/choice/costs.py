@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -116,22 +116,20 @@ class CostModel:
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> CostModel:
-        """Read what `as_dict` gives."""
-        iterative = {
-            name: IterativeCost(tuple(one["setup"]), tuple(one["iteration"]), tuple(one["count"]), one["by_levels"])
-            for name, one in content["iterative"].items()
-        }
-        direct = {name: DirectCost(tuple(one["setup"]), tuple(one["flops"])) for name, one in content["direct"].items()}
+        """Read what `as_dict` returns."""
+        iterative = {name: IterativeCost(**_as_tuples(one)) for name, one in content["iterative"].items()}
+        direct = {name: DirectCost(**_as_tuples(one)) for name, one in content["direct"].items()}
         return cls(iterative, direct, content["machine"])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the constants in JSON's values."""
-        iterative = {
-            name: {"setup": one.setup, "iteration": one.iteration, "count": one.count, "by_levels": one.by_levels}
-            for name, one in self.iterative.items()
-        }
-        direct = {name: {"setup": one.setup, "flops": one.flops} for name, one in self.direct.items()}
+        """Return the constants as JSON values."""
+        iterative = {name: asdict(one) for name, one in self.iterative.items()}
+        direct = {name: asdict(one) for name, one in self.direct.items()}
         return {"machine": self.machine, "iterative": iterative, "direct": direct}
+
+
+def _as_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 @cache

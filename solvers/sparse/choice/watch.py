@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.choice.estimates import Estimate, seconds_said
+from relaxon.solvers.sparse.convergence import LOOK, expected_left
 from relaxon.solvers.sparse.engine import DelegatingEngine, MatrixEngine
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
-LOOK = 10
-"""Iterations after which the rate of convergence is looked at, again and again."""
 WORTH_IT = 1.3
 """What a method still needs must be so many times what another takes: both are estimates."""
 RESCUE = 100.0
@@ -23,8 +21,6 @@ NOT_DEFINITE = "the matrix is not positive definite"
 """How the failures begin that no other method for positive definite matrices mends."""
 MOST_CHANGES = 6
 """In one run: after that the method that runs goes on to the end."""
-SLOW = 10.0
-"""Times the iterations so far are expected to be left where the residual has not gone down."""
 
 
 class Alternatives(Protocol):
@@ -171,14 +167,3 @@ class _Watch:
             if seconds < best:
                 self.chosen, best = one, seconds
         return self.chosen is not None
-
-
-def expected_left(history: Sequence[float], tolerance: float) -> float:
-    """Return how many more iterations a run with these residuals, from its first on, takes at its mean rate.
-
-    The least residual so far counts, as that of conjugate gradients wanders.
-    """
-    done, first, least = len(history) - 1, history[0], min(history)
-    if not 0 < least < first:
-        return SLOW * done
-    return min(done * math.log(least / tolerance) / math.log(first / least), SLOW * SLOW * done)

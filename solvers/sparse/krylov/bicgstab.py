@@ -15,40 +15,31 @@ import numpy as np
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.krylov.iteration import KrylovEngine, SteppedEngine, Steps
 from relaxon.solvers.sparse.krylov.vectors import as_field, inner, norm_of
 from relaxon.solvers.sparse.preconditioners.setup import prepared_map
 from relaxon.solvers.sparse.preconditioners.suitability import check_preconditioner
-from relaxon.solvers.sparse.system.caller_maps import Map, Vector
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 BREAKDOWN = 1e-14
-"""An inner product below this part of the norms' product is rounding: the method begins again from where it stands."""
+"""An inner product below this fraction of the product of the norms is rounding: the method restarts from its `x`."""
 STAGNATION_STEPS = 300
-"""So many steps without a new least residual mean that it will not converge."""
+"""Steps without a new least residual, restarts included, that mean stagnation."""
 
 
-class BiCGStab(MatrixEngine):
-    """Two products with `A` and two with `M` a step, short recurrences."""
+class BiCGStab(SteppedEngine, KrylovEngine):
+    """BiCGStab with short recurrences: two products with `A` and two with `M` a step."""
 
+    patience = STAGNATION_STEPS
     default_max_iterations = 10_000
 
-    def __init__(self, system: MatrixSystem, precondition: Map | None, info: dict[str, float]) -> None:
-        self.system, self.precondition = system, precondition
-        self.info = info | ({} if system.matrix is None else {"nonzeros": float(system.matrix.nnz)})
-
-    def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
-        self.failure = ""
-        field = self.system.is_complex
-        real = np.empty_like(b)
-        norm = self.system.residual(b, x, real)
-        reason = monitor.record(norm)
-        r, found = as_field(real, field), as_field(x, field)
+    def steps(self, b: Array, x: Array, monitor: Monitor) -> Steps:
+        r, norm = self._residual(b, x)
+        found = as_field(x, self.system.is_complex)
+        yield norm
         shadow, p, v = r.copy(), r.copy(), np.zeros_like(r)
-        rho = inner(shadow, r)
-        least, since, restarted = norm, 0, True
-        for _ in range(max_iterations):
-            if reason is not None:
-                return reason
+        rho, restarted = inner(shadow, r), True
+        while True:
             z = self._preconditioned(p)
             v = self._image(z)
             along = inner(shadow, v)
@@ -57,7 +48,7 @@ class BiCGStab(MatrixEngine):
                     return Result.STAGNATED if math.isfinite(abs(along)) else Result.NON_FINITE
                 shadow, p, restarted = r.copy(), r.copy(), True
                 rho = inner(shadow, r)
-                reason = monitor.record(norm)
+                yield norm
                 continue
             alpha = rho / along
             found += alpha * z
@@ -69,10 +60,7 @@ class BiCGStab(MatrixEngine):
             found += omega * z
             r -= omega * image
             norm = norm_of(r)
-            reason = monitor.record(norm)
-            least, since = (norm, 0) if norm < least else (least, since + 1)
-            if since >= STAGNATION_STEPS and reason is None:
-                return Result.STAGNATED
+            yield norm
             old, rho = rho, inner(shadow, r)
             if not abs(rho) > BREAKDOWN * norm_of(shadow) * norm or omega == 0:
                 shadow, p, restarted = r.copy(), r.copy(), True
@@ -82,28 +70,14 @@ class BiCGStab(MatrixEngine):
             p -= omega * v
             p *= rho / old * alpha / omega
             p += r
-        return reason or Result.MAX_ITERATIONS
-
-    def _preconditioned(self, r: Vector) -> Vector:
-        """`M r`, the map being given a vector of norm 1."""
-        if self.precondition is None:
-            return r.copy()
-        size = norm_of(r)
-        if not 0 < size < math.inf:
-            return r.copy()
-        return np.asarray(np.asarray(self.precondition(r / size)) * size, r.dtype)
-
-    def _image(self, z: Vector) -> Vector:
-        real = np.ascontiguousarray(z).view(np.float64)
-        return as_field(self.system.apply(real, np.empty_like(real)), self.system.is_complex)
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixBiCGStab(MatrixSolver):
-    """BiCGStab, for matrices of any kind; `preconditioner` as for `MatrixGMRES`, ILU(0) where None.
+    """BiCGStab, for matrices of any kind; `preconditioner` is as for `MatrixGMRES`, ILU(0) where None.
 
-    It keeps seven vectors whatever the number of iterations; its preconditioner should be the same linear map in each
-    step, which "amg" is not quite.
+    It stores seven vectors whatever the number of iterations. Its preconditioner should be the same linear map in every
+    step, which "amg" is only approximately.
 
     Examples
     --------

@@ -21,6 +21,8 @@ from relaxon.solvers.interface.engine import Monitor, Prepared, Solver
 from relaxon.solvers.interface.verdict import subtract
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.krylov.conjugate_gradients import STAGNATION_STEPS
+from relaxon.solvers.sparse.krylov.iteration import SteppedEngine, Steps
+from relaxon.solvers.sparse.system import vector_kernels as kernels
 from relaxon.solvers.sparse.system.caller_maps import Map, check_map, checked_map
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
@@ -87,9 +89,10 @@ class ConjugateDirectionsWith(Solver, MatrixSolver):
         return _Directions(system, precondition, self.window)
 
 
-class _Directions(MatrixEngine):
+class _Directions(SteppedEngine):
     """`d = M(r/‖r‖)`; `d ← d − p (pᵀAd)/(pᵀAp)` over the window; `α = dᵀr/dᵀAd`; `x ← x + αd`; `r ← b − Ax`."""
 
+    patience = STAGNATION_STEPS
     default_max_iterations = 1000
 
     def __init__(self, system: MatrixSystem, precondition: Map, window: int) -> None:
@@ -99,19 +102,13 @@ class _Directions(MatrixEngine):
         self._largest = float(system.diagonal.max())
         self._past: list[tuple[Array, Array, float]] = []
 
-    def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
-        from relaxon.solvers.sparse.system import vector_kernels as kernels
-
-        self.failure = ""
+    def steps(self, b: Array, x: Array, monitor: Monitor) -> Steps:
         self._past = []
         r = np.empty_like(b)
         norm = self.system.residual(b, x, r)
-        reason = monitor.record(norm)
-        least, since = norm, 0
-        for _ in range(max_iterations):
-            if reason is not None:
-                return reason
-            d, image, curvature, projection = self._searched(r, norm, monitor)
+        yield norm
+        while True:
+            d, image, curvature, projection = self._search(r, norm, monitor)
             if not curvature > 0:
                 if curvature < 0:
                     self.failure = f"the matrix is not positive definite: a direction has the curvature {curvature:.3g}"
@@ -120,31 +117,25 @@ class _Directions(MatrixEngine):
             monitor.stepped(partial(subtract, x, projection / curvature, d))
             self._past = [*self._past, (d, image, curvature)][-self.window :] if self.window else []
             norm = self.system.residual(b, x, r)
-            reason = monitor.record(norm)
-            least, since = (norm, 0) if norm < least else (least, since + 1)
-            if reason is None and since >= STAGNATION_STEPS:
-                return Result.STAGNATED
-        return reason or Result.MAX_ITERATIONS
+            yield norm
 
-    def _searched(self, r: Array, norm: float, monitor: Monitor) -> tuple[Array, Array, float, float]:
+    def _search(self, r: Array, norm: float, monitor: Monitor) -> tuple[Array, Array, float, float]:
         """The next direction, its image `Ad`, its curvature `dᵀAd` and its projection `dᵀr`."""
-        found = self._made_conjugate(self.precondition(r / norm), r, self._past)
+        found = self._make_conjugate(self.precondition(r / norm), r, self._past)
         if found[2] < -NEGATIVE * self._largest:
             return found  # a proof that the matrix is indefinite, which no other direction can undo
         if found[2] > 0 and abs(found[3]) > NEGLIGIBLE * norm * math.sqrt(found[2]):
             return found
         monitor.fallbacks += 1
-        found = self._made_conjugate(self._inverse * r, r, self._past)
+        found = self._make_conjugate(self._inverse * r, r, self._past)
         if found[2] > 0:
             return found
         # D⁻¹r lies in the span of the window, to rounding: without it the step is plain descent.
-        return self._made_conjugate(self._inverse * r, r, [])
+        return self._make_conjugate(self._inverse * r, r, [])
 
-    def _made_conjugate(
+    def _make_conjugate(
         self, proposal: NDArray[Any], r: Array, past: list[tuple[Array, Array, float]]
     ) -> tuple[Array, Array, float, float]:
-        from relaxon.solvers.sparse.system import vector_kernels as kernels
-
         length = float(np.linalg.norm(proposal))
         if not 0 < length < math.inf:
             return r, r, math.nan, 0.0

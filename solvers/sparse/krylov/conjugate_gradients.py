@@ -14,15 +14,18 @@ from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.interface.verdict import subtract
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver, Precondition
+from relaxon.solvers.sparse.krylov.iteration import SteppedEngine, Steps
+from relaxon.solvers.sparse.system import vector_kernels as kernels
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 STAGNATION_STEPS = 500
-"""Conjugate gradients' residual wanders; so many steps without a new least one mean that rounding has won."""
+"""Steps without a new least residual that mean stagnation; many, as the residual of conjugate gradients oscillates."""
 
 
-class PreconditionedCG(MatrixEngine):
-    """Conjugate gradients with a symmetric positive definite preconditioner (None: the identity)."""
+class PreconditionedCG(SteppedEngine):
+    """Conjugate gradients with a symmetric positive definite preconditioner, the identity where None."""
 
+    patience = STAGNATION_STEPS
     default_max_iterations = 20_000
 
     def __init__(
@@ -33,7 +36,7 @@ class PreconditionedCG(MatrixEngine):
         again: Callable[[MatrixSystem], MatrixEngine] | None = None,
         level_sizes: tuple[tuple[int, int], ...] = (),
     ) -> None:
-        """`again` sets the same method up for new values on the same pattern."""
+        """Hold a set-up; `again` sets the same method up for new values on the same pattern."""
         self.system = system
         self._again = again
         self._level_sizes = level_sizes
@@ -47,38 +50,23 @@ class PreconditionedCG(MatrixEngine):
     def level_sizes(self) -> tuple[tuple[int, int], ...]:
         return self._level_sizes
 
-    def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
-        from relaxon.solvers.sparse.system import vector_kernels as kernels
-
-        self.failure = ""
+    def steps(self, b: Array, x: Array, monitor: Monitor) -> Steps:
         system, r, z, ap = self.system, np.empty_like(b), np.zeros_like(b), np.empty_like(b)
-        norm = system.residual(b, x, r)
-        reason = monitor.record(norm)
-        if reason is not None:
-            return reason
+        yield system.residual(b, x, r)
         step = self._preconditioned(r, z)
         p, rz = step.copy(), kernels.dot(r, step)
-        least, since = norm, 0
-        for left in range(max_iterations, 0, -1):
+        while True:
             curvature = kernels.dot(p, system.apply(p, ap))
             if not (curvature > 0 and rz > 0):
-                return self._broken(curvature, rz)
+                return self._explain_breakdown(curvature, rz)
             alpha = rz / curvature
             norm = math.sqrt(kernels.step(alpha, p, ap, x, r))
             monitor.stepped(partial(subtract, x, alpha, p))
-            reason = monitor.record(norm)
-            if reason is not None:
-                return reason
-            least, since = (norm, 0) if norm < least else (least, since + 1)
-            if since >= STAGNATION_STEPS:
-                return Result.STAGNATED
-            if left == 1:
-                break
-            monitor.stepped(None)
+            yield norm
+            monitor.stepped(None)  # the direction is overwritten below
             step, old = self._preconditioned(r, z), rz
             rz = kernels.dot(r, step)
             kernels.next_direction(step, rz / old, p)
-        return Result.MAX_ITERATIONS
 
     def preconditioner(self) -> Precondition | None:
         """Return the preconditioner itself; None for plain conjugate gradients."""
@@ -90,7 +78,7 @@ class PreconditionedCG(MatrixEngine):
         self.precondition(r, z)
         return self.system.project(z)
 
-    def _broken(self, curvature: float, rz: float) -> Result:
+    def _explain_breakdown(self, curvature: float, rz: float) -> Result:
         if not (math.isfinite(curvature) and math.isfinite(rz)):
             return Result.NON_FINITE
         if curvature < 0:

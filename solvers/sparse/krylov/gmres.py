@@ -18,6 +18,7 @@ from relaxon.core import validation
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.krylov.iteration import KrylovEngine
 from relaxon.solvers.sparse.krylov.vectors import Basis, as_field, norm_of
 from relaxon.solvers.sparse.preconditioners.setup import prepared_map
 from relaxon.solvers.sparse.preconditioners.suitability import check_preconditioner, default_preconditioner
@@ -32,14 +33,14 @@ NEGLIGIBLE = 1e-14
 """An image whose part outside the basis is below this part of it lies in the basis: `x` is exact, to rounding."""
 
 
-class FlexibleGMRES(MatrixEngine):
+class FlexibleGMRES(KrylovEngine):
     """`A z_j = Σ h_ij v_i` with `z_j = M v_j`; `x` gets the combination of the `z_j` whose residual is least."""
 
     default_max_iterations = 5_000
 
     def __init__(self, system: MatrixSystem, precondition: Map | None, restart: int, info: dict[str, float]) -> None:
-        self.system, self.precondition, self.restart = system, precondition, restart
-        self.info = info | ({} if system.matrix is None else {"nonzeros": float(system.matrix.nnz)})
+        super().__init__(system, precondition, info)
+        self.restart = restart
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         self.failure = ""
@@ -105,12 +106,6 @@ class FlexibleGMRES(MatrixEngine):
         if not 0 < largest < math.inf:
             return None
         return np.asarray(z / z.dtype.type(largest), basis.stored.dtype)
-
-    def _image(self, z: NDArray[Any]) -> Vector:
-        """`A z`, in double precision."""
-        wide = z.astype(np.complex128 if self.system.is_complex else np.float64).view(np.float64)
-        out = np.empty_like(wide)
-        return as_field(self.system.apply(wide, out), self.system.is_complex)
 
 
 def _rotate(h: Vector, g: Vector, rotations: list[tuple[float, Any]], j: int) -> None:

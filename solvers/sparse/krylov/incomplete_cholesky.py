@@ -13,6 +13,7 @@ import numpy as np
 
 from relaxon.core import validation
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.krylov import incomplete_cholesky_kernels as kernels
 from relaxon.solvers.sparse.krylov.conjugate_gradients import PreconditionedCG
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
@@ -41,8 +42,6 @@ class MatrixIncompleteCholeskyCG(MatrixSolver):
         validation.non_negative_float("shift", self.shift)
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
-        from relaxon.solvers.sparse.krylov import incomplete_cholesky_kernels as kernels
-
         scale = np.divide(1.0, np.sqrt(system.diagonal), out=np.zeros(system.unknowns), where=system.diagonal > 0)
         a, n = system.matrix, system.unknowns
         # A symmetric pattern has half its entries below the diagonal; that of a nearly symmetric one may have more.

@@ -16,43 +16,35 @@ import numpy as np
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.krylov.iteration import KrylovEngine, SteppedEngine, Steps
 from relaxon.solvers.sparse.krylov.vectors import as_field, inner, norm_of
-from relaxon.solvers.sparse.preconditioners.setup import caller_map, inverse_magnitudes
+from relaxon.solvers.sparse.preconditioners.setup import prepared_map
 from relaxon.solvers.sparse.preconditioners.suitability import check_preconditioner
-from relaxon.solvers.sparse.system.caller_maps import Map, Vector
+from relaxon.solvers.sparse.system.caller_maps import Vector
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 STAGNATION_STEPS = 1_000
-"""So many steps without a new least residual mean that rounding has won: plateaus of MINRES are long."""
+"""Steps without a new least residual that mean stagnation; many, as the plateaus of MINRES are long."""
 INDEFINITE = 1e-10
-"""`⟨v, M v⟩` below this part of the norms' product, and negative, is not rounding."""
+"""A negative `⟨v, M v⟩` beyond this fraction of the product of the norms is not rounding."""
 
 
-class MinimalResiduals(MatrixEngine):
-    """Lanczos in the inner product of `M`; `x` has the least `‖r‖_M`, while the 2-norm of `r` itself is told."""
+class MinimalResiduals(SteppedEngine, KrylovEngine):
+    """Lanczos in the inner product of `M`: `x` has the least `‖r‖_M`, while the 2-norm of `r` is what is recorded."""
 
+    patience = STAGNATION_STEPS
     default_max_iterations = 20_000
 
-    def __init__(self, system: MatrixSystem, precondition: Map | None, info: dict[str, float]) -> None:
-        self.system, self.precondition = system, precondition
-        self.info = info | ({} if system.matrix is None else {"nonzeros": float(system.matrix.nnz)})
-
-    def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
-        self.failure = ""
-        field = self.system.is_complex
-        real = np.empty_like(b)
-        norm = self.system.residual(b, x, real)
-        reason = monitor.record(norm)
-        r, found = as_field(real, field), as_field(x, field)
+    def steps(self, b: Array, x: Array, monitor: Monitor) -> Steps:
+        r, norm = self._residual(b, x)
+        found = as_field(x, self.system.is_complex)
+        yield norm
         v, v_old = r.copy(), np.zeros_like(r)
         z = self._preconditioned(v)
         gamma, gamma_old, failed = self._size(v, z), 1.0, self.failure
         eta, s_old, s, c_old, c = gamma, 0.0, 0.0, 1.0, 1.0
         w, w_old = np.zeros_like(r), np.zeros_like(r)
-        least, since = norm, 0
-        for _ in range(max_iterations):
-            if reason is not None:
-                return reason
+        while True:
             if failed or not gamma > 0:
                 return Result.STAGNATED if math.isfinite(gamma) else Result.NON_FINITE
             z = z / gamma
@@ -71,49 +63,33 @@ class MinimalResiduals(MatrixEngine):
             c_old, c, s_old, s = c, alpha0 / alpha1, s, gamma_new / alpha1
             w_new = (z - alpha3 * w_old - alpha2 * w) / alpha1
             found += (c * eta) * w_new
-            # r = s² r − η c s v_new/γ_new, as the residual is η s times a unit vector that is turned with each step.
+            # r = s² r − η c s v_new/γ_new: the residual is η s times a unit vector that is rotated in each step.
             r *= s * s
             if gamma_new > 0:
                 r -= (eta * c * s / gamma_new) * v_new
             eta = -s * eta
-            norm = norm_of(r)
-            reason = monitor.record(norm)
-            least, since = (norm, 0) if norm < least else (least, since + 1)
-            if since >= STAGNATION_STEPS and reason is None:
-                return Result.STAGNATED
+            yield norm_of(r)
             v_old, v, z, w_old, w = v, v_new, z_new, w, w_new
             gamma_old, gamma = gamma, gamma_new
-        return reason or Result.MAX_ITERATIONS
-
-    def _preconditioned(self, r: Vector) -> Vector:
-        """`M r`, the map being given a vector of norm 1."""
-        size = norm_of(r)
-        if self.precondition is None or not 0 < size < math.inf:
-            return r.copy()
-        return np.asarray(np.asarray(self.precondition(r / size)) * size, r.dtype)
 
     def _size(self, v: Vector, z: Vector) -> float:
-        """`√⟨v, M v⟩`; a failure is told where that is not real."""
+        """Return `√⟨v, M v⟩`; `failure` says so where the square is negative beyond rounding."""
         square = float(np.real(inner(v, z)))
         if square < -INDEFINITE * norm_of(v) * norm_of(z):
             self.failure = f"the preconditioner is not positive definite: rᵀMr = {square:.3g}"
         return math.sqrt(square) if square > 0 else (0.0 if math.isfinite(square) else math.nan)
-
-    def _image(self, z: Vector) -> Vector:
-        real = np.ascontiguousarray(z).view(np.float64)
-        return as_field(self.system.apply(real, np.empty_like(real)), self.system.is_complex)
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixMINRES(MatrixSolver):
     """MINRES, for symmetric and Hermitian matrices, definite or not.
 
-    `preconditioner` is "jacobi" (one over the diagonal's magnitude, or over the row's largest entry where that is
-    zero), "none", or a map that is symmetric and positive definite; None is "jacobi".
+    `preconditioner` is "jacobi" (the reciprocal of the diagonal's magnitude, or of the row's largest entry where the
+    diagonal is zero), "none", or a symmetric positive definite map; None is "jacobi".
 
     Examples
     --------
-    A saddle point, with the blocks that make its eigenvalues cluster:
+    A saddle-point matrix:
 
     >>> import numpy as np
     >>> from scipy import sparse
@@ -141,9 +117,4 @@ class MatrixMINRES(MatrixSolver):
         wanted = self.preconditioner
         if wanted is None:
             wanted = "none" if system.matrix is None else "jacobi"
-        if isinstance(wanted, str):
-            if wanted == "none":
-                return MinimalResiduals(system, None, {})
-            inverse = inverse_magnitudes(system)
-            return MinimalResiduals(system, lambda r: inverse * r, {})
-        return MinimalResiduals(system, caller_map(wanted, system), {})
+        return MinimalResiduals(system, *prepared_map(system, wanted))

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.kernels.threads import divide, get_num_threads
+from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.nodal import block_kernels, pattern_kernels
+from relaxon.solvers.sparse.system.row_runs import count_threads, split_rows
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.uint32]
@@ -59,12 +60,12 @@ class Blocks:
 def parts(rows: int) -> Indices:
     """Return the bounds of a level's parts, which depend on its size alone."""
     count = max(1, min(rows // PART, PARTS)) if rows >= SHARED_NODES else 1
-    return (np.arange(count + 1, dtype=np.int64) * rows // count).astype(np.uint32)
+    return split_rows(rows, count)
 
 
 def over(bounds: Indices, kernel: Any, *args: Any, work: Any = None) -> None:
     """Run a kernel over parts of rows, side by side where there are many."""
-    chunks = get_num_threads() if bounds[-1] >= SHARED_NODES else 1
+    chunks = count_threads(int(bounds[-1]), SHARED_NODES)
     divide(kernel, len(bounds) - 1, bounds, *args, chunks=chunks, work=work)
 
 

@@ -27,7 +27,7 @@ from relaxon.solvers.sparse.nodal.blocks import (
     starts,
     transposed,
 )
-from relaxon.solvers.sparse.nodal.quality import deviation, relaxed_errors
+from relaxon.solvers.sparse.nodal.quality import deviation, relax_errors
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 from relaxon.solvers.sparse.system.near_null import NearNullSpace
 
@@ -224,7 +224,7 @@ def fitting_aggregates(level: BlockLevel, vectors: Array) -> tuple[NDArray[np.in
     """
     group, count = aggregate(level)
     basis, coarse = orthonormal(vectors, group, count)
-    errors = relaxed_errors(level)
+    errors = relax_errors(level)
     misfit = deviation(level, errors, group, basis)
     if misfit <= MISFIT:
         return group, count, basis, coarse

@@ -22,7 +22,7 @@ def prepared_map(system: MatrixSystem, preconditioner: Any) -> tuple[Map | None,
     ValueError where the system's matrix has nothing that the preconditioner needs.
     """
     if not isinstance(preconditioner, str):
-        return caller_map(preconditioner, system), {}
+        return checked_map("M", preconditioner, system.whole or system.unknowns, system.is_complex, system.kept), {}
     if preconditioner == "none":
         return None, {}
     if system.matrix is None:
@@ -94,11 +94,3 @@ def with_diagonal(matrix: Any) -> Any:
     full.sort_indices()
     full.indices, full.indptr = full.indices.astype(np.int32), full.indptr.astype(np.int32)
     return full
-
-
-def caller_map(given: Any, system: MatrixSystem) -> Map:
-    """Return a callable, `LinearOperator` or sparse matrix as a map on the system's unknowns, checking what it returns.
-
-    Where the system is what is left of another, the map is of the whole one's unknowns, and the others are zero for it.
-    """
-    return checked_map("M", given, system.whole or system.unknowns, system.is_complex, system.kept)

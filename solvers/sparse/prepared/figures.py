@@ -26,17 +26,18 @@ def complex_figures(system: MatrixSystem, b: NDArray[Any], x: NDArray[Any]) -> F
         sizes = np.abs(r)
         error = backward_error(sizes.copy(), abs(system.matrix) @ np.abs(x) + np.abs(b))
     root = np.sqrt(inverse_magnitudes(system))
-    residual, side = _norm(sizes), _norm(np.abs(b))
-    return Figures(residual, error, _norm(root * sizes), _norm(root * np.abs(b)), residual, side)
+    residual, side = euclidean_norm(sizes), euclidean_norm(np.abs(b))
+    return Figures(residual, error, euclidean_norm(root * sizes), euclidean_norm(root * np.abs(b)), residual, side)
 
 
 def normwise_figures(r: Array, ax: Array, b: Array) -> Figures:
     """Return the figures where `A` is known by its products alone: `‖r‖ / (‖A x‖ + ‖b‖)` bounds the normwise backward
     error `‖r‖ / (‖A‖ ‖x‖ + ‖b‖)` from above, and takes the componentwise one's place; there is no scaled test."""
-    residual, size = _norm(r), _norm(ax) + _norm(b)
+    residual, size = euclidean_norm(r), euclidean_norm(ax) + euclidean_norm(b)
     return Figures(residual, residual / size if size > 0 else 0.0)
 
 
-def _norm(v: Array) -> float:
-    with np.errstate(over="ignore"):
+def euclidean_norm(v: Array) -> float:
+    """Return `‖v‖₂` without BLAS, whose threads take longer to wake than a vector takes to add up."""
+    with np.errstate(over="ignore"):  # an infinite norm is dealt with where it is used
         return math.sqrt(float(np.square(v).sum()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,7 +22,7 @@ from relaxon.solvers.interface.verdict import Figures, backward_error
 from relaxon.solvers.precompile import compiling
 from relaxon.solvers.sparse.choice.automatic import MATRIX_SOLVERS, Automatic, named
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.prepared.figures import row_weights
+from relaxon.solvers.sparse.prepared.figures import euclidean_norm, row_weights
 from relaxon.solvers.sparse.prepared.reuse import Course, Reused
 from relaxon.solvers.sparse.system.matrix_kinds import NAMES
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
@@ -343,20 +342,20 @@ class PreparedMatrix(Front):
         self.system.project(v)
 
     def _norm(self, v: Array) -> float:
-        return _norm(v)
+        return euclidean_norm(v)
 
     def _figures(self, b: Array, x: Array) -> Figures:
         from relaxon.solvers.sparse.prepared import verdict_kernels as kernels
 
         a, r, m = self.system.matrix, np.empty_like(b), np.empty_like(b)
         kernels.row_figures(a.indptr, a.indices, a.data, b, x, r, m)
-        residual, error = _norm(r), backward_error(r, m)
+        residual, error = euclidean_norm(r), backward_error(r, m)
         inverse, left, side = row_weights(self.system), r, b
         if self.elimination is not None:
             index, side = self.elimination.index, self.elimination.side(b, x)
             inverse, left = inverse[index], r[index]
         root = np.sqrt(inverse)
-        return Figures(residual, error, _norm(root * left), _norm(root * side), _norm(left), _norm(side))
+        return Figures(residual, error, *map(euclidean_norm, (root * left, root * side, left, side)))
 
     @property
     def exponent(self) -> int:
@@ -376,9 +375,3 @@ class PreparedMatrix(Front):
 def _same_rows(one: NDArray[np.int64] | None, other: NDArray[np.int64] | None) -> bool:
     """Whether two systems are of the same rows of a whole one, None for all."""
     return one is other or (one is not None and other is not None and np.array_equal(one, other))
-
-
-def _norm(v: Array) -> float:
-    """`‖v‖₂` without BLAS, whose threads take longer to wake than a vector takes to add up."""
-    with np.errstate(over="ignore"):  # infinity is what is scaled, or said
-        return math.sqrt(float(np.square(v).sum()))

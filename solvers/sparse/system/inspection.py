@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.kernels.threads import divide, get_num_threads
+from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.system.inspection_kernels import (
     ASYMMETRIC,
     LEFT_OUT,
@@ -19,11 +19,10 @@ from relaxon.solvers.sparse.system.inspection_kernels import (
     look_at_rows,
     spread,
 )
+from relaxon.solvers.sparse.system.row_runs import count_runs, count_threads, split_rows
 from relaxon.solvers.sparse.system.row_sums import ROW_SUM_ROUNDINGS
 
 ROUNDINGS, SINGLE = ROW_SUM_ROUNDINGS * float(np.finfo(np.float64).eps), float(np.finfo(np.float32).eps)
-SHARED_ROWS = 20_000
-"""Rows from which on the pass is divided among threads."""
 PARTS = 64
 """Runs of rows, each with flags of its own."""
 
@@ -72,7 +71,7 @@ def inspect(matrix: Any, tolerance: float, own: Any = None) -> Inspection:
         parts = np.zeros(count, np.int64)
         divide(
             look_at_couplings, count, rows.bounds, own.indptr.view(np.uint32), own.indices.view(np.uint32), own.data,
-            rows.root, rows.above, tolerance, parts, chunks=_chunks(n), work=lambda: (np.zeros(n, np.uint32),),
+            rows.root, rows.above, tolerance, parts, chunks=count_threads(n), work=lambda: (np.zeros(n, np.uint32),),
         )  # fmt: skip
         flags |= int(np.bitwise_or.reduce(parts)) | (ASYMMETRIC if rows.unpaired else 0)
     return replace(rows.found, flags=flags)
@@ -83,20 +82,16 @@ def look(matrix: Any, own: Any) -> _Look:
     n = own.shape[0]
     diagonal, root, sums, magnitudes = (np.empty(n) for _ in range(4))
     above, state = np.empty(n, np.uint32), np.empty(n, np.uint8)
-    count = min(PARTS, n) if n >= SHARED_ROWS else 1
-    bounds = (np.arange(count + 1, dtype=np.int64) * n // count).astype(np.uint32)
+    count = count_runs(n, PARTS)
+    bounds = split_rows(n, count)
     flags, counts = np.zeros(count, np.int64), np.zeros(count, np.int64)
     divide(
         look_at_rows, count, bounds, own.indptr.view(np.uint32), matrix.indices.view(np.uint32), matrix.data, ROUNDINGS,
         SINGLE, own.indices.view(np.uint32), own.data, diagonal, root, sums, magnitudes, state, above, counts, flags,
-        chunks=_chunks(n),
+        chunks=count_threads(n),
     )  # fmt: skip
     found = Inspection(int(np.bitwise_or.reduce(flags)), diagonal, sums, magnitudes, state)
     return _Look(found, root, above, bounds, bool(counts.sum()))
-
-
-def _chunks(rows: int) -> int:
-    return get_num_threads() if rows >= SHARED_ROWS else 1
 
 
 def principal(matrix: Any, kept: NDArray[np.int64], faced: NDArray[Any]) -> Any:
@@ -115,7 +110,7 @@ def principal(matrix: Any, kept: NDArray[np.int64], faced: NDArray[Any]) -> Any:
     own = csr_array((np.empty(size), np.empty(size, np.int32), begin), shape=(count, count))
     divide(
         copy_principal, count, kept, place, matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32), matrix.data,
-        own.indptr.view(np.uint32), own.indices.view(np.uint32), own.data, chunks=_chunks(count),
+        own.indptr.view(np.uint32), own.indices.view(np.uint32), own.data, chunks=count_threads(count),
     )  # fmt: skip
     return own
 

@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from relaxon.core import scaling
 from relaxon.core.masked import refuse_masks
 from relaxon.solvers.grid.nullspace import NullSpace
+from relaxon.solvers.sparse.system import vector_kernels as kernels
 from relaxon.solvers.sparse.system.matrix_kinds import NAMES, SYMMETRY, Finding, find_kind
 from relaxon.solvers.sparse.system.near_null import NearNullSpace
 from relaxon.solvers.sparse.system.null_vectors import NullComponent, find_null_vectors
 from relaxon.solvers.sparse.system.properties import MatrixProperties
+from relaxon.solvers.sparse.system.row_runs import SHARED_ROWS
 from relaxon.solvers.sparse.system.row_sums import close_rows, component_null_vectors
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.system.inspection import Inspection
 
 Array = NDArray[np.float64]
-LOOKED_AT = 20_000
-"""Rows from which on a compiled look at a matrix is quicker than SciPy's checks one by one."""
 
 
 @runtime_checkable
@@ -208,8 +208,6 @@ class MatrixSystem:
 
     def apply(self, x: Array, out: Array) -> Array:
         """`out ← A x`."""
-        from relaxon.solvers.sparse.system import vector_kernels as kernels
-
         if self.is_complex:
             out.view(np.complex128)[...] = self.matrix @ x.view(np.complex128)
             return out
@@ -218,8 +216,6 @@ class MatrixSystem:
 
     def residual(self, b: Array, x: Array, out: Array) -> float:
         """`out ← b − A x`, in float64; returns its norm."""
-        from relaxon.solvers.sparse.system import vector_kernels as kernels
-
         with np.errstate(over="ignore", invalid="ignore"):
             np.subtract(b, self.apply(x, out), out=out)
         return float(np.sqrt(kernels.dot(out, out)))
@@ -255,7 +251,7 @@ def _sound_copy(matrix: Any, tolerance: float) -> tuple[Any, Inspection | None]:
     can be copied so."""
     from relaxon.solvers.sparse.system.inspection import inspect, room_for_copy
 
-    own = room_for_copy(matrix) if matrix.shape[0] >= LOOKED_AT else None
+    own = room_for_copy(matrix) if matrix.shape[0] >= SHARED_ROWS else None
     return (None, None) if own is None else (own, _without_zeros(own, inspect(matrix, tolerance, own)))
 
 
@@ -264,7 +260,7 @@ def _sound(own: Any, tolerance: float) -> Inspection | None:
     indices."""
     from relaxon.solvers.sparse.system.inspection import inspect
 
-    if not own.shape[0] >= LOOKED_AT or own.nnz > np.iinfo(np.int32).max:
+    if not own.shape[0] >= SHARED_ROWS or own.nnz > np.iinfo(np.int32).max:
         return None
     if own.indices.dtype != np.int32 or own.indptr.dtype != np.int32:
         own.indices, own.indptr = own.indices.astype(np.int32), own.indptr.astype(np.int32)

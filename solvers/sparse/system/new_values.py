@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from relaxon.core.masked import refuse_masks
 from relaxon.solvers.kernels.threads import divide, get_num_threads
 from relaxon.solvers.sparse.system.matrix_kinds import SYMMETRY
-from relaxon.solvers.sparse.system.matrix_system import LOOKED_AT, Array, MatrixSystem, bring_into_range, check_form
+from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem, bring_into_range, check_form
 from relaxon.solvers.sparse.system.near_null import NearNullSpace
 from relaxon.solvers.sparse.system.null_vectors import find_null_vectors
 from relaxon.solvers.sparse.system.properties import MatrixProperties
+from relaxon.solvers.sparse.system.row_runs import SHARED_ROWS, split_rows
 from relaxon.solvers.sparse.system.row_sums import ROW_SUM_ROUNDINGS, close_rows, component_null_vectors
 
 PARTS = 64
@@ -81,7 +82,7 @@ def update_system(
         system = _with_near_null(MatrixSystem.of(matrix, said), before.near_null)
         return system, StoredPattern.of(matrix, system)
     single = matrix.dtype == np.float32
-    quick = before.unknowns >= LOOKED_AT and own.nnz <= np.iinfo(np.int32).max and before.symmetric is not False
+    quick = before.unknowns >= SHARED_ROWS and own.nnz <= np.iinfo(np.int32).max and before.symmetric is not False
     found = _look(own, single, before.rows) if quick and own.dtype == np.float64 else None
     if found is None:
         narrow = {np.dtype(np.float32): np.float32, np.dtype(np.complex64): np.complex64}.get(matrix.dtype)
@@ -193,7 +194,7 @@ def _look(own: Any, single: bool, before: tuple[Array, Array] | None) -> tuple[A
     indptr, indices = own.indptr.view(np.uint32), own.indices.view(np.uint32)
     diagonal, root, sums, magnitudes = (np.empty(n) for _ in range(4))
     after, flags = np.empty(n, np.uint32), np.zeros(PARTS, np.int64)
-    bounds = (np.arange(PARTS + 1, dtype=np.int64) * n // PARTS).astype(np.uint32)
+    bounds = split_rows(n, PARTS)
     divide(
         look_at_values, PARTS, bounds, indptr, indices, own.data, *((diagonal, diagonal) if before is None else before),
         ROW_SUM_ROUNDINGS * float(np.finfo(np.float64).eps), float(np.finfo(np.float32).eps), diagonal, root, sums,

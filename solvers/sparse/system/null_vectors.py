@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.grid.nullspace import NEXT_TO_NOTHING
 from relaxon.solvers.sparse.system.near_null import NearNullSpace
+from relaxon.solvers.sparse.system.row_runs import count_runs, count_threads, split_rows
 
 Array = NDArray[np.float64]
 ROUNDINGS = 16.0
@@ -29,7 +30,6 @@ OWN = 1e-8
 PASSES = 3
 PARTS = 16
 """Partial sums of a pass, whatever the number of threads."""
-SHARED_ROWS = 20_000
 MOST_COMPONENTS = 64
 """Components, the largest ones, that are looked at."""
 
@@ -153,16 +153,15 @@ def _combined(vectors: Array, label: NDArray[np.int32], combinations: list[Array
 
 
 def _image_sums(matrix: Any, label: NDArray[np.int32], count: int, vectors: Array) -> Array:
-    from relaxon.solvers.kernels.threads import divide, get_num_threads
+    from relaxon.solvers.kernels.threads import divide
     from relaxon.solvers.sparse.system.null_vector_kernels import image_sums
 
     n, width = vectors.shape
-    parts = min(PARTS, n) if n >= SHARED_ROWS else 1
-    bounds = (np.arange(parts + 1, dtype=np.int64) * n // parts).astype(np.uint32)
+    parts = count_runs(n, PARTS)
     sums = np.zeros((parts, count, 2, width, width))
     divide(
-        image_sums, parts, bounds, label, matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32), matrix.data,
-        vectors, np.abs(vectors).max(axis=1), sums, chunks=get_num_threads() if n >= SHARED_ROWS else 1,
+        image_sums, parts, split_rows(n, parts), label, matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32),
+        matrix.data, vectors, np.abs(vectors).max(axis=1), sums, chunks=count_threads(n),
         work=lambda: (np.empty(width),),
     )  # fmt: skip
     return np.asarray(sums.sum(axis=0))

@@ -19,7 +19,8 @@ from relaxon.solvers.sparse.choice.automatic import choose
 from relaxon.solvers.sparse.choice.costs import CostModel, DirectCost, IterativeCost, dominated_iterations
 from relaxon.solvers.sparse.choice.estimates import Estimate, Estimates
 from relaxon.solvers.sparse.choice.features import MatrixFeatures, count_levels
-from relaxon.solvers.sparse.choice.watch import Watched, expected_left
+from relaxon.solvers.sparse.choice.watch import Watched
+from relaxon.solvers.sparse.convergence import SLOW, expected_left
 from relaxon.solvers.sparse.direct.superlu import SuperLUFactor
 from relaxon.solvers.stress import make_matrix_case
 
@@ -313,7 +314,7 @@ def test_the_same_matrix_is_solved_by_the_same_steps():
 
 def test_the_iterations_that_are_left_follow_the_mean_rate():
     np.testing.assert_allclose(expected_left([1.0, 0.1, 0.2, 0.01], 1e-6), 6.0)  # two decades in 3 steps, 4 are left
-    assert expected_left([1.0, 2.0, 3.0], 1e-6) == watched.SLOW * 2
+    assert expected_left([1.0, 2.0, 3.0], 1e-6) == SLOW * 2
 
 
 class Engine:

@@ -10,7 +10,7 @@ from relaxon.solvers.driver.prepared import PreparedSolver
 from relaxon.solvers.interface.engine import Prepared, Solver
 from relaxon.solvers.interface.verdict import Figures
 from relaxon.solvers.stress import TrialSettings, assembled, make_case, run_trial
-from relaxon.solvers.stress.trial import NO_ANSWER
+from relaxon.solvers.stress.matrix_trial import NO_ANSWER
 
 CASES = [make_case(11, number, 1500) for number in range(120)]
 
