@@ -134,10 +134,10 @@ def _shapes(kept: KeptMatrix) -> Shapes:
 
 
 def _solver_named(name: str) -> Any:
-    from relaxon.solvers.sparse.choice.automatic import named
+    from relaxon.solvers.sparse.choice.automatic import find_solver
 
     try:
-        return named(name)
+        return find_solver(name)
     except ValueError as error:
         raise errors.refused(error) from error
 

@@ -26,14 +26,14 @@ from relaxon.solvers.precompile import compiling
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.engine import MatrixSolver
     from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix
-    from relaxon.solvers.sparse.system.matrix_system import SparseMatrix
+    from relaxon.solvers.sparse.system.matrix_system import ScipySparse
     from relaxon.solvers.sparse.system.properties import MatrixProperties
 
 DEFAULT_SOLVER = "dcdm"
 
 
 def solve(
-    operator: PoissonOperator | PoissonGrid | SparseMatrix,
+    operator: PoissonOperator | PoissonGrid | ScipySparse,
     b: ArrayLike,
     *,
     solver: str | Solver | MatrixSolver | None = None,
@@ -123,7 +123,7 @@ def solve(
 
 
 def solve_many(
-    operator: PoissonOperator | PoissonGrid | SparseMatrix,
+    operator: PoissonOperator | PoissonGrid | ScipySparse,
     b: ArrayLike | Sequence[ArrayLike],
     *,
     solver: str | Solver | MatrixSolver | None = None,
@@ -183,7 +183,7 @@ def prepare(
 ) -> PreparedSolver: ...
 @overload
 def prepare(
-    operator: SparseMatrix,
+    operator: ScipySparse,
     *,
     solver: str | MatrixSolver | None = None,
     device: str | None = None,
@@ -195,7 +195,7 @@ def prepare(
 ) -> PreparedMatrix: ...
 @overload
 def prepare(
-    operator: PoissonOperator | PoissonGrid | SparseMatrix,
+    operator: PoissonOperator | PoissonGrid | ScipySparse,
     *,
     solver: str | Solver | MatrixSolver | None = None,
     device: str | None = None,
@@ -206,7 +206,7 @@ def prepare(
     M: Any = None,
 ) -> PreparedSolver | PreparedMatrix: ...
 def prepare(
-    operator: PoissonOperator | PoissonGrid | SparseMatrix,
+    operator: PoissonOperator | PoissonGrid | ScipySparse,
     *,
     solver: str | Solver | MatrixSolver | None = None,
     device: str | None = None,

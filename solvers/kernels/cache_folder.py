@@ -65,7 +65,7 @@ def open_folder() -> Folder:
     """
     global _folder
     if _folder is None:
-        opened = _opened()
+        opened = _open()
         if _folder is None:
             _folder = opened
     return _folder
@@ -155,7 +155,7 @@ def prune(root: Path, keep: str) -> list[str]:
     return removed
 
 
-def _opened() -> Folder:
+def _open() -> Folder:
     root, key = cache_root(), kernel_key()
     problem = "the user has no home folder"
     if root is not None:
@@ -180,10 +180,10 @@ def _opened() -> Folder:
     except OSError:
         return Folder(None, writable=False, problem=problem)
     atexit.register(shutil.rmtree, made, ignore_errors=True)
-    return Folder(Path(made, key), writable=_made(Path(made, key)), temporary=True, problem=problem)
+    return Folder(Path(made, key), writable=_make_folder(Path(made, key)), temporary=True, problem=problem)
 
 
-def _made(path: Path) -> bool:
+def _make_folder(path: Path) -> bool:
     try:
         path.mkdir()
     except OSError:

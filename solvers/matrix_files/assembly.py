@@ -65,7 +65,7 @@ def assemble(
     return matrix, notes if summed else ()
 
 
-def whole_indices(path: Path, values: NDArray[np.float64], place: str) -> NDArray[np.int64]:
+def parse_indices(path: Path, values: NDArray[np.float64], place: str) -> NDArray[np.int64]:
     """Return numbers that were read as indices, in whatever shape; MatrixFileError where one is not whole."""
     wrong = (np.floor(values) != values) | (np.abs(values) > LARGEST_INDEX)
     if wrong.any():

@@ -20,7 +20,7 @@ from relaxon.solvers.matrix_files.assembly import (
     SYMMETRIC,
     MatrixFile,
     assemble,
-    whole_indices,
+    parse_indices,
 )
 from relaxon.solvers.matrix_files.contents import MatrixBytes
 from relaxon.solvers.matrix_files.fortran_fields import FortranFormat
@@ -117,7 +117,7 @@ def _integers(file: MatrixBytes, line: bytes, start: int) -> list[int]:
 def _read_matrix(file: MatrixBytes, header: BoeingHeader) -> tuple[Any, tuple[str, ...]]:
     first = file.line + 1
     found = FortranFormat.parse(header.formats[0], file).read(file, header.columns + 1, "pointers")
-    pointers = whole_indices(file.path, found, " of the pointers") - 1
+    pointers = parse_indices(file.path, found, " of the pointers") - 1
     entries = header.entries
     if pointers[0] != 0 or pointers[-1] != entries or (np.diff(pointers) < 0).any():
         raise file.error_at(
@@ -125,7 +125,7 @@ def _read_matrix(file: MatrixBytes, header: BoeingHeader) -> tuple[Any, tuple[st
             f"pointers must grow from 1 to {entries + 1}, got {pointers[0] + 1} to {pointers[-1] + 1}",
         )
     found = FortranFormat.parse(header.formats[1], file).read(file, entries, "row indices")
-    rows = whole_indices(file.path, found, " of the row indices") - 1
+    rows = parse_indices(file.path, found, " of the row indices") - 1
     values: NDArray[Any] = np.ones(entries)
     if header.kind[0] != "P":
         if not header.formats[2] or header.cards[2] == 0:

@@ -18,7 +18,7 @@ from relaxon.solvers.matrix_files.assembly import (
     SYMMETRIC,
     MatrixFile,
     assemble,
-    whole_indices,
+    parse_indices,
 )
 from relaxon.solvers.matrix_files.contents import MatrixBytes
 from relaxon.solvers.matrix_files.number_text import read_rows
@@ -126,7 +126,7 @@ def _read_entries(file: MatrixBytes, header: MarketHeader) -> tuple[NDArray[Any]
             f"line {file.line + 1}", f"{header.entries} entries are announced, the file ends after {len(table)}"
         )
     if header.coordinate:
-        indices, table = whole_indices(file.path, table[:, :2], f" from line {first} on") - 1, table[:, 2:]
+        indices, table = parse_indices(file.path, table[:, :2], f" from line {first} on") - 1, table[:, 2:]
         rows, columns = indices[:, 0], indices[:, 1]
     else:
         rows, columns = _array_places(header)

@@ -66,7 +66,7 @@ def read_rows(file: MatrixBytes, columns: int, most: int | None, what: str) -> A
 
 def parse_rows(text: bytes, columns: int) -> Array:
     """Return lines of `columns` numbers each as `(rows, columns) float64`; NumberTextError for anything else."""
-    plain = np.frombuffer(plain_exponents(text), np.uint8)
+    plain = np.frombuffer(normalise_exponents(text), np.uint8)
     if not len(plain):
         return np.empty((0, columns))
     begins = plain > SPACE
@@ -85,7 +85,7 @@ def parse_rows(text: bytes, columns: int) -> Array:
     return values.reshape(-1, columns)
 
 
-def plain_exponents(text: bytes) -> bytes:
+def normalise_exponents(text: bytes) -> bytes:
     """Return the text with every exponent as C writes it: `2.5D+03` as `2.5e+03`, `2.5+300` as `2.5e+300`."""
     if any(letter in text for letter in (b"D", b"d", b"Q", b"q")):
         text = text.translate(EXPONENT_LETTERS)
@@ -114,7 +114,7 @@ def _locate(text: bytes) -> NumberTextError:
             quoted = piece[:SHOWN].decode("latin-1")
             if not NUMBER.fullmatch(piece):
                 return NumberTextError(line, f"expected a number, got {quoted!r}")
-            if not np.isfinite(float(plain_exponents(piece))):
+            if not np.isfinite(float(normalise_exponents(piece))):
                 return NumberTextError(line, f"expected a number that float64 holds, got {quoted!r}")
     return NumberTextError(0, "expected numbers alone")
 

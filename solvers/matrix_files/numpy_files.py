@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.matrix_files.assembly import MatrixFile, assemble, whole_indices
+from relaxon.solvers.matrix_files.assembly import MatrixFile, assemble, parse_indices
 from relaxon.solvers.matrix_files.contents import MatrixBytes, MatrixFileError, check_shape
 from relaxon.solvers.matrix_files.number_text import NumberTextError, parse_rows
 
@@ -123,7 +123,7 @@ def read_text_matrix(file: MatrixBytes, index_base: int | None) -> MatrixFile:
             np.flatnonzero(~(np.floor(table[:, :2]) == table[:, :2]).all(axis=1) | (table[:, :2] < 0).any(axis=1))[0]
         )
         raise file.error_at(f"entry {entry + 1}", f"expected two indices, got {table[entry, 0]:g} {table[entry, 1]:g}")
-    indices = whole_indices(file.path, table[:, :2], "")
+    indices = parse_indices(file.path, table[:, :2], "")
     base = int(indices.min() > 0) if index_base is None else index_base
     values = table[:, 2] if columns == 3 else table[:, 2] + 1j * table[:, 3]
     n = int(indices.max()) + 1 - base

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.matrix_files.assembly import MatrixFile, assemble, check_indices, whole_indices
+from relaxon.solvers.matrix_files.assembly import MatrixFile, assemble, check_indices, parse_indices
 from relaxon.solvers.matrix_files.contents import MatrixBytes, MatrixFileError, open_bytes
 from relaxon.solvers.matrix_files.number_text import NumberTextError, parse_rows
 
@@ -69,7 +69,7 @@ def _read_addresses(
                 first, second = (_read_part(folder / place, name, max_bytes) for name in names)
                 # A mesh's owners are those of all faces, of which the inner ones come first.
                 first = first[:faces] if names[0] == "owner" else first
-                return whole_indices(folder / names[0], first, ""), whole_indices(folder / names[1], second, ""), names
+                return parse_indices(folder / names[0], first, ""), parse_indices(folder / names[1], second, ""), names
     raise MatrixFileError(
         folder, "", "expected the faces' cells as lowerAddr and upperAddr, or a mesh's owner and neighbour, got neither"
     )

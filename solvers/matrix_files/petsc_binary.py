@@ -40,7 +40,9 @@ def read_petsc_matrix(file: MatrixBytes, symmetric_half: bool | None) -> MatrixF
         identifier = _integers(file, content, at, 1, index)[0]
         if identifier == MATRIX:
             matrix, _ = _matrix_at(file, content, at, index)
-            return _completed(file.path, matrix, f"PETSc binary, {index.itemsize * 8}-bit indices", symmetric_half)
+            return _complete_upper_half(
+                file.path, matrix, f"PETSc binary, {index.itemsize * 8}-bit indices", symmetric_half
+            )
         at = _vector_at(file, content, at, index)[1]
     raise file.error_at("", "expected a matrix, the file holds vectors alone")
 
@@ -126,7 +128,7 @@ def _scalars_at(
     )
 
 
-def _completed(path: Path, matrix: Any, layout: str, symmetric_half: bool | None) -> MatrixFile:
+def _complete_upper_half(path: Path, matrix: Any, layout: str, symmetric_half: bool | None) -> MatrixFile:
     """Complete the upper half of a symmetric matrix, recognised by blocks below whose diagonal nothing is stored."""
     size = _block_size(path)
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))

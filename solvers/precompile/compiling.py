@@ -23,12 +23,12 @@ from relaxon.solvers.grid.poisson_grid import BoundaryLike, CellType, PoissonGri
 from relaxon.solvers.interface.engine import Solver
 from relaxon.solvers.kernels import cache_folder
 from relaxon.solvers.kernels.threads import get_num_threads
-from relaxon.solvers.precompile.table import Table, Task, grid_kind, load_table, matrix_kind
+from relaxon.solvers.precompile.table import CompileTask, KernelTable, grid_kind, load_table, matrix_kind
 from relaxon.solvers.precompile.work import Child, Work, compile_here
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.engine import MatrixSolver
-    from relaxon.solvers.sparse.system.matrix_system import SparseMatrix
+    from relaxon.solvers.sparse.system.matrix_system import ScipySparse
 
 SIDE = 24
 """Cells a side of the systems on which a solver is compiled: small, yet deep enough for several grid levels."""
@@ -52,7 +52,7 @@ _under_way: list[tuple[Work, list[Child]]] = []
 
 def warm_up(
     solver: str | Solver | MatrixSolver | None = None,
-    like: PoissonGrid | SparseMatrix | None = None,
+    like: PoissonGrid | ScipySparse | None = None,
     callback: Watcher | None = None,
 ) -> float:
     """Compile and load what `solver` runs on grids such as `like`, and return the seconds it took.
@@ -147,7 +147,7 @@ def stop_compiling() -> None:
             child.end()
 
 
-def missing_kernels(table: Table, kind: str) -> list[int]:
+def missing_kernels(table: KernelTable, kind: str) -> list[int]:
     """Return the numbers of a kind's tasks that are neither in the cache nor in this process, those called included."""
     import numba
 
@@ -165,7 +165,7 @@ def compile_seconds(kind: str | None) -> float:
     return sum(table.tasks[number].seconds for number in missing_kernels(table, kind))
 
 
-def _is_there(task: Task) -> bool:
+def _is_there(task: CompileTask) -> bool:
     try:
         kernel, signature = task.kernel(), task.signature()
         return signature in kernel.overloads or kernel._cache.holds(signature, kernel.targetctx)
@@ -173,7 +173,7 @@ def _is_there(task: Task) -> bool:
         return True
 
 
-def _compile(table: Table, numbers: list[int], beside: bool) -> bool:
+def _compile(table: KernelTable, numbers: list[int], beside: bool) -> bool:
     """Whether all of it was done."""
     work = Work(table, numbers, tell)
     seconds = sum(table.tasks[number].seconds for number in numbers)
@@ -248,10 +248,10 @@ def small_grids(like: PoissonGrid, solver: Any) -> Iterator[PoissonGrid]:
     if like.cells.size > side**like.ndim and (not isinstance(solver, str) or solver in CYCLE_SOLVERS):
         kinds.append((_box(side, like.ndim), "neumann"))
     for cells, boundary in kinds:
-        yield _alike(like, cells, boundary)
+        yield _make_alike(like, cells, boundary)
 
 
-def _alike(like: PoissonGrid, cells: NDArray[np.uint8], boundary: BoundaryLike) -> PoissonGrid:
+def _make_alike(like: PoissonGrid, cells: NDArray[np.uint8], boundary: BoundaryLike) -> PoissonGrid:
     """A grid of these cells and sides that calls for the compiled code of `like`; numbers stand for its arrays."""
     if not isinstance(boundary, str | Robin):
         boundary = [
@@ -275,7 +275,7 @@ def right_hand_side(grid: PoissonGrid) -> NDArray[np.float64]:
     return np.random.default_rng(0).standard_normal(grid.shape)
 
 
-def _forked() -> None:
+def _renew_after_fork() -> None:
     """Give a forked child a lock of its own: the thread that held its parent's is not there. And what its parent has
     under way is not the child's to end."""
     global _compiling
@@ -284,4 +284,4 @@ def _forked() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(after_in_child=_renew_after_fork)

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from relaxon.solvers.precompile.table import FILE, encode, frozen, grid_kind, matrix_kind
+from relaxon.solvers.precompile.table import FILE, encode, freeze, grid_kind, matrix_kind
 
 Request = dict[str, Any]
 
@@ -95,7 +95,7 @@ class _Recorder:
         except ValueError as error:
             print(f"{module}.{function.__qualname__}: {error}", file=sys.stderr)
             return
-        identity = (module, function.__qualname__, frozen(types))
+        identity = (module, function.__qualname__, freeze(types))
         if identity not in self._numbers:
             self._numbers[identity] = len(self.requests)
             self.requests.append(
@@ -132,7 +132,7 @@ class _Recorder:
     def _number(self, data: Any) -> int | None:
         function = data["dispatcher"].py_func
         try:
-            types = frozen([encode(one) for one in data["args"]])
+            types = freeze([encode(one) for one in data["args"]])
         except ValueError:
             return None
         return self._numbers.get((function.__module__, function.__qualname__, types))
@@ -160,7 +160,7 @@ def merge(recorded: dict[str, list[Request]]) -> dict[str, Any]:
 
     def place(requests: Sequence[Request], number: int) -> int:
         request = requests[number]
-        identity = (request["module"], request["name"], frozen(request["types"]))
+        identity = (request["module"], request["name"], freeze(request["types"]))
         if identity not in numbers:
             calls = sorted({place(requests, call) for call in request["calls"]})
             numbers[identity] = len(kernels)
@@ -174,7 +174,7 @@ def merge(recorded: dict[str, list[Request]]) -> dict[str, Any]:
     return {"kernels": kernels, "kinds": {kind: called for kind, called in kinds.items() if called}}
 
 
-def written(content: dict[str, Any]) -> str:
+def format_table(content: dict[str, Any]) -> str:
     """Return the table as it is written: a line a kernel, so that changes can be read."""
     kernels = ",\n".join("  " + json.dumps(one) for one in content["kernels"])
     kinds = ",\n".join(f"  {json.dumps(kind)}: {json.dumps(called)}" for kind, called in content["kinds"].items())
@@ -207,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.kind:
         print(json.dumps(record_kind(args.kind)), flush=True)
         return 0
-    FILE.write_text(written(merge(record_all(args.only or all_kinds()))), "utf-8")
+    FILE.write_text(format_table(merge(record_all(args.only or all_kinds()))), "utf-8")
     return 0
 
 

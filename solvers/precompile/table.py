@@ -22,7 +22,7 @@ Types = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class CompileTask:
     """One kernel with one signature."""
 
     module: str
@@ -44,10 +44,10 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class KernelTable:
     """All tasks, and for each kind of solve the numbers of those that Python calls."""
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[CompileTask, ...]
     kinds: dict[str, tuple[int, ...]]
 
     def needed(self, called: Sequence[int]) -> list[int]:
@@ -63,17 +63,17 @@ class Table:
 
 
 @functools.cache
-def load_table() -> Table:
+def load_table() -> KernelTable:
     """Return the shipped table; an empty one where its file is not there."""
     try:
         content = json.loads(FILE.read_text("utf-8"))
     except OSError:
-        return Table((), {})
+        return KernelTable((), {})
     tasks = (
-        Task(one["module"], one["name"], tuple(one["types"]), tuple(one["calls"]), one["seconds"])
+        CompileTask(one["module"], one["name"], tuple(one["types"]), tuple(one["calls"]), one["seconds"])
         for one in content["kernels"]
     )
-    return Table(tuple(tasks), {kind: tuple(numbers) for kind, numbers in content["kinds"].items()})
+    return KernelTable(tuple(tasks), {kind: tuple(numbers) for kind, numbers in content["kinds"].items()})
 
 
 def grid_kind(solver: str, ndim: int, varying: bool) -> str:
@@ -138,8 +138,8 @@ def _numba_types() -> Any:
     return types
 
 
-def frozen(values: Any) -> Any:
+def freeze(values: Any) -> Any:
     """Return the values of `encode` as ones that can be compared and hashed."""
     if isinstance(values, dict):
         return tuple(values.items())
-    return tuple(frozen(one) for one in values) if isinstance(values, list) else values
+    return tuple(freeze(one) for one in values) if isinstance(values, list) else values

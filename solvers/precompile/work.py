@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from relaxon.core.compile_progress import CompileProgress
 from relaxon.solvers.kernels import cache_folder
-from relaxon.solvers.precompile.table import Table
+from relaxon.solvers.precompile.table import KernelTable
 
 CHILD = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -28,7 +28,7 @@ PRIOR = 0.2
 class Work:
     """Tasks that are handed out, each when what it calls is done; used by several threads."""
 
-    def __init__(self, table: Table, numbers: Iterable[int], report: Callable[[CompileProgress], None]) -> None:
+    def __init__(self, table: KernelTable, numbers: Iterable[int], report: Callable[[CompileProgress], None]) -> None:
         """`report` is called after each task, in the thread that finished it."""
         wanted = set(numbers)
         self.total = len(wanted)
@@ -103,7 +103,7 @@ class Work:
         return self._chain[number]
 
 
-def compile_here(table: Table, work: Work) -> None:
+def compile_here(table: KernelTable, work: Work) -> None:
     """Compile in this thread what the work hands out. What fails does so again where it is called, and is shown."""
     while (number := work.take()) is not None:
         try:

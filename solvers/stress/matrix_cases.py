@@ -77,9 +77,9 @@ def make_matrix_case(seed: int, number: int, max_unknowns: int = 60_000) -> Matr
     for change, chance in CHANGES:
         if rng.random() < chance:
             change(rng, draft)
-    singular = _singular_parts(draft.matrix, single=False)
+    singular = _find_singular_parts(draft.matrix, single=False)
     side, b = _right_hand_side(rng, draft.matrix, singular)
-    matrix, judged, b, singular = _given(rng, draft, b, singular)
+    matrix, judged, b, singular = _choose_form(rng, draft, b, singular)
     parts = len(np.unique(singular[singular > 0]))
     n, entries = judged.shape[0], judged.nnz
     kind = f", singular in {parts} part{'s' * (parts != 1)}" if parts else ""
@@ -112,12 +112,12 @@ def _family(rng: np.random.Generator, least: int, largest: int) -> _Draft:
     n = int(least * (largest / least) ** rng.random())
     matrix = gallery.matrix(name, n, seed=int(rng.integers(1 << 30)))
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    laplacian = not (matrix.data[rows != matrix.indices] > 0).any() and _dominant(matrix)
-    regular = not _singular_parts(matrix, single=False).any()
+    laplacian = not (matrix.data[rows != matrix.indices] > 0).any() and _is_dominant(matrix)
+    regular = not _find_singular_parts(matrix, single=False).any()
     return _Draft(matrix, [name], regular, laplacian)
 
 
-def _dominant(matrix: Any) -> bool:
+def _is_dominant(matrix: Any) -> bool:
     diagonal = matrix.diagonal()
     return bool((2 * diagonal >= np.asarray(abs(matrix).sum(axis=1)).ravel() * (1 - 1e-12)).all())
 
@@ -133,8 +133,8 @@ def _reweight(rng: np.random.Generator, draft: _Draft) -> None:
 
     entries = draft.matrix.tocoo()
     surplus = np.maximum(np.asarray(draft.matrix.sum(axis=1)).ravel(), 0.0)
-    if not draft.regular or _singular_parts(draft.matrix, single=False).any():
-        surplus[_singular_parts(draft.matrix, single=False) > 0] = 0.0
+    if not draft.regular or _find_singular_parts(draft.matrix, single=False).any():
+        surplus[_find_singular_parts(draft.matrix, single=False) > 0] = 0.0
     low = entries.row > entries.col
     contrast = float(10.0 ** rng.uniform(1, math.log10(MAX_CONTRAST)))
     share = float(rng.choice([0.02, 0.3, 1.0]))
@@ -246,7 +246,7 @@ CHANGES = (
 # --- right-hand sides, and the form in which a system is given -------------------------------------------------------
 
 
-def _singular_parts(matrix: Any, single: bool) -> NDArray[np.int64]:
+def _find_singular_parts(matrix: Any, single: bool) -> NDArray[np.int64]:
     """Return, for each unknown, 1 + the number of its part where all of the part's rows sum to zero; else 0."""
     from scipy.sparse.csgraph import connected_components
 
@@ -297,7 +297,7 @@ def _remove_means(b: Array, singular: NDArray[np.int64]) -> Array:
     return found
 
 
-def _rounded_to_single(matrix: Any, singular: NDArray[np.int64]) -> Any:
+def _round_to_single(matrix: Any, singular: NDArray[np.int64]) -> Any:
     """Return a matrix in float32 whose diagonal still dominates: rounded up where rounding would lose that."""
     from scipy.sparse import csr_array, diags_array
 
@@ -311,7 +311,7 @@ def _rounded_to_single(matrix: Any, singular: NDArray[np.int64]) -> Any:
     return found
 
 
-def _given(
+def _choose_form(
     rng: np.random.Generator, draft: _Draft, b: Array, singular: NDArray[np.int64]
 ) -> tuple[Any, Any, Array, NDArray[np.int64]]:
     """Return the matrix in the form in which a solver gets it, the one that judges, `b`, and the singular parts."""
@@ -319,9 +319,9 @@ def _given(
 
     matrix = judged = csr_array(draft.matrix)
     if draft.laplacian and rng.random() < 0.25:
-        matrix = _rounded_to_single(matrix, singular)
+        matrix = _round_to_single(matrix, singular)
         judged = matrix.astype(np.float64)
-        singular = _singular_parts(judged, single=True)
+        singular = _find_singular_parts(judged, single=True)
         off = judged - diags_array(judged.diagonal())
         closed = np.where(singular > 0, -np.asarray(off.sum(axis=1)).ravel(), judged.diagonal())
         judged = csr_array(off + diags_array(closed))

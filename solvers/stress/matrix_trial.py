@@ -157,7 +157,7 @@ def measure_regret(case: MatrixCase, settings: MatrixTrialSettings, repeats: int
     for _ in range(repeats):
         for name in tuple(left):
             bound = FACTOR * seconds.get("auto", np.inf) + SLACK
-            took = _timed(case, name, settings, bound)
+            took = _measure_seconds(case, name, settings, bound)
             if took is None:
                 left.remove(name)
                 seconds.pop(name, None)
@@ -170,7 +170,7 @@ def measure_regret(case: MatrixCase, settings: MatrixTrialSettings, repeats: int
     return Regret(case.number, case.summary, automatic, seconds[best], best)
 
 
-def _timed(case: MatrixCase, solver: str, settings: MatrixTrialSettings, bound: float) -> float | None:
+def _measure_seconds(case: MatrixCase, solver: str, settings: MatrixTrialSettings, bound: float) -> float | None:
     """Return the seconds of a solve; None where it does not converge, or takes longer than can matter."""
     start = time.perf_counter()
     try:

@@ -93,8 +93,8 @@ def run_trial(case: Case, settings: TrialSettings) -> Trial:
             raised=raised,
         )
     seconds = time.perf_counter() - start
-    relative, rounding = judged(case, solution.x)
-    scaled, scaled_rounding = judged_scaled(case, solution.x)
+    relative, rounding = judge(case, solution.x)
+    scaled, scaled_rounding = judge_scaled(case, solution.x)
     within = relative <= settings.rtol + rounding and scaled <= settings.rtol + scaled_rounding
     return Trial(
         **known,
@@ -116,15 +116,15 @@ def explain(case: Case, rtol: float) -> str:
         answer = solve(case.grid, case.b, solver=REFERENCE, rtol=rtol)
     except RuntimeError as error:
         return f"{NO_ANSWER}: {REFERENCE} says {error}"
-    relative, rounding = judged(case, answer.x)
-    scaled, _ = judged_scaled(case, answer.x)
+    relative, rounding = judge(case, answer.x)
+    scaled, _ = judge_scaled(case, answer.x)
     ends = f"{REFERENCE} ends at {max(relative, scaled):.1e}, rounding {rounding:.1e}"
     if not answer.converged:
         return f"{NO_ANSWER if rounding > rtol else 'not explained'}: {ends}"
     return f"{AT_LIMIT if rounding > rtol else 'within float64'}: {ends}"
 
 
-def judged(case: Case, x: Any) -> tuple[float, float]:
+def judge(case: Case, x: Any) -> tuple[float, float]:
     """The relative residual of `x` on the assembled matrix, and a bound on what rounding does to it.
 
     An `x` that is not finite, or not zero outside the fluid, has an infinite residual.
@@ -140,10 +140,10 @@ def judged(case: Case, x: Any) -> tuple[float, float]:
     return size / norm, ROUNDINGS * float(np.finfo(np.float64).eps) * float(np.linalg.norm(magnitude)) / norm
 
 
-def judged_scaled(case: Case, x: Any) -> tuple[float, float]:
+def judge_scaled(case: Case, x: Any) -> tuple[float, float]:
     """The residual of `x` scaled by the diagonal, of what is left without decided cells, and a bound on its rounding.
 
-    Both 0 where κ is 1; infinite as for `judged`.
+    Both 0 where κ is 1; infinite as for `judge`.
     """
     grid = case.grid
     if grid.constant:

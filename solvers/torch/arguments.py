@@ -17,7 +17,7 @@ FLOATS = (torch.float32, torch.float64)
 Coefficient = torch.Tensor | Sequence[torch.Tensor]
 
 
-def checked_coefficient(coefficient: Coefficient | None) -> Coefficient | None:
+def validate_coefficient(coefficient: Coefficient | None) -> Coefficient | None:
     """Return κ as a tensor or a tuple of them.
 
     Raises
@@ -36,7 +36,7 @@ def checked_coefficient(coefficient: Coefficient | None) -> Coefficient | None:
     return tuple(coefficient)
 
 
-def checked_reaction(reaction: torch.Tensor | None, grid: PoissonGrid) -> torch.Tensor | None:
+def validate_reaction(reaction: torch.Tensor | None, grid: PoissonGrid) -> torch.Tensor | None:
     """Return σ, whose values are the grid's to judge; TypeError or ValueError for another type or shape."""
     if reaction is None:
         return None
@@ -46,7 +46,7 @@ def checked_reaction(reaction: torch.Tensor | None, grid: PoissonGrid) -> torch.
     return reaction
 
 
-def with_terms(grid: PoissonGrid, kappa: Coefficient | None, reaction: torch.Tensor | None) -> PoissonGrid:
+def replace_terms(grid: PoissonGrid, kappa: Coefficient | None, reaction: torch.Tensor | None) -> PoissonGrid:
     """Return the grid with κ and σ, where given, in the place of its own; what it refuses is refused in its words.
 
     ValueError too where κ shuts other cells than the grid's own: which cells are unknowns would depend on it.
@@ -75,7 +75,7 @@ def is_mapped(tensor: torch.Tensor) -> bool:
     return False
 
 
-def known_values(tensor: torch.Tensor) -> torch.Tensor:
+def unwrap_values(tensor: torch.Tensor) -> torch.Tensor:
     """Return the plain tensor that levels of `torch.func` wrap; ones of its shape where it is mapped."""
     if is_mapped(tensor):
         return torch.ones(tensor.shape, dtype=tensor.dtype)
@@ -89,7 +89,7 @@ def check_boundary_values(grid: PoissonGrid, air_values: torch.Tensor | None, si
     if air_values is not None:
         check_batch("air_values", air_values, grid.shape)
         air = torch.as_tensor(grid.cells == CellType.AIR)
-        if not torch.isfinite(known_values(air_values).detach()[..., air]).all():
+        if not torch.isfinite(unwrap_values(air_values).detach()[..., air]).all():
             raise ValueError("air_values must be finite in the AIR cells, got NaN or infinity there")
     if side_values is None:
         return
@@ -102,7 +102,7 @@ def check_boundary_values(grid: PoissonGrid, air_values: torch.Tensor | None, si
             _check_float(name, value)
             if value.ndim:
                 check_batch(name, value, side_shape(grid, axis))
-            if not torch.isfinite(known_values(value).detach()).all():
+            if not torch.isfinite(unwrap_values(value).detach()).all():
                 raise ValueError(f"{name} must be finite, got NaN or infinity")
 
 

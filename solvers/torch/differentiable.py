@@ -28,15 +28,22 @@ from relaxon.solvers.torch.arguments import (
     Coefficient,
     check_batch,
     check_boundary_values,
-    checked_coefficient,
-    checked_reaction,
     is_mapped,
-    known_values,
+    replace_terms,
     to_array,
-    with_terms,
+    unwrap_values,
+    validate_coefficient,
+    validate_reaction,
 )
-from relaxon.solvers.torch.faces import Pairs, apply_operator, face_means, known_source, one_around, with_films
-from relaxon.solvers.torch.solving import Log, Purpose, SolveTerms, Unconverged, implicit_options, refuse_non_finite
+from relaxon.solvers.torch.faces import Pairs, add_films, apply_operator, face_means, known_source, share_periodic_ends
+from relaxon.solvers.torch.solving import (
+    DifferentiableOptions,
+    Log,
+    Purpose,
+    Unconverged,
+    implicit_options,
+    refuse_non_finite,
+)
 
 
 def poisson_solve(
@@ -102,11 +109,11 @@ def poisson_solve(
     prepared, geometry = (grid, grid.operator.grid) if isinstance(grid, PreparedSolver) else (None, grid)
     if not isinstance(geometry, PoissonGrid):
         raise TypeError(f"grid must be a PoissonGrid or a PreparedSolver, got {type(grid).__name__}")
-    terms = SolveTerms.checked(rtol, adjoint_rtol, max_iterations, inconsistent, unconverged, log)
+    terms = DifferentiableOptions.validate(rtol, adjoint_rtol, max_iterations, inconsistent, unconverged, log)
     check_batch("b", b, geometry.shape)
     check_boundary_values(geometry, air_values, side_values)
-    kappa = checked_coefficient(coefficient)
-    sigma = checked_reaction(reaction, geometry)
+    kappa = validate_coefficient(coefficient)
+    sigma = validate_reaction(reaction, geometry)
     for name, value in (("coefficient", kappa), ("reaction", sigma)):
         if prepared is not None and value is not None:
             raise ValueError(f"{name} must be None beside a prepared solver, which is set up for its own")
@@ -118,9 +125,9 @@ def poisson_solve(
         check_batch("x0", x0, geometry.shape)
     system = _System(geometry, prepared, solver, terms)
     if kappa is not None or sigma is not None:
-        known, known_sigma = (None if one is None else pytree.tree_map(known_values, one) for one in (kappa, sigma))
+        known, known_sigma = (None if one is None else pytree.tree_map(unwrap_values, one) for one in (kappa, sigma))
         if any(map(is_mapped, _tensors(kappa, sigma))):
-            with_terms(geometry, known, known_sigma)
+            replace_terms(geometry, known, known_sigma)
         else:
             system.prepare_for(known, known_sigma)
     right = b
@@ -147,7 +154,7 @@ class _System:
     geometry: PoissonGrid
     prepared: PreparedSolver | None
     solver: str | Solver
-    terms: SolveTerms
+    terms: DifferentiableOptions
     set_up: list[tuple[list[NDArray[Any]], PreparedSolver]] = field(default_factory=list)
 
     @cached_property
@@ -191,13 +198,15 @@ class _System:
     def weights(self, kappa: Coefficient | None, like: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Conductances of faces, one tensor an axis, on the device of `like`; 0 where nothing flows, whatever κ is. And
         what faces add to their cells' rows for known values."""
-        return with_films(self.grid, self._conductances(kappa, like))
+        return add_films(self.grid, self._conductances(kappa, like))
 
     def _conductances(self, kappa: Coefficient | None, like: torch.Tensor) -> list[torch.Tensor]:
         """Those of faces, to the faces themselves at Robin sides."""
         if kappa is None:
             return [(scale * face).to(like.device) for scale, face in zip(self.scales, self.own_faces, strict=True)]
-        faces = face_means(self.grid, kappa) if isinstance(kappa, torch.Tensor) else one_around(self.grid, kappa)
+        faces = (
+            face_means(self.grid, kappa) if isinstance(kappa, torch.Tensor) else share_periodic_ends(self.grid, kappa)
+        )
         scales = [scale.to(face.device, face.dtype) for scale, face in zip(self.scales, faces, strict=True)]
         return [
             torch.where(scale != 0, scale * face, torch.zeros_like(face)).to(like.device)
@@ -250,7 +259,7 @@ class _System:
         for known, prepared in self.set_up:
             if all(np.array_equal(*pair, equal_nan=True) for pair in zip(known, parts, strict=True)):  # NaN in walls
                 return prepared
-        prepared = prepare(with_terms(self.grid, kappa, sigma), solver=self.solver)
+        prepared = prepare(replace_terms(self.grid, kappa, sigma), solver=self.solver)
         self.set_up.append(([one.copy() for one in parts], prepared))
         return prepared
 

@@ -49,7 +49,7 @@ def _means(grid: PoissonGrid, kappa: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return tuple(faces)
 
 
-def with_films(grid: PoissonGrid, weights: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def add_films(grid: PoissonGrid, weights: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Conductances of faces from those to the faces of Robin sides: in series with the films there. And what each face
     adds to its cell's row for a known value of 1 beyond it.
     """
@@ -61,19 +61,19 @@ def with_films(grid: PoissonGrid, weights: Sequence[torch.Tensor]) -> tuple[list
         total = h + inside
         part = torch.where(total > 0, inside / torch.where(total > 0, total, torch.ones_like(total)), 0.0)
         scale = torch.as_tensor(film_scale(grid, axis), dtype=weight.dtype, device=weight.device)
-        whole[axis] = _with_end(whole[axis], axis, end, h * part)
-        known[axis] = _with_end(known[axis], axis, end, scale * part)
+        whole[axis] = _replace_end(whole[axis], axis, end, h * part)
+        known[axis] = _replace_end(known[axis], axis, end, scale * part)
     return whole, known
 
 
-def _with_end(faces: torch.Tensor, axis: int, end: int, value: torch.Tensor) -> torch.Tensor:
+def _replace_end(faces: torch.Tensor, axis: int, end: int, value: torch.Tensor) -> torch.Tensor:
     n = faces.shape[axis] - 1
     if end == 0:
         return torch.cat([value, faces.narrow(axis, 1, n)], axis)
     return torch.cat([faces.narrow(axis, 0, n), value], axis)
 
 
-def one_around(grid: PoissonGrid, faces: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+def share_periodic_ends(grid: PoissonGrid, faces: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     """The same values, those of a periodic axis's two ends written as their mean.
 
     They are equal, as the grid has checked. The mean shares the derivative between them, so that a step along it

@@ -84,7 +84,7 @@ def solve_tensor(
     ('CONVERGED', torch.float32)
     """
     start = time.perf_counter()
-    engine = _engine(prepared)
+    engine = _find_engine(prepared)
     rtol = validation.positive_float("rtol", rtol)
     atol = validation.non_negative_float("atol", atol)
     if max_iterations is not None:
@@ -93,7 +93,7 @@ def solve_tensor(
         raise ValueError(f"inconsistent must be 'error' or 'project', got {inconsistent!r}")
     with torch.no_grad(), memory_errors(engine.cycle.device):
         null = _NullSpace.of(prepared, engine)
-        right = _checked("b", b, prepared, engine)
+        right = _validate("b", b, prepared, engine)
         largest = float(right.abs().max())
         if not math.isfinite(largest):
             raise ValueError(f"b must have a finite norm in float64, got {largest}")
@@ -125,7 +125,7 @@ def solve_tensor(
                 result, figures = _run(engine, null, right, x, monitor, max_iterations)
                 notes.append(TOO_LARGE)
         if result is not Result.CONVERGED:
-            figures, message = _better(engine, null, right, x, monitor, figures, norm, x0, prepared, exponent)
+            figures, message = _go_back(engine, null, right, x, monitor, figures, norm, x0, prepared, exponent)
         _scale(x, exponent - prepared.exponent)
         result, message = verdict(result, message, figures, tolerance, rtol, atol)
         return TensorSolution(
@@ -165,7 +165,7 @@ def _run(
     return result, figures
 
 
-def _better(
+def _go_back(
     engine: DeviceDirections,
     null: _NullSpace | None,
     right: Tensor,
@@ -203,7 +203,7 @@ def _figures(engine: DeviceDirections, right: Tensor, x: Tensor) -> Figures:
 
 def _start(x0: Tensor, prepared: PreparedSolver, engine: DeviceDirections, exponent: int) -> Tensor:
     """The start in the solver's size; zero where it is so much larger than `b` that float64 cannot hold both."""
-    x = _checked("x0", x0, prepared, engine)
+    x = _validate("x0", x0, prepared, engine)
     shift = prepared.exponent - exponent
     _scale(x, shift)
     return x if not shift or bool(torch.isfinite(x).all()) else torch.zeros_like(x)
@@ -217,7 +217,7 @@ def _scale(x: Tensor, exponent: int) -> None:
         exponent -= step
 
 
-def _engine(prepared: PreparedSolver) -> DeviceDirections:
+def _find_engine(prepared: PreparedSolver) -> DeviceDirections:
     if not isinstance(prepared, PreparedSolver):
         raise TypeError(f"prepared must be from prepare(grid, device=...), got {type(prepared).__name__}")
     engine: Prepared = getattr(prepared.engine, "first", prepared.engine)
@@ -226,7 +226,7 @@ def _engine(prepared: PreparedSolver) -> DeviceDirections:
     return engine
 
 
-def _checked(name: str, tensor: Tensor, prepared: PreparedSolver, engine: DeviceDirections) -> Tensor:
+def _validate(name: str, tensor: Tensor, prepared: PreparedSolver, engine: DeviceDirections) -> Tensor:
     """A new float64 tensor of the planes' shape, 0 outside the fluid."""
     grid = prepared.operator.grid
     if not isinstance(tensor, Tensor):

@@ -29,7 +29,7 @@ class NotConvergedError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class SolveTerms:
+class DifferentiableOptions:
     """How each system of a differentiable solve is solved, and what happens where it does not converge."""
 
     rtols: dict[Purpose, float]
@@ -39,7 +39,7 @@ class SolveTerms:
     log: Log | None
 
     @classmethod
-    def checked(
+    def validate(
         cls,
         rtol: float,
         adjoint_rtol: float | None,
@@ -47,7 +47,7 @@ class SolveTerms:
         inconsistent: Inconsistent,
         unconverged: Unconverged,
         log: Log | None,
-    ) -> SolveTerms:
+    ) -> DifferentiableOptions:
         """Return the terms; TypeError or ValueError, naming the argument, where one is wrong."""
         rtol = validation.positive_float("rtol", rtol)
         adjoint_rtol = rtol if adjoint_rtol is None else validation.positive_float("adjoint_rtol", adjoint_rtol)

@@ -21,8 +21,15 @@ from relaxon.solvers.driver.solve import prepare
 from relaxon.solvers.interface.front import Inconsistent
 from relaxon.solvers.sparse.engine import MatrixSolver
 from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix
-from relaxon.solvers.torch.arguments import FLOATS, check_batch, is_mapped, known_values, to_array
-from relaxon.solvers.torch.solving import Log, Purpose, SolveTerms, Unconverged, implicit_options, refuse_non_finite
+from relaxon.solvers.torch.arguments import FLOATS, check_batch, is_mapped, to_array, unwrap_values
+from relaxon.solvers.torch.solving import (
+    DifferentiableOptions,
+    Log,
+    Purpose,
+    Unconverged,
+    implicit_options,
+    refuse_non_finite,
+)
 
 LAYOUTS = (torch.sparse_csr, torch.sparse_coo)
 
@@ -93,7 +100,7 @@ def sparse_solve(
         n = prepared.unknowns
     else:
         rows, columns, values, n = _entries(A)
-    terms = SolveTerms.checked(rtol, adjoint_rtol, max_iterations, inconsistent, unconverged, log)
+    terms = DifferentiableOptions.validate(rtol, adjoint_rtol, max_iterations, inconsistent, unconverged, log)
     _check_side("b", b, n)
     if x0 is not None:
         _check_side("x0", x0, n)
@@ -121,7 +128,7 @@ class _SparseSystem:
     columns: NDArray[np.int64]
     prepared: PreparedMatrix | None
     solver: str | MatrixSolver | None
-    terms: SolveTerms
+    terms: DifferentiableOptions
     set_up: list[tuple[NDArray[Any], PreparedMatrix]] = field(default_factory=list)
 
     def residual(self, x: torch.Tensor, b: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -210,7 +217,7 @@ def _pattern_entries(pattern: Any, values: Any) -> tuple[NDArray[np.int64], NDAr
     check_batch("A[1]", values, (int(pattern.nnz),))
     if values.ndim != 1:
         raise ValueError(f"A[1] must have shape ({pattern.nnz},), got {tuple(values.shape)}")
-    if not torch.isfinite(known_values(values).detach()).all():
+    if not torch.isfinite(unwrap_values(values).detach()).all():
         raise ValueError("A[1] must be finite, got NaN or infinity")
     if pattern.format == "coo":
         rows, columns = pattern.coords if hasattr(pattern, "coords") else (pattern.row, pattern.col)

@@ -22,7 +22,7 @@ gallery at 20,000 and 200,000 unknowns, CG takes as many iterations as with the 
 stretched cells make the map indefinite, where float32 leaves eigenvalues above 1."""
 
 
-def fixed_lengths(least: float) -> tuple[float, float]:
+def chebyshev_lengths(least: float) -> tuple[float, float]:
     """Return the reciprocal roots of Chebyshev's polynomial of degree two on `[least, 1]`.
 
     With them, `x = one·M b + two·M (b − one·A M b)`, in which `M` is symmetric with the spectrum of `MA` in (0, 1],
@@ -33,7 +33,7 @@ def fixed_lengths(least: float) -> tuple[float, float]:
     return 1 / (middle - half), 1 / (middle + half)
 
 
-LENGTHS = fixed_lengths(STEEP)
+LENGTHS = chebyshev_lengths(STEEP)
 
 
 class _Divided:
@@ -62,9 +62,9 @@ class _Divided:
 
     def image(self, x: Floats, y: Floats, other: Floats, another: Floats) -> NDArray[np.float64]:
         """`y ← A x`; returns `⟨x, y⟩`, `⟨x, other⟩` and `⟨x, another⟩`."""
-        self.over(kernels.image, self.level.sums, x, y)
-        self.across(kernels.image_across, x, y)
-        self.level.over(kernels.products, x, y, other, another, self.parts)
+        self.over(kernels.apply_matrix, self.level.sums, x, y)
+        self.across(kernels.apply_across, x, y)
+        self.level.over(kernels.sum_products, x, y, other, another, self.parts)
         return np.asarray(self.parts.sum(axis=0))
 
 
@@ -79,7 +79,7 @@ class Cycle:
         levels = hierarchy.levels
         constants = hierarchy.constants
         self.lengths = lengths or (0.0, 0.0)
-        self.steps = steps(levels, constants)
+        self.steps = count_steps(levels, constants)
         self.correction, self.enough = np.float32(constants.correction), constants.enough
         divided = [level for level in levels if len(level.bounds) > 2]
         self.top = [_Divided(level, level.lower, steps) for level, steps in zip(divided, self.steps, strict=False)]
@@ -163,24 +163,33 @@ class Cycle:
 
     def _recursive(self, accelerated: bool) -> None:
         memory: tuple[Any, ...] = (*self.arrays, self.group, *self.transfers, self.solution, *self.vectors, self.parts)
-        kernels.recursive(self.table, accelerated, self.correction, self.enough, *self.lengths, *memory)
+        kernels.cycle_levels(self.table, accelerated, self.correction, self.enough, *self.lengths, *memory)
 
     def _cycle(self, index: int, right: Floats) -> None:
         """`x ← M right` on a divided level."""
         own = self.top[index]
         own.visits += 1
         a = own.level
-        own.over(kernels.forward, a.inverse, a.excess, right, own.x, own.left)
-        own.across(kernels.across, np.float32(-1), own.x, own.left)
+        own.over(kernels.sweep_forward, a.inverse, a.excess, right, own.x, own.left)
+        own.across(kernels.add_across, np.float32(-1), own.x, own.left)
         last = index + 1 == len(self.top)
         below = self.top[index + 1].right if not last else self.vectors[0]
         if a.smoothed is None:
-            a.over(kernels.restricted, a.offsets, own.left, a.group, below)
+            a.over(kernels.restrict, a.offsets, own.left, a.group, below)
         else:
             r = a.smoothed.restriction
             count, chunks = len(a.offsets) - 1, a.chunks
             divide(
-                kernels.gathered, count, a.offsets, r.begin, r.end, r.columns, r.values, own.left, below, chunks=chunks
+                kernels.restrict_smoothed,
+                count,
+                a.offsets,
+                r.begin,
+                r.end,
+                r.columns,
+                r.values,
+                own.left,
+                below,
+                chunks=chunks,
             )
         if last:
             self._recursive(True)
@@ -189,14 +198,22 @@ class Cycle:
             self._accelerated(index + 1)
             correction = self.top[index + 1].x
         if a.smoothed is None:
-            a.over(kernels.prolonged, a.group, self.correction, correction, own.x, own.left)
+            a.over(kernels.prolong, a.group, self.correction, correction, own.x, own.left)
         else:
             p = a.smoothed.interpolation
             a.over(
-                kernels.interpolated, p.begin, p.end, p.columns, p.values, self.correction, correction, own.x, own.left
+                kernels.prolong_smoothed,
+                p.begin,
+                p.end,
+                p.columns,
+                p.values,
+                self.correction,
+                correction,
+                own.x,
+                own.left,
             )
-        own.across(kernels.across, np.float32(1), own.x, own.left)
-        own.over(kernels.backward, a.inverse, a.excess, right, own.x, own.left)
+        own.across(kernels.add_across, np.float32(1), own.x, own.left)
+        own.over(kernels.sweep_backward, a.inverse, a.excess, right, own.x, own.left)
 
     def _accelerated(self, index: int) -> None:
         """Up to two steps of flexible conjugate gradients on a divided level, each preconditioned with a cycle."""
@@ -209,26 +226,26 @@ class Cycle:
         one, two = self.lengths
         rho, along = (float(value) for value in own.image(own.z, own.q, own.right, own.right)[:2])
         if one > 0.0:
-            a.over(kernels.combined, 1.0, own.right, -one, own.q, own.r)
+            a.over(kernels.combine, 1.0, own.right, -one, own.q, own.r)
             self._cycle(index, own.r)
-            a.over(kernels.combined, one, own.z, two, own.x, own.x)
+            a.over(kernels.combine, one, own.z, two, own.x, own.x)
             return
         if not rho > 0.0:
             own.x, own.z = own.z, own.x
             return
         first = along / rho
-        a.over(kernels.reduced, first, own.q, own.right, own.r, own.parts)
+        a.over(kernels.reduce_residual, first, own.q, own.right, own.r, own.parts)
         after, before = (float(value) for value in own.parts.sum(axis=0)[:2])
         if after <= self.enough * before:
-            a.over(kernels.combined, first, own.z, 0.0, own.z, own.x)
+            a.over(kernels.combine, first, own.z, 0.0, own.z, own.x)
             return
         self._cycle(index, own.r)
         sums = own.image(own.x, own.right, own.r, own.q)
-        one, two = kernels.combination(sums, rho, float(sums[2]), along)
-        a.over(kernels.combined, one, own.z, two, own.x, own.x)
+        one, two = kernels.weigh_directions(sums, rho, float(sums[2]), along)
+        a.over(kernels.combine, one, own.z, two, own.x, own.x)
 
 
-def steps(levels: tuple[Level, ...], constants: Constants = DEFAULTS) -> list[int]:
+def count_steps(levels: tuple[Level, ...], constants: Constants = DEFAULTS) -> list[int]:
     """How many steps a visit of each level takes, so that a cycle's work is bounded."""
     taken, visits = [1], 1.0
     entries = [max(1, level.entries) for level in levels]

@@ -19,14 +19,14 @@ from relaxon.solvers.sparse.amg.levels_kernels import IN_ORDER, rows_kernel
 
 ONE = np.uint32(1)
 ROW, ENTRY, COUNT, STEPS, SMOOTHED, WEIGHT, VISITS = 0, 1, 2, 3, 4, 5, 6
-"""Columns of the table of levels that `recursive` takes; `WEIGHT` is where the interpolation's entries begin."""
+"""Columns of the table of levels that `cycle_levels` takes; `WEIGHT` is where the interpolation's entries begin."""
 inlined_rows = kernel(fastmath=IN_ORDER, forceinline=True)
 inlined = kernel(fastmath=FAST, error_model="numpy", forceinline=True)
-"""The decorators of what `recursive` calls as well: see `compiled.kernel_part` for why it is inlined there."""
+"""The decorators of what `cycle_levels` calls as well: see `compiled.kernel_part` for why it is inlined there."""
 
 
 @inlined_rows
-def forward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, left):  # type: ignore[no-untyped-def]
+def sweep_forward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, left):  # type: ignore[no-untyped-def]
     """One sweep forwards from `x = 0`; `left ← b − A x`, but for what lies outside the block."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
@@ -41,7 +41,7 @@ def forward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, left):
 
 
 @rows_kernel
-def across(start, stop, bounds, rows, begin, end, c, v, factor, x, y):  # type: ignore[no-untyped-def]
+def add_across(start, stop, bounds, rows, begin, end, c, v, factor, x, y):  # type: ignore[no-untyped-def]
     """`y ← y + factor·B x`, `B` the entries between blocks: `c[begin[m]:end[m]]` of row `rows[m]`."""
     for block in range(start, stop):
         for m in range(bounds[block], bounds[block + 1]):
@@ -52,7 +52,7 @@ def across(start, stop, bounds, rows, begin, end, c, v, factor, x, y):  # type: 
 
 
 @inlined_rows
-def restricted(start, stop, bounds, offsets, left, group, coarse):  # type: ignore[no-untyped-def]
+def restrict(start, stop, bounds, offsets, left, group, coarse):  # type: ignore[no-untyped-def]
     """`coarse ← Pᵀ left`."""
     for block in range(start, stop):
         for g in range(offsets[block], offsets[block + 1]):
@@ -63,7 +63,7 @@ def restricted(start, stop, bounds, offsets, left, group, coarse):  # type: igno
 
 
 @inlined_rows
-def prolonged(start, stop, bounds, group, factor, coarse, x, beside):  # type: ignore[no-untyped-def]
+def prolong(start, stop, bounds, group, factor, coarse, x, beside):  # type: ignore[no-untyped-def]
     """`x ← x + factor·P coarse`, and `beside ← 0`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
@@ -73,7 +73,7 @@ def prolonged(start, stop, bounds, group, factor, coarse, x, beside):  # type: i
 
 
 @inlined_rows
-def gathered(start, stop, bounds, begin, end, c, v, r, coarse):  # type: ignore[no-untyped-def]
+def restrict_smoothed(start, stop, bounds, begin, end, c, v, r, coarse):  # type: ignore[no-untyped-def]
     """`coarse ← Pᵀ r`, of the transpose's rows."""
     for block in range(start, stop):
         for g in range(bounds[block], bounds[block + 1]):
@@ -84,7 +84,7 @@ def gathered(start, stop, bounds, begin, end, c, v, r, coarse):  # type: ignore[
 
 
 @inlined_rows
-def interpolated(start, stop, bounds, begin, end, c, v, factor, coarse, x, beside):  # type: ignore[no-untyped-def]
+def prolong_smoothed(start, stop, bounds, begin, end, c, v, factor, coarse, x, beside):  # type: ignore[no-untyped-def]
     """`x ← x + factor·P coarse`, of the interpolation's rows, and `beside ← 0`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
@@ -96,7 +96,7 @@ def interpolated(start, stop, bounds, begin, end, c, v, factor, coarse, x, besid
 
 
 @inlined_rows
-def backward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, beside):  # type: ignore[no-untyped-def]
+def sweep_backward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, beside):  # type: ignore[no-untyped-def]
     """One sweep backwards; `beside` begins as what lies outside the block makes of `x`, and is written to.
 
     A row's entry nearest to the diagonal, its last one, is scattered first: the next row waits for it.
@@ -117,7 +117,7 @@ def backward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, besid
 
 
 @inlined_rows
-def image(start, stop, bounds, begin, end, c, v, sums, x, y):  # type: ignore[no-untyped-def]
+def apply_matrix(start, stop, bounds, begin, end, c, v, sums, x, y):  # type: ignore[no-untyped-def]
     """`y ← A x`, but for what lies outside the block.
 
     By the row sums and `x_j − x_i`: where strong couplings hold `x` level, its image is small beside their products
@@ -136,8 +136,8 @@ def image(start, stop, bounds, begin, end, c, v, sums, x, y):  # type: ignore[no
 
 
 @rows_kernel
-def image_across(start, stop, bounds, rows, begin, end, c, v, x, y):  # type: ignore[no-untyped-def]
-    """What entries between blocks add to `image`."""
+def apply_across(start, stop, bounds, rows, begin, end, c, v, x, y):  # type: ignore[no-untyped-def]
+    """What entries between blocks add to `apply_matrix`."""
     for block in range(start, stop):
         for m in range(bounds[block], bounds[block + 1]):
             own = x[rows[m]]
@@ -148,7 +148,7 @@ def image_across(start, stop, bounds, rows, begin, end, c, v, x, y):  # type: ig
 
 
 @inlined
-def products(start, stop, bounds, x, y, b, other, parts):  # type: ignore[no-untyped-def]
+def sum_products(start, stop, bounds, x, y, b, other, parts):  # type: ignore[no-untyped-def]
     """`parts[block]` gets `⟨x, y⟩`, `⟨x, b⟩` and `⟨x, other⟩`."""
     for block in range(start, stop):
         square, along, across = 0.0, 0.0, 0.0
@@ -160,7 +160,7 @@ def products(start, stop, bounds, x, y, b, other, parts):  # type: ignore[no-unt
 
 
 @inlined
-def reduced(start, stop, bounds, factor, q, b, r, parts):  # type: ignore[no-untyped-def]
+def reduce_residual(start, stop, bounds, factor, q, b, r, parts):  # type: ignore[no-untyped-def]
     """`r ← b − factor·q`; `parts[block]` gets `⟨r, r⟩` and `⟨b, b⟩`."""
     for block in range(start, stop):
         after, before = 0.0, 0.0
@@ -173,7 +173,7 @@ def reduced(start, stop, bounds, factor, q, b, r, parts):  # type: ignore[no-unt
 
 
 @inlined
-def combined(start, stop, bounds, one, z, two, w, x):  # type: ignore[no-untyped-def]
+def combine(start, stop, bounds, one, z, two, w, x):  # type: ignore[no-untyped-def]
     """`x ← one·z + two·w`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
@@ -181,7 +181,7 @@ def combined(start, stop, bounds, one, z, two, w, x):  # type: ignore[no-untyped
 
 
 @inlined
-def dense_product(inverse, b, x):  # type: ignore[no-untyped-def]
+def multiply_dense(inverse, b, x):  # type: ignore[no-untyped-def]
     """`x ← inverse @ b`."""
     for i in range(len(x)):
         total = 0.0
@@ -191,7 +191,7 @@ def dense_product(inverse, b, x):  # type: ignore[no-untyped-def]
 
 
 @inlined_rows
-def combination(parts, rho, gamma, along):  # type: ignore[no-untyped-def]
+def weigh_directions(parts, rho, gamma, along):  # type: ignore[no-untyped-def]
     """The factors of both directions of two steps of flexible conjugate gradients (algorithm 3.2)."""
     square, ahead = parts[0], parts[1]
     rest = square - gamma * gamma / rho
@@ -202,7 +202,7 @@ def combination(parts, rho, gamma, along):  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def recursive(  # type: ignore[no-untyped-def]
+def cycle_levels(  # type: ignore[no-untyped-def]
     table, accelerated, factor, enough, one_step, two_step, first, last, c, v, sums, inverse, excess, group,
     begin, end, columns, weights, gather_begin, gather_end, gather_rows, gather_weights, solution,
     right, x, z, q, r, t, parts,
@@ -236,49 +236,51 @@ def recursive(  # type: ignore[no-untyped-def]
         if down:
             table[level, VISITS] += 1
             if level == final:
-                dense_product(solution, right[rows], x_)
+                multiply_dense(solution, right[rows], x_)
                 down = False
                 level -= 1
                 if level < 0:
                     return
                 continue
-            forward(0, 1, whole, first[rows], last[rows], c_, v_, inverse[rows], excess[rows], b_, x_, t[rows])
+            sweep_forward(0, 1, whole, first[rows], last[rows], c_, v_, inverse[rows], excess[rows], b_, x_, t[rows])
             ends[1] = coarse
             if table[level, SMOOTHED]:
                 entry = table[level, WEIGHT]
                 rows_, weights_ = gather_rows[entry:], gather_weights[entry:]
-                gathered(0, 1, ends, gather_begin[below], gather_end[below], rows_, weights_, t[rows], right[below])
+                restrict_smoothed(
+                    0, 1, ends, gather_begin[below], gather_end[below], rows_, weights_, t[rows], right[below]
+                )
                 level += 1
                 continue
-            restricted(0, 1, whole, ends, t[rows], group[rows], right[below])
+            restrict(0, 1, whole, ends, t[rows], group[rows], right[below])
             level += 1
             continue
         if table[level, SMOOTHED]:
             entry = table[level, WEIGHT]
             columns_, weights_ = columns[entry:], weights[entry:]
-            interpolated(0, 1, whole, begin[rows], end[rows], columns_, weights_, factor, x[below], x_, t[rows])
+            prolong_smoothed(0, 1, whole, begin[rows], end[rows], columns_, weights_, factor, x[below], x_, t[rows])
         else:
-            prolonged(0, 1, whole, group[rows], factor, x[below], x_, t[rows])
-        backward(0, 1, whole, first[rows], last[rows], c_, v_, inverse[rows], excess[rows], b_, x_, t[rows])
+            prolong(0, 1, whole, group[rows], factor, x[below], x_, t[rows])
+        sweep_backward(0, 1, whole, first[rows], last[rows], c_, v_, inverse[rows], excess[rows], b_, x_, t[rows])
         if table[level, STEPS] == 1 or (level == 0 and not accelerated):
             level -= 1
         elif step[level] == 0:
             q_, z_, r_ = q[rows], z[rows], r[rows]
             for row in range(x_.size):  # an assignment of whole arrays compiles the message of its error
                 z_[row] = x_[row]
-            image(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], z_, q_)
-            products(0, 1, whole, z_, q_, b_, b_, parts)
+            apply_matrix(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], z_, q_)
+            sum_products(0, 1, whole, z_, q_, b_, b_, parts)
             rho[level], along[level] = parts[0, 0], parts[0, 1]
             if one_step > 0.0:
-                combined(0, 1, whole, 1.0, b_, -one_step, q_, r_)
+                combine(0, 1, whole, 1.0, b_, -one_step, q_, r_)
                 step[level] = 1
                 down = True
             elif not rho[level] > 0.0:
                 level -= 1
             else:
-                reduced(0, 1, whole, along[level] / rho[level], q_, b_, r_, parts)
+                reduce_residual(0, 1, whole, along[level] / rho[level], q_, b_, r_, parts)
                 if parts[0, 0] <= enough * parts[0, 1]:
-                    combined(0, 1, whole, along[level] / rho[level], z_, 0.0, z_, x_)
+                    combine(0, 1, whole, along[level] / rho[level], z_, 0.0, z_, x_)
                     level -= 1
                 else:
                     step[level] = 1
@@ -288,10 +290,10 @@ def recursive(  # type: ignore[no-untyped-def]
             one, two = one_step, two_step
             if not one_step > 0.0:
                 spare = right[rows]
-                image(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], x_, spare)
-                products(0, 1, whole, x_, spare, b_, q[rows], parts)
-                one, two = combination(parts[0], rho[level], parts[0, 2], along[level])
-            combined(0, 1, whole, one, z[rows], two, x_, x_)
+                apply_matrix(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], x_, spare)
+                sum_products(0, 1, whole, x_, spare, b_, q[rows], parts)
+                one, two = weigh_directions(parts[0], rho[level], parts[0, 2], along[level])
+            combine(0, 1, whole, one, z[rows], two, x_, x_)
             step[level] = 0
             level -= 1
         if level < 0:
@@ -299,7 +301,7 @@ def recursive(  # type: ignore[no-untyped-def]
 
 
 @plain
-def conjugated(start, stop, bounds, z, one, two, parts):  # type: ignore[no-untyped-def]
+def sum_conjugations(start, stop, bounds, z, one, two, parts):  # type: ignore[no-untyped-def]
     """`parts[block]` gets `⟨z, one⟩` and `⟨z, two⟩`, the images of the last two directions."""
     for block in range(start, stop):
         a, b = 0.0, 0.0
@@ -310,7 +312,7 @@ def conjugated(start, stop, bounds, z, one, two, parts):  # type: ignore[no-unty
 
 
 @plain
-def directed(start, stop, bounds, z, one, p, two, q, d):  # type: ignore[no-untyped-def]
+def make_conjugate(start, stop, bounds, z, one, p, two, q, d):  # type: ignore[no-untyped-def]
     """`d ← z − one·p − two·q`; `d` may be `q`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
@@ -318,7 +320,7 @@ def directed(start, stop, bounds, z, one, p, two, q, d):  # type: ignore[no-unty
 
 
 @rows_kernel
-def searched(start, stop, bounds, indptr, indices, data, d, image, r, parts):  # type: ignore[no-untyped-def]
+def apply_direction(start, stop, bounds, indptr, indices, data, d, image, r, parts):  # type: ignore[no-untyped-def]
     """`image ← A d` in float64; `parts[block]` gets `⟨d, image⟩` and `⟨d, r⟩`."""
     for block in range(start, stop):
         curvature, projection = 0.0, 0.0
@@ -333,7 +335,7 @@ def searched(start, stop, bounds, indptr, indices, data, d, image, r, parts):  #
 
 
 @plain
-def stepped(start, stop, bounds, alpha, d, image, x, r, scale, short, parts):  # type: ignore[no-untyped-def]
+def take_step(start, stop, bounds, alpha, d, image, x, r, scale, short, parts):  # type: ignore[no-untyped-def]
     """`x ← x + alpha·d`, `r ← r − alpha·image`, `short ← scale·r`; `parts[block]` gets `⟨r, r⟩` and `Σ r`."""
     for block in range(start, stop):
         square, total = 0.0, 0.0
@@ -348,7 +350,7 @@ def stepped(start, stop, bounds, alpha, d, image, x, r, scale, short, parts):  #
 
 
 @rows_kernel
-def remaining(start, stop, bounds, indptr, indices, data, b, x, r, parts):  # type: ignore[no-untyped-def]
+def compute_residual(start, stop, bounds, indptr, indices, data, b, x, r, parts):  # type: ignore[no-untyped-def]
     """`r ← b − A x`; `parts[block]` gets `⟨r, r⟩`."""
     for block in range(start, stop):
         square = 0.0

@@ -148,7 +148,7 @@ class MultigridDirections(MatrixEngine):
         max_iterations -= len(monitor.history) - begun
         n = len(b)
         r, short = np.empty(n), np.empty(n, np.float32)
-        norm = math.sqrt(self._sums(kernels.remaining, *self._rows, b, x, r)[0])
+        norm = math.sqrt(self._sums(kernels.compute_residual, *self._rows, b, x, r)[0])
         reason = monitor.record(norm)
         if reason is not None:
             return reason
@@ -170,7 +170,7 @@ class MultigridDirections(MatrixEngine):
                 if not (curvature > 0.0 and math.isfinite(projection)):
                     return Result.STAGNATED if math.isfinite(curvature) else Result.NON_FINITE
             scale = 1.0 / norm
-            square, total = self._sums(kernels.stepped, projection / curvature, d, image, x, r, scale, short)
+            square, total = self._sums(kernels.take_step, projection / curvature, d, image, x, r, scale, short)
             # Where all unknowns are one component its mean is known, and is nothing but rounding.
             projected = singular and not (connected and total * total <= SLIGHT * n * square)
             norm = self._projected(r, scale, short) if projected else math.sqrt(square)
@@ -217,7 +217,9 @@ class MultigridDirections(MatrixEngine):
     ) -> tuple[Floats, Array, float, float]:
         """`z` made conjugate, in the memory of the older direction; its image, `dᵀAd` and `dᵀr`."""
         (p, first, one), (d, second, two) = past
-        along, before = self._sums(kernels.conjugated, z, first, second)
-        self._over(kernels.directed, z, along / one if one > 0 else 0.0, p, before / two if two > 0 else 0.0, d, d)
-        curvature, projection = self._sums(kernels.searched, *self._rows, d, second, r)
+        along, before = self._sums(kernels.sum_conjugations, z, first, second)
+        self._over(
+            kernels.make_conjugate, z, along / one if one > 0 else 0.0, p, before / two if two > 0 else 0.0, d, d
+        )
+        curvature, projection = self._sums(kernels.apply_direction, *self._rows, d, second, r)
         return d, second, curvature, projection

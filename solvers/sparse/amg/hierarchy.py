@@ -14,7 +14,13 @@ from relaxon.solvers.sparse.amg import levels_kernels as kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.lower import Lower
 from relaxon.solvers.sparse.amg.quality import SmoothError, deviation, smooth_errors
-from relaxon.solvers.sparse.amg.smoothed_aggregation import Rows, Smoothed, aggregate, interpolation, smoothed
+from relaxon.solvers.sparse.amg.smoothed_aggregation import (
+    AggregateRows,
+    Smoothed,
+    aggregate,
+    build_interpolation,
+    project_smoothed,
+)
 from relaxon.solvers.sparse.amg.units import find_weights, scale_unknowns
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 from relaxon.solvers.sparse.system.row_runs import count_threads, split_rows
@@ -106,40 +112,40 @@ class Level:
         divide(kernel, len(self.bounds) - 1, self.bounds, *args, chunks=self.chunks, work=work)
 
 
-def blocks(rows: int) -> NDArray[np.uint32]:
+def split_blocks(rows: int) -> NDArray[np.uint32]:
     """Return the bounds of a level's blocks, which depend on its size alone."""
     # Even, as most often there are two threads.
     count = max(1, min(rows // BLOCK // 2 * 2, BLOCKS)) if rows >= DIVIDED else 1
     return split_rows(rows, count)
 
 
-def finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArray[np.uint32] | None, float]:
+def build_finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArray[np.uint32] | None, float]:
     """Return the first level, the order of its rows where that is not the matrix's, and the factor of its values."""
     a, n = system.matrix, system.unknowns
     indptr, indices = a.indptr.view(np.uint32), a.indices.view(np.uint32)
     scale = mean_scale(system.diagonal)
     labels = None if system.null.labels is None else system.null.labels.reshape(-1)
-    bounds = blocks(n)
+    bounds = split_blocks(n)
     order = None
     begin, end, columns, values = indptr[:-1], indptr[1:], indices, a.data
-    if len(bounds) > 2 and scattered(indptr, indices, n // (len(bounds) - 1)):
+    if len(bounds) > 2 and is_scattered(indptr, indices, n // (len(bounds) - 1)):
         order, place = np.empty(n, np.uint32), np.empty(n, np.uint32)
-        kernels.breadth_first(indptr, indices, order, place)
+        kernels.order_breadth_first(indptr, indices, order, place)
         begin, end = np.zeros(n, np.uint32), np.empty(n, np.uint32)
         np.cumsum(np.diff(a.indptr)[order[:-1]], out=begin[1:])
         columns, values = np.empty(a.nnz, np.uint32), np.empty(a.nnz)
         divide(
-            kernels.permuted, len(bounds) - 1, bounds, order, place, indptr, indices, a.data, begin, end, columns,
+            kernels.permute_rows, len(bounds) - 1, bounds, order, place, indptr, indices, a.data, begin, end, columns,
             values, chunks=count_threads(n),
         )  # fmt: skip
-        if scattered(np.append(begin, np.uint32(a.nnz)), columns, n // (len(bounds) - 1)):
+        if is_scattered(np.append(begin, np.uint32(a.nnz)), columns, n // (len(bounds) - 1)):
             bounds = bounds[[0, -1]]  # a graph without geometry: blocks would have little in common with its structure
         labels = None if labels is None else labels[order]
-    level = arrange(bounds, begin, end, columns, values, scale, None, labels, relaxation)
+    level = arrange_level(bounds, begin, end, columns, values, scale, None, labels, relaxation)
     return level, order, scale
 
 
-def scattered(indptr: NDArray[np.uint32], indices: NDArray[np.uint32], reach: int) -> bool:
+def is_scattered(indptr: NDArray[np.uint32], indices: NDArray[np.uint32], reach: int) -> bool:
     """Whether many of a sample's couplings reach farther than a block is long."""
     rows = np.arange(0, len(indptr) - 1, max(1, (len(indptr) - 1) // 2000))
     lengths = (indptr[rows + 1] - indptr[rows]).astype(np.int64)
@@ -149,7 +155,7 @@ def scattered(indptr: NDArray[np.uint32], indices: NDArray[np.uint32], reach: in
     return bool(far.mean() > SCATTERED) if len(far) else False
 
 
-def arrange(
+def arrange_level(
     bounds: NDArray[np.uint32],
     begin: NDArray[np.uint32],
     end: NDArray[np.uint32],
@@ -172,7 +178,7 @@ def arrange(
     diagonal, inverse, excess, most = (np.empty(n, np.float32) for _ in range(4))
     out_columns, out_values = np.empty(size, np.uint32), np.empty(size, np.float32)
     divide(
-        kernels.arranged, len(bounds) - 1, bounds, places, begin, end, columns, values, scale, relaxation, fresh,
+        kernels.arrange_rows, len(bounds) - 1, bounds, places, begin, end, columns, values, scale, relaxation, fresh,
         sums, diagonal, inverse, excess, most, first, middle, inner, last, out_columns, out_values,
         chunks=count_threads(n),
     )  # fmt: skip
@@ -184,52 +190,52 @@ def arrange(
     )  # fmt: skip
 
 
-def coarsened(
+def coarsen(
     level: Level, constants: Constants, strength: float, anyone: bool
-) -> tuple[NDArray[np.int32], NDArray[np.uint32], Rows]:
+) -> tuple[NDArray[np.int32], NDArray[np.uint32], AggregateRows]:
     """Pair rows, and pair the pairs: each row's aggregate, the aggregates of each block, and `Pᵀ A P`."""
-    rows = Rows(
+    rows = AggregateRows(
         level.bounds, level.first, level.last, level.columns, level.values, level.surplus, level.diagonal, level.most
     )
-    group, offsets, rows = halved(rows, strength, constants.dominated, anyone, level.chunks)
+    group, offsets, rows = match_rows(rows, strength, constants.dominated, anyone, level.chunks)
     for _ in range(constants.matchings - 1):
         if len(rows.first) == 0:
             break
-        second, offsets, rows = halved(rows, strength, -1.0, anyone, level.chunks)
-        level.over(kernels.composed, second, group)
+        second, offsets, rows = match_rows(rows, strength, -1.0, anyone, level.chunks)
+        level.over(kernels.compose_groups, second, group)
     return group, offsets, rows
 
 
-def halved(
-    rows: Rows, strength: float, dominated: float, anyone: bool, chunks: int
-) -> tuple[NDArray[np.int32], NDArray[np.uint32], Rows]:
+def match_rows(
+    rows: AggregateRows, strength: float, dominated: float, anyone: bool, chunks: int
+) -> tuple[NDArray[np.int32], NDArray[np.uint32], AggregateRows]:
     """One matching and the matrix between its groups."""
     n, count = len(rows.first), len(rows.bounds) - 1
     group, heads, link, size = (np.empty(n, np.int32) for _ in range(4))
     counts = np.zeros(count, np.int64)
     divide(
-        kernels.paired, count, rows.bounds, rows.first, rows.last, rows.columns, rows.values, rows.weight, rows.surplus,
-        rows.most, np.float32(strength**2), np.float32(dominated), anyone, group, heads, link, size, counts,
-        chunks=chunks,
+        kernels.pair_rows, count, rows.bounds, rows.first, rows.last, rows.columns, rows.values, rows.weight,
+        rows.surplus, rows.most, np.float32(strength**2), np.float32(dominated), anyone, group, heads, link, size,
+        counts, chunks=chunks,
     )  # fmt: skip
     offsets = np.zeros(count + 1, np.uint32)
     np.cumsum(counts, out=offsets[1:])
     total = int(offsets[-1])
     compact = np.empty(total, np.int32)
-    divide(kernels.numbered, count, rows.bounds, offsets, group, heads, compact, chunks=chunks)
-    merged = room_for(offsets, rows.columns, rows.values)
+    divide(kernels.number_groups, count, rows.bounds, offsets, group, heads, compact, chunks=chunks)
+    merged = allocate_rows(offsets, rows.columns, rows.values)
     divide(
-        kernels.merged, count, rows.bounds, offsets, group, compact, link, rows.first, rows.last, rows.columns,
+        kernels.merge_rows, count, rows.bounds, offsets, group, compact, link, rows.first, rows.last, rows.columns,
         rows.values, rows.surplus, rows.weight, rows.most, merged.first, merged.last, merged.columns, merged.values,
         merged.surplus, merged.weight, merged.most, chunks=chunks,
     )  # fmt: skip
     return group, offsets, merged
 
 
-def room_for(offsets: NDArray[np.uint32], columns: NDArray[np.uint32], values: Floats) -> Rows:
+def allocate_rows(offsets: NDArray[np.uint32], columns: NDArray[np.uint32], values: Floats) -> AggregateRows:
     """Return memory for the rows of aggregates, whose entries are at most these."""
     total = int(offsets[-1])
-    return Rows(
+    return AggregateRows(
         offsets, np.empty(total, np.uint32), np.empty(total, np.uint32), np.empty_like(columns), np.empty_like(values),
         np.empty(total), np.empty(total, np.float32), np.empty(total, np.float32),
     )  # fmt: skip
@@ -255,11 +261,11 @@ class Hierarchy:
     def of(cls, system: MatrixSystem, constants: Constants = DEFAULTS, whole: bool = True) -> Hierarchy:
         """Set the levels up for a matrix; without `whole`, each gives up what only a set-up reads as soon as it can."""
         weights = find_weights(system)
-        level, order, scale = finest(scale_unknowns(system, weights), constants.relaxation)
+        level, order, scale = build_finest(scale_unknowns(system, weights), constants.relaxation)
         levels = [level]
         allowed: float | None = MISFIT
         while level.rows > constants.dense and len(levels) < MAX_LEVELS:
-            following = next_level(level, constants, allowed)
+            following = build_next_level(level, constants, allowed)
             if following is None:
                 break
             allowed = None if level.smoothed is None else MISFIT_BELOW
@@ -279,47 +285,51 @@ class Hierarchy:
         return sum(level.entries for level in self.levels) / max(1, self.levels[0].entries)
 
 
-def next_level(level: Level, constants: Constants, allowed: float | None) -> Level | None:
+def build_next_level(level: Level, constants: Constants, allowed: float | None) -> Level | None:
     """Aggregate a level's rows, and return the level of the aggregates; None where coarsening has come to a halt.
 
     Pairs of pairs are taken, or where these deviate by more than what is `allowed`, smoothed aggregation where it does
     not; None does not look.
     """
-    group, offsets, rows = coarsened(level, constants, constants.strength, False)
+    group, offsets, rows = coarsen(level, constants, constants.strength, False)
     if allowed is not None:
         errors = smooth_errors(level)
         misfit = deviation(level, errors, group)
-        found = smoothed_level(level, constants, errors, misfit) if misfit > allowed else None
+        found = build_smoothed_level(level, constants, errors, misfit) if misfit > allowed else None
         if found is not None:
             return found
     if len(rows.first) > STALLED * level.rows:
-        group, offsets, rows = coarsened(level, constants, 0.0, True)
+        group, offsets, rows = coarsen(level, constants, 0.0, True)
         if len(rows.first) > HALTED * level.rows:
             return None
     level.group, level.offsets = group, offsets
-    return below(level, rows, constants)
+    return build_below(level, rows, constants)
 
 
-def smoothed_level(level: Level, constants: Constants, errors: tuple[SmoothError, ...], misfit: float) -> Level | None:
+def build_smoothed_level(
+    level: Level, constants: Constants, errors: tuple[SmoothError, ...], misfit: float
+) -> Level | None:
     """Return the level below by smoothed aggregation; None where it fits no better, coarsens little or fills."""
     group, offsets = aggregate(level, constants.dominated)
     if not 0 < int(offsets[-1]) <= STALLED * level.rows:
         return None
-    p, total = interpolation(level, group, int(offsets[-1]))
+    p, total = build_interpolation(level, group, int(offsets[-1]))
     if len(p.columns) > FILLED * level.rows or BETTER_FIT * deviation(level, errors, group, p) > misfit:
         return None
     level.group, level.offsets = group, offsets
-    level.smoothed, rows = smoothed(level, p, total, offsets)
-    return below(level, rows, constants)
+    level.smoothed, rows = project_smoothed(level, p, total, offsets)
+    return build_below(level, rows, constants)
 
 
-def below(level: Level, rows: Rows, constants: Constants) -> Level:
+def build_below(level: Level, rows: AggregateRows, constants: Constants) -> Level:
     """Return the level of the aggregates of a level, whose matrix is `rows`."""
     count, relaxation = len(rows.first), constants.relaxation
     labels = aggregate_labels(level, count)
     # In one piece is what is large where blocks do not fit its structure: nor do they fit what comes of it.
-    bounds = blocks(count) if len(level.bounds) > 2 else np.array([0, count], np.uint32)
-    return arrange(bounds, rows.first, rows.last, rows.columns, rows.values, 1.0, rows.surplus, labels, relaxation)
+    bounds = split_blocks(count) if len(level.bounds) > 2 else np.array([0, count], np.uint32)
+    return arrange_level(
+        bounds, rows.first, rows.last, rows.columns, rows.values, 1.0, rows.surplus, labels, relaxation
+    )
 
 
 def aggregate_labels(level: Level, count: int) -> NDArray[np.int32] | None:
@@ -339,7 +349,7 @@ def dense_inverse(level: Level) -> NDArray[np.float64]:
     """
     n = level.rows
     matrix = np.zeros((n, n))
-    kernels.dense(level.bounds, level.first, level.last, level.columns, level.values, level.surplus, matrix)
+    kernels.fill_dense(level.bounds, level.first, level.last, level.columns, level.values, level.surplus, matrix)
     diagonal = matrix.diagonal().copy()
     held = diagonal > 0
     root = np.sqrt(np.where(held, diagonal, 1.0))
@@ -350,13 +360,13 @@ def dense_inverse(level: Level) -> NDArray[np.float64]:
         for label in np.unique(level.labels[level.labels > 0]):
             null = np.where((level.labels == label) & held, root, 0.0)
             matrix += np.outer(null, null / max(float(null @ null), np.finfo(float).tiny))
-    inverse = _inverted((matrix + matrix.T) / 2)
+    inverse = _invert((matrix + matrix.T) / 2)
     inverse[~held] = 0.0
     inverse[:, ~held] = 0.0
     return np.ascontiguousarray(inverse / root / root[:, None])
 
 
-def _inverted(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+def _invert(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """The inverse, of the positive part of the spectrum where rounding has left another."""
     try:
         np.linalg.cholesky(matrix)

@@ -83,7 +83,7 @@ def store(typingctx: Any, array: Any, index: Any, lanes: Any) -> Any:
 
 
 @_instruction
-def times(typingctx: Any, lanes: Any, factor: Any) -> Any:
+def multiply(typingctx: Any, lanes: Any, factor: Any) -> Any:
     """Return a number times a value, or two values' products."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -96,7 +96,7 @@ def times(typingctx: Any, lanes: Any, factor: Any) -> Any:
 
 
 @_instruction
-def plus(typingctx: Any, lanes: Any, factor: Any, other: Any) -> Any:
+def add_scaled(typingctx: Any, lanes: Any, factor: Any, other: Any) -> Any:
     """Return `lanes + factor·other`, `factor` a number or a value."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -109,7 +109,7 @@ def plus(typingctx: Any, lanes: Any, factor: Any, other: Any) -> Any:
 
 
 @_instruction
-def wide(typingctx: Any, lanes: Any) -> Any:
+def widen(typingctx: Any, lanes: Any) -> Any:
     """Return a value of float32 in float64."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -119,7 +119,7 @@ def wide(typingctx: Any, lanes: Any) -> Any:
 
 
 @_instruction
-def short(typingctx: Any, lanes: Any) -> Any:
+def narrow(typingctx: Any, lanes: Any) -> Any:
     """Return a value of float64 rounded to float32."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -129,7 +129,7 @@ def short(typingctx: Any, lanes: Any) -> Any:
 
 
 @_instruction
-def nothing(typingctx: Any, array: Any) -> Any:
+def zeros(typingctx: Any, array: Any) -> Any:
     """Return zeros of an array's type."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:

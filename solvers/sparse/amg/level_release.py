@@ -7,8 +7,14 @@ from itertools import pairwise
 import numpy as np
 
 from relaxon.solvers.sparse.amg import levels_kernels, updating_kernels
-from relaxon.solvers.sparse.amg.hierarchy import OF_SET_UP, Hierarchy, Level, below, finest, room_for
-from relaxon.solvers.sparse.amg.smoothed_aggregation import Rows, Smoothed, Sparse, interpolation, smoothed
+from relaxon.solvers.sparse.amg.hierarchy import OF_SET_UP, Hierarchy, Level, allocate_rows, build_below, build_finest
+from relaxon.solvers.sparse.amg.smoothed_aggregation import (
+    AggregateRows,
+    Smoothed,
+    Sparse,
+    build_interpolation,
+    project_smoothed,
+)
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 OF_CYCLE = ("inverse", "excess", "sums")
@@ -32,16 +38,16 @@ def restore_levels(hierarchy: Hierarchy, system: MatrixSystem) -> None:
     levels = hierarchy.levels
     if levels[0].size is None:
         return
-    level = finest(system, hierarchy.constants.relaxation)[0]
+    level = build_finest(system, hierarchy.constants.relaxation)[0]
     made = [level]
     for above, _ in pairwise(levels):
         level.group, level.offsets = above.group, above.offsets
         if above.smoothed is None:
-            rows = _sums(level)
+            rows = _sum_aggregates(level)
         else:
-            p, total = interpolation(level, level.group, int(level.offsets[-1]))
-            level.smoothed, rows = smoothed(level, p, total, level.offsets)
-        level = below(level, rows, hierarchy.constants)
+            p, total = build_interpolation(level, level.group, int(level.offsets[-1]))
+            level.smoothed, rows = project_smoothed(level, p, total, level.offsets)
+        level = build_below(level, rows, hierarchy.constants)
         made.append(level)
     level.group, level.offsets = levels[-1].group, levels[-1].offsets
     # What a cycle reads stays as it is; the first level is whole last, by which another thread tells that all are.
@@ -53,13 +59,13 @@ def restore_levels(hierarchy: Hierarchy, system: MatrixSystem) -> None:
         own.size = None
 
 
-def _sums(level: Level) -> Rows:
+def _sum_aggregates(level: Level) -> AggregateRows:
     """`Pᵀ A P` of a level's aggregates, which are in no other order than their first rows'."""
     heads, link = np.empty(int(level.offsets[-1]), np.int32), np.empty(level.rows, np.int32)
     updating_kernels.link_members(level.group, heads, link)
-    rows = room_for(level.offsets, level.columns, level.values)
+    rows = allocate_rows(level.offsets, level.columns, level.values)
     level.over(
-        levels_kernels.merged, level.offsets, level.group, heads, link, level.first, level.last, level.columns,
+        levels_kernels.merge_rows, level.offsets, level.group, heads, link, level.first, level.last, level.columns,
         level.values, level.surplus, level.diagonal, level.most, rows.first, rows.last, rows.columns, rows.values,
         rows.surplus, rows.weight, rows.most,
     )  # fmt: skip

@@ -31,7 +31,7 @@ ONE = np.uint32(1)
 
 
 @rows_kernel
-def permuted(start, stop, bounds, order, place, indptr, indices, data, begin, end, columns, values):  # type: ignore[no-untyped-def]
+def permute_rows(start, stop, bounds, order, place, indptr, indices, data, begin, end, columns, values):  # type: ignore[no-untyped-def]
     """Copy the rows of a block, `order[i]` as row `i`, into `columns` and `values` from `begin[i]`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
@@ -45,7 +45,7 @@ def permuted(start, stop, bounds, order, place, indptr, indices, data, begin, en
 
 
 @rows_kernel
-def breadth_first(indptr, indices, order, place):  # type: ignore[no-untyped-def]
+def order_breadth_first(indptr, indices, order, place):  # type: ignore[no-untyped-def]
     """Number the rows in the order in which a breadth-first search meets them, component by component."""
     n = len(order)
     place[:] = np.uint32(0xFFFFFFFF)
@@ -69,7 +69,7 @@ def breadth_first(indptr, indices, order, place):  # type: ignore[no-untyped-def
 
 
 @rows_part
-def exchanged(one, other, columns, values):  # type: ignore[no-untyped-def]
+def exchange(one, other, columns, values):  # type: ignore[no-untyped-def]
     """Exchange two entries."""
     column, value = columns[one], values[one]
     columns[one], values[one] = columns[other], values[other]
@@ -77,7 +77,7 @@ def exchanged(one, other, columns, values):  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def arranged(  # type: ignore[no-untyped-def]
+def arrange_rows(  # type: ignore[no-untyped-def]
     start, stop, bounds, position_of, begin, end, c, v, scale, relaxation, fresh, surplus, diagonal, inverse, excess,
     most, first, middle, inner, last, columns, values,
 ):  # fmt: skip
@@ -119,7 +119,7 @@ def arranged(  # type: ignore[no-untyped-def]
                     position += ONE
             middle[i] = position
             if position > first[i]:
-                exchanged(near, position - ONE, columns, values)
+                exchange(near, position - ONE, columns, values)
             near = position
             for k in range(begin[i], end[i]):
                 if c[k] > i and c[k] < hi:
@@ -130,7 +130,7 @@ def arranged(  # type: ignore[no-untyped-def]
                     position += ONE
             inner[i] = position
             if position > middle[i]:
-                exchanged(near, position - ONE, columns, values)
+                exchange(near, position - ONE, columns, values)
             if outside:
                 for k in range(begin[i], end[i]):
                     if c[k] < lo or c[k] >= hi:
@@ -151,7 +151,7 @@ def arranged(  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def paired(  # type: ignore[no-untyped-def]
+def pair_rows(  # type: ignore[no-untyped-def]
     start, stop, bounds, first, last, c, v, weight, surplus, most, strength, dominated, anyone,
     group, heads, link, size, counts,
 ):  # fmt: skip
@@ -218,7 +218,7 @@ def paired(  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def numbered(start, stop, bounds, offsets, group, heads, compact):  # type: ignore[no-untyped-def]
+def number_groups(start, stop, bounds, offsets, group, heads, compact):  # type: ignore[no-untyped-def]
     """Number a block's groups from `offsets[block]` on, and move their first members there, into `compact`."""
     for block in range(start, stop):
         lo = np.int32(bounds[block])
@@ -231,7 +231,7 @@ def numbered(start, stop, bounds, offsets, group, heads, compact):  # type: igno
 
 
 @rows_kernel
-def merged(  # type: ignore[no-untyped-def]
+def merge_rows(  # type: ignore[no-untyped-def]
     start, stop, bounds, offsets, group, heads, link, first, last, c, v, surplus, weight, most,
     begin, end, columns, values, coarse_surplus, coarse_weight, coarse_most,
 ):  # fmt: skip
@@ -276,7 +276,7 @@ def merged(  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def composed(start, stop, bounds, second, group):  # type: ignore[no-untyped-def]
+def compose_groups(start, stop, bounds, second, group):  # type: ignore[no-untyped-def]
     """`group ← second[group]`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
@@ -285,7 +285,7 @@ def composed(start, stop, bounds, second, group):  # type: ignore[no-untyped-def
 
 
 @rows_kernel
-def dense(bounds, first, last, c, v, diagonal_surplus, out):  # type: ignore[no-untyped-def]
+def fill_dense(bounds, first, last, c, v, diagonal_surplus, out):  # type: ignore[no-untyped-def]
     """A level's matrix, float64, its diagonal from the row sums so that little is lost where they nearly vanish."""
     for i in range(bounds[0], bounds[-1]):
         total = diagonal_surplus[i]
@@ -296,7 +296,7 @@ def dense(bounds, first, last, c, v, diagonal_surplus, out):  # type: ignore[no-
 
 
 @rows_kernel
-def copied_before(start, stop, bounds, first, middle, c, v, starts, columns, values):  # type: ignore[no-untyped-def]
+def copy_before_diagonal(start, stop, bounds, first, middle, c, v, starts, columns, values):  # type: ignore[no-untyped-def]
     """Copy the entries before the diagonal of a block's rows, those of row `i` to `starts[i]`."""
     for block in range(start, stop):
         position = starts[bounds[block]]

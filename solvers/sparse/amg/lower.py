@@ -54,6 +54,13 @@ class Lower:
         np.cumsum(level.middle - level.first, out=starts[1:])
         columns, values = np.empty(int(starts[-1]), np.uint32), np.empty(int(starts[-1]), np.float32)
         level.over(
-            kernels.copied_before, level.first, level.middle, level.columns, level.values, starts, columns, values
+            kernels.copy_before_diagonal,
+            level.first,
+            level.middle,
+            level.columns,
+            level.values,
+            starts,
+            columns,
+            values,
         )
         return cls(starts, columns, values, Across.of(level))

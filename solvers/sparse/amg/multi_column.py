@@ -66,7 +66,7 @@ class _Layer:
         if self.between is not None:
             bounds, *entries = self.between
             args = (np.float32(factor), np.float32(level), x, y)
-            divide(kernels.across, len(bounds) - 1, bounds, *entries, *args, chunks=self.chunks)
+            divide(kernels.add_across, len(bounds) - 1, bounds, *entries, *args, chunks=self.chunks)
 
 
 class CycleTogether:
@@ -74,10 +74,10 @@ class CycleTogether:
 
     def __init__(self, cycle: Cycle) -> None:
         self.steps, self.correction, self.solution = cycle.steps, cycle.correction, cycle.solution
-        self.layers = [_divided_layer(own) for own in cycle.top]
+        self.layers = [_make_divided_layer(own) for own in cycle.top]
         count = sum(1 for row in cycle.table if row[cycle_kernels.COUNT] > 0)
         for index in range(count):
-            self.layers.append(_tail_layer(cycle, index, index + 1 == count))
+            self.layers.append(_make_tail_layer(cycle, index, index + 1 == count))
         self.inverted = count > 0 and len(self.solution) == len(self.layers[-1].inverse) > 0
         self.right = self.layers[0].vectors[0]
 
@@ -90,9 +90,9 @@ class CycleTogether:
         own = self.layers[index]
         _, x, left, *_ = own.vectors
         if self.inverted and index + 1 == len(self.layers):
-            kernels.dense_product(self.solution, right, x)
+            kernels.multiply_dense(self.solution, right, x)
             return
-        own.over(kernels.forward, *own.rows, own.inverse, own.excess, right, x, left)
+        own.over(kernels.sweep_forward, *own.rows, own.inverse, own.excess, right, x, left)
         own.across(-1.0, 0.0, x, left)
         if index + 1 < len(self.layers):
             below = self.layers[index + 1]
@@ -102,21 +102,23 @@ class CycleTogether:
         else:
             left[...] = 0.0
         own.across(1.0, 0.0, x, left)
-        own.over(kernels.backward, *own.rows, own.inverse, own.excess, right, x, left)
+        own.over(kernels.sweep_backward, *own.rows, own.inverse, own.excess, right, x, left)
 
     def _restrict(self, own: _Layer, left: Floats, coarse: Floats) -> None:
         if own.restriction is None:
-            own.over(kernels.summed, own.offsets, left, own.group, coarse)
+            own.over(kernels.restrict, own.offsets, left, own.group, coarse)
             return
         coarse[...] = 0.0
         count = len(own.offsets) - 1
-        divide(kernels.added, count, own.offsets, *own.restriction, np.float32(1), left, coarse, chunks=own.chunks)
+        divide(
+            kernels.add_product, count, own.offsets, *own.restriction, np.float32(1), left, coarse, chunks=own.chunks
+        )
 
     def _interpolate(self, own: _Layer, correction: Floats, x: Floats, beside: Floats) -> None:
         if own.interpolation is None:
-            own.over(kernels.spread, own.group, self.correction, correction, x, beside)
+            own.over(kernels.prolong, own.group, self.correction, correction, x, beside)
             return
-        own.over(kernels.added, *own.interpolation, self.correction, correction, x)
+        own.over(kernels.add_product, *own.interpolation, self.correction, correction, x)
         beside[...] = 0.0
 
     def _accelerated(self, index: int) -> None:
@@ -129,19 +131,19 @@ class CycleTogether:
         own.vectors = [right, z, left, x, q, r]
         x, z = z, x
         one, two = LENGTHS
-        own.over(kernels.image, *own.rows, own.sums, z, q)
+        own.over(kernels.apply_matrix, *own.rows, own.sums, z, q)
         own.across(1.0, 1.0, z, q)
-        own.over(kernels.combined, np.float32(1), right, np.float32(-one), q, r)
+        own.over(kernels.combine, np.float32(1), right, np.float32(-one), q, r)
         self._cycle(index, r)
-        own.over(kernels.combined, np.float32(one), z, np.float32(two), x, x)
+        own.over(kernels.combine, np.float32(one), z, np.float32(two), x, x)
 
 
-def _divided_layer(own: Any) -> _Layer:
+def _make_divided_layer(own: Any) -> _Layer:
     """A layer of a level that is divided among threads."""
     level, lower = own.level, own.lower
     interpolation = restriction = None
     if level.smoothed is not None:
-        interpolation, restriction = _parts(level.smoothed.interpolation), _parts(level.smoothed.restriction)
+        interpolation, restriction = _row_arrays(level.smoothed.interpolation), _row_arrays(level.smoothed.restriction)
     over = lower.across
     between = (over.bounds, over.rows, over.starts[:-1], over.starts[1:], over.columns, over.values)
     rows = (lower.starts[:-1], lower.starts[1:], lower.columns, lower.values)
@@ -151,11 +153,11 @@ def _divided_layer(own: Any) -> _Layer:
     )  # fmt: skip
 
 
-def _parts(matrix: Sparse) -> tuple[NDArray[Any], ...]:
+def _row_arrays(matrix: Sparse) -> tuple[NDArray[Any], ...]:
     return matrix.begin, matrix.end, matrix.columns, matrix.values
 
 
-def _tail_layer(cycle: Cycle, index: int, last: bool) -> _Layer:
+def _make_tail_layer(cycle: Cycle, index: int, last: bool) -> _Layer:
     """A layer of one of the smaller levels, which lie one after the other in a cycle's arrays."""
     table = cycle.table
     row, entry, count = (int(number) for number in table[index, : cycle_kernels.COUNT + 1])
@@ -209,7 +211,7 @@ class Together:
         histories = [[float(norm)] for norm in norms[:count]]
         aims = np.concatenate([np.asarray(tolerances, np.float64), np.full(WIDTH - count, math.inf)])
         going = (norms > aims) & np.isfinite(norms)
-        self.short[...] = self.r * _inverse(norms, going)
+        self.short[...] = self.r * _reciprocal(norms, going)
         past = [(np.zeros_like(self.short), np.zeros_like(self.r), np.zeros(WIDTH)) for _ in range(2)]
         for _ in range(MOST_ITERATIONS):
             if not going.any():
@@ -217,8 +219,8 @@ class Together:
             d, image, curvature, projection = self._direction(past)
             going &= (curvature > 0.0) & np.isfinite(projection)
             alpha = np.divide(projection, curvature, out=np.zeros(WIDTH), where=going)
-            factors = np.array([alpha, -alpha, _inverse(norms, going)])
-            squares = self._over(kernels.stepped, factors, d, image, self.x, self.r, self.short, *self.parts)[0]
+            factors = np.array([alpha, -alpha, _reciprocal(norms, going)])
+            squares = self._over(kernels.take_step, factors, d, image, self.x, self.r, self.short, *self.parts)[0]
             norms = np.where(going, np.sqrt(squares), norms)
             for column, history in enumerate(histories):
                 if going[column]:
@@ -241,12 +243,12 @@ class Together:
             z = np.empty_like(self.short)
             z[self.order] = cycle.apply()
         (p, first, one), (d, second, two) = past
-        found = self._over(kernels.conjugated, z, first, second, *self.parts)
+        found = self._over(kernels.sum_conjugations, z, first, second, *self.parts)
         factors = np.zeros((2, WIDTH), np.float32)
         np.divide(-found[0], one, out=factors[0], where=one > 0, casting="same_kind")
         np.divide(-found[1], two, out=factors[1], where=two > 0, casting="same_kind")
-        self._over(kernels.directed, z, factors, p, d)
-        curvature, projection = self._over(kernels.searched, *self.engine._rows, d, second, self.r, *self.parts)
+        self._over(kernels.make_conjugate, z, factors, p, d)
+        curvature, projection = self._over(kernels.apply_direction, *self.engine._rows, d, second, self.r, *self.parts)
         return d, second, curvature, projection
 
 
@@ -258,6 +260,6 @@ def is_slow(history: Sequence[float], tolerance: float) -> bool:
     return done + expected_left(history, tolerance) > MOST_ITERATIONS
 
 
-def _inverse(norms: Array, going: NDArray[np.bool_]) -> Array:
+def _reciprocal(norms: Array, going: NDArray[np.bool_]) -> Array:
     """One over the norms of the columns that go on, else 0."""
     return np.divide(1.0, norms, out=np.zeros(WIDTH), where=going & (norms > 0))

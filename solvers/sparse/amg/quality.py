@@ -68,7 +68,7 @@ def _relax(level: Level, block: int) -> SmoothError:
     """Relax a random error on a block's rows by some sweeps."""
     own = slice(int(level.bounds[block]), int(level.bounds[block + 1]))
     x = np.random.default_rng(block).uniform(-1.0, 1.0, own.stop - own.start).astype(np.float32)
-    energy = kernels.relaxed(
+    energy = kernels.relax(
         level.bounds[block], level.bounds[block + 1], SWEEPS, level.first, level.inner, level.last, level.columns,
         level.values, level.inverse, level.excess, level.sums, x,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from relaxon.solvers.sparse.amg.levels_kernels import ONE, rows_kernel
 
 
 @rows_kernel
-def relaxed(lo, hi, sweeps, first, inner, last, c, v, inverse, excess, sums, x):  # type: ignore[no-untyped-def]
+def relax(lo, hi, sweeps, first, inner, last, c, v, inverse, excess, sums, x):  # type: ignore[no-untyped-def]
     """Relax the error `x` of the rows `lo … hi − 1`, zero elsewhere, by sweeps backwards; return its `xᵀAx`.
 
     `x[i − lo]` is that of row `i`.

@@ -27,7 +27,7 @@ ROOM = 2
 
 
 @dataclass(slots=True)
-class Rows:
+class AggregateRows:
     """Rows of a matrix between two levels, where their block's rows stood before."""
 
     bounds: Indices
@@ -91,16 +91,16 @@ def aggregate(level: Level, dominated: float) -> tuple[NDArray[np.int32], Indice
     group, spare = np.empty(n, np.int32), np.empty(n, np.int32)
     counts = np.zeros(count, np.int64)
     level.over(
-        kernels.gathered_together, level.first, level.last, level.columns, level.values, level.diagonal, level.most,
+        kernels.aggregate_rows, level.first, level.last, level.columns, level.values, level.diagonal, level.most,
         np.float32(STRENGTH**2), np.float32(dominated), group, spare, counts,
     )  # fmt: skip
     offsets = np.zeros(count + 1, np.uint32)
     np.cumsum(counts, out=offsets[1:])
-    level.over(kernels.shifted, offsets, group)
+    level.over(kernels.shift_groups, offsets, group)
     return group, offsets
 
 
-def interpolation(level: Level, group: NDArray[np.int32], coarse: int) -> tuple[Sparse, NDArray[np.float64]]:
+def build_interpolation(level: Level, group: NDArray[np.int32], coarse: int) -> tuple[Sparse, NDArray[np.float64]]:
     """Return `(I − ω D_F⁻¹ A_F) T`, `A_F` the matrix of strong couplings, and the sums of its rows."""
     n = level.rows
     total = np.empty(n)
@@ -108,13 +108,15 @@ def interpolation(level: Level, group: NDArray[np.int32], coarse: int) -> tuple[
     begin, end, columns = np.empty(n, np.uint32), np.empty(n, np.uint32), np.empty(size, np.uint32)
     p = Sparse(begin, end, columns, np.empty(size, np.float32), coarse)
     level.over(
-        kernels.interpolation, level.first, level.last, level.columns, level.values, level.diagonal, level.surplus,
+        kernels.fill_interpolation, level.first, level.last, level.columns, level.values, level.diagonal, level.surplus,
         level.most, np.float32(STRENGTH**2), OMEGA, group, coarse, p.begin, p.end, p.columns, p.values, total,
     )  # fmt: skip
-    return compacted(p, level.bounds), total
+    return compact(p, level.bounds), total
 
 
-def smoothed(level: Level, p: Sparse, total: NDArray[np.float64], offsets: Indices) -> tuple[Smoothed, Rows]:
+def project_smoothed(
+    level: Level, p: Sparse, total: NDArray[np.float64], offsets: Indices
+) -> tuple[Smoothed, AggregateRows]:
     """Return an interpolation with its transpose, and `Pᵀ A P`; `total` are the sums of the rows of `P`.
 
     The diagonal is among the rows' entries, but not used: it follows from the row sums, which are exact where `P`
@@ -126,18 +128,18 @@ def smoothed(level: Level, p: Sparse, total: NDArray[np.float64], offsets: Indic
     ap = multiply(a, level.diagonal, p, bounds, chunks)
     product = multiply(r, np.empty(0, np.float32), ap, offsets, chunks)
     image, surplus = np.empty(level.rows), np.empty(p.width)
-    level.over(kernels.image_of_sums, level.first, level.last, level.columns, level.values, level.surplus, total, image)
+    level.over(kernels.apply_to_sums, level.first, level.last, level.columns, level.values, level.surplus, total, image)
     divide(
-        kernels.coarse_rows, len(offsets) - 1, offsets, r.begin, r.end, r.columns, r.values, image, surplus,
+        kernels.sum_coarse_rows, len(offsets) - 1, offsets, r.begin, r.end, r.columns, r.values, image, surplus,
         chunks=chunks,
     )  # fmt: skip
     none = np.empty(0, np.float32)
-    return Smoothed(p, r), Rows(
+    return Smoothed(p, r), AggregateRows(
         offsets, product.begin, product.end, product.columns, product.values, surplus, none, none
     )
 
 
-def compacted(a: Sparse, bounds: Indices) -> Sparse:
+def compact(a: Sparse, bounds: Indices) -> Sparse:
     """Return a matrix without the room between its blocks."""
     ends = [(int(a.begin[lo]), int(a.end[hi - 1])) for lo, hi in pairwise(bounds) if hi > lo]
     columns = np.concatenate([a.columns[lo:hi] for lo, hi in ends])
@@ -151,13 +153,13 @@ def transpose(a: Sparse, bounds: Indices, chunks: int) -> Sparse:
     """Return `Aᵀ`, the entries of each row in the order of `a`'s rows."""
     count = len(bounds) - 1
     counts = np.zeros((a.width, count), np.uint32)
-    divide(kernels.column_counts, count, bounds, a.begin, a.end, a.columns, counts, chunks=chunks)
+    divide(kernels.count_columns, count, bounds, a.begin, a.end, a.columns, counts, chunks=chunks)
     places = np.zeros(a.width * count + 1, np.uint32)
     np.cumsum(counts.reshape(-1), out=places[1:])
     begin = np.append(places[:-1:count], places[-1]) if a.width else places
     rows, values = np.empty(len(a.columns), np.uint32), np.empty(len(a.columns), np.float32)
     divide(
-        kernels.transposed, count, bounds, a.begin, a.end, a.columns, a.values,
+        kernels.transpose_rows, count, bounds, a.begin, a.end, a.columns, a.values,
         places[:-1].reshape(a.width, count), rows, values, chunks=chunks,
     )  # fmt: skip
     return Sparse(begin[:-1], begin[1:], rows, values, a.rows)
@@ -179,7 +181,8 @@ def multiply(a: Sparse, diagonal: Floats, b: Sparse, bounds: Indices, chunks: in
         left: tuple[Any, ...] = (a.begin, a.end, a.columns, a.values, diagonal)
         right: tuple[Any, ...] = (b.begin, b.end, b.columns, b.values, b.width)
         divide(
-            kernels.product, count, bounds, limits, *left, *right, begin, end, columns, values, full, chunks=chunks,
+            kernels.multiply_rows, count, bounds, limits, *left, *right, begin, end, columns, values, full,
+            chunks=chunks,
         )  # fmt: skip
         if not full.any():
             return Sparse(begin, end, columns, values, b.width)

@@ -19,7 +19,7 @@ JOINED = 0.25
 
 
 @rows_kernel
-def gathered_together(  # type: ignore[no-untyped-def]
+def aggregate_rows(  # type: ignore[no-untyped-def]
     start, stop, bounds, first, last, c, v, weight, most, strength, dominated, group, spare, counts,
 ):  # fmt: skip
     """Make aggregates of rows and all their strong neighbours, then let rows left over join one, or make others.
@@ -79,7 +79,7 @@ def gathered_together(  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def shifted(start, stop, bounds, offsets, group):  # type: ignore[no-untyped-def]
+def shift_groups(start, stop, bounds, offsets, group):  # type: ignore[no-untyped-def]
     """Number a block's aggregates from `offsets[block]` on."""
     for block in range(start, stop):
         shift = np.int32(offsets[block]) - np.int32(bounds[block])
@@ -89,13 +89,13 @@ def shifted(start, stop, bounds, offsets, group):  # type: ignore[no-untyped-def
 
 
 @rows_kernel
-def interpolation(  # type: ignore[no-untyped-def]
+def fill_interpolation(  # type: ignore[no-untyped-def]
     start, stop, bounds, first, last, c, v, diagonal, surplus, most, strength, omega, group, coarse, begin, end,
     columns, values, total,
 ):  # fmt: skip
     """Rows of `(I − ω D_F⁻¹ A_F) T`: `T` the aggregates' indicators, `A_F` the matrix without weak couplings.
 
-    A coupling is kept where it is strong, as in `gathered_together`; all others are added to the diagonal. A block's
+    A coupling is kept where it is strong, as in `aggregate_rows`; all others are added to the diagonal. A block's
     rows begin at `first` plus the row, so that each has room for one entry more than the matrix's. `total[i]` is the
     sum of row `i`: 1 exactly where the matrix's row sums to zero and all neighbours are in aggregates.
     """
@@ -140,7 +140,7 @@ def interpolation(  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def column_counts(start, stop, bounds, begin, end, columns, counts):  # type: ignore[no-untyped-def]
+def count_columns(start, stop, bounds, begin, end, columns, counts):  # type: ignore[no-untyped-def]
     """How many entries each block has in each column, in `counts[column, block]`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
@@ -149,7 +149,7 @@ def column_counts(start, stop, bounds, begin, end, columns, counts):  # type: ig
 
 
 @rows_kernel
-def transposed(start, stop, bounds, begin, end, columns, values, places, rows, turned):  # type: ignore[no-untyped-def]
+def transpose_rows(start, stop, bounds, begin, end, columns, values, places, rows, turned):  # type: ignore[no-untyped-def]
     """Write a block's entries to where `places[column, block]` says that they go."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
@@ -160,7 +160,7 @@ def transposed(start, stop, bounds, begin, end, columns, values, places, rows, t
 
 
 @rows_kernel
-def product(  # type: ignore[no-untyped-def]
+def multiply_rows(  # type: ignore[no-untyped-def]
     start, stop, bounds, limits, first, last, c, v, diagonal, begin, end, columns, values, width, out_begin, out_end,
     out_columns, out_values, full,
 ):  # fmt: skip
@@ -204,7 +204,7 @@ def product(  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def image_of_sums(start, stop, bounds, first, last, c, v, surplus, total, out):  # type: ignore[no-untyped-def]
+def apply_to_sums(start, stop, bounds, first, last, c, v, surplus, total, out):  # type: ignore[no-untyped-def]
     """`out ← A total` in float64, by row sums and differences, which vanish where `total` is 1 all around."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
@@ -216,7 +216,7 @@ def image_of_sums(start, stop, bounds, first, last, c, v, surplus, total, out): 
 
 
 @rows_kernel
-def coarse_rows(start, stop, bounds, begin, end, rows, values, image, surplus):  # type: ignore[no-untyped-def]
+def sum_coarse_rows(start, stop, bounds, begin, end, rows, values, image, surplus):  # type: ignore[no-untyped-def]
     """`surplus ← Pᵀ image`, the sums of the coarse rows."""
     for block in range(start, stop):
         for g in range(bounds[block], bounds[block + 1]):

@@ -52,14 +52,14 @@ def find_weights(system: MatrixSystem) -> Array | None:
     if singular is not None:
         weights[singular] = 1.0
     scaled = scale_entries(system.matrix, weights)
-    signs = _signs(scaled)
+    signs = _find_signs(scaled)
     if singular is not None:
         signs[singular] = 1.0
     if (signs < 0).any():  # perhaps they are all that is amiss
         turned = scale_entries(system.matrix, signs)
         if unevenness(turned, system.diagonal) <= UNEVEN:
             return signs
-    weights = _relaxed(scaled, weights, signs, singular)
+    weights = _relax_weights(scaled, weights, signs, singular)
     scaled = scale_entries(system.matrix, weights)
     after = unevenness(scaled, system.diagonal * weights**2)
     return weights * mean_scale(weights) if after <= BETTER * before else None
@@ -115,7 +115,7 @@ def scale_unknowns(system: MatrixSystem, weights: Array | None) -> MatrixSystem:
     return replace(system, matrix=scaled, diagonal=system.diagonal * weights**2, rows=None)
 
 
-def _relaxed(scaled: Any, weights: Array, signs: Array, singular: NDArray[np.bool_] | None) -> Array:
+def _relax_weights(scaled: Any, weights: Array, signs: Array, singular: NDArray[np.bool_] | None) -> Array:
     """The weights after some sweeps on `A w = 0`, from magnitudes that make the diagonal 1, and these signs."""
     diagonal = np.asarray(scaled.diagonal())
     size = np.asarray(abs(scaled).sum(axis=1)).ravel() - diagonal
@@ -137,7 +137,7 @@ def _relaxed(scaled: Any, weights: Array, signs: Array, singular: NDArray[np.boo
     return np.asarray(weights * found)
 
 
-def _signs(scaled: Any) -> Array:
+def _find_signs(scaled: Any) -> Array:
     """Signs of the unknowns that make the couplings of a spanning forest negative, one of the strongest couplings.
 
     In the graph of all unknowns twice, once with either sign, a negative coupling connects equal signs and a positive

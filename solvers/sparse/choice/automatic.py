@@ -1,4 +1,4 @@
-"""Which solver for which sparse matrix: the names, and the automatic choice with its reason."""
+"""The solvers of sparse matrices by name, and the automatic choice among them with its reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from relaxon.solvers.sparse.amg import AlgebraicMultigrid
 from relaxon.solvers.sparse.choice.costs import load_costs
-from relaxon.solvers.sparse.choice.estimates import Estimate, Estimates, seconds_said
+from relaxon.solvers.sparse.choice.estimates import Estimate, Estimates, format_seconds
 from relaxon.solvers.sparse.choice.indefinite import NOT_DEFINITE, OrIndefinite, prepare_indefinite
 from relaxon.solvers.sparse.choice.other_kinds import GENERAL_SOLVERS, prepare_kind
 from relaxon.solvers.sparse.choice.watch import Watched
@@ -25,16 +25,17 @@ from relaxon.solvers.sparse.learned import DeepConjugateDirectionMultigrid
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 SMALL = 1_000
-"""Unknowns up to which a factor takes milliseconds, were it full."""
+"""Unknowns up to which even a full factor takes milliseconds."""
 TRIAL = 0.25
-"""A method may be tried where its set-up and ten iterations cost at most this part of what is expected without it."""
+"""A method may be tried where its set-up and ten iterations cost at most this fraction of what is expected without."""
 WORTH_COUNTING = 2.0
-"""A factor whose operations, counted, take more than so many times the next solver's seconds is not begun."""
+"""A factor is not begun where its operations, once counted, take more than this many times the next solver's
+seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A solver, in a sentence why it, and the estimates that it was chosen by, cheapest first, where there were any."""
+class MatrixChoice:
+    """A solver, the reason in a sentence, and the estimates it was chosen by, cheapest first, where there were any."""
 
     solver: MatrixSolver
     reason: str
@@ -44,12 +45,12 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Automatic(MatrixSolver):
-    """What is expected to be quickest, by a cost model of the solvers; where it turns out slow, another goes on.
+    """The solver that is expected to be fastest by a cost model; where it turns out slow, another one takes over.
 
-    The estimates are seconds by constants that `bench/sparse_choice.py` has fitted, from the size of the matrix, a
-    sample of its rows and the levels of its graph. An iterative method is watched: when what it still needs, at the
-    rate so far, is more than another would take from the start, that one is set up. Clocks are not looked at, so that
-    the same matrix is solved by the same steps. `Solution.message` has the choice and the reason.
+    Seconds are estimated by constants fitted by `bench/sparse_choice.py`, from the size of the matrix, a sample of its
+    rows and the levels of its graph. An iterative method is monitored: when what it still needs, at its rate so far, is
+    more than another method would take from the start, that one is set up. No clock is read, so that the same matrix is
+    solved by the same steps. `Solution.message` has the choice and the reason.
     """
 
     name: ClassVar[str] = "auto"
@@ -67,9 +68,9 @@ class Automatic(MatrixSolver):
             return prepare_indefinite(system, str(error))
 
     def _definite(self, system: MatrixSystem) -> MatrixEngine:
-        """Set up what suits a positive definite matrix; ValueError where a factor finds that it is none."""
+        """Set up what suits a positive definite matrix; ValueError where a factor finds that it is not definite."""
         choice = choose(system)
-        name, reason = _name(choice.solver), choice.reason
+        name, reason = _find_name(choice.solver), choice.reason
         if choice.estimates is not None and name == "amg":
             near_null = choice.estimates.nodal.near_null
             if near_null is not None:
@@ -88,17 +89,18 @@ class Automatic(MatrixSolver):
 
 
 class Successors:
-    """What is set up for a matrix, one after the other where a method turns out slow."""
+    """The methods set up for a matrix, one after the other as each turns out slow."""
 
     def __init__(self, estimates: Estimates) -> None:
         self.estimates = estimates
         self.tried: set[str] = set()
         self.refused: dict[str, Estimate] = {}
-        """Factors that took too much, counted, when they were thought of, with what they take."""
+        """Factors that were too expensive, by their counted operations, with what they take."""
         self._others: list[Estimate] | None = None
 
     def begin(self, ranked: Sequence[Estimate]) -> tuple[Estimate, MatrixEngine]:
-        """Set up the first; where that is a factor that takes twice what the next one does, or is too large, that."""
+        """Set up the first; where that is a factor that is too large or takes twice what the next one does, the
+        next."""
         for one, following in pairwise(ranked):
             engine = self.set_up(one, WORTH_COUNTING * following.seconds)
             if engine is not None:
@@ -108,18 +110,18 @@ class Successors:
         return ranked[-1], solver.prepare_matrix(self.estimates.system_of(ranked[-1].solver))
 
     def follow(self, system: MatrixSystem, begun: str) -> Successors:
-        """Return those for new values on the same pattern, where a solver of that name has begun."""
-        made = Successors(self.estimates.follow(system))
-        made.tried.add(begun)
-        return made
+        """Return the successors for new values on the same pattern, where the solver of that name has begun."""
+        successors = Successors(self.estimates.follow(system))
+        successors.tried.add(begun)
+        return successors
 
     def cheapest(self, seconds: float) -> Estimate | None:
-        """Return what may take less than so many seconds, and least; None where nothing does.
+        """Return the cheapest method that may take less than that many seconds; None where none does.
 
-        Iterations are foretold badly: a method of which ten cost little beside these seconds is tried where it might
-        be as good as few are.
+        As iteration counts are predicted badly, a method of which ten iterations cost little beside these seconds is
+        judged by the fewest it might take.
         """
-        # Not before any could be: it takes as long as some iterations to count the graph's levels.
+        # Only once one could be cheaper: counting the levels of the graph takes as long as some iterations.
         if self._others is None and seconds > self.estimates.least_seconds:
             self._others = self.estimates.others(self.tried)
         found = [one if one.trial_seconds > TRIAL * seconds else one.at_best() for one in self._others or []]
@@ -127,9 +129,11 @@ class Successors:
         return best if best is not None and best.seconds < seconds else None
 
     def set_up(self, chosen: Estimate, seconds: float) -> MatrixEngine | None:
-        """Set up what was chosen; None where it is a factor that, counted, takes more than so many seconds, which may
-        be asked for again when more are left to be saved, or does not fit into memory. ValueError where it finds that
-        the matrix is not positive definite."""
+        """Set up the chosen method; None where it is a factor that takes more than that many seconds, by its counted
+        operations, or that does not fit into memory. The first may be chosen again when more seconds are at stake.
+
+        ValueError where it finds that the matrix is not positive definite.
+        """
         self.tried.add(chosen.solver)
         if self._others is not None:
             self._others = [one for one in self._others if one.solver != chosen.solver]
@@ -165,25 +169,27 @@ MATRIX_SOLVERS: dict[str, MatrixSolver] = {
 }
 
 
-def choose(system: MatrixSystem) -> Choice:
-    """The solver that is expected to answer one right-hand side soonest, set-up included."""
+def choose(system: MatrixSystem) -> MatrixChoice:
+    """Choose the solver that is expected to be fastest for one right-hand side, set-up included."""
     n = system.unknowns
     if system.near_null is not None:
-        return Choice(MATRIX_SOLVERS["amg"], system.near_null.said)
+        return MatrixChoice(MATRIX_SOLVERS["amg"], system.near_null.said)
     if n <= SMALL:
-        return Choice(MATRIX_SOLVERS["scipy-direct"], f"{n} unknowns are few enough to factor, whatever the pattern")
+        return MatrixChoice(
+            MATRIX_SOLVERS["scipy-direct"], f"{n} unknowns are few enough to factor, whatever the pattern"
+        )
     if _is_tridiagonal(system.matrix):
-        return Choice(MATRIX_SOLVERS["ic-cg"], "tridiagonal, so that an incomplete factor is complete")
+        return MatrixChoice(MATRIX_SOLVERS["ic-cg"], "tridiagonal, so that an incomplete factor is complete")
     estimates = Estimates.of(system, load_costs())
     ranked = estimates.first()
     first = ranked[0]
     count = f", {first.iterations:.0f} iterations" if first.iteration_seconds > 0 else ""
-    reason = f"about {seconds_said(first.seconds)} expected{count}"
+    reason = f"about {format_seconds(first.seconds)} expected{count}"
     if len(ranked) > 1:
         reason = f"{reason}; {', '.join(map(str, ranked[1:3]))}"
     if estimates.trial > 0:
         reason = f"{reason}; on a piece of the matrix multigrid converged slowly"
-    return Choice(MATRIX_SOLVERS[first.solver], reason, estimates, tuple(ranked))
+    return MatrixChoice(MATRIX_SOLVERS[first.solver], reason, estimates, tuple(ranked))
 
 
 def _is_tridiagonal(matrix: Any) -> bool:
@@ -195,10 +201,10 @@ def _is_tridiagonal(matrix: Any) -> bool:
     return bool((first >= rows - 1).all() and (last <= rows + 1).all())
 
 
-def named(name: str, peers: bool = False) -> MatrixSolver:
-    """The matrix solver of that name; ValueError for one that is unknown or needs a grid.
+def find_solver(name: str, peers: bool = False) -> MatrixSolver:
+    """Return the matrix solver of that name; ValueError for one that is unknown or needs a grid.
 
-    With `peers`, those of other libraries in `relaxon.solvers.sparse.peers` too.
+    With `peers`, the solvers of other libraries in `relaxon.solvers.sparse.peers` are found too.
     """
     if name in MATRIX_SOLVERS:
         return MATRIX_SOLVERS[name]
@@ -217,5 +223,5 @@ def named(name: str, peers: bool = False) -> MatrixSolver:
     raise ValueError(f"solver must be one of {', '.join(MATRIX_SOLVERS)} for a sparse matrix, got {name!r}{hint}")
 
 
-def _name(solver: MatrixSolver) -> str:
+def _find_name(solver: MatrixSolver) -> str:
     return next((name for name, known in MATRIX_SOLVERS.items() if known == solver), solver.name)

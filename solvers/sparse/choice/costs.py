@@ -1,7 +1,7 @@
-"""What each solver is expected to cost on a matrix: seconds from its features, by constants that a bench has fitted.
+"""The cost model of the solvers: seconds from the features of a matrix, by constants fitted to measurements.
 
 `python bench/sparse_choice.py` measures the solvers over the gallery and writes the constants to `costs.json`, with the
-machine that they were measured on. Seconds elsewhere are others; what decides is their ratio.
+machine they were measured on. Seconds differ on other machines, but only their ratios matter.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from relaxon.solvers.sparse.choice.features import MatrixFeatures
 
 FILE = Path(__file__).with_name("costs.json")
 GAP = 1e-3
-"""A mean gap of a row's sums below this is none."""
+"""Added to the mean gap of the rows in its logarithm, so that gaps below it count as none."""
 TOLERANCE = 1e-6
-"""Of the residual, for which iterations are foretold."""
+"""Relative residual for which iterations are predicted."""
 MOST_ITERATIONS = 20_000.0
+"""Bound on predicted iterations."""
 Coefficients = tuple[float, ...]
 
 
 def rate_terms(features: MatrixFeatures, levels: float | None) -> NDArray[np.float64]:
-    """Return what the logarithm of an iteration count is linear in, `(9,)`, or `(8,)` where no levels are given."""
+    """Return the terms in which the logarithm of an iteration count is linear, `(9,)`, or `(8,)` without levels."""
     f = features
     terms = [
         1.0,
@@ -44,19 +45,19 @@ def rate_terms(features: MatrixFeatures, levels: float | None) -> NDArray[np.flo
 
 
 def size_terms(features: MatrixFeatures, levels: float) -> NDArray[np.float64]:
-    """Return what the logarithm of a factor's operations is linear in, `(4,)`."""
+    """Return the terms in which the logarithm of a factor's operations is linear, `(4,)`."""
     f = features
     return np.array([1.0, math.log(f.unknowns), math.log(f.entries / f.unknowns), math.log(levels)])
 
 
 def linear_terms(features: MatrixFeatures) -> NDArray[np.float64]:
-    """Return what the seconds of a set-up and of an iteration are linear in, `(3,)`."""
+    """Return the terms in which the seconds of a set-up and of an iteration are linear, `(3,)`."""
     return np.array([1.0, features.unknowns, features.entries])
 
 
 @dataclass(frozen=True, slots=True)
 class IterativeCost:
-    """Constants of an iterative solver: seconds of the set-up and of an iteration, and how many iterations it takes."""
+    """Constants of an iterative solver: for the seconds of set-up and iteration, and for the number of iterations."""
 
     setup: Coefficients
     iteration: Coefficients
@@ -71,8 +72,8 @@ class IterativeCost:
         return float(np.dot(self.iteration, linear_terms(features)))
 
     def iterations(self, features: MatrixFeatures, levels: float | None) -> float:
-        """Return how many are expected to a relative residual of `TOLERANCE`; without `levels`, a bound where one is
-        needed."""
+        """Return the iterations expected to a relative residual of `TOLERANCE`; an upper bound where `levels` are
+        needed and None."""
         bound = dominated_iterations(features.dominance)
         if self.by_levels and levels is None:
             return min(bound, MOST_ITERATIONS)
@@ -82,9 +83,9 @@ class IterativeCost:
 
 
 def dominated_iterations(dominance: float) -> float:
-    """Return the bound on conjugate gradients' iterations where `Σ_{j≠i} |a_ij| ≤ d a_ii`; infinite for `d ≥ 1`.
+    """Return a bound on the iterations of conjugate gradients where `Σ_{j≠i} |a_ij| ≤ d a_ii`; infinite for `d ≥ 1`.
 
-    The matrix scaled by its diagonal has the condition `(1 + d) / (1 − d)` at most (Gershgorin's circles).
+    The matrix scaled by its diagonal has a condition number of at most `(1 + d) / (1 − d)` (Gershgorin circles).
     """
     if dominance >= 1.0:
         return math.inf
@@ -93,10 +94,11 @@ def dominated_iterations(dominance: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class DirectCost:
-    """Constants of a factor: its seconds by rows, entries and operations, and the operations by the features."""
+    """Constants of a factor: for its seconds by rows, entries and operations, and for the operations by the
+    features."""
 
     setup: Coefficients
-    """Of 1, rows, entries and operations."""
+    """Coefficients of 1, rows, entries and operations."""
     flops: Coefficients
 
     def operations(self, features: MatrixFeatures, levels: float) -> float:

@@ -1,4 +1,4 @@
-"""What a matrix looks like at a glance: a dozen figures from a sample of its rows and from the levels of its graph."""
+"""The features of a matrix for the cost model, from a sample of its rows and from the levels of its graph."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLE = 2_000
-"""Rows that are looked at, evenly spaced."""
+"""Number of rows in the sample, evenly spaced."""
 MOST_LEVELS = 4_000
-"""Levels of the graph that are counted: with more, each is a few nodes, and a factor costs little."""
+"""Limit of the levels that are counted: with more, each has a few nodes, and a factor costs little."""
 COMPILED = 20_000
-"""Rows from which on a compiled search is worth its compiling."""
+"""Rows from which a compiled search is worth its compilation."""
 TINY = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixFeatures:
-    """Figures of a symmetric matrix with a positive diagonal; those of the values are of a sample of its rows."""
+    """Features of a symmetric matrix with a positive diagonal; those of the values come from a sample of its rows."""
 
     unknowns: int
     entries: int
@@ -29,7 +29,7 @@ class MatrixFeatures:
     gap: float
     """The mean of `1 − Σ_{j≠i} |a_ij| / a_ii`, 0 where that is negative."""
     positive: float
-    """The positive part of the off-diagonal weight, 0 to 1."""
+    """The positive fraction of the off-diagonal weight, 0 to 1."""
     anisotropy: float
     """The mean of `log(max |a_ij| / mean |a_ij|)` over the rows."""
     contrast: float
@@ -39,7 +39,7 @@ class MatrixFeatures:
 
     @classmethod
     def of(cls, matrix: Any, diagonal: NDArray[np.float64]) -> MatrixFeatures:
-        """Look at a matrix in canonical CSR form; it is not modified."""
+        """Return the features of a matrix in canonical CSR form, which is not modified."""
         n = matrix.shape[0]
         rows = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64))
         starts, counts = matrix.indptr[rows].astype(np.int64), np.diff(matrix.indptr)[rows]
@@ -67,9 +67,10 @@ class MatrixFeatures:
 
 
 def count_levels(matrix: Any) -> float:
-    """Return how many levels a breadth-first search of a symmetric pattern has, from a node far from the middle one.
+    """Return the number of levels of a breadth-first search of a symmetric pattern, from a node far from the middle
+    one.
 
-    Of a part of the graph where that does not hang together: as many as if all of it were like that part.
+    Where the graph is not connected, the count of one component is scaled to all of it.
     """
     from relaxon.solvers.sparse.system.inspection_kernels import level_of_rows
 

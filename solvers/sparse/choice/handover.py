@@ -1,4 +1,4 @@
-"""Methods one after the other: each goes on from where the one before was too slow."""
+"""A sequence of methods: each one continues where the one before was too slow."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from relaxon.solvers.sparse.engine import DelegatingEngine, MatrixEngine
 from relaxon.solvers.sparse.system.matrix_system import Array
 
 LOOK = 30
-"""Iterations after which the rate of convergence is looked at: those between two restarts of GMRES."""
+"""Iterations after which the rate of convergence is checked: those between two restarts of GMRES."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """A method: what it is called, why it, how many iterations it may be expected to take, and its set-up."""
+class Fallback:
+    """A method of the sequence: its name, the reason for it, the expected iterations it may take, and its set-up."""
 
     name: str
     why: str
@@ -28,16 +28,17 @@ class Stage:
 
 
 class HandOver(DelegatingEngine):
-    """The first stage, and the next ones where it would take too long; the last that was begun alone for later sides.
+    """The first of several methods, and the next ones where it would take too long; later right-hand sides begin with
+    the one that ran last.
 
-    `head` says what the matrix is. A stage is left when at its mean rate so far it would take more than its patience,
-    or when it stagnates. A stage whose set-up raises ValueError is passed over; where no later one can be set up, the
-    present one goes on.
+    `head` describes the matrix. A method is abandoned when it would take more iterations than its patience, at its mean
+    rate so far, or when it stagnates. One whose set-up raises ValueError is skipped; where no later one can be set up,
+    the present one continues.
     """
 
     default_max_iterations = 20_000
 
-    def __init__(self, head: str, stages: list[Stage]) -> None:
+    def __init__(self, head: str, stages: list[Fallback]) -> None:
         self._stages = stages
         self._refused = ""
         self._engine, self._place = self._begin(0)
@@ -49,7 +50,8 @@ class HandOver(DelegatingEngine):
         return self._engine
 
     def _begin(self, place: int) -> tuple[MatrixEngine, int]:
-        """The first stage from a place on that can be set up; ValueError, that of the last, where none can."""
+        """Set up the first possible method from a place on; ValueError, that of the last one, where none is
+        possible."""
         while True:
             try:
                 engine = self._stages[place].make()
@@ -75,7 +77,7 @@ class HandOver(DelegatingEngine):
             stopped = result in (Result.CONVERGED, Result.CANCELLED)
             if last or stopped or left <= 0:
                 return result
-            if result is Result.MAX_ITERATIONS and _expected(monitor, begun) <= stage.patience:
+            if result is Result.MAX_ITERATIONS and _expect_iterations(monitor, begun) <= stage.patience:
                 monitor.history.pop()  # the next run records the residual where it begins
                 continue
             if not np.isfinite(x).all():
@@ -95,8 +97,8 @@ class HandOver(DelegatingEngine):
             monitor.history.pop()
 
 
-def _expected(monitor: Monitor, begun: int) -> float:
-    """How many iterations the run that began at history's entry `begun` takes in all, at its mean rate."""
+def _expect_iterations(monitor: Monitor, begun: int) -> float:
+    """Return the total iterations, at its mean rate, of the run that began at entry `begun` of the history."""
     first, last = monitor.history[begun], monitor.history[-1]
     if not 0 < last < first:
         return math.inf

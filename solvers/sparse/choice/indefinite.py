@@ -1,4 +1,4 @@
-"""Symmetric matrices that look positive definite by their entries and are not, as a solver finds out."""
+"""Symmetric matrices that look positive definite by their entries and turn out indefinite during a solve."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from relaxon.solvers.sparse.engine import DelegatingEngine, MatrixEngine
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 NOT_DEFINITE = "operator must be positive definite"
-"""How refusals of a factor begin that finds pivots that are not positive."""
+"""Beginning of the refusal by a factor with pivots that are not positive."""
 FOUND_OUT = "the matrix is not positive definite"
-"""How failures of conjugate gradients begin that find a direction of negative curvature."""
+"""Beginning of the failure of conjugate gradients on a direction of negative curvature."""
 
 
 def prepare_indefinite(system: MatrixSystem, why: str) -> MatrixEngine:
-    """Set up what solves a matrix as symmetric indefinite. ValueError with `why` where it is singular as well."""
+    """Set up a method for a matrix as symmetric indefinite; ValueError with `why` where it is singular as well."""
     try:
         return prepare_kind(replace(system, kind="symmetric-indefinite", why=why))
     except ValueError:
@@ -25,7 +25,8 @@ def prepare_indefinite(system: MatrixSystem, why: str) -> MatrixEngine:
 
 
 class OrIndefinite(DelegatingEngine):
-    """A method for positive definite matrices; where it meets negative curvature, one for indefinite ones goes on."""
+    """A method for positive definite matrices; where it meets negative curvature, one for indefinite ones takes
+    over."""
 
     def __init__(self, system: MatrixSystem, first: MatrixEngine) -> None:
         self.system, self.engine = system, first

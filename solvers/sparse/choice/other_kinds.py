@@ -1,4 +1,4 @@
-"""What solves a matrix that is not symmetric positive definite, by its kind, and what goes on where that is slow."""
+"""The automatic choice for matrices that are not symmetric positive definite, by their kind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from relaxon.core.extras import find_missing
-from relaxon.solvers.sparse.choice.handover import HandOver, Stage
+from relaxon.solvers.sparse.choice.handover import Fallback, HandOver
 from relaxon.solvers.sparse.direct.pivoted import PivotedFactor
 from relaxon.solvers.sparse.direct.solver import NEEDS, DirectFactorisation
 from relaxon.solvers.sparse.engine import MatrixEngine
@@ -22,19 +22,19 @@ from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 SMALL = 1_000
 """Unknowns up to which a factor takes milliseconds."""
 FACTOR_LIMIT = 300_000
-"""Unknowns up to which SuperLU's factor is tried."""
+"""Unknowns up to which a factor by SuperLU is tried."""
 FACTOR_COST = 2e11
-"""The envelope's `Σ band²` up to which SuperLU makes a factor; its real cost is a part of that."""
+"""The envelope's `Σ band²` up to which SuperLU computes a factor; the true cost is a fraction of that."""
 FACTOR_OPERATIONS = 2e11
-"""Operations, counted from the pattern, up to which rslab makes a factor: half a minute of one thread."""
+"""Operations, counted from the pattern, up to which rslab computes a factor: half a minute of one thread."""
 MULTIGRID_PATIENCE, INCOMPLETE_PATIENCE = 90, 200
-"""Iterations that a method may be expected to take before the next one is tried."""
+"""Expected iterations beyond which the next method is tried, for multigrid and for ILU(0)."""
 DOMINANT = 1.0
-"""Where each diagonal entry is at least so much of its row's other magnitudes, ILU(0) is tried before a factor."""
+"""ILU(0) is tried before a factor where each diagonal entry is at least this fraction of the row's other magnitudes."""
 
 
 def prepare_kind(system: MatrixSystem) -> MatrixEngine:
-    """Set up what suits the system's kind; `reason` says what that is, and why."""
+    """Set up the methods that suit the system's kind; `reason` names the first one, and why."""
     if system.kind == "hermitian":
         from relaxon.solvers.sparse.choice.automatic import MATRIX_SOLVERS
         from relaxon.solvers.sparse.system.real_form import real_form
@@ -48,10 +48,10 @@ def prepare_kind(system: MatrixSystem) -> MatrixEngine:
     if system.is_complex and system.kind == "nonsymmetric":
         article = "a complex nonsymmetric"
     head = f"{article} matrix ({system.why})" if system.why else f"{article} matrix"
-    few = Stage("scipy-direct", "few enough unknowns to factor with pivoting", 10, lambda: PivotedFactor(system))
+    few = Fallback("scipy-direct", "few enough unknowns to factor with pivoting", 10, lambda: PivotedFactor(system))
     library = "scipy-direct" if find_missing(NEEDS) else "direct"
-    factor = Stage(library, "a factor with pivoting fits", 10, lambda: _fitting_factor(system, library))
-    stages = _iterative(system)
+    factor = Fallback(library, "a factor with pivoting fits", 10, lambda: _make_fitting_factor(system, library))
+    stages = _list_iterative(system)
     if system.unknowns <= SMALL:
         return HandOver(head, [few, *stages])
     if system.kind == "nonsymmetric" and not system.is_complex:
@@ -61,22 +61,22 @@ def prepare_kind(system: MatrixSystem) -> MatrixEngine:
     return HandOver(head, [factor, *stages])
 
 
-def _iterative(system: MatrixSystem) -> list[Stage]:
-    """The methods without a factor that fit a kind, the best one first."""
+def _list_iterative(system: MatrixSystem) -> list[Fallback]:
+    """Return the methods without a factor that suit the system's kind, the best one first."""
     if system.kind in ("spd", "symmetric-indefinite", "hermitian"):
         why = "with the diagonal, as no preconditioner is given"
-        return [Stage("minres", why, math.inf, lambda: MatrixMINRES().prepare_matrix(system))]
+        return [Fallback("minres", why, math.inf, lambda: MatrixMINRES().prepare_matrix(system))]
     stages = []
     if is_like_convection(system):
         why = "like one of convection and diffusion: multigrid downstream"
-        stages.append(Stage("gmres", why, MULTIGRID_PATIENCE, lambda: MatrixGMRES("amg").prepare_matrix(system)))
+        stages.append(Fallback("gmres", why, MULTIGRID_PATIENCE, lambda: MatrixGMRES("amg").prepare_matrix(system)))
     why = "with ILU(0)"
-    stages.append(Stage("gmres", why, INCOMPLETE_PATIENCE, lambda: MatrixGMRES("ilu").prepare_matrix(system)))
+    stages.append(Fallback("gmres", why, INCOMPLETE_PATIENCE, lambda: MatrixGMRES("ilu").prepare_matrix(system)))
     return stages
 
 
-def _fitting_factor(system: MatrixSystem, library: str) -> MatrixEngine:
-    """A factor; ValueError where it would cost too much or not fit into memory, or where the matrix is singular."""
+def _make_fitting_factor(system: MatrixSystem, library: str) -> MatrixEngine:
+    """Compute a factor; ValueError where it costs too much or does not fit into memory, or the matrix is singular."""
     if library == "direct":
         factors = DirectFactorisation()
         factoriser = factors.analyse(system)

@@ -1,7 +1,8 @@
-"""Multigrid tried on a small piece of a large matrix: whether it suits what a stencil alone does not tell.
+"""A trial of multigrid on a small piece of a large matrix, for what its stencils alone do not show.
 
-Matrices of fourth-order equations (plates, `AᵀA`) have positive off-diagonals as stretched elements and elastic bodies
-have, but no hierarchy of constants converges on them: on a piece of some thousand unknowns that shows in milliseconds.
+Matrices of fourth-order equations (plates, `AᵀA`) have positive off-diagonals, as those of stretched elements and
+elastic bodies have, but no hierarchy based on constants converges on them. A piece of a thousand unknowns shows that
+within milliseconds.
 """
 
 from __future__ import annotations
@@ -16,27 +17,27 @@ from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 PIECE = 1_000
-"""Unknowns of the piece."""
+"""Number of unknowns of the piece."""
 WORTH = 20_000
-"""Unknowns from which on a trial, some 5 ms, is a small part of what a bad choice costs."""
+"""Unknowns from which a trial, some 5 ms, costs little beside a bad choice."""
 POSITIVE = (0.15, 0.6)
-"""Parts of the off-diagonal weight that is positive between which there is something to find out: 0.2 for a beam, 0.27
-for a plate. Second-order equations on triangles and tetrahedra stay below 0.1; mass matrices have 1."""
+"""Range of the positive fraction of the off-diagonal weight in which a trial is worth it: 0.2 for a beam, 0.27 for a
+plate. Second-order equations on triangles and tetrahedra stay below 0.1; mass matrices have 1."""
 MOST_STEPS = 150
-"""Steps outwards from the middle, after which a piece is as large as it is: narrow graphs are cheap to factor."""
+"""Steps outwards from the middle after which a piece is complete at any size: narrow graphs are cheap to factor."""
 TOLERANCE = 1e-6
 MOST_ITERATIONS = 120
-"""Until which a trial goes on; the rate until then tells how many there would be."""
+"""Limit of a trial's iterations; the rate until then gives the number it would take."""
 MANY = 35.0
-"""Iterations on a piece from which on they grow with the matrix. Measured on 1,000 and 100,000 unknowns: rotated
+"""Iterations on a piece from which they grow with the matrix. Measured on 1,000 and 100,000 unknowns: rotated
 anisotropy 28 and 36, elastic bodies 9 to 16 and 20 to 41, flat elements 41 and more than 100, the squared Laplacian of
 a graph 38 and more than 150, plates 130 and more than 1,000."""
 GROWTH = 0.7
-"""Power of the unknowns by which they then grow: on plates 130, 179 and 284 for 1,000, 2,000 and 3,000."""
+"""Power of the number of unknowns with which they then grow: on plates 130, 179 and 284 for 1,000, 2,000 and 3,000."""
 
 
-def piece(matrix: Any, block_size: int = 1, most: int = PIECE) -> NDArray[np.int64]:
-    """Return about `most` unknowns around the middle one of a CSR matrix, ascending, nodes of `block_size` whole."""
+def pick_piece(matrix: Any, block_size: int = 1, most: int = PIECE) -> NDArray[np.int64]:
+    """Return about `most` unknowns around the middle one of a CSR matrix, ascending, in whole nodes of `block_size`."""
     n = matrix.shape[0]
     found = np.zeros(n, bool)
     front = np.array([n // 2])
@@ -58,13 +59,13 @@ def piece(matrix: Any, block_size: int = 1, most: int = PIECE) -> NDArray[np.int
     return np.asarray((block_size * nodes[:, None] + np.arange(block_size)).ravel())
 
 
-def iterations_by_trial(system: MatrixSystem) -> float:
-    """Return how many iterations multigrid is expected to take on a matrix by those on a piece of it; 0 where they are
-    few, and say nothing."""
+def try_multigrid(system: MatrixSystem) -> float:
+    """Return how many iterations multigrid is expected to take on a matrix, from those on a piece of it; 0 where these
+    are few, which tells nothing."""
     from relaxon.solvers.sparse.amg import AlgebraicMultigrid
 
     near_null = system.near_null
-    kept = piece(system.matrix, 1 if near_null is None else near_null.block_size)
+    kept = pick_piece(system.matrix, 1 if near_null is None else near_null.block_size)
     part = MatrixSystem.part(system.matrix[kept][:, kept], kept, system.unknowns, near_null)
     if part.near_null is not None and part.null_vectors:
         return 0.0

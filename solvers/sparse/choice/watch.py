@@ -1,4 +1,4 @@
-"""A method that is watched: where what it still needs is more than another would take, that one goes on from there."""
+"""Monitoring of a method: where it needs longer than another method would, that one continues from there."""
 
 from __future__ import annotations
 
@@ -8,54 +8,54 @@ from typing import Protocol
 
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
-from relaxon.solvers.sparse.choice.estimates import Estimate, seconds_said
+from relaxon.solvers.sparse.choice.estimates import Estimate, format_seconds
 from relaxon.solvers.sparse.convergence import LOOK, expected_left
 from relaxon.solvers.sparse.engine import DelegatingEngine, MatrixEngine
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 WORTH_IT = 1.3
-"""What a method still needs must be so many times what another takes: both are estimates."""
+"""What a method still needs must be this many times what another takes, as both are estimates."""
 RESCUE = 100.0
-"""Where a method stagnates, another may take so many times what that one was expected to."""
+"""Where a method stagnates, another may take this many times what the first was expected to."""
 NOT_DEFINITE = "the matrix is not positive definite"
-"""How the failures begin that no other method for positive definite matrices mends."""
+"""Beginning of failures that no other method for positive definite matrices can mend."""
 MOST_CHANGES = 6
-"""In one run: after that the method that runs goes on to the end."""
+"""Changes of the method in one run, after which the present one continues to the end."""
 
 
 class Alternatives(Protocol):
-    """What can go on in a method's place."""
+    """The methods that can take over from one."""
 
     def cheapest(self, seconds: float) -> Estimate | None:
-        """Return what is expected to take less than so many seconds, and least."""
+        """Return the cheapest method, if it is expected to take less than that many seconds."""
 
     def follow(self, system: MatrixSystem, begun: str) -> Alternatives:
-        """Return those for new values on the same pattern, where a solver of that name has begun."""
+        """Return the alternatives for new values on the same pattern, where the solver of that name has begun."""
 
     def set_up(self, chosen: Estimate, seconds: float) -> MatrixEngine | None:
-        """Set it up, where it then still takes less; ValueError where the matrix is none for it."""
+        """Set up the chosen method, None where it turns out too expensive; ValueError where it refuses the matrix."""
 
 
 @dataclass(slots=True)
 class Runner:
-    """A method that is set up, with what it is expected to take and, once it ran, how fast it converges."""
+    """A method that is set up, with its expected cost and, once it has run, its rate of convergence."""
 
     engine: MatrixEngine
     estimate: Estimate
     rate: float | None = None
-    """`log` of the residual's reduction in an iteration, 0 where there was none."""
+    """Logarithm of the residual's reduction in an iteration, 0 where there was none, None before a run."""
 
     def left(self, residual: float, tolerance: float) -> float:
-        """Return how many iterations from a residual are expected; infinite where nothing is known."""
+        """Return the number of iterations expected from a residual; infinite where the rate is unknown."""
         return math.log(residual / tolerance) / self.rate if self.rate else math.inf
 
 
 class Watched(DelegatingEngine):
-    """`first` as long as it converges about as was expected, then what `alternatives` set up, watched in its turn; or
-    an earlier one again, where that was quicker after all.
+    """`first` as long as it converges about as expected, then another of the `alternatives`, monitored in its turn, or
+    an earlier one again where that was faster after all.
 
-    What went on is what begins with later right-hand sides. The rate is the mean one of the run so far, the seconds are
-    those of the estimates: no clock is asked.
+    Later right-hand sides begin with the method that ran last. The rate is the mean one of the run so far, and seconds
+    are those of the estimates: no clock is read.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Watched(DelegatingEngine):
     ) -> None:
         self.system, self.first, self.alternatives = system, first, alternatives
         self.second: MatrixEngine | None = None
-        """What went on in the place of `first`."""
+        """The method that took over from `first`, None while none has."""
         self.runners = [Runner(first, estimate)]
         self.info = first.info
         self.default_max_iterations = max(first.default_max_iterations, 20_000)
@@ -132,7 +132,7 @@ class Watched(DelegatingEngine):
 
     def _hand_over(self, following: Runner, watch: _Watch, done: int, stagnated: bool) -> None:
         name, again = following.estimate.solver, following is watch.chosen
-        expected = "" if again else f" ({seconds_said(following.estimate.seconds)})"
+        expected = "" if again else f" ({format_seconds(following.estimate.seconds)})"
         state = "stagnated after" if stagnated else "not done after"
         more = "" if stagnated else f", about {watch.left:.0f} more expected"
         went_on = f"{state} {done} iterations{more}: {name} went on{expected}"
@@ -143,7 +143,7 @@ class Watched(DelegatingEngine):
 
 
 class _Watch:
-    """Looks at a run from time to time: whether something else would be done before it."""
+    """A periodic check of a run: whether another method would finish earlier."""
 
     def __init__(self, monitor: Monitor, running: Runner, runners: list[Runner], alternatives: Alternatives) -> None:
         self.monitor, self.running, self.alternatives = monitor, running, alternatives

@@ -40,7 +40,7 @@ class DirectEngine(MatrixEngine):
                 message = f"operator must be regular, or singular by constants alone; {error}"
             raise ValueError(message) from error
 
-    def refactored(self, system: MatrixSystem) -> DirectEngine:
+    def refactor(self, system: MatrixSystem) -> DirectEngine:
         """Return an engine for a matrix with the same pattern and other values: nothing is analysed again.
 
         ValueError where the pattern is another, or as for a set-up; this engine stays as it is.
@@ -56,8 +56,8 @@ class DirectEngine(MatrixEngine):
         return made
 
     def update(self, system: MatrixSystem) -> MatrixEngine | None:
-        """As `refactored`."""
-        return self.refactored(system)
+        """As `refactor`."""
+        return self.refactor(system)
 
     def preconditioner(self) -> Callable[[Array, Array], None]:
         """Return the factor's solve, the inverse to rounding: it writes `z ← A⁻¹ r`."""

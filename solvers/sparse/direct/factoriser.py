@@ -49,7 +49,7 @@ class FactorError(ArithmeticError):
     """A matrix has no factor of the kind that was asked for; the message says why."""
 
 
-def not_definite(wrong: int, unknowns: int) -> FactorError:
+def indefinite_error(wrong: int, unknowns: int) -> FactorError:
     """Return the error for a factor with so many pivots that are not positive."""
     return FactorError(f"its factor has {wrong} pivots that are not positive of {unknowns}")
 

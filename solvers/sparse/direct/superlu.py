@@ -14,7 +14,7 @@ from relaxon.solvers.sparse.direct.factoriser import (
     Factoriser,
     NumericFactor,
     count_not_positive,
-    not_definite,
+    indefinite_error,
 )
 from relaxon.solvers.sparse.direct.symbolic import FactorSize, column_counts, count_operations
 
@@ -79,7 +79,7 @@ def _factor(matrix: Any, kind: str, **options: Any) -> Factor:
         # Without pivoting the signs of U's diagonal are those of the eigenvalues (Sylvester's law of inertia).
         wrong = count_not_positive(made.superlu.U.diagonal())
         if wrong:
-            raise not_definite(wrong, matrix.shape[0])
+            raise indefinite_error(wrong, matrix.shape[0])
     return made
 
 

@@ -15,7 +15,7 @@ from relaxon.solvers.sparse.direct.factoriser import (
     FactorError,
     Factoriser,
     NumericFactor,
-    not_definite,
+    indefinite_error,
 )
 from relaxon.solvers.sparse.direct.symbolic import FactorSize
 
@@ -112,7 +112,7 @@ class SupernodalFactoriser(Factoriser):
         if self.kind == DEFINITE:
             _, negative, zero = made.inertia
             if negative or zero:
-                raise not_definite(negative + zero, matrix.shape[0])
+                raise indefinite_error(negative + zero, matrix.shape[0])
         return SupernodalFactor(made)
 
 

@@ -22,7 +22,7 @@ sums = kernel_part(fastmath=FAST, error_model="numpy")
 
 
 @part
-def swept_from_zero(lo, hi, first, middle, c, v, inverse, b, x):  # type: ignore[no-untyped-def]
+def sweep_from_zero(lo, hi, first, middle, c, v, inverse, b, x):  # type: ignore[no-untyped-def]
     """One sweep of Gauss–Seidel forwards from `x = 0`."""
     for i in range(lo, hi):
         total = b[i]
@@ -32,7 +32,7 @@ def swept_from_zero(lo, hi, first, middle, c, v, inverse, b, x):  # type: ignore
 
 
 @part
-def restricted(lo, hi, middle, last, c, v, x, group, coarse):  # type: ignore[no-untyped-def]
+def restrict(lo, hi, middle, last, c, v, x, group, coarse):  # type: ignore[no-untyped-def]
     """`coarse ← Pᵀ(b − A x)` after a sweep from zero, whose residual is `−U x`."""
     for i in range(lo, hi):
         g = group[i]
@@ -44,7 +44,7 @@ def restricted(lo, hi, middle, last, c, v, x, group, coarse):  # type: ignore[no
 
 
 @part
-def swept(lo, hi, first, last, c, v, inverse, b, x):  # type: ignore[no-untyped-def]
+def sweep(lo, hi, first, last, c, v, inverse, b, x):  # type: ignore[no-untyped-def]
     """One sweep of Gauss–Seidel forwards."""
     for i in range(lo, hi):
         total = b[i]
@@ -54,7 +54,7 @@ def swept(lo, hi, first, last, c, v, inverse, b, x):  # type: ignore[no-untyped-
 
 
 @part
-def image(lo, hi, first, last, c, v, diagonal, x, y):  # type: ignore[no-untyped-def]
+def apply_matrix(lo, hi, first, last, c, v, diagonal, x, y):  # type: ignore[no-untyped-def]
     """`y ← A x`."""
     for i in range(lo, hi):
         total = diagonal[i] * x[i]
@@ -64,7 +64,7 @@ def image(lo, hi, first, last, c, v, diagonal, x, y):  # type: ignore[no-untyped
 
 
 @sums
-def product(lo, hi, x, y):  # type: ignore[no-untyped-def]
+def inner_product(lo, hi, x, y):  # type: ignore[no-untyped-def]
     """`⟨x, y⟩`."""
     total = 0.0
     for i in range(lo, hi):
@@ -92,8 +92,8 @@ def cycle(  # type: ignore[no-untyped-def]
             right = b if step[level] == 0 else r
             if level == final:
                 if len(solution) == 0:
-                    swept_from_zero(lo, hi, first, middle, c, v, inverse, right, x)
-                    swept(lo, hi, first, last, c, v, inverse, right, x)
+                    sweep_from_zero(lo, hi, first, middle, c, v, inverse, right, x)
+                    sweep(lo, hi, first, last, c, v, inverse, right, x)
                 for i in range(len(solution)):
                     total = 0.0
                     for k in range(len(solution)):
@@ -104,11 +104,11 @@ def cycle(  # type: ignore[no-untyped-def]
                 if level < 0:
                     return
                 continue
-            swept_from_zero(lo, hi, first, middle, c, v, inverse, right, x)
+            sweep_from_zero(lo, hi, first, middle, c, v, inverse, right, x)
             start, stop = np.uint32(table[level + 1, ROW]), np.uint32(table[level + 1, ROW] + table[level + 1, COUNT])
             for i in range(start, stop):
                 b[i] = np.float32(0.0)
-            restricted(lo, hi, middle, last, c, v, x, group, b)
+            restrict(lo, hi, middle, last, c, v, x, group, b)
             level += 1
             step[level] = 0
             continue
@@ -116,7 +116,7 @@ def cycle(  # type: ignore[no-untyped-def]
         for i in range(lo, hi):
             if group[i] >= 0:
                 x[i] += x[np.uint32(group[i])]
-        swept(lo, hi, first, last, c, v, inverse, right, x)
+        sweep(lo, hi, first, last, c, v, inverse, right, x)
         if level == 0:
             return
         if table[level, STEPS] == 1:
@@ -124,15 +124,15 @@ def cycle(  # type: ignore[no-untyped-def]
         elif step[level] == 0:
             for i in range(lo, hi):
                 z[i] = x[i]
-            image(lo, hi, first, last, c, v, diagonal, z, q)
-            rho[level], along[level] = product(lo, hi, q, q), product(lo, hi, q, b)
+            apply_matrix(lo, hi, first, last, c, v, diagonal, z, q)
+            rho[level], along[level] = inner_product(lo, hi, q, q), inner_product(lo, hi, q, b)
             if not rho[level] > 0.0:
                 level -= 1
                 continue
             factor = np.float32(along[level] / rho[level])
             for i in range(lo, hi):
                 r[i] = b[i] - factor * q[i]
-            if product(lo, hi, r, r) <= ENOUGH * product(lo, hi, b, b):
+            if inner_product(lo, hi, r, r) <= ENOUGH * inner_product(lo, hi, b, b):
                 for i in range(lo, hi):
                     x[i] = factor * z[i]
                 level -= 1
@@ -140,8 +140,8 @@ def cycle(  # type: ignore[no-untyped-def]
                 step[level] = 1
                 down = True
         else:
-            image(lo, hi, first, last, c, v, diagonal, x, w)
-            gamma, beta, ahead = product(lo, hi, w, q), product(lo, hi, w, w), product(lo, hi, w, r)
+            apply_matrix(lo, hi, first, last, c, v, diagonal, x, w)
+            gamma, beta, ahead = inner_product(lo, hi, w, q), inner_product(lo, hi, w, w), inner_product(lo, hi, w, r)
             rest = beta - gamma * gamma / rho[level]
             two = ahead / rest if rest > 1e-6 * beta else 0.0
             one, two = np.float32((along[level] - gamma * two) / rho[level]), np.float32(two)

@@ -30,7 +30,7 @@ DIRECTED = 1.25
 
 
 @rows_kernel
-def faced(indptr, indices, data, cursor, back):  # type: ignore[no-untyped-def]
+def find_facing(indptr, indices, data, cursor, back):  # type: ignore[no-untyped-def]
     """`back ← a_ji` at the place of each `a_ij`; rows are sorted, `cursor` begins as a copy of their starts.
 
     Returns the number of entries that face nothing, after which `back` is of no use.
@@ -50,7 +50,7 @@ def faced(indptr, indices, data, cursor, back):  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def downstream(indptr, indices, data, back, order, place, stack, cursor):  # type: ignore[no-untyped-def]
+def order_downstream(indptr, indices, data, back, order, place, stack, cursor):  # type: ignore[no-untyped-def]
     """Number the rows so that each follows those upstream of it, where there is no circle; returns how many couplings
     have a direction.
 
@@ -96,7 +96,7 @@ def downstream(indptr, indices, data, back, order, place, stack, cursor):  # typ
 
 
 @rows_kernel
-def finest(  # type: ignore[no-untyped-def]
+def fill_finest(  # type: ignore[no-untyped-def]
     order, place, indptr, indices, data, back, scale, first, middle, last, c, v, s, diagonal, surplus, symmetric
 ):  # fmt: skip
     """The first level's rows in order: entries before the diagonal, then those after it, without the diagonal.
@@ -136,7 +136,7 @@ def finest(  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def paired(  # type: ignore[no-untyped-def]
+def pair_rows(  # type: ignore[no-untyped-def]
     first, last, c, s, weight, symmetric, most, strength, dominated, group, heads, link, size
 ):  # fmt: skip
     """Match each row with the partner of the best quality; those left over join a group. Returns how many there are.
@@ -195,7 +195,7 @@ def paired(  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def merged(  # type: ignore[no-untyped-def]
+def merge_rows(  # type: ignore[no-untyped-def]
     count, group, heads, link, first, last, c, v, s, surplus, symmetric, weight, most, seen,
     out_first, out_last, out_c, out_v, out_s, out_surplus, out_symmetric, out_weight, out_most,
 ):  # fmt: skip
@@ -237,7 +237,7 @@ def merged(  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def composed(second, group):  # type: ignore[no-untyped-def]
+def compose_groups(second, group):  # type: ignore[no-untyped-def]
     """`group ← second[group]`."""
     for i in range(len(group)):
         if group[i] >= 0:
@@ -245,7 +245,7 @@ def composed(second, group):  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def split(  # type: ignore[no-untyped-def]
+def split_halves(  # type: ignore[no-untyped-def]
     first, middle, last, c, v, s, spare_c, spare_v, spare_s, surplus, diagonal, theta
 ):  # fmt: skip
     """Put each row's entries before the diagonal first, in place, and make the diagonal from the row sum.

@@ -42,7 +42,7 @@ SINGULAR = 1e-10
 MAX_LEVELS = 40
 
 
-class _Rows(NamedTuple):
+class _CoupledRows(NamedTuple):
     """Rows of a matrix without its diagonal: `values`, those of the symmetric part, and the row sums of both."""
 
     first: Indices
@@ -57,7 +57,7 @@ class _Rows(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Level:
+class _DownstreamLevel:
     """One level in sweeping order: a row's entries before the diagonal end at `middle`."""
 
     first: Indices
@@ -81,14 +81,14 @@ class DownstreamMultigrid:
     """
 
     def __init__(self, matrix: Any) -> None:
-        levels, self.order, self.scale = _levels(matrix)
+        levels, self.order, self.scale = _build_levels(matrix)
         counts = [level.rows for level in levels]
         rows = np.cumsum([0, *counts])
         entries = np.cumsum([0, *(len(level.columns) for level in levels)])
         self.info = {"levels": float(len(levels)), "operator_complexity": float((entries[-1] + rows[-1]) / matrix.nnz)}
         self._table = np.ones((len(levels), 3), np.int64)
         self._table[:, cycle_kernels.ROW], self._table[:, cycle_kernels.COUNT] = rows[:-1], counts
-        self._table[:, cycle_kernels.STEPS] = _steps(np.diff(entries) + np.diff(rows))
+        self._table[:, cycle_kernels.STEPS] = _count_steps(np.diff(entries) + np.diff(rows))
         ends = [
             np.concatenate(
                 [getattr(level, name) + np.uint32(at) for level, at in zip(levels, entries[:-1], strict=True)]
@@ -103,7 +103,7 @@ class DownstreamMultigrid:
             own = level.group
             group[rows[index] : rows[index + 1]] = np.where(own >= 0, own + np.int32(rows[index + 1]), -1)
         values = np.concatenate([level.values for level in levels])
-        self._arrays = (*ends, np.concatenate(columns), values, diagonal, inverse, group, _inverse(levels[-1]))
+        self._arrays = (*ends, np.concatenate(columns), values, diagonal, inverse, group, _invert_last(levels[-1]))
         count = len(levels)
         self._memory = np.zeros(count, np.int64), np.zeros(count), np.zeros(count)
         self._vectors = tuple(np.zeros(int(rows[-1]), np.float32) for _ in range(6))
@@ -124,28 +124,28 @@ class DownstreamMultigrid:
         return z
 
 
-def _levels(matrix: Any) -> tuple[list[_Level], Indices | None, float]:
+def _build_levels(matrix: Any) -> tuple[list[_DownstreamLevel], Indices | None, float]:
     """All levels, the order of the first one's rows where that is not the matrix's, and the factor of its values."""
-    level, rows, order, scale = _finest(matrix)
+    level, rows, order, scale = _build_finest(matrix)
     levels = [level]
     while level.rows > DENSE and len(levels) < MAX_LEVELS:
-        group, coarse = _coarsened(rows, STRENGTH)
+        group, coarse = _coarsen(rows, STRENGTH)
         if len(coarse.first) > STALLED * level.rows:
-            group, coarse = _coarsened(rows, 0.0)
+            group, coarse = _coarsen(rows, 0.0)
         if len(coarse.first) == 0 or len(coarse.first) > HALTED * level.rows:
             break
         level.group = group
-        level, rows = _arranged(coarse)
+        level, rows = _arrange(coarse)
         levels.append(level)
     return levels, order, scale
 
 
-def _finest(matrix: Any) -> tuple[_Level, _Rows, Indices | None, float]:
+def _build_finest(matrix: Any) -> tuple[_DownstreamLevel, _CoupledRows, Indices | None, float]:
     """The first level, downstream where there is a direction."""
     n = matrix.shape[0]
-    indptr, indices, data, back = _facing(matrix)
+    indptr, indices, data, back = _find_facing(matrix)
     order, place, stack, cursor = (np.empty(n, np.uint32) for _ in range(4))
-    directed = levels_kernels.downstream(indptr, indices, data, back, order, place, stack, cursor)
+    directed = levels_kernels.order_downstream(indptr, indices, data, back, order, place, stack, cursor)
     kept: Indices | None = order
     if directed < DIRECTED_PART * len(data):
         order = place = np.arange(n, dtype=np.uint32)
@@ -156,21 +156,21 @@ def _finest(matrix: Any) -> tuple[_Level, _Rows, Indices | None, float]:
     columns, (values, mean) = np.empty(len(data), np.uint32), (np.empty(len(data), np.float32) for _ in range(2))
     diagonal, most = np.empty(n, np.float32), np.zeros(n, np.float32)
     surplus, symmetric = np.empty(n), np.empty(n)
-    levels_kernels.finest(
+    levels_kernels.fill_finest(
         order, place, indptr, indices, data, back, scale, first, middle, last, columns, values, mean, diagonal,
         surplus, symmetric,
     )  # fmt: skip
     used = int(last[-1])
     columns, values, mean = columns[:used], values[:used], mean[:used]
-    level = _Level(first, middle, last, columns, values, diagonal)
-    return level, _Rows(first, last, columns, values, mean, surplus, symmetric, diagonal, most), kept, scale
+    level = _DownstreamLevel(first, middle, last, columns, values, diagonal)
+    return level, _CoupledRows(first, last, columns, values, mean, surplus, symmetric, diagonal, most), kept, scale
 
 
-def _facing(matrix: Any) -> tuple[Indices, Indices, Array, Array]:
+def _find_facing(matrix: Any) -> tuple[Indices, Indices, Array, Array]:
     """The matrix with `a_ji` beside each `a_ij`; where its pattern is not symmetric, zeros are added."""
     back = np.empty(matrix.nnz)
     indptr, indices = matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32)
-    if levels_kernels.faced(indptr, indices, matrix.data, indptr[:-1].copy(), back) == 0:
+    if levels_kernels.find_facing(indptr, indices, matrix.data, indptr[:-1].copy(), back) == 0:
         return indptr, indices, matrix.data, back
     from scipy.sparse import coo_array
 
@@ -181,50 +181,50 @@ def _facing(matrix: Any) -> tuple[Indices, Indices, Array, Array]:
     full.sort_indices()
     indptr, indices = full.indptr.astype(np.uint32), full.indices.astype(np.uint32)
     back = np.empty(full.nnz)
-    levels_kernels.faced(indptr, indices, full.data, indptr[:-1].copy(), back)
+    levels_kernels.find_facing(indptr, indices, full.data, indptr[:-1].copy(), back)
     return indptr, indices, full.data, back
 
 
-def _coarsened(rows: _Rows, strength: float) -> tuple[Groups, _Rows]:
+def _coarsen(rows: _CoupledRows, strength: float) -> tuple[Groups, _CoupledRows]:
     """Each row's aggregate, −1 for those left to smoothing, and the sums of the matrix over aggregates."""
     whole: Groups | None = None
     for pairing in range(PAIRINGS):
         n, size = len(rows.first), len(rows.columns)
         group, heads, link, members = (np.empty(n, np.int32) for _ in range(4))
-        count = levels_kernels.paired(
+        count = levels_kernels.pair_rows(
             rows.first, rows.last, rows.columns, rows.mean, rows.weight, rows.symmetric, rows.most, strength,
             -1.0 if pairing else DOMINATED, group, heads, link, members,
         )  # fmt: skip
         if whole is None:
             whole = group
         else:
-            levels_kernels.composed(group, whole)
+            levels_kernels.compose_groups(group, whole)
         ends = np.empty(count, np.uint32), np.empty(count, np.uint32)
         columns, values, mean = np.empty(size, np.uint32), np.empty(size, np.float32), np.empty(size, np.float32)
         figures = np.empty(count), np.empty(count), np.empty(count, np.float32), np.empty(count, np.float32)
-        used = levels_kernels.merged(
+        used = levels_kernels.merge_rows(
             count, group, heads, link, rows.first, rows.last, rows.columns, rows.values, rows.mean, rows.surplus,
             rows.symmetric, rows.weight, rows.most, np.empty(count, np.uint32), *ends, columns, values, mean, *figures,
         )  # fmt: skip
-        rows = _Rows(*ends, columns[:used], values[:used], mean[:used], *figures)
+        rows = _CoupledRows(*ends, columns[:used], values[:used], mean[:used], *figures)
     assert whole is not None
     return whole, rows
 
 
-def _arranged(rows: _Rows) -> tuple[_Level, _Rows]:
+def _arrange(rows: _CoupledRows) -> tuple[_DownstreamLevel, _CoupledRows]:
     """A coarse level from sums over aggregates, its diffusion rescaled; their arrays are used up."""
     n = len(rows.first)
     middle, diagonal = np.empty(n, np.uint32), np.empty(n, np.float32)
     longest = int((rows.last - rows.first).max()) if n else 0
     spare = np.empty(longest, np.uint32), np.empty(longest, np.float32), np.empty(longest, np.float32)
-    levels_kernels.split(
+    levels_kernels.split_halves(
         rows.first, middle, rows.last, rows.columns, rows.values, rows.mean, *spare, rows.surplus, diagonal, DIFFUSION
     )
-    level = _Level(rows.first, middle, rows.last, rows.columns.copy(), rows.values.copy(), diagonal)
+    level = _DownstreamLevel(rows.first, middle, rows.last, rows.columns.copy(), rows.values.copy(), diagonal)
     return level, rows._replace(weight=diagonal)
 
 
-def _steps(entries: NDArray[np.int64]) -> list[int]:
+def _count_steps(entries: NDArray[np.int64]) -> list[int]:
     """How many steps a visit of each level takes, so that a cycle's work is bounded."""
     taken, visits, spent = [1], 1, 1.0
     for own in entries[1:] / entries[0]:
@@ -235,7 +235,7 @@ def _steps(entries: NDArray[np.int64]) -> list[int]:
     return taken
 
 
-def _inverse(level: _Level) -> Floats:
+def _invert_last(level: _DownstreamLevel) -> Floats:
     """The inverse on the last level, its pseudoinverse where it is singular; empty where it would be too large."""
     n = level.rows
     if n > DENSE_AT_MOST:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core import validation
-from relaxon.solvers.sparse.families.stencils import Array, held, scattered, side
+from relaxon.solvers.sparse.families.stencils import Array, keep_free, scatter, side
 
 POISSON_RATIO, NEARLY_INCOMPRESSIBLE = 0.3, 0.45
 CONTRAST = 1e4
@@ -69,8 +69,8 @@ def _body(corners: NDArray[np.int64], elements: Array, points: Array, free: NDAr
     """The body of the nodes `free`, from elements between `corners (e, k)` of the nodes at `points`."""
     ndim = points.shape[1]
     unknowns = (ndim * corners[:, :, None] + np.arange(ndim)).reshape(len(corners), -1)
-    matrix = scattered(unknowns, elements, points.size)
-    matrix = held(matrix, (ndim * free[:, None] + np.arange(ndim)).ravel())
+    matrix = scatter(unknowns, elements, points.size)
+    matrix = keep_free(matrix, (ndim * free[:, None] + np.arange(ndim)).ravel())
     matrix.sort_indices()
     return ElasticBody(matrix, points[free])
 

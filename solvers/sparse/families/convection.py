@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.sparse.families.stencils import assembled, side
+from relaxon.solvers.sparse.families.stencils import assemble, side
 
 Array = NDArray[np.float64]
 SKEW = (1.0, -0.6, 0.35)
@@ -60,7 +60,7 @@ def upwind(shape: tuple[int, ...], peclet: float, winds: list[Array]) -> Any:
     rows.append(number.ravel())
     columns.append(number.ravel())
     values.append(diagonal.ravel())
-    return assembled(np.concatenate(rows), np.concatenate(columns), np.concatenate(values), size)
+    return assemble(np.concatenate(rows), np.concatenate(columns), np.concatenate(values), size)
 
 
 def _faces(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:

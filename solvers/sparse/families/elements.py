@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.sparse.families.bodies import cantilever
-from relaxon.solvers.sparse.families.stencils import Array, held, scattered
+from relaxon.solvers.sparse.families.stencils import Array, keep_free, scatter
 
 CONTRAST = 4.0
 """Decades between the coefficients of the elements with contrast."""
@@ -31,7 +31,7 @@ def simplices(n: int, ndim: int, kappa: Callable[[Array], Array], rng: np.random
     gradient = np.concatenate([-gradient.sum(axis=1, keepdims=True), gradient], axis=1)
     factor = volume * kappa(corner.mean(axis=1))
     elements = factor[:, None, None] * (gradient @ gradient.transpose(0, 2, 1))
-    return held(scattered(mesh, elements, n), np.setdiff1d(np.arange(n), delaunay.convex_hull))
+    return keep_free(scatter(mesh, elements, n), np.setdiff1d(np.arange(n), delaunay.convex_hull))
 
 
 def _one(centres: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from relaxon.solvers.sparse.families.stencils import Array, assembled
+from relaxon.solvers.sparse.families.stencils import Array, assemble
 
 NEIGHBOURS = 6
 SHIFT = 1e-4
@@ -22,7 +22,7 @@ def laplacian_of(rows: NDArray[Any], columns: NDArray[Any], weights: Array, n: i
     rows, columns, weights = rows[keep], columns[keep], weights[keep]
     number = np.arange(n)
     entries = [-weights, -weights, weights, weights, np.full(n, shift)]
-    return assembled(
+    return assemble(
         np.concatenate([rows, columns, rows, columns, number]),
         np.concatenate([columns, rows, rows, columns, number]),
         np.concatenate(entries),

@@ -18,9 +18,9 @@ def side(n: int, ndim: int) -> int:
 
 
 def finite_volumes(kappa: Array, weights: tuple[float, ...], held: str = "all") -> Any:
-    """`−∇·(κ∇)` by cells, κ on faces the harmonic mean; `weights` of each axis; Dirichlet sides where `held`.
+    """`−∇·(κ∇)` by cells, κ on faces the harmonic mean; `weights` of each axis; Dirichlet sides where `keep_free`.
 
-    `held` is "all" sides, the "first" one of the first axis, or "none".
+    `keep_free` is "all" sides, the "first" one of the first axis, or "none".
     """
     shape = kappa.shape
     number = np.arange(kappa.size).reshape(shape)
@@ -45,10 +45,10 @@ def finite_volumes(kappa: Array, weights: tuple[float, ...], held: str = "all") 
     rows.append(number.ravel())
     columns.append(number.ravel())
     values.append(diagonal.ravel())
-    return assembled(np.concatenate(rows), np.concatenate(columns), np.concatenate(values), kappa.size)
+    return assemble(np.concatenate(rows), np.concatenate(columns), np.concatenate(values), kappa.size)
 
 
-def assembled(rows: NDArray[Any], columns: NDArray[Any], values: Array, n: int) -> Any:
+def assemble(rows: NDArray[Any], columns: NDArray[Any], values: Array, n: int) -> Any:
     """CSR of `n` rows, duplicates summed, indices int32."""
     matrix = sparse.coo_array((values, (rows.astype(np.int32), columns.astype(np.int32))), shape=(n, n)).tocsr()
     matrix.sum_duplicates()
@@ -122,17 +122,18 @@ def quadrilaterals(n: int, matrix: Array, spacing: tuple[float, float]) -> Any:
     element += matrix[0, 1] * (np.kron(cross, cross.T) + np.kron(cross.T, cross))
     node = np.arange((s + 1) ** 2).reshape(s + 1, s + 1)
     corners = np.stack([node[:-1, :-1], node[:-1, 1:], node[1:, :-1], node[1:, 1:]], -1).reshape(-1, 4)
-    return held(scattered(corners, np.broadcast_to(element, (len(corners), 4, 4)), node.size), node[1:-1, 1:-1].ravel())
+    elements = np.broadcast_to(element, (len(corners), 4, 4))
+    return keep_free(scatter(corners, elements, node.size), node[1:-1, 1:-1].ravel())
 
 
-def scattered(corners: NDArray[np.int64], elements: Array, n: int) -> Any:
+def scatter(corners: NDArray[np.int64], elements: Array, n: int) -> Any:
     """The sum of element matrices `(e, k, k)` at the unknowns `corners (e, k)`."""
     k = corners.shape[1]
     rows, columns = np.repeat(corners, k, axis=1).ravel(), np.tile(corners, (1, k)).ravel()
-    return assembled(rows, columns, np.ascontiguousarray(elements).ravel(), n)
+    return assemble(rows, columns, np.ascontiguousarray(elements).ravel(), n)
 
 
-def held(a: Any, free: NDArray[np.int64]) -> Any:
+def keep_free(a: Any, free: NDArray[np.int64]) -> Any:
     """The rows and columns of the unknowns that are not held."""
     return sparse.csr_array(a[free][:, free])
 

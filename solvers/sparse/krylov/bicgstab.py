@@ -17,7 +17,7 @@ from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.krylov.iteration import KrylovEngine, SteppedEngine, Steps
 from relaxon.solvers.sparse.krylov.vectors import as_field, inner, norm_of
-from relaxon.solvers.sparse.preconditioners.setup import prepared_map
+from relaxon.solvers.sparse.preconditioners.setup import prepare_map
 from relaxon.solvers.sparse.preconditioners.suitability import check_preconditioner
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
@@ -98,5 +98,5 @@ class MatrixBiCGStab(MatrixSolver):
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
         wanted = ("none" if system.matrix is None else "ilu") if self.preconditioner is None else self.preconditioner
-        precondition, info = prepared_map(system, wanted)
+        precondition, info = prepare_map(system, wanted)
         return BiCGStab(system, precondition, info)

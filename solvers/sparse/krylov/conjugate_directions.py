@@ -23,7 +23,7 @@ from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.krylov.conjugate_gradients import STAGNATION_STEPS
 from relaxon.solvers.sparse.krylov.iteration import SteppedEngine, Steps
 from relaxon.solvers.sparse.system import vector_kernels as kernels
-from relaxon.solvers.sparse.system.caller_maps import Map, check_map, checked_map
+from relaxon.solvers.sparse.system.caller_maps import Map, check_map, wrap_map
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 WINDOW = 2
@@ -75,7 +75,7 @@ class ConjugateDirectionsWith(Solver, MatrixSolver):
 
         # Where decided cells are eliminated the caller's map is of the grid with them, on which they are zero.
         grid = getattr(operator.grid, "whole", operator.grid)
-        precondition = checked_map("preconditioner", self.preconditioner, grid.unknowns)
+        precondition = wrap_map("preconditioner", self.preconditioner, grid.unknowns)
 
         def direction(r: NDArray[np.float64]) -> NDArray[Any]:
             packed = precondition(grid.pack(r.reshape(grid.shape)))
@@ -85,7 +85,7 @@ class ConjugateDirectionsWith(Solver, MatrixSolver):
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
         unknowns = system.whole or system.unknowns
-        precondition = checked_map("preconditioner", self.preconditioner, unknowns, kept=system.kept)
+        precondition = wrap_map("preconditioner", self.preconditioner, unknowns, kept=system.kept)
         return _Directions(system, precondition, self.window)
 
 

@@ -20,8 +20,8 @@ from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.krylov.iteration import KrylovEngine
 from relaxon.solvers.sparse.krylov.vectors import Basis, as_field, norm_of
-from relaxon.solvers.sparse.preconditioners.setup import prepared_map
-from relaxon.solvers.sparse.preconditioners.suitability import check_preconditioner, default_preconditioner
+from relaxon.solvers.sparse.preconditioners.setup import prepare_map
+from relaxon.solvers.sparse.preconditioners.suitability import check_preconditioner, choose_preconditioner
 from relaxon.solvers.sparse.system.caller_maps import Map, Vector
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
@@ -77,7 +77,7 @@ class FlexibleGMRES(KrylovEngine):
                 self.failure = "the preconditioner gives a direction that is zero or not finite"
                 reason = Result.STAGNATED
                 break
-            column, rest = basis.orthogonalised(image, j + 1)
+            column, rest = basis.orthogonalise(image, j + 1)
             h[: j + 1, j], h[j + 1, j] = column, rest
             _rotate(h, g, rotations, j)
             if h[j, j] == 0:
@@ -155,6 +155,6 @@ class MatrixGMRES(MatrixSolver):
         validation.positive_int("restart", self.restart)
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
-        wanted = default_preconditioner(system) if self.preconditioner is None else self.preconditioner
-        precondition, info = prepared_map(system, wanted)
+        wanted = choose_preconditioner(system) if self.preconditioner is None else self.preconditioner
+        precondition, info = prepare_map(system, wanted)
         return FlexibleGMRES(system, precondition, self.restart, info)

@@ -9,7 +9,7 @@ BLOCK = 4096
 
 
 @lean
-def projected(start, stop, basis, count, w, parts):  # type: ignore[no-untyped-def]
+def project_onto(start, stop, basis, count, w, parts):  # type: ignore[no-untyped-def]
     """`parts[block, j] ← ⟨basis[j], w⟩` over the block, `j < count`."""
     for block in range(start, stop):
         end = len(w) if block == len(parts) - 1 else (block + 1) * BLOCK
@@ -21,7 +21,7 @@ def projected(start, stop, basis, count, w, parts):  # type: ignore[no-untyped-d
 
 
 @lean
-def removed(start, stop, basis, count, h, w, parts):  # type: ignore[no-untyped-def]
+def subtract_projection(start, stop, basis, count, h, w, parts):  # type: ignore[no-untyped-def]
     """`w ← w − Σ h_j basis[j]`; `parts[block, 0]` gets `⟨w, w⟩`."""
     for block in range(start, stop):
         end = len(w) if block == len(parts) - 1 else (block + 1) * BLOCK

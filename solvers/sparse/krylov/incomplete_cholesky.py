@@ -59,7 +59,7 @@ class MatrixIncompleteCholeskyCG(MatrixSolver):
         columns, values = columns[: starts[n]].copy(), values[: starts[n]].copy()
 
         def precondition(r: Array, z: Array) -> None:
-            kernels.sweeps(starts, columns, values, inverse, scale, r, z)
+            kernels.solve_triangles(starts, columns, values, inverse, scale, r, z)
 
         info = {"shift": float(shift), "retries": float(retries)}
         return PreconditionedCG(system, precondition, info, self.prepare_matrix)

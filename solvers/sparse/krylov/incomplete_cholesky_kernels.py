@@ -52,7 +52,7 @@ def incomplete_factor(indptr, indices, data, scale, shift, least, starts, column
 
 
 @lean
-def sweeps(starts, columns, values, inverse, scale, r, z):  # type: ignore[no-untyped-def]
+def solve_triangles(starts, columns, values, inverse, scale, r, z):  # type: ignore[no-untyped-def]
     """`z ← S L⁻ᵀ L⁻¹ S r`."""
     n = len(r)
     for i in range(n):

@@ -18,7 +18,7 @@ from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.krylov.iteration import KrylovEngine, SteppedEngine, Steps
 from relaxon.solvers.sparse.krylov.vectors import as_field, inner, norm_of
-from relaxon.solvers.sparse.preconditioners.setup import prepared_map
+from relaxon.solvers.sparse.preconditioners.setup import prepare_map
 from relaxon.solvers.sparse.preconditioners.suitability import check_preconditioner
 from relaxon.solvers.sparse.system.caller_maps import Vector
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
@@ -117,4 +117,4 @@ class MatrixMINRES(MatrixSolver):
         wanted = self.preconditioner
         if wanted is None:
             wanted = "none" if system.matrix is None else "jacobi"
-        return MinimalResiduals(system, *prepared_map(system, wanted))
+        return MinimalResiduals(system, *prepare_map(system, wanted))

@@ -56,7 +56,7 @@ class Basis:
         self.stored[self._count] = image
         self._count += 1
 
-    def orthogonalised(self, w: Vector, count: int) -> tuple[Vector, float]:
+    def orthogonalise(self, w: Vector, count: int) -> tuple[Vector, float]:
         """Take the first `count` vectors out of `w`, in place: their coefficients, and the norm of what is left."""
         if w.dtype.kind == "c":
             column = np.einsum("ji,i->j", self.stored[:count].conj(), w)
@@ -68,7 +68,7 @@ class Basis:
         blocks = -(-len(w) // krylov_kernels.BLOCK)
         parts = np.empty((blocks, count))
         chunks = threads_for(len(w))
-        divide(krylov_kernels.projected, blocks, self.stored, count, w, parts, chunks=chunks)
+        divide(krylov_kernels.project_onto, blocks, self.stored, count, w, parts, chunks=chunks)
         column = parts.sum(axis=0)
-        divide(krylov_kernels.removed, blocks, self.stored, count, column, w, parts, chunks=chunks)
+        divide(krylov_kernels.subtract_projection, blocks, self.stored, count, column, w, parts, chunks=chunks)
         return column, math.sqrt(float(parts[:, 0].sum()))

@@ -44,7 +44,7 @@ FEATURES = (
 )
 
 
-def sampled_rows(n: int) -> NDArray[np.uint32]:
+def sample_rows(n: int) -> NDArray[np.uint32]:
     """All of `n` rows, or `SAMPLE` of them in golden steps."""
     if n <= SAMPLE:
         return np.arange(n, dtype=np.uint32)
@@ -58,7 +58,7 @@ def matrix_features(system: MatrixSystem, dense: int) -> NDArray[np.float32]:
     neighbours' rows none changes with the order of the rows, where all are looked at. `dense` is that of the constants.
     """
     a, n = system.matrix, system.unknowns
-    rows = sampled_rows(n)
+    rows = sample_rows(n)
     out = np.empty((len(rows), 10))
     indptr, indices = a.indptr.view(np.uint32), a.indices.view(np.uint32)
     kernels.row_figures(rows, indptr, indices, a.data, system.diagonal, out)

@@ -61,14 +61,14 @@ class ConstantsNetwork:
         """How many numbers were learned."""
         return sum(getattr(self, name).size for name in ARRAYS)
 
-    def standardised(self, features: Single) -> Single:
+    def standardise(self, features: Single) -> Single:
         """Features within what the training has seen, about 1 in size; `(…, 24)`."""
         kept: Single = (np.clip(features, self.low, self.high) - self.mean) / self.scale
         return kept
 
     def foretell(self, features: Single) -> Single:
         """Return the logarithms of the candidates' costs over the first one's by each network, `(24,) → (E, C)`."""
-        hidden = np.maximum(self.hidden_weight @ self.standardised(features) + self.hidden_bias, 0)
+        hidden = np.maximum(self.hidden_weight @ self.standardise(features) + self.hidden_bias, 0)
         others = np.matmul(self.output_weight, hidden[:, :, None])[:, :, 0] + self.output_bias
         return np.concatenate([np.zeros((len(others), 1), np.float32), others], axis=1)
 
@@ -119,7 +119,7 @@ class ConstantsNetwork:
         return cls(tuple(candidates), float(header["caution"]), **arrays)
 
 
-def card() -> dict[str, Any]:
+def load_card() -> dict[str, Any]:
     """How the shipped network was trained, and the SHA-256 of its file."""
     path = resources.files("relaxon.solvers.sparse.learned") / "weights" / CARD
     found: dict[str, Any] = json.loads(path.read_text("utf-8"))
@@ -127,10 +127,12 @@ def card() -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def shipped() -> ConstantsNetwork:
+def load_shipped() -> ConstantsNetwork:
     """The shipped network; ValueError where its file is not the one that its card describes."""
     with resources.as_file(resources.files("relaxon.solvers.sparse.learned") / "weights" / FILE) as path:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if found != card()["sha256"]:
-            raise ValueError(f"{FILE} must have the SHA-256 {card()['sha256']}, has {found}: install the package again")
+        if found != load_card()["sha256"]:
+            raise ValueError(
+                f"{FILE} must have the SHA-256 {load_card()['sha256']}, has {found}: install the package again"
+            )
         return ConstantsNetwork.load(path)

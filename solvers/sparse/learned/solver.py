@@ -49,19 +49,19 @@ class DeepConjugateDirectionMultigrid(MatrixSolver):
         constants = self.constants_for(system)
         engine = AlgebraicMultigrid(constants).prepare_matrix(system)
         engine.info |= {name: float(value) for name, value in asdict(constants).items()}
-        engine.reason = f"constants of the network: {described(constants)}"
+        engine.reason = f"constants of the network: {describe_constants(constants)}"
         return engine
 
     def constants_for(self, system: MatrixSystem) -> Constants:
         """The constants that the network takes for a checked matrix."""
         from relaxon.solvers.sparse.learned.features import matrix_features
-        from relaxon.solvers.sparse.learned.network import ConstantsNetwork, shipped
+        from relaxon.solvers.sparse.learned.network import ConstantsNetwork, load_shipped
 
-        network = shipped() if self.weights is None else ConstantsNetwork.load(self.weights)
+        network = load_shipped() if self.weights is None else ConstantsNetwork.load(self.weights)
         return network.candidates[network.choose(matrix_features(system, DEFAULTS.dense))]
 
 
-def described(constants: Constants) -> str:
+def describe_constants(constants: Constants) -> str:
     """What constants have that is not as without learning."""
     other = {name: value for name, value in asdict(constants).items() if value != getattr(DEFAULTS, name)}
     return ", ".join(f"{name} {value:.3g}" for name, value in other.items()) or "those without learning"

@@ -115,8 +115,8 @@ def train_constants(settings: ConstantsTraining, progress: Progress | None = Non
     settings.out.mkdir(parents=True, exist_ok=True)
     table = _Table(settings)
     with num_threads(1):
-        pool = _surveyed(settings, table, tell)
-        features, costs, families = _tabled(settings, table, pool, tell)
+        pool = _survey(settings, table, tell)
+        features, costs, families = _fill_table(settings, table, pool, tell)
     network, figures = fit(settings, pool, features, costs, tell)
     digest = network.save(settings.out / FILE)
     card = {
@@ -165,7 +165,7 @@ class _Table:
         draft.replace(self.path)
 
 
-def system_of(settings: ConstantsTraining, index: int, survey: bool) -> tuple[str, MatrixSystem, Array]:
+def draw_system(settings: ConstantsTraining, index: int, survey: bool) -> tuple[str, MatrixSystem, Array]:
     """A random system of the training, its family and a right-hand side in its range."""
     rng = np.random.default_rng([settings.seed, index, survey])
     family = list(PROBLEMS)[index % len(PROBLEMS)]
@@ -175,7 +175,7 @@ def system_of(settings: ConstantsTraining, index: int, survey: bool) -> tuple[st
     return family, system, system.project(rng.standard_normal(system.unknowns))
 
 
-def costs_of(system: MatrixSystem, b: Array, candidates: Iterable[Constants], dense: int) -> list[float]:
+def measure_costs(system: MatrixSystem, b: Array, candidates: Iterable[Constants], dense: int) -> list[float]:
     """Return the logarithms of the candidates' costs over that of the first, which is not cut short."""
     found: list[float] = []
     limit, first = MOST_ITERATIONS, 1.0
@@ -195,7 +195,7 @@ def costs_of(system: MatrixSystem, b: Array, candidates: Iterable[Constants], de
     return found
 
 
-def drawn(parts: Array) -> Constants:
+def draw_constants(parts: Array) -> Constants:
     """Constants from eight numbers in [0, 1], the last of which decides `matchings`."""
     values: dict[str, Any] = {}
     for (name, (low, high)), part in zip(BOUNDS.items(), parts[:-1], strict=True):
@@ -206,7 +206,7 @@ def drawn(parts: Array) -> Constants:
     return Constants(matchings=1 + min(2, int(3 * parts[-1])), **values)
 
 
-def _surveyed(settings: ConstantsTraining, table: _Table, tell: Progress) -> list[Constants]:
+def _survey(settings: ConstantsTraining, table: _Table, tell: Progress) -> list[Constants]:
     """The candidates, those without learning the first."""
     rng = np.random.default_rng([settings.seed, 10**6])
     width = len(BOUNDS) + 1
@@ -220,25 +220,25 @@ def _surveyed(settings: ConstantsTraining, table: _Table, tell: Progress) -> lis
             parts = near[np.arange(settings.pool) % len(near)]
             moved = SPREAD * rng.standard_normal(parts.shape) * (rng.random(parts.shape) < CHANGED)
             parts = np.clip(parts + moved, 0.0, 1.0)
-        pool = [DEFAULTS, *(drawn(one) for one in parts)]
+        pool = [DEFAULTS, *(draw_constants(one) for one in parts)]
         rows = []
         for index in range(settings.survey):
-            rows.append(table.row(f"survey {number} {index}", _surveying(settings, index, pool))["costs"])
+            rows.append(table.row(f"survey {number} {index}", _make_survey_row(settings, index, pool))["costs"])
             tell("survey", number * settings.survey + index + 1, settings.rounds * settings.survey)
         tried, costs = np.concatenate([tried, parts]), np.concatenate([costs, np.array(rows)[:, 1:]], axis=1)
-        chosen = greedy(np.concatenate([np.zeros((len(costs), 1)), costs], axis=1), settings.candidates)
-    return [DEFAULTS, *(drawn(tried[place - 1]) for place in chosen if place)]
+        chosen = choose_greedily(np.concatenate([np.zeros((len(costs), 1)), costs], axis=1), settings.candidates)
+    return [DEFAULTS, *(draw_constants(tried[place - 1]) for place in chosen if place)]
 
 
-def _surveying(settings: ConstantsTraining, index: int, pool: list[Constants]) -> Callable[[], dict[str, Any]]:
+def _make_survey_row(settings: ConstantsTraining, index: int, pool: list[Constants]) -> Callable[[], dict[str, Any]]:
     def make() -> dict[str, Any]:
-        _, system, b = system_of(settings, index, survey=True)
-        return {"costs": costs_of(system, b, pool, settings.dense)}
+        _, system, b = draw_system(settings, index, survey=True)
+        return {"costs": measure_costs(system, b, pool, settings.dense)}
 
     return make
 
 
-def greedy(costs: Array, count: int) -> list[int]:
+def choose_greedily(costs: Array, count: int) -> list[int]:
     """Return `count` columns of `costs`, a row a system: 0, then each that which most lowers the mean of the least."""
     chosen = [0]
     least = costs[:, 0].copy()
@@ -250,7 +250,7 @@ def greedy(costs: Array, count: int) -> list[int]:
     return chosen
 
 
-def _tabled(
+def _fill_table(
     settings: ConstantsTraining, table: _Table, pool: list[Constants], tell: Progress
 ) -> tuple[Array, Array, list[str]]:
     """The table: features `(systems, 24)`, logarithms of costs `(systems, candidates)`, families."""
@@ -258,9 +258,9 @@ def _tabled(
     for index in range(settings.systems):
 
         def make(index: int = index) -> dict[str, Any]:
-            family, system, b = system_of(settings, index, survey=False)
+            family, system, b = draw_system(settings, index, survey=False)
             features = matrix_features(system, settings.dense)
-            costs = costs_of(system, b, pool, settings.dense)
+            costs = measure_costs(system, b, pool, settings.dense)
             return {"features": features.tolist(), "costs": costs, "family": family}
 
         rows.append(table.row(f"system {index}", make))
@@ -287,14 +287,14 @@ def fit(
     total = len(unseen) + 2
     taken = np.zeros((len(unseen) + 1, len(CAUTIONS), len(costs)))
     for number, left in enumerate([kept, *unseen]):
-        network, _ = members(settings, pool, features[~left], costs[~left])
+        network, _ = fit_members(settings, pool, features[~left], costs[~left])
         for place, caution in enumerate(CAUTIONS):
             taken[number, place, left] = costs_taken(replace(network, caution=caution), features[left], costs[left])
         tell("fit", number + 1, total)
     by_family = np.stack([taken[1:, place].sum(axis=0) for place in range(len(CAUTIONS))])
     # What is best on families that were not seen: on those that were, any does.
     caution = CAUTIONS[int(by_family.mean(axis=1).argmin())]
-    network, losses = members(settings, pool, features, costs)
+    network, losses = fit_members(settings, pool, features, costs)
     tell("fit", total, total)
     one = int(costs[~kept].mean(axis=0).argmin())
     place = CAUTIONS.index(caution)
@@ -315,7 +315,7 @@ def costs_taken(network: ConstantsNetwork, features: Array, costs: Array) -> Arr
     return np.asarray(costs[np.arange(len(costs)), taken])
 
 
-def members(
+def fit_members(
     settings: ConstantsTraining, pool: list[Constants], features: Array, costs: Array
 ) -> tuple[ConstantsNetwork, list[float]]:
     """Fit all networks at once, each to a random part of the systems; their losses, step by step.

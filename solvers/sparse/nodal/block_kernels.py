@@ -44,7 +44,7 @@ def multiply(start, stop, bounds, height, width, first, last, columns, values, a
 
 
 @block_kernel
-def forward(start, stop, bounds, height, first, middle, columns, values, inverse, excess, b, x, r):  # type: ignore[no-untyped-def]
+def sweep_forward(start, stop, bounds, height, first, middle, columns, values, inverse, excess, b, x, r):  # type: ignore[no-untyped-def]
     """One sweep of block Gauss–Seidel forwards from `x = 0`; `r ← excess·x`, what its residual begins with.
 
     `r` is memory for the right-hand side of a node's own equations on the way.
@@ -84,7 +84,7 @@ def forward(start, stop, bounds, height, first, middle, columns, values, inverse
 
 
 @block_kernel
-def backward(  # type: ignore[no-untyped-def]
+def sweep_backward(  # type: ignore[no-untyped-def]
     start, stop, bounds, height, first, middle, inner, last, columns, values, inverse, excess, b, x, old, r
 ):  # fmt: skip
     """One sweep backwards; `old` is a copy of `x`, of which values outside the part are taken; `r` is memory."""
@@ -133,7 +133,7 @@ def backward(  # type: ignore[no-untyped-def]
 
 
 @block_kernel
-def product(  # type: ignore[no-untyped-def]
+def multiply_matrices(  # type: ignore[no-untyped-def]
     start, stop, bounds, height, inside, width, first, last, columns, values, square, norms, most,
     other_first, other_last, other_columns, other_values, out_first, out_columns, out_values, seen,
 ):  # fmt: skip

@@ -57,7 +57,7 @@ class Blocks:
         return int(self.values.shape[1])
 
 
-def parts(rows: int) -> Indices:
+def split_parts(rows: int) -> Indices:
     """Return the bounds of a level's parts, which depend on its size alone."""
     count = max(1, min(rows // PART, PARTS)) if rows >= SHARED_NODES else 1
     return split_rows(rows, count)
@@ -79,26 +79,26 @@ def product(bounds: Indices, a: Blocks, b: Blocks, count: int, couplings: Coupli
     patterns = a.first, a.last, a.columns
     weak = ALL if couplings is None else couplings
     over(bounds, pattern_kernels.count_product, *patterns, *weak, b.first, b.last, b.columns, counts, work=seen)
-    first, last, size = starts(counts)
+    first, last, size = row_starts(counts)
     columns, values = np.empty(size, np.uint32), np.empty((size, b.width, a.height), np.float32)
     over(
-        bounds, block_kernels.product, (0,) * a.height, (0,) * a.width, (0,) * b.width, *patterns, a.values, *weak,
-        b.first, b.last, b.columns, b.values, first, columns, values, work=seen,
+        bounds, block_kernels.multiply_matrices, (0,) * a.height, (0,) * a.width, (0,) * b.width, *patterns, a.values,
+        *weak, b.first, b.last, b.columns, b.values, first, columns, values, work=seen,
     )  # fmt: skip
     return Blocks(first, last, columns, values)
 
 
-def starts(counts: Indices) -> tuple[Indices, Indices, int]:
+def row_starts(counts: Indices) -> tuple[Indices, Indices, int]:
     ends = np.cumsum(counts, dtype=np.int64)
     first = np.zeros(len(counts), np.uint32)
     first[1:] = ends[:-1]
     return first, ends.astype(np.uint32), int(ends[-1]) if len(ends) else 0
 
 
-def transposed(p: Blocks, columns: int) -> Blocks:
+def transpose(p: Blocks, columns: int) -> Blocks:
     """Return the transpose of a matrix of so many block columns."""
     order = np.argsort(p.columns, kind="stable")
-    first, last, _ = starts(np.bincount(p.columns, minlength=columns).astype(np.uint32))
+    first, last, _ = row_starts(np.bincount(p.columns, minlength=columns).astype(np.uint32))
     rows = np.repeat(np.arange(p.rows, dtype=np.uint32), p.last - p.first)
     return Blocks(first, last, rows[order], np.ascontiguousarray(p.values[order].transpose(0, 2, 1)))
 

@@ -43,7 +43,7 @@ class BlockCycle:
             return
         a, size = level.matrix, (0,) * level.size
         over(
-            level.bounds, block_kernels.forward, size, a.first, level.middle, a.columns, a.values, level.inverse,
+            level.bounds, block_kernels.sweep_forward, size, a.first, level.middle, a.columns, a.values, level.inverse,
             level.excess, own.right, own.x, own.r,
         )  # fmt: skip
         if level.prolongator is not None and level.restriction is not None and level.coarse_bounds is not None:
@@ -54,7 +54,7 @@ class BlockCycle:
             multiply(level.bounds, level.prolongator, below.x, own.x, True)
         own.old[...] = own.x
         over(
-            level.bounds, block_kernels.backward, size, a.first, level.middle, level.inner, a.last, a.columns,
+            level.bounds, block_kernels.sweep_backward, size, a.first, level.middle, level.inner, a.last, a.columns,
             a.values, level.inverse, level.excess, own.right, own.x, own.old, own.r,
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.scaling import mean_scale
-from relaxon.solvers.sparse.amg.hierarchy import scattered
+from relaxon.solvers.sparse.amg.hierarchy import is_scattered
 from relaxon.solvers.sparse.nodal import pattern_kernels
 from relaxon.solvers.sparse.nodal.blocks import (
     PARTS,
@@ -22,10 +22,10 @@ from relaxon.solvers.sparse.nodal.blocks import (
     Indices,
     multiply,
     over,
-    parts,
     product,
-    starts,
-    transposed,
+    row_starts,
+    split_parts,
+    transpose,
 )
 from relaxon.solvers.sparse.nodal.quality import deviation, relax_errors
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
@@ -92,10 +92,10 @@ class BlockLevel:
         return int(self.matrix.values.size)
 
 
-def arrange(matrix: Blocks) -> BlockLevel:
+def arrange_level(matrix: Blocks) -> BlockLevel:
     """Return a level of a matrix whose rows' blocks are put into the order of a sweep, in place."""
     rows, size = matrix.rows, matrix.height
-    bounds = parts(rows)
+    bounds = split_parts(rows)
     middle, inner = np.empty(rows, np.uint32), np.empty(rows, np.uint32)
     norms, most = np.empty(len(matrix.columns), np.float32), np.empty(rows, np.float32)
     diagonal, inverse = np.zeros((rows, size, size), np.float32), np.empty((rows, size, size), np.float32)
@@ -106,34 +106,34 @@ def arrange(matrix: Blocks) -> BlockLevel:
         return np.empty(longest, np.uint32), np.empty((longest, size, size), np.float32)
 
     over(
-        bounds, pattern_kernels.arranged, matrix.first, matrix.last, matrix.columns, matrix.values, middle, inner,
+        bounds, pattern_kernels.arrange_rows, matrix.first, matrix.last, matrix.columns, matrix.values, middle, inner,
         norms, most, diagonal, excess, work=memory,
     )  # fmt: skip
-    over(bounds, pattern_kernels.inverted, diagonal, excess, inverse, work=lambda: (np.empty((2, size, size)),))
+    over(bounds, pattern_kernels.invert_blocks, diagonal, excess, inverse, work=lambda: (np.empty((2, size, size)),))
     return BlockLevel(bounds, matrix, middle, inner, Couplings(SQUARE, norms, most), inverse, excess)
 
 
-def finest(system: MatrixSystem, near_null: NearNullSpace) -> tuple[BlockLevel, Array, Indices]:
+def build_finest(system: MatrixSystem, near_null: NearNullSpace) -> tuple[BlockLevel, Array, Indices]:
     """Return the first level, its near-null vectors `(nodes, size, k)`, and where each unknown stands among its own."""
     slot = np.arange(system.unknowns) if near_null.slots is None else near_null.slots
     size = near_null.block_size
     nodes = int(slot.max()) // size + 1
     order = np.arange(nodes, dtype=np.uint32)
     place = order
-    matrix = _in_blocks(system, slot, size, order, place)
-    bounds = parts(nodes)
-    if len(bounds) > 2 and scattered(np.append(matrix.first, matrix.last[-1]), matrix.columns, nodes // PARTS):
-        order = _breadth_first(matrix)
+    matrix = _gather_blocks(system, slot, size, order, place)
+    bounds = split_parts(nodes)
+    if len(bounds) > 2 and is_scattered(np.append(matrix.first, matrix.last[-1]), matrix.columns, nodes // PARTS):
+        order = _order_breadth_first(matrix)
         place = np.empty_like(order)
         place[order] = np.arange(nodes, dtype=np.uint32)
-        matrix = _in_blocks(system, slot, size, order, place)
+        matrix = _gather_blocks(system, slot, size, order, place)
     at = (place[slot // size].astype(np.int64) * size + slot % size).astype(np.uint32)
     vectors = np.zeros((nodes * size, near_null.vectors.shape[1]))
     vectors[at] = near_null.vectors
-    return arrange(matrix), vectors.reshape(nodes, size, -1), at
+    return arrange_level(matrix), vectors.reshape(nodes, size, -1), at
 
 
-def _in_blocks(system: MatrixSystem, slot: NDArray[np.int64], size: int, order: Indices, place: Indices) -> Blocks:
+def _gather_blocks(system: MatrixSystem, slot: NDArray[np.int64], size: int, order: Indices, place: Indices) -> Blocks:
     """The matrix in blocks, node `order[i]` as number `i`, scaled to a diagonal of about 1."""
     a, n, nodes = system.matrix, system.unknowns, len(order)
     unknown = np.full(nodes * size, n, np.uint32)
@@ -141,14 +141,14 @@ def _in_blocks(system: MatrixSystem, slot: NDArray[np.int64], size: int, order: 
     rows = a.indptr.view(np.uint32), a.indices.view(np.uint32)
     slots = slot.astype(np.uint32)
     scale = mean_scale(system.diagonal)
-    bounds, counts = parts(nodes), np.empty(nodes, np.uint32)
+    bounds, counts = split_parts(nodes), np.empty(nodes, np.uint32)
 
     def seen() -> tuple[Indices]:
         return (np.zeros(nodes, np.uint32),)
 
     width = np.uint32(size)
     over(bounds, pattern_kernels.count_blocks, width, order, unknown, *rows, slots, counts, work=seen)
-    first, last, total = starts(counts)
+    first, last, total = row_starts(counts)
     columns, values = np.empty(total, np.uint32), np.zeros((total, size, size), np.float32)
     over(
         bounds, pattern_kernels.fill_blocks, width, order, place, unknown, *rows, a.data, scale, slots, first, columns,
@@ -157,7 +157,7 @@ def _in_blocks(system: MatrixSystem, slot: NDArray[np.int64], size: int, order: 
     return Blocks(first, last, columns, values)
 
 
-def _breadth_first(matrix: Blocks) -> Indices:
+def _order_breadth_first(matrix: Blocks) -> Indices:
     """The nodes in an order in which neighbours are near one another."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import reverse_cuthill_mckee
@@ -191,7 +191,7 @@ def aggregate(level: BlockLevel) -> tuple[NDArray[np.int32], int]:
     a = level.matrix
     group, counts = np.empty(a.rows, np.int32), np.zeros(len(level.bounds) - 1, np.int64)
     over(
-        level.bounds, pattern_kernels.aggregated, a.first, level.middle, level.inner, a.last, a.columns,
+        level.bounds, pattern_kernels.aggregate_nodes, a.first, level.middle, level.inner, a.last, a.columns,
         *level.couplings, np.float32(DOMINATED), group, counts,
     )  # fmt: skip
     offsets = np.concatenate([[0], np.cumsum(counts)])
@@ -206,24 +206,24 @@ def coarsen(level: BlockLevel, vectors: Array) -> tuple[BlockLevel, Array] | Non
     """
     rows, size, k = vectors.shape
     given = vectors.astype(np.float32)
-    group, count, basis, coarse = fitting_aggregates(level, vectors)
+    group, count, basis, coarse = choose_aggregates(level, vectors)
     if count == 0 or count * k > HALTED * rows * size:
         return None
-    p = smoothed(level, given, group, basis, coarse)
-    level.prolongator, level.restriction = p, transposed(p, count)
-    level.coarse_bounds = parts(count)
+    p = smooth_prolongator(level, given, group, basis, coarse)
+    level.prolongator, level.restriction = p, transpose(p, count)
+    level.coarse_bounds = split_parts(count)
     image = product(level.bounds, level.matrix, p, count)
-    return arrange(product(level.coarse_bounds, level.restriction, image, count)), coarse
+    return arrange_level(product(level.coarse_bounds, level.restriction, image, count)), coarse
 
 
-def fitting_aggregates(level: BlockLevel, vectors: Array) -> tuple[NDArray[np.int32], int, Floats, Array]:
+def choose_aggregates(level: BlockLevel, vectors: Array) -> tuple[NDArray[np.int32], int, Floats, Array]:
     """Return each node's aggregate, how many there are, the orthonormal vectors on them and their `R`.
 
     The couplings that count as strong are chosen: stricter ones where aggregates do not fit what sweeps leave, and
     these fit better.
     """
     group, count = aggregate(level)
-    basis, coarse = orthonormal(vectors, group, count)
+    basis, coarse = orthonormalise(vectors, group, count)
     errors = relax_errors(level)
     misfit = deviation(level, errors, group, basis)
     if misfit <= MISFIT:
@@ -232,25 +232,27 @@ def fitting_aggregates(level: BlockLevel, vectors: Array) -> tuple[NDArray[np.in
     level.couplings = usual._replace(square=STRICT)
     fewer, others = aggregate(level)
     if others * vectors.shape[2] <= HALTED * level.unknowns:
-        bases, triangles = orthonormal(vectors, fewer, others)
+        bases, triangles = orthonormalise(vectors, fewer, others)
         if BETTER_FIT * deviation(level, errors, fewer, bases) <= misfit:
             return fewer, others, bases, triangles
     level.couplings = usual
     return group, count, basis, coarse
 
 
-def orthonormal(vectors: Array, group: NDArray[np.int32], count: int) -> tuple[Floats, Array]:
+def orthonormalise(vectors: Array, group: NDArray[np.int32], count: int) -> tuple[Floats, Array]:
     """Return vectors that are orthonormal on each aggregate, `(nodes, k, size)`, and `R (count, k, k)`: the given ones
     were the former times it."""
     rows, size, k = vectors.shape
     members = np.argsort(group, kind="stable").astype(np.uint32)
     begin = np.searchsorted(group[members], np.arange(count + 1)).astype(np.uint32)
     basis, coarse = np.zeros((rows, k, size), np.float32), np.zeros((count, k, k))
-    over(parts(count), pattern_kernels.orthogonalised, begin, members, vectors.copy(), basis, coarse)
+    over(split_parts(count), pattern_kernels.orthogonalise, begin, members, vectors.copy(), basis, coarse)
     return basis, coarse
 
 
-def smoothed(level: BlockLevel, given: Floats, group: NDArray[np.int32], basis: Floats, coarse: Array) -> Blocks:
+def smooth_prolongator(
+    level: BlockLevel, given: Floats, group: NDArray[np.int32], basis: Floats, coarse: Array
+) -> Blocks:
     """Return the prolongator `(I − ω D⁻¹A) T`; `T` has the block `basis[i]` in row `i` and column `group[i]`.
 
     `given` are the near-null vectors before they were made orthonormal, `T coarse`.
@@ -263,8 +265,8 @@ def smoothed(level: BlockLevel, given: Floats, group: NDArray[np.int32], basis: 
     if len(p.columns) > WIDE * rows:
         p = product(level.bounds, a, tentative, count, level.couplings)
         over(
-            level.bounds, pattern_kernels.extended, a.first, a.last, a.columns, a.values, *level.couplings, group,
-            given, _triangular_inverses(coarse), p.first, p.last, p.columns, p.values,
+            level.bounds, pattern_kernels.extend_prolongator, a.first, a.last, a.columns, a.values, *level.couplings,
+            group, given, _invert_triangles(coarse), p.first, p.last, p.columns, p.values,
             work=lambda: (np.empty((size, k)),),
         )  # fmt: skip
     p = product(level.bounds, Blocks(own, own + np.uint32(1), own, level.inverse), p, count)
@@ -275,7 +277,7 @@ def smoothed(level: BlockLevel, given: Floats, group: NDArray[np.int32], basis: 
     return p
 
 
-def _triangular_inverses(matrices: Array) -> Array:
+def _invert_triangles(matrices: Array) -> Array:
     """The inverses of upper triangular matrices `(g, k, k)`; rows and columns without a pivot are zero."""
     pivots = np.einsum("gkk->gk", matrices)
     good = pivots > 0
@@ -299,7 +301,7 @@ class BlockHierarchy:
     def of(cls, system: MatrixSystem) -> BlockHierarchy:
         near_null = system.near_null
         assert near_null is not None
-        level, vectors, place = finest(system, near_null)
+        level, vectors, place = build_finest(system, near_null)
         levels = [level]
         while level.unknowns > DENSE and len(levels) < MAX_LEVELS:
             found = coarsen(level, vectors)

@@ -90,7 +90,7 @@ def fill_blocks(  # type: ignore[no-untyped-def]
 
 
 @setup_kernel
-def arranged(  # type: ignore[no-untyped-def]
+def arrange_rows(  # type: ignore[no-untyped-def]
     start,
     stop,
     bounds,
@@ -157,7 +157,7 @@ def arranged(  # type: ignore[no-untyped-def]
 
 
 @setup_kernel
-def inverted(start, stop, bounds, diagonal, excess, inverse, work):  # type: ignore[no-untyped-def]
+def invert_blocks(start, stop, bounds, diagonal, excess, inverse, work):  # type: ignore[no-untyped-def]
     """`inverse ← (diagonal + excess)⁻¹`, block by block, by elimination in float64; unknowns without a pivot get zeros.
 
     `work` is memory, `(2, size, size)`.
@@ -194,7 +194,9 @@ def inverted(start, stop, bounds, diagonal, excess, inverse, work):  # type: ign
 
 
 @setup_kernel
-def aggregated(start, stop, bounds, first, middle, inner, last, columns, square, norms, most, dominated, group, counts):  # type: ignore[no-untyped-def]
+def aggregate_nodes(  # type: ignore[no-untyped-def]
+    start, stop, bounds, first, middle, inner, last, columns, square, norms, most, dominated, group, counts
+):
     """Aggregate the nodes of each part: `group` gets numbers from `bounds[part]` on, `counts[part]` how many there are.
 
     Coupled strongly are those that `count_product` does not leave out. A node whose couplings' norms add up to no more
@@ -268,7 +270,7 @@ def aggregated(start, stop, bounds, first, middle, inner, last, columns, square,
 
 
 @setup_kernel
-def extended(  # type: ignore[no-untyped-def]
+def extend_prolongator(  # type: ignore[no-untyped-def]
     start, stop, bounds, first, last, columns, values, square, norms, most, group, vectors, inverse,
     out_first, out_last, out_columns, out_values, work,
 ):  # fmt: skip
@@ -310,7 +312,7 @@ def extended(  # type: ignore[no-untyped-def]
 
 
 @setup_kernel
-def orthogonalised(start, stop, bounds, starts, members, vectors, basis, coarse):  # type: ignore[no-untyped-def]
+def orthogonalise(start, stop, bounds, starts, members, vectors, basis, coarse):  # type: ignore[no-untyped-def]
     """Make the near-null vectors orthonormal on each aggregate, by modified Gram–Schmidt done twice.
 
     Aggregate `g` has the nodes `members[starts[g]:starts[g + 1]]`; `vectors[i, r, k]` are float64 and become the

@@ -33,7 +33,7 @@ def _relax(level: BlockLevel, part: int) -> SmoothError:
     entries = a.columns, a.values
     for _ in range(SWEEPS):
         old[mine] = x[mine]
-        block_kernels.backward(
+        block_kernels.sweep_backward(
             part, part + 1, level.bounds, size, a.first, level.middle, level.inner, a.last, *entries, level.inverse,
             level.excess, b, x, old, image,
         )  # fmt: skip

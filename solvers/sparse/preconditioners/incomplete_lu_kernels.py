@@ -14,7 +14,7 @@ rows_kernel = kernel(fastmath={"contract", "nsz"}, error_model="numpy", counted=
 
 
 @rows_kernel
-def factored(indptr, indices, values, middle, least, place):  # type: ignore[no-untyped-def]
+def factor(indptr, indices, values, middle, least, place):  # type: ignore[no-untyped-def]
     """ILU(0) of sorted rows that all hold their diagonal, in place; `middle` gets its place in each row.
 
     Pivots of a magnitude below `least` are set to it. `values` gets L without its unit diagonal, and U with one over
@@ -47,7 +47,7 @@ def factored(indptr, indices, values, middle, least, place):  # type: ignore[no-
 
 
 @rows_kernel
-def solved(indptr, indices, values, middle, r, z):  # type: ignore[no-untyped-def]
+def solve(indptr, indices, values, middle, r, z):  # type: ignore[no-untyped-def]
     """`z ← U⁻¹ L⁻¹ r`."""
     for i in range(len(middle)):
         total = r[i]

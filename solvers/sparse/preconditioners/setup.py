@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.sparse.system.caller_maps import Map, Vector, checked_map
+from relaxon.solvers.sparse.system.caller_maps import Map, Vector, wrap_map
 from relaxon.solvers.sparse.system.matrix_kinds import row_maxima
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
@@ -16,13 +16,13 @@ LEAST_PIVOT = 1e-8
 NAMES = ("amg", "ilu", "jacobi", "none")
 
 
-def prepared_map(system: MatrixSystem, preconditioner: Any) -> tuple[Map | None, dict[str, float]]:
+def prepare_map(system: MatrixSystem, preconditioner: Any) -> tuple[Map | None, dict[str, float]]:
     """Return the preconditioner of a name of `NAMES` set up, or a caller's checked; None for none; and figures of it.
 
     ValueError where the system's matrix has nothing that the preconditioner needs.
     """
     if not isinstance(preconditioner, str):
-        return checked_map("M", preconditioner, system.whole or system.unknowns, system.is_complex, system.kept), {}
+        return wrap_map("M", preconditioner, system.whole or system.unknowns, system.is_complex, system.kept), {}
     if preconditioner == "none":
         return None, {}
     if system.matrix is None:
@@ -60,13 +60,13 @@ class IncompleteLU:
     def __init__(self, matrix: Any) -> None:
         from relaxon.solvers.sparse.preconditioners import incomplete_lu_kernels as kernels
 
-        own = with_diagonal(matrix)
+        own = add_missing_diagonal(matrix)
         self._arrays = own.indptr.view(np.uint32), own.indices.view(np.uint32), own.data
         self._middle = np.zeros(own.shape[0], np.uint32)
         place = np.empty(own.shape[0], np.uint32)
         least = LEAST_PIVOT * row_maxima(matrix)
         least[least == 0] = 1.0
-        raised = kernels.factored(*self._arrays, self._middle, least, place)
+        raised = kernels.factor(*self._arrays, self._middle, least, place)
         self.info = {"raised_pivots": float(raised), "factor_nonzeros": float(own.nnz)}
 
     def apply(self, r: Vector) -> Vector:
@@ -74,11 +74,11 @@ class IncompleteLU:
         from relaxon.solvers.sparse.preconditioners import incomplete_lu_kernels as kernels
 
         z = np.empty(len(r), self._arrays[2].dtype)
-        kernels.solved(*self._arrays, self._middle, np.ascontiguousarray(r, z.dtype), z)
+        kernels.solve(*self._arrays, self._middle, np.ascontiguousarray(r, z.dtype), z)
         return z
 
 
-def with_diagonal(matrix: Any) -> Any:
+def add_missing_diagonal(matrix: Any) -> Any:
     """Return a copy of a CSR matrix, sorted and with int32 indices, in which each row stores its diagonal."""
     from scipy.sparse import coo_array, csr_array
 

@@ -18,7 +18,7 @@ HELD_PART = 0.9
 """Of the rows or of the columns: with fewer of them held, aggregates do not represent the matrix."""
 
 
-def default_preconditioner(system: MatrixSystem) -> str:
+def choose_preconditioner(system: MatrixSystem) -> str:
     """Return "amg" for a real matrix like those of convection and diffusion, "ilu" for other matrices, "none" for an
     operator without entries."""
     if system.matrix is None:

@@ -1,4 +1,4 @@
-"""The figures of a verdict for matrices that are not symmetric positive definite, and for operators without entries."""
+"""The figures of a verdict for matrices of any kind, and for operators without entries."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 
 def row_weights(system: MatrixSystem) -> Array:
-    """Return the squares of the weights of the scaled test: one over the diagonal. Where the matrix is not symmetric
-    positive definite, over the diagonal's magnitude, or over the row's largest entry where that is zero."""
+    """Return the squared weights of the scaled test: the reciprocals of the diagonal.
+
+    Where the matrix is not symmetric positive definite, those of the diagonal's magnitude, or of the row's largest
+    entry where the diagonal is zero.
+    """
     return system.inverse_diagonal if system.kind == "spd" else inverse_magnitudes(system)
 
 
 def complex_figures(system: MatrixSystem, b: NDArray[Any], x: NDArray[Any]) -> Figures:
-    """Return the figures of complex vectors: moduli stand where magnitudes are."""
+    """Return the figures for complex vectors, with moduli in the place of magnitudes."""
     with np.errstate(over="ignore", invalid="ignore"):
         r = b - system.matrix @ x
         sizes = np.abs(r)
@@ -31,8 +34,11 @@ def complex_figures(system: MatrixSystem, b: NDArray[Any], x: NDArray[Any]) -> F
 
 
 def normwise_figures(r: Array, ax: Array, b: Array) -> Figures:
-    """Return the figures where `A` is known by its products alone: `‖r‖ / (‖A x‖ + ‖b‖)` bounds the normwise backward
-    error `‖r‖ / (‖A‖ ‖x‖ + ‖b‖)` from above, and takes the componentwise one's place; there is no scaled test."""
+    """Return the figures where `A` is known by its products only.
+
+    `‖r‖ / (‖A x‖ + ‖b‖)`, an upper bound on the normwise backward error `‖r‖ / (‖A‖ ‖x‖ + ‖b‖)`, takes the place of the
+    componentwise one; there is no scaled test.
+    """
     residual, size = euclidean_norm(r), euclidean_norm(ax) + euclidean_norm(b)
     return Figures(residual, residual / size if size > 0 else 0.0)
 

@@ -1,4 +1,4 @@
-"""A matrix's prepared method as a preconditioner for other people's Krylov methods: a fixed, linear, symmetric map."""
+"""A prepared solver as a preconditioner for other Krylov methods: a fixed, linear, symmetric map."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 
 def as_linear_operator(prepared: PreparedMatrix) -> LinearOperator:
-    """Return `M ≈ A⁻¹` on vectors of the unknowns, `(n, n)` float64, symmetric and positive (semi)definite.
+    """Return `M ≈ A⁻¹` as an operator on the unknowns, `(n, n)` float64, symmetric and positive (semi)definite.
 
-    Unknowns that their own diagonal decides are divided by it, as the solver eliminates them. On components whose
-    rows sum to zero both the argument and the result are projected.
+    Unknowns that their own diagonal decides, which the solver eliminates, are divided by it. On components whose rows
+    sum to zero both the argument and the result are projected.
 
     Raises
     ------
-    ValueError : where the solver has no fixed linear map to offer.
+    ValueError : where the solver has no fixed linear map.
     """
     from scipy.sparse.linalg import LinearOperator
 
     system, n = prepared.system, prepared.system.unknowns
     kept = None if prepared.reduced is None or prepared.elimination is None else prepared.elimination.index
     inverse = np.empty(0) if prepared.elimination is None else system.inverse_diagonal
-    inner = _inner_map(prepared)
+    inner = _make_inner_map(prepared)
 
     def matvec(v: NDArray[Any]) -> Array:
         r = np.array(plain_array("r", v), np.float64).reshape(-1)
@@ -51,8 +51,8 @@ def as_linear_operator(prepared: PreparedMatrix) -> LinearOperator:
     return LinearOperator((n, n), matvec=matvec, rmatvec=matvec, dtype=np.float64)
 
 
-def _inner_map(prepared: PreparedMatrix) -> Any:
-    """Return the map of the unknowns that are left when decided ones are eliminated; None where there are none."""
+def _make_inner_map(prepared: PreparedMatrix) -> Any:
+    """Return the map on the unknowns that elimination leaves; None where it leaves none."""
     if prepared.elimination is not None and prepared.reduced is None:
         return None
     left = prepared if prepared.reduced is None else prepared.reduced

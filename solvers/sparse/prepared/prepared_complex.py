@@ -1,4 +1,4 @@
-"""The front for complex matrices: vectors are kept as pairs of real numbers, magnitudes are those of complex ones."""
+"""Solvers set up for complex matrices: vectors are stored as pairs of real numbers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix
 from relaxon.solvers.sparse.system.matrix_system import Array
 
 
-def interleaved(name: str, value: ArrayLike, unknowns: int) -> Array:
-    """Return a vector `(unknowns,)` or a column, real or complex, as float64 pairs: `(2 unknowns,)` or a column of
-    these. A new array; ValueError or TypeError, naming it, for what is malformed."""
+def interleave(name: str, value: ArrayLike, unknowns: int) -> Array:
+    """Return a vector `(unknowns,)` or a column, real or complex, as a new array of float64 pairs, `(2 unknowns,)` or a
+    column. ValueError or TypeError, naming it, where it is malformed."""
     array = validation.real_or_complex_array(name, value, finite=False)
     vector = packed_vector(name, array, unknowns)
     if vector is None:
@@ -32,8 +32,10 @@ def interleaved(name: str, value: ArrayLike, unknowns: int) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class PreparedComplexMatrix(PreparedMatrix):
-    """A solver set up for one complex matrix, from `prepare`; `b` and `x0` are real or complex vectors `(n,)` or
-    columns, `x` is complex128."""
+    """A solver set up for one complex matrix, from `prepare`.
+
+    `b` and `x0` are real or complex vectors `(n,)` or columns `(n, 1)`; `x` is complex128.
+    """
 
     def request(
         self,
@@ -60,12 +62,12 @@ class PreparedComplexMatrix(PreparedMatrix):
         name: str,
         last: Request | None = None,
     ) -> Request:
-        side = interleaved(name, b, self.unknowns)
-        start = None if x0 is None else interleaved("x0", x0, self.unknowns)
+        side = interleave(name, b, self.unknowns)
+        start = None if x0 is None else interleave("x0", x0, self.unknowns)
         return PreparedMatrix._real_request(self, side, rtol, atol, max_iterations, start, inconsistent, name, last)
 
     def _real_answer(self, request: Request, callback: Callback | None, x0: ArrayLike | None = None) -> Solution:
-        start = None if x0 is None else interleaved("x0", x0, self.unknowns)
+        start = None if x0 is None else interleave("x0", x0, self.unknowns)
         return PreparedMatrix._real_answer(self, request, callback, start)
 
     def _vector(self, name: str, array: Any, out: Array | None = None) -> Array:

@@ -1,4 +1,4 @@
-"""The front for sparse matrices: the checks, null space, tolerance and float64 verdict that grids get."""
+"""Solvers set up for sparse matrices, with the checks, null space, tolerance and float64 verdict that grids have."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from relaxon.solvers.interface.front import Front
 from relaxon.solvers.interface.request import Request, RequestMemory, packed_vector
 from relaxon.solvers.interface.verdict import Figures, backward_error
 from relaxon.solvers.precompile import compiling
-from relaxon.solvers.sparse.choice.automatic import MATRIX_SOLVERS, Automatic, named
+from relaxon.solvers.sparse.choice.automatic import MATRIX_SOLVERS, Automatic, find_solver
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.prepared.figures import euclidean_norm, row_weights
 from relaxon.solvers.sparse.prepared.reuse import Course, Reused
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SOLVER = "auto"
 TAKE_MAPS = ("gmres", "bicgstab", "minres")
-"""Solvers with a preconditioner of the caller's, beside "auto"."""
+"""Solvers that accept a caller's preconditioner, besides "auto"."""
 NEARLY_SINGULAR = (
     "nearly singular: rows sum to no more than the rounding of float32; if the entries were computed in float32, pass "
     "A.astype(numpy.float32), which takes the sums for zero"
@@ -42,8 +42,8 @@ NEARLY_SINGULAR = (
 
 
 def prepare_matrix(matrix: Any, solver: Any = None, properties: MatrixProperties | None = None) -> PreparedMatrix:
-    """Check a sparse matrix and set a solver up for it; `solver` is a name or a `MatrixSolver`, None for "auto"."""
-    chosen = resolved(solver)
+    """Check a sparse matrix and set up a solver for it; `solver` is a name or a `MatrixSolver`, None for "auto"."""
+    chosen = resolve_solver(solver)
     compiling.compile_kind(compiling.kind_of(DEFAULT_SOLVER if solver is None else solver, matrix))
     start = time.perf_counter()
     system = MatrixSystem.of(matrix, properties)
@@ -51,11 +51,11 @@ def prepare_matrix(matrix: Any, solver: Any = None, properties: MatrixProperties
     return prepare_system(system, chosen, start, M, StoredPattern.of(matrix, system))
 
 
-def resolved(solver: Any) -> MatrixSolver:
-    """Return the solver of a name, "auto" where None; TypeError for what is neither a name nor a `MatrixSolver`."""
+def resolve_solver(solver: Any) -> MatrixSolver:
+    """Return the solver of that name, "auto" for None; TypeError for neither a name nor a `MatrixSolver`."""
     if solver is None:
         solver = DEFAULT_SOLVER
-    chosen = named(solver, peers=True) if isinstance(solver, str) else solver
+    chosen = find_solver(solver, peers=True) if isinstance(solver, str) else solver
     if not isinstance(chosen, MatrixSolver):
         raise TypeError(f"solver must be a name or a MatrixSolver for a sparse matrix, got {type(solver).__name__}")
     return chosen
@@ -68,20 +68,22 @@ def prepare_system(
     M: Any = None,
     stored: StoredPattern | None = None,
 ) -> PreparedMatrix:
-    """Set a solver up for a matrix that has been checked; `start` is when that was begun, now where None. `M` is about
-    its inverse, None for the solver's own preconditioner; `stored` is its pattern with the zeros that it came with,
-    where there were some."""
+    """Set up a solver for a checked matrix; `start` is when the checks began, now where None.
+
+    `M` approximates its inverse, None for the solver's own preconditioner. `stored` is its pattern with stored zeros,
+    where there were some.
+    """
     start = time.perf_counter() if start is None else start
-    elimination = _elimination(system)
+    elimination = _find_elimination(system)
     left = system if elimination is None or not len(elimination.index) else elimination.system()
     engine = _set_up(solver, left, M)
     seconds = time.perf_counter() - start
     reduced = None if left is system else PreparedMatrix(left, solver, engine, seconds)
-    return front_of(system)(system, solver, engine, seconds, elimination, reduced, M=M, stored=stored)
+    return choose_front(system)(system, solver, engine, seconds, elimination, reduced, M=M, stored=stored)
 
 
-def front_of(system: MatrixSystem) -> type[PreparedMatrix]:
-    """Return the class of what is set up for a system: real, or complex."""
+def choose_front(system: MatrixSystem) -> type[PreparedMatrix]:
+    """Return the class of prepared solvers for a system, real or complex."""
     if not system.is_complex:
         return PreparedMatrix
     from relaxon.solvers.sparse.prepared.prepared_complex import PreparedComplexMatrix
@@ -89,7 +91,7 @@ def front_of(system: MatrixSystem) -> type[PreparedMatrix]:
     return PreparedComplexMatrix
 
 
-def _elimination(system: MatrixSystem) -> MatrixElimination | None:
+def _find_elimination(system: MatrixSystem) -> MatrixElimination | None:
     if system.kind == "spd":
         return MatrixElimination.of(system)
     if system.is_complex:
@@ -100,7 +102,7 @@ def _elimination(system: MatrixSystem) -> MatrixElimination | None:
 
 
 def _set_up(solver: MatrixSolver, system: MatrixSystem, M: Any) -> MatrixEngine:
-    """Set a solver up for what is left of a system; ValueError where that is not of a kind that the solver is for."""
+    """Set up a solver for what elimination leaves of a system; ValueError where the solver does not accept its kind."""
     if M is not None:
         method = use_map(solver, M, system)
         engine = method.prepare_matrix(system)
@@ -120,7 +122,7 @@ def _set_up(solver: MatrixSolver, system: MatrixSystem, M: Any) -> MatrixEngine:
 
 
 def refuse_kind(solver: MatrixSolver, system: MatrixSystem) -> None:
-    """Raise ValueError where a solver is not for matrices of the system's kind."""
+    """Raise ValueError where a solver does not accept matrices of the system's kind."""
     if system.kind not in solver.kinds:
         fit = [name for name, one in MATRIX_SOLVERS.items() if system.kind in one.kinds]
         raise ValueError(
@@ -130,8 +132,10 @@ def refuse_kind(solver: MatrixSolver, system: MatrixSystem) -> None:
 
 
 def use_map(solver: MatrixSolver, M: Any, system: MatrixSystem) -> MatrixSolver:
-    """Return the solver with `M` as its preconditioner, "auto" the one for the system's kind; ValueError where it has
-    none of the caller's."""
+    """Return the solver with `M` as its preconditioner; for "auto", the method that suits the system's kind.
+
+    ValueError where the solver accepts no caller's preconditioner.
+    """
     from relaxon.solvers.sparse.krylov.conjugate_directions import ConjugateDirectionsWith
     from relaxon.solvers.sparse.krylov.gmres import MatrixGMRES
     from relaxon.solvers.sparse.krylov.minres import MatrixMINRES
@@ -161,36 +165,36 @@ class PreparedMatrix(Front):
     engine: MatrixEngine
     setup_seconds: float
     elimination: MatrixElimination | None = field(default=None, repr=False, compare=False)
-    """Of the unknowns that their own diagonal decides, where there are any."""
+    """The elimination of unknowns that their own diagonal decides, where there are any."""
     reduced: PreparedMatrix | None = field(default=None, repr=False, compare=False)
-    """The solver set up for the others, where there are any and not only they."""
+    """The solver set up for the other unknowns, where some but not all are eliminated."""
     memory: RequestMemory = field(default_factory=RequestMemory, repr=False, compare=False)
     M: Any = field(default=None, repr=False, compare=False)
-    """The caller's preconditioner, where there is one."""
+    """The caller's preconditioner, None where there is none."""
     stored: StoredPattern | None = field(default=None, repr=False, compare=False)
-    """Of the matrix that was first set up, with the zeros that it came with, where there were some."""
+    """The pattern of the matrix that was first set up, with its stored zeros, where there were some."""
     course: Course = field(default_factory=Course, repr=False, compare=False)
-    """Of the set-up whose choices the engine goes on with."""
+    """How fast the set-up converged whose choices the engine reuses."""
     updates: int = 0
     """How often values have been updated since the first set-up."""
 
     def update(self, operator: Any) -> PreparedMatrix:
-        """The same solver set up for new values on the same sparsity pattern: time steps, Newton's method.
+        """Return the same solver set up for new values on the same sparsity pattern: time steps, Newton's method.
 
-        Ordering, aggregates and patterns are kept, and only what depends on values is computed anew; a method without
-        anything to keep is set up anew. What was said of the unknowns (`near_null`, `coordinates`, `block_size`) stays.
-        This one stays as it is and can still be used. Where values have changed so much that a solve takes many more
-        iterations than one with the first set-up did, `auto` sets up anew in the midst of it, and other solvers'
-        solutions say so in `message`.
+        Ordering, aggregates and patterns are kept, and only what depends on values is recomputed; a method that has
+        nothing to keep is set up from scratch. The properties of the unknowns (`near_null`, `coordinates`,
+        `block_size`) are kept. This object is not modified and can still be used. Where values have changed so much
+        that a solve takes many more iterations than with the first set-up, `auto` sets up from scratch during the
+        solve, and the solutions of other solvers report it in `message`.
 
         Parameters
         ----------
-        operator : a SciPy sparse matrix whose entries are where the first one's were, in any format and order. Stored
-            zeros count as entries where the first matrix had them, and nowhere else.
+        operator : a SciPy sparse matrix with its entries in the same places as the first one's, in any format and
+            order. Stored zeros count as entries where the first matrix had stored zeros, and nowhere else.
 
         Raises
         ------
-        TypeError, ValueError : as `prepare`; and where the pattern differs, saying where.
+        TypeError, ValueError : as `prepare`; and where the pattern differs, naming the first such row.
 
         Examples
         --------
@@ -215,15 +219,22 @@ class PreparedMatrix(Front):
     def follow(
         self, system: MatrixSystem, start: float | None = None, stored: StoredPattern | None = None
     ) -> PreparedMatrix:
-        """As `update`, to a system that has been checked; `start` is when that was begun, now where None, `stored` its
-        pattern with zeros."""
+        """Return the update to a checked system; `start` is when its checks began, now where None.
+
+        `stored` is its pattern with stored zeros, where there are some.
+        """
         start = time.perf_counter() if start is None else start
-        elimination = _elimination(system)
+        elimination = _find_elimination(system)
         left = system if elimination is None or not len(elimination.index) else elimination.system()
         had = self.system if self.reduced is None else self.reduced.system
         engine, updates = None, self.updates + 1
-        own = self.M is None and getattr(self.engine, "system", None) is had  # not of its real form, say
-        if own and left.kind == had.kind and _same_rows(left.kept, had.kept) and same_pattern(left.matrix, had.matrix):
+        own = self.M is None and getattr(self.engine, "system", None) is had  # and not its real form, for example
+        if (
+            own
+            and left.kind == had.kind
+            and _are_same_rows(left.kept, had.kept)
+            and same_pattern(left.matrix, had.matrix)
+        ):
             engine = self.engine.update(left)
         if engine is None:
             engine, course = _set_up(self.solver, left, self.M), Course()
@@ -233,14 +244,14 @@ class PreparedMatrix(Front):
         reduced = None
         if left is not system:
             reduced = PreparedMatrix(left, self.solver, engine, seconds, course=course, updates=updates)
-        # Of complex requests arrays are twice as long.
+        # The arrays of complex requests are twice as long.
         memory = self.memory if system.is_complex == self.system.is_complex else RequestMemory()
-        return front_of(system)(
+        return choose_front(system)(
             system, self.solver, engine, seconds, elimination, reduced, memory, self.M, stored, course, updates
         )
 
     def _with_course(self, engine: MatrixEngine, left: MatrixSystem) -> tuple[MatrixEngine, Course]:
-        """An updated engine, compared with the course of the set-up that it goes on with where it does."""
+        """Return an updated engine, and the course of the set-up whose choices it reuses, to which it is compared."""
         engine.reason = engine.reason or self.engine.reason
         if not engine.reuses:
             return engine, Course()
@@ -262,7 +273,7 @@ class PreparedMatrix(Front):
         return found
 
     def summary(self) -> SetUpSummary:
-        """Return what is set up: levels, their sizes and complexities. `print(prepared)` prints it."""
+        """Return a summary of the set-up: levels, their sizes and complexities. `print(prepared)` prints it."""
         return SetUpSummary(
             solver=self.solver.name,
             unknowns=self.unknowns,
@@ -277,15 +288,16 @@ class PreparedMatrix(Front):
         return str(self.summary())
 
     def aspreconditioner(self) -> LinearOperator:
-        """Return the set-up as a preconditioner `M ≈ A⁻¹` for a Krylov method of yours.
+        """Return the set-up as a preconditioner `M ≈ A⁻¹` for other Krylov methods.
 
-        A SciPy `LinearOperator`, `(n, n)` float64, linear, symmetric and positive definite (semidefinite where A is
-        singular by constants: both sides are projected), to float32 rounding for "amg", whose cycle then takes steps
-        of fixed lengths. For SciPy's cg, gmres, minres and lobpcg. It has work space of its own: one thread at a time.
+        It is a SciPy `LinearOperator`, `(n, n)` float64, linear, symmetric and positive definite (semidefinite where A
+        is singular by constants: both sides are projected); for "amg" to float32 rounding, as its cycle then takes
+        steps of fixed lengths. Use it with SciPy's cg, gmres, minres and lobpcg, in one thread at a time, as it has one
+        work space.
 
         Raises
         ------
-        ValueError : where the solver has no such map: plain "cg", and preconditioners of your own.
+        ValueError : where the solver has no such map: plain "cg", and solvers with a caller's preconditioner.
 
         Examples
         --------
@@ -307,7 +319,7 @@ class PreparedMatrix(Front):
 
     @property
     def unknowns(self) -> int:
-        """Rows of the matrix."""
+        """The number of rows of the matrix."""
         return self.system.unknowns
 
     @property
@@ -372,6 +384,6 @@ class PreparedMatrix(Front):
         return CONSISTENCY[np.dtype(np.float32)] if self.system.single else CONSISTENCY[dtype]
 
 
-def _same_rows(one: NDArray[np.int64] | None, other: NDArray[np.int64] | None) -> bool:
-    """Whether two systems are of the same rows of a whole one, None for all."""
+def _are_same_rows(one: NDArray[np.int64] | None, other: NDArray[np.int64] | None) -> bool:
+    """Return whether two systems have the same rows of a larger one, None for all."""
     return one is other or (one is not None and other is not None and np.array_equal(one, other))

@@ -1,4 +1,4 @@
-"""`A` by its products alone: a SciPy `LinearOperator`, or what has a shape, a dtype and `matvec`."""
+"""Solvers for operators known by their products only: SciPy's `LinearOperator`, or any object with `matvec`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from relaxon.solvers.sparse.krylov.minres import MatrixMINRES
 from relaxon.solvers.sparse.krylov.vectors import as_field, norm_of
 from relaxon.solvers.sparse.prepared.figures import normwise_figures
 from relaxon.solvers.sparse.prepared.prepared_complex import PreparedComplexMatrix
-from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix, resolved, use_map
+from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix, resolve_solver, use_map
 from relaxon.solvers.sparse.system.matrix_system import Array
 from relaxon.solvers.sparse.system.properties import MatrixProperties
 
@@ -23,7 +23,7 @@ WITHOUT_ENTRIES = ("gmres", "bicgstab", "minres", "auto")
 
 
 class OperatorSystem:
-    """An operator in the place of a `MatrixSystem`, for the Krylov methods that only apply it."""
+    """A stand-in for `MatrixSystem` around an operator, for the Krylov methods, which only apply it."""
 
     matrix = None
     near_null = None
@@ -42,7 +42,7 @@ class OperatorSystem:
         self.why = f"symmetric={symmetric} was given"
 
     def apply(self, x: Array, out: Array) -> Array:
-        """`out ← A x`. ValueError where the operator gives something else than a vector of its size."""
+        """Write `out ← A x`, and return `out`; ValueError where the operator returns anything but such a vector."""
         image = np.asarray(self._operator.matvec(as_field(x, self.is_complex).copy()))
         kinds = "fciu" if self.is_complex else "fiu"
         if image.size != self.unknowns or image.dtype.kind not in kinds:
@@ -54,13 +54,13 @@ class OperatorSystem:
         return out
 
     def residual(self, b: Array, x: Array, out: Array) -> float:
-        """`out ← b − A x`; returns its norm."""
+        """Write `out ← b − A x`, and return its norm."""
         with np.errstate(over="ignore", invalid="ignore"):
             np.subtract(b, self.apply(x, out), out=out)
             return norm_of(out)
 
     def project(self, v: Array) -> Array:
-        """Leave `v` as it is: null vectors of an operator are not known."""
+        """Return `v` unchanged: the null vectors of an operator are not known."""
         return v
 
     def defect(self, b: Array) -> tuple[float, int]:
@@ -68,8 +68,8 @@ class OperatorSystem:
 
 
 def prepare_operator(operator: Any, solver: Any, properties: MatrixProperties) -> PreparedMatrix:
-    """Check an operator and what is said of it, and set a method up; ValueError or TypeError naming the argument."""
-    chosen = resolved(solver)
+    """Check an operator and its properties, and set up a method; ValueError or TypeError naming the argument."""
+    chosen = resolve_solver(solver)
     start = time.perf_counter()
     shape = tuple(operator.shape)
     if len(shape) != 2 or shape[0] != shape[1] or shape[0] == 0:
@@ -84,7 +84,7 @@ def prepare_operator(operator: Any, solver: Any, properties: MatrixProperties) -
             "symmetric must be True (Hermitian, where it is complex) or False for an operator without stored entries, "
             "got None"
         )
-    said = properties.checked(shape[0])
+    said = properties.validate(shape[0])
     for name in ("near_null", "coordinates", "block_size"):
         if getattr(said, name) is not None:
             raise ValueError(f"{name} must be None for an operator without stored entries, which has no set-up")
@@ -111,7 +111,7 @@ def prepare_operator(operator: Any, solver: Any, properties: MatrixProperties) -
 
 @dataclass(frozen=True, slots=True)
 class PreparedOperator(PreparedMatrix):
-    """A method for one operator without stored entries, from `prepare`; nothing is set up."""
+    """A method for one operator without stored entries, from `prepare`; there is no set-up."""
 
     def _figures(self, b: Array, x: Array) -> Figures:
         return _figures_of(self.system, b, x)

@@ -1,4 +1,4 @@
-"""A set-up that was made for an earlier matrix's values: whether it still converges as it did is watched."""
+"""Reuse of a set-up for new values, monitored for whether it still converges as fast as it did."""
 
 from __future__ import annotations
 
@@ -14,36 +14,35 @@ from relaxon.solvers.sparse.engine import DelegatingEngine, MatrixEngine
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 SLOWER, MARGIN = 2.0, 10
-"""Iterations are many where they are more than so many times the usual ones and so many more."""
+"""A run has too many iterations beyond `SLOWER` times the usual number plus `MARGIN`."""
 FEWEST = 3
-"""Iterations from which on a run says how fast a set-up converges."""
+"""Iterations from which a run tells how fast a set-up converges."""
 
 
 @dataclass(slots=True)
 class Course:
-    """How fast a set-up converges on the matrix that it was made for: `rate` decades an iteration, 0 where no run has
-    told yet."""
+    """How fast a set-up converges on the matrix it was made for: `rate` decades an iteration, 0 before any run."""
 
     rate: float = 0.0
 
     def record(self, residuals: Sequence[float]) -> None:
-        """Note a run from its residual norms, the initial one included."""
+        """Record a run by its residual norms, the initial one included."""
         count = len(residuals) - 1
         if count >= FEWEST and 0 < residuals[-1] < residuals[0]:
             self.rate = math.log10(residuals[0] / residuals[-1]) / count
 
     def usual(self, first: float, tolerance: float) -> float:
-        """Return how many iterations from a residual to the tolerance are usual; infinity where that is not known."""
+        """Return the usual number of iterations from a residual to the tolerance; infinity where it is unknown."""
         if not (self.rate > 0 and 0 < tolerance < first < math.inf):
             return math.inf
         return math.log10(first / tolerance) / self.rate
 
 
 class Reused(DelegatingEngine):
-    """An updated engine, whose run is compared with the course of the set-up that it goes on with.
+    """An updated engine whose runs are compared with the course of the set-up that it reuses.
 
-    Where `anew` sets the method up for these values, it does so in a run that takes many more iterations than usual,
-    and the run goes on with that; where it is None, `reason` says so after such a run.
+    Where a run takes many more iterations than usual, `anew` sets the method up for these values, and the run continues
+    with that; where `anew` is None, `reason` reports it after the run.
     """
 
     reuses = True
@@ -83,8 +82,8 @@ class Reused(DelegatingEngine):
         self.reuses = False
         self.info = self.engine.info
         self.reason = (
-            f"{self.engine.reason}; set up anew: that of an earlier matrix's values was not done after {done} "
-            f"iterations, where {usual:.0f} were usual"
+            f"{self.engine.reason}; set up anew: the set-up for an earlier matrix's values was not done after {done} "
+            f"iterations, where {usual:.0f} are usual"
         ).removeprefix("; ")
         monitor.history.pop()  # the next run records the residual where it begins
         return self._run(b, x, monitor, max_iterations - done)
@@ -97,11 +96,11 @@ class Reused(DelegatingEngine):
         return result
 
     def _judge(self, taken: int, usual: float) -> None:
-        """Say where a run has taken many more iterations than usual, in what the caller reads of it."""
+        """Report in `reason` a run that has taken many more iterations than usual."""
         said = ""
         if self.reuses and taken > SLOWER * usual + MARGIN:
             said = (
-                f"the set-up is of an earlier matrix's values and took {taken} iterations, where {usual:.0f} were "
-                "usual: `prepare` anew may be faster"
+                f"the set-up was made for an earlier matrix's values and took {taken} iterations, where {usual:.0f} "
+                "are usual: calling `prepare` again may be faster"
             )
         self.reason = "; ".join(part for part in (self._given, said) if part)

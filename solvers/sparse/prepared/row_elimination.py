@@ -1,4 +1,4 @@
-"""Unknowns that their own row decides, in matrices that are not symmetric: those of Dirichlet rows among them."""
+"""Elimination of unknowns that their own row decides, such as those of Dirichlet rows, in nonsymmetric matrices."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from relaxon.solvers.sparse.system.properties import MatrixProperties
 
 
 class RowElimination(MatrixElimination):
-    """Where `|a_ii| ≥ 10⁴ Σ_{j≠i}|a_ij|`, and what couples an unknown there and back is as weak.
+    """The elimination of unknowns with `|a_ii| ≥ 10⁴ Σ_{j≠i}|a_ij|` whose couplings, there and back, are as weak.
 
-    Rows that hold their diagonal alone are such rows, whatever their columns hold: the rest may be symmetric again.
+    Rows with only a diagonal entry are among them whatever their columns hold, so that the rest may be symmetric.
     """
 
     @classmethod
     def of(cls, system: MatrixSystem) -> RowElimination | None:
-        """Return None where no unknown is decided."""
+        """Return the elimination for a system, None where no unknown is decided."""
         a = abs(system.matrix)
         diagonal = np.abs(system.diagonal)
         decided = (diagonal > 0) & (diagonal >= DECIDED * (np.asarray(a.sum(axis=1)).ravel() - diagonal))
@@ -35,7 +35,7 @@ class RowElimination(MatrixElimination):
         self._symmetric = False if system.symmetric is False else None
 
     def system(self) -> MatrixSystem:
-        """Return the system of the other unknowns, of its own kind; there must be some."""
+        """Return the system of the other unknowns, of which there must be some; its kind is determined anew."""
         left = self._system.matrix[self.index][:, self.index]
         rest = MatrixSystem.of(left, MatrixProperties(symmetric=self._symmetric))
         return replace(rest, kept=self.index, whole=len(self.decided))

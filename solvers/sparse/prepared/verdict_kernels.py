@@ -1,4 +1,4 @@
-"""The compiled pass that judges an `x` of a matrix in compressed sparse rows."""
+"""The kernel of a verdict on `x` for a CSR matrix."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from relaxon.solvers.kernels.compiled import shared
 
 @shared("entries", of="r")
 def row_figures(start, stop, indptr, indices, data, b, x, r, m):  # type: ignore[no-untyped-def]
-    """`r ← b − A x`, `m ← |A||x| + |b|`."""
+    """Write `r ← b − A x` and `m ← |A||x| + |b|`."""
     for i in range(start, stop):
         total, size = 0.0, 0.0
         for k in range(indptr[i], indptr[i + 1]):

@@ -1,4 +1,4 @@
-"""A caller's preconditioner as a map from vectors to vectors whose answers are checked."""
+"""A caller's preconditioner as a map from vectors to vectors, whose results are validated."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from numpy.typing import NDArray
 
 Vector = NDArray[Any]
 Map = Callable[[Vector], Vector]
-"""From a residual `(n,)`, float64 or complex128 and of norm 1, to a direction; it does not write to the residual."""
+"""Maps a residual `(n,)`, float64 or complex128 and of norm 1, to a direction; it must not modify the residual."""
 
 
 def is_map(given: Any) -> bool:
-    """Return whether it is callable, a `LinearOperator` or a sparse matrix."""
+    """Return whether `given` is a callable, a `LinearOperator` or a sparse matrix."""
     return callable(given) or hasattr(given, "matvec") or hasattr(given, "tocsr")
 
 
 def check_map(name: str, given: Any) -> None:
-    """Raise TypeError, naming the argument, for what is no map."""
+    """Raise TypeError, naming the argument, unless `given` is a map."""
     if not is_map(given):
         raise TypeError(f"{name} must be a callable, a LinearOperator or a sparse matrix, got {type(given).__name__}")
 
 
 def check_shape(name: str, given: Any, unknowns: int) -> None:
-    """Raise ValueError, naming the argument, where what is given has a shape that does not fit."""
+    """Raise ValueError, naming the argument, where `given` has a shape that does not fit."""
     shape = getattr(given, "shape", None)
     if shape is not None and tuple(shape) != (unknowns, unknowns):
         raise ValueError(f"{name} must have shape ({unknowns}, {unknowns}), got {tuple(shape)}")
 
 
-def checked_map(
+def wrap_map(
     name: str, given: Any, unknowns: int, is_complex: bool = False, kept: NDArray[np.int64] | None = None
 ) -> Map:
-    """Return what is given as a map of so many unknowns; ValueError, naming it, for answers that are none.
+    """Return `given` as a map on `unknowns` unknowns whose results are validated.
 
-    With `kept`, the map that is returned is of these unknowns alone: the others are zero for what is given.
+    ValueError, naming it, for results that are not such vectors. With `kept`, the returned map acts on these unknowns
+    only: the others are zero in the argument of `given`.
     """
     check_shape(name, given, unknowns)
     call: Callable[[Vector], Any] = given

@@ -1,4 +1,4 @@
-"""Two passes over a matrix that answer what a dozen of SciPy's would, where nothing is amiss with it."""
+"""The compiled inspection of a large matrix: two passes that replace a dozen of SciPy's where nothing is wrong."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ PARTS = 64
 """Runs of rows, each with flags of its own."""
 
 SWEEPS = 8
-"""Over the couplings, forwards and backwards in turn, before components are looked for in general."""
+"""Sweeps over the couplings, alternately forwards and backwards, before components are labelled in general."""
 FASTER = 0.7
-"""A sweep that leaves a larger part of the rows is the last one: looking in general takes as long as a few."""
+"""A sweep that leaves more than this fraction of the rows is the last: labelling takes as long as a few sweeps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was found: `flags` of what is amiss (0: nothing), and of each row the diagonal, the sum, that of the
+    """The findings: `flags` of what is wrong (0 for nothing), and for each row the diagonal, the sum, the sum of
     magnitudes, and whether the sum is zero (`CLOSED`, `OPEN`, `NEARLY`)."""
 
     flags: int
@@ -42,29 +42,29 @@ class Inspection:
     sums: NDArray[np.float64]
     magnitudes: NDArray[np.float64]
     state: NDArray[np.uint8] | None
-    """None where zeros that were counted are not there any more."""
+    """None where stored zeros, which were counted, have been removed since."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What a pass over the rows finds, and what one over the couplings needs."""
+    """The findings of the pass over the rows, and what the pass over the couplings needs of it."""
 
     found: Inspection
     root: NDArray[np.float64]
     above: NDArray[np.uint32]
     bounds: NDArray[np.uint32]
     unpaired: bool
-    """Whether there are more entries above the diagonal than below, or fewer."""
+    """Whether the numbers of entries above and below the diagonal differ."""
 
 
 def inspect(matrix: Any, tolerance: float, own: Any = None) -> Inspection:
-    """Look through a CSR matrix with float64 values and int32 indices; it is not modified.
+    """Inspect a CSR matrix with float64 values and int32 indices, which is not modified.
 
-    `tolerance` is that of symmetry and of the minors of two rows, relative to `√(a_ii a_jj)`. With `own`, a matrix of
-    the same rows, the entries are copied there on the way.
+    `tolerance` is that of symmetry and of 2 × 2 minors, relative to `√(a_ii a_jj)`. With `own`, a matrix with the same
+    row lengths, the entries are copied there in the same pass.
     """
     own = matrix if own is None else own
-    rows = look(matrix, own)
+    rows = look_at_matrix(matrix, own)
     flags = rows.found.flags
     if not flags & ~STORED_ZERO:
         n, count = own.shape[0], len(rows.bounds) - 1
@@ -77,8 +77,8 @@ def inspect(matrix: Any, tolerance: float, own: Any = None) -> Inspection:
     return replace(rows.found, flags=flags)
 
 
-def look(matrix: Any, own: Any) -> _Look:
-    """Copy a matrix's entries into those of `own`, which may be the same, and look at its rows."""
+def look_at_matrix(matrix: Any, own: Any) -> _Look:
+    """Copy a matrix's entries into `own`, which may be the matrix itself, and inspect its rows."""
     n = own.shape[0]
     diagonal, root, sums, magnitudes = (np.empty(n) for _ in range(4))
     above, state = np.empty(n, np.uint32), np.empty(n, np.uint8)
@@ -94,7 +94,7 @@ def look(matrix: Any, own: Any) -> _Look:
     return _Look(found, root, above, bounds, bool(counts.sum()))
 
 
-def principal(matrix: Any, kept: NDArray[np.int64], faced: NDArray[Any]) -> Any:
+def extract_principal(matrix: Any, kept: NDArray[np.int64], faced: NDArray[Any]) -> Any:
     """Return the rows and columns `kept`, ascending, of a CSR matrix with a symmetric pattern and int32 indices.
 
     `faced` are the columns of all entries in the other rows.
@@ -116,8 +116,10 @@ def principal(matrix: Any, kept: NDArray[np.int64], faced: NDArray[Any]) -> Any:
 
 
 def room_for_copy(matrix: Any) -> Any:
-    """Return a matrix with the rows of a large CSR one and memory for its entries, which `inspect` can write as they
-    are; None where they are not such."""
+    """Return a matrix with the row lengths of a CSR one and room for its entries, which `inspect` fills.
+
+    None unless it has C-contiguous float64 values and int32 indices.
+    """
     from scipy.sparse import csr_array
 
     if matrix.format != "csr" or matrix.data.dtype != np.float64 or matrix.nnz > np.iinfo(np.int32).max:
@@ -136,9 +138,9 @@ def room_for_copy(matrix: Any) -> Any:
 
 
 def reaches_all(matrix: Any, held: NDArray[np.bool_]) -> bool:
-    """Whether a few sweeps over the couplings find that every row is connected with one that is held.
+    """Return whether a few sweeps over the couplings connect every row to one that is held.
 
-    `held` is written to. False says only that they were too few to tell.
+    `held` is modified. False means only that the sweeps were too few to tell.
     """
     indptr, indices = matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32)
     left = len(held)
@@ -149,8 +151,8 @@ def reaches_all(matrix: Any, held: NDArray[np.bool_]) -> bool:
     return bool(left == 0)
 
 
-def components(matrix: Any) -> tuple[int, NDArray[np.int32]]:
-    """Return how many connected components a symmetric pattern with int32 indices has, and each row's."""
+def find_components(matrix: Any) -> tuple[int, NDArray[np.int32]]:
+    """Return the number of connected components of a symmetric pattern with int32 indices, and that of each row."""
     label, waiting = np.full(matrix.shape[0], -1, np.int32), np.empty(matrix.shape[0], np.uint32)
     count = label_components(matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32), label, waiting)
     return int(count), label

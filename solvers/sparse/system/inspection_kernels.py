@@ -1,4 +1,4 @@
-"""The passes of `inspection`: what may be amiss with a matrix, in flags."""
+"""Kernels of `inspection`: passes that flag what is wrong with a matrix."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from relaxon.solvers.kernels.compiled import kernel
 
 ONE = np.uint32(1)
 LEFT_OUT = np.uint32(0xFFFFFFFF)
-"""The place of a row that a principal submatrix does not have."""
+"""The place of a row that is not in the principal submatrix."""
 UNSORTED, STORED_ZERO, NOT_FINITE, BAD_DIAGONAL, ASYMMETRIC, BAD_MINOR = 1, 2, 4, 8, 16, 32
-"""What may be amiss. A pattern that is not symmetric counts as asymmetric here, however small its entries."""
+"""Flags. A pattern that is not symmetric counts as asymmetric here, however small its entries."""
 CLOSED, OPEN, NEARLY = 0, 1, 2
-"""Of a row's sum: zero to the rounding of float64, not zero, and zero to that of float32 alone."""
+"""The state of a row's sum: zero to the rounding of float64, not zero, and zero to the rounding of float32 only."""
 
 
 @kernel()
@@ -20,11 +20,12 @@ def look_at_rows(  # type: ignore[no-untyped-def]
     start, stop, bounds, indptr, c, v, roundings, single, indices, data, diagonal, root, sums, magnitudes, state,
     above, counts, flags,
 ):  # fmt: skip
-    """Copy the rows `c`, `v` to `indices`, `data`, which may be the same: their order, finiteness, diagonal and sum.
+    """Copy the rows `c`, `v` to `indices`, `data`, which may be the same arrays, and check each row.
 
-    `above[i]` is where row `i`'s entries above the diagonal begin; `counts[part]` how many more there are above than
-    below; `state[i]` is what the row's sum is: to float64 so many `roundings`, times the row's entries, of its sum of
-    magnitudes are zero. To `single` precision fewer are: a shift of the diagonal that float32 holds is no rounding.
+    Checked are order, finiteness and the sign of the diagonal. `above[i]` is where row `i`'s entries above the diagonal
+    begin, `counts[part]` how many more there are above than below. `state[i]` is the state of the row's sum: zero in
+    float64 up to `roundings`, times the number of entries, of its sum of magnitudes; in `single` precision times the
+    root of that number, as a shift of the diagonal that float32 can hold must not be taken for rounding.
     """
     for part in range(start, stop):
         flag = 0
@@ -48,7 +49,7 @@ def look_at_rows(  # type: ignore[no-untyped-def]
                     after = k
                 total += a
                 magnitude += abs(a)
-            if not magnitude < np.inf:  # an entry that is not finite, or entries whose sum is not: looked at again
+            if not magnitude < np.inf:  # an entry that is not finite, or an overflow: checked again by the caller
                 flag |= NOT_FINITE
             if least >= 0 and not own > 0.0:
                 flag |= BAD_DIAGONAL
@@ -68,10 +69,10 @@ def look_at_rows(  # type: ignore[no-untyped-def]
 
 @kernel()
 def look_at_couplings(start, stop, bounds, indptr, indices, data, root, above, tolerance, flags, cursor):  # type: ignore[no-untyped-def]
-    """Symmetry and minors, by the entries below the diagonal. `cursor` begins as zeros, and is this call's own.
+    """Check symmetry and 2 × 2 minors by the entries below the diagonal. `cursor`, private to a call, begins as zeros.
 
-    Rows come in order, so that the entries of row `j` that face entries of column `j` come in order too: each is at
-    the row's cursor.
+    As rows come in order, the entries of row `j` that mirror those of column `j` come in order too: each one is at the
+    row's cursor.
     """
     lowest = bounds[start]
     for part in range(start, stop):
@@ -117,7 +118,7 @@ def copy_principal(start, stop, kept, place, indptr, indices, data, begin, out_i
 
 @kernel()
 def spread(backwards, indptr, indices, held):  # type: ignore[no-untyped-def]
-    """Hold each row that is coupled to one that is held, in one sweep; return how many are not."""
+    """Hold each row that is coupled to a held one, in one sweep; return how many are not held."""
     n = len(held)
     left = 0
     for step in range(n):
@@ -135,7 +136,7 @@ def spread(backwards, indptr, indices, held):  # type: ignore[no-untyped-def]
 def label_components(indptr, indices, label, waiting):  # type: ignore[no-untyped-def]
     """Number the connected components of a symmetric pattern in the order of their first rows; return how many.
 
-    `label` begins as −1 everywhere; `waiting` is memory for a place for each row.
+    `label` begins as −1 everywhere; `waiting` is scratch memory, an entry for each row.
     """
     count = 0
     for s in range(len(label)):
@@ -159,8 +160,8 @@ def label_components(indptr, indices, label, waiting):  # type: ignore[no-untype
 
 @kernel(counted=False)
 def level_of_rows(indptr, indices, start, level, order):  # type: ignore[no-untyped-def]
-    """How many couplings lie between row `start` and each row of its component, in `level`, −1 on entry; return how
-    many rows were met. `order` lists them as they were, the farthest last."""
+    """Write the graph distance of each row from row `start` to `level`, which begins as −1; return how many rows were
+    reached. `order` lists them in the order in which they were reached, the farthest last."""
     level[start] = 0
     order[0] = start
     head, met = 0, 1

@@ -1,4 +1,4 @@
-"""Which kind a matrix is of, and what says so: by its entries and those that face them."""
+"""The kind of a matrix, with the evidence for it: by its entries and their transposes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 SYMMETRY = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-10}
-"""How far `a_ij` and `a_ji` may lie apart, relative to `√(a_ii a_jj)`: some hundred roundings of an assembly."""
+"""The largest difference of `a_ij` and `a_ji` in a symmetric matrix, relative to `√(a_ii a_jj)`, by the precision of
+the entries: some hundred roundings of an assembly."""
 NEARLY_SYMMETRIC = {np.dtype(np.float32): 10.0, np.dtype(np.float64): 1e3}
-"""Times that, an assembly was still meant to be symmetric. A preconditioner of symmetric matrices does not see the
-difference, and the residual is that of the matrix as it is."""
+"""Up to this many times that difference, a matrix still counts as meant to be symmetric. A preconditioner for symmetric
+matrices does not notice the difference, and residuals are those of the matrix as it is."""
 NAMES = {
     "spd": "a symmetric positive definite",
     "symmetric-indefinite": "a symmetric indefinite",
@@ -20,12 +21,12 @@ NAMES = {
     "hermitian": "a Hermitian",
     "complex-symmetric": "a complex symmetric",
 }
-"""The kinds, with their article."""
+"""The kinds in words, with an article."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A matrix's kind; in `why` what it is not, by an entry; in `remark` what a caller should know."""
+    """A matrix's kind; `why` shows an entry that excludes "spd", `remark` is what a caller should know."""
 
     kind: str
     why: str = ""
@@ -34,7 +35,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Difference:
-    """Where a matrix differs most from its (conjugate) transpose: relative to the scale, and the entry."""
+    """The largest difference of a matrix and its (conjugate) transpose, relative to the scale, and its entry."""
 
     relative: float
     row: int
@@ -42,9 +43,9 @@ class _Difference:
 
 
 def find_kind(matrix: Any, dtype: np.dtype[Any], symmetric: bool | None) -> Finding:
-    """Return the kind of a matrix in canonical CSR form, float64 or complex128, whose entries came in `dtype`.
+    """Return the kind of a matrix in canonical CSR form, float64 or complex128, whose entries were given in `dtype`.
 
-    `symmetric` is what the caller says, None for nothing. ValueError where it is True and the matrix is neither
+    `symmetric` is what the caller declares, None for nothing. ValueError where it is True and the matrix is neither
     symmetric nor Hermitian.
     """
     precision = np.dtype(np.float32 if dtype in (np.float32, np.complex64) else np.float64)
@@ -72,16 +73,16 @@ def find_kind(matrix: Any, dtype: np.dtype[Any], symmetric: bool | None) -> Find
         return Finding("nonsymmetric", entries)
     remark = ""
     if found.relative > tolerance:
-        remark = f"solved as a symmetric matrix, which it is but for rounding: {entries}; residuals are of it as it is"
+        remark = f"solved as a symmetric matrix, which it is up to rounding: {entries}; residuals are of it as it is"
     if kind == "complex-symmetric":
         return Finding(kind, _facing_entries(matrix, _difference(matrix, back.conj(), scale)), remark)
-    why = not_definite(matrix, tolerance)
+    why = explain_indefinite(matrix, tolerance)
     return Finding("symmetric-indefinite" if why and not complex_entries else kind, why, remark)
 
 
-def not_definite(matrix: Any, tolerance: float) -> str:
-    """Return what shows that a Hermitian matrix is not positive definite, by its diagonal and the minors of two rows;
-    empty where these do not."""
+def explain_indefinite(matrix: Any, tolerance: float) -> str:
+    """Return the evidence that a Hermitian matrix is not positive definite, from its diagonal and its 2 × 2 minors;
+    empty where there is none."""
     diagonal = matrix.diagonal().real
     wrong = (diagonal <= 0) & (np.diff(matrix.indptr) > 0)
     if wrong.any():
@@ -110,7 +111,7 @@ def row_maxima(matrix: Any) -> NDArray[np.float64]:
 
 
 def _scale(matrix: Any) -> NDArray[np.float64]:
-    """`√|a_ii|`, of the row's largest magnitude where that is zero or not the only sign."""
+    """Return `√|a_ii|`, with the row's largest magnitude where diagonal entries are not all positive."""
     diagonal = matrix.diagonal()
     size = np.abs(diagonal)
     if not (diagonal.real > 0).all():
@@ -120,7 +121,7 @@ def _scale(matrix: Any) -> NDArray[np.float64]:
 
 
 def _difference(matrix: Any, other: Any, scale: NDArray[np.float64]) -> _Difference:
-    """The largest `|a_ij − o_ij|` relative to `scale_i scale_j`."""
+    """Return the largest `|a_ij − o_ij|` relative to `scale_i scale_j`."""
     same = np.array_equal(matrix.indptr, other.indptr) and np.array_equal(matrix.indices, other.indices)
     rest = matrix if same else (matrix - other).tocsr()
     size = np.abs(matrix.data - other.data) if same else np.abs(rest.data)

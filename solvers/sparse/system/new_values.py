@@ -1,4 +1,4 @@
-"""A checked matrix for new values on the pattern of another: the same refusals, for a fraction of their time."""
+"""Checks of a matrix with new values on a known pattern: the same refusals in a fraction of the time."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from relaxon.solvers.sparse.system.near_null import NearNullSpace
 from relaxon.solvers.sparse.system.null_vectors import find_null_vectors
 from relaxon.solvers.sparse.system.properties import MatrixProperties
 from relaxon.solvers.sparse.system.row_runs import SHARED_ROWS, split_rows
-from relaxon.solvers.sparse.system.row_sums import ROW_SUM_ROUNDINGS, close_rows, component_null_vectors
+from relaxon.solvers.sparse.system.row_sums import ROW_SUM_ROUNDINGS, close_rows, find_constant_null_vectors
 
 PARTS = 64
-"""Runs of rows, each with flags of its own."""
+"""Number of runs of rows, each with its own flags."""
 NONE = np.zeros(0, bool)
 SHOWN = 6
-"""Columns of a row that a refusal shows at most."""
+"""Largest number of columns that an error message shows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredPattern:
-    """The places of a caller's entries, stored zeros included: `indptr (n + 1,)`, sorted `indices (nnz,)`, and which of
-    them are not zero, `kept (nnz,)`."""
+    """The pattern of a caller's matrix, stored zeros included: `indptr (n + 1,)`, sorted `indices (nnz,)`, and which
+    entries were not zero, `kept (nnz,)`."""
 
     indptr: NDArray[Any]
     indices: NDArray[Any]
@@ -36,12 +36,12 @@ class StoredPattern:
 
     @classmethod
     def of(cls, matrix: Any, system: MatrixSystem) -> StoredPattern | None:
-        """Return that of a matrix; None where it is that of the system made of it."""
+        """Return the pattern of a matrix; None where it is that of the system made of it, without stored zeros."""
         if matrix.nnz == system.matrix.nnz:
             return None
         csr = matrix.tocsr()
         if not csr.has_canonical_format:
-            csr = _canonical(csr)
+            csr = _canonicalise(csr)
         kept = csr.data != 0
         if csr.nnz == system.matrix.nnz or np.count_nonzero(kept) != system.matrix.nnz:
             return None
@@ -52,19 +52,20 @@ class StoredPattern:
 def update_system(
     before: MatrixSystem, matrix: Any, stored: StoredPattern | None = None
 ) -> tuple[MatrixSystem, StoredPattern | None]:
-    """Check `matrix`, new values on the pattern of `before`'s matrix, as `MatrixSystem.of` does; neither is modified.
+    """Check `matrix`, with new values on the pattern of `before`, as `MatrixSystem.of` does; neither is modified.
 
-    `stored` is the pattern with the zeros that the first matrix came with, where it came with some. What is said of the
-    unknowns stays. Entries that have become zero keep their places; where zeros of `stored` have become others, the
-    pattern of the result is another than that of `before`.
+    `stored` is the pattern of the first matrix with its stored zeros, where it had some. Declared properties of the
+    unknowns are kept. Entries that have become zero keep their places; where zeros of `stored` have become nonzero, the
+    pattern of the result differs from that of `before`.
 
     Raises
     ------
-    TypeError, ValueError : as `MatrixSystem.of`; and ValueError, naming `operator`, saying where the pattern differs.
+    TypeError, ValueError : as `MatrixSystem.of`; and ValueError, naming `operator`, with the first row whose pattern
+        differs.
 
     Returns
     -------
-    The system, and its pattern with zeros.
+    The system, and its pattern with stored zeros.
     """
     from relaxon.solvers.sparse.system.inspection_kernels import STORED_ZERO
     from relaxon.solvers.sparse.system.new_values_kernels import OPENED, UNPAIRED
@@ -77,23 +78,23 @@ def update_system(
         )
     refuse_masks(operator=getattr(matrix, "data", None))
     said = MatrixProperties(symmetric=before.symmetric)
-    own = _on_pattern(before, matrix, stored)
+    own = _place_on_pattern(before, matrix, stored)
     if own is None:
-        system = _with_near_null(MatrixSystem.of(matrix, said), before.near_null)
+        system = _add_near_null(MatrixSystem.of(matrix, said), before.near_null)
         return system, StoredPattern.of(matrix, system)
     single = matrix.dtype == np.float32
     quick = before.unknowns >= SHARED_ROWS and own.nnz <= np.iinfo(np.int32).max and before.symmetric is not False
-    found = _look(own, single, before.rows) if quick and own.dtype == np.float64 else None
+    found = _inspect_values(own, single, before.rows) if quick and own.dtype == np.float64 else None
     if found is None:
         narrow = {np.dtype(np.float32): np.float32, np.dtype(np.complex64): np.complex64}.get(matrix.dtype)
         checked = MatrixSystem.of(own if narrow is None else own.astype(narrow), said)
-        return _with_zeros(_with_near_null(checked, before.near_null), own), stored
+        return _restore_zeros(_add_near_null(checked, before.near_null), own), stored
     diagonal, sums, flags = found
     exponent = bring_into_range(own, diagonal)
     rows = None if exponent or flags & STORED_ZERO else sums
     if rows is None or before.rows is None or flags & OPENED or single or before.single or before.suspected:
         paired = not flags & (STORED_ZERO | UNPAIRED)
-        null, nearly, suspected = component_null_vectors(own, single, rows if paired else None)
+        null, nearly, suspected = find_constant_null_vectors(own, single, rows if paired else None)
         close_rows(own, nearly)
     else:
         null, nearly, suspected = before.null, NONE, False
@@ -103,11 +104,11 @@ def update_system(
         before, matrix=own, diagonal=diagonal, null=null, exponent=exponent, single=bool(nearly.any()),
         suspected=suspected, rows=rows, kind="spd", why="", remark="",
     )  # fmt: skip
-    return _with_near_null(system, before.near_null), stored
+    return _add_near_null(system, before.near_null), stored
 
 
-def _with_near_null(system: MatrixSystem, near_null: NearNullSpace | None) -> MatrixSystem:
-    """The system with what is said of its unknowns, and the null vectors among that."""
+def _add_near_null(system: MatrixSystem, near_null: NearNullSpace | None) -> MatrixSystem:
+    """Return the system with the near-null space of its unknowns and the null vectors in it."""
     if near_null is None:
         return system
     matrix = system.matrix
@@ -119,7 +120,7 @@ def _with_near_null(system: MatrixSystem, near_null: NearNullSpace | None) -> Ma
 
 
 def same_pattern(one: Any, other: Any) -> bool:
-    """Return whether two patterns (CSR matrices, or of the class above) have the same entries in the same order."""
+    """Return whether two patterns (CSR matrices or `StoredPattern`s) have the same entries in the same order."""
     if one.indices is other.indices:
         return True
     return (
@@ -129,8 +130,8 @@ def same_pattern(one: Any, other: Any) -> bool:
     )
 
 
-def _canonical(matrix: Any) -> Any:
-    """A copy in CSR form with sorted columns, each once, and stored zeros kept."""
+def _canonicalise(matrix: Any) -> Any:
+    """Return a copy in CSR form with sorted columns and duplicates summed; stored zeros are kept."""
     from scipy.sparse import csr_array
 
     own = csr_array(matrix, copy=True)
@@ -138,22 +139,22 @@ def _canonical(matrix: Any) -> Any:
     return own
 
 
-def _on_pattern(before: MatrixSystem, matrix: Any, stored: StoredPattern | None) -> Any:
-    """The values of `matrix` on the pattern of `before`; None where they do not fit on it, but on `stored`."""
+def _place_on_pattern(before: MatrixSystem, matrix: Any, stored: StoredPattern | None) -> Any:
+    """Return the values of `matrix` on the pattern of `before`; None where they fit on `stored` only."""
     csr, kept = matrix.tocsr(), before.matrix
     if not (same_pattern(csr, kept) or (stored is not None and same_pattern(csr, stored))):
-        csr = _canonical(csr)
+        csr = _canonicalise(csr)
     if stored is not None and same_pattern(csr, stored):
-        return None if csr.data[~stored.kept].any() else _filled(kept, csr.data[stored.kept], copy=False)
+        return None if csr.data[~stored.kept].any() else _fill_pattern(kept, csr.data[stored.kept], copy=False)
     if not same_pattern(csr, kept):
         csr.eliminate_zeros()
         if not same_pattern(csr, kept):
             _refuse(csr, kept if stored is None or csr.nnz <= kept.nnz else stored)
-    return _filled(kept, csr.data, copy=csr is matrix)
+    return _fill_pattern(kept, csr.data, copy=csr is matrix)
 
 
-def _filled(kept: Any, data: NDArray[Any], copy: bool = True) -> Any:
-    """A matrix of a canonical one's pattern, which is shared, with other values, float64 or complex128."""
+def _fill_pattern(kept: Any, data: NDArray[Any], copy: bool = True) -> Any:
+    """Return a matrix with other values, float64 or complex128, on a canonical pattern, which is shared."""
     from scipy.sparse import csr_array
 
     wide = np.complex128 if data.dtype.kind == "c" else np.float64
@@ -163,14 +164,14 @@ def _filled(kept: Any, data: NDArray[Any], copy: bool = True) -> Any:
 
 
 def _refuse(csr: Any, pattern: Any) -> None:
-    """Raise ValueError saying where a matrix has other entries than `pattern`."""
+    """Raise ValueError naming the first row in which a matrix has other entries than `pattern`."""
     common = min(len(csr.indices), len(pattern.indices))
     others = np.flatnonzero(csr.indices[:common] != pattern.indices[:common])
     lengths = np.flatnonzero(np.diff(csr.indptr) != np.diff(pattern.indptr))
     row = int(lengths[0]) if len(lengths) else csr.shape[0] - 1
     if len(others):
         row = min(row, int(np.searchsorted(pattern.indptr, others[0], "right")) - 1)
-    was, now = (_shown(one.indices[one.indptr[row] : one.indptr[row + 1]]) for one in (pattern, csr))
+    was, now = (_format_columns(one.indices[one.indptr[row] : one.indptr[row + 1]]) for one in (pattern, csr))
     raise ValueError(
         f"operator must have the pattern of the matrix that was set up, {len(pattern.indices)} entries, got "
         f"{len(csr.indices)}: row {row} is the first that differs, with entries in columns {now} where they were in "
@@ -178,14 +179,18 @@ def _refuse(csr: Any, pattern: Any) -> None:
     )
 
 
-def _shown(columns: NDArray[Any]) -> str:
+def _format_columns(columns: NDArray[Any]) -> str:
     more = ", …" if len(columns) > SHOWN else ""
     return "none" if not len(columns) else ", ".join(map(str, columns[:SHOWN])) + more
 
 
-def _look(own: Any, single: bool, before: tuple[Array, Array] | None) -> tuple[Array, tuple[Array, Array], int] | None:
-    """Diagonal, sums of the rows and of their magnitudes, and flags of what is worth knowing beside such sums of
-    `before`; None where something is amiss, which is then told by the checks one by one."""
+def _inspect_values(
+    own: Any, single: bool, before: tuple[Array, Array] | None
+) -> tuple[Array, tuple[Array, Array], int] | None:
+    """Return the diagonal, the sums of the rows and of their magnitudes, and flags, some relative to the sums `before`.
+
+    None where something is wrong, which the general checks then report.
+    """
     from relaxon.solvers.sparse.system.inspection_kernels import STORED_ZERO
     from relaxon.solvers.sparse.system.new_values_kernels import OPENED, UNPAIRED, compare_halves, look_at_values
 
@@ -206,16 +211,16 @@ def _look(own: Any, single: bool, before: tuple[Array, Array] | None) -> tuple[A
     return None if found & ~(STORED_ZERO | OPENED | UNPAIRED) else (diagonal, (sums, magnitudes), found)
 
 
-def _with_zeros(checked: MatrixSystem, kept: Any) -> MatrixSystem:
-    """The checked system on the pattern of `kept`, which has its entries and others, whose values have become zero."""
+def _restore_zeros(checked: MatrixSystem, kept: Any) -> MatrixSystem:
+    """Return the checked system on the pattern of `kept`, whose further entries have become zero."""
     if same_pattern(checked.matrix, kept):
-        return replace(checked, matrix=_filled(kept, checked.matrix.data, copy=False))
+        return replace(checked, matrix=_fill_pattern(kept, checked.matrix.data, copy=False))
     data = np.zeros(kept.nnz, checked.matrix.dtype)
     data[np.searchsorted(_keys(kept), _keys(checked.matrix))] = checked.matrix.data
-    return replace(checked, matrix=_filled(kept, data, copy=False))
+    return replace(checked, matrix=_fill_pattern(kept, data, copy=False))
 
 
 def _keys(matrix: Any) -> NDArray[np.int64]:
-    """Each entry's row and column as one ascending number."""
+    """Return each entry's row and column as one number, ascending."""
     n = matrix.shape[0]
     return np.asarray(np.repeat(np.arange(n, dtype=np.int64), np.diff(matrix.indptr)) * n + matrix.indices)

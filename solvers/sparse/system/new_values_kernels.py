@@ -1,4 +1,4 @@
-"""The passes of `updating`: what may be amiss with new values on a kept pattern, in flags of `inspection_kernels`."""
+"""Kernels of `new_values`: passes that flag what is wrong with new values on a kept pattern."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from relaxon.solvers.sparse.system.inspection_kernels import (
 
 ONE = np.uint32(1)
 OPENED = 128
-"""Other rows sum to zero than before, or some may."""
+"""The rows that sum to zero are not those of before, or might not be."""
 UNPAIRED = 64
-"""An entry faces none: the pattern is not symmetric."""
+"""An entry has no mirror image: the pattern is not symmetric."""
 
 
 @kernel()
@@ -25,10 +25,11 @@ def look_at_values(  # type: ignore[no-untyped-def]
     start, stop, bounds, indptr, indices, data, old_sums, old_magnitudes, roundings, single, diagonal, root, sums,
     magnitudes, after, flags,
 ):  # fmt: skip
-    """Finiteness, diagonal and sum of each row; `after[i]` is where the entries behind row `i`'s diagonal begin.
+    """Check finiteness, diagonal and sum of each row; `after[i]` is where row `i`'s entries behind the diagonal begin.
 
-    A row sums to zero where its sum is at most `roundings`, times its entries, of its sum of magnitudes. Flagged is
-    whether another row does so than by the old sums, or one might to rounding of `single` precision.
+    A row sums to zero where its sum is at most `roundings`, times its number of entries, of its sum of magnitudes.
+    `OPENED` flags a row of which that holds now but not by the old sums, or the reverse, or which might sum to zero to
+    the rounding of `single` precision.
     """
     for part in range(start, stop):
         flag = 0
@@ -64,10 +65,10 @@ def look_at_values(  # type: ignore[no-untyped-def]
 
 @kernel()
 def compare_halves(indptr, indices, data, root, tolerance, cursor):  # type: ignore[no-untyped-def]
-    """Symmetry and minors. `cursor` begins as the places behind the rows' diagonals.
+    """Check symmetry and 2 × 2 minors. `cursor` begins as the places behind the rows' diagonals.
 
-    Rows come in order, so that the entries behind the diagonal of row `j` that face those before the diagonal in column
-    `j` come in order too: each is at the row's cursor. Where the pattern lacks an entry, that is zero.
+    As rows come in order, the entries behind the diagonal of row `j` that mirror those of column `j` come in order too:
+    each one is at the row's cursor. Where the pattern lacks an entry, it counts as zero.
     """
     flag = 0
     for i in range(len(root)):
@@ -76,7 +77,7 @@ def compare_halves(indptr, indices, data, root, tolerance, cursor):  # type: ign
             if j >= i:
                 break
             place, end = cursor[j], indptr[j + ONE]
-            while place < end and indices[place] < i:  # nothing faces it
+            while place < end and indices[place] < i:  # without a mirror image
                 flag |= UNPAIRED
                 if abs(data[place]) > tolerance * root[j] * root[indices[place]]:
                     flag |= ASYMMETRIC

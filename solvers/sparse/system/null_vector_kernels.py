@@ -1,4 +1,4 @@
-"""The compiled pass that looks for null vectors among combinations of given ones."""
+"""The kernel of `null_vectors`: sums over rows by which null vectors are recognised."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ ONE = np.uint32(1)
 
 @kernel(fastmath={"contract", "nsz"}, counted=False)
 def image_sums(start, stop, bounds, label, indptr, indices, data, vectors, largest, sums, image):  # type: ignore[no-untyped-def]
-    """Sums over rows of what `A` makes of vectors, each row beside the size of its terms.
+    """Sum products of the images `A V` over rows, each row relative to the size of its terms.
 
     `sums[part, c, 0]` gets `Σ w wᵀ`, `w = (A V)_i / s_i`, `s_i = Σ_j |a_ij| largest_j`, over the rows of component `c`;
-    `sums[part, c, 1]` gets `Σ v vᵀ` of the rows' own vectors. Rows with a negative label are left out. `image` is
-    memory.
+    `sums[part, c, 1]` gets `Σ v vᵀ` of the vectors' own rows. Rows with a negative label are skipped. `image` is
+    scratch memory.
     """
     count = vectors.shape[1]
     for part in range(start, stop):

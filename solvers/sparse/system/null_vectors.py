@@ -1,7 +1,7 @@
-"""Null vectors among the combinations of given near-null ones: found component by component, tested, projected.
+"""Null vectors among the linear combinations of given near-null vectors: found for each component, tested, projected.
 
-A body that nothing holds has its rigid motions as null vectors; one that turns about a pin has one of their
-combinations.
+The rigid motions of a body without supports are null vectors; a body that can turn about a pin has one combination of
+them.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from relaxon.solvers.sparse.system.row_runs import count_runs, count_threads, sp
 
 Array = NDArray[np.float64]
 ROUNDINGS = 16.0
-"""A row of `A v` is zero where it is below so many roundings, one for each entry, of the size of its terms."""
+"""A row of `A v` is zero where it is below this many roundings, for each entry, of the size of its terms."""
 CANDIDATE = 1e-24
-"""`‖A v‖²`, row by row beside the size of its terms, over `‖v‖²`: above it a vector is no null vector."""
+"""Largest `‖A v‖² / ‖v‖²` of a null vector, each row of `A v` being relative to the size of its terms."""
 UNRESOLVED = 64 * np.finfo(np.float64).eps
-"""Eigenvalues below this part of the largest one may be rounding of it."""
+"""Eigenvalues below this fraction of the largest one may be rounding."""
 SPANNED = 1e-12
-"""An eigenvalue of a correlation matrix below this belongs to a dependence."""
+"""Eigenvalues of a correlation matrix below this mean linear dependence."""
 OWN = 1e-8
-"""A vector that keeps no more than this part of its norm outside a space lies in it."""
+"""A vector with at most this fraction of its norm outside a space lies in it."""
 PASSES = 3
 PARTS = 16
-"""Partial sums of a pass, whatever the number of threads."""
+"""Number of partial sums of a pass, whatever the number of threads."""
 MOST_COMPONENTS = 64
-"""Components, the largest ones, that are looked at."""
+"""Number of components, the largest ones, that are examined."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NullComponent:
     """Null vectors of one connected component.
 
-    `index` holds its unknowns, None where these are all; `basis` is orthonormal, `(len(index), m)`; `tests` are null
-    vectors that span the same, with their `names`, for people.
+    `index` holds its unknowns, None for all; `basis` is orthonormal, `(len(index), m)`; `tests` are null vectors that
+    span the same space, with `names` for messages.
     """
 
     index: NDArray[np.int64] | None
@@ -48,11 +48,11 @@ class NullComponent:
     names: tuple[str, ...]
 
     def of(self, v: Array) -> Array:
-        """The component's entries of a vector."""
+        """Return the component's entries of a vector."""
         return v if self.index is None else np.asarray(v[self.index])
 
     def project(self, v: Array) -> None:
-        """Take the null vectors out of `v`, in place."""
+        """Project the null vectors out of `v`, in place."""
         own = self.of(v)
         own = own - np.einsum("ik,k->i", self.basis, np.einsum("ik,i->k", self.basis, own))
         if self.index is None:
@@ -61,24 +61,24 @@ class NullComponent:
             v[self.index] = own
 
     def defect(self, b: Array) -> tuple[float, int]:
-        """The largest `|t·b| / Σ|t_i b_i|` of the tests, and which one it is."""
+        """Return the largest `|t·b| / Σ|t_i b_i|` of the tests, and the number of that test."""
         own = self.of(b)
         sums = np.abs(np.einsum("ik,i->k", self.tests, own))
         magnitudes = np.einsum("ik,i->k", np.abs(self.tests), np.abs(own))
-        # A component that holds next to nothing of `b` holds rounding.
+        # A component with a negligible part of `b` has nothing but rounding.
         typical = NEXT_TO_NOTHING * float(np.abs(b).sum()) / len(b)
         floor = np.maximum(typical * np.abs(self.tests).sum(axis=0), np.finfo(np.float64).tiny)
         ratio = sums / np.maximum(magnitudes, floor)
         worst = int(ratio.argmax())
         return float(ratio[worst]), worst
 
-    def described(self) -> list[str]:
-        """The tests' names, with the component where there are others."""
+    def describe_tests(self) -> list[str]:
+        """Return the tests' names, with the component where there are others."""
         of = "" if self.index is None else f" of the {len(self.index)} unknowns connected with {self.index[0]}"
         return [name + of for name in self.names]
 
-    def pinned(self) -> NDArray[np.int64]:
-        """As many of the component's unknowns as it has null vectors, on which these are independent."""
+    def choose_pinned(self) -> NDArray[np.int64]:
+        """Return as many of the component's unknowns as it has null vectors, on which these are independent."""
         from scipy.linalg import qr
 
         chosen: NDArray[np.int64] = qr(self.basis.T, mode="r", pivoting=True)[1][: self.basis.shape[1]]
@@ -86,9 +86,9 @@ class NullComponent:
 
 
 def find_null_vectors(matrix: Any, near_null: NearNullSpace, constants: bool) -> tuple[NullComponent, ...]:
-    """Return the components of a canonical CSR matrix that have null vectors among combinations of `near_null`'s.
+    """Return the components of a canonical CSR matrix with null vectors among the combinations of `near_null`.
 
-    `constants` says that constants are null vectors of some components: they belong to the combinations there.
+    `constants` tells that constants are null vectors of some components: they then take part in the combinations.
     """
     vectors, names = near_null.vectors, near_null.names
     if constants:
@@ -120,13 +120,13 @@ def find_null_vectors(matrix: Any, near_null: NearNullSpace, constants: bool) ->
 
 
 def _components(matrix: Any, near_null: NearNullSpace) -> tuple[NDArray[np.int32], int]:
-    """The connected component of each unknown, the largest ones numbered, −1 in the others; and their number."""
+    """Return the number of each unknown's connected component, −1 in small ones, and how many are numbered."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
     n, size = matrix.shape[0], near_null.block_size
     if near_null.slots is None and size > 1:
-        # Nodes are connected where their first unknowns' rows say so: one row in `size` is enough to look at.
+        # The rows of the nodes' first unknowns show which nodes are connected.
         rows = matrix[::size]
         graph = csr_array((np.ones(len(rows.indices), np.int8), rows.indices // size, rows.indptr), (n // size,) * 2)
         count, node = connected_components(graph, directed=True, connection="weak")
@@ -144,7 +144,7 @@ def _components(matrix: Any, near_null: NearNullSpace) -> tuple[NDArray[np.int32
 
 
 def _combined(vectors: Array, label: NDArray[np.int32], combinations: list[Array]) -> Array:
-    """The vectors' combinations, each component's own, filled up with zeros."""
+    """Return each component's own combinations of the vectors, padded with zeros."""
     out = np.zeros_like(vectors)
     for c, combination in enumerate(combinations):
         rows = slice(None) if len(combinations) == 1 else label == c
@@ -168,12 +168,12 @@ def _image_sums(matrix: Any, label: NDArray[np.int32], count: int, vectors: Arra
 
 
 def _null_combinations(images: Array, products: Array) -> Array:
-    """The combinations that may be null vectors, `(k, m)`, from the sums of both kinds."""
+    """Return the combinations that may be null vectors, `(k, m)`, from both kinds of sums."""
     norms = np.sqrt(products.diagonal())
     scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
     values, spanning = np.linalg.eigh(products * scale * scale[:, None])
     spanning = spanning[:, values > SPANNED] / np.sqrt(values[values > SPANNED])
-    spanning = np.asarray(scale[:, None] * spanning)  # of norm 1 and at right angles
+    spanning = np.asarray(scale[:, None] * spanning)  # orthonormal combinations
     if spanning.shape[1] == 0:
         return spanning
     sizes, turned = np.linalg.eigh(spanning.T @ images @ spanning)
@@ -190,7 +190,7 @@ def _component(
     number: int,
     combination: Array,
 ) -> NullComponent | None:
-    """The null vectors of a component, of those that may be, after a look at each row."""
+    """Return the null vectors of a component, among its candidates, after a test of each row; None where none is."""
     index = None if count == 1 and (label == 0).all() else np.flatnonzero(label == number)
     rows = matrix if index is None else matrix[index]
     own = vectors if index is None else vectors[index]
@@ -198,7 +198,7 @@ def _component(
     place = slice(None) if index is None else index
     found[place] = np.einsum("ik,km->im", own, combination)
     reach[place] = np.einsum("ik,km->im", np.abs(own), np.abs(combination)).max(axis=1)
-    # Not of what QR makes of them: its rounding in an entry is that of a whole column.
+    # Tested before QR, whose rounding in an entry is relative to a whole column.
     allowed = ROUNDINGS * np.finfo(np.float64).eps * np.diff(rows.indptr) * (abs(rows) @ reach)
     null = (np.abs(rows @ found) <= allowed[:, None]).all(axis=0)
     basis = np.linalg.qr(found[place][:, null])[0]
@@ -215,7 +215,7 @@ def _component(
 
 
 def _independent(vectors: Array, columns: NDArray[np.int64]) -> list[int]:
-    """Those of the columns that do not lie in the span of the ones before."""
+    """Return those of the columns that do not lie in the span of the ones before."""
     chosen: list[int] = []
     basis: list[Array] = []
     for k in columns:

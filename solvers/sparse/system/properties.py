@@ -1,4 +1,4 @@
-"""What a caller says of a matrix beside its entries: its near-null vectors, its nodes, its symmetry, an inverse."""
+"""A matrix's properties as declared by the caller: near-null vectors, nodes, symmetry, and a preconditioner."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from relaxon.solvers.sparse.system.caller_maps import check_map, check_shape
 
 Array = NDArray[np.float64]
 MAX_VECTORS = 16
-"""Near-null vectors that are taken at most: each makes the blocks of all coarse levels larger."""
+"""The largest number of near-null vectors: each one enlarges the blocks of all coarse levels."""
 INDEPENDENT = 1e-10
-"""What is left of a column of norm 1 without its part in the span of the others is at least this."""
+"""A column of norm 1 is independent of others when at least this norm remains outside their span."""
 DIMENSIONS = (2, 3)
-"""Of an elastic body."""
+"""Numbers of dimensions of an elastic body."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MatrixProperties:
-    """Keyword arguments of `solve`, `solve_many` and `prepare` that go with a matrix; None where nothing is said.
+    """The keyword arguments of `solve`, `solve_many` and `prepare` that describe a matrix; None where not given.
 
     Parameters
     ----------
-    near_null : `(n, k)` or `(n,)` float32, float64 or integers; vectors that `A` takes to nearly nothing, as columns.
+    near_null : `(n, k)` or `(n,)` float32, float64 or integers; vectors that `A` maps to almost zero, as columns.
     coordinates : `(n/d, d)`, `d` 2 or 3: the nodes of an elastic body, whose unknowns are numbered node by node; its
         rigid motions are the near-null vectors.
-    block_size : how many unknowns of a node are numbered one after the other.
+    block_size : the number of unknowns of a node, which are numbered consecutively.
     symmetric : whether `A` is symmetric (Hermitian, where it is complex).
-    M : about the inverse of `A`: a callable, a `LinearOperator` or a sparse matrix.
+    M : an approximate inverse of `A`: a callable, a `LinearOperator` or a sparse matrix.
     """
 
     near_null: Any = None
@@ -42,32 +42,32 @@ class MatrixProperties:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The names of what is said."""
+        """The names of the arguments that are given."""
         return tuple(entry.name for entry in fields(self) if getattr(self, entry.name) is not None)
 
     @property
     def has_nodes(self) -> bool:
-        """Whether something is said of nodes or of near-null vectors."""
+        """Whether nodes or near-null vectors are given."""
         return self.near_null is not None or self.coordinates is not None or self.block_size is not None
 
-    def checked(self, unknowns: int) -> MatrixProperties:
-        """Return the same for a matrix of so many unknowns, its arrays float64 copies and its `block_size` an int.
+    def validate(self, unknowns: int) -> MatrixProperties:
+        """Return the properties validated for a matrix with that many unknowns: arrays as float64 copies, ints as int.
 
-        TypeError or ValueError, naming the argument, for what is malformed or does not fit.
+        TypeError or ValueError, naming the argument, for one that is malformed or does not fit.
         """
         if self.symmetric is not None and not isinstance(self.symmetric, bool | np.bool_):
             raise TypeError(f"symmetric must be a bool or None, got {type(self.symmetric).__name__}")
         if self.near_null is not None and self.coordinates is not None:
             raise ValueError("near_null must be None where coordinates are given, which stand for rigid motions")
-        block_size = None if self.block_size is None else _checked_block_size(self.block_size, unknowns)
-        near_null = None if self.near_null is None else _checked_vectors(self.near_null, unknowns)
-        coordinates = None if self.coordinates is None else _checked_points(self.coordinates, unknowns, block_size)
+        block_size = None if self.block_size is None else _validate_block_size(self.block_size, unknowns)
+        near_null = None if self.near_null is None else _validate_vectors(self.near_null, unknowns)
+        coordinates = None if self.coordinates is None else _validate_points(self.coordinates, unknowns, block_size)
         symmetric = None if self.symmetric is None else bool(self.symmetric)
         _check_map(self.M, unknowns)
         return replace(self, near_null=near_null, coordinates=coordinates, block_size=block_size, symmetric=symmetric)
 
 
-def _checked_block_size(value: Any, unknowns: int) -> int:
+def _validate_block_size(value: Any, unknowns: int) -> int:
     size = validation.positive_int("block_size", value)
     if unknowns % size:
         raise ValueError(f"block_size must divide the number of unknowns, {unknowns}, got {size}")
@@ -76,7 +76,7 @@ def _checked_block_size(value: Any, unknowns: int) -> int:
     return size
 
 
-def _checked_vectors(value: Any, unknowns: int) -> Array:
+def _validate_vectors(value: Any, unknowns: int) -> Array:
     array = validation.real_array("near_null", value)
     if array.ndim == 1:
         array = array[:, None]
@@ -86,11 +86,11 @@ def _checked_vectors(value: Any, unknowns: int) -> Array:
     if not 0 < count <= min(MAX_VECTORS, unknowns):
         raise ValueError(f"near_null must have 1 to {min(MAX_VECTORS, unknowns)} columns, got {count}")
     vectors = np.array(array, np.float64, order="C", copy=True)
-    vectors = np.ldexp(vectors, -_exponents(vectors))  # sizes that float64's squares can hold
+    vectors = np.ldexp(vectors, -_exponents(vectors))  # so that squares neither overflow nor underflow
     norms = np.sqrt(np.square(vectors).sum(axis=0))
     if not norms.all():
         raise ValueError(f"near_null must have no column of zeros, got one in column {int(np.argmin(norms))}")
-    dependent = _dependent_column(vectors / norms)
+    dependent = _find_dependent_column(vectors / norms)
     if dependent is not None:
         raise ValueError(
             f"near_null must have linearly independent columns, got column {dependent} in the span of those before it"
@@ -99,12 +99,12 @@ def _checked_vectors(value: Any, unknowns: int) -> Array:
 
 
 def _exponents(vectors: Array) -> NDArray[np.int64]:
-    """The exponent of each column's largest magnitude."""
+    """Return the binary exponent of each column's largest magnitude."""
     return np.asarray(np.frexp(np.abs(vectors).max(axis=0))[1], np.int64)
 
 
-def _dependent_column(vectors: Array) -> int | None:
-    """The first of the columns, of norm 1, that lies in the span of those before it."""
+def _find_dependent_column(vectors: Array) -> int | None:
+    """Return the first of the columns, of norm 1, that lies in the span of those before it; None where none does."""
     basis = np.empty_like(vectors.T)
     for k, column in enumerate(vectors.T):
         rest = column.copy()
@@ -117,7 +117,7 @@ def _dependent_column(vectors: Array) -> int | None:
     return None
 
 
-def _checked_points(value: Any, unknowns: int, block_size: int | None) -> Array:
+def _validate_points(value: Any, unknowns: int, block_size: int | None) -> Array:
     array = validation.real_array("coordinates", value)
     expected = " or ".join(f"({unknowns // d}, {d})" for d in DIMENSIONS if unknowns % d == 0)
     if not expected:

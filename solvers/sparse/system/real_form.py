@@ -8,9 +8,9 @@ from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 
 def real_form(system: MatrixSystem) -> MatrixSystem:
-    """Return the system on pairs of real and imaginary parts, whose eigenvalues are the Hermitian one's, each twice.
+    """Return the system on pairs of real and imaginary parts, which has the Hermitian one's eigenvalues, each twice.
 
-    Of the kind "spd" where the diagonal and the minors of two rows allow it, else "symmetric-indefinite".
+    Its kind is "spd" where the diagonal and the 2 × 2 minors allow it, else "symmetric-indefinite".
     """
     from scipy.sparse import bsr_array
 

@@ -1,7 +1,7 @@
-"""Which rows of a matrix sum to zero: to the rounding of the precision that its entries really have.
+"""The rows of a matrix that sum to zero, up to the rounding of the precision in which its entries were computed.
 
-A matrix computed in float32 has row sums of some 1e-7 of its entries where they should be 0, whatever the dtype that it
-is kept in.
+A matrix computed in float32 has row sums of some 1e-7 of its entries where they should be 0, whatever dtype it is
+stored in.
 """
 
 from __future__ import annotations
@@ -15,26 +15,28 @@ from relaxon.solvers.grid.nullspace import NullSpace
 
 Array = NDArray[np.float64]
 ROW_SUM_ROUNDINGS = 4.0
-"""A row sums to zero where its sum is below so many roundings (one for each entry) of its sum of magnitudes."""
+"""A row sums to zero where its sum is below this many roundings of its sum of magnitudes, for each of its entries."""
 SINGLE_BITS = 24
-"""Of a float32 number's significand."""
+"""Bits of the significand of a float32 number."""
 FULL_PART = 0.1
-"""Numbers rounded to float32 use all bits but one in three of four cases; short decimals and integers in none."""
+"""Fraction of entries with a nonzero bit among the last two of the significand from which a matrix counts as rounded to
+float32: three in four numbers rounded to float32 have one, short decimals and integers have none."""
 
 
-def component_null_vectors(
+def find_constant_null_vectors(
     matrix: Any, single: bool, rows: tuple[Array, Array] | None = None, state: NDArray[np.uint8] | None = None
 ) -> tuple[NullSpace, NDArray[np.bool_], bool]:
-    """Return the components whose row sums all vanish, and the rows where that is so to float32's rounding alone; and
-    whether there are components of which that would hold had their entries been float32.
+    """Return the components whose row sums all vanish, the rows of which that holds only to the rounding of float32,
+    and whether it would hold for further components had their entries been float32.
 
-    `single` says that the caller's entries were float32. In a float64 matrix that is looked at where it matters. `rows`
-    are the sums of each row's entries and of their magnitudes, `state` what these sums are, where they are known.
+    `single` tells that the caller's entries were float32; for a float64 matrix that is found out where it matters.
+    `rows` are the sums of each row's entries and of their magnitudes, `state` is what `inspect` says of these sums,
+    where known.
     """
     from relaxon.solvers.sparse.system.inspection import reaches_all
 
     n = matrix.shape[0]
-    known = rows is not None  # by the compiled look at the matrix: large, with int32 indices, its pattern symmetric
+    known = rows is not None  # by the compiled inspection: large, with int32 indices and a symmetric pattern
     if rows is None:
         rows = np.asarray(matrix.sum(axis=1)).ravel(), np.asarray(abs(matrix).sum(axis=1)).ravel()
     open_row, nearly = _open_rows(matrix, rows, state)
@@ -59,9 +61,9 @@ def component_null_vectors(
 def _open_rows(
     matrix: Any, rows: tuple[Array, Array], state: NDArray[np.uint8] | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """The rows whose sum is not zero to the rounding of float64, and those among them where it is to that of float32.
+    """Return the rows whose sum is not zero to the rounding of float64, and those among them where it is to float32's.
 
-    In float32 fewer roundings: a shift of the diagonal that float32 can hold must not be taken for rounding.
+    Fewer roundings are allowed in float32: a shift of the diagonal that it can hold must not be taken for rounding.
     """
     if state is not None:
         from relaxon.solvers.sparse.system.inspection_kernels import CLOSED, NEARLY
@@ -74,7 +76,7 @@ def _open_rows(
 
 
 def _holds_component(matrix: Any, rows: NDArray[np.bool_], others: NDArray[np.bool_], known: bool) -> bool:
-    """Whether some component has one of `rows` and none of `others`."""
+    """Return whether some component has one of `rows` and none of `others`."""
     from relaxon.solvers.sparse.system.inspection import reaches_all
 
     if known and others.any() and reaches_all(matrix, others.copy()):
@@ -86,15 +88,17 @@ def _holds_component(matrix: Any, rows: NDArray[np.bool_], others: NDArray[np.bo
 
 
 def _components(matrix: Any, known: bool) -> tuple[int, NDArray[np.int32]]:
-    """The connected components, and each row's; zeros on a kept pattern connect nothing. `known` says that the pattern
-    is symmetric, with int32 indices."""
+    """Return the number of connected components and that of each row; stored zeros connect nothing.
+
+    `known` tells that the pattern is symmetric, with int32 indices.
+    """
     if not matrix.data.all():
         matrix = matrix.copy()
         matrix.eliminate_zeros()
     if known:
-        from relaxon.solvers.sparse.system.inspection import components
+        from relaxon.solvers.sparse.system.inspection import find_components
 
-        return components(matrix)
+        return find_components(matrix)
     from scipy.sparse.csgraph import connected_components
 
     count, component = connected_components(matrix, directed=False)
@@ -102,7 +106,7 @@ def _components(matrix: Any, known: bool) -> tuple[int, NDArray[np.int32]]:
 
 
 def is_rounded_to_single(data: Array) -> bool:
-    """Return whether float64 numbers were rounded to float32: each is one, and not because it is short."""
+    """Return whether float64 numbers were rounded to float32: all are float32 numbers, many with full significands."""
     with np.errstate(over="ignore"):
         single = data.astype(np.float32)
     if not np.array_equal(single, data):
@@ -112,7 +116,7 @@ def is_rounded_to_single(data: Array) -> bool:
 
 
 def close_rows(matrix: Any, rows: NDArray[np.bool_]) -> None:
-    """Change the diagonal of `rows`, in place and within its rounding, so that they sum to zero in float64."""
+    """Adjust the diagonal of `rows`, in place and within its rounding, so that they sum to zero in float64."""
     index = np.flatnonzero(rows)
     if len(index):
         places = np.flatnonzero(np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)) == matrix.indices)

@@ -178,7 +178,7 @@ def test_the_factor_is_that_of_the_textbook():
         on_pattern = a.toarray() != 0
         np.testing.assert_allclose((lower @ lower.T)[on_pattern], scaled[on_pattern], atol=1e-14)
         r, z = np.random.default_rng(0).standard_normal(n), np.empty(n)
-        for sweeps in (factor_kernels.sweeps, factor_kernels.sweeps.py_func):
+        for sweeps in (factor_kernels.solve_triangles, factor_kernels.solve_triangles.py_func):
             sweeps(starts, columns, values, inverse, d, r, z)
             np.testing.assert_allclose(z, d * np.linalg.solve(lower @ lower.T, d * r), rtol=1e-10)
 

@@ -151,14 +151,14 @@ def test_multigrid_is_tried_on_a_piece_where_positive_couplings_leave_its_conver
 
 def test_a_piece_has_whole_nodes_around_the_middle_and_ends_where_the_graph_does():
     grid = gallery.matrix("laplacian-2d", 10_000)
-    kept = trial.piece(grid, most=500)
+    kept = trial.pick_piece(grid, most=500)
     assert len(kept) == 500
     assert (np.diff(kept) > 0).all()
     assert {5_000, 5_001, 4_900, 5_100} <= set(kept.tolist())
-    nodes = trial.piece(gallery.elastic_body("cantilever-3d", 3_000).matrix, 3, 500)
+    nodes = trial.pick_piece(gallery.elastic_body("cantilever-3d", 3_000).matrix, 3, 500)
     assert np.array_equal(nodes.reshape(-1, 3) // 3, np.repeat(nodes[::3, None] // 3, 3, axis=1))
     two = sparse.csr_array(sparse.block_diag([grid[:50, :50], grid[:50, :50]]))
-    assert set(trial.piece(two).tolist()) == set(range(50, 100))
+    assert set(trial.pick_piece(two).tolist()) == set(range(50, 100))
 
 
 def test_a_tridiagonal_matrix_is_solved_in_a_step_and_one_entry_more_is_none():

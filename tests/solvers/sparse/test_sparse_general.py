@@ -262,7 +262,7 @@ def test_an_asymmetry_of_rounding_is_solved_as_symmetric_and_told():
     for solver in ("auto", "cg", "amg", "ic-cg"):
         solution = solve(rounded, b, solver=solver, rtol=1e-9)
         assert solution.converged
-        assert "but for rounding: a[" in solution.message
+        assert "up to rounding: a[" in solution.message
         assert np.linalg.norm(b - rounded @ solution.x) <= 1e-9 * np.linalg.norm(b)
     assert MatrixSystem.of(rounded).kind == "spd"
     exact = solve(a, b)
@@ -476,7 +476,7 @@ def test_auto_hands_on_from_a_method_that_is_slow_and_counts_every_iteration_onc
 def test_an_indefinite_matrix_that_conjugate_gradients_find_out_is_solved_by_auto(monkeypatch):
     from relaxon.solvers.sparse.choice import automatic as choice
 
-    monkeypatch.setattr(choice, "choose", lambda system: choice.Choice(MATRIX_SOLVERS["cg"], "for this test"))
+    monkeypatch.setattr(choice, "choose", lambda system: choice.MatrixChoice(MATRIX_SOLVERS["cg"], "for this test"))
     a = shifted(0.7, laplacian(400))
     b = np.random.default_rng(0).standard_normal(400)
     solution = solve(a, b)
