@@ -1,4 +1,4 @@
-"""A symmetric cycle through a hierarchy: large levels divided among threads, all smaller ones in one kernel."""
+"""A symmetric cycle through a hierarchy: large levels are divided among threads, all smaller ones are in one kernel."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level
 from relaxon.solvers.sparse.amg.lower import Lower
 
 STEEP = 0.3
-"""Least eigenvalue of a preconditioned coarse level for which the fixed lengths are the best ones. Measured over the
-gallery at 20,000 and 200,000 unknowns, CG takes as many iterations as with the K-cycle, chains excepted; below 0.25
-stretched cells make the map indefinite, where float32 leaves eigenvalues above 1."""
+"""Least eigenvalue of a preconditioned coarse level for which the fixed lengths are optimal. Measured over the gallery
+at 20,000 and 200,000 unknowns, CG takes as many iterations as with the K-cycle, except on chains; below 0.25 stretched
+cells make the map indefinite, as rounding of float32 leaves eigenvalues above 1."""
 
 
 def chebyshev_lengths(least: float) -> tuple[float, float]:
-    """Return the reciprocal roots of Chebyshev's polynomial of degree two on `[least, 1]`.
+    """Return the reciprocal roots of the Chebyshev polynomial of degree two on `[least, 1]`.
 
-    With them, `x = one·M b + two·M (b − one·A M b)`, in which `M` is symmetric with the spectrum of `MA` in (0, 1],
-    is a symmetric definite map of `b` again: the residual's polynomial is below 1 there.
+    With them, `x = one·M b + two·M (b − one·A M b)` is again a symmetric definite map of `b` where `M` is one and the
+    spectrum of `MA` lies in (0, 1], as the residual polynomial is below 1 there.
     Source: O. Axelsson, P. S. Vassilevski, "Algebraic multilevel preconditioning methods I", Numer. Math. 56 (1989).
     """
     middle, half = (1 + least) / 2, (1 - least) / 2 * math.sqrt(0.5)
@@ -37,7 +37,7 @@ LENGTHS = chebyshev_lengths(STEEP)
 
 
 class _Divided:
-    """A level in blocks, with the memory of its vectors; those of two steps only where it takes them."""
+    """A level that is divided into blocks, with its work vectors; those of a second step only where it takes one."""
 
     def __init__(self, level: Level, lower: Lower, steps: int) -> None:
         n = level.rows
@@ -48,12 +48,12 @@ class _Divided:
         self.visits = 0
 
     def over(self, kernel: Any, *args: Any) -> None:
-        """Run a kernel over the entries before the diagonal."""
+        """Run a kernel on the entries before the diagonal, within blocks."""
         own = self.lower
         self.level.over(kernel, own.starts[:-1], own.starts[1:], own.columns, own.values, *args)
 
     def across(self, kernel: Any, *args: Any) -> None:
-        """Run a kernel over the entries between blocks."""
+        """Run a kernel on the entries between blocks."""
         own = self.lower.across
         divide(
             kernel, len(own.bounds) - 1, own.bounds, own.rows, own.starts[:-1], own.starts[1:], own.columns, own.values,
@@ -61,7 +61,7 @@ class _Divided:
         )  # fmt: skip
 
     def image(self, x: Floats, y: Floats, other: Floats, another: Floats) -> NDArray[np.float64]:
-        """`y ← A x`; returns `⟨x, y⟩`, `⟨x, other⟩` and `⟨x, another⟩`."""
+        """Write `y ← A x`; return `⟨x, y⟩`, `⟨x, other⟩` and `⟨x, another⟩`."""
         self.over(kernels.apply_matrix, self.level.sums, x, y)
         self.across(kernels.apply_across, x, y)
         self.level.over(kernels.sum_products, x, y, other, another, self.parts)
@@ -69,10 +69,10 @@ class _Divided:
 
 
 class Cycle:
-    """`apply(r)` is about `A⁻¹ r`, in float32 and in the order of the first level's rows.
+    """A cycle that approximates `A⁻¹` in float32, in the order of the first level's rows.
 
-    With `lengths`, the steps on coarse levels have these fixed lengths in the place of those of conjugate gradients,
-    and the map is linear.
+    With `lengths`, the steps on coarse levels have these fixed lengths instead of those of conjugate gradients, and the
+    map is linear.
     """
 
     def __init__(self, hierarchy: Hierarchy, lengths: tuple[float, float] | None = None) -> None:
@@ -87,7 +87,7 @@ class Cycle:
         tail = levels[len(self.top) :]
         counts = [level.rows for level in tail]
         if not tail or len(self.solution) != tail[-1].rows:
-            counts.append(0)  # the last level is only smoothed
+            counts.append(0)  # an empty level below the last one, which is only smoothed
         lower = [level.lower for level in tail]
         rows, entries = np.cumsum([0, *counts]), np.cumsum([0, *(len(own.columns) for own in lower), 0])
         self.table = np.ones((len(counts), 7), np.int64)
@@ -114,7 +114,7 @@ class Cycle:
         self.parts = np.zeros((1, 3))
 
     def _transfers(self, tail: tuple[Level, ...], rows: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
-        """Interpolations and their transposes of the levels that have one, one after the other."""
+        """Return the interpolations of the levels that have one and their transposes, concatenated."""
         ends = [np.zeros(int(rows[-1]), np.uint32) for _ in range(4)]
         parts: list[list[NDArray[Any]]] = [[np.empty(0, dtype)] for dtype in (np.uint32, np.float32) * 2]
         weight = 0
@@ -133,7 +133,7 @@ class Cycle:
         return ends[0], ends[1], arrays[0], arrays[1], ends[2], ends[3], arrays[2], arrays[3]
 
     def with_lengths(self, lengths: tuple[float, float]) -> Cycle:
-        """Return the same cycle with steps of these lengths, and with vectors of its own."""
+        """Return the same cycle with steps of these lengths, and with its own work vectors."""
         other = copy(self)
         other.lengths = lengths
         other.table, other.parts = self.table.copy(), np.zeros_like(self.parts)
@@ -144,11 +144,11 @@ class Cycle:
 
     @property
     def right(self) -> Floats:
-        """Where `apply` takes its argument from, at the first level's rows."""
+        """The argument of `apply`, at the first level's rows."""
         return self.top[0].right if self.top else self.vectors[0][: self.table[0, kernels.COUNT]]
 
     def apply(self) -> Floats:
-        """Return about `A⁻¹ right`, in memory that the next call writes to."""
+        """Return an approximation of `A⁻¹ right`, in memory that the next call overwrites."""
         if self.top:
             self._cycle(0, self.top[0].right)
             return self.top[0].x
@@ -157,7 +157,7 @@ class Cycle:
 
     @property
     def visits(self) -> list[int]:
-        """How often each level has been visited, by all calls of `apply` until now."""
+        """The number of visits of each level, by all calls of `apply` so far."""
         counts = [own.visits for own in self.top] + [int(count) for count in self.table[:, kernels.VISITS]]
         return counts[: len(self.steps)]
 
@@ -166,7 +166,7 @@ class Cycle:
         kernels.cycle_levels(self.table, accelerated, self.correction, self.enough, *self.lengths, *memory)
 
     def _cycle(self, index: int, right: Floats) -> None:
-        """`x ← M right` on a divided level."""
+        """Write `x ← M right` on a divided level."""
         own = self.top[index]
         own.visits += 1
         a = own.level
@@ -216,7 +216,7 @@ class Cycle:
         own.over(kernels.sweep_backward, a.inverse, a.excess, right, own.x, own.left)
 
     def _accelerated(self, index: int) -> None:
-        """Up to two steps of flexible conjugate gradients on a divided level, each preconditioned with a cycle."""
+        """Take up to two steps of flexible conjugate gradients on a divided level, each preconditioned with a cycle."""
         own = self.top[index]
         a = own.level
         self._cycle(index, own.right)
@@ -246,7 +246,7 @@ class Cycle:
 
 
 def count_steps(levels: tuple[Level, ...], constants: Constants = DEFAULTS) -> list[int]:
-    """How many steps a visit of each level takes, so that a cycle's work is bounded."""
+    """Return the number of steps of a visit on each level, so that the work of a cycle is bounded."""
     taken, visits = [1], 1.0
     entries = [max(1, level.entries) for level in levels]
     spent = 1.0

@@ -1,10 +1,11 @@
-"""Kernels of a cycle and of the iteration around it, over blocks of rows as those of the set-up.
+"""Kernels of a cycle and of the iteration around it, over the same blocks of rows as the set-up.
 
-Of a level's symmetric matrix the entries before the diagonal are kept, `begin[i]:end[i]` of row `i`, and each stands
-for its mirror image too: a pass over a row gathers with them, and scatters to the rows before it. That halves what is
-read, and the loops over rows, whose ends processors foretell badly. Entries between blocks are in rows of their own.
-One sweep of Gauss–Seidel goes forwards before the coarse correction and backwards after it, within a block; between
-blocks old values are taken, and the diagonal has `excess` added, so that the cycle is symmetric and definite.
+Of a level's symmetric matrix only the entries before the diagonal are stored, `begin[i]:end[i]` of row `i`, and each
+stands for its mirror image too: a pass over a row gathers with them and scatters to the rows before it. That halves the
+memory traffic, and the loops over rows, whose ends are hard to predict for a processor. Entries between blocks are in
+rows of their own. One Gauss–Seidel sweep goes forwards before the coarse correction and one backwards after it, within
+a block; between blocks old values are used, and `excess` is added to the diagonal, so that the cycle is symmetric and
+definite.
 
 Source of the K-cycle: Y. Notay, P. S. Vassilevski, "Recursive Krylov-based multigrid cycles", Numer. Linear Algebra
 Appl. 15 (2008), algorithm 3.2.
@@ -19,15 +20,15 @@ from relaxon.solvers.sparse.amg.levels_kernels import IN_ORDER, rows_kernel
 
 ONE = np.uint32(1)
 ROW, ENTRY, COUNT, STEPS, SMOOTHED, WEIGHT, VISITS = 0, 1, 2, 3, 4, 5, 6
-"""Columns of the table of levels that `cycle_levels` takes; `WEIGHT` is where the interpolation's entries begin."""
+"""Columns of the table of levels for `cycle_levels`; `WEIGHT` is where the interpolation's entries begin."""
 inlined_rows = kernel(fastmath=IN_ORDER, forceinline=True)
 inlined = kernel(fastmath=FAST, error_model="numpy", forceinline=True)
-"""The decorators of what `cycle_levels` calls as well: see `compiled.kernel_part` for why it is inlined there."""
+"""The decorators of kernels that `cycle_levels` calls too: see `compiled.kernel_part` for why they are inlined."""
 
 
 @inlined_rows
 def sweep_forward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, left):  # type: ignore[no-untyped-def]
-    """One sweep forwards from `x = 0`; `left ← b − A x`, but for what lies outside the block."""
+    """Sweep forwards from `x = 0`, and write `left ← b − A x` without the entries outside the block."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             total = b[i]
@@ -42,7 +43,7 @@ def sweep_forward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, 
 
 @rows_kernel
 def add_across(start, stop, bounds, rows, begin, end, c, v, factor, x, y):  # type: ignore[no-untyped-def]
-    """`y ← y + factor·B x`, `B` the entries between blocks: `c[begin[m]:end[m]]` of row `rows[m]`."""
+    """Write `y ← y + factor·B x`, where `B` are the entries between blocks: `c[begin[m]:end[m]]` of row `rows[m]`."""
     for block in range(start, stop):
         for m in range(bounds[block], bounds[block + 1]):
             total = np.float32(0)
@@ -53,7 +54,7 @@ def add_across(start, stop, bounds, rows, begin, end, c, v, factor, x, y):  # ty
 
 @inlined_rows
 def restrict(start, stop, bounds, offsets, left, group, coarse):  # type: ignore[no-untyped-def]
-    """`coarse ← Pᵀ left`."""
+    """Write `coarse ← Pᵀ left`, summing over aggregates."""
     for block in range(start, stop):
         for g in range(offsets[block], offsets[block + 1]):
             coarse[g] = 0
@@ -64,7 +65,7 @@ def restrict(start, stop, bounds, offsets, left, group, coarse):  # type: ignore
 
 @inlined_rows
 def prolong(start, stop, bounds, group, factor, coarse, x, beside):  # type: ignore[no-untyped-def]
-    """`x ← x + factor·P coarse`, and `beside ← 0`."""
+    """Write `x ← x + factor·P coarse`, constant on aggregates, and `beside ← 0`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             if group[i] >= 0:
@@ -74,7 +75,7 @@ def prolong(start, stop, bounds, group, factor, coarse, x, beside):  # type: ign
 
 @inlined_rows
 def restrict_smoothed(start, stop, bounds, begin, end, c, v, r, coarse):  # type: ignore[no-untyped-def]
-    """`coarse ← Pᵀ r`, of the transpose's rows."""
+    """Write `coarse ← Pᵀ r` by the rows of the transpose."""
     for block in range(start, stop):
         for g in range(bounds[block], bounds[block + 1]):
             total = np.float32(0)
@@ -85,7 +86,7 @@ def restrict_smoothed(start, stop, bounds, begin, end, c, v, r, coarse):  # type
 
 @inlined_rows
 def prolong_smoothed(start, stop, bounds, begin, end, c, v, factor, coarse, x, beside):  # type: ignore[no-untyped-def]
-    """`x ← x + factor·P coarse`, of the interpolation's rows, and `beside ← 0`."""
+    """Write `x ← x + factor·P coarse` by the rows of the interpolation, and `beside ← 0`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             total = np.float32(0)
@@ -97,9 +98,9 @@ def prolong_smoothed(start, stop, bounds, begin, end, c, v, factor, coarse, x, b
 
 @inlined_rows
 def sweep_backward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, beside):  # type: ignore[no-untyped-def]
-    """One sweep backwards; `beside` begins as what lies outside the block makes of `x`, and is written to.
+    """Sweep backwards; `beside` begins as the product of `x` with the entries outside the block, and is overwritten.
 
-    A row's entry nearest to the diagonal, its last one, is scattered first: the next row waits for it.
+    The last entry of a row, nearest to the diagonal, is scattered first, as the next row waits for it.
     """
     for block in range(start, stop):
         lo, i = bounds[block], bounds[block + 1]
@@ -118,10 +119,10 @@ def sweep_backward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x,
 
 @inlined_rows
 def apply_matrix(start, stop, bounds, begin, end, c, v, sums, x, y):  # type: ignore[no-untyped-def]
-    """`y ← A x`, but for what lies outside the block.
+    """Write `y ← A x` without the entries outside the block.
 
-    By the row sums and `x_j − x_i`: where strong couplings hold `x` level, its image is small beside their products
-    with `x`, and float32 would leave nothing of it.
+    It is computed from row sums and differences `x_j − x_i`: where strong couplings keep `x` nearly constant, its image
+    is small beside the products, and would be lost to the rounding of float32.
     """
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
@@ -137,7 +138,7 @@ def apply_matrix(start, stop, bounds, begin, end, c, v, sums, x, y):  # type: ig
 
 @rows_kernel
 def apply_across(start, stop, bounds, rows, begin, end, c, v, x, y):  # type: ignore[no-untyped-def]
-    """What entries between blocks add to `apply_matrix`."""
+    """Add the entries between blocks to the result of `apply_matrix`."""
     for block in range(start, stop):
         for m in range(bounds[block], bounds[block + 1]):
             own = x[rows[m]]
@@ -149,7 +150,7 @@ def apply_across(start, stop, bounds, rows, begin, end, c, v, x, y):  # type: ig
 
 @inlined
 def sum_products(start, stop, bounds, x, y, b, other, parts):  # type: ignore[no-untyped-def]
-    """`parts[block]` gets `⟨x, y⟩`, `⟨x, b⟩` and `⟨x, other⟩`."""
+    """Write `⟨x, y⟩`, `⟨x, b⟩` and `⟨x, other⟩` to `parts[block]`."""
     for block in range(start, stop):
         square, along, across = 0.0, 0.0, 0.0
         for i in range(bounds[block], bounds[block + 1]):
@@ -161,7 +162,7 @@ def sum_products(start, stop, bounds, x, y, b, other, parts):  # type: ignore[no
 
 @inlined
 def reduce_residual(start, stop, bounds, factor, q, b, r, parts):  # type: ignore[no-untyped-def]
-    """`r ← b − factor·q`; `parts[block]` gets `⟨r, r⟩` and `⟨b, b⟩`."""
+    """Write `r ← b − factor·q`; `parts[block]` gets `⟨r, r⟩` and `⟨b, b⟩`."""
     for block in range(start, stop):
         after, before = 0.0, 0.0
         for i in range(bounds[block], bounds[block + 1]):
@@ -174,7 +175,7 @@ def reduce_residual(start, stop, bounds, factor, q, b, r, parts):  # type: ignor
 
 @inlined
 def combine(start, stop, bounds, one, z, two, w, x):  # type: ignore[no-untyped-def]
-    """`x ← one·z + two·w`."""
+    """Write `x ← one·z + two·w`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             x[i] = one * z[i] + two * w[i]
@@ -182,7 +183,7 @@ def combine(start, stop, bounds, one, z, two, w, x):  # type: ignore[no-untyped-
 
 @inlined
 def multiply_dense(inverse, b, x):  # type: ignore[no-untyped-def]
-    """`x ← inverse @ b`."""
+    """Write `x ← inverse @ b`."""
     for i in range(len(x)):
         total = 0.0
         for k in range(len(b)):
@@ -192,7 +193,7 @@ def multiply_dense(inverse, b, x):  # type: ignore[no-untyped-def]
 
 @inlined_rows
 def weigh_directions(parts, rho, gamma, along):  # type: ignore[no-untyped-def]
-    """The factors of both directions of two steps of flexible conjugate gradients (algorithm 3.2)."""
+    """Return the factors of both directions of two steps of flexible conjugate gradients (algorithm 3.2)."""
     square, ahead = parts[0], parts[1]
     rest = square - gamma * gamma / rho
     if not rest > 1e-6 * square:
@@ -207,16 +208,17 @@ def cycle_levels(  # type: ignore[no-untyped-def]
     begin, end, columns, weights, gather_begin, gather_end, gather_rows, gather_weights, solution,
     right, x, z, q, r, t, parts,
 ):  # fmt: skip
-    """Solve on the levels of `table` roughly, from `right` into `x`, both at the first level's rows.
+    """Solve approximately on the levels of `table`, from `right` into `x`, both at the first level's rows.
 
-    Each level is one block. Where the level's `STEPS` is 2 it is solved by up to two steps of flexible conjugate
-    gradients, each preconditioned with a cycle, the second only where the first leaves more than `enough` of the
-    residual's square; where it is 1 by one cycle. The first one is so only if `accelerated`. Corrections are multiplied
-    by `factor`. With `one_step` above 0 both steps are always taken, of these fixed lengths: the cycle is then linear.
-    `solution` is the inverse on the last level. `x`, `z`, `q`, `r`, `t` are memory for all levels' vectors. The table's
-    `VISITS` are counted.
-    Where the level is `SMOOTHED` its corrections are interpolated by the rows `begin … end` of `columns` and `weights`,
-    and restricted by those of `gather_…`, which stand at the coarse level's rows; else by `group`.
+    Each level is one block. A level whose `STEPS` is 2 takes up to two steps of flexible conjugate gradients, each
+    preconditioned with a cycle, the second only where the first leaves more than `enough` of the squared residual; one
+    whose `STEPS` is 1 takes one cycle. The first level takes two steps only if `accelerated`. Corrections are
+    multiplied by `factor`. With `one_step` above 0 both steps are always taken, with these fixed lengths, and the cycle
+    is linear. `solution` is the inverse on the last level. `x`, `z`, `q`, `r`, `t` are scratch memory for the vectors
+    of all levels. `VISITS` of the table are counted.
+
+    On a `SMOOTHED` level corrections are interpolated by the rows `begin … end` of `columns` and `weights`, and
+    residuals are restricted by those of `gather_…`, which stand at the coarse level's rows; else both go by `group`.
     """
     final = len(table) - 1
     step = np.zeros(final + 1, np.int64)
@@ -286,7 +288,7 @@ def cycle_levels(  # type: ignore[no-untyped-def]
                     step[level] = 1
                     down = True
         else:
-            # The image of the second direction is needed for its sums alone: it takes the place of the residual.
+            # Of the image of the second direction only sums are needed: it overwrites the right-hand side.
             one, two = one_step, two_step
             if not one_step > 0.0:
                 spare = right[rows]
@@ -302,7 +304,7 @@ def cycle_levels(  # type: ignore[no-untyped-def]
 
 @plain
 def sum_conjugations(start, stop, bounds, z, one, two, parts):  # type: ignore[no-untyped-def]
-    """`parts[block]` gets `⟨z, one⟩` and `⟨z, two⟩`, the images of the last two directions."""
+    """Write `⟨z, one⟩` and `⟨z, two⟩` to `parts[block]`, with the images of the last two directions."""
     for block in range(start, stop):
         a, b = 0.0, 0.0
         for i in range(bounds[block], bounds[block + 1]):
@@ -313,7 +315,7 @@ def sum_conjugations(start, stop, bounds, z, one, two, parts):  # type: ignore[n
 
 @plain
 def make_conjugate(start, stop, bounds, z, one, p, two, q, d):  # type: ignore[no-untyped-def]
-    """`d ← z − one·p − two·q`; `d` may be `q`."""
+    """Write `d ← z − one·p − two·q`; `d` may be `q`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             d[i] = z[i] - one * p[i] - two * q[i]
@@ -321,7 +323,7 @@ def make_conjugate(start, stop, bounds, z, one, p, two, q, d):  # type: ignore[n
 
 @rows_kernel
 def apply_direction(start, stop, bounds, indptr, indices, data, d, image, r, parts):  # type: ignore[no-untyped-def]
-    """`image ← A d` in float64; `parts[block]` gets `⟨d, image⟩` and `⟨d, r⟩`."""
+    """Write `image ← A d` in float64; `parts[block]` gets `⟨d, image⟩` and `⟨d, r⟩`."""
     for block in range(start, stop):
         curvature, projection = 0.0, 0.0
         for i in range(bounds[block], bounds[block + 1]):
@@ -336,7 +338,7 @@ def apply_direction(start, stop, bounds, indptr, indices, data, d, image, r, par
 
 @plain
 def take_step(start, stop, bounds, alpha, d, image, x, r, scale, short, parts):  # type: ignore[no-untyped-def]
-    """`x ← x + alpha·d`, `r ← r − alpha·image`, `short ← scale·r`; `parts[block]` gets `⟨r, r⟩` and `Σ r`."""
+    """Write `x ← x + alpha·d`, `r ← r − alpha·image`, `short ← scale·r`; `parts[block]` gets `⟨r, r⟩` and `Σ r`."""
     for block in range(start, stop):
         square, total = 0.0, 0.0
         for i in range(bounds[block], bounds[block + 1]):
@@ -351,7 +353,7 @@ def take_step(start, stop, bounds, alpha, d, image, x, r, scale, short, parts): 
 
 @rows_kernel
 def compute_residual(start, stop, bounds, indptr, indices, data, b, x, r, parts):  # type: ignore[no-untyped-def]
-    """`r ← b − A x`; `parts[block]` gets `⟨r, r⟩`."""
+    """Write `r ← b − A x`; `parts[block]` gets `⟨r, r⟩`."""
     for block in range(start, stop):
         square = 0.0
         for i in range(bounds[block], bounds[block + 1]):

@@ -26,20 +26,21 @@ from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 from relaxon.solvers.sparse.system.row_runs import count_runs, count_threads, split_rows
 
 STAGNATION_STEPS = 100
-"""So many steps without a new least residual, and without a gain in energy, mean that rounding has won."""
+"""Steps without a new least residual and without a gain in energy that mean stagnation."""
 GAIN = float(np.finfo(np.float64).eps)
-"""What a step takes off the energy of the error, over all that was taken off, from which on it is a gain: where units
-differ, residuals may grow for long while the energy falls."""
+"""A step is a gain when it reduces the energy of the error by more than this fraction of the reduction so far: where
+units differ, residuals may grow for long while the energy falls."""
 NEGATIVE = 1e-10
-"""Curvature of a direction below this part of `‖d‖² max a_ii`, and negative, is not rounding."""
+"""A negative curvature of a direction beyond this fraction of `‖d‖² max a_ii` is not rounding."""
 SLIGHT = 1e-8
-"""Part of the residual's square that may be along the constants of a singular system before it is taken out."""
+"""Fraction of the squared residual along the constants of a singular system above which they are projected out."""
 OUTER_BLOCKS = 16
-"""Partial sums of the outer iteration, whatever the number of threads."""
+"""Number of partial sums of the outer iteration, whatever the number of threads."""
 
 
 class MultigridDirections(MatrixEngine):
-    """`d = M r`, made A-orthogonal to the last two directions; `α = dᵀr / dᵀAd`; `x ← x + αd`; `r ← r − αAd`."""
+    """Conjugate directions around a cycle `M`: `d = M r`, made A-orthogonal to the last two directions; `α = dᵀr /
+    dᵀAd`; `x ← x + αd`; `r ← r − αAd`."""
 
     default_max_iterations = 1000
 
@@ -55,8 +56,8 @@ class MultigridDirections(MatrixEngine):
         self._bounds = split_rows(n, count_runs(n, OUTER_BLOCKS))
         self._parts = np.zeros((len(self._bounds) - 1, 2))
         self._ahead: list[tuple[Array, Array, list[float]]] = []
-        """Right-hand sides with what has been found for them, and the residuals on the way there."""
-        if release and isinstance(hierarchy, Hierarchy):  # not one of nodes
+        """Right-hand sides with their solutions and residual histories, as computed by `look_ahead`."""
+        if release and isinstance(hierarchy, Hierarchy):  # and not a `BlockHierarchy`
             release_levels(hierarchy, len(self.cycle.top))
         a = system.matrix
         self._rows = a.indptr.view(np.uint32), a.indices.view(np.uint32), a.data
@@ -81,7 +82,7 @@ class MultigridDirections(MatrixEngine):
         return Cycle(hierarchy)
 
     def preconditioner(self) -> Precondition:
-        """Return the linear cycle: steps of fixed lengths on coarse levels in the place of conjugate gradients."""
+        """Return the linear cycle, with steps of fixed lengths on coarse levels instead of conjugate gradients."""
         cycle, order, scale = self.cycle.with_lengths(LENGTHS), self.hierarchy.order, self.hierarchy.scale
         weights = self.hierarchy.weights
 
@@ -109,7 +110,7 @@ class MultigridDirections(MatrixEngine):
         return float(first), float(second)
 
     def look_ahead(self, sides: Sequence[tuple[Array, Array]], tolerances: Sequence[float] | None) -> None:
-        """Solve for eight right-hand sides at a time, where nobody watches them: see `together`."""
+        """Solve for eight right-hand sides at a time, where no caller monitors them: see `multi_column`."""
         self._ahead = []
         if tolerances is None or type(self.cycle) is not Cycle or self._weights is not None:
             return
@@ -123,14 +124,15 @@ class MultigridDirections(MatrixEngine):
                 self._ahead += [(b, x, history) for (b, x), history in zip(group, histories, strict=True)]
 
     def _replay(self, b: Array, x: Array, monitor: Monitor) -> Result | None:
-        """Take over what `look_ahead` has found for `b`, where it has; the reason to stop, None to go on from there."""
+        """Take over the solution of `look_ahead` for `b`, where there is one; return the reason to stop, None to go
+        on."""
         place = next((place for place, one in enumerate(self._ahead) if one[0] is b), None)
         if place is None:
             return None
         _, x[...], history = self._ahead.pop(place)
         watch = monitor.watch
         if history[-1] <= monitor.tolerance:
-            monitor.watch = None  # there is nothing to save any more
+            monitor.watch = None  # a finished run need not be checked
         for residual in history:
             reason = monitor.record(residual)
             if reason is not None:
@@ -171,7 +173,7 @@ class MultigridDirections(MatrixEngine):
                     return Result.STAGNATED if math.isfinite(curvature) else Result.NON_FINITE
             scale = 1.0 / norm
             square, total = self._sums(kernels.take_step, projection / curvature, d, image, x, r, scale, short)
-            # Where all unknowns are one component its mean is known, and is nothing but rounding.
+            # Where all unknowns are one component, the sum is that of its null vector, and usually mere rounding.
             projected = singular and not (connected and total * total <= SLIGHT * n * square)
             norm = self._projected(r, scale, short) if projected else math.sqrt(square)
             reason = monitor.record(norm)
@@ -187,8 +189,8 @@ class MultigridDirections(MatrixEngine):
         return Result.MAX_ITERATIONS
 
     def _projected(self, r: Array, scale: float, short: Floats) -> float:
-        """Take null vectors out of the residual, in place, and return its norm: no direction reduces what rounding
-        leaves along them, and all would soon be about it."""
+        """Project null vectors out of the residual, in place, and return its norm: no direction reduces the rounding
+        along them, which would soon dominate all directions."""
         self.system.project(r)
         np.multiply(r, scale, out=short, casting="same_kind")
         return math.sqrt(float(np.square(r).sum()))
@@ -205,7 +207,7 @@ class MultigridDirections(MatrixEngine):
         return z
 
     def _in_units(self, r: Array, norm: float, weights: Array) -> Floats:
-        """The cycle of a hierarchy whose unknowns have other units."""
+        """Return the result of the cycle of a hierarchy whose unknowns have other units."""
         z = self._preconditioned(np.asarray(r * (1.0 / norm) * weights, np.float32))
         return np.asarray(z * weights, np.float32)
 
@@ -215,7 +217,7 @@ class MultigridDirections(MatrixEngine):
     def _direction(
         self, z: Floats, r: Array, past: list[tuple[Floats, Array, float]]
     ) -> tuple[Floats, Array, float, float]:
-        """`z` made conjugate, in the memory of the older direction; its image, `dᵀAd` and `dᵀr`."""
+        """Return `z` made conjugate, in the memory of the older direction, its image, `dᵀAd` and `dᵀr`."""
         (p, first, one), (d, second, two) = past
         along, before = self._sums(kernels.sum_conjugations, z, first, second)
         self._over(

@@ -1,4 +1,4 @@
-"""The hierarchy: levels of aggregates of aggregates, float32, and a cycle through them."""
+"""The hierarchy of levels, each of which has the aggregates of the one above as its unknowns, in float32."""
 
 from __future__ import annotations
 
@@ -27,33 +27,35 @@ from relaxon.solvers.sparse.system.row_runs import count_threads, split_rows
 
 Floats = NDArray[np.float32]
 DENSE_AT_MOST = 1500
-"""Rows up to which the inverse is kept where coarsening has come to a halt."""
+"""Rows up to which the last level is solved by a dense inverse where coarsening has come to a halt."""
 STALLED = 0.7
-"""A level that keeps more than this part of its rows is coarsened again with whatever couplings there are."""
+"""A level that keeps more than this fraction of its rows is coarsened again with couplings of any strength."""
 BLOCK, BLOCKS, DIVIDED = 20_000, 8, 40_000
-"""Rows of a block at least, blocks at most, and rows from which on a level is divided into blocks."""
+"""Least rows of a block, largest number of blocks, and rows from which a level is divided into blocks."""
 SCATTERED = 0.05
-"""Of the couplings: where more of them leave their block, rows are put in breadth-first order."""
+"""Rows are put in breadth-first order where more than this fraction of the couplings leave their block."""
 MAX_LEVELS = 40
 MISFIT, MISFIT_BELOW = 1.45, 0.9
-"""Deviation of smooth errors from constant on aggregates from which on smoothed aggregation is tried in the place of
-pairs: on the first level, and below one that has it. Pairs of pairs have 1.0 of a Laplacian in two dimensions, 1.5 of
-bilinear elements stretched 1 : 10, 2.0 of lines."""
+"""Deviation of smooth errors from constants on aggregates above which smoothed aggregation is tried instead of pairs:
+on the first level, and below a level that uses it. Pairs of pairs have 1.0 for a Laplacian in two dimensions, 1.5 for
+bilinear elements stretched 1 : 10, and 2.0 for lines."""
 BETTER_FIT = 1.6
-"""So many times less it must be there."""
+"""With smoothed aggregation the deviation must be smaller by at least this factor."""
 FILLED = 2.7
-"""Entries a row of a smoothed interpolation at most: with more, matrices below fill and cost more than they save."""
+"""Largest mean number of entries in a row of a smoothed interpolation: with more, coarse matrices fill in and cost more
+than they save."""
 HALTED = 0.9
-"""A level that keeps more than this part of its rows even so is the last one."""
+"""A level that keeps more than this fraction of its rows even then is the last one."""
 OF_SET_UP = ("first", "middle", "inner", "last", "columns", "values", "diagonal", "most", "surplus")
-"""What only a set-up reads of a level."""
+"""The arrays of a level that only a set-up reads."""
 LEAST_EIGENVALUE = 1e-6
-"""Of the last level's matrix scaled to a unit diagonal, where it is not positive definite: what float32 leaves of 0."""
+"""Eigenvalues of the last level's matrix, scaled to a unit diagonal, that count as 0 where it is not positive definite:
+the rounding of float32."""
 
 
 @dataclass(slots=True)
 class Level:
-    """One level's matrix in sweeping order, its aggregates, and memory for its vectors."""
+    """One level: its matrix in sweeping order, its aggregates, and the transfer to the next level."""
 
     bounds: NDArray[np.uint32]
     first: NDArray[np.uint32]
@@ -72,22 +74,22 @@ class Level:
     group: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     offsets: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(1, np.uint32))
     targets: NDArray[np.uint32] | None = None
-    """Where each entry is added on the next level, once an update has found out."""
+    """The entry of the next level to which each entry is added, known after the first update."""
     places: NDArray[np.uint32] | None = None
-    """Of a first level, where each of the matrix's entries stands, once an update has found out."""
+    """On the first level, the place of each of the matrix's entries, known after the first update."""
     smoothed: Smoothed | None = None
     size: tuple[int, int] | None = None
-    """Rows and entries, once what only a set-up reads has been given up."""
+    """Rows and entries, once the arrays that only a set-up reads have been released."""
     half: Lower | None = None
-    """What a cycle reads of the matrix, where the rest was given up before there is one."""
+    """The part of the matrix that a cycle reads, where the rest was released before there is a cycle."""
 
     @property
     def lower(self) -> Lower:
-        """What a cycle reads of the matrix; a copy."""
+        """The part of the matrix that a cycle reads, as a copy."""
         return Lower.of(self) if self.half is None else self.half
 
     def give_up(self) -> None:
-        """Keep what a cycle reads, and not what only a set-up does."""
+        """Release the arrays that only a set-up reads, and keep what a cycle reads."""
         self.half = self.lower
         self.size = self.rows, self.entries
         for name in OF_SET_UP:
@@ -108,19 +110,19 @@ class Level:
         return count_threads(self.rows)
 
     def over(self, kernel: Any, *args: Any, work: Work | None = None) -> None:
-        """Run a kernel over the level's blocks; `work` makes memory of each run's own."""
+        """Run a kernel over the level's blocks; `work` returns the scratch memory of one thread."""
         divide(kernel, len(self.bounds) - 1, self.bounds, *args, chunks=self.chunks, work=work)
 
 
 def split_blocks(rows: int) -> NDArray[np.uint32]:
     """Return the bounds of a level's blocks, which depend on its size alone."""
-    # Even, as most often there are two threads.
+    # An even number, as there are two threads most often.
     count = max(1, min(rows // BLOCK // 2 * 2, BLOCKS)) if rows >= DIVIDED else 1
     return split_rows(rows, count)
 
 
 def build_finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArray[np.uint32] | None, float]:
-    """Return the first level, the order of its rows where that is not the matrix's, and the factor of its values."""
+    """Build the first level; return it, the order of its rows where that is not the matrix's, and its scale factor."""
     a, n = system.matrix, system.unknowns
     indptr, indices = a.indptr.view(np.uint32), a.indices.view(np.uint32)
     scale = mean_scale(system.diagonal)
@@ -139,14 +141,14 @@ def build_finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArra
             values, chunks=count_threads(n),
         )  # fmt: skip
         if is_scattered(np.append(begin, np.uint32(a.nnz)), columns, n // (len(bounds) - 1)):
-            bounds = bounds[[0, -1]]  # a graph without geometry: blocks would have little in common with its structure
+            bounds = bounds[[0, -1]]  # a graph without geometry, whose structure blocks would not respect
         labels = None if labels is None else labels[order]
     level = arrange_level(bounds, begin, end, columns, values, scale, None, labels, relaxation)
     return level, order, scale
 
 
 def is_scattered(indptr: NDArray[np.uint32], indices: NDArray[np.uint32], reach: int) -> bool:
-    """Whether many of a sample's couplings reach farther than a block is long."""
+    """Return whether many couplings, in a sample of rows, reach farther than the length of a block."""
     rows = np.arange(0, len(indptr) - 1, max(1, (len(indptr) - 1) // 2000))
     lengths = (indptr[rows + 1] - indptr[rows]).astype(np.int64)
     centres = np.repeat(rows, lengths)
@@ -166,7 +168,8 @@ def arrange_level(
     labels: NDArray[np.int32] | None,
     relaxation: float,
 ) -> Level:
-    """Return a level from rows in any order of their entries; `surplus` are the row sums, None to compute them."""
+    """Return the level of given rows, whose entries may be in any order; `surplus` are row sums, None to compute
+    them."""
     n = len(begin)
     lengths = np.zeros(n + 1, np.int64)
     np.cumsum(end - begin, out=lengths[1:])
@@ -193,7 +196,7 @@ def arrange_level(
 def coarsen(
     level: Level, constants: Constants, strength: float, anyone: bool
 ) -> tuple[NDArray[np.int32], NDArray[np.uint32], AggregateRows]:
-    """Pair rows, and pair the pairs: each row's aggregate, the aggregates of each block, and `Pᵀ A P`."""
+    """Pair rows, then pairs; return each row's aggregate, the first aggregate of each block, and `Pᵀ A P`."""
     rows = AggregateRows(
         level.bounds, level.first, level.last, level.columns, level.values, level.surplus, level.diagonal, level.most
     )
@@ -209,7 +212,7 @@ def coarsen(
 def match_rows(
     rows: AggregateRows, strength: float, dominated: float, anyone: bool, chunks: int
 ) -> tuple[NDArray[np.int32], NDArray[np.uint32], AggregateRows]:
-    """One matching and the matrix between its groups."""
+    """Match rows once; return each row's group, the first group of each block, and the matrix between the groups."""
     n, count = len(rows.first), len(rows.bounds) - 1
     group, heads, link, size = (np.empty(n, np.int32) for _ in range(4))
     counts = np.zeros(count, np.int64)
@@ -233,7 +236,7 @@ def match_rows(
 
 
 def allocate_rows(offsets: NDArray[np.uint32], columns: NDArray[np.uint32], values: Floats) -> AggregateRows:
-    """Return memory for the rows of aggregates, whose entries are at most these."""
+    """Allocate the rows of aggregates, which have at most as many entries as these."""
     total = int(offsets[-1])
     return AggregateRows(
         offsets, np.empty(total, np.uint32), np.empty(total, np.uint32), np.empty_like(columns), np.empty_like(values),
@@ -243,11 +246,12 @@ def allocate_rows(offsets: NDArray[np.uint32], columns: NDArray[np.uint32], valu
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """Levels from fine to coarse, and the inverse of the last one's matrix (without rows where that has too many).
+    """Levels from fine to coarse, and the inverse of the last one's matrix, which is empty where that has too many
+    rows.
 
-    `order[i]` is the matrix's row that is row `i` of the first level, None where they are the same; `scale` is the
-    factor of the values, `constants` what the levels were made with and the cycle is to take. With `weights` the first
-    level's matrix is `W A W`: the cycle's argument is to be multiplied by them before, and its result after.
+    `order[i]` is the matrix's row that is row `i` of the first level, None where they are the same. `scale` is the
+    factor of the values, `constants` are those of the set-up and of the cycle. With `weights` the first level's matrix
+    is `W A W`: the argument of the cycle must be multiplied by them before, and its result after.
     """
 
     levels: tuple[Level, ...]
@@ -259,7 +263,8 @@ class Hierarchy:
 
     @classmethod
     def of(cls, system: MatrixSystem, constants: Constants = DEFAULTS, whole: bool = True) -> Hierarchy:
-        """Set the levels up for a matrix; without `whole`, each gives up what only a set-up reads as soon as it can."""
+        """Set up the levels of a matrix; without `whole`, each releases what only a set-up reads as soon as
+        possible."""
         weights = find_weights(system)
         level, order, scale = build_finest(scale_unknowns(system, weights), constants.relaxation)
         levels = [level]
@@ -281,15 +286,15 @@ class Hierarchy:
 
     @property
     def operator_complexity(self) -> float:
-        """Entries of all levels over those of the first."""
+        """The entries of all levels over those of the first."""
         return sum(level.entries for level in self.levels) / max(1, self.levels[0].entries)
 
 
 def build_next_level(level: Level, constants: Constants, allowed: float | None) -> Level | None:
-    """Aggregate a level's rows, and return the level of the aggregates; None where coarsening has come to a halt.
+    """Aggregate a level's rows, and build the level of the aggregates; None where coarsening has come to a halt.
 
-    Pairs of pairs are taken, or where these deviate by more than what is `allowed`, smoothed aggregation where it does
-    not; None does not look.
+    Aggregates are pairs of pairs, or where their deviation is above `allowed`, those of smoothed aggregation if these
+    fit better. With `allowed` None the deviation is not computed.
     """
     group, offsets, rows = coarsen(level, constants, constants.strength, False)
     if allowed is not None:
@@ -309,7 +314,7 @@ def build_next_level(level: Level, constants: Constants, allowed: float | None) 
 def build_smoothed_level(
     level: Level, constants: Constants, errors: tuple[SmoothError, ...], misfit: float
 ) -> Level | None:
-    """Return the level below by smoothed aggregation; None where it fits no better, coarsens little or fills."""
+    """Build the next level by smoothed aggregation; None where it fits no better, coarsens too little or fills in."""
     group, offsets = aggregate(level, constants.dominated)
     if not 0 < int(offsets[-1]) <= STALLED * level.rows:
         return None
@@ -322,10 +327,10 @@ def build_smoothed_level(
 
 
 def build_below(level: Level, rows: AggregateRows, constants: Constants) -> Level:
-    """Return the level of the aggregates of a level, whose matrix is `rows`."""
+    """Build the level of a level's aggregates, whose matrix is `rows`."""
     count, relaxation = len(rows.first), constants.relaxation
     labels = aggregate_labels(level, count)
-    # In one piece is what is large where blocks do not fit its structure: nor do they fit what comes of it.
+    # A large level in one block has a structure that blocks do not respect, and so have the levels below it.
     bounds = split_blocks(count) if len(level.bounds) > 2 else np.array([0, count], np.uint32)
     return arrange_level(
         bounds, rows.first, rows.last, rows.columns, rows.values, 1.0, rows.surplus, labels, relaxation
@@ -343,9 +348,9 @@ def aggregate_labels(level: Level, count: int) -> NDArray[np.int32] | None:
 
 
 def dense_inverse(level: Level) -> NDArray[np.float64]:
-    """Return the inverse of a level's matrix; the mean of a singular component is held.
+    """Return the inverse of a level's matrix, regularised along the constants of singular components.
 
-    It is float64: in float32 that of a matrix whose condition is beyond 10⁷ would not be definite.
+    It is float64: in float32 the inverse of a matrix with a condition number beyond 10⁷ would not be definite.
     """
     n = level.rows
     matrix = np.zeros((n, n))
@@ -367,7 +372,7 @@ def dense_inverse(level: Level) -> NDArray[np.float64]:
 
 
 def _invert(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The inverse, of the positive part of the spectrum where rounding has left another."""
+    """Return the inverse; where rounding has made the matrix indefinite, that on the positive part of the spectrum."""
     try:
         np.linalg.cholesky(matrix)
         return np.asarray(np.linalg.inv(matrix))

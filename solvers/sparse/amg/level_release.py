@@ -1,4 +1,5 @@
-"""Levels without what only a set-up reads: given up once a cycle has its own copy, and made again for an update."""
+"""Release of the arrays that only a set-up reads, once a cycle has its own copy, and their restoration for an
+update."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ NOTHING = Sparse(
 
 
 def release_levels(hierarchy: Hierarchy, divided: int) -> None:
-    """Give up what a cycle does not read of the first `divided` levels, and of the others what it has copied."""
+    """Release what a cycle does not read of the first `divided` levels, and what it has copied of the others."""
     for number, level in enumerate(hierarchy.levels):
         level.size, level.half = (level.rows, level.entries), None
         for name in OF_SET_UP if number < divided else (*OF_SET_UP, *OF_CYCLE):
@@ -34,7 +35,7 @@ def release_levels(hierarchy: Hierarchy, divided: int) -> None:
 
 
 def restore_levels(hierarchy: Hierarchy, system: MatrixSystem) -> None:
-    """Make again what was given up, of the system that the hierarchy was set up for: its aggregates are kept."""
+    """Restore what was released, from the system for which the hierarchy was set up; its aggregates are kept."""
     levels = hierarchy.levels
     if levels[0].size is None:
         return
@@ -50,7 +51,8 @@ def restore_levels(hierarchy: Hierarchy, system: MatrixSystem) -> None:
         level = build_below(level, rows, hierarchy.constants)
         made.append(level)
     level.group, level.offsets = levels[-1].group, levels[-1].offsets
-    # What a cycle reads stays as it is; the first level is whole last, by which another thread tells that all are.
+    # Arrays that a cycle reads are not replaced; the first level is completed last, which tells another thread that all
+    # levels are complete.
     for own, new in zip(reversed(levels), reversed(made), strict=True):
         for name in (*OF_SET_UP, *(name for name in OF_CYCLE if not len(getattr(own, name)))):
             setattr(own, name, getattr(new, name))
@@ -60,7 +62,7 @@ def restore_levels(hierarchy: Hierarchy, system: MatrixSystem) -> None:
 
 
 def _sum_aggregates(level: Level) -> AggregateRows:
-    """`Pᵀ A P` of a level's aggregates, which are in no other order than their first rows'."""
+    """Return `Pᵀ A P` of a level's aggregates, which are in the order of their first rows."""
     heads, link = np.empty(int(level.offsets[-1]), np.int32), np.empty(level.rows, np.int32)
     updating_kernels.link_members(level.group, heads, link)
     rows = allocate_rows(level.offsets, level.columns, level.values)

@@ -1,7 +1,7 @@
-"""Several right-hand sides at once: eight columns share what a cycle and a product with the matrix read.
+"""Several right-hand sides at once: eight columns share the memory traffic of a cycle and of a product with the matrix.
 
-The cycle is the linear one of `Cycle`, with steps of fixed lengths on coarse levels, as sums that decide for one column
-would have to be looked at for all. The outer iteration is that of `MultigridDirections`, each column with its own.
+The cycle is the linear one of `Cycle`, with steps of fixed lengths on coarse levels, as steps that depend on sums would
+differ between columns. The outer iteration is that of `MultigridDirections`, for each column by itself.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 MOST_ITERATIONS = 60
-"""Of columns together: what is expected to take more goes on alone, where it may be watched."""
+"""Iterations of the columns together: one that is expected to take more continues alone, where it can be monitored."""
 
 
 @dataclass(slots=True)
 class _Layer:
-    """A level: its entries as `Cycle` has them, how it goes to the next one, and its vectors, `(n, 8)`."""
+    """A level: its entries as in `Cycle`, the transfer to the next level, and its work vectors, `(n, 8)`."""
 
     bounds: NDArray[np.uint32]
     chunks: int
@@ -55,14 +55,14 @@ class _Layer:
         self.vectors = [np.zeros((len(self.inverse), WIDTH), np.float32) for _ in range(6)]
 
     def over(self, kernel: Any, *args: Any) -> None:
-        """Run a kernel over the blocks."""
+        """Run a kernel over the level's blocks."""
         if self.chunks == 1:
             kernel(0, len(self.bounds) - 1, self.bounds, *args)
             return
         divide(kernel, len(self.bounds) - 1, self.bounds, *args, chunks=self.chunks)
 
     def across(self, factor: float, level: float, x: Floats, y: Floats) -> None:
-        """Add what entries between blocks do."""
+        """Add the entries between blocks."""
         if self.between is not None:
             bounds, *entries = self.between
             args = (np.float32(factor), np.float32(level), x, y)
@@ -70,7 +70,7 @@ class _Layer:
 
 
 class CycleTogether:
-    """`apply()` is about `A⁻¹ right` of each column, in memory that the next call writes to."""
+    """A linear cycle that approximates `A⁻¹` on eight columns at once."""
 
     def __init__(self, cycle: Cycle) -> None:
         self.steps, self.correction, self.solution = cycle.steps, cycle.correction, cycle.solution
@@ -82,7 +82,7 @@ class CycleTogether:
         self.right = self.layers[0].vectors[0]
 
     def apply(self) -> Floats:
-        """Return about `A⁻¹ right`."""
+        """Return an approximation of `A⁻¹ right` for each column, in memory that the next call overwrites."""
         self._cycle(0, self.right)
         return self.layers[0].vectors[1]
 
@@ -122,7 +122,7 @@ class CycleTogether:
         beside[...] = 0.0
 
     def _accelerated(self, index: int) -> None:
-        """One step, or two of fixed lengths."""
+        """Take one step, or two of fixed lengths."""
         own = self.layers[index]
         self._cycle(index, own.vectors[0])
         if self.steps[index] == 1:
@@ -139,7 +139,7 @@ class CycleTogether:
 
 
 def _make_divided_layer(own: Any) -> _Layer:
-    """A layer of a level that is divided among threads."""
+    """Return the layer of a level that is divided among threads."""
     level, lower = own.level, own.lower
     interpolation = restriction = None
     if level.smoothed is not None:
@@ -158,7 +158,7 @@ def _row_arrays(matrix: Sparse) -> tuple[NDArray[Any], ...]:
 
 
 def _make_tail_layer(cycle: Cycle, index: int, last: bool) -> _Layer:
-    """A layer of one of the smaller levels, which lie one after the other in a cycle's arrays."""
+    """Return the layer of one of the smaller levels, which are concatenated in a cycle's arrays."""
     table = cycle.table
     row, entry, count = (int(number) for number in table[index, : cycle_kernels.COUNT + 1])
     own = slice(row, row + count)
@@ -199,8 +199,8 @@ class Together:
         return np.asarray(self.parts.sum(axis=1))
 
     def solve(self, sides: Sequence[tuple[Array, Array]], tolerances: Sequence[float]) -> list[list[float]]:
-        """Improve each `x` of at most eight pairs of `b` and `x` until its residual meets its tolerance, or comes to a
-        halt; return the residuals of each."""
+        """Improve each `x` of at most eight pairs of `b` and `x` until its residual meets its tolerance or the
+        iteration is too slow; return the residual histories."""
         system, count = self.engine.system, len(sides)
         self.x[...], self.r[...] = 0.0, 0.0
         norms = np.zeros(WIDTH)
@@ -233,7 +233,7 @@ class Together:
         return histories
 
     def _direction(self, past: list[tuple[Floats, Array, Array]]) -> tuple[Floats, Array, Array, Array]:
-        """As `MultigridDirections` makes one, for each column."""
+        """Return a direction for each column, as `MultigridDirections` does for one."""
         cycle = self.cycle
         if self.order is None:
             cycle.right[...] = self.short
@@ -253,7 +253,7 @@ class Together:
 
 
 def is_slow(history: Sequence[float], tolerance: float) -> bool:
-    """Whether a run is expected to take more iterations than are done together, at its mean rate so far."""
+    """Return whether a run is expected to take more iterations than are done together, at its mean rate so far."""
     done = len(history) - 1
     if done % LOOK or history[-1] <= tolerance:
         return False
@@ -261,5 +261,5 @@ def is_slow(history: Sequence[float], tolerance: float) -> bool:
 
 
 def _reciprocal(norms: Array, going: NDArray[np.bool_]) -> Array:
-    """One over the norms of the columns that go on, else 0."""
+    """Return the reciprocals of the norms of the columns that are still running, 0 for the others."""
     return np.divide(1.0, norms, out=np.zeros(WIDTH), where=going & (norms > 0))

@@ -1,7 +1,7 @@
-"""Kernels of eight right-hand sides at once: what is read of the matrix is used eight times.
+"""Kernels for eight right-hand sides at once, which use each entry of the matrix eight times.
 
-Vectors are `(n, 8)`: the eight numbers of a row stand side by side, so that one instruction does for all of them what
-`cycle_kernels` does for one. Each column's numbers are those that it would get beside any others.
+Vectors are `(n, 8)`: the eight numbers of a row are adjacent, so that one instruction does for all of them what
+`cycle_kernels` does for one. The results of a column do not depend on the other columns.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ONE = np.uint32(1)
 
 @rows_kernel
 def sweep_forward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, left):  # type: ignore[no-untyped-def]
-    """One sweep forwards from `x = 0`; `left ← b − A x`, but for what lies outside the block."""
+    """Sweep forwards from `x = 0`, and write `left ← b − A x` without the entries outside the block."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             total = load(b, i)
@@ -31,7 +31,7 @@ def sweep_forward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, 
 
 @rows_kernel
 def sweep_backward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, beside):  # type: ignore[no-untyped-def]
-    """One sweep backwards; `beside` begins as what lies outside the block makes of `x`, and is written to."""
+    """Sweep backwards; `beside` begins as the product of `x` with the entries outside the block, and is overwritten."""
     for block in range(start, stop):
         lo, i = bounds[block], bounds[block + 1]
         while i > lo:
@@ -49,7 +49,7 @@ def sweep_backward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x,
 
 @rows_kernel
 def apply_matrix(start, stop, bounds, begin, end, c, v, sums, x, y):  # type: ignore[no-untyped-def]
-    """`y ← A x`, but for what lies outside the block, by the row sums and `x_j − x_i`."""
+    """Write `y ← A x` without the entries outside the block, by row sums and differences `x_j − x_i`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             own = load(x, i)
@@ -63,8 +63,8 @@ def apply_matrix(start, stop, bounds, begin, end, c, v, sums, x, y):  # type: ig
 
 @rows_kernel
 def add_across(start, stop, bounds, rows, begin, end, c, v, factor, level, x, y):  # type: ignore[no-untyped-def]
-    """`y ← y + factor·B x`, `B` the entries between blocks: `c[begin[m]:end[m]]` of row `rows[m]`. With `level` 1 of
-    `x_j − x_i`, as `apply_matrix` does, with 0 of `x_j`."""
+    """Write `y ← y + factor·B x`, where `B` are the entries between blocks, `c[begin[m]:end[m]]` of row `rows[m]`,
+    applied to `x_j − level·x_i`: with `level` 1 as in `apply_matrix`."""
     for block in range(start, stop):
         for m in range(bounds[block], bounds[block + 1]):
             own = load(x, rows[m])
@@ -76,7 +76,7 @@ def add_across(start, stop, bounds, rows, begin, end, c, v, factor, level, x, y)
 
 @rows_kernel
 def restrict(start, stop, bounds, offsets, left, group, coarse):  # type: ignore[no-untyped-def]
-    """`coarse ← Pᵀ left` of aggregates."""
+    """Write `coarse ← Pᵀ left`, summing over aggregates."""
     for block in range(start, stop):
         for g in range(offsets[block], offsets[block + 1]):
             store(coarse, g, zeros(coarse))
@@ -88,7 +88,7 @@ def restrict(start, stop, bounds, offsets, left, group, coarse):  # type: ignore
 
 @rows_kernel
 def prolong(start, stop, bounds, group, factor, coarse, x, beside):  # type: ignore[no-untyped-def]
-    """`x ← x + factor·P coarse` of aggregates, and `beside ← 0`."""
+    """Write `x ← x + factor·P coarse`, constant on aggregates, and `beside ← 0`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             if group[i] >= 0:
@@ -98,7 +98,7 @@ def prolong(start, stop, bounds, group, factor, coarse, x, beside):  # type: ign
 
 @rows_kernel
 def add_product(start, stop, bounds, begin, end, c, v, factor, x, y):  # type: ignore[no-untyped-def]
-    """`y ← y + factor·C x` of a matrix's rows `c[begin[i]:end[i]]`."""
+    """Write `y ← y + factor·C x` for a matrix with the rows `c[begin[i]:end[i]]`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             total = zeros(x)
@@ -109,7 +109,7 @@ def add_product(start, stop, bounds, begin, end, c, v, factor, x, y):  # type: i
 
 @rows_kernel
 def combine(start, stop, bounds, one, z, two, w, x):  # type: ignore[no-untyped-def]
-    """`x ← one·z + two·w`."""
+    """Write `x ← one·z + two·w`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             store(x, i, add_scaled(multiply(load(z, i), one), two, load(w, i)))
@@ -117,7 +117,7 @@ def combine(start, stop, bounds, one, z, two, w, x):  # type: ignore[no-untyped-
 
 @rows_kernel
 def multiply_dense(inverse, b, x):  # type: ignore[no-untyped-def]
-    """`x ← inverse @ b`."""
+    """Write `x ← inverse @ b`."""
     for i in range(len(x)):
         total = zeros(b)
         for k in range(len(b)):
@@ -127,7 +127,7 @@ def multiply_dense(inverse, b, x):  # type: ignore[no-untyped-def]
 
 @rows_kernel
 def apply_direction(start, stop, bounds, indptr, indices, data, d, y, r, one, two):  # type: ignore[no-untyped-def]
-    """`y ← A d` in float64; `one[block]` gets `⟨d, y⟩` of each column, `two[block]` gets `⟨d, r⟩`."""
+    """Write `y ← A d` in float64; `one[block]` gets `⟨d, y⟩` of each column, `two[block]` gets `⟨d, r⟩`."""
     for block in range(start, stop):
         curvature, projection = zeros(r), zeros(r)
         for i in range(bounds[block], bounds[block + 1]):
@@ -144,7 +144,7 @@ def apply_direction(start, stop, bounds, indptr, indices, data, d, y, r, one, tw
 
 @rows_kernel
 def sum_conjugations(start, stop, bounds, z, first, second, one, two):  # type: ignore[no-untyped-def]
-    """`one[block]` gets `⟨z, first⟩` of each column, `two[block]` gets `⟨z, second⟩`."""
+    """Write `⟨z, first⟩` of each column to `one[block]` and `⟨z, second⟩` to `two[block]`."""
     for block in range(start, stop):
         along, before = zeros(one), zeros(one)
         for i in range(bounds[block], bounds[block + 1]):
@@ -157,7 +157,7 @@ def sum_conjugations(start, stop, bounds, z, first, second, one, two):  # type: 
 
 @rows_kernel
 def make_conjugate(start, stop, bounds, z, factors, p, d):  # type: ignore[no-untyped-def]
-    """`d ← z + factors[0]·p + factors[1]·d`, factors for each column, float32."""
+    """Write `d ← z + factors[0]·p + factors[1]·d`, with factors for each column, float32."""
     one, two = load(factors, 0), load(factors, 1)
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
@@ -166,8 +166,8 @@ def make_conjugate(start, stop, bounds, z, factors, p, d):  # type: ignore[no-un
 
 @rows_kernel
 def take_step(start, stop, bounds, factors, d, y, x, r, shortened, one, two):  # type: ignore[no-untyped-def]
-    """`x ← x + α d`, `r ← r − α y`, `shortened ← β r` by columns, `factors` being α, −α and β; `one[block]` gets
-    `⟨r, r⟩` of each."""
+    """Write `x ← x + α d`, `r ← r − α y`, `shortened ← β r` by columns, with `factors` α, −α and β; `one[block]` gets
+    `⟨r, r⟩` of each column."""
     alpha, less, scale = load(factors, 0), load(factors, 1), load(factors, 2)
     for block in range(start, stop):
         square = zeros(r)

@@ -1,7 +1,7 @@
-"""How well aggregates fit a matrix: by the errors that sweeps leave, and how far these are from constant on aggregates.
+"""How well aggregates fit a matrix: how far the errors that sweeps leave are from constants on aggregates.
 
 Source of the measure: the weak approximation property, J. Mandel, "Local approximation estimators for algebraic
-multigrid", ETNA 15 (2003), taken at a few relaxed random errors instead of at the worst one.
+multigrid", ETNA 15 (2003), evaluated for a few relaxed random errors instead of the worst one.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def sample_blocks(count: int) -> range:
 def deviation(
     level: Level, errors: tuple[SmoothError, ...], group: NDArray[np.int32], p: Sparse | None = None
 ) -> float:
-    """Return `Σ a_ii (e_i − (P m)_i)² / eᵀAe` of errors `e` that sweeps left, `m` their means over aggregates.
+    """Return `Σ a_ii (e_i − (P m)_i)² / eᵀAe` for smooth errors `e`, with their means `m` over aggregates.
 
-    `p` interpolates them, piecewise constant where None. A Laplacian's squares of four rows have 1, lines of four rows
-    in one dimension 2.
+    `p` interpolates the means, as constants on aggregates where None. Squares of four rows of a Laplacian have 1, lines
+    of four rows in one dimension 2.
     """
     far, energy = 0.0, 0.0
     coarse = int(group.max(initial=-1)) + 1
@@ -65,7 +65,7 @@ def deviation(
 
 
 def _relax(level: Level, block: int) -> SmoothError:
-    """Relax a random error on a block's rows by some sweeps."""
+    """Return what some sweeps leave of a random error on a block's rows."""
     own = slice(int(level.bounds[block]), int(level.bounds[block + 1]))
     x = np.random.default_rng(block).uniform(-1.0, 1.0, own.stop - own.start).astype(np.float32)
     energy = kernels.relax(

@@ -1,4 +1,4 @@
-"""Smoothed aggregation: the interpolation from aggregates of whole neighbourhoods, and the matrix between them."""
+"""Smoothed aggregation: aggregates of whole neighbourhoods, their interpolation, and the matrix between them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Indices = NDArray[np.uint32]
 STRENGTH = 0.5
-"""Couplings are strong from this part of the strongest ones on. From 0.3 down the corners of stretched bilinear
-elements are among them, and nothing converges."""
+"""Couplings are strong from this fraction of the strongest ones. At 0.3 and below, the corners of stretched bilinear
+elements count as strong, and nothing converges."""
 OMEGA = 2 / 3
-"""The step of the interpolation's smoothing: 4/3 over 2, which no eigenvalue of `D_F⁻¹ A_F` exceeds."""
+"""The step of the interpolation's smoothing: 4/3 over 2, an upper bound on the eigenvalues of `D_F⁻¹ A_F`."""
 ROOM = 2
-"""Entries of a product that room is made for at first, over those of its first factor."""
+"""Entries first allocated for a product, over those of its first factor."""
 
 
 @dataclass(slots=True)
 class AggregateRows:
-    """Rows of a matrix between two levels, where their block's rows stood before."""
+    """The rows of the matrix between aggregates, in the part of the arrays where their block's rows were."""
 
     bounds: Indices
     first: Indices
@@ -42,7 +42,7 @@ class AggregateRows:
 
 @dataclass(slots=True)
 class Sparse:
-    """Rows `columns[begin[i]:end[i]]` of a matrix; `width` is its number of columns."""
+    """A matrix with the rows `columns[begin[i]:end[i]]`; `width` is its number of columns."""
 
     begin: Indices
     end: Indices
@@ -55,7 +55,7 @@ class Sparse:
         return len(self.begin)
 
     def rows_times(self, x: NDArray[np.float64], own: slice) -> NDArray[np.float64]:
-        """Return some rows times a vector, where there is no room between them."""
+        """Return the product of some rows with a vector; there must be no gaps between the rows."""
         lengths = self.end[own] - self.begin[own]
         part = slice(int(self.begin[own.start]), int(self.end[own.stop - 1]))
         row = np.repeat(np.arange(len(lengths)), lengths)
@@ -65,8 +65,8 @@ class Sparse:
 
 @dataclass(frozen=True, slots=True)
 class KeptPatterns:
-    """What new values of an interpolation and of its products need, and does not depend on them: where each coupling
-    adds to `P`, which entry of `P` each one of `Pᵀ` is, and the pattern of `A P`."""
+    """The patterns of an interpolation and its products, for new values: the entry of `P` to which each coupling adds
+    (`targets`), the entry of `P` that is each entry of `Pᵀ` (`turned`), and the pattern of `A P`."""
 
     targets: Indices
     turned: NDArray[np.int64]
@@ -82,11 +82,11 @@ class Smoothed:
     interpolation: Sparse
     restriction: Sparse
     kept: KeptPatterns | None = None
-    """Once an update has found out."""
+    """Known after the first update."""
 
 
 def aggregate(level: Level, dominated: float) -> tuple[NDArray[np.int32], Indices]:
-    """Return each row's aggregate, −1 where it is in none, and the first aggregate of each block."""
+    """Aggregate neighbourhoods; return each row's aggregate, −1 for none, and the first aggregate of each block."""
     n, count = level.rows, len(level.bounds) - 1
     group, spare = np.empty(n, np.int32), np.empty(n, np.int32)
     counts = np.zeros(count, np.int64)
@@ -101,7 +101,7 @@ def aggregate(level: Level, dominated: float) -> tuple[NDArray[np.int32], Indice
 
 
 def build_interpolation(level: Level, group: NDArray[np.int32], coarse: int) -> tuple[Sparse, NDArray[np.float64]]:
-    """Return `(I − ω D_F⁻¹ A_F) T`, `A_F` the matrix of strong couplings, and the sums of its rows."""
+    """Build the interpolation `(I − ω D_F⁻¹ A_F) T`, `A_F` with strong couplings only; return it with its row sums."""
     n = level.rows
     total = np.empty(n)
     size = len(level.columns) + n
@@ -117,10 +117,10 @@ def build_interpolation(level: Level, group: NDArray[np.int32], coarse: int) -> 
 def project_smoothed(
     level: Level, p: Sparse, total: NDArray[np.float64], offsets: Indices
 ) -> tuple[Smoothed, AggregateRows]:
-    """Return an interpolation with its transpose, and `Pᵀ A P`; `total` are the sums of the rows of `P`.
+    """Return an interpolation with its transpose, and `Pᵀ A P`; `total` are the row sums of `P`.
 
-    The diagonal is among the rows' entries, but not used: it follows from the row sums, which are exact where `P`
-    interpolates constants exactly.
+    The diagonal is among the entries but not used: it follows from the row sums, which are exact where `P` interpolates
+    constants exactly.
     """
     bounds, chunks = level.bounds, level.chunks
     r = transpose(p, bounds, chunks)
@@ -140,7 +140,7 @@ def project_smoothed(
 
 
 def compact(a: Sparse, bounds: Indices) -> Sparse:
-    """Return a matrix without the room between its blocks."""
+    """Return a matrix without the gaps between its blocks."""
     ends = [(int(a.begin[lo]), int(a.end[hi - 1])) for lo, hi in pairwise(bounds) if hi > lo]
     columns = np.concatenate([a.columns[lo:hi] for lo, hi in ends])
     values = np.concatenate([a.values[lo:hi] for lo, hi in ends])
@@ -166,7 +166,7 @@ def transpose(a: Sparse, bounds: Indices, chunks: int) -> Sparse:
 
 
 def multiply(a: Sparse, diagonal: Floats, b: Sparse, bounds: Indices, chunks: int) -> Sparse:
-    """Return `(A + diag) B`; there are gaps between blocks."""
+    """Return `(A + diag) B`, with gaps between blocks."""
     begin, end = np.empty(a.rows, np.uint32), np.empty(a.rows, np.uint32)
     count = len(bounds) - 1
     entries = np.zeros(a.rows + 1, np.int64)

@@ -1,7 +1,7 @@
 """Kernels of the set-up of smoothed aggregation: aggregates of whole neighbourhoods, their interpolation, and products.
 
 As in `levels_kernels`, every kernel runs over blocks of rows, and aggregates do not leave their block; interpolation
-does. Rows of a matrix are given by where they begin and end.
+does. Rows of a matrix are given by their begins and ends.
 
 Sources: P. Vaněk, J. Mandel, M. Brezina, "Algebraic multigrid by smoothed aggregation for second and fourth order
 elliptic problems", Computing 56 (1996): algorithm 2 for the aggregates, section 3 for the filtered matrix and the
@@ -15,18 +15,18 @@ import numpy as np
 from relaxon.solvers.sparse.amg.levels_kernels import LEFT_OUT, ONE, UNSET, rows_kernel
 
 JOINED = 0.25
-"""A row left over joins an aggregate that it is coupled to by this part of its strongest coupling at least."""
+"""A row that is left over joins an aggregate coupled to it by at least this fraction of its strongest coupling."""
 
 
 @rows_kernel
 def aggregate_rows(  # type: ignore[no-untyped-def]
     start, stop, bounds, first, last, c, v, weight, most, strength, dominated, group, spare, counts,
 ):  # fmt: skip
-    """Make aggregates of rows and all their strong neighbours, then let rows left over join one, or make others.
+    """Aggregate rows with all their strong neighbours; rows that are left over join an aggregate or form another one.
 
-    Coupled strongly are `a_ij < 0` with `a_ij² ≥ strength · most[i] · most[j]`, in one block. `group` gets numbers from
-    `bounds[block]` on, −1 for rows whose off-diagonal magnitudes are at most `dominated` of their diagonal, which
-    smoothing alone is enough for; `counts[block]` is how many aggregates there are.
+    Couplings `a_ij < 0` with `a_ij² ≥ strength · most[i] · most[j]` within a block are strong. `group` gets numbers
+    from `bounds[block]`, and −1 for rows whose off-diagonal magnitudes sum to at most `dominated` times their diagonal,
+    for which smoothing alone is enough; `counts[block]` is the number of aggregates.
     """
     for block in range(start, stop):
         lo, hi = bounds[block], bounds[block + 1]
@@ -80,7 +80,7 @@ def aggregate_rows(  # type: ignore[no-untyped-def]
 
 @rows_kernel
 def shift_groups(start, stop, bounds, offsets, group):  # type: ignore[no-untyped-def]
-    """Number a block's aggregates from `offsets[block]` on."""
+    """Number a block's aggregates from `offsets[block]`."""
     for block in range(start, stop):
         shift = np.int32(offsets[block]) - np.int32(bounds[block])
         for i in range(bounds[block], bounds[block + 1]):
@@ -93,11 +93,11 @@ def fill_interpolation(  # type: ignore[no-untyped-def]
     start, stop, bounds, first, last, c, v, diagonal, surplus, most, strength, omega, group, coarse, begin, end,
     columns, values, total,
 ):  # fmt: skip
-    """Rows of `(I − ω D_F⁻¹ A_F) T`: `T` the aggregates' indicators, `A_F` the matrix without weak couplings.
+    """Compute rows of `(I − ω D_F⁻¹ A_F) T`, with the indicators `T` of aggregates and `A_F` without weak couplings.
 
-    A coupling is kept where it is strong, as in `aggregate_rows`; all others are added to the diagonal. A block's
-    rows begin at `first` plus the row, so that each has room for one entry more than the matrix's. `total[i]` is the
-    sum of row `i`: 1 exactly where the matrix's row sums to zero and all neighbours are in aggregates.
+    Strong couplings are kept, as in `aggregate_rows`; all others are added to the diagonal. A block's rows begin at
+    `first` plus the row, so that each has room for one entry more than the matrix's. `total[i]` is the sum of row `i`:
+    exactly 1 where the matrix's row sums to zero and all neighbours are in aggregates.
     """
     seen = np.zeros(coarse, np.uint32)
     for block in range(start, stop):
@@ -141,7 +141,7 @@ def fill_interpolation(  # type: ignore[no-untyped-def]
 
 @rows_kernel
 def count_columns(start, stop, bounds, begin, end, columns, counts):  # type: ignore[no-untyped-def]
-    """How many entries each block has in each column, in `counts[column, block]`."""
+    """Count the entries of each block in each column, in `counts[column, block]`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             for k in range(begin[i], end[i]):
@@ -150,7 +150,7 @@ def count_columns(start, stop, bounds, begin, end, columns, counts):  # type: ig
 
 @rows_kernel
 def transpose_rows(start, stop, bounds, begin, end, columns, values, places, rows, turned):  # type: ignore[no-untyped-def]
-    """Write a block's entries to where `places[column, block]` says that they go."""
+    """Write a block's entries to the transpose, those of a column from `places[column, block]`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             for k in range(begin[i], end[i]):
@@ -164,16 +164,16 @@ def multiply_rows(  # type: ignore[no-untyped-def]
     start, stop, bounds, limits, first, last, c, v, diagonal, begin, end, columns, values, width, out_begin, out_end,
     out_columns, out_values, full,
 ):  # fmt: skip
-    """Rows of a matrix times another one; `diagonal` is added to the first one's entries where it has rows.
+    """Multiply rows of a matrix by another matrix; `diagonal`, unless empty, is added to the first one.
 
-    A block's rows begin at `limits[block]`; `full[block]` is set where they would reach `limits[block + 1]`.
+    A block's rows begin at `limits[block]`; `full[block]` is set where they would exceed `limits[block + 1]`.
     """
     seen = np.zeros(width, np.uint32)
     whole = len(diagonal) > 0
     for block in range(start, stop):
         position = limits[block]
         full[block] = 0
-        # Numbers in `seen` count from the block's start; what other blocks left there is below.
+        # Places in `seen` beyond a row's begin belong to this row; those of earlier rows and blocks are smaller.
         for i in range(bounds[block], bounds[block + 1]):
             row = position
             if position + width > limits[block + 1]:
@@ -205,7 +205,7 @@ def multiply_rows(  # type: ignore[no-untyped-def]
 
 @rows_kernel
 def apply_to_sums(start, stop, bounds, first, last, c, v, surplus, total, out):  # type: ignore[no-untyped-def]
-    """`out ← A total` in float64, by row sums and differences, which vanish where `total` is 1 all around."""
+    """Write `out ← A total` in float64, by row sums and differences, which vanish where `total` is 1 everywhere."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             own = total[i]
@@ -217,7 +217,7 @@ def apply_to_sums(start, stop, bounds, first, last, c, v, surplus, total, out): 
 
 @rows_kernel
 def sum_coarse_rows(start, stop, bounds, begin, end, rows, values, image, surplus):  # type: ignore[no-untyped-def]
-    """`surplus ← Pᵀ image`, the sums of the coarse rows."""
+    """Write `surplus ← Pᵀ image`, the sums of the coarse rows."""
     for block in range(start, stop):
         for g in range(bounds[block], bounds[block + 1]):
             total = 0.0

@@ -1,5 +1,4 @@
-"""A hierarchy for new values on the same pattern: order, blocks, aggregates and patterns are kept, values are computed
-anew."""
+"""The update of a hierarchy to new values on the same pattern: order, blocks, aggregates and patterns are kept."""
 
 from __future__ import annotations
 
@@ -28,13 +27,13 @@ from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 NOTHING = np.empty(0, np.uint32)
 SAMPLE = 500
-"""Diagonal entries from which the change of the values' size is taken."""
+"""Number of diagonal entries from which the change of scale is computed."""
 
 
 def update_hierarchy(before: Hierarchy, old: MatrixSystem, system: MatrixSystem) -> Hierarchy:
-    """Return the hierarchy of `system`, whose matrix has the pattern of `old`'s, for which `before` was set up.
+    """Return the hierarchy of `system`, whose matrix has the pattern of `old`, for which `before` was set up.
 
-    `before` is not modified; what does not depend on values is shared with it.
+    `before` is not modified; whatever does not depend on values is shared with it.
     """
     weights = renew_weights(before.weights, old, system)
     old, system = scale_unknowns(old, before.weights), scale_unknowns(system, weights)
@@ -53,7 +52,7 @@ def update_hierarchy(before: Hierarchy, old: MatrixSystem, system: MatrixSystem)
 
 
 def _change_of_scale(old: MatrixSystem, system: MatrixSystem) -> float:
-    """The power of two by which new diagonals are smaller, in the geometric mean of a sample."""
+    """Return the power of two by which the new diagonal is smaller, in the geometric mean of a sample."""
     step = max(1, system.unknowns // SAMPLE)
     was, now = old.diagonal[::step], system.diagonal[::step]
     both = (was > 0) & (now > 0)
@@ -63,7 +62,7 @@ def _change_of_scale(old: MatrixSystem, system: MatrixSystem) -> float:
 
 
 def _make_empty_level(pattern: Level, labels: NDArray[np.int32] | None) -> Level:
-    """A level of the same pattern and aggregates with memory of its own for values."""
+    """Return a level with the same pattern and aggregates, and its own memory for values."""
     n = pattern.rows
     diagonal, inverse, excess, most, sums = (np.empty(n, np.float32) for _ in range(5))
     return replace(
@@ -89,7 +88,7 @@ def _refill_first_level(before: Hierarchy, system: MatrixSystem, scale: float, a
 
 
 def _find_places(before: Hierarchy, system: MatrixSystem) -> NDArray[np.uint32]:
-    """Where each of the matrix's entries stands on the first level; found once for all updates."""
+    """Return the place of each of the matrix's entries on the first level, computed once for all updates."""
     level, order, a = before.levels[0], before.order, system.matrix
     if level.places is None:
         place = NOTHING
@@ -107,7 +106,7 @@ def _find_places(before: Hierarchy, system: MatrixSystem) -> NDArray[np.uint32]:
 
 
 def _refill_next_level(fine: Level, pattern: Level, targets: NDArray[np.uint32], added: float) -> Level:
-    """The level of sums over aggregates below one that is filled."""
+    """Return the level below a filled one, with sums over aggregates."""
     level = _make_empty_level(pattern, aggregate_labels(fine, pattern.rows))
     sums = np.zeros(len(pattern.columns) + len(fine.bounds) * int(kernels.APART), np.float32)
     fine.over(
@@ -120,7 +119,7 @@ def _refill_next_level(fine: Level, pattern: Level, targets: NDArray[np.uint32],
 
 
 def _refill_next_smoothed(fine: Level, pattern: Level, kept: KeptPatterns, added: float) -> Level:
-    """The level below one that is filled, which gets an interpolation of its own."""
+    """Return the level below a filled one by smoothed aggregation; the filled one gets its own interpolation."""
     assert fine.smoothed is not None
     was, old = fine.smoothed.interpolation, fine.smoothed.restriction
     p = replace(was, values=np.empty_like(was.values))
@@ -164,7 +163,7 @@ def _refill_next_smoothed(fine: Level, pattern: Level, kept: KeptPatterns, added
 
 
 def _find_kept_patterns(fine: Level, smoothed: Smoothed) -> KeptPatterns:
-    """What an interpolation and its products keep; found once for all updates."""
+    """Return the patterns of an interpolation and its products, computed once for all updates."""
     if smoothed.kept is None:
         p = smoothed.interpolation
         targets = np.empty(len(fine.columns), np.uint32)
@@ -180,7 +179,7 @@ def _find_kept_patterns(fine: Level, smoothed: Smoothed) -> KeptPatterns:
 
 
 def _find_targets(fine: Level, coarse: Level) -> NDArray[np.uint32]:
-    """Where each entry of a level is added on the next one; found once for all updates."""
+    """Return the entry of the next level to which each entry is added, computed once for all updates."""
     if fine.targets is None:
         heads, link = np.empty(coarse.rows, np.int32), np.empty(fine.rows, np.int32)
         kernels.link_members(fine.group, heads, link)
@@ -195,5 +194,5 @@ def _find_targets(fine: Level, coarse: Level) -> NDArray[np.uint32]:
 
 
 def _filled_arrays(level: Level) -> tuple[NDArray[Any], NDArray[np.float64], Floats, Floats, Floats, Floats]:
-    """What a level is filled with, in the kernels' order."""
+    """Return the arrays that fill a level, in the order of the kernels' arguments."""
     return level.values, level.surplus, level.diagonal, level.inverse, level.excess, level.most

@@ -14,13 +14,14 @@ from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 
 class PivotedFactor(MatrixEngine):
-    """`x ← x + U⁻¹ L⁻¹ r`. ValueError where the matrix is singular."""
+    """A factor with partial pivoting, refined by `x ← x + U⁻¹ L⁻¹ r`. ValueError where the matrix is singular."""
 
     default_max_iterations = 10
 
     def __init__(self, system: MatrixSystem) -> None:
-        # Not "MMD_AT_PLUS_A" for symmetric ones: pivots off a saddle point's diagonal spoil its order. Measured with
-        # SciPy 1.17.1 on Stokes, 7,400 unknowns: 20 million entries in 3.6 s, by COLAMD 0.9 million in 0.06 s.
+        # Not "MMD_AT_PLUS_A" for symmetric matrices: the off-diagonal pivots of a saddle point spoil its order.
+        # Measured with SciPy 1.17.1 on Stokes, 7,400 unknowns: 20 million entries in 3.6 s, by COLAMD 0.9 million in
+        # 0.06 s.
         try:
             self.factor = Factor(system.matrix.tocsc(), permc_spec="COLAMD")
         except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Iterative refinement: solves for the residual, recomputed in float64, while these help."""
+"""Iterative refinement: repeated solves for the residual, recomputed in float64, while they reduce it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relaxon.solvers.interface.verdict import subtract
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 PROGRESS = 0.5
-"""Refinement goes on while it brings the residual below this part of what it was."""
+"""Refinement continues while each step reduces the residual to at most this fraction."""
 
 
 def refine(
@@ -26,7 +26,7 @@ def refine(
 ) -> Result:
     """Improve `x` in place as `MatrixEngine.run` does, by `x ← x + correction(r, ‖r‖)`, `r = b − A x`.
 
-    A correction is about `A⁻¹ r`, in an array of its own; None where there is none, which ends the run.
+    A correction approximates `A⁻¹ r`, in a new array; None ends the run.
     """
     r = np.empty_like(b)
     norm = system.residual(b, x, r)

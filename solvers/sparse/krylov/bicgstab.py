@@ -90,7 +90,7 @@ class MatrixBiCGStab(MatrixSolver):
 
     preconditioner: Any = None
     name: ClassVar[str] = "bicgstab"
-    summary: ClassVar[str] = "BiCGStab with ILU(0) or a preconditioner of the caller's"
+    summary: ClassVar[str] = "BiCGStab with ILU(0) or a caller's preconditioner"
     kinds: ClassVar[tuple[str, ...]] = ALL_KINDS
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The outer iteration of deep conjugate directions, accelerating a preconditioner of the caller's own.
+"""The outer iteration of deep conjugate directions, with a caller's preconditioner.
 
 Source: Kaneda et al., "A Deep Conjugate Direction Method for Iteratively Solving Linear Systems", ICML 2023,
 algorithm 1, with any map from a residual to a direction in the place of the network.
@@ -27,27 +27,27 @@ from relaxon.solvers.sparse.system.caller_maps import Map, check_map, wrap_map
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 WINDOW = 2
-"""The paper's: directions that the next one is made A-orthogonal to."""
+"""Number of earlier directions to which the next one is made A-orthogonal, as in the paper."""
 NEGLIGIBLE = 1e-10
-"""A step whose gain, relative to `‖r‖ √(dᵀAd)`, is below this is lost in rounding."""
+"""A step whose gain, relative to `‖r‖ √(dᵀAd)`, is below this is lost to rounding."""
 
 NEGATIVE = 1e-10
-"""Curvature of a unit vector below this part of the largest diagonal entry, and negative, is not rounding."""
+"""A negative curvature of a unit vector beyond this fraction of the largest diagonal entry is not rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConjugateDirectionsWith(Solver, MatrixSolver):
-    """Conjugate directions with a preconditioner: on a grid or on a sparse matrix.
+    """Conjugate directions with a preconditioner, on a grid or on a sparse matrix.
 
-    It need be neither symmetric, nor positive, nor linear: each direction is made A-orthogonal to the last `window`
-    ones and followed by an exact line search, so that the error's A-norm cannot grow. A direction that is not finite
-    or leads nowhere is replaced by `D⁻¹r` for that step and counted in `Solution.fallbacks`.
+    The preconditioner need not be symmetric, positive or linear: each direction is made A-orthogonal to the last
+    `window` ones and followed by an exact line search, so that the A-norm of the error cannot grow. A direction that is
+    not finite or makes no progress is replaced by `D⁻¹r` for that step, and counted in `Solution.fallbacks`.
 
     Parameters
     ----------
     preconditioner : a callable from a vector of the unknowns to one (on a grid: in `pack` order), or a SciPy
-        `LinearOperator` or sparse matrix. It gets the residual scaled to norm 1, float64, and must not write to it.
-    window : earlier directions, ≥ 0.
+        `LinearOperator` or sparse matrix. It gets the residual scaled to norm 1, float64, and must not modify it.
+    window : number of earlier directions, ≥ 0.
 
     Examples
     --------
@@ -63,7 +63,7 @@ class ConjugateDirectionsWith(Solver, MatrixSolver):
     preconditioner: Any
     window: int = WINDOW
     name: ClassVar[str] = "conjugate-directions"
-    summary: ClassVar[str] = "conjugate directions with a preconditioner of the caller's"
+    summary: ClassVar[str] = "conjugate directions with a caller's preconditioner"
 
     def __post_init__(self) -> None:
         check_map("preconditioner", self.preconditioner)
@@ -73,7 +73,7 @@ class ConjugateDirectionsWith(Solver, MatrixSolver):
     def prepare(self, operator: PoissonOperator) -> Prepared:
         from relaxon.solvers.dcdm import ConjugateDirections
 
-        # Where decided cells are eliminated the caller's map is of the grid with them, on which they are zero.
+        # Where decided cells are eliminated, the caller's map still acts on the whole grid, with zeros there.
         grid = getattr(operator.grid, "whole", operator.grid)
         precondition = wrap_map("preconditioner", self.preconditioner, grid.unknowns)
 
@@ -120,10 +120,10 @@ class _Directions(SteppedEngine):
             yield norm
 
     def _search(self, r: Array, norm: float, monitor: Monitor) -> tuple[Array, Array, float, float]:
-        """The next direction, its image `Ad`, its curvature `dᵀAd` and its projection `dᵀr`."""
+        """Return the next direction, its image `Ad`, its curvature `dᵀAd` and its projection `dᵀr`."""
         found = self._make_conjugate(self.precondition(r / norm), r, self._past)
         if found[2] < -NEGATIVE * self._largest:
-            return found  # a proof that the matrix is indefinite, which no other direction can undo
+            return found  # proves that the matrix is indefinite, whatever other directions say
         if found[2] > 0 and abs(found[3]) > NEGLIGIBLE * norm * math.sqrt(found[2]):
             return found
         monitor.fallbacks += 1

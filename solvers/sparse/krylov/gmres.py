@@ -1,4 +1,4 @@
-"""Flexible GMRES, restarted, its basis kept in half of the precision.
+"""Flexible GMRES, restarted, with a basis in half the precision.
 
 Sources: Y. Saad, "A flexible inner-outer preconditioned GMRES algorithm", SIAM J. Sci. Comput. 14 (1993), algorithm
 2.2; J. Aliaga, H. Anzt, T. Grützmacher, E. Quintana-Ortí, A. Tomás, "Compressed basis GMRES on high-performance GPUs",
@@ -26,15 +26,15 @@ from relaxon.solvers.sparse.system.caller_maps import Map, Vector
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 RESTART = 30
-"""Directions that are kept: 240 bytes an unknown where all of them are needed."""
+"""Directions between restarts: 240 bytes an unknown where all of them are needed."""
 STALLED = 0.99
-"""A restart that leaves more than this part of the residual will not be followed by a better one."""
+"""A cycle that leaves more than this fraction of the residual will not be followed by a better one."""
 NEGLIGIBLE = 1e-14
-"""An image whose part outside the basis is below this part of it lies in the basis: `x` is exact, to rounding."""
+"""An image with less than this fraction of its norm outside the basis lies in its span: `x` is exact to rounding."""
 
 
 class FlexibleGMRES(KrylovEngine):
-    """`A z_j = Σ h_ij v_i` with `z_j = M v_j`; `x` gets the combination of the `z_j` whose residual is least."""
+    """GMRES on `A z_j = Σ h_ij v_i`, `z_j = M v_j`: `x` gets the combination of the `z_j` with the least residual."""
 
     default_max_iterations = 5_000
 
@@ -56,11 +56,11 @@ class FlexibleGMRES(KrylovEngine):
             if reason is None:
                 if not norm <= STALLED * before:
                     return Result.STAGNATED if math.isfinite(norm) else Result.NON_FINITE
-                monitor.history[-1] = norm  # the true one in the place of the recurrence's
+                monitor.history[-1] = norm  # the true norm replaces that of the recurrence
         return reason or Result.MAX_ITERATIONS
 
     def _cycle(self, r: Array, norm: float, x: Array, monitor: Monitor, steps: int) -> Result | None:
-        """Up to so many steps from a residual; `x` is improved by them."""
+        """Take up to that many steps from a residual, and improve `x` by them; return the reason to stop, or None."""
         field = self.system.is_complex
         basis = Basis(as_field(r, field) / norm, steps)
         h = np.zeros((steps + 1, steps), basis.first.dtype)
@@ -98,7 +98,7 @@ class FlexibleGMRES(KrylovEngine):
         return reason
 
     def _direction(self, basis: Basis, j: int) -> NDArray[Any] | None:
-        """`M v_j`, its largest entry of magnitude 1, in the precision of the basis; None where it has none."""
+        """Return `M v_j`, scaled to a largest magnitude of 1, in the precision of the basis; None where that fails."""
         v = basis.vector(j)
         with np.errstate(over="ignore", invalid="ignore"):
             z: Vector = v if self.precondition is None else self.precondition(v)
@@ -109,7 +109,8 @@ class FlexibleGMRES(KrylovEngine):
 
 
 def _rotate(h: Vector, g: Vector, rotations: list[tuple[float, Any]], j: int) -> None:
-    """Bring column `j` of a Hessenberg matrix to triangular form by Givens rotations, and `g` with it, in place."""
+    """Reduce column `j` of a Hessenberg matrix to triangular form by Givens rotations, and apply them to `g`, in
+    place."""
     for i, (c, s) in enumerate(rotations):
         upper, lower = h[i, j], h[i + 1, j]
         h[i, j], h[i + 1, j] = c * upper + s * lower, -np.conj(s) * upper + c * lower
@@ -129,9 +130,9 @@ class MatrixGMRES(MatrixSolver):
     Parameters
     ----------
     preconditioner : "amg" (multigrid downstream, for real matrices like those of convection and diffusion), "ilu"
-        (ILU(0)), "jacobi", "none"; or a map: a callable, a SciPy `LinearOperator` or sparse matrix, which may differ
-        from step to step. None chooses "amg" where it fits and "ilu" elsewhere.
-    restart : directions between restarts, ≥ 1.
+        (ILU(0)), "jacobi", "none"; or a map: a callable, a SciPy `LinearOperator` or sparse matrix, which may change
+        from step to step. None chooses "amg" where it is suitable and "ilu" elsewhere.
+    restart : number of directions between restarts, ≥ 1.
 
     Examples
     --------
@@ -147,7 +148,7 @@ class MatrixGMRES(MatrixSolver):
     preconditioner: Any = None
     restart: int = RESTART
     name: ClassVar[str] = "gmres"
-    summary: ClassVar[str] = "flexible GMRES with multigrid downstream, ILU(0) or a preconditioner of the caller's"
+    summary: ClassVar[str] = "flexible GMRES with multigrid downstream, ILU(0) or a caller's preconditioner"
     kinds: ClassVar[tuple[str, ...]] = ALL_KINDS
 
     def __post_init__(self) -> None:

@@ -1,16 +1,16 @@
-"""Kernels of GMRES on a basis in float32, in blocks of entries, so that the number of threads does not show."""
+"""Kernels of GMRES on a basis in float32, in blocks of entries so that results do not depend on the threads."""
 
 from __future__ import annotations
 
 from relaxon.solvers.kernels.lean import lean
 
 BLOCK = 4096
-"""Entries whose part of a sum is added up by itself."""
+"""Entries of a block, which has a partial sum of its own."""
 
 
 @lean
 def project_onto(start, stop, basis, count, w, parts):  # type: ignore[no-untyped-def]
-    """`parts[block, j] ← ⟨basis[j], w⟩` over the block, `j < count`."""
+    """Write `parts[block, j] ← ⟨basis[j], w⟩` over each block, `j < count`."""
     for block in range(start, stop):
         end = len(w) if block == len(parts) - 1 else (block + 1) * BLOCK
         for j in range(count):
@@ -22,7 +22,7 @@ def project_onto(start, stop, basis, count, w, parts):  # type: ignore[no-untype
 
 @lean
 def subtract_projection(start, stop, basis, count, h, w, parts):  # type: ignore[no-untyped-def]
-    """`w ← w − Σ h_j basis[j]`; `parts[block, 0]` gets `⟨w, w⟩`."""
+    """Write `w ← w − Σ h_j basis[j]`; `parts[block, 0]` gets `⟨w, w⟩`."""
     for block in range(start, stop):
         end = len(w) if block == len(parts) - 1 else (block + 1) * BLOCK
         for j in range(count):

@@ -1,7 +1,7 @@
-"""Conjugate gradients with an incomplete Cholesky factor without fill, IC(0), on the matrix scaled to a unit diagonal.
+"""Conjugate gradients with an incomplete Cholesky factor without fill, IC(0), of the matrix scaled to a unit diagonal.
 
-Source: J. A. Meijerink, H. A. van der Vorst, Math. Comp. 31 (1977); the shifts that rescue it where a pivot fails:
-T. A. Manteuffel, "An Incomplete Factorization Technique for Positive Definite Linear Systems", Math. Comp. 34 (1980).
+Source: J. A. Meijerink, H. A. van der Vorst, Math. Comp. 31 (1977); for the shifts where a pivot fails: T. A.
+Manteuffel, "An Incomplete Factorization Technique for Positive Definite Linear Systems", Math. Comp. 34 (1980).
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from relaxon.solvers.sparse.krylov.conjugate_gradients import PreconditionedCG
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 LEAST_PIVOT = 1e-4
-"""Of the unit diagonal: a smaller pivot makes the factor's rows so long that the preconditioner is worse than none."""
+"""Smallest pivot accepted, relative to the unit diagonal: below it the preconditioner is worse than none."""
 FIRST_SHIFT, SHIFT_GROWTH = 1e-3, 4.0
-"""Each shift costs a factorisation, too large a one costs iterations; four times from 0.001 meets 1 in the sixth."""
+"""First shift and its growth: each try costs a factorisation, too large a shift costs iterations; four times from 0.001
+exceeds 1 in the sixth."""
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixIncompleteCholeskyCG(MatrixSolver):
-    """CG with IC(0). Where a pivot fails, the factor is made again with the diagonal raised by a growing shift.
+    """CG with IC(0). Where a pivot fails, the factor is recomputed with the diagonal raised by a growing shift.
 
     Parameters
     ----------
-    shift : the first one tried, a part of the diagonal, ≥ 0.
+    shift : the first shift, as a fraction of the diagonal, ≥ 0.
 
-    `Solution.info` has the `shift` that held and the number of `retries`.
+    `Solution.info` has the `shift` that succeeded and the number of `retries`.
     """
 
     shift: float = 0.0
@@ -54,7 +55,7 @@ class MatrixIncompleteCholeskyCG(MatrixSolver):
             )
             >= 0
         ):
-            # It ends: once the shift exceeds the largest row sum, the matrix is diagonally dominant.
+            # This ends: once the shift exceeds the largest row sum, the matrix is diagonally dominant.
             shift, retries = max(FIRST_SHIFT, SHIFT_GROWTH * shift), retries + 1
         columns, values = columns[: starts[n]].copy(), values[: starts[n]].copy()
 

@@ -12,10 +12,10 @@ from relaxon.solvers.kernels.lean import lean
 
 @lean
 def incomplete_factor(indptr, indices, data, scale, shift, least, starts, columns, values, inverse):  # type: ignore[no-untyped-def]
-    """IC(0) of `S A S + shift·I`, `S = diag(scale)`, the diagonal of `S A S` being 1 (0 in empty rows).
+    """Compute IC(0) of `S A S + shift·I`, `S = diag(scale)`, where the diagonal of `S A S` is 1 (0 in empty rows).
 
-    `columns` and `values` get the factor's strict lower part, row `i` from `starts[i]`; `inverse` gets one over its
-    diagonal. Returns the row whose pivot fell below `least`, or −1.
+    `columns` and `values` get the strict lower part of the factor, row `i` from `starts[i]`; `inverse` gets the
+    reciprocals of its diagonal. Returns the row whose pivot fell below `least`, or −1.
     """
     filled = 0
     for i in range(len(scale)):
@@ -26,7 +26,7 @@ def incomplete_factor(indptr, indices, data, scale, shift, least, starts, column
             if j >= i:
                 break
             value = data[k] * scale[i] * scale[j]
-            # The rows' entries are sorted: their common columns are met by going along both.
+            # The entries of rows are sorted: their common columns are found by merging both rows.
             one, other = starts[i], starts[j]
             end = starts[j + 1]
             while one < filled and other < end:
@@ -53,7 +53,7 @@ def incomplete_factor(indptr, indices, data, scale, shift, least, starts, column
 
 @lean
 def solve_triangles(starts, columns, values, inverse, scale, r, z):  # type: ignore[no-untyped-def]
-    """`z ← S L⁻ᵀ L⁻¹ S r`."""
+    """Write `z ← S L⁻ᵀ L⁻¹ S r`."""
     n = len(r)
     for i in range(n):
         total = scale[i] * r[i]

@@ -103,7 +103,7 @@ class MatrixMINRES(MatrixSolver):
 
     preconditioner: Any = None
     name: ClassVar[str] = "minres"
-    summary: ClassVar[str] = "MINRES with the diagonal or a positive definite preconditioner of the caller's"
+    summary: ClassVar[str] = "MINRES with the diagonal or a caller's positive definite preconditioner"
     kinds: ClassVar[tuple[str, ...]] = ("spd", "symmetric-indefinite", "hermitian")
 
     def __post_init__(self) -> None:

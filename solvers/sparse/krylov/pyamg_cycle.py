@@ -15,33 +15,34 @@ from relaxon.solvers.sparse.krylov.conjugate_gradients import PreconditionedCG
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 AGGREGATION_THRESHOLD, CLASSICAL_THRESHOLD = 0.0, 0.25
-"""PyAMG's own, for smoothed aggregation and for Ruge–Stüben."""
+"""PyAMG's default thresholds, for smoothed aggregation and for Ruge–Stüben."""
 STRETCHED_THRESHOLD = 0.25
-"""For smoothed aggregation where couplings are strongly positive: a stretched bilinear element's reach this part of
-`√(a_ii a_jj)` and no more, so that what is left are the couplings along the short side. Measured with PyAMG 5.4.1, at
-6,241 unknowns: 15 iterations become 10 at 1:4, 30 become 10 at 1:10, 89 become 10 at 1:100; at 1:3, where positive
-couplings are weaker, 12 would become 23."""
+"""Threshold of smoothed aggregation where couplings are strongly positive: those of a stretched bilinear element reach
+this fraction of `√(a_ii a_jj)` and no more, so that only the couplings along its short side remain. Measured with PyAMG
+5.4.1 at 6,241 unknowns: 15 iterations become 10 at 1:4, 30 become 10 at 1:10, 89 become 10 at 1:100; at 1:3, where
+positive couplings are weaker, 12 would become 23."""
 STRONGLY_POSITIVE = 0.2
-"""Part of `√(a_ii a_jj)`: stretched bilinear elements reach it at 1:4."""
+"""Fraction of `√(a_ii a_jj)` from which a coupling is strongly positive: stretched bilinear elements reach it at
+1:4."""
 STRONGLY_POSITIVE_PART = 0.05
-"""Of the off-diagonal weight: with more of it strongly positive, the elements are stretched."""
+"""Elements count as stretched with more than this fraction of the off-diagonal weight strongly positive."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlgebraicMultigridCG(MatrixSolver):
-    """PyAMG's hierarchy, one V-cycle with symmetric Gauss–Seidel an iteration.
+    """Conjugate gradients with PyAMG's hierarchy: one V-cycle with symmetric Gauss–Seidel an iteration.
 
     Parameters
     ----------
     method : "sa" for smoothed aggregation, "rs" for Ruge–Stüben.
     strength : couplings below this threshold, from 0 up to 1, are not coarsened along; for "sa" relative to
         `√(a_ii a_jj)` (PyAMG's "symmetric"), for "rs" to the row's largest (its "classical"). None chooses: for "sa"
-        0.25 where much of the off-diagonal weight is strongly positive, as stretched bilinear elements have it, and 0
-        elsewhere; for "rs" 0.25. `info["strength"]` says which was taken.
+        0.25 where much of the off-diagonal weight is strongly positive, as with stretched bilinear elements, and 0
+        elsewhere; for "rs" 0.25. `info["strength"]` is the value used.
 
     Examples
     --------
-    Bilinear elements of 1 by 1/100:
+    Bilinear elements of size 1 by 1/100:
 
     >>> import numpy as np
     >>> from relaxon.solvers import solve
@@ -108,7 +109,7 @@ class AlgebraicMultigridCG(MatrixSolver):
 
 
 def strongly_positive(system: MatrixSystem) -> float:
-    """Return the part of the off-diagonal weight `Σ |a_ij|` with `a_ij > 0.2 √(a_ii a_jj)`."""
+    """Return the fraction of the off-diagonal weight `Σ |a_ij|` with `a_ij > 0.2 √(a_ii a_jj)`."""
     matrix = system.matrix
     rows = np.repeat(np.arange(system.unknowns), np.diff(matrix.indptr))
     others = rows != matrix.indices

@@ -1,6 +1,6 @@
-"""Vectors of Krylov methods on matrices of any kind: complex ones are kept as pairs of real numbers side by side.
+"""Vectors of Krylov methods on matrices of any kind: complex ones are stored as adjacent pairs of real numbers.
 
-`b` and `x` come as float64 arrays; `as_field` looks at them as complex numbers where the system's are.
+`b` and `x` are float64 arrays; `as_field` returns complex views of them where the system is complex.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def as_field(v: NDArray[np.float64], is_complex: bool) -> Vector:
 
 
 def inner(x: Vector, y: Vector) -> Any:
-    """Return `Σ conj(x) y`, by the same additions at any number of threads."""
+    """Return `Σ conj(x) y`, with the same bits at any number of threads."""
     if x.dtype.kind == "c":
         return complex(np.einsum("i,i", x.conj(), y))
     return kernels.dot(x, y)
@@ -37,7 +37,7 @@ def norm_of(x: Vector) -> float:
 
 
 class Basis:
-    """Orthonormal vectors in half of the precision, `stored (k, n)`: memory is taken as vectors come."""
+    """Orthonormal vectors in half the precision, `stored (k, n)`, whose memory is touched only as vectors are added."""
 
     def __init__(self, first: Vector, steps: int) -> None:
         self.first = first
@@ -47,17 +47,18 @@ class Basis:
         self._count = 1
 
     def vector(self, j: int) -> Vector:
-        """Vector `j` in double precision."""
+        """Return vector `j` in double precision."""
         return self.first if j == 0 else self.stored[j].astype(self.first.dtype)
 
     def append(self, image: Vector, size: float) -> None:
-        """Take an orthogonalised image of that norm as the next vector; its array is used up."""
+        """Add an orthogonalised image of that norm as the next vector; its array is overwritten."""
         image /= size
         self.stored[self._count] = image
         self._count += 1
 
     def orthogonalise(self, w: Vector, count: int) -> tuple[Vector, float]:
-        """Take the first `count` vectors out of `w`, in place: their coefficients, and the norm of what is left."""
+        """Project the first `count` vectors out of `w`, in place; return their coefficients and the norm of the
+        rest."""
         if w.dtype.kind == "c":
             column = np.einsum("ji,i->j", self.stored[:count].conj(), w)
             for j in range(count):

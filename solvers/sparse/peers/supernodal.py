@@ -1,4 +1,4 @@
-"""Compiled supernodal factors of others: CHOLMOD, by polyfem-polysolve, and MKL's Pardiso, by pypardiso."""
+"""Compiled supernodal factorisations from other libraries: CHOLMOD, by polyfem-polysolve, and MKL's Pardiso."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver
 from relaxon.solvers.sparse.system.matrix_system import Array
 
 REAL_POSITIVE_DEFINITE = 2
-"""Pardiso's name for such matrices."""
+"""Pardiso's matrix type for real positive definite matrices."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cholmod(PeerSolver):
-    """CHOLMOD's supernodal Cholesky factor, with the fill-reducing order that it chooses."""
+    """CHOLMOD's supernodal Cholesky factor, in the fill-reducing order that it chooses."""
 
     name: ClassVar[str] = "cholmod"
     summary: ClassVar[str] = "CHOLMOD's supernodal Cholesky factor, by polyfem-polysolve"
@@ -49,7 +49,7 @@ class _Cholmod:
 
 @dataclass(frozen=True, slots=True)
 class Pardiso(PeerSolver):
-    """MKL's Pardiso: its Cholesky factor of the upper triangle."""
+    """The Cholesky factor of MKL's Pardiso, of the upper triangle."""
 
     name: ClassVar[str] = "pardiso"
     summary: ClassVar[str] = "MKL's Pardiso, by pypardiso"

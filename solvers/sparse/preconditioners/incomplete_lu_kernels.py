@@ -15,10 +15,10 @@ rows_kernel = kernel(fastmath={"contract", "nsz"}, error_model="numpy", counted=
 
 @rows_kernel
 def factor(indptr, indices, values, middle, least, place):  # type: ignore[no-untyped-def]
-    """ILU(0) of sorted rows that all hold their diagonal, in place; `middle` gets its place in each row.
+    """Compute ILU(0) of sorted rows that all store their diagonal, in place; `middle` gets its place in each row.
 
-    Pivots of a magnitude below `least` are set to it. `values` gets L without its unit diagonal, and U with one over
-    its diagonal. `place` is memory, one entry a row. Returns how many pivots were set.
+    Pivots of a magnitude below `least` are raised to it. `values` gets L without its unit diagonal, and U with the
+    reciprocals of its diagonal. `place` is scratch memory, an entry a row. Returns how many pivots were raised.
     """
     absent = np.uint32(0xFFFFFFFF)
     place[:] = absent
@@ -48,7 +48,7 @@ def factor(indptr, indices, values, middle, least, place):  # type: ignore[no-un
 
 @rows_kernel
 def solve(indptr, indices, values, middle, r, z):  # type: ignore[no-untyped-def]
-    """`z ← U⁻¹ L⁻¹ r`."""
+    """Write `z ← U⁻¹ L⁻¹ r`."""
     for i in range(len(middle)):
         total = r[i]
         for k in range(indptr[i], middle[i]):

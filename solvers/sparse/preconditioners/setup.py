@@ -1,4 +1,4 @@
-"""What takes a residual to a direction, for matrices of any kind: a caller's map, a diagonal, ILU(0), multigrid."""
+"""The set-up of preconditioners for matrices of any kind: a caller's map, the diagonal, ILU(0), multigrid."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from relaxon.solvers.sparse.system.matrix_kinds import row_maxima
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 LEAST_PIVOT = 1e-8
-"""Of a row's largest magnitude: pivots of an incomplete factor that are smaller are set to it."""
+"""Pivots of the incomplete factor below this fraction of their row's largest magnitude are raised to it."""
 NAMES = ("amg", "ilu", "jacobi", "none")
 
 
 def prepare_map(system: MatrixSystem, preconditioner: Any) -> tuple[Map | None, dict[str, float]]:
-    """Return the preconditioner of a name of `NAMES` set up, or a caller's checked; None for none; and figures of it.
+    """Set up the preconditioner of a name of `NAMES`, or validate a caller's; return it (None for "none") and figures.
 
-    ValueError where the system's matrix has nothing that the preconditioner needs.
+    ValueError where the preconditioner is not for the system's matrix.
     """
     if not isinstance(preconditioner, str):
         return wrap_map("M", preconditioner, system.whole or system.unknowns, system.is_complex, system.kept), {}
@@ -46,7 +46,7 @@ def prepare_map(system: MatrixSystem, preconditioner: Any) -> tuple[Map | None, 
 
 
 def inverse_magnitudes(system: MatrixSystem) -> NDArray[np.float64]:
-    """Return one over the magnitude of each diagonal entry, or of the row's largest where that is zero; 0 in empty
+    """Return the reciprocal of each diagonal entry's magnitude, or of the row's largest where that is zero; 0 in empty
     rows."""
     size = np.abs(system.diagonal)
     if not size.all():
@@ -55,7 +55,7 @@ def inverse_magnitudes(system: MatrixSystem) -> NDArray[np.float64]:
 
 
 class IncompleteLU:
-    """ILU(0), in the matrix's dtype and order."""
+    """The incomplete factor ILU(0), in the dtype and order of the matrix."""
 
     def __init__(self, matrix: Any) -> None:
         from relaxon.solvers.sparse.preconditioners import incomplete_lu_kernels as kernels

@@ -1,4 +1,4 @@
-"""Which preconditioner a matrix that is not symmetric wants, and what may stand for one."""
+"""Which preconditioners suit a nonsymmetric matrix, and which arguments name one."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from relaxon.solvers.sparse.system.caller_maps import is_map
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 POSITIVE_PART = 0.1
-"""Of the off-diagonal weight: with more of it positive, a matrix is not like one of convection and diffusion."""
+"""Largest positive fraction of the off-diagonal weight in matrices like those of convection and diffusion."""
 HELD = 0.999
-"""Rows, or columns, in which the diagonal is at least so much of the others' magnitudes are held by it."""
+"""A row or column is dominated where its diagonal is at least this fraction of the sum of the other magnitudes."""
 HELD_PART = 0.9
-"""Of the rows or of the columns: with fewer of them held, aggregates do not represent the matrix."""
+"""With fewer than this fraction of the rows or columns dominated, aggregates do not represent the matrix."""
 
 
 def choose_preconditioner(system: MatrixSystem) -> str:
-    """Return "amg" for a real matrix like those of convection and diffusion, "ilu" for other matrices, "none" for an
-    operator without entries."""
+    """Choose "amg" for a real matrix like those of convection and diffusion, "ilu" for other matrices, and "none" for
+    an operator without entries."""
     if system.matrix is None:
         return "none"
     return "amg" if is_like_convection(system) else "ilu"
 
 
 def is_like_convection(system: MatrixSystem) -> bool:
-    """Return whether a matrix is real, its diagonal of one sign, its off-diagonals of the other for the most part, and
-    most rows or most columns held by their diagonal."""
+    """Return whether a matrix is real, with a diagonal of one sign, mostly off-diagonals of the other, and most rows or
+    most columns dominated by their diagonal."""
     a, d = system.matrix, system.diagonal
     if system.is_complex or not ((d > 0).all() or (d < 0).all()):
         return False
@@ -43,13 +43,13 @@ def is_like_convection(system: MatrixSystem) -> bool:
 
 
 def is_dominated(system: MatrixSystem, least: float) -> bool:
-    """Return whether each diagonal entry's magnitude is at least so much of the sum of the others' in its row."""
+    """Return whether each diagonal entry's magnitude is at least the fraction `least` of the others' sum in its row."""
     others = np.asarray(abs(system.matrix).sum(axis=1)).ravel() - np.abs(system.diagonal)
     return bool((np.abs(system.diagonal) >= least * others).all())
 
 
 def check_preconditioner(preconditioner: Any) -> None:
-    """Raise ValueError or TypeError for what is neither None nor a name nor a map."""
+    """Raise ValueError or TypeError unless `preconditioner` is None, a name or a map."""
     if isinstance(preconditioner, str):
         if preconditioner not in NAMES:
             raise ValueError(f"preconditioner must be one of {', '.join(NAMES)} or a map, got {preconditioner!r}")

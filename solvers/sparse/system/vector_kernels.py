@@ -16,13 +16,13 @@ from relaxon.solvers.kernels.threads import Kernel, divide
 
 Array = NDArray[np.float64]
 SHORT = 20_000
-"""Vectors with fewer entries are NumPy's and SciPy's: there is little to divide, and nothing to compile."""
+"""Vectors with fewer entries are left to NumPy and SciPy: there is little to divide, and nothing to compile."""
 BLOCK = 4096
-"""Entries whose part of a sum is added up by itself, so that the number of threads does not show."""
+"""Entries of a block, which has a partial sum of its own, so that results do not depend on the number of threads."""
 
 
 def multiply(matrix: Any, x: Array, out: Array) -> None:
-    """`out ← A x`; `matrix` is in CSR form."""
+    """Write `out ← A x`; `matrix` is in CSR form."""
     if len(x) < SHORT:
         out[...] = matrix @ x
     else:
@@ -31,7 +31,7 @@ def multiply(matrix: Any, x: Array, out: Array) -> None:
 
 @lean
 def _multiply(start, stop, indptr, indices, data, x, y):  # type: ignore[no-untyped-def]
-    """`y ← A x`."""
+    """Write `y ← A x`."""
     for i in range(start, stop):
         total = 0.0
         for k in range(indptr[i], indptr[i + 1]):
@@ -41,7 +41,7 @@ def _multiply(start, stop, indptr, indices, data, x, y):  # type: ignore[no-unty
 
 @lean
 def _dot(start, stop, x, y, parts):  # type: ignore[no-untyped-def]
-    """`⟨x, y⟩` in blocks."""
+    """Sum `⟨x, y⟩` in blocks."""
     for block in range(start, stop):
         total = 0.0
         end = len(x) if block == len(parts) - 1 else (block + 1) * BLOCK
@@ -52,7 +52,7 @@ def _dot(start, stop, x, y, parts):  # type: ignore[no-untyped-def]
 
 @lean
 def _scaled_sum(start, stop, x, y, a, b, parts):  # type: ignore[no-untyped-def]
-    """`y ← a·x + b·y` and `⟨y, y⟩` in blocks."""
+    """Write `y ← a·x + b·y`, and sum `⟨y, y⟩` in blocks."""
     for block in range(start, stop):
         total = 0.0
         end = len(x) if block == len(parts) - 1 else (block + 1) * BLOCK
@@ -64,14 +64,14 @@ def _scaled_sum(start, stop, x, y, a, b, parts):  # type: ignore[no-untyped-def]
 
 
 def dot(x: Array, y: Array) -> float:
-    """`⟨x, y⟩`."""
+    """Return `⟨x, y⟩`."""
     if len(x) < SHORT:
         return float(np.einsum("i,i", x, y))  # not BLAS's, whose order is that of its own threads
     return _summed(_dot, x, y)
 
 
 def step(alpha: float, p: Array, ap: Array, x: Array, r: Array) -> float:
-    """`x ← x + αp`, `r ← r − α·ap`; returns `⟨r, r⟩`."""
+    """Write `x ← x + αp` and `r ← r − α·ap`; return `⟨r, r⟩`."""
     if len(x) < SHORT:
         add_scaled(alpha, p, x)
         add_scaled(-alpha, ap, r)
@@ -81,9 +81,9 @@ def step(alpha: float, p: Array, ap: Array, x: Array, r: Array) -> float:
 
 
 def next_direction(z: Array, beta: float, p: Array) -> None:
-    """`p ← z + βp`."""
+    """Write `p ← z + βp`."""
     if len(p) < SHORT:
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found in the sums
+        with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite show in the sums
             p *= beta
             p += z
     else:
@@ -91,7 +91,7 @@ def next_direction(z: Array, beta: float, p: Array) -> None:
 
 
 def add_scaled(factor: float, p: Array, x: Array) -> None:
-    """`x ← x + factor·p`."""
+    """Write `x ← x + factor·p`."""
     if len(x) < SHORT:
         with np.errstate(over="ignore", invalid="ignore"):
             x += factor * p
@@ -100,7 +100,7 @@ def add_scaled(factor: float, p: Array, x: Array) -> None:
 
 
 def _summed(kernel: Kernel, x: Array, *args: Any) -> float:
-    """Run a kernel over the blocks of `x` and add up what it writes for each, always in the same order."""
+    """Run a kernel over the blocks of `x`, and add their partial sums in a fixed order."""
     parts = np.empty(-(-len(x) // BLOCK))
     divide(kernel, len(parts), x, *args, parts)
     return float(parts.sum())
