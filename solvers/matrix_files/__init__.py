@@ -1,4 +1,4 @@
-"""Readers of the files in which simulation codes keep matrices and right-hand sides."""
+"""Readers of the files in which simulation codes store matrices and right-hand sides."""
 
 from relaxon.solvers.matrix_files.assembly import MatrixFile
 from relaxon.solvers.matrix_files.contents import MatrixFileError

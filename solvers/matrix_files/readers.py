@@ -1,4 +1,4 @@
-"""Reading a matrix or a right-hand side from a file, whose format is seen from its first bytes."""
+"""Reading of matrices and right-hand sides from files, whose format is recognised by the first bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relaxon.solvers.matrix_files.assembly import MatrixFile, complete_half
 from relaxon.solvers.matrix_files.contents import MAX_BYTES, MatrixBytes, MatrixFileError, open_bytes
 
 START = 4096
-"""Bytes that are looked at to tell formats apart: a header's comments come first."""
+"""Bytes by which formats are recognised: a header's comments may come first."""
 MARKET, BOEING, PETSC, OPENFOAM, NPZ, NPY, TEXT = (
     "Matrix Market",
     "Harwell-Boeing",
@@ -34,30 +34,30 @@ def read_matrix(
     index_base: int | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Any:
-    """Read a sparse matrix from a file that a simulation code has written.
+    """Read a sparse matrix from a file written by a simulation code.
 
-    Read are Matrix Market (coordinate and array), Harwell-Boeing and Rutherford-Boeing, PETSc's binary files,
-    SciPy's `.npz`, OpenFOAM's LDU (a folder of its lists, or one of them), and text of `i j value` lines or of a
-    small dense matrix. Each may be compressed by gzip. The format is seen from the content, not from the name. Numbers
-    may have Fortran's exponents (`2.5D+03`, `2.5+300`). Nothing is unpickled.
+    Formats are Matrix Market (coordinate and array), Harwell-Boeing and Rutherford-Boeing, PETSc's binary files,
+    SciPy's `.npz`, OpenFOAM's LDU (a folder of its lists, or one of them), and text with lines of `i j value` or a
+    small dense matrix. Each may be compressed by gzip. The format is recognised by the content, not by the name.
+    Numbers may have Fortran's exponents (`2.5D+03`, `2.5+300`). Nothing is unpickled.
 
     Parameters
     ----------
     path : the file, or the folder of an LDU matrix.
-    symmetric_half : what a triangular matrix is in a file of a general one. True completes it by its transpose, False
-        takes it as it is, None refuses it, but for PETSc's, where the upper half alone is how a symmetric matrix is
-        written: it is completed.
-    index_base : 0 or 1, what indices of text are counted from; None: from 0 where a 0 is among them, else from 1.
-    max_bytes : what a compressed file may become. A file of another kind is never larger in memory than some multiple
-        of its size: announced sizes are compared with that before anything is allocated.
+    symmetric_half : the meaning of a triangular matrix in a file of a general one. True completes it by its transpose,
+        False takes it as it is, None refuses it, except in PETSc's files, where the upper half alone is how a symmetric
+        matrix is written: it is completed.
+    index_base : 0 or 1, the first index in text; None takes 0 where a 0 is among the indices, else 1.
+    max_bytes : limit of the decompressed size of a compressed file. The memory for any other file is bounded by a
+        multiple of its size: declared sizes are compared with it before anything is allocated.
 
     Returns
     -------
-    matrix : a `scipy.sparse.csr_array` of float64 or complex128, canonical: indices sorted, duplicates summed.
+    matrix : a `scipy.sparse.csr_array` of float64 or complex128 in canonical form: indices sorted, duplicates summed.
 
     Raises
     ------
-    MatrixFileError : a ValueError naming the file, the line or the byte, what came and what was expected.
+    MatrixFileError : a ValueError with the file, the line or byte, the value and what was expected.
     OSError : where the file cannot be opened.
 
     Examples
@@ -82,7 +82,8 @@ def load_matrix(
     index_base: int | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> MatrixFile:
-    """As `read_matrix`, with the file's format and notes on what was done to the entries."""
+    """Read a matrix as `read_matrix` does; return it with the file's format and notes on what was done to the
+    entries."""
     path = Path(path)
     if symmetric_half is not None and not isinstance(symmetric_half, bool):
         raise TypeError(f"symmetric_half must be True, False or None, got {symmetric_half!r}")
@@ -112,15 +113,15 @@ def load_matrix(
 def read_vector(path: str | PathLike[str], *, column: int | None = None, max_bytes: int = MAX_BYTES) -> NDArray[Any]:
     """Read a right-hand side from a file.
 
-    Read are Matrix Market (an array, or coordinates of a column), `.npy`, `.npz` (its only array, or the one named `b`
-    or `rhs`), a PETSc Vec (also behind a matrix in the same file), the right-hand sides of a Harwell-Boeing file, a
-    list of OpenFOAM's, and text; each may be compressed by gzip, but for `.npz`. Otherwise as `read_matrix`.
+    Formats are Matrix Market (an array, or coordinates of a column), `.npy`, `.npz` (its only array, or the one named
+    `b` or `rhs`), a PETSc Vec (possibly behind a matrix in the same file), the right-hand sides of a Harwell-Boeing
+    file, a list of OpenFOAM, and text; each except `.npz` may be compressed by gzip. Otherwise as `read_matrix`.
 
     Parameters
     ----------
     path : the file.
-    column : which right-hand side, counted from 0, of a file that holds several; None where it must hold one.
-    max_bytes : what a compressed file may become.
+    column : the right-hand side to read, counted from 0, of a file with several; None where it must have one.
+    max_bytes : limit of the decompressed size of a compressed file.
 
     Returns
     -------
@@ -151,7 +152,7 @@ def read_vector(path: str | PathLike[str], *, column: int | None = None, max_byt
 
 
 def find_format(file: MatrixBytes) -> str:
-    """Return the format of an open file, one of `FORMATS`; the file is then at its start again."""
+    """Return the format of an open file, one of `FORMATS`, and rewind the file."""
     start = file.read(START)
     file.rewind()
     if not start:

@@ -1,4 +1,4 @@
-"""What random grids have beyond cells and κ: sides that give back, widths that vary, a reaction, cut cells."""
+"""Features of random grids besides cells and κ: Robin sides, varying widths, a reaction, cut cells."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from relaxon.solvers.grid.sides import Boundary, Robin, Side
 Array = NDArray[np.float64]
 Pairs = list[tuple[Side, Side]]
 FILM_DECADES = (-6.0, 6.0)
-"""Of h over κ and a cell's width."""
+"""Range of the decades of h, relative to κ over a cell's width."""
 REACTION_DECADES = (-8.0, 4.0)
-"""Of σ over κ and a cell's width squared."""
+"""Range of the decades of σ, relative to κ over a cell's width squared."""
 MOST_STRETCH = 100.0
+"""Largest ratio of the widths along an axis."""
 POINTS = 4
-"""Sampled along each axis of a cut cell; parts are multiples of this to the power of its dimensions."""
+"""Points sampled along each axis of a cut cell, by which the open fractions of cells and faces are counted."""
 LEAST_VOLUME = 1e-3
-"""Of a cut cell that has a face left."""
+"""Smallest open fraction of a cell, so that one with an open face has a volume."""
 
 
 def draw_sides(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> tuple[Pairs, str]:
-    """Return the sides of a domain, and their names; `scale` is what h of a Robin side is a multiple of."""
+    """Return the sides of a domain, and their names; `scale` is the unit of h on Robin sides."""
     kinds = ["neumann", "dirichlet", "dirichlet-node", "periodic", "robin", "mixed", "mixed", "mixed"]
     kind = str(rng.choice(kinds))
     pairs: Pairs = []
@@ -52,7 +53,7 @@ def _side(rng: np.random.Generator, kind: str, across: tuple[int, ...], scale: f
 def draw_widths(
     rng: np.random.Generator, shape: tuple[int, ...], spacing: Sequence[float]
 ) -> tuple[list[float | Array], str]:
-    """Return the widths, along some axes one a cell: graded, or at random."""
+    """Return the widths, with one a cell along some axes, graded or random, and a description."""
     if rng.random() < 0.6:
         return list(spacing), ""
     found: list[float | Array] = []
@@ -70,7 +71,7 @@ def draw_widths(
 
 
 def draw_reaction(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> tuple[float | Array | None, str]:
-    """Return σ, and what it is; `scale` is that of `κ/h²`."""
+    """Return σ and a description; `scale` is its unit, `κ/h²`."""
     kind = str(rng.choice(["none", "none", "number", "cells", "patches"]))
     if kind == "none":
         return None, ""
@@ -85,7 +86,7 @@ def draw_reaction(rng: np.random.Generator, shape: tuple[int, ...], scale: float
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The open parts of faces, one array an axis, and of cells."""
+    """The open fractions of faces, one array an axis, and of cells."""
 
     faces: list[Array]
     volume: Array
@@ -93,7 +94,7 @@ class Cut:
 
 
 def draw_cut(rng: np.random.Generator, shape: tuple[int, ...], boundary: Pairs) -> Cut | None:
-    """Return what balls leave of the faces and cells of a box, by points sampled in them; None where nothing is cut."""
+    """Return the fractions of faces and cells of a box outside some balls, by sampling; None where nothing is cut."""
     if rng.random() < 0.75:
         return None
     count = int(rng.integers(1, 4))
@@ -123,7 +124,7 @@ def draw_cut(rng: np.random.Generator, shape: tuple[int, ...], boundary: Pairs) 
 def _sampled(
     outside: Callable[[Sequence[Array]], Array], shape: tuple[int, ...], inner: Array, across: int | None
 ) -> Array:
-    """The mean of `outside` over points of each cell, or of each face across an axis."""
+    """Return the mean of `outside` over the sample points of each cell, or of each face across an axis."""
     ndim = len(shape)
     points = [np.zeros(1) if axis == across else inner for axis in range(ndim)]
     total = np.zeros(tuple(n + (axis == across) for axis, n in enumerate(shape)))

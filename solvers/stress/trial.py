@@ -1,4 +1,4 @@
-"""One random system through one solver: what it said, what the residual recomputed on another matrix says."""
+"""A trial of a solver on a random grid system: its result, and residuals recomputed on an independent matrix."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROUNDINGS = 16.0
 
 @dataclass(frozen=True, slots=True)
 class TrialSettings:
-    """A solver should need `few` iterations at most; it gets `limit`, to see whether it arrives at all."""
+    """The request to a solver, which should need at most `few` iterations, and gets `limit` to converge at all."""
 
     solver: str | Solver = "dcdm"
     rtol: float = 1e-6
@@ -38,15 +38,15 @@ class TrialSettings:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of a case. `relative_residual` is ‖b − A x‖/‖b‖ with `A` from `assembled`, `rounding` its own error.
-    `scaled_residual` is ‖D^−½ r‖/‖D^−½ b‖ of what is left without decided cells, 0 where κ is 1."""
+    """The outcome of a case. `relative_residual` is ‖b − A x‖/‖b‖ with `A` from `assembled`, `rounding` its rounding
+    error. `scaled_residual` is ‖D^−½ r‖/‖D^−½ b‖ of what elimination of decided cells leaves, 0 where κ is 1."""
 
     seed: int
     number: int
     summary: str
     unknowns: int
     components: int
-    """Singular components."""
+    """The number of singular components."""
     result: str
     iterations: int
     fallbacks: int
@@ -54,20 +54,20 @@ class Trial:
     rounding: float
     seconds: float
     wrong: bool
-    """CONVERGED was said, and one of the recomputed residuals does not meet the tolerance."""
+    """Whether it reported CONVERGED although one of the recomputed residuals does not meet the tolerance."""
     scaled_residual: float = 0.0
     raised: str = ""
-    """What the solver raised, where it did: these systems are all legal."""
+    """The error that the solver raised, if any, although all these systems are valid."""
     explanation: str = ""
-    """Why it has not converged, where it has not."""
+    """The reason why it has not converged, if so."""
 
     def converged_within(self, few: int) -> bool:
-        """Right, and in few iterations."""
+        """Return whether it converged to a correct solution within `few` iterations."""
         return self.result == Result.CONVERGED.value and not self.wrong and self.iterations <= few
 
 
 def run_trial(case: Case, settings: TrialSettings) -> Trial:
-    """Solve and judge one case; never raises for what the solver does."""
+    """Solve and judge one case; errors of the solver are not raised."""
     start = time.perf_counter()
     known: dict[str, Any] = {
         "seed": case.seed,
@@ -78,7 +78,7 @@ def run_trial(case: Case, settings: TrialSettings) -> Trial:
     }
     try:
         solution = solve(case.grid, case.b, solver=settings.solver, rtol=settings.rtol, max_iterations=settings.limit)
-    except Exception as error:  # a crash is a finding, and must not hide the cases after it
+    except Exception as error:  # a crash is a finding, and must not hide later cases
         seconds = time.perf_counter() - start
         raised = f"{type(error).__name__}: {error}"
         return Trial(
@@ -111,7 +111,7 @@ def run_trial(case: Case, settings: TrialSettings) -> Trial:
 
 
 def explain(case: Case, rtol: float) -> str:
-    """Return why a solver has not converged: whether float64 holds an answer, by a factorisation with refinement."""
+    """Explain why a solver has not converged: whether float64 holds a solution, by a factorisation with refinement."""
     try:
         answer = solve(case.grid, case.b, solver=REFERENCE, rtol=rtol)
     except RuntimeError as error:
@@ -125,7 +125,7 @@ def explain(case: Case, rtol: float) -> str:
 
 
 def judge(case: Case, x: Any) -> tuple[float, float]:
-    """The relative residual of `x` on the assembled matrix, and a bound on what rounding does to it.
+    """Return the relative residual of `x` on the assembled matrix, and a bound on its rounding.
 
     An `x` that is not finite, or not zero outside the fluid, has an infinite residual.
     """
@@ -141,9 +141,9 @@ def judge(case: Case, x: Any) -> tuple[float, float]:
 
 
 def judge_scaled(case: Case, x: Any) -> tuple[float, float]:
-    """The residual of `x` scaled by the diagonal, of what is left without decided cells, and a bound on its rounding.
+    """Return the residual of `x` scaled by the diagonal, without decided cells, and a bound on its rounding.
 
-    Both 0 where κ is 1; infinite as for `judge`.
+    Both are 0 where κ is 1; the residual is infinite where that of `judge` is.
     """
     grid = case.grid
     if grid.constant:

@@ -1,4 +1,4 @@
-"""What `poisson_solve` refuses before any work, by the argument's name."""
+"""Validation of the arguments of `poisson_solve` and `sparse_solve`, by name and before any work."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Coefficient = torch.Tensor | Sequence[torch.Tensor]
 
 
 def validate_coefficient(coefficient: Coefficient | None) -> Coefficient | None:
-    """Return κ as a tensor or a tuple of them.
+    """Return κ as a tensor or a tuple of tensors; shapes and values are checked by the grid.
 
     Raises
     ------
-    TypeError : naming the argument. Shapes and values are the grid's to judge.
+    TypeError : naming the argument.
     """
     if coefficient is None:
         return None
@@ -37,7 +37,7 @@ def validate_coefficient(coefficient: Coefficient | None) -> Coefficient | None:
 
 
 def validate_reaction(reaction: torch.Tensor | None, grid: PoissonGrid) -> torch.Tensor | None:
-    """Return σ, whose values are the grid's to judge; TypeError or ValueError for another type or shape."""
+    """Return σ; TypeError or ValueError for a wrong type or shape. Its values are checked by the grid."""
     if reaction is None:
         return None
     _check_float("reaction", reaction)
@@ -47,9 +47,9 @@ def validate_reaction(reaction: torch.Tensor | None, grid: PoissonGrid) -> torch
 
 
 def replace_terms(grid: PoissonGrid, kappa: Coefficient | None, reaction: torch.Tensor | None) -> PoissonGrid:
-    """Return the grid with κ and σ, where given, in the place of its own; what it refuses is refused in its words.
+    """Return the grid with κ and σ, where given, instead of its own; the errors are those of the grid.
 
-    ValueError too where κ shuts other cells than the grid's own: which cells are unknowns would depend on it.
+    ValueError, too, where κ shuts other cells than the grid's own, as the set of unknowns would depend on it.
     """
     values: Any = grid.given_coefficient
     if kappa is not None:
@@ -67,7 +67,7 @@ def replace_terms(grid: PoissonGrid, kappa: Coefficient | None, reaction: torch.
 
 
 def is_mapped(tensor: torch.Tensor) -> bool:
-    """Return whether `torch.vmap` is working on the tensor: then it has a shape and no values to be judged yet."""
+    """Return whether the tensor is under `torch.vmap`: then it has a shape but no values that could be checked."""
     while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         if torch._C._functorch.is_batchedtensor(tensor):
             return True
@@ -76,7 +76,7 @@ def is_mapped(tensor: torch.Tensor) -> bool:
 
 
 def unwrap_values(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the plain tensor that levels of `torch.func` wrap; ones of its shape where it is mapped."""
+    """Return the plain tensor inside the wrappers of `torch.func`; ones of its shape where it is mapped."""
     if is_mapped(tensor):
         return torch.ones(tensor.shape, dtype=tensor.dtype)
     while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
@@ -85,7 +85,7 @@ def unwrap_values(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def check_boundary_values(grid: PoissonGrid, air_values: torch.Tensor | None, side_values: Pairs | None) -> None:
-    """Raise TypeError or ValueError where values beyond the fluid are not what the grid takes."""
+    """Raise TypeError or ValueError where boundary values do not fit the grid."""
     if air_values is not None:
         check_batch("air_values", air_values, grid.shape)
         air = torch.as_tensor(grid.cells == CellType.AIR)
@@ -107,7 +107,7 @@ def check_boundary_values(grid: PoissonGrid, air_values: torch.Tensor | None, si
 
 
 def check_batch(name: str, value: Any, shape: tuple[int, ...]) -> None:
-    """Raise TypeError or ValueError unless `value` is floating and has the shape, with one axis before it or none."""
+    """Raise TypeError or ValueError unless `value` is a float tensor of that shape, with at most one leading axis."""
     _check_float(name, value)
     if value.ndim not in (len(shape), len(shape) + 1) or tuple(value.shape[value.ndim - len(shape) :]) != shape:
         raise ValueError(f"{name} must have shape {shape} or (k, *{shape}), got {tuple(value.shape)}")
@@ -124,6 +124,6 @@ def _check_float(name: str, value: Any) -> None:
 
 def to_array(tensor: torch.Tensor) -> NDArray[Any]:
     """Return a plain tensor's values on the CPU."""
-    with torch._C._DisableFuncTorch():  # else a level of `torch.func` would wrap what `detach` returns
+    with torch._C._DisableFuncTorch():  # otherwise `torch.func` would wrap the result of `detach`
         array: NDArray[Any] = tensor.detach().cpu().numpy()
     return array

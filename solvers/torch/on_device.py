@@ -1,4 +1,4 @@
-"""Solves whose right-hand side is a tensor on the device already: a few numbers a step come to the host, no more."""
+"""Solves with a right-hand side that is already on a device; only a few numbers a step are copied to the host."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from relaxon.solvers.interface.front import MAX_RESTARTS, TOO_LARGE, SingularSys
 from relaxon.solvers.interface.verdict import BETTER, Figures, verdict
 
 MOST_AT_ONCE = 1000
-"""The largest power of two that float64 holds is 2^1023."""
+"""Largest exponent of one scaling step: the largest power of two in float64 is 2^1023."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSolution:
-    """How a solve on a device went."""
+    """The outcome of a solve on a device."""
 
     x: Tensor
     """The solution: shape, dtype and device of `b`, 0 outside the fluid."""
@@ -42,7 +42,7 @@ class TensorSolution:
     message: str
     fallbacks: int
     backward_error: float = 0.0
-    """As of `Solution`."""
+    """The componentwise backward error, as in `Solution`."""
 
     @property
     def converged(self) -> bool:
@@ -60,18 +60,19 @@ def solve_tensor(
     callback: Callback | None = None,
     inconsistent: Literal["error", "project"] = "error",
 ) -> TensorSolution:
-    """Solve `A x = b` for a tensor, on its own device.
+    """Solve `A x = b` for a tensor on its own device.
 
     Parameters
     ----------
-    prepared : from `prepare(grid, device=...)`, with the device that `b` is on.
-    b : float32 or float64, of the grid's shape; values outside the fluid are ignored. Not modified; nor is `x0`.
+    prepared : from `prepare(grid, device=...)`, with the device of `b`.
+    b : float32 or float64, of the grid's shape; values outside the fluid are ignored. Neither `b` nor `x0` is modified.
     rtol, atol, max_iterations, callback, inconsistent : as in `relaxon.solvers.solve`.
 
     Raises
     ------
-    TypeError, ValueError : naming the argument. SingularSystemError : `b` is not in the range of a singular operator.
-    MemoryError : the device is full.
+    TypeError, ValueError : naming the argument.
+    SingularSystemError : `b` is not in the range of a singular operator.
+    MemoryError : the device has too little memory.
 
     Examples
     --------
@@ -151,7 +152,7 @@ def _run(
     monitor: Monitor,
     max_iterations: int | None,
 ) -> tuple[Result, Figures]:
-    """Run; where the recurrence claims the tolerance and the true residual does not, go on from there."""
+    """Run, and continue where the recurrence meets the tolerance but the true residual does not."""
     limit = max_iterations or engine.default_max_iterations
     for _ in range(1 + MAX_RESTARTS):
         before = monitor.iterations
@@ -177,7 +178,7 @@ def _go_back(
     prepared: PreparedSolver,
     exponent: int,
 ) -> tuple[Figures, str]:
-    """As `Front` does: go back to the step before or to the start where its residual is less."""
+    """Go back to the step before, to the start or to zero where its residual is less, as `Front` does."""
     said = ""
     if monitor.undo_worse_step():
         if null is not None:
@@ -202,7 +203,8 @@ def _figures(engine: DeviceDirections, right: Tensor, x: Tensor) -> Figures:
 
 
 def _start(x0: Tensor, prepared: PreparedSolver, engine: DeviceDirections, exponent: int) -> Tensor:
-    """The start in the solver's size; zero where it is so much larger than `b` that float64 cannot hold both."""
+    """Return the start in the solver's scale; zero where it is so much larger than `b` that float64 cannot hold
+    both."""
     x = _validate("x0", x0, prepared, engine)
     shift = prepared.exponent - exponent
     _scale(x, shift)
@@ -210,7 +212,7 @@ def _start(x0: Tensor, prepared: PreparedSolver, engine: DeviceDirections, expon
 
 
 def _scale(x: Tensor, exponent: int) -> None:
-    """Multiply by `2^exponent`, in place, in steps that are representable."""
+    """Multiply by `2^exponent`, in place, in representable steps."""
     while exponent:
         step = max(-MOST_AT_ONCE, min(MOST_AT_ONCE, exponent))
         x.mul_(2.0**step)
@@ -227,7 +229,7 @@ def _find_engine(prepared: PreparedSolver) -> DeviceDirections:
 
 
 def _validate(name: str, tensor: Tensor, prepared: PreparedSolver, engine: DeviceDirections) -> Tensor:
-    """A new float64 tensor of the planes' shape, 0 outside the fluid."""
+    """Return a validated tensor as a new float64 tensor of the planes' shape, 0 outside the fluid."""
     grid = prepared.operator.grid
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a torch tensor, got {type(tensor).__name__}")
@@ -264,7 +266,7 @@ class _NullSpace:
         return sums.index_add_(0, self.labels, v.reshape(-1))
 
     def defect(self, b: Tensor) -> float:
-        """The largest |Σ b| / Σ |b| over the components, as `NullSpace.defect`."""
+        """Return the largest |Σ b| / Σ |b| over the components, as `NullSpace.defect` does."""
         from relaxon.solvers.grid.nullspace import NEXT_TO_NOTHING
 
         floor = NEXT_TO_NOTHING * b.abs().mean() * self.sizes

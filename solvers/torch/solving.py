@@ -1,4 +1,4 @@
-"""What differentiable solves share: their options, and the loop over right-hand sides on the CPU."""
+"""The options of differentiable solves, and the loop over right-hand sides on the CPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Log = list[tuple[str, Solution]]
 
 
 class NotConvergedError(RuntimeError):
-    """A forward or an adjoint solve did not meet its tolerance; `solution` is what it came to."""
+    """A forward or adjoint solve that did not meet its tolerance; `solution` is its last iterate."""
 
     def __init__(self, message: str, solution: Solution) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class NotConvergedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class DifferentiableOptions:
-    """How each system of a differentiable solve is solved, and what happens where it does not converge."""
+    """The options of the solves of a differentiable system, and what happens where one does not converge."""
 
     rtols: dict[Purpose, float]
     max_iterations: int | None
@@ -48,13 +48,13 @@ class DifferentiableOptions:
         unconverged: Unconverged,
         log: Log | None,
     ) -> DifferentiableOptions:
-        """Return the terms; TypeError or ValueError, naming the argument, where one is wrong."""
+        """Return validated options; TypeError or ValueError, naming the argument, where one is wrong."""
         rtol = validation.positive_float("rtol", rtol)
         adjoint_rtol = rtol if adjoint_rtol is None else validation.positive_float("adjoint_rtol", adjoint_rtol)
         if unconverged not in ("error", "record"):
             raise ValueError(f"unconverged must be 'error' or 'record', got {unconverged!r}")
         if unconverged == "record" and log is None:
-            raise ValueError("log must be a list where unconverged='record', so that a failure is seen, got None")
+            raise ValueError("log must be a list where unconverged='record', so that failures are noticed, got None")
         if inconsistent not in ("error", "project"):
             raise ValueError(f"inconsistent must be 'error' or 'project', got {inconsistent!r}")
         return cls({"forward": rtol, "adjoint": adjoint_rtol}, max_iterations, inconsistent, unconverged, log)
@@ -62,9 +62,9 @@ class DifferentiableOptions:
     def solve_each(
         self, prepared: Front, purpose: Purpose, sides: NDArray[Any], starts: NDArray[np.float64] | None
     ) -> NDArray[np.float64]:
-        """Return the solutions of right-hand sides `(k, …)`, float64; `starts` has their shape.
+        """Solve for each of the right-hand sides `(k, …)` and return the solutions, float64; `starts` has their shape.
 
-        NotConvergedError where one does not converge and that is to be an error.
+        NotConvergedError where one does not converge and `unconverged` is "error".
         """
         rtol = self.rtols[purpose]
         solutions = np.empty(sides.shape)
@@ -91,7 +91,7 @@ class DifferentiableOptions:
 
 
 def implicit_options(solve_adjoint: Callable[..., Any]) -> ImplicitOptions:
-    """Return the options with which `relaxon.implicit` leaves all systems, and all judging of them, to the solver."""
+    """Return the options with which `relaxon.implicit` leaves all systems and their verification to the solver."""
     return ImplicitOptions(
         linear_solver=solve_adjoint,
         rtol=math.inf,
@@ -102,10 +102,10 @@ def implicit_options(solve_adjoint: Callable[..., Any]) -> ImplicitOptions:
 
 
 def refuse_non_finite(function: str) -> Callable[[DerivativeVerdict], None]:
-    """Return what raises ValueError where the gradient that came back to `function` is not finite."""
+    """Return a callback that raises ValueError where the gradient passed back to `function` is not finite."""
 
     def refuse(verdict: DerivativeVerdict) -> None:
         if verdict.outcome is DerivativeOutcome.NON_FINITE:
-            raise ValueError(f"the gradient that came back to {function} must be finite, got NaN or infinity")
+            raise ValueError(f"the gradient passed back to {function} must be finite, got NaN or infinity")
 
     return refuse

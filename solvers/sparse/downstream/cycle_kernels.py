@@ -1,4 +1,4 @@
-"""Kernels of the nonsymmetric multigrid's cycle: sweeps downstream, and two steps of conjugate residuals a level.
+"""Kernels of the cycle of nonsymmetric multigrid: downstream sweeps, and two steps of conjugate residuals a level.
 
 Source of the K-cycle with GCR: Y. Notay, "Aggregation-based algebraic multigrid for convection-diffusion equations",
 SIAM J. Sci. Comput. 34 (2012), section 3.
@@ -13,17 +13,18 @@ from relaxon.solvers.sparse.downstream.levels_kernels import IN_ORDER
 
 ONE = np.uint32(1)
 ENOUGH = 0.0625
-"""One step on a coarse level is enough where it leaves this part of the residual's square (a quarter of its norm)."""
+"""One step on a coarse level is enough where it leaves this fraction of the squared residual (a quarter of its
+norm)."""
 ROW, COUNT, STEPS = 0, 1, 2
-"""Columns of the table of levels that `cycle` takes."""
+"""Columns of the table of levels for `cycle`."""
 part = kernel_part(fastmath=IN_ORDER, error_model="numpy")
 sums = kernel_part(fastmath=FAST, error_model="numpy")
-"""The decorators of what `cycle` calls."""
+"""The decorators of the functions that `cycle` calls."""
 
 
 @part
 def sweep_from_zero(lo, hi, first, middle, c, v, inverse, b, x):  # type: ignore[no-untyped-def]
-    """One sweep of Gauss–Seidel forwards from `x = 0`."""
+    """Sweep forwards by Gauss–Seidel from `x = 0`."""
     for i in range(lo, hi):
         total = b[i]
         for k in range(first[i], middle[i]):
@@ -33,7 +34,7 @@ def sweep_from_zero(lo, hi, first, middle, c, v, inverse, b, x):  # type: ignore
 
 @part
 def restrict(lo, hi, middle, last, c, v, x, group, coarse):  # type: ignore[no-untyped-def]
-    """`coarse ← Pᵀ(b − A x)` after a sweep from zero, whose residual is `−U x`."""
+    """Add `Pᵀ(b − A x)` to `coarse` after a sweep from zero, whose residual is `−U x`."""
     for i in range(lo, hi):
         g = group[i]
         if g >= 0:
@@ -45,7 +46,7 @@ def restrict(lo, hi, middle, last, c, v, x, group, coarse):  # type: ignore[no-u
 
 @part
 def sweep(lo, hi, first, last, c, v, inverse, b, x):  # type: ignore[no-untyped-def]
-    """One sweep of Gauss–Seidel forwards."""
+    """Sweep forwards by Gauss–Seidel."""
     for i in range(lo, hi):
         total = b[i]
         for k in range(first[i], last[i]):
@@ -55,7 +56,7 @@ def sweep(lo, hi, first, last, c, v, inverse, b, x):  # type: ignore[no-untyped-
 
 @part
 def apply_matrix(lo, hi, first, last, c, v, diagonal, x, y):  # type: ignore[no-untyped-def]
-    """`y ← A x`."""
+    """Write `y ← A x`."""
     for i in range(lo, hi):
         total = diagonal[i] * x[i]
         for k in range(first[i], last[i]):
@@ -65,7 +66,7 @@ def apply_matrix(lo, hi, first, last, c, v, diagonal, x, y):  # type: ignore[no-
 
 @sums
 def inner_product(lo, hi, x, y):  # type: ignore[no-untyped-def]
-    """`⟨x, y⟩`."""
+    """Return `⟨x, y⟩`."""
     total = 0.0
     for i in range(lo, hi):
         total += x[i] * y[i]
@@ -76,11 +77,12 @@ def inner_product(lo, hi, x, y):  # type: ignore[no-untyped-def]
 def cycle(  # type: ignore[no-untyped-def]
     table, first, middle, last, c, v, diagonal, inverse, group, solution, step, rho, along, b, x, z, q, r, w
 ):  # fmt: skip
-    """About `A⁻¹ b` on the first level of `table`, from `b` into `x`, both at its rows; `b` and `r` stay.
+    """Approximate `A⁻¹ b` on the first level of `table`, from `b` into `x`, both at its rows.
 
-    Each level below is solved by up to two steps of generalised conjugate residuals, each preconditioned with a cycle,
-    where its `STEPS` is 2, else by one cycle. `solution` is the inverse on the last level, empty where that is only
-    smoothed. `step`, `rho` and `along` are memory, one entry a level; the others are, for all levels' vectors.
+    A level below whose `STEPS` is 2 takes up to two steps of generalised conjugate residuals, each preconditioned with
+    a cycle, another one takes one cycle. `solution` is the inverse on the last level, empty where that is only
+    smoothed. `step`, `rho` and `along` are scratch memory, an entry a level; `z`, `q`, `r` and `w` are, for the vectors
+    of all levels.
     """
     final = len(table) - 1
     step[:] = 0

@@ -1,6 +1,6 @@
-"""Kernels of the nonsymmetric multigrid's set-up: the order downstream, pairs, and the matrices between them.
+"""Kernels of the set-up of nonsymmetric multigrid: the downstream order, pairs, and the matrices between them.
 
-Indices of rows and entries are uint32: with signed ones Numba tests at every access for a negative one.
+Indices of rows and entries are uint32: with signed ones Numba tests every access for a negative index.
 
 Sources: Y. Notay, "Aggregation-based algebraic multigrid for convection-diffusion equations", SIAM J. Sci. Comput. 34
 (2012), for pairs by the quality of the symmetric part; J. Bey, G. Wittum, "Downwind numbering: robust multigrid for
@@ -15,25 +15,25 @@ from relaxon.solvers.kernels.compiled import kernel
 
 IN_ORDER = {"contract", "nsz"}
 rows_kernel = kernel(fastmath=IN_ORDER, error_model="numpy", counted=False)
-"""Sums keep their order: vectorising rows of seven entries makes them slower."""
+"""The decorator of these kernels: sums are not reordered, as vectorising rows of seven entries makes them slower."""
 ONE = np.uint32(1)
 UNSET, LEFT_OUT = np.int32(-2), np.int32(-1)
 BETTER = 1.15
-"""A partner must be better than an earlier one by so much: regular grids then give regular aggregates, along a wind
-that varies too. Measured at 99,856 unknowns and a cell Péclet number of 0.1 in a recirculating wind: 23 iterations with
-1.001, 8 with 1.15."""
+"""A partner must be better than an earlier one by this factor, so that regular grids give regular aggregates, even
+along a wind that varies. Measured at 99,856 unknowns and a cell Péclet number of 0.1 in a recirculating wind: 23
+iterations with 1.001, 8 with 1.15."""
 HELD = 1e-3
-"""A coarse row whose diagonal is below this part of its other magnitudes gets these as its diagonal, so that it can be
-swept over."""
+"""A coarse row whose diagonal is below this fraction of its other magnitudes gets their sum as its diagonal, so that
+sweeps are possible."""
 DIRECTED = 1.25
-"""A coupling that is so many times the one back says which of both unknowns lies downstream."""
+"""A coupling of at least this many times its mirror image has a direction, which tells the unknown downstream."""
 
 
 @rows_kernel
 def find_facing(indptr, indices, data, cursor, back):  # type: ignore[no-untyped-def]
-    """`back ← a_ji` at the place of each `a_ij`; rows are sorted, `cursor` begins as a copy of their starts.
+    """Write `a_ji` to `back` at the place of each `a_ij`; rows are sorted, `cursor` begins as a copy of their starts.
 
-    Returns the number of entries that face nothing, after which `back` is of no use.
+    Returns the number of entries found without a mirror image; unless it is 0, `back` is useless.
     """
     lost = 0
     for i in range(len(cursor)):
@@ -51,10 +51,10 @@ def find_facing(indptr, indices, data, cursor, back):  # type: ignore[no-untyped
 
 @rows_kernel
 def order_downstream(indptr, indices, data, back, order, place, stack, cursor):  # type: ignore[no-untyped-def]
-    """Number the rows so that each follows those upstream of it, where there is no circle; returns how many couplings
+    """Number the rows so that each follows those upstream of it, unless there is a cycle; return how many couplings
     have a direction.
 
-    A search in depth against the wind: a row is numbered when all that feed it are.
+    This is a depth-first search against the flow: a row is numbered when all rows upstream of it are.
     """
     n = len(order)
     unseen, open_ = np.uint32(0xFFFFFFFF), np.uint32(0xFFFFFFFE)
@@ -99,9 +99,9 @@ def order_downstream(indptr, indices, data, back, order, place, stack, cursor): 
 def fill_finest(  # type: ignore[no-untyped-def]
     order, place, indptr, indices, data, back, scale, first, middle, last, c, v, s, diagonal, surplus, symmetric
 ):  # fmt: skip
-    """The first level's rows in order: entries before the diagonal, then those after it, without the diagonal.
+    """Fill the first level's rows in order: entries before the diagonal, then those after it, without the diagonal.
 
-    `v` gets the matrix's, `s` those of its symmetric part; `surplus` and `symmetric` the row sums of both.
+    `v` gets the entries of the matrix, `s` those of its symmetric part; `surplus` and `symmetric` get both row sums.
     """
     position = np.uint32(0)
     for i in range(len(order)):
@@ -139,10 +139,10 @@ def fill_finest(  # type: ignore[no-untyped-def]
 def pair_rows(  # type: ignore[no-untyped-def]
     first, last, c, s, weight, symmetric, most, strength, dominated, group, heads, link, size
 ):  # fmt: skip
-    """Match each row with the partner of the best quality; those left over join a group. Returns how many there are.
+    """Match each row with its best partner; rows that are left over join a group. Returns the number of groups.
 
-    `s` are the couplings of the symmetric part. Rows whose off-diagonal magnitudes are at most `dominated` of their
-    diagonal are left to smoothing.
+    `s` are the couplings of the symmetric part. Rows whose off-diagonal magnitudes sum to at most `dominated` times
+    their diagonal are left to smoothing.
     """
     n = len(group)
     number = np.int32(0)
@@ -238,7 +238,7 @@ def merge_rows(  # type: ignore[no-untyped-def]
 
 @rows_kernel
 def compose_groups(second, group):  # type: ignore[no-untyped-def]
-    """`group ← second[group]`."""
+    """Write `group ← second[group]`."""
     for i in range(len(group)):
         if group[i] >= 0:
             group[i] = second[np.uint32(group[i])]
@@ -248,11 +248,11 @@ def compose_groups(second, group):  # type: ignore[no-untyped-def]
 def split_halves(  # type: ignore[no-untyped-def]
     first, middle, last, c, v, s, spare_c, spare_v, spare_s, surplus, diagonal, theta
 ):  # fmt: skip
-    """Put each row's entries before the diagonal first, in place, and make the diagonal from the row sum.
+    """Put each row's entries before the diagonal first, in place, and compute the diagonal from the row sum.
 
-    Before that what is symmetric of each pair of couplings is taken `theta` times, as far as the weaker one stays
-    negative: sums over aggregates make diffusion too stiff by about two a level, convection not, so that no scaling of
-    the correction fits both.
+    Before that the symmetric part of each pair of couplings is multiplied by `theta`, as far as the weaker one stays
+    negative: sums over aggregates overestimate diffusion by a factor of about two a level but not convection, so that
+    no scaling of the correction suits both.
     """
     for i in range(len(first)):
         total, magnitude = 0.0, 0.0

@@ -1,7 +1,7 @@
 """Algebraic multigrid for nonsymmetric matrices like those of convection and diffusion: aggregates, sweeps downstream.
 
 Sources: Y. Notay, "Aggregation-based algebraic multigrid for convection-diffusion equations", SIAM J. Sci. Comput. 34
-(2012); J. Bey, G. Wittum, Appl. Numer. Math. 23 (1997). Not theirs is that diffusion is rescaled between levels.
+(2012); J. Bey, G. Wittum, Appl. Numer. Math. 23 (1997). The rescaling of diffusion between levels is not in these.
 """
 
 from __future__ import annotations
@@ -21,29 +21,30 @@ Floats = NDArray[np.float32]
 Indices = NDArray[np.uint32]
 Groups = NDArray[np.int32]
 STRENGTH = 0.25
-"""A coupling of the symmetric part is strong from this part of the geometric mean of both rows' strongest ones on."""
+"""A coupling of the symmetric part is strong from this fraction of the geometric mean of both rows' strongest ones."""
 DOMINATED = 0.4
-"""Rows whose off-diagonal magnitudes are below this part of the diagonal converge by smoothing alone."""
+"""Rows whose off-diagonal magnitudes sum to less than this fraction of the diagonal converge by smoothing alone."""
 DIFFUSION = 0.6
-"""What is taken of the diffusion between aggregates; see `levels_kernels.split`. With 1 in its place a wind of cell
-Péclet number 1 in two dimensions takes 19 iterations at 99,856 unknowns where 0.6 takes 7."""
+"""Factor of the diffusion between aggregates; see `levels_kernels.split_halves`. With 1 instead, a wind of cell Péclet
+number 1 in two dimensions takes 19 iterations at 99,856 unknowns, with 0.6 it takes 7."""
 PAIRINGS = 2
-"""Matchings a level: aggregates are pairs of pairs."""
+"""Matchings for each level: aggregates are pairs of pairs."""
 DENSE, DENSE_AT_MOST = 100, 1_500
-"""Rows from which on a level's inverse is kept, and up to which it is where coarsening has come to a halt."""
+"""Rows up to which a level is solved by a dense inverse, and the same where coarsening has come to a halt."""
 STALLED, HALTED = 0.7, 0.9
-"""A level that keeps more than these parts of its rows is coarsened again with any couplings, and is the last one."""
+"""A level that keeps more than these fractions of its rows is coarsened again with couplings of any strength, and is
+the last one."""
 DIRECTED_PART = 0.01
-"""Of the entries: where fewer say what is downstream, rows keep their order."""
+"""Rows keep their order where fewer than this fraction of the entries have a direction."""
 BUDGET = 4.0
-"""Entries on all levels of a cycle, those of repeated visits included, over the first level's."""
+"""Bound on the entries on all levels of a cycle, repeated visits included, over those of the first level."""
 SINGULAR = 1e-10
-"""Singular values of the last level's matrix below this part of the largest are zero."""
+"""Singular values of the last level's matrix below this fraction of the largest count as zero."""
 MAX_LEVELS = 40
 
 
 class _CoupledRows(NamedTuple):
-    """Rows of a matrix without its diagonal: `values`, those of the symmetric part, and the row sums of both."""
+    """The rows of a matrix without its diagonal: `values`, those of its symmetric part (`mean`), and both row sums."""
 
     first: Indices
     last: Indices
@@ -58,7 +59,7 @@ class _CoupledRows(NamedTuple):
 
 @dataclass(slots=True)
 class _DownstreamLevel:
-    """One level in sweeping order: a row's entries before the diagonal end at `middle`."""
+    """A level in sweeping order: a row's entries before the diagonal end at `middle`."""
 
     first: Indices
     middle: Indices
@@ -74,10 +75,9 @@ class _DownstreamLevel:
 
 
 class DownstreamMultigrid:
-    """`apply(r)` is about `A⁻¹ r`, float32: not linear, as coarse levels are solved by conjugate residuals.
+    """A cycle that approximates `A⁻¹` in float32; it is not linear, as coarse levels are solved by conjugate residuals.
 
-    `matrix` is CSR, float64, int32 indices, sorted, with a diagonal of one sign; off-diagonals have the other for the
-    most part.
+    `matrix` is CSR, float64, with sorted int32 indices and a diagonal of one sign; most off-diagonals have the other.
     """
 
     def __init__(self, matrix: Any) -> None:
@@ -110,7 +110,8 @@ class DownstreamMultigrid:
         self._rows = counts[0]
 
     def apply(self, r: NDArray[Any]) -> Floats:
-        """Return about `A⁻¹ r` in a new array, but for a power of two and a sign; `r` is of ordinary size."""
+        """Return an approximation of `A⁻¹ r`, up to a power of two and a sign, in a new array; `r` is of moderate
+        size."""
         right, found = (vector[: self._rows] for vector in self._vectors[:2])
         if self.order is None:
             right[...] = r
@@ -125,7 +126,8 @@ class DownstreamMultigrid:
 
 
 def _build_levels(matrix: Any) -> tuple[list[_DownstreamLevel], Indices | None, float]:
-    """All levels, the order of the first one's rows where that is not the matrix's, and the factor of its values."""
+    """Build all levels; return them, the order of the first one's rows where it is not the matrix's, and the scale
+    factor of its values."""
     level, rows, order, scale = _build_finest(matrix)
     levels = [level]
     while level.rows > DENSE and len(levels) < MAX_LEVELS:
@@ -141,7 +143,7 @@ def _build_levels(matrix: Any) -> tuple[list[_DownstreamLevel], Indices | None, 
 
 
 def _build_finest(matrix: Any) -> tuple[_DownstreamLevel, _CoupledRows, Indices | None, float]:
-    """The first level, downstream where there is a direction."""
+    """Build the first level, in downstream order where there is a direction."""
     n = matrix.shape[0]
     indptr, indices, data, back = _find_facing(matrix)
     order, place, stack, cursor = (np.empty(n, np.uint32) for _ in range(4))
@@ -167,7 +169,7 @@ def _build_finest(matrix: Any) -> tuple[_DownstreamLevel, _CoupledRows, Indices 
 
 
 def _find_facing(matrix: Any) -> tuple[Indices, Indices, Array, Array]:
-    """The matrix with `a_ji` beside each `a_ij`; where its pattern is not symmetric, zeros are added."""
+    """Return the matrix with `a_ji` for each `a_ij`; where its pattern is not symmetric, zeros are added."""
     back = np.empty(matrix.nnz)
     indptr, indices = matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32)
     if levels_kernels.find_facing(indptr, indices, matrix.data, indptr[:-1].copy(), back) == 0:
@@ -186,7 +188,7 @@ def _find_facing(matrix: Any) -> tuple[Indices, Indices, Array, Array]:
 
 
 def _coarsen(rows: _CoupledRows, strength: float) -> tuple[Groups, _CoupledRows]:
-    """Each row's aggregate, −1 for those left to smoothing, and the sums of the matrix over aggregates."""
+    """Return each row's aggregate, −1 for those left to smoothing, and the sums of the matrix over aggregates."""
     whole: Groups | None = None
     for pairing in range(PAIRINGS):
         n, size = len(rows.first), len(rows.columns)
@@ -212,7 +214,7 @@ def _coarsen(rows: _CoupledRows, strength: float) -> tuple[Groups, _CoupledRows]
 
 
 def _arrange(rows: _CoupledRows) -> tuple[_DownstreamLevel, _CoupledRows]:
-    """A coarse level from sums over aggregates, its diffusion rescaled; their arrays are used up."""
+    """Return a coarse level from sums over aggregates, with rescaled diffusion; their arrays are overwritten."""
     n = len(rows.first)
     middle, diagonal = np.empty(n, np.uint32), np.empty(n, np.float32)
     longest = int((rows.last - rows.first).max()) if n else 0
@@ -225,7 +227,7 @@ def _arrange(rows: _CoupledRows) -> tuple[_DownstreamLevel, _CoupledRows]:
 
 
 def _count_steps(entries: NDArray[np.int64]) -> list[int]:
-    """How many steps a visit of each level takes, so that a cycle's work is bounded."""
+    """Return the number of steps of a visit on each level, so that the work of a cycle is bounded."""
     taken, visits, spent = [1], 1, 1.0
     for own in entries[1:] / entries[0]:
         twice = spent + 2 * visits * own <= BUDGET
@@ -236,7 +238,8 @@ def _count_steps(entries: NDArray[np.int64]) -> list[int]:
 
 
 def _invert_last(level: _DownstreamLevel) -> Floats:
-    """The inverse on the last level, its pseudoinverse where it is singular; empty where it would be too large."""
+    """Return the inverse on the last level, the pseudoinverse where it is singular; empty where it would be too
+    large."""
     n = level.rows
     if n > DENSE_AT_MOST:
         return np.empty((0, 0), np.float32)

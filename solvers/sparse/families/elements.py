@@ -1,4 +1,4 @@
-"""Matrices of finite elements on simplices of random points (slivers among them), and of elastic boxes."""
+"""Matrices of finite elements on simplices of random points, slivers included, and of elastic boxes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from relaxon.solvers.sparse.families.bodies import cantilever
 from relaxon.solvers.sparse.families.stencils import Array, keep_free, scatter
 
 CONTRAST = 4.0
-"""Decades between the coefficients of the elements with contrast."""
+"""Decades between the two coefficients of elements with contrast."""
 
 
 def simplices(n: int, ndim: int, kappa: Callable[[Array], Array], rng: np.random.Generator) -> Any:
-    """Linear elements of `−∇·(κ∇)` on a Delaunay mesh of random points, held on its hull."""
+    """Make the matrix of linear elements of `−∇·(κ∇)` on a Delaunay mesh of random points, with Dirichlet values on its
+    hull."""
     from scipy.spatial import Delaunay
 
     points = rng.random((n, ndim))
@@ -39,7 +40,7 @@ def _one(centres: Array) -> Array:
 
 
 def _bubbles(centres: Array) -> Array:
-    """A coefficient of 1 or 1e-4, in cubes that alternate."""
+    """Return a coefficient of 1 or 1e-4, in alternating cubes."""
     cubes = np.floor(centres * 6).astype(np.int64).sum(axis=1)
     return np.where(cubes % 2 == 0, 1.0, 10.0**-CONTRAST)
 

@@ -1,9 +1,9 @@
-"""Kernels over matrices of small dense blocks, whose sizes are lengths of tuples and so known when they are compiled.
+"""Kernels for matrices of small dense blocks, whose sizes are lengths of tuples and thus known at compile time.
 
-Row `i` of a matrix has the blocks `first[i] … last[i] − 1`; block `k` stands in block column `columns[k]`, its entry in
-row `r` and column `c` at `values[k, c, r]`. Kernels run over blocks of rows, `bounds[part] … bounds[part + 1] − 1`,
-that depend on the matrix alone, so that results do not depend on the number of threads. Three rows of a block are
-summed up at a time: so many sums stay in registers.
+Row `i` of a matrix has the blocks `first[i] … last[i] − 1`; block `k` is in block column `columns[k]`, with its entry
+in row `r` and column `c` at `values[k, c, r]`. Kernels run over parts of the rows, `bounds[part] … bounds[part + 1] −
+1`, that depend on the matrix alone, so that results do not depend on the number of threads. Three rows of a block are
+summed at a time, as that many sums stay in registers.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from relaxon.solvers.kernels.compiled import kernel
 
 IN_ORDER = {"contract", "nsz"}
 block_kernel = kernel(fastmath=IN_ORDER, counted=False)
-"""The decorator of kernels over blocks: sums are added in order, and no array is made."""
+"""The decorator of kernels for blocks: sums are not reordered, and no array is created."""
 ONE = np.uint32(1)
 
 
 @block_kernel
 def multiply(start, stop, bounds, height, width, first, last, columns, values, added, sign, x, y):  # type: ignore[no-untyped-def]
-    """`y ← y + sign·A x` where `added`, else `y ← sign·A x`, whatever is in `y`."""
+    """Write `y ← y + sign·A x` where `added`, else `y ← sign·A x`."""
     rows, cols = np.uint32(len(height)), np.uint32(len(width))
     for part in range(start, stop):
         for i in range(bounds[part], bounds[part + 1]):
@@ -45,9 +45,9 @@ def multiply(start, stop, bounds, height, width, first, last, columns, values, a
 
 @block_kernel
 def sweep_forward(start, stop, bounds, height, first, middle, columns, values, inverse, excess, b, x, r):  # type: ignore[no-untyped-def]
-    """One sweep of block Gauss–Seidel forwards from `x = 0`; `r ← excess·x`, what its residual begins with.
+    """Sweep forwards by block Gauss–Seidel from `x = 0`, and write `r ← excess·x`, the first term of the residual.
 
-    `r` is memory for the right-hand side of a node's own equations on the way.
+    `r` also serves as scratch memory for the right-hand sides of the nodes' own equations.
     """
     rows = np.uint32(len(height))
     for part in range(start, stop):
@@ -87,7 +87,7 @@ def sweep_forward(start, stop, bounds, height, first, middle, columns, values, i
 def sweep_backward(  # type: ignore[no-untyped-def]
     start, stop, bounds, height, first, middle, inner, last, columns, values, inverse, excess, b, x, old, r
 ):  # fmt: skip
-    """One sweep backwards; `old` is a copy of `x`, of which values outside the part are taken; `r` is memory."""
+    """Sweep backwards; `old` is a copy of `x`, from which values outside the part are read; `r` is scratch memory."""
     rows = np.uint32(len(height))
     for part in range(start, stop):
         i = bounds[part + 1]
@@ -137,10 +137,10 @@ def multiply_matrices(  # type: ignore[no-untyped-def]
     start, stop, bounds, height, inside, width, first, last, columns, values, square, norms, most,
     other_first, other_last, other_columns, other_values, out_first, out_columns, out_values, seen,
 ):  # fmt: skip
-    """`C = A B`, blocks of `height × inside` and `inside × width`; row `i` of `C` begins at `out_first[i]`.
+    """Compute `C = A B` with blocks `height × inside` and `inside × width`; row `i` of `C` begins at `out_first[i]`.
 
-    Where `square` is positive, weak couplings of `A` are left out: see `pattern_kernels.count_product`.
-    `seen` is memory, one uint32 a column of `B`, with values below `out_first[bounds[start]] + 1` at the start.
+    Where `square` is positive, weak couplings of `A` are left out: see `pattern_kernels.count_product`. `seen` is
+    scratch memory, one uint32 a column of `B`, with values below `out_first[bounds[start]] + 1` at the start.
     """
     rows, mids, cols = np.uint32(len(height)), np.uint32(len(inside)), np.uint32(len(width))
     for part in range(start, stop):

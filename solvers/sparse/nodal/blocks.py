@@ -1,4 +1,4 @@
-"""Matrices of small dense blocks in float32, and what is done with them by several threads."""
+"""Matrices of small dense blocks in float32, and their products by several threads."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from relaxon.solvers.sparse.system.row_runs import count_threads, split_rows
 Floats = NDArray[np.float32]
 Indices = NDArray[np.uint32]
 PARTS, PART = 8, 1_024
-"""Parts of a level's rows at most, and nodes of a part at least."""
+"""Largest number of parts of a level's rows, and least nodes of a part."""
 SHARED_NODES = 4_096
-"""Nodes from which on a level's work is divided among threads."""
+"""Nodes from which a level's work is divided among threads."""
 
 
 class Couplings(NamedTuple):
-    """What tells weak couplings from strong ones: weak are those with `norms[k] < square √(most[i] most[j])`.
+    """The strength of couplings: those with `norms[k] < square √(most[i] most[j])` are weak.
 
-    `norms` are the squares of the blocks' Frobenius norms, `most` the largest of each row but the diagonal's. Where
-    `square` is 0 all are strong.
+    `norms` are the squared Frobenius norms of the blocks, `most` is the largest one off the diagonal in each row. Where
+    `square` is 0 all couplings are strong.
     """
 
     square: np.float32
@@ -64,13 +64,13 @@ def split_parts(rows: int) -> Indices:
 
 
 def over(bounds: Indices, kernel: Any, *args: Any, work: Any = None) -> None:
-    """Run a kernel over parts of rows, side by side where there are many."""
+    """Run a kernel over parts of rows, in several threads where there are many rows."""
     chunks = count_threads(int(bounds[-1]), SHARED_NODES)
     divide(kernel, len(bounds) - 1, bounds, *args, chunks=chunks, work=work)
 
 
 def product(bounds: Indices, a: Blocks, b: Blocks, count: int, couplings: Couplings | None = None) -> Blocks:
-    """Return `A B`; `count` is the number of block columns of `B`. Weak `couplings` of `A` are left out."""
+    """Return `A B`, where `B` has `count` block columns; weak `couplings` of `A` are left out."""
     counts = np.empty(a.rows, np.uint32)
 
     def seen() -> tuple[Indices]:
@@ -89,6 +89,7 @@ def product(bounds: Indices, a: Blocks, b: Blocks, count: int, couplings: Coupli
 
 
 def row_starts(counts: Indices) -> tuple[Indices, Indices, int]:
+    """Return the first and last places of rows with that many entries, and the number of all entries."""
     ends = np.cumsum(counts, dtype=np.int64)
     first = np.zeros(len(counts), np.uint32)
     first[1:] = ends[:-1]
@@ -96,7 +97,7 @@ def row_starts(counts: Indices) -> tuple[Indices, Indices, int]:
 
 
 def transpose(p: Blocks, columns: int) -> Blocks:
-    """Return the transpose of a matrix of so many block columns."""
+    """Return the transpose of a matrix with that many block columns."""
     order = np.argsort(p.columns, kind="stable")
     first, last, _ = row_starts(np.bincount(p.columns, minlength=columns).astype(np.uint32))
     rows = np.repeat(np.arange(p.rows, dtype=np.uint32), p.last - p.first)
@@ -104,7 +105,7 @@ def transpose(p: Blocks, columns: int) -> Blocks:
 
 
 def multiply(bounds: Indices, a: Blocks, x: Floats, y: Floats, added: bool = False, sign: float = 1.0) -> None:
-    """`y ← A x`, or `y ← y + sign·A x`."""
+    """Write `y ← sign·A x`, or `y ← y + sign·A x` where `added`."""
     over(
         bounds, block_kernels.multiply, (0,) * a.height, (0,) * a.width, a.first, a.last, a.columns, a.values,
         added, np.float32(sign), x, y,

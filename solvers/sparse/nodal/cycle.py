@@ -1,4 +1,4 @@
-"""A symmetric cycle through block levels."""
+"""A symmetric V-cycle through block levels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from relaxon.solvers.sparse.nodal.hierarchy import BlockHierarchy, BlockLevel
 
 
 class _Memory:
-    """A level with the memory of its vectors."""
+    """A level with its work vectors."""
 
     def __init__(self, level: BlockLevel) -> None:
         self.level = level
@@ -20,7 +20,7 @@ class _Memory:
 
 
 class BlockCycle:
-    """`apply()` is about `A⁻¹ right`, in float32 and in the order of the first level."""
+    """A V-cycle that approximates `A⁻¹` in float32, in the order of the first level."""
 
     def __init__(self, hierarchy: BlockHierarchy) -> None:
         self.memory = [_Memory(level) for level in hierarchy.levels]
@@ -35,7 +35,7 @@ class BlockCycle:
         return self.memory[0].x
 
     def _cycle(self, index: int) -> None:
-        """`x ← M right` on a level."""
+        """Write `x ← M right` on a level."""
         own = self.memory[index]
         level = own.level
         if index + 1 == len(self.memory) and len(self.solution):

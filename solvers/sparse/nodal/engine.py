@@ -1,4 +1,4 @@
-"""The outer iteration around the cycle through block levels."""
+"""The outer iteration around the V-cycle through block levels."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 
 class NodeDirections(MultigridDirections):
-    """Conjugate directions in float64, as `MultigridDirections`, around smoothed aggregation of nodes."""
+    """Conjugate directions in float64, as in `MultigridDirections`, around smoothed aggregation of nodes."""
 
     @classmethod
     def of(cls, system: MatrixSystem) -> NodeDirections:
-        """Set the levels up for a system whose near-null vectors are known."""
+        """Set up the levels of a system whose near-null vectors are known."""
         return cls(system, cast(Hierarchy, BlockHierarchy.of(system)))
 
     def update(self, system: MatrixSystem) -> MatrixEngine | None:
@@ -34,10 +34,10 @@ class NodeDirections(MultigridDirections):
 
     @property
     def row_order(self) -> NDArray[Any] | None:
-        return None  # nodes have an order here, not unknowns
+        return None  # the order here is one of nodes, not of unknowns
 
     def preconditioner(self) -> Precondition:
-        """Return the V-cycle, which is linear and symmetric as it is, with memory of its own."""
+        """Return the V-cycle, which is linear and symmetric, with its own work vectors."""
         hierarchy = cast(BlockHierarchy, self.hierarchy)
         cycle, place, scale = BlockCycle(hierarchy), hierarchy.place, hierarchy.scale
 

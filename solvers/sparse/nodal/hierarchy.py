@@ -1,4 +1,4 @@
-"""Levels of smoothed aggregation over nodes, in blocks of float32.
+"""The hierarchy of smoothed aggregation over nodes, in blocks of float32.
 
 Source: P. Vaněk, J. Mandel, M. Brezina, "Algebraic multigrid by smoothed aggregation for second and fourth order
 elliptic problems", Computing 56 (1996).
@@ -33,39 +33,40 @@ from relaxon.solvers.sparse.system.near_null import NearNullSpace
 
 Array = NDArray[np.float64]
 SQUARE = np.float32(0.25**2)
-"""Nodes are coupled strongly from a quarter of the geometric mean of both nodes' strongest couplings on."""
+"""Couplings are strong from a quarter of the geometric mean of both nodes' strongest couplings; squared."""
 STRICT = np.float32(0.8**2)
-"""Where such aggregates do not fit, as with flat elements, from 0.8 of it on: along what is coupled most."""
+"""Where such aggregates do not fit, as with flat elements, couplings are strong from 0.8 of that mean; squared."""
 MISFIT = 3.0
-"""Deviation of relaxed errors from near-null vectors on aggregates, from which on stricter ones are tried: bodies of
-elements without a direction have 1.2 to 2.5 of them, flat ones (1 : 10) 5.5."""
+"""Deviation of smooth errors from near-null vectors on aggregates above which stricter aggregates are tried: bodies of
+isotropic elements have 1.2 to 2.5, flat ones (1 : 10) 5.5."""
 BETTER_FIT = 1.6
-"""So many times less it must then be."""
+"""With stricter aggregates the deviation must be smaller by at least this factor."""
 WIDE = 6.0
-"""Blocks in a row of the prolongator, on average: where smoothing with all couplings makes more, weak ones are left
-out, as the next level's rows would be wider still."""
+"""Largest mean number of blocks in a row of the prolongator: where smoothing with all couplings gives more, weak ones
+are left out, as the rows of the next level would be wider still."""
 DOMINATED = 0.2
-"""Nodes whose couplings' norms add up to so little of their own block's are left to smoothing."""
+"""Nodes whose couplings' norms sum to at most this fraction of their own block's are left to smoothing."""
 DENSE = 150
-"""Unknowns up to which a level's inverse is kept."""
+"""Unknowns up to which a level is solved by a dense inverse."""
 DENSE_AT_MOST = 3_000
-"""Unknowns up to which it is kept where coarsening has come to a halt."""
+"""The same where coarsening has come to a halt."""
 HALTED = 0.9
-"""A level that keeps more than this part of its unknowns is the last one."""
+"""A level that keeps more than this fraction of its unknowns is the last one."""
 LEAST = 1e-6
-"""Eigenvalues of the last level's matrix, scaled to a unit diagonal, below this part of the largest are rounding."""
+"""Eigenvalues of the last level's matrix, scaled to a unit diagonal, below this fraction of the largest are
+rounding."""
 MAX_LEVELS = 20
 OVERSHOOT = 4.0 / 3.0
-"""The prolongator's smoothing is `I − ω D⁻¹A`, `ω` this over the largest eigenvalue of `D⁻¹A` (eq. 4.1)."""
+"""The prolongator is smoothed by `I − ω D⁻¹A`, where `ω` is this over the largest eigenvalue of `D⁻¹A` (eq. 4.1)."""
 POWER_STEPS = 6
-"""Of the power method for that eigenvalue."""
+"""Steps of the power method for that eigenvalue."""
 SAFETY = 1.05
-"""The power method's estimate lies below the eigenvalue."""
+"""Factor by which the estimate of the power method, a lower bound, is raised."""
 
 
 @dataclass(slots=True)
 class BlockLevel:
-    """A level's matrix in the order of a sweep, and the way to the next level."""
+    """A level: its matrix in sweeping order, and the transfer to the next level."""
 
     bounds: Indices
     matrix: Blocks
@@ -80,7 +81,7 @@ class BlockLevel:
 
     @property
     def size(self) -> int:
-        """Unknowns of a node."""
+        """The number of unknowns of a node."""
         return self.matrix.height
 
     @property
@@ -93,7 +94,7 @@ class BlockLevel:
 
 
 def arrange_level(matrix: Blocks) -> BlockLevel:
-    """Return a level of a matrix whose rows' blocks are put into the order of a sweep, in place."""
+    """Return the level of a matrix, the blocks of whose rows are brought into sweeping order in place."""
     rows, size = matrix.rows, matrix.height
     bounds = split_parts(rows)
     middle, inner = np.empty(rows, np.uint32), np.empty(rows, np.uint32)
@@ -114,7 +115,8 @@ def arrange_level(matrix: Blocks) -> BlockLevel:
 
 
 def build_finest(system: MatrixSystem, near_null: NearNullSpace) -> tuple[BlockLevel, Array, Indices]:
-    """Return the first level, its near-null vectors `(nodes, size, k)`, and where each unknown stands among its own."""
+    """Build the first level; return it, its near-null vectors `(nodes, size, k)`, and the place of each unknown on
+    it."""
     slot = np.arange(system.unknowns) if near_null.slots is None else near_null.slots
     size = near_null.block_size
     nodes = int(slot.max()) // size + 1
@@ -134,7 +136,7 @@ def build_finest(system: MatrixSystem, near_null: NearNullSpace) -> tuple[BlockL
 
 
 def _gather_blocks(system: MatrixSystem, slot: NDArray[np.int64], size: int, order: Indices, place: Indices) -> Blocks:
-    """The matrix in blocks, node `order[i]` as number `i`, scaled to a diagonal of about 1."""
+    """Return the matrix in blocks, with node `order[i]` as node `i`, scaled to a diagonal of about 1."""
     a, n, nodes = system.matrix, system.unknowns, len(order)
     unknown = np.full(nodes * size, n, np.uint32)
     unknown[slot] = np.arange(n, dtype=np.uint32)
@@ -158,7 +160,7 @@ def _gather_blocks(system: MatrixSystem, slot: NDArray[np.int64], size: int, ord
 
 
 def _order_breadth_first(matrix: Blocks) -> Indices:
-    """The nodes in an order in which neighbours are near one another."""
+    """Return the nodes in an order in which neighbours are close to one another."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import reverse_cuthill_mckee
 
@@ -168,7 +170,7 @@ def _order_breadth_first(matrix: Blocks) -> Indices:
 
 
 def largest_eigenvalue(level: BlockLevel) -> float:
-    """Return about the largest eigenvalue of `D⁻¹A`, by the power method."""
+    """Return an estimate of the largest eigenvalue of `D⁻¹A`, by the power method."""
     matrix, rows = level.matrix, level.matrix.rows
     x = np.random.default_rng(0).standard_normal(level.unknowns).astype(np.float32)
     y = np.empty_like(x)
@@ -187,7 +189,7 @@ def largest_eigenvalue(level: BlockLevel) -> float:
 
 
 def aggregate(level: BlockLevel) -> tuple[NDArray[np.int32], int]:
-    """Return the number of each node's aggregate, −1 where it is left to smoothing, and how many there are."""
+    """Aggregate the nodes; return the aggregate of each, −1 where it is left to smoothing, and their number."""
     a = level.matrix
     group, counts = np.empty(a.rows, np.int32), np.zeros(len(level.bounds) - 1, np.int64)
     over(
@@ -200,9 +202,9 @@ def aggregate(level: BlockLevel) -> tuple[NDArray[np.int32], int]:
 
 
 def coarsen(level: BlockLevel, vectors: Array) -> tuple[BlockLevel, Array] | None:
-    """Aggregate, smooth and project: the next level and its vectors; None where coarsening has come to a halt.
+    """Build the next level by aggregation, smoothing and projection; None where coarsening has come to a halt.
 
-    `vectors` are `(nodes, size, k)`.
+    `vectors` are the near-null vectors, `(nodes, size, k)`. Returned are the level and its near-null vectors.
     """
     rows, size, k = vectors.shape
     given = vectors.astype(np.float32)
@@ -217,10 +219,10 @@ def coarsen(level: BlockLevel, vectors: Array) -> tuple[BlockLevel, Array] | Non
 
 
 def choose_aggregates(level: BlockLevel, vectors: Array) -> tuple[NDArray[np.int32], int, Floats, Array]:
-    """Return each node's aggregate, how many there are, the orthonormal vectors on them and their `R`.
+    """Choose aggregates; return each node's, their number, the orthonormal vectors on them and their `R`.
 
-    The couplings that count as strong are chosen: stricter ones where aggregates do not fit what sweeps leave, and
-    these fit better.
+    Couplings are judged more strictly where the usual aggregates do not fit the errors that sweeps leave, and the
+    stricter ones fit better.
     """
     group, count = aggregate(level)
     basis, coarse = orthonormalise(vectors, group, count)
@@ -240,8 +242,8 @@ def choose_aggregates(level: BlockLevel, vectors: Array) -> tuple[NDArray[np.int
 
 
 def orthonormalise(vectors: Array, group: NDArray[np.int32], count: int) -> tuple[Floats, Array]:
-    """Return vectors that are orthonormal on each aggregate, `(nodes, k, size)`, and `R (count, k, k)`: the given ones
-    were the former times it."""
+    """Return orthonormal vectors on each aggregate, `(nodes, k, size)`, and `R (count, k, k)`, whose product with them
+    are the given vectors."""
     rows, size, k = vectors.shape
     members = np.argsort(group, kind="stable").astype(np.uint32)
     begin = np.searchsorted(group[members], np.arange(count + 1)).astype(np.uint32)
@@ -253,9 +255,9 @@ def orthonormalise(vectors: Array, group: NDArray[np.int32], count: int) -> tupl
 def smooth_prolongator(
     level: BlockLevel, given: Floats, group: NDArray[np.int32], basis: Floats, coarse: Array
 ) -> Blocks:
-    """Return the prolongator `(I − ω D⁻¹A) T`; `T` has the block `basis[i]` in row `i` and column `group[i]`.
+    """Return the prolongator `(I − ω D⁻¹A) T`, where `T` has the block `basis[i]` in row `i` and column `group[i]`.
 
-    `given` are the near-null vectors before they were made orthonormal, `T coarse`.
+    `given` are the near-null vectors before orthonormalisation, `T coarse`.
     """
     a, count = level.matrix, len(coarse)
     rows, k, size = basis.shape
@@ -278,7 +280,7 @@ def smooth_prolongator(
 
 
 def _invert_triangles(matrices: Array) -> Array:
-    """The inverses of upper triangular matrices `(g, k, k)`; rows and columns without a pivot are zero."""
+    """Return the inverses of upper triangular matrices `(g, k, k)`; rows and columns without a pivot are zero."""
     pivots = np.einsum("gkk->gk", matrices)
     good = pivots > 0
     filled = matrices + np.where(good, 0.0, 1.0)[:, :, None] * np.eye(matrices.shape[1])
@@ -287,15 +289,15 @@ def _invert_triangles(matrices: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class BlockHierarchy:
-    """Levels from fine to coarse, and the last one's inverse; `place[i]` is where unknown `i` stands on the first,
-    `scale` the factor of the values."""
+    """Levels from fine to coarse, and the inverse of the last one; `place[i]` is the place of unknown `i` on the first
+    level, `scale` the factor of the values."""
 
     levels: tuple[BlockLevel, ...]
     solution: Floats
     place: Indices
     scale: float
     weights: None = None
-    """Vectors that are near-null are known here, whatever the units of the unknowns."""
+    """Unused: near-null vectors are known here, whatever the units of the unknowns."""
 
     @classmethod
     def of(cls, system: MatrixSystem) -> BlockHierarchy:
@@ -314,12 +316,12 @@ class BlockHierarchy:
 
     @property
     def operator_complexity(self) -> float:
-        """Entries of all levels over those of the first."""
+        """The entries of all levels over those of the first."""
         return sum(level.entries for level in self.levels) / max(1, self.levels[0].entries)
 
 
 def dense_inverse(level: BlockLevel) -> Floats:
-    """Return the inverse of a level's matrix, on its range to the rounding of float32."""
+    """Return the inverse of a level's matrix on its numerical range, to the rounding of float32."""
     a, n, size = level.matrix, level.unknowns, level.size
     dense = np.zeros((n, n))
     rows = np.repeat(np.arange(a.rows), a.last - a.first)

@@ -1,4 +1,4 @@
-"""Kernels of the set-up of block levels that do not depend on the blocks' sizes: patterns, order, strength, aggregates.
+"""Kernels of the set-up of block levels that do not depend on block sizes: patterns, order, strength, aggregates.
 
 Source of the aggregates: P. Vaněk, J. Mandel, M. Brezina, "Algebraic multigrid by smoothed aggregation for second and
 fourth order elliptic problems", Computing 56 (1996), algorithm 5.1.
@@ -14,9 +14,9 @@ setup_kernel = kernel(fastmath={"contract", "nsz"}, counted=False)
 ONE = np.uint32(1)
 UNSET, LEFT_OUT = np.int32(-2), np.int32(-1)
 TINY = 1e-6
-"""A pivot below this part of its diagonal entry is rounding of float32: its unknown is left out."""
+"""A pivot below this fraction of its diagonal entry is rounding of float32: its unknown is left out."""
 DEPENDENT = 1e-5
-"""A column of an aggregate that keeps no more than this part of its norm depends on those before it."""
+"""A column of an aggregate of which no more than this fraction of its norm remains depends on those before it."""
 
 
 @setup_kernel
@@ -26,7 +26,7 @@ def count_product(  # type: ignore[no-untyped-def]
     """Count the blocks of each row of `A B`. `seen`, one uint32 a column of `B`, begins with zeros.
 
     Where `square` is positive, weak couplings of `A` are left out: those with `norms[k] < square √(most[i] most[j])`,
-    norms being squared and `most` the largest of each row.
+    where norms are squared and `most` is the largest of each row.
     """
     for part in range(start, stop):
         for i in range(bounds[part], bounds[part + 1]):
@@ -45,8 +45,11 @@ def count_product(  # type: ignore[no-untyped-def]
 
 @setup_kernel
 def count_blocks(start, stop, bounds, size, order, unknown, indptr, indices, slot, counts, seen):  # type: ignore[no-untyped-def]
-    """Count the blocks of each node's rows. Node `i` is number `order[i]` of the caller, whose unknowns are
-    `unknown[size·order[i] …]`, with the number of all unknowns where there is none. `seen` begins with zeros."""
+    """Count the blocks of each node's rows.
+
+    Node `i` is the caller's node `order[i]`, whose unknowns are `unknown[size·order[i] …]`, with the number of all
+    unknowns in place of missing ones. `seen` begins with zeros.
+    """
     for part in range(start, stop):
         for i in range(bounds[part], bounds[part + 1]):
             mark = np.uint32(i) + ONE
@@ -67,8 +70,10 @@ def count_blocks(start, stop, bounds, size, order, unknown, indptr, indices, slo
 def fill_blocks(  # type: ignore[no-untyped-def]
     start, stop, bounds, size, order, place, unknown, indptr, indices, data, scale, slot, first, columns, values, seen
 ):
-    """Copy each node's rows into blocks, `values[k, c, r]`, which are zero before. `seen` is memory, below
-    `first[bounds[start]] + 1` at the start."""
+    """Copy each node's rows into blocks, `values[k, c, r]`, which begin as zeros.
+
+    `seen` is scratch memory, below `first[bounds[start]] + 1` at the start.
+    """
     for part in range(start, stop):
         for i in range(bounds[part], bounds[part + 1]):
             begin = first[i]
@@ -107,11 +112,13 @@ def arrange_rows(  # type: ignore[no-untyped-def]
     kept_columns,
     kept_values,
 ):
-    """Bring each row's blocks into the order of a sweep, in place: before the diagonal, it, after it, outside the part.
+    """Bring each row's blocks into sweeping order, in place: before the diagonal, the diagonal, after it, outside the
+    part.
 
-    `middle[i]` is the diagonal's place, those outside begin at `inner[i]`. `norms[k]` is a block's Frobenius norm,
-    squared, in that order, `most[i]` the largest but the diagonal's; `diagonal[i]` a copy of its block; `excess` half
-    the sum of magnitudes outside the part. The last two arguments are memory for the longest row.
+    `middle[i]` is the diagonal's place, and blocks outside the part begin at `inner[i]`. `norms[k]` is the squared
+    Frobenius norm of a block, in that order, and `most[i]` the largest one off the diagonal; `diagonal[i]` is a copy of
+    the diagonal block; `excess` is half the sum of magnitudes outside the part. The last two arguments are scratch
+    memory for the longest row.
     """
     rows = values.shape[2]
     for part in range(start, stop):
@@ -158,9 +165,8 @@ def arrange_rows(  # type: ignore[no-untyped-def]
 
 @setup_kernel
 def invert_blocks(start, stop, bounds, diagonal, excess, inverse, work):  # type: ignore[no-untyped-def]
-    """`inverse ← (diagonal + excess)⁻¹`, block by block, by elimination in float64; unknowns without a pivot get zeros.
-
-    `work` is memory, `(2, size, size)`.
+    """Write `inverse ← (diagonal + excess)⁻¹`, block by block, by elimination in float64; unknowns without a pivot get
+    zeros. `work` is scratch memory, `(2, size, size)`.
     """
     size = diagonal.shape[1]
     for part in range(start, stop):
@@ -197,10 +203,10 @@ def invert_blocks(start, stop, bounds, diagonal, excess, inverse, work):  # type
 def aggregate_nodes(  # type: ignore[no-untyped-def]
     start, stop, bounds, first, middle, inner, last, columns, square, norms, most, dominated, group, counts
 ):
-    """Aggregate the nodes of each part: `group` gets numbers from `bounds[part]` on, `counts[part]` how many there are.
+    """Aggregate the nodes of each part: `group` gets numbers from `bounds[part]`, `counts[part]` their count.
 
-    Coupled strongly are those that `count_product` does not leave out. A node whose couplings' norms add up to no more
-    than `dominated` of its own block's is left out.
+    Couplings that `count_product` does not leave out are strong. A node whose couplings' norms sum to at most
+    `dominated` times that of its own block is left out.
     """
     for part in range(start, stop):
         lo, hi = bounds[part], bounds[part + 1]
@@ -274,11 +280,11 @@ def extend_prolongator(  # type: ignore[no-untyped-def]
     start, stop, bounds, first, last, columns, values, square, norms, most, group, vectors, inverse,
     out_first, out_last, out_columns, out_values, work,
 ):  # fmt: skip
-    """Add what weak couplings make of the near-null vectors to each node's block of its own aggregate.
+    """Add the action of weak couplings on the near-null vectors to each node's block of its own aggregate.
 
-    A weak neighbour `j` of node `i` counts as if it were in `i`'s aggregate `I`, whose vectors are extended to it:
-    `A_ij B_j R_I⁻¹`. So the near-null vectors are kept, which lumping to the diagonal does for translations alone.
-    `vectors[j, r, k]` are `B`, `inverse[g, k, q]` are `R⁻¹`; `work` is memory, `(size, k)`.
+    A weak neighbour `j` of node `i` counts as a member of `i`'s aggregate `I`, whose vectors are extended to it:
+    `A_ij B_j R_I⁻¹`. This preserves all near-null vectors, while lumping to the diagonal preserves translations only.
+    `vectors[j, r, k]` are `B`, `inverse[g, k, q]` are `R⁻¹`; `work` is scratch memory, `(size, k)`.
     """
     rows, count = vectors.shape[1], vectors.shape[2]
     for part in range(start, stop):
@@ -313,11 +319,11 @@ def extend_prolongator(  # type: ignore[no-untyped-def]
 
 @setup_kernel
 def orthogonalise(start, stop, bounds, starts, members, vectors, basis, coarse):  # type: ignore[no-untyped-def]
-    """Make the near-null vectors orthonormal on each aggregate, by modified Gram–Schmidt done twice.
+    """Orthonormalise the near-null vectors on each aggregate, by two passes of modified Gram–Schmidt.
 
-    Aggregate `g` has the nodes `members[starts[g]:starts[g + 1]]`; `vectors[i, r, k]` are float64 and become the
-    orthonormal ones, `basis[i, k, r]` a copy; `coarse[g, q, k]` is the part of vector `k` along `q`: they were
-    `Q coarse`. A vector that depends on those before it leaves a column of zeros.
+    Aggregate `g` has the nodes `members[starts[g]:starts[g + 1]]`; `vectors[i, r, k]` are float64 and are overwritten
+    by the orthonormal ones, of which `basis[i, k, r]` is a copy; `coarse[g, q, k]` is the component of vector `k` along
+    `q`: the given vectors are `Q coarse`. A vector that depends on those before it gives a column of zeros.
     """
     rows, count = vectors.shape[1], vectors.shape[2]
     for part in range(start, stop):
