@@ -14,6 +14,7 @@ import os
 import pickle
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from numba.core import caching, compiler_lock, serialize
@@ -111,15 +112,10 @@ class _Implementation(FunctionCache._impl_class):  # type: ignore[misc]
     """Numba's interface of a function's cache, without its search for a folder next to the package."""
 
     def __init__(self, py_func: Any) -> None:
-        self._locator = _Locator(py_func)
+        self._locator = SimpleNamespace(_py_file=inspect.getfile(py_func))
         self._lineno = py_func.__code__.co_firstlineno
         module = py_func.__module__.removeprefix("relaxon.")
         self._filename_base = f"{module}.{py_func.__qualname__}".replace("<", "").replace(">", "")
-
-
-class _Locator:
-    def __init__(self, py_func: Any) -> None:
-        self._py_file = inspect.getfile(py_func)
 
 
 def _ordered(option: Any) -> str:

@@ -19,7 +19,7 @@ from relaxon.core.scaling import mean_scale
 from relaxon.solvers.distributed.communicator import Communicator, any_failure
 from relaxon.solvers.sparse.amg.constants import DEFAULTS
 from relaxon.solvers.sparse.amg.cycle import LENGTHS
-from relaxon.solvers.sparse.amg.hierarchy import MISFIT, MISFIT_BELOW, Level, arrange_level
+from relaxon.solvers.sparse.amg.hierarchy import MISFIT, MISFIT_BELOW, Level, arrange
 
 Array = NDArray[np.float64]
 GATHERED = 10_000
@@ -88,7 +88,7 @@ class Block:
         bounds = np.array([0, n], np.uint32)
         columns = self.indices.view(np.uint32)
         begin, end, factor = starts[:-1], starts[1:], DEFAULTS.relaxation
-        level = arrange_level(bounds, begin, end, columns, values, scale, None, None, factor)
+        level = arrange(bounds, begin, end, columns, values, scale, None, None, factor)
         np.maximum(level.most, scale * self.strongest, out=level.most, casting="same_kind")
         return level
 

@@ -17,7 +17,6 @@ DECIDED = 1e4
 """A diagonal entry of this many times the sum of the other magnitudes decides its unknown."""
 COUPLING_ROUNDING = 1e-3
 """Rounding of the sum of squared couplings `Σ_{j≠i} a_ij² / (a_ii a_jj)`, which may be 1e-4 for a decided unknown."""
-Extended = NDArray[np.longdouble]
 
 
 @dataclass(frozen=True, slots=True)

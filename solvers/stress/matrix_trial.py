@@ -48,12 +48,12 @@ class MatrixTrial:
     unknowns: int
     singular_parts: int
     result: str
-    iterations: int
-    relative_residual: float
-    scaled_residual: float
-    rounding: float
-    seconds: float
-    wrong: bool
+    iterations: int = 0
+    relative_residual: float = 1.0
+    scaled_residual: float = 1.0
+    rounding: float = 0.0
+    seconds: float = 0.0
+    wrong: bool = False
     """Whether it reported CONVERGED although one of the recomputed residuals does not meet the tolerance."""
     message: str = ""
     raised: str = ""
@@ -97,17 +97,8 @@ def run_matrix_trial(case: MatrixCase, solver: str, settings: MatrixTrialSetting
     try:
         solution = solve(case.matrix, case.b, solver=solver, rtol=settings.rtol, max_iterations=settings.limit)
     except Exception as error:  # a crash is a finding, and must not hide later cases
-        return MatrixTrial(
-            **known,
-            result="raised",
-            iterations=0,
-            relative_residual=1.0,
-            scaled_residual=1.0,
-            rounding=0.0,
-            seconds=time.perf_counter() - start,
-            wrong=False,
-            raised=f"{type(error).__name__}: {error}",
-        )
+        raised = f"{type(error).__name__}: {error}"
+        return MatrixTrial(**known, result="raised", seconds=time.perf_counter() - start, raised=raised)
     seconds = time.perf_counter() - start
     found = matrix_residual(case.judged, case.b, solution.x)
     right = found.meets(settings.rtol)

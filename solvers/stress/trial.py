@@ -48,12 +48,12 @@ class Trial:
     components: int
     """The number of singular components."""
     result: str
-    iterations: int
-    fallbacks: int
-    relative_residual: float
-    rounding: float
-    seconds: float
-    wrong: bool
+    iterations: int = 0
+    fallbacks: int = 0
+    relative_residual: float = 1.0
+    rounding: float = 0.0
+    seconds: float = 0.0
+    wrong: bool = False
     """Whether it reported CONVERGED although one of the recomputed residuals does not meet the tolerance."""
     scaled_residual: float = 0.0
     raised: str = ""
@@ -79,19 +79,8 @@ def run_trial(case: Case, settings: TrialSettings) -> Trial:
     try:
         solution = solve(case.grid, case.b, solver=settings.solver, rtol=settings.rtol, max_iterations=settings.limit)
     except Exception as error:  # a crash is a finding, and must not hide later cases
-        seconds = time.perf_counter() - start
         raised = f"{type(error).__name__}: {error}"
-        return Trial(
-            **known,
-            result="raised",
-            iterations=0,
-            fallbacks=0,
-            relative_residual=1.0,
-            rounding=0.0,
-            seconds=seconds,
-            wrong=False,
-            raised=raised,
-        )
+        return Trial(**known, result="raised", seconds=time.perf_counter() - start, raised=raised)
     seconds = time.perf_counter() - start
     relative, rounding = judge(case, solution.x)
     scaled, scaled_rounding = judge_scaled(case, solution.x)

@@ -15,7 +15,7 @@ from relaxon.core import scaling, validation
 from relaxon.core.solution import Callback, Result
 from relaxon.solvers.dcdm.device import DeviceDirections, memory_errors
 from relaxon.solvers.driver.prepared import PreparedSolver
-from relaxon.solvers.grid.nullspace import CONSISTENCY
+from relaxon.solvers.grid.nullspace import CONSISTENCY, NEXT_TO_NOTHING
 from relaxon.solvers.interface.engine import Monitor, Prepared
 from relaxon.solvers.interface.front import MAX_RESTARTS, TOO_LARGE, SingularSystemError
 from relaxon.solvers.interface.verdict import BETTER, Figures, verdict
@@ -267,8 +267,6 @@ class _NullSpace:
 
     def defect(self, b: Tensor) -> float:
         """Return the largest |Σ b| / Σ |b| over the components, as `NullSpace.defect` does."""
-        from relaxon.solvers.grid.nullspace import NEXT_TO_NOTHING
-
         floor = NEXT_TO_NOTHING * b.abs().mean() * self.sizes
         ratio = self._sums(b).abs() / torch.maximum(self._sums(b.abs()), floor).clamp(min=1e-300)
         return float(ratio[1:].max()) if len(ratio) > 1 else 0.0

@@ -180,17 +180,9 @@ class Cycle:
             r = a.smoothed.restriction
             count, chunks = len(a.offsets) - 1, a.chunks
             divide(
-                kernels.restrict_smoothed,
-                count,
-                a.offsets,
-                r.begin,
-                r.end,
-                r.columns,
-                r.values,
-                own.left,
-                below,
+                kernels.restrict_smoothed, count, a.offsets, r.begin, r.end, r.columns, r.values, own.left, below,
                 chunks=chunks,
-            )
+            )  # fmt: skip
         if last:
             self._recursive(True)
             correction = self.vectors[1]
@@ -202,16 +194,9 @@ class Cycle:
         else:
             p = a.smoothed.interpolation
             a.over(
-                kernels.prolong_smoothed,
-                p.begin,
-                p.end,
-                p.columns,
-                p.values,
-                self.correction,
-                correction,
-                own.x,
+                kernels.prolong_smoothed, p.begin, p.end, p.columns, p.values, self.correction, correction, own.x,
                 own.left,
-            )
+            )  # fmt: skip
         own.across(kernels.add_across, np.float32(1), own.x, own.left)
         own.over(kernels.sweep_backward, a.inverse, a.excess, right, own.x, own.left)
 

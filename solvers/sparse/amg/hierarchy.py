@@ -143,7 +143,7 @@ def build_finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArra
         if is_scattered(np.append(begin, np.uint32(a.nnz)), columns, n // (len(bounds) - 1)):
             bounds = bounds[[0, -1]]  # a graph without geometry, whose structure blocks would not respect
         labels = None if labels is None else labels[order]
-    level = arrange_level(bounds, begin, end, columns, values, scale, None, labels, relaxation)
+    level = arrange(bounds, begin, end, columns, values, scale, None, labels, relaxation)
     return level, order, scale
 
 
@@ -157,7 +157,7 @@ def is_scattered(indptr: NDArray[np.uint32], indices: NDArray[np.uint32], reach:
     return bool(far.mean() > SCATTERED) if len(far) else False
 
 
-def arrange_level(
+def arrange(
     bounds: NDArray[np.uint32],
     begin: NDArray[np.uint32],
     end: NDArray[np.uint32],
@@ -332,9 +332,7 @@ def build_below(level: Level, rows: AggregateRows, constants: Constants) -> Leve
     labels = aggregate_labels(level, count)
     # A large level in one block has a structure that blocks do not respect, and so have the levels below it.
     bounds = split_blocks(count) if len(level.bounds) > 2 else np.array([0, count], np.uint32)
-    return arrange_level(
-        bounds, rows.first, rows.last, rows.columns, rows.values, 1.0, rows.surplus, labels, relaxation
-    )
+    return arrange(bounds, rows.first, rows.last, rows.columns, rows.values, 1.0, rows.surplus, labels, relaxation)
 
 
 def aggregate_labels(level: Level, count: int) -> NDArray[np.int32] | None:

@@ -55,13 +55,7 @@ class Lower:
         np.cumsum(level.middle - level.first, out=starts[1:])
         columns, values = np.empty(int(starts[-1]), np.uint32), np.empty(int(starts[-1]), np.float32)
         level.over(
-            kernels.copy_before_diagonal,
-            level.first,
-            level.middle,
-            level.columns,
-            level.values,
-            starts,
-            columns,
+            kernels.copy_before_diagonal, level.first, level.middle, level.columns, level.values, starts, columns,
             values,
-        )
+        )  # fmt: skip
         return cls(starts, columns, values, Across.of(level))

@@ -146,17 +146,9 @@ def _refill_next_smoothed(fine: Level, pattern: Level, kept: KeptPatterns, added
     )  # fmt: skip
     fine.over(apply_to_sums, fine.first, fine.last, fine.columns, fine.values, fine.surplus, total, image)
     divide(
-        sum_coarse_rows,
-        blocks,
-        fine.offsets,
-        r.begin,
-        r.end,
-        r.columns,
-        r.values,
-        image,
-        level.surplus,
+        sum_coarse_rows, blocks, fine.offsets, r.begin, r.end, r.columns, r.values, image, level.surplus,
         chunks=fine.chunks,
-    )
+    )  # fmt: skip
     level.over(kernels.finish_rows, level.first, level.inner, level.last, sums, added, *_filled_arrays(level))
     level.sums[...] = level.surplus
     return level

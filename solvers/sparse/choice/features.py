@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.sparse.system.inspection_kernels import level_of_rows
+
 SAMPLE = 2_000
 """Number of rows in the sample, evenly spaced."""
 MOST_LEVELS = 4_000
@@ -72,8 +74,6 @@ def count_levels(matrix: Any) -> float:
 
     Where the graph is not connected, the count of one component is scaled to all of it.
     """
-    from relaxon.solvers.sparse.system.inspection_kernels import level_of_rows
-
     n = matrix.shape[0]
     if n < COMPILED or matrix.indices.dtype != np.int32:
         return _count_few(matrix)

@@ -18,6 +18,7 @@ from relaxon.solvers.sparse.krylov.minres import MatrixMINRES
 from relaxon.solvers.sparse.preconditioners.suitability import is_dominated, is_like_convection
 from relaxon.solvers.sparse.system.matrix_kinds import NAMES
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
+from relaxon.solvers.sparse.system.real_form import real_form
 
 SMALL = 1_000
 """Unknowns up to which a factor takes milliseconds."""
@@ -37,7 +38,6 @@ def prepare_kind(system: MatrixSystem) -> MatrixEngine:
     """Set up the methods that suit the system's kind; `reason` names the first one, and why."""
     if system.kind == "hermitian":
         from relaxon.solvers.sparse.choice.automatic import MATRIX_SOLVERS
-        from relaxon.solvers.sparse.system.real_form import real_form
 
         form = real_form(system)
         if form.kind == "spd":

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.sparse.direct import symbolic_kernels as kernels
+
 Order = NDArray[np.integer[Any]]
 
 
@@ -42,8 +44,6 @@ def column_counts(matrix: Any, order: Order) -> NDArray[np.int64]:
     >>> column_counts(arrow, np.array([0, 1, 2])).tolist(), column_counts(arrow, np.array([1, 2, 0])).tolist()
     ([3, 2, 1], [2, 2, 1])
     """
-    from relaxon.solvers.sparse.direct import symbolic_kernels as kernels
-
     n = matrix.shape[0]
     starts, indices = (np.ascontiguousarray(part, np.uint32) for part in (matrix.indptr, matrix.indices))
     first = np.ascontiguousarray(order, np.uint32)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.core import validation
+from relaxon.solvers.sparse.families.lookup import find_family
 from relaxon.solvers.sparse.families.stencils import Array, keep_free, scatter, side
 
 POISSON_RATIO, NEARLY_INCOMPRESSIBLE = 0.3, 0.45
@@ -25,8 +24,6 @@ MOVED = 0.3
 """Largest displacement of a grid point, relative to the distance of points."""
 FLAT = 1e-6
 """Simplices of smaller volume, in units of the grid, are left out."""
-LEAST = 64
-"""Least number of unknowns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,11 +174,5 @@ BODIES: dict[str, Callable[[int, np.random.Generator], ElasticBody]] = {
 
 def make_body(name: str, n: int, seed: int) -> ElasticBody:
     """Make the body of a name, as `gallery.elastic_body` does."""
-    if name not in BODIES:
-        near = get_close_matches(str(name), BODIES, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"name must be one of {', '.join(BODIES)}, got {name!r}{hint}")
-    n = validation.positive_int("n", n)
-    if n < LEAST:
-        raise ValueError(f"n must be at least {LEAST}, got {n}")
-    return BODIES[name](n, np.random.default_rng(seed))
+    family, n = find_family(name, BODIES, n)
+    return family(n, np.random.default_rng(seed))

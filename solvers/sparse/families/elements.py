@@ -45,30 +45,10 @@ def _bubbles(centres: Array) -> Array:
     return np.where(cubes % 2 == 0, 1.0, 10.0**-CONTRAST)
 
 
-def triangles_2d(n: int, rng: np.random.Generator) -> Any:
-    return simplices(n, 2, _one, rng)
-
-
-def tetrahedra_3d(n: int, rng: np.random.Generator) -> Any:
-    return simplices(n, 3, _one, rng)
-
-
-def tetrahedra_contrast_3d(n: int, rng: np.random.Generator) -> Any:
-    return simplices(n, 3, _bubbles, rng)
-
-
-def elasticity_2d(n: int, rng: np.random.Generator) -> Any:
-    return cantilever(n, 2).matrix
-
-
-def elasticity_3d(n: int, rng: np.random.Generator) -> Any:
-    return cantilever(n, 3).matrix
-
-
 ELEMENTS: dict[str, Callable[[int, np.random.Generator], Any]] = {
-    "triangles-2d": triangles_2d,
-    "tetrahedra-3d": tetrahedra_3d,
-    "tetrahedra-contrast-3d": tetrahedra_contrast_3d,
-    "elasticity-2d": elasticity_2d,
-    "elasticity-3d": elasticity_3d,
+    "triangles-2d": lambda n, rng: simplices(n, 2, _one, rng),
+    "tetrahedra-3d": lambda n, rng: simplices(n, 3, _one, rng),
+    "tetrahedra-contrast-3d": lambda n, rng: simplices(n, 3, _bubbles, rng),
+    "elasticity-2d": lambda n, rng: cantilever(n, 2).matrix,
+    "elasticity-3d": lambda n, rng: cantilever(n, 3).matrix,
 }

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from relaxon.solvers.sparse.families.stencils import Array, assemble
+from relaxon.solvers.sparse.families.stencils import Array, assemble, finite_volumes
 
 NEIGHBOURS = 6
 """Number of neighbours of a point."""
@@ -74,8 +74,6 @@ def chain(n: int, rng: np.random.Generator) -> Any:
 
 def parts(n: int, rng: np.random.Generator) -> Any:
     """Make unconnected grids of many sizes, half of them singular, and rows with only a diagonal entry."""
-    from relaxon.solvers.sparse.families.stencils import finite_volumes
-
     blocks: list[Any] = []
     left = n
     while left > 0:

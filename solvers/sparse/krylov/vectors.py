@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.kernels.compiled import threads_for
 from relaxon.solvers.kernels.threads import divide
+from relaxon.solvers.sparse.krylov import gmres_kernels
 from relaxon.solvers.sparse.system import vector_kernels as kernels
 
 Vector = NDArray[Any]
@@ -64,12 +65,10 @@ class Basis:
             for j in range(count):
                 w -= column[j] * self.stored[j]
             return column, norm_of(w)
-        from relaxon.solvers.sparse.krylov import gmres_kernels as krylov_kernels
-
-        blocks = -(-len(w) // krylov_kernels.BLOCK)
+        blocks = -(-len(w) // gmres_kernels.BLOCK)
         parts = np.empty((blocks, count))
         chunks = threads_for(len(w))
-        divide(krylov_kernels.project_onto, blocks, self.stored, count, w, parts, chunks=chunks)
+        divide(gmres_kernels.project_onto, blocks, self.stored, count, w, parts, chunks=chunks)
         column = parts.sum(axis=0)
-        divide(krylov_kernels.subtract_projection, blocks, self.stored, count, column, w, parts, chunks=chunks)
+        divide(gmres_kernels.subtract_projection, blocks, self.stored, count, column, w, parts, chunks=chunks)
         return column, math.sqrt(float(parts[:, 0].sum()))

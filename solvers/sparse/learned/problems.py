@@ -50,14 +50,6 @@ def volumes(n: int, rng: np.random.Generator, ndim: int) -> Any:
     return finite_volumes(coefficients(shape, rng), tuple(float(w) for w in weights), held)
 
 
-def volumes_2d(n: int, rng: np.random.Generator) -> Any:
-    return volumes(n, rng, 2)
-
-
-def volumes_3d(n: int, rng: np.random.Generator) -> Any:
-    return volumes(n, rng, 3)
-
-
 def turned_2d(n: int, rng: np.random.Generator) -> Any:
     """Make a matrix of bilinear elements with a diffusion up to 1 : 1e-4 along axes rotated by any angle."""
     angle, ratio = rng.uniform(0, np.pi), 10.0 ** -rng.uniform(0, 4)
@@ -86,14 +78,6 @@ def boxes(n: int, rng: np.random.Generator) -> Any:
     for _ in range(ndim - 1):
         box = sparse.kron(box, line)
     return sparse.csr_array((1.0 + 2.0 * less) ** ndim * sparse.eye_array(s**ndim) - box)
-
-
-def triangles(n: int, rng: np.random.Generator) -> Any:
-    return simplices(n, 2, _of_elements(rng), rng)
-
-
-def tetrahedra(n: int, rng: np.random.Generator) -> Any:
-    return simplices(n, 3, _of_elements(rng), rng)
 
 
 def _of_elements(rng: np.random.Generator) -> Callable[[Array], Array]:
@@ -154,11 +138,11 @@ def pieces(n: int, rng: np.random.Generator) -> Any:
 
 
 PROBLEMS: dict[str, Callable[[int, np.random.Generator], Any]] = {
-    "volumes-2d": volumes_2d,
-    "volumes-3d": volumes_3d,
+    "volumes-2d": lambda n, rng: volumes(n, rng, 2),
+    "volumes-3d": lambda n, rng: volumes(n, rng, 3),
     "turned-2d": turned_2d,
-    "triangles": triangles,
-    "tetrahedra": tetrahedra,
+    "triangles": lambda n, rng: simplices(n, 2, _of_elements(rng), rng),
+    "tetrahedra": lambda n, rng: simplices(n, 3, _of_elements(rng), rng),
     "elastic-2d": elastic_2d,
     "jumps-2d": jumps_2d,
     "stretched-2d": stretched_2d,

@@ -93,7 +93,7 @@ class BlockLevel:
         return int(self.matrix.values.size)
 
 
-def arrange_level(matrix: Blocks) -> BlockLevel:
+def arrange(matrix: Blocks) -> BlockLevel:
     """Return the level of a matrix, the blocks of whose rows are brought into sweeping order in place."""
     rows, size = matrix.rows, matrix.height
     bounds = split_parts(rows)
@@ -132,7 +132,7 @@ def build_finest(system: MatrixSystem, near_null: NearNullSpace) -> tuple[BlockL
     at = (place[slot // size].astype(np.int64) * size + slot % size).astype(np.uint32)
     vectors = np.zeros((nodes * size, near_null.vectors.shape[1]))
     vectors[at] = near_null.vectors
-    return arrange_level(matrix), vectors.reshape(nodes, size, -1), at
+    return arrange(matrix), vectors.reshape(nodes, size, -1), at
 
 
 def _gather_blocks(system: MatrixSystem, slot: NDArray[np.int64], size: int, order: Indices, place: Indices) -> Blocks:
@@ -215,7 +215,7 @@ def coarsen(level: BlockLevel, vectors: Array) -> tuple[BlockLevel, Array] | Non
     level.prolongator, level.restriction = p, transpose(p, count)
     level.coarse_bounds = split_parts(count)
     image = product(level.bounds, level.matrix, p, count)
-    return arrange_level(product(level.coarse_bounds, level.restriction, image, count)), coarse
+    return arrange(product(level.coarse_bounds, level.restriction, image, count)), coarse
 
 
 def choose_aggregates(level: BlockLevel, vectors: Array) -> tuple[NDArray[np.int32], int, Floats, Array]:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.sparse.downstream.multigrid import DownstreamMultigrid
+from relaxon.solvers.sparse.preconditioners import incomplete_lu_kernels as kernels
 from relaxon.solvers.sparse.system.caller_maps import Map, Vector, wrap_map
 from relaxon.solvers.sparse.system.matrix_kinds import row_maxima
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
@@ -39,8 +41,6 @@ def prepare_map(system: MatrixSystem, preconditioner: Any) -> tuple[Map | None, 
         raise ValueError("preconditioner 'amg' is for real matrices, got a complex one")
     if not ((system.diagonal > 0).all() or (system.diagonal < 0).all()):
         raise ValueError("preconditioner 'amg' is for matrices with a diagonal of one sign")
-    from relaxon.solvers.sparse.downstream.multigrid import DownstreamMultigrid
-
     multigrid = DownstreamMultigrid(system.matrix)
     return multigrid.apply, multigrid.info
 
@@ -58,8 +58,6 @@ class IncompleteLU:
     """The incomplete factor ILU(0), in the dtype and order of the matrix."""
 
     def __init__(self, matrix: Any) -> None:
-        from relaxon.solvers.sparse.preconditioners import incomplete_lu_kernels as kernels
-
         own = add_missing_diagonal(matrix)
         self._arrays = own.indptr.view(np.uint32), own.indices.view(np.uint32), own.data
         self._middle = np.zeros(own.shape[0], np.uint32)
@@ -71,8 +69,6 @@ class IncompleteLU:
 
     def apply(self, r: Vector) -> Vector:
         """Return `U⁻¹ L⁻¹ r`."""
-        from relaxon.solvers.sparse.preconditioners import incomplete_lu_kernels as kernels
-
         z = np.empty(len(r), self._arrays[2].dtype)
         kernels.solve(*self._arrays, self._middle, np.ascontiguousarray(r, z.dtype), z)
         return z

@@ -22,12 +22,19 @@ from relaxon.solvers.interface.verdict import Figures, backward_error
 from relaxon.solvers.precompile import compiling
 from relaxon.solvers.sparse.choice.automatic import MATRIX_SOLVERS, Automatic, find_solver
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.krylov.conjugate_directions import ConjugateDirectionsWith
+from relaxon.solvers.sparse.krylov.gmres import MatrixGMRES
+from relaxon.solvers.sparse.krylov.minres import MatrixMINRES
+from relaxon.solvers.sparse.prepared import verdict_kernels as kernels
 from relaxon.solvers.sparse.prepared.figures import euclidean_norm, row_weights
+from relaxon.solvers.sparse.prepared.linear_operator import as_linear_operator
 from relaxon.solvers.sparse.prepared.reuse import Course, Reused
+from relaxon.solvers.sparse.prepared.row_elimination import RowElimination
 from relaxon.solvers.sparse.system.matrix_kinds import NAMES
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 from relaxon.solvers.sparse.system.new_values import StoredPattern, same_pattern, update_system
 from relaxon.solvers.sparse.system.properties import MatrixProperties
+from relaxon.solvers.sparse.system.real_form import real_form
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -96,8 +103,6 @@ def _find_elimination(system: MatrixSystem) -> MatrixElimination | None:
         return MatrixElimination.of(system)
     if system.is_complex:
         return None
-    from relaxon.solvers.sparse.prepared.row_elimination import RowElimination
-
     return RowElimination.of(system)
 
 
@@ -110,8 +115,6 @@ def _set_up(solver: MatrixSolver, system: MatrixSystem, M: Any) -> MatrixEngine:
             engine.reason = f"auto chose {method.name}: with the preconditioner given, for {NAMES[system.kind]} matrix"
         return engine
     if system.kind == "hermitian" and "hermitian" not in solver.kinds and "spd" in solver.kinds:
-        from relaxon.solvers.sparse.system.real_form import real_form
-
         form = real_form(system)
         if form.kind == "spd":
             return solver.prepare_matrix(form)
@@ -136,10 +139,6 @@ def use_map(solver: MatrixSolver, M: Any, system: MatrixSystem) -> MatrixSolver:
 
     ValueError where the solver accepts no caller's preconditioner.
     """
-    from relaxon.solvers.sparse.krylov.conjugate_directions import ConjugateDirectionsWith
-    from relaxon.solvers.sparse.krylov.gmres import MatrixGMRES
-    from relaxon.solvers.sparse.krylov.minres import MatrixMINRES
-
     if solver.name == "auto":
         by_kind: dict[str, MatrixSolver] = {
             "spd": ConjugateDirectionsWith(M),
@@ -310,8 +309,6 @@ class PreparedMatrix(Front):
         >>> info
         0
         """
-        from relaxon.solvers.sparse.prepared.linear_operator import as_linear_operator
-
         return as_linear_operator(self)
 
     def _used(self) -> NDArray[np.bool_]:
@@ -357,8 +354,6 @@ class PreparedMatrix(Front):
         return euclidean_norm(v)
 
     def _figures(self, b: Array, x: Array) -> Figures:
-        from relaxon.solvers.sparse.prepared import verdict_kernels as kernels
-
         a, r, m = self.system.matrix, np.empty_like(b), np.empty_like(b)
         kernels.row_figures(a.indptr, a.indices, a.data, b, x, r, m)
         residual, error = euclidean_norm(r), backward_error(r, m)

@@ -20,8 +20,9 @@ from relaxon.solvers.sparse.system.inspection_kernels import (
     spread,
 )
 from relaxon.solvers.sparse.system.row_runs import count_runs, count_threads, split_rows
-from relaxon.solvers.sparse.system.row_sums import ROW_SUM_ROUNDINGS
 
+ROW_SUM_ROUNDINGS = 4.0
+"""A row sums to zero where its sum is below this many roundings of its sum of magnitudes, for each of its entries."""
 ROUNDINGS, SINGLE = ROW_SUM_ROUNDINGS * float(np.finfo(np.float64).eps), float(np.finfo(np.float32).eps)
 PARTS = 64
 """Runs of rows, each with flags of its own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +12,20 @@ from relaxon.core import scaling
 from relaxon.core.masked import refuse_masks
 from relaxon.solvers.grid.nullspace import NullSpace
 from relaxon.solvers.sparse.system import vector_kernels as kernels
+from relaxon.solvers.sparse.system.inspection import (
+    Inspection,
+    extract_principal,
+    inspect,
+    look_at_matrix,
+    room_for_copy,
+)
+from relaxon.solvers.sparse.system.inspection_kernels import STORED_ZERO
 from relaxon.solvers.sparse.system.matrix_kinds import NAMES, SYMMETRY, Finding, find_kind
 from relaxon.solvers.sparse.system.near_null import NearNullSpace
 from relaxon.solvers.sparse.system.null_vectors import NullComponent, find_null_vectors
 from relaxon.solvers.sparse.system.properties import MatrixProperties
 from relaxon.solvers.sparse.system.row_runs import SHARED_ROWS
 from relaxon.solvers.sparse.system.row_sums import close_rows, find_constant_null_vectors
-
-if TYPE_CHECKING:
-    from relaxon.solvers.sparse.system.inspection import Inspection
 
 Array = NDArray[np.float64]
 
@@ -172,8 +177,6 @@ class MatrixSystem:
         if self.rows is None:
             return MatrixSystem.part(self.matrix[kept][:, kept], kept, self.unknowns, self.near_null)
         # The compiled inspection has found a symmetric pattern with int32 indices.
-        from relaxon.solvers.sparse.system.inspection import extract_principal, look_at_matrix
-
         own = extract_principal(self.matrix, kept, faced)
         return MatrixSystem.part(own, kept, self.unknowns, self.near_null, look_at_matrix(own, own).found)
 
@@ -250,8 +253,6 @@ def _find_null_vectors(matrix: Any, near_null: NearNullSpace | None, null: NullS
 def _inspect_copy(matrix: Any, tolerance: float) -> tuple[Any, Inspection | None]:
     """Return a copy of a large matrix, made while it is inspected, and what `_inspect` returns; None twice where the
     matrix is not of a form that can be copied so."""
-    from relaxon.solvers.sparse.system.inspection import inspect, room_for_copy
-
     own = room_for_copy(matrix) if matrix.shape[0] >= SHARED_ROWS else None
     return (None, None) if own is None else (own, _drop_zeros(own, inspect(matrix, tolerance, own)))
 
@@ -261,8 +262,6 @@ def _inspect(own: Any, tolerance: float) -> Inspection | None:
 
     The index arrays of `own` may be replaced by int32 ones.
     """
-    from relaxon.solvers.sparse.system.inspection import inspect
-
     if not own.shape[0] >= SHARED_ROWS or own.nnz > np.iinfo(np.int32).max:
         return None
     if own.indices.dtype != np.int32 or own.indptr.dtype != np.int32:
@@ -272,8 +271,6 @@ def _inspect(own: Any, tolerance: float) -> Inspection | None:
 
 def _drop_zeros(own: Any, found: Inspection) -> Inspection | None:
     """Return the findings where nothing is wrong but stored zeros, which are removed from `own`; else None."""
-    from relaxon.solvers.sparse.system.inspection_kernels import STORED_ZERO
-
     if found.flags == STORED_ZERO:
         own.eliminate_zeros()
         return replace(found, state=None)

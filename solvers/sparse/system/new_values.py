@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 
 from relaxon.core.masked import refuse_masks
 from relaxon.solvers.kernels.threads import divide, get_num_threads
+from relaxon.solvers.sparse.system.inspection import ROW_SUM_ROUNDINGS
+from relaxon.solvers.sparse.system.inspection_kernels import STORED_ZERO
 from relaxon.solvers.sparse.system.matrix_kinds import SYMMETRY
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem, bring_into_range, check_form
 from relaxon.solvers.sparse.system.near_null import NearNullSpace
+from relaxon.solvers.sparse.system.new_values_kernels import OPENED, UNPAIRED, compare_halves, look_at_values
 from relaxon.solvers.sparse.system.null_vectors import find_null_vectors
 from relaxon.solvers.sparse.system.properties import MatrixProperties
 from relaxon.solvers.sparse.system.row_runs import SHARED_ROWS, split_rows
-from relaxon.solvers.sparse.system.row_sums import ROW_SUM_ROUNDINGS, close_rows, find_constant_null_vectors
+from relaxon.solvers.sparse.system.row_sums import close_rows, find_constant_null_vectors
 
 PARTS = 64
 """Number of runs of rows, each with its own flags."""
@@ -67,9 +70,6 @@ def update_system(
     -------
     The system, and its pattern with stored zeros.
     """
-    from relaxon.solvers.sparse.system.inspection_kernels import STORED_ZERO
-    from relaxon.solvers.sparse.system.new_values_kernels import OPENED, UNPAIRED
-
     check_form(matrix)
     if matrix.shape[0] != before.unknowns:
         n = before.unknowns
@@ -191,9 +191,6 @@ def _inspect_values(
 
     None where something is wrong, which the general checks then report.
     """
-    from relaxon.solvers.sparse.system.inspection_kernels import STORED_ZERO
-    from relaxon.solvers.sparse.system.new_values_kernels import OPENED, UNPAIRED, compare_halves, look_at_values
-
     n = own.shape[0]
     tolerance = SYMMETRY[np.dtype(np.float32 if single else np.float64)]
     indptr, indices = own.indptr.view(np.uint32), own.indices.view(np.uint32)

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.grid.nullspace import NEXT_TO_NOTHING
+from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.system.near_null import NearNullSpace
+from relaxon.solvers.sparse.system.null_vector_kernels import image_sums
 from relaxon.solvers.sparse.system.row_runs import count_runs, count_threads, split_rows
 
 Array = NDArray[np.float64]
@@ -153,9 +155,6 @@ def _combined(vectors: Array, label: NDArray[np.int32], combinations: list[Array
 
 
 def _image_sums(matrix: Any, label: NDArray[np.int32], count: int, vectors: Array) -> Array:
-    from relaxon.solvers.kernels.threads import divide
-    from relaxon.solvers.sparse.system.null_vector_kernels import image_sums
-
     n, width = vectors.shape
     parts = count_runs(n, PARTS)
     sums = np.zeros((parts, count, 2, width, width))

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.grid.nullspace import NullSpace
+from relaxon.solvers.sparse.system.inspection import ROW_SUM_ROUNDINGS, find_components, reaches_all
+from relaxon.solvers.sparse.system.inspection_kernels import CLOSED, NEARLY
 
 Array = NDArray[np.float64]
-ROW_SUM_ROUNDINGS = 4.0
-"""A row sums to zero where its sum is below this many roundings of its sum of magnitudes, for each of its entries."""
 SINGLE_BITS = 24
 """Bits of the significand of a float32 number."""
 FULL_PART = 0.1
@@ -33,8 +33,6 @@ def find_constant_null_vectors(
     `rows` are the sums of each row's entries and of their magnitudes, `state` is what `inspect` says of these sums,
     where known.
     """
-    from relaxon.solvers.sparse.system.inspection import reaches_all
-
     n = matrix.shape[0]
     known = rows is not None  # by the compiled inspection: large, with int32 indices and a symmetric pattern
     if rows is None:
@@ -66,8 +64,6 @@ def _open_rows(
     Fewer roundings are allowed in float32: a shift of the diagonal that it can hold must not be taken for rounding.
     """
     if state is not None:
-        from relaxon.solvers.sparse.system.inspection_kernels import CLOSED, NEARLY
-
         return state != CLOSED, state == NEARLY
     sums, magnitude = np.abs(rows[0]), rows[1]
     entries = np.diff(matrix.indptr)
@@ -77,8 +73,6 @@ def _open_rows(
 
 def _holds_component(matrix: Any, rows: NDArray[np.bool_], others: NDArray[np.bool_], known: bool) -> bool:
     """Return whether some component has one of `rows` and none of `others`."""
-    from relaxon.solvers.sparse.system.inspection import reaches_all
-
     if known and others.any() and reaches_all(matrix, others.copy()):
         return False
     count, component = _components(matrix, known)
@@ -96,8 +90,6 @@ def _components(matrix: Any, known: bool) -> tuple[int, NDArray[np.int32]]:
         matrix = matrix.copy()
         matrix.eliminate_zeros()
     if known:
-        from relaxon.solvers.sparse.system.inspection import find_components
-
         return find_components(matrix)
     from scipy.sparse.csgraph import connected_components
 
