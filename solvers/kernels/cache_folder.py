@@ -2,6 +2,7 @@
 
 Where it is not available, the process warns once and uses a temporary folder.
 """
+# Imported on first use, for its weight: numba.
 
 from __future__ import annotations
 

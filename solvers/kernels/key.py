@@ -1,4 +1,5 @@
 """The key of compiled kernels: a short hash of their sources, the compiler, and the processor."""
+# Imported on first use, for their weight: llvmlite, numba, numpy.
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Assembly of a file's entries as a CSR matrix: symmetric halves, duplicates, and the range of indices."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

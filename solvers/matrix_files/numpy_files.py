@@ -1,4 +1,5 @@
 """Files of NumPy and SciPy: `.npz` of a sparse matrix, `.npy`, and text; nothing is ever unpickled."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 A symmetric matrix (SBAIJ) is written as its upper half with the header of a general matrix, as which MatLoad silently
 reads it. A `.info` file next to it has the block size.
 """
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

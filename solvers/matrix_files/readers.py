@@ -1,4 +1,5 @@
 """Reading of matrices and right-hand sides from files, whose format is recognised by the first bytes."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

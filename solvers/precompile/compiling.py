@@ -3,6 +3,7 @@
 Kernels are compiled once and cached on disk (`relaxon.solvers.kernels.cache_folder`) for all later processes on the
 same kind of processor.
 """
+# Imported on first use, for their weight: numba, scipy.
 
 from __future__ import annotations
 

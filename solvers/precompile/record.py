@@ -5,6 +5,7 @@
 
 Each kind runs in its own process, on one cache that starts empty.
 """
+# Imported on first use, for its weight: numba.
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 The table, `kernels.json`, is written by `python -m relaxon.solvers.precompile.record`, and a test compares it with what
 solves really run. A missing kernel is compiled when it is first called; a superfluous one costs only time.
 """
+# Imported on first use, for its weight: numba.
 
 from __future__ import annotations
 

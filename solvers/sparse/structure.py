@@ -1,4 +1,5 @@
 """The structure of a sparse matrix: symmetry, signs, diagonal dominance, connected parts, and its likely kind."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@
 the conductances of faces and `S` is the reaction. It shares no code with `relaxon.solvers.grid.operator`, which works
 on couplings.
 """
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 By construction, each is symmetric and positive definite, or semidefinite with constants on whole parts as null vectors,
 and `b` is in the range: a valid system for `relaxon.solvers.solve`.
 """
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@
 same set-up. Source: M. B. Giles, "Collected matrix derivative results for forward and reverse mode algorithmic
 differentiation", 2008, section 2.3.1.
 """
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy
 from relaxon.solvers.sparse.amg.level_release import release_levels, restore_levels
 from relaxon.solvers.sparse.amg.units import scale_unknowns
+from relaxon.solvers.sparse.direction import Direction
 from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 from relaxon.solvers.sparse.system.row_runs import count_runs, count_threads, split_rows
@@ -155,32 +156,34 @@ class MultigridDirections(MatrixEngine):
         if reason is not None:
             return reason
         np.multiply(r, 1.0 / norm, out=short, casting="same_kind")
-        past = [(np.zeros(n, np.float32), np.zeros(n), 0.0) for _ in range(2)]
+        past = [Direction(np.zeros(n, np.float32), np.zeros(n), 0.0, 0.0) for _ in range(2)]
         largest = float(self.system.diagonal.max())
         least, since, taken = norm, 0, 0.0
         singular = self.system.null.labels is not None
         connected = self.system.null.sizes.tolist() == [0, n] and not self.system.null_vectors
         for _ in range(max_iterations):
             z = self._preconditioned(short) if self._weights is None else self._in_units(r, norm, self._weights)
-            d, image, curvature, projection = self._direction(z, r, past)
-            if not (curvature > 0.0 and math.isfinite(projection)):
-                if curvature < -NEGATIVE * largest * float(np.dot(d, d)):
-                    self.failure = f"the matrix is not positive definite: a direction has the curvature {curvature:.3g}"
+            found = self._direction(z, r, past)
+            if not (found.curvature > 0.0 and math.isfinite(found.projection)):
+                if found.curvature < -NEGATIVE * largest * float(np.dot(found.d, found.d)):
+                    self.failure = (
+                        f"the matrix is not positive definite: a direction has the curvature {found.curvature:.3g}"
+                    )
                     return Result.STAGNATED
                 monitor.fallbacks += 1
-                d, image, curvature, projection = self._direction(self._descent(r, norm), r, past)
-                if not (curvature > 0.0 and math.isfinite(projection)):
-                    return Result.STAGNATED if math.isfinite(curvature) else Result.NON_FINITE
-            scale = 1.0 / norm
-            square, total = self._sums(kernels.take_step, projection / curvature, d, image, x, r, scale, short)
+                found = self._direction(self._descent(r, norm), r, past)
+                if not (found.curvature > 0.0 and math.isfinite(found.projection)):
+                    return Result.STAGNATED if math.isfinite(found.curvature) else Result.NON_FINITE
+            scale, alpha = 1.0 / norm, found.projection / found.curvature
+            square, total = self._sums(kernels.take_step, alpha, found.d, found.image, x, r, scale, short)
             # Where all unknowns are one component, the sum is that of its null vector, and usually mere rounding.
             projected = singular and not (connected and total * total <= SLIGHT * n * square)
             norm = self._projected(r, scale, short) if projected else math.sqrt(square)
             reason = monitor.record(norm)
             if reason is not None:
                 return reason
-            past = [(d, image, curvature), past[0]]
-            gain = projection * (projection / curvature)
+            past = [found, past[0]]
+            gain = found.projection * alpha
             taken += gain
             since = 0 if norm < least or gain > GAIN * taken else since + 1
             least = min(least, norm)
@@ -214,14 +217,13 @@ class MultigridDirections(MatrixEngine):
     def _descent(self, r: Array, norm: float) -> Floats:
         return np.asarray(self.system.inverse_diagonal * (r / norm), np.float32)
 
-    def _direction(
-        self, z: Floats, r: Array, past: list[tuple[Floats, Array, float]]
-    ) -> tuple[Floats, Array, float, float]:
-        """Return `z` made conjugate, in the memory of the older direction, its image, `dᵀAd` and `dᵀr`."""
-        (p, first, one), (d, second, two) = past
-        along, before = self._sums(kernels.sum_conjugations, z, first, second)
-        self._over(
-            kernels.make_conjugate, z, along / one if one > 0 else 0.0, p, before / two if two > 0 else 0.0, d, d
-        )
-        curvature, projection = self._sums(kernels.apply_direction, *self._rows, d, second, r)
-        return d, second, curvature, projection
+    def _direction(self, z: Floats, r: Array, past: list[Direction]) -> Direction:
+        """Return `z` made conjugate to the last two directions, in the memory of the older one."""
+        last, older = past
+        along, before = self._sums(kernels.sum_conjugations, z, last.image, older.image)
+        one = along / last.curvature if last.curvature > 0 else 0.0
+        two = before / older.curvature if older.curvature > 0 else 0.0
+        d, image = older.d, older.image
+        self._over(kernels.make_conjugate, z, one, last.d, two, d, d)
+        curvature, projection = self._sums(kernels.apply_direction, *self._rows, d, image, r)
+        return Direction(d, image, curvature, projection)

@@ -21,6 +21,7 @@ from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.lane_kernels import WIDTH
 from relaxon.solvers.sparse.amg.smoothed_aggregation import Sparse
 from relaxon.solvers.sparse.convergence import LOOK, expected_left
+from relaxon.solvers.sparse.direction import Direction
 from relaxon.solvers.sparse.system.matrix_system import Array
 from relaxon.solvers.sparse.system.row_runs import count_threads
 
@@ -212,27 +213,29 @@ class Together:
         aims = np.concatenate([np.asarray(tolerances, np.float64), np.full(WIDTH - count, math.inf)])
         going = (norms > aims) & np.isfinite(norms)
         self.short[...] = self.r * _reciprocal(norms, going)
-        past = [(np.zeros_like(self.short), np.zeros_like(self.r), np.zeros(WIDTH)) for _ in range(2)]
+        zeros = np.zeros(WIDTH)
+        past = [Direction(np.zeros_like(self.short), np.zeros_like(self.r), zeros, zeros) for _ in range(2)]
         for _ in range(MOST_ITERATIONS):
             if not going.any():
                 break
-            d, image, curvature, projection = self._direction(past)
-            going &= (curvature > 0.0) & np.isfinite(projection)
-            alpha = np.divide(projection, curvature, out=np.zeros(WIDTH), where=going)
+            found = self._direction(past)
+            going &= (found.curvature > 0.0) & np.isfinite(found.projection)
+            alpha = np.divide(found.projection, found.curvature, out=np.zeros(WIDTH), where=going)
             factors = np.array([alpha, -alpha, _reciprocal(norms, going)])
-            squares = self._over(kernels.take_step, factors, d, image, self.x, self.r, self.short, *self.parts)[0]
+            vectors = found.d, found.image, self.x, self.r, self.short
+            squares = self._over(kernels.take_step, factors, *vectors, *self.parts)[0]
             norms = np.where(going, np.sqrt(squares), norms)
             for column, history in enumerate(histories):
                 if going[column]:
                     history.append(float(norms[column]))
                     going[column] = not is_slow(history, aims[column])
             going &= (norms > aims) & np.isfinite(norms)
-            past = [(d, image, np.where(going, curvature, 0.0)), past[0]]
+            past = [found._replace(curvature=np.where(going, found.curvature, 0.0)), past[0]]
         for column, (_, x) in enumerate(sides):
             x[...] = self.x[:, column]
         return histories
 
-    def _direction(self, past: list[tuple[Floats, Array, Array]]) -> tuple[Floats, Array, Array, Array]:
+    def _direction(self, past: list[Direction]) -> Direction:
         """Return a direction for each column, as `MultigridDirections` does for one."""
         cycle = self.cycle
         if self.order is None:
@@ -242,14 +245,15 @@ class Together:
             np.take(self.short, self.order, axis=0, out=cycle.right)
             z = np.empty_like(self.short)
             z[self.order] = cycle.apply()
-        (p, first, one), (d, second, two) = past
-        found = self._over(kernels.sum_conjugations, z, first, second, *self.parts)
+        last, older = past
+        found = self._over(kernels.sum_conjugations, z, last.image, older.image, *self.parts)
         factors = np.zeros((2, WIDTH), np.float32)
-        np.divide(-found[0], one, out=factors[0], where=one > 0, casting="same_kind")
-        np.divide(-found[1], two, out=factors[1], where=two > 0, casting="same_kind")
-        self._over(kernels.make_conjugate, z, factors, p, d)
-        curvature, projection = self._over(kernels.apply_direction, *self.engine._rows, d, second, self.r, *self.parts)
-        return d, second, curvature, projection
+        for factor, total, earlier in zip(factors, found, past, strict=True):
+            np.divide(-total, earlier.curvature, out=factor, where=earlier.curvature > 0, casting="same_kind")
+        d, image = older.d, older.image
+        self._over(kernels.make_conjugate, z, factors, last.d, d)
+        curvature, projection = self._over(kernels.apply_direction, *self.engine._rows, d, image, self.r, *self.parts)
+        return Direction(d, image, curvature, projection)
 
 
 def is_slow(history: Sequence[float], tolerance: float) -> bool:

@@ -7,6 +7,7 @@ W`: sweeps are the same in any units, aggregates and interpolation are not.
 Source: M. Brezina, R. Falgout, S. MacLachlan, T. Manteuffel, S. McCormick, J. Ruge, "Adaptive smoothed aggregation",
 SIAM J. Sci. Comput. 25 (2004), for the sweeps; the weights are powers of the diagonal to begin with.
 """
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

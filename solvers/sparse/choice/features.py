@@ -1,4 +1,5 @@
 """The features of a matrix for the cost model, from a sample of its rows and from the levels of its graph."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

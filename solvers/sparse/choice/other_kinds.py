@@ -1,4 +1,5 @@
 """The automatic choice for matrices that are not symmetric positive definite, by their kind."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """SuperLU through SciPy: an elimination order first, the fill that it causes, then the factor in that order."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

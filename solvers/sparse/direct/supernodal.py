@@ -1,4 +1,5 @@
 """rslab (extra: direct): a supernodal `LDLᵀ` with Bunch–Kaufman pivots for symmetric matrices, `LU` for others."""
+# Imported on first use, for their weight: rslab, scipy.
 
 from __future__ import annotations
 

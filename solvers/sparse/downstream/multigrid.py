@@ -3,6 +3,7 @@
 Sources: Y. Notay, "Aggregation-based algebraic multigrid for convection-diffusion equations", SIAM J. Sci. Comput. 34
 (2012); J. Bey, G. Wittum, Appl. Numer. Math. 23 (1997). The rescaling of diffusion between levels is not in these.
 """
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 Linear elasticity with small strains: `∫ λ (∇·u)(∇·v) + 2μ ε(u):ε(v)`, with Young's modulus 1 unless stated otherwise.
 """
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

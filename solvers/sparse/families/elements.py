@@ -1,4 +1,5 @@
 """Matrices of finite elements on simplices of random points, slivers included, and of elastic boxes."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

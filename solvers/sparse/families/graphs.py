@@ -1,4 +1,5 @@
 """Matrices of graphs: neighbours in space, heavy-tailed degrees, random weights, many parts."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from relaxon.core.solution import Result
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Monitor, Prepared, Solver
 from relaxon.solvers.interface.verdict import subtract
+from relaxon.solvers.sparse.direction import Direction
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.krylov.conjugate_gradients import STAGNATION_STEPS
 from relaxon.solvers.sparse.krylov.iteration import SteppedEngine, Steps
@@ -100,7 +101,7 @@ class _Directions(SteppedEngine):
         self.info = {"nonzeros": float(system.matrix.nnz), "window": float(window)}
         self._inverse = system.inverse_diagonal
         self._largest = float(system.diagonal.max())
-        self._past: list[tuple[Array, Array, float]] = []
+        self._past: list[Direction] = []
 
     def steps(self, b: Array, x: Array, monitor: Monitor) -> Steps:
         self._past = []
@@ -108,40 +109,40 @@ class _Directions(SteppedEngine):
         norm = self.system.residual(b, x, r)
         yield norm
         while True:
-            d, image, curvature, projection = self._search(r, norm, monitor)
+            found = self._search(r, norm, monitor)
+            curvature = found.curvature
             if not curvature > 0:
                 if curvature < 0:
                     self.failure = f"the matrix is not positive definite: a direction has the curvature {curvature:.3g}"
                 return Result.STAGNATED if math.isfinite(curvature) else Result.NON_FINITE
-            kernels.add_scaled(projection / curvature, d, x)
-            monitor.stepped(partial(subtract, x, projection / curvature, d))
-            self._past = [*self._past, (d, image, curvature)][-self.window :] if self.window else []
+            alpha = found.projection / curvature
+            kernels.add_scaled(alpha, found.d, x)
+            monitor.stepped(partial(subtract, x, alpha, found.d))
+            self._past = [*self._past, found][-self.window :] if self.window else []
             norm = self.system.residual(b, x, r)
             yield norm
 
-    def _search(self, r: Array, norm: float, monitor: Monitor) -> tuple[Array, Array, float, float]:
-        """Return the next direction, its image `Ad`, its curvature `dᵀAd` and its projection `dᵀr`."""
+    def _search(self, r: Array, norm: float, monitor: Monitor) -> Direction:
+        """Return the next direction."""
         found = self._make_conjugate(self.precondition(r / norm), r, self._past)
-        if found[2] < -NEGATIVE * self._largest:
+        if found.curvature < -NEGATIVE * self._largest:
             return found  # proves that the matrix is indefinite, whatever other directions say
-        if found[2] > 0 and abs(found[3]) > NEGLIGIBLE * norm * math.sqrt(found[2]):
+        if found.curvature > 0 and abs(found.projection) > NEGLIGIBLE * norm * math.sqrt(found.curvature):
             return found
         monitor.fallbacks += 1
         found = self._make_conjugate(self._inverse * r, r, self._past)
-        if found[2] > 0:
+        if found.curvature > 0:
             return found
         # D⁻¹r lies in the span of the window, to rounding: without it the step is plain descent.
         return self._make_conjugate(self._inverse * r, r, [])
 
-    def _make_conjugate(
-        self, proposal: NDArray[Any], r: Array, past: list[tuple[Array, Array, float]]
-    ) -> tuple[Array, Array, float, float]:
+    def _make_conjugate(self, proposal: NDArray[Any], r: Array, past: list[Direction]) -> Direction:
         length = float(np.linalg.norm(proposal))
         if not 0 < length < math.inf:
-            return r, r, math.nan, 0.0
+            return Direction(r, r, math.nan, 0.0)
         d = proposal.astype(np.float64) / length
-        for p, image, curvature in past:
-            kernels.add_scaled(-kernels.dot(image, d) / curvature, p, d)
+        for earlier in past:
+            kernels.add_scaled(-kernels.dot(earlier.image, d) / earlier.curvature, earlier.d, d)
         self.system.project(d)
         image = self.system.apply(d, np.empty_like(d))
-        return d, image, kernels.dot(d, image), kernels.dot(d, r)
+        return Direction(d, image, kernels.dot(d, image), kernels.dot(d, r))

@@ -1,4 +1,5 @@
 """Conjugate gradients preconditioned with a cycle of PyAMG's algebraic multigrid."""
+# Imported on first use, for their weight: pyamg, scipy.
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """The command `relaxon train sparse-constants`, which trains the network of multigrid constants under a progress
 bar."""
+# Imported on first use, for its weight: rich.
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """The networks that predict the cost of candidate constants on a matrix, in NumPy, and their file."""
+# Imported on first use, for its weight: safetensors.
 
 from __future__ import annotations
 

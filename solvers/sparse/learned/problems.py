@@ -1,4 +1,5 @@
 """Random small systems for the training: families with random parameters."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

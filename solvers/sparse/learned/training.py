@@ -1,4 +1,5 @@
 """Training of the network of multigrid constants, on the costs of candidates on small random systems."""
+# Imported on first use, for its weight: torch.
 
 from __future__ import annotations
 

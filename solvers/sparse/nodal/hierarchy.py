@@ -3,6 +3,7 @@
 Source: P. Vaněk, J. Mandel, M. Brezina, "Algebraic multigrid by smoothed aggregation for second and fourth order
 elliptic problems", Computing 56 (1996).
 """
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """The randomised approximate Cholesky factor of a Laplacian by apxchol."""
+# Imported on first use, for its weight: apxchol.
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Compiled algebraic multigrid from other libraries: hypre's BoomerAMG, by polyfem-polysolve, and AMGCL."""
+# Imported on first use, for their weight: polysolve, pyamgcl, scipy.
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Compiled supernodal factorisations from other libraries: CHOLMOD, by polyfem-polysolve, and MKL's Pardiso."""
+# Imported on first use, for their weight: polysolve, pypardiso, scipy.
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """The set-up of preconditioners for matrices of any kind: a caller's map, the diagonal, ILU(0), multigrid."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """A prepared solver as a preconditioner for other Krylov methods: a fixed, linear, symmetric map."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

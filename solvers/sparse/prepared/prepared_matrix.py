@@ -1,4 +1,5 @@
 """Solvers set up for sparse matrices, with the checks, null space, tolerance and float64 verdict that grids have."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

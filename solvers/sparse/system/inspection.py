@@ -1,4 +1,5 @@
 """The compiled inspection of a large matrix: two passes that replace a dozen of SciPy's where nothing is wrong."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """A sparse matrix as a checked system: validation, canonical form, and its constant null vectors."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

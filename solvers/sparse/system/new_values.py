@@ -1,4 +1,5 @@
 """Checks of a matrix with new values on a known pattern: the same refusals in a fraction of the time."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 The rigid motions of a body without supports are null vectors; a body that can turn about a pin has one combination of
 them.
 """
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

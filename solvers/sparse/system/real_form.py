@@ -1,4 +1,5 @@
 """A Hermitian matrix as a real symmetric one of twice its size, each entry a block `[[Re, −Im], [Im, Re]]`."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 

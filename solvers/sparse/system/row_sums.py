@@ -3,6 +3,7 @@
 A matrix computed in float32 has row sums of some 1e-7 of its entries where they should be 0, whatever dtype it is
 stored in.
 """
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 
