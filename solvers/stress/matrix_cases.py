@@ -3,7 +3,6 @@
 By construction, each is symmetric and positive definite, or semidefinite with constants on whole parts as null vectors,
 and `b` is in the range: a valid system for `relaxon.solvers.solve`.
 """
-# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 
@@ -13,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import block_diag, coo_array, csr_array, diags_array
+from scipy.sparse.csgraph import connected_components
 
 from relaxon.core import validation
 
@@ -92,8 +93,6 @@ def make_matrix_case(seed: int, number: int, max_unknowns: int = 60_000) -> Matr
 
 
 def _put_together(rng: np.random.Generator, most: int) -> _Draft:
-    from scipy.sparse import block_diag, csr_array
-
     tenth = max(LEAST, most // SMALLER)
     least, largest = (tenth, most) if rng.random() < LARGE_SHARE else (LEAST, tenth)
     count = 1 if rng.random() < 0.85 else int(rng.integers(2, PARTS + 1))
@@ -130,8 +129,6 @@ def _reweight(rng: np.random.Generator, draft: _Draft) -> None:
     """Multiply couplings by factors of up to 10⁸, and set the diagonal so that row sums are kept."""
     if not draft.laplacian:
         return
-    from scipy.sparse import coo_array, csr_array, diags_array
-
     entries = draft.matrix.tocoo()
     surplus = np.maximum(np.asarray(draft.matrix.sum(axis=1)).ravel(), 0.0)
     if not draft.regular or _find_singular_parts(draft.matrix, single=False).any():
@@ -154,8 +151,6 @@ def _close(rng: np.random.Generator, draft: _Draft) -> None:
     """Make all row sums zero, so that constants on every part are null vectors."""
     if not draft.laplacian:
         return
-    from scipy.sparse import csr_array, diags_array
-
     off = draft.matrix - diags_array(draft.matrix.diagonal())
     draft.matrix = csr_array(off + diags_array(-np.asarray(off.sum(axis=1)).ravel()))
     draft.matrix.eliminate_zeros()
@@ -165,8 +160,6 @@ def _close(rng: np.random.Generator, draft: _Draft) -> None:
 
 def _penalise(rng: np.random.Generator, draft: _Draft) -> None:
     """Fix some unknowns by a penalty on the diagonal."""
-    from scipy.sparse import csr_array, diags_array
-
     n = draft.matrix.shape[0]
     held = np.zeros(n)
     index = rng.choice(n, max(1, int(n * rng.choice([0.005, 0.1]))), replace=False)
@@ -180,8 +173,6 @@ def _spread(rng: np.random.Generator, draft: _Draft) -> None:
     """Scale rows and columns by individual units, to a contrast of up to 10⁸ between entries."""
     if not draft.regular:
         return  # the null vectors would no longer be constants
-    from scipy.sparse import csr_array, diags_array
-
     decades = float(rng.uniform(0.5, math.log10(MAX_CONTRAST) / 4))
     units = diags_array(10.0 ** rng.uniform(-decades, decades, draft.matrix.shape[0]))
     draft.matrix = csr_array(units @ draft.matrix @ units)
@@ -193,8 +184,6 @@ def _flip(rng: np.random.Generator, draft: _Draft) -> None:
     """Flip the signs of some unknowns, so that half of the couplings become positive."""
     if not draft.regular:
         return
-    from scipy.sparse import csr_array, diags_array
-
     signs = diags_array(rng.choice([-1.0, 1.0], draft.matrix.shape[0]))
     draft.matrix = csr_array(signs @ draft.matrix @ signs)
     draft.laplacian = False
@@ -203,8 +192,6 @@ def _flip(rng: np.random.Generator, draft: _Draft) -> None:
 
 def _append_diagonal(rng: np.random.Generator, draft: _Draft) -> None:
     """Append rows with only a diagonal entry, of various sizes, and sometimes rows without any entry."""
-    from scipy.sparse import block_diag, csr_array, diags_array
-
     count = int(rng.integers(1, max(2, draft.matrix.shape[0] // 4)))
     sizes = float(np.abs(draft.matrix.data).max()) * 10.0 ** rng.uniform(-4, 4, count)
     empty = rng.random(count) < rng.choice([0.0, 0.1])
@@ -250,8 +237,6 @@ unchanged."""
 
 def _find_singular_parts(matrix: Any, single: bool) -> NDArray[np.int64]:
     """Return, for each unknown, 1 + the number of its part where all of the part's rows sum to zero; else 0."""
-    from scipy.sparse.csgraph import connected_components
-
     counts = np.diff(matrix.indptr)
     magnitude = np.asarray(abs(matrix).sum(axis=1)).ravel()
     allowed = SINGULAR_ROUNDINGS * float(np.finfo(np.float64).eps) * counts * magnitude
@@ -301,8 +286,6 @@ def _remove_means(b: Array, singular: NDArray[np.int64]) -> Array:
 
 def _round_to_single(matrix: Any, singular: NDArray[np.int64]) -> Any:
     """Return a matrix in float32 whose diagonal still dominates, rounded up where rounding would lose that."""
-    from scipy.sparse import csr_array, diags_array
-
     off = csr_array(matrix - diags_array(matrix.diagonal())).astype(np.float32)
     least = np.asarray(abs(off.astype(np.float64)).sum(axis=1)).ravel()
     diagonal = matrix.diagonal().astype(np.float32)
@@ -317,8 +300,6 @@ def _choose_form(
     rng: np.random.Generator, draft: _Draft, b: Array, singular: NDArray[np.int64]
 ) -> tuple[Any, Any, Array, NDArray[np.int64]]:
     """Return the matrix in the form that a solver gets, the one for judging, `b`, and the singular parts."""
-    from scipy.sparse import coo_array, csr_array, diags_array
-
     matrix = judged = csr_array(draft.matrix)
     if draft.laplacian and rng.random() < 0.25:
         matrix = _round_to_single(matrix, singular)

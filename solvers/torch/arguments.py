@@ -27,12 +27,12 @@ def validate_coefficient(coefficient: Coefficient | None) -> Coefficient | None:
     if coefficient is None:
         return None
     if isinstance(coefficient, torch.Tensor):
-        _check_float("coefficient", coefficient)
+        check_float("coefficient", coefficient)
         return coefficient
     if isinstance(coefficient, str) or not isinstance(coefficient, Sequence):
         raise TypeError(f"coefficient must be a tensor or one tensor an axis, got {type(coefficient).__name__}")
     for axis, face in enumerate(coefficient):
-        _check_float(f"coefficient[{axis}]", face)
+        check_float(f"coefficient[{axis}]", face)
     return tuple(coefficient)
 
 
@@ -40,7 +40,7 @@ def validate_reaction(reaction: torch.Tensor | None, grid: PoissonGrid) -> torch
     """Return σ; TypeError or ValueError for a wrong type or shape. Its values are checked by the grid."""
     if reaction is None:
         return None
-    _check_float("reaction", reaction)
+    check_float("reaction", reaction)
     if tuple(reaction.shape) not in ((), grid.shape):
         raise ValueError(f"reaction must be a scalar or have shape {grid.shape}, got {tuple(reaction.shape)}")
     return reaction
@@ -99,7 +99,7 @@ def check_boundary_values(grid: PoissonGrid, air_values: torch.Tensor | None, si
             if value is None:
                 continue
             name = f"side_values[{axis}][{side}]"
-            _check_float(name, value)
+            check_float(name, value)
             if value.ndim:
                 check_batch(name, value, side_shape(grid, axis))
             if not torch.isfinite(unwrap_values(value).detach()).all():
@@ -108,14 +108,15 @@ def check_boundary_values(grid: PoissonGrid, air_values: torch.Tensor | None, si
 
 def check_batch(name: str, value: Any, shape: tuple[int, ...]) -> None:
     """Raise TypeError or ValueError unless `value` is a float tensor of that shape, with at most one leading axis."""
-    _check_float(name, value)
+    check_float(name, value)
     if value.ndim not in (len(shape), len(shape) + 1) or tuple(value.shape[value.ndim - len(shape) :]) != shape:
         raise ValueError(f"{name} must have shape {shape} or (k, *{shape}), got {tuple(value.shape)}")
     if value.numel() == 0:
         raise ValueError(f"{name} must not be empty, got shape {tuple(value.shape)}")
 
 
-def _check_float(name: str, value: Any) -> None:
+def check_float(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is a tensor of float32 or float64."""
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}")
     if value.dtype not in FLOATS:

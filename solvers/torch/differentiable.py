@@ -39,7 +39,7 @@ from relaxon.solvers.torch.faces import Pairs, add_films, apply_operator, face_m
 from relaxon.solvers.torch.solving import (
     DifferentiableOptions,
     Log,
-    Purpose,
+    SymmetricSystem,
     Unconverged,
     implicit_options,
     refuse_non_finite,
@@ -147,7 +147,7 @@ def poisson_solve(
 
 
 @dataclass(frozen=True)
-class _System:
+class _System(SymmetricSystem):
     """The systems of one call: their solvers, and the residual of which their solution is a root.
 
     `prepared` is None where κ or σ is an argument: the solver is then set up for each of their values.
@@ -218,45 +218,15 @@ class _System:
             for scale, face in zip(scales, faces, strict=True)
         ]
 
-    def solve(
-        self, x0: torch.Tensor | None, b: torch.Tensor, kappa: Coefficient | None, sigma: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Solve for each right-hand side of `(…, *grid.shape)`."""
-        return self._solved("forward", b, kappa, sigma, x0)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.grid.shape
 
-    def solve_adjoint(
-        self,
-        g: torch.Tensor,
-        _x: torch.Tensor,
-        _b: torch.Tensor,
-        kappa: Coefficient | None,
-        sigma: torch.Tensor | None,
-        *,
-        transposed: bool,
-    ) -> torch.Tensor:
-        """Solve with A, which is its transpose."""
-        del transposed
-        return self._solved("adjoint", g, kappa, sigma, None)
-
-    def _solved(
-        self,
-        purpose: Purpose,
-        b: torch.Tensor,
-        kappa: Coefficient | None,
-        sigma: torch.Tensor | None,
-        x0: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Solve for each right-hand side by the prepared solver, on the CPU."""
-        prepared = self.prepare_for(kappa, sigma)
-        sides = to_array(b).reshape(-1, *self.grid.shape)
-        if purpose == "adjoint" and self.grid.row_weights is not None:
-            sides = sides / self.grid.row_weights  # the solver applies the weights itself
-        starts = None if x0 is None else np.broadcast_to(to_array(x0).astype(np.float64), sides.shape)
-        solutions = self.terms.solve_each(prepared, purpose, sides, starts)
-        return torch.from_numpy(solutions.reshape(b.shape)).to(dtype=b.dtype, device=b.device)
+    @property
+    def row_weights(self) -> NDArray[np.float64] | None:
+        return self.grid.row_weights
 
     def prepare_for(self, kappa: Coefficient | None, sigma: torch.Tensor | None) -> PreparedSolver:
-        """Return the solver set up for κ and σ, once for each of their values (`torch.vmap` may have many)."""
         if kappa is None and sigma is None:
             assert self.prepared is not None
             return self.prepared

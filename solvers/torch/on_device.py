@@ -19,6 +19,7 @@ from relaxon.solvers.grid.nullspace import CONSISTENCY, NEXT_TO_NOTHING
 from relaxon.solvers.interface.engine import Monitor, Prepared
 from relaxon.solvers.interface.front import MAX_RESTARTS, TOO_LARGE, SingularSystemError
 from relaxon.solvers.interface.verdict import BETTER, Figures, verdict
+from relaxon.solvers.torch.arguments import check_float
 
 MOST_AT_ONCE = 1000
 """Largest exponent of one scaling step: the largest power of two in float64 is 2^1023."""
@@ -231,10 +232,7 @@ def _find_engine(prepared: PreparedSolver) -> DeviceDirections:
 def _validate(name: str, tensor: Tensor, prepared: PreparedSolver, engine: DeviceDirections) -> Tensor:
     """Return a validated tensor as a new float64 tensor of the planes' shape, 0 outside the fluid."""
     grid = prepared.operator.grid
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a torch tensor, got {type(tensor).__name__}")
-    if tensor.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"{name} must be float32 or float64, got {tensor.dtype}")
+    check_float(name, tensor)
     if tuple(tensor.shape) != grid.shape:
         raise ValueError(f"{name} must have the grid's shape {grid.shape}, got {tuple(tensor.shape)}")
     device = engine.cycle.device

@@ -1,19 +1,22 @@
-"""The options of differentiable solves, and the loop over right-hand sides on the CPU."""
+"""The options of differentiable solves, and the solves of all their right-hand sides on the CPU."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from relaxon.core import validation
 from relaxon.core.solution import Solution
 from relaxon.implicit import DerivativeOutcome, DerivativeVerdict, ImplicitOptions
 from relaxon.solvers.interface.front import Front, Inconsistent
+from relaxon.solvers.torch.arguments import to_array
 
 Unconverged = Literal["error", "record"]
 Purpose = Literal["forward", "adjoint"]
@@ -88,6 +91,48 @@ class DifferentiableOptions:
                 )
             solutions[index] = solution.x
         return solutions
+
+
+class SymmetricSystem(ABC):
+    """The systems of one differentiable call; as A is its own transpose, adjoint systems are solved as the others."""
+
+    terms: DifferentiableOptions
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one right-hand side."""
+
+    @property
+    def row_weights(self) -> NDArray[np.float64] | None:
+        """The weights that the solver applies to right-hand sides, None for none."""
+        return None
+
+    @abstractmethod
+    def prepare_for(self, *parameters: Any) -> Front:
+        """Return the solver set up for parameters of A, once for each of their values (`torch.vmap` may have many)."""
+
+    def solve(self, x0: torch.Tensor | None, b: torch.Tensor, *parameters: Any) -> torch.Tensor:
+        """Solve for each right-hand side of `(…, *shape)`."""
+        return self._solve_all("forward", b, x0, parameters)
+
+    def solve_adjoint(
+        self, g: torch.Tensor, _x: torch.Tensor, _b: torch.Tensor, *parameters: Any, transposed: bool
+    ) -> torch.Tensor:
+        """Solve with A, which is its transpose."""
+        del transposed
+        return self._solve_all("adjoint", g, None, parameters)
+
+    def _solve_all(
+        self, purpose: Purpose, b: torch.Tensor, x0: torch.Tensor | None, parameters: tuple[Any, ...]
+    ) -> torch.Tensor:
+        prepared = self.prepare_for(*parameters)
+        sides = to_array(b).reshape(-1, *self.shape)
+        if purpose == "adjoint" and self.row_weights is not None:
+            sides = sides / self.row_weights  # the solver applies the weights itself
+        starts = None if x0 is None else np.broadcast_to(to_array(x0).astype(np.float64), sides.shape)
+        solutions = self.terms.solve_each(prepared, purpose, sides, starts)
+        return torch.from_numpy(solutions.reshape(b.shape)).to(dtype=b.dtype, device=b.device)
 
 
 def implicit_options(solve_adjoint: Callable[..., Any]) -> ImplicitOptions:

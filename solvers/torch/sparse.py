@@ -22,11 +22,11 @@ from relaxon.solvers.driver.solve import prepare
 from relaxon.solvers.interface.front import Inconsistent
 from relaxon.solvers.sparse.engine import MatrixSolver
 from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix
-from relaxon.solvers.torch.arguments import FLOATS, check_batch, is_mapped, to_array, unwrap_values
+from relaxon.solvers.torch.arguments import FLOATS, check_batch, check_float, is_mapped, to_array, unwrap_values
 from relaxon.solvers.torch.solving import (
     DifferentiableOptions,
     Log,
-    Purpose,
+    SymmetricSystem,
     Unconverged,
     implicit_options,
     refuse_non_finite,
@@ -122,7 +122,7 @@ def sparse_solve(
 
 
 @dataclass(frozen=True)
-class _SparseSystem:
+class _SparseSystem(SymmetricSystem):
     """The systems of one call: the pattern, their solvers, and the residual of which their solution is a root."""
 
     n: int
@@ -139,25 +139,11 @@ class _SparseSystem:
         products = values.to(x.device) * x.index_select(-1, columns)
         return torch.zeros_like(x).index_add(-1, rows, products) - b
 
-    def solve(self, x0: torch.Tensor | None, b: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """Solve for each right-hand side of `(…, n)`."""
-        return self._solved("forward", b, values, x0)
-
-    def solve_adjoint(
-        self, g: torch.Tensor, _x: torch.Tensor, _b: torch.Tensor, values: torch.Tensor, *, transposed: bool
-    ) -> torch.Tensor:
-        """Solve with A, which is its transpose."""
-        del transposed
-        return self._solved("adjoint", g, values, None)
-
-    def _solved(self, purpose: Purpose, b: torch.Tensor, values: torch.Tensor, x0: torch.Tensor | None) -> torch.Tensor:
-        sides = to_array(b).reshape(-1, self.n)
-        starts = None if x0 is None else np.broadcast_to(to_array(x0).astype(np.float64), sides.shape)
-        solutions = self.terms.solve_each(self.prepare_for(values), purpose, sides, starts)
-        return torch.from_numpy(solutions.reshape(b.shape)).to(dtype=b.dtype, device=b.device)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.n,)
 
     def prepare_for(self, values: torch.Tensor) -> PreparedMatrix:
-        """Return the solver set up for the values, once for each array of them (`torch.vmap` may have many)."""
         if self.prepared is not None:
             return self.prepared
         from scipy.sparse import coo_array, csr_array
@@ -231,10 +217,7 @@ def _pattern_entries(pattern: Any, values: Any) -> tuple[NDArray[np.int64], NDAr
 
 def _check_side(name: str, value: Any, n: int) -> None:
     """Raise TypeError or ValueError unless `value` is a dense float tensor `(n,)` or `(n, k)`."""
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}")
-    if value.dtype not in FLOATS:
-        raise TypeError(f"{name} must be float32 or float64, got {value.dtype}")
+    check_float(name, value)
     if value.layout != torch.strided:
         raise TypeError(f"{name} must be a dense tensor, got {value.layout}")
     if value.ndim not in (1, 2) or value.shape[0] != n or value.numel() == 0:

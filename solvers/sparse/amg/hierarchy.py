@@ -23,7 +23,7 @@ from relaxon.solvers.sparse.amg.smoothed_aggregation import (
 )
 from relaxon.solvers.sparse.amg.units import find_weights, scale_unknowns
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
-from relaxon.solvers.sparse.system.row_runs import count_threads, split_rows
+from relaxon.solvers.sparse.system.row_runs import count_threads, locate_entries, split_rows
 
 Floats = NDArray[np.float32]
 DENSE_AT_MOST = 1500
@@ -150,10 +150,8 @@ def build_finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArra
 def is_scattered(indptr: NDArray[np.uint32], indices: NDArray[np.uint32], reach: int) -> bool:
     """Return whether many couplings, in a sample of rows, reach farther than the length of a block."""
     rows = np.arange(0, len(indptr) - 1, max(1, (len(indptr) - 1) // 2000))
-    lengths = (indptr[rows + 1] - indptr[rows]).astype(np.int64)
-    centres = np.repeat(rows, lengths)
-    picked = np.arange(len(centres)) + np.repeat(indptr[rows] - (np.cumsum(lengths) - lengths), lengths)
-    far = np.abs(indices[picked].astype(np.int64) - centres) > reach
+    places, lengths = locate_entries(indptr, rows)
+    far = np.abs(indices[places].astype(np.int64) - np.repeat(rows, lengths)) > reach
     return bool(far.mean() > SCATTERED) if len(far) else False
 
 

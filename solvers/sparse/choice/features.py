@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.sparse.system.inspection_kernels import level_of_rows
+from relaxon.solvers.sparse.system.row_runs import locate_entries
 
 SAMPLE = 2_000
 """Number of rows in the sample, evenly spaced."""
@@ -45,10 +46,8 @@ class MatrixFeatures:
         """Return the features of a matrix in canonical CSR form, which is not modified."""
         n = matrix.shape[0]
         rows = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64))
-        starts, counts = matrix.indptr[rows].astype(np.int64), np.diff(matrix.indptr)[rows]
+        entries, counts = locate_entries(matrix.indptr, rows)
         which = np.repeat(np.arange(len(rows)), counts)
-        offsets = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
-        entries = np.repeat(starts, counts) + offsets
         values = matrix.data[entries] * (matrix.indices[entries] != rows[which])
         size = np.abs(values)
         sums = np.bincount(which, size, len(rows))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
+from relaxon.solvers.sparse.system.row_runs import locate_entries
 
 PIECE = 1_000
 """Number of unknowns of the piece."""
@@ -44,9 +45,7 @@ def pick_piece(matrix: Any, block_size: int = 1, most: int = PIECE) -> NDArray[n
     found[front] = True
     count = 1
     for _ in range(MOST_STEPS):
-        starts, lengths = matrix.indptr[front].astype(np.int64), np.diff(matrix.indptr)[front].astype(np.int64)
-        places = np.repeat(starts - np.cumsum(lengths) + lengths, lengths) + np.arange(int(lengths.sum()))
-        front = np.unique(matrix.indices[places])
+        front = np.unique(matrix.indices[locate_entries(matrix.indptr, front)[0]])
         front = front[~found[front]][: most - count]
         if not len(front):
             break

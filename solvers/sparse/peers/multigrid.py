@@ -1,5 +1,5 @@
 """Compiled algebraic multigrid from other libraries: hypre's BoomerAMG, by polyfem-polysolve, and AMGCL."""
-# Imported on first use, for their weight: polysolve, pyamgcl, scipy.
+# Imported on first use, for their weight: polysolve, pyamgcl.
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from relaxon.core import validation
-from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver
+from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver, view_as_columns
 from relaxon.solvers.sparse.system.matrix_system import Array
 
 MAX_ITERATIONS = 1_000
@@ -50,8 +50,7 @@ class _Hypre:
 
         self._options: dict[str, Any] = {"max_iter": MAX_ITERATIONS, "dimension": dimension}
         self._solver = polysolve.LinearSolver({"solver": "Hypre"}, polysolve.LogLevel.off)
-        # A symmetric matrix's rows are its columns.
-        self._matrix = _columns(matrix)
+        self._matrix = view_as_columns(matrix)
         self._solver.analyze_pattern(self._matrix)
         self._solver.factorize(self._matrix)
 
@@ -98,9 +97,3 @@ class _AMGCL:
         solver = self._module.solver(self._hierarchy, {"type": "cg", "tol": rtol, "maxiter": MAX_ITERATIONS})
         x = np.asarray(solver(b))
         return x, int(solver.iters)
-
-
-def _columns(matrix: Any) -> Any:
-    from scipy.sparse import csc_matrix
-
-    return csc_matrix((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape)

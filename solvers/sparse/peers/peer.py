@@ -74,3 +74,10 @@ class PeerEngine(MatrixEngine):
             return None
 
         return refine(self.system, correction, b, x, monitor, max_iterations)
+
+
+def view_as_columns(matrix: Any) -> Any:
+    """Return a symmetric CSR matrix in CSC form without a copy: its rows are its columns."""
+    from scipy.sparse import csc_matrix
+
+    return csc_matrix((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape)

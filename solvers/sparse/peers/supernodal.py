@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver
+from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver, view_as_columns
 from relaxon.solvers.sparse.system.matrix_system import Array
 
 REAL_POSITIVE_DEFINITE = 2
@@ -32,11 +32,9 @@ class Cholmod(PeerSolver):
 class _Cholmod:
     def __init__(self, matrix: Any) -> None:
         import polysolve
-        from scipy.sparse import csc_matrix
 
         self._solver = polysolve.LinearSolver({"solver": "Eigen::CholmodSupernodalLLT"}, polysolve.LogLevel.off)
-        # A symmetric matrix's rows are its columns.
-        columns = csc_matrix((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape)
+        columns = view_as_columns(matrix)
         self._solver.analyze_pattern(columns)
         try:
             self._solver.factorize(columns)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.sparse.system.properties import MatrixProperties
+from relaxon.solvers.sparse.system.row_runs import locate_entries
 
 Array = NDArray[np.float64]
 SIZES = (3, 2)
@@ -119,9 +120,8 @@ def _filled_part(matrix: Any, size: int, shift: int) -> float:
     count = (matrix.shape[0] - shift) // size
     nodes = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).astype(np.int64))
     rows = (shift + size * nodes[:, None] + np.arange(size)).ravel()
-    lengths = np.diff(matrix.indptr)[rows].astype(np.int64)
-    starts = np.repeat(matrix.indptr[rows] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
-    columns = matrix.indices[starts + np.arange(int(lengths.sum()))].astype(np.int64)
+    places, lengths = locate_entries(matrix.indptr, rows)
+    columns = matrix.indices[places].astype(np.int64)
     inside = (columns >= shift) & (columns < shift + size * count)
     keys = np.repeat(np.arange(len(rows)) // size, lengths) * (count + 1) + (columns - shift) // size
     blocks = len(np.unique(keys[inside]))

@@ -3,6 +3,8 @@ results have the same bits at any number."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,3 +30,9 @@ def count_runs(rows: int, most: int) -> int:
 def count_threads(rows: int, shared_from: int = SHARED_ROWS) -> int:
     """Return among how many threads a pass over so many rows is divided."""
     return get_num_threads() if rows >= shared_from else 1
+
+
+def locate_entries(indptr: NDArray[Any], rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places of all entries of some rows of a CSR matrix, row by row, and the number of entries of each."""
+    starts, lengths = indptr[rows].astype(np.int64), (indptr[rows + 1] - indptr[rows]).astype(np.int64)
+    return np.repeat(starts - np.cumsum(lengths) + lengths, lengths) + np.arange(int(lengths.sum())), lengths

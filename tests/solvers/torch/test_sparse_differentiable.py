@@ -178,7 +178,7 @@ def refusals():
         (pattern, b),
         {},
         TypeError,
-        r"A must be a sparse torch tensor, .* take \(matrix, torch.tensor\(matrix.data\)\)",
+        r"A must be a sparse torch tensor, .* use \(matrix, torch.tensor\(matrix.data\)\)",
     )
     yield (torch.eye(n), b), {}, TypeError, "A must be in CSR or COO layout, got torch.strided"
     yield (torch.eye(n).to_sparse_csc(), b), {}, TypeError, "A must be in CSR or COO layout, got torch.sparse_csc"
